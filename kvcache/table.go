@@ -1,0 +1,368 @@
+package kvcache
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"unsafe"
+)
+
+// Ref is an epoch-checked address of an entry: it reads as a miss once the
+// entry's region was released, for ever. Zero is no entry.
+//
+//	63            39 38             19 18             0
+//	┌───────────────┬─────────────────┬────────────────┐
+//	│ epoch (25)    │ region (20)     │ unit (19)      │  unit: 8 bytes, the entry's header
+//	└───────────────┴─────────────────┴────────────────┘
+type Ref uint64
+
+func makeRef(epoch uint32, r Region, unit uint32) Ref {
+	return Ref(epoch)<<(unitBits+regionBits) | Ref(r)<<unitBits | Ref(unit)
+}
+
+func (f Ref) unit() uint32   { return uint32(f) & (1<<unitBits - 1) }
+func (f Ref) region() Region { return Region(f>>unitBits) & (1<<regionBits - 1) }
+func (f Ref) epoch() uint32  { return uint32(f >> (unitBits + regionBits)) }
+
+// header is the 8 bytes before each entry's value.
+//
+//	63                  32 31      23 22    20 19   18          0
+//	┌─────────────────────┬──────────┬────────┬────┬─────────────┐
+//	│ owner (32)          │ aux (9)  │ pad (3)│live│ units (19)  │
+//	└─────────────────────┴──────────┴────────┴────┴─────────────┘
+//
+// units counts the whole entry, header included, less one; pad is how many
+// bytes at its end the value does not use. owner and aux belong to the caller.
+type header uint64
+
+const (
+	headerBytes = 8
+	liveBit     = 1 << 19
+
+	// MaxAux bounds the caller's small number in a header.
+	MaxAux = 1<<9 - 1
+)
+
+func makeHeader(units, pad uint32, aux uint16, owner uint32) header {
+	return header(owner)<<32 | header(aux)<<23 | header(pad)<<20 | liveBit | header(units-1)
+}
+
+func (h header) units() uint32 { return uint32(h)&(1<<19-1) + 1 }
+func (h header) bytes() uint32 { return h.units() * unitBytes }
+func (h header) live() bool    { return h&liveBit != 0 }
+func (h header) value() uint32 { return h.bytes() - headerBytes - uint32(h>>20)&7 }
+func (h header) aux() uint16   { return uint16(h>>23) & MaxAux }
+func (h header) owner() uint32 { return uint32(h >> 32) }
+
+// table is what is known of one PackedTable: a region filled from its start
+// with entries. At all times live + dead + free == RegionBytes, where
+// free = RegionBytes − fill and dead = fill − live. Its owner's lock guards it.
+type table struct {
+	fill   uint32 // bytes written, the next entry's place
+	live   uint32 // bytes of entries not freed, headers included
+	weight int64  // sum of what the caller attached to the live entries
+	pos    uint32 // place in Tables.list
+}
+
+// Tables is the growing set of PackedTables of one shard. Entries are written
+// one behind the other into the current region; a freed entry is dead until
+// its whole region dies or is compacted, which moves the live ones out. There
+// are no free lists: an array that outgrew its place leaves a hole, and
+// neighbours that grew at the same time leave whole regions of them.
+//
+// A Tables has no lock; every call is made under its owner's. Values that it
+// returns are views of region memory: they are valid until the next call on
+// the same Tables or until the lock is released, whichever is first.
+type Tables struct {
+	m     *Memory
+	owner int
+	class Class
+	moved func(aux uint16, owner uint32, from, to Ref) (weight int)
+
+	cur    Region // where entries go
+	old    Region // where compaction puts the survivors, in age before the young
+	list   []Region
+	live   int64 // bytes, over all regions
+	fill   int64
+	weight int64
+}
+
+// NewTables returns an empty set for the registered owner. Compaction calls
+// moved for every entry that it moves, after the bytes are in place; moved
+// puts the new address where the old one was and returns the entry's weight.
+func NewTables(m *Memory, owner int, class Class, moved func(aux uint16, owner uint32, from, to Ref) (weight int)) *Tables {
+	return &Tables{m: m, owner: owner, class: class, moved: moved, cur: noRegion, old: noRegion}
+}
+
+// TablesStats is a reading of a Tables, in bytes. Live+Dead+Free is Regions × RegionBytes.
+type TablesStats struct {
+	Regions                         int
+	LiveBytes, DeadBytes, FreeBytes int64
+	Weight                          int64
+}
+
+// Stats reads the sums.
+func (t *Tables) Stats() TablesStats {
+	return TablesStats{
+		Regions:   len(t.list),
+		LiveBytes: t.live,
+		DeadBytes: t.fill - t.live,
+		FreeBytes: int64(len(t.list))*int64(t.m.regionBytes) - t.fill,
+		Weight:    t.weight,
+	}
+}
+
+// MaxValue is the longest value an entry can have, in bytes.
+func (t *Tables) MaxValue() int { return t.m.regionBytes - headerBytes }
+
+// Alloc makes an entry with room for n bytes and returns its address and its
+// bytes, which are not cleared. weight is added to the region's.
+// It reports false when there is no memory; see ErrNoMemory for what to do.
+// It never moves other entries: compaction is a call of its own.
+func (t *Tables) Alloc(n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
+	return t.alloc(&t.cur, noRegion, n, aux, owner, weight)
+}
+
+func (t *Tables) alloc(into *Region, before Region, n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
+	if n < 0 || n > t.MaxValue() || aux > MaxAux {
+		panic(fmt.Sprintf("kvcache: entry of %d bytes (limit %d), aux %d (limit %d)", n, t.MaxValue(), aux, MaxAux))
+	}
+	units := uint32(headerBytes+n+unitBytes-1) / unitBytes
+	size := units * unitBytes
+	if *into == noRegion || t.m.tables[*into].fill+size > uint32(t.m.regionBytes) {
+		r, ok := t.m.acquire(t.owner, t.class, before)
+		if !ok {
+			return 0, nil, false
+		}
+		full := *into
+		*into = r
+		t.m.tables[r] = table{pos: uint32(len(t.list))}
+		t.list = append(t.list, r)
+		if full != noRegion && t.m.tables[full].live == 0 {
+			t.drop(full) // it died while it was current
+		}
+	}
+	b := &t.m.tables[*into]
+	p := unsafe.Add(t.m.addr(*into), b.fill)
+	*(*header)(p) = makeHeader(units, size-headerBytes-uint32(n), aux, owner)
+	ref := makeRef(t.m.regions[*into].epoch.Load(), *into, b.fill/unitBytes)
+	b.fill += size
+	b.live += size
+	b.weight += int64(weight)
+	t.fill += int64(size)
+	t.live += int64(size)
+	t.weight += int64(weight)
+	return ref, unsafe.Slice((*byte)(unsafe.Add(p, headerBytes)), n), true
+}
+
+// head is the entry's header, or nil when its region is gone.
+func (m *Memory) head(ref Ref) *header {
+	r := ref.region()
+	if ref == 0 || m.regions[r].epoch.Load() != ref.epoch() {
+		return nil
+	}
+	return (*header)(unsafe.Add(m.addr(r), uintptr(ref.unit())*unitBytes))
+}
+
+// Value returns the entry's bytes, or nil when its region is gone. The entry
+// must not have been freed: that, unlike a vanished region, the caller knows.
+func (t *Tables) Value(ref Ref) []byte {
+	h := t.m.head(ref)
+	if h == nil {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(h), headerBytes)), h.value())
+}
+
+// Pointer is Value for callers that know the size: the address of the
+// entry's first byte, 8-byte aligned, or nil when its region is gone.
+func (t *Tables) Pointer(ref Ref) unsafe.Pointer {
+	h := t.m.head(ref)
+	if h == nil {
+		return nil
+	}
+	return unsafe.Add(unsafe.Pointer(h), headerBytes)
+}
+
+// Live reports whether the entry's region still exists.
+func (t *Tables) Live(ref Ref) bool {
+	return ref != 0 && t.m.regions[ref.region()].epoch.Load() == ref.epoch()
+}
+
+// Owns reports whether the region is still this set's, at the epoch given.
+func (t *Tables) Owns(r Region, epoch uint32) bool {
+	if t.m.regions[r].epoch.Load() != epoch {
+		return false
+	}
+	pos := t.m.tables[r].pos
+	return int(pos) < len(t.list) && t.list[pos] == r
+}
+
+// AddWeight changes the weight of a live entry's region.
+func (t *Tables) AddWeight(ref Ref, weight int) {
+	t.m.tables[ref.region()].weight += int64(weight)
+	t.weight += int64(weight)
+}
+
+// Free makes the entry dead and takes its weight off. It does nothing when
+// the entry's region is gone.
+func (t *Tables) Free(ref Ref, weight int) {
+	h := t.m.head(ref)
+	if h == nil {
+		return
+	}
+	if !h.live() {
+		panic("kvcache: entry freed twice")
+	}
+	*h &^= liveBit
+	r := ref.region()
+	b := &t.m.tables[r]
+	size := h.bytes()
+	b.live -= size
+	b.weight -= int64(weight)
+	t.live -= int64(size)
+	t.weight -= int64(weight)
+	if b.live == 0 && r != t.cur && r != t.old {
+		t.drop(r)
+	}
+}
+
+// Drop forgets a region with all its entries, whatever they hold, and returns
+// the weight they had. It takes the same time for any number of entries.
+func (t *Tables) Drop(r Region) (weight int64) {
+	weight = t.m.tables[r].weight
+	t.drop(r)
+	return weight
+}
+
+func (t *Tables) drop(r Region) {
+	b := &t.m.tables[r]
+	t.live -= int64(b.live)
+	t.fill -= int64(b.fill)
+	t.weight -= b.weight
+	last := t.list[len(t.list)-1]
+	t.list[b.pos] = last
+	t.m.tables[last].pos = b.pos
+	t.list = t.list[:len(t.list)-1]
+	if t.cur == r {
+		t.cur = noRegion
+	}
+	if t.old == r {
+		t.old = noRegion
+	}
+	t.m.release(r)
+}
+
+// DropAll drops every region and returns the weight of all.
+func (t *Tables) DropAll() (weight int64) {
+	weight = t.weight
+	for len(t.list) > 0 {
+		t.drop(t.list[len(t.list)-1])
+	}
+	return weight
+}
+
+// Compact moves the live entries out of the region that has the most dead
+// bytes and releases it, if at least half of it is dead and the set as a whole
+// has more dead bytes than a region and a quarter of what it has filled. Thus each byte
+// freed is paid for by at most one byte moved. It reports whether it did; the
+// caller, who holds the lock, decides how often to call.
+func (t *Tables) Compact() bool {
+	dead := t.fill - t.live
+	if dead <= int64(t.m.regionBytes) || dead*4 < t.fill {
+		return false
+	}
+	victim, most := noRegion, uint32(t.m.regionBytes/2-1)
+	for _, r := range t.list {
+		b := &t.m.tables[r]
+		if r != t.cur && r != t.old && b.fill-b.live > most {
+			victim, most = r, b.fill-b.live
+		}
+	}
+	if victim == noRegion {
+		return false
+	}
+	return t.evacuate(victim)
+}
+
+// evacuate moves what lives in victim to t.old, whose place in age is before
+// the victim that made it necessary.
+func (t *Tables) evacuate(victim Region) bool {
+	epoch := t.m.regions[victim].epoch.Load()
+	for unit := uint32(0); unit*unitBytes < t.m.tables[victim].fill; {
+		from := makeRef(epoch, victim, unit)
+		h := *t.m.head(from)
+		unit += h.units()
+		if !h.live() {
+			continue
+		}
+		to, dst, ok := t.alloc(&t.old, victim, int(h.value()), h.aux(), h.owner(), 0)
+		if !ok {
+			return false
+		}
+		copy(dst, t.Value(from))
+		weight := t.moved(h.aux(), h.owner(), from, to)
+		t.AddWeight(to, weight)
+		*t.m.head(from) &^= liveBit
+		b := &t.m.tables[victim]
+		b.live -= h.bytes()
+		b.weight -= int64(weight)
+		t.live -= int64(h.bytes())
+		t.weight -= int64(weight)
+	}
+	t.drop(victim)
+	return true
+}
+
+// Entries calls f for every live entry, region by region in no set order,
+// until f returns false. f must not call the Tables.
+func (t *Tables) Entries(f func(ref Ref, aux uint16, owner uint32, value []byte) bool) {
+	for _, r := range t.list {
+		epoch := t.m.regions[r].epoch.Load()
+		for unit := uint32(0); unit*unitBytes < t.m.tables[r].fill; {
+			ref := makeRef(epoch, r, unit)
+			h := *t.m.head(ref)
+			unit += h.units()
+			if h.live() && !f(ref, h.aux(), h.owner(), t.Value(ref)) {
+				return
+			}
+		}
+	}
+}
+
+// Check walks everything and reports the first broken invariant.
+func (t *Tables) Check() error {
+	var live, fill, weight int64
+	for i, r := range t.list {
+		b := &t.m.tables[r]
+		if int(b.pos) != i {
+			return fmt.Errorf("kvcache: region %d has place %d in the list, stands at %d", r, b.pos, i)
+		}
+		var l, at uint32
+		for at < b.fill {
+			h := *(*header)(unsafe.Add(t.m.addr(r), at))
+			if h.live() {
+				l += h.bytes()
+			}
+			at += h.bytes()
+		}
+		if at != b.fill || b.fill > uint32(t.m.regionBytes) {
+			return fmt.Errorf("kvcache: region %d: entries end at %d, fill is %d of %d", r, at, b.fill, t.m.regionBytes)
+		}
+		if l != b.live {
+			return fmt.Errorf("kvcache: region %d: %d bytes live, %d counted", r, l, b.live)
+		}
+		live, fill, weight = live+int64(l), fill+int64(b.fill), weight+b.weight
+	}
+	if live != t.live || fill != t.fill || weight != t.weight {
+		return fmt.Errorf("kvcache: sums: live %d, fill %d, weight %d; counted %d, %d, %d",
+			live, fill, weight, t.live, t.fill, t.weight)
+	}
+	if t.cur != noRegion && !slices.Contains(t.list, t.cur) {
+		return fmt.Errorf("kvcache: current region %d is not in the list", t.cur)
+	}
+	return nil
+}
+
+// le is the byte order of everything in a region.
+var le = binary.LittleEndian
