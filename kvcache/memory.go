@@ -41,6 +41,9 @@ const (
 	Log Class = iota
 	// Hot regions hold arrays that are still written. They go after every Log region.
 	Hot
+	// Fixed regions belong to an index, without which all else that their owner
+	// holds is lost. They go only with the whole owner, by DropAll.
+	Fixed
 	classes
 )
 
@@ -56,7 +59,7 @@ var (
 // An Owner holds regions of a Memory, usually one shard of a cache. Memory
 // calls it with none of its own locks held, so an Owner may take its own.
 type Owner interface {
-	// DropRegion forgets everything in r, in a time that does not depend on
+	// DropRegion forgets everything in r, of class Log or Hot, in a time that does not depend on
 	// how much that is, and gives r back by Tables.Drop. It reports false and
 	// does nothing if r has changed hands since, which Tables.Owns tells.
 	DropRegion(r Region, epoch uint32) bool
@@ -370,7 +373,7 @@ func (m *Memory) Trim(keep int) {
 // dropOldest asks the owner of the oldest region to drop it. It reports false
 // when no owner holds one.
 func (m *Memory) dropOldest() bool {
-	for class := range m.age {
+	for class := range m.age[:Fixed] {
 		// An owner may have released the region before we ask: then the list
 		// has a new head. The bound is for an owner that refuses for good.
 		for range len(m.regions) {
