@@ -68,6 +68,13 @@ type Owner interface {
 	DropAll()
 }
 
+// ager is an Owner that keeps part of a region that goes because it is the
+// oldest, not because the machine needs its memory. AgeRegion may take as long
+// as that takes; otherwise it is DropRegion.
+type ager interface {
+	AgeRegion(r Region, epoch uint32) bool
+}
+
 // MemoryOptions configure a Memory; the zero value of a field means its default.
 type MemoryOptions struct {
 	// BudgetBytes bounds regions and spans together. Required.
@@ -255,13 +262,15 @@ func (m *Memory) Stats() MemoryStats {
 }
 
 // acquire hands a region to owner at the young end of class, or just before
-// the region `before` in age if that is not noRegion. The caller holds the
-// owner's lock.
-func (m *Memory) acquire(owner int, class Class, before Region) (Region, bool) {
+// the region `before` in age if that is not noRegion. The last region is only
+// for entries that are moved. The caller holds the owner's lock.
+func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Region, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.spare.head
 	switch {
+	case !moved && m.roomLocked() < int64(m.regionBytes)+m.reserve():
+		return noRegion, false
 	case r != noRegion:
 		if m.used.Load() > m.budget.Load() {
 			return noRegion, false // it is on its way out
@@ -327,19 +336,37 @@ func (m *Memory) release(r Region) {
 // Evict drops the oldest regions until n bytes could be acquired, and keeps
 // their pages for whoever asks next. It must be called without owners' locks.
 // It reports whether anything was dropped or there was room already.
+//
+// This is ordinary ageing: owners that can keep what is still read.
 func (m *Memory) Evict(n int64) bool {
 	for m.room() < n {
-		if !m.dropOldest() {
+		if !m.dropOldest(true) {
 			return m.room() >= n
 		}
 	}
 	return true
 }
 
+// room is how many bytes Alloc can acquire.
 func (m *Memory) room() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.roomLocked() - m.reserve()
+}
+
+func (m *Memory) roomLocked() int64 {
 	return m.budget.Load() - m.used.Load() + int64(m.spares)*int64(m.regionBytes)
+}
+
+// reserve is what is kept for entries that are moved to free the rest of their
+// region, because that must be possible when all else is in use: one region,
+// unless that is much of the budget.
+func (m *Memory) reserve() int64 {
+	const reserveRegions = 16
+	if n := int64(m.regionBytes); m.budget.Load() >= reserveRegions*n {
+		return n
+	}
+	return 0
 }
 
 // SetBudget changes the budget and returns when what is held fits it: spare
@@ -352,7 +379,7 @@ func (m *Memory) SetBudget(n int64) {
 		if m.returnSpare() {
 			continue
 		}
-		if !m.dropOldest() && !m.dropOwner() {
+		if !m.dropOldest(false) && !m.dropOwner() {
 			return
 		}
 	}
@@ -371,8 +398,9 @@ func (m *Memory) Trim(keep int) {
 }
 
 // dropOldest asks the owner of the oldest region to drop it. It reports false
-// when no owner holds one.
-func (m *Memory) dropOldest() bool {
+// when no owner holds one. With keep, the owner may rewrite what it wants to
+// keep of it.
+func (m *Memory) dropOldest(keep bool) bool {
 	for class := range m.age[:Fixed] {
 		// An owner may have released the region before we ask: then the list
 		// has a new head. The bound is for an owner that refuses for good.
@@ -385,7 +413,11 @@ func (m *Memory) dropOldest() bool {
 			}
 			owner, epoch := m.owners[m.regions[r].owner], m.regions[r].epoch.Load()
 			m.mu.Unlock()
-			if owner.DropRegion(r, epoch) {
+			drop := owner.DropRegion
+			if a, ok := owner.(ager); ok && keep {
+				drop = a.AgeRegion
+			}
+			if drop(r, epoch) {
 				m.mu.Lock()
 				m.stats.RegionsReclaimed++
 				m.mu.Unlock()

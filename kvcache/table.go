@@ -61,7 +61,8 @@ type table struct {
 	fill   uint32 // bytes written, the next entry's place
 	live   uint32 // bytes of entries not freed, headers included
 	weight int64  // sum of what the caller attached to the live entries
-	pos    uint32 // place in Tables.list
+	pos    uint32 // index in Tables.list
+	place  uint32 // the blob cache's number for the region
 }
 
 // Tables is the growing set of PackedTables of one shard. Entries are written
@@ -78,6 +79,10 @@ type Tables struct {
 	owner int
 	class Class
 	moved func(aux uint16, owner uint32, from, to Ref) (weight int)
+
+	// opened and closed, if set, are told of each region that is begun and of
+	// each that is about to be released.
+	opened, closed func(r Region)
 
 	cur    Region // where entries go
 	old    Region // where compaction puts the survivors, in age before the young
@@ -120,17 +125,28 @@ func (t *Tables) MaxValue() int { return t.m.regionBytes - headerBytes }
 // It reports false when there is no memory; see ErrNoMemory for what to do.
 // It never moves other entries: compaction is a call of its own.
 func (t *Tables) Alloc(n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
-	return t.alloc(&t.cur, noRegion, n, aux, owner, weight)
+	return t.alloc(&t.cur, noRegion, false, n, aux, owner, weight)
 }
 
-func (t *Tables) alloc(into *Region, before Region, n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
+// allocMoved is Alloc for an entry that is moved to free the rest of its
+// region: it may use the region that Memory keeps for that.
+func (t *Tables) allocMoved(n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
+	return t.alloc(&t.cur, noRegion, true, n, aux, owner, weight)
+}
+
+// unitsOf is the size in units of an entry with a value of n bytes, padOf the
+// bytes at its end that the value does not use.
+func unitsOf(n int) uint32 { return uint32(headerBytes+n+unitBytes-1) / unitBytes }
+func padOf(n int) uint32   { return unitsOf(n)*unitBytes - headerBytes - uint32(n) }
+
+func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
 	if n < 0 || n > t.MaxValue() || aux > MaxAux {
 		panic(fmt.Sprintf("kvcache: entry of %d bytes (limit %d), aux %d (limit %d)", n, t.MaxValue(), aux, MaxAux))
 	}
-	units := uint32(headerBytes+n+unitBytes-1) / unitBytes
+	units := unitsOf(n)
 	size := units * unitBytes
 	if *into == noRegion || t.m.tables[*into].fill+size > uint32(t.m.regionBytes) {
-		r, ok := t.m.acquire(t.owner, t.class, before)
+		r, ok := t.m.acquire(t.owner, t.class, before, moved)
 		if !ok {
 			return 0, nil, false
 		}
@@ -138,13 +154,16 @@ func (t *Tables) alloc(into *Region, before Region, n int, aux uint16, owner uin
 		*into = r
 		t.m.tables[r] = table{pos: uint32(len(t.list))}
 		t.list = append(t.list, r)
+		if t.opened != nil {
+			t.opened(r)
+		}
 		if full != noRegion && t.m.tables[full].live == 0 {
 			t.drop(full) // it died while it was current
 		}
 	}
 	b := &t.m.tables[*into]
 	p := unsafe.Add(t.m.addr(*into), b.fill)
-	*(*header)(p) = makeHeader(units, size-headerBytes-uint32(n), aux, owner)
+	*(*header)(p) = makeHeader(units, padOf(n), aux, owner)
 	ref := makeRef(t.m.regions[*into].epoch.Load(), *into, b.fill/unitBytes)
 	b.fill += size
 	b.live += size
@@ -163,6 +182,9 @@ func (m *Memory) head(ref Ref) *header {
 	}
 	return (*header)(unsafe.Add(m.addr(r), uintptr(ref.unit())*unitBytes))
 }
+
+// at is head for callers that know the region to be there.
+func (m *Memory) at(ref Ref) unsafe.Pointer { return unsafe.Pointer(m.head(ref)) }
 
 // Value returns the entry's bytes, or nil when its region is gone. The entry
 // must not have been freed: that, unlike a vanished region, the caller knows.
@@ -250,6 +272,9 @@ func (t *Tables) drop(r Region) {
 	if t.old == r {
 		t.old = noRegion
 	}
+	if t.closed != nil {
+		t.closed(r)
+	}
 	t.m.release(r)
 }
 
@@ -296,7 +321,7 @@ func (t *Tables) evacuate(victim Region) bool {
 		if !h.live() {
 			continue
 		}
-		to, dst, ok := t.alloc(&t.old, victim, int(h.value()), h.aux(), h.owner(), 0)
+		to, dst, ok := t.alloc(&t.old, victim, true, int(h.value()), h.aux(), h.owner(), 0)
 		if !ok {
 			return false
 		}

@@ -1,0 +1,211 @@
+package kvcache
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// clock is a time that tests move.
+type clock struct{ ms int64 }
+
+func (c *clock) now() time.Time { return time.UnixMilli(c.ms) }
+
+func newTestCache(t testing.TB, mo MemoryOptions, o CacheOptions) (*Cache, *Memory) {
+	t.Helper()
+	m, err := NewMemory(mo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Memory = m
+	c, err := NewCache(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Close()
+		if used := m.Used(); used != 0 {
+			t.Errorf("%d bytes used after Close", used)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c, m
+}
+
+type modelEntry struct {
+	value     []byte
+	expiresMs int64
+}
+
+// TestCacheModel runs random operations on tiny regions against a plain map.
+// A miss is always allowed for what was stored, because it may have been
+// evicted; a wrong or an expired value, or one that was deleted, never is.
+func TestCacheModel(t *testing.T) {
+	for seed := uint64(1); seed <= 6; seed++ {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { testCacheModel(t, seed) })
+	}
+}
+
+func testCacheModel(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	now := &clock{ms: 1_700_000_000_000}
+	budget := int64(100 * MinRegionBytes)
+	c, m := newTestCache(t,
+		MemoryOptions{BudgetBytes: budget, RegionBytes: MinRegionBytes},
+		CacheOptions{Shards: 2, SweepEvery: -1, Now: now.now, Random: rnd.Uint64})
+	model := map[string]modelEntry{}
+	var hits, vanished, cut int
+	key := func() []byte {
+		n := rnd.IntN(3000)
+		if n%50 == 0 {
+			return fmt.Appendf(nil, "%0*d", 300+n%500, n)
+		}
+		return fmt.Appendf(nil, "k%d", n)
+	}
+	value := func() []byte {
+		v := make([]byte, rnd.IntN(200))
+		for i := range v {
+			v[i] = byte(rnd.Uint32())
+		}
+		return v
+	}
+	// agree checks what was read under k, and forgets what vanished.
+	agree := func(op int, k []byte, got []byte, ok bool) {
+		t.Helper()
+		want, has := model[string(k)]
+		if has && want.expiresMs != 0 && want.expiresMs <= now.ms {
+			delete(model, string(k))
+			has = false
+		}
+		switch {
+		case ok && !has:
+			t.Fatalf("seed %d op %d: %q reads %x, was removed", seed, op, k, got)
+		case ok && !bytes.Equal(got, want.value):
+			t.Fatalf("seed %d op %d: %q reads %x, want %x", seed, op, k, got, want.value)
+		case ok:
+			hits++
+		case has:
+			vanished++
+			delete(model, string(k))
+		}
+	}
+	for op := range 40000 {
+		now.ms += int64(rnd.IntN(3))
+		k := key()
+		switch rnd.IntN(12) {
+		case 0, 1, 2, 3:
+			v, ttl := value(), time.Duration(0)
+			if rnd.IntN(3) == 0 {
+				ttl = time.Duration(1+rnd.IntN(4000)) * time.Millisecond
+			}
+			if err := c.Put(k, v, ttl); err != nil {
+				t.Fatalf("seed %d op %d: %v", seed, op, err)
+			}
+			e := modelEntry{value: v}
+			if ttl > 0 {
+				e.expiresMs = now.ms + ttl.Milliseconds()
+			}
+			model[string(k)] = e
+		case 4:
+			_, has := model[string(k)]
+			if c.Delete(k) && !has {
+				t.Fatalf("seed %d op %d: deleted %q, was removed", seed, op, k)
+			}
+			delete(model, string(k))
+		case 5:
+			more := value()
+			more = more[:min(len(more), 7)]
+			var e modelEntry
+			err := c.Update(k, func(old Entry, ok bool) (Entry, Op) {
+				agree(op, k, old.Value, ok)
+				e = modelEntry{append(bytes.Clone(old.Value), more...), old.ExpiresMs}
+				if len(e.value) > 300 {
+					e.value = e.value[:100]
+					return Entry{old.Value[:100], old.ExpiresMs}, Store
+				}
+				return Entry{e.value, e.expiresMs}, Store
+			})
+			if err != nil {
+				t.Fatalf("seed %d op %d: %v", seed, op, err)
+			}
+			model[string(k)] = e
+		case 6:
+			e, has := model[string(k)]
+			ms, ok := c.Expiry(k)
+			if ok && (!has || ms != e.expiresMs) {
+				t.Fatalf("seed %d op %d: %q expires at %d, want %d (%v)", seed, op, k, ms, e.expiresMs, has)
+			}
+		default:
+			got, ok := c.Get([]byte("x"), k)
+			agree(op, k, got[1:], ok)
+		}
+		if m.Used() > m.Budget() {
+			t.Fatalf("seed %d op %d: %d used of %d", seed, op, m.Used(), m.Budget())
+		}
+		switch {
+		case op%997 == 0:
+			c.Sweep()
+		case op%4001 == 0:
+			m.SetBudget(int64(20+rnd.IntN(30)) * MinRegionBytes)
+			cut++
+		case op%4001 == 300:
+			m.SetBudget(budget)
+		case op%9001 == 9000:
+			c.Clear()
+			clear(model)
+		}
+		if op%500 == 0 {
+			if err := c.Check(); err != nil {
+				t.Fatalf("seed %d op %d: %v", seed, op, err)
+			}
+			s := c.Stats()
+			if s.LiveBytes+s.DeadBytes+s.FreeBytes != int64(s.Regions*m.RegionBytes()) {
+				t.Fatalf("seed %d: identity broken: %+v", seed, s)
+			}
+		}
+	}
+	s := c.Stats()
+	if hits < 1000 || vanished < 100 || cut < 5 || s.Overwritten == 0 || s.Reinserted == 0 || s.Expired == 0 ||
+		s.Compacted == 0 || s.Evicted == 0 || s.IndexesGrown == 0 || s.Passes == 0 {
+		t.Errorf("seed %d: too little happened: %d hits, %d vanished, %d cuts, %+v", seed, hits, vanished, cut, s)
+	}
+}
+
+func TestCacheLimits(t *testing.T) {
+	c, _ := newTestCache(t, MemoryOptions{BudgetBytes: 1 << 20, RegionBytes: MinRegionBytes}, CacheOptions{SweepEvery: -1})
+	for _, x := range []struct {
+		key, value []byte
+		ttl        time.Duration
+		err        error
+	}{
+		{nil, nil, 0, ErrKeySize},
+		{make([]byte, c.MaxKey()+1), nil, 0, ErrKeySize},
+		{make([]byte, c.MaxKey()), nil, 0, nil},
+		{[]byte("k"), nil, 0, nil},
+		{[]byte("k"), make([]byte, c.MaxValue()), time.Hour, nil},
+		{[]byte("k"), make([]byte, c.MaxValue()+1), 0, ErrValueSize},
+		{[]byte("kk"), make([]byte, c.MaxValue()), 0, ErrValueSize},
+		{make([]byte, c.MaxKey()), make([]byte, c.MaxValue()+1-c.MaxKey()), time.Hour, nil},
+		{[]byte("k"), nil, -1, ErrTTL},
+		{[]byte("k"), nil, math.MinInt64, ErrTTL},
+		{[]byte("k"), nil, math.MaxInt64, nil},
+		{[]byte("k"), nil, 1, nil},
+	} {
+		if err := c.Put(x.key, x.value, x.ttl); !errors.Is(err, x.err) {
+			t.Errorf("Put of %d, %d bytes for %v: %v, want %v", len(x.key), len(x.value), x.ttl, err, x.err)
+		} else if err != nil {
+			t.Log(err)
+		}
+	}
+	for _, key := range [][]byte{nil, make([]byte, c.MaxKey()+1)} {
+		if _, ok := c.Get(nil, key); ok || c.Delete(key) {
+			t.Errorf("a key of %d bytes was found", len(key))
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package kvcache
+
+// A cursor walks the hashes, not the places of records: shard, segment and
+// the upper half of the hash, in this order. A record's hash never changes,
+// while its place does when an index grows, makes room, or a region ages. So
+// whatever is in the cache from the first call of an iteration to its last is
+// seen, once or, when an index changed its size meanwhile, more often.
+//
+//	63                  32 31                      0
+//	┌─────────────────────┬─────────────────────────┐
+//	│ shard, segment      │ upper half of the hash  │
+//	└─────────────────────┴─────────────────────────┘
+
+// scanEmptyLines bounds how many lines one call looks at for each record that
+// it was asked for, as in Redis.
+const scanEmptyLines = 10
+
+// Scan calls f for about count records, and returns the cursor to go on with.
+// An iteration starts with cursor 0 and ends when 0 is returned. A record that
+// is in the cache throughout is seen at least once; one that comes, changes or
+// goes meanwhile may or may not be.
+//
+// f runs under a shard's lock: it must be quick and must not call the Cache.
+// Key and value are views, valid during the call. Any cursor is legal.
+func (c *Cache) Scan(cursor uint64, count int, f func(key []byte, e Entry)) (next uint64) {
+	count = max(count, 1)
+	segs := len(c.shards[0].segs)
+	lines := count * scanEmptyLines
+	nowMs := c.nowMs()
+	for count > 0 && lines > 0 {
+		part := cursor >> 32
+		if part >= uint64(len(c.shards)*segs) {
+			return 0
+		}
+		s := &c.shards[part/uint64(segs)]
+		s.mu.Lock()
+		x := &s.segs[part%uint64(segs)]
+		from := uint32(cursor)
+		cursor = (part + 1) << 32
+		lines--
+		if n := uint64(len(x.lines)); n > 0 {
+			i := x.home(from)
+			count -= s.scanLocked(x, i, nowMs, f)
+			if uint64(i)+1 < n {
+				cursor = part<<32 | ((uint64(i)+1)<<32+n-1)/n
+			}
+		}
+		s.mu.Unlock()
+	}
+	if cursor>>32 >= uint64(len(c.shards)*segs) {
+		return 0
+	}
+	return cursor
+}
+
+// scanLocked calls f for the records whose home is line i.
+func (s *shard) scanLocked(x *index, i uint32, nowMs int64, f func(key []byte, e Entry)) (seen int) {
+	visit := func(ref uint32) {
+		p := s.places.at(ref)
+		if p == nil {
+			return
+		}
+		ms := recordExpiry(p)
+		if ms != 0 && ms <= nowMs {
+			return
+		}
+		f(recordKey(p), Entry{Value: recordValue(p), ExpiresMs: ms})
+		seen++
+	}
+	l := &x.lines[i]
+	for slot, tag := range l.tags {
+		if tag != 0 && tag&displaced == 0 {
+			visit(l.refs[slot])
+		}
+	}
+	// Those displaced from here are in lines that their tags give.
+	left := l.displaced()
+	for tag := uint8(1); tag <= tagMask && left > 0; tag++ {
+		o := &x.lines[x.other(i, tag)]
+		for set := o.match(tag); set != 0; set &= set - 1 {
+			if slot := slotOf(set); o.tags[slot]&displaced != 0 {
+				visit(o.refs[slot])
+				left--
+			}
+		}
+	}
+	return seen
+}
+
+// randomTries is how often RandomKey draws a slot before it takes the next
+// record there is. Half of the slots are in use, usually more.
+const randomTries = 32
+
+// RandomKey appends a random key to dst. It reports false if there is none.
+func (c *Cache) RandomKey(dst []byte) ([]byte, bool) {
+	for range randomTries {
+		n := c.random()
+		s := c.shard(hash(n))
+		s.mu.Lock()
+		x := s.seg(hash(n))
+		if len(x.lines) > 0 {
+			l := &x.lines[x.home(uint32(n>>32))]
+			slot := int(n>>shardSegmentBits&tagMask) % lineSlots
+			if l.tags[slot] != 0 {
+				if p := s.places.at(l.refs[slot]); p != nil && !s.expiredLocked(p) {
+					dst = append(dst, recordKey(p)...)
+					s.mu.Unlock()
+					return dst, true
+				}
+			}
+		}
+		s.mu.Unlock()
+	}
+	found := false
+	take := func(key []byte, _ Entry) {
+		if !found {
+			dst, found = append(dst, key...), true
+		}
+	}
+	// From a random point to the end, and then all of it.
+	parts := uint64(len(c.shards) * len(c.shards[0].segs))
+	for cursor := c.random() % (parts << 32); !found; {
+		if cursor = c.Scan(cursor, 1, take); cursor == 0 {
+			break
+		}
+	}
+	for cursor := uint64(0); !found; {
+		if cursor = c.Scan(cursor, 1, take); cursor == 0 {
+			break
+		}
+	}
+	return dst, found
+}

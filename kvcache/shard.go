@@ -1,0 +1,383 @@
+package kvcache
+
+import (
+	"math/bits"
+	"sync"
+	"unsafe"
+)
+
+// shard is one partition of a Cache: the records whose hash ends in its
+// number, under one lock. It is an Owner of regions of class Log.
+type shard struct {
+	c *Cache
+	m *Memory
+
+	mu     sync.Mutex
+	t      *Tables // the records; a record's weight is 1, so that the sum counts them
+	places places
+	segs   []index // by the bits of the hash above the shard's
+	count  counters
+
+	sweepSeg int  // the next index of the pass under way
+	sweeping bool // a pass is under way
+}
+
+// counters of one shard; all only grow.
+type counters struct {
+	hits, misses      uint64
+	puts, inPlace     uint64
+	deletes           uint64
+	evicted           uint64 // records gone with their region, whatever the reason
+	reinserted        uint64 // records kept when their region aged out
+	expired           uint64
+	compacted         uint64 // regions
+	regions           uint64 // dropped while they held records
+	passes, grown     uint64
+	shrunk, refused   uint64
+	reinsertedBytes   uint64
+	regionsAged, full uint64
+}
+
+// hash says where a record is:
+//
+//	63               32 31    25 24                           0
+//	┌──────────────────┬────────┬───────────────┬─────────────┐
+//	│ home (in header) │ tag    │     segment ◁─┼─▷ shard     │
+//	└──────────────────┴────────┴───────────────┴─────────────┘
+type hash uint64
+
+func (h hash) home() uint32 { return uint32(h >> 32) }
+func (h hash) tag() uint8   { return max(uint8(h>>25)&tagMask, 1) }
+
+const shardSegmentBits = 25
+
+// found is where a record is; p is nil if it is nowhere.
+type found struct {
+	x    *index
+	i    uint32
+	slot int
+	p    unsafe.Pointer
+}
+
+func (f *found) line() *line { return &f.x.lines[f.i] }
+func (f *found) ref() uint32 { return f.line().refs[f.slot] }
+
+func (s *shard) seg(h hash) *index {
+	return &s.segs[uint32(h)>>s.c.shardBits&uint32(len(s.segs)-1)]
+}
+
+// findLocked looks a key up, expired or not. It reads one line of the index
+// for most misses, and one line and one record for most hits.
+func (s *shard) findLocked(h hash, key []byte) found {
+	x := s.seg(h)
+	f := found{x: x}
+	if len(x.lines) == 0 {
+		return f
+	}
+	home, tag := h.home(), h.tag()
+	i := x.home(home)
+	for try := 0; ; try++ {
+		l := &x.lines[i]
+		for set := l.match(tag); set != 0; set &= set - 1 {
+			slot := slotOf(set)
+			p := s.places.at(l.refs[slot])
+			if p == nil || (*(*header)(p)).owner() != home || string(recordKey(p)) != string(key) {
+				continue
+			}
+			f.i, f.slot, f.p = i, slot, p
+			return f
+		}
+		if try == 1 || l.displaced() == 0 {
+			return f
+		}
+		i = x.other(i, tag)
+	}
+}
+
+// getLocked is findLocked for callers that want no expired record; it removes one.
+func (s *shard) getLocked(h hash, key []byte) found {
+	f := s.findLocked(h, key)
+	if f.p != nil && s.expiredLocked(f.p) {
+		s.count.expired++
+		s.removeLocked(&f)
+	}
+	return f
+}
+
+func (s *shard) expiredLocked(p unsafe.Pointer) bool {
+	ms := recordExpiry(p)
+	return ms != 0 && ms <= s.c.nowMs()
+}
+
+// removeLocked takes a record out of index and table.
+func (s *shard) removeLocked(f *found) {
+	ref := s.places.long(f.ref())
+	f.x.erase(f.i, f.slot)
+	s.t.Free(ref, 1)
+	f.p = nil
+}
+
+// storeLocked writes a record over the one found, or anew. It returns 0, or
+// how many bytes must be evicted for it to succeed; then nothing has changed.
+// The value may be a view of the record found.
+func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64) (needBytes int64) {
+	n := recordBytes(len(key), len(value), expiresMs != 0)
+	aux := recordAux(len(key), expiresMs != 0)
+	if f.p != nil {
+		if old := (*header)(f.p); old.aux() == aux && old.units() == unitsOf(n) {
+			// The same room: nothing dies, and the log does not grow. The record
+			// stays as old as it was, so the write counts as a read does.
+			*old = makeHeader(unitsOf(n), padOf(n), aux, h.home())
+			writeRecord(unsafe.Slice((*byte)(unsafe.Add(f.p, headerBytes)), n), key, value, expiresMs)
+			s.noteExpiry(f.ref(), expiresMs)
+			f.line().touch(f.slot)
+			s.count.inPlace++
+			return 0
+		}
+	} else if need := s.growLocked(f.x); need > 0 && f.x.used >= f.x.slots() {
+		return need
+	}
+	regions := len(s.t.list)
+	ref, b, ok := s.t.Alloc(n, aux, h.home(), 1)
+	if !ok {
+		return int64(s.m.regionBytes)
+	}
+	writeRecord(b, key, value, expiresMs)
+	short := s.places.short(ref)
+	switch {
+	case f.p != nil:
+		old := s.places.long(f.ref())
+		f.line().refs[f.slot] = short
+		f.line().touch(f.slot)
+		s.t.Free(old, 1)
+	case !s.insertLocked(f.x, h, short):
+		s.t.Free(ref, 1)
+		return int64(len(f.x.lines)*lineBytes)*5/4 + MinRegionBytes
+	}
+	s.noteExpiry(short, expiresMs)
+	if len(s.t.list) > regions {
+		s.tidyLocked()
+	}
+	return 0
+}
+
+func (s *shard) noteExpiry(ref uint32, ms int64) {
+	if ms != 0 {
+		s.places.expires(ref, ms)
+	}
+}
+
+func (s *shard) insertLocked(x *index, h hash, ref uint32) bool {
+	if x.insert(h.home(), h.tag(), ref, 0, &s.places) {
+		return true
+	}
+	// Hardly ever: both lines of all the records in a full line are full.
+	if x.resize(len(x.lines)+len(x.lines)/4, &s.places) != nil {
+		s.count.refused++
+		return false
+	}
+	s.count.grown++
+	return x.insert(h.home(), h.tag(), ref, 0, &s.places)
+}
+
+// growLocked makes room in an index that is nearly full. It returns the bytes
+// that were refused it, if any: the index is then fuller than it should be.
+func (s *shard) growLocked(x *index) (needBytes int64) {
+	limit := x.slots() * maxLoadPercent / 100
+	if x.used < limit {
+		return 0
+	}
+	if len(x.lines) > 0 {
+		x.sweep(&s.places)
+		if x.used < limit*7/8 {
+			return 0
+		}
+	}
+	n := len(x.lines) + max(len(x.lines)/4, 1)
+	if x.resize(n, &s.places) != nil {
+		s.count.refused++
+		return int64(n*lineBytes) + MinRegionBytes
+	}
+	s.count.grown++
+	return 0
+}
+
+// tidyLocked does the housekeeping that comes with each new region: it
+// compacts another, and goes on with the pass that frees places.
+func (s *shard) tidyLocked() {
+	if s.t.Compact() {
+		s.count.compacted++
+	}
+	s.passLocked(1 + len(s.segs)/minGone)
+}
+
+// passLocked goes on with, or begins, a pass over the indexes that erases the
+// addresses in places whose regions are gone.
+func (s *shard) passLocked(segs int) {
+	if !s.sweeping {
+		if !s.places.due() {
+			return
+		}
+		s.places.beginPass()
+		s.sweeping, s.sweepSeg = true, 0
+	}
+	for ; segs > 0 && s.sweepSeg < len(s.segs); segs-- {
+		s.segs[s.sweepSeg].sweep(&s.places)
+		s.sweepSeg++
+	}
+	if s.sweepSeg == len(s.segs) {
+		s.places.endPass()
+		s.sweeping = false
+		s.count.passes++
+	}
+}
+
+// openedLocked is called by Tables when a region begins.
+func (s *shard) openedLocked(r Region) {
+	if s.places.full() {
+		// A pass may be under way that noted too little: end it, and make another.
+		for s.places.full() {
+			if !s.sweeping {
+				s.places.beginPass()
+				s.sweeping, s.sweepSeg = true, 0
+			}
+			s.passLocked(len(s.segs))
+		}
+	}
+	s.places.add(r)
+}
+
+// movedLocked is called by Tables when compaction moved a record.
+func (s *shard) movedLocked(_ uint16, home uint32, from, to Ref) int {
+	h := s.c.hash(recordKey(s.m.at(to)))
+	x := s.seg(h)
+	i, slot, ok := x.findRef(home, h.tag(), s.places.short(from))
+	if !ok {
+		panic("kvcache: a live record that is not in the index")
+	}
+	short := s.places.short(to)
+	x.lines[i].refs[slot] = short
+	s.noteExpiry(short, recordExpiry(s.m.at(to)))
+	return 1
+}
+
+// DropRegion implements Owner: the region vanishes as it is.
+func (s *shard) DropRegion(r Region, epoch uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.t.Owns(r, epoch) {
+		return false
+	}
+	s.dropLocked(r)
+	return true
+}
+
+func (s *shard) dropLocked(r Region) {
+	s.count.evicted += uint64(s.t.Drop(r))
+	s.count.regions++
+}
+
+// DropAll implements Owner.
+func (s *shard) DropAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count.evicted += uint64(s.clearLocked())
+}
+
+// clearLocked forgets everything and returns how many records that was.
+func (s *shard) clearLocked() int64 {
+	n := s.t.DropAll()
+	for i := range s.segs {
+		s.segs[i].clear()
+	}
+	s.places.clear()
+	s.sweeping = false
+	return n
+}
+
+// ageChunk bounds how many records of an ageing region are looked at under
+// one lock: at some 100 ns each, a tenth of a millisecond.
+const ageChunk = 1024
+
+// AgeRegion makes Memory's Evict kinder than its SetBudget: records that were
+// read since they were written are written again, at the young end of the
+// log, up to half of the region's bytes; the rest vanishes.
+func (s *shard) AgeRegion(r Region, epoch uint32) bool {
+	kept := uint32(0)
+	for unit := uint32(0); ; {
+		s.mu.Lock()
+		if !s.t.Owns(r, epoch) {
+			s.mu.Unlock()
+			return unit > 0
+		}
+		more := s.ageLocked(r, epoch, &unit, &kept)
+		if !more {
+			if s.t.Owns(r, epoch) {
+				s.dropLocked(r)
+			}
+			s.count.regionsAged++
+		}
+		s.mu.Unlock()
+		if !more {
+			return true
+		}
+	}
+}
+
+// ageLocked rewrites records from *unit on. It reports whether there are more.
+func (s *shard) ageLocked(r Region, epoch uint32, unit, kept *uint32) bool {
+	if r == s.t.cur || r == s.t.old {
+		return false // the youngest is the oldest: there is no place to write to
+	}
+	nowMs := s.c.nowMs()
+	for range ageChunk {
+		if *unit*unitBytes >= s.m.tables[r].fill {
+			return false
+		}
+		from := makeRef(epoch, r, *unit)
+		p := s.m.at(from)
+		hd := *(*header)(p)
+		*unit += hd.units()
+		if !hd.live() || *kept+hd.bytes() > uint32(s.m.regionBytes/2) {
+			continue
+		}
+		if ms := recordExpiry(p); ms != 0 && ms <= nowMs {
+			continue
+		}
+		h := s.c.hash(recordKey(p))
+		x := s.seg(h)
+		i, slot, ok := x.findRef(h.home(), h.tag(), s.places.short(from))
+		if !ok {
+			panic("kvcache: a live record that is not in the index")
+		}
+		l := &x.lines[i]
+		if l.frequency(slot) == 0 {
+			continue
+		}
+		to, dst, ok := s.t.allocMoved(int(hd.value()), hd.aux(), hd.owner(), 1)
+		if !ok {
+			return false
+		}
+		copy(dst, s.t.Value(from))
+		l.refs[slot] = s.places.short(to)
+		l.setFrequency(slot, l.frequency(slot)-1)
+		s.noteExpiry(l.refs[slot], recordExpiry(s.m.at(to)))
+		*kept += hd.bytes()
+		s.count.reinserted++
+		s.count.reinsertedBytes += uint64(hd.bytes())
+		s.t.Free(from, 1)
+		if !s.t.Owns(r, epoch) {
+			return false
+		}
+	}
+	return true
+}
+
+// segmentCount is how many indexes a shard of a cache of so many bytes has.
+// One holds about 64 Ki records of the usual size, because growing moves all
+// of an index under the lock: at some 50 ns a record, 3 ms.
+func segmentCount(shardBytes int64) int {
+	const recordsPerIndex, recordBytes = 64 << 10, 96
+	n := shardBytes / (recordsPerIndex * recordBytes)
+	return 1 << bits.Len64(uint64(min(max(n, 1), 256)-1))
+}

@@ -1,0 +1,72 @@
+package kvcache
+
+// CacheStats is a reading of a Cache. Bytes of records include their headers;
+// LiveBytes + DeadBytes + FreeBytes is Regions × the region size.
+type CacheStats struct {
+	Entries    int // expired ones that were not found yet included
+	Regions    int
+	LiveBytes  int64
+	DeadBytes  int64 // deleted or overwritten, not yet compacted
+	FreeBytes  int64 // of regions, not yet written
+	IndexBytes int64
+
+	Hits, Misses uint64 // of Get
+	Puts         uint64 // by Put and Update
+	Overwritten  uint64 // of those, written where the old value was
+	Deletes      uint64
+	Evicted      uint64 // entries that vanished with their region
+	Reinserted   uint64 // entries kept when their region aged out, because they were read
+	Expired      uint64
+	Compacted    uint64 // regions
+	Reclaimed    uint64 // regions that held entries when they were taken
+	Refused      uint64 // times there was no memory at all
+
+	IndexesGrown, IndexesShrunk, Passes uint64
+}
+
+// OverheadPerEntry is what an entry costs beside its key and value, in bytes:
+// its header and its share of the index. Padding to 8 bytes is not counted.
+func (s CacheStats) OverheadPerEntry() float64 {
+	if s.Entries == 0 {
+		return 0
+	}
+	return headerBytes + float64(s.IndexBytes)/float64(s.Entries)
+}
+
+// Stats reads the sums of all shards, one after the other.
+func (c *Cache) Stats() CacheStats {
+	var sum CacheStats
+	for i := range c.shards {
+		c.shards[i].addTo(&sum)
+	}
+	return sum
+}
+
+func (s *shard) addTo(sum *CacheStats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.t.Stats()
+	sum.Entries += int(t.Weight)
+	sum.Regions += t.Regions
+	sum.LiveBytes += t.LiveBytes
+	sum.DeadBytes += t.DeadBytes
+	sum.FreeBytes += t.FreeBytes
+	for i := range s.segs {
+		sum.IndexBytes += int64(s.segs[i].span.Len())
+	}
+	c := &s.count
+	sum.Hits += c.hits
+	sum.Misses += c.misses
+	sum.Puts += c.puts
+	sum.Overwritten += c.inPlace
+	sum.Deletes += c.deletes
+	sum.Evicted += c.evicted
+	sum.Reinserted += c.reinserted
+	sum.Expired += c.expired
+	sum.Compacted += c.compacted
+	sum.Reclaimed += c.regions
+	sum.Refused += c.refused
+	sum.IndexesGrown += c.grown
+	sum.IndexesShrunk += c.shrunk
+	sum.Passes += c.passes
+}

@@ -1,0 +1,163 @@
+package kvcache
+
+import (
+	"time"
+	"unsafe"
+)
+
+// sweepBytes bounds how much one Sweep reads to find expired records. At
+// 8 GiB/s that is 8 ms, less than a hundredth of a processor once a second.
+const sweepBytes = 64 << 20
+
+// sweepChunk bounds how many records are looked at under one lock.
+const sweepChunk = 1024
+
+func (c *Cache) sweepEvery(every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-tick.C:
+			c.Sweep()
+		}
+	}
+}
+
+// Sweep removes expired records, compacts regions that are mostly dead and
+// shrinks indexes that are mostly empty. It reads a bounded number of regions
+// and goes on from there when called again. It returns how many records it
+// removed. The cache's own goroutine calls it; see CacheOptions.SweepEvery.
+func (c *Cache) Sweep() (removed int) {
+	c.sweepMu.Lock()
+	defer c.sweepMu.Unlock()
+	left := sweepBytes
+	for range c.shards {
+		s := &c.shards[c.sweepNext]
+		n, read := s.expire(left)
+		removed += n
+		left -= read
+		s.tidy()
+		if left <= 0 {
+			break
+		}
+		c.sweepNext = (c.sweepNext + 1) % len(c.shards)
+	}
+	return removed
+}
+
+// expire removes expired records region by region, from those regions that
+// can have any. It stops when it has read about maxBytes.
+func (s *shard) expire(maxBytes int) (removed, readBytes int) {
+	nowMs := s.c.nowMs()
+	type at struct {
+		r     Region
+		epoch uint32
+	}
+	var due []at
+	s.mu.Lock()
+	for _, r := range s.t.list {
+		if ms := s.places.expiry[s.m.tables[r].place]; ms != 0 && ms <= nowMs {
+			due = append(due, at{r, s.m.regions[r].epoch.Load()})
+		}
+	}
+	s.mu.Unlock()
+	for _, a := range due {
+		if readBytes >= maxBytes {
+			break
+		}
+		first := true
+		for unit := uint32(0); ; first = false {
+			s.mu.Lock()
+			n, more := s.expireLocked(a.r, a.epoch, first, &unit, nowMs)
+			s.mu.Unlock()
+			removed += n
+			if !more {
+				break
+			}
+		}
+		readBytes += s.m.regionBytes
+	}
+	return removed, readBytes
+}
+
+// expireLocked removes expired records from *unit on. While a region is read,
+// its earliest expiry is found anew: writers note theirs as always.
+func (s *shard) expireLocked(r Region, epoch uint32, first bool, unit *uint32, nowMs int64) (removed int, more bool) {
+	if !s.t.Owns(r, epoch) {
+		return 0, false
+	}
+	if first {
+		s.places.expiry[s.m.tables[r].place] = 0
+	}
+	for range sweepChunk {
+		if *unit*unitBytes >= s.m.tables[r].fill {
+			return removed, false
+		}
+		ref := makeRef(epoch, r, *unit)
+		p := unsafe.Add(s.m.addr(r), uintptr(*unit)*unitBytes)
+		hd := *(*header)(p)
+		*unit += hd.units()
+		ms := recordExpiry(p)
+		if !hd.live() || ms == 0 {
+			continue
+		}
+		short := s.places.short(ref)
+		if ms > nowMs {
+			s.places.expires(short, ms)
+			continue
+		}
+		h := s.c.hash(recordKey(p))
+		x := s.seg(h)
+		i, slot, ok := x.findRef(h.home(), h.tag(), short)
+		if !ok {
+			panic("kvcache: a live record that is not in the index")
+		}
+		x.erase(i, slot)
+		s.count.expired++
+		removed++
+		s.t.Free(ref, 1)
+		if !s.t.Owns(r, epoch) {
+			return removed, false
+		}
+	}
+	return removed, true
+}
+
+// tidy compacts while that pays, and shrinks indexes.
+func (s *shard) tidy() {
+	for more := true; more; {
+		s.mu.Lock()
+		if more = s.t.Compact(); more {
+			s.count.compacted++
+		}
+		s.mu.Unlock()
+	}
+	for i := range s.segs {
+		s.mu.Lock()
+		s.shrinkLocked(&s.segs[i])
+		s.mu.Unlock()
+	}
+	s.mu.Lock()
+	s.passLocked(len(s.segs))
+	s.mu.Unlock()
+}
+
+// shrinkLocked makes an index smaller that is mostly empty.
+func (s *shard) shrinkLocked(x *index) {
+	if x.used == 0 {
+		x.clear()
+		return
+	}
+	if x.used*100 >= x.slots()*minLoadPercent || len(x.lines) <= pageLines {
+		return
+	}
+	x.sweep(&s.places)
+	n := x.used*100/(lineSlots*maxLoadPercent*4/5) + 1
+	if x.resize(n, &s.places) != nil {
+		s.count.refused++
+		return
+	}
+	s.count.shrunk++
+}
