@@ -1,0 +1,74 @@
+# Targets are for people and for CI alike: what CI runs is `make test`.
+# Everything a target makes goes to bin/, which `make clean` removes.
+
+GO      ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+INFO    := github.com/prometheus/common/version
+LDFLAGS := -s -w -X $(INFO).Version=$(VERSION) -X $(INFO).Revision=$(REVISION)
+
+# How long each fuzz target of `make fuzz` runs, and where `make run` listens.
+FUZZTIME ?= 30s
+ARGS     ?=
+
+# Test modules of their own: what they need must stay out of the daemon.
+MODULES := $(patsubst %/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path './bin/*'))
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/mcached and bin/mcbench, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: run
+run: build ## build the daemon and run it with defaults (more flags: make run ARGS=--memory.size=1GiB)
+	bin/mcached $(ARGS)
+
+.PHONY: test
+test: ## everything a change must pass: vet, unit, model and end-to-end tests, the race detector where it matters
+	$(GO) vet ./...
+	$(GO) test -timeout 10m ./...
+	@set -e; for m in $(MODULES); do echo "cd $$m && go test ./..."; (cd $$m && $(GO) vet ./... && $(GO) test -timeout 10m ./...); done
+	$(MAKE) --no-print-directory race
+
+.PHONY: race
+race: ## the concurrent packages under the race detector (needs a C compiler)
+	@if [ "$$(CGO_ENABLED=1 $(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
+		echo "go test -race -short ./kvcache/... ./mcache/... ./remotewrite/... ./ingest/..."; \
+		CGO_ENABLED=1 $(GO) test -race -short -timeout 10m ./kvcache/... ./mcache/... ./remotewrite/... ./ingest/...; \
+	elif [ "$$CI" = true ]; then echo "the race detector needs a C compiler: apt-get install gcc libc6-dev" >&2; exit 1; \
+	else echo "race: skipped, it needs a C compiler (apt-get install gcc libc6-dev)"; fi
+
+.PHONY: e2e
+e2e: ## only the end-to-end tests, with what they do
+	$(GO) test -count=1 -v -run 'TestE2E' ./cmd/mcached
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each (30s)
+	@set -e; for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -parallel 1 $$p; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## all benchmarks, with allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: compare
+compare: build ## the same load against mcached and the peers that are installed, in one table
+	bin/mcbench compare
+
+.PHONY: lint
+lint: ## gofmt, vet and, if it is to be had, staticcheck
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...
+
+STATICCHECK := v0.8.2
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf bin

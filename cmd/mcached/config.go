@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"go.yaml.in/yaml/v2"
+)
+
+// config is what the command line and the environment say, checked as far as
+// that goes without opening anything but files.
+type config struct {
+	webListen         []string
+	webConfigFile     string
+	webTLS            bool // by webConfigFile
+	webMaxConnections count
+	webReadTimeout    duration
+
+	respListen       string // empty: no RESP
+	respProtected    truth
+	respPasswordFile string
+	respPassword     string // the content of respPasswordFile
+	respTLSCertFile  string
+	respTLSKeyFile   string
+	respMaxClients   count
+
+	memorySize byteSize // 0: automatic
+	memoryKeep byteSize // 0: by the law's own default
+	memoryHeap byteSize // 0: by GOMEMLIMIT, or by what the machine has
+
+	selfScrape    duration // 0: off
+	tenancyHeader string   // empty: one bucket for all
+	shutdown      duration
+
+	queryTimeout        duration
+	queryMaxSamples     count
+	queryMaxConcurrency count
+	queryMaxSeries      count
+	queryLookback       duration
+
+	writeMaxBody        byteSize
+	writeMaxDecoded     byteSize
+	writeMaxSamples     count
+	writeMaxLabels      count
+	writeMaxLabelName   byteSize
+	writeMaxLabelValue  byteSize
+	writeMaxInFlight    byteSize
+	writeMaxConcurrency count
+
+	log promslog.Config
+}
+
+// The least budgets that leave room for the indexes and a few regions per
+// shard, and the shortest time between two self-scrapes.
+const (
+	minMemoryBytes   = 8 << 20
+	minHeapBytes     = 32 << 20
+	minScrape        = time.Second
+	maxPasswordBytes = 4 << 10
+)
+
+// newServeApp declares the flags of the daemon. Each is also read from the
+// environment, as MCACHED_WEB_LISTEN_ADDRESS for --web.listen-address.
+func newServeApp(c *config) *kingpin.Application {
+	app := kingpin.New("mcached", "A metrics ingestion cache: remote write in, PromQL and Redis clients out, in memory that it gives back.\n\n"+
+		"Other commands: mcached query, mcached stats, mcached metrics, mcached version (each with --help).")
+	app.HelpFlag.Short('h')
+	app.HelpFlag.NoEnvar() // a stray MCACHED_VERSION in the environment must not end the daemon
+	app.Version(version.Print("mcached"))
+	app.VersionFlag.NoEnvar()
+	app.UsageWriter(os.Stdout)
+	app.DefaultEnvars()
+	add := func(name, byDefault string, v kingpin.Value, help string) {
+		app.Flag(name, help).Default(byDefault).PlaceHolder(byDefault).SetValue(namedValue{v, name})
+	}
+
+	app.Flag("web.listen-address", "Address for remote write, queries, the status page and metrics. Repeatable.").
+		Default("127.0.0.1:9201").StringsVar(&c.webListen)
+	app.Flag("web.config.file", "File that turns on TLS or basic authentication for HTTP, in exporter-toolkit's format.").
+		PlaceHolder("FILE").StringVar(&c.webConfigFile)
+	add("web.max-connections", "1024", &c.webMaxConnections,
+		"HTTP connections at a time, for each address.")
+	add("web.read-timeout", "1m", &c.webReadTimeout,
+		"Longest time to read one HTTP request, and an idle connection's life.")
+
+	app.Flag("resp.listen-address", "Address for Redis clients; empty turns them off.").
+		Default("127.0.0.1:6379").StringVar(&c.respListen)
+	add("resp.protected-mode", "true", &c.respProtected,
+		"Refuse to serve Redis clients beyond loopback without a password.")
+	app.Flag("resp.password-file", "File with the password that Redis clients must give.").
+		PlaceHolder("FILE").StringVar(&c.respPasswordFile)
+	app.Flag("resp.tls-cert-file", "Certificate (PEM) for Redis clients; with --resp.tls-key-file turns TLS on.").
+		PlaceHolder("FILE").StringVar(&c.respTLSCertFile)
+	app.Flag("resp.tls-key-file", "Key (PEM) of --resp.tls-cert-file.").
+		PlaceHolder("FILE").StringVar(&c.respTLSKeyFile)
+	add("resp.max-clients", "10000", &c.respMaxClients,
+		"Redis connections at a time.")
+
+	add("memory.size", "0", &c.memorySize,
+		"Bytes for everything cached, as 512MiB or 2GiB; 0 takes what the machine has to spare.")
+	add("memory.keep-available", "0", &c.memoryKeep,
+		"Bytes to leave available to the rest of the machine when --memory.size is 0; 0 means the larger of 512MiB and 5 %.")
+	add("memory.heap-limit", "0", &c.memoryHeap,
+		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine between 256MiB and 2GiB.")
+
+	add("self-scrape.interval", "15s", &c.selfScrape,
+		"How often the daemon stores its own metrics in itself; 0 turns it off.")
+	app.Flag("tenancy.header", "HTTP header that names the bucket of a request, as X-Scope-OrgID; empty puts all in one bucket. Trusted as it comes: set it behind a proxy only.").
+		PlaceHolder("NAME").StringVar(&c.tenancyHeader)
+
+	add("query.timeout", "2m", &c.queryTimeout,
+		"Longest time a query may take.")
+	add("query.max-samples", "50000000", &c.queryMaxSamples,
+		"Samples a query may hold in memory.")
+	add("query.max-concurrency", "20", &c.queryMaxConcurrency,
+		"Queries at a time; more wait.")
+	add("query.max-series", "1000000", &c.queryMaxSeries,
+		"Series one selector may match.")
+	add("query.lookback-delta", "5m", &c.queryLookback,
+		"How old the last sample of a series may be for an instant value.")
+
+	add("remote-write.max-body-size", "32MiB", &c.writeMaxBody,
+		"Body of one remote-write request as it comes.")
+	add("remote-write.max-decoded-size", "128MiB", &c.writeMaxDecoded,
+		"Body of one remote-write request after decompression.")
+	add("remote-write.max-samples", "1000000", &c.writeMaxSamples,
+		"Samples of one remote-write request.")
+	add("remote-write.max-labels", "64", &c.writeMaxLabels,
+		"Labels of one series.")
+	add("remote-write.max-label-name-size", "1KiB", &c.writeMaxLabelName,
+		"Bytes of a label's name.")
+	add("remote-write.max-label-value-size", "4KiB", &c.writeMaxLabelValue,
+		"Bytes of a label's value.")
+	add("remote-write.max-in-flight-size", "256MiB", &c.writeMaxInFlight,
+		"Bytes of remote-write requests being worked on at a time; more are told to come back (503).")
+	add("remote-write.max-concurrency", "256", &c.writeMaxConcurrency,
+		"Remote-write requests being worked on at a time; more are told to come back (503).")
+
+	add("shutdown.timeout", "10s", &c.shutdown,
+		"Longest time to finish requests under way when asked to stop.")
+	c.log.Level, c.log.Format = promslog.NewLevel(), promslog.NewFormat()
+	add("log.level", "info", c.log.Level, "Least severity to log: debug, info, warn or error.")
+	add("log.format", "logfmt", c.log.Format, "Format of log lines: logfmt or json.")
+	return app
+}
+
+// parseConfig reads the command line. Its errors are one line, fit to be
+// printed as they are.
+func parseConfig(args []string) (*config, error) {
+	c := &config{}
+	if _, err := newServeApp(c).Parse(args); err != nil {
+		if strings.HasPrefix(err.Error(), "unexpected ") {
+			return nil, fmt.Errorf("%w; the commands are query, stats, metrics and version, and none to serve", err)
+		}
+		return nil, err
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// check holds values against each other and reads the files that flags name.
+func (c *config) check() error {
+	for _, a := range c.webListen {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("--web.listen-address must be host:port as 127.0.0.1:9201, got %q", a)
+		}
+	}
+	if c.memorySize != 0 && c.memorySize < minMemoryBytes {
+		return fmt.Errorf("--memory.size must be 0 or at least 8MiB, got %s", &c.memorySize)
+	}
+	if c.memorySize != 0 && c.memoryKeep != 0 {
+		return fmt.Errorf("--memory.size fixes the size and --memory.keep-available lets it follow the machine: give one of them")
+	}
+	if c.memoryHeap != 0 && c.memoryHeap < minHeapBytes {
+		return fmt.Errorf("--memory.heap-limit must be 0 or at least 32MiB, got %s", &c.memoryHeap)
+	}
+	if c.selfScrape != 0 && time.Duration(c.selfScrape) < minScrape {
+		return fmt.Errorf("--self-scrape.interval must be 0 or at least 1s, got %s", &c.selfScrape)
+	}
+	for _, d := range []struct {
+		flag  string
+		value duration
+	}{
+		{"web.read-timeout", c.webReadTimeout}, {"query.timeout", c.queryTimeout},
+		{"query.lookback-delta", c.queryLookback}, {"shutdown.timeout", c.shutdown},
+	} {
+		if d.value == 0 {
+			return fmt.Errorf("--%s must be more than 0", d.flag)
+		}
+	}
+	for _, s := range []struct {
+		flag  string
+		value byteSize
+	}{
+		{"remote-write.max-body-size", c.writeMaxBody}, {"remote-write.max-decoded-size", c.writeMaxDecoded},
+		{"remote-write.max-label-name-size", c.writeMaxLabelName}, {"remote-write.max-label-value-size", c.writeMaxLabelValue},
+		{"remote-write.max-in-flight-size", c.writeMaxInFlight},
+	} {
+		if s.value == 0 {
+			return fmt.Errorf("--%s must be more than 0", s.flag)
+		}
+	}
+	if c.writeMaxInFlight < c.writeMaxBody {
+		return fmt.Errorf("--remote-write.max-in-flight-size of %s is below --remote-write.max-body-size of %s: the largest request would never be admitted",
+			&c.writeMaxInFlight, &c.writeMaxBody)
+	}
+	if !validHeaderName(c.tenancyHeader) {
+		return fmt.Errorf("--tenancy.header is not a header's name: %q", c.tenancyHeader)
+	}
+	if err := web.Validate(c.webConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %w", err)
+	}
+	var err error
+	if c.webTLS, err = configuresTLS(c.webConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %w", err)
+	}
+	return c.checkRESP()
+}
+
+// configuresTLS says whether the toolkit's file turns TLS on, for the URLs
+// that the daemon shows.
+func configuresTLS(path string) (bool, error) {
+	if path == "" {
+		return false, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return false, err
+	}
+	var f struct {
+		TLS map[string]any `yaml:"tls_server_config"`
+	}
+	err = yaml.Unmarshal(b, &f)
+	return len(f.TLS) > 0, err
+}
+
+func (c *config) checkRESP() error {
+	if (c.respTLSCertFile == "") != (c.respTLSKeyFile == "") {
+		return fmt.Errorf("--resp.tls-cert-file and --resp.tls-key-file come together or not at all")
+	}
+	if c.respPasswordFile != "" {
+		p, err := readPassword(c.respPasswordFile)
+		if err != nil {
+			return fmt.Errorf("--resp.password-file: %w", err)
+		}
+		c.respPassword = p
+	}
+	if c.respListen == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.respListen)
+	if err != nil {
+		return fmt.Errorf("--resp.listen-address must be host:port as 127.0.0.1:6379, or empty, got %q", c.respListen)
+	}
+	if bool(c.respProtected) && c.respPassword == "" && !isLoopback(host) {
+		return fmt.Errorf("--resp.listen-address=%s is open to others without a password: give --resp.password-file, or allow it by --resp.protected-mode=false", c.respListen)
+	}
+	return nil
+}
+
+// isLoopback says whether only this machine can reach a listener on host. An
+// empty host listens everywhere; a name counts if it is localhost, so that no
+// resolver decides what is protected.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// readPassword gives the file's first line; the rest must be empty, so that a
+// wrong file is noticed.
+func readPassword(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	b = bytes.TrimRight(b, "\r\n")
+	switch {
+	case len(b) == 0:
+		return "", fmt.Errorf("%s is empty", path)
+	case len(b) > maxPasswordBytes:
+		return "", fmt.Errorf("%s: a password is at most %d bytes, got %d", path, maxPasswordBytes, len(b))
+	case bytes.ContainsAny(b, "\r\n"):
+		return "", fmt.Errorf("%s: a password is one line, got several", path)
+	}
+	return string(b), nil
+}
+
+// validHeaderName accepts the empty name, which means no header.
+func validHeaderName(s string) bool {
+	for _, r := range s {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_') {
+			return false
+		}
+	}
+	return true
+}
+
+// std is the plain value: the packages know nothing of flags.
+func (d duration) std() time.Duration { return time.Duration(d) }

@@ -1,0 +1,35 @@
+// Command mcached is a metrics ingestion cache: it takes remote write from
+// Prometheus and its kin, keeps the recent samples of every series in memory
+// that nobody else on the machine is using, answers PromQL from there, and
+// gives the memory back when something else needs it. The same memory serves
+// blobs and time series to Redis clients.
+//
+// This package is the wiring. It turns flags into the options of the packages
+// that do the work, opens the listeners, reports on everything at /metrics,
+// and ends it all in order:
+//
+//	config.go     flags and environment → config; every wrong value is one line
+//	values.go     sizes, durations and booleans as flags spell them
+//	serve.go      the life of the daemon: open, run, stop, close
+//	web.go        HTTP: which path goes to which package, readiness, /metrics
+//	metrics.go    the table of the daemon's own metrics, filled from Stats
+//	scrape.go     the daemon scraping itself, as a Prometheus would
+//
+// # Order of life
+//
+// Everything that can fail for a reason the operator can mend (flags, files,
+// ports) happens before the first goroutine starts. Then every long-running
+// part is an actor of one run.Group: the first that returns ends the others,
+// and the group returns when all have. Memory is unmapped last, and only if no
+// handler outlived its deadline: a read of an unmapped region would kill the
+// process that was about to say what it left undone.
+//
+//	       signal ──┐
+//	pressure loop ──┤
+//	 HTTP servers ──┼─▶ first to return ─▶ readiness off ─▶ each is interrupted
+//	  RESP server ──┤                      and waited for ─▶ caches, memory
+//	  self-scrape ──┘
+//
+// Exit codes: 0 after an orderly stop, 1 when running failed, 2 when the
+// command line was wrong.
+package main

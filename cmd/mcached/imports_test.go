@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	root   = "../.." // of the module, from this package
+	module = "mcached"
+)
+
+// mayImport is the design's table: what each package may import beyond the
+// standard library. A trailing "/..." stands for everything below. What is not
+// listed for a package of this module is forbidden to it.
+var mayImport = map[string][]string{
+	"kvcache":          {"golang.org/x/sys/..."},
+	"kvcache/pressure": {"golang.org/x/sys/..."},
+	"mcache":           {"mcached/kvcache"},
+	"mcache/query": {
+		"mcached/mcache",
+		"github.com/golang/snappy",
+		"github.com/prometheus/common/model", // the label and duration types of the packages below
+		"github.com/prometheus/prometheus/model/...",
+		"github.com/prometheus/prometheus/prompb",
+		"github.com/prometheus/prometheus/promql", "github.com/prometheus/prometheus/promql/parser",
+		"github.com/prometheus/prometheus/promql/parser/posrange",
+		"github.com/prometheus/prometheus/storage",
+		"github.com/prometheus/prometheus/tsdb/chunkenc", "github.com/prometheus/prometheus/tsdb/chunks",
+		"github.com/prometheus/prometheus/util/...",
+	},
+	"remotewrite": {
+		"mcached/mcache",
+		"github.com/golang/snappy",
+		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
+	},
+	"ingest":      {"mcached/mcache", "mcached/kvcache", "github.com/tidwall/redcon"},
+	"cmd/mcached": {"..."},
+	"cmd/mcbench": {
+		"github.com/golang/snappy",
+		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
+	},
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+// TestImports holds the design's import table: boundaries that nothing checks
+// are gone within a year.
+func TestImports(t *testing.T) {
+	checked := 0
+	for _, p := range goList(t, "./...") {
+		name, ok := strings.CutPrefix(p.ImportPath, module+"/")
+		allowed, known := mayImport[name]
+		if !ok || !known {
+			t.Errorf("package %s is not in the import table", p.ImportPath)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if first, _, _ := strings.Cut(imp, "/"); first != module && !strings.Contains(first, ".") {
+				continue // the standard library
+			}
+			checked++
+			if !slices.ContainsFunc(allowed, func(pattern string) bool { return matches(pattern, imp) }) {
+				t.Errorf("%s may not import %s", name, imp)
+			}
+		}
+	}
+	if checked < 5 {
+		t.Fatalf("only %d imports checked: the list is not what it was thought to be", checked)
+	}
+}
+
+// matches says whether pattern, which may end in "/...", covers imp.
+func matches(pattern, imp string) bool {
+	if pattern == "..." {
+		return true
+	}
+	tree, ok := strings.CutSuffix(pattern, "/...")
+	return imp == pattern || ok && (imp == tree || strings.HasPrefix(imp, tree+"/"))
+}
+
+// heavy are the trees that Prometheus' remote storage and web packages bring
+// along: 500 packages of cloud clients that a cache has no use for.
+var heavy = []string{
+	"github.com/aws/", "github.com/Azure/", "cloud.google.com/", "google.golang.org/api/", "google.golang.org/grpc",
+	"k8s.io/client-go/kubernetes", "k8s.io/api/", "github.com/hashicorp/consul", "github.com/docker/",
+	"github.com/prometheus/prometheus/storage/remote", "github.com/prometheus/prometheus/web",
+	"github.com/prometheus/prometheus/discovery",
+}
+
+// TestNoCloudClients keeps the daemon light.
+func TestNoCloudClients(t *testing.T) {
+	deps := goList(t, "-deps", "./cmd/mcached")
+	if len(deps) < 100 {
+		t.Fatalf("go list -deps gave only %d packages", len(deps))
+	}
+	for _, p := range deps {
+		for _, h := range heavy {
+			if strings.HasPrefix(p.ImportPath, h) {
+				t.Errorf("the daemon depends on %s", p.ImportPath)
+			}
+		}
+	}
+}
+
+// TestLayout holds the top level to the design's list.
+func TestLayout(t *testing.T) {
+	want := []string{"cmd", "ingest", "mcache", "kvcache", "remotewrite", "go.mod", "go.sum", "Makefile", "README.md", "LICENSE"}
+	out, err := command("git", "ls-files", "--cached", "--others", "--exclude-standard").Output()
+	if err != nil {
+		// A source archive has no index; what lies there is the best there is.
+		entries, err := os.ReadDir(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Name() != "bin" { // what make build leaves
+				out = append(out, e.Name()+"\n"...)
+			}
+		}
+	}
+	for _, f := range strings.Fields(string(out)) {
+		top, _, _ := strings.Cut(path.Clean(f), "/")
+		if !strings.HasPrefix(top, ".") && !slices.Contains(want, top) {
+			t.Errorf("%s is not part of the layout", top)
+		}
+	}
+}
+
+// goList runs go list in the module's root. Imports of tests are not in its answer.
+func goList(t *testing.T, args ...string) []goPackage {
+	t.Helper()
+	out, err := command("go", append([]string{"list", "-json=ImportPath,Imports"}, args...)...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %s", exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var list []goPackage
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		switch err := dec.Decode(&p); err {
+		case nil:
+			list = append(list, p)
+		case io.EOF:
+			return list
+		default:
+			t.Fatal(err)
+		}
+	}
+}
+
+// command prepares a program to run in the module's root.
+func command(name string, args ...string) *exec.Cmd {
+	c := exec.Command(name, args...)
+	c.Dir = root
+	return c
+}

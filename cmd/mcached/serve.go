@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/oklog/run"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/net/netutil"
+	"golang.org/x/sys/unix"
+
+	"mcached/kvcache"
+)
+
+// daemon holds what has been opened, in the order in which it was.
+type daemon struct {
+	config *config
+	log    *slog.Logger
+
+	memory   *kvcache.Memory
+	blobs    *kvcache.Cache
+	registry *prometheus.Registry
+	http     *httpMetrics
+	started  time.Time
+
+	webListeners []net.Listener
+	webServers   []*http.Server
+
+	// ready is what /-/ready answers: true from the moment every listener
+	// serves until the first sign of the end.
+	ready    atomic.Bool
+	deadline time.Time // of the requests under way; set when the end begins
+	// outlived is set when a request was still running at its deadline, so
+	// that nothing it may touch is taken away.
+	outlived atomic.Bool
+}
+
+// serve runs the daemon until a signal or a failure ends it.
+func serve(c *config, stdout, stderr io.Writer) int {
+	c.log.Writer = stderr
+	d := &daemon{config: c, log: promslog.New(&c.log), started: time.Now()}
+	if err := d.open(); err != nil {
+		d.close()
+		return fail(stderr, exitError, err)
+	}
+	d.welcome(stdout)
+	err := d.run()
+	d.close()
+	if err != nil {
+		return fail(stderr, exitError, err)
+	}
+	d.log.Info("Stopped.")
+	return exitOK
+}
+
+// open does all that can fail, and starts nothing. Listeners come first: a
+// port that is taken is the commonest failure, and costs least to find.
+func (d *daemon) open() error {
+	for _, a := range d.config.webListen {
+		l, err := listen("HTTP", a, "choose another with --web.listen-address")
+		if err != nil {
+			return err
+		}
+		d.webListeners = append(d.webListeners, netutil.LimitListener(l, int(d.config.webMaxConnections)))
+	}
+
+	var err error
+	if d.memory, err = kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: d.initialBudget()}); err != nil {
+		return err
+	}
+	if d.blobs, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory}); err != nil {
+		return err
+	}
+	d.http = newHTTPMetrics()
+	d.registry = newRegistry(d)
+
+	handler := d.handler()
+	for range d.webListeners {
+		d.webServers = append(d.webServers, &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: min(readHeaderTimeout, d.config.webReadTimeout.std()),
+			ReadTimeout:       d.config.webReadTimeout.std(),
+			IdleTimeout:       d.config.webReadTimeout.std(),
+			MaxHeaderBytes:    maxHeaderBytes,
+			ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		})
+	}
+	return nil
+}
+
+// initialBudget is the size that was asked for, or half of the machine.
+func (d *daemon) initialBudget() int64 {
+	if d.config.memorySize != 0 {
+		return int64(d.config.memorySize)
+	}
+	var si unix.Sysinfo_t
+	if err := unix.Sysinfo(&si); err != nil {
+		return fallbackBytes
+	}
+	return int64(si.Totalram) * int64(si.Unit) / 2
+}
+
+// fallbackBytes is the budget where the kernel does not say what there is.
+const fallbackBytes = 512 << 20
+
+// Bounds of an HTTP request's head. Prometheus' own requests need less than 1 KiB.
+const (
+	readHeaderTimeout = 10 * time.Second
+	maxHeaderBytes    = 64 << 10
+)
+
+// listen opens a TCP port, and when it cannot, says which flag would help.
+func listen(what, address, advice string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		return l, nil
+	}
+	reason := err
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		reason = op.Err // the rest repeats the address
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("cannot listen for %s on %s: another program does; %s", what, address, advice)
+	}
+	return nil, fmt.Errorf("cannot listen for %s on %s: %w; %s", what, address, reason, advice)
+}
+
+// run starts every actor, and returns when the first that ended has ended all.
+func (d *daemon) run() error {
+	var g run.Group
+	stopping, stop := context.WithCancel(context.Background())
+	defer stop()
+
+	// The group interrupts in the order of Add: readiness goes first.
+	g.Add(func() error {
+		<-stopping.Done()
+		return nil
+	}, func(reason error) {
+		d.ready.Store(false)
+		d.deadline = time.Now().Add(d.config.shutdown.std())
+		d.log.Info("Stopping.", "reason", reason, "timeout", d.config.shutdown.std())
+		stop()
+	})
+	g.Add(run.SignalHandler(stopping, syscall.SIGINT, syscall.SIGTERM))
+	for i, l := range d.webListeners {
+		d.addServer(&g, "HTTP", l, func(l net.Listener) error {
+			return web.Serve(l, d.webServers[i], &web.FlagConfig{WebConfigFile: &d.config.webConfigFile}, d.log)
+		}, d.webServers[i].Shutdown)
+	}
+	d.ready.Store(true)
+
+	err := g.Run()
+	if errors.Is(err, run.ErrSignal) {
+		return nil
+	}
+	return err
+}
+
+// addServer adds a listener as an actor. It ends when serve has returned and,
+// if the group asked for that, shutdown has too.
+func (d *daemon) addServer(g *run.Group, what string, l net.Listener, serve func(net.Listener) error, shutdown func(context.Context) error) {
+	done := make(chan struct{})
+	g.Add(func() error {
+		err := serve(l)
+		if d.ready.Load() {
+			return fmt.Errorf("%s on %s: %w", what, l.Addr(), err)
+		}
+		<-done
+		return nil
+	}, func(error) {
+		go func() { // so that all servers have the same deadline; serve above waits for it
+			defer close(done)
+			ctx, cancel := context.WithDeadline(context.Background(), d.deadline)
+			defer cancel()
+			if err := shutdown(ctx); err != nil {
+				d.outlived.Store(true)
+				d.log.Warn("Requests were cut off.", "listener", what, "err", err)
+			}
+		}()
+	})
+}
+
+// close takes down what open put up, in the opposite order.
+func (d *daemon) close() {
+	for _, l := range d.webListeners {
+		_ = l.Close() // a server that ran has closed it already
+	}
+	if d.outlived.Load() {
+		return // someone may still read: the end of the process unmaps
+	}
+	if d.blobs != nil {
+		d.blobs.Close()
+	}
+	if d.memory != nil {
+		if err := d.memory.Close(); err != nil {
+			d.log.Warn("Memory was not unmapped.", "err", err)
+		}
+	}
+}
+
+// welcome says what to point at the daemon and what to try. It is for people:
+// where the log is for machines it is one record like any other.
+func (d *daemon) welcome(w io.Writer) {
+	base := d.url()
+	if d.config.log.Format.String() == "json" {
+		d.log.Info("Ready.", "version", version.Version, "http", base, "resp", d.config.respListen)
+		return
+	}
+	fmt.Fprintf(w, `mcached %s is ready.
+  write   remote_write: [{url: %s/api/v1/write}]   in prometheus.yml
+  read    %s as a Prometheus data source in Grafana, or
+          curl '%s/api/v1/query?query=up'
+`, version.Version, base, base, base)
+}
+
+// url is where the first HTTP listener is reached from this machine.
+func (d *daemon) url() string {
+	host, port, err := net.SplitHostPort(d.webListeners[0].Addr().String())
+	if err != nil {
+		return d.webListeners[0].Addr().String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	scheme := "http"
+	if d.config.webTLS {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}

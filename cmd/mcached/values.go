@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/model"
+)
+
+// namedValue is a flag's value whose errors say which flag was wrong.
+type namedValue struct {
+	kingpin.Value
+	flag string
+}
+
+// Set implements kingpin.Value.
+func (n namedValue) Set(s string) error {
+	if err := n.Value.Set(s); err != nil {
+		return fmt.Errorf("--%s: %w", n.flag, err)
+	}
+	return nil
+}
+
+// byteSize is a flag's value in bytes, spelt as 512MiB, 1.5GiB, 64MB or a bare
+// number of bytes. Binary units count in 1024s, decimal ones in 1000s.
+type byteSize int64
+
+// sizeUnits are the suffixes a size may carry, longest first, so that "MiB" is
+// not read as "B" after a number that ends in "Mi".
+var sizeUnits = []struct {
+	suffix string
+	bytes  float64
+}{
+	{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"tib", 1 << 40},
+	{"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12},
+	{"b", 1}, {"", 1},
+}
+
+// parseSize reads a size. Fractions of a byte are dropped.
+func parseSize(s string) (byteSize, error) {
+	in := strings.ToLower(strings.TrimSpace(s))
+	for _, u := range sizeUnits {
+		digits, ok := strings.CutSuffix(in, u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+		switch {
+		case err != nil || strings.ContainsAny(digits, "einx_"): // no 1e9, inf, nan, 0x10
+			return 0, fmt.Errorf("%q is not a size such as 512MiB or 2GiB", s)
+		case n < 0:
+			return 0, fmt.Errorf("a size cannot be negative, got %q", s)
+		case n*u.bytes >= math.MaxInt64:
+			return 0, fmt.Errorf("%q is more than the largest size, 8388607TiB", s)
+		}
+		return byteSize(n * u.bytes), nil
+	}
+	panic("unreachable: the last unit is empty and matches everything")
+}
+
+// Set implements kingpin.Value.
+func (b *byteSize) Set(s string) error {
+	v, err := parseSize(s)
+	if err == nil {
+		*b = v
+	}
+	return err
+}
+
+// String gives the shortest exact spelling.
+func (b *byteSize) String() string {
+	if b == nil {
+		return ""
+	}
+	v := int64(*b)
+	for _, u := range []struct {
+		suffix string
+		shift  uint
+	}{{"TiB", 40}, {"GiB", 30}, {"MiB", 20}, {"KiB", 10}} {
+		if v != 0 && v&(1<<u.shift-1) == 0 {
+			return strconv.FormatInt(v>>u.shift, 10) + u.suffix
+		}
+	}
+	return strconv.FormatInt(v, 10) + "B"
+}
+
+// duration is a flag's value as Prometheus spells times: 15s, 1h30m, 0.
+type duration time.Duration
+
+// Set implements kingpin.Value.
+func (d *duration) Set(s string) error {
+	v, err := model.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 15s or 5m", s)
+	}
+	*d = duration(v)
+	return nil
+}
+
+// String implements kingpin.Value.
+func (d *duration) String() string {
+	if d == nil {
+		return ""
+	}
+	return model.Duration(*d).String()
+}
+
+// truth is a boolean that is set by =true or =false. Kingpin's own booleans
+// take no value, so that "--x=false" would be a stray argument.
+type truth bool
+
+// Set implements kingpin.Value.
+func (t *truth) Set(s string) error {
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		return fmt.Errorf("%q is neither true nor false", s)
+	}
+	*t = truth(v)
+	return nil
+}
+
+// String implements kingpin.Value.
+func (t *truth) String() string {
+	if t == nil {
+		return ""
+	}
+	return strconv.FormatBool(bool(*t))
+}
+
+// count is a number of things, at least one.
+type count int
+
+// Set implements kingpin.Value.
+func (c *count) Set(s string) error {
+	v, err := strconv.Atoi(s)
+	if err != nil || v < 1 {
+		return fmt.Errorf("%q is not a whole number above 0", s)
+	}
+	*c = count(v)
+	return nil
+}
+
+// String implements kingpin.Value.
+func (c *count) String() string {
+	if c == nil {
+		return ""
+	}
+	return strconv.Itoa(int(*c))
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseSize(t *testing.T) {
+	for in, want := range map[string]byteSize{
+		"0": 0, "1": 1, "1048576": 1 << 20, "512MiB": 512 << 20, "512mib": 512 << 20, "1.5GiB": 3 << 29,
+		"2 GiB": 2 << 30, "64MB": 64e6, "10kB": 10e3, "7B": 7, "1TiB": 1 << 40, "0.5KiB": 512,
+	} {
+		if got, err := parseSize(in); err != nil || got != want {
+			t.Errorf("parseSize(%q) = %d, %v; want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "MiB", "x", "-1", "-5MiB", "1e9", "inf", "NaN", "0x10", "1_000", "12Q", "9000000TiB", "1MiBMiB", "--", "1 2"} {
+		if got, err := parseSize(in); err == nil {
+			t.Errorf("parseSize(%q) = %d, want an error", in, got)
+		} else if strings.Contains(err.Error(), "\n") {
+			t.Errorf("parseSize(%q): error of several lines: %q", in, err)
+		}
+	}
+}
+
+// TestByteSizeString: what a size prints is what can be given back.
+func TestByteSizeString(t *testing.T) {
+	for _, v := range []byteSize{0, 1, 1000, 1 << 10, 3 << 19, 512 << 20, 2 << 30, 1 << 40, 1<<40 + 1} {
+		s := v.String()
+		if got, err := parseSize(s); err != nil || got != v {
+			t.Errorf("%d prints as %q, which reads as %d, %v", v, s, got, err)
+		}
+	}
+}
+
+func TestConfigDefaults(t *testing.T) {
+	c, err := parseConfig(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.webListen) != 1 || c.webListen[0] != "127.0.0.1:9201" || c.respListen != "127.0.0.1:6379" {
+		t.Errorf("listens on %v and %q by default", c.webListen, c.respListen)
+	}
+	if c.selfScrape.std() != 15*time.Second || !bool(c.respProtected) || c.memorySize != 0 {
+		t.Errorf("defaults: %+v", c)
+	}
+}
+
+func TestConfigFromEnvironment(t *testing.T) {
+	t.Setenv("MCACHED_MEMORY_SIZE", "64MiB")
+	t.Setenv("MCACHED_WEB_LISTEN_ADDRESS", "127.0.0.1:1234")
+	c, err := parseConfig(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.memorySize != 64<<20 || c.webListen[0] != "127.0.0.1:1234" {
+		t.Errorf("got memory %s, address %v", &c.memorySize, c.webListen)
+	}
+}
+
+// TestConfigErrors: each wrong command line is refused in one line that names
+// the flag or the word at fault.
+func TestConfigErrors(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	password := file("password", "secret\n")
+	for _, c := range []struct{ args, says string }{
+		{"--no-such-flag", "no-such-flag"},
+		{"serv", "serv"},
+		{"--memory.size=lots", "memory.size"},
+		{"--memory.size=-1", "memory.size"},
+		{"--memory.size=1MiB", "memory.size"},
+		{"--memory.size=1GiB --memory.keep-available=1GiB", "memory.keep-available"},
+		{"--memory.heap-limit=1MiB", "memory.heap-limit"},
+		{"--self-scrape.interval=fast", "self-scrape.interval"},
+		{"--self-scrape.interval=10ms", "self-scrape.interval"},
+		{"--query.timeout=0", "query.timeout"},
+		{"--query.max-samples=0", "query.max-samples"},
+		{"--query.max-concurrency=-3", "query.max-concurrency"},
+		{"--shutdown.timeout=x", "shutdown.timeout"},
+		{"--log.level=loud", "log.level"},
+		{"--log.format=xml", "log.format"},
+		{"--web.listen-address=9201", "web.listen-address"},
+		{"--web.config.file=" + dir + "/none.yml", "web.config.file"},
+		{"--web.config.file=" + file("bad.yml", "tls_server_config: {cert_file: none.pem, key_file: none.key}\n"), "web.config.file"},
+		{"--resp.listen-address=6379", "resp.listen-address"},
+		{"--resp.listen-address=:6379", "resp.password-file"},
+		{"--resp.listen-address=0.0.0.0:6379", "resp.protected-mode"},
+		{"--resp.protected-mode=perhaps", "resp.protected-mode"},
+		{"--resp.password-file=" + dir + "/none", "resp.password-file"},
+		{"--resp.password-file=" + file("empty", "\n"), "empty"},
+		{"--resp.password-file=" + file("two", "a\nb\n"), "one line"},
+		{"--resp.password-file=" + file("long", strings.Repeat("x", maxPasswordBytes+1)), "at most"},
+		{"--resp.tls-cert-file=x", "resp.tls-key-file"},
+		{"--tenancy.header=a:b", "tenancy.header"},
+		{"--remote-write.max-body-size=1GiB", "max-in-flight-size"},
+		{"--remote-write.max-labels=none", "max-labels"},
+	} {
+		_, err := parseConfig(strings.Fields(c.args))
+		if err == nil {
+			t.Errorf("%s: accepted", c.args)
+			continue
+		}
+		if !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: error should be one line naming %q, got %q", c.args, c.says, err)
+		}
+	}
+	for _, args := range []string{
+		"--resp.listen-address=:6379 --resp.protected-mode=false",
+		"--resp.listen-address=:6379 --resp.password-file=" + password,
+		"--resp.listen-address=[::1]:6379", "--resp.listen-address=localhost:6379", "--resp.listen-address=",
+		"--tenancy.header=X-Scope-OrgID",
+	} {
+		if _, err := parseConfig(strings.Fields(args)); err != nil {
+			t.Errorf("%s: %v", args, err)
+		}
+	}
+}
