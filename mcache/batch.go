@@ -1,0 +1,265 @@
+package mcache
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Batch is a set of samples for Append. It is reused by its owner and not
+// safe for concurrent use. Its memory grows to the largest batch it has held.
+type Batch struct {
+	bucket  string
+	series  []batchSeries
+	samples []Sample
+	missing []int
+
+	order  []int32 // places in series, by shard
+	counts []int32
+}
+
+type batchSeries struct {
+	fp   Fingerprint // as given; the bucket is mixed in by Append
+	from int32       // first sample
+}
+
+// Reset empties the batch for samples of a bucket.
+func (b *Batch) Reset(bucket string) {
+	b.bucket = bucket
+	b.series, b.samples, b.missing = b.series[:0], b.samples[:0], b.missing[:0]
+}
+
+// Series begins the series with the fingerprint f.
+func (b *Batch) Series(f Fingerprint) {
+	b.series = append(b.series, batchSeries{f, int32(len(b.samples))})
+}
+
+// Sample adds one sample to the series begun last: t in ms, v the bit pattern.
+func (b *Batch) Sample(t int64, v uint64) {
+	b.samples = append(b.samples, Sample{t, v})
+}
+
+// Len is the number of series.
+func (b *Batch) Len() int { return len(b.series) }
+
+// Missing is, after Append, the places of the series that the cache does not
+// know. It is valid until the next call on the batch.
+func (b *Batch) Missing() []int { return b.missing }
+
+// of is the samples of series i.
+func (b *Batch) of(i int) []Sample {
+	to := len(b.samples)
+	if i+1 < len(b.series) {
+		to = int(b.series[i+1].from)
+	}
+	return b.samples[b.series[i].from:to]
+}
+
+// Append writes the samples of every series that the cache knows and returns
+// how many those were; Missing says which series it does not know. Each
+// shard's lock is taken once, unless memory has to be found in between.
+//
+// The error is ErrNoMemory, when the rest was not written; ErrTime, when only
+// samples beyond MaxTime were not; ErrDataSize, or ErrClosed.
+func (c *Cache) Append(b *Batch) (samples int, err error) {
+	b.missing = b.missing[:0]
+	bk, err := c.openBucket(b.bucket, widthHPTS)
+	if err != nil {
+		return 0, err
+	}
+	b.sortByShard(c, bk)
+	for k := 0; k < len(b.order); {
+		s := c.shardOf(b.series[b.order[k]].fp.in(bk))
+		end := k + 1
+		for end < len(b.order) && c.shardOf(b.series[b.order[end]].fp.in(bk)) == s {
+			end++
+		}
+		n, e := s.appendBatch(bk, b, b.order[k:end])
+		samples += n
+		if e != nil {
+			err = e
+		}
+		if e != nil && e != errBatchTime {
+			break
+		}
+		k = end
+	}
+	slices.Sort(b.missing)
+	c.insertedInto(bk, samples)
+	c.evict()
+	return samples, err
+}
+
+// sortByShard sets b.order by counting.
+func (b *Batch) sortByShard(c *Cache, bk *bucket) {
+	b.counts = append(b.counts[:0], make([]int32, len(c.shards)+1)...)
+	mask := uint64(len(c.shards) - 1)
+	for i := range b.series {
+		b.counts[b.series[i].fp.in(bk).hi&mask+1]++
+	}
+	for i := range c.shards {
+		b.counts[i+1] += b.counts[i]
+	}
+	if cap(b.order) < len(b.series) {
+		b.order = make([]int32, len(b.series))
+	}
+	b.order = b.order[:len(b.series)]
+	for i := range b.series {
+		k := b.series[i].fp.in(bk).hi & mask
+		b.order[b.counts[k]] = int32(i)
+		b.counts[k]++
+	}
+}
+
+var errBatchTime = fmt.Errorf("%w: beyond ±2^61 ms", ErrTime)
+
+// roomTries bounds how often one sample waits for memory to be found.
+const roomTries = 8
+
+// appendBatch writes the series of b named by order, all of this shard.
+func (s *shard) appendBatch(bk *bucket, b *Batch, order []int32) (samples int, err error) {
+	s.mu.Lock()
+	defer func() {
+		s.settle()
+		s.mu.Unlock()
+	}()
+	for _, i := range order {
+		f := b.series[i].fp.in(bk)
+		id := s.find(f)
+		if id == noID {
+			b.missing = append(b.missing, int(i))
+			continue
+		}
+		n, e := s.write(&id, bk, f, b.of(int(i)))
+		samples += n
+		if e != nil {
+			err = e
+			if e != errBatchTime {
+				return samples, err
+			}
+		}
+	}
+	return samples, err
+}
+
+// settle publishes what others read without the lock; called before unlocking.
+func (s *shard) settle() { s.allocated.Store(s.bytes) }
+
+// write inserts samples into the series id, whose lock is held. When memory
+// must be found it lets go of the lock for a while, in which the series may
+// itself be evicted: *id is then noID and the rest was not written.
+func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, ss []Sample) (samples int, err error) {
+	if age := bk.age.Load(); s.recs.view[*id].touched != age {
+		s.touch(*id, age)
+	}
+	for k := range ss {
+		if ss[k].T > MaxTime || ss[k].T < -MaxTime {
+			err = errBatchTime
+			continue
+		}
+		for tries := 0; !s.insert(*id, ss[k].T, ss[k].V); tries++ {
+			s.settle()
+			s.mu.Unlock()
+			ok := tries < roomTries && s.cache.makeRoom(s)
+			s.mu.Lock()
+			if !ok {
+				return samples, fmt.Errorf("%w: %d of %d bytes used", ErrNoMemory, s.cache.memory.Used(), s.cache.memory.Budget())
+			}
+			if *id = s.find(f); *id == noID {
+				return samples, fmt.Errorf("%w: series was evicted while it was written", ErrNoMemory)
+			}
+		}
+		samples++
+	}
+	return samples, err
+}
+
+// AppendNew creates series i of the batch, which Append reported as missing,
+// and writes its samples. labels need not be sorted and are copied; pairs with
+// an empty value are left out. They must have the fingerprint given.
+//
+// Beside those of Append the errors are ErrLabels and ErrSeriesLimit.
+func (c *Cache) AppendNew(b *Batch, i int, labels []Label) (samples int, err error) {
+	bk, err := c.openBucket(b.bucket, widthHPTS)
+	if err != nil {
+		return 0, err
+	}
+	samples, err = c.appendNew(bk, b.series[i].fp, 0, labels, b.of(i))
+	c.insertedInto(bk, samples)
+	c.evict()
+	return samples, err
+}
+
+// appendNew writes samples to the series of a fingerprint, creating it if
+// need be.
+func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, ss []Sample) (int, error) {
+	if flags&flagRaw == 0 {
+		var err error
+		if labels, err = checkLabels(labels); err != nil {
+			return 0, err
+		}
+	}
+	f = f.in(bk)
+	s := c.shardOf(f)
+	s.mu.Lock()
+	defer func() {
+		s.settle()
+		s.mu.Unlock()
+	}()
+	id := s.find(f)
+	for tries := 0; id == noID; tries++ {
+		var err error
+		if id, err = s.create(bk, f, flags, labels); err == nil {
+			break
+		}
+		s.settle()
+		s.mu.Unlock()
+		ok := tries < roomTries && c.makeRoom(s)
+		s.mu.Lock()
+		if !ok {
+			return 0, err
+		}
+		id = s.find(f)
+	}
+	return s.write(&id, bk, f, ss)
+}
+
+// AppendSamples writes samples of the series with the labels given, which
+// need not be sorted and are copied.
+func (c *Cache) AppendSamples(bucket string, labels []Label, samples ...Sample) error {
+	bk, err := c.openBucket(bucket, widthHPTS)
+	if err != nil {
+		return err
+	}
+	n, err := c.appendNew(bk, c.Fingerprint(labels), 0, labels, samples)
+	c.insertedInto(bk, n)
+	c.evict()
+	return err
+}
+
+// checkLabels returns the labels sorted and without empty values.
+func checkLabels(ls []Label) ([]Label, error) {
+	sorted := slices.IsSortedFunc(ls, byName)
+	empty := slices.ContainsFunc(ls, func(l Label) bool { return l.Value == "" })
+	if !sorted || empty {
+		ls = slices.DeleteFunc(slices.Clone(ls), func(l Label) bool { return l.Value == "" })
+		slices.SortFunc(ls, byName)
+	}
+	if len(ls) == 0 {
+		return nil, fmt.Errorf("%w: no labels", ErrLabels)
+	}
+	if len(ls) > MaxLabels {
+		return nil, fmt.Errorf("%w: %d labels, limit %d", ErrLabels, len(ls), MaxLabels)
+	}
+	for i, l := range ls {
+		if l.Name == bucketName || l.Name == rawName {
+			return nil, fmt.Errorf("%w: name %q", ErrLabels, l.Name)
+		}
+		if i > 0 && ls[i-1].Name == l.Name {
+			return nil, fmt.Errorf("%w: duplicate name %q", ErrLabels, l.Name)
+		}
+	}
+	return ls, nil
+}
+
+func byName(a, b Label) int { return strings.Compare(a.Name, b.Name) }

@@ -1,0 +1,128 @@
+package mcache
+
+import (
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// decodeBlock decodes b through a copy with the slack that decode asks for.
+func decodeBlock(c *codec, out *[blockMax]Sample, b []byte, start int64) (int, error) {
+	return c.decode(out, append(append([]byte(nil), b...), make([]byte, unpackSlack)...), start)
+}
+
+func checkBlock(t *testing.T, c *codec, ss []Sample, step int64) int {
+	t.Helper()
+	b := c.encode(nil, ss, step)
+	if len(b) > maxBlockBytes {
+		t.Fatalf("block of %d bytes, bound %d", len(b), maxBlockBytes)
+	}
+	var out [blockMax]Sample
+	n, err := decodeBlock(c, &out, b, ss[0].T)
+	if err != nil || n != len(ss) {
+		t.Fatalf("decode: %d of %d samples, %v; input %v", n, len(ss), err, ss)
+	}
+	for i := range ss {
+		if out[i] != ss[i] {
+			t.Fatalf("sample %d of %d: got %d %#x, want %d %#x", i, n, out[i].T, out[i].V, ss[i].T, ss[i].V)
+		}
+	}
+	return len(b)
+}
+
+// awkward are the bit patterns that decimal codecs get wrong.
+var awkward = []uint64{
+	0, 1 << 63, math.Float64bits(math.Inf(1)), math.Float64bits(math.Inf(-1)),
+	0x7ff0000000000002, 0x7ff8000000000001, 0xfff8000000000000, 0x7ff0000000000001, 0xffffffffffffffff,
+	1, 0x000fffffffffffff, 0x0010000000000000, math.Float64bits(math.MaxFloat64),
+	math.Float64bits(0.1), math.Float64bits(1e-10), math.Float64bits(1e-11), math.Float64bits(1 << 53), math.Float64bits(1<<53 + 2),
+	math.Float64bits(-(1 << 53)), math.Float64bits(9007199254740993.5), math.Float64bits(0.30000000000000004),
+}
+
+// TestBlockExact seals random runs of every kind that the classes of real
+// series and the awkward patterns make, and reads them back bit for bit.
+func TestBlockExact(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var c codec
+	samples, modes := 0, [4]int{}
+	for round := range 30000 {
+		n := 1 + rnd.IntN(blockMax)
+		ss := make([]Sample, n)
+		step := []int64{1, 1000, 15000, 60000}[rnd.IntN(4)]
+		tm := rnd.Int64N(1<<42) - 1<<40
+		x := float64(rnd.IntN(1e6))
+		exp := rnd.IntN(12)
+		for i := range ss {
+			switch round % 4 {
+			case 1:
+				tm += rnd.Int64N(5)
+			case 2:
+				if rnd.IntN(20) == 0 {
+					tm += step * rnd.Int64N(100)
+				}
+			case 3:
+				tm += rnd.Int64N(1 << 30)
+			}
+			ss[i].T = tm
+			tm += step
+			switch round / 4 % 6 {
+			case 0:
+				x += float64(rnd.IntN(1000))
+			case 1:
+				x = math.Round(rnd.NormFloat64()*1e5) / math.Pow10(exp)
+			case 2:
+				x = rnd.NormFloat64()
+			case 3:
+				x = math.Float64frombits(rnd.Uint64())
+			case 4:
+				if x += float64(rnd.IntN(50)); rnd.IntN(60) == 0 {
+					x = 0
+				}
+			}
+			ss[i].V = math.Float64bits(x)
+			if round%7 == 0 && rnd.IntN(30) == 0 {
+				ss[i].V = awkward[rnd.IntN(len(awkward))]
+			}
+		}
+		checkBlock(t, &c, ss, []int64{0, step}[rnd.IntN(2)])
+		modes[c.encode(nil, ss, step)[1]>>2&3]++
+		samples += n
+	}
+	if modes[valueRaw] == 0 || modes[valueFrame] == 0 || modes[valueDelta] == 0 {
+		t.Errorf("not every mode happened: %v over %d samples", modes, samples)
+	}
+}
+
+// FuzzBlock seals whatever bytes say and reads it back.
+func FuzzBlock(f *testing.F) {
+	for _, v := range awkward {
+		f.Add(binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, v), 42), int64(15000), uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, step int64, jitter uint8) {
+		n := min(len(data)/8, blockMax)
+		if n == 0 || step <= 0 || step > 1<<40 {
+			return
+		}
+		ss := make([]Sample, n)
+		at := int64(len(data))
+		for i := range ss {
+			ss[i] = Sample{T: at, V: binary.LittleEndian.Uint64(data[8*i:])}
+			at += step
+			if jitter > 0 && i%int(jitter) == 0 {
+				at += int64(data[i])
+			}
+		}
+		checkBlock(t, new(codec), ss, step)
+	})
+}
+
+// FuzzBlockDamaged decodes arbitrary bytes: an error or samples, never a panic.
+func FuzzBlockDamaged(f *testing.F) {
+	var c codec
+	f.Add(c.encode(nil, []Sample{{1, 2}, {3, 4}, {5, math.Float64bits(0.25)}}, 2))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var out [blockMax]Sample
+		_, _ = decodeBlock(new(codec), &out, b, 0)
+	})
+}

@@ -1,0 +1,314 @@
+package mcache
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"mcached/kvcache"
+)
+
+var (
+	// ErrNoMemory says that the budget has no room although everything that
+	// may go has gone. A sender should try again later.
+	ErrNoMemory = kvcache.ErrNoMemory
+	// ErrDataSize says that a bucket holds data of another width.
+	ErrDataSize = errors.New("mcache: bucket holds data of another width")
+	// ErrSeriesLimit says that the cache or a bucket holds as many series as it may.
+	ErrSeriesLimit = errors.New("mcache: too many series")
+	// ErrLabels says that a label set is not one.
+	ErrLabels = errors.New("mcache: bad label set")
+	// ErrTime says that a time or an offset is beyond what can be stored.
+	ErrTime = errors.New("mcache: time out of range")
+	// ErrValues says that raw values are empty or not a whole number.
+	ErrValues = errors.New("mcache: bad values")
+	// ErrKeySize says that a key is empty or too long.
+	ErrKeySize = errors.New("mcache: bad key size")
+	// ErrBuckets says that there are as many buckets as there may be.
+	ErrBuckets = errors.New("mcache: too many buckets")
+	// ErrClosed says that the cache was closed.
+	ErrClosed = errors.New("mcache: closed")
+)
+
+// Limits that the layout sets.
+const (
+	// MaxTime bounds times and offsets on both sides, so that their distances
+	// never overflow: ±2^61 ms is 73 million years.
+	MaxTime = 1 << 61
+	// MaxKey is the length of a key of the raw API.
+	MaxKey = 1<<16 - 1
+	// MaxLabels of a series.
+	MaxLabels = 1<<16 - 2
+)
+
+// Options configure a Cache; the zero value of a field means its default.
+// Beside each stands the ancestor's option that it continues.
+type Options struct {
+	// Memory is where everything is kept. Required. It may be shared.
+	Memory *kvcache.Memory
+	// MaxBytes bounds what is allocated for series, ("maximum size"). Keys are
+	// evicted beyond it. Default: none; the Memory's budget is then the only bound.
+	MaxBytes int64
+	// AgeCycle is how many points a bucket takes before it ages by itself
+	// ("age cycle"). Default 1,000,000.
+	AgeCycle int
+	// Shards is a power of two ("slots"). Default: 4 × GOMAXPROCS, at least 8,
+	// at most 64; fewer if the Memory has less than 16 regions for each.
+	Shards int
+	// MaxBuckets bounds the number of buckets. Default 1,024, at most 65,535.
+	MaxBuckets int
+	// Overflow is handed every key that eviction takes, after it is gone.
+	// It is called without locks, from whoever made the eviction necessary.
+	Overflow func(Overflow)
+
+	// The ancestor's other options have no use here: "initial data size" and
+	// "initial entries" (arrays start at 128 bytes and double), "max gap" (a
+	// sealed block spans any gap, since it stores times), "hash seed" (drawn
+	// anew by each Cache, so that clients cannot aim at a shard).
+}
+
+// Overflow is a key that was evicted, with all it held.
+type Overflow struct {
+	Bucket  string
+	Key     []byte  // of the raw API, or nil
+	Labels  []Label // sorted, or nil
+	Samples []Sample
+}
+
+// Cache is a three-generation cache of time series. It is safe for concurrent use.
+type Cache struct {
+	memory   *kvcache.Memory
+	hasher   hasher
+	shards   []*shard
+	maxBytes atomic.Int64
+	ageCycle uint64
+	overflow func(Overflow)
+	cursor   atomic.Uint64 // shard that eviction took from last
+	closed   atomic.Bool
+
+	// Buckets by id; grows by copying. Ids are not reused.
+	bucketsMu  sync.Mutex
+	byName     atomic.Pointer[map[string]*bucket]
+	byID       atomic.Pointer[[]*bucket]
+	serial     int // of the bucket made last
+	maxBuckets int
+}
+
+// bucket is a namespace of keys.
+type bucket struct {
+	name      string
+	id        uint16
+	salt      Hash
+	width     atomic.Uint32 // bytes of a point of the raw API; 0 until the first write
+	age       atomic.Uint32
+	inserts   atomic.Uint64 // points
+	series    atomic.Int64
+	evictions atomic.Uint64
+}
+
+// Widths of a point. A bucket of labelled series holds times with values, as
+// one of InsertHPTS does.
+const (
+	widthValue = 8
+	widthHPTS  = 16
+)
+
+// New makes a Cache in o.Memory, which must outlive it.
+func New(o Options) (*Cache, error) {
+	if o.Memory == nil {
+		return nil, errors.New("mcache: Options.Memory is required")
+	}
+	if o.Shards == 0 {
+		o.Shards = 8
+		for o.Shards < min(4*runtime.GOMAXPROCS(0), 64) {
+			o.Shards *= 2
+		}
+		for o.Shards > 1 && o.Memory.Budget()/int64(o.Memory.RegionBytes()) < int64(16*o.Shards) {
+			o.Shards /= 2
+		}
+	}
+	if o.Shards < 1 || o.Shards > maxShards || o.Shards&(o.Shards-1) != 0 {
+		return nil, fmt.Errorf("mcache: shards must be a power of two up to %d, got %d", maxShards, o.Shards)
+	}
+	if o.AgeCycle == 0 {
+		o.AgeCycle = 1_000_000
+	}
+	if o.MaxBuckets == 0 {
+		o.MaxBuckets = 1024
+	}
+	if o.AgeCycle < 0 || o.MaxBytes < 0 || o.MaxBuckets < 0 || o.MaxBuckets > 1<<16-1 {
+		return nil, fmt.Errorf("mcache: negative or too large option: age cycle %d, max bytes %d, max buckets %d (limit %d)",
+			o.AgeCycle, o.MaxBytes, o.MaxBuckets, 1<<16-1)
+	}
+	if need := headMax + 64; o.Memory.RegionBytes() < need*2 {
+		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
+	}
+	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), overflow: o.Overflow, maxBuckets: o.MaxBuckets}
+	c.maxBytes.Store(o.MaxBytes)
+	c.byName.Store(&map[string]*bucket{})
+	c.byID.Store(new([]*bucket))
+	for i := range o.Shards {
+		c.shards = append(c.shards, newShard(c, i))
+	}
+	return c, nil
+}
+
+// maxShards is what a SeriesID has bits for.
+const maxShards = 256
+
+// Close gives all memory back to the Memory. Calls after it return ErrClosed
+// or find nothing.
+func (c *Cache) Close() error {
+	if c.closed.Swap(true) {
+		return ErrClosed
+	}
+	for _, s := range c.shards {
+		s.mu.Lock()
+		s.reset()
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// SetMaxBytes changes the maximum and evicts what is over it.
+func (c *Cache) SetMaxBytes(n int64) {
+	c.maxBytes.Store(n)
+	c.evict()
+}
+
+// allocated is the bytes of all series, as eviction counts.
+func (c *Cache) allocated() int64 {
+	var n int64
+	for _, s := range c.shards {
+		n += s.allocated.Load()
+	}
+	return n
+}
+
+func (c *Cache) shardOf(f Fingerprint) *shard { return c.shards[f.hi&uint64(len(c.shards)-1)] }
+
+func (c *Cache) bucket(id uint16) *bucket { return (*c.byID.Load())[id] }
+
+// findBucket returns the bucket of that name, or nil.
+func (c *Cache) findBucket(name string) *bucket { return (*c.byName.Load())[name] }
+
+// openBucket returns the bucket of that name for points of the given width.
+func (c *Cache) openBucket(name string, width uint32) (*bucket, error) {
+	if c.closed.Load() {
+		return nil, ErrClosed
+	}
+	b := c.findBucket(name)
+	if b == nil {
+		var err error
+		if b, err = c.makeBucket(name); err != nil {
+			return nil, err
+		}
+	}
+	if w := b.width.Load(); w != width && (w != 0 || !b.width.CompareAndSwap(0, width)) {
+		if w := b.width.Load(); w != width {
+			return nil, fmt.Errorf("%w: %q holds points of %d bytes, got %d", ErrDataSize, name, w, width)
+		}
+	}
+	return b, nil
+}
+
+func (c *Cache) makeBucket(name string) (*bucket, error) {
+	if len(name) > MaxKey {
+		return nil, fmt.Errorf("%w: bucket name of %d bytes, limit %d", ErrKeySize, len(name), MaxKey)
+	}
+	c.bucketsMu.Lock()
+	defer c.bucketsMu.Unlock()
+	if b := c.findBucket(name); b != nil {
+		return b, nil
+	}
+	old := *c.byID.Load()
+	names := make(map[string]*bucket, len(old)+1)
+	for k, v := range *c.byName.Load() {
+		names[k] = v
+	}
+	c.serial++ // a bucket made again shares nothing with the one that was removed
+	b := &bucket{name: name, salt: c.HashString(fmt.Sprintf("bucket %d", c.serial))}
+	// The place of a removed bucket is free once its last series has gone.
+	place := -1
+	for i, was := range old {
+		if names[was.name] != was && was.series.Load() == 0 {
+			place = i
+			break
+		}
+	}
+	if place < 0 {
+		if len(old) >= c.maxBuckets {
+			return nil, fmt.Errorf("%w: %d, limit %d", ErrBuckets, len(old)+1, c.maxBuckets)
+		}
+		place = len(old)
+	}
+	ids := make([]*bucket, max(len(old), place+1))
+	copy(ids, old)
+	b.id = uint16(place)
+	ids[place] = b
+	names[name] = b
+	c.byID.Store(&ids)
+	c.byName.Store(&names)
+	return b, nil
+}
+
+// insertedInto counts n points and ages the bucket at the end of a cycle.
+func (c *Cache) insertedInto(b *bucket, n int) {
+	if n == 0 {
+		return
+	}
+	after := b.inserts.Add(uint64(n))
+	if cycles := after/c.ageCycle - (after-uint64(n))/c.ageCycle; cycles > 0 {
+		b.age.Add(uint32(cycles))
+	}
+}
+
+// makeRoom finds memory for a shard that had none: dead bytes first, then the
+// oldest regions of all. It is called without locks and reports whether trying
+// again makes sense.
+func (c *Cache) makeRoom(s *shard) bool {
+	s.mu.Lock()
+	for s.hot.Compact() || s.log.Compact() || s.fix.Compact() {
+	}
+	s.mu.Unlock()
+	return c.memory.Evict(int64(2 * c.memory.RegionBytes()))
+}
+
+// Maintain does the work that no caller should wait for, in bounded pieces:
+// compaction, and forgetting series of which everything has vanished. It is
+// meant to be called every second or so by whoever owns the cache.
+func (c *Cache) Maintain() {
+	for _, s := range c.shards {
+		s.mu.Lock()
+		s.tidy()
+		s.mu.Unlock()
+		s.pruneAll()
+	}
+}
+
+// pruneAll takes vanished blocks out of all directories, some series at a
+// time, and removes series that hold nothing any more.
+func (s *shard) pruneAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.unpruned {
+		return
+	}
+	s.unpruned = false
+	const piece = 1024
+	for id := 0; id < s.recs.n; id++ {
+		if id%piece == piece-1 {
+			s.mu.Unlock()
+			runtime.Gosched()
+			s.mu.Lock()
+			if id >= s.recs.n {
+				return
+			}
+		}
+		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && !s.prune(r) {
+			s.remove(uint32(id))
+		}
+	}
+}

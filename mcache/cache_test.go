@@ -1,0 +1,351 @@
+package mcache
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"mcached/kvcache"
+)
+
+// newTestMemory is a Memory of tiny regions.
+func newTestMemory(t testing.TB, budget int64, region int) *kvcache.Memory {
+	t.Helper()
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: budget, RegionBytes: region, ReserveBytes: 2 * budget})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+func newTestCache(t testing.TB, o Options) *Cache {
+	t.Helper()
+	if o.Memory == nil {
+		o.Memory = newTestMemory(t, 256<<20, 64<<10)
+	}
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// readAll is all samples of the one series with these labels.
+func readAll(t testing.TB, c *Cache, bucket string, labels []Label, from, to int64) []Sample {
+	t.Helper()
+	ms := make([]Matcher, len(labels))
+	for i, l := range labels {
+		ms[i] = Matcher{Type: MatchEqual, Name: l.Name, Value: l.Value}
+	}
+	ids, err := c.Select(bucket, ms, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []Sample
+	for _, id := range ids {
+		ls, ok := c.Labels(id, nil)
+		if !ok || len(ls) != len(labels) {
+			continue
+		}
+		var s Snapshot
+		if !c.Snapshot(id, from, to, &s) {
+			t.Fatal("series is gone")
+		}
+		for it := s.Iterator(); it.Next(); {
+			out = append(out, it.At())
+		}
+	}
+	return out
+}
+
+func name(s string) []Label { return []Label{{"__name__", s}} }
+
+// TestTimesExact writes series whose times arrive in every manner that senders
+// know, and reads back exactly what went in.
+func TestTimesExact(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for kind, next := range map[string]func(i int, at int64) int64{
+		"aligned":  func(i int, at int64) int64 { return at + 15000 },
+		"jittered": func(i int, at int64) int64 { return at + 14995 + rnd.Int64N(11) },
+		"late now and then": func(i int, at int64) int64 {
+			if i%37 == 5 {
+				return at + 15123
+			}
+			return at + 15000 - (at % 15000)
+		},
+		"missing now and then": func(i int, at int64) int64 { return at + 15000*(1+rnd.Int64N(8)/7) },
+		"changed interval": func(i int, at int64) int64 {
+			if i > 500 {
+				return at + 60000
+			}
+			return at + 15000
+		},
+		"irregular": func(i int, at int64) int64 { return at + 1 + rnd.Int64N(1e6) },
+		"far apart": func(i int, at int64) int64 { return at + 1<<40 + rnd.Int64N(9) },
+	} {
+		c := newTestCache(t, Options{Shards: 1})
+		var want []Sample
+		at := int64(1_700_000_000_000)
+		for i := range 1500 {
+			at = next(i, at)
+			want = append(want, Sample{at, math.Float64bits(float64(i) / 8)})
+		}
+		for round := range 2 {
+			if err := c.AppendSamples("b", name(kind), want[round*750:(round+1)*750]...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := readAll(t, c, "b", name(kind), math.MinInt64, math.MaxInt64); !slices.Equal(got, want) {
+			t.Errorf("%s: %d samples read, %d written, or they differ", kind, len(got), len(want))
+		}
+		for range 200 {
+			i, j := rnd.IntN(len(want)), rnd.IntN(len(want))
+			i, j = min(i, j), max(i, j)
+			if got := readAll(t, c, "b", name(kind), want[i].T, want[j].T); !slices.Equal(got, want[i:j+1]) {
+				t.Fatalf("%s: range %d to %d reads %d samples, want %d", kind, want[i].T, want[j].T, len(got), j-i+1)
+			}
+		}
+	}
+}
+
+// modelKey is what the model knows of one key.
+type modelKey struct {
+	bucket string
+	key    string
+	points map[int64]uint64
+}
+
+// TestModel runs random operations on a tiny cache against maps: whatever the
+// cache still has is what the model has, and every point is accounted for.
+// Eviction, ageing, mending, region loss and compaction all happen.
+func TestModel(t *testing.T) {
+	seeds := 12
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { modelRun(t, uint64(seed)) })
+	}
+}
+
+func modelRun(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 99))
+	m := newTestMemory(t, 4<<20, 16<<10)
+	model := map[string]*modelKey{}
+	overflowed := 0
+	var c *Cache
+	c = newTestCache(t, Options{Memory: m, Shards: 1 << (seed % 3), MaxBytes: 160 << 10, AgeCycle: 2000,
+		Overflow: func(o Overflow) {
+			id := o.Bucket + "/" + string(o.Key)
+			k := model[id]
+			if k == nil {
+				t.Errorf("overflow of a key that is not there: %s", id)
+				return
+			}
+			for _, s := range o.Samples {
+				if v, ok := k.points[s.T]; !ok || v != s.V {
+					t.Errorf("overflow of %s: offset %d has %x, want %x %v", id, s.T, s.V, v, ok)
+				}
+			}
+			overflowed += len(o.Samples)
+			delete(model, id)
+		}})
+	shrunk, lostKeys, partial := 0, 0, 0
+	for op := range 20000 {
+		bucket := []string{"values", "pairs"}[rnd.IntN(2)]
+		key := fmt.Sprint("key", rnd.IntN(60))
+		id := bucket + "/" + key
+		switch x := rnd.IntN(1000); {
+		case x < 700:
+			if model[id] == nil {
+				model[id] = &modelKey{bucket, key, map[int64]uint64{}}
+			}
+			k := model[id]
+			n := 1 + rnd.IntN(40)
+			if rnd.IntN(3) == 0 {
+				n = 1
+			}
+			at := int64(op/20) + rnd.Int64N(300)
+			if rnd.IntN(20) == 0 {
+				at += rnd.Int64N(100000) - 50000
+			}
+			var b []byte
+			for i := range n {
+				v := rnd.Uint64()
+				if rnd.IntN(4) > 0 {
+					v = math.Float64bits(float64(rnd.IntN(1000)))
+				}
+				if bucket == "pairs" {
+					at += rnd.Int64N(4)
+					b = le.AppendUint64(b, uint64(at))
+					k.points[at] = v
+				} else {
+					k.points[at+int64(i)] = v
+				}
+				b = le.AppendUint64(b, v)
+			}
+			var err error
+			if bucket == "pairs" {
+				err = c.InsertHPTS(bucket, []byte(key), b)
+			} else {
+				err = c.Insert(bucket, []byte(key), at, b)
+			}
+			if err != nil {
+				t.Fatalf("op %d: %v", op, err)
+			}
+		case x < 950:
+			from := int64(op/20) + rnd.Int64N(600) - 300
+			to := from + rnd.Int64N(500)
+			if x < 850 {
+				from, to = math.MinInt64, math.MaxInt64
+			}
+			runs, err := c.Range(bucket, []byte(key), from, to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := points(bucket, runs)
+			want := 0
+			if k := model[id]; k != nil {
+				for at := range k.points {
+					if at >= from && at <= to {
+						want++
+					}
+				}
+				for at, v := range got {
+					if w, ok := k.points[at]; !ok || v != w {
+						t.Fatalf("op %d: %s offset %d reads %x, want %x %v", op, id, at, v, w, ok)
+					}
+				}
+			} else if len(got) > 0 {
+				t.Fatalf("op %d: %s reads %d points of a key that is not there", op, id, len(got))
+			}
+			if len(got) < want {
+				// Only a vanished region explains it; then the model forgets too.
+				if c.Stats().Reclaimed == 0 {
+					t.Fatalf("op %d: %s reads %d points, want %d, and nothing was reclaimed", op, id, len(got), want)
+				}
+				partial++
+				all, _ := c.Get(bucket, []byte(key))
+				model[id].points = points(bucket, all)
+			}
+		case x < 970:
+			runs, err := c.Take(bucket, []byte(key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k := model[id]; k != nil {
+				for at, v := range points(bucket, runs) {
+					if k.points[at] != v {
+						t.Fatalf("op %d: take of %s: offset %d", op, id, at)
+					}
+				}
+				delete(model, id)
+			}
+		case x < 975:
+			if b, key, runs, ok := c.Pop(); ok {
+				if len(runs) > 0 && model[b+"/"+string(key)] == nil {
+					t.Fatalf("op %d: popped a key that is not there", op)
+				}
+				delete(model, b+"/"+string(key))
+			}
+		case x < 985:
+			c.Age(bucket)
+		case x < 990:
+			m.SetBudget(m.Used() - int64(rnd.IntN(4)*m.RegionBytes()))
+			m.SetBudget(4 << 20)
+			shrunk++
+		case x < 991 && rnd.IntN(8) == 0:
+			c.RemoveBucket(bucket)
+			maps.DeleteFunc(model, func(_ string, k *modelKey) bool { return k.bucket == bucket })
+		default:
+			c.Maintain()
+		}
+		if op%500 == 0 {
+			checkCache(t, c)
+		}
+	}
+	st := checkCache(t, c)
+	if st.Overflowed != uint64(overflowed) {
+		t.Errorf("overflowed %d points, the function saw %d", st.Overflowed, overflowed)
+	}
+	if st.Evictions < 20 || st.Mended < 100 || st.Reclaimed == 0 || st.Overwritten == 0 || shrunk == 0 || partial == 0 || st.Taken == 0 || st.Popped == 0 || st.Rebuilds == 0 {
+		t.Errorf("too little happened: %+v, %d lost keys, %d partial", st, lostKeys, partial)
+	}
+}
+
+func points(bucket string, runs []Run) map[int64]uint64 {
+	got := map[int64]uint64{}
+	for _, r := range runs {
+		for i := 0; i < len(r.Values); {
+			at := r.Offset + int64(i/8)
+			if bucket == "pairs" {
+				at = int64(le.Uint64(r.Values[i:]))
+				i += 8
+			}
+			got[at] = le.Uint64(r.Values[i:])
+			i += 8
+		}
+	}
+	return got
+}
+
+// checkCache checks every invariant and the conservation of points.
+func checkCache(t *testing.T, c *Cache) Stats {
+	t.Helper()
+	for _, s := range c.shards {
+		s.mu.Lock()
+		err := s.check()
+		s.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	st := c.Stats()
+	if sum := st.Points + st.Overflowed + st.Taken + st.Popped + st.Removed + st.Reclaimed; sum != st.Inserted {
+		t.Fatalf("inserted %d points, accounted for %d: %+v", st.Inserted, sum, st)
+	}
+	return st
+}
+
+// TestErrors holds bad input to its sentinels.
+func TestErrors(t *testing.T) {
+	c := newTestCache(t, Options{MaxBuckets: 3})
+	must := func(err, want error) {
+		t.Helper()
+		if !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+	v := make([]byte, 16)
+	must(c.Insert("v", []byte("k"), 0, v), nil)
+	must(c.InsertHPTS("v", []byte("k"), v), ErrDataSize)
+	must(c.Insert("v", nil, 0, v), ErrKeySize)
+	must(c.Insert("v", make([]byte, MaxKey+1), 0, v), ErrKeySize)
+	must(c.Insert("v", []byte("k"), 0, nil), ErrValues)
+	must(c.Insert("v", []byte("k"), 0, v[:7]), ErrValues)
+	must(c.InsertHPTS("p", []byte("k"), v[:8]), ErrValues)
+	must(c.Insert("v", []byte("k"), MaxTime, v), ErrTime)
+	must(c.Insert("v", []byte("k"), math.MaxInt64, v), ErrTime)
+	must(c.Insert("v", []byte("k"), math.MinInt64, v), ErrTime)
+	must(c.AppendSamples("l", []Label{{"a", ""}}, Sample{}), ErrLabels)
+	must(c.AppendSamples("l", []Label{{"a", "1"}, {"a", "2"}}, Sample{}), ErrLabels)
+	must(c.AppendSamples("l", []Label{{"", "1"}}, Sample{}), ErrLabels)
+	must(c.AppendSamples("l", name("x"), Sample{T: math.MaxInt64}), ErrTime)
+	must(c.AppendSamples("v", name("x"), Sample{}), ErrDataSize)
+	must(c.Insert("third", []byte("k"), 0, v), nil)
+	must(c.Insert("fourth", []byte("k"), 0, v), ErrBuckets)
+	if runs, err := c.Get("none", []byte("k")); runs != nil || err != nil {
+		t.Errorf("an unknown bucket reads %v, %v", runs, err)
+	}
+	c.Close()
+	must(c.Insert("v", []byte("k"), 0, v), ErrClosed)
+	_, err := c.Get("v", []byte("k"))
+	must(err, ErrClosed)
+	must(c.Close(), ErrClosed)
+}

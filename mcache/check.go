@@ -1,0 +1,97 @@
+package mcache
+
+import (
+	"fmt"
+	"math"
+)
+
+// check walks a shard and reports the first broken invariant. The lock is held.
+func (s *shard) check() error {
+	for _, t := range []interface{ Check() error }{s.hot, s.log, s.fix} {
+		if err := t.Check(); err != nil {
+			return err
+		}
+	}
+	var bytes int64
+	live, points := 0, int64(0)
+	for id := range s.recs.view[:s.recs.n] {
+		r := &s.recs.view[id]
+		if r.flags&flagInUse == 0 {
+			continue
+		}
+		live++
+		bytes += int64(r.bytes)
+		n, err := s.checkSeries(uint32(id))
+		if err != nil {
+			return fmt.Errorf("shard %d, series %d: %w", s.number, id, err)
+		}
+		points += int64(n)
+	}
+	if live != s.live || bytes != s.bytes {
+		return fmt.Errorf("shard %d: %d series, %d bytes; counted %d, %d", s.number, live, bytes, s.live, s.bytes)
+	}
+	if w := s.hot.Stats().Weight + s.log.Stats().Weight; w != points {
+		return fmt.Errorf("shard %d: %d points in chunks, regions weigh %d", s.number, points, w)
+	}
+	listed := 0
+	for b := range s.lists {
+		for class, l := range s.lists[b] {
+			older, last := uint32(noID), uint32(0)
+			for id := l.oldest; id != noID; id = s.recs.view[id].newer {
+				r := &s.recs.view[id]
+				if r.older != older || int(r.class) != class || int(r.bucket) != b || r.touched < last {
+					return fmt.Errorf("shard %d: list %d/%d is broken at series %d", s.number, b, class, id)
+				}
+				older, last = id, r.touched
+				listed++
+			}
+			if l.newest != older {
+				return fmt.Errorf("shard %d: list %d/%d ends at %d, not %d", s.number, b, class, l.newest, older)
+			}
+		}
+	}
+	if listed != s.live {
+		return fmt.Errorf("shard %d: %d series listed, %d live", s.number, listed, s.live)
+	}
+	return nil
+}
+
+// checkSeries checks that the chunks that still exist are ordered and
+// disjoint, and returns how many samples they hold.
+func (s *shard) checkSeries(id uint32) (points int, err error) {
+	r := &s.recs.view[id]
+	if s.find(r.fp) != id {
+		return 0, fmt.Errorf("its fingerprint leads elsewhere")
+	}
+	last := int64(math.MinInt64)
+	for k, e := range s.dirOf(r) {
+		if !s.log.Live(e.ref) {
+			continue
+		}
+		n := s.load(e)
+		for _, x := range s.block1[:n] {
+			if x.T <= last {
+				return 0, fmt.Errorf("block %d: time %d after %d", k, x.T, last)
+			}
+			last = x.T
+		}
+		if s.block1[0].T != e.start {
+			return 0, fmt.Errorf("block %d begins at %d, not at %d", k, s.block1[0].T, e.start)
+		}
+		points += n
+	}
+	if last > r.sealedEnd {
+		return 0, fmt.Errorf("sealed end is %d, there is a sample at %d", r.sealedEnd, last)
+	}
+	if p := s.hot.Pointer(r.head); p != nil {
+		last = r.sealedEnd
+		for _, x := range headSamples(nil, r, p) {
+			if x.T <= last {
+				return 0, fmt.Errorf("head: time %d after %d", x.T, last)
+			}
+			last = x.T
+			points++
+		}
+	}
+	return points, nil
+}

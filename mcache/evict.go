@@ -1,0 +1,142 @@
+package mcache
+
+import "math/bits"
+
+// Every series is in one list: that of its bucket and its size class, in the
+// order of the bucket's age at its last write. The generation of a series is
+// how many times its bucket has aged since,
+//
+//	generation = 1 + min(2, age − touched)
+//
+// so that ageing is one addition, and the coldest of each class stands first.
+
+// sizeClasses are powers of two of the bytes a series has allocated.
+const sizeClasses = 24
+
+func sizeClass(n uint32) uint8 { return uint8(min(bits.Len32(n), sizeClasses-1)) }
+
+// generation of a series that was written last at age touched.
+func generation(age, touched uint32) int { return 1 + int(min(2, age-touched)) }
+
+func (s *shard) listOf(bucket uint16) *[sizeClasses]ends {
+	for len(s.lists) <= int(bucket) {
+		var none [sizeClasses]ends
+		for i := range none {
+			none[i] = ends{noID, noID}
+		}
+		s.lists = append(s.lists, none)
+	}
+	return &s.lists[bucket]
+}
+
+// list puts a series at the young end of its list.
+func (s *shard) list(id uint32) {
+	r := &s.recs.view[id]
+	r.class = sizeClass(r.bytes)
+	l := &s.listOf(r.bucket)[r.class]
+	r.older, r.newer = l.newest, noID
+	if l.newest != noID {
+		s.recs.view[l.newest].newer = id
+	} else {
+		l.oldest = id
+	}
+	l.newest = id
+}
+
+func (s *shard) unlist(id uint32) {
+	r := &s.recs.view[id]
+	l := &s.listOf(r.bucket)[r.class]
+	if r.older != noID {
+		s.recs.view[r.older].newer = r.newer
+	} else {
+		l.oldest = r.newer
+	}
+	if r.newer != noID {
+		s.recs.view[r.newer].older = r.older
+	} else {
+		l.newest = r.older
+	}
+}
+
+// relist moves a series whose size changed, as it was written, to its class.
+func (s *shard) relist(id uint32) {
+	if r := &s.recs.view[id]; r.class != sizeClass(r.bytes) {
+		s.unlist(id)
+		s.list(id)
+	}
+}
+
+// touch marks a series as written at its bucket's present age.
+func (s *shard) touch(id uint32, age uint32) {
+	s.unlist(id)
+	s.recs.view[id].touched = age
+	s.list(id)
+}
+
+// coldest is the largest series of generation gen, by class, or noID.
+func (s *shard) coldest(gen int) uint32 {
+	for class := sizeClasses - 1; class >= 0; class-- {
+		for b := range s.lists {
+			id := s.lists[b][class].oldest
+			if id != noID && generation(s.cache.bucket(uint16(b)).age.Load(), s.recs.view[id].touched) == gen {
+				return id
+			}
+		}
+	}
+	return noID
+}
+
+// evict makes the cache fit its maximum: keys of generation 3, then 2, then 1
+// leave, the largest first, one shard after the other. It is called without locks.
+func (c *Cache) evict() {
+	limit := c.maxBytes.Load()
+	if limit <= 0 || c.allocated() <= limit {
+		return
+	}
+	for gen := 3; gen >= 1; gen-- {
+		for idle := 0; idle < len(c.shards); {
+			s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
+			if s.evictOne(gen) {
+				idle = 0
+			} else {
+				idle++
+			}
+			if c.allocated() <= limit {
+				return
+			}
+		}
+	}
+}
+
+// evictOne hands the coldest key of the generation to the overflow function.
+func (s *shard) evictOne(gen int) bool {
+	s.mu.Lock()
+	id := s.coldest(gen)
+	if id == noID {
+		s.mu.Unlock()
+		return false
+	}
+	var o Overflow
+	overflow := s.cache.overflow
+	if overflow != nil {
+		o = s.export(id)
+	}
+	s.overflowed += uint64(s.points(id))
+	s.evictions++
+	s.cache.bucket(s.recs.view[id].bucket).evictions.Add(1)
+	s.remove(id)
+	s.tidy()
+	s.settle()
+	s.mu.Unlock()
+	if overflow != nil {
+		overflow(o)
+	}
+	return true
+}
+
+// points is how many samples the series holds now.
+func (s *shard) points(id uint32) uint32 {
+	r := &s.recs.view[id]
+	s.prune(r)
+	return r.points
+}

@@ -1,0 +1,329 @@
+package mcache
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"mcached/kvcache"
+)
+
+// index finds the series of one shard by their labels. All of it lives in
+// spans: text of names and values, one record a name, one a pair, the pair
+// ids of each series, and the postings.
+//
+//	name  ─▶ its pairs, chained          pair ─▶ name, value text, posting
+//	series ─▶ its pairs (4 bytes each)   posting: first id, then zigzag deltas in chunks
+//
+// Two names are no labels: bucketName, whose value is the bucket, and
+// rawName, whose value is a key of the raw API.
+//
+// A series that goes leaves its id in postings as a tombstone; no id is given
+// again before rebuild wrote the postings anew without it.
+type index struct {
+	m *kvcache.Memory
+
+	text   arena // bytes of names and values
+	sets   arena // pair ids of series, 4 bytes each
+	chunks arena // of postings; 8-byte aligned
+
+	names  records[nameRec]
+	pairs  records[pairRec]
+	byName lookup
+	byPair lookup
+}
+
+const (
+	bucketName = ""
+	rawName    = "\xff"
+
+	// maxArenaBytes is what a 32-bit place can address; chunks count in 8 bytes.
+	maxArenaBytes = 1<<32 - 1
+)
+
+type nameRec struct {
+	text, textLen uint32
+	firstPair     uint32 // noID if none
+	pairs         uint32
+}
+
+type pairRec struct {
+	name          uint32
+	text, textLen uint32 // of the value
+	nextPair      uint32 // of the same name
+	live          uint32 // series that have it and are not dead
+	n             uint32 // ids in the posting, dead ones too
+	first, last   uint32 // ids
+	head, tail    uint32 // chunks: place in units of 8 bytes, 0 none
+}
+
+// A chunk of a posting: next (4 bytes, units of 8), capacity (2), length (2), deltas.
+const (
+	chunkHeader   = 8
+	chunkFirst    = 8
+	chunkMaxBytes = 1016
+)
+
+func newIndex(m *kvcache.Memory) index {
+	x := index{m: m, text: arena{span: m.NewSpan()}, sets: arena{span: m.NewSpan()}, chunks: arena{span: m.NewSpan(), used: 8},
+		byName: newLookup(m), byPair: newLookup(m)}
+	x.names.span, x.pairs.span = m.NewSpan(), m.NewSpan()
+	return x
+}
+
+func (x *index) free() {
+	x.text.free()
+	x.sets.free()
+	x.chunks.free()
+	x.names.free()
+	x.pairs.free()
+	x.byName.free()
+	x.byPair.free()
+}
+
+// bytes is the memory of all its spans.
+func (x *index) bytes() int64 {
+	return int64(x.text.span.Len() + x.sets.span.Len() + x.chunks.span.Len() + x.names.span.Len() + x.pairs.span.Len() +
+		x.byName.bytes() + x.byPair.bytes())
+}
+
+// findName returns the name's id or noID.
+func (x *index) findName(h Hash, name []byte) uint32 {
+	return x.byName.find(uint32(h.a>>32), func(id uint32) bool {
+		r := &x.names.view[id]
+		return bytes.Equal(x.text.at(r.text, r.textLen), name)
+	})
+}
+
+// findPair returns the pair's id or noID.
+func (x *index) findPair(tag, name uint32, value []byte) uint32 {
+	return x.byPair.find(tag, func(id uint32) bool {
+		r := &x.pairs.view[id]
+		return r.name == name && bytes.Equal(x.text.at(r.text, r.textLen), value)
+	})
+}
+
+func pairTag(name uint32, h Hash) uint32 {
+	return uint32((h.b ^ uint64(name)*0x9e3779b97f4a7c15) * 0xd1b54a32d192ed03 >> 32)
+}
+
+// pair returns the id of a pair and makes it, and its name, if it is new. On
+// an error nothing that counts has changed.
+func (x *index) pair(c *Cache, nameText, valueText []byte) (uint32, error) {
+	nh, vh := c.Hash(nameText), c.Hash(valueText)
+	name := x.findName(nh, nameText)
+	if name == noID {
+		text, err := x.text.put(nameText)
+		if err != nil {
+			return 0, err
+		}
+		if err := x.byName.reserve(); err != nil {
+			return 0, err
+		}
+		if name, err = x.names.add(nameRec{text: text, textLen: uint32(len(nameText)), firstPair: noID}); err != nil {
+			return 0, err
+		}
+		x.byName.add(uint32(nh.a>>32), name)
+	}
+	tag := pairTag(name, vh)
+	if id := x.findPair(tag, name, valueText); id != noID {
+		return id, nil
+	}
+	text, err := x.text.put(valueText)
+	if err != nil {
+		return 0, err
+	}
+	if err := x.byPair.reserve(); err != nil {
+		return 0, err
+	}
+	id, err := x.pairs.add(pairRec{name: name, text: text, textLen: uint32(len(valueText)), nextPair: x.names.view[name].firstPair})
+	if err != nil {
+		return 0, err
+	}
+	x.byPair.add(tag, id)
+	n := &x.names.view[name]
+	n.firstPair = id
+	n.pairs++
+	return id, nil
+}
+
+// putSet stores the pair ids of a series and returns their place.
+func (x *index) putSet(pairs []uint32) (uint32, error) {
+	return x.sets.put(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(pairs))), len(pairs)*4))
+}
+
+// set is the pair ids of a series; a view.
+func (x *index) set(place uint32, n int) []uint32 {
+	b := x.sets.at(place, uint32(n)*4)
+	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(b))), n)
+}
+
+// post adds a series to the postings of its pairs. It fails before the first
+// change or not at all.
+func (x *index) post(id uint32, pairs []uint32) error {
+	if err := x.chunks.reserve(len(pairs) * (chunkHeader + chunkMaxBytes)); err != nil {
+		return err
+	}
+	for _, p := range pairs {
+		x.postOne(&x.pairs.view[p], id)
+	}
+	return nil
+}
+
+func (x *index) postOne(p *pairRec, id uint32) {
+	p.live++
+	p.n++
+	if p.n == 1 {
+		p.first, p.last = id, id
+		return
+	}
+	var delta [binary.MaxVarintLen64]byte
+	k := binary.PutVarint(delta[:], int64(id)-int64(p.last))
+	p.last = id
+	if p.head == 0 {
+		p.head = x.newChunk(chunkFirst)
+		p.tail = p.head
+	}
+	c := x.chunk(p.tail)
+	capacity, length := int(le.Uint16(c[4:])), int(le.Uint16(c[6:]))
+	if length+k > capacity {
+		// Chunks grow by half, so that a posting wastes little whatever its length.
+		next := x.newChunk(min((capacity+capacity/2+7)&^7, chunkMaxBytes))
+		c = x.chunk(p.tail)
+		le.PutUint32(c, next)
+		p.tail = next
+		c, length = x.chunk(next), 0
+	}
+	copy(c[chunkHeader+length:], delta[:k])
+	le.PutUint16(c[6:], uint16(length+k))
+}
+
+func (x *index) newChunk(capacity int) uint32 {
+	at := x.chunks.used
+	x.chunks.used += chunkHeader + capacity
+	b := x.chunks.view[at:]
+	le.PutUint32(b, 0)
+	le.PutUint16(b[4:], uint16(capacity))
+	le.PutUint16(b[6:], 0)
+	return uint32(at / 8)
+}
+
+func (x *index) chunk(unit uint32) []byte { return x.chunks.view[int(unit)*8:] }
+
+// posting calls f with every id, dead ones too, in no set order.
+func (x *index) posting(p *pairRec, f func(id uint32)) {
+	if p.n == 0 {
+		return
+	}
+	id := int64(p.first)
+	f(p.first)
+	for unit := p.head; unit != 0; {
+		c := x.chunk(unit)
+		b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]
+		for i := 0; i < len(b); {
+			u := uint64(b[i])
+			i++
+			if u >= 0x80 {
+				u &= 0x7f
+				for s := uint(7); ; s += 7 {
+					y := b[i]
+					i++
+					u |= uint64(y&0x7f) << s
+					if y < 0x80 {
+						break
+					}
+				}
+			}
+			id += int64(u>>1) ^ -int64(u&1)
+			f(uint32(id))
+		}
+		unit = le.Uint32(c)
+	}
+}
+
+// unpost takes a dead series off the live counts of its pairs.
+func (x *index) unpost(pairs []uint32) {
+	for _, p := range pairs {
+		x.pairs.view[p].live--
+	}
+}
+
+// value is the text of a pair's value; a view.
+func (x *index) value(pair uint32) []byte {
+	r := &x.pairs.view[pair]
+	return x.text.at(r.text, r.textLen)
+}
+
+// name is the text of a pair's name; a view.
+func (x *index) name(pair uint32) []byte {
+	r := &x.names.view[x.pairs.view[pair].name]
+	return x.text.at(r.text, r.textLen)
+}
+
+// arena is bytes that are only added to.
+type arena struct {
+	span kvcache.Span
+	view []byte
+	used int
+}
+
+func (a *arena) reserve(n int) error {
+	if a.used+n <= len(a.view) {
+		return nil
+	}
+	if a.used+n > maxArenaBytes {
+		return fmt.Errorf("%w: index of a shard beyond %d bytes", ErrNoMemory, int64(maxArenaBytes))
+	}
+	// An eighth more at a time: few page table moves, little slack.
+	if err := a.span.Grow(a.used + max(n, a.used/8)); err != nil {
+		return err
+	}
+	a.view = kvcache.View[byte](&a.span)
+	return nil
+}
+
+func (a *arena) put(b []byte) (uint32, error) {
+	if err := a.reserve(len(b)); err != nil {
+		return 0, err
+	}
+	at := a.used
+	a.used += copy(a.view[at:], b)
+	return uint32(at), nil
+}
+
+func (a *arena) at(place, n uint32) []byte { return a.view[place : place+n] }
+
+func (a *arena) free() {
+	a.span.Free()
+	a.view, a.used = nil, 0
+}
+
+// records is an array of records that are only added.
+type records[T any] struct {
+	span kvcache.Span
+	view []T
+	n    int
+}
+
+func (r *records[T]) add(v T) (uint32, error) {
+	if r.n == len(r.view) {
+		var t T
+		size := int(unsafe.Sizeof(t))
+		if err := r.span.Grow((r.n + max(r.n/8, 1)) * size); err != nil {
+			return 0, err
+		}
+		r.view = kvcache.View[T](&r.span)
+	}
+	r.view[r.n] = v
+	r.n++
+	return uint32(r.n - 1), nil
+}
+
+func (r *records[T]) free() {
+	r.span.Free()
+	r.view, r.n = nil, 0
+}
+
+// le is the byte order of everything outside the heap.
+var le = binary.LittleEndian

@@ -1,0 +1,319 @@
+package mcache
+
+import (
+	"math"
+	"sort"
+	"unsafe"
+
+	"mcached/kvcache"
+)
+
+// insert writes one sample. It reports false, and has changed nothing, when
+// there is no memory: the caller gives up the lock, makes room and comes again.
+func (s *shard) insert(id uint32, t int64, v uint64) bool {
+	r := &s.recs.view[id]
+	p := s.hot.Pointer(r.head)
+	if p != nil {
+		switch r.mode {
+		case modeGrid:
+			// In order and on the grid: the case that all of this is built for.
+			if t == r.start+int64(r.next)*int64(r.step) && r.next < r.size {
+				*slot(p, int(r.next)) = v
+				r.have |= 1 << r.next
+				r.next++
+				s.added(r, 1)
+				return true
+			}
+			if d := t - r.start; t >= r.start && d%int64(r.step) == 0 && d/int64(r.step) < int64(r.size) {
+				k := int(d / int64(r.step))
+				*slot(p, k) = v
+				r.next = max(r.next, uint8(k+1))
+				if r.have&(1<<k) == 0 {
+					r.have |= 1 << k
+					s.added(r, 1)
+				} else {
+					s.overwritten++
+				}
+				return true
+			}
+		case modePairs:
+			if n := int(r.next); n > 0 && t > r.start && n < int(r.size)*8/pairBytes {
+				*pair(p, n) = Sample{t, v}
+				r.next, r.start = uint8(n+1), t
+				s.added(r, 1)
+				return true
+			}
+		}
+	} else if r.head != 0 {
+		s.prune(r)
+	}
+	return s.insertSlow(id, p, Sample{t, v})
+}
+
+// added counts n new samples in the head of r.
+func (s *shard) added(r *series, n int) {
+	r.points += uint32(n)
+	s.hot.AddWeight(r.head, n)
+	s.inserted += uint64(n)
+}
+
+// insertSlow is insert for all that does not fit the head as it lies. p is the
+// head's array, nil if there is none.
+func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
+	r := &s.recs.view[id]
+	one := [1]Sample{x}
+	if x.T <= r.sealedEnd {
+		return s.mend(id, one[:]) == 1
+	}
+	size := headMin
+	if r.head != 0 {
+		size = int(r.size) * 8
+	}
+	old := headSamples(s.scratch[:0], r, p)
+	all, added := merge(s.scratch2[:0], old, one[:])
+	l, ok := layHead(all, r.step, size)
+	if ok {
+		return s.layAnew(id, l, all, added)
+	}
+	// No form holds them all. The newest one starts the next head; an older
+	// one goes with the rest, which leaves the head empty.
+	rest := all
+	if x.T == all[len(all)-1].T && len(old) > 0 && x.T > old[len(old)-1].T {
+		rest = old
+	}
+	if !s.seal(id, rest, len(old)) {
+		return false
+	}
+	r = &s.recs.view[id]
+	if len(rest) == len(all) {
+		s.inserted += uint64(added)
+		s.overwritten += uint64(1 - added)
+		r.points += uint32(added)
+		return true
+	}
+	return s.insertSlow(id, s.hot.Pointer(r.head), x)
+}
+
+// layAnew gives the head of id the form l and the samples all, of which added
+// are new.
+func (s *shard) layAnew(id uint32, l layout, all []Sample, added int) bool {
+	r := &s.recs.view[id]
+	if r.head == 0 || int(r.size)*8 != l.size {
+		ref, _, ok := s.hot.Alloc(l.size, kindHead, id, r.headLen())
+		if !ok {
+			return false
+		}
+		if r.head != 0 {
+			s.hot.Free(r.head, r.headLen())
+			s.account(r, -int(entryBytes(int(r.size)*8)))
+		}
+		r.head = ref
+		s.account(r, int(entryBytes(l.size)))
+		s.relist(id)
+	}
+	r.setHead(s.hot.Pointer(r.head), l, all)
+	s.added(r, added)
+	s.overwritten += uint64(1 - added)
+	return true
+}
+
+// forgetHead leaves r without a head array; what it held is counted elsewhere.
+func (s *shard) forgetHead(r *series) {
+	if r.headLen() > 0 {
+		r.completeFrom = max(r.completeFrom, r.headLast()+1)
+	}
+	r.head, r.mode, r.next, r.have, r.size = 0, modeNone, 0, 0, 0
+}
+
+// seal encodes ss, which are all after r.sealedEnd, and empties the head, which
+// held `held` of them. The last block, while it is partial, is filled up first.
+// It fails without a change.
+func (s *shard) seal(id uint32, ss []Sample, held int) bool {
+	if !s.dirReserve(id, 2) {
+		return false
+	}
+	r := &s.recs.view[id]
+	all, start, k, old := ss, ss[0].T, int(r.dirLen), 0
+	if r.flags&flagPartial != 0 {
+		if e := s.dirOf(r)[k-1]; s.hot.Live(e.ref) {
+			old, start = s.load(e), e.start
+			all = append(append(s.joined[:0], s.block1[:old]...), ss...)
+			k--
+		} else {
+			s.prune(r)
+			k = int(r.dirLen)
+		}
+	}
+	es, partial, ok := s.storeAll(id, all, start, blockMax, true)
+	if !ok {
+		return false
+	}
+	if old > 0 {
+		s.release(r, k, old)
+	}
+	s.dirReplace(r, k, min(old, 1), es...)
+	r.setPartial(partial)
+	r.sealedEnd = ss[len(ss)-1].T
+	if step := commonStepOr(ss, r.step); step != 0 {
+		r.step = step
+	}
+	// The array stays for the samples to come.
+	if r.head != 0 {
+		s.hot.AddWeight(r.head, -held)
+		r.mode, r.next, r.have = modePairs, 0, 0
+	}
+	s.relist(id)
+	return true
+}
+
+// storeAll encodes at most two blocks' worth of samples, the first of at most
+// `first` samples; the last may be partial if it is the
+// last of the series. The entries are valid until the
+// next call. It stores all or nothing.
+func (s *shard) storeAll(id uint32, all []Sample, start int64, first int, last bool) (es []dirEntry, partial, ok bool) {
+	s.entries = s.entries[:0]
+	for len(all) > 0 {
+		part := all[:min(first, len(all))]
+		all, first = all[len(part):], blockMax
+		partial = last && len(all) == 0 && len(part) <= blockPartial
+		ref, ok := s.store(id, part, partial)
+		if !ok {
+			for _, e := range s.entries {
+				b := s.block(e)
+				s.account(&s.recs.view[id], -int(entryBytes(len(b))))
+				s.log.Free(e.ref, blockLen(b))
+			}
+			return nil, false, false
+		}
+		s.entries = append(s.entries, dirEntry{ref, start})
+		if len(all) > 0 {
+			start = all[0].T
+		}
+	}
+	return s.entries, partial, true
+}
+
+// blockPartial is how many samples a block may have to be kept with the heads
+// for more to come: with more than these, the samples of a head that was full
+// of pairs would not fit.
+const blockPartial = blockMax - headMax/pairBytes
+
+func commonStepOr(ss []Sample, step uint32) uint32 {
+	if len(ss) < stepSamples {
+		return step
+	}
+	return commonStep(ss)
+}
+
+// load decodes the block of e, which must not have vanished, into s.block1.
+func (s *shard) load(e dirEntry) int {
+	n, err := s.codec.decode(&s.block1, s.slack(s.block(e)), e.start)
+	if err != nil {
+		panic("mcache: own block: " + err.Error())
+	}
+	return n
+}
+
+// slack copies b to where unpackSlack bytes behind it may be read.
+func (s *shard) slack(b []byte) []byte {
+	s.bytes1 = append(append(s.bytes1[:0], b...), zeros[:]...)
+	return s.bytes1
+}
+
+var zeros [unpackSlack]byte
+
+// store encodes ss into an entry for id, with the heads if it is partial.
+func (s *shard) store(id uint32, ss []Sample, partial bool) (kvcache.Ref, bool) {
+	r := &s.recs.view[id]
+	s.encoded = s.codec.encode(s.encoded[:0], ss, int64(r.step))
+	tables := s.log
+	if partial {
+		tables = s.hot
+	}
+	ref, b, ok := tables.Alloc(len(s.encoded), kindBlock, id, len(ss))
+	if !ok {
+		return 0, false
+	}
+	copy(b, s.encoded)
+	s.account(r, int(entryBytes(len(b))))
+	return ref, true
+}
+
+// release frees the block of entry k, which has n samples.
+func (s *shard) release(r *series, k, n int) {
+	e := s.dirOf(r)[k]
+	s.account(r, -int(entryBytes(len(s.block(e)))))
+	s.tablesOf(r, k).Free(e.ref, n)
+}
+
+// mend inserts a sorted run, all at or before sealedEnd, into the sealed
+// blocks: each block that the run reaches is decoded, merged and sealed again,
+// in two if it became too long. It returns how many samples it has taken,
+// fewer than all when there is no memory.
+func (s *shard) mend(id uint32, run []Sample) (done int) {
+	for done < len(run) {
+		n := s.mendOne(id, run[done:])
+		if n == 0 {
+			break
+		}
+		done += n
+	}
+	return done
+}
+
+// mendOne mends the samples at the beginning of run that belong into one block.
+func (s *shard) mendOne(id uint32, run []Sample) int {
+	s.prune(&s.recs.view[id])
+	if !s.dirReserve(id, 2) {
+		return 0
+	}
+	r := &s.recs.view[id]
+	dir := s.dirOf(r)
+	// k is the block that run[0] lies in or behind; before all, the first one takes it.
+	k := max(sort.Search(len(dir), func(i int) bool { return dir[i].start > run[0].T })-1, 0)
+	limit := int64(math.MaxInt64)
+	if k+1 < len(dir) {
+		limit = dir[k+1].start
+	}
+	n := min(len(run), blockMax)
+	n = sort.Search(n, func(i int) bool { return run[i].T >= limit })
+	part := run[:n]
+
+	var old []Sample
+	count := 0
+	if len(dir) > 0 {
+		old, count = s.block1[:s.load(dir[k])], 1
+		switch {
+		case len(old) < blockMax: // it has room
+		case part[0].T > old[len(old)-1].T: // behind a full block: a block of its own
+			old, count = nil, 0
+			k++
+		case part[len(part)-1].T < old[0].T: // before a full block, which is the first
+			old, count = nil, 0
+		}
+	}
+	all, added := merge(s.joined[:0], old, part)
+	last := k+count == len(dir)
+	first := blockMax
+	if len(all) > blockMax {
+		first = len(all) / 2 // both halves have room again
+	}
+	es, partial, ok := s.storeAll(id, all, all[0].T, first, last)
+	if !ok {
+		return 0
+	}
+	if count == 1 {
+		s.release(r, k, len(old))
+	}
+	s.dirReplace(r, k, count, es...)
+	if last {
+		r.setPartial(partial)
+	}
+	r.sealedEnd = max(r.sealedEnd, all[len(all)-1].T)
+	r.points += uint32(added)
+	s.inserted += uint64(added)
+	s.overwritten += uint64(len(part) - added)
+	s.mended += uint64(len(part))
+	s.relist(id)
+	return n
+}

@@ -1,0 +1,114 @@
+package mcache
+
+import "mcached/kvcache"
+
+// lookup finds ids by 32-bit tags: open addressing with linear probing, eight
+// bytes a slot, outside the heap. A tag leads to candidates only; whether one
+// is meant is the caller's to verify.
+//
+//	slot: tag (32) | id + 1 (32); 0 is empty, deadID was deleted
+//
+// It grows by half at a load of 3/4, so an entry costs 11 to 16 bytes.
+type lookup struct {
+	m     *kvcache.Memory
+	span  kvcache.Span
+	slots []uint64
+	used  int // slots that are not empty
+	live  int
+}
+
+const (
+	noID   = 1<<32 - 1
+	deadID = 1<<32 - 1 // as id + 1
+
+	lookupLoad = 3 // of 4
+)
+
+func newLookup(m *kvcache.Memory) lookup { return lookup{m: m, span: m.NewSpan()} }
+
+// start is where the probing of a tag begins.
+func (l *lookup) start(tag uint32) int { return int(uint64(tag) * uint64(len(l.slots)) >> 32) }
+
+// find returns the first id under tag that is says yes to, or noID.
+func (l *lookup) find(tag uint32, is func(id uint32) bool) uint32 {
+	if len(l.slots) == 0 {
+		return noID
+	}
+	for i := l.start(tag); ; {
+		slot := l.slots[i]
+		if slot == 0 {
+			return noID
+		}
+		if uint32(slot>>32) == tag && uint32(slot) != deadID && is(uint32(slot)-1) {
+			return uint32(slot) - 1
+		}
+		if i++; i == len(l.slots) {
+			i = 0
+		}
+	}
+}
+
+// reserve makes room for one more, so that the next add cannot fail.
+func (l *lookup) reserve() error {
+	if (l.used+1)*4 <= len(l.slots)*lookupLoad {
+		return nil
+	}
+	// Deleted slots are left behind by the copy; grow only if the live ones need it.
+	n := len(l.slots)
+	if (l.live+1)*2 > n {
+		n += n / 2
+	}
+	old := *l
+	fresh := newLookup(l.m)
+	if err := fresh.span.Grow(max(n*8, 1)); err != nil {
+		return err
+	}
+	fresh.slots = kvcache.View[uint64](&fresh.span)
+	for _, slot := range old.slots {
+		if slot != 0 && uint32(slot) != deadID {
+			fresh.add(uint32(slot>>32), uint32(slot)-1)
+		}
+	}
+	old.span.Free()
+	*l = fresh
+	return nil
+}
+
+// add needs a reserve before it.
+func (l *lookup) add(tag, id uint32) {
+	i := l.start(tag)
+	for l.slots[i] != 0 && uint32(l.slots[i]) != deadID {
+		if i++; i == len(l.slots) {
+			i = 0
+		}
+	}
+	if l.slots[i] == 0 {
+		l.used++
+	}
+	l.live++
+	l.slots[i] = uint64(tag)<<32 | uint64(id+1)
+}
+
+// remove takes out the entry of tag and id, which must be there.
+func (l *lookup) remove(tag, id uint32) {
+	for i := l.start(tag); ; {
+		if l.slots[i] == uint64(tag)<<32|uint64(id+1) {
+			l.slots[i] = uint64(tag)<<32 | deadID
+			l.live--
+			return
+		}
+		if l.slots[i] == 0 {
+			panic("mcache: id is not in the lookup")
+		}
+		if i++; i == len(l.slots) {
+			i = 0
+		}
+	}
+}
+
+func (l *lookup) bytes() int { return l.span.Len() }
+
+func (l *lookup) free() {
+	l.span.Free()
+	l.slots, l.used, l.live = nil, 0, 0
+}

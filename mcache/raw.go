@@ -1,0 +1,254 @@
+package mcache
+
+import (
+	"fmt"
+	"math"
+)
+
+// The raw API is the ancestor's: a key of a bucket is a map from offset to
+// value. An offset is an integer of any meaning; with InsertHPTS it is a time.
+// Values are 8 bytes each, pairs are 16 (offset, then value), little-endian.
+
+// Run is points of a key one behind the other. In a bucket of values they have
+// consecutive offsets, the first of which is Offset. In a bucket of pairs
+// there is one run, in order of time.
+type Run struct {
+	Offset int64
+	Values []byte
+}
+
+// Insert writes values to consecutive offsets of a key. The last write to an
+// offset wins. key and values are copied.
+func (c *Cache) Insert(bucket string, key []byte, offset int64, values []byte) error {
+	if len(values) == 0 || len(values)%widthValue != 0 {
+		return fmt.Errorf("%w: %d bytes are not a whole number of %d", ErrValues, len(values), widthValue)
+	}
+	n := len(values) / widthValue
+	if offset < -MaxTime || offset > MaxTime-int64(n) {
+		return fmt.Errorf("%w: %d values from %d on go beyond ±2^61", ErrTime, n, offset)
+	}
+	ss := make([]Sample, n)
+	for i := range ss {
+		ss[i] = Sample{offset + int64(i), le.Uint64(values[i*widthValue:])}
+	}
+	return c.insertRaw(bucket, key, widthValue, ss)
+}
+
+// InsertHPTS writes pairs of a time and a value to a key. They need not be in order.
+func (c *Cache) InsertHPTS(bucket string, key []byte, pairs []byte) error {
+	if len(pairs) == 0 || len(pairs)%widthHPTS != 0 {
+		return fmt.Errorf("%w: %d bytes are not a whole number of %d", ErrValues, len(pairs), widthHPTS)
+	}
+	ss := make([]Sample, len(pairs)/widthHPTS)
+	for i := range ss {
+		ss[i] = Sample{int64(le.Uint64(pairs[i*widthHPTS:])), le.Uint64(pairs[i*widthHPTS+8:])}
+		if ss[i].T > MaxTime || ss[i].T < -MaxTime {
+			return fmt.Errorf("%w: %d is beyond ±2^61", ErrTime, ss[i].T)
+		}
+	}
+	return c.insertRaw(bucket, key, widthHPTS, ss)
+}
+
+func (c *Cache) insertRaw(bucket string, key []byte, width uint32, ss []Sample) error {
+	if len(key) == 0 || len(key) > MaxKey {
+		return fmt.Errorf("%w: %d bytes, limit 1 to %d", ErrKeySize, len(key), MaxKey)
+	}
+	b, err := c.openBucket(bucket, width)
+	if err != nil {
+		return err
+	}
+	n, err := c.appendNew(b, c.rawFingerprint(key), flagRaw, []Label{{rawName, string(key)}}, ss)
+	c.insertedInto(b, n)
+	c.evict()
+	return err
+}
+
+func (c *Cache) rawFingerprint(key []byte) (f Fingerprint) {
+	f.Add(c.HashString(rawName), c.Hash(key))
+	return f
+}
+
+// Get returns all that a key holds, in order; nothing for a key that is not there.
+func (c *Cache) Get(bucket string, key []byte) ([]Run, error) {
+	return c.Range(bucket, key, math.MinInt64, math.MaxInt64)
+}
+
+// Range returns what a key holds from offset from to offset to, both inclusive.
+func (c *Cache) Range(bucket string, key []byte, from, to int64) ([]Run, error) {
+	if c.closed.Load() {
+		return nil, ErrClosed
+	}
+	b, s, id := c.lockKey(bucket, key)
+	if s == nil {
+		return nil, nil
+	}
+	var snap Snapshot
+	s.snapshot(&s.recs.view[id], from, to, &snap)
+	s.mu.Unlock()
+	return snap.runs(b.width.Load()), nil
+}
+
+// lockKey finds a key and returns its shard, locked; nil if it is not there.
+func (c *Cache) lockKey(bucket string, key []byte) (*bucket, *shard, uint32) {
+	b := c.findBucket(bucket)
+	if b == nil {
+		return nil, nil, 0
+	}
+	f := c.rawFingerprint(key).in(b)
+	s := c.shardOf(f)
+	s.mu.Lock()
+	if id := s.find(f); id != noID {
+		return b, s, id
+	}
+	s.mu.Unlock()
+	return nil, nil, 0
+}
+
+// runs puts the samples into runs of the given width of points.
+func (s *Snapshot) runs(width uint32) (runs []Run) {
+	next := int64(math.MinInt64)
+	for it := s.Iterator(); it.Next(); {
+		x := it.At()
+		if len(runs) == 0 || width == widthValue && x.T != next {
+			runs = append(runs, Run{Offset: x.T})
+		}
+		r := &runs[len(runs)-1]
+		if width == widthHPTS {
+			r.Values = le.AppendUint64(r.Values, uint64(x.T))
+		}
+		r.Values = le.AppendUint64(r.Values, x.V)
+		next = x.T + 1
+	}
+	return runs
+}
+
+// Take returns all that a key holds and removes it.
+func (c *Cache) Take(bucket string, key []byte) ([]Run, error) {
+	if c.closed.Load() {
+		return nil, ErrClosed
+	}
+	b, s, id := c.lockKey(bucket, key)
+	if s == nil {
+		return nil, nil
+	}
+	var snap Snapshot
+	s.snapshot(&s.recs.view[id], math.MinInt64, math.MaxInt64, &snap)
+	s.taken += uint64(s.points(id))
+	s.remove(id)
+	s.settle()
+	s.mu.Unlock()
+	return snap.runs(b.width.Load()), nil
+}
+
+// Pop takes the key that eviction would take next: the largest of the coldest
+// generation of the next shard that has one. Series with labels are popped
+// too: their key is nil. ok is false when the cache is empty.
+func (c *Cache) Pop() (bucket string, key []byte, runs []Run, ok bool) {
+	for gen := 3; gen >= 1; gen-- {
+		for range c.shards {
+			s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
+			s.mu.Lock()
+			id := s.coldest(gen)
+			if id == noID {
+				s.mu.Unlock()
+				continue
+			}
+			o := s.export(id)
+			b := s.cache.bucket(s.recs.view[id].bucket)
+			s.popped += uint64(len(o.Samples))
+			s.remove(id)
+			s.settle()
+			s.mu.Unlock()
+			snap := Snapshot{from: math.MinInt64, to: math.MaxInt64, head: o.Samples}
+			return o.Bucket, o.Key, snap.runs(b.width.Load()), true
+		}
+	}
+	return "", nil, nil, false
+}
+
+// export is everything a series holds, copied and decoded.
+func (s *shard) export(id uint32) Overflow {
+	r := &s.recs.view[id]
+	s.prune(r)
+	o := Overflow{Bucket: s.cache.bucket(r.bucket).name}
+	if labels := s.labels(r, nil); r.flags&flagRaw != 0 {
+		o.Key = []byte(labels[0].Value)
+	} else {
+		o.Labels = labels
+	}
+	var snap Snapshot
+	s.snapshot(r, math.MinInt64, math.MaxInt64, &snap)
+	for it := snap.Iterator(); it.Next(); {
+		o.Samples = append(o.Samples, it.At())
+	}
+	return o
+}
+
+// Age ages a bucket by one: generation 2 joins 3, generation 1 becomes 2.
+func (c *Cache) Age(bucket string) {
+	if b := c.findBucket(bucket); b != nil {
+		b.age.Add(1)
+	}
+}
+
+// IsEmpty reports whether a bucket holds no key.
+func (c *Cache) IsEmpty(bucket string) bool {
+	b := c.findBucket(bucket)
+	return b == nil || b.series.Load() == 0
+}
+
+// Buckets lists the names of all buckets, sorted.
+func (c *Cache) Buckets() []string {
+	set := map[string]bool{}
+	for name := range *c.byName.Load() {
+		set[name] = true
+	}
+	return sorted(set, 0)
+}
+
+// RemoveBucket removes a bucket with all it holds and reports whether there
+// was one. Writes to it that run at the same time may or may not be part of it.
+func (c *Cache) RemoveBucket(name string) bool {
+	c.bucketsMu.Lock()
+	old := *c.byName.Load()
+	b := old[name]
+	if b != nil {
+		names := make(map[string]*bucket, len(old))
+		for k, v := range old {
+			if k != name {
+				names[k] = v
+			}
+		}
+		c.byName.Store(&names)
+	}
+	c.bucketsMu.Unlock()
+	if b == nil {
+		return false
+	}
+	for _, s := range c.shards {
+		s.removeBucket(b)
+	}
+	return true
+}
+
+// removeBucket removes the series of b, letting others have the lock now and then.
+func (s *shard) removeBucket(b *bucket) {
+	const piece = 1024
+	for more := true; more; {
+		more = false
+		s.mu.Lock()
+		n := 0
+		for class := range sizeClasses {
+			for n < piece && int(b.id) < len(s.lists) && s.lists[b.id][class].oldest != noID {
+				id := s.lists[b.id][class].oldest
+				s.removed += uint64(s.points(id))
+				s.remove(id)
+				n++
+			}
+		}
+		more = n == piece
+		s.tidy()
+		s.settle()
+		s.mu.Unlock()
+	}
+}

@@ -1,0 +1,354 @@
+package mcache
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+)
+
+// SeriesID is a series as found by Select. The id of a series that has gone
+// since finds nothing, also when another took its place.
+type SeriesID uint64
+
+func (s *shard) seriesID(id uint32) SeriesID {
+	return SeriesID(s.recs.view[id].life)<<32 | SeriesID(id)<<8 | SeriesID(s.number)
+}
+
+// lookup returns the shard, locked, and the series of an id. The shard is nil
+// if the series has gone.
+func (c *Cache) locked(sid SeriesID) (*shard, *series, uint32) {
+	if int(sid&0xff) >= len(c.shards) {
+		return nil, nil, 0
+	}
+	s, id := c.shards[sid&0xff], uint32(sid>>8)&(maxSeriesShard-1)
+	s.mu.Lock()
+	if int(id) < s.recs.n {
+		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && r.life == uint32(sid>>32) {
+			return s, r, id
+		}
+	}
+	s.mu.Unlock()
+	return nil, nil, 0
+}
+
+// Select appends the ids of the series of a bucket that all matchers match to
+// dst, in no set order. Keys of the raw API are no labelled series and are
+// never selected. An unknown bucket has none.
+func (c *Cache) Select(bucket string, ms []Matcher, dst []SeriesID) ([]SeriesID, error) {
+	b, err := c.selectable(bucket, ms)
+	if b == nil || err != nil {
+		return dst, err
+	}
+	for _, s := range c.shards {
+		s.mu.Lock()
+		set := s.match(b, ms)
+		set.each(func(id uint32) {
+			if s.recs.view[id].flags&flagRaw == 0 {
+				dst = append(dst, s.seriesID(id))
+			}
+		})
+		s.mu.Unlock()
+	}
+	return dst, nil
+}
+
+func (c *Cache) selectable(bucket string, ms []Matcher) (*bucket, error) {
+	for i := range ms {
+		if err := ms[i].check(); err != nil {
+			return nil, err
+		}
+	}
+	if c.closed.Load() {
+		return nil, ErrClosed
+	}
+	b := c.findBucket(bucket)
+	if b == nil {
+		return nil, nil
+	}
+	return b, nil
+}
+
+// bitset is a set of series ids of one shard.
+type bitset []uint64
+
+func (b bitset) set(id uint32)      { b[id>>6] |= 1 << (id & 63) }
+func (b bitset) has(id uint32) bool { return b[id>>6]>>(id&63)&1 != 0 }
+
+func (b bitset) each(f func(id uint32)) {
+	for i, w := range b {
+		for ; w != 0; w &= w - 1 {
+			f(uint32(i<<6 + bits.TrailingZeros64(w)))
+		}
+	}
+}
+
+func (b bitset) count() (n int) {
+	for _, w := range b {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// clause is one condition that a series must meet: to have (or to lack, if
+// not is set) one of the pairs.
+type clause struct {
+	pairs []uint32
+	cost  int // ids in their postings
+	not   bool
+}
+
+// match returns the series of the bucket that all matchers match. Each matcher
+// becomes a clause over pairs: one that the empty value fails says which pairs
+// a series must have, any other says which it must not. The clause with the
+// fewest ids begins; the others are intersected with it, or tested series by
+// series once few are left.
+func (s *shard) match(b *bucket, ms []Matcher) bitset {
+	x := &s.index
+	bucketText := []byte(b.name)
+	own := noID
+	if name := x.findName(s.cache.Hash(nil), nil); name != noID {
+		own = int(x.findPair(pairTag(name, s.cache.Hash(bucketText)), name, bucketText))
+	}
+	if own == noID {
+		return nil
+	}
+	clauses := make([]clause, 0, len(ms)+1)
+	clauses = append(clauses, clause{pairs: []uint32{uint32(own)}, cost: int(x.pairs.view[own].n)})
+	for i := range ms {
+		m := &ms[i]
+		c := clause{}
+		if m.matches("") {
+			inverse := m.inverse()
+			c.not = true
+			c.pairs = x.pairsOf(s.cache, &inverse)
+		} else {
+			c.pairs = x.pairsOf(s.cache, m)
+			if len(c.pairs) == 0 {
+				return nil
+			}
+		}
+		for _, p := range c.pairs {
+			c.cost += int(x.pairs.view[p].n)
+		}
+		clauses = append(clauses, c)
+	}
+	// What must be there first, and of that the rarest.
+	slices.SortStableFunc(clauses, func(a, b clause) int {
+		if a.not != b.not {
+			if a.not {
+				return 1
+			}
+			return -1
+		}
+		return a.cost - b.cost
+	})
+	words := (s.recs.n + 63) / 64
+	have := make(bitset, words)
+	for _, p := range clauses[0].pairs {
+		x.posting(&x.pairs.view[p], have.set)
+	}
+	// Tombstones of a series stand in its postings until a rebuild.
+	have.each(func(id uint32) {
+		if r := &s.recs.view[id]; r.flags&flagInUse == 0 || r.bucket != b.id {
+			have[id>>6] &^= 1 << (id & 63)
+		}
+	})
+	for i := 1; i < len(clauses); i++ {
+		s.narrow(have, &clauses[i])
+	}
+	return have
+}
+
+// testCost is about how many ids of a posting are read in the time that
+// testing the pairs of one series takes.
+const testCost = 16
+
+// narrow takes out of have what the clause excludes.
+func (s *shard) narrow(have bitset, c *clause) {
+	x := &s.index
+	if c.cost > testCost*have.count() {
+		wanted := make(map[uint32]bool, len(c.pairs))
+		for _, p := range c.pairs {
+			wanted[p] = true
+		}
+		have.each(func(id uint32) {
+			r := &s.recs.view[id]
+			if slices.ContainsFunc(x.set(r.pairs, int(r.nPairs)), func(p uint32) bool { return wanted[p] }) == c.not {
+				have[id>>6] &^= 1 << (id & 63)
+			}
+		})
+		return
+	}
+	other := make(bitset, len(have))
+	for _, p := range c.pairs {
+		x.posting(&x.pairs.view[p], other.set)
+	}
+	for i := range have {
+		if c.not {
+			have[i] &^= other[i]
+		} else {
+			have[i] &= other[i]
+		}
+	}
+}
+
+// pairsOf lists the pairs of m's name whose value m matches.
+func (x *index) pairsOf(c *Cache, m *Matcher) []uint32 {
+	name := x.findName(c.HashString(m.Name), []byte(m.Name))
+	if name == noID {
+		return nil
+	}
+	var pairs []uint32
+	if values, ok := m.candidates(); ok && m.positive() {
+		for _, v := range values {
+			if v == "" {
+				continue
+			}
+			if p := x.findPair(pairTag(name, c.HashString(v)), name, []byte(v)); p != noID && x.pairs.view[p].live > 0 {
+				pairs = append(pairs, p)
+			}
+		}
+		slices.Sort(pairs)
+		return slices.Compact(pairs)
+	}
+	for p := x.names.view[name].firstPair; p != noID; p = x.pairs.view[p].nextPair {
+		r := &x.pairs.view[p]
+		if v := x.text.at(r.text, r.textLen); r.live > 0 && m.hasPrefix(v) && m.matches(string(v)) {
+			pairs = append(pairs, p)
+		}
+	}
+	return pairs
+}
+
+// Labels appends the labels of a series to dst, sorted by name. It reports
+// false when the series has gone.
+func (c *Cache) Labels(sid SeriesID, dst []Label) ([]Label, bool) {
+	s, r, _ := c.locked(sid)
+	if s == nil {
+		return dst, false
+	}
+	defer s.mu.Unlock()
+	return s.labels(r, dst), true
+}
+
+// labels appends the labels of r to dst. All text is one allocation.
+func (s *shard) labels(r *series, dst []Label) []Label {
+	x := &s.index
+	set := x.set(r.pairs, int(r.nPairs))[1:] // without the bucket
+	n := 0
+	for _, p := range set {
+		n += len(x.name(p)) + len(x.value(p))
+	}
+	buf := make([]byte, 0, n)
+	for _, p := range set {
+		buf = append(append(buf, x.name(p)...), x.value(p)...)
+	}
+	text := string(buf)
+	for _, p := range set {
+		k, v := len(x.name(p)), len(x.value(p))
+		dst = append(dst, Label{text[:k], text[k : k+v]})
+		text = text[k+v:]
+	}
+	return dst
+}
+
+// LabelNames returns the names that the selected series have, sorted; all of
+// the bucket if there are no matchers. At most limit are returned, if it is
+// above zero.
+func (c *Cache) LabelNames(bucket string, ms []Matcher, limit int) ([]string, error) {
+	seen := map[string]bool{}
+	err := c.eachPair(bucket, "", ms, func(x *index, p uint32) {
+		if n := x.name(p); !seen[string(n)] {
+			seen[string(n)] = true
+		}
+	})
+	return sorted(seen, limit), err
+}
+
+// LabelValues returns the values of a label that the selected series have,
+// sorted; all of the bucket if there are no matchers. At most limit are
+// returned, if it is above zero.
+func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]string, error) {
+	if name == bucketName || name == rawName {
+		return nil, fmt.Errorf("%w: name %q", ErrLabels, name)
+	}
+	seen := map[string]bool{}
+	err := c.eachPair(bucket, name, ms, func(x *index, p uint32) {
+		if v := x.value(p); !seen[string(v)] {
+			seen[string(v)] = true
+		}
+	})
+	return sorted(seen, limit), err
+}
+
+func sorted(set map[string]bool, limit int) []string {
+	all := make([]string, 0, len(set))
+	for v := range set {
+		all = append(all, v)
+	}
+	slices.Sort(all)
+	if limit > 0 && len(all) > limit {
+		all = all[:limit]
+	}
+	return all
+}
+
+// eachPair calls f with every pair, of one name unless it is empty, that a
+// selected series has; more than once for some.
+func (c *Cache) eachPair(bucket, name string, ms []Matcher, f func(x *index, p uint32)) error {
+	b, err := c.selectable(bucket, ms)
+	if b == nil || err != nil {
+		return err
+	}
+	alone := len(ms) == 0 && len(*c.byID.Load()) == 1
+	for _, s := range c.shards {
+		s.mu.Lock()
+		s.eachPair(b, name, ms, alone, f)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// eachPair does it for one shard. alone says that every pair counts: there is
+// one bucket and no condition.
+func (s *shard) eachPair(b *bucket, name string, ms []Matcher, alone bool, f func(x *index, p uint32)) {
+	x := &s.index
+	only := uint32(noID)
+	if name != "" {
+		if only = x.findName(s.cache.HashString(name), []byte(name)); only == noID {
+			return
+		}
+	}
+	if alone {
+		for n := range x.names.view[:x.names.n] {
+			if text := x.text.at(x.names.view[n].text, x.names.view[n].textLen); string(text) == bucketName || string(text) == rawName {
+				continue
+			}
+			if only != noID && uint32(n) != only {
+				continue
+			}
+			for p := x.names.view[n].firstPair; p != noID; p = x.pairs.view[p].nextPair {
+				if x.pairs.view[p].live > 0 {
+					f(x, p)
+					if only == noID {
+						break // one pair is enough for a name
+					}
+				}
+			}
+		}
+		return
+	}
+	done := make(map[uint32]bool)
+	s.match(b, ms).each(func(id uint32) {
+		r := &s.recs.view[id]
+		if r.flags&flagRaw != 0 {
+			return
+		}
+		for _, p := range x.set(r.pairs, int(r.nPairs))[1:] {
+			if !done[p] && (only == noID || x.pairs.view[p].name == only) {
+				done[p] = true
+				f(x, p)
+			}
+		}
+	})
+}

@@ -1,0 +1,205 @@
+package mcache
+
+import (
+	"unsafe"
+
+	"mcached/kvcache"
+)
+
+// series is what a shard keeps of one series: two cache lines, of which an
+// in-order append touches the first.
+//
+//	directory ─▶ block … block [partial block] │ head
+//	             └──────────── sealedEnd ──────┘
+//
+// Blocks and head are ordered and disjoint in time: everything sealed is at or
+// before sealedEnd, everything in the head is after it.
+type series struct {
+	fp      Fingerprint
+	head    kvcache.Ref // in shard.hot; 0 when there is none
+	start   int64       // modeGrid: time of slot 0; modePairs: time of the last pair
+	have    uint64      // modeGrid: bit i is set if slot i holds a value
+	step    uint32      // ms between slots, 0 while unknown (and if it needs more bits)
+	touched uint32      // bucket's age at the last write
+	life    uint32      // tells this series from others that had its id
+	bucket  uint16      // id in Cache.buckets
+	mode    headMode
+	size    uint8 // bytes of the head's array, in units of 8
+	next    uint8 // modeGrid: one past the last slot in use; modePairs: number of pairs
+	flags   seriesFlags
+	_       [2]byte
+
+	// Second line: what sealing, mending, eviction and reading need.
+	sealedEnd    int64       // time of the last sealed sample; math.MinInt64 if none
+	completeFrom int64       // samples before this time may have been lost; math.MinInt64 if not
+	dir          kvcache.Ref // in shard.fix: dirCap entries
+	dirLen       uint16
+	dirCap       uint16
+	nPairs       uint16
+	class        uint8 // of size
+	_            uint8
+	pairs        uint32 // place in index.sets
+	older, newer uint32 // neighbours in the list of its bucket and class; noID at the ends
+	bytes        uint32 // allocated for it: head, blocks, directory, headers and seriesBytes
+	points       uint32 // in head and blocks; may still count blocks that vanished since the last prune
+	_            [3]uint32
+}
+
+// Ensure the layout: the record is two lines.
+const seriesBytes = 128
+
+var _ [seriesBytes]byte = [unsafe.Sizeof(series{})]byte{}
+
+type headMode uint8
+
+const (
+	modeNone  headMode = iota
+	modeGrid           // 8 bytes a slot, presence in have
+	modePairs          // time and value, 16 bytes a sample, sorted
+)
+
+type seriesFlags uint8
+
+const (
+	flagInUse   seriesFlags = 1 << iota
+	flagRaw                 // a key of the raw API: no labels
+	flagPartial             // the last block is short, in shard.hot, and may take more
+)
+
+// Sizes of a head's array. A full grid of headMax bytes has one presence bit a slot.
+const (
+	headMin = 128
+	headMax = 512
+)
+
+func (r *series) setPartial(on bool) {
+	r.flags &^= flagPartial
+	if on {
+		r.flags |= flagPartial
+	}
+}
+
+// dirEntry is one sealed block, in a series' directory.
+type dirEntry struct {
+	ref   kvcache.Ref
+	start int64 // time of the block's first sample
+}
+
+const dirEntryBytes = 16
+
+// Kinds of entries in the shard's tables.
+const (
+	kindHead uint16 = iota
+	kindBlock
+	kindDir
+)
+
+// entryBytes is what an entry of n bytes takes in a table.
+func entryBytes(n int) uint32 { return uint32(8 + (n+7)&^7) }
+
+// dirOf is the directory of r; a view.
+func (s *shard) dirOf(r *series) []dirEntry {
+	if r.dirLen == 0 {
+		return nil
+	}
+	return unsafe.Slice((*dirEntry)(s.fix.Pointer(r.dir)), r.dirCap)[:r.dirLen]
+}
+
+// dirReserve makes room for n more entries in the directory of id.
+func (s *shard) dirReserve(id uint32, n int) bool {
+	r := &s.recs.view[id]
+	if int(r.dirLen)+n <= int(r.dirCap) {
+		return true
+	}
+	capacity := max(2*int(r.dirCap), 2, int(r.dirLen)+n)
+	ref, b, ok := s.fix.Alloc(capacity*dirEntryBytes, kindDir, id, 0)
+	if !ok {
+		return false
+	}
+	old := s.dirOf(r)
+	copy(unsafe.Slice((*dirEntry)(unsafe.Pointer(unsafe.SliceData(b))), capacity), old)
+	if r.dir != 0 {
+		s.account(r, -int(entryBytes(int(r.dirCap)*dirEntryBytes)))
+		s.fix.Free(r.dir, 0)
+	}
+	r.dir, r.dirCap = ref, uint16(capacity)
+	s.account(r, int(entryBytes(capacity*dirEntryBytes)))
+	return true
+}
+
+// dirReplace puts the entries es where count entries from k on were; the room
+// was reserved.
+func (s *shard) dirReplace(r *series, k, count int, es ...dirEntry) {
+	n := int(r.dirLen)
+	dir := unsafe.Slice((*dirEntry)(s.fix.Pointer(r.dir)), r.dirCap)
+	copy(dir[k+len(es):], dir[k+count:n])
+	copy(dir[k:], es)
+	r.dirLen = uint16(n + len(es) - count)
+}
+
+// account adds n bytes to what r and its shard have allocated.
+func (s *shard) account(r *series, n int) {
+	r.bytes += uint32(n)
+	s.bytes += int64(n)
+}
+
+// block is the bytes of a directory entry's block, or nil if it vanished; a view.
+func (s *shard) block(e dirEntry) []byte { return s.log.Value(e.ref) }
+
+// tablesOf is where the block of entry k of r lives.
+func (s *shard) tablesOf(r *series, k int) *kvcache.Tables {
+	if r.flags&flagPartial != 0 && k == int(r.dirLen)-1 {
+		return s.hot
+	}
+	return s.log
+}
+
+// prune takes blocks that vanished out of the directory of r and forgets a
+// head that vanished. It reports whether the series still holds anything.
+func (s *shard) prune(r *series) bool {
+	dir := s.dirOf(r)
+	kept := 0
+	for k, e := range dir {
+		if s.log.Live(e.ref) {
+			dir[kept] = e
+			kept++
+			continue
+		}
+		end := r.sealedEnd
+		if k+1 < len(dir) {
+			end = dir[k+1].start - 1
+		} else {
+			r.flags &^= flagPartial
+		}
+		r.completeFrom = max(r.completeFrom, end+1)
+	}
+	if kept != len(dir) {
+		r.dirLen = uint16(kept)
+		s.recount(r)
+	}
+	if r.head != 0 && !s.hot.Live(r.head) {
+		s.forgetHead(r)
+		s.recount(r)
+	}
+	return kept > 0 || r.head != 0 && r.headLen() > 0
+}
+
+// recount sets points and bytes of r by what it has.
+func (s *shard) recount(r *series) {
+	bytes, points := uint32(seriesBytes), uint32(0)
+	if r.dir != 0 {
+		bytes += entryBytes(int(r.dirCap) * dirEntryBytes)
+	}
+	for _, e := range s.dirOf(r) {
+		if b := s.block(e); b != nil {
+			bytes += entryBytes(len(b))
+			points += uint32(blockLen(b))
+		}
+	}
+	if r.head != 0 {
+		bytes += entryBytes(int(r.size) * 8)
+		points += uint32(r.headLen())
+	}
+	s.account(r, int(bytes)-int(r.bytes))
+	r.points = points
+}

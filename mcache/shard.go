@@ -1,0 +1,299 @@
+package mcache
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"mcached/kvcache"
+)
+
+// shard is the part of a Cache under one lock: the series whose fingerprint
+// leads here, their chunks, and an index of their labels. It shares nothing
+// with other shards, so that none ever waits for two locks.
+type shard struct {
+	cache  *Cache
+	number int
+	owner  int // at the Memory
+
+	mu sync.Mutex
+
+	hot *kvcache.Tables // heads and partial blocks
+	log *kvcache.Tables // sealed blocks
+	fix *kvcache.Tables // directories
+
+	recs  records[series]
+	ids   lookup // by fingerprint
+	index index
+	life  uint32 // of the series made last
+	live  int    // series in use
+	free  uint32 // first id that may be given again, chained by newer; noID if none
+	tombs uint32 // first id that is dead in postings, chained by newer
+	dead  int    // how many are
+
+	lists [][sizeClasses]ends // by bucket id
+	bytes int64               // allocated for series, as eviction counts
+	// allocated is bytes as of the last unlock, for those who have no lock.
+	allocated atomic.Int64
+
+	// Points, each counted once; see Stats.
+	inserted, overwritten, mended            uint64
+	overflowed, taken, popped, removed, lost uint64
+	evictions, seals, rebuilds               uint64
+	unpruned                                 bool // a region was dropped since the last prune of all
+
+	// Scratch, so that nothing is allocated.
+	codec             codec
+	block1            [blockMax]Sample
+	scratch, scratch2 []Sample
+	joined            []Sample
+	encoded, bytes1   []byte
+	pairIDs           []uint32
+	entries           []dirEntry
+}
+
+// ends is a list of series; the coldest is the oldest.
+type ends struct{ oldest, newest uint32 }
+
+func newShard(c *Cache, number int) *shard {
+	s := &shard{cache: c, number: number, free: noID, tombs: noID}
+	s.owner = c.memory.Register(s)
+	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.moved)
+	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
+	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.moved)
+	s.recs.span = c.memory.NewSpan()
+	s.ids = newLookup(c.memory)
+	s.index = newIndex(c.memory)
+	s.scratch = make([]Sample, 0, blockMax)
+	s.scratch2 = make([]Sample, 0, blockMax)
+	s.joined = make([]Sample, 0, 2*blockMax)
+	s.encoded = make([]byte, 0, maxBlockBytes)
+	s.bytes1 = make([]byte, 0, maxBlockBytes+unpackSlack)
+	return s
+}
+
+// moved puts the new address of an entry where its old one was.
+func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
+	r := &s.recs.view[id]
+	switch aux {
+	case kindHead:
+		r.head = to
+		return r.headLen()
+	case kindDir:
+		r.dir = to
+		return 0
+	default:
+		dir := s.dirOf(r)
+		for k := len(dir) - 1; k >= 0; k-- {
+			if dir[k].ref == from {
+				dir[k].ref = to
+				return blockLen(s.block(dir[k]))
+			}
+		}
+		panic("mcache: a block that no directory knows")
+	}
+}
+
+// DropRegion implements kvcache.Owner: what was in r is lost from now on.
+func (s *shard) DropRegion(r kvcache.Region, epoch uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range [...]*kvcache.Tables{s.log, s.hot} {
+		if t.Owns(r, epoch) {
+			s.lost += uint64(t.Drop(r))
+			s.unpruned = true
+			return true
+		}
+	}
+	return false
+}
+
+// DropAll implements kvcache.Owner.
+func (s *shard) DropAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost += uint64(s.log.DropAll() + s.hot.DropAll())
+	s.reset()
+}
+
+// reset leaves the shard without a series. Their points are counted by the caller.
+func (s *shard) reset() {
+	s.log.DropAll()
+	s.hot.DropAll()
+	s.fix.DropAll()
+	s.recs.free()
+	s.ids.free()
+	s.index.free()
+	s.index = newIndex(s.cache.memory)
+	s.live, s.dead, s.bytes, s.free, s.tombs = 0, 0, 0, noID, noID
+	s.lists = nil
+	s.unpruned = false
+}
+
+// find returns the id of the series with the fingerprint f, or noID.
+func (s *shard) find(f Fingerprint) uint32 {
+	l := &s.ids
+	if len(l.slots) == 0 {
+		return noID
+	}
+	tag := f.tag()
+	for i := l.start(tag); ; {
+		slot := l.slots[i]
+		if slot == 0 {
+			return noID
+		}
+		if uint32(slot>>32) == tag && uint32(slot) != deadID && s.recs.view[uint32(slot)-1].fp == f {
+			return uint32(slot) - 1
+		}
+		if i++; i == len(l.slots) {
+			i = 0
+		}
+	}
+}
+
+// create makes the series f with the pairs of names and values given, which
+// hold no duplicate. The error is ErrNoMemory or ErrSeriesLimit.
+func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Label) (uint32, error) {
+	if s.dead*5 > s.live && s.dead >= rebuildMin {
+		// Without memory for it, the tombstones wait.
+		_ = s.rebuild()
+	}
+	s.pairIDs = s.pairIDs[:0]
+	x := &s.index
+	id, err := x.pair(s.cache, nil, []byte(b.name))
+	if err != nil {
+		return noID, err
+	}
+	s.pairIDs = append(s.pairIDs, id)
+	for _, l := range labels {
+		if l.Value == "" {
+			continue
+		}
+		if id, err = x.pair(s.cache, []byte(l.Name), []byte(l.Value)); err != nil {
+			return noID, err
+		}
+		s.pairIDs = append(s.pairIDs, id)
+	}
+	if err := s.ids.reserve(); err != nil {
+		return noID, err
+	}
+	set, err := x.putSet(s.pairIDs)
+	if err != nil {
+		return noID, err
+	}
+	if s.free == noID && s.recs.n >= maxSeriesShard {
+		return noID, fmt.Errorf("%w: %d series in a shard", ErrSeriesLimit, maxSeriesShard)
+	}
+	if s.free == noID {
+		if id, err = s.recs.add(series{}); err != nil {
+			return noID, err
+		}
+		s.recs.view[id].newer = s.free
+		s.free = id
+	}
+	id = s.free
+	if err := x.post(id, s.pairIDs); err != nil {
+		return noID, err
+	}
+	s.free = s.recs.view[id].newer
+	s.life++
+	s.recs.view[id] = series{
+		fp: f, bucket: b.id, life: s.life, flags: flagInUse | flags,
+		touched: b.age.Load(), sealedEnd: math.MinInt64, completeFrom: math.MinInt64,
+		pairs: set, nPairs: uint16(len(s.pairIDs)), older: noID, newer: noID,
+	}
+	s.ids.add(f.tag(), id)
+	s.live++
+	s.account(&s.recs.view[id], seriesBytes)
+	s.list(id)
+	b.series.Add(1)
+	return id, nil
+}
+
+const (
+	// maxSeriesShard is what a SeriesID has bits for.
+	maxSeriesShard = 1 << 24
+	// rebuildMin tombstones are few enough to be left in peace.
+	rebuildMin = 256
+)
+
+// remove takes a series out of the shard. Its points are counted by the caller.
+func (s *shard) remove(id uint32) {
+	r := &s.recs.view[id]
+	s.unlist(id)
+	s.hot.Free(r.head, r.headLen())
+	for k, e := range s.dirOf(r) {
+		if b := s.block(e); b != nil {
+			s.tablesOf(r, k).Free(e.ref, blockLen(b))
+		}
+	}
+	s.fix.Free(r.dir, 0)
+	s.account(r, -int(r.bytes))
+	s.ids.remove(r.fp.tag(), id)
+	s.index.unpost(s.index.set(r.pairs, int(r.nPairs)))
+	s.cache.bucket(r.bucket).series.Add(-1)
+	*r = series{newer: s.tombs}
+	s.tombs = id
+	s.dead++
+	s.live--
+}
+
+// rebuild writes the index anew without dead series, whose ids are then free.
+// On an error the old one stays.
+func (s *shard) rebuild() error {
+	fresh := newIndex(s.cache.memory)
+	old := &s.index
+	ids := make([]uint32, 0, 16)
+	// First all places, so that a failure leaves the records as they are.
+	places := make([]uint32, s.recs.n)
+	for id := range s.recs.view[:s.recs.n] {
+		r := &s.recs.view[id]
+		if r.flags&flagInUse == 0 {
+			continue
+		}
+		ids = ids[:0]
+		for _, p := range old.set(r.pairs, int(r.nPairs)) {
+			n, err := fresh.pair(s.cache, old.name(p), old.value(p))
+			if err != nil {
+				fresh.free()
+				return err
+			}
+			ids = append(ids, n)
+		}
+		place, err := fresh.putSet(ids)
+		if err == nil {
+			err = fresh.post(uint32(id), ids)
+		}
+		if err != nil {
+			fresh.free()
+			return err
+		}
+		places[id] = place
+	}
+	for id := range s.recs.view[:s.recs.n] {
+		if r := &s.recs.view[id]; r.flags&flagInUse != 0 {
+			r.pairs = places[id]
+		}
+	}
+	old.free()
+	s.index = fresh
+	for s.tombs != noID {
+		id := s.tombs
+		s.tombs = s.recs.view[id].newer
+		s.recs.view[id].newer = s.free
+		s.free = id
+	}
+	s.dead = 0
+	s.rebuilds++
+	return nil
+}
+
+// tidy compacts what is worth it; a bounded piece of work.
+func (s *shard) tidy() {
+	for range 2 {
+		if !s.hot.Compact() && !s.log.Compact() && !s.fix.Compact() {
+			return
+		}
+	}
+}

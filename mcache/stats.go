@@ -1,0 +1,114 @@
+package mcache
+
+import "mcached/kvcache"
+
+// Stats is a reading of a Cache. Points are conserved: at any rest
+//
+//	Inserted = Points + Overflowed + Taken + Popped + Removed + Reclaimed
+//
+// where Points is what is in the cache now.
+type Stats struct {
+	Series   int
+	Points   uint64
+	Inserted uint64 // new points; one that overwrites another is not counted here
+
+	Overwritten uint64
+	Mended      uint64 // late points that reached sealed blocks, of Inserted and Overwritten
+	Overflowed  uint64 // evicted
+	Taken       uint64
+	Popped      uint64
+	Removed     uint64 // with their bucket
+	Reclaimed   uint64 // vanished with regions
+	Evictions   uint64 // keys
+	Rebuilds    uint64 // of a shard's index
+
+	AllocatedBytes int64 // for series, as eviction counts
+	MaxBytes       int64
+	Hot, Log, Dir  kvcache.TablesStats
+	IndexBytes     int64 // series records, lookups, dictionary, postings
+
+	Buckets []BucketStats
+}
+
+// BucketStats is a reading of one bucket.
+type BucketStats struct {
+	Name        string
+	Width       int // bytes of a point
+	Age         uint32
+	Inserts     uint64 // points written, overwriting ones included
+	Evictions   uint64 // keys
+	Series      int64
+	Generations [3]GenerationStats // hot to cold
+}
+
+// GenerationStats is a reading of one generation of a bucket. Points may still
+// count what vanished since the last Maintain.
+type GenerationStats struct {
+	Keys   int
+	Points uint64
+	Bytes  int64
+}
+
+// Stats reads everything; it walks all series, a shard at a time, to tell the
+// generations apart.
+func (c *Cache) Stats() Stats {
+	st := Stats{MaxBytes: c.maxBytes.Load()}
+	byID := *c.byID.Load()
+	names := *c.byName.Load()
+	gens := make([][3]GenerationStats, len(byID))
+	for _, s := range c.shards {
+		s.mu.Lock()
+		s.addStats(&st, gens)
+		s.mu.Unlock()
+	}
+	for _, b := range byID {
+		if names[b.name] != b {
+			continue
+		}
+		bs := BucketStats{Name: b.name, Width: int(b.width.Load()), Age: b.age.Load(), Inserts: b.inserts.Load(),
+			Evictions: b.evictions.Load(), Series: b.series.Load()}
+		if int(b.id) < len(gens) {
+			bs.Generations = gens[b.id]
+		}
+		st.Buckets = append(st.Buckets, bs)
+	}
+	return st
+}
+
+func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
+	st.Series += s.live
+	st.Inserted += s.inserted
+	st.Overwritten += s.overwritten
+	st.Mended += s.mended
+	st.Overflowed += s.overflowed
+	st.Taken += s.taken
+	st.Popped += s.popped
+	st.Removed += s.removed
+	st.Reclaimed += s.lost
+	st.Evictions += s.evictions
+	st.Rebuilds += s.rebuilds
+	st.AllocatedBytes += s.bytes
+	st.IndexBytes += int64(s.recs.span.Len()) + int64(s.ids.bytes()) + s.index.bytes()
+	addTables(&st.Hot, s.hot.Stats())
+	addTables(&st.Log, s.log.Stats())
+	addTables(&st.Dir, s.fix.Stats())
+	st.Points += uint64(s.hot.Stats().Weight + s.log.Stats().Weight)
+	for id := range s.recs.view[:s.recs.n] {
+		r := &s.recs.view[id]
+		if r.flags&flagInUse == 0 || int(r.bucket) >= len(gens) {
+			continue
+		}
+		g := &gens[r.bucket][generation(s.cache.bucket(r.bucket).age.Load(), r.touched)-1]
+		g.Keys++
+		g.Points += uint64(r.points)
+		g.Bytes += int64(r.bytes)
+	}
+}
+
+func addTables(sum *kvcache.TablesStats, t kvcache.TablesStats) {
+	sum.Regions += t.Regions
+	sum.LiveBytes += t.LiveBytes
+	sum.DeadBytes += t.DeadBytes
+	sum.FreeBytes += t.FreeBytes
+	sum.Weight += t.Weight
+}
