@@ -1,0 +1,226 @@
+package query
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/prometheus/model/metadata"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+
+	"mcached/mcache"
+)
+
+// maxPoints is how many steps a range query may have: an hour's for a year, or
+// a minute's for a week.
+const maxPoints = 11000
+
+// Options configure an API; the zero value of a field means its default.
+type Options struct {
+	// Timeout bounds the time from the arrival of a request to its result,
+	// waiting included, and then again the time between two parts of the
+	// answer being taken by the client. Default: two minutes.
+	Timeout time.Duration
+	// MaxSamples bounds the samples a query holds at once, and those of an
+	// answer to a remote read. Default: 50 million.
+	MaxSamples int
+	// MaxConcurrency bounds the queries that run at once, and likewise the
+	// remote reads and the requests for series and labels. Default: 20.
+	MaxConcurrency int
+	// MaxWaiting bounds, for each of the three, those that wait for it. Others
+	// are turned away with status 503. Default: 1,000.
+	MaxWaiting int
+	// MaxSeries bounds what one selector may match. Default: a million.
+	MaxSeries int
+	// MaxQueryBytes bounds a request's parameters, those in its body and those
+	// in its URL each. Default: 256 KiB.
+	MaxQueryBytes int
+	// MaxResponseBytes bounds an answer before compression. Default: 1 GiB.
+	MaxResponseBytes int64
+	// MaxFrameBytes is about where an answer to a streamed remote read cuts a
+	// series. Default: 1 MiB, as Prometheus has it.
+	MaxFrameBytes int
+	// MaxLabelCacheBytes bounds the label sets kept between queries. Default: 16 MiB.
+	MaxLabelCacheBytes int
+
+	// LookbackDelta is how long a sample stands for its series. Default: five minutes.
+	LookbackDelta time.Duration
+	// SubqueryStep is the step of subqueries that give none. Default: one minute.
+	SubqueryStep time.Duration
+	// Experimental allows what PromQL has not settled on yet: functions,
+	// expressions for durations, extended ranges and fill modifiers.
+	Experimental bool
+
+	// TenancyHeader names the header whose value is the bucket to read.
+	// Default: none, all read DefaultBucket.
+	TenancyHeader string
+	// DefaultBucket is read when there is no such header. Default: "default".
+	DefaultBucket string
+	// CORSOrigin matches, in full, the origins whose pages may read. Default: none.
+	CORSOrigin *regexp.Regexp
+
+	// BuildInfo is the answer to status/buildinfo.
+	BuildInfo BuildInfo
+	// Flags is the answer to status/flags.
+	Flags map[string]string
+	// Config returns the YAML of status/config. Default: empty.
+	Config func() string
+	// Metadata returns what is known of the metrics of a bucket, of all or of
+	// the one that is named. Default: nothing is.
+	Metadata func(bucket, metric string) map[string][]metadata.Metadata
+	// Exemplars returns the exemplars of a bucket. Default: there are none.
+	Exemplars func(ctx context.Context, bucket string) (storage.ExemplarQuerier, error)
+
+	// Now is the clock. Default: time.Now.
+	Now func() time.Time
+	// Logger hears of what the answer can not tell. Default: nobody does.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.Timeout, 2*time.Minute)
+	setDefault(&o.MaxSamples, 50_000_000)
+	setDefault(&o.MaxConcurrency, 20)
+	setDefault(&o.MaxWaiting, 1000)
+	setDefault(&o.MaxSeries, 1_000_000)
+	setDefault(&o.MaxQueryBytes, 256<<10)
+	setDefault(&o.MaxResponseBytes, 1<<30)
+	setDefault(&o.MaxFrameBytes, 1<<20)
+	setDefault(&o.MaxLabelCacheBytes, 16<<20)
+	setDefault(&o.LookbackDelta, 5*time.Minute)
+	setDefault(&o.SubqueryStep, time.Minute)
+	setDefault(&o.DefaultBucket, "default")
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// API answers the reading half of Prometheus' HTTP API, version 1, and remote
+// reads. It is an http.Handler for everything below /api/v1/ and safe for
+// concurrent use.
+type API struct {
+	o       Options
+	cache   *mcache.Cache
+	engine  *promql.Engine
+	parser  parser.Parser
+	labels  *LabelCache
+	mux     *http.ServeMux
+	started time.Time
+	buffers sync.Pool // *[]byte of flushBytes and some, for answers
+	gzips   sync.Pool // *gzip.Writer
+
+	queries, reads, lookups *gate
+
+	counts counts
+}
+
+// counts is Stats while it is counted.
+type counts struct {
+	instant, ranges, lookups, reads, errors, incomplete atomic.Uint64
+	series, samples, bytes                              atomic.Uint64
+}
+
+// Stats counts what an API has done since it was made.
+type Stats struct {
+	InstantQueries uint64
+	RangeQueries   uint64
+	Lookups        uint64 // of series and labels
+	RemoteReads    uint64
+	Errors         uint64 // answers with a status of 400 and above
+	Rejected       uint64 // of these, because too many waited already
+	Incomplete     uint64 // answers that told of missing samples
+	Series         uint64 // selected
+	Samples        uint64 // read
+	ResponseBytes  uint64 // before compression
+	Running        int    // requests that read the cache now
+	Waiting        int    // requests that wait for that
+}
+
+// NewAPI returns an API that reads c.
+func NewAPI(c *mcache.Cache, o Options) *API {
+	o = o.withDefaults()
+	a := &API{
+		o:       o,
+		cache:   c,
+		parser:  parser.NewParser(parserOptions(o)),
+		labels:  NewLabelCache(o.MaxLabelCacheBytes),
+		started: o.Now(),
+		queries: newGate(o.MaxConcurrency, o.MaxWaiting),
+		reads:   newGate(o.MaxConcurrency, o.MaxWaiting),
+		lookups: newGate(o.MaxConcurrency, o.MaxWaiting),
+	}
+	a.engine = promql.NewEngine(promql.EngineOpts{
+		Logger:                   o.Logger,
+		MaxSamples:               o.MaxSamples,
+		Timeout:                  o.Timeout,
+		LookbackDelta:            o.LookbackDelta,
+		NoStepSubqueryIntervalFn: func(int64) int64 { return o.SubqueryStep.Milliseconds() },
+		EnableAtModifier:         true,
+		EnableNegativeOffset:     true,
+		EnablePerStepStats:       true,
+		Parser:                   a.parser,
+	})
+	a.mux = a.routes()
+	return a
+}
+
+func parserOptions(o Options) parser.Options {
+	return parser.Options{
+		EnableExperimentalFunctions:  o.Experimental,
+		ExperimentalDurationExpr:     o.Experimental,
+		EnableExtendedRangeSelectors: o.Experimental,
+		EnableBinopFillModifiers:     o.Experimental,
+	}
+}
+
+// Stats returns a reading of the counters.
+func (a *API) Stats() Stats {
+	s := Stats{
+		InstantQueries: a.counts.instant.Load(),
+		RangeQueries:   a.counts.ranges.Load(),
+		Lookups:        a.counts.lookups.Load(),
+		RemoteReads:    a.counts.reads.Load(),
+		Errors:         a.counts.errors.Load(),
+		Incomplete:     a.counts.incomplete.Load(),
+		Series:         a.counts.series.Load(),
+		Samples:        a.counts.samples.Load(),
+		ResponseBytes:  a.counts.bytes.Load(),
+	}
+	for _, g := range [...]*gate{a.queries, a.reads, a.lookups} {
+		s.Rejected += g.rejected.Load()
+		s.Running += len(g.slots)
+		s.Waiting += int(g.waiting.Load())
+	}
+	return s
+}
+
+// queryable returns what one request reads.
+func (a *API) queryable(r *http.Request) *Queryable {
+	return NewQueryable(a.cache, a.bucket(r), QueryableOptions{MaxSeries: a.o.MaxSeries, Labels: a.labels})
+}
+
+func (a *API) bucket(r *http.Request) string {
+	if a.o.TenancyHeader != "" {
+		if b := r.Header.Get(a.o.TenancyHeader); b != "" {
+			return b
+		}
+	}
+	return a.o.DefaultBucket
+}

@@ -1,0 +1,118 @@
+package query
+
+import (
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"mcached/mcache"
+)
+
+// LabelCache keeps the label sets that queries read most recently, as
+// Prometheus represents them: one string a series. The cache of the series
+// keeps labels outside the Go heap; building a set from there costs one
+// allocation a label, which is most of the price of an instant query.
+//
+// A SeriesID is never given to another series, so that what is kept can not be
+// wrong, only useless when its series is gone.
+//
+// It holds two generations of at most half its bytes. A new set goes into the
+// young one; a set found in the old one moves over; when the young one is
+// full, the old one is dropped and takes its place.
+type LabelCache struct {
+	shardBytes int // a generation of a shard may hold this much
+	shards     [labelShards]labelShard
+}
+
+// labelShards is for two to four queries on each of some 32 threads to seldom meet.
+const labelShards = 64
+
+// labelEntryBytes is what a set takes in a map beside its text: 24 bytes of key
+// and string header, over a load of about 0.8, twice for what growing leaves free.
+const labelEntryBytes = 64
+
+type labelShard struct {
+	mu         sync.Mutex
+	young, old map[mcache.SeriesID]labels.Labels
+	youngBytes int
+}
+
+// NewLabelCache returns a cache of at most maxBytes.
+func NewLabelCache(maxBytes int) *LabelCache {
+	return &LabelCache{shardBytes: max(maxBytes/2/labelShards, 1)}
+}
+
+func (c *LabelCache) shard(id mcache.SeriesID) *labelShard {
+	// Ids carry a place in their low bits and small numbers above: spread both.
+	h := uint64(id) * 0x9e3779b97f4a7c15
+	return &c.shards[h>>(64-6)]
+}
+
+func (c *LabelCache) get(id mcache.SeriesID) (labels.Labels, bool) {
+	s := c.shard(id)
+	s.mu.Lock()
+	ls, ok := s.young[id]
+	if !ok {
+		if ls, ok = s.old[id]; ok {
+			s.putLocked(id, ls, c.shardBytes)
+		}
+	}
+	s.mu.Unlock()
+	return ls, ok
+}
+
+func (c *LabelCache) put(id mcache.SeriesID, ls labels.Labels) {
+	s := c.shard(id)
+	s.mu.Lock()
+	s.putLocked(id, ls, c.shardBytes)
+	s.mu.Unlock()
+}
+
+func (s *labelShard) putLocked(id mcache.SeriesID, ls labels.Labels, maxBytes int) {
+	size := int(ls.ByteSize()) + labelEntryBytes
+	if size > maxBytes {
+		return
+	}
+	if s.youngBytes+size > maxBytes {
+		s.old, s.young, s.youngBytes = s.young, nil, 0
+	}
+	if s.young == nil {
+		s.young = make(map[mcache.SeriesID]labels.Labels)
+	}
+	if _, ok := s.young[id]; !ok {
+		s.youngBytes += size
+	}
+	s.young[id] = ls
+}
+
+// labelReader reads label sets, one after the other, for one goroutine.
+type labelReader struct {
+	cache   *mcache.Cache
+	kept    *LabelCache // may be nil
+	scratch []mcache.Label
+	builder labels.ScratchBuilder
+}
+
+// read returns the labels of id, or false if the series is gone and its labels
+// are not kept either.
+func (r *labelReader) read(id mcache.SeriesID) (labels.Labels, bool) {
+	if r.kept != nil {
+		if ls, ok := r.kept.get(id); ok {
+			return ls, true
+		}
+	}
+	var ok bool
+	r.scratch, ok = r.cache.Labels(id, r.scratch[:0])
+	if !ok {
+		return labels.EmptyLabels(), false
+	}
+	r.builder.Reset()
+	for _, l := range r.scratch {
+		r.builder.Add(l.Name, l.Value)
+	}
+	ls := r.builder.Labels()
+	if r.kept != nil {
+		r.kept.put(id, ls)
+	}
+	return ls, true
+}

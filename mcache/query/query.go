@@ -1,0 +1,249 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/stats"
+)
+
+// query answers an instant query.
+func (a *API) query(r *http.Request) (answer, error) {
+	a.counts.instant.Add(1)
+	at, err := timeParam(r, "time", a.o.Now())
+	if err != nil {
+		return answer{}, err
+	}
+	return a.evaluate(r, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
+		return a.engine.NewInstantQuery(ctx, q, opts, r.FormValue("query"), at)
+	})
+}
+
+// queryRange answers a range query.
+func (a *API) queryRange(r *http.Request) (answer, error) {
+	a.counts.ranges.Add(1)
+	start, err := parseTime(r.FormValue("start"))
+	if err != nil {
+		return answer{}, badParam("start", err)
+	}
+	end, err := parseTime(r.FormValue("end"))
+	if err != nil {
+		return answer{}, badParam("end", err)
+	}
+	if end.Before(start) {
+		return answer{}, badParam("end", errors.New("end timestamp must not be before start time"))
+	}
+	step, err := parseDuration(r.FormValue("step"))
+	if err != nil {
+		return answer{}, badParam("step", err)
+	}
+	if step <= 0 {
+		return answer{}, badParam("step", errors.New("zero or negative query resolution step widths are not accepted. Try a positive integer"))
+	}
+	if end.Sub(start)/step > maxPoints {
+		return answer{}, badData(errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"))
+	}
+	return a.evaluate(r, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
+		return a.engine.NewRangeQuery(ctx, q, opts, r.FormValue("query"), start, end, step)
+	})
+}
+
+// evaluate runs the query that prepare makes, with the parameters common to both kinds.
+func (a *API) evaluate(r *http.Request, prepare func(context.Context, *Queryable, promql.QueryOpts) (promql.Query, error)) (answer, error) {
+	limit, err := limitParam(r)
+	if err != nil {
+		return answer{}, err
+	}
+	ctx, cancel, err := a.withTimeout(r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer cancel()
+	opts, err := queryOpts(r)
+	if err != nil {
+		return answer{}, badData(err)
+	}
+	q := a.queryable(r)
+	query, err := prepare(ctx, q, opts)
+	if err != nil {
+		return answer{}, badParam("query", err)
+	}
+	result, err := a.execute(ctx, query)
+	if err != nil {
+		query.Close()
+		return answer{}, err
+	}
+	truncated := truncate(result, limit)
+	if truncated {
+		result.Warnings.Add(errTruncated)
+	}
+	wanted := r.FormValue("stats")
+	if note := statsNote(wanted); note != nil {
+		result.Warnings.Add(note)
+	}
+	a.counts.samples.Add(uint64(query.Stats().Samples.SamplesRead))
+	return answer{
+		data: func(w *jsonWriter) {
+			w.raw(`{"resultType":`)
+			w.escaped(string(result.Value.Type()))
+			w.raw(`,"result":`)
+			w.value(result.Value)
+			if wanted != "" {
+				w.raw(`,"stats":`)
+				w.any(stats.NewQueryStats(query.Stats()))
+			}
+			w.raw(`}`)
+		},
+		maxBytes: maxJSONBytes(result.Value),
+		notes:    result.Warnings,
+		query:    r.FormValue("query"),
+		read:     q,
+		close:    query.Close,
+	}, nil
+}
+
+// execute runs a query when it is its turn. The turn ends with the evaluation:
+// a client that reads slowly keeps nobody waiting.
+func (a *API) execute(ctx context.Context, query promql.Query) (*promql.Result, error) {
+	if err := a.queries.enter(ctx); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = promql.ErrQueryTimeout("query queue")
+		}
+		return nil, err
+	}
+	defer a.queries.leave()
+	result := query.Exec(ctx)
+	return result, result.Err
+}
+
+func queryOpts(r *http.Request) (promql.QueryOpts, error) {
+	var lookback time.Duration
+	if s := r.FormValue("lookback_delta"); s != "" {
+		var err error
+		if lookback, err = parseDuration(s); err != nil {
+			return nil, fmt.Errorf("error parsing lookback delta duration: %w", err)
+		}
+	}
+	return promql.NewPrometheusQueryOpts(r.FormValue("stats") == "all", lookback), nil
+}
+
+// statsNote is Prometheus' warning for a value of stats it will not always accept.
+func statsNote(s string) error {
+	switch s {
+	case "", "true", "all":
+		return nil
+	default:
+		return fmt.Errorf("value %q for parameter \"stats\" is deprecated and will be rejected in the next major release, use %q or %q", s, "true", "all")
+	}
+}
+
+func truncate(result *promql.Result, limit int) bool {
+	if limit <= 0 {
+		return false
+	}
+	switch v := result.Value.(type) {
+	case promql.Matrix:
+		if len(v) > limit {
+			result.Value = v[:limit]
+			return true
+		}
+	case promql.Vector:
+		if len(v) > limit {
+			result.Value = v[:limit]
+			return true
+		}
+	}
+	return false
+}
+
+// What a point takes at most: a time of 21 characters and a value of 24, with
+// brackets, quotes and commas; a series beside its labels; and a byte of a label.
+const (
+	maxPointBytes     = 52
+	maxSeriesBytes    = 64
+	maxLabelByteBytes = 6
+)
+
+// maxJSONBytes is an upper bound of what a value takes as JSON. Histograms,
+// whose buckets are not counted here, are taken to be larger than any limit.
+func maxJSONBytes(v parser.Value) int64 {
+	n := int64(0)
+	series := func(ls labels.Labels, points int) {
+		n += maxSeriesBytes + maxLabelByteBytes*int64(ls.ByteSize()) + maxPointBytes*int64(points)
+	}
+	const unknown = 1 << 62
+	switch v := v.(type) {
+	case promql.Matrix:
+		for i := range v {
+			if len(v[i].Histograms) > 0 {
+				return unknown
+			}
+			series(v[i].Metric, len(v[i].Floats))
+		}
+	case promql.Vector:
+		for i := range v {
+			if v[i].H != nil {
+				return unknown
+			}
+			series(v[i].Metric, 1)
+		}
+	case promql.String:
+		n = maxLabelByteBytes * int64(len(v.V))
+	}
+	return n
+}
+
+// formatQuery answers with the query, laid out.
+func (a *API) formatQuery(r *http.Request) (answer, error) {
+	expr, err := a.parser.ParseExpr(r.FormValue("query"))
+	if err != nil {
+		return answer{}, badParam("query", err)
+	}
+	return answer{data: func(w *jsonWriter) { w.escaped(expr.Pretty(0)) }}, nil
+}
+
+// parseQuery answers with the query's syntax tree.
+func (a *API) parseQuery(r *http.Request) (answer, error) {
+	expr, err := a.parser.ParseExpr(r.FormValue("query"))
+	if err != nil {
+		return answer{}, badParam("query", err)
+	}
+	return answer{data: func(w *jsonWriter) { w.any(translate(expr)) }}, nil
+}
+
+// queryExemplars answers with the exemplars of the series a query selects.
+func (a *API) queryExemplars(r *http.Request) (answer, error) {
+	start, end, err := timeRange(r)
+	if err != nil {
+		return answer{}, err
+	}
+	if end < start {
+		return answer{}, badData(errors.New("end timestamp must not be before start timestamp"))
+	}
+	expr, err := a.parser.ParseExpr(r.FormValue("query"))
+	if err != nil {
+		return answer{}, badData(err)
+	}
+	selectors := parser.ExtractSelectors(expr)
+	if len(selectors) == 0 {
+		return answer{}, nil
+	}
+	if a.o.Exemplars == nil {
+		return answer{data: func(w *jsonWriter) { w.raw("[]") }}, nil
+	}
+	querier, err := a.o.Exemplars(r.Context(), a.bucket(r))
+	if err != nil {
+		return answer{}, err
+	}
+	found, err := querier.Select(start, end, selectors...)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: func(w *jsonWriter) { w.exemplars(found) }}, nil
+}

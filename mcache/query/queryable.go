@@ -1,0 +1,185 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"mcached/mcache"
+)
+
+// ErrMaxSeries says that a selector matched more series than one select may.
+var ErrMaxSeries = errors.New("too many series selected")
+
+// checkEverySeries is how many series are walked between two looks at the
+// context: a look costs some 5 ns, a series some 100.
+const checkEverySeries = 128
+
+// QueryableOptions configure a Queryable; the zero value of a field means its default.
+type QueryableOptions struct {
+	// MaxSeries bounds what one select may match. Default: no bound.
+	MaxSeries int
+	// Labels keeps the label sets of series between queries. Default: none is kept.
+	Labels *LabelCache
+}
+
+// Queryable reads one bucket of a cache as Prometheus' PromQL engine wants to.
+//
+// It is made for one query and remembers what that query could not see: ask
+// CompleteFrom when the results have been read. It is safe for concurrent use.
+type Queryable struct {
+	cache  *mcache.Cache
+	bucket string
+	o      QueryableOptions
+
+	// completeFrom is the latest time, in unix ms, before which samples of a
+	// series that was read may be missing; math.MinInt64 when none is known to be.
+	completeFrom atomic.Int64
+	selected     atomic.Int64 // series
+}
+
+// NewQueryable returns a Queryable of bucket, which need not exist.
+func NewQueryable(c *mcache.Cache, bucket string, o QueryableOptions) *Queryable {
+	q := &Queryable{cache: c, bucket: bucket, o: o}
+	q.completeFrom.Store(math.MinInt64)
+	return q
+}
+
+// Querier returns a Querier of the time from mint to maxt, both in unix ms and inclusive.
+func (q *Queryable) Querier(mint, maxt int64) (storage.Querier, error) {
+	return &querier{q: q, mint: mint, maxt: maxt}, nil
+}
+
+// CompleteFrom reports the time, in unix ms, from which on the samples read so
+// far are complete. False means that nothing is known to be missing.
+func (q *Queryable) CompleteFrom() (int64, bool) {
+	t := q.completeFrom.Load()
+	return t, t != math.MinInt64
+}
+
+// noteMissing remembers that a read which began at from lacks samples before complete.
+func (q *Queryable) noteMissing(from, complete int64) {
+	if complete <= from {
+		return
+	}
+	for {
+		old := q.completeFrom.Load()
+		if complete <= old || q.completeFrom.CompareAndSwap(old, complete) {
+			return
+		}
+	}
+}
+
+// querier is a Queryable narrowed to a time. It holds nothing that must be released.
+type querier struct {
+	q          *Queryable
+	mint, maxt int64 // unix ms, inclusive
+}
+
+func (*querier) Close() error { return nil }
+
+// Select finds the series; their samples are copied out of the cache when an
+// iterator is asked for, one series at a time, so that a select of a million
+// series holds the samples of one.
+func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+	mint, maxt, limit := qr.mint, qr.maxt, 0
+	seriesOnly := false
+	if hints != nil {
+		mint, maxt, limit = hints.Start, hints.End, hints.Limit
+		seriesOnly = hints.Func == "series"
+	}
+	if err := ctx.Err(); err != nil {
+		return storage.ErrSeriesSet(err)
+	}
+	q := qr.q
+	ids, err := q.cache.Select(q.bucket, convertMatchers(matchers), nil)
+	if err != nil {
+		return storage.ErrSeriesSet(err)
+	}
+	if q.o.MaxSeries > 0 && len(ids) > q.o.MaxSeries {
+		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, len(ids), q.o.MaxSeries))
+	}
+	// Ids in order are the same order every time, which sums of floats and
+	// ties want, and they read each shard's tables from front to back.
+	slices.Sort(ids)
+
+	set := &seriesSet{series: make([]series, 0, len(ids)), at: -1}
+	reader := labelReader{cache: q.cache, kept: q.o.Labels}
+	for i, id := range ids {
+		if i%checkEverySeries == checkEverySeries-1 {
+			if err := ctx.Err(); err != nil {
+				return storage.ErrSeriesSet(err)
+			}
+		}
+		if ls, ok := reader.read(id); ok { // else it was evicted since
+			set.series = append(set.series, series{q: q, id: id, labels: ls, mint: mint, maxt: maxt})
+		}
+	}
+	if sortSeries {
+		slices.SortFunc(set.series, func(a, b series) int { return labels.Compare(a.labels, b.labels) })
+	}
+	if seriesOnly {
+		if err := set.keepOverlapping(ctx, limit); err != nil {
+			return storage.ErrSeriesSet(err)
+		}
+	}
+	if limit > 0 && len(set.series) > limit {
+		set.series = set.series[:limit]
+	}
+	q.selected.Add(int64(len(set.series)))
+	return set
+}
+
+// LabelValues are those of all times: the index does not know when a value was in use.
+func (qr *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	values, err := qr.q.cache.LabelValues(qr.q.bucket, name, convertMatchers(matchers), labelLimit(hints))
+	return values, nil, err
+}
+
+// LabelNames are those of all times, as LabelValues are.
+func (qr *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	names, err := qr.q.cache.LabelNames(qr.q.bucket, convertMatchers(matchers), labelLimit(hints))
+	return names, nil, err
+}
+
+func labelLimit(hints *storage.LabelHints) int {
+	if hints == nil {
+		return 0
+	}
+	return hints.Limit
+}
+
+var matchTypes = [...]mcache.MatchType{
+	labels.MatchEqual:     mcache.MatchEqual,
+	labels.MatchNotEqual:  mcache.MatchNotEqual,
+	labels.MatchRegexp:    mcache.MatchRegexp,
+	labels.MatchNotRegexp: mcache.MatchNotRegexp,
+}
+
+// convertMatchers hands Prometheus' compiled matchers on, together with what
+// their analysis found: a fixed prefix, or the whole set of values.
+func convertMatchers(ms []*labels.Matcher) []mcache.Matcher {
+	out := make([]mcache.Matcher, len(ms))
+	for i, m := range ms {
+		out[i] = mcache.Matcher{Type: matchTypes[m.Type], Name: m.Name, Value: m.Value}
+		if m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp {
+			out[i].Matches = m.Matches
+			out[i].Prefix = m.Prefix()
+			out[i].Set = m.SetMatches()
+		}
+	}
+	return out
+}

@@ -1,0 +1,269 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// maxReadRequestBytes bounds a request to read, compressed or not. It carries
+// matchers and a time; Prometheus sends some hundred bytes.
+const maxReadRequestBytes = 1 << 20
+
+// remoteRead answers Prometheus' remote read protocol in whichever of its two
+// forms the client likes better: all samples in one message, or XOR chunks, a
+// series a frame.
+func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
+	a.counts.reads.Add(1)
+	ctx, cancel := context.WithTimeout(r.Context(), a.o.Timeout)
+	defer cancel()
+	if err := a.reads.enter(ctx); err != nil {
+		a.readError(w, asAPIError(err))
+		return
+	}
+	defer a.reads.leave()
+	request, err := decodeReadRequest(w, r)
+	if err != nil {
+		a.readError(w, badData(err))
+		return
+	}
+	streamed, err := negotiate(request.AcceptedResponseTypes)
+	if err != nil {
+		a.readError(w, badData(err))
+		return
+	}
+	rd := &reader{api: a, w: w, q: a.queryable(r), request: request}
+	if streamed {
+		err = rd.stream(ctx)
+	} else {
+		err = rd.samples(ctx)
+	}
+	a.counts.series.Add(uint64(rd.q.selected.Load()))
+	a.counts.samples.Add(uint64(rd.read))
+	switch {
+	case err == nil:
+	case !rd.begun:
+		a.readError(w, asAPIError(err))
+	default:
+		// Half of an answer must not pass for a whole one.
+		a.counts.errors.Add(1)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// readError answers as text: this protocol has no other form for errors.
+func (a *API) readError(w http.ResponseWriter, e *apiError) {
+	a.counts.errors.Add(1)
+	if e.typ == errorUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.Header().Del("Content-Encoding")
+	http.Error(w, e.err.Error(), e.typ.status)
+}
+
+func decodeReadRequest(w http.ResponseWriter, r *http.Request) (*prompb.ReadRequest, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReadRequestBytes))
+	if err != nil {
+		return nil, err
+	}
+	n, err := snappy.DecodedLen(body)
+	if err != nil {
+		return nil, err
+	}
+	if n > maxReadRequestBytes {
+		return nil, fmt.Errorf("snappy: decoded length %d exceeds limit %d", n, maxReadRequestBytes)
+	}
+	raw, err := snappy.Decode(nil, body)
+	if err != nil {
+		return nil, err
+	}
+	var request prompb.ReadRequest
+	if err := request.Unmarshal(raw); err != nil {
+		return nil, err
+	}
+	return &request, nil
+}
+
+// negotiate reports whether the first type of the list that exists here is the streamed one.
+func negotiate(accepted []prompb.ReadRequest_ResponseType) (streamed bool, err error) {
+	for _, t := range accepted {
+		switch t {
+		case prompb.ReadRequest_SAMPLES:
+			return false, nil
+		case prompb.ReadRequest_STREAMED_XOR_CHUNKS:
+			return true, nil
+		}
+	}
+	if len(accepted) > 0 {
+		return false, fmt.Errorf("server does not support any of the requested response types: %v", accepted)
+	}
+	return false, nil
+}
+
+// reader answers one remote read.
+type reader struct {
+	api     *API
+	w       http.ResponseWriter
+	q       *Queryable
+	request *prompb.ReadRequest
+	it      iterator
+	read    int  // samples
+	begun   bool // something has been sent
+}
+
+// selectSeries finds the series of a query.
+func (rd *reader) selectSeries(ctx context.Context, query *prompb.Query, sorted bool) ([]series, error) {
+	matchers, err := fromLabelMatchers(query.Matchers)
+	if err != nil {
+		return nil, badData(err)
+	}
+	hints := &storage.SelectHints{Start: query.StartTimestampMs, End: query.EndTimestampMs}
+	if h := query.Hints; h != nil && h.StartMs <= h.EndMs && h.EndMs != 0 {
+		hints.Start, hints.End = max(hints.Start, h.StartMs), min(hints.End, h.EndMs)
+	}
+	querier := querier{q: rd.q, mint: hints.Start, maxt: hints.End}
+	set := querier.Select(ctx, sorted, hints, matchers...)
+	if found, ok := set.(*seriesSet); ok {
+		return found.series, nil
+	}
+	return nil, set.Err()
+}
+
+func fromLabelMatchers(in []*prompb.LabelMatcher) ([]*labels.Matcher, error) {
+	types := map[prompb.LabelMatcher_Type]labels.MatchType{
+		prompb.LabelMatcher_EQ:  labels.MatchEqual,
+		prompb.LabelMatcher_NEQ: labels.MatchNotEqual,
+		prompb.LabelMatcher_RE:  labels.MatchRegexp,
+		prompb.LabelMatcher_NRE: labels.MatchNotRegexp,
+	}
+	out := make([]*labels.Matcher, len(in))
+	for i, m := range in {
+		t, ok := types[m.Type]
+		if !ok {
+			return nil, errors.New("invalid matcher type")
+		}
+		var err error
+		if out[i], err = labels.NewMatcher(t, m.Name, m.Value); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// checkReads is how many series are written between two looks at the context.
+const checkReads = 64
+
+// samples answers with all samples in one message.
+func (rd *reader) samples(ctx context.Context) error {
+	buf := rd.api.buffer()
+	defer func() { rd.api.release(buf, *buf) }()
+	message := *buf
+	for _, query := range rd.request.Queries {
+		start := len(message)
+		found, err := rd.selectSeries(ctx, query, false)
+		if err != nil {
+			return err
+		}
+		for i := range found {
+			if i%checkReads == 0 {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+			}
+			if message, err = rd.appendSeries(message, &found[i]); err != nil {
+				return err
+			}
+		}
+		message = wrap(message, start, fieldResults)
+	}
+	rd.api.noteMissing(rd.w.Header(), rd.q)
+	body := snappy.Encode(nil, message)
+	*buf = message
+	h := rd.w.Header()
+	h.Set("Content-Type", "application/x-protobuf")
+	h.Set("Content-Encoding", "snappy")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	rd.begun = true
+	rd.api.counts.bytes.Add(uint64(len(message)))
+	_, err := rd.w.Write(body)
+	return err
+}
+
+// appendSeries appends a TimeSeries, unless it has no samples.
+func (rd *reader) appendSeries(b []byte, s *series) ([]byte, error) {
+	it := &rd.it
+	it.reset(s)
+	if it.Next() == chunkenc.ValNone {
+		return b, nil
+	}
+	start := len(b)
+	b = appendLabels(b, s.labels)
+	n := 0
+	for ok := true; ok; ok = it.it.Next() {
+		at := it.it.At()
+		b = appendSample(b, at.T, at.V)
+		n++
+	}
+	rd.read += n
+	if limit := rd.api.o.MaxSamples; rd.read > limit {
+		return b, badData(fmt.Errorf("exceeded sample limit (%d)", limit))
+	}
+	if limit := rd.api.o.MaxResponseBytes; int64(len(b)) > limit {
+		return b, badData(fmt.Errorf("the answer is too large: more than %d bytes", limit))
+	}
+	return wrap(b, start, fieldTimeseries), nil
+}
+
+// stream answers with XOR chunks, a series a frame, in the order of their labels.
+func (rd *reader) stream(ctx context.Context) error {
+	h := rd.w.Header()
+	h.Set("Content-Type", "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse")
+	// What is missing turns out while it is sent.
+	h.Set("Trailer", completeFromHeader)
+	buf := rd.api.buffer()
+	defer func() { rd.api.release(buf, *buf) }()
+	fw := frameWriter{rd: rd, out: *buf, crc: crc32.MakeTable(crc32.Castagnoli)}
+	for i, query := range rd.request.Queries {
+		found, err := rd.selectSeries(ctx, query, true)
+		if err != nil {
+			return err
+		}
+		for j := range found {
+			if j%checkReads == 0 {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+			}
+			if err := fw.series(&found[j], i); err != nil {
+				return err
+			}
+		}
+	}
+	err := fw.flush()
+	*buf = fw.out
+	rd.api.noteMissing(h, rd.q)
+	if err == nil {
+		err = finish(rd.w)
+	}
+	return err
+}
+
+// send hands a part of an answer to the client, which may take a while but no longer.
+func (rd *reader) send(b []byte) error {
+	rd.begun = true
+	rd.api.counts.bytes.Add(uint64(len(b)))
+	_ = http.NewResponseController(rd.w).SetWriteDeadline(time.Now().Add(rd.api.o.Timeout))
+	_, err := rd.w.Write(b)
+	return err
+}

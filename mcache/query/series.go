@@ -1,0 +1,153 @@
+package query
+
+import (
+	"context"
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"mcached/mcache"
+)
+
+// seriesSet is the outcome of a select: all of its series in one allocation.
+type seriesSet struct {
+	series []series
+	at     int
+}
+
+func (s *seriesSet) Next() bool {
+	s.at++
+	return s.at < len(s.series)
+}
+
+func (s *seriesSet) At() storage.Series { return &s.series[s.at] }
+func (*seriesSet) Err() error           { return nil }
+
+// Warnings are none: what is missing shows when samples are read, which is
+// after the engine asks here. See Queryable.CompleteFrom.
+func (*seriesSet) Warnings() annotations.Annotations { return nil }
+
+// keepOverlapping keeps the first series that have a sample in their time, at
+// most limit of them if that is above zero.
+func (s *seriesSet) keepOverlapping(ctx context.Context, limit int) error {
+	kept := s.series[:0]
+	var it iterator
+	for i := range s.series {
+		if limit > 0 && len(kept) == limit {
+			break
+		}
+		if i%checkEverySeries == checkEverySeries-1 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		if it.reset(&s.series[i]); it.Next() != chunkenc.ValNone {
+			kept = append(kept, s.series[i])
+		}
+	}
+	s.series = kept
+	return nil
+}
+
+// series is one selected series and the time it is read for.
+type series struct {
+	q          *Queryable
+	id         mcache.SeriesID
+	labels     labels.Labels
+	mint, maxt int64 // unix ms, inclusive
+}
+
+func (s *series) Labels() labels.Labels { return s.labels }
+
+// Iterator copies the encoded samples out of the cache and decodes them as
+// they are asked for. The memory of prev is used again if it is one of ours.
+func (s *series) Iterator(prev chunkenc.Iterator) chunkenc.Iterator {
+	it, ok := prev.(*iterator)
+	if !ok {
+		it = &iterator{}
+	}
+	it.reset(s)
+	return it
+}
+
+// iterator walks the samples of one series in its time. It owns a
+// copy of the encoded samples: nothing that happens to the cache reaches it.
+type iterator struct {
+	snapshot mcache.Snapshot
+	it       mcache.Iterator
+	at       mcache.Sample
+	state    iteratorState
+}
+
+type iteratorState uint8
+
+const (
+	fresh iteratorState = iota // before the first sample
+	onSample
+	exhausted
+)
+
+func (it *iterator) reset(s *series) {
+	it.state = fresh
+	it.at = mcache.Sample{T: math.MinInt64}
+	if !s.q.cache.Snapshot(s.id, s.mint, s.maxt, &it.snapshot) {
+		// The series was evicted after it was selected: none of its samples
+		// can be read any more, whatever their time.
+		s.q.noteMissing(s.mint, s.maxt)
+		it.state = exhausted
+		return
+	}
+	s.q.noteMissing(s.mint, it.snapshot.CompleteFrom())
+	it.it.Reset(&it.snapshot)
+}
+
+func (it *iterator) Next() chunkenc.ValueType {
+	if it.state == exhausted {
+		return chunkenc.ValNone
+	}
+	return it.found(it.it.Next())
+}
+
+// unixMs is a time. The alias also keeps vet from taking Seek for io.Seeker's.
+type unixMs = int64
+
+func (it *iterator) Seek(t unixMs) chunkenc.ValueType {
+	switch {
+	case it.state == exhausted:
+		return chunkenc.ValNone
+	case it.state == onSample && it.at.T >= t:
+		return chunkenc.ValFloat
+	}
+	return it.found(it.it.SkipTo(t))
+}
+
+// found takes over the sample the decoder stands on, if there is one.
+func (it *iterator) found(ok bool) chunkenc.ValueType {
+	if !ok {
+		it.state = exhausted
+		return chunkenc.ValNone
+	}
+	it.at, it.state = it.it.At(), onSample
+	return chunkenc.ValFloat
+}
+
+func (it *iterator) At() (int64, float64) { return it.at.T, math.Float64frombits(it.at.V) }
+func (it *iterator) AtT() int64           { return it.at.T }
+
+// AtST is 0, which means unknown: the cache keeps no start timestamps.
+func (it *iterator) AtST() int64 { return 0 }
+func (it *iterator) Err() error  { return nil }
+
+// AtHistogram is never called: every sample is a float.
+func (it *iterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
+	return it.at.T, nil
+}
+
+// AtFloatHistogram is never called: every sample is a float.
+func (it *iterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	return it.at.T, nil
+}

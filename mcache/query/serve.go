@@ -1,0 +1,359 @@
+package query
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// An answer is what an endpoint has to say.
+type answer struct {
+	// data writes the JSON. It may be called twice, and not at all once the
+	// client has gone. Nil means that there is no content.
+	data func(*jsonWriter)
+	// maxBytes is at least what data writes, or 0 if that is sure to be small.
+	maxBytes int64
+	// notes are warnings and remarks; positions in them refer to query.
+	notes annotations.Annotations
+	query string
+	// read is what was read, which knows what was missing; it may be nil.
+	read *Queryable
+	// close releases what data refers to; it may be nil.
+	close func()
+}
+
+type endpoint func(r *http.Request) (answer, error)
+
+func (a *API) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	handle := func(path string, e endpoint, methods ...string) {
+		h := a.handler(e)
+		for _, method := range methods {
+			mux.Handle(method+" /api/v1/"+path, h)
+		}
+	}
+	const get, post = http.MethodGet, http.MethodPost
+	handle("query", a.query, get, post)
+	handle("query_range", a.queryRange, get, post)
+	handle("query_exemplars", a.queryExemplars, get, post)
+	handle("format_query", a.formatQuery, get, post)
+	handle("parse_query", a.parseQuery, get, post)
+	handle("series", a.series, get, post)
+	handle("labels", a.labelNames, get, post)
+	handle("label/{name}/values", a.labelValues, get)
+	handle("metadata", a.metadata, get)
+	handle("status/buildinfo", a.buildInfo, get)
+	handle("status/config", a.config, get)
+	handle("status/flags", a.flags, get)
+	handle("status/runtimeinfo", a.runtimeInfo, get)
+	handle("status/tsdb", a.tsdbStatus, get)
+	handle("status/walreplay", constant(`{"min":0,"max":0,"current":0}`), get)
+	handle("rules", constant(`{"groups":[]}`), get)
+	handle("alerts", constant(`{"alerts":[]}`), get)
+	handle("alertmanagers", constant(`{"activeAlertmanagers":[],"droppedAlertmanagers":[]}`), get)
+	handle("scrape_pools", constant(`{"scrapePools":[]}`), get)
+	handle("targets", constant(`{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}`), get)
+	handle("targets/metadata", constant(`[]`), get)
+	mux.HandleFunc("POST /api/v1/read", a.remoteRead)
+	return mux
+}
+
+// constant answers for what Prometheus has and a cache has not.
+func constant(json string) endpoint {
+	return func(*http.Request) (answer, error) {
+		return answer{data: func(w *jsonWriter) { w.raw(json) }}, nil
+	}
+}
+
+// ServeHTTP answers a request whose path begins with /api/v1/.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.setCORS(w, r)
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+func (a *API) setCORS(w http.ResponseWriter, r *http.Request) {
+	if a.o.CORSOrigin == nil {
+		return
+	}
+	h := w.Header()
+	h.Add("Vary", "Origin")
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return
+	}
+	h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Origin")
+	h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+	h.Set("Access-Control-Expose-Headers", "Date, "+completeFromHeader)
+	if loc := a.o.CORSOrigin.FindStringIndex(origin); loc != nil && loc[1]-loc[0] == len(origin) {
+		h.Set("Access-Control-Allow-Origin", origin)
+	}
+}
+
+// handler reads the parameters, runs e and writes its answer.
+func (a *API) handler(e endpoint) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := a.parseForm(w, r); err != nil {
+			a.respondError(w, badData(err))
+			return
+		}
+		result, err := e(r)
+		if result.close != nil {
+			defer result.close()
+		}
+		switch {
+		case err != nil:
+			a.respondError(w, asAPIError(err))
+		case result.data == nil:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			a.respond(w, r, &result)
+		}
+	})
+}
+
+// parseForm reads all parameters, within the bound.
+func (a *API) parseForm(w http.ResponseWriter, r *http.Request) error {
+	if n := len(r.URL.RawQuery); n > a.o.MaxQueryBytes {
+		return fmt.Errorf("parameters in the URL are too large: %d bytes, at most %d", n, a.o.MaxQueryBytes)
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, int64(a.o.MaxQueryBytes))
+	err := r.ParseMultipartForm(int64(a.o.MaxQueryBytes))
+	if err == nil || errors.Is(err, http.ErrNotMultipart) {
+		return nil
+	}
+	return fmt.Errorf("error parsing form values: %w", err)
+}
+
+// completeFromHeader says from when on the samples in an answer are complete.
+// It is absent when nothing is known to be missing.
+const completeFromHeader = "X-Mcached-Complete-From"
+
+// noteMissing tells of samples that could not be read, in all three ways.
+func (a *API) noteMissing(h http.Header, read *Queryable) (note error) {
+	ms, ok := read.CompleteFrom()
+	if !ok {
+		return nil
+	}
+	a.counts.incomplete.Add(1)
+	text := time.UnixMilli(ms).UTC().Format(time.RFC3339Nano)
+	h.Set(completeFromHeader, text)
+	return fmt.Errorf("samples before %s may be missing: the memory they were in was given back", text)
+}
+
+// annotations as Prometheus lists them: ten of each kind at most.
+const maxNotes = 10
+
+func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
+	if result.read != nil {
+		a.counts.series.Add(uint64(result.read.selected.Load()))
+		if note := a.noteMissing(w.Header(), result.read); note != nil {
+			result.notes.Add(note)
+		}
+	}
+	if err := a.checkSize(result); err != nil {
+		a.respondError(w, err)
+		return
+	}
+	out := sender{api: a, w: w, gzip: acceptsGzip(r)}
+	buf := a.buffer()
+	jw := jsonWriter{buf: *buf, flush: out.part}
+	jw.raw(`{"status":"success","data":`)
+	result.data(&jw)
+	warnings, infos := result.notes.AsStrings(result.query, maxNotes, maxNotes)
+	if len(warnings) > 0 {
+		jw.raw(`,"warnings":`)
+		jw.strings(warnings)
+	}
+	if len(infos) > 0 {
+		jw.raw(`,"infos":`)
+		jw.strings(infos)
+	}
+	jw.raw(`}`)
+	if jw.err == nil {
+		jw.err = out.last(jw.buf)
+	}
+	a.counts.bytes.Add(uint64(out.bytes))
+	a.release(buf, jw.buf)
+	if jw.err != nil {
+		a.o.Logger.Debug("answer was not taken", "path", r.URL.Path, "bytes", out.bytes, "err", jw.err)
+	}
+}
+
+// checkSize writes an answer that may be too large once to nowhere, before any
+// of it has been sent: later, an error could only be told by breaking off.
+func (a *API) checkSize(result *answer) *apiError {
+	if result.maxBytes <= a.o.MaxResponseBytes {
+		return nil
+	}
+	var n int64
+	limit := a.o.MaxResponseBytes
+	errFull := fmt.Errorf("the answer is too large: more than %d bytes", limit)
+	count := jsonWriter{flush: func(b []byte) error {
+		if n += int64(len(b)); n > limit {
+			return errFull
+		}
+		return nil
+	}}
+	result.data(&count)
+	if count.err == nil {
+		count.err = count.flush(count.buf)
+	}
+	if count.err != nil {
+		return &apiError{errorExec, count.err}
+	}
+	return nil
+}
+
+func (a *API) respondError(w http.ResponseWriter, e *apiError) {
+	a.counts.errors.Add(1)
+	jw := jsonWriter{}
+	jw.raw(`{"status":"error","errorType":`)
+	jw.escaped(e.typ.name)
+	jw.raw(`,"error":`)
+	jw.escaped(e.err.Error())
+	jw.raw(`}`)
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(jw.buf)))
+	if e.typ == errorUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	w.WriteHeader(e.typ.status)
+	if _, err := w.Write(jw.buf); err != nil {
+		a.o.Logger.Debug("error was not taken", "err", err)
+	}
+}
+
+// sender hands the parts of an answer to the client.
+type sender struct {
+	api   *API
+	w     http.ResponseWriter
+	gzip  bool
+	zip   *gzip.Writer // once the first part has been sent, if gzip is set
+	begun bool
+	bytes int64 // before compression
+}
+
+// minGzipBytes is what fits into one packet anyway.
+const minGzipBytes = 1200
+
+func (s *sender) begin() {
+	s.begun = true
+	h := s.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Add("Vary", "Accept-Encoding")
+	if !s.gzip {
+		return
+	}
+	h.Set("Content-Encoding", "gzip")
+	if s.zip, _ = s.api.gzips.Get().(*gzip.Writer); s.zip == nil {
+		// The level exists, so there is no error.
+		s.zip, _ = gzip.NewWriterLevel(s.w, gzip.BestSpeed)
+		return
+	}
+	s.zip.Reset(s.w)
+}
+
+func (s *sender) part(b []byte) error {
+	s.deadline(time.Now().Add(s.api.o.Timeout))
+	return s.write(b)
+}
+
+func (s *sender) write(b []byte) error {
+	if !s.begun {
+		s.begin()
+	}
+	s.bytes += int64(len(b))
+	if s.zip != nil {
+		_, err := s.zip.Write(b)
+		return err
+	}
+	_, err := s.w.Write(b)
+	return err
+}
+
+// deadline says how long the client may take for the next part. Not every
+// writer has deadlines; then it is the server's to end a client that stalls.
+func (s *sender) deadline(t time.Time) {
+	_ = http.NewResponseController(s.w).SetWriteDeadline(t)
+}
+
+func (s *sender) last(b []byte) error {
+	whole := !s.begun
+	if whole {
+		s.gzip = s.gzip && len(b) >= minGzipBytes
+		if !s.gzip {
+			s.w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+		}
+	}
+	err := s.write(b)
+	if s.zip != nil {
+		if e := s.zip.Close(); err == nil {
+			err = e
+		}
+		s.api.gzips.Put(s.zip)
+	}
+	if !whole && err == nil {
+		err = finish(s.w)
+	}
+	return err
+}
+
+// finish sees to it that all of an answer has gone out under its deadline, and
+// lifts that: what follows on the connection must not inherit it.
+func finish(w http.ResponseWriter) error {
+	c := http.NewResponseController(w)
+	if err := c.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	_ = c.SetWriteDeadline(time.Time{})
+	return nil
+}
+
+func acceptsGzip(r *http.Request) bool {
+	for _, line := range r.Header.Values("Accept-Encoding") {
+		for _, coding := range strings.Split(line, ",") {
+			name, q, _ := strings.Cut(coding, ";")
+			if strings.TrimSpace(name) != "gzip" {
+				continue
+			}
+			q, ok := strings.CutPrefix(strings.TrimSpace(q), "q=")
+			weight, err := strconv.ParseFloat(q, 64)
+			return !ok || err == nil && weight > 0 && !math.IsInf(weight, 0)
+		}
+	}
+	return false
+}
+
+// A buffer has room for what is written between two looks at its size: a
+// block of points or a label.
+const bufferBytes = flushBytes + 4<<10
+
+func (a *API) buffer() *[]byte {
+	if b, ok := a.buffers.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, 0, bufferBytes)
+	return &b
+}
+
+// release takes back a buffer that has become grown. One that a huge label made
+// large is left to the collector.
+func (a *API) release(b *[]byte, grown []byte) {
+	if cap(grown) > 4*bufferBytes {
+		return
+	}
+	*b = grown[:0]
+	a.buffers.Put(b)
+}
