@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mcached/kvcache"
+	"mcached/mcache"
 )
 
 // daemon holds what has been opened, in the order in which it was.
@@ -30,6 +31,7 @@ type daemon struct {
 
 	memory   *kvcache.Memory
 	blobs    *kvcache.Cache
+	metrics  *mcache.Cache
 	registry *prometheus.Registry
 	http     *httpMetrics
 	started  time.Time
@@ -82,6 +84,9 @@ func (d *daemon) open() error {
 	if d.blobs, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory}); err != nil {
 		return err
 	}
+	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory}); err != nil {
+		return err
+	}
 	d.http = newHTTPMetrics()
 	d.registry = newRegistry(d)
 
@@ -113,6 +118,12 @@ func (d *daemon) initialBudget() int64 {
 
 // fallbackBytes is the budget where the kernel does not say what there is.
 const fallbackBytes = 512 << 20
+
+// defaultBucket takes what no tenant's header names, the daemon's own metrics included.
+const defaultBucket = "default"
+
+// maintainEvery is how often the metric cache does the work that no caller should wait for.
+const maintainEvery = time.Second
 
 // Bounds of an HTTP request's head. Prometheus' own requests need less than 1 KiB.
 const (
@@ -158,6 +169,14 @@ func (d *daemon) run() error {
 			return web.Serve(l, d.webServers[i], &web.FlagConfig{WebConfigFile: &d.config.webConfigFile}, d.log)
 		}, d.webServers[i].Shutdown)
 	}
+	d.addLoop(&g, func(ctx context.Context) error {
+		return every(ctx, maintainEvery, d.metrics.Maintain)
+	})
+	if interval := d.config.selfScrape.std(); interval > 0 {
+		s := &selfScraper{cache: d.metrics, gatherer: d.registry, bucket: defaultBucket, job: "mcached", instance: d.webListeners[0].Addr().String(),
+			interval: interval, now: time.Now, log: d.log}
+		d.addLoop(&g, s.run)
+	}
 	d.ready.Store(true)
 
 	err := g.Run()
@@ -165,6 +184,26 @@ func (d *daemon) run() error {
 		return nil
 	}
 	return err
+}
+
+// addLoop adds an actor that runs until its context ends.
+func (d *daemon) addLoop(g *run.Group, loop func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	g.Add(func() error { return loop(ctx) }, func(error) { cancel() })
+}
+
+// every calls f again and again until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			f()
+		}
+	}
 }
 
 // addServer adds a listener as an actor. It ends when serve has returned and,
@@ -198,6 +237,9 @@ func (d *daemon) close() {
 	}
 	if d.outlived.Load() {
 		return // someone may still read: the end of the process unmaps
+	}
+	if d.metrics != nil {
+		_ = d.metrics.Close() // it has no errors to report
 	}
 	if d.blobs != nil {
 		d.blobs.Close()

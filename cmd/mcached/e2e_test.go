@@ -1,0 +1,299 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The tests whose names begin with TestE2E run the real binary, on ports that
+// the kernel chooses, and talk to it as its clients would.
+
+// patience bounds every wait for something that should happen soon. It is long
+// because machines that run tests are busy; nothing waits for it to pass.
+const patience = 30 * time.Second
+
+var built struct {
+	sync.Once
+	dir, path string
+	err       error
+}
+
+// TestMain removes the binary that the first end-to-end test built.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
+}
+
+// binary builds the daemon once.
+func binary(t testing.TB) string {
+	t.Helper()
+	built.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "mcached-e2e-"); built.err != nil {
+			return
+		}
+		built.path = filepath.Join(built.dir, "mcached")
+		c := command("go", "build", "-o", built.path, "./cmd/mcached")
+		if out, err := c.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("%w: %s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatalf("building the daemon: %v", built.err)
+	}
+	return built.path
+}
+
+// process is a program that a test started; its output is shown if the test fails.
+type process struct {
+	t      testing.TB
+	name   string
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when Wait has returned
+	err    error         // of Wait
+
+	mu  sync.Mutex
+	out bytes.Buffer // stdout and stderr
+}
+
+// Write collects output.
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(b)
+}
+
+func (p *process) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// start runs a program until the test ends.
+func start(t testing.TB, path string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: filepath.Base(path), cmd: exec.Command(path, args...), exited: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // nothing outlives a test that was killed
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.stop()
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", p.name, tail(p.output(), 60))
+		}
+	})
+	return p
+}
+
+// stop asks the process to end and waits for it; its exit code is returned.
+func (p *process) stop() int {
+	p.t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		p.t.Errorf("%s did not stop within %v of SIGTERM", p.name, patience)
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// alive fails the test if the process has ended.
+func (p *process) alive() {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		p.t.Fatalf("%s has ended: %v\n%s", p.name, p.err, tail(p.output(), 40))
+	default:
+	}
+}
+
+// rssBytes is what the process has resident.
+func (p *process) rssBytes() int64 {
+	p.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(b)
+	if m == nil {
+		p.t.Fatal("no VmRSS in /proc")
+	}
+	kib, _ := strconv.ParseInt(string(m[1]), 10, 64)
+	return kib << 10
+}
+
+// server is a running daemon.
+type server struct {
+	*process
+	url  string // of HTTP
+	resp string // host:port, empty if off
+}
+
+var (
+	urlInOutput  = regexp.MustCompile(`(https?://[0-9.:\[\]a-z]+)/api/v1/write`)
+	respInOutput = regexp.MustCompile(`redis-cli -h (\S+) -p (\d+)`)
+)
+
+// startServer runs the daemon with 64 MiB on ports of its own, and more flags, until the test ends.
+func startServer(t testing.TB, args ...string) *server {
+	t.Helper()
+	args = append([]string{"--web.listen-address=127.0.0.1:0", "--resp.listen-address=127.0.0.1:0", "--memory.size=64MiB", "--memory.heap-limit=128MiB"}, args...)
+	s := &server{process: start(t, binary(t), args...)}
+	eventually(t, "the daemon says where it listens", func() error {
+		s.alive()
+		m := urlInOutput.FindStringSubmatch(s.output())
+		if m == nil {
+			return errors.New("no URL in its output")
+		}
+		s.url = m[1]
+		if m := respInOutput.FindStringSubmatch(s.output()); m != nil {
+			s.resp = net.JoinHostPort(m[1], m[2])
+		}
+		return nil
+	})
+	eventually(t, "the daemon is ready", func() error {
+		return s.get("/-/ready", nil)
+	})
+	return s
+}
+
+// get fetches a path and, unless v is nil, decodes the JSON answer into it.
+func (s *server) get(path string, v any) error {
+	return getJSON(s.url+path, v)
+}
+
+func getJSON(u string, v any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", u, res.Status, b)
+	}
+	if v == nil {
+		return nil
+	}
+	return json.Unmarshal(b, v)
+}
+
+// instant is the answer to an instant query: a value for each label set.
+func (s *server) instant(expr string) (map[string]string, error) {
+	var answer struct {
+		Data struct {
+			Result []struct {
+				Metric map[string]string
+				Value  [2]any
+			}
+		}
+	}
+	if err := s.get("/api/v1/query?query="+url.QueryEscape(expr), &answer); err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for _, r := range answer.Data.Result {
+		b, err := json.Marshal(r.Metric)
+		if err != nil {
+			return nil, err
+		}
+		values[string(b)] = fmt.Sprint(r.Value[1])
+	}
+	return values, nil
+}
+
+// metric reads one series of /metrics.
+func (s *server) metric(series string) float64 {
+	s.t.Helper()
+	res, err := http.Get(s.url + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+		if v, ok := strings.CutPrefix(lines.Text(), series+" "); ok {
+			f, err := strconv.ParseFloat(v, 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return f
+		}
+	}
+	s.t.Fatalf("/metrics has no %s", series)
+	return 0
+}
+
+// eventually tries f until it succeeds, for as long as patience lasts.
+func eventually(t testing.TB, what string, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v until %s: %v", patience, what, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// realServer finds a program that a test cannot do without. Where it is
+// missing the test is skipped, but not in CI, which installs it.
+func realServer(t testing.TB, program, debianPackage string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err == nil {
+		return path
+	}
+	missing := fmt.Sprintf("needs %s: apt-get install %s", program, debianPackage)
+	if os.Getenv("CI") == "true" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+	return ""
+}
+
+// tail gives the last lines of s.
+func tail(s string, lines int) string {
+	all := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mcached/mcache"
+)
+
+// row is one metric of the daemon's own. Read emits its series: one without
+// label values, or one for each set of them, in the order of labels.
+type row struct {
+	name, help string
+	kind       prometheus.ValueType
+	labels     []string
+	read       func(s *stats, emit func(v float64, labelValues ...string))
+}
+
+// rows is the table of metrics that are read from Stats. /metrics is filled
+// from it and METRICS.md is printed from it, so neither can drift.
+func rows() []row {
+	one := func(f func(s *stats) float64) func(*stats, func(float64, ...string)) {
+		return func(s *stats, emit func(float64, ...string)) { emit(f(s)) }
+	}
+	const gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
+	return []row{
+		{"mcached_memory_budget_bytes", "Bytes that the daemon may hold outside the Go heap now.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.memory.BudgetBytes) })},
+		{"mcached_memory_used_bytes", "Bytes held outside the Go heap: regions and indexes.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.memory.UsedBytes) })},
+		{"mcached_memory_index_bytes", "Bytes of indexes, part of the used bytes.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.memory.SpanBytes) })},
+		{"mcached_memory_region_size_bytes", "Size of every region.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.memory.RegionBytes) })},
+		{"mcached_memory_regions", "Regions held, by state: in use, or spare (resident but empty).", gauge, []string{"state"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.memory.RegionsInUse), "in_use")
+				emit(float64(s.memory.RegionsSpare), "spare")
+			}},
+		{"mcached_memory_regions_reclaimed_total", "Regions taken from their owners, oldest first, with what was in them.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.memory.RegionsReclaimed) })},
+		{"mcached_memory_returned_bytes_total", "Bytes given back to the operating system.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.memory.BytesReturned) })},
+		{"mcached_memory_owners_dropped_total", "Times a shard forgot everything because the budget was below its indexes.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.memory.OwnersDropped) })},
+
+		{"mcached_series", "Series held.", gauge, []string{"bucket"},
+			func(s *stats, emit func(float64, ...string)) {
+				for _, b := range s.series.Buckets {
+					emit(float64(b.Series), b.Name)
+				}
+			}},
+		{"mcached_series_points", "Samples held, by generation: 1 is hot, 3 is cold.", gauge, []string{"generation"},
+			byGeneration(func(g mcache.GenerationStats) float64 { return float64(g.Points) })},
+		{"mcached_series_keys", "Series and raw keys held, by generation.", gauge, []string{"generation"},
+			byGeneration(func(g mcache.GenerationStats) float64 { return float64(g.Keys) })},
+		{"mcached_series_generation_bytes", "Bytes of samples, by generation.", gauge, []string{"generation"},
+			byGeneration(func(g mcache.GenerationStats) float64 { return float64(g.Bytes) })},
+		{"mcached_series_bytes", "Bytes of the metric cache by what holds them: heads that are written, sealed blocks, directories of blocks, the index.", gauge, []string{"part"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.series.Hot.LiveBytes), "heads")
+				emit(float64(s.series.Log.LiveBytes), "blocks")
+				emit(float64(s.series.Dir.LiveBytes), "directories")
+				emit(float64(s.series.IndexBytes), "index")
+			}},
+		{"mcached_series_dead_bytes", "Bytes of the metric cache's regions that are deleted and not yet compacted.", gauge, nil,
+			one(func(s *stats) float64 {
+				return float64(s.series.Hot.DeadBytes + s.series.Log.DeadBytes + s.series.Dir.DeadBytes)
+			})},
+		{"mcached_series_samples_inserted_total", "New samples taken in. Those held are these less all that left.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.Inserted) })},
+		{"mcached_series_samples_overwritten_total", "Samples that replaced one of the same time.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.Overwritten) })},
+		{"mcached_series_samples_mended_total", "Late samples that were put into blocks already sealed.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.Mended) })},
+		{"mcached_series_samples_left_total", "Samples that left, by how: evicted, taken, popped, removed with their bucket, or reclaimed with their memory.", counter, []string{"how"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.series.Overflowed), "evicted")
+				emit(float64(s.series.Taken), "taken")
+				emit(float64(s.series.Popped), "popped")
+				emit(float64(s.series.Removed), "removed")
+				emit(float64(s.series.Reclaimed), "reclaimed")
+			}},
+		{"mcached_series_evictions_total", "Series and raw keys evicted by size.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.Evictions) })},
+		{"mcached_series_index_rebuilds_total", "Times a shard's index was rebuilt to be rid of dead entries.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.Rebuilds) })},
+		{"mcached_bucket_age", "Times a bucket has aged.", gauge, []string{"bucket"},
+			func(s *stats, emit func(float64, ...string)) {
+				for _, b := range s.series.Buckets {
+					emit(float64(b.Age), b.Name)
+				}
+			}},
+		{"mcached_bucket_samples_total", "Samples written to a bucket, those that overwrote others included.", counter, []string{"bucket"},
+			func(s *stats, emit func(float64, ...string)) {
+				for _, b := range s.series.Buckets {
+					emit(float64(b.Inserts), b.Name)
+				}
+			}},
+
+		{"mcached_blobs_entries", "Blobs held, expired ones that were not found yet included.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.blobs.Entries) })},
+		{"mcached_blobs_bytes", "Bytes of the blobs' regions by what they hold, and of their index.", gauge, []string{"state"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.blobs.LiveBytes), "live")
+				emit(float64(s.blobs.DeadBytes), "dead")
+				emit(float64(s.blobs.FreeBytes), "free")
+				emit(float64(s.blobs.IndexBytes), "index")
+			}},
+		{"mcached_blobs_overhead_bytes", "Bytes an average blob costs beside its key and value.", gauge, nil,
+			one(func(s *stats) float64 { return s.blobs.OverheadPerEntry() })},
+		{"mcached_blobs_gets_total", "Reads of blobs, by result.", counter, []string{"result"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.blobs.Hits), "hit")
+				emit(float64(s.blobs.Misses), "miss")
+			}},
+		{"mcached_blobs_puts_total", "Writes of blobs.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.blobs.Puts) })},
+		{"mcached_blobs_removed_total", "Blobs that left, by reason.", counter, []string{"reason"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.blobs.Deletes), "deleted")
+				emit(float64(s.blobs.Expired), "expired")
+				emit(float64(s.blobs.Evicted), "evicted")
+			}},
+		{"mcached_blobs_reinserted_total", "Blobs kept when their region aged out, because they had been read.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.blobs.Reinserted) })},
+		{"mcached_blobs_regions_compacted_total", "Regions whose dead space was won back by copying the rest.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.blobs.Compacted) })},
+		{"mcached_blobs_refused_total", "Writes refused because there was no memory at all.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.blobs.Refused) })},
+	}
+}
+
+// byGeneration sums f over the buckets, generation by generation.
+func byGeneration(f func(mcache.GenerationStats) float64) func(*stats, func(float64, ...string)) {
+	return func(s *stats, emit func(float64, ...string)) {
+		var sums [3]float64
+		for _, b := range s.series.Buckets {
+			for i, g := range b.Generations {
+				sums[i] += f(g)
+			}
+		}
+		for i, v := range sums {
+			emit(v, strconv.Itoa(i+1))
+		}
+	}
+}
