@@ -45,17 +45,21 @@ type config struct {
 	queryMaxConcurrency count
 	queryMaxSeries      count
 	queryLookback       duration
+	corsOrigin          origin
 
-	writeMaxBody        byteSize
-	writeMaxDecoded     byteSize
-	writeMaxSamples     count
-	writeMaxLabels      count
-	writeMaxLabelName   byteSize
-	writeMaxLabelValue  byteSize
-	writeMaxInFlight    byteSize
-	writeMaxConcurrency count
+	writeMaxBody       byteSize
+	writeMaxDecoded    byteSize
+	writeMaxSamples    count
+	writeMaxLabels     count
+	writeMaxLabelName  byteSize
+	writeMaxLabelValue byteSize
+
+	maxInFlight byteSize
+	maxRequests count
 
 	log promslog.Config
+
+	flags map[string]string // all of the above, as spelt
 }
 
 // The least budgets that leave room for the indexes and a few regions per
@@ -127,22 +131,24 @@ func newServeApp(c *config) *kingpin.Application {
 	add("query.lookback-delta", "5m", &c.queryLookback,
 		"How old the last sample of a series may be for an instant value.")
 
+	add("web.cors.origin", "", &c.corsOrigin,
+		"Regular expression for the origins whose web pages may read, as https?://grafana\\.example; empty for none.")
 	add("remote-write.max-body-size", "32MiB", &c.writeMaxBody,
 		"Body of one remote-write request as it comes.")
-	add("remote-write.max-decoded-size", "128MiB", &c.writeMaxDecoded,
+	add("remote-write.max-decoded-size", "64MiB", &c.writeMaxDecoded,
 		"Body of one remote-write request after decompression.")
 	add("remote-write.max-samples", "1000000", &c.writeMaxSamples,
 		"Samples of one remote-write request.")
-	add("remote-write.max-labels", "64", &c.writeMaxLabels,
+	add("remote-write.max-labels", "128", &c.writeMaxLabels,
 		"Labels of one series.")
 	add("remote-write.max-label-name-size", "1KiB", &c.writeMaxLabelName,
 		"Bytes of a label's name.")
-	add("remote-write.max-label-value-size", "4KiB", &c.writeMaxLabelValue,
+	add("remote-write.max-label-value-size", "16KiB", &c.writeMaxLabelValue,
 		"Bytes of a label's value.")
-	add("remote-write.max-in-flight-size", "256MiB", &c.writeMaxInFlight,
-		"Bytes of remote-write requests being worked on at a time; more are told to come back (503).")
-	add("remote-write.max-concurrency", "256", &c.writeMaxConcurrency,
-		"Remote-write requests being worked on at a time; more are told to come back (503).")
+	add("admission.max-in-flight-size", "256MiB", &c.maxInFlight,
+		"Bytes of writes being worked on at a time, by remote write and Redis clients together; more are told to come back (503).")
+	add("admission.max-requests", "1024", &c.maxRequests,
+		"Writes being worked on at a time; more are told to come back (503).")
 
 	add("shutdown.timeout", "10s", &c.shutdown,
 		"Longest time to finish requests under way when asked to stop.")
@@ -156,7 +162,8 @@ func newServeApp(c *config) *kingpin.Application {
 // printed as they are.
 func parseConfig(args []string) (*config, error) {
 	c := &config{}
-	if _, err := newServeApp(c).Parse(args); err != nil {
+	app := newServeApp(c)
+	if _, err := app.Parse(args); err != nil {
 		if strings.HasPrefix(err.Error(), "unexpected ") {
 			return nil, fmt.Errorf("%w; the commands are query, stats, metrics and version, and none to serve", err)
 		}
@@ -164,6 +171,12 @@ func parseConfig(args []string) (*config, error) {
 	}
 	if err := c.check(); err != nil {
 		return nil, err
+	}
+	c.flags = map[string]string{}
+	for _, f := range app.Model().Flags {
+		if !f.Hidden && f.Name != "help" && f.Name != "version" {
+			c.flags[f.Name] = f.Value.String()
+		}
 	}
 	return c, nil
 }
@@ -204,15 +217,15 @@ func (c *config) check() error {
 	}{
 		{"remote-write.max-body-size", c.writeMaxBody}, {"remote-write.max-decoded-size", c.writeMaxDecoded},
 		{"remote-write.max-label-name-size", c.writeMaxLabelName}, {"remote-write.max-label-value-size", c.writeMaxLabelValue},
-		{"remote-write.max-in-flight-size", c.writeMaxInFlight},
+		{"admission.max-in-flight-size", c.maxInFlight},
 	} {
 		if s.value == 0 {
 			return fmt.Errorf("--%s must be more than 0", s.flag)
 		}
 	}
-	if c.writeMaxInFlight < c.writeMaxBody {
-		return fmt.Errorf("--remote-write.max-in-flight-size of %s is below --remote-write.max-body-size of %s: the largest request would never be admitted",
-			&c.writeMaxInFlight, &c.writeMaxBody)
+	if c.maxInFlight < c.writeMaxDecoded {
+		return fmt.Errorf("--admission.max-in-flight-size of %s is below --remote-write.max-decoded-size of %s: the largest request would never be admitted",
+			&c.maxInFlight, &c.writeMaxDecoded)
 	}
 	if !validHeaderName(c.tenancyHeader) {
 		return fmt.Errorf("--tenancy.header is not a header's name: %q", c.tenancyHeader)

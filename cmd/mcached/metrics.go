@@ -7,6 +7,7 @@ import (
 
 	"mcached/kvcache"
 	"mcached/mcache"
+	"mcached/mcache/query"
 )
 
 // stats is one reading of everything, taken once a scrape, so that the rows
@@ -15,6 +16,7 @@ type stats struct {
 	memory kvcache.MemoryStats
 	blobs  kvcache.CacheStats
 	series mcache.Stats
+	query  query.Stats
 }
 
 // statsCollector turns rows into metrics.
@@ -68,5 +70,5 @@ func newRegistry(d *daemon) *prometheus.Registry {
 
 // readStats asks every part once.
 func (d *daemon) readStats() *stats {
-	return &stats{memory: d.memory.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats()}
+	return &stats{memory: d.memory.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(), query: d.queries.Stats()}
 }

@@ -99,6 +99,31 @@ func rows() []row {
 				}
 			}},
 
+		{"mcached_query_requests_total", "Requests to read metrics, by kind.", counter, []string{"kind"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.query.InstantQueries), "instant")
+				emit(float64(s.query.RangeQueries), "range")
+				emit(float64(s.query.Lookups), "lookup")
+				emit(float64(s.query.RemoteReads), "remote_read")
+			}},
+		{"mcached_query_errors_total", "Requests to read metrics that were answered with an error.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.query.Errors) })},
+		{"mcached_query_rejected_total", "Requests to read metrics that were turned away because too many waited; part of the errors.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.query.Rejected) })},
+		{"mcached_query_incomplete_total", "Answers that said from when on they are complete, because older samples were evicted or reclaimed.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.query.Incomplete) })},
+		{"mcached_query_series_total", "Series selected by requests.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.query.Series) })},
+		{"mcached_query_samples_total", "Samples read by requests.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.query.Samples) })},
+		{"mcached_query_response_bytes_total", "Bytes of answers, before compression.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.query.ResponseBytes) })},
+		{"mcached_query_requests", "Requests to read metrics that are under way, by state.", gauge, []string{"state"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.query.Running), "running")
+				emit(float64(s.query.Waiting), "waiting")
+			}},
+
 		{"mcached_blobs_entries", "Blobs held, expired ones that were not found yet included.", gauge, nil,
 			one(func(s *stats) float64 { return float64(s.blobs.Entries) })},
 		{"mcached_blobs_bytes", "Bytes of the blobs' regions by what they hold, and of their index.", gauge, []string{"state"},

@@ -22,6 +22,7 @@ import (
 
 	"mcached/kvcache"
 	"mcached/mcache"
+	"mcached/mcache/query"
 )
 
 // daemon holds what has been opened, in the order in which it was.
@@ -32,6 +33,7 @@ type daemon struct {
 	memory   *kvcache.Memory
 	blobs    *kvcache.Cache
 	metrics  *mcache.Cache
+	queries  *query.API
 	registry *prometheus.Registry
 	http     *httpMetrics
 	started  time.Time
@@ -87,6 +89,12 @@ func (d *daemon) open() error {
 	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory}); err != nil {
 		return err
 	}
+	d.queries = query.NewAPI(d.metrics, query.Options{
+		Timeout: d.config.queryTimeout.std(), MaxSamples: int(d.config.queryMaxSamples), MaxConcurrency: int(d.config.queryMaxConcurrency),
+		MaxSeries: int(d.config.queryMaxSeries), LookbackDelta: d.config.queryLookback.std(),
+		TenancyHeader: d.config.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: d.config.corsOrigin.Regexp,
+		BuildInfo: buildInfo(), Flags: d.config.flags, Logger: d.log,
+	})
 	d.http = newHTTPMetrics()
 	d.registry = newRegistry(d)
 

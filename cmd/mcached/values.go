@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -150,4 +151,28 @@ func (c *count) String() string {
 		return ""
 	}
 	return strconv.Itoa(int(*c))
+}
+
+// origin is a regular expression that matches whole origins of web pages.
+type origin struct{ *regexp.Regexp }
+
+// Set implements kingpin.Value.
+func (o *origin) Set(s string) error {
+	if s == "" {
+		return nil
+	}
+	re, err := regexp.Compile("^(?:" + s + ")$")
+	if err != nil {
+		return fmt.Errorf("%q is not a regular expression: %w", s, err)
+	}
+	o.Regexp = re
+	return nil
+}
+
+// String implements kingpin.Value.
+func (o *origin) String() string {
+	if o == nil || o.Regexp == nil {
+		return ""
+	}
+	return o.Regexp.String()
 }

@@ -102,7 +102,8 @@ func TestConfigErrors(t *testing.T) {
 		{"--resp.password-file=" + file("long", strings.Repeat("x", maxPasswordBytes+1)), "at most"},
 		{"--resp.tls-cert-file=x", "resp.tls-key-file"},
 		{"--tenancy.header=a:b", "tenancy.header"},
-		{"--remote-write.max-body-size=1GiB", "max-in-flight-size"},
+		{"--remote-write.max-decoded-size=1GiB", "max-in-flight-size"},
+		{"--web.cors.origin=(", "cors.origin"},
 		{"--remote-write.max-labels=none", "max-labels"},
 	} {
 		_, err := parseConfig(strings.Fields(c.args))
