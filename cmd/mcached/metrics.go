@@ -6,6 +6,7 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 
 	"mcached/kvcache"
+	"mcached/kvcache/pressure"
 	"mcached/mcache"
 	"mcached/mcache/query"
 )
@@ -13,10 +14,11 @@ import (
 // stats is one reading of everything, taken once a scrape, so that the rows
 // below are of one moment and each lock is taken once.
 type stats struct {
-	memory kvcache.MemoryStats
-	blobs  kvcache.CacheStats
-	series mcache.Stats
-	query  query.Stats
+	memory   kvcache.MemoryStats
+	pressure pressure.Stats
+	blobs    kvcache.CacheStats
+	series   mcache.Stats
+	query    query.Stats
 }
 
 // statsCollector turns rows into metrics.
@@ -70,5 +72,5 @@ func newRegistry(d *daemon) *prometheus.Registry {
 
 // readStats asks every part once.
 func (d *daemon) readStats() *stats {
-	return &stats{memory: d.memory.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(), query: d.queries.Stats()}
+	return &stats{memory: d.memory.Stats(), pressure: d.pressure.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(), query: d.queries.Stats()}
 }

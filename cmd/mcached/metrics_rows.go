@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mcached/kvcache/pressure"
 	"mcached/mcache"
 )
 
@@ -44,6 +45,25 @@ func rows() []row {
 			one(func(s *stats) float64 { return float64(s.memory.BytesReturned) })},
 		{"mcached_memory_owners_dropped_total", "Times a shard forgot everything because the budget was below its indexes.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.memory.OwnersDropped) })},
+
+		{"mcached_pressure_available_bytes", "Memory that the tightest limit, the machine's or a control group's, has available; not there if the size is fixed.", gauge, []string{"limit"},
+			byLimit(func(p pressure.Stats) int64 { return p.AvailableBytes })},
+		{"mcached_pressure_floor_bytes", "Available memory below which the budget falls at once.", gauge, []string{"limit"},
+			byLimit(func(p pressure.Stats) int64 { return p.FloorBytes })},
+		{"mcached_pressure_ceiling_bytes", "Available memory above which the budget grows after a time of quiet.", gauge, []string{"limit"},
+			byLimit(func(p pressure.Stats) int64 { return p.CeilingBytes })},
+		{"mcached_pressure_total_bytes", "Size of the tightest limit.", gauge, []string{"limit"},
+			byLimit(func(p pressure.Stats) int64 { return p.TotalBytes })},
+		{"mcached_pressure_polls_total", "Readings of the machine's memory.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.pressure.Polls) })},
+		{"mcached_pressure_failures_total", "Readings that could not be had or could not be right.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.pressure.Failures + s.pressure.Stuck) })},
+		{"mcached_pressure_releases_total", "Times the budget fell.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.pressure.Releases) })},
+		{"mcached_pressure_released_bytes_total", "Bytes by which the budget fell, altogether.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.pressure.ReleasedBytes) })},
+		{"mcached_pressure_regrowths_total", "Times the budget grew.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.pressure.Regrowths) })},
 
 		{"mcached_series", "Series held.", gauge, []string{"bucket"},
 			func(s *stats, emit func(float64, ...string)) {
@@ -168,6 +188,15 @@ func byGeneration(f func(mcache.GenerationStats) float64) func(*stats, func(floa
 		}
 		for i, v := range sums {
 			emit(v, strconv.Itoa(i+1))
+		}
+	}
+}
+
+// byLimit emits f under the name of the tightest limit, if the size is automatic.
+func byLimit(f func(pressure.Stats) int64) func(*stats, func(float64, ...string)) {
+	return func(s *stats, emit func(float64, ...string)) {
+		if s.pressure.Automatic {
+			emit(float64(f(s.pressure)), s.pressure.LimitName)
 		}
 	}
 }

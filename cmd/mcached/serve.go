@@ -18,9 +18,9 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/net/netutil"
-	"golang.org/x/sys/unix"
 
 	"mcached/kvcache"
+	"mcached/kvcache/pressure"
 	"mcached/mcache"
 	"mcached/mcache/query"
 )
@@ -30,13 +30,15 @@ type daemon struct {
 	config *config
 	log    *slog.Logger
 
-	memory   *kvcache.Memory
-	blobs    *kvcache.Cache
-	metrics  *mcache.Cache
-	queries  *query.API
-	registry *prometheus.Registry
-	http     *httpMetrics
-	started  time.Time
+	pressure  *pressure.Controller
+	memory    *kvcache.Memory
+	blobs     *kvcache.Cache
+	metrics   *mcache.Cache
+	queries   *query.API
+	registry  *prometheus.Registry
+	http      *httpMetrics
+	started   time.Time
+	heapLimit int64 // bytes, soft
 
 	webListeners []net.Listener
 	webServers   []*http.Server
@@ -79,8 +81,8 @@ func (d *daemon) open() error {
 		d.webListeners = append(d.webListeners, netutil.LimitListener(l, int(d.config.webMaxConnections)))
 	}
 
-	var err error
-	if d.memory, err = kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: d.initialBudget()}); err != nil {
+	err := d.openMemory()
+	if err != nil {
 		return err
 	}
 	if d.blobs, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory}); err != nil {
@@ -111,21 +113,6 @@ func (d *daemon) open() error {
 	}
 	return nil
 }
-
-// initialBudget is the size that was asked for, or half of the machine.
-func (d *daemon) initialBudget() int64 {
-	if d.config.memorySize != 0 {
-		return int64(d.config.memorySize)
-	}
-	var si unix.Sysinfo_t
-	if err := unix.Sysinfo(&si); err != nil {
-		return fallbackBytes
-	}
-	return int64(si.Totalram) * int64(si.Unit) / 2
-}
-
-// fallbackBytes is the budget where the kernel does not say what there is.
-const fallbackBytes = 512 << 20
 
 // defaultBucket takes what no tenant's header names, the daemon's own metrics included.
 const defaultBucket = "default"
@@ -177,6 +164,7 @@ func (d *daemon) run() error {
 			return web.Serve(l, d.webServers[i], &web.FlagConfig{WebConfigFile: &d.config.webConfigFile}, d.log)
 		}, d.webServers[i].Shutdown)
 	}
+	d.addLoop(&g, d.pressure.Run)
 	d.addLoop(&g, func(ctx context.Context) error {
 		return every(ctx, maintainEvery, d.metrics.Maintain)
 	})
@@ -197,7 +185,13 @@ func (d *daemon) run() error {
 // addLoop adds an actor that runs until its context ends.
 func (d *daemon) addLoop(g *run.Group, loop func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	g.Add(func() error { return loop(ctx) }, func(error) { cancel() })
+	g.Add(func() error {
+		err := loop(ctx)
+		if ctx.Err() != nil {
+			return nil // as asked
+		}
+		return err
+	}, func(error) { cancel() })
 }
 
 // every calls f again and again until ctx ends.

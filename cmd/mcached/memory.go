@@ -1,0 +1,74 @@
+package main
+
+import (
+	"os"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+
+	"mcached/kvcache"
+	"mcached/kvcache/pressure"
+)
+
+// What the daemon holds is of two kinds. Everything cached, indexes included,
+// is in d.memory, under the budget. Requests, answers and the PromQL engine's
+// work are on the Go heap, under a soft limit of its own: the collector works
+// harder near it, and no cached byte is weighed against it.
+
+// openMemory makes the memory with the budget to begin with, and the
+// controller that changes it later.
+func (d *daemon) openMemory() error {
+	var err error
+	d.pressure, err = pressure.New(pressure.Options{
+		FixedBytes:         int64(d.config.memorySize),
+		KeepAvailableBytes: int64(d.config.memoryKeep),
+		Used: func() int64 {
+			if d.memory == nil { // the first reading is taken before there is any
+				return 0
+			}
+			return d.memory.Used()
+		},
+		SetBudget: func(n int64) { d.memory.SetBudget(max(n, minMemoryBytes)) },
+		Logger:    d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.memory, err = kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: max(d.pressure.Initial(), minMemoryBytes)})
+	if err != nil {
+		return err
+	}
+	d.heapLimit = d.limitHeap()
+	d.log.Info("Memory.", "automatic", d.config.memorySize == 0, "budget_bytes", d.memory.Budget(), "heap_limit_bytes", d.heapLimit)
+	return nil
+}
+
+// The heap's limit when nobody says otherwise: an eighth of what there is. A
+// request of the largest permitted size and a heavy query fit the least; more
+// than the most is a query that should have been refused.
+const (
+	heapShare    = 8
+	minHeapLimit = 256 << 20
+	maxHeapLimit = 2 << 30
+)
+
+// limitHeap sets the soft limit of the Go heap and returns it.
+func (d *daemon) limitHeap() int64 {
+	if n := int64(d.config.memoryHeap); n != 0 {
+		debug.SetMemoryLimit(n)
+		return n
+	}
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return debug.SetMemoryLimit(-1) // the runtime has read it
+	}
+	total := d.pressure.Stats().TotalBytes // 0 if the size is fixed
+	if total == 0 {
+		var si unix.Sysinfo_t
+		if err := unix.Sysinfo(&si); err == nil {
+			total = int64(si.Totalram) * int64(si.Unit)
+		}
+	}
+	n := min(max(total/heapShare, minHeapLimit), maxHeapLimit)
+	debug.SetMemoryLimit(n)
+	return n
+}
