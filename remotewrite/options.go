@@ -1,0 +1,97 @@
+package remotewrite
+
+import (
+	"io"
+	"log/slog"
+	"time"
+)
+
+// Options configure a Handler. The zero value of a field means its default.
+// Every bound is checked before memory is taken for what it bounds.
+type Options struct {
+	// MaxBodyBytes of a request as it is sent. Default 32 MiB.
+	MaxBodyBytes int
+	// MaxDecodedBytes of a request when decompressed, at most 1 GiB. Default
+	// 64 MiB: snappy makes of the usual 20,000 samples about 5 MiB.
+	MaxDecodedBytes int
+	// MaxSamples, MaxSeries and MaxSymbols of a request. An empty message is
+	// two bytes on the wire and 8 to 48 here, so the bounds on bytes do not
+	// bound these. Defaults 1,000,000, 200,000 and 400,000: 16 MiB, 10 MiB
+	// and 19 MiB.
+	MaxSamples, MaxSeries, MaxSymbols int
+	// MaxLabels of a series, those with an empty value included. Default 128.
+	MaxLabels int
+	// MaxLabelNameBytes. Default 1 KiB.
+	MaxLabelNameBytes int
+	// MaxLabelValueBytes. Default 16 KiB.
+	MaxLabelValueBytes int
+	// MaxMetadata is how many metrics' descriptions are kept. Default 20,000.
+	MaxMetadata int
+	// MaxMetadataBytes of text of all descriptions. Default 8 MiB.
+	MaxMetadataBytes int
+	// MaxBucketBytes of a tenant's name. Default 150.
+	MaxBucketBytes int
+
+	// MaxAhead is how far ahead of the clock a sample may be. Default 10 minutes.
+	MaxAhead time.Duration
+	// BodyTimeout is how long a sender may take over a body. Default 30 s.
+	BodyTimeout time.Duration
+	// RetryAfter is what a sender is told when memory does not suffice. Default 1 s.
+	RetryAfter time.Duration
+
+	// TenancyHeader names the header that names the bucket. Default: none,
+	// everything goes to DefaultBucket.
+	TenancyHeader string
+	// DefaultBucket takes requests without TenancyHeader. Default "default".
+	DefaultBucket string
+
+	// Admission bounds the bytes in flight. Default: no bound.
+	Admission Admission
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+	// Logger is told about refused requests, at most once a second. Default: nobody.
+	Logger *slog.Logger
+}
+
+// Admission decides which requests are worked on now. Acquire takes n bytes
+// until release is called; if there are not so many left, ok is false and
+// the sender is told to come again after retryAfter.
+type Admission interface {
+	Acquire(n int64) (release func(), ok bool, retryAfter time.Duration)
+}
+
+// maxDecodedBytes is what an extent can address, and then some.
+const maxDecodedBytes = 1 << 30
+
+func (o Options) withDefaults() Options {
+	def(&o.MaxBodyBytes, 32<<20)
+	def(&o.MaxDecodedBytes, 64<<20)
+	o.MaxDecodedBytes = min(o.MaxDecodedBytes, maxDecodedBytes)
+	def(&o.MaxSamples, 1_000_000)
+	def(&o.MaxSeries, 200_000)
+	def(&o.MaxSymbols, 400_000)
+	def(&o.MaxLabels, 128)
+	def(&o.MaxLabelNameBytes, 1<<10)
+	def(&o.MaxLabelValueBytes, 16<<10)
+	def(&o.MaxMetadata, 20_000)
+	def(&o.MaxMetadataBytes, 8<<20)
+	def(&o.MaxBucketBytes, 150)
+	def(&o.MaxAhead, 10*time.Minute)
+	def(&o.BodyTimeout, 30*time.Second)
+	def(&o.RetryAfter, time.Second)
+	def(&o.DefaultBucket, "default")
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return o
+}
+
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}

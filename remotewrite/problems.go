@@ -1,0 +1,105 @@
+package remotewrite
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"mcached/mcache"
+)
+
+// reason is why elements of a request were not written.
+type reason uint8
+
+const (
+	reasonLabels      reason = iota // series whose labels are not valid
+	reasonEmpty                     // series without samples or histograms
+	reasonFuture                    // samples too far ahead of the clock
+	reasonSeriesLimit               // series the bucket has no place for
+	reasonHistograms                // histograms, which are not stored yet
+	reasonExemplars                 // exemplars, which are not stored yet
+	reasonOther                     // series the cache refused for another reason
+	reasons
+)
+
+// maxMessages bounds the answer's text: the first of a thousand like ones tell
+// as much as all of them.
+const maxMessages = 5
+
+// problems collects what was wrong in a request that is processed all the same.
+type problems struct {
+	count    [reasons]int
+	messages []error
+	noMemory error // or the cache is closed: the sender should come again
+}
+
+var errMalformed = errors.New("malformed protobuf")
+
+func (p *problems) reset() {
+	p.count = [reasons]int{}
+	p.messages = p.messages[:0]
+	p.noMemory = nil
+}
+
+func (p *problems) room() bool { return len(p.messages) < maxMessages }
+
+func (p *problems) say(err error) {
+	if p.room() {
+		p.messages = append(p.messages, err)
+	}
+}
+
+func (p *problems) add(r reason, err error) {
+	p.count[r]++
+	p.say(err)
+}
+
+// cache files an error of the cache.
+func (p *problems) cache(err error) {
+	switch {
+	case errors.Is(err, mcache.ErrNoMemory), errors.Is(err, mcache.ErrClosed):
+		p.noMemory = err
+	case errors.Is(err, mcache.ErrSeriesLimit):
+		p.add(reasonSeriesLimit, err)
+	case errors.Is(err, mcache.ErrLabels):
+		p.add(reasonLabels, err)
+	default:
+		p.add(reasonOther, err)
+	}
+}
+
+func (p *problems) total() int {
+	n := 0
+	for _, c := range p.count {
+		n += c
+	}
+	return n
+}
+
+// text is the body of the answer.
+func (p *problems) text() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%d elements were not written, the valid rest was:", p.total())
+	for _, err := range p.messages {
+		s.WriteString("\n")
+		s.WriteString(err.Error())
+	}
+	return s.String()
+}
+
+// refusal is one message about elements of a series.
+type refusal struct {
+	why    string
+	n      int
+	series string
+}
+
+func (r refusal) Error() string { return fmt.Sprintf("%s: %d, of %s", r.why, r.n, r.series) }
+
+// errOtherProtocol is a body of one protocol under the name of the other.
+// Without it every field would be unknown, and an empty request a success.
+type errOtherProtocol struct{ claimed, got Protocol }
+
+func (e errOtherProtocol) Error() string {
+	return fmt.Sprintf("Content-Type says protocol %v, but the body is of protocol %v", e.claimed, e.got)
+}

@@ -1,0 +1,492 @@
+package remotewrite
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"mcached/mcache"
+)
+
+// The tests of this file are the rules for receivers, one by one.
+
+func TestRuleMethod(t *testing.T) {
+	r := newReceiver(t, Options{})
+	for _, method := range []string{"GET", "PUT", "HEAD", "DELETE"} {
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest(method, "/api/v1/write", nil))
+		answered(t, w, http.StatusMethodNotAllowed, method)
+		if w.Header().Get("Allow") != "POST" {
+			t.Errorf("Allow is %q", w.Header().Get("Allow"))
+		}
+	}
+}
+
+func TestRuleContentType(t *testing.T) {
+	s := Series{named("up"), []mcache.Sample{sample(0, 1)}}
+	for contentType, want := range map[string]Protocol{
+		"":                       V1,
+		"application/x-protobuf": V1,
+		"application/x-protobuf;proto=prometheus.WriteRequest":                  V1,
+		"application/x-protobuf; proto=prometheus.WriteRequest":                 V1,
+		"Application/X-Protobuf":                                                V1,
+		"application/x-protobuf;proto=io.prometheus.write.v2.Request":           V2,
+		"application/x-protobuf; proto=io.prometheus.write.v2.Request":          V2,
+		"application/x-protobuf ; proto=\"io.prometheus.write.v2.Request\"":     V2,
+		"application/x-protobuf;charset=x;proto=io.prometheus.write.v2.Request": V2,
+		"application/json": 0,
+		"application/x-protobuf;proto=io.prometheus.write.v3.Request": 0,
+		"application/x-protobuf;proto":                                0,
+		"text/plain; proto=prometheus.WriteRequest":                   0,
+	} {
+		r := newReceiver(t, Options{})
+		if want == 0 {
+			answered(t, r.post(contentType, "snappy", snappy.Encode(nil, encode(t, V1, s))), http.StatusUnsupportedMediaType, "Content-Type must be")
+			r.holds()
+			continue
+		}
+		answered(t, r.post(contentType, "snappy", snappy.Encode(nil, encode(t, want, s))), http.StatusNoContent, "")
+		r.holds(line(`{__name__="up"}`, sample(0, 1)))
+	}
+}
+
+func TestRuleContentEncoding(t *testing.T) {
+	body := snappy.Encode(nil, encode(t, V1, Series{named("up"), []mcache.Sample{sample(0, 1)}}))
+	for encoding, ok := range map[string]bool{"snappy": true, "": true, "Snappy": true, "gzip": false, "zstd": false, "identity": false, "snappy, gzip": false} {
+		r := newReceiver(t, Options{})
+		if w := r.post(ContentTypeV1, encoding, body); ok {
+			answered(t, w, http.StatusNoContent, "")
+		} else {
+			answered(t, w, http.StatusUnsupportedMediaType, "Content-Encoding")
+			r.holds()
+		}
+	}
+}
+
+func TestRuleOrderOfChecks(t *testing.T) {
+	r := newReceiver(t, Options{MaxBodyBytes: 8})
+	bad, long := []byte("not snappy"), bytes.Repeat([]byte{0xff}, 100)
+	post := func(method, contentType, encoding string, body []byte) *httptest.ResponseRecorder {
+		req := httptest.NewRequest(method, "/", bytes.NewReader(body))
+		req.Header.Set("Content-Type", contentType)
+		req.Header.Set("Content-Encoding", encoding)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		return w
+	}
+	answered(t, post("GET", "text/plain", "gzip", long), 405, "")
+	answered(t, post("POST", "text/plain", "gzip", long), 415, "Content-Type")
+	answered(t, post("POST", "", "gzip", long), 415, "Content-Encoding")
+	answered(t, post("POST", "", "snappy", long), 413, "100 bytes, more than 8")
+	answered(t, post("POST", "", "snappy", bad[:8]), 400, "snappy")
+	answered(t, post("POST", "", "snappy", snappy.Encode(nil, []byte("abc"))), 400, "malformed")
+}
+
+func TestRuleAllWrittenIs204(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		s := []mcache.Sample{sample(-30, 1), sample(-15, 2.5), sample(0, -3)}
+		w := r.send(p, encode(t, p, Series{named("a", "x", "1"), s}, Series{named("b"), s[:1]}))
+		answered(t, w, 204, "")
+		r.holds(line(`{__name__="a", x="1"}`, s...), line(`{__name__="b"}`, s[0]))
+	})
+}
+
+func TestRuleWrittenHeadersOnV2Only(t *testing.T) {
+	good := Series{named("a"), []mcache.Sample{sample(-15, 1), sample(0, 2)}}
+	bad := Series{labels("a", "b"), []mcache.Sample{sample(0, 1)}}
+	r := newReceiver(t, Options{})
+	wrote(t, r.send(V1, encode(t, V1, good)), -1)
+	wrote(t, r.send(V1, encode(t, V1, good, bad)), -1)
+	wrote(t, r.send(V2, encode(t, V2, good)), 2)
+	w := r.send(V2, encode(t, V2, bad, good))
+	answered(t, w, 400, "metric name")
+	wrote(t, w, 2)
+	w = r.send(V2, []byte{0xff})
+	answered(t, w, 400, "malformed")
+	wrote(t, w, 0)
+	wrote(t, r.send(V2, nil), 0)
+}
+
+func TestRuleV2BodyUnderV1TypeIs400(t *testing.T) {
+	r := newReceiver(t, Options{})
+	s := Series{named("up"), []mcache.Sample{sample(0, 1)}}
+	answered(t, r.send(V1, encode(t, V2, s)), 400, "the body is of protocol 2.0")
+	answered(t, r.send(V2, encode(t, V1, s)), 400, "the body is of protocol 1.0")
+	r.holds()
+}
+
+func TestRuleV2References(t *testing.T) {
+	request := func(refs ...uint32) *writev2.Request {
+		return &writev2.Request{
+			Symbols:    []string{"", "__name__", "a", "b", "c"},
+			Timeseries: []writev2.TimeSeries{{LabelsRefs: refs, Samples: []writev2.Sample{{Timestamp: now.UnixMilli(), Value: 1}}}},
+		}
+	}
+	for text, q := range map[string]*writev2.Request{
+		"an odd number":                request(1, 2, 3),
+		"refers to symbols 1 and 5":    request(1, 5),
+		"refers to symbols 4294967295": request(math.MaxUint32, 1),
+	} {
+		r := newReceiver(t, Options{})
+		q.Timeseries = append(q.Timeseries, request(1, 2).Timeseries...)
+		w := r.send(V2, marshal(t, q))
+		answered(t, w, 400, text)
+		wrote(t, w, 1)
+		r.holds(line(`{__name__="a"}`, sample(0, 1)))
+	}
+	r := newReceiver(t, Options{})
+	q := request(0, 1)
+	q.Symbols = q.Symbols[1:]
+	answered(t, r.send(V2, marshal(t, q)), 400, "first symbol must be the empty string")
+	q = request(1, 2)
+	q.Timeseries[0].Metadata.HelpRef = 9
+	answered(t, r.send(V2, marshal(t, q)), 400, "metadata refers to symbols 9 and 0 of 5")
+	r.holds()
+}
+
+func TestRuleInvalidLabels(t *testing.T) {
+	good := Series{named("good"), []mcache.Sample{sample(0, 1)}}
+	many := named("many")
+	for i := range 200 {
+		many = append(many, mcache.Label{Name: fmt.Sprintf("l%03d", i), Value: "x"})
+	}
+	for name, c := range map[string]struct {
+		labels []mcache.Label
+		text   string
+	}{
+		"none":                      {nil, "without a metric name: {}"},
+		"no metric name":            {labels("a", "b"), `without a metric name: {"a"="b"}`},
+		"empty metric name":         {named("", "a", "b"), "without a metric name"},
+		"only an empty metric name": {named(""), "without a metric name"},
+		"duplicate name":            {named("x", "a", "1", "a", "2"), `label "a" occurs twice`},
+		"duplicate pair":            {named("x", "a", "1", "a", "1"), `label "a" occurs twice`},
+		"duplicate name, one empty": {named("x", "a", "1", "a", ""), `label "a" occurs twice`},
+		"two metric names":          {named("x", "__name__", "x"), "occurs twice"},
+		"empty name":                {named("x", "", "v"), "label without a name"},
+		"empty name and value":      {named("x", "", ""), "label without a name"},
+		"name not UTF-8":            {named("x", "a\xff", "v"), `not UTF-8: "a\xff"`},
+		"name not UTF-8, no value":  {named("x", "a\xff", ""), `not UTF-8: "a\xff"`},
+		"value not UTF-8":           {named("x", "a", "\xc3\x28"), `the value of label "a" is not UTF-8`},
+		"too many":                  {many, "more than 128 labels"},
+		"long name":                 {named("x", strings.Repeat("n", 1025), "v"), "has 1025 bytes, more than 1024"},
+		"long value":                {named("x", "a", strings.Repeat("v", 16385)), "has 16385 bytes, more than 16384"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			both(t, func(t *testing.T, p Protocol) {
+				r := newReceiver(t, Options{})
+				bad := Series{c.labels, []mcache.Sample{sample(0, 1)}}
+				// Twice: what was refused must not have become known.
+				for range 2 {
+					w := r.send(p, encode(t, p, bad, good, bad))
+					answered(t, w, 400, c.text)
+					if p == V2 {
+						wrote(t, w, 1)
+					}
+				}
+				r.holds(line(`{__name__="good"}`, sample(0, 1)))
+				if n := r.Stats().InvalidSeries; n != 4 {
+					t.Errorf("%d invalid series counted, want 4", n)
+				}
+			})
+		})
+	}
+}
+
+// A series that the cache knows is not validated again: what must be refused
+// must not be taken for it.
+func TestInvalidLabelsDoNotAliasAKnownSeries(t *testing.T) {
+	known := Series{named("x", "a", "1"), []mcache.Sample{sample(-15, 1)}}
+	for name, ls := range map[string][]mcache.Label{
+		"pair twice":                   named("x", "a", "1", "a", "1"),
+		"pair three times":             named("x", "a", "1", "a", "1", "a", "1"),
+		"second value empty":           named("x", "a", "1", "a", ""),
+		"first value empty":            named("x", "a", "", "a", "1"),
+		"name of nothing":              named("x", "", "", "a", "1"),
+		"invalid name without a value": named("x", "a", "1", "b\xff", ""),
+		"metric name twice":            named("x", "__name__", "", "a", "1"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			both(t, func(t *testing.T, p Protocol) {
+				r := newReceiver(t, Options{})
+				answered(t, r.send(p, encode(t, p, known)), 204, "")
+				answered(t, r.send(p, encode(t, p, Series{ls, []mcache.Sample{sample(0, 2)}})), 400, "")
+				r.holds(line(`{__name__="x", a="1"}`, known.Samples...))
+			})
+		})
+	}
+}
+
+func TestRuleEmptyValueDropsTheLabel(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		answered(t, r.send(p, encode(t, p, Series{named("x", "a", "1", "b", ""), []mcache.Sample{sample(-15, 1)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{named("x", "a", "1"), []mcache.Sample{sample(0, 2)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{named("x", "0", "", "a", "1"), []mcache.Sample{sample(15, 3)}})), 204, "")
+		r.holds(line(`{__name__="x", a="1"}`, sample(-15, 1), sample(0, 2), sample(15, 3)))
+	})
+}
+
+func TestRuleUnsortedLabelsAreRepaired(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		answered(t, r.send(p, encode(t, p, Series{labels("z", "1", "__name__", "x", "a", "2"), []mcache.Sample{sample(-15, 1)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{named("x", "a", "2", "z", "1"), []mcache.Sample{sample(0, 2)}})), 204, "")
+		r.holds(line(`{__name__="x", a="2", z="1"}`, sample(-15, 1), sample(0, 2)))
+	})
+}
+
+func TestRuleNamesAreUTF8(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		answered(t, r.send(p, encode(t, p, Series{named("http.requests größe", "k8s.pod/name", "é"), []mcache.Sample{sample(0, 1)}})), 204, "")
+		r.holds(line(`{__name__="http.requests größe", k8s.pod/name="é"}`, sample(0, 1)))
+	})
+}
+
+// A sample more than ten minutes ahead is refused, of a series that is known
+// as of one that is not; the rest of the series is written.
+func TestRuleFutureSamples(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		s := Series{named("x"), []mcache.Sample{sample(600.001, 1), sample(600, 2), sample(-15, 3), sample(86400*365*3, 4)}}
+		alone := Series{named("y"), []mcache.Sample{sample(700, 1)}}
+		for range 2 {
+			w := r.send(p, encode(t, p, s, alone))
+			answered(t, w, 400, `2 samples more than 10m0s ahead of the clock, the first by 1 ms more than that, for {"__name__"="x"}`)
+			if p == V2 {
+				wrote(t, w, 2)
+			}
+			r.holds(line(`{__name__="x"}`, sample(-15, 3), sample(600, 2)))
+		}
+		if n := r.Stats().SamplesInFuture; n != 6 {
+			t.Errorf("%d samples in the future counted, want 6", n)
+		}
+	})
+}
+
+func TestRuleLateSamplesAreWelcome(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		for _, at := range []float64{0, -3600, 15, -30, -86400, -15} {
+			answered(t, r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{sample(at, at)}})), 204, "")
+		}
+		r.holds(line(`{__name__="x"}`, sample(-86400, -86400), sample(-3600, -3600), sample(-30, -30), sample(-15, -15), sample(0, 0), sample(15, 15)))
+	})
+}
+
+func TestRuleSameTimestampLastWins(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		// Within a series, within a request, and between requests.
+		answered(t, r.send(p, encode(t, p,
+			Series{named("x"), []mcache.Sample{sample(0, 1), sample(0, 2)}},
+			Series{named("x"), []mcache.Sample{sample(0, 3), sample(15, 4)}})), 204, "")
+		r.holds(line(`{__name__="x"}`, sample(0, 3), sample(15, 4)))
+		answered(t, r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{sample(15, 5)}})), 204, "")
+		r.holds(line(`{__name__="x"}`, sample(0, 3), sample(15, 5)))
+	})
+}
+
+func TestRuleValuesSurviveBitForBit(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		var want []mcache.Sample
+		for i, bits := range []uint64{
+			0x7ff0000000000002, // stale marker
+			0x7ff8000000000001, // Prometheus' normal NaN
+			0x7ff8000000000000, 0xfff8000000000000, 0x7ff0000000000001, 0xffffffffffffffff,
+			0, 1 << 63, 1, math.Float64bits(math.Inf(1)), math.Float64bits(math.Inf(-1)),
+			math.Float64bits(math.MaxFloat64), math.Float64bits(0.1),
+		} {
+			want = append(want, mcache.Sample{T: now.UnixMilli() + int64(i-20)*15000, V: bits})
+		}
+		s := Series{named("x"), want}
+		// Prometheus' encoder leaves out -0, our own does not.
+		body := AppendV1(nil, []Series{s})
+		if p == V2 {
+			body = new(EncoderV2).Append(nil, []Series{s})
+		}
+		answered(t, r.send(p, body), 204, "")
+		r.holds(line(`{__name__="x"}`, want...))
+	})
+}
+
+func TestRuleTimesSurviveExactly(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		s := []mcache.Sample{sample(-45.003, 1), sample(-30.001, 2), sample(-15, 3), sample(0.002, 4)}
+		answered(t, r.send(p, encode(t, p, Series{named("x"), s})), 204, "")
+		zero := mcache.Sample{T: 0, V: 5}
+		answered(t, r.send(p, encode(t, p, Series{named("zero"), []mcache.Sample{zero}})), 204, "")
+		r.holds(line(`{__name__="x"}`, s...), line(`{__name__="zero"}`, zero))
+	})
+}
+
+func TestRuleWhatIsNotStoredIs400(t *testing.T) {
+	ms := now.UnixMilli()
+	v1 := requestV1(Series{named("a"), []mcache.Sample{sample(0, 1)}}, Series{named("h"), nil}, Series{named("e"), nil})
+	v1.Timeseries[1].Histograms = []prompb.Histogram{{Timestamp: ms, Schema: 1}, {Timestamp: ms + 1, Schema: -53}}
+	v1.Timeseries[2].Exemplars = []prompb.Exemplar{{Timestamp: ms, Value: 1}}
+	v2 := requestV2(Series{named("a"), []mcache.Sample{sample(0, 1)}}, Series{named("h"), nil}, Series{named("a"), []mcache.Sample{sample(15, 2)}})
+	v2.Timeseries[1].Histograms = []writev2.Histogram{{Timestamp: ms, Schema: 1}, {Timestamp: ms + 1, Schema: -53}}
+	v2.Timeseries[2].Exemplars = []writev2.Exemplar{{Timestamp: ms, Value: 1}}
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		body := marshal(t, v1)
+		if p == V2 {
+			body = marshal(t, v2)
+		}
+		w := r.send(p, body)
+		answered(t, w, 400, `histograms are not stored: 2, of {"__name__"="h"}`)
+		answered(t, w, 400, `exemplars are not stored: 1, of`)
+		if p == V2 {
+			wrote(t, w, 2)
+			r.holds(line(`{__name__="a"}`, sample(0, 1), sample(15, 2)))
+		} else {
+			r.holds(line(`{__name__="a"}`, sample(0, 1)))
+		}
+		if s := r.Stats(); s.Histograms != 2 || s.Exemplars != 1 || s.EmptySeries != 0 {
+			t.Errorf("counted %+v", s)
+		}
+	})
+}
+
+func TestRuleStartTimestampsDoNotHinderASample(t *testing.T) {
+	r := newReceiver(t, Options{})
+	q := requestV2(Series{named("x"), []mcache.Sample{sample(0, 1)}})
+	q.Timeseries[0].Samples[0].StartTimestamp = now.UnixMilli() - 100_000
+	w := r.send(V2, marshal(t, q))
+	answered(t, w, 204, "")
+	wrote(t, w, 1)
+	r.holds(line(`{__name__="x"}`, sample(0, 1)))
+}
+
+func TestRuleReservedFieldIsSkipped(t *testing.T) {
+	r := newReceiver(t, Options{})
+	q := requestV2(Series{named("x"), []mcache.Sample{sample(0, 1)}})
+	series := marshal(t, &q.Timeseries[0])
+	series = append(series, 6<<3|wireVarint, 0x80, 0x01) // once created_timestamp
+	body := marshal(t, &writev2.Request{Symbols: q.Symbols})
+	body = append(body, tagV2Series, byte(len(series)))
+	body = append(body, series...)
+	w := r.send(V2, body)
+	answered(t, w, 204, "")
+	r.holds(line(`{__name__="x"}`, sample(0, 1)))
+}
+
+func TestRuleSymbolsAfterSeries(t *testing.T) {
+	r := newReceiver(t, Options{})
+	q := requestV2(Series{named("x"), []mcache.Sample{sample(0, 1)}})
+	body := marshal(t, &writev2.Request{Timeseries: q.Timeseries})
+	body = append(body, marshal(t, &writev2.Request{Symbols: q.Symbols})...)
+	answered(t, r.send(V2, body), 204, "")
+	r.holds(line(`{__name__="x"}`, sample(0, 1)))
+}
+
+func TestRuleEmptySeriesIs400(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		w := r.send(p, encode(t, p, Series{named("x"), nil}, Series{named("y"), []mcache.Sample{sample(0, 1)}}))
+		answered(t, w, 400, `a series without samples or histograms: 1, of {"__name__"="x"}`)
+		r.holds(line(`{__name__="y"}`, sample(0, 1)))
+	})
+}
+
+func TestRuleMetadataIsKept(t *testing.T) {
+	v1 := requestV1(Series{named("x_total"), []mcache.Sample{sample(0, 1)}})
+	v1.Metadata = []prompb.MetricMetadata{{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "x_total", Help: "How many.", Unit: "things"}}
+	v2 := requestV2(Series{named("x_total"), []mcache.Sample{sample(0, 1)}})
+	v2.Symbols = append(v2.Symbols, "How many.", "things")
+	n := uint32(len(v2.Symbols))
+	v2.Timeseries[0].Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: n - 2, UnitRef: n - 1}
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{MaxMetadata: 1})
+		body := marshal(t, v1)
+		if p == V2 {
+			body = marshal(t, v2)
+		}
+		for range 2 {
+			answered(t, r.send(p, body), 204, "")
+		}
+		n := 0
+		r.Metadata("default", func(metric string, m Metadata) bool {
+			n++
+			if metric != "x_total" || m != (Metadata{"counter", "How many.", "things"}) {
+				t.Errorf("%s is described by %+v", metric, m)
+			}
+			return true
+		})
+		if n != 1 {
+			t.Errorf("%d metrics are described, want 1", n)
+		}
+		// A second metric does not fit. That is no reason to refuse a sample.
+		body = bytes.ReplaceAll(body, []byte("x_total"), []byte("y_total"))
+		answered(t, r.send(p, body), 204, "")
+		if n := r.Stats().MetadataNotStored; n != 1 {
+			t.Errorf("%d descriptions were not kept, want 1", n)
+		}
+	})
+}
+
+func TestRuleTenancyHeaderNamesTheBucket(t *testing.T) {
+	r := newReceiver(t, Options{TenancyHeader: "X-Scope-OrgID"})
+	for _, tenant := range []string{"", "one", "two"} {
+		req := httptest.NewRequest("POST", "/", bytes.NewReader(snappy.Encode(nil, encode(t, V1, Series{named("of_" + tenant), []mcache.Sample{sample(0, 1)}}))))
+		req.Header.Set("X-Scope-OrgID", tenant)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		answered(t, w, 204, "")
+	}
+	for bucket, name := range map[string]string{"default": "of_", "one": "of_one", "two": "of_two"} {
+		want := line(fmt.Sprintf(`{__name__="%s"}`, name), sample(0, 1))
+		if got := r.contents(bucket); len(got) != 1 || got[0] != want {
+			t.Errorf("bucket %s holds %q, want %q", bucket, got, want)
+		}
+	}
+	req := httptest.NewRequest("POST", "/", nil)
+	req.Header.Set("X-Scope-OrgID", strings.Repeat("x", 151))
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, req)
+	answered(t, w, 400, "X-Scope-OrgID has 151 bytes, more than 150")
+}
+
+func TestRuleOverloadIs503(t *testing.T) {
+	body := encode(t, V2, Series{named("x"), []mcache.Sample{sample(0, 1)}})
+	for limit, want := range map[int64]int{10: 503, int64(len(snappy.Encode(nil, body))): 503, 1000: 204} {
+		a := &admission{free: limit}
+		r := newReceiver(t, Options{Admission: a})
+		w := r.send(V2, body)
+		answered(t, w, want, "")
+		if want == 503 && w.Header().Get("Retry-After") != "2" {
+			t.Errorf("Retry-After is %q, want 2", w.Header().Get("Retry-After"))
+		}
+		if a.free != limit || a.asked == 0 {
+			t.Errorf("admission has %d bytes of %d after %d acquisitions", a.free, limit, a.asked)
+		}
+	}
+}
+
+// admission counts bytes for one request at a time.
+type admission struct {
+	free  int64
+	asked int
+}
+
+func (a *admission) Acquire(n int64) (func(), bool, time.Duration) {
+	a.asked++
+	if n > a.free {
+		return nil, false, 1200 * time.Millisecond
+	}
+	a.free -= n
+	return func() { a.free += n }, true, 0
+}

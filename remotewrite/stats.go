@@ -1,0 +1,95 @@
+package remotewrite
+
+import "sync/atomic"
+
+// Stats are counters since the Handler was made.
+type Stats struct {
+	Requests       uint64 // of any outcome
+	RequestsV1     uint64 // processed, wholly or in part
+	RequestsV2     uint64
+	Refused400     uint64 // including those written in part
+	Refused413     uint64
+	Refused415     uint64
+	Refused503     uint64
+	RefusedOther   uint64
+	NotAdmitted    uint64 // requests that admission had no bytes for
+	SlowBodies     uint64 // requests whose body took too long
+	BodyBytes      uint64 // compressed
+	DecodedBytes   uint64
+	SeriesReceived uint64 // those with samples
+	SeriesUnknown  uint64 // of those, the ones that took the slow path
+	Samples        uint64 // written
+
+	// Elements not written, by reason.
+	InvalidSeries     uint64
+	EmptySeries       uint64
+	SamplesInFuture   uint64
+	SeriesOverLimit   uint64
+	Histograms        uint64
+	Exemplars         uint64
+	SeriesRefused     uint64
+	MetadataNotStored uint64 // of metrics beyond MaxMetadata
+}
+
+type counters struct {
+	requests, v1, v2, notAdmitted, slowBodies                   atomic.Uint64
+	refused400, refused413, refused415, refused503, refusedElse atomic.Uint64
+	bodyBytes, decodedBytes, series, unknown, samples           atomic.Uint64
+	problems                                                    [reasons]atomic.Uint64
+}
+
+func (c *counters) add(in *intake) {
+	if in.protocol == V1 {
+		c.v1.Add(1)
+	} else {
+		c.v2.Add(1)
+	}
+	c.decodedBytes.Add(uint64(len(in.decoded)))
+	c.series.Add(uint64(in.batch.Len()))
+	c.unknown.Add(uint64(len(in.batch.Missing())))
+	c.samples.Add(uint64(in.written))
+	for r, n := range in.problems.count {
+		if n > 0 {
+			c.problems[r].Add(uint64(n))
+		}
+	}
+}
+
+func (c *counters) refused(status int) {
+	switch status {
+	case 400:
+		c.refused400.Add(1)
+	case 413:
+		c.refused413.Add(1)
+	case 415:
+		c.refused415.Add(1)
+	case 503:
+		c.refused503.Add(1)
+	default:
+		c.refusedElse.Add(1)
+	}
+}
+
+// Stats reads the counters, each by itself.
+func (h *Handler) Stats() Stats {
+	c := &h.counters
+	h.meta.mu.RLock()
+	notStored := h.meta.refused
+	h.meta.mu.RUnlock()
+	return Stats{
+		Requests: c.requests.Load(), RequestsV1: c.v1.Load(), RequestsV2: c.v2.Load(),
+		Refused400: c.refused400.Load(), Refused413: c.refused413.Load(), Refused415: c.refused415.Load(),
+		Refused503: c.refused503.Load(), RefusedOther: c.refusedElse.Load(),
+		NotAdmitted: c.notAdmitted.Load(), SlowBodies: c.slowBodies.Load(),
+		BodyBytes: c.bodyBytes.Load(), DecodedBytes: c.decodedBytes.Load(),
+		SeriesReceived: c.series.Load(), SeriesUnknown: c.unknown.Load(), Samples: c.samples.Load(),
+		InvalidSeries:     c.problems[reasonLabels].Load(),
+		EmptySeries:       c.problems[reasonEmpty].Load(),
+		SamplesInFuture:   c.problems[reasonFuture].Load(),
+		SeriesOverLimit:   c.problems[reasonSeriesLimit].Load(),
+		Histograms:        c.problems[reasonHistograms].Load(),
+		Exemplars:         c.problems[reasonExemplars].Load(),
+		SeriesRefused:     c.problems[reasonOther].Load(),
+		MetadataNotStored: notStored,
+	}
+}

@@ -1,0 +1,297 @@
+package remotewrite
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/prometheus/prometheus/prompb"
+
+	"mcached/mcache"
+)
+
+// Tags of prometheus.WriteRequest and what it holds.
+const (
+	tagV1Series   = 1<<3 | wireBytes
+	tagV1Metadata = 3<<3 | wireBytes
+	lastV1Request = 3
+
+	tagV1SeriesLabel     = 1<<3 | wireBytes
+	tagV1SeriesSample    = 2<<3 | wireBytes
+	tagV1SeriesExemplar  = 3<<3 | wireBytes
+	tagV1SeriesHistogram = 4<<3 | wireBytes
+	lastV1Series         = 4
+
+	tagLabelName  = 1<<3 | wireBytes
+	tagLabelValue = 2<<3 | wireBytes
+	lastLabel     = 2
+
+	tagSampleValue = 1<<3 | wireFixed64
+	tagSampleTime  = 2<<3 | wireVarint
+	tagSampleStart = 3<<3 | wireVarint
+	lastV1Sample   = 2
+	lastV2Sample   = 3
+)
+
+// pair is a label as it lies in the body, with its hashes.
+type pair struct {
+	raw         []byte // the Label message
+	name, value mcache.Hash
+	empty       bool // the value is
+}
+
+// decodeV1 puts a prometheus.WriteRequest into the batch.
+func (in *intake) decodeV1() error {
+	b := in.decoded
+	series := 0
+	for i := 0; i < len(b); {
+		start := i
+		t, i2 := tag(b, i)
+		if i2 < 0 {
+			return malformed("request", start)
+		}
+		switch t {
+		case tagV1Series:
+			from, to := span(b, i2)
+			if from < 0 {
+				return malformed("request", start)
+			}
+			if series++; series > in.o.MaxSeries {
+				return tooMany("series", in.o.MaxSeries)
+			}
+			if err := in.seriesV1(from, to); err != nil {
+				return err
+			}
+			i = to
+		case tagV1Metadata:
+			from, to := span(b, i2)
+			if from < 0 {
+				return malformed("request", start)
+			}
+			var m prompb.MetricMetadata
+			if err := m.Unmarshal(b[from:to]); err != nil {
+				return malformed("metadata", from)
+			}
+			in.meta.put(in.bucket, m.MetricFamilyName, Metadata{metricType(int32(m.Type)), m.Help, m.Unit})
+			i = to
+		case tagV2Symbol, tagV2Series:
+			return errOtherProtocol{claimed: V1, got: V2}
+		default:
+			if i = skipReserved(b, t, i2, lastV1Request, 2); i < 0 {
+				return malformed("request", start)
+			}
+		}
+	}
+	return nil
+}
+
+// skipReserved skips an unknown field; a known one has come with a wrong wire
+// type, unless it is the reserved number.
+func skipReserved(b []byte, t uint64, i int, last, reserved uint64) int {
+	if t>>3 == reserved {
+		return skip(b, t, i)
+	}
+	return skipUnknown(b, t, i, last)
+}
+
+// seriesV1 puts the TimeSeries message at decoded[from:to] into the batch.
+func (in *intake) seriesV1(from, to int) error {
+	b := in.decoded[:to]
+	var f mcache.Fingerprint
+	in.samples = in.samples[:0]
+	labels, histograms, exemplars := 0, 0, 0
+	suspect := false // a pair has an empty value
+	for i := from; i < to; {
+		start := i
+		t, i2 := tag(b, i)
+		if i2 < 0 {
+			return malformed("series", start)
+		}
+		if t > tagV1SeriesHistogram || t&7 != wireBytes {
+			if i = skipUnknown(b, t, i2, lastV1Series); i < 0 {
+				return malformed("series", start)
+			}
+			continue
+		}
+		at, end := span(b, i2)
+		if at < 0 {
+			return malformed("series", start)
+		}
+		i = end
+		switch t {
+		case tagV1SeriesLabel:
+			if labels++; labels > in.o.MaxLabels {
+				// validate is going to refuse the series; nothing more needs hashing.
+				if !validMessageLabel(b[at:end]) {
+					return malformed("label", at)
+				}
+				suspect = true
+				continue
+			}
+			if labels > len(in.pairs) {
+				in.pairs = append(in.pairs, pair{})
+			}
+			p := &in.pairs[labels-1]
+			if raw := b[at:end]; len(raw) == 0 || !bytes.Equal(raw, p.raw) {
+				name, value, ok := label(raw)
+				if !ok {
+					return malformed("label", at)
+				}
+				*p = pair{raw, in.cache.Hash(name), in.cache.Hash(value), len(value) == 0}
+			}
+			if p.empty {
+				suspect = true
+				continue
+			}
+			f.Add(p.name, p.value)
+		case tagV1SeriesSample:
+			if err := in.sample(b[at:end], lastV1Sample); err != nil {
+				return malformed("sample", at)
+			}
+		case tagV1SeriesExemplar:
+			var e prompb.Exemplar
+			if err := e.Unmarshal(b[at:end]); err != nil {
+				return malformed("exemplar", at)
+			}
+			exemplars++
+		case tagV1SeriesHistogram:
+			var h prompb.Histogram
+			if err := h.Unmarshal(b[at:end]); err != nil {
+				return malformed("histogram", at)
+			}
+			histograms++
+		}
+	}
+	return in.endSeries(f, extent{uint32(from), uint32(to)}, suspect, histograms, exemplars)
+}
+
+// endSeries is what both protocols do when a series has been read.
+func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, histograms, exemplars int) error {
+	if in.seen += len(in.samples); in.seen > in.o.MaxSamples {
+		return tooMany("samples", in.o.MaxSamples)
+	}
+	if histograms > 0 {
+		in.refuse(e, reasonHistograms, histograms, "histograms are not stored")
+	}
+	if exemplars > 0 {
+		in.refuse(e, reasonExemplars, exemplars, "exemplars are not stored")
+	}
+	if len(in.samples) > 0 {
+		in.finish(f, e, suspect)
+		return nil
+	}
+	if histograms == 0 && (exemplars == 0 || in.protocol == V2) {
+		in.refuse(e, reasonEmpty, 1, "a series without samples or histograms")
+	}
+	return nil
+}
+
+// refuse counts n elements of the series at e as not written.
+func (in *intake) refuse(e extent, r reason, n int, why string) {
+	in.problems.count[r] += n
+	if !in.problems.room() {
+		return
+	}
+	if err := in.decodeLabels(e); err != nil {
+		in.problems.say(refusal{why, n, "a series with invalid labels"})
+		return
+	}
+	in.problems.say(refusal{why, n, describe(in.labels)})
+}
+
+// sample decodes a Sample message: of either protocol, since they differ in a
+// field that is skipped.
+func (in *intake) sample(b []byte, last uint64) error {
+	// What every sender writes: the value, then the time, both not zero.
+	if len(b) > 10 && b[0] == tagSampleValue && b[9] == tagSampleTime {
+		if t, i := uvarint(b, 10); i == len(b) {
+			in.samples = append(in.samples, mcache.Sample{T: int64(t), V: binary.LittleEndian.Uint64(b[1:])})
+			return nil
+		}
+	}
+	var s mcache.Sample
+	for i := 0; i < len(b); {
+		t, i2 := tag(b, i)
+		if i2 < 0 {
+			return errMalformed
+		}
+		var v uint64
+		switch {
+		case t == tagSampleValue:
+			s.V, i = fixed64(b, i2)
+		case t == tagSampleTime:
+			v, i = uvarint(b, i2)
+			s.T = int64(v)
+		case t == tagSampleStart && last == lastV2Sample:
+			_, i = uvarint(b, i2)
+		default:
+			i = skipUnknown(b, t, i2, last)
+		}
+		if i < 0 {
+			return errMalformed
+		}
+	}
+	in.samples = append(in.samples, s)
+	return nil
+}
+
+// label decodes a Label message; both are views into b.
+func label(b []byte) (name, value []byte, ok bool) {
+	for i := 0; i < len(b); {
+		t, i2 := tag(b, i)
+		if i2 < 0 {
+			return nil, nil, false
+		}
+		switch t {
+		case tagLabelName, tagLabelValue:
+			from, to := span(b, i2)
+			if from < 0 {
+				return nil, nil, false
+			}
+			if t == tagLabelName {
+				name = b[from:to]
+			} else {
+				value = b[from:to]
+			}
+			i = to
+		default:
+			if i = skipUnknown(b, t, i2, lastLabel); i < 0 {
+				return nil, nil, false
+			}
+		}
+	}
+	return name, value, true
+}
+
+func validMessageLabel(b []byte) bool {
+	_, _, ok := label(b)
+	return ok
+}
+
+// labelsV1 appends the labels of a TimeSeries message that seriesV1 has read.
+// They are views into b. Those with an empty value are among them. Labels
+// beyond limit are left out.
+func labelsV1(b []byte, limit int, dst []mcache.Label) ([]mcache.Label, error) {
+	for i := 0; i < len(b) && len(dst) < limit; {
+		t, i2 := tag(b, i)
+		if i2 < 0 {
+			return dst, errMalformed
+		}
+		if t != tagV1SeriesLabel {
+			if i = skip(b, t, i2); i < 0 {
+				return dst, errMalformed
+			}
+			continue
+		}
+		from, to := span(b, i2)
+		if from < 0 {
+			return dst, errMalformed
+		}
+		name, value, ok := label(b[from:to])
+		if !ok {
+			return dst, errMalformed
+		}
+		dst = append(dst, mcache.Label{Name: view(name), Value: view(value)})
+		i = to
+	}
+	return dst, nil
+}
