@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"ingest":      {"mcached/mcache", "mcached/kvcache", "github.com/tidwall/redcon"},
 	"cmd/mcached": {"..."},
 	"cmd/mcbench": {
+		"mcached/mcache", "mcached/remotewrite", "github.com/alecthomas/kingpin/v2",
 		"github.com/golang/snappy",
 		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
 	},

@@ -1,0 +1,26 @@
+// Command mcbench measures servers that take Prometheus remote write, side by
+// side and with the same load, and proves that they kept what they took.
+//
+//	mcbench write --url http://127.0.0.1:9201/api/v1/write --pid 4711 --check
+//
+// # The load
+//
+// It is a function of the seed: every value and every time can be computed
+// again, which is how --check knows what has to come back. A target has 500
+// series, as a process with a middling exporter has: 50 metrics of 10 series.
+// A series has 11 labels with some 200 bytes of text. Of each 10 series
+//
+//	4 are counters: of rare events, of requests, of bytes, and one that resets
+//	4 are gauges, with 2 or 3 decimals: two walk, two are noise
+//	2 are constants: one small, one large
+//
+// Samples lie on a grid of --interval, moved by up to --jitter either way. Of
+// --late percent the delivery is late by one to four intervals.
+//
+// # What is measured
+//
+// The client shares the processors with the server, so what a server manages
+// in a second depends on the client, too. The time the kernel has accounted to
+// the server's process (--pid) does not. Memory is the growth of its resident
+// set from just before the load to just after.
+package main

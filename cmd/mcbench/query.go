@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+)
+
+// question is one request of the API, timed again and again.
+type question struct {
+	name string
+	path string // below /api/v1
+	form url.Values
+}
+
+// questions are asked of a load: the rows of the targets for queries.
+func questions(l load) []question {
+	endMs := l.startMs + int64(l.samples-1)*l.intervalMs
+	beginMs := max(l.startMs, endMs-time.Hour.Milliseconds())
+	at := func(ms int64) string { return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64) }
+	step := strconv.FormatFloat(float64(l.intervalMs)/1000, 'f', -1, 64)
+	ranged := func(name, query string) question {
+		return question{name, "/query_range", url.Values{"query": {query}, "start": {at(beginMs)}, "end": {at(endMs)}, "step": {step}}}
+	}
+	one := fmt.Sprintf(`{instance=%q,__name__=%q,handler="/api/v1/orders/4"}`, instance(0), metricName(0))
+	hundred := fmt.Sprintf(`{instance=%q,__name__=~"checkout_http_request_0._total"}`, instance(0))
+	thousand := fmt.Sprintf(`{instance=~"%s|%s"}`, instance(0), instance(1))
+	return []question{
+		ranged("one series raw", one),
+		ranged("100 series raw", hundred),
+		ranged("sum by over 1,000 series", "sum by (handler) ("+thousand+")"),
+		ranged("rate[5m] of 100 series", "rate("+hundred+"[5m])"),
+		ranged("sum(rate[5m]) of 1,000 series", "sum(rate("+thousand+"[5m]))"),
+		{"instant sum of 1,000 series", "/query", url.Values{"query": {"sum(" + thousand + ")"}, "time": {at(endMs)}}},
+		{"series, 100", "/series", url.Values{"match[]": {hundred}, "start": {at(beginMs)}, "end": {at(endMs)}}},
+	}
+}
+
+func queryCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+	c := app.Command("query", "Time queries over a load that was written before.")
+	base := c.Flag("api-url", "The HTTP API.").Default("http://127.0.0.1:9201/api/v1").String()
+	pid := c.Flag("pid", "The server's process, for its CPU time.").Int()
+	times := c.Flag("times", "How often each is asked.").Default("100").Int()
+	extra := c.Flag("query", "A range query of your own, over the last hour of the load. Repeatable.").Strings()
+	header := c.Flag("header", "'Name: value' to send with each request. Repeatable.").Strings()
+	data := loadFlags(c)
+	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
+		l, err := data()
+		if err != nil {
+			return err
+		}
+		h, err := headers(*header)
+		if err != nil {
+			return err
+		}
+		if *times < 1 {
+			return usageError{fmt.Errorf("--times must be positive, got %d", *times)}
+		}
+		qs := questions(l)
+		for _, q := range *extra {
+			own := qs[0]
+			own.name, own.form = q, url.Values{"query": {q}, "start": own.form["start"], "end": own.form["end"], "step": own.form["step"]}
+			qs = append(qs, own)
+		}
+		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(table, "query\tp50 ms\tp99 ms\tCPU ms\tanswer bytes\t")
+		client := &http.Client{Timeout: 2 * time.Minute}
+		for _, q := range qs {
+			a, err := ask(ctx, client, strings.TrimSuffix(*base, "/"), h, q, *times, process{"/proc", *pid})
+			if err != nil {
+				return fmt.Errorf("%s: %w", q.name, err)
+			}
+			fmt.Fprintf(table, "%s\t%.2f\t%.2f\t%.2f\t%d\t\n", q.name, a.p50Ms, a.p99Ms, a.cpuMs, a.bytes)
+		}
+		return table.Flush()
+	}
+}
+
+// asked is what a question cost.
+type asked struct {
+	p50Ms, p99Ms, cpuMs float64
+	bytes               int // of the last answer
+}
+
+func ask(ctx context.Context, client *http.Client, base string, h http.Header, q question, times int, p process) (asked, error) {
+	var a asked
+	var latencies []time.Duration
+	var before usage
+	for i := range times + 1 {
+		if i == 1 { // the first was to warm up
+			var err error
+			if before, err = p.usage(); err != nil {
+				return a, err
+			}
+		}
+		began := time.Now()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+q.path, strings.NewReader(q.form.Encode()))
+		if err != nil {
+			return a, err
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		for k, v := range h {
+			req.Header[k] = v
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return a, err
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			return a, err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return a, fmt.Errorf("%d %s", resp.StatusCode, body[:min(len(body), 200)])
+		}
+		if bytes.Contains(body, []byte(`"result":[]`)) || bytes.Contains(body, []byte(`"data":[]`)) {
+			return a, fmt.Errorf("the answer is empty: was the load written with this --start?")
+		}
+		if i > 0 {
+			latencies = append(latencies, time.Since(began))
+		}
+		a.bytes = len(body)
+	}
+	after, err := p.usage()
+	if err != nil {
+		return a, err
+	}
+	slices.Sort(latencies)
+	a.p50Ms, a.p99Ms = ms(percentile(latencies, 50)), ms(percentile(latencies, 99))
+	a.cpuMs = float64((after.cpu - before.cpu).Microseconds()) / 1000 / float64(times)
+	return a, nil
+}

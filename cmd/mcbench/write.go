@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/golang/snappy"
+
+	"mcached/mcache"
+	"mcached/remotewrite"
+)
+
+// writer sends a load.
+type writer struct {
+	load        load
+	url         string
+	protocol    remotewrite.Protocol
+	perRequest  int     // samples
+	connections int     // each with series of its own
+	rate        float64 // samples/s over all connections; 0: as fast as it goes
+	header      http.Header
+}
+
+// written is what a writer did.
+type written struct {
+	samples, requests, retries int
+	bodyBytes                  int64
+	elapsed                    time.Duration
+	latencies                  []time.Duration // of requests, sorted
+}
+
+// run sends everything, and returns when all of it has been acknowledged.
+func (w *writer) run(ctx context.Context) (written, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	parts := make([]written, w.connections)
+	errs := make([]error, w.connections)
+	var wg sync.WaitGroup
+	began := time.Now()
+	for c := range parts {
+		wg.Go(func() {
+			if errs[c] = w.connection(ctx, c, began, &parts[c]); errs[c] != nil {
+				cancel() // of no use to the others, either
+			}
+		})
+	}
+	wg.Wait()
+	total := written{elapsed: time.Since(began)}
+	for _, p := range parts {
+		total.samples += p.samples
+		total.requests += p.requests
+		total.retries += p.retries
+		total.bodyBytes += p.bodyBytes
+		total.latencies = append(total.latencies, p.latencies...)
+	}
+	slices.Sort(total.latencies)
+	return total, errors.Join(errs...)
+}
+
+// lateSample waits for its round.
+type lateSample struct {
+	series int
+	mcache.Sample
+}
+
+// connection sends the series whose request is c modulo connections, round by
+// round. A round is one sample of each series, as a scrape is.
+func (w *writer) connection(ctx context.Context, c int, began time.Time, out *written) error {
+	s := sender{w: w, out: out, began: began, http: &http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: 1, MaxConnsPerHost: 1, DisableCompression: true},
+		Timeout:   time.Minute,
+	}}
+	defer s.http.CloseIdleConnections()
+	var mine []values // of my series, in the order below
+	l := &w.load
+	each := func(f func(n, at int)) {
+		at := 0
+		for first := c * w.perRequest; first < l.series; first += w.connections * w.perRequest {
+			for n := first; n < min(first+w.perRequest, l.series); n++ {
+				f(n, at)
+				at++
+			}
+		}
+	}
+	each(func(n, _ int) { mine = append(mine, l.values(n)) })
+	var waiting [maxLateRounds + 1][]lateSample
+	for i := range l.samples + maxLateRounds {
+		each(func(n, at int) {
+			if i >= l.samples || s.err != nil {
+				return
+			}
+			x := lateSample{n, mcache.Sample{T: l.time(n, i), V: bits(mine[at].value())}}
+			if late := l.late(n, i); late > 0 {
+				slot := &waiting[(i+late)%len(waiting)]
+				*slot = append(*slot, x)
+				return
+			}
+			s.add(ctx, x)
+		})
+		due := &waiting[i%len(waiting)]
+		for _, x := range *due {
+			s.add(ctx, x)
+		}
+		*due = (*due)[:0]
+		s.flush(ctx)
+		if s.err != nil {
+			return s.err
+		}
+	}
+	return nil
+}
+
+// sender collects samples into requests of one connection.
+type sender struct {
+	w     *writer
+	out   *written
+	http  *http.Client
+	began time.Time
+	err   error // the first; nothing is sent after it
+
+	series        []remotewrite.Series
+	samples       []mcache.Sample // one for each series
+	v2            remotewrite.EncoderV2
+	plain, packed []byte
+}
+
+func (s *sender) add(ctx context.Context, x lateSample) {
+	n := len(s.series)
+	if n == cap(s.series) {
+		s.series = append(s.series, remotewrite.Series{})
+	} else {
+		s.series = s.series[:n+1]
+	}
+	s.series[n].Labels = s.w.load.labels(x.series, s.series[n].Labels[:0])
+	s.samples = append(s.samples, x.Sample)
+	if len(s.series) == s.w.perRequest {
+		s.flush(ctx)
+	}
+}
+
+// flush sends what was collected.
+func (s *sender) flush(ctx context.Context) {
+	if len(s.series) == 0 || s.err != nil {
+		return
+	}
+	for i := range s.series {
+		s.series[i].Samples = s.samples[i : i+1]
+	}
+	if s.plain = s.plain[:0]; s.w.protocol == remotewrite.V2 {
+		s.plain = s.v2.Append(s.plain, s.series)
+	} else {
+		s.plain = remotewrite.AppendV1(s.plain, s.series)
+	}
+	s.packed = snappy.Encode(s.packed[:cap(s.packed)], s.plain)
+	s.err = s.post(ctx, len(s.series))
+	s.series, s.samples = s.series[:0], s.samples[:0]
+}
+
+// maxRetries of one request that is answered 5xx or 429.
+const maxRetries = 50
+
+// post sends packed until it is taken.
+func (s *sender) post(ctx context.Context, samples int) error {
+	if s.w.rate > 0 {
+		due := time.Duration(float64(s.out.samples*s.w.connections) / s.w.rate * float64(time.Second))
+		if err := sleep(ctx, due-time.Since(s.began)); err != nil {
+			return err
+		}
+	}
+	for try := 0; ; try++ {
+		began := time.Now()
+		status, retryAfter, text, err := s.once(ctx, samples)
+		if err != nil {
+			return err
+		}
+		switch {
+		case status/100 == 2:
+			s.out.latencies = append(s.out.latencies, time.Since(began))
+			s.out.samples += samples
+			s.out.requests++
+			s.out.bodyBytes += int64(len(s.packed))
+			return nil
+		case (status/100 == 5 || status == http.StatusTooManyRequests) && try < maxRetries:
+			s.out.retries++
+			if err := sleep(ctx, max(retryAfter, 100*time.Millisecond)); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("request %d of %d samples, try %d: %d %s", s.out.requests+1, samples, try+1, status, text)
+		}
+	}
+}
+
+func (s *sender) once(ctx context.Context, samples int) (status int, retryAfter time.Duration, text string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.w.url, bytes.NewReader(s.packed))
+	if err != nil {
+		return 0, 0, "", err
+	}
+	remotewrite.SetHeaders(req.Header, s.w.protocol)
+	for k, v := range s.w.header {
+		req.Header[k] = v
+	}
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return 0, 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if err != nil {
+		return 0, 0, "", err
+	}
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+		retryAfter = time.Duration(seconds) * time.Second
+	}
+	status, text = resp.StatusCode, strings.TrimSpace(string(body))
+	if s.w.protocol == remotewrite.V2 && status/100 == 2 {
+		// A server that answers 204 to what it does not understand has no such header.
+		if n, err := strconv.Atoi(resp.Header.Get("X-Prometheus-Remote-Write-Samples-Written")); err != nil || n != samples {
+			return 400, 0, fmt.Sprintf("answered %d, but with %q of %d samples written",
+				status, resp.Header.Get("X-Prometheus-Remote-Write-Samples-Written"), samples), nil
+		}
+	}
+	return status, retryAfter, text, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
