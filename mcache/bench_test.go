@@ -1,0 +1,250 @@
+package mcache
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"mcached/kvcache"
+)
+
+const benchStep = 15000
+
+// fill makes n series with one sample each and returns their fingerprints.
+func fill(b testing.TB, c *Cache, n int) []Fingerprint {
+	fps := make([]Fingerprint, n)
+	for i := range fps {
+		ls := kubernetesLabels(i)
+		fps[i] = c.Fingerprint(ls)
+		if err := c.AppendSamples("default", ls, Sample{0, math.Float64bits(float64(i))}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return fps
+}
+
+func benchMemory(b testing.TB, budget int64) *kvcache.Memory {
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: budget})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { m.Close() })
+	return m
+}
+
+// BenchmarkAppend appends one sample to each of the series a round, in
+// batches of 2,000 as a sender does. ns/op is a sample.
+func BenchmarkAppend(b *testing.B) {
+	for _, series := range []int{1000, 100_000} {
+		for _, late := range []int{0, 5} {
+			b.Run(fmt.Sprintf("series=%d/late=%d%%", series, late), func(b *testing.B) {
+				c := newTestCache(b, Options{Memory: benchMemory(b, 4<<30)})
+				fps := fill(b, c, series)
+				rnd := rand.New(rand.NewPCG(1, 1))
+				next := make([]func() float64, 1024)
+				for i := range next {
+					_, next[i] = generator(i, rnd)
+				}
+				var batch Batch
+				b.ReportAllocs()
+				b.ResetTimer()
+				b.StopTimer()
+				for n, t := 0, int64(benchStep); n < b.N; t += benchStep {
+					for from := 0; from < series && n < b.N; from += 2000 {
+						batch.Reset("default")
+						for i := from; i < min(from+2000, series) && n < b.N; i++ {
+							at := t
+							if late > 0 && i%100 < late {
+								at -= 40 * benchStep
+							}
+							batch.Series(fps[i])
+							batch.Sample(at, math.Float64bits(next[i&1023]()))
+							n++
+						}
+						b.StartTimer()
+						if _, err := c.Append(&batch); err != nil || len(batch.Missing()) > 0 {
+							b.Fatal(err, len(batch.Missing()))
+						}
+						b.StopTimer()
+					}
+				}
+				st := c.Stats()
+				b.ReportMetric(float64(st.AllocatedBytes-int64(series)*seriesBytes)/float64(st.Points), "B/sample")
+			})
+		}
+	}
+}
+
+// BenchmarkMend writes single samples that are late by more than a head, so
+// that each one unseals a block.
+func BenchmarkMend(b *testing.B) {
+	const series, samples = 1000, 600
+	c := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
+	fps := fill(b, c, series)
+	var batch Batch
+	for k := 1; k < samples; k += 1 {
+		batch.Reset("default")
+		for _, f := range fps {
+			batch.Series(f)
+			batch.Sample(int64(k)*2*benchStep, math.Float64bits(float64(k)))
+		}
+		c.Append(&batch)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; n++ {
+		batch.Reset("default")
+		batch.Series(fps[n%series])
+		batch.Sample(int64(2*(n/series%(samples/2))+1)*benchStep, 42)
+		if _, err := c.Append(&batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkCreate makes new series; ns/op is one.
+func BenchmarkCreate(b *testing.B) {
+	c := newTestCache(b, Options{Memory: benchMemory(b, 8<<30)})
+	labels := make([][]Label, min(b.N, 200_000))
+	for i := range labels {
+		labels[i] = kubernetesLabels(i)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		if i%len(labels) == 0 && i > 0 {
+			b.StopTimer()
+			c.RemoveBucket("default")
+			b.StartTimer()
+		}
+		if err := c.AppendSamples("default", labels[i%len(labels)], Sample{int64(i), 0}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkSelect reports what a million series take and how long three
+// matchers over them do.
+func BenchmarkSelect(b *testing.B) {
+	const series = 1_000_000
+	c := newTestCache(b, Options{Memory: benchMemory(b, 4<<30)})
+	fill(b, c, series)
+	st := c.Stats()
+	text := 0
+	for _, l := range kubernetesLabels(series / 2) {
+		text += len(l.Name) + len(l.Value)
+	}
+	ms := []Matcher{
+		{Type: MatchEqual, Name: "namespace", Value: "team-07"},
+		{Type: MatchEqual, Name: "__name__", Value: "http_server_requests_03_total"},
+		{Type: MatchEqual, Name: "code", Value: "400"},
+	}
+	var ids []SeriesID
+	var err error
+	b.ResetTimer()
+	for range b.N {
+		if ids, err = c.Select("default", ms, ids[:0]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(st.IndexBytes)/series, "B/series")
+	b.ReportMetric(float64(text), "B-of-labels/series")
+	b.ReportMetric(float64(len(ids)), "selected")
+	var ms0 runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&ms0)
+	b.ReportMetric(float64(ms0.HeapAlloc)/series, "heap-B/series")
+}
+
+// BenchmarkCodec seals and opens blocks of the mix, and of each class, beside
+// Prometheus' XOR chunks on the same data. ns/op is a sample.
+func BenchmarkCodec(b *testing.B) {
+	const blocks = 2000
+	rnd := rand.New(rand.NewPCG(5, 5))
+	byClass := map[string][][]Sample{}
+	var names []string
+	for i := range blocks {
+		class, next := generator(i, rnd)
+		for range 4 * blockMax { // let it leave its beginning behind
+			next()
+		}
+		ss := make([]Sample, blockMax)
+		for k := range ss {
+			ss[k] = Sample{1_700_000_000_000 + int64(k)*benchStep, math.Float64bits(next())}
+		}
+		if byClass[class] == nil {
+			names = append(names, class)
+		}
+		byClass[class] = append(byClass[class], ss)
+		byClass["mix"] = append(byClass["mix"], ss)
+	}
+	for _, class := range append([]string{"mix"}, names...) {
+		data := byClass[class]
+		perSample := func(b *testing.B, n int) float64 { return float64(b.Elapsed().Nanoseconds()) / float64(n) }
+		b.Run(class+"/encode", func(b *testing.B) {
+			var c codec
+			var buf []byte
+			bytes, n := 0, 0
+			for i := range b.N {
+				buf = c.encode(buf[:0], data[i%len(data)], benchStep)
+				bytes += len(buf)
+				n += blockMax
+			}
+			b.ReportMetric(float64(bytes)/float64(n), "B/sample")
+			b.ReportMetric(perSample(b, n), "ns/sample")
+		})
+		b.Run(class+"/decode", func(b *testing.B) {
+			var c codec
+			var out [blockMax]Sample
+			var bufs [][]byte
+			for _, ss := range data {
+				bufs = append(bufs, append(c.encode(nil, ss, benchStep), zeros[:]...))
+			}
+			b.ResetTimer()
+			for i := range b.N {
+				if _, err := c.decode(&out, bufs[i%len(bufs)], 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(perSample(b, b.N*blockMax), "ns/sample")
+		})
+		b.Run(class+"/xor-encode", func(b *testing.B) {
+			bytes, n := 0, 0
+			for i := range b.N {
+				x := chunkenc.NewXORChunk()
+				app, _ := x.Appender()
+				for _, s := range data[i%len(data)] {
+					app.Append(0, s.T, math.Float64frombits(s.V))
+				}
+				bytes += len(x.Bytes())
+				n += blockMax
+			}
+			b.ReportMetric(float64(bytes)/float64(n), "B/sample")
+			b.ReportMetric(perSample(b, n), "ns/sample")
+		})
+		b.Run(class+"/xor-decode", func(b *testing.B) {
+			var chunks []*chunkenc.XORChunk
+			for _, ss := range data {
+				x := chunkenc.NewXORChunk()
+				app, _ := x.Appender()
+				for _, s := range ss {
+					app.Append(0, s.T, math.Float64frombits(s.V))
+				}
+				chunks = append(chunks, x)
+			}
+			b.ResetTimer()
+			var it chunkenc.Iterator
+			for i := range b.N {
+				it = chunks[i%len(chunks)].Iterator(it)
+				for it.Next() != chunkenc.ValNone {
+					_, _ = it.At()
+				}
+			}
+			b.ReportMetric(perSample(b, b.N*blockMax), "ns/sample")
+		})
+	}
+}
