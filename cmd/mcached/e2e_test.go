@@ -115,10 +115,16 @@ func start(t testing.TB, path string, args ...string) *process {
 func (p *process) stop() int {
 	p.t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+	return p.wait()
+}
+
+// wait returns the exit code of a process that is about to end.
+func (p *process) wait() int {
+	p.t.Helper()
 	select {
 	case <-p.exited:
 	case <-time.After(patience):
-		p.t.Errorf("%s did not stop within %v of SIGTERM", p.name, patience)
+		p.t.Errorf("%s did not end within %v", p.name, patience)
 		_ = p.cmd.Process.Kill()
 		<-p.exited
 	}

@@ -9,6 +9,7 @@ import (
 	"mcached/kvcache/pressure"
 	"mcached/mcache"
 	"mcached/mcache/query"
+	"mcached/remotewrite"
 )
 
 // stats is one reading of everything, taken once a scrape, so that the rows
@@ -18,6 +19,7 @@ type stats struct {
 	pressure pressure.Stats
 	blobs    kvcache.CacheStats
 	series   mcache.Stats
+	write    remotewrite.Stats
 	query    query.Stats
 }
 
@@ -72,5 +74,5 @@ func newRegistry(d *daemon) *prometheus.Registry {
 
 // readStats asks every part once.
 func (d *daemon) readStats() *stats {
-	return &stats{memory: d.memory.Stats(), pressure: d.pressure.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(), query: d.queries.Stats()}
+	return &stats{memory: d.memory.Stats(), pressure: d.pressure.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(), write: d.writes.Stats(), query: d.queries.Stats()}
 }

@@ -119,6 +119,48 @@ func rows() []row {
 				}
 			}},
 
+		{"mcached_remote_write_requests_total", "Remote-write requests of any outcome.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.Requests) })},
+		{"mcached_remote_write_processed_total", "Remote-write requests written, wholly or in part, by protocol.", counter, []string{"protocol"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.write.RequestsV1), "1.0")
+				emit(float64(s.write.RequestsV2), "2.0")
+			}},
+		{"mcached_remote_write_refused_total", "Remote-write requests answered with an error, those written in part included, by status code.", counter, []string{"code"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.write.Refused400), "400")
+				emit(float64(s.write.Refused413), "413")
+				emit(float64(s.write.Refused415), "415")
+				emit(float64(s.write.Refused503), "503")
+				emit(float64(s.write.RefusedOther), "other")
+			}},
+		{"mcached_remote_write_not_admitted_total", "Remote-write requests sent back because too many bytes were in flight; part of those refused.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.NotAdmitted) })},
+		{"mcached_remote_write_slow_bodies_total", "Remote-write requests whose body took too long; part of those refused.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.SlowBodies) })},
+		{"mcached_remote_write_body_bytes_total", "Bytes of remote-write requests as they came.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.BodyBytes) })},
+		{"mcached_remote_write_decoded_bytes_total", "Bytes of remote-write requests after decompression.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.DecodedBytes) })},
+		{"mcached_remote_write_samples_total", "Samples written by remote write.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.Samples) })},
+		{"mcached_remote_write_series_total", "Series in remote-write requests, by whether the cache knew them.", counter, []string{"known"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.write.SeriesReceived-s.write.SeriesUnknown), "true")
+				emit(float64(s.write.SeriesUnknown), "false")
+			}},
+		{"mcached_remote_write_not_written_total", "Elements of remote-write requests that were not written, by reason.", counter, []string{"reason"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.write.InvalidSeries), "invalid_labels")
+				emit(float64(s.write.EmptySeries), "empty_series")
+				emit(float64(s.write.SamplesInFuture), "in_future")
+				emit(float64(s.write.SeriesOverLimit), "series_limit")
+				emit(float64(s.write.Histograms), "histogram")
+				emit(float64(s.write.Exemplars), "exemplar")
+				emit(float64(s.write.SeriesRefused), "refused_by_cache")
+				emit(float64(s.write.MetadataNotStored), "metadata")
+			}},
+
 		{"mcached_query_requests_total", "Requests to read metrics, by kind.", counter, []string{"kind"},
 			func(s *stats, emit func(float64, ...string)) {
 				emit(float64(s.query.InstantQueries), "instant")

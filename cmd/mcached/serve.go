@@ -23,6 +23,7 @@ import (
 	"mcached/kvcache/pressure"
 	"mcached/mcache"
 	"mcached/mcache/query"
+	"mcached/remotewrite"
 )
 
 // daemon holds what has been opened, in the order in which it was.
@@ -34,6 +35,7 @@ type daemon struct {
 	memory    *kvcache.Memory
 	blobs     *kvcache.Cache
 	metrics   *mcache.Cache
+	writes    *remotewrite.Handler
 	queries   *query.API
 	registry  *prometheus.Registry
 	http      *httpMetrics
@@ -91,12 +93,7 @@ func (d *daemon) open() error {
 	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory}); err != nil {
 		return err
 	}
-	d.queries = query.NewAPI(d.metrics, query.Options{
-		Timeout: d.config.queryTimeout.std(), MaxSamples: int(d.config.queryMaxSamples), MaxConcurrency: int(d.config.queryMaxConcurrency),
-		MaxSeries: int(d.config.queryMaxSeries), LookbackDelta: d.config.queryLookback.std(),
-		TenancyHeader: d.config.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: d.config.corsOrigin.Regexp,
-		BuildInfo: buildInfo(), Flags: d.config.flags, Logger: d.log,
-	})
+	d.openFrontDoors()
 	d.http = newHTTPMetrics()
 	d.registry = newRegistry(d)
 
@@ -112,6 +109,22 @@ func (d *daemon) open() error {
 		})
 	}
 	return nil
+}
+
+// openFrontDoors makes what answers requests, with the bounds of the config.
+func (d *daemon) openFrontDoors() {
+	c := d.config
+	d.writes = remotewrite.NewHandler(d.metrics, remotewrite.Options{
+		MaxBodyBytes: int(c.writeMaxBody), MaxDecodedBytes: int(c.writeMaxDecoded), MaxSamples: int(c.writeMaxSamples),
+		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
+		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, Logger: d.log,
+	})
+	d.queries = query.NewAPI(d.metrics, query.Options{
+		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
+		MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(),
+		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
+		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Logger: d.log,
+	})
 }
 
 // defaultBucket takes what no tenant's header names, the daemon's own metrics included.
