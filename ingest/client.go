@@ -1,0 +1,387 @@
+package ingest
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// client is what a connection has said about itself. Other connections read
+// name, lib and last for CLIENT LIST under Server.mu; the rest is its own.
+type client struct {
+	authenticated bool
+	quit          bool // no more commands; close when the answers are written
+	silent        bool // CLIENT REPLY OFF
+	skip          int  // commands that are not answered, this one included
+	name          string
+	libName       string
+	libVersion    string
+	last          string // name of the last command
+}
+
+func (c *conn) setAuthenticated(ok bool) {
+	c.authenticated = ok
+	c.limits = &c.srv.limits
+	if !ok {
+		l := c.srv.limits.unauthenticated()
+		c.limits = &l
+	}
+}
+
+func connectionCommands() []command {
+	return []command{
+		{name: "ping", arity: -1, group: groupConnection, syntax: "[message]", summary: "Returns the server's liveliness response.", flags: fast, run: ping},
+		{name: "echo", arity: 2, group: groupConnection, syntax: "message", summary: "Returns the given string.", flags: fast, run: func(c *conn, args [][]byte) { c.bulk(args[1]) }},
+		{name: "auth", arity: -2, group: groupConnection, syntax: "[username] password", summary: "Authenticates the connection.", flags: fast | noauth, run: auth},
+		{name: "hello", arity: -1, group: groupConnection, syntax: "[protover [AUTH username password] [SETNAME clientname]]", summary: "Handshakes with the server and chooses RESP2 or RESP3.", flags: fast | noauth, run: hello},
+		{name: "select", arity: 2, group: groupConnection, syntax: "index", summary: "Changes the selected database; there is only 0.", flags: fast, run: selectDB},
+		{name: "quit", arity: -1, group: groupConnection, summary: "Closes the connection.", flags: fast | noauth, run: func(c *conn, _ [][]byte) { c.ok(); c.quit = true }},
+		{name: "reset", arity: 1, group: groupConnection, summary: "Resets the connection.", flags: fast | noauth, run: resetConn},
+		{name: "client", arity: -2, group: groupConnection, syntax: "subcommand [argument ...]", summary: "Names and lists connections.", subs: []command{
+			{name: "id", arity: 2, summary: "Returns the connection's id.", run: func(c *conn, _ [][]byte) { c.integer(c.id) }},
+			{name: "getname", arity: 2, summary: "Returns the connection's name.", run: clientGetName},
+			{name: "setname", arity: 3, syntax: "connection-name", summary: "Sets the connection's name.", run: clientSetName},
+			{name: "setinfo", arity: 4, syntax: "LIB-NAME libname | LIB-VER libver", summary: "Sets information about the client's library.", run: clientSetInfo},
+			{name: "info", arity: 2, summary: "Returns information about the connection.", run: func(c *conn, _ [][]byte) { c.text(c.describe() + "\n") }},
+			{name: "list", arity: -2, syntax: "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", summary: "Lists open connections.", run: clientList},
+			{name: "kill", arity: -3, syntax: "ip:port | ID client-id | ADDR ip:port", summary: "Closes a connection.", flags: admin, run: clientKill},
+			{name: "no-evict", arity: 3, syntax: "ON | OFF", summary: "Is accepted; clients are never evicted.", run: clientSwitch},
+			{name: "no-touch", arity: 3, syntax: "ON | OFF", summary: "Is accepted; reads count all the same.", run: clientSwitch},
+			{name: "reply", arity: 3, syntax: "ON | OFF | SKIP", summary: "Tells the server whether to answer.", run: clientReply},
+			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("client") }},
+		}},
+	}
+}
+
+func ping(c *conn, args [][]byte) {
+	switch len(args) {
+	case 1:
+		c.b = append(c.b, "+PONG\r\n"...)
+	case 2:
+		c.bulk(args[1])
+	default:
+		c.wrongArity("ping")
+	}
+}
+
+const errWrongPass = "WRONGPASS invalid username-password pair or user is disabled."
+
+func auth(c *conn, args [][]byte) {
+	switch {
+	case len(args) > 3:
+		c.fail(errSyntax)
+	case len(args) == 2 && c.srv.o.Password == "":
+		c.fail("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
+	case len(args) == 2 && c.login("default", args[1]), len(args) == 3 && c.login(string(args[1]), args[2]):
+		c.ok()
+	default:
+		c.fail(errWrongPass)
+	}
+}
+
+// login checks a password in a time that tells nothing about it. There is one
+// user, and without a password every password is right, as with Redis' nopass.
+func (c *conn) login(user string, password []byte) bool {
+	want, got := sha256.Sum256([]byte(c.srv.o.Password)), sha256.Sum256(password)
+	same := subtle.ConstantTimeCompare(want[:], got[:]) == 1
+	if user != "default" || !same && c.srv.o.Password != "" {
+		return false
+	}
+	c.setAuthenticated(true)
+	return true
+}
+
+func hello(c *conn, args [][]byte) {
+	resp3, name, named := c.resp3, "", false
+	if len(args) > 1 {
+		v, ok := parseInt(args[1])
+		if !ok {
+			c.fail("ERR Protocol version is not an integer or out of range")
+			return
+		}
+		if v != 2 && v != 3 {
+			c.fail("NOPROTO unsupported protocol version")
+			return
+		}
+		resp3 = v == 3
+	}
+	for i := 2; i < len(args); i++ {
+		switch more := len(args) - i - 1; {
+		case equalFold(args[i], "auth") && more >= 2:
+			if !c.login(string(args[i+1]), args[i+2]) {
+				c.fail(errWrongPass)
+				return
+			}
+			i += 2
+		case equalFold(args[i], "setname") && more >= 1:
+			if !validName(args[i+1]) {
+				c.fail(errClientName)
+				return
+			}
+			name, named = string(args[i+1]), true
+			i++
+		default:
+			c.fail("ERR Syntax error in HELLO option '" + clip(args[i], 128) + "'")
+			return
+		}
+	}
+	if !c.authenticated {
+		c.fail("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+		return
+	}
+	if named {
+		c.rename(name)
+	}
+	c.resp3 = resp3
+	c.mapOf(7)
+	c.bulkString("server")
+	c.bulkString("redis")
+	c.bulkString("version")
+	c.bulkString(redisVersion)
+	c.bulkString("proto")
+	c.integer(c.proto())
+	c.bulkString("id")
+	c.integer(c.id)
+	c.bulkString("mode")
+	c.bulkString("standalone")
+	c.bulkString("role")
+	c.bulkString("master")
+	c.bulkString("modules")
+	c.modules()
+}
+
+func (c *conn) proto() int64 {
+	if c.resp3 {
+		return 3
+	}
+	return 2
+}
+
+// modules tells clients that look for RedisTimeSeries that it is spoken here.
+func (c *conn) modules() {
+	if c.srv.o.Metrics == nil {
+		c.array(0)
+		return
+	}
+	c.array(1)
+	c.mapOf(4)
+	c.bulkString("name")
+	c.bulkString("timeseries")
+	c.bulkString("ver")
+	c.integer(11_000)
+	c.bulkString("path")
+	c.bulkString("")
+	c.bulkString("args")
+	c.array(0)
+}
+
+func selectDB(c *conn, args [][]byte) {
+	if n, ok := c.integerArg(args[1]); ok {
+		if n != 0 {
+			c.fail("ERR DB index is out of range")
+		} else {
+			c.ok()
+		}
+	}
+}
+
+func resetConn(c *conn, _ [][]byte) {
+	c.setAuthenticated(c.srv.o.Password == "")
+	c.resp3, c.silent, c.skip = false, false, 0
+	c.rename("")
+	c.simple("RESET")
+}
+
+func (c *conn) rename(name string) {
+	c.srv.mu.Lock()
+	c.name = name
+	c.srv.mu.Unlock()
+}
+
+const errClientName = "ERR Client names cannot contain spaces, newlines or special characters."
+
+// maxClientText bounds a client's name and what it says of its library.
+const maxClientText = 1 << 10
+
+func validName(b []byte) bool {
+	return len(b) <= maxClientText && !slices.ContainsFunc(b, func(c byte) bool { return c < '!' || c > '~' })
+}
+
+func clientGetName(c *conn, _ [][]byte) {
+	if c.name == "" {
+		c.null()
+	} else {
+		c.bulkString(c.name)
+	}
+}
+
+func clientSetName(c *conn, args [][]byte) {
+	if !validName(args[2]) {
+		c.fail(errClientName)
+		return
+	}
+	c.rename(string(args[2]))
+	c.ok()
+}
+
+func clientSetInfo(c *conn, args [][]byte) {
+	field := &c.libName
+	switch {
+	case equalFold(args[2], "lib-name"):
+	case equalFold(args[2], "lib-ver"):
+		field = &c.libVersion
+	default:
+		c.fail("ERR Unrecognized option '" + clip(args[2], 128) + "'")
+		return
+	}
+	if !validName(args[3]) {
+		c.fail("ERR " + string(lower(nil, args[2])) + " cannot contain spaces, newlines or special characters.")
+		return
+	}
+	c.srv.mu.Lock()
+	*field = string(args[3])
+	c.srv.mu.Unlock()
+	c.ok()
+}
+
+// describe is the connection's line of CLIENT LIST.
+func (c *conn) describe() string {
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	return c.describeLocked(c.last)
+}
+
+func (c *conn) describeLocked(last string) string {
+	now, every := c.srv.tick.Load(), c.srv.every.Seconds()
+	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d idle=%d flags=N db=0 sub=0 cmd=%s user=default lib-name=%s lib-ver=%s",
+		c.id, c.sock.RemoteAddr(), c.sock.LocalAddr(), c.name,
+		int(float64(now-c.created)*every), int(float64(now-c.active.Load())*every), last, c.libName, c.libVersion)
+}
+
+func clientList(c *conn, args [][]byte) {
+	var ids []int64
+	normal := true
+	if len(args) > 2 {
+		switch {
+		case equalFold(args[2], "type") && len(args) == 4:
+			normal = equalFold(args[3], "normal")
+			if !normal && !equalFold(args[3], "master") && !equalFold(args[3], "replica") && !equalFold(args[3], "slave") && !equalFold(args[3], "pubsub") {
+				c.fail("ERR Unknown client type '" + clip(args[3], 128) + "'")
+				return
+			}
+		case equalFold(args[2], "id") && len(args) > 3:
+			for _, a := range args[3:] {
+				id, ok := parseInt(a)
+				if !ok || id < 1 {
+					c.fail("ERR Invalid client ID")
+					return
+				}
+				ids = append(ids, id)
+			}
+		default:
+			c.fail(errSyntax)
+			return
+		}
+	}
+	s := c.srv
+	s.mu.Lock()
+	var all []*conn
+	for k := range s.conns {
+		if normal && (ids == nil || slices.Contains(ids, k.id)) {
+			all = append(all, k)
+		}
+	}
+	slices.SortFunc(all, func(a, b *conn) int { return int(a.id - b.id) })
+	var b strings.Builder
+	for _, k := range all {
+		last := "-" // what others run is their own
+		if k == c {
+			last = "client|list"
+		}
+		b.WriteString(k.describeLocked(last))
+		b.WriteByte('\n')
+	}
+	s.mu.Unlock()
+	c.text(b.String())
+}
+
+func clientKill(c *conn, args [][]byte) {
+	var id int64
+	addr, old := "", len(args) == 3
+	switch {
+	case old:
+		addr = string(args[2])
+	case len(args) == 4 && equalFold(args[2], "id"):
+		var ok bool
+		if id, ok = parseInt(args[3]); !ok || id < 1 {
+			c.fail("ERR client-id should be greater than 0")
+			return
+		}
+	case len(args) == 4 && equalFold(args[2], "addr"):
+		addr = string(args[3])
+	default:
+		c.fail(errSyntax)
+		return
+	}
+	killed := int64(0)
+	c.srv.mu.Lock()
+	for k := range c.srv.conns {
+		if k.id == id || addr != "" && k.sock.RemoteAddr().String() == addr {
+			killed++
+			if k == c {
+				c.quit = true
+			} else {
+				k.shut()
+			}
+		}
+	}
+	c.srv.mu.Unlock()
+	switch {
+	case !old:
+		c.integer(killed)
+	case killed == 0:
+		c.fail("ERR No such client")
+	default:
+		c.ok()
+	}
+}
+
+func clientSwitch(c *conn, args [][]byte) {
+	if equalFold(args[2], "on") || equalFold(args[2], "off") {
+		c.ok()
+	} else {
+		c.fail(errSyntax)
+	}
+}
+
+func clientReply(c *conn, args [][]byte) {
+	switch {
+	case equalFold(args[2], "on"):
+		c.silent, c.skip = false, 0
+		c.ok()
+	case equalFold(args[2], "off"):
+		c.silent = true
+	case equalFold(args[2], "skip"):
+		if !c.silent {
+			c.skip = 2
+		}
+	default:
+		c.fail(errSyntax)
+	}
+}
+
+// help lists the subcommands of a command.
+func (c *conn) help(name string) {
+	cmd := c.srv.commands.byName[name]
+	c.array(1 + 2*len(cmd.subs))
+	c.simple(strings.ToUpper(name) + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
+	for _, s := range cmd.subs {
+		c.simple(strings.TrimSpace(strings.ToUpper(s.name) + " " + s.syntax))
+		c.simple("    " + s.summary)
+	}
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

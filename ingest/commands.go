@@ -1,0 +1,236 @@
+package ingest
+
+import (
+	"strconv"
+	"strings"
+)
+
+// A command is a row of the table from which everything about commands comes:
+// what is run, the check of the number of arguments, the answers of COMMAND,
+// and the list in the package comment and the README.
+type command struct {
+	name string
+	// arity is the number of arguments, the name included; -n is n or more.
+	arity int
+	group group
+	// syntax is what follows the name, in the notation of Redis' manual.
+	syntax  string
+	summary string
+	flags   flags
+	// keys are the places of the keys: first, last (negative from the end) and step.
+	keys [3]int
+	run  func(c *conn, args [][]byte)
+	// subs are its subcommands, by which args[1] is then looked up.
+	subs []command
+}
+
+type group string
+
+const (
+	groupConnection group = "connection"
+	groupServer     group = "server"
+	groupString     group = "string"
+	groupGeneric    group = "generic"
+	groupSeries     group = "timeseries"
+	groupMetrics    group = "mcache"
+)
+
+type flags uint8
+
+const (
+	readonly flags = 1 << iota
+	write
+	denyoom
+	fast
+	noauth // may be said before AUTH
+	admin
+)
+
+func (f flags) names() []string {
+	var n []string
+	for i, s := range []string{"readonly", "write", "denyoom", "fast", "no_auth", "admin"} {
+		if f&(1<<i) != 0 {
+			n = append(n, s)
+		}
+	}
+	return n
+}
+
+// commandSet is the table and the way into it.
+type commandSet struct {
+	rows   []command
+	byName map[string]*command
+}
+
+func newCommandSet(metrics bool) commandSet {
+	var rows []command
+	rows = append(rows, connectionCommands()...)
+	rows = append(rows, serverCommands()...)
+	rows = append(rows, stringCommands()...)
+	rows = append(rows, genericCommands()...)
+	if metrics {
+		rows = append(rows, metricCommands()...)
+	}
+	s := commandSet{rows: rows, byName: make(map[string]*command, len(rows))}
+	for i := range rows {
+		s.byName[rows[i].name] = &rows[i]
+	}
+	return s
+}
+
+// maxNameBytes is longer than any command's name.
+const maxNameBytes = 24
+
+// find looks up a name in any case.
+func (s *commandSet) find(name []byte) *command {
+	if len(name) > maxNameBytes {
+		return nil
+	}
+	var buf [maxNameBytes]byte
+	return s.byName[string(lower(buf[:0], name))]
+}
+
+func (m *command) sub(name []byte) *command {
+	for i := range m.subs {
+		if equalFold(name, m.subs[i].name) {
+			return &m.subs[i]
+		}
+	}
+	return nil
+}
+
+func (m *command) takes(args int) bool {
+	return args == m.arity || m.arity < 0 && args >= -m.arity
+}
+
+// lower appends b in lower case. Names are ASCII.
+func lower(dst, b []byte) []byte {
+	for _, c := range b {
+		if c-'A' < 26 {
+			c |= 0x20
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// equalFold reports whether b is s in any case; s is in lower case.
+func equalFold(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i, c := range b {
+		if c-'A' < 26 {
+			c |= 0x20
+		}
+		if c != s[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// execute runs one command. args are views of the input.
+func (c *conn) execute(args [][]byte) {
+	c.commands++
+	at, batch := len(c.b), c.outBuf
+	cmd := c.srv.commands.find(args[0])
+	switch {
+	case cmd == nil && crossProtocol(args[0]):
+		c.srv.o.Logger.Warn("closing a RESP connection that talks HTTP", "client", c.nc.RemoteAddr())
+		c.quit = true
+		return
+	case cmd == nil:
+		c.unknown(args)
+	case !cmd.takes(len(args)):
+		c.wrongArity(cmd.name)
+	case !c.authenticated && cmd.flags&noauth == 0:
+		c.fail("NOAUTH Authentication required.")
+	case cmd.subs == nil:
+		c.last = cmd.name
+		cmd.run(c, args)
+	default:
+		c.last = cmd.name
+		c.runSub(cmd, args)
+	}
+	if c.outBuf == batch && len(c.b) > at && c.b[at] == '-' {
+		c.failed++
+	}
+	if c.silent || c.skip > 0 {
+		c.b = c.b[:min(at, len(c.b))]
+		if c.skip > 0 {
+			c.skip--
+		}
+	}
+}
+
+func (c *conn) runSub(cmd *command, args [][]byte) {
+	if len(args) < 2 {
+		c.wrongArity(cmd.name)
+		return
+	}
+	sub := cmd.sub(args[1])
+	switch {
+	case sub == nil:
+		c.fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try " + strings.ToUpper(cmd.name) + " HELP.")
+	case !sub.takes(len(args)):
+		c.wrongArity(cmd.name + "|" + sub.name)
+	default:
+		sub.run(c, args)
+	}
+}
+
+// crossProtocol recognizes the start of an HTTP request: a browser that was
+// made to post to this port must not get its body run as commands.
+func crossProtocol(name []byte) bool {
+	return equalFold(name, "post") || equalFold(name, "host:")
+}
+
+// unknown words the error as Redis does, because clients look for it.
+func (c *conn) unknown(args [][]byte) {
+	var b strings.Builder
+	b.WriteString("ERR unknown command '" + clip(args[0], 128) + "', with args beginning with: ")
+	for at, a := b.Len(), args[1:]; len(a) > 0 && b.Len()-at < 128; a = a[1:] {
+		b.WriteString("'" + clip(a[0], 128-(b.Len()-at)) + "' ")
+	}
+	c.fail(b.String())
+}
+
+func (c *conn) wrongArity(name string) {
+	c.fail("ERR wrong number of arguments for '" + name + "' command")
+}
+
+func clip(b []byte, n int) string { return string(b[:min(len(b), n)]) }
+
+const (
+	errSyntax  = "ERR syntax error"
+	errInteger = "ERR value is not an integer or out of range"
+	errFloat   = "ERR value is not a valid float"
+)
+
+// integerArg reads an integer or answers that it is none.
+func (c *conn) integerArg(b []byte) (int64, bool) {
+	v, ok := parseInt(b)
+	if !ok {
+		c.fail(errInteger)
+	}
+	return v, ok
+}
+
+// floatArg reads a number or answers that it is none.
+func (c *conn) floatArg(b []byte) (float64, bool) {
+	v, ok := parseFloat(b)
+	if !ok {
+		c.fail(errFloat)
+	}
+	return v, ok
+}
+
+// parseFloat reads a number as strtod does within Redis' limits: no spaces, no NaN.
+func parseFloat(b []byte) (float64, bool) {
+	if len(b) == 0 || len(b) > 256 || strings.ContainsRune(string(b), '_') {
+		return 0, false
+	}
+	v, err := strconv.ParseFloat(string(b), 64)
+	return v, err == nil && v == v
+}

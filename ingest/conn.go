@@ -1,0 +1,370 @@
+package ingest
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// bufferBytes is a connection's first buffer for input: a pipeline of 64
+	// commands of 200 bytes. It is only held while there is input.
+	bufferBytes = 16 << 10
+	// lingerBytes and linger bound what is read and thrown away after the
+	// last answer, so that the kernel does not drop that answer together with
+	// the connection because input was left unread.
+	lingerBytes = 1 << 20
+	linger      = time.Second
+)
+
+// conn is one client. Its goroutine reads what there is, runs the commands in
+// it and writes the answers in one go; nothing else touches a conn but
+// through the fields that say so.
+type conn struct {
+	srv  *Server
+	sock net.Conn        // what was accepted
+	nc   net.Conn        // sock, or TLS on it
+	raw  syscall.RawConn // nil where nc is not a plain socket
+	id   int64
+
+	// in[start:end] was read and not used up. Nil while there is none.
+	in         []byte
+	start, end int
+	release    func() // of what Admission lent for a buffer larger than bufferBytes
+	framer     framer
+	limits     *frameLimits
+	reply
+	outBuf *buffer // that reply.b was taken from, nil while there are no answers
+	client
+
+	// For readFn and writeFn, which RawConn calls.
+	readFn, writeFn func(fd uintptr) bool
+	ioN             int
+	ioErr           error
+	out             []byte
+
+	// Added to the server's counters after each read.
+	commands, failed uint64
+
+	// Read by the sweeper and CLIENT LIST: ticks, 0 for not.
+	created   int64
+	active    atomic.Int64 // last time that something was read
+	half      atomic.Int64 // since when a command is incomplete
+	writing   atomic.Int64 // since when a write waits for the client
+	shutting  atomic.Bool  // a reason to stop has come from outside
+}
+
+func newConn(s *Server, nc net.Conn, id int64) *conn {
+	c := &conn{srv: s, sock: nc, nc: nc, id: id}
+	if s.o.TLS != nil {
+		c.nc = tls.Server(nc, s.o.TLS)
+	} else if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+	c.readFn, c.writeFn = c.rawRead, c.rawWrite
+	c.created = s.tick.Load()
+	c.active.Store(c.created)
+	c.setAuthenticated(s.o.Password == "")
+	c.framer.reset()
+	return c
+}
+
+// serve runs until the client has gone or was sent away.
+func (c *conn) serve() {
+	defer c.shut()
+	defer c.freeInput()
+	if t, ok := c.nc.(*tls.Conn); ok {
+		c.half.Store(c.created)
+		if err := t.Handshake(); err != nil {
+			c.srv.o.Logger.Debug("RESP TLS handshake failed", "client", c.sock.RemoteAddr(), "err", err)
+			return
+		}
+		c.half.Store(0)
+		defer t.Close()
+	}
+	for {
+		if err := c.fill(); err != nil {
+			if errors.Is(err, errOverloaded) {
+				c.srv.counters.overloaded.Add(1)
+				c.takeOutput()
+				c.fail(err.Error())
+				c.quit = true
+			} else {
+				return
+			}
+		} else {
+			c.active.Store(c.srv.tick.Load())
+			c.consume()
+		}
+		if err := c.flush(); err != nil {
+			return
+		}
+		c.count()
+		if c.quit {
+			c.freeInput()
+			c.lingerOn()
+			return
+		}
+		if c.shutting.Load() {
+			return
+		}
+	}
+}
+
+// consume runs every complete command of the input.
+func (c *conn) consume() {
+	c.takeOutput()
+	for c.start < c.end && !c.quit {
+		n, args, _, err := c.framer.next(c.in[c.start:c.end], c.limits)
+		if err != nil {
+			c.srv.counters.protocol.Add(1)
+			c.srv.o.Logger.Debug("RESP protocol error", "client", c.nc.RemoteAddr(), "err", err)
+			c.fail(err.Error())
+			c.quit = true
+			return
+		}
+		if n == 0 {
+			break
+		}
+		c.start += n
+		if len(args) > 0 {
+			c.execute(args)
+			if len(c.b) >= c.srv.o.MaxOutputBytes {
+				c.spill()
+			}
+		}
+	}
+	if c.start == c.end {
+		c.freeInput()
+		if c.half.Load() != 0 {
+			c.half.Store(0)
+		}
+	} else if c.half.Load() == 0 || c.start > 0 {
+		c.half.Store(c.srv.tick.Load())
+	}
+}
+
+var errOverloaded = errors.New("ERR busy: no memory for a command of this size right now, try again later")
+
+// fill waits for more input and reads it behind what there is.
+func (c *conn) fill() error {
+	if c.in != nil {
+		if c.start > 0 {
+			c.end = copy(c.in, c.in[c.start:c.end])
+			c.start = 0
+		}
+		if c.end == len(c.in) {
+			if err := c.grow(); err != nil {
+				return err
+			}
+		}
+	}
+	var n int
+	var err error
+	if c.raw != nil {
+		if err = c.raw.Read(c.readFn); err == nil {
+			n, err = c.ioN, c.ioErr
+		}
+	} else {
+		c.takeInput()
+		n, err = c.nc.Read(c.in[c.end:])
+	}
+	if n > 0 {
+		c.srv.counters.bytesIn.Add(uint64(n))
+		c.end += n
+		return nil
+	}
+	if err == nil {
+		err = io.EOF
+	}
+	return err
+}
+
+// rawRead is one read of a socket. The buffer comes with the input: a
+// connection that waits for its client has none.
+func (c *conn) rawRead(fd uintptr) bool {
+	c.takeInput()
+	for {
+		n, err := syscall.Read(int(fd), c.in[c.end:])
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			if c.end == 0 {
+				c.freeInput()
+			}
+			return false
+		}
+		c.ioN, c.ioErr = n, err
+		return true
+	}
+}
+
+func (c *conn) takeInput() {
+	if c.in == nil {
+		c.in = c.srv.inputs.Get().(*[bufferBytes]byte)[:]
+	}
+}
+
+// freeInput gives the buffer back; what is in it is lost.
+func (c *conn) freeInput() {
+	if len(c.in) == bufferBytes {
+		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
+	}
+	c.in, c.start, c.end = nil, 0, 0
+	if c.release != nil {
+		c.release()
+		c.release = nil
+	}
+}
+
+// grow doubles the buffer: a command's announced length is believed only as
+// far as its bytes have come. Framing bounds it, see MaxCommandBytes.
+func (c *conn) grow() error {
+	want := 2 * len(c.in)
+	var release func()
+	if a := c.srv.o.Admission; a != nil {
+		var ok bool
+		if release, ok, _ = a.Acquire(int64(want)); !ok {
+			return errOverloaded
+		}
+	}
+	b := make([]byte, want)
+	end := copy(b, c.in[:c.end])
+	c.freeInput()
+	c.in, c.end, c.release = b, end, release
+	return nil
+}
+
+// flush writes the answers.
+func (c *conn) flush() error {
+	if len(c.b) == 0 {
+		c.freeOutput()
+		return nil
+	}
+	c.out = c.b
+	var err error
+	if c.raw != nil {
+		if err = c.raw.Write(c.writeFn); err == nil {
+			err = c.ioErr
+		}
+	} else {
+		c.writing.Store(c.srv.tick.Load())
+		_, err = c.nc.Write(c.out)
+	}
+	if c.writing.Load() != 0 {
+		c.writing.Store(0)
+	}
+	c.srv.counters.bytesOut.Add(uint64(len(c.b)))
+	c.out = nil
+	c.freeOutput()
+	return err
+}
+
+// rawWrite writes what a socket takes.
+func (c *conn) rawWrite(fd uintptr) bool {
+	for len(c.out) > 0 {
+		n, err := syscall.Write(int(fd), c.out)
+		switch err {
+		case nil:
+			c.out = c.out[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			// Since when it has taken nothing: progress starts the time anew.
+			c.writing.Store(c.srv.tick.Load())
+			return false
+		default:
+			c.ioErr = err
+			return true
+		}
+	}
+	c.ioErr = nil
+	return true
+}
+
+// buffer is an output buffer of the server's pool.
+type buffer struct{ b []byte }
+
+func (c *conn) takeOutput() {
+	if c.outBuf == nil {
+		c.outBuf = c.srv.outputs.Get().(*buffer)
+		c.b = c.outBuf.b
+	}
+}
+
+// freeOutput gives the buffer back, unless one large value has blown it up.
+func (c *conn) freeOutput() {
+	if c.outBuf != nil && cap(c.b) <= 4*c.srv.o.MaxOutputBytes {
+		c.outBuf.b = c.b[:0]
+		c.srv.outputs.Put(c.outBuf)
+	}
+	c.outBuf, c.b = nil, nil
+}
+
+// spill writes what was answered so far, from inside a long answer or
+// pipeline. When the client does not take it, the connection ends.
+func (c *conn) spill() {
+	if len(c.b) < c.srv.o.MaxOutputBytes {
+		return
+	}
+	if c.silent {
+		c.b = c.b[:0]
+		return
+	}
+	if err := c.flush(); err != nil {
+		c.quit = true
+	}
+	c.takeOutput()
+}
+
+// count moves the counters of a batch to the server's.
+func (c *conn) count() {
+	if c.commands > 0 {
+		c.srv.counters.commands.Add(c.commands)
+		c.commands = 0
+	}
+	if c.failed > 0 {
+		c.srv.counters.failed.Add(c.failed)
+		c.failed = 0
+	}
+}
+
+// lingerOn says that nothing more will be written and reads on for a moment.
+func (c *conn) lingerOn() {
+	cw, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || cw.CloseWrite() != nil {
+		return
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(linger))
+	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
+}
+
+// overdue says why the connection should be closed at tick now, or nothing.
+func (c *conn) overdue(now int64) string {
+	s := c.srv
+	late := func(since int64, d time.Duration) bool { return since != 0 && now-since > s.ticks(d) }
+	switch {
+	case late(c.writing.Load(), s.o.WriteTimeout):
+		return "answers were not read for WriteTimeout"
+	case late(c.half.Load(), s.o.CommandTimeout):
+		return "a command was not complete within CommandTimeout"
+	case s.o.IdleTimeout > 0 && late(c.active.Load(), s.o.IdleTimeout):
+		return "nothing came for IdleTimeout"
+	}
+	return ""
+}
+
+// drain makes the connection end after what it has read.
+func (c *conn) drain() {
+	c.shutting.Store(true)
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// shut closes the socket, whoever is waiting on it.
+func (c *conn) shut() { c.sock.Close() }

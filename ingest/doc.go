@@ -1,0 +1,59 @@
+// Package ingest is the front door for Redis clients, and the admission
+// control that it shares with remote write.
+//
+// # The problem
+//
+// Strangers send bytes; commands have to come out of them fast, and nothing
+// else may. A listener is reachable before anybody has said AUTH, so the
+// reading of lengths and counts is the surface that is attacked, and every
+// amount that a client can choose needs a bound that holds before it is
+// believed. At the same time a GET costs less than the system calls around
+// it, so whatever is done for each command shows.
+//
+// # How it works
+//
+//	           fill                consume               flush
+//	socket ──▶ in (16 KiB) ──▶ framer ──▶ execute ──▶ reply ──▶ socket
+//	           one read        args are    one row of   one write
+//	                           views of in  the table
+//
+// A connection has a goroutine. It reads what there is, runs every complete
+// command in it, and writes the answers in one go: a pipeline is a batch.
+//
+// The framer is our own and not redcon's Reader, because that has no limits,
+// can be made to panic or spin before AUTH, parses an incomplete command from
+// its start at every read, and copies every command, which is most of what a
+// small GET costs. What redcon writes, it writes for us: its appenders make
+// all answers that RESP2 has. RESP3's types are beside them in reply.go.
+//
+// What a command costs besides the cache's own work (a sketch, which the
+// benchmarks hold to): a pass over its count and length lines, 30 ns; one map
+// lookup of its name, 15 ns; the answer appended in place, 10 ns; no
+// allocation. The two system calls and the wake-up of a read are some 5 µs,
+// shared by all commands of the pipeline.
+//
+// # Bounds
+//
+// Each is a field of Options, and the error names the limit and what came:
+//
+//   - framing: MaxArgs, MaxBulkBytes, MaxInlineBytes, MaxCommandBytes, and
+//     Redis' own smaller numbers before AUTH. A buffer grows only as bytes
+//     come, by doubling, and above 16 KiB only with Admission's leave.
+//   - answers: MaxOutputBytes is written before more is collected, so a slow
+//     reader holds that and one value. MaxReplySamples for what must be
+//     counted first.
+//   - connections: MaxConnections. A connection that waits has neither input
+//     nor output buffer.
+//   - time: IdleTimeout, CommandTimeout for the rest of a begun command,
+//     WriteTimeout for unread answers. One goroutine per server looks at all
+//     connections; there are no timers to set on the way.
+//   - series: MaxKeys, see there.
+//
+// # Invariants
+//
+//   - Every byte of the input is looked at once, however it was cut.
+//   - Answers are in the order of the commands; a protocol error or QUIT ends
+//     the connection after them, and nothing behind it runs.
+//   - args are views of the input buffer, valid until the command returns.
+//   - Nothing a client sends panics.
+package ingest

@@ -1,0 +1,327 @@
+package ingest
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+)
+
+// Bounds of the framing that nobody needs to set.
+const (
+	// maxCountLine bounds "*<count>" and "$<length>": a sign and 19 digits
+	// are all that a 64-bit number can have.
+	maxCountLine = 32
+	// Before AUTH a client gets by with very little; these are Redis' numbers.
+	unauthenticatedArgs      = 10
+	unauthenticatedBulkBytes = 16 << 10
+)
+
+// A protocolError ends its connection, after the replies to everything before it.
+type protocolError string
+
+func (e protocolError) Error() string { return "ERR Protocol error: " + string(e) }
+
+// frameLimits are the bounds of one command; see Options for what they mean.
+type frameLimits struct {
+	args         int
+	bulkBytes    int
+	inlineBytes  int
+	commandBytes int
+}
+
+// unauthenticated is l as it is for a client that has yet to say AUTH.
+func (l frameLimits) unauthenticated() frameLimits {
+	l.args = min(l.args, unauthenticatedArgs)
+	l.bulkBytes = min(l.bulkBytes, unauthenticatedBulkBytes)
+	return l
+}
+
+// A framer finds the commands in a stream of bytes. It remembers how far it
+// has got inside a command of which only a part has arrived, so every byte is
+// looked at once however the stream is cut, and a bulk is never looked at.
+//
+// It keeps offsets from the first byte of the command, not slices, because
+// the buffer may move between two calls.
+type framer struct {
+	// pos is parsed up to here; only bytes from here on are looked at.
+	pos int
+	// want is the number of arguments that the command still lacks, 0 when
+	// its first line has not been read.
+	want int
+	// bulk is the length of the argument that begins at pos, or -1 when its
+	// "$<length>" line has not been read.
+	bulk int
+	// argBytes is the sum of the lengths so far.
+	argBytes int
+	// marks are the places of the complete arguments.
+	marks []mark
+	// args is what the last call found, reused by the next one.
+	args [][]byte
+}
+
+// mark is the place of an argument: offsets from the command's first byte.
+type mark struct{ from, to uint32 }
+
+// keepMarks is how many marks survive a large command.
+const keepMarks = 1024
+
+// reset forgets the command in progress.
+func (f *framer) reset() {
+	f.pos, f.want, f.bulk, f.argBytes = 0, 0, -1, 0
+	if cap(f.marks) > keepMarks {
+		f.marks, f.args = nil, nil
+	}
+	f.marks = f.marks[:0]
+}
+
+// begun reports whether a part of a command has been taken in.
+func (f *framer) begun() bool { return f.want > 0 }
+
+// next looks for a command at the start of b, which begins at the first byte
+// of the same command as in the calls before, until next has returned an
+// n > 0. Then n bytes are done with, and args is the command: views of b,
+// valid until b changes or next is called again; no arguments means that
+// there is nothing to do (an empty line, *0, *-1). n is 0 when bytes are
+// missing; need is then how long b has to become at the least.
+func (f *framer) next(b []byte, l *frameLimits) (n int, args [][]byte, need int, err error) {
+	if f.want == 0 {
+		if len(b) == 0 {
+			return 0, nil, 1, nil
+		}
+		if b[0] != '*' {
+			return f.inline(b, l)
+		}
+		count, end, err := countLine(b, 1, "invalid multibulk length", "too big mbulk count string")
+		if end == 0 || err != nil {
+			return 0, nil, len(b) + 1, err
+		}
+		if count <= 0 {
+			return end, nil, 0, nil
+		}
+		if count > int64(l.args) {
+			return 0, nil, 0, protocolError(fmt.Sprintf("invalid multibulk length (%d arguments, the limit is %d)", count, l.args))
+		}
+		f.pos, f.want, f.bulk, f.argBytes = end, int(count), -1, 0
+		f.marks = f.marks[:0]
+	}
+	for f.want > 0 {
+		if f.bulk < 0 {
+			if f.pos >= len(b) {
+				return 0, nil, f.pos + 1, nil
+			}
+			if b[f.pos] != '$' {
+				return 0, nil, 0, protocolError(fmt.Sprintf("expected '$', got '%c'", printable(b[f.pos])))
+			}
+			size, end, err := countLine(b, f.pos+1, "invalid bulk length", "too big bulk count string")
+			if end == 0 || err != nil {
+				return 0, nil, len(b) + 1, err
+			}
+			if size < 0 {
+				return 0, nil, 0, protocolError("invalid bulk length")
+			}
+			if size > int64(l.bulkBytes) {
+				return 0, nil, 0, protocolError(fmt.Sprintf("invalid bulk length (%d bytes, the limit is %d)", size, l.bulkBytes))
+			}
+			if f.argBytes += int(size); f.argBytes > l.commandBytes {
+				return 0, nil, 0, protocolError(fmt.Sprintf("command too long (%d bytes, the limit is %d)", f.argBytes, l.commandBytes))
+			}
+			f.pos, f.bulk = end, int(size)
+		}
+		end := f.pos + f.bulk
+		if len(b) < end+2 {
+			return 0, nil, end + 2, nil
+		}
+		if b[end] != '\r' || b[end+1] != '\n' {
+			return 0, nil, 0, protocolError("a bulk is not followed by CRLF")
+		}
+		f.marks = append(f.marks, mark{uint32(f.pos), uint32(end)})
+		f.pos, f.bulk = end+2, -1
+		f.want--
+	}
+	args = f.args[:0]
+	for _, m := range f.marks {
+		args = append(args, b[m.from:m.to:m.to])
+	}
+	f.args = args
+	n, f.pos = f.pos, 0
+	return n, args, 0, nil
+}
+
+// countLine reads a number and CRLF at b[at:]. end is the offset behind them,
+// or 0 when the line is not complete.
+func countLine(b []byte, at int, invalid, tooBig protocolError) (v int64, end int, err error) {
+	// The usual line has one to four digits.
+	for i := at; i < len(b) && i < at+5; i++ {
+		d := b[i] - '0'
+		if d <= 9 {
+			if i > at && v == 0 {
+				break // a leading zero
+			}
+			v = v*10 + int64(d)
+			continue
+		}
+		if i > at && b[i] == '\r' && i+1 < len(b) && b[i+1] == '\n' {
+			return v, i + 2, nil
+		}
+		break
+	}
+	line := b[at:min(len(b), at+maxCountLine)]
+	i := bytes.IndexByte(line, '\n')
+	if i < 0 {
+		if len(line) == maxCountLine {
+			return 0, 0, tooBig
+		}
+		return 0, 0, nil
+	}
+	if i == 0 || line[i-1] != '\r' {
+		return 0, 0, invalid
+	}
+	v, ok := parseInt(line[:i-1])
+	if !ok {
+		return 0, 0, invalid
+	}
+	return v, at + i + 1, nil
+}
+
+// parseInt reads a decimal integer as Redis does: no sign but a minus, no
+// leading zeros, no spaces, within 64 bits.
+func parseInt(b []byte) (int64, bool) {
+	if len(b) == 0 {
+		return 0, false
+	}
+	neg := b[0] == '-'
+	if neg {
+		b = b[1:]
+	}
+	if len(b) == 0 || len(b) > 19 || b[0] == '0' && (neg || len(b) > 1) {
+		return 0, false
+	}
+	var v uint64 // 19 digits fit
+	for _, c := range b {
+		d := c - '0'
+		if d > 9 {
+			return 0, false
+		}
+		v = v*10 + uint64(d)
+	}
+	if neg {
+		return -int64(v), v <= 1<<63
+	}
+	return int64(v), v <= math.MaxInt64
+}
+
+// inline reads a command that somebody typed.
+func (f *framer) inline(b []byte, l *frameLimits) (n int, args [][]byte, need int, err error) {
+	i := bytes.IndexByte(b[f.pos:], '\n')
+	if i < 0 {
+		if len(b) > l.inlineBytes {
+			return 0, nil, 0, protocolError(fmt.Sprintf("too big inline request (more than %d bytes)", l.inlineBytes))
+		}
+		f.pos = len(b)
+		return 0, nil, len(b) + 1, nil
+	}
+	line := b[:f.pos+i]
+	n, f.pos = len(line)+1, 0
+	if len(line) > l.inlineBytes {
+		return 0, nil, 0, protocolError(fmt.Sprintf("too big inline request (%d bytes, the limit is %d)", len(line), l.inlineBytes))
+	}
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	args, ok := splitLine(line, f.args[:0])
+	if !ok {
+		return 0, nil, 0, protocolError("unbalanced quotes in request")
+	}
+	if len(args) > l.args {
+		return 0, nil, 0, protocolError(fmt.Sprintf("too many arguments in an inline request (%d, the limit is %d)", len(args), l.args))
+	}
+	f.args = args
+	return n, args, 0, nil
+}
+
+// splitLine splits a typed line into words with the quoting of redis-cli:
+// "…" knows \n \r \t \b \a \xHH and \ before anything, '…' knows \'.
+// It reports false when a quote is not closed or closed inside a word.
+func splitLine(line []byte, args [][]byte) ([][]byte, bool) {
+	for {
+		line = bytes.TrimLeft(line, " \t\r\v\f\x00")
+		if len(line) == 0 {
+			return args, true
+		}
+		word, rest, ok := splitWord(line)
+		if !ok {
+			return nil, false
+		}
+		args, line = append(args, word), rest
+	}
+}
+
+func splitWord(line []byte) (word, rest []byte, ok bool) {
+	word = []byte{}
+	var quote byte
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case quote == 0 && (isSpace(c) || c == 0):
+			return word, line[i:], true
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case quote != 0 && c == quote:
+			// The closing quote ends the word.
+			if i+1 < len(line) && !isSpace(line[i+1]) {
+				return nil, nil, false
+			}
+			return word, line[i+1:], true
+		case quote == '"' && c == '\\' && i+3 < len(line) && line[i+1] == 'x' && isHex(line[i+2]) && isHex(line[i+3]):
+			word = append(word, unhex(line[i+2])<<4|unhex(line[i+3]))
+			i += 3
+		case quote == '"' && c == '\\' && i+1 < len(line):
+			i++
+			word = append(word, unescape(line[i]))
+		case quote == '\'' && c == '\\' && i+1 < len(line) && line[i+1] == '\'':
+			i++
+			word = append(word, '\'')
+		default:
+			word = append(word, c)
+		}
+	}
+	return word, nil, quote == 0
+}
+
+func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	}
+	return c - 'a' + 10
+}
+
+func unescape(c byte) byte {
+	switch c {
+	case 'n':
+		return '\n'
+	case 'r':
+		return '\r'
+	case 't':
+		return '\t'
+	case 'b':
+		return '\b'
+	case 'a':
+		return '\a'
+	}
+	return c
+}
+
+// printable keeps a stray byte from breaking the line of an error.
+func printable(c byte) byte {
+	if c < ' ' || c > '~' {
+		return '?'
+	}
+	return c
+}

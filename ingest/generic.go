@@ -1,0 +1,268 @@
+package ingest
+
+import (
+	"math"
+	"strconv"
+
+	"mcached/kvcache"
+)
+
+func genericCommands() []command {
+	one, every := [3]int{1, 1, 1}, [3]int{1, -1, 1}
+	expireSyntax := " [NX | XX | GT | LT]"
+	return []command{
+		{name: "del", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Removes keys.", flags: write, keys: every, run: del},
+		{name: "unlink", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Removes keys.", flags: write | fast, keys: every, run: del},
+		{name: "exists", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts the keys that exist.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.o.Blobs.Has) }},
+		{name: "touch", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts as a read of keys.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.o.Blobs.Touch) }},
+		{name: "type", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the type of a key.", flags: readonly | fast, keys: one, run: typeOf},
+		{name: "ttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in seconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1000, true) }},
+		{name: "pttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in milliseconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1, true) }},
+		{name: "expiretime", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time of expiration in Unix seconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1000, false) }},
+		{name: "pexpiretime", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time of expiration in Unix milliseconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1, false) }},
+		{name: "expire", arity: -3, group: groupGeneric, syntax: "key seconds" + expireSyntax, summary: "Sets the time to live.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "expire", 1000, true) }},
+		{name: "pexpire", arity: -3, group: groupGeneric, syntax: "key milliseconds" + expireSyntax, summary: "Sets the time to live in milliseconds.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "pexpire", 1, true) }},
+		{name: "expireat", arity: -3, group: groupGeneric, syntax: "key unix-time-seconds" + expireSyntax, summary: "Sets the time of expiration.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "expireat", 1000, false) }},
+		{name: "pexpireat", arity: -3, group: groupGeneric, syntax: "key unix-time-milliseconds" + expireSyntax, summary: "Sets the time of expiration in milliseconds.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "pexpireat", 1, false) }},
+		{name: "persist", arity: 2, group: groupGeneric, syntax: "key", summary: "Removes the expiration.", flags: write | fast, keys: one, run: persist},
+		{name: "scan", arity: -2, group: groupGeneric, syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]", summary: "Iterates over the keys.", flags: readonly, run: scan},
+		{name: "keys", arity: 2, group: groupGeneric, syntax: "pattern", summary: "Returns the keys that match.", flags: readonly, run: keys},
+		{name: "randomkey", arity: 1, group: groupGeneric, summary: "Returns a random key.", flags: readonly, run: randomKey},
+		{name: "object", arity: -2, group: groupGeneric, syntax: "ENCODING key | FREQ key", summary: "Tells how a value is kept.", flags: readonly, keys: [3]int{2, 2, 1}, subs: []command{
+			{name: "encoding", arity: 3, syntax: "key", summary: "Returns the encoding that Redis would have for the value.", run: objectEncoding},
+			{name: "freq", arity: 3, syntax: "key", summary: "Returns how often the key was read of late, at most 3.", run: objectFreq},
+			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("object") }},
+		}},
+	}
+}
+
+func del(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.o.Blobs.Delete) }
+
+func (c *conn) countKeys(keys [][]byte, f func(key []byte) bool) {
+	n := int64(0)
+	for _, k := range keys {
+		if f(k) {
+			n++
+		}
+	}
+	c.integer(n)
+}
+
+func typeOf(c *conn, args [][]byte) {
+	switch {
+	case c.srv.o.Blobs.Has(args[1]):
+		c.simple("string")
+	default:
+		c.simple("none")
+	}
+}
+
+// remaining answers a key's expiration in units of so many milliseconds,
+// from now if relative: -1 when there is none, -2 when there is no key.
+func (c *conn) remaining(key []byte, unitMs int64, relative bool) {
+	ms, ok := c.srv.o.Blobs.Expiry(key)
+	switch {
+	case !ok:
+		c.integer(-2)
+	case ms == 0:
+		c.integer(-1)
+	case relative:
+		c.integer((max(ms-c.nowMs(), 0) + unitMs/2) / unitMs)
+	default:
+		c.integer((ms + unitMs/2) / unitMs)
+	}
+}
+
+func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
+	n, ok := c.integerArg(args[2])
+	if !ok {
+		return
+	}
+	var nx, xx, gt, lt bool
+	for _, a := range args[3:] {
+		switch {
+		case equalFold(a, "nx"):
+			nx = true
+		case equalFold(a, "xx"):
+			xx = true
+		case equalFold(a, "gt"):
+			gt = true
+		case equalFold(a, "lt"):
+			lt = true
+		default:
+			c.fail("ERR Unsupported option " + clip(a, 128))
+			return
+		}
+	}
+	switch {
+	case nx && (xx || gt || lt):
+		c.fail("ERR NX and XX, GT or LT options at the same time are not compatible")
+		return
+	case gt && lt:
+		c.fail("ERR GT and LT options at the same time are not compatible")
+		return
+	}
+	now := c.nowMs()
+	base := int64(0)
+	if relative {
+		base = now
+	}
+	// A time that has passed is legal here: it removes the key.
+	if n > math.MaxInt64/unitMs || n < math.MinInt64/unitMs || n*unitMs > math.MaxInt64-base {
+		c.fail("ERR invalid expire time in '" + name + "' command")
+		return
+	}
+	at := n*unitMs + base
+	done := false
+	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		has := old.ExpiresMs != 0
+		done = ok && !(nx && has || xx && !has || gt && (!has || at <= old.ExpiresMs) || lt && has && at >= old.ExpiresMs)
+		switch {
+		case !done:
+			return old, kvcache.Keep
+		case at <= now:
+			return old, kvcache.Remove
+		}
+		return kvcache.Entry{Value: old.Value, ExpiresMs: at}, kvcache.Store
+	})
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	c.flag(done)
+}
+
+func persist(c *conn, args [][]byte) {
+	done := false
+	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		if done = ok && old.ExpiresMs != 0; !done {
+			return old, kvcache.Keep
+		}
+		return kvcache.Entry{Value: old.Value}, kvcache.Store
+	})
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	c.flag(done)
+}
+
+// scanStep is how many keys are looked at under the cache's lock at a time.
+const scanStep = 64
+
+// scan answers about COUNT keys, fewer when they fill an output buffer.
+func scan(c *conn, args [][]byte) {
+	cursor, err := strconv.ParseUint(string(args[1]), 10, 64)
+	if err != nil {
+		c.fail("ERR invalid cursor")
+		return
+	}
+	count := int64(10)
+	var pattern []byte
+	strings := true
+	for i := 2; i < len(args); i += 2 {
+		a := args[i]
+		switch {
+		case i+1 == len(args):
+			c.fail(errSyntax)
+			return
+		case equalFold(a, "count"):
+			var ok bool
+			if count, ok = c.integerArg(args[i+1]); !ok {
+				return
+			}
+			if count < 1 {
+				c.fail(errSyntax)
+				return
+			}
+		case equalFold(a, "match"):
+			pattern = args[i+1]
+		case equalFold(a, "type"):
+			strings = equalFold(args[i+1], "string")
+		default:
+			c.fail(errSyntax)
+			return
+		}
+	}
+	var found []byte // keys as bulks
+	n, seen := 0, int64(0)
+	// Where keys are few, a call of the cache may meet none: a few more are made.
+	for calls := int64(0); seen < count && calls < 16+2*count/scanStep && len(found) < c.srv.o.MaxOutputBytes; calls++ {
+		cursor = c.srv.o.Blobs.Scan(cursor, int(min(count-seen, scanStep)), func(key []byte, _ kvcache.Entry) {
+			seen++
+			if strings && (pattern == nil || match(pattern, key)) {
+				found = appendBulk(found, key)
+				n++
+			}
+		})
+		if cursor == 0 {
+			break
+		}
+	}
+	c.array(2)
+	c.bulkString(strconv.FormatUint(cursor, 10))
+	c.array(n)
+	c.b = append(c.b, found...)
+}
+
+// keys answers all keys that match. They are counted before they are
+// written, so all of them are held; MaxCommandBytes bounds them.
+func keys(c *conn, args [][]byte) {
+	var found []byte
+	n, cursor := 0, uint64(0)
+	for {
+		cursor = c.srv.o.Blobs.Scan(cursor, scanStep, func(key []byte, _ kvcache.Entry) {
+			if match(args[1], key) {
+				found = appendBulk(found, key)
+				n++
+			}
+		})
+		if len(found) > c.srv.o.MaxCommandBytes {
+			c.fail("ERR too many keys: more than " + itoa(int64(c.srv.o.MaxCommandBytes)) + " bytes of them, use SCAN")
+			return
+		}
+		if cursor == 0 {
+			break
+		}
+	}
+	c.array(n)
+	c.b = append(c.b, found...)
+}
+
+func randomKey(c *conn, _ [][]byte) {
+	if !c.value(c.srv.o.Blobs.RandomKey) {
+		c.null()
+	}
+}
+
+func objectEncoding(c *conn, args [][]byte) {
+	encoding := ""
+	err := c.peek(args[2], func(e kvcache.Entry, ok bool) {
+		switch _, isInt := parseInt(e.Value); {
+		case !ok:
+			encoding = ""
+		case isInt:
+			encoding = "int"
+		case len(e.Value) <= 44:
+			encoding = "embstr"
+		default:
+			encoding = "raw"
+		}
+	})
+	switch {
+	case err != nil:
+		c.refuse(err)
+	case encoding == "":
+		c.null()
+	default:
+		c.bulkString(encoding)
+	}
+}
+
+func objectFreq(c *conn, args [][]byte) {
+	if f, ok := c.srv.o.Blobs.Frequency(args[2]); ok {
+		c.integer(int64(f))
+	} else {
+		c.null()
+	}
+}

@@ -1,0 +1,118 @@
+package ingest
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// info answers INFO with the lines that monitoring and clients look for, each
+// with a true figure or left out.
+func info(c *conn, args [][]byte) {
+	var want []string
+	for _, a := range args[1:] {
+		want = append(want, string(lower(nil, a)))
+	}
+	all := len(want) == 0 || slices.ContainsFunc(want, func(w string) bool {
+		return w == "all" || w == "default" || w == "everything"
+	})
+	var b strings.Builder
+	for _, s := range c.srv.infoSections() {
+		if !all && !slices.Contains(want, strings.ToLower(s.name)) {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString("\r\n")
+		}
+		b.WriteString("# " + s.name + "\r\n")
+		for _, l := range s.lines {
+			b.WriteString(l + "\r\n")
+		}
+	}
+	c.text(b.String())
+}
+
+type infoSection struct {
+	name  string
+	lines []string
+}
+
+func (s *Server) infoSections() []infoSection {
+	st, mem, blobs := s.Stats(), s.o.Memory.Stats(), s.o.Blobs.Stats()
+	up := int64(s.o.Now().Sub(s.started).Seconds())
+	line := func(name string, value any) string { return fmt.Sprintf("%s:%v", name, value) }
+	keyspace := []string{}
+	if n := s.o.Blobs.Len(); n > 0 {
+		keyspace = append(keyspace, fmt.Sprintf("db0:keys=%d,expires=0,avg_ttl=0", n))
+	}
+	var ru syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru)
+	seconds := func(t syscall.Timeval) string { return fmt.Sprintf("%d.%06d", t.Sec, t.Usec) }
+	return []infoSection{
+		{"Server", []string{
+			line("redis_version", redisVersion),
+			line("mcached_version", s.o.Version),
+			line("redis_mode", "standalone"),
+			line("os", runtime.GOOS+" "+runtime.GOARCH),
+			line("arch_bits", 64),
+			line("process_id", os.Getpid()),
+			line("server_time_usec", s.o.Now().UnixMicro()),
+			line("uptime_in_seconds", up),
+			line("uptime_in_days", up/86400),
+		}},
+		{"Clients", []string{
+			line("connected_clients", st.Connections),
+			line("maxclients", s.o.MaxConnections),
+			line("blocked_clients", 0),
+		}},
+		{"Memory", []string{
+			line("used_memory", mem.UsedBytes),
+			line("used_memory_human", human(mem.UsedBytes)),
+			line("used_memory_dataset", blobs.LiveBytes),
+			line("maxmemory", mem.BudgetBytes),
+			line("maxmemory_human", human(mem.BudgetBytes)),
+			line("maxmemory_policy", "allkeys-lru"),
+			line("mem_allocator", "mmap"),
+		}},
+		{"Persistence", []string{
+			line("loading", 0),
+			line("async_loading", 0),
+			line("rdb_bgsave_in_progress", 0),
+			line("aof_enabled", 0),
+		}},
+		{"Stats", []string{
+			line("total_connections_received", st.ConnectionsAccepted),
+			line("total_commands_processed", st.Commands),
+			line("total_net_input_bytes", st.BytesRead),
+			line("total_net_output_bytes", st.BytesWritten),
+			line("rejected_connections", st.ConnectionsRefused),
+			line("timed_out_connections", st.ConnectionsTimedOut),
+			line("total_error_replies", st.CommandErrors+st.ProtocolErrors),
+			line("expired_keys", blobs.Expired),
+			line("evicted_keys", blobs.Evicted),
+			line("keyspace_hits", blobs.Hits),
+			line("keyspace_misses", blobs.Misses),
+		}},
+		{"Replication", []string{
+			line("role", "master"),
+			line("connected_slaves", 0),
+		}},
+		{"CPU", []string{
+			line("used_cpu_sys", seconds(ru.Stime)),
+			line("used_cpu_user", seconds(ru.Utime)),
+		}},
+		{"Cluster", []string{line("cluster_enabled", 0)}},
+		{"Keyspace", keyspace},
+	}
+}
+
+func human(n int64) string {
+	v, units := float64(n), "BKMGT"
+	for v >= 1024 && len(units) > 1 {
+		v, units = v/1024, units[1:]
+	}
+	return fmt.Sprintf("%.2f%c", v, units[0])
+}

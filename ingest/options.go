@@ -1,0 +1,145 @@
+package ingest
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"mcached/kvcache"
+	"mcached/mcache"
+)
+
+// ErrProtected says that a listener is open to other machines and nothing
+// asks them for a password.
+var ErrProtected = errors.New("ingest: refusing to serve other machines without a password")
+
+// Options configure a Server; the zero value of a field means its default.
+// Durations and counts that are negative switch the bound off where that is
+// said, and are an error elsewhere.
+type Options struct {
+	// Blobs holds the strings of SET and GET. Required.
+	Blobs *kvcache.Cache
+	// Memory is what Blobs lives in, for INFO, MEMORY and CONFIG. Required.
+	Memory *kvcache.Memory
+	// Metrics holds the series of TS.* and the arrays of MC.*. Without it
+	// these commands are unknown.
+	Metrics *mcache.Cache
+	// Bucket is where TS.* finds its series. Default "default".
+	Bucket string
+	// SetBudget is called by CONFIG SET maxmemory. Without it the command is
+	// refused, because something else, such as the pressure controller, sets
+	// the budget.
+	SetBudget func(bytes int64) error
+
+	// Password is asked for by AUTH when it is not empty.
+	Password string
+	// TLS makes every connection a TLS one.
+	TLS *tls.Config
+	// NoProtectedMode permits listeners that are open to other machines
+	// although there is no password.
+	NoProtectedMode bool
+
+	// MaxConnections bounds the clients at a time; one more is told so and
+	// closed. An idle one costs about 8 KiB. Default 10,000.
+	MaxConnections int
+	// MaxArgs bounds the arguments of one command. Default 1,048,576, as in Redis.
+	MaxArgs int
+	// MaxBulkBytes bounds one argument. Default: the longest value that Blobs
+	// takes, and at least 64 KiB.
+	MaxBulkBytes int
+	// MaxInlineBytes bounds a typed line. Default 64 KiB, as in Redis.
+	MaxInlineBytes int
+	// MaxCommandBytes bounds the arguments of one command together.
+	// Default 64 MiB, or MaxBulkBytes if that is more.
+	MaxCommandBytes int
+	// MaxOutputBytes is how much of an answer is collected before it is
+	// written, and so how much one slow reader can hold, beside one value.
+	// Default 64 KiB.
+	MaxOutputBytes int
+	// MaxReplySamples bounds the samples in the answer to one TS or MC
+	// command, which has to be counted before it can be written.
+	// Default 10,000,000.
+	MaxReplySamples int
+	// MaxKeys bounds the series that TS.CREATE and TS.ADD keep options for,
+	// at about 300 bytes of Go heap each. Default 1,000,000.
+	MaxKeys int
+
+	// IdleTimeout closes connections that ask nothing. Default 10 minutes;
+	// negative never.
+	IdleTimeout time.Duration
+	// CommandTimeout is how long the rest of a command may take to arrive,
+	// and a TLS handshake. Default one minute.
+	CommandTimeout time.Duration
+	// WriteTimeout is how long a client may leave answers unread. Default 10 seconds.
+	WriteTimeout time.Duration
+
+	// Admission, if set, is asked for the memory of commands that are larger
+	// than a connection's first buffer.
+	Admission *Admission
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+	// Logger gets what an operator should know. Default slog.Default().
+	Logger *slog.Logger
+	// Version is what INFO and HELLO tell as mcached's. Default "dev".
+	Version string
+}
+
+func (o *Options) setDefaults() error {
+	if o.Blobs == nil || o.Memory == nil {
+		return errors.New("ingest: Options.Blobs and Options.Memory are required")
+	}
+	if o.Bucket == "" {
+		o.Bucket = "default"
+	}
+	for _, b := range []struct {
+		name  string
+		value *int
+		def   int
+		least int
+	}{
+		{"MaxConnections", &o.MaxConnections, 10_000, 1},
+		{"MaxArgs", &o.MaxArgs, 1 << 20, 16},
+		{"MaxBulkBytes", &o.MaxBulkBytes, max(o.Blobs.MaxValue(), 64<<10), 64},
+		{"MaxInlineBytes", &o.MaxInlineBytes, 64 << 10, 64},
+		{"MaxCommandBytes", &o.MaxCommandBytes, max(64<<20, o.MaxBulkBytes), 64},
+		{"MaxOutputBytes", &o.MaxOutputBytes, 64 << 10, 1024},
+		{"MaxReplySamples", &o.MaxReplySamples, 10_000_000, 1},
+		{"MaxKeys", &o.MaxKeys, 1_000_000, 1},
+	} {
+		if *b.value == 0 {
+			*b.value = b.def
+		}
+		// Offsets inside a command have 32 bits, and half of that is generous.
+		if *b.value < b.least || *b.value > 1<<30 {
+			return fmt.Errorf("ingest: Options.%s must be from %d to %d, got %d", b.name, b.least, 1<<30, *b.value)
+		}
+	}
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = 10 * time.Minute
+	}
+	if o.CommandTimeout == 0 {
+		o.CommandTimeout = time.Minute
+	}
+	if o.WriteTimeout == 0 {
+		o.WriteTimeout = 10 * time.Second
+	}
+	if o.CommandTimeout < 0 || o.WriteTimeout < 0 {
+		return fmt.Errorf("ingest: Options.CommandTimeout and WriteTimeout must be positive, got %v and %v", o.CommandTimeout, o.WriteTimeout)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Version == "" {
+		o.Version = "dev"
+	}
+	return nil
+}
+
+func (o *Options) frameLimits() frameLimits {
+	return frameLimits{args: o.MaxArgs, bulkBytes: o.MaxBulkBytes, inlineBytes: o.MaxInlineBytes, commandBytes: o.MaxCommandBytes}
+}

@@ -1,0 +1,263 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server answers Redis clients. It is safe for concurrent use.
+type Server struct {
+	o        Options
+	limits   frameLimits // of clients that are past AUTH
+	commands commandSet
+	started  time.Time
+	// tick counts the sweeper's rounds: a clock that costs a load.
+	tick atomic.Int64
+	// every is how long a round is.
+	every   time.Duration
+	inputs  sync.Pool // *[bufferBytes]byte
+	outputs sync.Pool // *buffer
+
+	counters counters
+	msetnx   sync.Mutex // held by MSETNX
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+	lastID    int64
+	closing   bool
+	wg        sync.WaitGroup // a connection's goroutine each
+	stop      chan struct{}  // closed to end the sweeper
+	swept     chan struct{}  // closed when it has ended
+}
+
+// counters are added to by connections, once for each read.
+type counters struct {
+	accepted, refused          atomic.Uint64 // connections
+	commands, failed, protocol atomic.Uint64
+	timedOut, overloaded       atomic.Uint64 // connections closed for it
+	bytesIn, bytesOut          atomic.Uint64
+}
+
+// Stats is a reading of a Server.
+type Stats struct {
+	Connections         int
+	ConnectionsAccepted uint64
+	ConnectionsRefused  uint64 // because of MaxConnections
+	ConnectionsTimedOut uint64 // idle, half a command or unread answers for too long
+	ConnectionsShed     uint64 // closed because Admission had no room for a command
+	Commands            uint64
+	CommandErrors       uint64 // answered with an error
+	ProtocolErrors      uint64
+	BytesRead           uint64
+	BytesWritten        uint64
+}
+
+// NewServer returns a server that serves nothing yet. Shutdown it.
+func NewServer(o Options) (*Server, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		o:         o,
+		limits:    o.frameLimits(),
+		commands:  newCommandSet(o.Metrics != nil),
+		started:   o.Now(),
+		listeners: map[net.Listener]struct{}{},
+		conns:     map[*conn]struct{}{},
+		stop:      make(chan struct{}),
+		swept:     make(chan struct{}),
+	}
+	s.inputs.New = func() any { return new([bufferBytes]byte) }
+	s.outputs.New = func() any { return &buffer{make([]byte, 0, bufferBytes)} }
+	// A timeout is noticed at most an eighth of itself late.
+	s.every = time.Second
+	for _, d := range []time.Duration{o.IdleTimeout, o.CommandTimeout, o.WriteTimeout} {
+		if d > 0 {
+			s.every = max(min(s.every, d/8), time.Millisecond)
+		}
+	}
+	s.tick.Store(1)
+	go s.sweep()
+	return s, nil
+}
+
+// Serve accepts connections from l, which it closes before it returns. It
+// returns nil after Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	defer l.Close()
+	if s.o.Password == "" && !s.o.NoProtectedMode && !loopback(l.Addr()) {
+		return fmt.Errorf("%w: %s is not a loopback address", ErrProtected, l.Addr())
+	}
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return nil
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+	}()
+
+	pause := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			s.mu.Lock()
+			closing := s.closing
+			s.mu.Unlock()
+			if closing {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			// Out of file descriptors, most likely: others will close theirs.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.o.Logger.Warn("accepting a RESP connection failed", "err", err, "retry_in", pause)
+			select {
+			case <-time.After(pause):
+			case <-s.stop:
+				return nil
+			}
+			continue
+		}
+		pause = 0
+		s.accept(nc)
+	}
+}
+
+func loopback(a net.Addr) bool {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
+}
+
+// accept starts a connection's goroutine, or says why not.
+func (s *Server) accept(nc net.Conn) {
+	s.mu.Lock()
+	full := len(s.conns) >= s.o.MaxConnections
+	if s.closing || full {
+		s.mu.Unlock()
+		if full {
+			s.counters.refused.Add(1)
+			// A fresh socket's buffer takes this without waiting.
+			_ = nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			_, _ = fmt.Fprintf(nc, "-ERR max number of clients reached (%d)\r\n", s.o.MaxConnections)
+		}
+		nc.Close()
+		return
+	}
+	s.lastID++
+	c := newConn(s, nc, s.lastID)
+	s.conns[c] = struct{}{}
+	s.wg.Add(1)
+	s.mu.Unlock()
+	s.counters.accepted.Add(1)
+	go func() {
+		defer s.wg.Done()
+		c.serve()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+}
+
+// sweep closes connections that take too long. One goroutine that looks at
+// all of them now and then is cheaper than a timer that is set at each read
+// and write.
+func (s *Server) sweep() {
+	defer close(s.swept)
+	t := time.NewTicker(s.every)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+		}
+		now := s.tick.Add(1)
+		s.mu.Lock()
+		for c := range s.conns {
+			if why := c.overdue(now); why != "" {
+				s.counters.timedOut.Add(1)
+				s.o.Logger.Debug("closing a RESP connection", "client", c.nc.RemoteAddr(), "why", why)
+				c.shut()
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// ticks is how many rounds of the sweeper d takes, at least one.
+func (s *Server) ticks(d time.Duration) int64 { return int64((d + s.every - 1) / s.every) }
+
+// Shutdown closes the listeners, lets every connection finish the commands
+// that it has read, and waits for them until ctx is done; then it closes the
+// rest and waits for their goroutines.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.closing
+	s.closing = true
+	for l := range s.listeners {
+		l.Close()
+	}
+	for c := range s.conns {
+		c.drain()
+	}
+	s.mu.Unlock()
+	if first {
+		close(s.stop)
+	}
+	<-s.swept
+
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		c.shut()
+	}
+	s.mu.Unlock()
+	<-done
+	return ctx.Err()
+}
+
+// Stats reads the counters.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	n := len(s.conns)
+	s.mu.Unlock()
+	k := &s.counters
+	return Stats{
+		Connections:         n,
+		ConnectionsAccepted: k.accepted.Load(),
+		ConnectionsRefused:  k.refused.Load(),
+		ConnectionsTimedOut: k.timedOut.Load(),
+		ConnectionsShed:     k.overloaded.Load(),
+		Commands:            k.commands.Load(),
+		CommandErrors:       k.failed.Load(),
+		ProtocolErrors:      k.protocol.Load(),
+		BytesRead:           k.bytesIn.Load(),
+		BytesWritten:        k.bytesOut.Load(),
+	}
+}

@@ -1,0 +1,181 @@
+package ingest
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"mcached/kvcache"
+)
+
+// newServer starts a server with a small cache, and checks that it can be
+// shut down at the end.
+func newServer(t testing.TB, change func(o *Options)) (s *Server, addr string) {
+	t.Helper()
+	mem, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := kvcache.NewCache(kvcache.CacheOptions{Memory: mem, Shards: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Blobs: blobs, Memory: mem, Logger: slog.New(slog.DiscardHandler)}
+	if change != nil {
+		change(&o)
+	}
+	if s, err = NewServer(o); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		blobs.Close()
+		mem.Close()
+	})
+	return s, l.Addr().String()
+}
+
+// dial is a client that times out rather than hangs.
+func dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return c.(*net.TCPConn)
+}
+
+// send writes and fails the test if that fails.
+func send(t testing.TB, c net.Conn, s string) {
+	t.Helper()
+	if _, err := io.WriteString(c, s); err != nil {
+		t.Fatalf("write: %v", err)
+	}
+}
+
+// expect reads exactly want.
+func expect(t testing.TB, c net.Conn, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	n, err := io.ReadFull(c, got)
+	if string(got[:n]) != want {
+		t.Fatalf("got %q, want %q (%v)", got[:n], want, err)
+	}
+}
+
+// expectEnd reads exactly want and then the end of the stream.
+func expectEnd(t testing.TB, c net.Conn, want string) {
+	t.Helper()
+	got, err := io.ReadAll(c)
+	if string(got) != want || err != nil {
+		t.Fatalf("got %q and %v, want %q and the end", got, err, want)
+	}
+}
+
+// talk sends input on a new connection, ends it, and returns all answers.
+func talk(t testing.TB, addr, input string) string {
+	t.Helper()
+	c := dial(t, addr)
+	go func() {
+		_, _ = io.WriteString(c, input)
+		_ = c.CloseWrite()
+	}()
+	b, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatalf("after %q: %v", b, err)
+	}
+	return string(b)
+}
+
+// alive fails the test if the server does not answer a new client.
+func alive(t testing.TB, addr string) {
+	t.Helper()
+	if got := talk(t, addr, "PING\r\n"); got != "+PONG\r\n" {
+		t.Fatalf("server does not answer: %q", got)
+	}
+}
+
+// bulks is a command as clients send it.
+func bulks(args ...string) string {
+	var r reply
+	r.array(len(args))
+	for _, a := range args {
+		r.bulkString(a)
+	}
+	return string(r.b)
+}
+
+func TestShutdownEndsIdleConnections(t *testing.T) {
+	s, addr := newServer(t, nil)
+	c := dial(t, addr)
+	send(t, c, "PING\r\n")
+	expect(t, c, "+PONG\r\n")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	expectEnd(t, c, "")
+	if n := s.Stats().Connections; n != 0 {
+		t.Fatalf("%d connections are left", n)
+	}
+}
+
+func TestProtectedMode(t *testing.T) {
+	s, _ := newServer(t, nil)
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(l); err == nil || !strings.Contains(err.Error(), "without a password") {
+		t.Fatalf("a listener open to the world without a password: %v", err)
+	}
+}
+
+func TestMaxConnections(t *testing.T) {
+	s, addr := newServer(t, func(o *Options) { o.MaxConnections = 2 })
+	a, b := dial(t, addr), dial(t, addr)
+	for _, c := range []net.Conn{a, b} {
+		send(t, c, "PING\r\n")
+		expect(t, c, "+PONG\r\n")
+	}
+	expectEnd(t, dial(t, addr), "-ERR max number of clients reached (2)\r\n")
+	if s.Stats().ConnectionsRefused != 1 {
+		t.Fatalf("stats: %+v", s.Stats())
+	}
+	a.Close()
+	for i := 0; ; i++ { // the place is free again, some time soon
+		c := dial(t, addr)
+		send(t, c, "PING\r\n")
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if err == nil && line == "+PONG\r\n" {
+			break
+		}
+		if i == 500 {
+			t.Fatalf("a place did not become free: %q %v", line, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

@@ -1,0 +1,316 @@
+package ingest
+
+import (
+	"slices"
+	"strings"
+)
+
+// redisVersion is the version of Redis whose commands and errors these are.
+const redisVersion = "7.0.15"
+
+func serverCommands() []command {
+	return []command{
+		{name: "command", arity: -1, group: groupServer, syntax: "[COUNT | DOCS [command-name ...] | INFO [command-name ...] | LIST]", summary: "Returns details about the commands.", run: commandCommand},
+		{name: "config", arity: -2, group: groupServer, syntax: "GET parameter [parameter ...] | SET parameter value [parameter value ...] | RESETSTAT", summary: "Reads and sets the configuration.", flags: admin, subs: []command{
+			{name: "get", arity: -3, syntax: "parameter [parameter ...]", summary: "Returns the parameters that match.", run: configGet},
+			{name: "set", arity: -4, syntax: "parameter value [parameter value ...]", summary: "Sets parameters; maxmemory is the one that can be.", run: configSet},
+			{name: "resetstat", arity: 2, summary: "Is accepted; counters that only ever grow are not reset.", run: func(c *conn, _ [][]byte) { c.ok() }},
+			{name: "rewrite", arity: 2, summary: "Is refused: there is no configuration file.", run: func(c *conn, _ [][]byte) { c.fail("ERR The server is running without a config file") }},
+			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("config") }},
+		}},
+		{name: "info", arity: -1, group: groupServer, syntax: "[section [section ...]]", summary: "Returns information about the server.", run: info},
+		{name: "time", arity: 1, group: groupServer, summary: "Returns the server time.", flags: fast, run: func(c *conn, _ [][]byte) {
+			us := c.srv.o.Now().UnixMicro()
+			c.array(2)
+			c.bulkInt(us / 1e6)
+			c.bulkInt(us % 1e6)
+		}},
+		{name: "dbsize", arity: 1, group: groupServer, summary: "Returns the number of keys.", flags: readonly | fast, run: func(c *conn, _ [][]byte) { c.integer(int64(c.srv.o.Blobs.Len())) }},
+		{name: "flushdb", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write, run: flush},
+		{name: "flushall", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write, run: flush},
+		{name: "function", arity: -2, group: groupServer, syntax: "FLUSH [ASYNC | SYNC]", summary: "There are no functions to flush.", flags: write, subs: []command{
+			{name: "flush", arity: -2, syntax: "[ASYNC | SYNC]", summary: "Does nothing.", run: functionFlush},
+		}},
+		{name: "wait", arity: 3, group: groupServer, syntax: "numreplicas timeout", summary: "There are no replicas to wait for.", run: wait},
+		{name: "memory", arity: -2, group: groupServer, syntax: "USAGE key [SAMPLES count] | STATS | PURGE", summary: "Tells what memory is used for.", flags: readonly, subs: []command{
+			{name: "usage", arity: -3, syntax: "key [SAMPLES count]", summary: "Returns what a key costs in bytes, its share of the index included.", run: memoryUsage},
+			{name: "stats", arity: 2, summary: "Returns details about memory.", run: memoryStats},
+			{name: "purge", arity: 2, summary: "Gives unused memory back to the operating system.", run: func(c *conn, _ [][]byte) { c.srv.o.Memory.Trim(0); c.ok() }},
+			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("memory") }},
+		}},
+	}
+}
+
+func commandCommand(c *conn, args [][]byte) {
+	set := &c.srv.commands
+	switch {
+	case len(args) == 1:
+		c.array(len(set.rows))
+		for i := range set.rows {
+			c.commandInfo(&set.rows[i], set.rows[i].name)
+		}
+	case equalFold(args[1], "count") && len(args) == 2:
+		c.integer(int64(len(set.rows)))
+	case equalFold(args[1], "list") && len(args) == 2:
+		c.array(len(set.rows))
+		for i := range set.rows {
+			c.bulkString(set.rows[i].name)
+		}
+	case equalFold(args[1], "info"):
+		names := c.commandNames(args[2:])
+		c.array(len(names))
+		for _, n := range names {
+			if cmd := set.byName[n]; cmd != nil {
+				c.commandInfo(cmd, cmd.name)
+			} else {
+				c.nullArray()
+			}
+		}
+	case equalFold(args[1], "docs"):
+		names := slices.DeleteFunc(c.commandNames(args[2:]), func(n string) bool { return set.byName[n] == nil })
+		c.mapOf(len(names))
+		for _, n := range names {
+			c.bulkString(n)
+			c.commandDocs(set.byName[n])
+		}
+	case equalFold(args[1], "count"), equalFold(args[1], "list"):
+		c.wrongArity("command|" + string(lower(nil, args[1])))
+	default:
+		c.fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try COMMAND HELP.")
+	}
+}
+
+// commandNames is the names asked for, or all of them.
+func (c *conn) commandNames(args [][]byte) []string {
+	var names []string
+	for _, a := range args {
+		names = append(names, string(lower(nil, a)))
+	}
+	if len(args) == 0 {
+		for i := range c.srv.commands.rows {
+			names = append(names, c.srv.commands.rows[i].name)
+		}
+	}
+	return names
+}
+
+func (c *conn) commandInfo(cmd *command, name string) {
+	c.array(10)
+	c.bulkString(name)
+	c.integer(int64(cmd.arity))
+	f := cmd.flags.names()
+	c.setOf(len(f))
+	for _, n := range f {
+		c.simple(n)
+	}
+	for _, k := range cmd.keys {
+		c.integer(int64(k))
+	}
+	c.setOf(1)
+	c.simple("@" + string(cmd.group))
+	c.array(0) // tips
+	c.array(0) // key specifications
+	c.array(len(cmd.subs))
+	for i := range cmd.subs {
+		c.commandInfo(&cmd.subs[i], cmd.name+"|"+cmd.subs[i].name)
+	}
+}
+
+func (c *conn) commandDocs(cmd *command) {
+	n := 3
+	if cmd.syntax != "" {
+		n++
+	}
+	c.mapOf(n)
+	c.bulkString("summary")
+	c.bulkString(cmd.summary)
+	c.bulkString("since")
+	c.bulkString("1.0.0")
+	c.bulkString("group")
+	c.bulkString(string(cmd.group))
+	if cmd.syntax != "" {
+		c.bulkString("arguments")
+		c.array(1)
+		c.mapOf(3)
+		c.bulkString("name")
+		c.bulkString(cmd.syntax)
+		c.bulkString("type")
+		c.bulkString("string")
+		c.bulkString("display_text")
+		c.bulkString(cmd.syntax)
+	}
+}
+
+func flush(c *conn, args [][]byte) {
+	if len(args) > 2 || len(args) == 2 && !equalFold(args[1], "async") && !equalFold(args[1], "sync") {
+		c.fail(errSyntax)
+		return
+	}
+	c.srv.o.Blobs.Clear()
+	c.ok()
+}
+
+func functionFlush(c *conn, args [][]byte) {
+	if len(args) > 3 || len(args) == 3 && !equalFold(args[2], "async") && !equalFold(args[2], "sync") {
+		c.fail("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
+		return
+	}
+	c.ok()
+}
+
+func wait(c *conn, args [][]byte) {
+	if _, ok := c.integerArg(args[1]); !ok {
+		return
+	}
+	switch ms, ok := parseInt(args[2]); {
+	case !ok:
+		c.fail("ERR timeout is not an integer or out of range")
+	case ms < 0:
+		c.fail("ERR timeout is negative")
+	default:
+		c.integer(0)
+	}
+}
+
+func memoryUsage(c *conn, args [][]byte) {
+	if len(args) > 3 {
+		if len(args) != 5 || !equalFold(args[3], "samples") {
+			c.fail(errSyntax)
+			return
+		}
+		switch n, ok := c.integerArg(args[4]); {
+		case !ok:
+			return
+		case n < 0:
+			c.fail(errSyntax)
+			return
+		}
+	}
+	if n, ok := c.srv.o.Blobs.EntryBytes(args[2]); ok {
+		c.integer(int64(n))
+	} else {
+		c.null()
+	}
+}
+
+func memoryStats(c *conn, _ [][]byte) {
+	m, b := c.srv.o.Memory.Stats(), c.srv.o.Blobs.Stats()
+	rows := []struct {
+		name  string
+		value int64
+	}{
+		{"total.allocated", m.UsedBytes},
+		{"budget.bytes", m.BudgetBytes},
+		{"regions.bytes", int64(m.RegionBytes)},
+		{"regions.used", int64(m.RegionsInUse)},
+		{"regions.spare", int64(m.RegionsSpare)},
+		{"regions.reclaimed", int64(m.RegionsReclaimed)},
+		{"returned.bytes", int64(m.BytesReturned)},
+		{"spans.bytes", m.SpanBytes},
+		{"keys.count", int64(b.Entries)},
+		{"keys.live-bytes", b.LiveBytes},
+		{"keys.dead-bytes", b.DeadBytes},
+		{"keys.free-bytes", b.FreeBytes},
+		{"keys.index-bytes", b.IndexBytes},
+	}
+	c.mapOf(len(rows) + 1)
+	for _, r := range rows {
+		c.bulkString(r.name)
+		c.integer(r.value)
+	}
+	c.bulkString("keys.overhead-per-key")
+	c.double(b.OverheadPerEntry())
+}
+
+// parameters are what CONFIG GET knows, and what CONFIG SET refuses to
+// change: clients ask for some of them before they do anything else.
+func (s *Server) parameters() [][2]string {
+	timeout := max(int64(s.o.IdleTimeout.Seconds()), 0)
+	return [][2]string{
+		{"appendonly", "no"},
+		{"databases", "1"},
+		{"maxclients", itoa(int64(s.o.MaxConnections))},
+		{"maxmemory", itoa(s.o.Memory.Budget())},
+		{"maxmemory-policy", "allkeys-lru"},
+		{"proto-max-bulk-len", itoa(int64(s.o.MaxBulkBytes))},
+		{"save", ""},
+		{"timeout", itoa(timeout)},
+	}
+}
+
+func configGet(c *conn, args [][]byte) {
+	var found [][2]string
+	for _, p := range c.srv.parameters() {
+		if slices.ContainsFunc(args[2:], func(pattern []byte) bool { return match(lower(nil, pattern), []byte(p[0])) }) {
+			found = append(found, p)
+		}
+	}
+	c.mapOf(len(found))
+	for _, p := range found {
+		c.bulkString(p[0])
+		c.bulkString(p[1])
+	}
+}
+
+func configSet(c *conn, args [][]byte) {
+	if len(args)%2 != 0 {
+		c.wrongArity("config|set")
+		return
+	}
+	known := c.srv.parameters()
+	budget := int64(-1)
+	for i := 2; i < len(args); i += 2 {
+		name, value := string(lower(nil, args[i])), string(args[i+1])
+		at := slices.IndexFunc(known, func(p [2]string) bool { return p[0] == name })
+		refuse := func(why string) {
+			c.fail("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + why)
+		}
+		switch {
+		case at < 0:
+			c.fail("ERR Unknown option or number of arguments for CONFIG SET - '" + clip(args[i], 128) + "'")
+			return
+		case known[at][1] == value:
+			// Nothing changes.
+		case name != "maxmemory":
+			refuse("can't set immutable config")
+			return
+		default:
+			var ok bool
+			if budget, ok = parseMemory(value); !ok || budget <= 0 {
+				refuse("argument must be a memory value")
+				return
+			}
+			if c.srv.o.SetBudget == nil {
+				refuse("the memory budget follows what the machine has to spare")
+				return
+			}
+		}
+	}
+	if budget > 0 {
+		if err := c.srv.o.SetBudget(budget); err != nil {
+			c.fail("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - " + err.Error())
+			return
+		}
+	}
+	c.ok()
+}
+
+// parseMemory reads "100mb" as redis.conf has it: k is 1000, kb is 1024.
+func parseMemory(s string) (int64, bool) {
+	s = strings.ToLower(s)
+	unit := int64(1)
+	for _, u := range []struct {
+		suffix string
+		bytes  int64
+	}{{"kb", 1 << 10}, {"mb", 1 << 20}, {"gb", 1 << 30}, {"k", 1e3}, {"m", 1e6}, {"g", 1e9}, {"b", 1}} {
+		if strings.HasSuffix(s, u.suffix) {
+			s, unit = strings.TrimSuffix(s, u.suffix), u.bytes
+			break
+		}
+	}
+	n, ok := parseInt([]byte(s))
+	if !ok || n < 0 || n > (1<<62)/unit {
+		return 0, false
+	}
+	return n * unit, true
+}

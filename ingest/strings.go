@@ -1,0 +1,459 @@
+package ingest
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"time"
+
+	"mcached/kvcache"
+)
+
+func stringCommands() []command {
+	one := [3]int{1, 1, 1}
+	return []command{
+		{name: "get", arity: 2, group: groupString, syntax: "key", summary: "Returns the value of a key.", flags: readonly | fast, keys: one, run: get},
+		{name: "set", arity: -3, group: groupString, syntax: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", summary: "Sets the value of a key.", flags: write | denyoom, keys: one, run: set},
+		{name: "setnx", arity: 3, group: groupString, syntax: "key value", summary: "Sets the value of a key that does not exist.", flags: write | denyoom | fast, keys: one, run: setNX},
+		{name: "setex", arity: 4, group: groupString, syntax: "key seconds value", summary: "Sets the value and the time to live of a key.", flags: write | denyoom, keys: one, run: func(c *conn, args [][]byte) { setEX(c, args, "setex", 1000) }},
+		{name: "psetex", arity: 4, group: groupString, syntax: "key milliseconds value", summary: "Sets the value and the time to live in milliseconds of a key.", flags: write | denyoom, keys: one, run: func(c *conn, args [][]byte) { setEX(c, args, "psetex", 1) }},
+		{name: "getset", arity: 3, group: groupString, syntax: "key value", summary: "Sets a key and returns its previous value.", flags: write | denyoom | fast, keys: one, run: getSet},
+		{name: "getdel", arity: 2, group: groupString, syntax: "key", summary: "Returns the value of a key and removes it.", flags: write | fast, keys: one, run: getDel},
+		{name: "getex", arity: -2, group: groupString, syntax: "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]", summary: "Returns the value of a key and sets its expiration.", flags: write | fast, keys: one, run: getEX},
+		{name: "mget", arity: -2, group: groupString, syntax: "key [key ...]", summary: "Returns the values of keys.", flags: readonly | fast, keys: [3]int{1, -1, 1}, run: mget},
+		{name: "mset", arity: -3, group: groupString, syntax: "key value [key value ...]", summary: "Sets the values of keys.", flags: write | denyoom, keys: [3]int{1, -1, 2}, run: mset},
+		{name: "msetnx", arity: -3, group: groupString, syntax: "key value [key value ...]", summary: "Sets the values of keys if none of them exists.", flags: write | denyoom, keys: [3]int{1, -1, 2}, run: msetNX},
+		{name: "append", arity: 3, group: groupString, syntax: "key value", summary: "Appends to the value of a key.", flags: write | denyoom | fast, keys: one, run: appendValue},
+		{name: "strlen", arity: 2, group: groupString, syntax: "key", summary: "Returns the length of a value.", flags: readonly | fast, keys: one, run: strlen},
+		{name: "getrange", arity: 4, group: groupString, syntax: "key start end", summary: "Returns a part of a value.", flags: readonly, keys: one, run: getRange},
+		{name: "substr", arity: 4, group: groupString, syntax: "key start end", summary: "Returns a part of a value; the old name of GETRANGE.", flags: readonly, keys: one, run: getRange},
+		{name: "incr", arity: 2, group: groupString, syntax: "key", summary: "Adds one to a number.", flags: write | denyoom | fast, keys: one, run: func(c *conn, args [][]byte) { increment(c, args[1], 1) }},
+		{name: "decr", arity: 2, group: groupString, syntax: "key", summary: "Takes one from a number.", flags: write | denyoom | fast, keys: one, run: func(c *conn, args [][]byte) { increment(c, args[1], -1) }},
+		{name: "incrby", arity: 3, group: groupString, syntax: "key increment", summary: "Adds to a number.", flags: write | denyoom | fast, keys: one, run: incrBy},
+		{name: "decrby", arity: 3, group: groupString, syntax: "key decrement", summary: "Takes from a number.", flags: write | denyoom | fast, keys: one, run: decrBy},
+		{name: "incrbyfloat", arity: 3, group: groupString, syntax: "key increment", summary: "Adds to a number with a fraction.", flags: write | denyoom | fast, keys: one, run: incrByFloat},
+	}
+}
+
+// refuse answers an error of the cache.
+func (c *conn) refuse(err error) {
+	if errors.Is(err, kvcache.ErrNoMemory) {
+		c.fail("OOM command not allowed when used memory > 'maxmemory'.")
+		return
+	}
+	c.fail("ERR " + err.Error())
+}
+
+// getInto appends the value of key as a bulk, or null.
+func (c *conn) getInto(key []byte) {
+	at, from := len(c.b), c.guess()
+	b, ok := c.srv.o.Blobs.Get(c.b, key)
+	if !ok {
+		c.b = c.b[:at]
+		c.null()
+		return
+	}
+	c.b = b
+	c.settle(at, from)
+}
+
+func get(c *conn, args [][]byte) { c.getInto(args[1]) }
+
+// setOptions are what may follow SET key value and GETEX key.
+type setOptions struct {
+	nx, xx, get, keepTTL, persist bool
+	expiresMs                     int64 // Unix, 0 for not said
+}
+
+// parseSet reads the options of SET, or of GETEX if getex, and answers what
+// is wrong with them.
+func (c *conn) parseSet(name string, args [][]byte, getex bool) (o setOptions, ok bool) {
+	var kind, value []byte
+	for i := 0; i < len(args); i++ {
+		a, ttl := args[i], kind != nil || o.keepTTL || o.persist
+		switch {
+		case !getex && equalFold(a, "nx") && !o.xx:
+			o.nx = true
+		case !getex && equalFold(a, "xx") && !o.nx:
+			o.xx = true
+		case !getex && equalFold(a, "get"):
+			o.get = true
+		case !getex && equalFold(a, "keepttl") && kind == nil:
+			o.keepTTL = true
+		case getex && equalFold(a, "persist") && kind == nil:
+			o.persist = true
+		case !ttl && i+1 < len(args) && (equalFold(a, "ex") || equalFold(a, "px") || equalFold(a, "exat") || equalFold(a, "pxat")):
+			kind, value = a, args[i+1]
+			i++
+		default:
+			c.fail(errSyntax)
+			return o, false
+		}
+	}
+	if kind == nil {
+		return o, true
+	}
+	n, ok := c.integerArg(value)
+	if !ok {
+		return o, false
+	}
+	unit := int64(1)
+	if kind[0]|0x20 == 'e' {
+		unit = 1000
+	}
+	o.expiresMs, ok = c.expiry(name, n, unit, len(kind) == 2)
+	return o, ok
+}
+
+// expiry turns a positive time in units of unitMs, from now on if relative,
+// into Unix milliseconds, or answers that it cannot be.
+func (c *conn) expiry(name string, n, unitMs int64, relative bool) (ms int64, ok bool) {
+	now := int64(0)
+	if relative {
+		now = c.nowMs()
+	}
+	if n <= 0 || n > (math.MaxInt64-now)/unitMs {
+		c.fail("ERR invalid expire time in '" + name + "' command")
+		return 0, false
+	}
+	return n*unitMs + now, true
+}
+
+func (c *conn) nowMs() int64 { return c.srv.o.Now().UnixMilli() }
+
+func set(c *conn, args [][]byte) {
+	if len(args) == 3 {
+		if err := c.srv.o.Blobs.Put(args[1], args[2], 0); err != nil {
+			c.refuse(err)
+			return
+		}
+		c.ok()
+		return
+	}
+	o, ok := c.parseSet("set", args[3:], false)
+	if !ok {
+		return
+	}
+	at, stored := len(c.b), false
+	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		c.b = c.b[:at]
+		if o.get && ok {
+			c.bulk(old.Value)
+		} else if o.get {
+			c.null()
+		}
+		if stored = !(o.nx && ok || o.xx && !ok); !stored {
+			return old, kvcache.Keep
+		}
+		e := kvcache.Entry{Value: args[2], ExpiresMs: o.expiresMs}
+		if o.keepTTL && ok {
+			e.ExpiresMs = old.ExpiresMs
+		}
+		return e, kvcache.Store
+	})
+	switch {
+	case err != nil:
+		c.b = c.b[:at]
+		c.refuse(err)
+	case o.get:
+	case stored:
+		c.ok()
+	default:
+		c.null()
+	}
+}
+
+func setNX(c *conn, args [][]byte) {
+	c.setIfAbsent(args[1], args[2])
+}
+
+func (c *conn) setIfAbsent(key, value []byte) {
+	stored := false
+	err := c.srv.o.Blobs.Update(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		if stored = !ok; !stored {
+			return old, kvcache.Keep
+		}
+		return kvcache.Entry{Value: value}, kvcache.Store
+	})
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	c.flag(stored)
+}
+
+func setEX(c *conn, args [][]byte, name string, unitMs int64) {
+	n, ok := c.integerArg(args[2])
+	if !ok {
+		return
+	}
+	if _, ok := c.expiry(name, n, unitMs, true); !ok {
+		return
+	}
+	// A longer time than a Duration holds, 292 years, is as good as that.
+	ttl := time.Duration(min(n, math.MaxInt64/int64(time.Millisecond)/unitMs)) * time.Duration(unitMs) * time.Millisecond
+	if err := c.srv.o.Blobs.Put(args[1], args[3], ttl); err != nil {
+		c.refuse(err)
+		return
+	}
+	c.ok()
+}
+
+func getSet(c *conn, args [][]byte) {
+	at := len(c.b)
+	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		c.b = c.b[:at]
+		if ok {
+			c.bulk(old.Value)
+		} else {
+			c.null()
+		}
+		return kvcache.Entry{Value: args[2]}, kvcache.Store
+	})
+	if err != nil {
+		c.b = c.b[:at]
+		c.refuse(err)
+	}
+}
+
+func getDel(c *conn, args [][]byte) {
+	at := len(c.b)
+	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		c.b = c.b[:at]
+		if !ok {
+			c.null()
+			return old, kvcache.Keep
+		}
+		c.bulk(old.Value)
+		return old, kvcache.Remove
+	})
+	if err != nil {
+		c.b = c.b[:at]
+		c.refuse(err)
+	}
+}
+
+func getEX(c *conn, args [][]byte) {
+	o, ok := c.parseSet("getex", args[2:], true)
+	if !ok {
+		return
+	}
+	if o.expiresMs == 0 && !o.persist {
+		c.getInto(args[1])
+		return
+	}
+	at := len(c.b)
+	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		c.b = c.b[:at]
+		if !ok {
+			c.null()
+			return old, kvcache.Keep
+		}
+		c.bulk(old.Value)
+		return kvcache.Entry{Value: old.Value, ExpiresMs: o.expiresMs}, kvcache.Store
+	})
+	if err != nil {
+		c.b = c.b[:at]
+		c.refuse(err)
+	}
+}
+
+func mget(c *conn, args [][]byte) {
+	c.array(len(args) - 1)
+	for _, k := range args[1:] {
+		c.getInto(k)
+		c.spill()
+	}
+}
+
+// mset sets keys one after the other: readers may see some of them before the
+// others, which in Redis they cannot. A key that does not fit ends it.
+func mset(c *conn, args [][]byte) {
+	if len(args)%2 == 0 {
+		c.wrongArity("mset")
+		return
+	}
+	for i := 1; i < len(args); i += 2 {
+		if err := c.srv.o.Blobs.Put(args[i], args[i+1], 0); err != nil {
+			c.refuse(err)
+			return
+		}
+	}
+	c.ok()
+}
+
+// msetNX holds one lock of the server, so that of two MSETNX with a key in
+// common one fails. Other commands that set one of the keys meanwhile win or
+// lose key by key.
+func msetNX(c *conn, args [][]byte) {
+	if len(args)%2 == 0 {
+		c.wrongArity("msetnx")
+		return
+	}
+	c.srv.msetnx.Lock()
+	defer c.srv.msetnx.Unlock()
+	for i := 1; i < len(args); i += 2 {
+		if c.srv.o.Blobs.Has(args[i]) {
+			c.integer(0)
+			return
+		}
+	}
+	for i := 1; i < len(args); i += 2 {
+		if err := c.srv.o.Blobs.Put(args[i], args[i+1], 0); err != nil {
+			c.refuse(err)
+			return
+		}
+	}
+	c.integer(1)
+}
+
+func appendValue(c *conn, args [][]byte) {
+	n := 0
+	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, _ bool) (kvcache.Entry, kvcache.Op) {
+		n = len(old.Value) + len(args[2])
+		v := make([]byte, 0, n)
+		v = append(append(v, old.Value...), args[2]...)
+		return kvcache.Entry{Value: v, ExpiresMs: old.ExpiresMs}, kvcache.Store
+	})
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	c.integer(int64(n))
+}
+
+// peek shows f the value of key without a copy.
+func (c *conn) peek(key []byte, f func(e kvcache.Entry, ok bool)) error {
+	return c.srv.o.Blobs.Update(key, func(e kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		f(e, ok)
+		return e, kvcache.Keep
+	})
+}
+
+func strlen(c *conn, args [][]byte) {
+	n := 0
+	if err := c.peek(args[1], func(e kvcache.Entry, _ bool) { n = len(e.Value) }); err != nil {
+		c.refuse(err)
+		return
+	}
+	c.integer(int64(n))
+}
+
+func getRange(c *conn, args [][]byte) {
+	from, ok := c.integerArg(args[2])
+	if !ok {
+		return
+	}
+	to, ok := c.integerArg(args[3])
+	if !ok {
+		return
+	}
+	at := len(c.b)
+	err := c.peek(args[1], func(e kvcache.Entry, _ bool) {
+		c.b = c.b[:at]
+		c.bulk(part(e.Value, from, to))
+	})
+	if err != nil {
+		c.b = c.b[:at]
+		c.refuse(err)
+	}
+}
+
+// part is v[from:to+1] where negative places count from the end and what is
+// outside does not exist.
+func part(v []byte, from, to int64) []byte {
+	n := int64(len(v))
+	if from < 0 && to < 0 && from > to {
+		return nil
+	}
+	if from < 0 {
+		from = max(from+n, 0)
+	}
+	if to < 0 {
+		to = max(to+n, 0)
+	}
+	to = min(to, n-1)
+	if from > to || n == 0 {
+		return nil
+	}
+	return v[from : to+1]
+}
+
+func incrBy(c *conn, args [][]byte) {
+	if n, ok := c.integerArg(args[2]); ok {
+		increment(c, args[1], n)
+	}
+}
+
+func decrBy(c *conn, args [][]byte) {
+	switch n, ok := c.integerArg(args[2]); {
+	case !ok:
+	case n == math.MinInt64:
+		c.fail("ERR decrement would overflow")
+	default:
+		increment(c, args[1], -n)
+	}
+}
+
+func increment(c *conn, key []byte, by int64) {
+	var sum int64
+	var buf [20]byte
+	problem := ""
+	err := c.srv.o.Blobs.Update(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		v := int64(0)
+		problem = ""
+		if ok {
+			if v, ok = parseInt(old.Value); !ok {
+				problem = errInteger
+				return old, kvcache.Keep
+			}
+		}
+		if by > 0 && v > math.MaxInt64-by || by < 0 && v < math.MinInt64-by {
+			problem = "ERR increment or decrement would overflow"
+			return old, kvcache.Keep
+		}
+		sum = v + by
+		return kvcache.Entry{Value: strconv.AppendInt(buf[:0], sum, 10), ExpiresMs: old.ExpiresMs}, kvcache.Store
+	})
+	switch {
+	case err != nil:
+		c.refuse(err)
+	case problem != "":
+		c.fail(problem)
+	default:
+		c.integer(sum)
+	}
+}
+
+func incrByFloat(c *conn, args [][]byte) {
+	by, ok := c.floatArg(args[2])
+	if !ok {
+		return
+	}
+	var text []byte
+	problem := ""
+	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		v := 0.0
+		problem = ""
+		if ok {
+			if v, ok = parseFloat(old.Value); !ok {
+				problem = errFloat
+				return old, kvcache.Keep
+			}
+		}
+		if v += by; math.IsInf(v, 0) || math.IsNaN(v) {
+			problem = "ERR increment would produce NaN or Infinity"
+			return old, kvcache.Keep
+		}
+		text = strconv.AppendFloat(text[:0], v, 'f', -1, 64)
+		return kvcache.Entry{Value: text, ExpiresMs: old.ExpiresMs}, kvcache.Store
+	})
+	switch {
+	case err != nil:
+		c.refuse(err)
+	case problem != "":
+		c.fail(problem)
+	default:
+		c.bulk(text)
+	}
+}
