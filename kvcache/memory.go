@@ -338,9 +338,15 @@ func (m *Memory) release(r Region) {
 // It reports whether anything was dropped or there was room already.
 //
 // This is ordinary ageing: owners that can keep what is still read.
-func (m *Memory) Evict(n int64) bool {
+func (m *Memory) Evict(n int64) bool { return m.evict(n, Hot) }
+
+// EvictLog is Evict that leaves Hot regions alone, for owners that have better
+// ways to part with what those hold.
+func (m *Memory) EvictLog(n int64) bool { return m.evict(n, Log) }
+
+func (m *Memory) evict(n int64, last Class) bool {
 	for m.room() < n {
-		if !m.dropOldest(true) {
+		if !m.dropOldest(last, true) {
 			return m.room() >= n
 		}
 	}
@@ -379,7 +385,7 @@ func (m *Memory) SetBudget(n int64) {
 		if m.returnSpare() {
 			continue
 		}
-		if !m.dropOldest(false) && !m.dropOwner() {
+		if !m.dropOldest(Hot, false) && !m.dropOwner() {
 			return
 		}
 	}
@@ -397,11 +403,11 @@ func (m *Memory) Trim(keep int) {
 	}
 }
 
-// dropOldest asks the owner of the oldest region to drop it. It reports false
-// when no owner holds one. With keep, the owner may rewrite what it wants to
+// dropOldest asks the owner of the oldest region, of classes up to last, to
+// drop it. It reports false when no owner holds one. With keep, the owner may rewrite what it wants to
 // keep of it.
-func (m *Memory) dropOldest(keep bool) bool {
-	for class := range m.age[:Fixed] {
+func (m *Memory) dropOldest(last Class, keep bool) bool {
+	for class := range m.age[:last+1] {
 		// An owner may have released the region before we ask: then the list
 		// has a new head. The bound is for an owner that refuses for good.
 		for range len(m.regions) {

@@ -288,16 +288,18 @@ func (t *Tables) DropAll() (weight int64) {
 }
 
 // Compact moves the live entries out of the region that has the most dead
-// bytes and releases it, if at least half of it is dead and the set as a whole
-// has more dead bytes than a region and a quarter of what it has filled. Thus each byte
-// freed is paid for by at most one byte moved. It reports whether it did; the
-// caller, who holds the lock, decides how often to call.
+// bytes and releases it, if the set as a whole has more dead bytes than a
+// region and a quarter of what it has filled. That region is then at least a
+// quarter dead itself: each byte freed is paid for by at most three moved, and
+// whoever calls until it reports false is left with no more dead bytes than
+// that. It reports whether it did; the caller, who holds the lock, decides how
+// often to call.
 func (t *Tables) Compact() bool {
 	dead := t.fill - t.live
 	if dead <= int64(t.m.regionBytes) || dead*4 < t.fill {
 		return false
 	}
-	victim, most := noRegion, uint32(t.m.regionBytes/2-1)
+	victim, most := noRegion, uint32(t.m.regionBytes/4-1)
 	for _, r := range t.list {
 		b := &t.m.tables[r]
 		if r != t.cur && r != t.old && b.fill-b.live > most {

@@ -265,15 +265,31 @@ func (c *Cache) insertedInto(b *bucket, n int) {
 	}
 }
 
-// makeRoom finds memory for a shard that had none: dead bytes first, then the
-// oldest regions of all. It is called without locks and reports whether trying
-// again makes sense.
+// makeRoom finds memory for a shard that had none. Dead bytes go first, then
+// the oldest Log regions of all owners, then keys as eviction takes them, and
+// Hot regions when all of that was not enough. It is called without locks and
+// reports whether trying again makes sense.
 func (c *Cache) makeRoom(s *shard) bool {
 	s.mu.Lock()
-	for s.hot.Compact() || s.log.Compact() || s.fix.Compact() {
-	}
+	s.compactAll()
 	s.mu.Unlock()
-	return c.memory.Evict(int64(2 * c.memory.RegionBytes()))
+	room := int64(2 * c.memory.RegionBytes())
+	return c.memory.EvictLog(room) || c.evictKeys(room) || c.memory.Evict(room)
+}
+
+// evictKeys evicts the coldest keys and compacts what they leave behind, until
+// n bytes are free. Regions are freed only once a quarter of a shard's bytes is
+// dead, so this frees much at once, and is seldom needed.
+func (c *Cache) evictKeys(n int64) bool {
+	target := c.allocated() * 3 / 4
+	c.evictTo(target)
+	for _, s := range c.shards {
+		s.mu.Lock()
+		s.compactAll()
+		s.settle()
+		s.mu.Unlock()
+	}
+	return c.memory.EvictLog(n)
 }
 
 // Maintain does the work that no caller should wait for, in bounded pieces:

@@ -89,8 +89,14 @@ func (s *shard) coldest(gen int) uint32 {
 // evict makes the cache fit its maximum: keys of generation 3, then 2, then 1
 // leave, the largest first, one shard after the other. It is called without locks.
 func (c *Cache) evict() {
-	limit := c.maxBytes.Load()
-	if limit <= 0 || c.allocated() <= limit {
+	if limit := c.maxBytes.Load(); limit > 0 {
+		c.evictTo(limit)
+	}
+}
+
+// evictTo evicts until no more than limit bytes are allocated.
+func (c *Cache) evictTo(limit int64) {
+	if c.allocated() <= limit {
 		return
 	}
 	for gen := 3; gen >= 1; gen-- {

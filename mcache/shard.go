@@ -289,6 +289,12 @@ func (s *shard) rebuild() error {
 	return nil
 }
 
+// compactAll compacts until nothing is worth it.
+func (s *shard) compactAll() {
+	for s.hot.Compact() || s.log.Compact() || s.fix.Compact() {
+	}
+}
+
 // tidy compacts what is worth it; a bounded piece of work.
 func (s *shard) tidy() {
 	for range 2 {

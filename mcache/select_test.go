@@ -1,0 +1,315 @@
+package mcache
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func mustMatcher(t testing.TB, kind MatchType, name, value string) Matcher {
+	t.Helper()
+	m, err := NewMatcher(kind, name, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func labelsKey(ls []Label) string {
+	var b strings.Builder
+	for _, l := range ls {
+		fmt.Fprintf(&b, "%s=%q,", l.Name, l.Value)
+	}
+	return b.String()
+}
+
+// TestSelectModel compares Select, Labels, LabelNames and LabelValues with a
+// walk over all label sets, while series come and go so that the index is
+// rebuilt again and again.
+func TestSelectModel(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 7))
+	c := newTestCache(t, Options{Shards: 2})
+	model := map[string]map[string][]Label{"one": {}, "two": {}}
+	values := []string{"a", "b", "ab", "abc", "", "x\ny", "é"}
+	expressions := []string{"a|b", "a.*", "ab?c?", ".*", ".+", "", "[ab]", "(?i)A", "a(b|bc)", "x.y", "nothing", "é|", "a.+|b"}
+	hits := 0
+	for op := range 3000 {
+		bucket := []string{"one", "two"}[rnd.IntN(2)]
+		var ls []Label
+		for _, n := range []string{"__name__", "k", "l", "m"} {
+			if v := values[rnd.IntN(len(values))]; v != "" {
+				ls = append(ls, Label{n, v})
+			}
+		}
+		ls = append(ls, Label{"id", fmt.Sprint(rnd.IntN(40))})
+		slices.SortFunc(ls, byName)
+		if err := c.AppendSamples(bucket, ls, Sample{int64(op), 0}); err != nil {
+			t.Fatal(err)
+		}
+		model[bucket][labelsKey(ls)] = ls
+		if rnd.IntN(4) > 0 {
+			if b, key, _, ok := c.Pop(); ok && key == nil {
+				// Pop does not say which labels went: find out by looking.
+				for k, ls := range model[b] {
+					if len(readAll(t, c, b, ls, 0, 1<<40)) == 0 {
+						delete(model[b], k)
+					}
+				}
+			}
+		}
+		if op%10 > 0 {
+			continue
+		}
+		var ms []Matcher
+		for range 1 + rnd.IntN(3) {
+			kind := MatchType(rnd.IntN(4))
+			v := values[rnd.IntN(len(values))]
+			if kind >= MatchRegexp {
+				v = expressions[rnd.IntN(len(expressions))]
+			}
+			ms = append(ms, mustMatcher(t, kind, []string{"__name__", "k", "l", "m", "absent"}[rnd.IntN(5)], v))
+		}
+		want := map[string]bool{}
+		names, ks := map[string]bool{}, map[string]bool{}
+		for key, ls := range model[bucket] {
+			if matchesAll(ms, ls) {
+				want[key] = true
+				for _, l := range ls {
+					names[l.Name] = true
+					if l.Name == "k" {
+						ks[l.Value] = true
+					}
+				}
+			}
+		}
+		ids, err := c.Select(bucket, ms, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids {
+			ls, ok := c.Labels(id, nil)
+			if !ok || !want[labelsKey(ls)] {
+				t.Fatalf("op %d: %v selects %v, which should not be", op, ms, ls)
+			}
+			hits++
+		}
+		if len(ids) != len(want) {
+			t.Fatalf("op %d: %v selects %d series, want %d", op, ms, len(ids), len(want))
+		}
+		if got, _ := c.LabelNames(bucket, ms, 0); !slices.Equal(got, sorted(names, 0)) {
+			t.Fatalf("op %d: names %v, want %v", op, got, sorted(names, 0))
+		}
+		if got, _ := c.LabelValues(bucket, "k", ms, 2); !slices.Equal(got, sorted(ks, 2)) {
+			t.Fatalf("op %d: values %v, want %v", op, got, sorted(ks, 2))
+		}
+	}
+	if st := checkCache(t, c); hits < 1000 || st.Rebuilds < 3 {
+		t.Errorf("too little happened: %d hits, %d rebuilds", hits, st.Rebuilds)
+	}
+}
+
+func matchesAll(ms []Matcher, ls []Label) bool {
+	for i := range ms {
+		v := ""
+		for _, l := range ls {
+			if l.Name == ms[i].Name {
+				v = l.Value
+			}
+		}
+		if !ms[i].matches(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// TestKnowledge holds what NewMatcher finds out about expressions to the
+// expressions themselves.
+func TestKnowledge(t *testing.T) {
+	for value, want := range map[string]string{
+		"a|b|c": "[a b c] ", "ab.*": "[] ab", "a[bc]": "[ab ac] ", "(a|b)c": "[ac bc] ", "": "[] ", "abc": "[abc] ",
+		"(?i)abc": "[] ", ".*": "[] ", "a+": "[] ", "x(y|z.*)": "[] x", "[a-z]{3}": "[] ",
+	} {
+		m := mustMatcher(t, MatchRegexp, "n", value)
+		if got := fmt.Sprint(m.Set, " ", m.Prefix); strings.TrimSpace(got) != strings.TrimSpace(want) && value != "" {
+			t.Errorf("%q: %q, want %q", value, got, want)
+		}
+		for _, v := range m.Set {
+			if !m.Matches(v) {
+				t.Errorf("%q does not match %q of its set", value, v)
+			}
+		}
+	}
+	if _, err := NewMatcher(MatchRegexp, "n", "("); err == nil {
+		t.Error("a broken expression is taken")
+	}
+}
+
+// TestBatch writes known, new and unknown series in one batch and reads back
+// what was written.
+func TestBatch(t *testing.T) {
+	c := newTestCache(t, Options{})
+	var b Batch
+	want := map[int][]Sample{}
+	for round := range 100 {
+		b.Reset("default")
+		for i := range 50 + round {
+			b.Series(c.Fingerprint(kubernetesLabels(i)))
+			s := Sample{int64(round) * 15000, uint64(i * round)}
+			b.Sample(s.T, s.V)
+			want[i] = append(want[i], s)
+		}
+		n, err := c.Append(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		missing := b.Missing()
+		if wantMissing := 1 + 49*b2i(round == 0); len(missing) != wantMissing || n != b.Len()-wantMissing {
+			t.Fatalf("round %d: %d missing, %d written of %d", round, len(missing), n, b.Len())
+		}
+		for _, i := range missing {
+			ls := kubernetesLabels(i)
+			slices.Reverse(ls) // any order will do
+			if n, err := c.AppendNew(&b, i, ls); n != 1 || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+	}
+	for i, ss := range want {
+		if got := readAll(t, c, "default", kubernetesLabels(i), 0, 1<<40); !slices.Equal(got, ss) {
+			t.Fatalf("series %d reads %v, want %v", i, got, ss)
+		}
+	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// TestFullOfHeads writes more series than fit while nothing is sealed: cold
+// keys make way, and what was written last is there.
+func TestFullOfHeads(t *testing.T) {
+	m := newTestMemory(t, 8<<20, 32<<10)
+	c := newTestCache(t, Options{Memory: m, Shards: 4, AgeCycle: 5000})
+	const series = 60_000
+	for i := range series {
+		if err := c.AppendSamples("default", kubernetesLabels(i), Sample{int64(i), uint64(i)}); err != nil {
+			t.Fatalf("series %d: %v", i, err)
+		}
+		if i >= 2000 && i%1000 == 0 {
+			for k := i - 1000; k <= i; k += 100 {
+				if got := readAll(t, c, "default", kubernetesLabels(k), 0, 1<<40); len(got) != 1 || got[0].V != uint64(k) {
+					t.Fatalf("series %d of %d reads %v", k, i, got)
+				}
+			}
+		}
+	}
+	if st := checkCache(t, c); st.Evictions == 0 || st.Reclaimed > 0 || m.Used() > m.Budget() {
+		t.Errorf("%d evictions, %d points reclaimed, %d of %d bytes used", st.Evictions, st.Reclaimed, m.Used(), m.Budget())
+	}
+}
+
+// TestConcurrent writes, reads, evicts, ages and takes memory away at the same
+// time. Values tell their series and time, so that a wrong read shows.
+func TestConcurrent(t *testing.T) {
+	m := newTestMemory(t, 6<<20, 32<<10)
+	c := newTestCache(t, Options{Memory: m, Shards: 4, MaxBytes: 3 << 20, AgeCycle: 20000})
+	const series = 3000
+	labels := make([][]Label, series)
+	fps := make([]Fingerprint, series)
+	for i := range labels {
+		labels[i] = kubernetesLabels(i)
+		fps[i] = c.Fingerprint(labels[i])
+	}
+	value := func(i int, at int64) uint64 { return uint64(i)<<40 | uint64(at) }
+	var wg sync.WaitGroup
+	var reads, drops, full atomic.Int64
+	stop := make(chan struct{})
+	run := func(f func(rnd *rand.Rand)) {
+		wg.Add(1)
+		seed := rand.Uint64()
+		go func() {
+			defer wg.Done()
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					f(rnd)
+				}
+			}
+		}()
+	}
+	var clock atomic.Int64
+	for range 2 {
+		var b Batch
+		run(func(rnd *rand.Rand) {
+			at := clock.Add(1)
+			b.Reset("default")
+			from := rnd.IntN(series - 200)
+			for i := from; i < from+200; i++ {
+				late := at
+				if i%50 == 0 {
+					late = max(0, at-rnd.Int64N(300))
+				}
+				b.Series(fps[i])
+				b.Sample(late, value(i, late))
+			}
+			if _, err := c.Append(&b); err != nil && !errors.Is(err, ErrNoMemory) {
+				t.Error(err)
+			}
+			for _, i := range slices.Clone(b.Missing()) {
+				if _, err := c.AppendNew(&b, i, labels[from+i]); errors.Is(err, ErrNoMemory) {
+					full.Add(1)
+				} else if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	run(func(rnd *rand.Rand) {
+		i := rnd.IntN(series)
+		ids, err := c.Select("default", []Matcher{{Name: "pod", Value: labels[i][9].Value}}, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, id := range ids {
+			ls, ok := c.Labels(id, nil)
+			var s Snapshot
+			if !ok || !c.Snapshot(id, 0, 1<<40, &s) {
+				continue
+			}
+			k := slices.IndexFunc(labels, func(l []Label) bool { return slices.Equal(l, ls) })
+			for it := s.Iterator(); it.Next(); {
+				if x := it.At(); x.V != value(k, x.T) {
+					t.Errorf("series %d at %d reads %x", k, x.T, x.V)
+				}
+				reads.Add(1)
+			}
+		}
+	})
+	run(func(rnd *rand.Rand) {
+		m.SetBudget(m.Used() - int64(rnd.IntN(3)*m.RegionBytes()))
+		m.SetBudget(6 << 20)
+		drops.Add(1)
+		c.Maintain()
+		time.Sleep(2 * time.Millisecond)
+	})
+	time.Sleep(1500 * time.Millisecond)
+	close(stop)
+	wg.Wait()
+	st := checkCache(t, c)
+	if reads.Load() < 1000 || drops.Load() < 20 || st.Reclaimed == 0 || st.Evictions == 0 {
+		t.Errorf("too little happened: %d reads, %d drops, %d full, %+v", reads.Load(), drops.Load(), full.Load(), st)
+	}
+}
