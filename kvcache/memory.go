@@ -267,14 +267,16 @@ func (m *Memory) Stats() MemoryStats {
 func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Region, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	want := int64(m.regionBytes)
+	if !moved {
+		want += m.reserve()
+	}
+	if m.roomLocked() < want {
+		return noRegion, false
+	}
 	r := m.spare.head
 	switch {
-	case !moved && m.roomLocked() < int64(m.regionBytes)+m.reserve():
-		return noRegion, false
 	case r != noRegion:
-		if m.used.Load() > m.budget.Load() {
-			return noRegion, false // it is on its way out
-		}
 		m.spare.remove(m, r)
 		m.spares--
 	case !m.charge(int64(m.regionBytes)):
