@@ -48,6 +48,7 @@ func TestE2ERefusals(t *testing.T) {
 		{"--resp.listen-address=0.0.0.0:0", exitUsage, "--resp.password-file"},
 		{"--resp.password-file=" + filepath.Join(dir, "none"), exitUsage, "--resp.password-file"},
 		{"--web.listen-address=" + taken.Addr().String(), exitError, "--web.listen-address"},
+		{"--web.listen-address=127.0.0.1:0 --resp.listen-address=" + taken.Addr().String(), exitError, "--resp.listen-address"},
 		{"--web.listen-address=192.0.2.1:9201", exitError, "--web.listen-address"}, // an address of nobody's
 	} {
 		code, said := refusal(t, strings.Fields(c.args)...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"runtime/debug"
 
@@ -71,4 +72,13 @@ func (d *daemon) limitHeap() int64 {
 	n := min(max(total/heapShare, minHeapLimit), maxHeapLimit)
 	debug.SetMemoryLimit(n)
 	return n
+}
+
+// setBudget is CONFIG SET maxmemory, where the size is fixed.
+func (d *daemon) setBudget(n int64) error {
+	if n < minMemoryBytes {
+		return fmt.Errorf("the least size is %d bytes, got %d", minMemoryBytes, n)
+	}
+	d.memory.SetBudget(n)
+	return nil
 }

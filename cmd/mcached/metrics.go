@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 
+	"mcached/ingest"
 	"mcached/kvcache"
 	"mcached/kvcache/pressure"
 	"mcached/mcache"
@@ -15,12 +16,15 @@ import (
 // stats is one reading of everything, taken once a scrape, so that the rows
 // below are of one moment and each lock is taken once.
 type stats struct {
-	memory   kvcache.MemoryStats
-	pressure pressure.Stats
-	blobs    kvcache.CacheStats
-	series   mcache.Stats
-	write    remotewrite.Stats
-	query    query.Stats
+	memory    kvcache.MemoryStats
+	pressure  pressure.Stats
+	blobs     kvcache.CacheStats
+	series    mcache.Stats
+	write     remotewrite.Stats
+	query     query.Stats
+	resp      ingest.Stats
+	admission ingest.AdmissionStats
+	heapLimit int64 // bytes
 }
 
 // statsCollector turns rows into metrics.
@@ -74,5 +78,12 @@ func newRegistry(d *daemon) *prometheus.Registry {
 
 // readStats asks every part once.
 func (d *daemon) readStats() *stats {
-	return &stats{memory: d.memory.Stats(), pressure: d.pressure.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(), write: d.writes.Stats(), query: d.queries.Stats()}
+	s := &stats{
+		memory: d.memory.Stats(), pressure: d.pressure.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(),
+		write: d.writes.Stats(), query: d.queries.Stats(), admission: d.admission.Stats(), heapLimit: d.heapLimit,
+	}
+	if d.resp != nil {
+		s.resp = d.resp.Stats()
+	}
+	return s
 }

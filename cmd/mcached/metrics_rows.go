@@ -30,6 +30,8 @@ func rows() []row {
 			one(func(s *stats) float64 { return float64(s.memory.BudgetBytes) })},
 		{"mcached_memory_used_bytes", "Bytes held outside the Go heap: regions and indexes.", gauge, nil,
 			one(func(s *stats) float64 { return float64(s.memory.UsedBytes) })},
+		{"mcached_memory_heap_limit_bytes", "Soft limit of the Go heap, which is not part of the budget.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.heapLimit) })},
 		{"mcached_memory_index_bytes", "Bytes of indexes, part of the used bytes.", gauge, nil,
 			one(func(s *stats) float64 { return float64(s.memory.SpanBytes) })},
 		{"mcached_memory_region_size_bytes", "Size of every region.", gauge, nil,
@@ -184,6 +186,41 @@ func rows() []row {
 			func(s *stats, emit func(float64, ...string)) {
 				emit(float64(s.query.Running), "running")
 				emit(float64(s.query.Waiting), "waiting")
+			}},
+
+		{"mcached_resp_connections", "Redis clients connected.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.resp.Connections) })},
+		{"mcached_resp_connections_accepted_total", "Connections of Redis clients.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.resp.ConnectionsAccepted) })},
+		{"mcached_resp_connections_closed_total", "Connections of Redis clients that the daemon refused or ended, by reason.", counter, []string{"reason"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.resp.ConnectionsRefused), "max_clients")
+				emit(float64(s.resp.ConnectionsTimedOut), "timeout")
+				emit(float64(s.resp.ConnectionsShed), "not_admitted")
+			}},
+		{"mcached_resp_commands_total", "Commands of Redis clients.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.resp.Commands) })},
+		{"mcached_resp_errors_total", "Commands answered with an error, and breaches of the protocol.", counter, []string{"kind"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.resp.CommandErrors), "command")
+				emit(float64(s.resp.ProtocolErrors), "protocol")
+			}},
+		{"mcached_resp_bytes_total", "Bytes read from and written to Redis clients.", counter, []string{"direction"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.resp.BytesRead), "read")
+				emit(float64(s.resp.BytesWritten), "written")
+			}},
+
+		{"mcached_admission_in_flight_bytes", "Bytes of writes being worked on, by both front doors.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.admission.BytesInFlight) })},
+		{"mcached_admission_in_flight_requests", "Writes being worked on, by both front doors.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.admission.RequestsInFlight) })},
+		{"mcached_admission_admitted_total", "Writes let in.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.admission.Admitted) })},
+		{"mcached_admission_refused_total", "Writes told to come back, by what there was too much of.", counter, []string{"bound"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.admission.RefusedBytes), "bytes")
+				emit(float64(s.admission.RefusedRequests), "requests")
 			}},
 
 		{"mcached_blobs_entries", "Blobs held, expired ones that were not found yet included.", gauge, nil,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/net/netutil"
 
+	"mcached/ingest"
 	"mcached/kvcache"
 	"mcached/kvcache/pressure"
 	"mcached/mcache"
@@ -42,6 +44,10 @@ type daemon struct {
 	started   time.Time
 	heapLimit int64 // bytes, soft
 
+	admission *ingest.Admission
+	resp      *ingest.Server
+
+	respListener net.Listener // nil: no RESP
 	webListeners []net.Listener
 	webServers   []*http.Server
 
@@ -83,7 +89,14 @@ func (d *daemon) open() error {
 		d.webListeners = append(d.webListeners, netutil.LimitListener(l, int(d.config.webMaxConnections)))
 	}
 
-	err := d.openMemory()
+	var err error
+	if a := d.config.respListen; a != "" {
+		d.respListener, err = listen("Redis clients", a, "if that is redis-server, stop it or choose another port with --resp.listen-address (empty for none)")
+		if err != nil {
+			return err
+		}
+	}
+	err = d.openMemory()
 	if err != nil {
 		return err
 	}
@@ -93,7 +106,9 @@ func (d *daemon) open() error {
 	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory}); err != nil {
 		return err
 	}
-	d.openFrontDoors()
+	if err := d.openFrontDoors(); err != nil {
+		return err
+	}
 	d.http = newHTTPMetrics()
 	d.registry = newRegistry(d)
 
@@ -112,12 +127,18 @@ func (d *daemon) open() error {
 }
 
 // openFrontDoors makes what answers requests, with the bounds of the config.
-func (d *daemon) openFrontDoors() {
+func (d *daemon) openFrontDoors() error {
 	c := d.config
+	var err error
+	d.admission, err = ingest.NewAdmission(ingest.AdmissionOptions{MaxBytesInFlight: int64(c.maxInFlight), MaxRequests: int(c.maxRequests)})
+	if err != nil {
+		return err
+	}
 	d.writes = remotewrite.NewHandler(d.metrics, remotewrite.Options{
 		MaxBodyBytes: int(c.writeMaxBody), MaxDecodedBytes: int(c.writeMaxDecoded), MaxSamples: int(c.writeMaxSamples),
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
-		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, Logger: d.log,
+		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket,
+		Admission: d.admission, Logger: d.log,
 	})
 	d.queries = query.NewAPI(d.metrics, query.Options{
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
@@ -125,6 +146,26 @@ func (d *daemon) openFrontDoors() {
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
 		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Logger: d.log,
 	})
+	if d.respListener == nil {
+		return nil
+	}
+	o := ingest.Options{
+		Blobs: d.blobs, Memory: d.memory, Metrics: d.metrics, Bucket: defaultBucket,
+		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients),
+		Admission: d.admission, Logger: d.log, Version: version.Version,
+	}
+	if c.respTLSCertFile != "" {
+		certificate, err := tls.LoadX509KeyPair(c.respTLSCertFile, c.respTLSKeyFile)
+		if err != nil {
+			return fmt.Errorf("--resp.tls-cert-file: %w", err)
+		}
+		o.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	}
+	if c.memorySize != 0 { // else the pressure controller would undo it
+		o.SetBudget = d.setBudget
+	}
+	d.resp, err = ingest.NewServer(o)
+	return err
 }
 
 // defaultBucket takes what no tenant's header names, the daemon's own metrics included.
@@ -176,6 +217,9 @@ func (d *daemon) run() error {
 		d.addServer(&g, "HTTP", l, func(l net.Listener) error {
 			return web.Serve(l, d.webServers[i], &web.FlagConfig{WebConfigFile: &d.config.webConfigFile}, d.log)
 		}, d.webServers[i].Shutdown)
+	}
+	if d.resp != nil {
+		d.addServer(&g, "RESP", d.respListener, d.resp.Serve, d.resp.Shutdown)
 	}
 	d.addLoop(&g, d.pressure.Run)
 	d.addLoop(&g, func(ctx context.Context) error {
@@ -250,6 +294,12 @@ func (d *daemon) close() {
 	for _, l := range d.webListeners {
 		_ = l.Close() // a server that ran has closed it already
 	}
+	if d.respListener != nil {
+		_ = d.respListener.Close()
+	}
+	if d.resp != nil {
+		_ = d.resp.Shutdown(context.Background()) // at once: nothing is served any more
+	}
 	if d.outlived.Load() {
 		return // someone may still read: the end of the process unmaps
 	}
@@ -279,6 +329,20 @@ func (d *daemon) welcome(w io.Writer) {
   read    %s as a Prometheus data source in Grafana, or
           curl '%s/api/v1/query?query=up'
 `, version.Version, base, base, base)
+	if d.respListener != nil {
+		host, port, err := net.SplitHostPort(d.respListener.Addr().String())
+		if err == nil {
+			fmt.Fprintf(w, "  redis   redis-cli -h %s -p %s set hello world\n", reachable(host), port)
+		}
+	}
+}
+
+// reachable is a host to connect to for a listener on host.
+func reachable(host string) string {
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		return "localhost"
+	}
+	return host
 }
 
 // url is where the first HTTP listener is reached from this machine.
@@ -287,12 +351,9 @@ func (d *daemon) url() string {
 	if err != nil {
 		return d.webListeners[0].Addr().String()
 	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
 	scheme := "http"
 	if d.config.webTLS {
 		scheme = "https"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	return scheme + "://" + net.JoinHostPort(reachable(host), port)
 }
