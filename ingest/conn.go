@@ -51,11 +51,11 @@ type conn struct {
 	commands, failed uint64
 
 	// Read by the sweeper and CLIENT LIST: ticks, 0 for not.
-	created   int64
-	active    atomic.Int64 // last time that something was read
-	half      atomic.Int64 // since when a command is incomplete
-	writing   atomic.Int64 // since when a write waits for the client
-	shutting  atomic.Bool  // a reason to stop has come from outside
+	created  int64
+	active   atomic.Int64 // last time that something was read
+	half     atomic.Int64 // since when a command is incomplete
+	writing  atomic.Int64 // since when a write waits for the client
+	shutting atomic.Bool  // a reason to stop has come from outside
 }
 
 func newConn(s *Server, nc net.Conn, id int64) *conn {

@@ -74,10 +74,6 @@ func (c *conn) remaining(key []byte, unitMs int64, relative bool) {
 }
 
 func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
-	n, ok := c.integerArg(args[2])
-	if !ok {
-		return
-	}
 	var nx, xx, gt, lt bool
 	for _, a := range args[3:] {
 		switch {
@@ -100,6 +96,10 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 		return
 	case gt && lt:
 		c.fail("ERR GT and LT options at the same time are not compatible")
+		return
+	}
+	n, ok := c.integerArg(args[2])
+	if !ok {
 		return
 	}
 	now := c.nowMs()

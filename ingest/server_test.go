@@ -21,14 +21,15 @@ func newServer(t testing.TB, change func(o *Options)) (s *Server, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blobs, err := kvcache.NewCache(kvcache.CacheOptions{Memory: mem, Shards: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := Options{Blobs: blobs, Memory: mem, Logger: slog.New(slog.DiscardHandler)}
+	o := Options{Memory: mem, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&o)
 	}
+	blobs, err := kvcache.NewCache(kvcache.CacheOptions{Memory: mem, Shards: 4, Now: o.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Blobs = blobs
 	if s, err = NewServer(o); err != nil {
 		t.Fatal(err)
 	}

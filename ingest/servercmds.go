@@ -63,7 +63,7 @@ func commandCommand(c *conn, args [][]byte) {
 			if cmd := set.byName[n]; cmd != nil {
 				c.commandInfo(cmd, cmd.name)
 			} else {
-				c.nullArray()
+				c.null()
 			}
 		}
 	case equalFold(args[1], "docs"):
@@ -254,7 +254,7 @@ func configGet(c *conn, args [][]byte) {
 
 func configSet(c *conn, args [][]byte) {
 	if len(args)%2 != 0 {
-		c.wrongArity("config|set")
+		c.fail(errSyntax)
 		return
 	}
 	known := c.srv.parameters()

@@ -1,9 +1,12 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 	"math"
+	"math/big"
 	"strconv"
+	"strings"
 	"time"
 
 	"mcached/kvcache"
@@ -62,15 +65,14 @@ func get(c *conn, args [][]byte) { c.getInto(args[1]) }
 // setOptions are what may follow SET key value and GETEX key.
 type setOptions struct {
 	nx, xx, get, keepTTL, persist bool
-	expiresMs                     int64 // Unix, 0 for not said
+	kind, value                   []byte // EX, PX, EXAT or PXAT and what followed; nil for not said
 }
 
 // parseSet reads the options of SET, or of GETEX if getex, and answers what
 // is wrong with them.
-func (c *conn) parseSet(name string, args [][]byte, getex bool) (o setOptions, ok bool) {
-	var kind, value []byte
+func (c *conn) parseSet(args [][]byte, getex bool) (o setOptions, ok bool) {
 	for i := 0; i < len(args); i++ {
-		a, ttl := args[i], kind != nil || o.keepTTL || o.persist
+		a, ttl := args[i], o.kind != nil || o.keepTTL || o.persist
 		switch {
 		case !getex && equalFold(a, "nx") && !o.xx:
 			o.nx = true
@@ -78,31 +80,36 @@ func (c *conn) parseSet(name string, args [][]byte, getex bool) (o setOptions, o
 			o.xx = true
 		case !getex && equalFold(a, "get"):
 			o.get = true
-		case !getex && equalFold(a, "keepttl") && kind == nil:
+		case !getex && equalFold(a, "keepttl") && o.kind == nil:
 			o.keepTTL = true
-		case getex && equalFold(a, "persist") && kind == nil:
+		case getex && equalFold(a, "persist") && o.kind == nil:
 			o.persist = true
 		case !ttl && i+1 < len(args) && (equalFold(a, "ex") || equalFold(a, "px") || equalFold(a, "exat") || equalFold(a, "pxat")):
-			kind, value = a, args[i+1]
+			o.kind, o.value = a, args[i+1]
 			i++
 		default:
 			c.fail(errSyntax)
 			return o, false
 		}
 	}
-	if kind == nil {
-		return o, true
+	return o, true
+}
+
+// optionExpiry is the time that the options say, in Unix milliseconds, or 0 for
+// none; it answers what is wrong with it.
+func (c *conn) optionExpiry(name string, o setOptions) (ms int64, ok bool) {
+	if o.kind == nil {
+		return 0, true
 	}
-	n, ok := c.integerArg(value)
+	n, ok := c.integerArg(o.value)
 	if !ok {
-		return o, false
+		return 0, false
 	}
 	unit := int64(1)
-	if kind[0]|0x20 == 'e' {
+	if o.kind[0]|0x20 == 'e' {
 		unit = 1000
 	}
-	o.expiresMs, ok = c.expiry(name, n, unit, len(kind) == 2)
-	return o, ok
+	return c.expiry(name, n, unit, len(o.kind) == 2)
 }
 
 // expiry turns a positive time in units of unitMs, from now on if relative,
@@ -130,7 +137,11 @@ func set(c *conn, args [][]byte) {
 		c.ok()
 		return
 	}
-	o, ok := c.parseSet("set", args[3:], false)
+	o, ok := c.parseSet(args[3:], false)
+	if !ok {
+		return
+	}
+	expiresMs, ok := c.optionExpiry("set", o)
 	if !ok {
 		return
 	}
@@ -145,7 +156,7 @@ func set(c *conn, args [][]byte) {
 		if stored = !(o.nx && ok || o.xx && !ok); !stored {
 			return old, kvcache.Keep
 		}
-		e := kvcache.Entry{Value: args[2], ExpiresMs: o.expiresMs}
+		e := kvcache.Entry{Value: args[2], ExpiresMs: expiresMs}
 		if o.keepTTL && ok {
 			e.ExpiresMs = old.ExpiresMs
 		}
@@ -234,12 +245,17 @@ func getDel(c *conn, args [][]byte) {
 }
 
 func getEX(c *conn, args [][]byte) {
-	o, ok := c.parseSet("getex", args[2:], true)
+	o, ok := c.parseSet(args[2:], true)
 	if !ok {
 		return
 	}
-	if o.expiresMs == 0 && !o.persist {
+	// Redis looks for the key before it reads the number.
+	if o.kind == nil && !o.persist || !c.srv.o.Blobs.Has(args[1]) {
 		c.getInto(args[1])
+		return
+	}
+	expiresMs, ok := c.optionExpiry("getex", o)
+	if !ok {
 		return
 	}
 	at := len(c.b)
@@ -250,7 +266,7 @@ func getEX(c *conn, args [][]byte) {
 			return old, kvcache.Keep
 		}
 		c.bulk(old.Value)
-		return kvcache.Entry{Value: old.Value, ExpiresMs: o.expiresMs}, kvcache.Store
+		return kvcache.Entry{Value: old.Value, ExpiresMs: expiresMs}, kvcache.Store
 	})
 	if err != nil {
 		c.b = c.b[:at]
@@ -426,26 +442,31 @@ func increment(c *conn, key []byte, by int64) {
 }
 
 func incrByFloat(c *conn, args [][]byte) {
-	by, ok := c.floatArg(args[2])
+	by, ok := parseLongDouble(args[2])
 	if !ok {
+		c.fail(errFloat)
 		return
 	}
 	var text []byte
 	problem := ""
 	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
-		v := 0.0
+		v := new(big.Float).SetPrec(longDoubleBits)
 		problem = ""
 		if ok {
-			if v, ok = parseFloat(old.Value); !ok {
+			if v, ok = parseLongDouble(old.Value); !ok {
 				problem = errFloat
 				return old, kvcache.Keep
 			}
 		}
-		if v += by; math.IsInf(v, 0) || math.IsNaN(v) {
+		if by.IsInf() || v.IsInf() || tooLarge(v.Add(v, by)) {
 			problem = "ERR increment would produce NaN or Infinity"
 			return old, kvcache.Keep
 		}
-		text = strconv.AppendFloat(text[:0], v, 'f', -1, 64)
+		text = v.Append(text[:0], 'f', 17)
+		text = bytes.TrimSuffix(bytes.TrimRight(text, "0"), []byte("."))
+		if string(text) == "-0" {
+			text = text[1:]
+		}
 		return kvcache.Entry{Value: text, ExpiresMs: old.ExpiresMs}, kvcache.Store
 	})
 	switch {
@@ -456,4 +477,33 @@ func incrByFloat(c *conn, args [][]byte) {
 	default:
 		c.bulk(text)
 	}
+}
+
+// Redis adds in the 80-bit numbers of x86 and writes 17 digits behind the
+// point, which is why 0.1 and 0.2 make 0.3 there.
+const (
+	longDoubleBits   = 64
+	longDoubleMaxExp = 16384
+)
+
+func tooLarge(v *big.Float) bool { return v.IsInf() || v.MantExp(nil) > longDoubleMaxExp }
+
+// parseLongDouble reads a number as strtold does, infinity included, NaN not.
+func parseLongDouble(b []byte) (*big.Float, bool) {
+	if len(b) == 0 || len(b) > 256 || bytes.ContainsRune(b, '_') {
+		return nil, false
+	}
+	text := strings.ToLower(string(b))
+	if s := strings.TrimLeft(text, "+-"); s == "inf" || s == "infinity" {
+		return new(big.Float).SetInf(text[0] == '-'), len(text)-len(s) < 2
+	}
+	// Exponents of more digits than any number has would only cost time.
+	if _, exp, ok := strings.Cut(text, "e"); ok && len(exp) > 6 {
+		return nil, false
+	}
+	v, _, err := big.ParseFloat(text, 10, longDoubleBits, big.ToNearestEven)
+	if err != nil || tooLarge(v) {
+		return nil, false
+	}
+	return v, true
 }
