@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -86,9 +87,13 @@ type MemoryOptions struct {
 	// ReserveBytes of address space bound what the budget can grow to.
 	// Default: twice the budget, or the machine's memory if that is more.
 	ReserveBytes int64
-	// HugePages asks the kernel to back regions with 2 MiB pages. Only of use
-	// where RegionBytes is at least that.
+	// HugePages asks the kernel to back all regions with 2 MiB pages. Only of
+	// use where RegionBytes is at least that. By default the regions beyond the
+	// first 4 GiB have them.
 	HugePages bool
+	// ReadyRegions is how many regions are kept ready at most, once a 128th of
+	// what is in use is as many. Default 8, negative none.
+	ReadyRegions int
 }
 
 // Memory is a reservation of address space, carved into regions of one size,
@@ -102,8 +107,13 @@ type Memory struct {
 	mappingLen  uintptr
 	regionBytes int
 	unitMask    uint64
+	maxReady    int
 	regions     []region // fixed length; fields have locks of their own
 	tables      []table  // by region; each is guarded by its owner's lock
+
+	wake     chan struct{} // says that too few regions are ready
+	stop     chan struct{} // closed by Close
+	supplier sync.WaitGroup
 
 	budget atomic.Int64 // bytes permitted
 	used   atomic.Int64 // bytes held: regions in use or spare, and spans
@@ -127,6 +137,7 @@ type MemoryStats struct {
 	RegionsInUse           int
 	RegionsSpare           int    // resident, but empty
 	SpanBytes              int64  // indexes
+	RegionsPrepared        uint64 // made ready before they were needed
 	RegionsReclaimed       uint64 // taken from their owners, oldest first
 	RegionsReturned        uint64 // given back to the kernel
 	BytesReturned          uint64
@@ -183,12 +194,6 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 	}
 	pad := -uintptr(m.mapping) & uintptr(o.RegionBytes-1)
 	m.base = unsafe.Add(m.mapping, pad)
-	advice := unix.MADV_NOHUGEPAGE
-	if o.HugePages {
-		advice = unix.MADV_HUGEPAGE
-	}
-	// A kernel built without huge pages refuses both; nothing is lost then.
-	_ = m.advise(m.base, uintptr(n)*uintptr(o.RegionBytes), advice)
 
 	m.regions = make([]region, n)
 	m.tables = make([]table, n)
@@ -201,6 +206,14 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 		m.age[c] = none
 	}
 	m.budget.Store(o.BudgetBytes)
+	m.adviseHuge(o.HugePages)
+	if m.maxReady = o.ReadyRegions; m.maxReady == 0 {
+		m.maxReady = maxReady
+	}
+	m.wake, m.stop = make(chan struct{}, 1), make(chan struct{})
+	if m.maxReady > 0 {
+		m.supplier.Go(m.supply)
+	}
 	return m, nil
 }
 
@@ -224,11 +237,14 @@ func totalMemory() int64 {
 // Close unmaps everything. No owner may be used afterwards.
 func (m *Memory) Close() error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
+	was := m.closed
+	m.closed = true
+	m.mu.Unlock()
+	if was {
 		return nil
 	}
-	m.closed = true
+	close(m.stop)
+	m.supplier.Wait()
 	m.budget.Store(0)
 	return os.NewSyscallError("munmap", unix.MunmapPtr(m.mapping, m.mappingLen))
 }
@@ -275,21 +291,14 @@ func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Reg
 		return noRegion, false
 	}
 	r := m.spare.head
-	switch {
-	case r != noRegion:
+	if r != noRegion {
 		m.spare.remove(m, r)
 		m.spares--
-	case !m.charge(int64(m.regionBytes)):
-		return noRegion, false
-	case m.returned.head != noRegion:
-		r = m.returned.head
-		m.returned.remove(m, r)
-	case int(m.virgin) < len(m.regions):
-		r = m.virgin
-		m.virgin++
-	default:
-		m.used.Add(-int64(m.regionBytes))
-		return noRegion, false
+	} else {
+		var ok bool
+		if r, ok = m.freshLocked(); !ok {
+			return noRegion, false
+		}
 	}
 	g := &m.regions[r]
 	g.owner, g.class, g.inUse = int32(owner), class, true
@@ -299,6 +308,9 @@ func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Reg
 		m.age[class].pushBack(m, r)
 	}
 	m.inUse++
+	if m.spares < m.readyLocked() {
+		m.wakeSupplier()
+	}
 	return r, true
 }
 
@@ -383,8 +395,13 @@ func (m *Memory) reserve() int64 {
 // It must be called without owners' locks.
 func (m *Memory) SetBudget(n int64) {
 	m.budget.Store(max(n, 0))
+	returned := 0
 	for m.used.Load() > m.budget.Load() {
 		if m.returnSpare() {
+			if returned += m.regionBytes; returned >= yieldBytes {
+				runtime.Gosched() // some 6 ms have gone by
+				returned = 0
+			}
 			continue
 		}
 		if !m.dropOldest(Hot, false) && !m.dropOwner() {
@@ -411,8 +428,11 @@ func (m *Memory) Trim(keep int) {
 func (m *Memory) dropOldest(last Class, keep bool) bool {
 	for class := range m.age[:last+1] {
 		// An owner may have released the region before we ask: then the list
-		// has a new head. The bound is for an owner that refuses for good.
-		for range len(m.regions) {
+		// has a new head. The bound is for owners that refuse: once round is enough.
+		m.mu.Lock()
+		inUse := m.inUse
+		m.mu.Unlock()
+		for range inUse {
 			m.mu.Lock()
 			r := m.age[class].head
 			if r == noRegion {

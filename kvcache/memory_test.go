@@ -1,0 +1,121 @@
+package kvcache
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+func TestMemoryOptions(t *testing.T) {
+	for _, o := range []MemoryOptions{
+		{},
+		{BudgetBytes: -1},
+		{BudgetBytes: 4095, RegionBytes: 4096},
+		{BudgetBytes: 1 << 20, RegionBytes: 4095},
+		{BudgetBytes: 1 << 20, RegionBytes: 2048},
+		{BudgetBytes: 1 << 30, RegionBytes: 2 * MaxRegionBytes},
+		{BudgetBytes: 1 << 30, RegionBytes: -4096},
+	} {
+		m, err := NewMemory(o)
+		if err == nil {
+			t.Errorf("%+v was taken", o)
+			m.Close()
+		}
+	}
+	// The kernel refuses what the reservation asks for: it gets smaller.
+	m, err := NewMemory(MemoryOptions{BudgetBytes: 1 << 30, RegionBytes: MaxRegionBytes, ReserveBytes: 1 << 62})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(m.regions); n == 0 || n > maxRegions {
+		t.Errorf("%d regions", n)
+	}
+	if err := errors.Join(m.Close(), m.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := NewCache(CacheOptions{}); err == nil {
+		t.Error("a cache without memory")
+	}
+	for _, shards := range []int{-1, MaxShards + 1} {
+		if _, err := NewCache(CacheOptions{Memory: m, Shards: shards}); err == nil {
+			t.Errorf("%d shards", shards)
+		}
+	}
+}
+
+// TestSupplier fills a cache of many small regions: most writers find theirs ready.
+func TestSupplier(t *testing.T) {
+	c, m := newTestCache(t, MemoryOptions{BudgetBytes: 2048 * MinRegionBytes, RegionBytes: MinRegionBytes}, CacheOptions{Shards: 2, SweepEvery: -1})
+	deadline := time.Now().Add(time.Minute)
+	n := 0
+	for ; m.Stats().RegionsPrepared < 20 && time.Now().Before(deadline); n++ {
+		if err := c.Put(key(n), make([]byte, 500), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := m.Stats()
+	if s.RegionsPrepared < 20 || s.UsedBytes > s.BudgetBytes {
+		t.Errorf("after %d puts: %+v", n, s)
+	}
+	// Full: now regions are aged ahead of the writers.
+	for range 40_000 {
+		n++
+		if err := c.Put(key(n), make([]byte, 500), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := m.Stats(); s.RegionsReclaimed == 0 || s.UsedBytes > s.BudgetBytes {
+		t.Errorf("full: %+v", s)
+	}
+	m.SetBudget(256 * MinRegionBytes)
+	if m.Used() > m.Budget() {
+		t.Errorf("%d used of %d", m.Used(), m.Budget())
+	}
+}
+
+// TestSpareIsTaken leaves regions to the next writer rather than to the kernel,
+// and Trim gives them up.
+func TestSpareIsTaken(t *testing.T) {
+	c, m := newTestCache(t, MemoryOptions{BudgetBytes: 64 * MinRegionBytes, RegionBytes: MinRegionBytes}, CacheOptions{Shards: 1, SweepEvery: -1})
+	fill := func() {
+		for n := range 300 {
+			if err := c.Put(key(n), make([]byte, 500), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill()
+	used := m.Used()
+	for n := range 300 {
+		c.Delete(key(n))
+	}
+	if s := m.Stats(); s.RegionsSpare < 30 || s.UsedBytes != used {
+		t.Errorf("%+v", s)
+	}
+	fill()
+	if s := m.Stats(); s.UsedBytes > used+MinRegionBytes || s.RegionsReturned != 0 {
+		t.Errorf("%+v, %d used before", s, used)
+	}
+	c.Clear()
+	if s := m.Stats(); s.UsedBytes != 0 || s.BytesReturned == 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestResident holds MemoryStats to what the kernel says: what is given back
+// is gone from the process.
+func TestResident(t *testing.T) {
+	c, m := newTestCache(t, MemoryOptions{BudgetBytes: 128 << 20}, CacheOptions{SweepEvery: -1})
+	base := resident(t)
+	for n := range 100_000 {
+		if err := c.Put(key(n), make([]byte, 1000), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := resident(t)
+	m.SetBudget(16 << 20)
+	cut := resident(t)
+	if full-base < 90<<20 || cut-base > 32<<20 {
+		t.Errorf("resident: %d MiB at first, %d full, %d cut to 16", base>>20, full>>20, cut>>20)
+	}
+}
