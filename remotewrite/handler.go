@@ -214,13 +214,20 @@ func (h *Handler) admit(n int64) (release func(), err error) {
 }
 
 // read reads the body, which must be whole within BodyTimeout.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, in *intake) error {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, in *intake) (err error) {
 	// Not every ResponseWriter has a deadline to set, those of tests have none.
 	rc := http.NewResponseController(w)
 	if rc.SetReadDeadline(time.Now().Add(h.o.BodyTimeout)) == nil {
-		defer rc.SetReadDeadline(time.Time{})
+		defer func() {
+			if err == nil {
+				rc.SetReadDeadline(time.Time{})
+				return
+			}
+			// The server would read on to save the connection. The deadline,
+			// and this, keep it from waiting for the same slow sender.
+			w.Header().Set("Connection", "close")
+		}()
 	}
-	var err error
 	in.body = in.body[:0]
 	if want := int(r.ContentLength); want >= 0 {
 		if cap(in.body) < want {
@@ -279,7 +286,7 @@ const (
 
 func (h *Handler) putBack(in *intake) {
 	if cap(in.body)+cap(in.decoded) > keepBytes || cap(in.series)+cap(in.at)+cap(in.syms) > 3*keepSeries ||
-		cap(in.samples) > keepSamples || in.batch.Len() > keepSeries || in.seen > keepSamples {
+		cap(in.samples) > keepSamples || in.batch.Len() > keepSeries || h.o.MaxSamples-in.left > keepSamples {
 		return
 	}
 	h.pool.Put(in)

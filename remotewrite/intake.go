@@ -53,10 +53,9 @@ type intake struct {
 	series []extent // protocol 2.0: all series of the request
 	syms   []symbol
 
-	seen      int // samples met, for the bound
-	written   int // samples
-	exemplars int // exemplars met, of protocol 1.0 or 2.0
-	problems  problems
+	left     int // samples that may still come
+	written  int // samples
+	problems problems
 }
 
 // extent is a piece of the decoded body. 32 bits suffice: see Options.MaxDecodedBytes.
@@ -70,7 +69,7 @@ func (in *intake) reset(p Protocol, bucket string, maxT int64) {
 	for i := range in.pairs {
 		in.pairs[i] = pair{}
 	}
-	in.seen, in.written, in.exemplars = 0, 0, 0
+	in.left, in.written = in.o.MaxSamples, 0
 	in.problems.reset()
 }
 

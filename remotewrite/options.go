@@ -60,6 +60,9 @@ type Admission interface {
 	Acquire(n int64) (release func(), ok bool, retryAfter time.Duration)
 }
 
+// DefaultMaxLabels is what Options.MaxLabels is if it is not set.
+const DefaultMaxLabels = 128
+
 // maxDecodedBytes is what an extent can address, and then some.
 const maxDecodedBytes = 1 << 30
 
@@ -70,7 +73,7 @@ func (o Options) withDefaults() Options {
 	def(&o.MaxSamples, 1_000_000)
 	def(&o.MaxSeries, 200_000)
 	def(&o.MaxSymbols, 400_000)
-	def(&o.MaxLabels, 128)
+	def(&o.MaxLabels, DefaultMaxLabels)
 	def(&o.MaxLabelNameBytes, 1<<10)
 	def(&o.MaxLabelValueBytes, 16<<10)
 	def(&o.MaxMetadata, 20_000)

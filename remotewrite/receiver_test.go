@@ -33,7 +33,7 @@ type receiver struct {
 
 func newReceiver(t testing.TB, o Options) receiver {
 	t.Helper()
-	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 256 << 20})
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, ReserveBytes: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -144,7 +144,10 @@ func (in *intake) seriesV1(from, to int) error {
 			}
 			f.Add(p.name, p.value)
 		case tagV1SeriesSample:
-			if err := in.sample(b[at:end], lastV1Sample); err != nil {
+			if len(in.samples) == in.left {
+				return tooMany("samples", in.o.MaxSamples)
+			}
+			if !in.sample(b[at:end], lastV1Sample) {
 				return malformed("sample", at)
 			}
 		case tagV1SeriesExemplar:
@@ -161,14 +164,13 @@ func (in *intake) seriesV1(from, to int) error {
 			histograms++
 		}
 	}
-	return in.endSeries(f, extent{uint32(from), uint32(to)}, suspect, histograms, exemplars)
+	in.endSeries(f, extent{uint32(from), uint32(to)}, suspect, histograms, exemplars)
+	return nil
 }
 
 // endSeries is what both protocols do when a series has been read.
-func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, histograms, exemplars int) error {
-	if in.seen += len(in.samples); in.seen > in.o.MaxSamples {
-		return tooMany("samples", in.o.MaxSamples)
-	}
+func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, histograms, exemplars int) {
+	in.left -= len(in.samples)
 	if histograms > 0 {
 		in.refuse(e, reasonHistograms, histograms, "histograms are not stored")
 	}
@@ -177,12 +179,11 @@ func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, histog
 	}
 	if len(in.samples) > 0 {
 		in.finish(f, e, suspect)
-		return nil
+		return
 	}
 	if histograms == 0 && (exemplars == 0 || in.protocol == V2) {
 		in.refuse(e, reasonEmpty, 1, "a series without samples or histograms")
 	}
-	return nil
 }
 
 // refuse counts n elements of the series at e as not written.
@@ -200,19 +201,19 @@ func (in *intake) refuse(e extent, r reason, n int, why string) {
 
 // sample decodes a Sample message: of either protocol, since they differ in a
 // field that is skipped.
-func (in *intake) sample(b []byte, last uint64) error {
+func (in *intake) sample(b []byte, last uint64) bool {
 	// What every sender writes: the value, then the time, both not zero.
 	if len(b) > 10 && b[0] == tagSampleValue && b[9] == tagSampleTime {
 		if t, i := uvarint(b, 10); i == len(b) {
 			in.samples = append(in.samples, mcache.Sample{T: int64(t), V: binary.LittleEndian.Uint64(b[1:])})
-			return nil
+			return true
 		}
 	}
 	var s mcache.Sample
 	for i := 0; i < len(b); {
 		t, i2 := tag(b, i)
 		if i2 < 0 {
-			return errMalformed
+			return false
 		}
 		var v uint64
 		switch {
@@ -227,11 +228,11 @@ func (in *intake) sample(b []byte, last uint64) error {
 			i = skipUnknown(b, t, i2, last)
 		}
 		if i < 0 {
-			return errMalformed
+			return false
 		}
 	}
 	in.samples = append(in.samples, s)
-	return nil
+	return true
 }
 
 // label decodes a Label message; both are views into b.

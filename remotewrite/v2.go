@@ -109,7 +109,7 @@ func (in *intake) seriesV2(e extent) error {
 				return malformed("series", start)
 			}
 			in.refs = append(in.refs, uint32(v))
-			tooManyRefs = tooManyRefs || in.tooManyRefs()
+			tooManyRefs = in.tooManyRefs() || tooManyRefs
 			continue
 		}
 		if t > tagV2SeriesMetadata || t&7 != wireBytes {
@@ -131,10 +131,13 @@ func (in *intake) seriesV2(e extent) error {
 					return malformed("references", start)
 				}
 				in.refs = append(in.refs, uint32(v))
-				tooManyRefs = tooManyRefs || in.tooManyRefs()
+				tooManyRefs = in.tooManyRefs() || tooManyRefs
 			}
 		case tagV2SeriesSample:
-			if err := in.sample(b[at:end], lastV2Sample); err != nil {
+			if len(in.samples) == in.left {
+				return tooMany("samples", in.o.MaxSamples)
+			}
+			if !in.sample(b[at:end], lastV2Sample) {
 				return malformed("sample", at)
 			}
 		case tagV2SeriesHistogram:
@@ -170,7 +173,8 @@ func (in *intake) seriesV2(e extent) error {
 	if meta != (metadataRefs{}) {
 		in.describeV2(meta)
 	}
-	return in.endSeries(f, e, suspect, histograms, exemplars)
+	in.endSeries(f, e, suspect, histograms, exemplars)
+	return nil
 }
 
 // metadataRefs is a Metadata message.

@@ -1,0 +1,340 @@
+package remotewrite
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang/snappy"
+
+	"mcached/mcache"
+)
+
+// allocated is how many bytes f takes from the heap.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+func TestSnappyBombs(t *testing.T) {
+	r := newReceiver(t, Options{})
+	claim := func(n uint64, rest int) []byte {
+		return append(binary.AppendUvarint(nil, n), make([]byte, rest)...)
+	}
+	for name, c := range map[string]struct {
+		body   []byte
+		status int
+		text   string
+	}{
+		"4 GB in five bytes":     {claim(math.MaxUint32, 0), 413, "a body of 4294967295 bytes when decompressed, more than 67108864"},
+		"60 MB in six bytes":     {claim(60<<20, 2), 400, "6 bytes cannot hold 62914560"},
+		"more than a length has": {claim(math.MaxUint64, 0), 400, "snappy"},
+		"length cut off":         {[]byte{0x80}, 400, "snappy"},
+		"nothing":                {nil, 400, "snappy"},
+		"longer than it says":    {append(snappy.Encode(nil, []byte("abc")), 1, 2, 3), 400, "snappy"},
+		"shorter than it says":   {snappy.Encode(nil, []byte("abc"))[:3], 400, "snappy"},
+		"framed, not a block":    {[]byte("\xff\x06\x00\x00sNaPpY"), 400, "snappy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := allocated(func() { answered(t, r.post(ContentTypeV1, "snappy", c.body), c.status, c.text) })
+			if n > 1<<20 {
+				t.Errorf("%d bytes allocated for it", n)
+			}
+		})
+	}
+	r.holds()
+}
+
+func TestOversizedBodies(t *testing.T) {
+	good := encode(t, V1, Series{named("x"), []mcache.Sample{sample(0, 1)}})
+	packed := snappy.Encode(nil, good)
+	r := newReceiver(t, Options{MaxBodyBytes: len(packed), MaxDecodedBytes: len(good)})
+	answered(t, r.send(V1, good), 204, "")
+	r = newReceiver(t, Options{MaxBodyBytes: len(packed) - 1})
+	answered(t, r.send(V1, good), 413, fmt.Sprintf("a body of %d bytes, more than %d", len(packed), len(packed)-1))
+	r = newReceiver(t, Options{MaxDecodedBytes: len(good) - 1})
+	answered(t, r.send(V1, good), 413, fmt.Sprintf("a body of %d bytes when decompressed, more than %d", len(good), len(good)-1))
+
+	// Without a Content-Length the end is where it is.
+	for limit, want := range map[int]int{len(packed): 204, len(packed) - 1: 413} {
+		r := newReceiver(t, Options{MaxBodyBytes: limit})
+		req := httptest.NewRequest("POST", "/", io.MultiReader(bytes.NewReader(packed[:5]), bytes.NewReader(packed[5:])))
+		req.ContentLength = -1
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		answered(t, w, want, "")
+	}
+}
+
+func TestCountsOfARequestAreBounded(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		series := func(n, samples int) []Series {
+			var s []Series
+			for i := range n {
+				s = append(s, Series{Labels: named("x", "i", fmt.Sprint(i))})
+				for j := range samples {
+					s[i].Samples = append(s[i].Samples, sample(float64(-j), 1))
+				}
+			}
+			return s
+		}
+		r := newReceiver(t, Options{MaxSamples: 6, MaxSeries: 3})
+		answered(t, r.send(p, encode(t, p, series(3, 2)...)), 204, "")
+		held := r.contents("default")
+		answered(t, r.send(p, encode(t, p, series(4, 1)...)), 413, "more than 3 series")
+		answered(t, r.send(p, encode(t, p, series(1, 7)...)), 413, "more than 6 samples")
+		r.holds(held...)
+	})
+	r := newReceiver(t, Options{MaxSymbols: 3})
+	answered(t, r.send(V2, encode(t, V2, Series{named("x"), []mcache.Sample{sample(0, 1)}})), 204, "")
+	answered(t, r.send(V2, encode(t, V2, Series{named("x", "y", "z"), []mcache.Sample{sample(0, 1)}})), 413, "more than 3 symbols")
+}
+
+// Empty messages are two bytes each. A body full of them must not become a
+// multiple of its size.
+func TestBombsOfEmptyMessages(t *testing.T) {
+	r := newReceiver(t, Options{MaxSamples: 10_000, MaxSeries: 10_000, MaxSymbols: 10_000})
+	const n = 4 << 20
+	repeat := func(head []byte, what ...byte) []byte {
+		return append(head, bytes.Repeat(what, n/len(what))...)
+	}
+	inside := func(tag byte, what ...byte) []byte {
+		body := repeat(nil, what...)
+		return append(binary.AppendUvarint([]byte{tag}, uint64(len(body))), body...)
+	}
+	for name, c := range map[string]struct {
+		p      Protocol
+		body   []byte
+		status int
+	}{
+		"series of v1":           {V1, repeat(nil, tagV1Series, 0), 413},
+		"samples of v1":          {V1, inside(tagV1Series, tagV1SeriesSample, 0), 413},
+		"labels of v1":           {V1, inside(tagV1Series, tagV1SeriesLabel, 0), 400},
+		"labels with a name, v1": {V1, inside(tagV1Series, tagV1SeriesLabel, 6, tagLabelName, 1, 'a', tagLabelValue, 1, 'b'), 400},
+		"metadata of v1":         {V1, repeat(nil, tagV1Metadata, 0), 204},
+		"series of v2":           {V2, repeat(nil, tagV2Series, 0), 413},
+		"symbols of v2":          {V2, repeat(nil, tagV2Symbol, 0), 413},
+		"samples of v2":          {V2, inside(tagV2Series, tagV2SeriesSample, 0), 413},
+		"references of v2":       {V2, inside(tagV2Series, tagV2SeriesRef, 0), 400},
+		"packed references":      {V2, append(inside(tagV2Series, tagV2SeriesRefs, 2, 1, 1), tagV2Symbol, 0, tagV2Symbol, 0), 400},
+		"groups in groups":       {V1, repeat(nil, 15<<3|wireGroupStart), 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			packed := snappy.Encode(nil, c.body)
+			got := allocated(func() { answered(t, r.post(contentType(c.p), "snappy", packed), c.status, "") })
+			if got > 24<<20 { // the body itself, decompressed, and 10,000 of anything
+				t.Errorf("%d MiB allocated for 4 MiB", got>>20)
+			}
+		})
+	}
+	r.holds()
+}
+
+// What takes the slow path must be bounded by the number of labels, too.
+func TestHundredThousandLabels(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		bomb := Series{named("x"), []mcache.Sample{sample(0, 1)}}
+		for i := range 100_000 {
+			bomb.Labels = append(bomb.Labels, mcache.Label{Name: fmt.Sprintf("l%06d", i), Value: "v"})
+		}
+		good := Series{named("y"), []mcache.Sample{sample(0, 1)}}
+		w := r.send(p, encode(t, p, good, bomb, Series{named("z"), good.Samples}))
+		answered(t, w, 400, "more than 128 labels")
+		if w.Body.Len() > 2000 {
+			t.Errorf("the answer has %d bytes", w.Body.Len())
+		}
+		r.holds(line(`{__name__="y"}`, sample(0, 1)), line(`{__name__="z"}`, sample(0, 1)))
+	})
+}
+
+func TestMegabyteOfLabelValue(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		w := r.send(p, encode(t, p,
+			Series{named("x", "a", strings.Repeat("é", 1<<19)), []mcache.Sample{sample(0, 1)}},
+			Series{named("y"), []mcache.Sample{sample(0, 1)}}))
+		answered(t, w, 400, `the value of label "a" has 1048576 bytes, more than 16384`)
+		if w.Body.Len() > 2000 {
+			t.Errorf("the answer has %d bytes", w.Body.Len())
+		}
+		r.holds(line(`{__name__="y"}`, sample(0, 1)))
+	})
+}
+
+// A body that was cut writes nothing, unless the cut made a shorter request of it.
+func TestBodiesCutAnywhere(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		body := encode(t, p,
+			Series{named("x", "a", "1"), []mcache.Sample{sample(-15, 1), sample(0, 2)}},
+			Series{named("y", "b", "2"), []mcache.Sample{sample(0, 3)}})
+		refused := 0
+		for n := range body {
+			r := newReceiver(t, Options{})
+			if w := r.send(p, body[:n]); w.Code == 400 {
+				refused++
+				r.holds()
+			} else if w.Code != 204 {
+				t.Errorf("cut at %d of %d: %d %s", n, len(body), w.Code, w.Body)
+			}
+		}
+		if refused < len(body)-10 {
+			t.Errorf("only %d of %d cut bodies were refused", refused, len(body))
+		}
+	})
+}
+
+func TestClocksWrongByYears(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		for _, ms := range []int64{math.MaxInt64, 1 << 62, now.UnixMilli() * 1000, now.UnixMilli() + 10*365*86400_000} {
+			answered(t, r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{{T: ms, V: 1}}})), 400, "ahead of the clock")
+		}
+		r.holds()
+		old := []mcache.Sample{{T: -1, V: 1}, {T: 1, V: 2}, {T: now.UnixMilli() / 1000, V: 3}}
+		answered(t, r.send(p, encode(t, p, Series{named("x"), old})), 204, "")
+		r.holds(line(`{__name__="x"}`, old...))
+		answered(t, r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{{T: math.MinInt64, V: 1}}})), 400, "")
+		r.holds(line(`{__name__="x"}`, old...))
+	})
+}
+
+func TestClosedCacheIs503(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		r.cache.Close()
+		w := r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{sample(0, 1)}}))
+		answered(t, w, 503, "closed")
+		if w.Header().Get("Retry-After") != "1" {
+			t.Errorf("Retry-After is %q", w.Header().Get("Retry-After"))
+		}
+		if p == V2 {
+			wrote(t, w, 0)
+		}
+	})
+}
+
+// dial starts a real server for r and opens a connection to it.
+func dial(t *testing.T, r receiver) net.Conn {
+	t.Helper()
+	s := httptest.NewServer(r)
+	t.Cleanup(s.Close)
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestSlowBodyIsNotWaitedFor(t *testing.T) {
+	r := newReceiver(t, Options{BodyTimeout: 50 * time.Millisecond})
+	c := dial(t, r)
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != 503 || !strings.Contains(string(text), "3 bytes of the body came within 50ms") || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("answer is %d %s", resp.StatusCode, text)
+	}
+	if n := r.Stats().SlowBodies; n != 1 {
+		t.Errorf("%d slow bodies counted", n)
+	}
+}
+
+// The deadline of a body ends with it: the next request may come later.
+func TestConnectionOutlivesTheDeadline(t *testing.T) {
+	r := newReceiver(t, Options{BodyTimeout: 50 * time.Millisecond})
+	c := dial(t, r)
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	in := bufio.NewReader(c)
+	for i := range 2 {
+		packed := snappy.Encode(nil, encode(t, V1, Series{named("x"), []mcache.Sample{sample(float64(i), 1)}}))
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(packed), packed)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		if resp.StatusCode != 204 {
+			t.Fatalf("request %d: %s", i, resp.Status)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	r.holds(line(`{__name__="x"}`, sample(0, 1), sample(1, 1)))
+}
+
+func TestBodyCutInTheMiddle(t *testing.T) {
+	r := newReceiver(t, Options{})
+	packed := snappy.Encode(nil, encode(t, V1, Series{named("x"), []mcache.Sample{sample(0, 1)}}))
+	c := dial(t, r)
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(packed), packed[:len(packed)-1])
+	c.(*net.TCPConn).CloseWrite()
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != 400 {
+		t.Errorf("answer is %s", resp.Status)
+	}
+	r.holds()
+	answered(t, r.post("", "", packed), 204, "")
+}
+
+// Views into the pooled body must not outlive the request.
+func TestNothingOfABodyIsKept(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		in := r.pool.Get().(*intake)
+		in.decoded = encode(t, p, Series{named("first", "a", "1"), []mcache.Sample{sample(0, 1)}})
+		in.reset(p, "default", now.UnixMilli())
+		if err := in.write(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range in.decoded {
+			in.decoded[i] = 0xff
+		}
+		r.holds(line(`{__name__="first", a="1"}`, sample(0, 1)))
+	})
+}
+
+func TestKnownSeriesAllocateNothing(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		var series []Series
+		for i := range 500 {
+			series = append(series, Series{named(fmt.Sprintf("metric_%d", i/10), "instance", "10.0.0.1:9100", "i", fmt.Sprint(i%10)), []mcache.Sample{sample(0, float64(i))}})
+		}
+		in := r.pool.Get().(*intake)
+		body := encode(t, p, series...)
+		write := func() {
+			in.decoded = body
+			in.reset(p, "default", now.UnixMilli())
+			if err := in.write(); err != nil || in.written != len(series) {
+				t.Fatalf("%d written, %v", in.written, err)
+			}
+		}
+		write()
+		if n := testing.AllocsPerRun(100, write); n > 0 {
+			t.Errorf("%v allocations a request", n)
+		}
+		if got := len(in.batch.Missing()); got != 0 {
+			t.Errorf("%d of %d series were not known", got, len(series))
+		}
+	})
+}

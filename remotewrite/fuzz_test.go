@@ -1,0 +1,312 @@
+package remotewrite
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"mcached/mcache"
+)
+
+// decodedSeries is a series as a decoder sees it, before any rule is applied.
+type decodedSeries struct {
+	labels  []mcache.Label
+	samples []mcache.Sample
+}
+
+// expect applies the rules to what Prometheus' decoder found, naïvely: it is
+// the oracle. It returns what has to be in the cache and the samples written.
+func expect(all []decodedSeries, o *Options, maxT int64) (contents []string, written int) {
+	held := map[string]map[int64]uint64{}
+	for _, s := range all {
+		names := map[string]bool{}
+		valid := len(s.labels) <= o.MaxLabels
+		named := false
+		var kept []mcache.Label
+		for _, l := range s.labels {
+			valid = valid && l.Name != "" && !names[l.Name] && utf8.ValidString(l.Name) && utf8.ValidString(l.Value) &&
+				len(l.Name) <= o.MaxLabelNameBytes && len(l.Value) <= o.MaxLabelValueBytes
+			names[l.Name] = true
+			named = named || l.Name == metricName && l.Value != ""
+			if l.Value != "" {
+				kept = append(kept, l)
+			}
+		}
+		if !valid || !named {
+			continue
+		}
+		slices.SortFunc(kept, func(a, b mcache.Label) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
+		key := labelText(kept)
+		for _, x := range s.samples {
+			if x.T > maxT || x.T < -mcache.MaxTime {
+				continue
+			}
+			if held[key] == nil {
+				held[key] = map[int64]uint64{}
+			}
+			held[key][x.T] = x.V
+			written++
+		}
+	}
+	for key, samples := range held {
+		times := make([]int64, 0, len(samples))
+		for t := range samples {
+			times = append(times, t)
+		}
+		slices.Sort(times)
+		for _, t := range times {
+			key += fmt.Sprintf(" %d:%x", t, samples[t])
+		}
+		contents = append(contents, key)
+	}
+	slices.Sort(contents)
+	return contents, written
+}
+
+// compare runs body through a receiver, twice, and holds it to the oracle.
+// The receiver serves many of them, each in an empty bucket.
+func compare(t *testing.T, r receiver, p Protocol, body []byte, all []decodedSeries, oracleErr error) {
+	r.t = t
+	in := r.pool.Get().(*intake)
+	defer r.pool.Put(in)
+	defer r.cache.RemoveBucket("default")
+	maxT := now.Add(r.o.MaxAhead).UnixMilli()
+	want, written := expect(all, &r.o, maxT)
+	for round := range 2 {
+		in.decoded = bytes.Clone(body)
+		in.reset(p, "default", maxT)
+		err := in.write()
+		if (err != nil) != (oracleErr != nil) {
+			t.Fatalf("round %d: our error is %v, the oracle's %v", round, err, oracleErr)
+		}
+		if err != nil {
+			return
+		}
+		if in.written != written {
+			t.Errorf("round %d: %d samples written, want %d; problems: %s", round, in.written, written, in.problems.text())
+		}
+		if got := r.contents("default"); !slices.Equal(got, want) {
+			t.Errorf("round %d: the cache holds %q, want %q", round, got, want)
+		}
+		if round == 1 && len(in.batch.Missing()) > 0 && in.problems.total() == 0 {
+			t.Errorf("%d series are still unknown", len(in.batch.Missing()))
+		}
+	}
+}
+
+func FuzzV1(f *testing.F) {
+	r := newReceiver(f, Options{})
+	for _, m := range seedsV1() {
+		b, err := m.Marshal()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var m prompb.WriteRequest
+		err := m.Unmarshal(body)
+		var all []decodedSeries
+		for _, ts := range m.Timeseries {
+			var s decodedSeries
+			for _, l := range ts.Labels {
+				s.labels = append(s.labels, mcache.Label{Name: l.Name, Value: l.Value})
+			}
+			for _, x := range ts.Samples {
+				s.samples = append(s.samples, mcache.Sample{T: x.Timestamp, V: math.Float64bits(x.Value)})
+			}
+			all = append(all, s)
+		}
+		if err == nil && hasField(body, tagV2Symbol, tagV2Series) {
+			err = errOtherProtocol{V1, V2}
+		}
+		compare(t, r, V1, body, all, err)
+	})
+}
+
+func FuzzV2(f *testing.F) {
+	r := newReceiver(f, Options{})
+	for _, m := range seedsV2() {
+		b, err := m.Marshal()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var m writev2.Request
+		err := m.Unmarshal(body)
+		if err == nil && len(m.Symbols) > 0 && m.Symbols[0] != "" {
+			err = errMalformed
+		}
+		if err == nil && hasField(body, tagV1Series, tagV1Metadata) {
+			err = errOtherProtocol{V2, V1}
+		}
+		if err == nil && straddles(body) {
+			// Prometheus' decoder reads a packed list beyond its end.
+			t.Skip()
+		}
+		var all []decodedSeries
+		for _, ts := range m.Timeseries {
+			var s decodedSeries
+			good := len(ts.LabelsRefs)%2 == 0 && len(ts.LabelsRefs) <= 2*DefaultMaxLabels
+			for _, r := range ts.LabelsRefs {
+				good = good && int(r) < len(m.Symbols)
+			}
+			if ts.Metadata.HelpRef != 0 || ts.Metadata.UnitRef != 0 || ts.Metadata.Type != 0 {
+				good = good && int(ts.Metadata.HelpRef) < len(m.Symbols) && int(ts.Metadata.UnitRef) < len(m.Symbols)
+			}
+			if !good {
+				continue
+			}
+			for i := 0; i+1 < len(ts.LabelsRefs); i += 2 {
+				s.labels = append(s.labels, mcache.Label{Name: m.Symbols[ts.LabelsRefs[i]], Value: m.Symbols[ts.LabelsRefs[i+1]]})
+			}
+			for _, x := range ts.Samples {
+				s.samples = append(s.samples, mcache.Sample{T: x.Timestamp, V: math.Float64bits(x.Value)})
+			}
+			all = append(all, s)
+		}
+		compare(t, r, V2, body, all, err)
+	})
+}
+
+// hasField tells whether a well-formed message has one of the fields.
+func hasField(b []byte, tags ...uint64) bool {
+	for i := 0; i < len(b); {
+		var t uint64
+		if t, i = tag(b, i); i < 0 {
+			return false
+		}
+		if slices.Contains(tags, t) {
+			return true
+		}
+		if i = skip(b, t, i); i < 0 {
+			return false
+		}
+	}
+	return false
+}
+
+// straddles tells whether a packed list in a series of protocol 2.0 ends
+// within a number.
+func straddles(b []byte) bool {
+	for i := 0; i < len(b); {
+		t, i2 := tag(b, i)
+		if i2 < 0 {
+			return false
+		}
+		if t == tagV2Series {
+			from, to := span(b, i2)
+			s := b[from:to]
+			for j := 0; j < len(s); {
+				t, j2 := tag(s, j)
+				if j2 < 0 {
+					return true
+				}
+				if t == tagV2SeriesRefs {
+					from, to := span(s, j2)
+					if from < 0 || to > from && s[to-1] >= 0x80 {
+						return true
+					}
+				}
+				if j = skip(s, t, j2); j < 0 {
+					return true
+				}
+			}
+		}
+		if i = skip(b, t, i2); i < 0 {
+			return false
+		}
+	}
+	return false
+}
+
+// FuzzBody sends whole bodies, compressed or not what they claim, through the
+// handler: every one must be answered, by a status that exists.
+func FuzzBody(f *testing.F) {
+	r := newReceiver(f, Options{MaxDecodedBytes: 1 << 20})
+	f.Add([]byte{}, false)
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x0f}, true)
+	for _, m := range seedsV1() {
+		b, err := m.Marshal()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(snappy.Encode(nil, b), false)
+	}
+	for _, m := range seedsV2() {
+		b, err := m.Marshal()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(snappy.Encode(nil, b), true)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, second bool) {
+		p := V1
+		if second {
+			p = V2
+		}
+		defer r.cache.RemoveBucket("default")
+		w := r.post(contentType(p), "snappy", body)
+		n, err := snappy.DecodedLen(body)
+		if err == nil && n > 1<<20 {
+			if w.Code != 413 {
+				t.Errorf("a claim of %d bytes is answered %d %s", n, w.Code, w.Body)
+			}
+			return
+		}
+		_, err = snappy.Decode(nil, body)
+		switch {
+		case w.Code != 204 && w.Code != 400 && w.Code != 413:
+			t.Errorf("answer is %d %s", w.Code, w.Body)
+		case err != nil && w.Code == 204:
+			t.Errorf("a body that is not snappy (%v) was taken", err)
+		case w.Code == 413:
+			t.Errorf("a body of %d bytes is answered %s", n, w.Body)
+		}
+	})
+}
+
+func seedsV1() []*prompb.WriteRequest {
+	ms := now.UnixMilli()
+	full := requestV1(
+		Series{named("a", "x", "1"), []mcache.Sample{sample(-15, 1), sample(0, 2)}},
+		Series{named("a", "x", "2"), []mcache.Sample{sample(0, 0)}},
+		Series{named("a", "x", "2"), []mcache.Sample{{T: 0, V: 1}}},
+		Series{named("b", "empty", "", "x", "2"), []mcache.Sample{sample(3600, 1), sample(-3600, 1)}},
+		Series{labels("x", "no name"), []mcache.Sample{sample(0, 1)}},
+		Series{named("dup", "x", "1", "x", "1"), []mcache.Sample{sample(0, 1)}},
+		Series{named("bad\xff"), []mcache.Sample{{T: math.MinInt64, V: 1}, {T: math.MaxInt64, V: 2}}},
+		Series{named("none"), nil},
+	)
+	full.Timeseries[0].Exemplars = []prompb.Exemplar{{Labels: []prompb.Label{{Name: "trace_id", Value: "abc"}}, Value: 1, Timestamp: ms}}
+	full.Timeseries[1].Histograms = []prompb.Histogram{{Timestamp: ms, Schema: 3, Sum: 1, PositiveSpans: []prompb.BucketSpan{{Offset: -1, Length: 2}}, PositiveDeltas: []int64{1, -1}}}
+	full.Metadata = []prompb.MetricMetadata{{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "a", Help: "h", Unit: "u"}}
+	return []*prompb.WriteRequest{{}, full, requestV1(Series{named("a"), []mcache.Sample{sample(0, 1)}})}
+}
+
+func seedsV2() []*writev2.Request {
+	ms := now.UnixMilli()
+	full := requestV2(
+		Series{named("a", "x", "1"), []mcache.Sample{sample(-15, 1), sample(0, 2)}},
+		Series{named("a", "x", "2"), []mcache.Sample{sample(0, 0)}},
+		Series{named("b", "empty", "", "x", "2"), []mcache.Sample{sample(3600, 1), sample(-3600, 1)}},
+		Series{labels("x", "no name"), []mcache.Sample{sample(0, 1)}},
+		Series{named("dup", "x", "1", "x", "1"), []mcache.Sample{sample(0, 1)}},
+		Series{named("bad\xff"), []mcache.Sample{{T: math.MinInt64, V: 1}, {T: math.MaxInt64, V: 2}}},
+		Series{named("none"), nil},
+	)
+	full.Timeseries[0].Exemplars = []writev2.Exemplar{{LabelsRefs: []uint32{1, 2}, Value: 1, Timestamp: ms}}
+	full.Timeseries[1].Histograms = []writev2.Histogram{{Timestamp: ms, Schema: -53, CustomValues: []float64{1, 2}, PositiveSpans: []writev2.BucketSpan{{Offset: 0, Length: 2}}, PositiveDeltas: []int64{1, -1}}}
+	full.Timeseries[2].Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: 1, UnitRef: 2}
+	full.Timeseries[2].Samples[0].StartTimestamp = ms - 1000
+	return []*writev2.Request{{}, full, requestV2(Series{named("a"), []mcache.Sample{sample(0, 1)}})}
+}
