@@ -49,6 +49,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		name, f := add(app)
 		commands[name] = f
 	}
+	if len(args) == 0 {
+		return usageError{errors.New("which command? Try mcbench --help")}
+	}
 	chosen, err := app.Parse(args)
 	if err != nil {
 		return usageError{err}

@@ -23,7 +23,8 @@ type question struct {
 	form url.Values
 }
 
-// questions are asked of a load: the rows of the targets for queries.
+// questions are asked of a load: the rows of the targets for queries. A load
+// of less than 50,000 series has fewer than their names say.
 func questions(l load) []question {
 	endMs := l.startMs + int64(l.samples-1)*l.intervalMs
 	beginMs := max(l.startMs, endMs-time.Hour.Milliseconds())
@@ -32,9 +33,10 @@ func questions(l load) []question {
 	ranged := func(name, query string) question {
 		return question{name, "/query_range", url.Values{"query": {query}, "start": {at(beginMs)}, "end": {at(endMs)}, "step": {step}}}
 	}
-	one := fmt.Sprintf(`{instance=%q,__name__=%q,handler="/api/v1/orders/4"}`, instance(0), metricName(0))
-	hundred := fmt.Sprintf(`{instance=%q,__name__=~"checkout_http_request_0._total"}`, instance(0))
-	thousand := fmt.Sprintf(`{instance=~"%s|%s"}`, instance(0), instance(1))
+	// Of one metric a target has 10 series.
+	one := fmt.Sprintf(`%s{instance=%q,handler="/api/v1/orders/4"}`, metricName(0), instance(0))
+	hundred := fmt.Sprintf(`%s{instance=~"10.0.0.[0-9]:9100"}`, metricName(0))
+	thousand := fmt.Sprintf(`%s{instance=~"10.0.0.[0-9]{1,2}:9100"}`, metricName(0))
 	return []question{
 		ranged("one series raw", one),
 		ranged("100 series raw", hundred),

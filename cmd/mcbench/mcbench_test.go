@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
+
+	"mcached/kvcache"
+	"mcached/mcache"
+	"mcached/mcache/query"
+	"mcached/remotewrite"
+)
+
+// newServer is a receiver with the API of Prometheus, whose requests to write
+// pass through change.
+func newServer(t *testing.T, change func(m *prompb.WriteRequest)) *httptest.Server {
+	t.Helper()
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, ReserveBytes: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := mcache.New(mcache.Options{Memory: memory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := remotewrite.NewHandler(cache, remotewrite.Options{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/api/v1/write", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if change != nil {
+			plain, err := snappy.Decode(nil, body)
+			if err != nil {
+				t.Error(err)
+			}
+			var m prompb.WriteRequest
+			if err := m.Unmarshal(plain); err != nil {
+				t.Error(err)
+			}
+			change(&m)
+			if plain, err = m.Marshal(); err != nil {
+				t.Error(err)
+			}
+			body = snappy.Encode(nil, plain)
+		}
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		write.ServeHTTP(w, r)
+	})
+	mux.Handle("/api/v1/", query.NewAPI(cache, query.Options{}))
+	s := httptest.NewServer(mux)
+	t.Cleanup(func() {
+		s.Close()
+		cache.Close()
+		memory.Close()
+	})
+	return s
+}
+
+func bench(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := run(ctx, args, &out)
+	return out.String(), err
+}
+
+func TestWriteAndCheck(t *testing.T) {
+	for _, protocol := range []string{"1", "2"} {
+		for _, more := range [][]string{nil, {"--jitter", "7ms"}, {"--late", "20", "--jitter", "2s"}, {"--rate", "100000"}} {
+			s := newServer(t, nil)
+			args := append([]string{"write", "--url", s.URL + "/api/v1/write", "--check", "--json", "--series", "1203", "--samples", "11",
+				"--per-request", "100", "--connections", "3", "--protocol", protocol, "--pid", fmt.Sprint(os.Getpid())}, more...)
+			out, err := bench(t, args...)
+			if err != nil {
+				t.Fatalf("%v: %v", args, err)
+			}
+			var r report
+			if err := json.Unmarshal([]byte(out), &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Samples != 1203*11 || !r.Checked || r.Requests < 1203*11/100 || r.RSSBytes == 0 || r.P99Ms < r.P50Ms {
+				t.Errorf("%v: %s", args, out)
+			}
+			out, err = bench(t, "query", "--api-url", s.URL+"/api/v1", "--times", "1", "--series", "1203", "--samples", "11", "--start", fmt.Sprint(r.StartMs))
+			if err != nil || strings.Count(out, "\n") != 1+len(questions(load{})) {
+				t.Errorf("query prints %q, %v", out, err)
+			}
+		}
+	}
+}
+
+// A check that finds nothing wrong with what is wrong is worth nothing.
+func TestCheckFindsWhatIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*prompb.WriteRequest)
+		args   []string // of the check
+		want   string
+	}{
+		"a series dropped": {func(m *prompb.WriteRequest) { m.Timeseries = m.Timeseries[1:] }, nil, "missing at"},
+		"a label changed":  {func(m *prompb.WriteRequest) { m.Timeseries[1].Labels[7].Value = "PUT" }, nil, "missing at"},
+		"a value changed": {func(m *prompb.WriteRequest) {
+			x := &m.Timeseries[2].Samples[0].Value
+			*x = math.Nextafter(*x, 0)
+		}, nil, " for "},
+		"a time changed":          {func(m *prompb.WriteRequest) { m.Timeseries[3].Samples[0].Timestamp++ }, nil, "missing at"},
+		"more than was written":   {nil, []string{"--samples", "11"}, "missing at 1795208760000"},
+		"less than was written":   {nil, []string{"--series", "30"}, "a series that was not written"},
+		"other than was written":  {nil, []string{"--seed", "2"}, " for "},
+		"other times than it had": {nil, []string{"--jitter", "2s"}, "at 17952"},
+		"nothing":                 {nil, nil, ""},
+	} {
+		s := newServer(t, c.change)
+		args := []string{"--url", s.URL + "/api/v1/write", "--start", "1795208610000"}
+		if _, err := bench(t, append([]string{"write", "--samples", "10", "--series", "40"}, args...)...); err != nil {
+			t.Fatal(err)
+		}
+		for flag, value := range map[string]string{"--samples": "10", "--series": "40"} {
+			if !slices.Contains(c.args, flag) {
+				args = append(args, flag, value)
+			}
+		}
+		_, err := bench(t, append(append([]string{"write", "--no-write", "--check"}, args...), c.args...)...)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: the check says %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestServersThatDoNotWrite(t *testing.T) {
+	for name, c := range map[string]struct {
+		protocol string
+		handler  http.HandlerFunc
+		want     string
+	}{
+		"204 to a 2.0 it does not know": {"2", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) }, `answered 204, but with "" of 2000 samples written`},
+		"400":                           {"1", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "too old", 400) }, "400 too old"},
+	} {
+		s := httptest.NewServer(c.handler)
+		if _, err := bench(t, "write", "--url", s.URL, "--protocol", c.protocol); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		s.Close()
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"write", "--series", "0"}, {"write", "--interval", "0s"}, {"write", "--jitter", "8s"}, {"write", "--late", "101"},
+		{"write", "--protocol", "3"}, {"write", "--url", "nonsense"}, {"write", "--connections", "0"}, {"write", "--header", "x"}, {"query", "--times", "0"},
+	} {
+		_, err := bench(t, args...)
+		if _, ok := err.(usageError); !ok {
+			t.Errorf("%v: %v is no usage error", args, err)
+		}
+	}
+}
+
+// The load is a function of its fields, and is what doc.go says it is.
+func TestLoad(t *testing.T) {
+	l := load{series: 5000, samples: 100, startMs: 1_795_208_610_000, intervalMs: 15_000, jitterMs: 5, latePct: 5, seed: 1}
+	labelBytes, whole, late, jittered := 0, 0, 0, 0
+	keys := map[string]bool{}
+	for n := range l.series {
+		ls := l.labels(n, nil)
+		for _, x := range ls {
+			labelBytes += len(x.Name) + len(x.Value)
+		}
+		keys[labelKey(ls)] = true
+		v, again := l.values(n), l.values(n)
+		constant := true
+		var first float64
+		for i := range l.samples {
+			x := v.value()
+			if y := again.value(); x != y {
+				t.Fatalf("series %d, sample %d is %v and %v", n, i, x, y)
+			}
+			if i == 0 {
+				first = x
+			}
+			constant = constant && x == first
+			if d := l.time(n, i) - l.startMs - int64(i)*l.intervalMs; d < -5 || d > 5 {
+				t.Fatalf("series %d, sample %d is %d ms off", n, i, d)
+			} else if d != 0 {
+				jittered++
+			}
+			if l.late(n, i) > 0 {
+				late++
+			}
+		}
+		if constant {
+			whole++
+		}
+	}
+	total := l.series * l.samples
+	if len(keys) != l.series || labelBytes/l.series < 190 || labelBytes/l.series > 260 {
+		t.Errorf("%d label sets of %d bytes", len(keys), labelBytes/l.series)
+	}
+	if whole < l.series/5 || whole > l.series*22/100 {
+		t.Errorf("%d of %d series are constant, want a fifth", whole, l.series)
+	}
+	if late < total*4/100 || late > total*6/100 || jittered < total*8/10 {
+		t.Errorf("%d late and %d off the grid of %d", late, jittered, total)
+	}
+}
+
+func TestProcess(t *testing.T) {
+	dir := t.TempDir()
+	stat := filepath.Join(dir, "7", "stat")
+	if err := os.Mkdir(filepath.Dir(stat), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	line := "7 (a ) b 9) S 1 1 1 0 -1 4194560 100 0 0 0 123 77 0 0 20 0 9 0 1000 99999 256 18446744073709551615"
+	if err := os.WriteFile(stat, []byte(line), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, err := process{dir, 7}.usage()
+	if want := (usage{2 * time.Second, 256 * int64(os.Getpagesize())}); err != nil || got != want {
+		t.Errorf("usage is %+v, %v, want %+v", got, err, want)
+	}
+	if _, err := (process{dir, 8}).usage(); err == nil {
+		t.Error("a process that is not there has a usage")
+	}
+}
