@@ -17,7 +17,7 @@ import (
 // its exit code and what it said.
 func refusal(t *testing.T, args ...string) (int, string) {
 	t.Helper()
-	p := start(t, binary(t), args...)
+	p := start(t, daemonBinary(t), args...)
 	select {
 	case <-p.exited:
 	case <-time.After(patience):
@@ -61,7 +61,7 @@ func TestE2ERefusals(t *testing.T) {
 func TestE2EVersionAndHelp(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"version"}, {"--version"}, {"--help"}} {
-		p := exec.Command(binary(t), args...)
+		p := exec.Command(daemonBinary(t), args...)
 		p.Env = append(os.Environ(), "MCACHED_VERSION=1", "MCACHED_HELP=1")
 		out, err := p.Output()
 		if err != nil || !strings.Contains(string(out), "mcached") {

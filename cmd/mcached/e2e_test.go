@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,8 +46,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binary builds the daemon once.
-func binary(t testing.TB) string {
+// daemonBinary builds the daemon once.
+func daemonBinary(t testing.TB) string {
 	t.Helper()
 	built.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "mcached-e2e-"); built.err != nil {
@@ -171,8 +172,13 @@ var (
 // startServer runs the daemon with 64 MiB on ports of its own, and more flags, until the test ends.
 func startServer(t testing.TB, args ...string) *server {
 	t.Helper()
-	args = append([]string{"--web.listen-address=127.0.0.1:0", "--resp.listen-address=127.0.0.1:0", "--memory.size=64MiB", "--memory.heap-limit=128MiB"}, args...)
-	s := &server{process: start(t, binary(t), args...)}
+	for _, byDefault := range []string{"--web.listen-address=127.0.0.1:0", "--resp.listen-address=127.0.0.1:0", "--memory.size=64MiB", "--memory.heap-limit=128MiB"} {
+		flag, _, _ := strings.Cut(byDefault, "=")
+		if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, flag+"=") }) {
+			args = append(args, byDefault)
+		}
+	}
+	s := &server{process: start(t, daemonBinary(t), args...)}
 	eventually(t, "the daemon says where it listens", func() error {
 		s.alive()
 		m := urlInOutput.FindStringSubmatch(s.output())

@@ -137,6 +137,7 @@ func (d *daemon) openFrontDoors() error {
 	d.writes = remotewrite.NewHandler(d.metrics, remotewrite.Options{
 		MaxBodyBytes: int(c.writeMaxBody), MaxDecodedBytes: int(c.writeMaxDecoded), MaxSamples: int(c.writeMaxSamples),
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
+		BodyTimeout: min(writeBodyTimeout, c.webReadTimeout.std()),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket,
 		Admission: d.admission, Logger: d.log,
 	})
@@ -174,9 +175,10 @@ const defaultBucket = "default"
 // maintainEvery is how often the metric cache does the work that no caller should wait for.
 const maintainEvery = time.Second
 
-// Bounds of an HTTP request's head. Prometheus' own requests need less than 1 KiB.
+// Bounds of an HTTP request. Prometheus' own heads need less than 1 KiB.
 const (
 	readHeaderTimeout = 10 * time.Second
+	writeBodyTimeout  = 30 * time.Second // the time after which Prometheus gives up by default
 	maxHeaderBytes    = 64 << 10
 )
 
