@@ -159,7 +159,7 @@ func NewAPI(c *mcache.Cache, o Options) *API {
 	a := &API{
 		o:       o,
 		cache:   c,
-		parser:  parser.NewParser(parserOptions(o)),
+		parser:  boundedParser{parser.NewParser(parserOptions(o))},
 		labels:  NewLabelCache(o.MaxLabelCacheBytes),
 		started: o.Now(),
 		queries: newGate(o.MaxConcurrency, o.MaxWaiting),

@@ -128,11 +128,16 @@ func (a *API) parseForm(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("parameters in the URL are too large: %d bytes, at most %d", n, a.o.MaxQueryBytes)
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, int64(a.o.MaxQueryBytes))
-	err := r.ParseMultipartForm(int64(a.o.MaxQueryBytes))
-	if err == nil || errors.Is(err, http.ErrNotMultipart) {
-		return nil
+	err := r.ParseForm()
+	if err == nil {
+		if err = r.ParseMultipartForm(int64(a.o.MaxQueryBytes)); errors.Is(err, http.ErrNotMultipart) {
+			return nil
+		}
 	}
-	return fmt.Errorf("error parsing form values: %w", err)
+	if err != nil {
+		return fmt.Errorf("error parsing form values: %w", err)
+	}
+	return nil
 }
 
 // completeFromHeader says from when on the samples in an answer are complete.

@@ -1,0 +1,103 @@
+package query
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/prompb"
+
+	"mcached/kvcache"
+	"mcached/mcache"
+)
+
+// TestMissing takes memory away from under the oldest samples. All ways of
+// reading must tell, and only where something that was asked for is missing.
+func TestMissing(t *testing.T) {
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	c, err := mcache.New(mcache.Options{Memory: memory, Shards: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const series, points, step = 20, 5000, 15_000
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for from := 0; from < points; from += 500 {
+		for i := range series {
+			samples := make([]mcache.Sample, 500)
+			for j := range samples {
+				samples[j] = mcache.Sample{T: t0 + int64(from+j)*step, V: rnd.Uint64() >> 2}
+			}
+			if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", "m", "i", fmt.Sprint(i)}), samples...); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const end = t0 + (points-1)*step
+	o := testOptions()
+	o.Now = func() time.Time { return time.UnixMilli(end) }
+	a := NewAPI(c, o)
+	ask := func() *httptest.ResponseRecorder {
+		return get(t, a, "query", "query", fmt.Sprintf("count_over_time(m[%dms])", points*step))
+	}
+	if w := ask(); strings.Contains(w.Body.String(), "warnings") || w.Header().Get(completeFromHeader) != "" {
+		t.Fatalf("nothing is missing yet: %v %s", w.Header(), w.Body)
+	}
+	used := memory.Used()
+	memory.SetBudget(used * 2 / 3)
+	ids, err := c.Select("default", nil, nil)
+	if err != nil || len(ids) != series {
+		t.Fatalf("%d series are left: %v", len(ids), err)
+	}
+	latest := int64(0)
+	for _, id := range ids {
+		var s mcache.Snapshot
+		if !c.Snapshot(id, t0, end, &s) {
+			t.Fatal("a series has gone")
+		}
+		latest = max(latest, s.CompleteFrom())
+	}
+	if latest <= t0+step || latest >= end-1000*step {
+		t.Fatalf("complete from %d, which is not between %d and %d: nothing is missing, or all", latest, t0, end)
+	}
+	text := time.UnixMilli(latest).UTC().Format(time.RFC3339Nano)
+	warning := `"warnings":["samples before ` + text + ` may be missing: the memory they were in was given back"]`
+	for name, w := range map[string]*httptest.ResponseRecorder{
+		"instant": ask(),
+		"range":   get(t, a, "query_range", "query", "sum(m) / sum(m offset 1m)", "start", seconds(t0), "end", seconds(end), "step", "1000"),
+		"series":  get(t, a, "series", "match[]", "m", "start", seconds(t0), "end", seconds(end)),
+	} {
+		if strings.Count(w.Body.String(), warning) != 1 || w.Header().Get(completeFromHeader) != text {
+			t.Errorf("%s: no %s: %v %.300s", name, warning, w.Header(), w.Body)
+		}
+	}
+	for name, w := range map[string]*httptest.ResponseRecorder{
+		"the newest":      get(t, a, "query", "query", "m"),
+		"all that is":     get(t, a, "query", "query", fmt.Sprintf("count_over_time(m[%dms])", end-latest)),
+		"no other metric": get(t, a, "query", "query", "n[1d]"),
+	} {
+		if strings.Contains(w.Body.String(), "warnings") || w.Header().Get(completeFromHeader) != "" {
+			t.Errorf("%s: %v %.300s", name, w.Header(), w.Body)
+		}
+	}
+	request := &prompb.ReadRequest{Queries: []*prompb.Query{{StartTimestampMs: t0, EndTimestampMs: end, Matchers: []*prompb.LabelMatcher{{Name: "__name__", Value: "m"}}}}}
+	if w := readRequest(t, a, request); w.Header().Get(completeFromHeader) != text {
+		t.Errorf("samples: %v", w.Header())
+	}
+	request.AcceptedResponseTypes = []prompb.ReadRequest_ResponseType{prompb.ReadRequest_STREAMED_XOR_CHUNKS}
+	w := readRequest(t, a, request).Result()
+	if w.Trailer.Get(completeFromHeader) != text || w.StatusCode != http.StatusOK {
+		t.Errorf("stream: %v", w.Trailer)
+	}
+	if n := a.Stats().Incomplete; n != 5 {
+		t.Errorf("%d incomplete answers counted, of 5", n)
+	}
+}

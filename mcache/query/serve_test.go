@@ -1,0 +1,287 @@
+package query
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mcached/mcache"
+)
+
+func TestGzip(t *testing.T) {
+	c := newCache(t)
+	for i := range 200 {
+		fill(t, c, "default", 15_000, ramp(241, float64(i), 0.25), "__name__", "m", "i", fmt.Sprint(i))
+	}
+	a := NewAPI(c, testOptions())
+	ask := func(query, accept string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/query_range?"+form([]string{
+			"query", query, "start", seconds(t0), "end", seconds(t0 + 3_600_000), "step", "15"}), nil)
+		r.Header.Set("Accept-Encoding", accept)
+		return send(t, a, r)
+	}
+	plain := ask("m", "")
+	if plain.Header().Get("Content-Encoding") != "" || plain.Body.Len() < 4*flushBytes {
+		t.Fatalf("plain: %v, %d bytes", plain.Header(), plain.Body.Len())
+	}
+	for _, accept := range []string{"gzip", "deflate, gzip;q=0.5", "br,gzip"} {
+		for range 2 { // the second uses the writer of the first again
+			w := ask("m", accept)
+			zr, err := gzip.NewReader(w.Body)
+			if err != nil || w.Header().Get("Content-Encoding") != "gzip" {
+				t.Fatalf("%s: %v, %v", accept, err, w.Header())
+			}
+			text, err := io.ReadAll(zr)
+			if err != nil || string(text) != plain.Body.String() {
+				t.Errorf("%s: %v, %d bytes where plain has %d", accept, err, len(text), plain.Body.Len())
+			}
+		}
+	}
+	for _, accept := range []string{"gzip;q=0", "x-gzip", "identity"} {
+		if w := ask("m", accept); w.Header().Get("Content-Encoding") != "" {
+			t.Errorf("%s: %v", accept, w.Header())
+		}
+	}
+	if w := ask("vector(1) < 0", "gzip"); w.Header().Get("Content-Encoding") != "" || w.Header().Get("Content-Length") != fmt.Sprint(w.Body.Len()) {
+		t.Errorf("small: %v", w.Header())
+	}
+}
+
+func TestCORS(t *testing.T) {
+	o := testOptions()
+	ask := func(a *API, method, origin string) http.Header {
+		r := httptest.NewRequest(method, "/api/v1/query?query=1", nil)
+		r.Header.Set("Origin", origin)
+		return send(t, a, r).Result().Header
+	}
+	if h := ask(smallAPI(t, o), http.MethodGet, "http://a.example"); h.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("without the option: %v", h)
+	}
+	o.CORSOrigin = regexp.MustCompile(`https?://a\.example`)
+	a := smallAPI(t, o)
+	for _, method := range []string{http.MethodGet, http.MethodOptions} {
+		if h := ask(a, method, "http://a.example"); h.Get("Access-Control-Allow-Origin") != "http://a.example" || h.Get("Vary") != "Origin" {
+			t.Errorf("%s: %v", method, h)
+		}
+		if h := ask(a, method, "http://a.example.evil"); h.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: an origin that only begins right: %v", method, h)
+		}
+	}
+}
+
+func TestBounds(t *testing.T) {
+	o := testOptions()
+	o.MaxSeries, o.MaxSamples, o.MaxQueryBytes, o.MaxResponseBytes = 2, 100, 2000, 1000
+	a := smallAPI(t, o)
+	long := strings.Repeat("x", 2001)
+	for _, c := range []struct {
+		name   string
+		w      *httptest.ResponseRecorder
+		status int
+		body   string
+	}{
+		{"series", get(t, a, "query", "query", `{job=~".+"}`), 422, failure("execution", "expanding series: too many series selected: 3, at most 2")},
+		{"series of a lookup", get(t, a, "series", "match[]", `{job=~".+"}`), 422, failure("execution", "too many series selected: 3, at most 2")},
+		{"samples", get(t, a, "query", "query", `sum_over_time(requests_total[1h:1s])`), 422, failure("execution", "query processing would load too many samples into memory in query execution")},
+		{"body", post(t, a, "query", "query", long), 400, failure("bad_data", "error parsing form values: http: request body too large")},
+		{"URL", get(t, a, "query", "query", long), 400, failure("bad_data", "parameters in the URL are too large: 2007 bytes, at most 2000")},
+		{"answer", get(t, a, "query", "query", `requests_total[9m]`), 422, failure("execution", "the answer is too large: more than 1000 bytes")},
+	} {
+		t.Run(c.name, func(t *testing.T) { wantBody(t, c.w, c.status, c.body) })
+	}
+	if w := get(t, a, "query", "query", `requests_total[3m]`); w.Code != 200 {
+		t.Errorf("an answer that may be too large but is not: %d %s", w.Code, w.Body)
+	}
+	if n := a.Stats().Errors; n != 6 {
+		t.Errorf("%d errors counted, of 6", n)
+	}
+}
+
+// TestHardQueries asks what has no easy answer. All that matters is that there
+// is one, and soon.
+func TestHardQueries(t *testing.T) {
+	o := testOptions()
+	o.Timeout = 10 * time.Second
+	a := smallAPI(t, o)
+	type hard struct{ name, query string }
+	queries := []hard{
+		{"alternatives", `{__name__=~"` + strings.Repeat("a|", 100_000) + `b"}`},
+		{"repetition", `{__name__=~"(((a{30}){30}){30}){30}"}`},
+		{"nested stars", `{__name__=~"(.*)*(.*)*(.*)*x"}`},
+		{"invalid UTF-8", "{a=\"\xff\"}"},
+		{"huge range", "rate(requests_total[290y])"},
+		{"huge offset", "requests_total offset 290y"},
+		{"end of time", "requests_total @ 9223372036854775"},
+		{"name of the cache's own", "{\"\xff\"=\"x\"}"},
+		{"zero byte", "{a=\"\x00\"}"},
+	}
+	for _, n := range []int{240, 3000, 20_000} { // fine, too deep, and too long
+		times := fmt.Sprintf(" × %d", n)
+		queries = append(queries,
+			hard{"parentheses" + times, strings.Repeat("(", n) + "1" + strings.Repeat(")", n)},
+			hard{"open parentheses" + times, strings.Repeat("(", n)},
+			hard{"signs" + times, strings.Repeat("-", n) + "1"},
+			hard{"sum" + times, "requests_total" + strings.Repeat("+1", n)},
+			hard{"calls" + times, strings.Repeat("abs(", n) + "requests_total" + strings.Repeat(")", n)},
+			hard{"subqueries" + times, strings.Repeat("last_over_time(", n) + "requests_total" + strings.Repeat("[1s:1s])", n)},
+		)
+	}
+	for _, c := range queries {
+		t.Run(c.name, func(t *testing.T) {
+			for _, w := range []*httptest.ResponseRecorder{
+				post(t, a, "query", "query", c.query),
+				post(t, a, "query_range", "query", c.query, "start", "0", "end", "9e15", "step", "9e11"),
+				post(t, a, "parse_query", "query", c.query),
+				post(t, a, "format_query", "query", c.query),
+			} {
+				if w.Code == 500 || w.Code == 503 {
+					t.Errorf("%d %.300s", w.Code, w.Body)
+				}
+			}
+		})
+	}
+}
+
+func TestGate(t *testing.T) {
+	g := newGate(2, 3)
+	ctx, cancel := context.WithCancel(context.Background())
+	for range 2 {
+		if err := g.enter(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := make(chan error)
+	for range 3 {
+		go func() { ended <- g.enter(ctx) }()
+	}
+	for g.waiting.Load() < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := g.enter(ctx); !errors.Is(err, errGateFull) {
+		t.Errorf("the sixth: %v", err)
+	}
+	g.leave()
+	if err := <-ended; err != nil {
+		t.Errorf("the first to wait: %v", err)
+	}
+	cancel()
+	for range 2 {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("others that wait: %v", err)
+		}
+	}
+	if len(g.slots) != 2 || g.waiting.Load() != 0 || g.rejected.Load() != 1 {
+		t.Errorf("%d run, %d wait, %d were rejected", len(g.slots), g.waiting.Load(), g.rejected.Load())
+	}
+}
+
+// TestTooManyQueries holds up the only query that may run, and sends others.
+func TestTooManyQueries(t *testing.T) {
+	o := testOptions()
+	o.MaxConcurrency, o.MaxWaiting = 1, 1
+	a := smallAPI(t, o)
+	if err := a.queries.enter(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	waiting := make(chan *httptest.ResponseRecorder)
+	go func() { waiting <- get(t, a, "query", "query", "1", "timeout", "20ms") }()
+	for a.queries.waiting.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	w := get(t, a, "query", "query", "1")
+	wantBody(t, w, 503, failure("unavailable", "too many queries wait: 1 run and 1 wait, no more may"))
+	if w.Header().Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	wantBody(t, <-waiting, 503, failure("timeout", "query timed out in query queue"))
+	a.queries.leave()
+	if w := get(t, a, "query", "query", "1"); w.Code != 200 {
+		t.Error(w.Body)
+	}
+}
+
+// TestClientGone ends requests whose clients have gone, and lets them go while
+// a query runs.
+func TestClientGone(t *testing.T) {
+	c := newCache(t)
+	for i := range 200 {
+		fill(t, c, "default", 15_000, ramp(800, 0, 1), "__name__", "m", "i", fmt.Sprint(i))
+	}
+	a := NewAPI(c, testOptions())
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, target := range []string{"query?query=sum(requests_total)", "series?match[]=up", "labels"} {
+		w := send(t, a, httptest.NewRequest(http.MethodGet, "/api/v1/"+target, nil).WithContext(ctx))
+		if w.Code != statusClientClosed || !strings.Contains(w.Body.String(), `"errorType":"canceled"`) {
+			t.Errorf("%s: %d %s", target, w.Code, w.Body)
+		}
+	}
+	// This query takes minutes.
+	params := form([]string{"query", "quantile_over_time(0.5, m[10m:1s])", "start", seconds(t0), "end", seconds(t0 + 11_000_000), "step", "1"})
+	server := httptest.NewServer(a)
+	defer server.Close()
+	ctx, cancel = context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/api/v1/query_range?"+params, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := http.DefaultClient.Do(r); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the query ended by itself: %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); a.Stats().Running > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the query goes on without its client")
+		}
+	}
+}
+
+// TestConcurrent reads while series come, and checks each answer.
+func TestConcurrent(t *testing.T) {
+	c := newCache(t)
+	for i := range 50 {
+		fill(t, c, "default", 15_000, ramp(41, float64(i), 1), "__name__", "m", "i", fmt.Sprint(i))
+	}
+	a := NewAPI(c, testOptions())
+	var writers, readers sync.WaitGroup
+	stop := make(chan struct{})
+	writers.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			err := c.AppendSamples("default", []mcache.Label{{Name: "__name__", Value: "other"}, {Name: "i", Value: fmt.Sprint(i % 5000)}}, mcache.Sample{T: t0 + int64(i), V: 1})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	want := success(`{"resultType":"vector","result":[{"metric":{},"value":[1795209300,"3225"]}]}`)
+	for range 4 {
+		readers.Go(func() {
+			for range 50 {
+				wantBody(t, get(t, a, "query", "query", "sum(m)"), 200, want)
+				get(t, a, "label/i/values")
+				get(t, a, "series", "match[]", `{i=~"1.*"}`)
+			}
+		})
+	}
+	readers.Wait()
+	close(stop)
+	writers.Wait()
+	if s := a.Stats(); s.InstantQueries != 200 || s.Lookups != 400 || s.Running != 0 {
+		t.Errorf("%+v", s)
+	}
+}
