@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,8 @@ type Batch struct {
 	bucket  string
 	series  []batchSeries
 	samples []Sample
+	starts  []int64 // of samples, as far as any has one
+	records []Record
 	missing []int
 
 	order  []int32 // places in series, by shard
@@ -19,24 +22,50 @@ type Batch struct {
 }
 
 type batchSeries struct {
-	fp   Fingerprint // as given; the bucket is mixed in by Append
-	from int32       // first sample
+	fp           Fingerprint // as given; the bucket is mixed in by Append
+	from, record int32       // first sample, first record
+}
+
+// content is what one series of a batch is to get.
+type content struct {
+	samples []Sample
+	starts  []int64 // of the first samples; the others have none
+	records []Record
 }
 
 // Reset empties the batch for samples of a bucket.
 func (b *Batch) Reset(bucket string) {
 	b.bucket = bucket
-	b.series, b.samples, b.missing = b.series[:0], b.samples[:0], b.missing[:0]
+	b.series, b.samples, b.starts, b.missing = b.series[:0], b.samples[:0], b.starts[:0], b.missing[:0]
+	clear(b.records)
+	b.records = b.records[:0]
 }
 
 // Series begins the series with the fingerprint f.
 func (b *Batch) Series(f Fingerprint) {
-	b.series = append(b.series, batchSeries{f, int32(len(b.samples))})
+	b.series = append(b.series, batchSeries{f, int32(len(b.samples)), int32(len(b.records))})
 }
 
 // Sample adds one sample to the series begun last: t in ms, v the bit pattern.
 func (b *Batch) Sample(t int64, v uint64) {
 	b.samples = append(b.samples, Sample{t, v})
+}
+
+// StartTime gives the sample added last a start time in ms; 0 is none.
+func (b *Batch) StartTime(start int64) {
+	if start == 0 {
+		return
+	}
+	for len(b.starts) < len(b.samples)-1 {
+		b.starts = append(b.starts, 0)
+	}
+	b.starts = append(b.starts[:len(b.samples)-1], start)
+}
+
+// Record adds one point whose value is bytes to the series begun last. value
+// must stay as it is until the batch is reset.
+func (b *Batch) Record(t int64, value []byte) {
+	b.records = append(b.records, Record{t, value})
 }
 
 // Len is the number of series.
@@ -46,21 +75,27 @@ func (b *Batch) Len() int { return len(b.series) }
 // know. It is valid until the next call on the batch.
 func (b *Batch) Missing() []int { return b.missing }
 
-// of is the samples of series i.
-func (b *Batch) of(i int) []Sample {
-	to := len(b.samples)
+// of is the content of series i.
+func (b *Batch) of(i int) content {
+	from, to := int(b.series[i].from), len(b.samples)
+	record, recordEnd := int(b.series[i].record), len(b.records)
 	if i+1 < len(b.series) {
-		to = int(b.series[i+1].from)
+		to, recordEnd = int(b.series[i+1].from), int(b.series[i+1].record)
 	}
-	return b.samples[b.series[i].from:to]
+	c := content{samples: b.samples[from:to], records: b.records[record:recordEnd]}
+	if from < len(b.starts) {
+		c.starts = b.starts[from:min(to, len(b.starts))]
+	}
+	return c
 }
 
-// Append writes the samples of every series that the cache knows and returns
-// how many those were; Missing says which series it does not know. Each
+// Append writes the points of every series that the cache knows and returns
+// how many those were, records included; Missing says which series it does not know. Each
 // shard's lock is taken once, unless memory has to be found in between.
 //
-// The error is ErrNoMemory, when the rest was not written; ErrTime, when only
-// samples beyond MaxTime were not; ErrDataSize, or ErrClosed.
+// The error is ErrNoMemory, when the rest was not written; ErrTime or ErrValues,
+// when only points beyond MaxTime or records beyond MaxRecord were not;
+// ErrDataSize, or ErrClosed.
 func (c *Cache) Append(b *Batch) (samples int, err error) {
 	b.missing = b.missing[:0]
 	bk, err := c.openBucket(b.bucket, widthHPTS)
@@ -79,7 +114,7 @@ func (c *Cache) Append(b *Batch) (samples int, err error) {
 		if e != nil {
 			err = e
 		}
-		if e != nil && e != errBatchTime {
+		if errors.Is(e, ErrNoMemory) {
 			break
 		}
 		k = end
@@ -134,7 +169,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, order []int32) (samples int, e
 		samples += n
 		if e != nil {
 			err = e
-			if e != errBatchTime {
+			if errors.Is(e, ErrNoMemory) {
 				return samples, err
 			}
 		}
@@ -145,33 +180,73 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, order []int32) (samples int, e
 // settle publishes what others read without the lock; called before unlocking.
 func (s *shard) settle() { s.allocated.Store(s.bytes) }
 
-// write inserts samples into the series id, whose lock is held. When memory
+// write inserts points into the series id, whose lock is held. When memory
 // must be found it lets go of the lock for a while, in which the series may
 // itself be evicted: *id is then noID and the rest was not written.
-func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, ss []Sample) (samples int, err error) {
+func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
 	if age := bk.age.Load(); s.recs.view[*id].touched != age {
 		s.touch(*id, age)
 	}
-	for k := range ss {
-		if ss[k].T > MaxTime || ss[k].T < -MaxTime {
+	for k := range c.samples {
+		x := c.samples[k]
+		if x.T > MaxTime || x.T < -MaxTime {
 			err = errBatchTime
 			continue
 		}
-		for tries := 0; !s.insert(*id, ss[k].T, ss[k].V); tries++ {
-			s.settle()
-			s.mu.Unlock()
-			ok := tries < roomTries && s.cache.makeRoom(s)
-			s.mu.Lock()
-			if !ok {
-				return samples, fmt.Errorf("%w: %d of %d bytes used", ErrNoMemory, s.cache.memory.Used(), s.cache.memory.Budget())
-			}
-			if *id = s.find(f); *id == noID {
-				return samples, fmt.Errorf("%w: series was evicted while it was written", ErrNoMemory)
-			}
+		if s.recs.view[*id].flags&flagStarts == 0 && k >= len(c.starts) && s.recs.view[*id].records == 0 && s.insert(*id, x.T, x.V) {
+			points++
+			continue
 		}
-		samples++
+		var start int64
+		if k < len(c.starts) {
+			start = c.starts[k]
+		}
+		if e := s.retry(id, f, func() bool {
+			return s.eraseRecordAt(*id, x.T) && s.insert(*id, x.T, x.V) && s.insertStart(*id, bk, x.T, start)
+		}); e != nil {
+			return points, e
+		}
+		points++
 	}
-	return samples, err
+	for _, x := range c.records {
+		if x.T > MaxTime || x.T < -MaxTime {
+			err = errBatchTime
+			continue
+		}
+		if len(x.Value) > s.cache.MaxRecord() {
+			err = s.cache.errRecord(len(x.Value))
+			continue
+		}
+		if e := s.retry(id, f, func() bool { return s.insertRecord(*id, x) }); e != nil {
+			return points, e
+		}
+		points++
+	}
+	return points, err
+}
+
+// retry calls try until it has found the memory it needs, or there is none. In
+// between the lock is free, and *id may change or become noID.
+func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
+	for tries := 0; !try(); tries++ {
+		s.settle()
+		s.mu.Unlock()
+		ok := tries < roomTries && s.cache.makeRoom(s)
+		s.mu.Lock()
+		if !ok {
+			return fmt.Errorf("%w: %d of %d bytes used", ErrNoMemory, s.cache.memory.Used(), s.cache.memory.Budget())
+		}
+		if *id = s.find(f); *id == noID {
+			return fmt.Errorf("%w: series was evicted while it was written", ErrNoMemory)
+		}
+	}
+	return nil
+}
+
+// eraseRecordAt makes way for a sample at t.
+func (s *shard) eraseRecordAt(id uint32, t int64) bool {
+	d := s.recordDir(&s.recs.view[id])
+	return d == nil || t > d.end || s.eraseRecords(id, t, t)
 }
 
 // AppendNew creates series i of the batch, which Append reported as missing,
@@ -192,7 +267,7 @@ func (c *Cache) AppendNew(b *Batch, i int, labels []Label) (samples int, err err
 
 // appendNew writes samples to the series of a fingerprint, creating it if
 // need be.
-func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, ss []Sample) (int, error) {
+func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, what content) (int, error) {
 	if flags&flagRaw == 0 {
 		var err error
 		if labels, err = checkLabels(labels); err != nil {
@@ -221,7 +296,7 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 		}
 		id = s.find(f)
 	}
-	return s.write(&id, bk, f, ss)
+	return s.write(&id, bk, f, what)
 }
 
 // AppendSamples writes samples of the series with the labels given, which
@@ -231,7 +306,7 @@ func (c *Cache) AppendSamples(bucket string, labels []Label, samples ...Sample) 
 	if err != nil {
 		return err
 	}
-	n, err := c.appendNew(bk, c.Fingerprint(labels), 0, labels, samples)
+	n, err := c.appendNew(bk, c.Fingerprint(labels), 0, labels, content{samples: samples})
 	c.insertedInto(bk, n)
 	c.evict()
 	return err

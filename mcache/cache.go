@@ -75,6 +75,8 @@ type Overflow struct {
 	Key     []byte  // of the raw API, or nil
 	Labels  []Label // sorted, or nil
 	Samples []Sample
+	Starts  []int64  // start times of Samples, or nil if none has one
+	Records []Record // in order of time
 }
 
 // Cache is a three-generation cache of time series. It is safe for concurrent use.
@@ -324,6 +326,7 @@ func (s *shard) pruneAll() {
 			}
 		}
 		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && !s.prune(r) {
+			s.lost += uint64(s.points(uint32(id))) // start times that outlived their samples
 			s.remove(uint32(id))
 		}
 	}

@@ -307,7 +307,7 @@ func checkCache(t *testing.T, c *Cache) Stats {
 		}
 	}
 	st := c.Stats()
-	if sum := st.Points + st.Overflowed + st.Taken + st.Popped + st.Removed + st.Reclaimed; sum != st.Inserted {
+	if sum := st.Points + st.Overflowed + st.Taken + st.Popped + st.Removed + st.Erased + st.Reclaimed; sum != st.Inserted {
 		t.Fatalf("inserted %d points, accounted for %d: %+v", st.Inserted, sum, st)
 	}
 	return st

@@ -93,5 +93,28 @@ func (s *shard) checkSeries(id uint32) (points int, err error) {
 			points++
 		}
 	}
+	last = math.MinInt64
+	counted := uint32(0)
+	for k, e := range s.recordDir(r).entries() {
+		b := s.block(e)
+		if b == nil {
+			continue
+		}
+		all := appendRecords(nil, b, e.start)
+		for _, x := range all {
+			if x.T <= last {
+				return 0, fmt.Errorf("record chunk %d: time %d after %d", k, x.T, last)
+			}
+			last = x.T
+		}
+		if all[0].T != e.start || last > s.recordDir(r).end {
+			return 0, fmt.Errorf("record chunk %d: from %d to %d, directory says %d to %d", k, all[0].T, last, e.start, s.recordDir(r).end)
+		}
+		points += len(all)
+		counted += uint32(len(all))
+	}
+	if d := s.recordDir(r); d != nil && counted > d.points {
+		return 0, fmt.Errorf("%d records, %d counted", counted, d.points)
+	}
 	return points, nil
 }

@@ -124,6 +124,9 @@ func (s *shard) evictOne(gen int) bool {
 	}
 	var o Overflow
 	overflow := s.cache.overflow
+	if s.recs.view[id].flags&flagShadow != 0 {
+		overflow = nil // start times alone are nothing to hand on
+	}
 	if overflow != nil {
 		o = s.export(id)
 	}
@@ -140,9 +143,13 @@ func (s *shard) evictOne(gen int) bool {
 	return true
 }
 
-// points is how many samples the series holds now.
+// points is how many points the series holds now, its start times included.
 func (s *shard) points(id uint32) uint32 {
 	r := &s.recs.view[id]
 	s.prune(r)
-	return r.points
+	n := r.points
+	if shadow := s.shadow(r); shadow != noID {
+		n += s.points(shadow)
+	}
+	return n
 }

@@ -3,6 +3,7 @@ package mcache
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // The raw API is the ancestor's: a key of a bucket is a map from offset to
@@ -57,7 +58,7 @@ func (c *Cache) insertRaw(bucket string, key []byte, width uint32, ss []Sample) 
 	if err != nil {
 		return err
 	}
-	n, err := c.appendNew(b, c.rawFingerprint(key), flagRaw, []Label{{rawName, string(key)}}, ss)
+	n, err := c.appendNew(b, c.rawFingerprint(key), flagRaw, []Label{{rawName, string(key)}}, content{samples: ss})
 	c.insertedInto(b, n)
 	c.evict()
 	return err
@@ -108,6 +109,9 @@ func (c *Cache) lockKey(bucket string, key []byte) (*bucket, *shard, uint32) {
 func (s *Snapshot) runs(width uint32) (runs []Run) {
 	next := int64(math.MinInt64)
 	for it := s.Iterator(); it.Next(); {
+		if it.OnRecord() {
+			continue
+		}
 		x := it.At()
 		if len(runs) == 0 || width == widthValue && x.T != next {
 			runs = append(runs, Run{Offset: x.T})
@@ -142,7 +146,7 @@ func (c *Cache) Take(bucket string, key []byte) ([]Run, error) {
 
 // Pop takes the key that eviction would take next: the largest of the coldest
 // generation of the next shard that has one. Series with labels are popped
-// too: their key is nil. ok is false when the cache is empty.
+// too: their key is nil, and their records are gone. ok is false when the cache is empty.
 func (c *Cache) Pop() (bucket string, key []byte, runs []Run, ok bool) {
 	for gen := 3; gen >= 1; gen-- {
 		for range c.shards {
@@ -153,12 +157,19 @@ func (c *Cache) Pop() (bucket string, key []byte, runs []Run, ok bool) {
 				s.mu.Unlock()
 				continue
 			}
-			o := s.export(id)
+			var o Overflow
+			hidden := s.recs.view[id].flags&flagShadow != 0
+			if !hidden {
+				o = s.export(id)
+			}
 			b := s.cache.bucket(s.recs.view[id].bucket)
-			s.popped += uint64(len(o.Samples))
+			s.popped += uint64(s.points(id))
 			s.remove(id)
 			s.settle()
 			s.mu.Unlock()
+			if hidden {
+				return c.Pop()
+			}
 			snap := Snapshot{from: math.MinInt64, to: math.MaxInt64, head: o.Samples}
 			return o.Bucket, o.Key, snap.runs(b.width.Load()), true
 		}
@@ -179,7 +190,15 @@ func (s *shard) export(id uint32) Overflow {
 	var snap Snapshot
 	s.snapshot(r, math.MinInt64, math.MaxInt64, &snap)
 	for it := snap.Iterator(); it.Next(); {
+		if it.OnRecord() {
+			x := it.Record()
+			o.Records = append(o.Records, Record{x.T, slices.Clone(x.Value)})
+			continue
+		}
 		o.Samples = append(o.Samples, it.At())
+		if snap.starts != nil {
+			o.Starts = append(o.Starts, it.StartTime())
+		}
 	}
 	return o
 }

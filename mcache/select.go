@@ -43,7 +43,7 @@ func (c *Cache) Select(bucket string, ms []Matcher, dst []SeriesID) ([]SeriesID,
 		s.mu.Lock()
 		set := s.match(b, ms)
 		set.each(func(id uint32) {
-			if s.recs.view[id].flags&flagRaw == 0 {
+			if s.recs.view[id].flags&(flagRaw|flagShadow) == 0 {
 				dst = append(dst, s.seriesID(id))
 			}
 		})
@@ -341,7 +341,7 @@ func (s *shard) eachPair(b *bucket, name string, ms []Matcher, alone bool, f fun
 	done := make(map[uint32]bool)
 	s.match(b, ms).each(func(id uint32) {
 		r := &s.recs.view[id]
-		if r.flags&flagRaw != 0 {
+		if r.flags&(flagRaw|flagShadow) != 0 {
 			return
 		}
 		for _, p := range x.set(r.pairs, int(r.nPairs))[1:] {

@@ -38,11 +38,11 @@ type series struct {
 	nPairs       uint16
 	class        uint8 // of size
 	_            uint8
-	pairs        uint32 // place in index.sets
-	older, newer uint32 // neighbours in the list of its bucket and class; noID at the ends
-	bytes        uint32 // allocated for it: head, blocks, directory, headers and seriesBytes
-	points       uint32 // in head and blocks; may still count blocks that vanished since the last prune
-	_            [3]uint32
+	pairs        uint32      // place in index.sets
+	older, newer uint32      // neighbours in the list of its bucket and class; noID at the ends
+	bytes        uint32      // allocated for it: head, blocks, directory, headers and seriesBytes
+	points       uint32      // in head and blocks; may still count blocks that vanished since the last prune
+	records      kvcache.Ref // in shard.fix: a recordDir; 0 when there are none
 }
 
 // Ensure the layout: the record is two lines.
@@ -64,6 +64,9 @@ const (
 	flagInUse   seriesFlags = 1 << iota
 	flagRaw                 // a key of the raw API: no labels
 	flagPartial             // the last block is short, in shard.hot, and may take more
+	flagOpen                // the last record chunk is in shard.hot and may take more
+	flagShadow              // holds the start times of another series; not a point by itself
+	flagStarts              // has a shadow
 )
 
 // Sizes of a head's array. A full grid of headMax bytes has one presence bit a slot.
@@ -92,6 +95,8 @@ const (
 	kindHead uint16 = iota
 	kindBlock
 	kindDir
+	kindRecords
+	kindRecordDir
 )
 
 // entryBytes is what an entry of n bytes takes in a table.
@@ -173,18 +178,22 @@ func (s *shard) prune(r *series) bool {
 		}
 		r.completeFrom = max(r.completeFrom, end+1)
 	}
-	if kept != len(dir) {
-		r.dirLen = uint16(kept)
-		s.recount(r)
-	}
+	changed := kept != len(dir)
+	r.dirLen = uint16(kept)
 	if r.head != 0 && !s.hot.Live(r.head) {
 		s.forgetHead(r)
+		changed = true
+	}
+	if r.records != 0 && s.pruneRecords(r) {
+		changed = true
+	}
+	if changed {
 		s.recount(r)
 	}
-	return kept > 0 || r.head != 0 && r.headLen() > 0
+	return r.points > 0
 }
 
-// recount sets points and bytes of r by what it has.
+// recount sets points and bytes of r by what it has. Those of a shadow are no points.
 func (s *shard) recount(r *series) {
 	bytes, points := uint32(seriesBytes), uint32(0)
 	if r.dir != 0 {
@@ -199,6 +208,15 @@ func (s *shard) recount(r *series) {
 	if r.head != 0 {
 		bytes += entryBytes(int(r.size) * 8)
 		points += uint32(r.headLen())
+	}
+	if d := s.recordDir(r); d != nil {
+		bytes += entryBytes(recordDirBytes + int(d.cap)*dirEntryBytes)
+		points += d.points
+		for _, e := range d.entries() {
+			if b := s.block(e); b != nil {
+				bytes += entryBytes(len(b))
+			}
+		}
 	}
 	s.account(r, int(bytes)-int(r.bytes))
 	r.points = points

@@ -38,10 +38,10 @@ type shard struct {
 	allocated atomic.Int64
 
 	// Points, each counted once; see Stats.
-	inserted, overwritten, mended            uint64
-	overflowed, taken, popped, removed, lost uint64
-	evictions, seals, rebuilds               uint64
-	unpruned                                 bool // a region was dropped since the last prune of all
+	inserted, overwritten, mended                    uint64
+	overflowed, taken, popped, removed, lost, erased uint64
+	evictions, seals, rebuilds                       uint64
+	unpruned                                         bool // a region was dropped since the last prune of all
 
 	// Scratch, so that nothing is allocated.
 	codec             codec
@@ -83,6 +83,18 @@ func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
 	case kindDir:
 		r.dir = to
 		return 0
+	case kindRecordDir:
+		r.records = to
+		return 0
+	case kindRecords:
+		dir := s.recordDir(r).entries()
+		for k := len(dir) - 1; k >= 0; k-- {
+			if dir[k].ref == from {
+				dir[k].ref = to
+				return recordCount(s.block(dir[k]))
+			}
+		}
+		panic("mcache: a record chunk that no directory knows")
 	default:
 		dir := s.dirOf(r)
 		for k := len(dir) - 1; k >= 0; k-- {
@@ -221,6 +233,9 @@ const (
 // remove takes a series out of the shard. Its points are counted by the caller.
 func (s *shard) remove(id uint32) {
 	r := &s.recs.view[id]
+	if shadow := s.shadow(r); shadow != noID {
+		s.remove(shadow)
+	}
 	s.unlist(id)
 	s.hot.Free(r.head, r.headLen())
 	for k, e := range s.dirOf(r) {
@@ -229,6 +244,12 @@ func (s *shard) remove(id uint32) {
 		}
 	}
 	s.fix.Free(r.dir, 0)
+	for k, e := range s.recordDir(r).entries() {
+		if b := s.block(e); b != nil {
+			s.recordTables(r, k).Free(e.ref, recordCount(b))
+		}
+	}
+	s.fix.Free(r.records, 0)
 	s.account(r, -int(r.bytes))
 	s.ids.remove(r.fp.tag(), id)
 	s.index.unpost(s.index.set(r.pairs, int(r.nPairs)))

@@ -14,6 +14,9 @@ type Snapshot struct {
 	buf          []byte // blocks, each with unpackSlack bytes behind it
 	blocks       []snapBlock
 	head         []Sample
+	records      []Record
+	recordBuf    []byte    // what the records' values are views of
+	starts       *Snapshot // of the shadow; nil if it has none
 	completeFrom int64
 }
 
@@ -27,7 +30,8 @@ type snapBlock struct {
 func (c *Cache) Snapshot(id SeriesID, from, to int64, s *Snapshot) bool {
 	sh, r, _ := c.locked(id)
 	if sh == nil {
-		*s = Snapshot{buf: s.buf[:0], blocks: s.blocks[:0], head: s.head[:0], from: from, to: to, completeFrom: math.MinInt64}
+		*s = Snapshot{buf: s.buf[:0], blocks: s.blocks[:0], head: s.head[:0], records: s.records[:0], recordBuf: s.recordBuf[:0],
+			from: from, to: to, completeFrom: math.MinInt64}
 		return false
 	}
 	defer sh.mu.Unlock()
@@ -38,6 +42,7 @@ func (c *Cache) Snapshot(id SeriesID, from, to int64, s *Snapshot) bool {
 func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 	snap.from, snap.to = from, to
 	snap.buf, snap.blocks, snap.head = snap.buf[:0], snap.blocks[:0], snap.head[:0]
+	snap.records, snap.recordBuf, snap.starts = snap.records[:0], snap.recordBuf[:0], nil
 	snap.completeFrom = r.completeFrom
 	dir := s.dirOf(r)
 	// Blocks that vanished say from when on nothing is missing, in range or not.
@@ -45,13 +50,13 @@ func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 		if s.log.Live(e.ref) {
 			break // older ones vanish first; a hole behind is found below
 		}
-		snap.lost(r, dir, k)
+		snap.lost(dir, k, r.sealedEnd)
 	}
 	first := max(sort.Search(len(dir), func(i int) bool { return dir[i].start > from })-1, 0)
 	for k := first; k < len(dir) && dir[k].start <= to; k++ {
 		b := s.block(dir[k])
 		if b == nil {
-			snap.lost(r, dir, k)
+			snap.lost(dir, k, r.sealedEnd)
 			continue
 		}
 		snap.blocks = append(snap.blocks, snapBlock{dir[k].start, len(snap.buf), len(b)})
@@ -64,11 +69,54 @@ func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 	} else if r.head != 0 && r.headLen() > 0 {
 		snap.completeFrom = max(snap.completeFrom, r.headLast()+1)
 	}
+	if r.records != 0 {
+		s.snapshotRecords(r, snap)
+	}
+	if shadow := s.shadow(r); shadow != noID {
+		snap.starts = new(Snapshot)
+		s.snapshot(&s.recs.view[shadow], from, to, snap.starts)
+	}
 }
 
-// lost notes that block k has vanished.
-func (snap *Snapshot) lost(r *series, dir []dirEntry, k int) {
-	end := r.sealedEnd
+// snapshotRecords copies the record chunks that overlap and decodes them.
+func (s *shard) snapshotRecords(r *series, snap *Snapshot) {
+	d := s.recordDir(r)
+	dir := d.entries()
+	type chunk struct {
+		start int64
+		at    int
+	}
+	var chunks []chunk
+	for k, e := range dir {
+		if e.start > snap.to {
+			break
+		}
+		b := s.block(e)
+		if b == nil {
+			snap.lost(dir, k, d.end)
+			continue
+		}
+		if k+1 < len(dir) && dir[k+1].start <= snap.from {
+			continue
+		}
+		chunks = append(chunks, chunk{e.start, len(snap.recordBuf)})
+		snap.recordBuf = append(snap.recordBuf, b[:recordBytes(b)]...)
+	}
+	for _, c := range chunks {
+		snap.records = appendRecords(snap.records, snap.recordBuf[c.at:], c.start)
+	}
+	in := func(t int64) int {
+		return sort.Search(len(snap.records), func(i int) bool { return snap.records[i].T >= t })
+	}
+	from, to := in(snap.from), len(snap.records)
+	if snap.to < math.MaxInt64 {
+		to = in(snap.to + 1)
+	}
+	snap.records = snap.records[min(from, to):to]
+}
+
+// lost notes that the chunk of entry k has vanished; end is the last time of all.
+func (snap *Snapshot) lost(dir []dirEntry, k int, end int64) {
 	if k+1 < len(dir) {
 		end = dir[k+1].start - 1
 	}
@@ -82,14 +130,97 @@ func (s *Snapshot) CompleteFrom() int64 { return s.completeFrom }
 // Bytes is the size of the copied blocks.
 func (s *Snapshot) Bytes() int { return len(s.buf) - len(s.blocks)*unpackSlack }
 
-// Iterator walks the samples of a Snapshot in order of time. It decodes one
-// block at a time, 4 KiB of state; it is not safe for concurrent use, but a
+// Iterator walks the points of a Snapshot in order of time. It decodes one
+// block at a time, 6 KiB of state; it is not safe for concurrent use, but a
 // Snapshot may have many.
 type Iterator struct {
+	sampleIterator
+	started  bool
+	sampled  bool // the sample iterator stands on a sample that is next or current
+	onRecord bool
+	record   int // next or current in snap.records
+	starts   *Iterator
+}
+
+// Iterator returns an Iterator before the first point.
+func (s *Snapshot) Iterator() Iterator {
+	return Iterator{sampleIterator: sampleIterator{snap: s, at: -1}}
+}
+
+// Reset puts the iterator before the first point of s and keeps its buffers.
+func (it *Iterator) Reset(s *Snapshot) {
+	*it = Iterator{sampleIterator: sampleIterator{snap: s, at: -1, store: it.store}}
+}
+
+// Next moves to the next point and reports whether there is one.
+func (it *Iterator) Next() bool {
+	if len(it.snap.records) == 0 {
+		return it.next()
+	}
+	switch {
+	case it.onRecord:
+		it.record++
+	default:
+		it.sampled = (it.sampled || !it.started) && it.next()
+	}
+	return it.choose()
+}
+
+// SkipTo moves to the first point at or after t, never backwards, and reports
+// whether there is one.
+func (it *Iterator) SkipTo(t int64) bool {
+	if len(it.snap.records) == 0 {
+		return it.skipTo(t)
+	}
+	if it.sampled || !it.started {
+		it.sampled = it.skipTo(t)
+	}
+	rest := it.snap.records[it.record:]
+	it.record += sort.Search(len(rest), func(i int) bool { return rest[i].T >= t })
+	return it.choose()
+}
+
+// choose makes the earlier of the next sample and the next record current.
+func (it *Iterator) choose() bool {
+	it.started = true
+	more := it.record < len(it.snap.records)
+	it.onRecord = more && !(it.sampled && it.cur[it.at].T < it.snap.records[it.record].T)
+	return more || it.sampled
+}
+
+// At is the sample that Next or SkipTo moved to. It must not be called on a record.
+func (it *Iterator) At() Sample { return it.cur[it.at] }
+
+// OnRecord reports whether Next or SkipTo moved to a record.
+func (it *Iterator) OnRecord() bool { return it.onRecord }
+
+// Record is the record that Next or SkipTo moved to. Its value is valid as
+// long as the Snapshot is.
+func (it *Iterator) Record() Record { return it.snap.records[it.record] }
+
+// StartTime is the start time in ms of the sample that Next or SkipTo moved
+// to; 0 if it has none. Records keep theirs, if any, in their value.
+func (it *Iterator) StartTime() int64 {
+	if it.snap.starts == nil || it.onRecord {
+		return 0
+	}
+	if it.starts == nil {
+		starts := it.snap.starts.Iterator()
+		it.starts = &starts
+	}
+	t := it.At().T
+	if !it.starts.SkipTo(t) || it.starts.At().T != t {
+		return 0
+	}
+	return int64(math.Float64frombits(it.starts.At().V))
+}
+
+// sampleIterator is an Iterator over samples only.
+type sampleIterator struct {
 	snap  *Snapshot
 	block int // next to decode; len(snap.blocks) is the head
 	cur   []Sample
-	at    int // in cur, of the sample that At returns; −1 before the first
+	at    int // in cur, of the current sample; −1 before the first
 	store *iteratorStore
 }
 
@@ -98,14 +229,7 @@ type iteratorStore struct {
 	out   [blockMax]Sample
 }
 
-// Iterator returns an Iterator before the first sample.
-func (s *Snapshot) Iterator() Iterator { return Iterator{snap: s, at: -1} }
-
-// Reset puts the iterator before the first sample of s and keeps its buffers.
-func (it *Iterator) Reset(s *Snapshot) { *it = Iterator{snap: s, at: -1, store: it.store} }
-
-// Next moves to the next sample and reports whether there is one.
-func (it *Iterator) Next() bool {
+func (it *sampleIterator) next() bool {
 	for {
 		it.at++
 		for it.at < len(it.cur) {
@@ -123,21 +247,19 @@ func (it *Iterator) Next() bool {
 	}
 }
 
-// SkipTo moves to the first sample at or after t, never backwards, and reports
-// whether there is one.
-func (it *Iterator) SkipTo(t int64) bool {
+func (it *sampleIterator) skipTo(t int64) bool {
 	if it.at >= 0 && it.at < len(it.cur) && it.cur[it.at].T >= t {
 		return true
 	}
 	// Blocks that end before t are those whose successor begins at or before it.
 	blocks := it.snap.blocks
-	if it.block < len(blocks) && (it.at >= len(it.cur) || len(it.cur) == 0 || it.cur[len(it.cur)-1].T < t) {
+	if it.block < len(blocks) && (len(it.cur) == 0 || it.cur[len(it.cur)-1].T < t) {
 		next := it.block + sort.Search(len(blocks)-it.block, func(i int) bool { return blocks[it.block+i].start > t }) - 1
 		if next > it.block {
 			it.block, it.cur, it.at = next, nil, -1
 		}
 	}
-	for it.Next() {
+	for it.next() {
 		if it.cur[it.at].T >= t {
 			return true
 		}
@@ -148,11 +270,8 @@ func (it *Iterator) SkipTo(t int64) bool {
 	return false
 }
 
-// At is the sample that Next or SkipTo moved to.
-func (it *Iterator) At() Sample { return it.cur[it.at] }
-
 // load decodes the next block, or takes the head.
-func (it *Iterator) load() bool {
+func (it *sampleIterator) load() bool {
 	it.at = -1
 	s := it.snap
 	switch {
@@ -176,4 +295,4 @@ func (it *Iterator) load() bool {
 	return true
 }
 
-func (it *Iterator) end() { it.cur, it.at, it.block = nil, 0, len(it.snap.blocks)+1 }
+func (it *sampleIterator) end() { it.cur, it.at, it.block = nil, 0, len(it.snap.blocks)+1 }

@@ -4,9 +4,10 @@ import "mcached/kvcache"
 
 // Stats is a reading of a Cache. Points are conserved: at any rest
 //
-//	Inserted = Points + Overflowed + Taken + Popped + Removed + Reclaimed
+//	Inserted = Points + Overflowed + Taken + Popped + Removed + Erased + Reclaimed
 //
-// where Points is what is in the cache now.
+// where Points is what is in the cache now. A start time that came with a
+// sample is a point of its own, in a hidden series, here and below.
 type Stats struct {
 	Series   int
 	Points   uint64
@@ -18,6 +19,7 @@ type Stats struct {
 	Taken       uint64
 	Popped      uint64
 	Removed     uint64 // with their bucket
+	Erased      uint64 // by Delete, or by a point of the other kind at their time
 	Reclaimed   uint64 // vanished with regions
 	Evictions   uint64 // keys
 	Rebuilds    uint64 // of a shard's index
@@ -84,6 +86,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 	st.Taken += s.taken
 	st.Popped += s.popped
 	st.Removed += s.removed
+	st.Erased += s.erased
 	st.Reclaimed += s.lost
 	st.Evictions += s.evictions
 	st.Rebuilds += s.rebuilds

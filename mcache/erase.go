@@ -1,0 +1,116 @@
+package mcache
+
+import "sort"
+
+// Delete removes what a series holds from from to to, both inclusive, in ms,
+// and returns how many points those were. A series that has gone has none.
+// The error is ErrNoMemory, when some may be left: what stays of a sealed
+// block has to be written anew.
+func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
+	for tries := 0; ; tries++ {
+		s, r, id := c.locked(sid)
+		if s == nil {
+			return points, nil
+		}
+		before := s.erased
+		ok := s.eraseSamples(id, from, to) && s.eraseRecords(id, from, to)
+		points += int(s.erased - before)
+		if shadow := s.shadow(r); ok && shadow != noID {
+			ok = s.eraseSamples(shadow, from, to)
+		}
+		if ok && r.points == 0 {
+			s.erased += uint64(s.points(id)) // start times that outlived their samples
+			s.remove(id)
+		}
+		s.settle()
+		s.mu.Unlock()
+		if ok {
+			return points, nil
+		}
+		if tries >= roomTries || !c.makeRoom(s) {
+			return points, ErrNoMemory
+		}
+	}
+}
+
+// eraseSamples takes out the samples from from to to, both inclusive. It may
+// stop half way, and report false, when there is no memory.
+func (s *shard) eraseSamples(id uint32, from, to int64) bool {
+	r := &s.recs.view[id]
+	s.prune(r)
+	if r.head != 0 && r.headLen() > 0 && r.headLast() >= from {
+		s.eraseHead(r, from, to)
+	}
+	if from > r.sealedEnd {
+		return true
+	}
+	k := max(sort.Search(int(r.dirLen), func(i int) bool { return s.dirOf(r)[i].start > from })-1, 0)
+	for ; k < int(r.dirLen) && s.dirOf(r)[k].start <= to; k++ {
+		gone, left, ok := s.eraseBlock(id, k, from, to)
+		if !ok {
+			return false
+		}
+		r.points -= uint32(gone)
+		s.erased += uint64(gone)
+		if left == 0 {
+			k--
+		}
+	}
+	s.relist(id)
+	return true
+}
+
+func (s *shard) eraseHead(r *series, from, to int64) {
+	p := s.hot.Pointer(r.head)
+	old := headSamples(s.scratch[:0], r, p)
+	kept := s.scratch2[:0]
+	for _, x := range old {
+		if x.T < from || x.T > to {
+			kept = append(kept, x)
+		}
+	}
+	gone := len(old) - len(kept)
+	if gone == 0 {
+		return
+	}
+	l := layout{mode: modePairs, size: int(r.size) * 8}
+	if len(kept) > 0 {
+		var ok bool
+		if l, ok = layHead(kept, r.step, l.size); !ok || l.size != int(r.size)*8 {
+			panic("mcache: part of a head does not fit where the whole did")
+		}
+	}
+	r.setHead(p, l, kept)
+	s.hot.AddWeight(r.head, -gone)
+	r.points -= uint32(gone)
+	s.erased += uint64(gone)
+}
+
+// eraseBlock takes samples out of block k and says how many went and are left.
+func (s *shard) eraseBlock(id uint32, k int, from, to int64) (gone, left int, ok bool) {
+	r := &s.recs.view[id]
+	n := s.load(s.dirOf(r)[k])
+	kept := s.joined[:0]
+	for _, x := range s.block1[:n] {
+		if x.T < from || x.T > to {
+			kept = append(kept, x)
+		}
+	}
+	if len(kept) == n {
+		return 0, n, true
+	}
+	last := k == int(r.dirLen)-1
+	var es []dirEntry
+	partial := false
+	if len(kept) > 0 {
+		if es, partial, ok = s.storeAll(id, kept, kept[0].T, blockMax, last); !ok {
+			return 0, n, false
+		}
+	}
+	s.release(r, k, n)
+	s.dirReplace(r, k, 1, es...)
+	if last {
+		r.setPartial(partial)
+	}
+	return n - len(kept), len(kept), true
+}

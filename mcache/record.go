@@ -1,0 +1,422 @@
+package mcache
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"sort"
+	"unsafe"
+
+	"mcached/kvcache"
+)
+
+// Records are the third width: points whose value is bytes, such as native
+// histograms. They live beside the samples of their series, in chunks of their
+// own under a directory of their own, and share its generation and eviction. A
+// time holds one point, a sample or a record: the later write wins.
+//
+//	chunk: records (2 bytes) | bytes in use (4) | records, one behind the other
+//	record: distance to the time before (uvarint) | length (uvarint) | value
+//
+// While flagOpen is set the last chunk lies with the heads and has capacity to
+// grow. It is closed, cut to size and moved to the sealed blocks, once it
+// holds recordsMax records or recordBytesMax bytes.
+const (
+	recordHeader   = 6
+	recordsMax     = 64
+	recordBytesMax = 4 << 10
+	// recordSpare is the capacity that a chunk begins with behind its first record.
+	recordSpare = 192
+
+	// MaxRecord is the longest value of a record; a Cache takes an eighth of
+	// its Memory's region, if that is less.
+	MaxRecord = 64 << 10
+)
+
+// Record is one point whose value is bytes.
+type Record struct {
+	T     int64 // ms
+	Value []byte
+}
+
+// MaxRecord is the longest value of a record that this cache takes, in bytes.
+func (c *Cache) MaxRecord() int { return min(MaxRecord, c.memory.RegionBytes()/8) }
+
+// recordDir heads the directory of a series' record chunks, which follow it.
+type recordDir struct {
+	end      int64  // time of the last record
+	points   uint32 // as series.points, of the records
+	len, cap uint16 // entries
+}
+
+const recordDirBytes = 16
+
+var _ [recordDirBytes]byte = [unsafe.Sizeof(recordDir{})]byte{}
+
+// recordDir returns the directory head of r, or nil; a view.
+func (s *shard) recordDir(r *series) *recordDir {
+	if r.records == 0 {
+		return nil
+	}
+	return (*recordDir)(s.fix.Pointer(r.records))
+}
+
+// entries is what the directory lists; a view.
+func (d *recordDir) entries() []dirEntry {
+	if d == nil {
+		return nil
+	}
+	return unsafe.Slice((*dirEntry)(unsafe.Add(unsafe.Pointer(d), recordDirBytes)), d.cap)[:d.len]
+}
+
+func recordCount(b []byte) int { return int(le.Uint16(b)) }
+func recordBytes(b []byte) int { return int(le.Uint32(b[2:])) }
+
+// appendRecord encodes one record behind the time before it.
+func appendRecord(dst []byte, before int64, x Record) []byte {
+	dst = binary.AppendUvarint(dst, uint64(x.T-before))
+	dst = binary.AppendUvarint(dst, uint64(len(x.Value)))
+	return append(dst, x.Value...)
+}
+
+// appendChunk encodes a chunk of sorted records.
+func appendChunk(dst []byte, rs []Record) []byte {
+	at := len(dst)
+	dst = append(dst, make([]byte, recordHeader)...)
+	before := rs[0].T
+	for _, x := range rs {
+		dst = appendRecord(dst, before, x)
+		before = x.T
+	}
+	setChunk(dst[at:], len(rs), len(dst)-at)
+	return dst
+}
+
+func setChunk(b []byte, records, bytes int) {
+	le.PutUint16(b, uint16(records))
+	le.PutUint32(b[2:], uint32(bytes))
+}
+
+// appendRecords appends the records of a chunk that begins at start to dst.
+// Their values are views of b.
+func appendRecords(dst []Record, b []byte, start int64) []Record {
+	t := start
+	rest := b[recordHeader:recordBytes(b)]
+	for range recordCount(b) {
+		d, n := binary.Uvarint(rest)
+		size, m := binary.Uvarint(rest[n:])
+		rest = rest[n+m:]
+		t += int64(d)
+		dst = append(dst, Record{t, rest[:size:size]})
+		rest = rest[size:]
+	}
+	return dst
+}
+
+// recordTables is where chunk k of r lives.
+func (s *shard) recordTables(r *series, k int) *kvcache.Tables {
+	if r.flags&flagOpen != 0 && k == int(s.recordDir(r).len)-1 {
+		return s.hot
+	}
+	return s.log
+}
+
+// insertRecord writes one record. Like insert it reports false, and no point
+// has changed, when there is no memory.
+func (s *shard) insertRecord(id uint32, x Record) bool {
+	r := &s.recs.view[id]
+	d := s.recordDir(r)
+	if d == nil || r.points > d.points {
+		if !s.eraseSamples(id, x.T, x.T) {
+			return false
+		}
+		r = &s.recs.view[id]
+		d = s.recordDir(r)
+	}
+	if d == nil || x.T > d.end {
+		if done, ok := s.extend(id, x); done {
+			return ok
+		}
+		return s.openRecords(id, x)
+	}
+	return s.mendRecords(id, x)
+}
+
+// extend appends x to the open chunk, in its place or in a larger one. It
+// reports done = false if there is none or it is full.
+func (s *shard) extend(id uint32, x Record) (done, ok bool) {
+	r := &s.recs.view[id]
+	d := s.recordDir(r)
+	if d == nil || r.flags&flagOpen == 0 {
+		return false, false
+	}
+	e := &d.entries()[d.len-1]
+	b := s.hot.Value(e.ref)
+	if b == nil || recordCount(b) >= recordsMax || recordBytes(b) >= recordBytesMax {
+		return false, false
+	}
+	n, used := recordCount(b), recordBytes(b)
+	s.encoded = appendRecord(s.encoded[:0], d.end, x)
+	if need := used + len(s.encoded); need > len(b) {
+		ref, grown, ok := s.hot.Alloc(max(need, 2*len(b)), kindRecords, id, n)
+		if !ok {
+			return true, false
+		}
+		copy(grown, b[:used])
+		s.account(r, int(entryBytes(len(grown)))-int(entryBytes(len(b))))
+		s.hot.Free(e.ref, n)
+		e.ref, b = ref, grown
+	}
+	copy(b[used:], s.encoded)
+	setChunk(b, n+1, used+len(s.encoded))
+	s.hot.AddWeight(e.ref, 1)
+	d.end = x.T
+	s.addedRecords(r, 1)
+	s.relist(id)
+	return true, true
+}
+
+func (s *shard) addedRecords(r *series, n int) {
+	r.points += uint32(n)
+	s.recordDir(r).points += uint32(n)
+	s.inserted += uint64(n)
+}
+
+// openRecords closes the last chunk and begins a new one with x, which is
+// after all others.
+func (s *shard) openRecords(id uint32, x Record) bool {
+	if !s.recordReserve(id, 1) || !s.closeRecords(id) {
+		return false
+	}
+	r := &s.recs.view[id]
+	s.encoded = appendChunk(s.encoded[:0], []Record{x})
+	ref, b, ok := s.hot.Alloc(len(s.encoded)+recordSpare, kindRecords, id, 1)
+	if !ok {
+		return false
+	}
+	copy(b, s.encoded)
+	s.account(r, int(entryBytes(len(b))))
+	d := s.recordDir(r)
+	d.replace(int(d.len), 0, dirEntry{ref, x.T})
+	d.end = x.T
+	r.flags |= flagOpen
+	s.addedRecords(r, 1)
+	s.relist(id)
+	return true
+}
+
+// closeRecords moves the open chunk to the sealed blocks, cut to size.
+func (s *shard) closeRecords(id uint32) bool {
+	r := &s.recs.view[id]
+	if r.flags&flagOpen == 0 {
+		return true
+	}
+	d := s.recordDir(r)
+	e := &d.entries()[d.len-1]
+	if b := s.hot.Value(e.ref); b != nil {
+		n, used := recordCount(b), recordBytes(b)
+		ref, sealed, ok := s.log.Alloc(used, kindRecords, id, n)
+		if !ok {
+			return false
+		}
+		copy(sealed, b[:used])
+		s.account(r, int(entryBytes(used))-int(entryBytes(len(b))))
+		s.hot.Free(e.ref, n)
+		e.ref = ref
+	}
+	r.flags &^= flagOpen
+	return true
+}
+
+// mendRecords inserts a record that is not after all others: its chunk is
+// taken apart and written again.
+func (s *shard) mendRecords(id uint32, x Record) bool {
+	r := &s.recs.view[id]
+	s.prune(r)
+	d := s.recordDir(r)
+	if d.len == 0 {
+		d.end = math.MinInt64
+		return s.openRecords(id, x)
+	}
+	dir := d.entries()
+	k := max(sort.Search(len(dir), func(i int) bool { return dir[i].start > x.T })-1, 0)
+	s.bytes1 = append(s.bytes1[:0], s.block(dir[k])...)
+	all := appendRecords(nil, s.bytes1, dir[k].start)
+	at := sort.Search(len(all), func(i int) bool { return all[i].T >= x.T })
+	added := 1
+	if at < len(all) && all[at].T == x.T {
+		all[at], added = x, 0
+	} else {
+		all = append(all, Record{})
+		copy(all[at+1:], all[at:])
+		all[at] = x
+	}
+	if !s.rewriteRecords(id, k, all) {
+		return false
+	}
+	s.addedRecords(r, added)
+	s.overwritten += uint64(1 - added)
+	s.mended++
+	return true
+}
+
+// rewriteRecords puts all in the place of chunk k: as one closed chunk, two if
+// they are too many, or none.
+func (s *shard) rewriteRecords(id uint32, k int, all []Record) bool {
+	if !s.recordReserve(id, 1) {
+		return false
+	}
+	r := &s.recs.view[id]
+	d := s.recordDir(r)
+	size := 0
+	for _, x := range all {
+		size += len(x.Value)
+	}
+	first := len(all)
+	if len(all) > 1 && (len(all) > recordsMax || size > 2*recordBytesMax) {
+		first = len(all) / 2
+	}
+	s.entries = s.entries[:0]
+	for rest := all; len(rest) > 0; first = len(rest) {
+		part := rest[:first]
+		rest = rest[first:]
+		s.encoded = appendChunk(s.encoded[:0], part)
+		ref, b, ok := s.log.Alloc(len(s.encoded), kindRecords, id, len(part))
+		if !ok {
+			for _, e := range s.entries {
+				b := s.block(e)
+				s.account(r, -int(entryBytes(len(b))))
+				s.log.Free(e.ref, recordCount(b))
+			}
+			return false
+		}
+		copy(b, s.encoded)
+		s.account(r, int(entryBytes(len(b))))
+		s.entries = append(s.entries, dirEntry{ref, part[0].T})
+	}
+	e := d.entries()[k]
+	b := s.block(e)
+	s.account(r, -int(entryBytes(len(b))))
+	s.recordTables(r, k).Free(e.ref, recordCount(b))
+	if k == int(d.len)-1 {
+		r.flags &^= flagOpen
+	}
+	d.replace(k, 1, s.entries...)
+	s.relist(id)
+	return true
+}
+
+// eraseRecords takes out the records from from to to, both inclusive. It may
+// stop half way, and report false, when there is no memory.
+func (s *shard) eraseRecords(id uint32, from, to int64) bool {
+	r := &s.recs.view[id]
+	s.prune(r)
+	for k := 0; s.recordDir(r) != nil && k < int(s.recordDir(r).len); k++ {
+		d := s.recordDir(r)
+		e := d.entries()[k]
+		if e.start > to {
+			break
+		}
+		if k+1 < int(d.len) && d.entries()[k+1].start <= from {
+			continue
+		}
+		s.bytes1 = append(s.bytes1[:0], s.block(e)...)
+		all := appendRecords(nil, s.bytes1, e.start)
+		kept := make([]Record, 0, len(all))
+		for _, x := range all {
+			if x.T < from || x.T > to {
+				kept = append(kept, x)
+			}
+		}
+		gone := len(all) - len(kept)
+		if gone == 0 {
+			continue
+		}
+		if !s.rewriteRecords(id, k, kept) {
+			return false
+		}
+		r.points -= uint32(gone)
+		s.recordDir(r).points -= uint32(gone)
+		s.erased += uint64(gone)
+		if len(kept) == 0 {
+			k--
+		}
+	}
+	return true
+}
+
+// recordReserve makes room for n more entries in the record directory of id.
+func (s *shard) recordReserve(id uint32, n int) bool {
+	r := &s.recs.view[id]
+	old := s.recordDir(r)
+	have, capacity := 0, 0
+	if old != nil {
+		have, capacity = int(old.len), int(old.cap)
+	}
+	if have+n <= capacity {
+		return true
+	}
+	grown := max(2*capacity, have+n)
+	ref, b, ok := s.fix.Alloc(recordDirBytes+grown*dirEntryBytes, kindRecordDir, id, 0)
+	if !ok {
+		return false
+	}
+	d := (*recordDir)(unsafe.Pointer(unsafe.SliceData(b)))
+	*d = recordDir{end: math.MinInt64}
+	if old != nil {
+		*d = *old
+	}
+	d.cap = uint16(grown)
+	copy(d.entries(), old.entries())
+	if old != nil {
+		s.account(r, -int(entryBytes(recordDirBytes+capacity*dirEntryBytes)))
+		s.fix.Free(r.records, 0)
+	}
+	r.records = ref
+	s.account(r, int(entryBytes(len(b))))
+	return true
+}
+
+// replace puts es where count entries from k on were; the room was reserved.
+func (d *recordDir) replace(k, count int, es ...dirEntry) {
+	n := int(d.len)
+	d.len = uint16(n + len(es) - count)
+	all := unsafe.Slice((*dirEntry)(unsafe.Add(unsafe.Pointer(d), recordDirBytes)), d.cap)
+	copy(all[k+len(es):], all[k+count:n])
+	copy(all[k:], es)
+}
+
+// pruneRecords is prune for the record chunks of r.
+func (s *shard) pruneRecords(r *series) (changed bool) {
+	d := s.recordDir(r)
+	dir := d.entries()
+	kept := 0
+	for k, e := range dir {
+		if s.log.Live(e.ref) {
+			dir[kept] = e
+			kept++
+			continue
+		}
+		end := d.end
+		if k+1 < len(dir) {
+			end = dir[k+1].start - 1
+		} else {
+			r.flags &^= flagOpen
+		}
+		r.completeFrom = max(r.completeFrom, end+1)
+	}
+	if kept == len(dir) {
+		return false
+	}
+	d.len = uint16(kept)
+	d.points = 0
+	for _, e := range d.entries() {
+		d.points += uint32(recordCount(s.block(e)))
+	}
+	return true
+}
+
+// errRecord names the limit that a record is beyond.
+func (c *Cache) errRecord(n int) error {
+	return fmt.Errorf("%w: record of %d bytes, limit %d", ErrValues, n, c.MaxRecord())
+}

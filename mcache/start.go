@@ -1,0 +1,40 @@
+package mcache
+
+import "math"
+
+// A start time says since when a counter has counted; it comes with a sample,
+// and most have none. Those of a series are the values of a hidden series, its
+// shadow, at the same times. As they seldom change, they seal to next to
+// nothing; and all that holds for samples holds for them.
+
+// shadowOf is the fingerprint of the start times of the series f. It leads to the same shard.
+func shadowOf(f Fingerprint) Fingerprint { return Fingerprint{f.hi, ^f.lo} }
+
+// shadow is the id of the start times of r, or noID.
+func (s *shard) shadow(r *series) uint32 {
+	if r.flags&flagStarts == 0 {
+		return noID
+	}
+	return s.find(shadowOf(r.fp))
+}
+
+// insertStart notes the start time of the sample at t, 0 if it has none. The
+// series has been written to just now.
+func (s *shard) insertStart(id uint32, b *bucket, t, start int64) bool {
+	r := &s.recs.view[id]
+	shadow := s.shadow(r)
+	if shadow == noID {
+		if start == 0 {
+			return true
+		}
+		var err error
+		if shadow, err = s.create(b, shadowOf(r.fp), flagShadow, nil); err != nil {
+			return false
+		}
+		s.recs.view[id].flags |= flagStarts
+	}
+	if age := b.age.Load(); s.recs.view[shadow].touched != age {
+		s.touch(shadow, age)
+	}
+	return s.insert(shadow, t, math.Float64bits(float64(start)))
+}
