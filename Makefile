@@ -33,11 +33,14 @@ test: ## everything a change must pass: vet, unit, model and end-to-end tests, t
 	@set -e; for m in $(MODULES); do echo "cd $$m && go test ./..."; (cd $$m && $(GO) vet ./... && $(GO) test -timeout 10m ./...); done
 	$(MAKE) --no-print-directory race
 
+# Tests that measure memory or count allocations: the race detector has its own of both.
+NOT_RACE := Resident|AllocateNothing|Allocs
+
 .PHONY: race
 race: ## the concurrent packages under the race detector (needs a C compiler)
 	@if [ "$$(CGO_ENABLED=1 $(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo "go test -race -short ./kvcache/... ./mcache/... ./remotewrite/... ./ingest/..."; \
-		CGO_ENABLED=1 $(GO) test -race -short -timeout 10m ./kvcache/... ./mcache/... ./remotewrite/... ./ingest/...; \
+		CGO_ENABLED=1 $(GO) test -race -short -timeout 10m -skip '$(NOT_RACE)' ./kvcache/... ./mcache/... ./remotewrite/... ./ingest/...; \
 	elif [ "$$CI" = true ]; then echo "the race detector needs a C compiler: apt-get install gcc libc6-dev" >&2; exit 1; \
 	else echo "race: skipped, it needs a C compiler (apt-get install gcc libc6-dev)"; fi
 

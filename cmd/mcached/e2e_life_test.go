@@ -60,7 +60,7 @@ func TestE2ERefusals(t *testing.T) {
 
 func TestE2EVersionAndHelp(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"version"}, {"--version"}, {"--help"}} {
+	for _, args := range [][]string{{"version"}, {"--version"}, {"--help"}, {"query", "--help"}, {"stats", "--help"}, {"metrics", "--help"}} {
 		p := exec.Command(daemonBinary(t), args...)
 		p.Env = append(os.Environ(), "MCACHED_VERSION=1", "MCACHED_HELP=1")
 		out, err := p.Output()

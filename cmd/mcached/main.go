@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/prometheus/common/version"
 )
@@ -20,27 +24,52 @@ func main() {
 	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
 }
 
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
 // dispatch picks the command; without one the daemon serves.
 func dispatch(args []string, stdout, stderr io.Writer) int {
 	if version.Version == "" { // a plain go build, without the Makefile's flags
 		version.Version = "dev"
 	}
-	command := ""
+	name := ""
 	if len(args) > 0 {
-		command = args[0]
+		name = args[0]
 	}
-	switch command {
+	var command func(ctx context.Context, args []string, out io.Writer) error
+	switch name {
+	case "query":
+		command = queryCommand
+	case "stats":
+		command = statsCommand
+	case "metrics":
+		command = metricsCommand
 	case "version":
 		fmt.Fprintln(stdout, version.Print("mcached"))
 		return exitOK
 	case "serve":
 		args = args[1:]
 	}
-	c, err := parseConfig(args)
-	if err != nil {
-		return fail(stderr, exitUsage, err)
+	if command == nil {
+		c, err := parseConfig(args)
+		if err != nil {
+			return fail(stderr, exitUsage, err)
+		}
+		return serve(c, stdout, stderr)
 	}
-	return serve(c, stdout, stderr)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	err := command(ctx, args[1:], stdout)
+	switch usage := (usageError{}); {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		return fail(stderr, exitUsage, err)
+	default:
+		return fail(stderr, exitError, err)
+	}
 }
 
 // fail prints one line.

@@ -137,7 +137,7 @@ func (d *daemon) openFrontDoors() error {
 	d.writes = remotewrite.NewHandler(d.metrics, remotewrite.Options{
 		MaxBodyBytes: int(c.writeMaxBody), MaxDecodedBytes: int(c.writeMaxDecoded), MaxSamples: int(c.writeMaxSamples),
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
-		BodyTimeout: min(writeBodyTimeout, c.webReadTimeout.std()),
+		BodyTimeout:   min(writeBodyTimeout, c.webReadTimeout.std()),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket,
 		Admission: d.admission, Logger: d.log,
 	})

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"golang.org/x/term"
+)
+
+// apiFlags say which daemon a command talks to.
+type apiFlags struct {
+	url, user, passwordFile, tenant string
+	timeout                         duration
+}
+
+func (f *apiFlags) add(app *kingpin.Application) {
+	app.HelpFlag.Short('h')
+	app.HelpFlag.NoEnvar()
+	app.UsageWriter(os.Stdout)
+	app.Flag("url", "The daemon, or any server with Prometheus' API.").Default("http://127.0.0.1:9201").Envar("MCACHED_URL").StringVar(&f.url)
+	app.Flag("user", "User for basic authentication.").PlaceHolder("NAME").StringVar(&f.user)
+	app.Flag("password-file", "File with the password for basic authentication.").PlaceHolder("FILE").StringVar(&f.passwordFile)
+	app.Flag("tenant", "Bucket to read, sent as X-Scope-OrgID.").PlaceHolder("NAME").StringVar(&f.tenant)
+	app.Flag("timeout", "How long to wait for the answer.").Default("1m").SetValue(namedValue{&f.timeout, "timeout"})
+}
+
+// maxAnswerBytes is as much of an answer as a terminal is shown.
+const maxAnswerBytes = 256 << 20
+
+// get fetches a path below the daemon's URL.
+func (f *apiFlags) get(ctx context.Context, path string, q url.Values) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout.std())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.url, "/")+path+"?"+q.Encode(), nil)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--url: %w", err)}
+	}
+	if f.user != "" {
+		password := ""
+		if f.passwordFile != "" {
+			if password, err = readPassword(f.passwordFile); err != nil {
+				return nil, usageError{fmt.Errorf("--password-file: %w", err)}
+			}
+		}
+		req.SetBasicAuth(f.user, password)
+	}
+	if f.tenant != "" {
+		req.Header.Set("X-Scope-OrgID", f.tenant)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		reason := err
+		if ue := (*url.Error)(nil); errors.As(err, &ue) {
+			reason = ue.Err // the rest repeats the URL
+		}
+		return nil, fmt.Errorf("%s does not answer: %w (is the daemon running? another is named by --url)", f.url, reason)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxAnswerBytes {
+		return nil, fmt.Errorf("the answer is longer than %d bytes: ask for less", maxAnswerBytes)
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, answerError(res.Status, b)
+	}
+	return b, nil
+}
+
+// answerError is the API's own words, if it has any.
+func answerError(status string, b []byte) error {
+	var a struct{ ErrorType, Error string }
+	if err := json.Unmarshal(b, &a); err == nil && a.Error != "" {
+		return fmt.Errorf("%s: %s", a.ErrorType, a.Error)
+	}
+	text, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	return fmt.Errorf("%s: %.200s", status, text)
+}
+
+// queryCommand is `mcached query`.
+func queryCommand(ctx context.Context, args []string, out io.Writer) error {
+	app := kingpin.New("mcached query", "Ask PromQL of a running daemon. Without --range the values of one moment, as a table; with it, a plot of each series.")
+	var f apiFlags
+	f.add(app)
+	var window, step duration
+	var at, output string
+	expr := app.Arg("expression", "PromQL, as 'rate(mcached_resp_commands_total[1m])'.").Required().String()
+	app.Flag("range", "How far back to look, as 1h.").PlaceHolder("1h").SetValue(namedValue{&window, "range"})
+	app.Flag("step", "Distance of points in a range; by default what fits the plot.").PlaceHolder("15s").SetValue(namedValue{&step, "step"})
+	app.Flag("time", "The moment, or the end of the range: RFC 3339 or Unix seconds; by default now.").PlaceHolder("TIME").StringVar(&at)
+	app.Flag("output", "How to show the answer: auto, table, json or plot.").Short('o').Default("auto").EnumVar(&output, "auto", "table", "json", "plot")
+	if _, err := app.Parse(args); err != nil {
+		return usageError{err}
+	}
+	end := time.Now()
+	if at != "" {
+		var err error
+		if end, err = parseTime(at); err != nil {
+			return usageError{fmt.Errorf("--time: %w", err)}
+		}
+	}
+
+	q := url.Values{"query": {*expr}}
+	path := "/api/v1/query"
+	width := terminalWidth(out)
+	if window == 0 {
+		q.Set("time", unixSeconds(end))
+		if output == "plot" {
+			return usageError{errors.New("a plot needs --range")}
+		}
+	} else {
+		if step == 0 {
+			step = duration(max(window.std()/time.Duration(plotWidth(width)-1), time.Second).Round(time.Second))
+		}
+		path = "/api/v1/query_range"
+		q.Set("start", unixSeconds(end.Add(-window.std())))
+		q.Set("end", unixSeconds(end))
+		q.Set("step", strconv.FormatFloat(step.std().Seconds(), 'f', -1, 64))
+	}
+	b, err := f.get(ctx, path, q)
+	if err != nil {
+		return err
+	}
+	if output == "json" {
+		_, err := fmt.Fprintf(out, "%s\n", b)
+		return err
+	}
+	var a answer
+	if err := json.Unmarshal(b, &a); err != nil {
+		return fmt.Errorf("the answer is not JSON as Prometheus writes it: %w", err)
+	}
+	for _, w := range append(a.Warnings, a.Infos...) {
+		fmt.Fprintf(out, "# %s\n", printable(w))
+	}
+	if a.Data.ResultType == "matrix" && output != "table" {
+		return plot(out, a, end.Add(-window.std()), end, width)
+	}
+	return table(out, a)
+}
+
+// answer is what the API says to a query.
+type answer struct {
+	Warnings, Infos []string
+	Data            struct {
+		ResultType string
+		Result     json.RawMessage
+	}
+}
+
+// series is one of an answer's; exactly one of the fields with values is used.
+type series struct {
+	Metric map[string]string
+	Value  point
+	Values []point
+}
+
+// point is a time in seconds and a value.
+type point struct {
+	seconds float64
+	text    string
+}
+
+// UnmarshalJSON reads [1700000000.123, "1.5"].
+func (p *point) UnmarshalJSON(b []byte) error {
+	return json.Unmarshal(b, &[2]any{&p.seconds, &p.text})
+}
+
+func (p point) value() float64 {
+	v, err := strconv.ParseFloat(p.text, 64)
+	if err != nil {
+		return math.NaN()
+	}
+	return v
+}
+
+func (p point) time() time.Time { return time.UnixMilli(int64(math.Round(p.seconds * 1000))) }
+
+// list gives the series of an answer; a scalar or string is one without labels.
+func (a answer) list() ([]series, error) {
+	var err error
+	list := []series{}
+	if a.Data.ResultType == "scalar" || a.Data.ResultType == "string" {
+		list = append(list, series{})
+		err = json.Unmarshal(a.Data.Result, &list[0].Value)
+	} else {
+		err = json.Unmarshal(a.Data.Result, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the answer's result is not as Prometheus writes it: %w", err)
+	}
+	return list, nil
+}
+
+// table prints a line for each value.
+func table(out io.Writer, a answer) error {
+	list, err := a.list()
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(out, "(no series)")
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	for _, s := range list {
+		if s.Values == nil {
+			fmt.Fprintf(w, "%s\t%s\n", seriesName(s.Metric), printable(s.Value.text))
+			continue
+		}
+		for _, v := range s.Values {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", seriesName(s.Metric), v.time().Format(time.RFC3339), printable(v.text))
+		}
+	}
+	return w.Flush()
+}
+
+// seriesName spells labels as PromQL does.
+func seriesName(metric map[string]string) string {
+	names := make([]string, 0, len(metric))
+	for n := range metric {
+		if n != "__name__" {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	for i, n := range names {
+		names[i] = printable(n) + "=" + strconv.Quote(metric[n])
+	}
+	name := printable(metric["__name__"])
+	if len(names) == 0 {
+		return cmp.Or(name, "{}")
+	}
+	return name + "{" + strings.Join(names, ",") + "}"
+}
+
+// printable keeps what others wrote from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '�'
+		}
+		return r
+	}, s)
+}
+
+// parseTime reads RFC 3339 or Unix seconds.
+func parseTime(s string) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
+	}
+	seconds, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.Abs(seconds) > 1e11 || math.IsNaN(seconds) {
+		return time.Time{}, fmt.Errorf("%q is neither RFC 3339, as 2026-01-02T15:04:05Z, nor Unix seconds", s)
+	}
+	return time.UnixMilli(int64(seconds * 1000)), nil
+}
+
+func unixSeconds(t time.Time) string {
+	return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64)
+}
+
+// terminalWidth is that of the terminal that out is, or what fits a page.
+func terminalWidth(out io.Writer) int {
+	if f, ok := out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+			return w
+		}
+	}
+	return 100
+}

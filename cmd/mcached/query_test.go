@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// api answers every query with one body, and remembers what was asked.
+func api(t testing.TB, status int, body string) (url string, asked *http.Request) {
+	asked = &http.Request{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		*asked = *r
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, asked
+}
+
+// ask runs `mcached query` in process and returns its exit code, output and errors.
+func ask(args ...string) (int, string, string) {
+	var out, errs bytes.Buffer
+	code := dispatch(append([]string{"query"}, args...), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestQueryTable(t *testing.T) {
+	u, asked := api(t, 200, `{"status":"success","warnings":["half of it\u001b[31m is gone"],"data":{"resultType":"vector","result":[
+		{"metric":{"__name__":"up","job":"a","instance":"x\u001b[2J"},"value":[1700000000,"1"]},{"metric":{},"value":[1700000000,"NaN"]}]}}`)
+	code, out, errs := ask("--url="+u, "--time=1700000000", "up")
+	want := "# half of it�[31m is gone\nup{instance=\"x\\x1b[2J\",job=\"a\"}   1\n{}                                NaN\n"
+	if code != exitOK || out != want || errs != "" {
+		t.Errorf("code %d, errors %q, output\n%s\nwant\n%s", code, errs, out, want)
+	}
+	if q := asked.URL.Query(); q.Get("query") != "up" || q.Get("time") != "1700000000.000" {
+		t.Errorf("asked %v", q)
+	}
+}
+
+func TestQueryOtherResults(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"status":"success","data":{"resultType":"scalar","result":[1,"2.5"]}}`:   "{}   2.5\n",
+		`{"status":"success","data":{"resultType":"string","result":[1,"hello"]}}`: "{}   hello\n",
+		`{"status":"success","data":{"resultType":"vector","result":[]}}`:          "(no series)\n",
+	} {
+		u, _ := api(t, 200, body)
+		if code, out, _ := ask("--url="+u, "x"); code != exitOK || out != want {
+			t.Errorf("%s: code %d, %q", body, code, out)
+		}
+	}
+}
+
+func TestQueryJSON(t *testing.T) {
+	body := `{"status":"success","data":{"resultType":"vector","result":[]}}`
+	u, _ := api(t, 200, body)
+	if code, out, _ := ask("--url="+u, "-o", "json", "x"); code != exitOK || out != body+"\n" || !json.Valid([]byte(out)) {
+		t.Errorf("code %d, %q", code, out)
+	}
+}
+
+func TestQueryPlot(t *testing.T) {
+	u, asked := api(t, 200, `{"status":"success","data":{"resultType":"matrix","result":[
+		{"metric":{"__name__":"line"},"values":[[1000,"0"],[1030,"15"],[1060,"30"]]},
+		{"metric":{"__name__":"flat"},"values":[[1000,"7"],[1060,"7"]]},
+		{"metric":{"__name__":"odd"},"values":[[1000,"NaN"],[1060,"+Inf"]]}]}}`)
+	code, out, errs := ask("--url="+u, "--time=1060", "--range=1m", "line")
+	if code != exitOK || errs != "" {
+		t.Fatalf("code %d, %q", code, errs)
+	}
+	if q := asked.URL.Query(); asked.URL.Path != "/api/v1/query_range" || q.Get("start") != "1000.000" || q.Get("end") != "1060.000" || q.Get("step") != "1" {
+		t.Errorf("asked %s %v", asked.URL.Path, q)
+	}
+	lines := strings.Split(out, "\n")
+	if lines[0] != "line" || !strings.HasPrefix(lines[1], "       30 ┤") || !strings.HasPrefix(lines[6], "        0 ┤") {
+		t.Errorf("the plot is\n%s", out)
+	}
+	// The line rises from the lower left to the upper right.
+	if !strings.HasSuffix(lines[1], "⠁") && !strings.HasSuffix(lines[1], "⠉") && !strings.HasSuffix(lines[1], "⠊") || !strings.HasPrefix(lines[6], "        0 ┤⣀") && !strings.HasPrefix(lines[6], "        0 ┤⡠") {
+		t.Errorf("the line does not rise:\n%s", out)
+	}
+	if !strings.Contains(out, "flat\n") || !strings.Contains(out, "odd\n  (no finite values)\n") {
+		t.Errorf("flat and odd series:\n%s", out)
+	}
+}
+
+// TestDrawExtremes: the largest and smallest numbers, times outside the range
+// and single points are drawn, not panicked at.
+func TestDrawExtremes(t *testing.T) {
+	from := time.Unix(0, 0)
+	for _, values := range [][]point{
+		nil,
+		{{0, "1"}},
+		{{-5, "1"}, {5, "2"}, {1e12, "3"}},
+		{{0, "-1.7976931348623157e308"}, {5, "1.7976931348623157e308"}},
+		{{0, "5e-324"}, {5, "0"}},
+		{{5, "1"}, {0, "2"}},
+		{{0, "x"}},
+	} {
+		if lines := draw(values, from, from.Add(10*time.Second), 20, 4); len(lines) == 0 {
+			t.Errorf("%v: nothing drawn", values)
+		}
+	}
+}
+
+func TestQueryErrors(t *testing.T) {
+	bad, _ := api(t, 400, `{"status":"error","errorType":"bad_data","error":"parse error"}`)
+	page, _ := api(t, 502, "<html>\nbad gateway")
+	notJSON, _ := api(t, 200, "hello")
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"--url=" + bad, "x("}, exitError, "parse error"},
+		{[]string{"--url=" + page, "x"}, exitError, "502"},
+		{[]string{"--url=" + notJSON, "x"}, exitError, "not JSON"},
+		{[]string{"--url=http://127.0.0.1:1", "x"}, exitError, "--url"},
+		{[]string{"--url=://", "x"}, exitUsage, "--url"},
+		{[]string{}, exitUsage, "expression"},
+		{[]string{"--time=yesterday", "x"}, exitUsage, "--time"},
+		{[]string{"--range=long", "x"}, exitUsage, "--range"},
+		{[]string{"--output=plot", "x"}, exitUsage, "--range"},
+		{[]string{"--output=png", "x"}, exitUsage, "png"},
+		{[]string{"--user=a", "--password-file=/none", "x"}, exitUsage, "--password-file"},
+	} {
+		code, out, errs := ask(c.args...)
+		if code != c.code || !strings.Contains(errs, c.says) || strings.Count(errs, "\n") != 1 || out != "" {
+			t.Errorf("%v: code %d, output %q, errors %q; want %d and one line with %q", c.args, code, out, errs, c.code, c.says)
+		}
+	}
+}
+
+// TestMetricsTable holds METRICS.md to the code. `mcached metrics > METRICS.md` mends it.
+func TestMetricsTable(t *testing.T) {
+	var out bytes.Buffer
+	if err := metricsCommand(context.Background(), nil, &out); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile("METRICS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(file, out.Bytes()) {
+		t.Error("METRICS.md is not what the code says: go run ./cmd/mcached metrics > cmd/mcached/METRICS.md")
+	}
+}
+
+// TestE2EMetrics: what a daemon shows at /metrics is what the table says, and
+// follows the rules for names.
+func TestE2EMetrics(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	eventually(t, "a scrape is stored", func() error { _, err := s.instant("up"); return err })
+	res, err := http.Get(s.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var text bytes.Buffer
+	if _, err := text.ReadFrom(res.Body); err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{"mcached_build_info": true}
+	for _, r := range rows() {
+		documented[r.name] = true
+		counter := strings.HasSuffix(r.name, "_total")
+		if counter != (r.kind == prometheus.CounterValue) {
+			t.Errorf("%s: only counters end in _total, and all do", r.name)
+		}
+		if len(r.labels) == 0 && !strings.Contains(text.String(), "\n"+r.name+" ") {
+			t.Errorf("/metrics has no %s", r.name)
+		}
+		for _, l := range r.labels {
+			if l == "job" || l == "instance" {
+				t.Errorf("%s: the label %s is the scraper's to set", r.name, l)
+			}
+		}
+	}
+	for _, r := range httpRows {
+		documented[r.name] = true
+	}
+	for _, line := range strings.Split(text.String(), "\n") {
+		if name, ok := strings.CutPrefix(line, "# TYPE mcached_"); ok {
+			name, _, _ = strings.Cut("mcached_"+name, " ")
+			if !documented[name] {
+				t.Errorf("/metrics has %s, and the table does not", name)
+			}
+		}
+	}
+}
+
+// TestE2ECommands: the commands against a running daemon.
+func TestE2ECommands(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--self-scrape.interval=1s")
+	eventually(t, "stats has something to show", func() error {
+		var out, errs bytes.Buffer
+		if code := dispatch([]string{"stats", "--url=" + s.url}, &out, &errs); code != exitOK || !strings.Contains(out.String(), "memory budget") {
+			return &failedCommand{errs.String() + out.String()}
+		}
+		return nil
+	})
+	if code, out, errs := ask("--url="+s.url, "up"); code != exitOK || !strings.HasPrefix(out, `up{instance=`) {
+		t.Errorf("query: code %d, %q, %q", code, out, errs)
+	}
+	if code, out, errs := ask("--url="+s.url, "--range=1m", "mcached_memory_budget_bytes"); code != exitOK || !strings.Contains(out, "67.11M") {
+		t.Errorf("query --range: code %d, %q, %q", code, out, errs)
+	}
+	for _, c := range [][]string{{"stats", "--nonsense"}, {"metrics", "--nonsense"}, {"query", "--nonsense", "x"}} {
+		var out, errs bytes.Buffer
+		if code := dispatch(c, &out, &errs); code != exitUsage || strings.Count(errs.String(), "\n") != 1 {
+			t.Errorf("%v: code %d, %q", c, code, errs.String())
+		}
+	}
+}
+
+type failedCommand struct{ said string }
+
+func (f *failedCommand) Error() string { return f.said }
