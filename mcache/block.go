@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // A block is up to blockMax samples in their sealed form. Its first time is
@@ -121,36 +122,45 @@ func (c *codec) encodeTimes(dst []byte, ss []Sample, step int64) (mode byte, _ [
 // modalDistance is the most frequent distance between neighbours, the smaller
 // of two equally frequent ones. ss has at least two samples.
 func modalDistance(ss []Sample) int64 {
-	var ds [blockMax]int64
+	// One that makes up more than half survives a vote against all others
+	// (Boyer and Moore), which is how nearly every series is.
 	n := len(ss) - 1
-	first := ss[1].T - ss[0].T
-	same := true
+	var most int64
+	votes := 0
+	for i := range n {
+		switch d := ss[i+1].T - ss[i].T; {
+		case votes == 0:
+			most, votes = d, 1
+		case d == most:
+			votes++
+		default:
+			votes--
+		}
+	}
+	count := 0
+	for i := range n {
+		if ss[i+1].T-ss[i].T == most {
+			count++
+		}
+	}
+	if count*2 > n {
+		return most
+	}
+	ds := make([]int64, n, 2*blockMax)
 	for i := range n {
 		ds[i] = ss[i+1].T - ss[i].T
-		same = same && ds[i] == first
 	}
-	if same {
-		return first
-	}
-	sortInt64(ds[:n])
-	best, run, most := ds[0], 0, 0
-	for i := range n {
-		if i > 0 && ds[i] != ds[i-1] {
+	slices.Sort(ds)
+	best, run, longest := ds[0], 0, 0
+	for i, d := range ds {
+		if i > 0 && d != ds[i-1] {
 			run = 0
 		}
-		if run++; run > most {
-			best, most = ds[i], run
+		if run++; run > longest {
+			best, longest = d, run
 		}
 	}
 	return best
-}
-
-func sortInt64(a []int64) {
-	for i := 1; i < len(a); i++ {
-		for j := i; j > 0 && a[j] < a[j-1]; j-- {
-			a[j], a[j-1] = a[j-1], a[j]
-		}
-	}
 }
 
 func (c *codec) encodeValues(dst []byte, ss []Sample) (mode byte, exp int, _ []byte) {

@@ -46,7 +46,11 @@ func TestBlockExact(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var c codec
 	samples, modes := 0, [4]int{}
-	for round := range 30000 {
+	rounds := 160_000 // ten million samples
+	if testing.Short() {
+		rounds /= 10
+	}
+	for round := range rounds {
 		n := 1 + rnd.IntN(blockMax)
 		ss := make([]Sample, n)
 		step := []int64{1, 1000, 15000, 60000}[rnd.IntN(4)]

@@ -299,9 +299,11 @@ func (c *Cache) evictKeys(n int64) bool {
 // meant to be called every second or so by whoever owns the cache.
 func (c *Cache) Maintain() {
 	for _, s := range c.shards {
-		s.mu.Lock()
-		s.tidy()
-		s.mu.Unlock()
+		for more := true; more; {
+			s.mu.Lock()
+			more = s.tidy()
+			s.mu.Unlock()
+		}
 		s.pruneAll()
 	}
 }

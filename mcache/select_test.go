@@ -222,7 +222,7 @@ func TestFullOfHeads(t *testing.T) {
 // time. Values tell their series and time, so that a wrong read shows.
 func TestConcurrent(t *testing.T) {
 	m := newTestMemory(t, 6<<20, 32<<10)
-	c := newTestCache(t, Options{Memory: m, Shards: 4, MaxBytes: 3 << 20, AgeCycle: 20000})
+	c := newTestCache(t, Options{Memory: m, Shards: 4, MaxBytes: 2 << 20, AgeCycle: 20000})
 	const series = 3000
 	labels := make([][]Label, series)
 	fps := make([]Fingerprint, series)
@@ -305,11 +305,18 @@ func TestConcurrent(t *testing.T) {
 		c.Maintain()
 		time.Sleep(2 * time.Millisecond)
 	})
-	time.Sleep(1500 * time.Millisecond)
+	// Until everything has happened often enough, on however slow a machine.
+	enough := func() bool {
+		st := c.Stats()
+		return reads.Load() >= 1000 && drops.Load() >= 20 && st.Reclaimed > 0 && st.Evictions > 0 && st.Mended > 0
+	}
+	for deadline := time.Now().Add(20 * time.Second); !enough() && time.Now().Before(deadline); {
+		time.Sleep(100 * time.Millisecond)
+	}
 	close(stop)
 	wg.Wait()
 	st := checkCache(t, c)
-	if reads.Load() < 1000 || drops.Load() < 20 || st.Reclaimed == 0 || st.Evictions == 0 {
+	if !enough() {
 		t.Errorf("too little happened: %d reads, %d drops, %d full, %+v", reads.Load(), drops.Load(), full.Load(), st)
 	}
 }

@@ -312,15 +312,13 @@ func (s *shard) rebuild() error {
 
 // compactAll compacts until nothing is worth it.
 func (s *shard) compactAll() {
-	for s.hot.Compact() || s.log.Compact() || s.fix.Compact() {
+	for s.tidy() {
 	}
 }
 
-// tidy compacts what is worth it; a bounded piece of work.
-func (s *shard) tidy() {
-	for range 2 {
-		if !s.hot.Compact() && !s.log.Compact() && !s.fix.Compact() {
-			return
-		}
-	}
+// tidy compacts one region of each kind, where it is worth it, and reports
+// whether it did: a bounded piece of work.
+func (s *shard) tidy() bool {
+	hot, log, fix := s.hot.Compact(), s.log.Compact(), s.fix.Compact()
+	return hot || log || fix
 }

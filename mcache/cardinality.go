@@ -1,0 +1,90 @@
+package mcache
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Count is a name and how many of something it has.
+type Count struct {
+	Name  string
+	Count int
+}
+
+// Cardinality says where the series of a bucket come from; each list is the
+// longest entries first.
+type Cardinality struct {
+	Series       int
+	Labels       int     // names
+	Pairs        int     // of name and value
+	ByMetric     []Count // series by value of __name__
+	ByLabel      []Count // values by label name
+	ByPair       []Count // series by name=value
+	BytesByLabel []Count // bytes of values by label name, each value counted once
+}
+
+// Cardinality counts the series of a bucket and lists the `limit` largest
+// sources of them. It walks the dictionary of each shard, or with more than one
+// bucket the series of this one.
+func (c *Cache) Cardinality(bucket string, limit int) Cardinality {
+	type pair struct{ name, value string }
+	pairs := map[pair]int{}
+	var card Cardinality
+	if b := c.findBucket(bucket); b != nil && !c.closed.Load() {
+		alone := len(*c.byID.Load()) == 1
+		for _, s := range c.shards {
+			s.mu.Lock()
+			s.countPairs(b, alone, func(x *index, p uint32, series int) {
+				pairs[pair{string(x.name(p)), string(x.value(p))}] += series
+			})
+			s.mu.Unlock()
+		}
+		card.Series = int(b.series.Load())
+	}
+	values, bytes, metrics := map[string]int{}, map[string]int{}, map[string]int{}
+	byPair := map[string]int{}
+	for p, n := range pairs {
+		values[p.name]++
+		bytes[p.name] += len(p.value)
+		byPair[p.name+"="+p.value] = n
+		if p.name == "__name__" {
+			metrics[p.value] = n
+		}
+	}
+	card.Labels, card.Pairs = len(values), len(pairs)
+	card.ByMetric, card.ByLabel, card.ByPair, card.BytesByLabel = top(metrics, limit), top(values, limit), top(byPair, limit), top(bytes, limit)
+	return card
+}
+
+// countPairs calls f with every pair of labelled series and how many of them
+// have it, one by one where other buckets share the dictionary.
+func (s *shard) countPairs(b *bucket, alone bool, f func(x *index, p uint32, series int)) {
+	x := &s.index
+	if !alone {
+		s.match(b, nil).each(func(id uint32) {
+			if r := &s.recs.view[id]; r.flags&(flagRaw|flagShadow) == 0 {
+				for _, p := range x.set(r.pairs, int(r.nPairs))[1:] {
+					f(x, p, 1)
+				}
+			}
+		})
+		return
+	}
+	for p := range x.pairs.view[:x.pairs.n] {
+		n := x.name(uint32(p))
+		if live := x.pairs.view[p].live; live > 0 && string(n) != bucketName && string(n) != rawName {
+			f(x, uint32(p), int(live))
+		}
+	}
+}
+
+func top(counts map[string]int, limit int) []Count {
+	all := make([]Count, 0, len(counts))
+	for name, n := range counts {
+		all = append(all, Count{name, n})
+	}
+	slices.SortFunc(all, func(a, b Count) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name))
+	})
+	return all[:min(limit, len(all))]
+}

@@ -1,0 +1,263 @@
+package mcache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// literal is the ancestor's words as code: three tables of keys; a write moves
+// its key to the first; ageing merges the second into the third and moves the
+// first to the second.
+type literal struct{ gen [3]map[string]bool }
+
+func (l *literal) write(key string) {
+	for g := range l.gen {
+		delete(l.gen[g], key)
+	}
+	l.gen[0][key] = true
+}
+
+func (l *literal) age() {
+	for key := range l.gen[1] {
+		l.gen[2][key] = true
+	}
+	l.gen[1], l.gen[0] = l.gen[0], map[string]bool{}
+}
+
+// evictable are the keys of the coldest generation that has any.
+func (l *literal) evictable() map[string]bool {
+	for g := 2; g >= 0; g-- {
+		if len(l.gen[g]) > 0 {
+			return l.gen[g]
+		}
+	}
+	return nil
+}
+
+// TestGenerationsOracle holds ageing by epoch to the literal description: each
+// key that eviction takes is in the literal model's coldest generation, and no
+// key there was of a larger size class.
+func TestGenerationsOracle(t *testing.T) {
+	for seed := range uint64(8) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		model := literal{[3]map[string]bool{{}, {}, {}}}
+		var c *Cache
+		classes := map[string]uint8{}
+		evicted, byGen := 0, [3]int{}
+		c = newTestCache(t, Options{Shards: 1, MaxBytes: 60 << 10, AgeCycle: 1 << 40, Overflow: func(o Overflow) {
+			key := string(o.Key)
+			cold := model.evictable()
+			if !cold[key] {
+				t.Fatalf("seed %d: %s was evicted, which is not of the coldest generation", seed, key)
+			}
+			for other := range cold {
+				if classes[other] > classes[key] {
+					t.Fatalf("seed %d: %s of class %d was evicted, %s has class %d", seed, key, classes[key], other, classes[other])
+				}
+			}
+			for g := range model.gen {
+				if model.gen[g][key] {
+					byGen[g]++
+				}
+				delete(model.gen[g], key)
+			}
+			delete(classes, key)
+			evicted++
+		}})
+		offsets := map[string]int64{}
+		readClasses := func() {
+			s := c.shards[0]
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for id := range s.recs.view[:s.recs.n] {
+				if r := &s.recs.view[id]; r.flags&flagInUse != 0 {
+					classes[s.labels(r, nil)[0].Value] = r.class
+				}
+			}
+		}
+		for op := range 6000 {
+			if rnd.IntN(40) == 0 {
+				c.Age("b")
+				model.age()
+			}
+			key := fmt.Sprint("key", rnd.IntN(40+op/10))
+			n := 1 + rnd.IntN(30)
+			// The write that goes over the maximum counts as a write of its key
+			// before it evicts, in the cache as in the model.
+			model.write(key)
+			values := make([]byte, 8*n)
+			for i := range values {
+				values[i] = byte(rnd.Uint32())
+			}
+			// The classes as eviction will see them: written, not yet evicted.
+			limit := c.maxBytes.Swap(0)
+			if err := c.Insert("b", []byte(key), offsets[key], values); err != nil {
+				t.Fatal(err)
+			}
+			offsets[key] += int64(n)
+			readClasses()
+			c.SetMaxBytes(limit)
+			if got := c.allocated(); got > limit {
+				t.Fatalf("seed %d: %d bytes allocated after eviction, maximum %d", seed, got, limit)
+			}
+		}
+		if st := c.Stats(); evicted < 200 || byGen[1] == 0 || byGen[2] == 0 || int(st.Evictions) != evicted {
+			t.Errorf("seed %d: too little happened: %d evicted, by generation %v", seed, evicted, byGen)
+		}
+		// The generations that Stats tells are those of the model.
+		g := c.Stats().Buckets[0].Generations
+		for i := range g {
+			if g[i].Keys != len(model.gen[i]) {
+				t.Errorf("seed %d: generation %d has %d keys, want %d", seed, i+1, g[i].Keys, len(model.gen[i]))
+			}
+		}
+	}
+}
+
+// TestConservation does a million operations over ten seeds, with regions
+// reclaimed underneath, and accounts for every point.
+func TestConservation(t *testing.T) {
+	seeds, ops := 10, 100_000
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
+		rnd := rand.New(rand.NewPCG(uint64(seed), 77))
+		m := newTestMemory(t, 2<<20, 16<<10)
+		var handed uint64
+		c := newTestCache(t, Options{Memory: m, Shards: 2, MaxBytes: 150 << 10, AgeCycle: 10_000, Overflow: func(o Overflow) { handed += uint64(len(o.Samples)) }})
+		buf := make([]byte, 64*8)
+		for op := range ops {
+			key := []byte(fmt.Sprint("key", rnd.IntN(500)))
+			switch x := rnd.IntN(10_000); {
+			case x < 9500:
+				at := int64(op/50) + rnd.Int64N(200)
+				if rnd.IntN(50) == 0 {
+					at -= rnd.Int64N(2000)
+				}
+				n := 1 + rnd.IntN(8)
+				le.PutUint64(buf, rnd.Uint64())
+				if err := c.Insert("b", key, at, buf[:8*n]); err != nil {
+					t.Fatal(err)
+				}
+			case x < 9700:
+				_, _ = c.Take("b", key)
+			case x < 9750:
+				c.Pop()
+			case x < 9760:
+				m.SetBudget(m.Used() - int64(rnd.IntN(3)*m.RegionBytes()))
+				m.SetBudget(2 << 20)
+			case x < 9800:
+				c.Maintain()
+			case x == 9800:
+				c.RemoveBucket("b")
+			default:
+				c.Age("b")
+			}
+		}
+		st := checkCache(t, c)
+		if st.Overflowed != handed || st.Overflowed == 0 || st.Reclaimed == 0 || st.Taken == 0 || st.Popped == 0 || st.Removed == 0 || st.Mended == 0 || st.Overwritten == 0 {
+			t.Errorf("seed %d: too little happened, or %d points handed on: %+v", seed, handed, st)
+		}
+	}
+}
+
+// TestSmallWorld inserts every sequence of three runs into a world of seven
+// offsets, sealing the head in between or not, and compares with the map.
+func TestSmallWorld(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1, Memory: newTestMemory(t, 512<<20, 256<<10)})
+	s := c.shards[0]
+	const world, longest, depth = 7, 3, 3
+	type step struct {
+		from, n int
+		seal    bool
+	}
+	var steps []step
+	for from := range world {
+		for n := 1; n <= min(longest, world-from); n++ {
+			steps = append(steps, step{from, n, false}, step{from, n, true})
+		}
+	}
+	number := uint64(0)
+	sequence := make([]int, depth)
+	for {
+		number++
+		want := map[int64]uint64{}
+		key := []byte(fmt.Sprint(number))
+		for k, i := range sequence {
+			st := steps[i]
+			var values []byte
+			for j := range st.n {
+				v := number<<8 | uint64(k*16+j)
+				values = le.AppendUint64(values, v)
+				want[int64(st.from+j)] = v
+			}
+			if err := c.Insert("b", key, int64(st.from), values); err != nil {
+				t.Fatal(err)
+			}
+			if st.seal {
+				s.sealKey(t, c, key)
+			}
+		}
+		runs, err := c.Take("b", key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := points("values", runs)
+		if len(got) != len(want) {
+			t.Fatalf("%v: %d points, want %d", describe(sequence, func(i int) any { return steps[i] }), len(got), len(want))
+		}
+		next := int64(-1)
+		for _, r := range runs {
+			if r.Offset <= next {
+				t.Fatalf("%v: runs touch or overlap", describe(sequence, func(i int) any { return steps[i] }))
+			}
+			next = r.Offset + int64(len(r.Values)/8)
+		}
+		for at, v := range want {
+			if got[at] != v {
+				t.Fatalf("%v: offset %d is %x, want %x", describe(sequence, func(i int) any { return steps[i] }), at, got[at], v)
+			}
+		}
+		k := 0
+		for ; k < depth; k++ {
+			if sequence[k]++; sequence[k] < len(steps) {
+				break
+			}
+			sequence[k] = 0
+		}
+		if k == depth {
+			break
+		}
+	}
+	if want := len(steps) * len(steps) * len(steps); number != uint64(want) {
+		t.Errorf("%d sequences, want %d", number, want)
+	}
+	checkCache(t, c)
+}
+
+func describe(sequence []int, f func(int) any) (all []any) {
+	for _, i := range sequence {
+		all = append(all, f(i))
+	}
+	return all
+}
+
+// sealKey seals the head of a key now.
+func (s *shard) sealKey(t *testing.T, c *Cache, key []byte) {
+	t.Helper()
+	_, locked, id := c.lockKey("b", key)
+	if locked == nil {
+		t.Fatal("key is gone")
+	}
+	defer s.mu.Unlock()
+	r := &s.recs.view[id]
+	if r.headLen() == 0 {
+		return
+	}
+	ss := headSamples(s.scratch[:0], r, s.hot.Pointer(r.head))
+	if !s.seal(id, ss, len(ss)) {
+		t.Fatal("no memory")
+	}
+}
