@@ -1,9 +1,102 @@
 // Package mcache is a three-generation cache of time series that mends gaps.
 //
-// It continues DalmatinerDB's mcache in Go: a cache for metrics as they come
-// in, mostly in order, rarely twice, sometimes late. A key's points live in
-// chunks; a late point joins the chunks around it. Keys that are written stay
-// hot, others cool through three generations, and eviction takes the largest
-// of the coldest. All of it, the index included, lives in regions and spans of
-// a kvcache.Memory, of which any region may vanish at any time.
+// # The problem
+//
+// Metrics come in mostly in order, seldom twice, now and then late, from many
+// series at once, and most are read within hours if ever. A store for them
+// should take a sample in tens of nanoseconds, keep it in about a byte, put a
+// late one where it belongs, and give up the right ones when memory runs out.
+//
+// DalmatinerDB's mcache did that for arrays of 64-bit values: keys that are
+// written stay hot, others cool through three generations, eviction takes the
+// largest of the coldest, and gaps between arrays close as they fill. This
+// package continues it, with series that have labels and times, and with all
+// it holds in regions of a kvcache.Memory, any of which may vanish between two
+// calls. It knows no protocol.
+//
+// # Terms
+//
+// A sample is a time in ms and a 64-bit value; a record is a time and bytes; a
+// point is either. A series is the points of one label set, or of one key of
+// the raw API, within a bucket (a tenant). A chunk is a run of points that lie
+// together: the head of a series, which is still written, or a sealed block.
+// To mend is to bring a late point into the sealed block where it belongs.
+//
+// # Picture
+//
+//	        fingerprint of the labels ──▶ shard (one lock)
+//	                                        │
+//	  lookup: tag ─▶ id ────────────────────┤
+//	                                        ▼
+//	  series record, 128 bytes:  step, presence, generation, sizes, places
+//	     │                  │                            │
+//	     │ head             │ directory                  │ label set
+//	     ▼                  ▼                            ▼
+//	  ┌───────────┐   ┌────┬────┬────┬─────┐       pair ids ─▶ dictionary
+//	  │ raw slots │   │ b0 │ b1 │ b2 │ b3* │            ▲
+//	  └───────────┘   └─┬──┴─┬──┴─┬──┴──┬──┘         postings
+//	   Hot tables       ▼    ▼    ▼     ▼
+//	                   blocks of ≤ 128 samples          spans
+//	                   Log tables       * partial, with the heads
+//
+// Heads are raw arrays of 128 to 512 bytes: a value a slot on a grid of the
+// series' step, with a bit each for presence, or (time, value) pairs for what
+// is on no grid. What a head cannot take in any form is sealed. A block is
+// bit-exact for every input and stores its times exactly (see block.go); the
+// last block of a series stays among the heads until it is full. A late sample
+// unseals its block, is merged, and the block is sealed again.
+//
+// # Invariants, and why they hold
+//
+// Everything sealed is at or before sealedEnd of its series, everything in its
+// head after it; blocks are ordered and disjoint. insert sends what is at or
+// before sealedEnd to mend, which works between the starts of neighbouring
+// blocks; seal moves whole heads behind the last block.
+//
+// Absence is kept beside the data: in presence bits, in counts, in stored
+// times. Hence every 64-bit pattern is a legal value, and a missing point is
+// missing.
+//
+// A vanished chunk is a miss. Every address is a kvcache.Ref, which is
+// compared with its region's epoch at each use; directories are in regions
+// that go only with the whole shard. A series notices when it is next written,
+// read or swept (prune), and remembers from when on it is complete.
+//
+// Points are conserved; Stats has the equation. Each table counts the points
+// of its regions, so that a region that vanishes takes exactly these off what
+// is there and adds them to what was reclaimed, without a walk.
+//
+// A shard shares nothing with others, so no operation takes two locks, and
+// Append takes each shard's once. Functions that may run out of memory report
+// it before they have changed anything; their callers let go of the lock, make
+// room, look the series up again and retry.
+//
+// # Generations
+//
+// A series is in generation 1 + min(2, age of its bucket − age at its last
+// write). Ageing is one addition. Within a bucket and a size class, a power of
+// two of bytes, series are listed by their last age, so that the candidates of
+// eviction stand at the heads of the lists. Eviction ends under the maximum.
+// If the Memory itself is full, the oldest sealed blocks of all series go
+// first, being the oldest data; keys are evicted when there are none.
+//
+// # Arithmetic
+//
+// Per series: record 128, lookup 11 to 16, pair ids 4 a label, postings 1.3 to
+// 1.7 a label, dictionary according to churn: about 235 bytes for ten labels
+// of 200 bytes of text. A new head is 136 bytes, one of a long-lived series
+// 520. Per sealed sample of the mix in gen_test.go: 0.79 bytes in the block,
+// 16 + 8 bytes a block of directory and entry header, 0.19: about 1 byte.
+//
+// Per sample in order: a lookup, the first line of the record, the slot; three
+// cache misses that a batch overlaps, and a 64th of a seal (1.6 µs for 128).
+//
+// # Differences from the ancestor
+//
+// Its zero-fill of gaps is gone, as are its double booking of allocations,
+// eviction at half the maximum, one eviction an insert, the length limits that
+// cut keys, and the 8-byte check of 16-byte points. Blocks replace linked
+// lists of arrays; a directory finds the block for a time by binary search.
+// A read moves nothing between generations, as there. See Options for what
+// became of its options.
 package mcache
