@@ -133,7 +133,7 @@ func equalFold(b []byte, s string) bool {
 // execute runs one command. args are views of the input.
 func (c *conn) execute(args [][]byte) {
 	c.commands++
-	at, batch := len(c.b), c.outBuf
+	c.at = len(c.b)
 	cmd := c.srv.commands.find(args[0])
 	switch {
 	case cmd == nil && crossProtocol(args[0]):
@@ -153,11 +153,11 @@ func (c *conn) execute(args [][]byte) {
 		c.last = cmd.name
 		c.runSub(cmd, args)
 	}
-	if c.outBuf == batch && len(c.b) > at && c.b[at] == '-' {
+	if len(c.b) > c.at && c.b[c.at] == '-' {
 		c.failed++
 	}
 	if c.silent || c.skip > 0 {
-		c.b = c.b[:min(at, len(c.b))]
+		c.b = c.b[:c.at]
 		if c.skip > 0 {
 			c.skip--
 		}

@@ -39,6 +39,7 @@ type conn struct {
 	limits     *frameLimits
 	reply
 	outBuf *buffer // that reply.b was taken from, nil while there are no answers
+	at     int     // where in reply.b the answer to the command at work begins
 	client
 
 	// For readFn and writeFn, which RawConn calls.
@@ -136,7 +137,7 @@ func (c *conn) consume() {
 		if len(args) > 0 {
 			c.execute(args)
 			if len(c.b) >= c.srv.o.MaxOutputBytes {
-				c.spill()
+				c.writeOut()
 			}
 		}
 	}
@@ -307,20 +308,25 @@ func (c *conn) freeOutput() {
 	c.outBuf, c.b = nil, nil
 }
 
-// spill writes what was answered so far, from inside a long answer or
-// pipeline. When the client does not take it, the connection ends.
+// spill writes what was answered so far, from inside a long answer.
 func (c *conn) spill() {
-	if len(c.b) < c.srv.o.MaxOutputBytes {
-		return
+	switch {
+	case len(c.b) < c.srv.o.MaxOutputBytes:
+	case c.silent || c.skip > 0:
+		c.b = c.b[:c.at]
+	default:
+		c.writeOut()
 	}
-	if c.silent {
-		c.b = c.b[:0]
-		return
-	}
+}
+
+// writeOut writes what was answered so far. When the client does not take it,
+// the connection ends.
+func (c *conn) writeOut() {
 	if err := c.flush(); err != nil {
 		c.quit = true
 	}
 	c.takeOutput()
+	c.at = 0
 }
 
 // count moves the counters of a batch to the server's.

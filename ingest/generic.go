@@ -49,12 +49,17 @@ func (c *conn) countKeys(keys [][]byte, f func(key []byte) bool) {
 }
 
 func typeOf(c *conn, args [][]byte) {
-	switch {
-	case c.srv.o.Blobs.Has(args[1]):
+	if c.srv.o.Blobs.Has(args[1]) {
 		c.simple("string")
-	default:
-		c.simple("none")
+		return
 	}
+	if d := c.srv.series; d != nil {
+		if _, ok := d.find(string(args[1])); ok {
+			c.simple("TSDB-TYPE")
+			return
+		}
+	}
+	c.simple("none")
 }
 
 // remaining answers a key's expiration in units of so many milliseconds,

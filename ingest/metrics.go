@@ -1,3 +1,154 @@
 package ingest
 
-func metricCommands() []command { return nil }
+import (
+	"fmt"
+
+	"mcached/mcache"
+)
+
+func metricCommands() []command {
+	one := [3]int{1, 1, 1}
+	create := "[RETENTION ms] [ENCODING COMPRESSED | UNCOMPRESSED] [CHUNK_SIZE bytes] [DUPLICATE_POLICY policy] [IGNORE ms difference] [LABELS label value ...]"
+	query := "[LATEST] [FILTER_BY_TS ts ...] [FILTER_BY_VALUE min max] "
+	aggregate := "[COUNT count] [[ALIGN start | end | ts] AGGREGATION aggregator[,aggregator ...] ms [BUCKETTIMESTAMP - | ~ | +] [EMPTY]]"
+	multi := query + "[WITHLABELS | SELECTED_LABELS label ...] " + aggregate + " FILTER filter [filter ...] [GROUPBY label REDUCE reducer]"
+	return []command{
+		{name: "ts.create", arity: -2, group: groupSeries, syntax: "key " + create, summary: "Creates a time series.", flags: write | denyoom, keys: one, run: tsCreate},
+		{name: "ts.alter", arity: -2, group: groupSeries, syntax: "key " + create, summary: "Changes the options of a time series; its labels only while it is empty.", flags: write | denyoom, keys: one, run: tsAlter},
+		{name: "ts.add", arity: -4, group: groupSeries, syntax: "key ts | * value " + create + " [ON_DUPLICATE policy]", summary: "Appends a sample, creating the series if need be.", flags: write | denyoom, keys: one, run: tsAdd},
+		{name: "ts.madd", arity: -4, group: groupSeries, syntax: "key ts value [key ts value ...]", summary: "Appends samples to series that exist.", flags: write | denyoom, keys: [3]int{1, -1, 3}, run: tsMAdd},
+		{name: "ts.incrby", arity: -3, group: groupSeries, syntax: "key addend [TIMESTAMP ts] " + create, summary: "Appends the last value plus the addend.", flags: write | denyoom, keys: one, run: func(c *conn, args [][]byte) { tsIncrBy(c, args, 1) }},
+		{name: "ts.decrby", arity: -3, group: groupSeries, syntax: "key subtrahend [TIMESTAMP ts] " + create, summary: "Appends the last value less the subtrahend.", flags: write | denyoom, keys: one, run: func(c *conn, args [][]byte) { tsIncrBy(c, args, -1) }},
+		{name: "ts.get", arity: -2, group: groupSeries, syntax: "key [LATEST]", summary: "Returns the last sample.", flags: readonly, keys: one, run: tsGet},
+		{name: "ts.mget", arity: -3, group: groupSeries, syntax: "[LATEST] [WITHLABELS | SELECTED_LABELS label ...] FILTER filter [filter ...]", summary: "Returns the last samples of the series that match.", flags: readonly, run: tsMGet},
+		{name: "ts.range", arity: -4, group: groupSeries, syntax: "key from to " + query + aggregate, summary: "Returns the samples of a range.", flags: readonly, keys: one, run: func(c *conn, args [][]byte) { tsRange(c, args, false) }},
+		{name: "ts.revrange", arity: -4, group: groupSeries, syntax: "key from to " + query + aggregate, summary: "Returns the samples of a range, the youngest first.", flags: readonly, keys: one, run: func(c *conn, args [][]byte) { tsRange(c, args, true) }},
+		{name: "ts.mrange", arity: -5, group: groupSeries, syntax: "from to " + multi, summary: "Returns the samples of a range of the series that match.", flags: readonly, run: func(c *conn, args [][]byte) { tsMRange(c, args, false) }},
+		{name: "ts.mrevrange", arity: -5, group: groupSeries, syntax: "from to " + multi, summary: "Returns the samples of a range of the series that match, the youngest first.", flags: readonly, run: func(c *conn, args [][]byte) { tsMRange(c, args, true) }},
+		{name: "ts.queryindex", arity: -2, group: groupSeries, syntax: "filter [filter ...]", summary: "Returns the keys of the series that match.", flags: readonly, run: tsQueryIndex},
+		{name: "ts.info", arity: -2, group: groupSeries, syntax: "key [DEBUG]", summary: "Returns what is known of a series.", flags: readonly, keys: one, run: tsInfo},
+		{name: "ts.del", arity: 4, group: groupSeries, syntax: "key from to", summary: "Is refused for a range that holds samples: they leave by eviction.", flags: write, keys: one, run: tsDel},
+
+		{name: "mc.insert", arity: 5, group: groupMetrics, syntax: "bucket key offset values", summary: "Writes values of 8 bytes to consecutive offsets.", flags: write | denyoom, run: mcInsert},
+		{name: "mc.hpts", arity: 4, group: groupMetrics, syntax: "bucket key pairs", summary: "Writes pairs of a time and a value, 16 bytes each.", flags: write | denyoom, run: mcHPTS},
+		{name: "mc.get", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key.", flags: readonly, run: func(c *conn, args [][]byte) { c.runs(c.srv.o.Metrics.Get(string(args[1]), args[2])) }},
+		{name: "mc.range", arity: 5, group: groupMetrics, syntax: "bucket key from to", summary: "Returns the runs of a key between two offsets, both included.", flags: readonly, run: mcRange},
+		{name: "mc.take", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key and removes it.", flags: write, run: func(c *conn, args [][]byte) { c.runs(c.srv.o.Metrics.Take(string(args[1]), args[2])) }},
+		{name: "mc.pop", arity: 1, group: groupMetrics, summary: "Takes the key that would be evicted next.", flags: write, run: mcPop},
+		{name: "mc.age", arity: 2, group: groupMetrics, syntax: "bucket", summary: "Advances the generations of a bucket.", flags: write | fast, run: func(c *conn, args [][]byte) { c.srv.o.Metrics.Age(string(args[1])); c.ok() }},
+		{name: "mc.stats", arity: -1, group: groupMetrics, syntax: "[bucket]", summary: "Returns the figures of the metric cache or of a bucket.", flags: readonly, run: mcStats},
+		{name: "mc.buckets", arity: 1, group: groupMetrics, summary: "Returns the names of the buckets.", flags: readonly, run: func(c *conn, _ [][]byte) { c.strings(c.srv.o.Metrics.Buckets()) }},
+		{name: "mc.drop", arity: 2, group: groupMetrics, syntax: "bucket", summary: "Removes a bucket with all it holds.", flags: write, run: func(c *conn, args [][]byte) { c.flag(c.srv.o.Metrics.RemoveBucket(string(args[1]))) }},
+	}
+}
+
+// The MC commands are the API of the metric cache as it is: offsets in slots,
+// values as strings of 8 or 16 bytes a point, little-endian.
+
+func mcInsert(c *conn, args [][]byte) {
+	offset, ok := c.integerArg(args[3])
+	if !ok {
+		return
+	}
+	c.done(c.srv.o.Metrics.Insert(string(args[1]), args[2], offset, args[4]))
+}
+
+func mcHPTS(c *conn, args [][]byte) {
+	c.done(c.srv.o.Metrics.InsertHPTS(string(args[1]), args[2], args[3]))
+}
+
+func (c *conn) done(err error) {
+	if err != nil {
+		c.failWith(err)
+	} else {
+		c.ok()
+	}
+}
+
+func mcRange(c *conn, args [][]byte) {
+	from, ok := c.integerArg(args[3])
+	if !ok {
+		return
+	}
+	to, ok := c.integerArg(args[4])
+	if !ok {
+		return
+	}
+	c.runs(c.srv.o.Metrics.Range(string(args[1]), args[2], from, to))
+}
+
+// runs answers an array of pairs: an offset and the values from there on.
+func (c *conn) runs(runs []mcache.Run, err error) {
+	if err != nil {
+		c.failWith(err)
+		return
+	}
+	c.array(len(runs))
+	for _, r := range runs {
+		c.array(2)
+		c.integer(r.Offset)
+		c.bulk(r.Values)
+		c.spill()
+	}
+}
+
+// mcPop answers bucket, key and runs; the key of a labelled series is null.
+func mcPop(c *conn, _ [][]byte) {
+	bucket, key, runs, ok := c.srv.o.Metrics.Pop()
+	if !ok {
+		c.nullArray()
+		return
+	}
+	c.array(3)
+	c.bulkString(bucket)
+	if key == nil {
+		c.null()
+	} else {
+		c.bulk(key)
+	}
+	c.runs(runs, nil)
+}
+
+func mcStats(c *conn, args [][]byte) {
+	if len(args) > 2 {
+		c.wrongArity("mc.stats")
+		return
+	}
+	st := c.srv.o.Metrics.Stats()
+	type row struct {
+		name  string
+		value int64
+	}
+	list := func(rows []row) {
+		c.mapOf(len(rows))
+		for _, r := range rows {
+			c.bulkString(r.name)
+			c.integer(r.value)
+		}
+	}
+	if len(args) == 1 {
+		list([]row{
+			{"series", int64(st.Series)}, {"points", int64(st.Points)}, {"inserted", int64(st.Inserted)},
+			{"overwritten", int64(st.Overwritten)}, {"mended", int64(st.Mended)}, {"overflowed", int64(st.Overflowed)},
+			{"taken", int64(st.Taken)}, {"popped", int64(st.Popped)}, {"removed", int64(st.Removed)},
+			{"reclaimed", int64(st.Reclaimed)}, {"evictions", int64(st.Evictions)},
+			{"allocated.bytes", st.AllocatedBytes}, {"max.bytes", st.MaxBytes}, {"index.bytes", st.IndexBytes},
+		})
+		return
+	}
+	for _, b := range st.Buckets {
+		if b.Name != string(args[1]) {
+			continue
+		}
+		rows := []row{{"width.bytes", int64(b.Width)}, {"age", int64(b.Age)}, {"inserts", int64(b.Inserts)}, {"evictions", int64(b.Evictions)}}
+		for i, g := range b.Generations {
+			rows = append(rows,
+				row{fmt.Sprintf("gen%d.keys", i+1), int64(g.Keys)},
+				row{fmt.Sprintf("gen%d.points", i+1), int64(g.Points)},
+				row{fmt.Sprintf("gen%d.bytes", i+1), g.Bytes})
+		}
+		list(rows)
+		return
+	}
+	c.fail("ERR no such bucket")
+}

@@ -59,8 +59,8 @@ type Options struct {
 	// Default 64 KiB.
 	MaxOutputBytes int
 	// MaxReplySamples bounds the samples in the answer to one TS or MC
-	// command, which has to be counted before it can be written.
-	// Default 10,000,000.
+	// command, which has to be counted before it can be written, at 16 bytes
+	// each. Default 1,000,000.
 	MaxReplySamples int
 	// MaxKeys bounds the series that TS.CREATE and TS.ADD keep options for,
 	// at about 300 bytes of Go heap each. Default 1,000,000.
@@ -105,7 +105,7 @@ func (o *Options) setDefaults() error {
 		{"MaxInlineBytes", &o.MaxInlineBytes, 64 << 10, 64},
 		{"MaxCommandBytes", &o.MaxCommandBytes, max(64<<20, o.MaxBulkBytes), 64},
 		{"MaxOutputBytes", &o.MaxOutputBytes, 64 << 10, 1024},
-		{"MaxReplySamples", &o.MaxReplySamples, 10_000_000, 1},
+		{"MaxReplySamples", &o.MaxReplySamples, 1_000_000, 1},
 		{"MaxKeys", &o.MaxKeys, 1_000_000, 1},
 	} {
 		if *b.value == 0 {

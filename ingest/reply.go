@@ -80,7 +80,7 @@ func (r *reply) double(v float64) {
 	r.b = append(r.b, "\r\n"...)
 }
 
-// appendDouble writes v with 17 digits at most and no trailing zeros, in the
+// appendDouble writes v with the fewest digits that mean it, in the
 // words that Redis has for what is no number.
 func appendDouble(b []byte, v float64) []byte {
 	switch {
@@ -91,7 +91,11 @@ func appendDouble(b []byte, v float64) []byte {
 	case math.IsInf(v, -1):
 		return append(b, "-inf"...)
 	}
-	return strconv.AppendFloat(b, v, 'g', -1, 64)
+	// As C's %.17g: no exponent where the digits before the point fit.
+	if a := math.Abs(v); a == 0 || a >= 1e-5 && a < 1e17 {
+		return strconv.AppendFloat(b, v, 'f', -1, 64)
+	}
+	return strconv.AppendFloat(b, v, 'e', -1, 64)
 }
 
 // boolean is true or false: in RESP2 1 or 0.

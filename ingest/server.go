@@ -15,6 +15,7 @@ type Server struct {
 	o        Options
 	limits   frameLimits // of clients that are past AUTH
 	commands commandSet
+	series   *directory // nil without Options.Metrics
 	started  time.Time
 	// tick counts the sweeper's rounds: a clock that costs a load.
 	tick atomic.Int64
@@ -72,6 +73,9 @@ func NewServer(o Options) (*Server, error) {
 		conns:     map[*conn]struct{}{},
 		stop:      make(chan struct{}),
 		swept:     make(chan struct{}),
+	}
+	if o.Metrics != nil {
+		s.series = newDirectory(&o)
 	}
 	s.inputs.New = func() any { return new([bufferBytes]byte) }
 	s.outputs.New = func() any { return &buffer{make([]byte, 0, bufferBytes)} }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mcached/kvcache"
+	"mcached/mcache"
 )
 
 // newServer starts a server with a small cache, and checks that it can be
@@ -21,7 +22,11 @@ func newServer(t testing.TB, change func(o *Options)) (s *Server, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Memory: mem, Logger: slog.New(slog.DiscardHandler)}
+	metrics, err := mcache.New(mcache.Options{Memory: mem, Shards: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Memory: mem, Metrics: metrics, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&o)
 	}
@@ -49,6 +54,9 @@ func newServer(t testing.TB, change func(o *Options)) (s *Server, addr string) {
 			t.Errorf("Serve: %v", err)
 		}
 		blobs.Close()
+		if err := metrics.Close(); err != nil {
+			t.Errorf("mcache: %v", err)
+		}
 		mem.Close()
 	})
 	return s, l.Addr().String()

@@ -1,0 +1,110 @@
+package ingest
+
+import (
+	"slices"
+	"strings"
+
+	"mcached/mcache"
+)
+
+// A filter is one expression behind FILTER: l=v, l!=v, l=, l!=, l=(a,b), l!=(a,b).
+type filter struct {
+	label string
+	set   []string // what the label has to be, or not; "" is a label that is not there
+	not   bool
+}
+
+// positive says that the filter narrows the search: at least one has to.
+func (f *filter) positive() bool { return !f.not && !slices.Equal(f.set, []string{""}) }
+
+func (f *filter) matches(labels []mcache.Label) bool {
+	value := ""
+	for _, l := range labels {
+		if l.Name == f.label {
+			value = l.Value
+		}
+	}
+	return slices.Contains(f.set, value) != f.not
+}
+
+func (f *filter) matcher() mcache.Matcher {
+	m := mcache.Matcher{Name: f.label}
+	switch {
+	case len(f.set) == 1 && f.not:
+		m.Type, m.Value = mcache.MatchNotEqual, f.set[0]
+	case len(f.set) == 1:
+		m.Type, m.Value = mcache.MatchEqual, f.set[0]
+	case f.not:
+		m.Type, m.Matches = mcache.MatchNotRegexp, func(v string) bool { return !slices.Contains(f.set, v) }
+	default:
+		m.Type, m.Set, m.Matches = mcache.MatchRegexp, f.set, func(v string) bool { return slices.Contains(f.set, v) }
+	}
+	return m
+}
+
+// parseFilter reads one expression.
+func parseFilter(b []byte) (f filter, ok bool) {
+	i := strings.IndexByte(string(b), '=')
+	if i <= 0 {
+		return f, false
+	}
+	label, value := string(b[:i]), string(b[i+1:])
+	if f.label, f.not = strings.CutSuffix(label, "!"); f.label == "" {
+		return f, false
+	}
+	inner, list := strings.CutPrefix(value, "(")
+	if !list {
+		f.set = []string{unquote(value)}
+		return f, true
+	}
+	if inner, list = strings.CutSuffix(inner, ")"); !list {
+		return f, false
+	}
+	for inner != "" {
+		var v string
+		if inner[0] == '"' {
+			end := strings.IndexByte(inner[1:], '"')
+			if end < 0 {
+				return f, false
+			}
+			v, inner = inner[1:1+end], inner[end+2:]
+			if inner != "" && inner[0] != ',' {
+				return f, false
+			}
+			inner = strings.TrimPrefix(inner, ",")
+		} else {
+			v, inner, _ = strings.Cut(inner, ",")
+		}
+		if v = strings.TrimSpace(v); v != "" && !slices.Contains(f.set, v) {
+			f.set = append(f.set, v)
+		}
+	}
+	return f, len(f.set) > 0
+}
+
+func unquote(s string) string {
+	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
+
+// parseFilters reads all of them, and answers what is wrong.
+func (c *conn) parseFilters(args [][]byte) ([]filter, bool) {
+	var fs []filter
+	positive := false
+	for _, a := range args {
+		f, ok := parseFilter(a)
+		if !ok {
+			c.fail("ERR TSDB: failed parsing labels")
+			return nil, false
+		}
+		positive = positive || f.positive()
+		fs = append(fs, f)
+	}
+	if !positive {
+		c.fail("ERR TSDB: please provide at least one matcher")
+		return nil, false
+	}
+	return fs, true
+}

@@ -1,0 +1,426 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"mcached/mcache"
+)
+
+// # Keys and series
+//
+// RedisTimeSeries names a series by a key and gives it labels; Prometheus
+// names it by its labels, one of which is __name__. Here they are the same:
+//
+//	TS.CREATE temp:1 LABELS room a   is   {__name__="temp:1", room="a"}
+//	TS.CREATE t LABELS __name__ temp room a   is   {__name__="temp", room="a"}
+//	up{instance="x:1",job="y"}       is the key of a series that Prometheus wrote
+//	up                               is {__name__="up"} and no more
+//
+// So the key is the metric's name unless a label says otherwise, and a key
+// may be written as a selector of PromQL. What TS.CREATE is told beyond that
+// is kept in a directory on the Go heap, bounded by Options.MaxKeys; a series
+// without an entry has the defaults. Two keys cannot name one series.
+
+const nameLabel = "__name__"
+
+// duplicatePolicy says what becomes of a sample whose time is taken.
+type duplicatePolicy uint8
+
+const (
+	policyNone duplicatePolicy = iota // not said: block
+	policyBlock
+	policyFirst
+	policyLast
+	policyMin
+	policyMax
+	policySum
+)
+
+var policyNames = [...]string{"", "block", "first", "last", "min", "max", "sum"}
+
+func parsePolicy(b []byte) (duplicatePolicy, bool) {
+	for p := policyBlock; p <= policySum; p++ {
+		if equalFold(b, policyNames[p]) {
+			return p, true
+		}
+	}
+	return policyNone, false
+}
+
+// seriesOptions are what TS.CREATE and TS.ALTER set.
+type seriesOptions struct {
+	retentionMs  int64 // 0 for all
+	chunkBytes   int64 // is told by TS.INFO and has no other use
+	uncompressed bool  // likewise
+	policy       duplicatePolicy
+	ignoreMs     int64
+	ignoreValue  float64
+}
+
+// seriesKey is a key with its series.
+type seriesKey struct {
+	name    string
+	labels  []mcache.Label // sorted, with __name__
+	implied bool           // __name__ is the key, and no label that was given
+	print   mcache.Fingerprint
+
+	mu sync.Mutex // held from reading what is there to writing what comes of it
+	seriesOptions
+	id      mcache.SeriesID // where the series was found last, if found
+	found   bool
+	lastMs  int64 // no sample that came by this key is younger
+	written bool  // lastMs means something
+}
+
+// given are the labels that the key was given, without an implied __name__.
+func (k *seriesKey) given() []mcache.Label {
+	if !k.implied {
+		return k.labels
+	}
+	return slices.DeleteFunc(slices.Clone(k.labels), func(l mcache.Label) bool { return l.Name == nameLabel })
+}
+
+// directory is the keys that were created.
+type directory struct {
+	cache  *mcache.Cache
+	bucket string
+	max    int
+
+	mu      sync.RWMutex
+	byName  map[string]*seriesKey
+	byPrint map[mcache.Fingerprint]*seriesKey
+	// empty are those that have no sample, which the cache cannot find.
+	empty map[*seriesKey]struct{}
+}
+
+func newDirectory(o *Options) *directory {
+	return &directory{
+		cache: o.Metrics, bucket: o.Bucket, max: o.MaxKeys,
+		byName:  map[string]*seriesKey{},
+		byPrint: map[mcache.Fingerprint]*seriesKey{},
+		empty:   map[*seriesKey]struct{}{},
+	}
+}
+
+// make builds the key that a name and labels mean, in no directory yet.
+func (d *directory) make(name string, labels []mcache.Label) (*seriesKey, error) {
+	if name == "" || !utf8.ValidString(name) {
+		return nil, errors.New("TSDB: the key must be UTF-8 and not empty")
+	}
+	k := &seriesKey{name: name}
+	if parsed, ok := parseSelector(name); ok && len(labels) == 0 {
+		k.labels = parsed
+	} else {
+		k.labels = slices.Clone(labels)
+		if !slices.ContainsFunc(labels, func(l mcache.Label) bool { return l.Name == nameLabel }) {
+			k.labels = append(k.labels, mcache.Label{Name: nameLabel, Value: name})
+			k.implied = true
+		}
+	}
+	slices.SortFunc(k.labels, func(a, b mcache.Label) int { return strings.Compare(a.Name, b.Name) })
+	for i, l := range k.labels {
+		if l.Name == "" || l.Value == "" || !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value) || i > 0 && l.Name == k.labels[i-1].Name {
+			return nil, errors.New("TSDB: Couldn't parse LABELS")
+		}
+	}
+	k.print = d.cache.Fingerprint(k.labels)
+	return k, nil
+}
+
+// find returns the key of that name if it exists: because it was created, or
+// because the cache has the series.
+func (d *directory) find(name string) (*seriesKey, bool) {
+	d.mu.RLock()
+	k, ok := d.byName[name]
+	d.mu.RUnlock()
+	if ok {
+		return k, true
+	}
+	k, err := d.make(name, nil)
+	if err != nil {
+		return nil, false
+	}
+	d.mu.RLock()
+	other, ok := d.byPrint[k.print]
+	d.mu.RUnlock()
+	if ok {
+		return other, true
+	}
+	return k, d.locate(k)
+}
+
+// create puts the key into the directory and returns it, or the one that was
+// there already.
+func (d *directory) create(name string, labels []mcache.Label, o seriesOptions) (k *seriesKey, existed bool, err error) {
+	if k, ok := d.find(name); ok {
+		// With an entry it keeps what it learns; without one it works as well.
+		if kept, err := d.adopt(k); err == nil {
+			k = kept
+		}
+		return k, true, nil
+	}
+	k, err = d.make(name, labels)
+	if err != nil {
+		return nil, false, err
+	}
+	k.seriesOptions = o
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if other, ok := d.byName[name]; ok {
+		return other, true, nil
+	}
+	if other, ok := d.byPrint[k.print]; ok {
+		return nil, false, fmt.Errorf("TSDB: the key %s has the same name and labels", strconv.Quote(other.name))
+	}
+	if len(d.byName) >= d.max {
+		return nil, false, fmt.Errorf("TSDB: too many keys, the limit is %d", d.max)
+	}
+	d.byName[name], d.byPrint[k.print] = k, k
+	d.empty[k] = struct{}{}
+	return k, false, nil
+}
+
+// adopt gives a key that the cache has, but the directory has not, an entry.
+func (d *directory) adopt(k *seriesKey) (*seriesKey, error) {
+	d.mu.RLock()
+	other, ok := d.byPrint[k.print]
+	d.mu.RUnlock()
+	if ok {
+		return other, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if other, ok := d.byPrint[k.print]; ok {
+		return other, nil
+	}
+	if len(d.byName) >= d.max {
+		return nil, fmt.Errorf("TSDB: too many keys, the limit is %d", d.max)
+	}
+	d.byName[k.name], d.byPrint[k.print] = k, k
+	return k, nil
+}
+
+// locate finds the key's series in the cache: that with these labels and no others.
+func (d *directory) locate(k *seriesKey) bool {
+	var buf [16]mcache.Label
+	if k.found {
+		if l, ok := d.cache.Labels(k.id, buf[:0]); ok && len(l) == len(k.labels) {
+			return true
+		}
+		k.found = false
+	}
+	ids, err := d.cache.Select(d.bucket, equalMatchers(k.labels), nil)
+	if err != nil {
+		return false
+	}
+	for _, id := range ids {
+		if l, ok := d.cache.Labels(id, buf[:0]); ok && len(l) == len(k.labels) {
+			k.id, k.found = id, true
+			return true
+		}
+	}
+	return false
+}
+
+func equalMatchers(labels []mcache.Label) []mcache.Matcher {
+	ms := make([]mcache.Matcher, len(labels))
+	for i, l := range labels {
+		ms[i] = mcache.Matcher{Type: mcache.MatchEqual, Name: l.Name, Value: l.Value}
+	}
+	return ms
+}
+
+// selectKeys returns the series that all filters match, sorted by key, empty
+// ones that were created included.
+func (d *directory) selectKeys(filters []filter) ([]*seriesKey, error) {
+	ms := make([]mcache.Matcher, len(filters))
+	for i := range filters {
+		ms[i] = filters[i].matcher()
+	}
+	ids, err := d.cache.Select(d.bucket, ms, nil)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[*seriesKey]struct{}, len(ids))
+	var labels []mcache.Label
+	for _, id := range ids {
+		var ok bool
+		if labels, ok = d.cache.Labels(id, labels[:0]); !ok {
+			continue
+		}
+		found[d.keyOf(id, labels)] = struct{}{}
+	}
+	d.mu.RLock()
+	for k := range d.empty {
+		if !slices.ContainsFunc(filters, func(f filter) bool { return !f.matches(k.labels) }) {
+			found[k] = struct{}{}
+		}
+	}
+	d.mu.RUnlock()
+	return slices.SortedFunc(maps.Keys(found), func(a, b *seriesKey) int { return strings.Compare(a.name, b.name) }), nil
+}
+
+// keyOf is the key of a series in the cache: the one that created it, or the
+// selector that means it.
+func (d *directory) keyOf(id mcache.SeriesID, labels []mcache.Label) *seriesKey {
+	print := d.cache.Fingerprint(labels)
+	d.mu.RLock()
+	k, ok := d.byPrint[print]
+	d.mu.RUnlock()
+	if ok {
+		return k
+	}
+	name := selector(labels)
+	_, braces := parseSelector(name)
+	return &seriesKey{name: name, labels: slices.Clone(labels), implied: !braces, print: print, id: id, found: true}
+}
+
+// filled notes that a key has a sample now.
+func (d *directory) filled(k *seriesKey) {
+	d.mu.RLock()
+	_, was := d.empty[k]
+	d.mu.RUnlock()
+	if was {
+		d.mu.Lock()
+		delete(d.empty, k)
+		d.mu.Unlock()
+	}
+}
+
+// selector writes a label set as PromQL does: name{a="b"}, or the name alone.
+func selector(labels []mcache.Label) string {
+	var b strings.Builder
+	i := slices.IndexFunc(labels, func(l mcache.Label) bool { return l.Name == nameLabel })
+	named := i >= 0 && !strings.ContainsAny(labels[i].Value, "{\"")
+	if named {
+		b.WriteString(labels[i].Value)
+		if len(labels) == 1 {
+			return b.String()
+		}
+	}
+	sep := "{"
+	for j, l := range labels {
+		if named && j == i {
+			continue
+		}
+		b.WriteString(sep)
+		sep = ","
+		if identifier(l.Name) {
+			b.WriteString(l.Name)
+		} else {
+			b.WriteString(strconv.Quote(l.Name))
+		}
+		b.WriteString("=" + strconv.Quote(l.Value))
+	}
+	b.WriteString("}")
+	return b.String()
+}
+
+// parseSelector reads what selector writes, if there are braces in it.
+func parseSelector(s string) ([]mcache.Label, bool) {
+	i := strings.IndexByte(s, '{')
+	if i < 0 || s[len(s)-1] != '}' {
+		return nil, false
+	}
+	var labels []mcache.Label
+	if i > 0 {
+		labels = append(labels, mcache.Label{Name: nameLabel, Value: s[:i]})
+	}
+	for rest := s[i+1:]; rest != "}"; {
+		var l mcache.Label
+		if q, err := strconv.QuotedPrefix(rest); err == nil {
+			l.Name, _ = strconv.Unquote(q)
+			rest = rest[len(q):]
+		} else if eq := strings.IndexByte(rest, '='); eq > 0 && identifier(rest[:eq]) {
+			l.Name, rest = rest[:eq], rest[eq:]
+		} else {
+			return nil, false
+		}
+		value, ok := strings.CutPrefix(rest, "=")
+		q, err := strconv.QuotedPrefix(value)
+		if !ok || err != nil || q[0] != '"' {
+			return nil, false
+		}
+		l.Value, _ = strconv.Unquote(q)
+		labels = append(labels, l)
+		rest = value[len(q):]
+		if next, ok := strings.CutPrefix(rest, ","); ok && next != "}" {
+			rest = next
+		} else if rest != "}" {
+			return nil, false
+		}
+	}
+	return labels, len(labels) > 0
+}
+
+func identifier(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !(c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || i > 0 && c >= '0' && c <= '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// staleBits is the pattern by which Prometheus says that a series has ended.
+// It is no sample, and these commands never show it.
+const staleBits = 0x7ff0000000000002
+
+// each calls f for the samples of k from from to to, in order of time, until
+// it returns false.
+func (d *directory) each(k *seriesKey, from, to int64, f func(t int64, v float64) bool) {
+	k.mu.Lock()
+	ok := d.locate(k)
+	id := k.id
+	k.mu.Unlock()
+	var s mcache.Snapshot
+	if !ok || from > to || !d.cache.Snapshot(id, from, to, &s) {
+		return
+	}
+	for it := s.Iterator(); it.Next(); {
+		if p := it.At(); p.V != staleBits && !f(p.T, math.Float64frombits(p.V)) {
+			return
+		}
+	}
+}
+
+// lastWindowsMs are how far back from its end a series is searched for its
+// last sample, before all of it is.
+var lastWindowsMs = [...]int64{10 * 60_000, 24 * 3_600_000, math.MaxInt64}
+
+// last is the youngest sample of k. k.mu is held.
+func (d *directory) lastLocked(k *seriesKey, nowMs int64) (t int64, v float64, ok bool) {
+	if !d.locate(k) {
+		return 0, 0, false
+	}
+	var s mcache.Snapshot
+	for _, w := range lastWindowsMs {
+		from := int64(-mcache.MaxTime)
+		if w != math.MaxInt64 {
+			if from = nowMs - w; k.written {
+				from = max(from, k.lastMs)
+			}
+		}
+		if !d.cache.Snapshot(k.id, from, mcache.MaxTime, &s) {
+			return 0, 0, false
+		}
+		for it := s.Iterator(); it.Next(); {
+			if p := it.At(); p.V != staleBits {
+				t, v, ok = p.T, math.Float64frombits(p.V), true
+			}
+		}
+		if ok {
+			return t, v, true
+		}
+	}
+	return 0, 0, false
+}

@@ -1,0 +1,433 @@
+package ingest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"mcached/mcache"
+)
+
+// query collects a series' rows, at most room of them and of the samples they
+// are made from. COUNT is the caller's, except that the first samples are
+// enough if they are all that will be used of them.
+func (c *conn) query(k *seriesKey, a *rangeArgs, firstFew bool, room int) (r rows, ok bool) {
+	d := c.srv.series
+	from := a.from
+	k.mu.Lock()
+	if k.retentionMs > 0 {
+		if last, _, has := d.lastLocked(k, c.nowMs()); has {
+			from = max(from, last-k.retentionMs)
+		}
+	}
+	k.mu.Unlock()
+	readFrom, readTo := from, a.to
+	if a.agg != nil && a.agg.needsTWA() {
+		readFrom, readTo = -mcache.MaxTime, mcache.MaxTime // the neighbours are needed
+	}
+	var points []point
+	var before, after *point
+	ok = true
+	d.each(k, readFrom, readTo, func(t int64, v float64) bool {
+		if a.byValue && !(v >= a.least && v <= a.most) {
+			return true
+		}
+		if a.times != nil {
+			if _, has := slices.BinarySearch(a.times, t); !has {
+				return true
+			}
+		}
+		switch {
+		case t < from:
+			before = &point{t, v}
+			return true
+		case t > a.to:
+			after = &point{t, v}
+			return false
+		case len(points) >= room:
+			ok = false
+			return false
+		}
+		points = append(points, point{t, v})
+		return !firstFew || a.agg != nil || a.count < 0 || len(points) < a.count
+	})
+	if !ok {
+		return r, false
+	}
+	if a.agg != nil {
+		if r, ok = a.agg.aggregate(points, before, after, room); !ok {
+			return r, false
+		}
+	} else {
+		r.width = 1
+		r.times, r.values = make([]int64, len(points)), make([]float64, len(points))
+		for i, p := range points {
+			r.times[i], r.values[i] = p.t, p.v
+		}
+	}
+	return r, true
+}
+
+func (c *conn) tooMany() {
+	c.fail(fmt.Sprintf("ERR TSDB: the query needs too many samples, the limit is %d: use COUNT, a shorter range or fewer series", c.srv.o.MaxReplySamples))
+}
+
+func tsRange(c *conn, args [][]byte, reverse bool) {
+	k, ok := c.srv.series.find(string(args[1]))
+	if !ok {
+		c.fail(errNoKey)
+		return
+	}
+	a, ok := c.parseRange(args[2:], false)
+	if !ok {
+		return
+	}
+	r, ok := c.query(k, &a, !reverse, c.srv.o.MaxReplySamples)
+	if !ok {
+		c.tooMany()
+		return
+	}
+	r.limit(a.count, reverse)
+	c.rows(r)
+}
+
+func (c *conn) rows(r rows) {
+	c.array(r.len())
+	for i, t := range r.times {
+		c.array(1 + r.width)
+		c.integer(t)
+		for _, v := range r.row(i) {
+			c.sampleDouble(v)
+		}
+		c.spill()
+	}
+}
+
+// sampleDouble is a double, or in RESP2 a simple string of it.
+func (c *conn) sampleDouble(v float64) {
+	if c.resp3 {
+		c.double(v)
+		return
+	}
+	c.b = append(c.b, '+')
+	if v != v {
+		c.b = append(c.b, "NaN"...)
+	} else {
+		c.b = appendDouble(c.b, v)
+	}
+	c.b = append(c.b, "\r\n"...)
+}
+
+func tsMRange(c *conn, args [][]byte, reverse bool) {
+	a, ok := c.parseRange(args[1:], true)
+	if !ok {
+		return
+	}
+	keys, err := c.srv.series.selectKeys(a.filters)
+	if err != nil {
+		c.failWith(err)
+		return
+	}
+	room := c.srv.o.MaxReplySamples
+	all := make([]rows, len(keys))
+	for i, k := range keys {
+		if all[i], ok = c.query(k, &a, !reverse && a.groupBy == "", room); !ok {
+			c.tooMany()
+			return
+		}
+		if a.groupBy == "" {
+			all[i].limit(a.count, reverse)
+		}
+		if room -= all[i].len() * max(all[i].width, 1); room < 0 {
+			c.tooMany()
+			return
+		}
+	}
+	if a.groupBy != "" {
+		c.groups(&a, keys, all, reverse)
+		return
+	}
+	c.series(len(keys))
+	for i, k := range keys {
+		c.oneOf(k.name, 3)
+		c.labels(k.given(), a.withLabels, a.selected)
+		if c.resp3 {
+			c.mapOf(1)
+			c.bulkString("aggregators")
+			if a.agg == nil {
+				c.array(0)
+			} else {
+				c.strings(a.agg.kinds)
+			}
+		}
+		c.rows(all[i])
+	}
+}
+
+// series begins the answer of a command that answers for several series.
+func (c *conn) series(n int) {
+	if c.resp3 {
+		c.mapOf(n)
+	} else {
+		c.array(n)
+	}
+}
+
+// oneOf begins one series of it, with n parts besides its name.
+func (c *conn) oneOf(name string, n int) {
+	if c.resp3 {
+		c.bulkString(name)
+		c.array(n)
+	} else {
+		// In RESP2 the aggregators are left out, and the name is in their place.
+		c.array(3)
+		c.bulkString(name)
+	}
+}
+
+func (c *conn) strings(s []string) {
+	c.array(len(s))
+	for _, v := range s {
+		c.bulkString(v)
+	}
+}
+
+// labels writes all labels, those selected, or none.
+func (c *conn) labels(labels []mcache.Label, all bool, chosen []string) {
+	pair := func(name string) {
+		if !c.resp3 {
+			c.array(2)
+		}
+		c.bulkString(name)
+	}
+	head := func(n int) {
+		if c.resp3 {
+			c.mapOf(n)
+		} else {
+			c.array(n)
+		}
+	}
+	switch {
+	case all:
+		head(len(labels))
+		for _, l := range labels {
+			pair(l.Name)
+			c.bulkString(l.Value)
+		}
+	default:
+		head(len(chosen))
+		for _, name := range chosen {
+			pair(name)
+			if i := slices.IndexFunc(labels, func(l mcache.Label) bool { return l.Name == name }); i >= 0 {
+				c.bulkString(labels[i].Value)
+			} else {
+				c.null()
+			}
+		}
+	}
+}
+
+// groups answers GROUPBY: one series for each value of the label.
+func (c *conn) groups(a *rangeArgs, keys []*seriesKey, all []rows, reverse bool) {
+	type group struct {
+		sources []string
+		rows    []rows
+	}
+	byValue := map[string]*group{}
+	var values []string
+	for i, k := range keys {
+		j := slices.IndexFunc(k.labels, func(l mcache.Label) bool { return l.Name == a.groupBy })
+		if j < 0 {
+			continue // a series without the label is in no group
+		}
+		v := k.labels[j].Value
+		g := byValue[v]
+		if g == nil {
+			g = &group{}
+			byValue[v] = g
+			values = append(values, v)
+		}
+		g.sources = append(g.sources, k.name)
+		g.rows = append(g.rows, all[i])
+	}
+	slices.Sort(values)
+	c.series(len(values))
+	for _, v := range values {
+		g := byValue[v]
+		labels := []mcache.Label{{Name: a.groupBy, Value: v}}
+		c.oneOf(a.groupBy+"="+v, 4)
+		if c.resp3 {
+			c.labels(labels, a.withLabels, a.selected)
+			c.mapOf(1)
+			c.bulkString("reducers")
+			c.strings([]string{a.reducer})
+			c.mapOf(1)
+			c.bulkString("sources")
+			c.strings(g.sources)
+		} else {
+			labels = append(labels, mcache.Label{Name: "__reducer__", Value: a.reducer}, mcache.Label{Name: "__source__", Value: strings.Join(g.sources, ",")})
+			c.labels(labels, a.withLabels, a.selected)
+		}
+		r := reduce(a.reducer, g.rows)
+		r.limit(a.count, reverse)
+		c.rows(r)
+	}
+}
+
+func (c *conn) lastSample(k *seriesKey) {
+	k.mu.Lock()
+	t, v, ok := c.srv.series.lastLocked(k, c.nowMs())
+	k.mu.Unlock()
+	if !ok {
+		c.array(0)
+		return
+	}
+	c.array(2)
+	c.integer(t)
+	c.sampleDouble(v)
+}
+
+func tsGet(c *conn, args [][]byte) {
+	if len(args) > 2 && (len(args) > 3 || !equalFold(args[2], "latest")) {
+		c.wrongArity("ts.get")
+		return
+	}
+	if k, ok := c.srv.series.find(string(args[1])); ok {
+		c.lastSample(k)
+	} else {
+		c.fail(errNoKey)
+	}
+}
+
+func tsMGet(c *conn, args [][]byte) {
+	// The options are some of TS.MRANGE's.
+	a, ok := c.parseRange(append([][]byte{[]byte("-"), []byte("+")}, args[1:]...), true)
+	if !ok {
+		return
+	}
+	keys, err := c.srv.series.selectKeys(a.filters)
+	if err != nil {
+		c.failWith(err)
+		return
+	}
+	c.series(len(keys))
+	for _, k := range keys {
+		c.oneOf(k.name, 2)
+		c.labels(k.given(), a.withLabels, a.selected)
+		c.lastSample(k)
+		c.spill()
+	}
+}
+
+func tsQueryIndex(c *conn, args [][]byte) {
+	fs, ok := c.parseFilters(args[1:])
+	if !ok {
+		return
+	}
+	keys, err := c.srv.series.selectKeys(fs)
+	if err != nil {
+		c.failWith(err)
+		return
+	}
+	c.setOf(len(keys))
+	for _, k := range keys {
+		c.bulkString(k.name)
+		c.spill()
+	}
+}
+
+// tsDel removes nothing yet that exists: the metric cache has no deletion of a
+// range of a series. It says so rather than pretend.
+func tsDel(c *conn, args [][]byte) {
+	k, ok := c.srv.series.find(string(args[1]))
+	if !ok {
+		c.fail(errNoKey)
+		return
+	}
+	from, ok := bound(args[2], "-", 0)
+	if !ok {
+		c.fail("ERR TSDB: wrong fromTimestamp")
+		return
+	}
+	to, ok := bound(args[3], "+", mcache.MaxTime)
+	if !ok {
+		c.fail("ERR TSDB: wrong toTimestamp")
+		return
+	}
+	some := false
+	c.srv.series.each(k, from, to, func(int64, float64) bool { some = true; return false })
+	if some {
+		c.fail("ERR TSDB: samples cannot be deleted, they leave the cache by eviction")
+		return
+	}
+	c.integer(0)
+}
+
+func tsInfo(c *conn, args [][]byte) {
+	k, ok := c.srv.series.find(string(args[1]))
+	if !ok {
+		c.fail(errNoKey)
+		return
+	}
+	if len(args) > 2 && (len(args) > 3 || !equalFold(args[2], "debug")) {
+		c.wrongArity("ts.info")
+		return
+	}
+	var n, first, last int64
+	c.srv.series.each(k, -mcache.MaxTime, mcache.MaxTime, func(t int64, _ float64) bool {
+		if n == 0 {
+			first = t
+		}
+		last = t
+		n++
+		return true
+	})
+	k.mu.Lock()
+	o := k.seriesOptions
+	id, found := k.id, k.found
+	k.mu.Unlock()
+	bytes := 0
+	if found {
+		var s mcache.Snapshot
+		if c.srv.o.Metrics.Snapshot(id, -mcache.MaxTime, mcache.MaxTime, &s) {
+			bytes = s.Bytes()
+		}
+	}
+	if o.chunkBytes == 0 {
+		o.chunkBytes = 4096
+	}
+	c.mapOf(14)
+	number := func(name string, v int64) { c.simple(name); c.integer(v) }
+	number("totalSamples", n)
+	number("memoryUsage", int64(bytes))
+	number("firstTimestamp", first)
+	number("lastTimestamp", last)
+	number("retentionTime", o.retentionMs)
+	number("chunkCount", min(n, 1))
+	number("chunkSize", o.chunkBytes)
+	c.simple("chunkType")
+	if o.uncompressed {
+		c.simple("uncompressed")
+	} else {
+		c.simple("compressed")
+	}
+	c.simple("duplicatePolicy")
+	if o.policy == policyNone {
+		c.null()
+	} else {
+		c.simple(policyNames[o.policy])
+	}
+	c.simple("labels")
+	c.labels(k.given(), true, nil)
+	c.simple("sourceKey")
+	c.null()
+	c.simple("rules")
+	if c.resp3 {
+		c.mapOf(0)
+	} else {
+		c.array(0)
+	}
+	number("ignoreMaxTimeDiff", o.ignoreMs)
+	c.simple("ignoreMaxValDiff")
+	c.sampleDouble(o.ignoreValue)
+}
