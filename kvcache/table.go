@@ -237,6 +237,9 @@ func (t *Tables) Free(ref Ref, weight int) {
 		panic("kvcache: entry freed twice")
 	}
 	*h &^= liveBit
+	if scrubFreed {
+		scrub(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(h), headerBytes)), h.bytes()-headerBytes))
+	}
 	r := ref.region()
 	b := &t.m.tables[r]
 	size := h.bytes()
@@ -246,6 +249,13 @@ func (t *Tables) Free(ref Ref, weight int) {
 	t.weight -= int64(weight)
 	if b.live == 0 && r != t.cur && r != t.old {
 		t.drop(r)
+	}
+}
+
+// scrub is for builds with kvdebug. As a header it reads as an entry of 4 MiB.
+func scrub(b []byte) {
+	for i := range b {
+		b[i] = 0xdb
 	}
 }
 
@@ -274,6 +284,9 @@ func (t *Tables) drop(r Region) {
 	}
 	if t.closed != nil {
 		t.closed(r)
+	}
+	if scrubFreed {
+		scrub(unsafe.Slice((*byte)(t.m.addr(r)), t.m.regionBytes))
 	}
 	t.m.release(r)
 }

@@ -1,0 +1,201 @@
+package pressure_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"mcached/kvcache"
+	"mcached/kvcache/pressure"
+)
+
+// The squeeze is real but for the machine: a child process takes memory, this
+// one has a cache full of it, and what both are resident with is deducted from
+// the size of a small machine that a file tells of. So the test needs 1 GiB,
+// wherever it runs.
+const (
+	squeezeTotal    = 1200 << 20
+	squeezeFloor    = 256 << 20
+	squeezeNeighbor = 400 << 20
+	squeezeStep     = 4 << 20 // each 8 ms: half a GiB a second
+	squeezePause    = 8 * time.Millisecond
+)
+
+// TestMain lets the test binary be the neighbour, too.
+func TestMain(m *testing.M) {
+	if os.Getenv("PRESSURE_NEIGHBOUR") == "" {
+		os.Exit(m.Run())
+	}
+	// Take it step by step, say so, and hold it until the input ends.
+	var held [][]byte
+	for range squeezeNeighbor / squeezeStep {
+		b := make([]byte, squeezeStep)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		held = append(held, b)
+		time.Sleep(squeezePause)
+	}
+	fmt.Println("full", len(held))
+	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+}
+
+// smallMachine answers for /proc/meminfo.
+type smallMachine struct {
+	base  int64 // resident before the cache was filled
+	child atomic.Int64
+	least atomic.Int64
+}
+
+func residentOf(pid any) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%v/statm", pid))
+	var size, pages int64
+	if err != nil {
+		return 0 // gone
+	}
+	_, _ = fmt.Sscan(string(b), &size, &pages)
+	return pages * int64(os.Getpagesize())
+}
+
+func (m *smallMachine) available() int64 {
+	n := squeezeTotal - (residentOf("self") - m.base)
+	if pid := m.child.Load(); pid != 0 {
+		n -= residentOf(pid)
+	}
+	return n
+}
+
+func (m *smallMachine) Open(name string) (fs.File, error) {
+	meminfo := fmt.Sprintf("MemTotal: %d kB\nMemAvailable: %d kB\n", squeezeTotal>>10, max(0, min(m.available(), squeezeTotal))>>10)
+	return fstest.MapFS{"proc/meminfo": &fstest.MapFile{Data: []byte(meminfo)}}.Open(name)
+}
+
+// TestSqueeze fills a cache, lets a neighbour take memory, and holds that
+// there was always some available, that the cache went on answering
+// meanwhile, and that it grows back when the neighbour is gone.
+func TestSqueeze(t *testing.T) {
+	machine := &smallMachine{base: residentOf("self")}
+	machine.least.Store(squeezeTotal)
+	var memory *kvcache.Memory
+	var skip atomic.Int64 // time that the clock jumped
+	c, err := pressure.New(pressure.Options{
+		KeepAvailableBytes: squeezeFloor,
+		FS:                 machine,
+		Now:                func() time.Time { return time.Now().Add(time.Duration(skip.Load())) },
+		Used: func() int64 {
+			if memory == nil {
+				return 0
+			}
+			return memory.Used()
+		},
+		SetBudget: func(n int64) { memory.SetBudget(n) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory, err = kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: c.Initial(), RegionBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	cache, err := kvcache.NewCache(kvcache.CacheOptions{Memory: memory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cache.Close()
+	var k [8]byte
+	v := make([]byte, 4000)
+	put := func(n int) {
+		binary.LittleEndian.PutUint64(k[:], uint64(n))
+		if err := cache.Put(k[:], v, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	n := 0
+	for ; memory.Used() < c.Initial()*9/10; n++ {
+		put(n)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error)
+	go func() { ran <- c.Run(ctx) }()
+	defer func() { cancel(); <-ran }()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for ctx.Err() == nil {
+			machine.least.Store(min(machine.least.Load(), machine.available()))
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	defer func() { cancel(); <-watched }()
+
+	child := exec.CommandContext(ctx, os.Args[0])
+	child.Env = append(os.Environ(), "PRESSURE_NEIGHBOUR=1")
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	machine.child.Store(int64(child.Process.Pid))
+	full := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		full <- line
+	}()
+	// Meanwhile the cache is written and read, and its slowest answer noted.
+	var slowest time.Duration
+	hits := 0
+	for done := false; !done; n++ {
+		select {
+		case <-full:
+			done = true
+		default:
+		}
+		start := time.Now()
+		put(n)
+		var dst []byte
+		if _, ok := cache.Get(dst, k[:]); ok {
+			hits++
+		}
+		slowest = max(slowest, time.Since(start))
+		if n%16 == 0 {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+	squeezed, least, s := memory.Used(), machine.least.Load(), c.Stats()
+	t.Logf("initial %d MiB, squeezed to %d MiB; least available %d MiB, floor %d; %d hits, slowest answer %v; %+v",
+		c.Initial()>>20, squeezed>>20, least>>20, s.FloorBytes>>20, hits, slowest, s)
+	if squeezed > c.Initial()-squeezeNeighbor/2 || s.Releases == 0 || hits == 0 {
+		t.Errorf("no squeeze: %d bytes used, %d at first", squeezed, c.Initial())
+	}
+	if least < squeezeFloor/4 {
+		t.Errorf("%d bytes available, floor %d", least, int64(squeezeFloor))
+	}
+
+	in.Close()
+	_ = child.Wait()
+	machine.child.Store(0)
+	deadline := time.Now().Add(time.Minute)
+	for memory.Budget() < squeezed+100<<20 && time.Now().Before(deadline) {
+		skip.Add(int64(time.Second)) // the quiet time is not waited for
+		time.Sleep(20 * time.Millisecond)
+	}
+	if memory.Budget() < squeezed+100<<20 {
+		t.Errorf("budget %d, squeezed to %d: it did not grow back", memory.Budget(), squeezed)
+	}
+}
