@@ -260,3 +260,60 @@ func BenchmarkReclaim(b *testing.B) {
 	}
 	b.ReportMetric(float64(freed)/(1<<30)/took.Seconds(), "GiB/s")
 }
+
+// BenchmarkReclaimDelay fills 1 GiB and takes seven eighths of it away while
+// two others read and write. It reports how long the slowest of their calls
+// took meanwhile, and without anything going on.
+func BenchmarkReclaimDelay(b *testing.B) {
+	const budget = 1 << 30
+	o := newOurs(b, budget)
+	m := o.c.m
+	v := make([]byte, 1024)
+	fill := func() {
+		k := make([]byte, benchKey)
+		for n := uint64(0); m.Used() < budget-16<<20; n++ {
+			benchKeyAt(k, n)
+			o.put(k, v)
+		}
+	}
+	// slowest runs f while two others are busy, and returns their worst call.
+	slowest := func(f func()) time.Duration {
+		var worst [2]time.Duration
+		var stop atomic.Bool
+		var wg sync.WaitGroup
+		for g := range worst {
+			wg.Go(func() {
+				rnd := rand.NewPCG(uint64(g), 2)
+				k, dst := make([]byte, benchKey), make([]byte, 0, 2048)
+				for !stop.Load() {
+					start := time.Now()
+					for range 10 {
+						benchKeyAt(k, rnd.Uint64()%(1<<20))
+						if dst, _ = o.c.Get(dst[:0], k); len(dst) == 0 {
+							o.put(k, v)
+						}
+					}
+					worst[g] = max(worst[g], time.Since(start))
+				}
+			})
+		}
+		f()
+		stop.Store(true)
+		wg.Wait()
+		return max(worst[0], worst[1])
+	}
+	var idle, busy, took time.Duration
+	for b.Loop() {
+		m.SetBudget(budget)
+		fill()
+		idle = max(idle, slowest(func() { time.Sleep(100 * time.Millisecond) }))
+		busy = max(busy, slowest(func() {
+			start := time.Now()
+			m.SetBudget(budget / 8)
+			took = max(took, time.Since(start))
+		}))
+	}
+	b.ReportMetric(float64(idle.Microseconds()), "idle-worst-us")
+	b.ReportMetric(float64(busy.Microseconds()), "reclaim-worst-us")
+	b.ReportMetric(float64(took.Microseconds()), "reclaim-us")
+}

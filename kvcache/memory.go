@@ -287,7 +287,8 @@ func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Reg
 	if !moved {
 		want += m.reserve()
 	}
-	if m.roomLocked() < want {
+	over := m.used.Load() > m.budget.Load() // see room
+	if !over && m.roomLocked() < want || over && m.spares == 0 {
 		return noRegion, false
 	}
 	r := m.spare.head
@@ -359,21 +360,32 @@ func (m *Memory) Evict(n int64) bool { return m.evict(n, Hot) }
 func (m *Memory) EvictLog(n int64) bool { return m.evict(n, Log) }
 
 func (m *Memory) evict(n int64, last Class) bool {
-	for m.room() < n {
-		if !m.dropOldest(last, true) {
-			return m.room() >= n
+	for {
+		room, over := m.room()
+		if room >= n {
+			return true
+		}
+		// While SetBudget is at work nothing is kept: it must not take longer.
+		if !m.dropOldest(last, !over) {
+			room, _ = m.room()
+			return room >= n
 		}
 	}
-	return true
 }
 
-// room is how many bytes Alloc can acquire.
-func (m *Memory) room() int64 {
+// room is how many bytes Alloc can acquire. While more is held than the budget
+// permits, because SetBudget is at work, that is what is spare already: a
+// writer takes the place of the oldest and need not wait for the others to go.
+func (m *Memory) room() (bytes int64, over bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.roomLocked() - m.reserve()
+	if m.used.Load() > m.budget.Load() {
+		return int64(m.spares) * int64(m.regionBytes), true
+	}
+	return m.roomLocked() - m.reserve(), false
 }
 
+// roomLocked is what the budget permits beyond what is in use.
 func (m *Memory) roomLocked() int64 {
 	return m.budget.Load() - m.used.Load() + int64(m.spares)*int64(m.regionBytes)
 }
