@@ -24,20 +24,20 @@
 //
 // # Picture
 //
-//	        fingerprint of the labels ──▶ shard (one lock)
-//	                                        │
-//	  lookup: tag ─▶ id ────────────────────┤
-//	                                        ▼
-//	  series record, 128 bytes:  step, presence, generation, sizes, places
-//	     │                  │                            │
-//	     │ head             │ directory                  │ label set
-//	     ▼                  ▼                            ▼
-//	  ┌───────────┐   ┌────┬────┬────┬─────┐       pair ids ─▶ dictionary
-//	  │ raw slots │   │ b0 │ b1 │ b2 │ b3* │            ▲
-//	  └───────────┘   └─┬──┴─┬──┴─┬──┴──┬──┘         postings
-//	   Hot tables       ▼    ▼    ▼     ▼
-//	                   blocks of ≤ 128 samples          spans
-//	                   Log tables       * partial, with the heads
+//	      fingerprint of the labels ──▶ shard (one lock)
+//	                                      │
+//	lookup: tag ─▶ id ────────────────────┤
+//	                                      ▼
+//	series record, 128 bytes:  step, presence, generation, sizes, places
+//	   │                  │                            │
+//	   │ head             │ directory                  │ label set
+//	   ▼                  ▼                            ▼
+//	┌───────────┐   ┌────┬────┬────┬─────┐       pair ids ─▶ dictionary
+//	│ raw slots │   │ b0 │ b1 │ b2 │ b3* │            ▲
+//	└───────────┘   └─┬──┴─┬──┴─┬──┴──┬──┘         postings
+//	 Hot tables       ▼    ▼    ▼     ▼
+//	                 blocks of ≤ 128 samples          spans
+//	                 Log tables       * partial, with the heads
 //
 // Heads are raw arrays of 128 to 512 bytes: a value a slot on a grid of the
 // series' step, with a bit each for presence, or (time, value) pairs for what
