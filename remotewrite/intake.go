@@ -48,10 +48,12 @@ type intake struct {
 	samples []mcache.Sample // of the series in hand
 	labels  []mcache.Label  // of the series in hand, on the slow path
 
-	pairs  []pair   // protocol 1.0: the labels of the series before, by place
-	refs   []uint32 // protocol 2.0: labels_refs of the series in hand
-	series []extent // protocol 2.0: all series of the request
-	syms   []symbol
+	before   []byte    // protocol 1.0: the labels of the series before, as they lie in decoded
+	pairs    []pair    // protocol 1.0: the same, one by one
+	refs     []uint32  // protocol 2.0: labels_refs of the series in hand
+	refPairs []refPair // protocol 2.0: the labels of the series before
+	series   []extent  // protocol 2.0: all series of the request
+	syms     []symbol
 
 	left     int // samples that may still come
 	written  int // samples
@@ -66,9 +68,7 @@ func (in *intake) reset(p Protocol, bucket string, maxT int64) {
 	in.batch.Reset(bucket)
 	in.at, in.series = in.at[:0], in.series[:0]
 	in.syms = in.syms[:0]
-	for i := range in.pairs {
-		in.pairs[i] = pair{}
-	}
+	in.before, in.pairs, in.refPairs = nil, in.pairs[:0], in.refPairs[:0]
 	in.left, in.written = in.o.MaxSamples, 0
 	in.problems.reset()
 }
@@ -77,13 +77,7 @@ func (in *intake) reset(p Protocol, bucket string, maxT int64) {
 // request as a whole: nothing was written then. What is wrong with single
 // series or samples ends up in problems.
 func (in *intake) write() error {
-	var err error
-	if in.protocol == V1 {
-		err = in.decodeV1()
-	} else {
-		err = in.decodeV2()
-	}
-	if err != nil {
+	if err := in.decode(); err != nil {
 		return err
 	}
 	n, err := in.cache.Append(&in.batch)
@@ -95,6 +89,14 @@ func (in *intake) write() error {
 		in.create(i)
 	}
 	return nil
+}
+
+// decode puts the body into the batch.
+func (in *intake) decode() error {
+	if in.protocol == V1 {
+		return in.decodeV1()
+	}
+	return in.decodeV2()
 }
 
 // create writes series i of the batch, which the cache does not know.

@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/prometheus/prometheus/prompb"
 
@@ -32,11 +33,15 @@ const (
 	lastV2Sample   = 3
 )
 
-// pair is a label as it lies in the body, with its hashes.
+// pair is a label of the series before, by its place among the labels.
 type pair struct {
-	raw         []byte // the Label message
+	size        int    // bytes in the body, tag and length included
+	text        []byte // of the name
 	name, value mcache.Hash
 	empty       bool // the value is
+	// Of all labels up to this one:
+	sum     mcache.Fingerprint
+	suspect bool // one has an empty value
 }
 
 // decodeV1 puts a prometheus.WriteRequest into the batch.
@@ -96,11 +101,13 @@ func skipReserved(b []byte, t uint64, i int, last, reserved uint64) int {
 // seriesV1 puts the TimeSeries message at decoded[from:to] into the batch.
 func (in *intake) seriesV1(from, to int) error {
 	b := in.decoded[:to]
-	var f mcache.Fingerprint
+	i, f, suspect, err := in.labelsLikeBefore(b, from)
+	if err != nil {
+		return err
+	}
 	in.samples = in.samples[:0]
-	labels, histograms, exemplars := 0, 0, 0
-	suspect := false // a pair has an empty value
-	for i := from; i < to; {
+	histograms, exemplars, moreLabels := 0, 0, 0
+	for i < to {
 		start := i
 		t, i2 := tag(b, i)
 		if i2 < 0 {
@@ -119,30 +126,16 @@ func (in *intake) seriesV1(from, to int) error {
 		i = end
 		switch t {
 		case tagV1SeriesLabel:
-			if labels++; labels > in.o.MaxLabels {
-				// validate is going to refuse the series; nothing more needs hashing.
-				if !validMessageLabel(b[at:end]) {
-					return malformed("label", at)
-				}
+			// It comes behind a sample, which no sender does, or is one too many.
+			name, value, ok := label(b[at:end])
+			if !ok {
+				return malformed("label", at)
+			}
+			if moreLabels++; moreLabels > in.o.MaxLabels || len(in.pairs) == in.o.MaxLabels || len(value) == 0 {
 				suspect = true
 				continue
 			}
-			if labels > len(in.pairs) {
-				in.pairs = append(in.pairs, pair{})
-			}
-			p := &in.pairs[labels-1]
-			if raw := b[at:end]; len(raw) == 0 || !bytes.Equal(raw, p.raw) {
-				name, value, ok := label(raw)
-				if !ok {
-					return malformed("label", at)
-				}
-				*p = pair{raw, in.cache.Hash(name), in.cache.Hash(value), len(value) == 0}
-			}
-			if p.empty {
-				suspect = true
-				continue
-			}
-			f.Add(p.name, p.value)
+			f.Add(in.cache.Hash(name), in.cache.Hash(value))
 		case tagV1SeriesSample:
 			if len(in.samples) == in.left {
 				return tooMany("samples", in.o.MaxSamples)
@@ -166,6 +159,89 @@ func (in *intake) seriesV1(from, to int) error {
 	}
 	in.endSeries(f, extent{uint32(from), uint32(to)}, suspect, histograms, exemplars)
 	return nil
+}
+
+// labelsLikeBefore sums up the labels at b[i:] and returns the index behind
+// the last of them. Most are those of the series before:
+//
+//	before  │__name__=a│cluster=x│handler=/1│instance=y│job=z│
+//	now     │__name__=a│cluster=x│handler=/22│instance=y│job=z│
+//	        └── the same: sum ──┘└─ hashed ─┘└─ the same: added again ─┘
+//
+// So it looks for how far the bytes agree, passes over the labels that lie
+// within, hashes the next, and goes on from there.
+func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Fingerprint, suspect bool, err error) {
+	before, from, n := in.before, i, 0
+	changed := false
+	for {
+		same := commonPrefix(before, b[i:])
+		passed := 0
+		for n < len(in.pairs) && in.pairs[n].size <= same-passed {
+			p := &in.pairs[n]
+			passed += p.size
+			if n++; changed {
+				if p.sum, p.suspect = f, suspect || p.empty; !p.empty {
+					p.sum.Add(p.name, p.value)
+				}
+			}
+			f, suspect = p.sum, p.suspect
+		}
+		i, before = i+passed, before[passed:]
+		if i >= len(b) || b[i] != tagV1SeriesLabel || n == in.o.MaxLabels {
+			break
+		}
+		at, end := span(b, i+1)
+		if at < 0 {
+			return 0, f, false, malformed("series", i)
+		}
+		name, value, ok := label(b[at:end])
+		if !ok {
+			return 0, f, false, malformed("label", at)
+		}
+		if n == len(in.pairs) {
+			in.pairs = append(in.pairs, pair{})
+		}
+		p := &in.pairs[n]
+		before = before[p.size:]
+		if p.text == nil || !bytes.Equal(p.text, name) { // a changed label mostly has another value only
+			p.name = in.cache.Hash(name)
+		}
+		p.size, p.text, p.value, p.empty = end-i, name, in.cache.Hash(value), len(value) == 0
+		p.sum, p.suspect = f, suspect || p.empty
+		if !p.empty {
+			p.sum.Add(p.name, p.value)
+		}
+		f, suspect = p.sum, p.suspect
+		i, changed = end, true
+		n++
+	}
+	in.pairs, in.before = in.pairs[:n], b[from:i]
+	return i, f, suspect, nil
+}
+
+// commonPrefix is how many bytes of a and b are the same from their beginning.
+func commonPrefix(a, b []byte) int {
+	n := min(len(a), len(b))
+	a, b = a[:n], b[:n]
+	i := 0
+	for ; i+32 <= n; i += 32 {
+		x, y := a[i:i+32:i+32], b[i:i+32:i+32]
+		if binary.LittleEndian.Uint64(x)^binary.LittleEndian.Uint64(y)|
+			binary.LittleEndian.Uint64(x[8:])^binary.LittleEndian.Uint64(y[8:])|
+			binary.LittleEndian.Uint64(x[16:])^binary.LittleEndian.Uint64(y[16:])|
+			binary.LittleEndian.Uint64(x[24:])^binary.LittleEndian.Uint64(y[24:]) != 0 {
+			break
+		}
+	}
+	for ; i+8 <= n; i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
+		}
+	}
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
 }
 
 // endSeries is what both protocols do when a series has been read.
@@ -261,11 +337,6 @@ func label(b []byte) (name, value []byte, ok bool) {
 		}
 	}
 	return name, value, true
-}
-
-func validMessageLabel(b []byte) bool {
-	_, _, ok := label(b)
-	return ok
 }
 
 // labelsV1 appends the labels of a TimeSeries message that seriesV1 has read.

@@ -109,7 +109,10 @@ func (in *intake) seriesV2(e extent) error {
 				return malformed("series", start)
 			}
 			in.refs = append(in.refs, uint32(v))
-			tooManyRefs = in.tooManyRefs() || tooManyRefs
+			if len(in.refs) > 2*in.o.MaxLabels {
+				// What is kept of them is bounded; the series is refused below.
+				in.refs, tooManyRefs = in.refs[:0], true
+			}
 			continue
 		}
 		if t > tagV2SeriesMetadata || t&7 != wireBytes {
@@ -126,12 +129,16 @@ func (in *intake) seriesV2(e extent) error {
 		switch t {
 		case tagV2SeriesRefs:
 			for at < end {
-				var v uint64
-				if v, at = uvarint(b[:end], at); at < 0 {
+				v := uint64(b[at])
+				if v < 0x80 {
+					at++
+				} else if v, at = uvarint(b[:end], at); at < 0 {
 					return malformed("references", start)
 				}
 				in.refs = append(in.refs, uint32(v))
-				tooManyRefs = in.tooManyRefs() || tooManyRefs
+				if len(in.refs) > 2*in.o.MaxLabels {
+					in.refs, tooManyRefs = in.refs[:0], true
+				}
 			}
 		case tagV2SeriesSample:
 			if len(in.samples) == in.left {
@@ -210,37 +217,49 @@ func (m *metadataRefs) decode(b []byte) bool {
 	return true
 }
 
-// tooManyRefs keeps refs within the bound; the series is refused later.
-func (in *intake) tooManyRefs() bool {
-	if len(in.refs) <= 2*in.o.MaxLabels {
-		return false
-	}
-	in.refs = in.refs[:0]
-	return true
+// refPair is a label of the series before, by its place among the labels.
+type refPair struct {
+	name, value uint32
+	// Of all labels up to this one:
+	sum     mcache.Fingerprint
+	suspect bool // one has an empty value
 }
 
-// fingerprintV2 sums the pairs of refs up.
+// fingerprintV2 sums the pairs of refs up. The first of them are often those
+// of the series before, whose sum is known.
 func (in *intake) fingerprintV2() (f mcache.Fingerprint, suspect bool, err error) {
-	if len(in.refs)%2 != 0 {
-		return f, false, fmt.Errorf("a series has %d label references: an odd number", len(in.refs))
+	refs := in.refs
+	if len(refs)%2 != 0 {
+		return f, false, fmt.Errorf("a series has %d label references: an odd number", len(refs))
 	}
-	for i := 0; i+1 < len(in.refs); i += 2 {
-		n, v := in.refs[i], in.refs[i+1]
+	n := 0
+	for ; n < len(in.refPairs) && 2*n < len(refs); n++ {
+		if p := &in.refPairs[n]; p.name != refs[2*n] || p.value != refs[2*n+1] {
+			break
+		}
+	}
+	in.refPairs = in.refPairs[:n]
+	if n > 0 {
+		f, suspect = in.refPairs[n-1].sum, in.refPairs[n-1].suspect
+	}
+	for i := 2 * n; i+1 < len(refs); i += 2 {
+		n, v := refs[i], refs[i+1]
 		if int(n) >= len(in.syms) || int(v) >= len(in.syms) {
 			return f, false, fmt.Errorf("a label refers to symbols %d and %d of %d", n, v, len(in.syms))
 		}
 		name, value := &in.syms[n], &in.syms[v]
 		if len(value.raw) == 0 {
 			suspect = true
-			continue
+		} else {
+			if !name.hashed {
+				name.hash, name.hashed = in.cache.Hash(name.raw), true
+			}
+			if !value.hashed {
+				value.hash, value.hashed = in.cache.Hash(value.raw), true
+			}
+			f.Add(name.hash, value.hash)
 		}
-		if !name.hashed {
-			name.hash, name.hashed = in.cache.Hash(name.raw), true
-		}
-		if !value.hashed {
-			value.hash, value.hashed = in.cache.Hash(value.raw), true
-		}
-		f.Add(name.hash, value.hash)
+		in.refPairs = append(in.refPairs, refPair{n, v, f, suspect})
 	}
 	return f, suspect, nil
 }

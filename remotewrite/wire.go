@@ -21,7 +21,6 @@ const (
 
 // uvarint reads a number at b[i:] and returns the index behind it, or -1 when
 // the input ends too early or the number has more than maxVarintBytes bytes.
-// It is small enough to be inlined: most tags and lengths are one byte.
 func uvarint(b []byte, i int) (uint64, int) {
 	if uint(i) < uint(len(b)) && b[i] < 0x80 {
 		return uint64(b[i]), i + 1

@@ -1,0 +1,109 @@
+package remotewrite
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"mcached/mcache"
+)
+
+// benchRequest is one request as a scrape makes it: 2,000 series of 11 labels
+// with some 200 bytes of text, one sample each; of 20 targets with 100 series.
+func benchRequest(t testing.TB, p Protocol, seconds float64) []byte {
+	var series []Series
+	for i := range 2000 {
+		target, k := i/100, i%100
+		series = append(series, Series{
+			named(fmt.Sprintf("checkout_http_request_%02d_total", k/10), "cluster", "eu-central-1-production", "container", "checkout-api",
+				"endpoint", "http-metrics", "handler", fmt.Sprintf("/api/v1/orders/%d", k%10), "instance", fmt.Sprintf("10.0.0.%d:9100", target),
+				"job", "kubernetes-pods", "method", "GET", "namespace", "checkout", "node", "ip-10-0-0-1.internal",
+				"pod", fmt.Sprintf("checkout-api-7d9f8b6c5d-%06x", target)),
+			[]mcache.Sample{sample(seconds, float64(i)+seconds)},
+		})
+	}
+	return encode(t, p, series...)
+}
+
+// BenchmarkDecode2000 is the pass over a decompressed request of known series,
+// without the cache's part. Prometheus' decoder, which makes label sets of it
+// for the receiver to look up, is beside it. ns/sample is the figure to read.
+func BenchmarkDecode2000(b *testing.B) {
+	for _, p := range []Protocol{V1, V2} {
+		body := benchRequest(b, p, 0)
+		perSample := func(b *testing.B) {
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/sample")
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+		}
+		b.Run("v"+p.String()+"/ours", func(b *testing.B) {
+			r := newReceiver(b, Options{})
+			in := r.pool.Get().(*intake)
+			in.decoded = body
+			for b.Loop() {
+				in.reset(p, "default", now.UnixMilli())
+				if err := in.decode(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perSample(b)
+		})
+		b.Run("v"+p.String()+"/prometheus", func(b *testing.B) {
+			var m1 prompb.WriteRequest
+			var m2 writev2.Request
+			for b.Loop() {
+				var err error
+				if p == V1 {
+					m1.Reset()
+					err = m1.Unmarshal(body)
+				} else {
+					m2.Reset()
+					err = m2.Unmarshal(body)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			perSample(b)
+		})
+	}
+}
+
+// BenchmarkHandler2000 is a whole request of known series with a new sample
+// each, from the compressed body to the answer, without the network.
+func BenchmarkHandler2000(b *testing.B) {
+	for _, p := range []Protocol{V1, V2} {
+		b.Run("v"+p.String(), func(b *testing.B) {
+			r := newReceiver(b, Options{})
+			const rounds = 240 // an hour
+			var packed [rounds][]byte
+			for i := range packed {
+				packed[i] = snappy.Encode(nil, benchRequest(b, p, float64(i-rounds)*15))
+			}
+			post := func(n int) {
+				if w := r.post(contentType(p), "snappy", packed[n%rounds]); w.Code != http.StatusNoContent {
+					b.Fatal(w.Body.String())
+				}
+			}
+			post(0)
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				if n++; n%rounds == 0 {
+					// Begin anew: the same time again would be another thing to measure.
+					b.StopTimer()
+					r.cache.RemoveBucket("default")
+					post(n)
+					n++
+					b.StartTimer()
+				}
+				post(n)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/sample")
+		})
+	}
+}

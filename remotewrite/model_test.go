@@ -1,0 +1,78 @@
+package remotewrite
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"mcached/mcache"
+)
+
+// TestModel sends random requests, whose series share labels with the series
+// before in all ways: the same, one changed, one more, one less, all other,
+// with empty values and duplicates among them. A naïve reading of the rules
+// says what the cache has to hold.
+func TestModel(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		const seed = 20
+		rng := rand.New(rand.NewPCG(seed, uint64(p)))
+		names := []string{"a", "bb", "ccc", "dddddddd", "", "a\xff"}
+		values := []string{"", "1", "22", "123456789", "a value of more than thirty-two bytes, to cross a step"}
+		weighted := func(from []string, usual int) string {
+			if rng.IntN(10) > 0 {
+				return from[rng.IntN(usual)]
+			}
+			return from[rng.IntN(len(from))]
+		}
+		r := newReceiver(t, Options{MaxLabels: 6})
+		in := r.pool.Get().(*intake)
+		maxT := now.UnixMilli() + r.o.MaxAhead.Milliseconds()
+		var all []decodedSeries
+		written, refused, future := 0, 0, 0
+		for range 1000 {
+			var series []Series
+			var ls []mcache.Label
+			for range 1 + rng.IntN(12) {
+				switch op := rng.IntN(8); {
+				case op == 0 || len(ls) == 0:
+					ls = named(weighted(values[1:], 4))
+				case op == 1 && len(ls) < 9:
+					ls = slices.Insert(slices.Clone(ls), rng.IntN(len(ls)+1), mcache.Label{Name: weighted(names, 4), Value: weighted(values, 5)})
+				case op == 2:
+					ls = slices.Delete(slices.Clone(ls), 0, rng.IntN(2))
+				case op == 3:
+					ls = slices.Delete(slices.Clone(ls), len(ls)-1, len(ls))
+				case op <= 6:
+					ls = slices.Clone(ls)
+					ls[rng.IntN(len(ls))].Value = weighted(values, 5)
+				}
+				s := Series{Labels: slices.Clone(ls)}
+				for range 1 + rng.IntN(2) {
+					x := sample(float64(rng.IntN(40)*15-300), float64(rng.IntN(1000)))
+					if rng.IntN(20) == 0 {
+						x.T += 3_600_000
+						future++
+					}
+					s.Samples = append(s.Samples, x)
+				}
+				series = append(series, s)
+				all = append(all, decodedSeries{s.Labels, s.Samples})
+			}
+			in.decoded = encode(t, p, series...)
+			in.reset(p, "default", maxT)
+			if err := in.write(); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			written += in.written
+			refused += in.problems.count[reasonLabels]
+		}
+		want, n := expect(all, &r.o, maxT)
+		if written != n {
+			t.Errorf("seed %d: %d samples written, want %d", seed, written, n)
+		}
+		r.holds(want...)
+		if len(want) < 100 || refused < 100 || future < 50 {
+			t.Errorf("seed %d: too little happened: %d series, %d refused, %d samples in the future", seed, len(want), refused, future)
+		}
+	})
+}
