@@ -17,7 +17,8 @@ func TestModel(t *testing.T) {
 		const seed = 20
 		rng := rand.New(rand.NewPCG(seed, uint64(p)))
 		names := []string{"a", "bb", "ccc", "dddddddd", "", "a\xff"}
-		values := []string{"", "1", "22", "123456789", "a value of more than thirty-two bytes, to cross a step"}
+		values := []string{"", "1", "22", "123456789", "a value of more than thirty-two bytes, to cross a step",
+			"a value of more than thirty-two bytes, to cross a stop", "b value of more than thirty-two bytes, to cross a step"}
 		weighted := func(from []string, usual int) string {
 			if rng.IntN(10) > 0 {
 				return from[rng.IntN(usual)]
@@ -37,14 +38,14 @@ func TestModel(t *testing.T) {
 				case op == 0 || len(ls) == 0:
 					ls = named(weighted(values[1:], 4))
 				case op == 1 && len(ls) < 9:
-					ls = slices.Insert(slices.Clone(ls), rng.IntN(len(ls)+1), mcache.Label{Name: weighted(names, 4), Value: weighted(values, 5)})
+					ls = slices.Insert(slices.Clone(ls), rng.IntN(len(ls)+1), mcache.Label{Name: weighted(names, 4), Value: weighted(values, 7)})
 				case op == 2:
 					ls = slices.Delete(slices.Clone(ls), 0, rng.IntN(2))
 				case op == 3:
 					ls = slices.Delete(slices.Clone(ls), len(ls)-1, len(ls))
 				case op <= 6:
 					ls = slices.Clone(ls)
-					ls[rng.IntN(len(ls))].Value = weighted(values, 5)
+					ls[rng.IntN(len(ls))].Value = weighted(values, 7)
 				}
 				s := Series{Labels: slices.Clone(ls)}
 				for range 1 + rng.IntN(2) {
@@ -75,4 +76,26 @@ func TestModel(t *testing.T) {
 			t.Errorf("seed %d: too little happened: %d series, %d refused, %d samples in the future", seed, len(want), refused, future)
 		}
 	})
+}
+
+// Any bit that differs ends the common prefix, wherever it lies and whatever
+// lies around it.
+func TestCommonPrefix(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for n := range 100 {
+		a := make([]byte, n)
+		for i := range a {
+			a[i] = byte(rng.Uint32())
+		}
+		if got := commonPrefix(a, append(slices.Clone(a), 1, 2, 3)); got != n {
+			t.Errorf("of %d equal bytes: %d", n, got)
+		}
+		for bit := range 8 * n {
+			b := slices.Clone(a)
+			b[bit/8] ^= 1 << (bit % 8)
+			if got := commonPrefix(a, b); got != bit/8 {
+				t.Fatalf("%x and %x have %d bytes in common, not %d", a, b, bit/8, got)
+			}
+		}
+	}
 }

@@ -226,10 +226,10 @@ func commonPrefix(a, b []byte) int {
 	i := 0
 	for ; i+32 <= n; i += 32 {
 		x, y := a[i:i+32:i+32], b[i:i+32:i+32]
-		if binary.LittleEndian.Uint64(x)^binary.LittleEndian.Uint64(y)|
-			binary.LittleEndian.Uint64(x[8:])^binary.LittleEndian.Uint64(y[8:])|
-			binary.LittleEndian.Uint64(x[16:])^binary.LittleEndian.Uint64(y[16:])|
-			binary.LittleEndian.Uint64(x[24:])^binary.LittleEndian.Uint64(y[24:]) != 0 {
+		if (binary.LittleEndian.Uint64(x)^binary.LittleEndian.Uint64(y))|
+			(binary.LittleEndian.Uint64(x[8:])^binary.LittleEndian.Uint64(y[8:]))|
+			(binary.LittleEndian.Uint64(x[16:])^binary.LittleEndian.Uint64(y[16:]))|
+			(binary.LittleEndian.Uint64(x[24:])^binary.LittleEndian.Uint64(y[24:])) != 0 {
 			break
 		}
 	}
