@@ -148,16 +148,17 @@ func readReply(r *bufio.Reader) (string, error) {
 	return line, nil
 }
 
-// program finds one of Debian's packages redis-server and redis-tools. It
-// must be there on the machine that decides whether a change is good.
+// program finds a program of Debian's packages redis-server and redis-tools.
+// It must be there on the machine that decides whether a change is good.
 func program(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
+		const how = "%s is not installed (apt-get install redis-server redis-tools)"
 		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed (apt-get install redis-server redis-tools)", name)
+			t.Fatalf(how, name)
 		}
-		t.Skipf("%s is not installed (apt-get install redis-server redis-tools)", name)
+		t.Skipf(how, name)
 	}
 	return path
 }
