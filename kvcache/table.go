@@ -67,9 +67,9 @@ type table struct {
 
 // Tables is the growing set of PackedTables of one shard. Entries are written
 // one behind the other into the current region; a freed entry is dead until
-// its whole region dies or is compacted, which moves the live ones out. There
-// are no free lists: an array that outgrew its place leaves a hole, and
-// neighbours that grew at the same time leave whole regions of them.
+// its whole region dies or is compacted, which moves the live ones out. Sets
+// that are no log give the place of a small dead entry to the next one of its
+// size.
 //
 // A Tables has no lock; every call is made under its owner's. Values that it
 // returns are views of region memory: they are valid until the next call on
@@ -84,6 +84,12 @@ type Tables struct {
 	// each that is about to be released.
 	opened, closed func(r Region)
 
+	// reuse leads to the dead entries of each size in units, the one that died
+	// last first; each holds the Ref of the next. It is empty for logs, whose
+	// entries are in order of time. Where a region went a list ends early: what
+	// was behind it is found by compaction only.
+	reuse []Ref
+
 	cur    Region // where entries go
 	old    Region // where compaction puts the survivors, in age before the young
 	list   []Region
@@ -96,8 +102,15 @@ type Tables struct {
 // moved for every entry that it moves, after the bytes are in place; moved
 // puts the new address where the old one was and returns the entry's weight.
 func NewTables(m *Memory, owner int, class Class, moved func(aux uint16, owner uint32, from, to Ref) (weight int)) *Tables {
-	return &Tables{m: m, owner: owner, class: class, moved: moved, cur: noRegion, old: noRegion}
+	t := &Tables{m: m, owner: owner, class: class, moved: moved, cur: noRegion, old: noRegion}
+	if class != Log {
+		t.reuse = make([]Ref, reuseUnits)
+	}
+	return t
 }
+
+// reuseUnits bounds the size of entries whose places are used again: 512 bytes and a header.
+const reuseUnits = 66
 
 // TablesStats is a reading of a Tables, in bytes. Live+Dead+Free is Regions × RegionBytes.
 type TablesStats struct {
@@ -145,6 +158,11 @@ func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint1
 	}
 	units := unitsOf(n)
 	size := units * unitBytes
+	if into == &t.cur && int(units) < len(t.reuse) && t.reuse[units] != 0 {
+		if ref, b, ok := t.allocDead(units, n, aux, owner, weight); ok {
+			return ref, b, true
+		}
+	}
 	if *into == noRegion || t.m.tables[*into].fill+size > uint32(t.m.regionBytes) {
 		r, ok := t.m.acquire(t.owner, t.class, before, moved)
 		if !ok {
@@ -172,6 +190,25 @@ func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint1
 	t.live += int64(size)
 	t.weight += int64(weight)
 	return ref, unsafe.Slice((*byte)(unsafe.Add(p, headerBytes)), n), true
+}
+
+// allocDead is alloc at the place of a dead entry of that many units.
+func (t *Tables) allocDead(units uint32, n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
+	ref := t.reuse[units]
+	h := t.m.head(ref)
+	if h == nil {
+		t.reuse[units] = 0
+		return 0, nil, false
+	}
+	p := unsafe.Add(unsafe.Pointer(h), headerBytes)
+	t.reuse[units] = *(*Ref)(p)
+	*h = makeHeader(units, padOf(n), aux, owner)
+	b := &t.m.tables[ref.region()]
+	b.live += units * unitBytes
+	b.weight += int64(weight)
+	t.live += int64(units * unitBytes)
+	t.weight += int64(weight)
+	return ref, unsafe.Slice((*byte)(p), n), true
 }
 
 // head is the entry's header, or nil when its region is gone.
@@ -249,6 +286,9 @@ func (t *Tables) Free(ref Ref, weight int) {
 	t.weight -= int64(weight)
 	if b.live == 0 && r != t.cur && r != t.old {
 		t.drop(r)
+	} else if units := size / unitBytes; units > 1 && int(units) < len(t.reuse) {
+		*(*Ref)(unsafe.Add(unsafe.Pointer(h), headerBytes)) = t.reuse[units]
+		t.reuse[units] = ref
 	}
 }
 
