@@ -197,11 +197,13 @@ const maxTries = 64
 
 // makeRoom evicts what is oldest, or gives up on the key.
 func (c *Cache) makeRoom(s *shard, h hash, key []byte, needBytes int64, try int) error {
-	if try < maxTries && c.m.Evict(needBytes) {
-		return nil
-	}
+	room := try < maxTries && c.m.Evict(needBytes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.count.waited++
+	if room {
+		return nil
+	}
 	s.count.refused++
 	if f := s.findLocked(h, key); f.p != nil {
 		s.removeLocked(&f)

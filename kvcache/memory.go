@@ -146,7 +146,7 @@ type MemoryStats struct {
 
 type region struct {
 	// epoch goes up each time the region is released, so that no older Ref
-	// reads it again. It changes under the owner's lock; others only compare.
+	// reads it again. It changes under the owner's lock and Memory.mu.
 	epoch atomic.Uint32
 
 	// Below: Memory.mu.
@@ -332,9 +332,9 @@ func (m *Memory) charge(n int64) bool {
 // It stays resident until it is used again or returned.
 func (m *Memory) release(r Region) {
 	g := &m.regions[r]
-	e := g.epoch.Add(1)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	e := g.epoch.Add(1) // with the lock, so that dropOldest reads owner and epoch of one life
 	m.age[g.class].remove(m, r)
 	g.inUse = false
 	m.inUse--

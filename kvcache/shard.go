@@ -22,20 +22,15 @@ type shard struct {
 	sweeping bool // a pass is under way
 }
 
-// counters of one shard; all only grow.
+// counters of one shard; all only grow. CacheStats says what they are.
 type counters struct {
-	hits, misses      uint64
-	puts, inPlace     uint64
-	deletes           uint64
-	evicted           uint64 // records gone with their region, whatever the reason
-	reinserted        uint64 // records kept when their region aged out
-	expired           uint64
-	compacted         uint64 // regions
-	regions           uint64 // dropped while they held records
-	passes, grown     uint64
-	shrunk, refused   uint64
-	reinsertedBytes   uint64
-	regionsAged, full uint64
+	hits, misses              uint64
+	puts, inPlace, deletes    uint64
+	evicted, expired, regions uint64
+	reinserted, compacted     uint64
+	waited, refused           uint64
+	grown, shrunk, stayed     uint64
+	passes                    uint64
 }
 
 // hash says where a record is:
@@ -173,7 +168,7 @@ func (s *shard) insertLocked(x *index, h hash, ref uint32) bool {
 	}
 	// Hardly ever: both lines of all the records in a full line are full.
 	if x.resize(len(x.lines)+len(x.lines)/4, &s.places) != nil {
-		s.count.refused++
+		s.count.stayed++
 		return false
 	}
 	s.count.grown++
@@ -195,7 +190,7 @@ func (s *shard) growLocked(x *index) (needBytes int64) {
 	}
 	n := len(x.lines) + max(len(x.lines)/4, 1)
 	if x.resize(n, &s.places) != nil {
-		s.count.refused++
+		s.count.stayed++
 		return int64(n*lineBytes) + MinRegionBytes
 	}
 	s.count.grown++
@@ -315,7 +310,6 @@ func (s *shard) AgeRegion(r Region, epoch uint32) bool {
 			if s.t.Owns(r, epoch) {
 				s.dropLocked(r)
 			}
-			s.count.regionsAged++
 		}
 		s.mu.Unlock()
 		if !more {
@@ -364,7 +358,6 @@ func (s *shard) ageLocked(r Region, epoch uint32, unit, kept *uint32) bool {
 		s.noteExpiry(l.refs[slot], recordExpiry(s.m.at(to)))
 		*kept += hd.bytes()
 		s.count.reinserted++
-		s.count.reinsertedBytes += uint64(hd.bytes())
 		s.t.Free(from, 1)
 		if !s.t.Owns(r, epoch) {
 			return false

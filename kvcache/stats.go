@@ -19,9 +19,12 @@ type CacheStats struct {
 	Expired      uint64
 	Compacted    uint64 // regions
 	Reclaimed    uint64 // regions that held entries when they were taken
-	Refused      uint64 // times there was no memory at all
+	Waited       uint64 // times a writer evicted others' regions itself
+	Refused      uint64 // writes refused, because there was no memory at all
 
-	IndexesGrown, IndexesShrunk, Passes uint64
+	IndexesGrown, IndexesShrunk uint64
+	IndexesStayed               uint64 // times one could not be resized, for want of memory
+	Passes                      uint64 // over all indexes of a shard, so that places can be used again
 }
 
 // OverheadPerEntry is what an entry costs beside its key and value, in bytes:
@@ -65,8 +68,10 @@ func (s *shard) addTo(sum *CacheStats) {
 	sum.Expired += c.expired
 	sum.Compacted += c.compacted
 	sum.Reclaimed += c.regions
+	sum.Waited += c.waited
 	sum.Refused += c.refused
 	sum.IndexesGrown += c.grown
 	sum.IndexesShrunk += c.shrunk
+	sum.IndexesStayed += c.stayed
 	sum.Passes += c.passes
 }

@@ -156,7 +156,7 @@ func (s *shard) shrinkLocked(x *index) {
 	x.sweep(&s.places)
 	n := x.used*100/(lineSlots*maxLoadPercent*4/5) + 1
 	if x.resize(n, &s.places) != nil {
-		s.count.refused++
+		s.count.stayed++
 		return
 	}
 	s.count.shrunk++

@@ -119,7 +119,7 @@ func TestVanish(t *testing.T) {
 	if wrong.Load() != 0 {
 		t.Errorf("%d wrong values", wrong.Load())
 	}
-	if refused.Load() != 0 {
+	if refused.Load() != 0 || s.Refused != 0 {
 		t.Errorf("%d writes refused although older ones could go", refused.Load())
 	}
 	if s.Reclaimed < wantDrops || hits.Load() < wantHits || misses.Load() == 0 || scanned.Load() == 0 ||
