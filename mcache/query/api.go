@@ -126,6 +126,8 @@ type API struct {
 	buffers sync.Pool // *[]byte of flushBytes and some, for answers
 	gzips   sync.Pool // *gzip.Writer
 
+	messages sync.Pool // *messageBuffers
+
 	queries, reads, lookups *gate
 
 	counts counts

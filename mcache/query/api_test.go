@@ -154,7 +154,7 @@ func TestLookups(t *testing.T) {
 			`{"status":"success","data":[{"__name__":"requests_total","job":"a","path":"/<x>\"\\"}],"warnings":["results truncated due to limit"]}`},
 		{"series, exact limit", "series", []string{"match[]", "requests_total", "limit", "2"}, 200, success(both)},
 		{"series without selector", "series", nil, 400, failure("bad_data", "no match[] parameter provided")},
-		{"series of everything", "series", []string{"match[]", `{x=~".*"}`}, 400, failure("bad_data", "match[] must contain at least one non-empty matcher")},
+		{"series of everything", "series", []string{"match[]", `{x=~".*"}`}, 400, failure("bad_data", `invalid parameter \"match[]\": match[] must contain at least one non-empty matcher`)},
 
 		{"labels", "labels", nil, 200, success(`["__name__","job","path"]`)},
 		{"labels, limit", "labels", []string{"limit", "2"}, 200, `{"status":"success","data":["__name__","job"],"warnings":["results truncated due to limit"]}`},

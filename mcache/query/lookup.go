@@ -25,6 +25,12 @@ type lookup struct {
 	querier  storage.Querier
 }
 
+// matchersError is what is wrong with match[]. Prometheus names the parameter
+// in one of the three requests that have it.
+type matchersError struct{ err error }
+
+func (e *matchersError) Error() string { return e.err.Error() }
+
 // lookup reads the parameters and waits for its turn; done must be called then.
 func (a *API) lookup(r *http.Request) (l lookup, done func(), err error) {
 	a.counts.lookups.Add(1)
@@ -35,7 +41,7 @@ func (a *API) lookup(r *http.Request) (l lookup, done func(), err error) {
 		return l, nil, err
 	}
 	if l.matchers, err = a.parseMatchers(r.Form["match[]"]); err != nil {
-		return l, nil, badData(err)
+		return l, nil, badData(&matchersError{err})
 	}
 	ctx, cancel, err := a.withTimeout(r)
 	if err != nil {
@@ -57,7 +63,9 @@ func (a *API) series(r *http.Request) (answer, error) {
 		return answer{}, badData(errors.New("no match[] parameter provided"))
 	}
 	l, done, err := a.lookup(r)
-	if err != nil {
+	if e := new(matchersError); errors.As(err, &e) {
+		return answer{}, badParam("match[]", e.err)
+	} else if err != nil {
 		return answer{}, err
 	}
 	defer done()

@@ -164,11 +164,25 @@ func fromLabelMatchers(in []*prompb.LabelMatcher) ([]*labels.Matcher, error) {
 // checkReads is how many series are written between two looks at the context.
 const checkReads = 64
 
+// messageBuffers hold an answer in one message, before and after compression.
+type messageBuffers struct{ message, body []byte }
+
+// maxKeptMessageBytes is what buffers may hold to be used again: some 100
+// series for half a day.
+const maxKeptMessageBytes = 8 << 20
+
 // samples answers with all samples in one message.
 func (rd *reader) samples(ctx context.Context) error {
-	buf := rd.api.buffer()
-	defer func() { rd.api.release(buf, *buf) }()
-	message := *buf
+	b, _ := rd.api.messages.Get().(*messageBuffers)
+	if b == nil {
+		b = new(messageBuffers)
+	}
+	defer func() {
+		if cap(b.message) <= maxKeptMessageBytes {
+			rd.api.messages.Put(b)
+		}
+	}()
+	message := b.message[:0]
 	for _, query := range rd.request.Queries {
 		start := len(message)
 		found, err := rd.selectSeries(ctx, query, false)
@@ -188,8 +202,9 @@ func (rd *reader) samples(ctx context.Context) error {
 		message = wrap(message, start, fieldResults)
 	}
 	rd.api.noteMissing(rd.w.Header(), rd.q)
-	body := snappy.Encode(nil, message)
-	*buf = message
+	b.body = snappy.Encode(b.body[:cap(b.body)], message)
+	b.message = message
+	body := b.body
 	h := rd.w.Header()
 	h.Set("Content-Type", "application/x-protobuf")
 	h.Set("Content-Encoding", "snappy")
