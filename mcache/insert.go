@@ -129,7 +129,7 @@ func (s *shard) forgetHead(r *series) {
 // held `held` of them. The last block, while it is partial, is filled up first.
 // It fails without a change.
 func (s *shard) seal(id uint32, ss []Sample, held int) bool {
-	if !s.dirReserve(id, 2) {
+	if !s.dirReserve(id, 1) {
 		return false
 	}
 	r := &s.recs.view[id]
@@ -264,7 +264,7 @@ func (s *shard) mend(id uint32, run []Sample) (done int) {
 // mendOne mends the samples at the beginning of run that belong into one block.
 func (s *shard) mendOne(id uint32, run []Sample) int {
 	s.prune(&s.recs.view[id])
-	if !s.dirReserve(id, 2) {
+	if !s.dirReserve(id, 1) {
 		return 0
 	}
 	r := &s.recs.view[id]

@@ -72,7 +72,7 @@ const (
 // Sizes of a head's array. A full grid of headMax bytes has one presence bit a slot.
 const (
 	headMin = 128
-	headMax = 512
+	headMax = 256
 )
 
 func (r *series) setPartial(on bool) {
