@@ -8,12 +8,20 @@
 // that do the work, opens the listeners, reports on everything at /metrics,
 // and ends it all in order:
 //
-//	config.go     flags and environment → config; every wrong value is one line
-//	values.go     sizes, durations and booleans as flags spell them
-//	serve.go      the life of the daemon: open, run, stop, close
-//	web.go        HTTP: which path goes to which package, readiness, /metrics
-//	metrics.go    the table of the daemon's own metrics, filled from Stats
-//	scrape.go     the daemon scraping itself, as a Prometheus would
+//	main.go          which command
+//	config.go        flags and environment → config; every wrong value is one line
+//	values.go        sizes, durations and booleans as flags spell them
+//	serve.go         the life of the daemon: open, run, stop, close
+//	memory.go        the budget of what is cached, and the limit of the Go heap
+//	web.go           HTTP: which path goes to which package, readiness, counting
+//	page.go, page/   the status page
+//	metrics.go       /metrics, from the table in
+//	metrics_rows.go  what the daemon tells of itself, filled from Stats
+//	metadata.go      types and help texts for the API
+//	scrape.go        the daemon scraping itself, as a Prometheus would
+//	query.go         mcached query, with plot.go drawing in a terminal
+//	stats.go         mcached stats
+//	table.go         mcached metrics, which prints METRICS.md
 //
 // # Order of life
 //

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang/snappy"
+)
+
+// dom opens a page in a real browser, lets its scripts run for a while of the
+// browser's own time, and returns the document that is there then.
+func dom(t testing.TB, browser, u string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	c := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+		"--user-data-dir="+t.TempDir(), "--virtual-time-budget=5000", "--window-size=1200,1600", "--dump-dom", u)
+	c.WaitDelay = time.Second
+	out, err := c.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Logf("%s", tail(string(exit.Stderr), 10))
+		}
+		t.Fatalf("the browser: %v", err)
+	}
+	return string(out)
+}
+
+// TestE2EPage: the status page as a person's browser shows it, with labels that
+// would like to be more than text.
+func TestE2EPage(t *testing.T) {
+	browser := realServer(t, "chromium", "chromium")
+	t.Parallel()
+	s := startServer(t, "--self-scrape.interval=1s")
+	const evil = `<img src=x onerror="document.title='pwned'"><script>document.title='pwned'</script>`
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	now := time.Now().UnixMilli()
+	b := snappy.Encode(nil, body(t, oneSeries(now, 42.5, "__name__", "evil", "l", evil)))
+	if code, said, err := s.post(ctx, b); err != nil || code != http.StatusNoContent {
+		t.Fatalf("%d %s %v", code, said, err)
+	}
+	eventually(t, "there are rates to draw", func() error {
+		v, err := s.instant(`rate(mcached_bucket_samples_total[1m])`)
+		if err == nil && len(v) == 0 {
+			err = errors.New("none yet")
+		}
+		return err
+	})
+
+	page := dom(t, browser, s.url+"/?expr="+url.QueryEscape("evil")+"&window=300")
+	for _, want := range []string{
+		"used of a budget of 64 MiB",     // memory
+		"Samples in, per second</h3>",    // plots
+		`<path d="M`,                     // with lines in them
+		`<td>default</td>`,               // buckets
+		"42.5", `&lt;img src=x onerror=`, // explore, as text
+		s.url + "/api/v1/write", // what to point at it
+		"redis-cli -h 127.0.0.1 -p",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	for _, bad := range []string{"<img", "<title>pwned", "undefined", "NaN", "[object"} {
+		if strings.Contains(page, bad) {
+			t.Errorf("the page has %q", bad)
+		}
+	}
+	if !strings.Contains(page, `id="notice" role="status" hidden`) {
+		t.Error("the page shows an error")
+	}
+
+	// What goes wrong is said on the page.
+	page = dom(t, browser, s.url+"/?expr="+url.QueryEscape("sum(("))
+	if !strings.Contains(page, "unclosed left parenthesis") {
+		t.Error("the page does not say what is wrong with an expression")
+	}
+}
+
+// TestE2EPageHeaders: nothing of the page comes from elsewhere or can be put
+// into another's.
+func TestE2EPageHeaders(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for path, kind := range map[string]string{
+		"/": "text/html", "/page/style.css": "text/css", "/page/status.js": "text/javascript", "/page/explore.js": "text/javascript",
+		"/page/plot.js": "text/javascript", "/page/icon.svg": "image/svg+xml",
+	} {
+		res, err := http.Get(s.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 200 || !strings.HasPrefix(res.Header.Get("Content-Type"), kind) || res.Header.Get("Content-Security-Policy") != pagePolicy {
+			t.Errorf("%s: %s, %v", path, res.Status, res.Header)
+		}
+	}
+	for _, path := range []string{"/page/", "/page/../main.go", "/page/none.js", "/index.html", "/page"} {
+		res, err := http.Get(s.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %s, want 404", path, res.Status)
+		}
+	}
+}

@@ -1,0 +1,167 @@
+// The status part: everything it shows, the daemon has stored of itself and
+// answers by the same API that everyone uses.
+"use strict";
+
+const $ = id => document.getElementById(id);
+
+/** Asks the API; what goes wrong is an Error with the API's own words. */
+async function api(path, params) {
+  let res;
+  try {
+    res = await fetch("api/v1/" + path + "?" + new URLSearchParams(params));
+  } catch {
+    throw new Error("the daemon does not answer");
+  }
+  let body;
+  try {
+    body = await res.json();
+  } catch {
+    throw new Error(`${res.status} ${res.statusText}`);
+  }
+  if (body.status !== "success") throw new Error(body.error || `${res.status} ${res.statusText}`);
+  return body;
+}
+
+/** An instant query as [{metric, value}]. */
+async function instant(query) {
+  const {data} = await api("query", {query});
+  return data.result.map(r => ({metric: r.metric, value: Number(r.value[1])}));
+}
+
+const self = '{job="mcached"}';
+const plots = [
+  ["Samples in, per second", "sum(rate(mcached_bucket_samples_total[W]))", short],
+  ["Samples that left, per second", "sum by (how) (rate(mcached_series_samples_left_total[W])) > 0", short],
+  ["Memory used and budget", `label_replace(mcached_memory_used_bytes, "name", "used", "", "") or label_replace(mcached_memory_budget_bytes, "name", "budget", "", "")`, bytes],
+  ["Resident memory and Go heap", `label_replace(process_resident_memory_bytes${self}, "name", "resident", "", "") or label_replace(go_memstats_heap_inuse_bytes${self}, "name", "heap", "", "")`, bytes],
+  ["Requests, per second", "sum by (handler) (rate(mcached_http_requests_total[W])) > 0", short],
+  ["Time of a request, 99th percentile", 'histogram_quantile(0.99, sum by (handler, le) (rate(mcached_http_request_duration_seconds_bucket[W]))) > 0', v => v < 1 ? trim(v * 1000) + " ms" : trim(v) + " s"],
+  ["Redis commands, per second", "rate(mcached_resp_commands_total[W])", short],
+  ["Processors in use", `rate(process_cpu_seconds_total${self}[W])`, short],
+];
+
+/** The name of a series within a plot: the label that tells it from the others. */
+const tell = m => m.name || m.how || m.handler || Object.entries(m).map(([k, v]) => `${k}=${v}`).join(" ");
+
+let interval = 15; // seconds between self-scrapes
+let startedAt = 0; // Unix seconds
+
+async function drawPlots() {
+  const to = Math.floor(Date.now() / 1000);
+  // A daemon that is younger than the window has no more to show than its life.
+  const window_ = Math.min(Number($("window").value), Math.max(60, to - startedAt)), from = to - window_;
+  const step = Math.max(interval, Math.ceil(window_ / 300));
+  const lookback = Math.max(4 * interval, 2 * step) + "s";
+  const figures = await Promise.all(plots.map(async ([title, query, show]) => {
+    const {data} = await api("query_range", {query: query.replaceAll("W", lookback), start: from, end: to, step});
+    return figure(title, data.result.map(r => ({name: tell(r.metric), values: r.values})), from, to, step, show);
+  }));
+  if (!$("plots").matches(":hover")) $("plots").replaceChildren(...figures);
+}
+
+/** What the budget is used for, in the order of the bar. */
+const parts = [
+  ["heads of series", 'mcached_series_bytes{part="heads"}'],
+  ["sealed blocks", 'mcached_series_bytes{part="blocks"}'],
+  ["directories of blocks", 'mcached_series_bytes{part="directories"}'],
+  ["series index", 'mcached_series_bytes{part="index"}'],
+  ["blobs", 'mcached_blobs_bytes{state="live"}'],
+  ["blob index", 'mcached_blobs_bytes{state="index"}'],
+  ["dead, to be compacted", 'sum(mcached_series_dead_bytes) + sum(mcached_blobs_bytes{state="dead"})'],
+];
+
+async function drawMemory() {
+  const one = async q => { const r = await instant(q); return r.length ? r[0].value : NaN; };
+  const [used, budget, resident, available, floor, series, points, perSample, returned, blobs, up] = await Promise.all([
+    "mcached_memory_used_bytes", "mcached_memory_budget_bytes", "process_resident_memory_bytes" + self, "mcached_pressure_available_bytes",
+    "mcached_pressure_floor_bytes", "sum(mcached_series)", "sum(mcached_series_points)", "sum(mcached_series_bytes) / sum(mcached_series_points)",
+    "mcached_memory_returned_bytes_total", "mcached_blobs_entries", "time() - process_start_time_seconds" + self].map(one));
+  if (Number.isNaN(budget)) throw new Error("The daemon has no metrics of its own: start it with --self-scrape.interval=15s to see more here.");
+  const sizes = await Promise.all(parts.map(([, q]) => one(q)));
+  let rest = used;
+  const shown = parts.map(([name], i) => { rest -= sizes[i] || 0; return [name, sizes[i] || 0]; });
+  shown.push(["room in regions", Math.max(0, rest)]);
+  $("memory-line").textContent = `${bytes(used)} used of a budget of ${bytes(budget)}`;
+  $("bar").setAttribute("aria-label", `${bytes(used)} used of ${bytes(budget)}: ` + shown.map(([n, v]) => `${n} ${bytes(v)}`).join(", "));
+  // A small use of a large budget is drawn as if the budget were eight times what is used.
+  const scale = Math.min(budget, Math.max(used * 8, 1));
+  $("bar").replaceChildren(...shown.map(([name, v], i) => {
+    const s = el("span", {title: `${name}: ${bytes(v)}`});
+    s.style.width = 100 * v / scale + "%";
+    s.style.background = i === shown.length - 1 ? "var(--line)" : colour(i);
+    return s;
+  }));
+  $("legend").replaceChildren(...shown.filter(([, v]) => v > 0).map(([name, v]) => {
+    const i = shown.findIndex(s => s[0] === name), swatch = el("span", {class: "swatch"});
+    swatch.style.background = i === shown.length - 1 ? "var(--line)" : colour(i);
+    return el("li", {}, swatch, `${name} ${bytes(v)}`);
+  }), el("li", {class: "quiet", text: scale < budget ? `(the bar is cut at ${bytes(scale)})` : ""}));
+  const days = Math.floor(up / 86400), hours = new Date(up * 1000).toISOString().slice(11, 19);
+  $("facts").replaceChildren(...[
+    ["series", short(series)], ["samples", short(points)], ["bytes a sample, all in", short(perSample)], ["blobs", short(blobs)],
+    ["resident", bytes(resident)], ["given back, all in all", bytes(returned)],
+    ["available to others", Number.isNaN(available) ? "size is fixed" : bytes(available)], ["kept available", Number.isNaN(floor) ? "size is fixed" : bytes(floor)],
+    ["up for", (days ? days + " d " : "") + hours],
+  ].map(([k, v]) => el("div", {}, el("dt", {text: k}), el("dd", {text: v}))));
+}
+
+async function drawBuckets() {
+  const [series, rate, age] = await Promise.all(["topk(50, mcached_series)", `rate(mcached_bucket_samples_total[${4 * interval}s])`, "mcached_bucket_age"].map(instant));
+  const find = (list, b) => { const r = list.find(r => r.metric.bucket === b); return r ? short(r.value) : "–"; };
+  $("buckets").tBodies[0].replaceChildren(...series.map(({metric: {bucket}, value}) => el("tr", {},
+    el("td", {text: bucket}), el("td", {class: "n", text: value.toLocaleString()}),
+    el("td", {class: "n", text: find(rate, bucket)}), el("td", {class: "n", text: find(age, bucket)}))));
+}
+
+async function countLargest() {
+  $("count").disabled = true;
+  try {
+    const {data} = await api("status/tsdb", {limit: 10});
+    const list = (title, rows, show = short) => el("div", {}, el("h3", {text: title}),
+      el("table", {}, el("tbody", {}, ...rows.map(r => el("tr", {}, el("td", {text: r.name}), el("td", {class: "n", text: show(r.value)}))))));
+    $("tops").replaceChildren(list("Metrics by series", data.seriesCountByMetricName), list("Labels by values", data.labelValueCountByLabelName),
+      list("Labels by bytes of values", data.memoryInBytesByLabelName, bytes), list("Pairs by series", data.seriesCountByLabelValuePair));
+  } catch (e) {
+    $("tops").textContent = e.message;
+  } finally {
+    $("count").disabled = false;
+  }
+}
+
+let timer;
+async function refresh() {
+  clearTimeout(timer);
+  try {
+    await Promise.all([drawMemory(), drawPlots(), drawBuckets()]);
+    $("notice").hidden = true;
+  } catch (e) {
+    $("notice").textContent = e.message;
+    $("notice").hidden = false;
+  }
+  timer = setTimeout(refresh, Math.max(2, Math.min(interval, 15)) * 1000);
+}
+
+async function begin() {
+  const base = location.href.replace(/[#?].*$/, "").replace(/\/$/, "");
+  $("try-write").textContent = `# prometheus.yml\nremote_write:\n- url: ${base}/api/v1/write`;
+  $("try-read").textContent = base;
+  $("try-query").textContent = `curl '${base}/api/v1/query?query=up'\nmcached query --url=${base} --range=15m 'rate(mcached_bucket_samples_total[1m])'`;
+  try {
+    const [{data: build}, {data: flags}, {data: runtime}] = await Promise.all(["buildinfo", "flags", "runtimeinfo"].map(s => api("status/" + s, {})));
+    startedAt = Math.floor(Date.parse(runtime.startTime) / 1000) || 0;
+    $("build").textContent = `${build.branch.replace(/^mcached-/, "")}, PromQL of Prometheus ${build.version}, ${build.goVersion}`;
+    const spelt = /^(?:(\d+)m)?(?:(\d+)s)?$/.exec(flags["self-scrape.interval"] || "");
+    interval = spelt && Number(spelt[1] || 0) * 60 + Number(spelt[2] || 0) || 15;
+    if (flags["resp.listen-address"]) {
+      const [, host, port] = /^(.*):(\d+)$/.exec(flags["resp.listen-address"]) || [];
+      if (port) $("try-query").textContent += `\nredis-cli -h ${/^(|0\.0\.0\.0|\[::\])$/.test(host) ? location.hostname : host} -p ${port} set hello world`;
+    }
+  } catch (e) {
+    $("build").textContent = e.message;
+  }
+  refresh();
+}
+
+$("window").addEventListener("change", refresh);
+$("count").addEventListener("click", countLargest);
+begin();
