@@ -110,7 +110,7 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p == V2 {
-		setWritten(w.Header(), 1)
+		setWritten(w.Header(), 1, 0, 0)
 	}
 	w.WriteHeader(204)
 }

@@ -24,6 +24,7 @@ type Handler struct {
 	o     Options
 	cache *mcache.Cache
 	meta  metadata
+	ring  ring
 	pool  sync.Pool // of *intake
 
 	counters counters
@@ -34,7 +35,8 @@ type Handler struct {
 func NewHandler(c *mcache.Cache, o Options) *Handler {
 	h := &Handler{o: o.withDefaults(), cache: c}
 	h.meta.max, h.meta.maxBytes = h.o.MaxMetadata, h.o.MaxMetadataBytes
-	h.pool.New = func() any { return &intake{o: &h.o, cache: c, meta: &h.meta} }
+	h.ring.max, h.ring.maxBytes = h.o.MaxExemplars, h.o.MaxExemplarBytes
+	h.pool.New = func() any { return &intake{o: &h.o, cache: c, meta: &h.meta, ring: &h.ring} }
 	return h
 }
 
@@ -68,7 +70,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in.reset(p, bucket, h.o.Now().Add(h.o.MaxAhead).UnixMilli())
 	if err := in.write(); err != nil {
 		if p == V2 {
-			setWritten(w.Header(), 0)
+			setWritten(w.Header(), 0, 0, 0)
 		}
 		if errors.Is(err, errTooLarge) {
 			h.refuse(w, r, refused{http.StatusRequestEntityTooLarge, 0, err})
@@ -84,7 +86,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, in *intake) {
 	h.counters.add(in)
 	if in.protocol == V2 {
-		setWritten(w.Header(), in.written)
+		setWritten(w.Header(), in.written, in.writtenHistograms, in.writtenExemplars)
 	}
 	switch {
 	case in.problems.noMemory != nil:
@@ -98,10 +100,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, in *intake) {
 
 // setWritten says what was written, as protocol 2.0 demands. The keys are
 // canonical, so they need not be made so for every answer.
-func setWritten(header http.Header, samples int) {
+func setWritten(header http.Header, samples, histograms, exemplars int) {
 	header["X-Prometheus-Remote-Write-Samples-Written"] = []string{strconv.Itoa(samples)}
-	header["X-Prometheus-Remote-Write-Histograms-Written"] = []string{"0"}
-	header["X-Prometheus-Remote-Write-Exemplars-Written"] = []string{"0"}
+	header["X-Prometheus-Remote-Write-Histograms-Written"] = []string{strconv.Itoa(histograms)}
+	header["X-Prometheus-Remote-Write-Exemplars-Written"] = []string{strconv.Itoa(exemplars)}
 }
 
 // accept looks at the method and the headers.

@@ -34,6 +34,7 @@ type intake struct {
 	o     *Options
 	cache *mcache.Cache
 	meta  *metadata
+	ring  *ring
 
 	protocol Protocol
 	bucket   string
@@ -43,10 +44,19 @@ type intake struct {
 	decoded []byte // everything below points into it
 
 	batch mcache.Batch
-	at    []extent // by index in batch: where the series lies in decoded
+	at    []place // by index in batch
 
-	samples []mcache.Sample // of the series in hand
-	labels  []mcache.Label  // of the series in hand, on the slow path
+	// Of the series in hand:
+	samples       []mcache.Sample
+	starts        []int64 // start times of the first samples; the others have none
+	histograms    []histogram
+	badHistograms int
+	badExemplars  int
+	whyBad        error // of the last bad one
+
+	exemplars []pending // of the request; those from hand on of the series in hand
+	hand      int
+	labels    []mcache.Label // of the series in hand, on the slow path
 
 	before   []byte    // protocol 1.0: the labels of the series before, as they lie in decoded
 	pairs    []pair    // protocol 1.0: the same, one by one
@@ -55,9 +65,21 @@ type intake struct {
 	series   []extent  // protocol 2.0: all series of the request
 	syms     []symbol
 
-	left     int // samples that may still come
-	written  int // samples
+	left     int // samples, histograms and exemplars that may still come
 	problems problems
+
+	sent struct{ samples, histograms int } // in the batch
+
+	written           int // samples
+	writtenHistograms int
+	writtenExemplars  int
+}
+
+// place is where a series of the batch lies in decoded, and how much of it is
+// in the batch.
+type place struct {
+	extent
+	samples, histograms uint32
 }
 
 // extent is a piece of the decoded body. 32 bits suffice: see Options.MaxDecodedBytes.
@@ -69,7 +91,12 @@ func (in *intake) reset(p Protocol, bucket string, maxT int64) {
 	in.at, in.series = in.at[:0], in.series[:0]
 	in.syms = in.syms[:0]
 	in.before, in.pairs, in.refPairs = nil, in.pairs[:0], in.refPairs[:0]
-	in.left, in.written = in.o.MaxSamples, 0
+	clear(in.exemplars)
+	in.exemplars, in.hand = in.exemplars[:0], 0
+	in.left = in.o.MaxSamples
+	in.sent.samples, in.sent.histograms = 0, 0
+	in.written, in.writtenHistograms, in.writtenExemplars = 0, 0, 0
+	in.beginSeries()
 	in.problems.reset()
 }
 
@@ -81,13 +108,23 @@ func (in *intake) write() error {
 		return err
 	}
 	n, err := in.cache.Append(&in.batch)
-	in.written += n
-	if err != nil {
-		in.problems.cache(err)
+	samples, histograms := in.sent.samples, in.sent.histograms // of known series
+	for _, i := range in.batch.Missing() {
+		samples -= int(in.at[i].samples)
+		histograms -= int(in.at[i].histograms)
 	}
+	if err != nil {
+		// It tells how many points it wrote, not of which kind: no more is
+		// claimed than must have been.
+		in.problems.cache(err)
+		samples, histograms = max(0, n-histograms), max(0, n-samples)
+	}
+	in.written += samples
+	in.writtenHistograms += histograms
 	for _, i := range in.batch.Missing() {
 		in.create(i)
 	}
+	in.keepExemplars()
 	return nil
 }
 
@@ -106,13 +143,15 @@ func (in *intake) create(i int) {
 		// just written for the sake of series that may not fit either.
 		return
 	}
-	at := in.at[i]
-	if err := in.decodeLabels(at); err != nil {
+	at := &in.at[i]
+	if err := in.decodeLabels(at.extent); err != nil {
 		in.problems.add(reasonLabels, err)
 		return
 	}
 	n, err := in.cache.AppendNew(&in.batch, i, in.labels)
-	in.written += n
+	samples := min(n, int(at.samples)) // they come first
+	in.written += samples
+	in.writtenHistograms += n - samples
 	if err != nil {
 		in.problems.cache(fmt.Errorf("%w, for %s", err, describe(in.labels)))
 	}
@@ -135,53 +174,116 @@ func (in *intake) decodeLabels(e extent) error {
 	return err
 }
 
-// finish puts the series in hand into the batch, with those of its samples
-// that are not too far ahead. Both protocols end a series with it.
-func (in *intake) finish(f mcache.Fingerprint, e extent, suspect bool) {
-	late := 0
+// beginSeries forgets the series in hand.
+func (in *intake) beginSeries() {
+	in.samples, in.starts = in.samples[:0], in.starts[:0]
+	if len(in.histograms) > 0 || in.whyBad != nil {
+		clear(in.histograms)
+		in.histograms = in.histograms[:0]
+		in.badHistograms, in.badExemplars, in.whyBad = 0, 0, nil
+	}
+	in.hand = len(in.exemplars)
+}
+
+// endSeries is what both protocols do when a series has been read: what is
+// good of it goes into the batch.
+func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool) {
+	in.left -= len(in.samples)
+	if len(in.histograms) > 0 || len(in.exemplars) > in.hand || in.whyBad != nil {
+		in.endRareSeries(f, e)
+	}
+	out := 0
 	for _, s := range in.samples {
-		if s.T > in.maxT {
-			late++
+		if s.T > in.maxT || s.T < -mcache.MaxTime {
+			out++
 		}
 	}
-	if late > 0 {
-		in.refuseFuture(e, late)
-		if late == len(in.samples) {
-			return
+	if out > 0 {
+		in.refuseTimes(e, out)
+	}
+	if len(in.samples)+len(in.histograms) == out {
+		if out == 0 && in.whyBad == nil && len(in.exemplars) == in.hand {
+			in.refuse(e, reasonEmpty, 1, "a series without samples or histograms")
 		}
+		return
 	}
 	if suspect {
 		if err := in.decodeLabels(e); err != nil {
 			in.problems.add(reasonLabels, err)
+			in.exemplars = in.exemplars[:in.hand] // counted with their series
 			return
 		}
 	}
-	in.at = append(in.at, e)
+	in.at = append(in.at, place{e, uint32(len(in.samples) - out), uint32(len(in.histograms))})
+	in.sent.samples += len(in.samples) - out
+	in.sent.histograms += len(in.histograms)
 	in.batch.Series(f)
-	for _, s := range in.samples {
-		if s.T <= in.maxT {
-			in.batch.Sample(s.T, s.V)
+	for i, s := range in.samples {
+		if s.T > in.maxT || s.T < -mcache.MaxTime {
+			continue
 		}
+		in.batch.Sample(s.T, s.V)
+		if i < len(in.starts) {
+			in.batch.StartTime(in.starts[i])
+		}
+	}
+	for _, h := range in.histograms {
+		in.batch.Record(h.t, h.value)
 	}
 }
 
-func (in *intake) refuseFuture(e extent, n int) {
-	in.problems.count[reasonFuture] += n
+// endRareSeries sees to what few series have: histograms and exemplars.
+func (in *intake) endRareSeries(f mcache.Fingerprint, e extent) {
+	in.left -= len(in.histograms) + len(in.exemplars) - in.hand
+	for i := in.hand; i < len(in.exemplars); i++ {
+		in.exemplars[i].series, in.exemplars[i].fp = e, f
+	}
+	if in.badHistograms > 0 {
+		in.refuse(e, reasonHistograms, in.badHistograms, fmt.Sprintf("histograms are not valid (%v)", in.whyBad))
+	}
+	if in.badExemplars > 0 {
+		in.refuse(e, reasonExemplars, in.badExemplars, fmt.Sprintf("exemplars are not valid (%v)", in.whyBad))
+	}
+	good := in.histograms[:0]
+	for _, h := range in.histograms {
+		if h.t <= in.maxT && h.t >= -mcache.MaxTime {
+			good = append(good, h)
+		}
+	}
+	if out := len(in.histograms) - len(good); out > 0 {
+		in.histograms, in.whyBad = good, errTime
+		in.refuse(e, reasonFuture, out, fmt.Sprintf("histograms more than %v ahead of the clock", in.o.MaxAhead))
+	}
+}
+
+var errTime = errors.New("time out of bounds")
+
+// refuseTimes counts n of the samples in hand as too far ahead, or before all times.
+func (in *intake) refuseTimes(e extent, n int) {
+	ahead, first := false, int64(math.MaxInt64)
+	for _, s := range in.samples {
+		if s.T > in.maxT {
+			ahead, first = true, min(first, s.T)
+		}
+	}
+	why := "samples earlier than the cache has times for"
+	if ahead {
+		why = fmt.Sprintf("samples more than %v ahead of the clock, the first by %d ms more than that", in.o.MaxAhead, first-in.maxT)
+	}
+	in.refuse(e, reasonFuture, n, why)
+}
+
+// refuse counts n elements of the series at e as not written.
+func (in *intake) refuse(e extent, r reason, n int, why string) {
+	in.problems.count[r] += n
 	if !in.problems.room() {
 		return
 	}
-	var first int64 = math.MaxInt64
-	for _, s := range in.samples {
-		if s.T > in.maxT {
-			first = min(first, s.T)
-		}
-	}
-	name := "a series with invalid labels"
+	series := "a series with invalid labels"
 	if in.decodeLabels(e) == nil {
-		name = describe(in.labels)
+		series = describe(in.labels)
 	}
-	in.problems.say(fmt.Errorf("%d samples more than %v ahead of the clock, the first by %d ms more than that, for %s",
-		n, in.o.MaxAhead, first-in.maxT, name))
+	in.problems.say(fmt.Errorf("%s: %d, of %s", why, n, series))
 }
 
 // tooMany is the error for a request that holds more than it may.

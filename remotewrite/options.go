@@ -14,7 +14,8 @@ type Options struct {
 	// MaxDecodedBytes of a request when decompressed, at most 1 GiB. Default
 	// 64 MiB: snappy makes of the usual 20,000 samples about 5 MiB.
 	MaxDecodedBytes int
-	// MaxSamples, MaxSeries and MaxSymbols of a request. An empty message is
+	// MaxSamples, which counts histograms and exemplars, too, MaxSeries and
+	// MaxSymbols of a request. An empty message is
 	// two bytes on the wire and 8 to 48 here, so the bounds on bytes do not
 	// bound these. Defaults 1,000,000, 200,000 and 400,000: 16 MiB, 10 MiB
 	// and 19 MiB.
@@ -29,6 +30,10 @@ type Options struct {
 	MaxMetadata int
 	// MaxMetadataBytes of text of all descriptions. Default 8 MiB.
 	MaxMetadataBytes int
+	// MaxExemplars is how many of the latest exemplars are kept. Default 10,000.
+	MaxExemplars int
+	// MaxExemplarBytes of all exemplars, with their series' labels. Default 8 MiB.
+	MaxExemplarBytes int
 	// MaxBucketBytes of a tenant's name. Default 150.
 	MaxBucketBytes int
 
@@ -78,6 +83,8 @@ func (o Options) withDefaults() Options {
 	def(&o.MaxLabelValueBytes, 16<<10)
 	def(&o.MaxMetadata, 20_000)
 	def(&o.MaxMetadataBytes, 8<<20)
+	def(&o.MaxExemplars, 10_000)
+	def(&o.MaxExemplarBytes, 8<<20)
 	def(&o.MaxBucketBytes, 150)
 	def(&o.MaxAhead, 10*time.Minute)
 	def(&o.BodyTimeout, 30*time.Second)

@@ -14,10 +14,10 @@ type reason uint8
 const (
 	reasonLabels      reason = iota // series whose labels are not valid
 	reasonEmpty                     // series without samples or histograms
-	reasonFuture                    // samples too far ahead of the clock
+	reasonFuture                    // samples and histograms too far ahead of the clock
 	reasonSeriesLimit               // series the bucket has no place for
-	reasonHistograms                // histograms, which are not stored yet
-	reasonExemplars                 // exemplars, which are not stored yet
+	reasonHistograms                // histograms that are not valid
+	reasonExemplars                 // exemplars that are not valid
 	reasonOther                     // series the cache refused for another reason
 	reasons
 )
@@ -86,15 +86,6 @@ func (p *problems) text() string {
 	}
 	return s.String()
 }
-
-// refusal is one message about elements of a series.
-type refusal struct {
-	why    string
-	n      int
-	series string
-}
-
-func (r refusal) Error() string { return fmt.Sprintf("%s: %d, of %s", r.why, r.n, r.series) }
 
 // errOtherProtocol is a body of one protocol under the name of the other.
 // Without it every field would be unknown, and an empty request a success.

@@ -92,7 +92,14 @@ func (r receiver) contents(bucket string) []string {
 		}
 		line := labelText(ls)
 		for it := s.Iterator(); it.Next(); {
+			if it.OnRecord() {
+				line += fmt.Sprintf(" %d:record:%x", it.Record().T, it.Record().Value)
+				continue
+			}
 			line += fmt.Sprintf(" %d:%x", it.At().T, it.At().V)
+			if start := it.StartTime(); start != 0 {
+				line += fmt.Sprintf("(since %d)", start)
+			}
 		}
 		lines = append(lines, line)
 	}
@@ -136,14 +143,20 @@ func answered(t testing.TB, w *httptest.ResponseRecorder, status int, text strin
 	}
 }
 
-// wrote fails unless the Written headers say samples, and 0 otherwise. -1 means no headers.
-func wrote(t testing.TB, w *httptest.ResponseRecorder, samples int) {
+// wrote fails unless the Written headers say samples, histograms and
+// exemplars; what is left out is 0. No numbers at all mean no headers.
+func wrote(t testing.TB, w *httptest.ResponseRecorder, counts ...int) {
 	t.Helper()
-	for name, want := range map[string]int{"Samples": samples, "Histograms": min(samples, 0), "Exemplars": min(samples, 0)} {
+	for i, name := range []string{"Samples", "Histograms", "Exemplars"} {
 		key := "X-Prometheus-Remote-Write-" + name + "-Written"
-		got := w.Header().Get(key)
-		if want < 0 && got != "" || want >= 0 && got != strconv.Itoa(want) {
-			t.Errorf("%s is %q, want %d", key, got, want)
+		want := "0"
+		if i < len(counts) {
+			want = strconv.Itoa(counts[i])
+		} else if len(counts) == 0 {
+			want = ""
+		}
+		if got := w.Header().Get(key); got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
 		}
 	}
 }

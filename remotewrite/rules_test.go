@@ -105,8 +105,8 @@ func TestRuleWrittenHeadersOnV2Only(t *testing.T) {
 	good := Series{named("a"), []mcache.Sample{sample(-15, 1), sample(0, 2)}}
 	bad := Series{labels("a", "b"), []mcache.Sample{sample(0, 1)}}
 	r := newReceiver(t, Options{})
-	wrote(t, r.send(V1, encode(t, V1, good)), -1)
-	wrote(t, r.send(V1, encode(t, V1, good, bad)), -1)
+	wrote(t, r.send(V1, encode(t, V1, good)))
+	wrote(t, r.send(V1, encode(t, V1, good, bad)))
 	wrote(t, r.send(V2, encode(t, V2, good)), 2)
 	w := r.send(V2, encode(t, V2, bad, good))
 	answered(t, w, 400, "metric name")
@@ -262,7 +262,7 @@ func TestRuleFutureSamples(t *testing.T) {
 		alone := Series{named("y"), []mcache.Sample{sample(700, 1)}}
 		for range 2 {
 			w := r.send(p, encode(t, p, s, alone))
-			answered(t, w, 400, `2 samples more than 10m0s ahead of the clock, the first by 1 ms more than that, for {"__name__"="x"}`)
+			answered(t, w, 400, `samples more than 10m0s ahead of the clock, the first by 1 ms more than that: 2, of {"__name__"="x"}`)
 			if p == V2 {
 				wrote(t, w, 2)
 			}
@@ -332,43 +332,20 @@ func TestRuleTimesSurviveExactly(t *testing.T) {
 	})
 }
 
-func TestRuleWhatIsNotStoredIs400(t *testing.T) {
-	ms := now.UnixMilli()
-	v1 := requestV1(Series{named("a"), []mcache.Sample{sample(0, 1)}}, Series{named("h"), nil}, Series{named("e"), nil})
-	v1.Timeseries[1].Histograms = []prompb.Histogram{{Timestamp: ms, Schema: 1}, {Timestamp: ms + 1, Schema: -53}}
-	v1.Timeseries[2].Exemplars = []prompb.Exemplar{{Timestamp: ms, Value: 1}}
-	v2 := requestV2(Series{named("a"), []mcache.Sample{sample(0, 1)}}, Series{named("h"), nil}, Series{named("a"), []mcache.Sample{sample(15, 2)}})
-	v2.Timeseries[1].Histograms = []writev2.Histogram{{Timestamp: ms, Schema: 1}, {Timestamp: ms + 1, Schema: -53}}
-	v2.Timeseries[2].Exemplars = []writev2.Exemplar{{Timestamp: ms, Value: 1}}
-	both(t, func(t *testing.T, p Protocol) {
-		r := newReceiver(t, Options{})
-		body := marshal(t, v1)
-		if p == V2 {
-			body = marshal(t, v2)
-		}
-		w := r.send(p, body)
-		answered(t, w, 400, `histograms are not stored: 2, of {"__name__"="h"}`)
-		answered(t, w, 400, `exemplars are not stored: 1, of`)
-		if p == V2 {
-			wrote(t, w, 2)
-			r.holds(line(`{__name__="a"}`, sample(0, 1), sample(15, 2)))
-		} else {
-			r.holds(line(`{__name__="a"}`, sample(0, 1)))
-		}
-		if s := r.Stats(); s.Histograms != 2 || s.Exemplars != 1 || s.EmptySeries != 0 {
-			t.Errorf("counted %+v", s)
-		}
-	})
-}
-
-func TestRuleStartTimestampsDoNotHinderASample(t *testing.T) {
+func TestRuleStartTimestamps(t *testing.T) {
 	r := newReceiver(t, Options{})
-	q := requestV2(Series{named("x"), []mcache.Sample{sample(0, 1)}})
-	q.Timeseries[0].Samples[0].StartTimestamp = now.UnixMilli() - 100_000
-	w := r.send(V2, marshal(t, q))
-	answered(t, w, 204, "")
-	wrote(t, w, 1)
-	r.holds(line(`{__name__="x"}`, sample(0, 1)))
+	q := requestV2(Series{named("x"), []mcache.Sample{sample(0, 1), sample(15, 2), sample(30, 3)}}, Series{named("y"), []mcache.Sample{sample(0, 1)}})
+	start := now.UnixMilli() - 100_000
+	q.Timeseries[0].Samples[1].StartTimestamp = start
+	q.Timeseries[1].Samples[0].StartTimestamp = start + 1
+	for range 2 {
+		w := r.send(V2, marshal(t, q))
+		answered(t, w, 204, "")
+		wrote(t, w, 4)
+		r.holds(
+			line(`{__name__="x"}`, sample(0, 1), sample(15, 2))+fmt.Sprintf("(since %d)", start)+line("", sample(30, 3)),
+			line(`{__name__="y"}`, sample(0, 1))+fmt.Sprintf("(since %d)", start+1))
+	}
 }
 
 func TestRuleReservedFieldIsSkipped(t *testing.T) {

@@ -19,14 +19,16 @@ type Stats struct {
 	SeriesReceived uint64 // those with samples
 	SeriesUnknown  uint64 // of those, the ones that took the slow path
 	Samples        uint64 // written
+	Histograms     uint64 // written
+	Exemplars      uint64 // written
 
 	// Elements not written, by reason.
 	InvalidSeries     uint64
 	EmptySeries       uint64
-	SamplesInFuture   uint64
+	SamplesInFuture   uint64 // and histograms
 	SeriesOverLimit   uint64
-	Histograms        uint64
-	Exemplars         uint64
+	InvalidHistograms uint64
+	InvalidExemplars  uint64
 	SeriesRefused     uint64
 	MetadataNotStored uint64 // of metrics beyond MaxMetadata
 }
@@ -34,7 +36,8 @@ type Stats struct {
 type counters struct {
 	requests, v1, v2, notAdmitted, slowBodies                   atomic.Uint64
 	refused400, refused413, refused415, refused503, refusedElse atomic.Uint64
-	bodyBytes, decodedBytes, series, unknown, samples           atomic.Uint64
+	bodyBytes, decodedBytes, series, unknown                    atomic.Uint64
+	samples, histograms, exemplars                              atomic.Uint64
 	problems                                                    [reasons]atomic.Uint64
 }
 
@@ -48,6 +51,8 @@ func (c *counters) add(in *intake) {
 	c.series.Add(uint64(in.batch.Len()))
 	c.unknown.Add(uint64(len(in.batch.Missing())))
 	c.samples.Add(uint64(in.written))
+	c.histograms.Add(uint64(in.writtenHistograms))
+	c.exemplars.Add(uint64(in.writtenExemplars))
 	for r, n := range in.problems.count {
 		if n > 0 {
 			c.problems[r].Add(uint64(n))
@@ -82,13 +87,14 @@ func (h *Handler) Stats() Stats {
 		Refused503: c.refused503.Load(), RefusedOther: c.refusedElse.Load(),
 		NotAdmitted: c.notAdmitted.Load(), SlowBodies: c.slowBodies.Load(),
 		BodyBytes: c.bodyBytes.Load(), DecodedBytes: c.decodedBytes.Load(),
-		SeriesReceived: c.series.Load(), SeriesUnknown: c.unknown.Load(), Samples: c.samples.Load(),
+		SeriesReceived: c.series.Load(), SeriesUnknown: c.unknown.Load(),
+		Samples: c.samples.Load(), Histograms: c.histograms.Load(), Exemplars: c.exemplars.Load(),
 		InvalidSeries:     c.problems[reasonLabels].Load(),
 		EmptySeries:       c.problems[reasonEmpty].Load(),
 		SamplesInFuture:   c.problems[reasonFuture].Load(),
 		SeriesOverLimit:   c.problems[reasonSeriesLimit].Load(),
-		Histograms:        c.problems[reasonHistograms].Load(),
-		Exemplars:         c.problems[reasonExemplars].Load(),
+		InvalidHistograms: c.problems[reasonHistograms].Load(),
+		InvalidExemplars:  c.problems[reasonExemplars].Load(),
 		SeriesRefused:     c.problems[reasonOther].Load(),
 		MetadataNotStored: notStored,
 	}

@@ -105,8 +105,8 @@ func (in *intake) seriesV1(from, to int) error {
 	if err != nil {
 		return err
 	}
-	in.samples = in.samples[:0]
-	histograms, exemplars, moreLabels := 0, 0, 0
+	in.beginSeries()
+	moreLabels := 0
 	for i < to {
 		start := i
 		t, i2 := tag(b, i)
@@ -137,27 +137,25 @@ func (in *intake) seriesV1(from, to int) error {
 			}
 			f.Add(in.cache.Hash(name), in.cache.Hash(value))
 		case tagV1SeriesSample:
-			if len(in.samples) == in.left {
+			if len(in.samples) >= in.left {
 				return tooMany("samples", in.o.MaxSamples)
 			}
 			if !in.sample(b[at:end], lastV1Sample) {
 				return malformed("sample", at)
 			}
-		case tagV1SeriesExemplar:
-			var e prompb.Exemplar
-			if err := e.Unmarshal(b[at:end]); err != nil {
+		case tagV1SeriesExemplar, tagV1SeriesHistogram:
+			if len(in.samples)+len(in.histograms)+len(in.exemplars)-in.hand >= in.left {
+				return tooMany("samples", in.o.MaxSamples)
+			}
+			if t == tagV1SeriesExemplar && !in.exemplar(b[at:end]) {
 				return malformed("exemplar", at)
 			}
-			exemplars++
-		case tagV1SeriesHistogram:
-			var h prompb.Histogram
-			if err := h.Unmarshal(b[at:end]); err != nil {
+			if t == tagV1SeriesHistogram && !in.histogram(b[at:end]) {
 				return malformed("histogram", at)
 			}
-			histograms++
 		}
 	}
-	in.endSeries(f, extent{uint32(from), uint32(to)}, suspect, histograms, exemplars)
+	in.endSeries(f, extent{uint32(from), uint32(to)}, suspect)
 	return nil
 }
 
@@ -244,37 +242,6 @@ func commonPrefix(a, b []byte) int {
 	return i
 }
 
-// endSeries is what both protocols do when a series has been read.
-func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, histograms, exemplars int) {
-	in.left -= len(in.samples)
-	if histograms > 0 {
-		in.refuse(e, reasonHistograms, histograms, "histograms are not stored")
-	}
-	if exemplars > 0 {
-		in.refuse(e, reasonExemplars, exemplars, "exemplars are not stored")
-	}
-	if len(in.samples) > 0 {
-		in.finish(f, e, suspect)
-		return
-	}
-	if histograms == 0 && (exemplars == 0 || in.protocol == V2) {
-		in.refuse(e, reasonEmpty, 1, "a series without samples or histograms")
-	}
-}
-
-// refuse counts n elements of the series at e as not written.
-func (in *intake) refuse(e extent, r reason, n int, why string) {
-	in.problems.count[r] += n
-	if !in.problems.room() {
-		return
-	}
-	if err := in.decodeLabels(e); err != nil {
-		in.problems.say(refusal{why, n, "a series with invalid labels"})
-		return
-	}
-	in.problems.say(refusal{why, n, describe(in.labels)})
-}
-
 // sample decodes a Sample message: of either protocol, since they differ in a
 // field that is skipped.
 func (in *intake) sample(b []byte, last uint64) bool {
@@ -286,6 +253,7 @@ func (in *intake) sample(b []byte, last uint64) bool {
 		}
 	}
 	var s mcache.Sample
+	var start int64
 	for i := 0; i < len(b); {
 		t, i2 := tag(b, i)
 		if i2 < 0 {
@@ -299,13 +267,20 @@ func (in *intake) sample(b []byte, last uint64) bool {
 			v, i = uvarint(b, i2)
 			s.T = int64(v)
 		case t == tagSampleStart && last == lastV2Sample:
-			_, i = uvarint(b, i2)
+			v, i = uvarint(b, i2)
+			start = int64(v)
 		default:
 			i = skipUnknown(b, t, i2, last)
 		}
 		if i < 0 {
 			return false
 		}
+	}
+	if start != 0 {
+		for len(in.starts) < len(in.samples) {
+			in.starts = append(in.starts, 0)
+		}
+		in.starts = append(in.starts, start)
 	}
 	in.samples = append(in.samples, s)
 	return true

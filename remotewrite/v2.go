@@ -3,8 +3,6 @@ package remotewrite
 import (
 	"fmt"
 
-	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
-
 	"mcached/mcache"
 )
 
@@ -93,8 +91,8 @@ func (in *intake) decodeV2() error {
 // seriesV2 puts one TimeSeries message into the batch.
 func (in *intake) seriesV2(e extent) error {
 	b := in.decoded[:e.to]
-	in.refs, in.samples = in.refs[:0], in.samples[:0]
-	histograms, exemplars := 0, 0
+	in.beginSeries()
+	in.refs = in.refs[:0]
 	var meta metadataRefs
 	tooManyRefs := false
 	for i := int(e.from); i < len(b); {
@@ -141,24 +139,22 @@ func (in *intake) seriesV2(e extent) error {
 				}
 			}
 		case tagV2SeriesSample:
-			if len(in.samples) == in.left {
+			if len(in.samples) >= in.left {
 				return tooMany("samples", in.o.MaxSamples)
 			}
 			if !in.sample(b[at:end], lastV2Sample) {
 				return malformed("sample", at)
 			}
-		case tagV2SeriesHistogram:
-			var h writev2.Histogram
-			if err := h.Unmarshal(b[at:end]); err != nil {
-				return malformed("histogram", at)
+		case tagV2SeriesExemplar, tagV2SeriesHistogram:
+			if len(in.samples)+len(in.histograms)+len(in.exemplars)-in.hand >= in.left {
+				return tooMany("samples", in.o.MaxSamples)
 			}
-			histograms++
-		case tagV2SeriesExemplar:
-			var x writev2.Exemplar
-			if err := x.Unmarshal(b[at:end]); err != nil {
+			if t == tagV2SeriesExemplar && !in.exemplar(b[at:end]) {
 				return malformed("exemplar", at)
 			}
-			exemplars++
+			if t == tagV2SeriesHistogram && !in.histogram(b[at:end]) {
+				return malformed("histogram", at)
+			}
 		case tagV2SeriesMetadata:
 			// Messages that come in parts are merged, says protobuf.
 			if !meta.decode(b[at:end]) {
@@ -175,12 +171,13 @@ func (in *intake) seriesV2(e extent) error {
 	}
 	if err != nil {
 		in.problems.add(reasonLabels, err)
+		in.exemplars = in.exemplars[:in.hand]
 		return nil
 	}
 	if meta != (metadataRefs{}) {
 		in.describeV2(meta)
 	}
-	in.endSeries(f, e, suspect, histograms, exemplars)
+	in.endSeries(f, e, suspect)
 	return nil
 }
 

@@ -1,0 +1,162 @@
+package remotewrite
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"mcached/mcache"
+)
+
+// withExemplars is a request of series of which each has one of the exemplars.
+func withExemplars(t testing.TB, p Protocol, xs []Exemplar, series ...Series) []byte {
+	t.Helper()
+	if p == V1 {
+		m := requestV1(series...)
+		for i, x := range xs {
+			e := prompb.Exemplar{Timestamp: x.T, Value: math.Float64frombits(x.V)}
+			for _, l := range x.Labels {
+				e.Labels = append(e.Labels, prompb.Label{Name: l.Name, Value: l.Value})
+			}
+			m.Timeseries[i].Exemplars = append(m.Timeseries[i].Exemplars, e)
+		}
+		return marshal(t, m)
+	}
+	m := requestV2(series...)
+	for i, x := range xs {
+		e := writev2.Exemplar{Timestamp: x.T, Value: math.Float64frombits(x.V)}
+		for _, l := range x.Labels {
+			n := uint32(len(m.Symbols))
+			m.Symbols = append(m.Symbols, l.Name, l.Value)
+			e.LabelsRefs = append(e.LabelsRefs, n, n+1)
+		}
+		m.Timeseries[i].Exemplars = append(m.Timeseries[i].Exemplars, e)
+	}
+	return marshal(t, m)
+}
+
+func exemplar(seconds, v float64, pairs ...string) Exemplar {
+	s := sample(seconds, v)
+	return Exemplar{s.T, s.V, labels(pairs...)}
+}
+
+// exemplarsHeld fails unless the ring holds, of the default bucket, exactly want.
+func (r receiver) exemplarsHeld(want ...string) {
+	r.t.Helper()
+	var got []string
+	for _, s := range r.Exemplars("default", math.MinInt64, math.MaxInt64, func([]mcache.Label) bool { return true }) {
+		for _, x := range s.Exemplars {
+			got = append(got, exemplarLine(s.Labels, x))
+		}
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		r.t.Errorf("exemplars held are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func exemplarLine(series []mcache.Label, x Exemplar) string {
+	return fmt.Sprintf("%s %d:%x %s", labelText(series), x.T, x.V, labelText(x.Labels))
+}
+
+func TestRuleExemplarsAreKept(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		a := Series{named("a", "x", "1"), []mcache.Sample{sample(0, 1)}}
+		b := Series{named("b"), []mcache.Sample{sample(0, 2)}}
+		e1, e2, e3 := exemplar(1, 0.5, "trace_id", "abc"), exemplar(-1, 7), exemplar(2, 0.5, "span_id", "s", "trace_id", "größe")
+		for range 2 { // the second time nothing is new
+			w := r.send(p, withExemplars(t, p, []Exemplar{e1, e2}, a, b))
+			answered(t, w, 204, "")
+			if p == V2 {
+				wrote(t, w, 2, 0, 2)
+			}
+			r.exemplarsHeld(exemplarLine(a.Labels, e1), exemplarLine(b.Labels, e2))
+		}
+		// A sender may send exemplars by themselves: Prometheus does.
+		alone := Series{Labels: named("a", "x", "1")}
+		w := r.send(p, withExemplars(t, p, []Exemplar{e3}, alone))
+		answered(t, w, 204, "")
+		if p == V2 {
+			wrote(t, w, 0, 0, 1)
+		}
+		r.exemplarsHeld(exemplarLine(a.Labels, e1), exemplarLine(a.Labels, e3), exemplarLine(b.Labels, e2))
+		got := r.Exemplars("default", now.UnixMilli()+1500, now.UnixMilli()+2000, func(ls []mcache.Label) bool { return len(ls) == 2 })
+		if len(got) != 1 || len(got[0].Exemplars) != 1 || got[0].Exemplars[0].T != e3.T {
+			t.Errorf("a range of time and series reads %v", got)
+		}
+		if got := r.Exemplars("other", math.MinInt64, math.MaxInt64, func([]mcache.Label) bool { return true }); got != nil {
+			t.Errorf("another bucket has %v", got)
+		}
+		if n := r.Stats().Exemplars; n != 5 {
+			t.Errorf("%d exemplars counted, want 5", n)
+		}
+	})
+}
+
+func TestRuleInvalidExemplarsAre400(t *testing.T) {
+	for name, c := range map[string]struct {
+		x    Exemplar
+		text string
+	}{
+		"too long":      {exemplar(0, 1, "trace_id", strings.Repeat("é", 121)), "129 characters, more than 128"},
+		"twice":         {exemplar(0, 1, "a", "1", "a", "2"), `label "a" occurs twice`},
+		"no name":       {exemplar(0, 1, "", "1"), "without a name"},
+		"not UTF-8":     {exemplar(0, 1, "a", "\xff"), "not UTF-8"},
+		"in the future": {exemplar(601, 1, "a", "1"), "1000 ms more than 10m0s ahead"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			both(t, func(t *testing.T, p Protocol) {
+				r := newReceiver(t, Options{})
+				good := exemplar(0, 1, "trace_id", strings.Repeat("é", 120))
+				s := []mcache.Sample{sample(0, 1)}
+				w := r.send(p, withExemplars(t, p, []Exemplar{c.x, good}, Series{named("a"), s}, Series{named("b"), s}))
+				answered(t, w, 400, c.text)
+				if p == V2 {
+					wrote(t, w, 2, 0, 1)
+				}
+				r.holds(line(`{__name__="a"}`, s...), line(`{__name__="b"}`, s...))
+				r.exemplarsHeld(exemplarLine(named("b"), good))
+			})
+		})
+	}
+}
+
+// An exemplar of a series that is refused is refused with it.
+func TestExemplarsOfInvalidSeries(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiver(t, Options{})
+		x := exemplar(0, 1, "trace_id", "abc")
+		w := r.send(p, withExemplars(t, p, []Exemplar{x, x}, Series{labels("a", "b"), []mcache.Sample{sample(0, 1)}}, Series{Labels: labels("c", "d")}))
+		answered(t, w, 400, "without a metric name")
+		if p == V2 {
+			wrote(t, w, 0)
+		}
+		r.exemplarsHeld()
+	})
+}
+
+// The ring gives up the oldest for the newest, by number and by bytes, and
+// forgets what it knew of series that are gone.
+func TestExemplarRing(t *testing.T) {
+	for name, o := range map[string]Options{"number": {MaxExemplars: 8}, "bytes": {MaxExemplarBytes: 3000}} {
+		t.Run(name, func(t *testing.T) {
+			r := newReceiver(t, o)
+			var all []string
+			for i := range 100 {
+				s := Series{Labels: named("a", "i", fmt.Sprint(i%30))}
+				x := exemplar(float64(i), float64(i), "trace_id", fmt.Sprint(i))
+				answered(t, r.send(V2, withExemplars(t, V2, []Exemplar{x}, s)), 204, "")
+				all = append(all, exemplarLine(s.Labels, x))
+			}
+			held := int(r.ring.count)
+			if held < 4 || held > 10 || r.ring.bytes > r.o.MaxExemplarBytes || len(r.ring.last) != held {
+				t.Fatalf("%d exemplars of %d series in %d bytes", held, len(r.ring.last), r.ring.bytes)
+			}
+			r.exemplarsHeld(all[100-held:]...)
+		})
+	}
+}
