@@ -50,6 +50,9 @@ type shard struct {
 	joined            []Sample
 	encoded, bytes1   []byte
 	pairIDs           []uint32
+	found             []uint32
+	touched           uint64 // keeps what findAll reads from being optimised away
+	yields            uint64 // times that a write let go of the lock
 	entries           []dirEntry
 }
 
