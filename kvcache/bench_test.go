@@ -187,20 +187,30 @@ func BenchmarkPutNew(b *testing.B) {
 	}
 }
 
-// BenchmarkOverhead reports what an entry costs beside key and value. Its time
-// is that of Stats.
+// BenchmarkOverhead reports what an entry costs beside key and value, in a
+// cache with room for a hundred times as many. Its time is that of Stats.
 func BenchmarkOverhead(b *testing.B) {
-	o := newOurs(b, 512<<20)
-	fillStore(o)
-	var s CacheStats
-	for b.Loop() {
-		s = o.c.Stats()
+	for _, entries := range []uint64{1 << 18, 1 << 19, 3 << 18, 1 << 20, 3 << 19} {
+		b.Run(fmt.Sprintf("entries=%d", entries), func(b *testing.B) {
+			base := resident(b)
+			o := newOurs(b, 8<<30)
+			k, v := make([]byte, benchKey), make([]byte, benchValue)
+			for n := range entries {
+				benchKeyAt(k, n)
+				o.put(k, v)
+			}
+			var s CacheStats
+			for b.Loop() {
+				s = o.c.Stats()
+			}
+			if s.Entries != int(entries) {
+				b.Fatalf("%d entries", s.Entries)
+			}
+			b.ReportMetric(s.OverheadPerEntry(), "B/entry")
+			b.ReportMetric(float64(s.IndexBytes)/float64(s.Entries), "index-B/entry")
+			b.ReportMetric(float64(resident(b)-base)/float64(s.Entries)-benchKey-benchValue, "resident-B/entry")
+		})
 	}
-	if s.Entries != benchEntries {
-		b.Fatalf("%d entries", s.Entries)
-	}
-	b.ReportMetric(s.OverheadPerEntry(), "B/entry")
-	b.ReportMetric(float64(s.IndexBytes)/float64(s.Entries), "index-B/entry")
 }
 
 // BenchmarkForcedGC times a full collection with nothing and with 10 Mi

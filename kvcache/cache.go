@@ -42,7 +42,7 @@ type CacheOptions struct {
 }
 
 // MaxShards bounds CacheOptions.Shards.
-const MaxShards = 1 << 10
+const MaxShards = 1 << shardBits
 
 // Cache holds opaque values by key, in regions that may vanish at any time:
 // a record that vanished is a miss. When the Memory is full, the oldest
@@ -51,12 +51,11 @@ const MaxShards = 1 << 10
 // A Cache is safe for concurrent use. Methods copy what they are given, and
 // append what they return to a slice of the caller's.
 type Cache struct {
-	m         *Memory
-	seed      maphash.Seed
-	now       func() time.Time
-	random    func() uint64
-	shards    []shard
-	shardBits uint8
+	m      *Memory
+	seed   maphash.Seed
+	now    func() time.Time
+	random func() uint64
+	shards []shard
 
 	sweepMu   sync.Mutex // held by Sweep
 	sweepNext int        // the shard where it goes on
@@ -87,18 +86,11 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	if c.random == nil {
 		c.random = rand.Uint64
 	}
-	c.shardBits = uint8(bits.Len(uint(n - 1)))
-	c.shards = make([]shard, 1<<c.shardBits)
-	// The budget may grow: twice as many indexes as it needs now cost little.
-	segs := segmentCount(2 * m.Budget() / int64(len(c.shards)))
-	segs = min(segs, 1<<(shardSegmentBits-c.shardBits))
+	c.shards = make([]shard, 1<<bits.Len(uint(n-1)))
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.c, s.m = c, m
-		s.segs = make([]index, segs)
-		for j := range s.segs {
-			s.segs[j].span = m.NewSpan()
-		}
+		s.dir = newDirectory(m)
 		s.places = newPlaces(m)
 		s.t = NewTables(m, m.Register(s), Log, s.movedLocked)
 		s.t.opened, s.t.closed = s.openedLocked, s.places.retire

@@ -22,10 +22,10 @@ func (s *shard) checkLocked(number uint32) error {
 		return err
 	}
 	live := int64(0)
-	for i := range s.segs {
-		n, err := s.checkIndexLocked(uint32(i), number)
+	for x := range s.dir.all() {
+		n, err := s.checkIndexLocked(x, number)
 		if err != nil {
-			return fmt.Errorf("index %d: %w", i, err)
+			return fmt.Errorf("index %0*b: %w", x.depth, x.prefix, err)
 		}
 		live += n
 	}
@@ -46,8 +46,7 @@ func (s *shard) checkLocked(number uint32) error {
 	return nil
 }
 
-func (s *shard) checkIndexLocked(segment, number uint32) (live int64, err error) {
-	x := &s.segs[segment]
+func (s *shard) checkIndexLocked(x *index, number uint32) (live int64, err error) {
 	away := make([]uint32, len(x.lines))
 	used := 0
 	for i := range x.lines {

@@ -76,6 +76,9 @@ type index struct {
 	span  Span
 	lines []line // a view of span
 	used  int    // slots taken, by vanished records, too
+
+	depth  uint8  // how many bits of the segment it is for
+	prefix uint16 // which ones
 }
 
 // An index grows when it is fuller than maxLoad and is then loaded to about
@@ -256,12 +259,12 @@ func (x *index) sweep(p *places) {
 func (x *index) resize(n int, p *places) error {
 	for {
 		n = (n + pageLines - 1) / pageLines * pageLines
-		to := index{span: p.m.NewSpan()}
+		to := index{span: p.m.NewSpan(), depth: x.depth, prefix: x.prefix}
 		if err := to.span.Grow(n * lineBytes); err != nil {
 			return err
 		}
 		to.lines = View[line](&to.span)
-		if x.moveTo(&to, p) {
+		if x.moveTo(p, func(unsafe.Pointer) *index { return &to }) {
 			x.span.Free()
 			*x = to
 			return nil
@@ -271,8 +274,11 @@ func (x *index) resize(n int, p *places) error {
 	}
 }
 
-func (x *index) moveTo(to *index, p *places) bool {
+// moveTo inserts what lives into the indexes that to chooses. It reports false
+// if one of them is full.
+func (x *index) moveTo(p *places, to func(record unsafe.Pointer) *index) bool {
 	var homes [lineSlots]uint32
+	var records [lineSlots]unsafe.Pointer
 	for i := range x.lines {
 		l := &x.lines[i]
 		// All headers first: most are not in the processor's cache, and reads
@@ -283,12 +289,12 @@ func (x *index) moveTo(to *index, p *places) bool {
 				continue
 			}
 			if at := p.at(l.refs[slot]); at != nil {
-				homes[slot] = (*(*header)(at)).owner()
+				homes[slot], records[slot] = (*(*header)(at)).owner(), at
 				taken |= 1 << slot
 			}
 		}
 		for slot, tag := range l.tags {
-			if taken>>slot&1 != 0 && !to.insert(homes[slot], tag&tagMask, l.refs[slot], l.frequency(slot), p) {
+			if taken>>slot&1 != 0 && !to(records[slot]).insert(homes[slot], tag&tagMask, l.refs[slot], l.frequency(slot), p) {
 				return false
 			}
 		}

@@ -8,7 +8,7 @@ package kvcache
 //
 //	63                  32 31                      0
 //	┌─────────────────────┬─────────────────────────┐
-//	│ shard, segment      │ upper half of the hash  │
+//	│ shard, segment (12) │ upper half of the hash  │
 //	└─────────────────────┴─────────────────────────┘
 
 // scanEmptyLines bounds how many lines one call looks at for each record that
@@ -24,19 +24,19 @@ const scanEmptyLines = 10
 // Key and value are views, valid during the call. Any cursor is legal.
 func (c *Cache) Scan(cursor uint64, count int, f func(key []byte, e Entry)) (next uint64) {
 	count = max(count, 1)
-	segs := len(c.shards[0].segs)
 	lines := count * scanEmptyLines
+	parts := uint64(len(c.shards) * segments)
 	nowMs := c.nowMs()
 	for count > 0 && lines > 0 {
 		part := cursor >> 32
-		if part >= uint64(len(c.shards)*segs) {
+		if part >= parts {
 			return 0
 		}
-		s := &c.shards[part/uint64(segs)]
+		s := &c.shards[part/segments]
 		s.mu.Lock()
-		x := &s.segs[part%uint64(segs)]
+		x := s.dir.at(uint32(part % segments))
 		from := uint32(cursor)
-		cursor = (part + 1) << 32
+		cursor = (part/segments*segments + uint64(x.end())) << 32
 		lines--
 		if n := uint64(len(x.lines)); n > 0 {
 			i := x.home(from)
@@ -47,7 +47,7 @@ func (c *Cache) Scan(cursor uint64, count int, f func(key []byte, e Entry)) (nex
 		}
 		s.mu.Unlock()
 	}
-	if cursor>>32 >= uint64(len(c.shards)*segs) {
+	if cursor>>32 >= parts {
 		return 0
 	}
 	return cursor
@@ -100,7 +100,7 @@ func (c *Cache) RandomKey(dst []byte) ([]byte, bool) {
 		x := s.seg(hash(n))
 		if len(x.lines) > 0 {
 			l := &x.lines[x.home(uint32(n>>32))]
-			slot := int(n>>shardSegmentBits&tagMask) % lineSlots
+			slot := int(n>>tagShift&tagMask) % lineSlots
 			if l.tags[slot] != 0 {
 				if p := s.places.at(l.refs[slot]); p != nil && !s.expiredLocked(p) {
 					dst = append(dst, recordKey(p)...)
@@ -118,7 +118,7 @@ func (c *Cache) RandomKey(dst []byte) ([]byte, bool) {
 		}
 	}
 	// From a random point to the end, and then all of it.
-	parts := uint64(len(c.shards) * len(c.shards[0].segs))
+	parts := uint64(len(c.shards) * segments)
 	for cursor := c.random() % (parts << 32); !found; {
 		if cursor = c.Scan(cursor, 1, take); cursor == 0 {
 			break

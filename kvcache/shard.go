@@ -1,7 +1,6 @@
 package kvcache
 
 import (
-	"math/bits"
 	"sync"
 	"unsafe"
 )
@@ -15,11 +14,11 @@ type shard struct {
 	mu     sync.Mutex
 	t      *Tables // the records; a record's weight is 1, so that the sum counts them
 	places places
-	segs   []index // by the bits of the hash above the shard's
+	dir    directory
 	count  counters
 
-	sweepSeg int  // the next index of the pass under way
-	sweeping bool // a pass is under way
+	sweepNext uint32 // the next segment of the pass under way
+	sweeping  bool   // a pass is under way
 }
 
 // counters of one shard; all only grow. CacheStats says what they are.
@@ -35,16 +34,20 @@ type counters struct {
 
 // hash says where a record is:
 //
-//	63               32 31    25 24                           0
-//	┌──────────────────┬────────┬───────────────┬─────────────┐
-//	│ home (in header) │ tag    │     segment ◁─┼─▷ shard     │
-//	└──────────────────┴────────┴───────────────┴─────────────┘
+//	63               32 31    25 24  22 21         10 9         0
+//	┌──────────────────┬────────┬──────┬─────────────┬──────────┐
+//	│ home (in header) │ tag    │      │ segment     │ shard    │
+//	└──────────────────┴────────┴──────┴─────────────┴──────────┘
 type hash uint64
 
-func (h hash) home() uint32 { return uint32(h >> 32) }
-func (h hash) tag() uint8   { return max(uint8(h>>25)&tagMask, 1) }
+const (
+	shardBits = 10
+	tagShift  = 25
+)
 
-const shardSegmentBits = 25
+func (h hash) home() uint32    { return uint32(h >> 32) }
+func (h hash) tag() uint8      { return max(uint8(h>>tagShift)&tagMask, 1) }
+func (h hash) segment() uint32 { return uint32(h) >> shardBits & (segments - 1) }
 
 // found is where a record is; p is nil if it is nowhere.
 type found struct {
@@ -58,7 +61,7 @@ func (f *found) line() *line { return &f.x.lines[f.i] }
 func (f *found) ref() uint32 { return f.line().refs[f.slot] }
 
 func (s *shard) seg(h hash) *index {
-	return &s.segs[uint32(h)>>s.c.shardBits&uint32(len(s.segs)-1)]
+	return s.dir.at(h.segment())
 }
 
 // findLocked looks a key up, expired or not. It reads one line of the index
@@ -131,6 +134,8 @@ func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64
 		}
 	} else if need := s.growLocked(f.x); need > 0 && f.x.used >= f.x.slots() {
 		return need
+	} else {
+		f.x = s.seg(h) // it may have been split
 	}
 	regions := len(s.t.list)
 	ref, b, ok := s.t.Alloc(n, aux, h.home(), 1)
@@ -189,9 +194,15 @@ func (s *shard) growLocked(x *index) (needBytes int64) {
 		}
 	}
 	n := len(x.lines) + max(len(x.lines)/4, 1)
-	if x.resize(n, &s.places) != nil {
+	var err error
+	if s.dir.splits(x) {
+		err = s.dir.split(x, &s.places, func(record unsafe.Pointer) uint32 { return s.c.hash(recordKey(record)).segment() })
+	} else {
+		err = x.resize(n, &s.places)
+	}
+	if err != nil {
 		s.count.stayed++
-		return int64(n*lineBytes) + MinRegionBytes
+		return int64(n*lineBytes) + 2*MinRegionBytes
 	}
 	s.count.grown++
 	return 0
@@ -203,24 +214,27 @@ func (s *shard) tidyLocked() {
 	if s.t.Compact() {
 		s.count.compacted++
 	}
-	s.passLocked(1 + len(s.segs)/minGone)
+	s.passLocked(1 + len(s.dir.indexes)/minGone)
 }
 
 // passLocked goes on with, or begins, a pass over the indexes that erases the
 // addresses in places whose regions are gone.
-func (s *shard) passLocked(segs int) {
+func (s *shard) passLocked(indexes int) {
 	if !s.sweeping {
 		if !s.places.due() {
 			return
 		}
 		s.places.beginPass()
-		s.sweeping, s.sweepSeg = true, 0
+		s.sweeping, s.sweepNext = true, 0
 	}
-	for ; segs > 0 && s.sweepSeg < len(s.segs); segs-- {
-		s.segs[s.sweepSeg].sweep(&s.places)
-		s.sweepSeg++
+	// An index that is split meanwhile loses what vanished by that, and its
+	// halves have the same segments: none is missed.
+	for ; indexes > 0 && s.sweepNext < segments; indexes-- {
+		x := s.dir.at(s.sweepNext)
+		x.sweep(&s.places)
+		s.sweepNext = x.end()
 	}
-	if s.sweepSeg == len(s.segs) {
+	if s.sweepNext == segments {
 		s.places.endPass()
 		s.sweeping = false
 		s.count.passes++
@@ -234,9 +248,9 @@ func (s *shard) openedLocked(r Region) {
 		for s.places.full() {
 			if !s.sweeping {
 				s.places.beginPass()
-				s.sweeping, s.sweepSeg = true, 0
+				s.sweeping, s.sweepNext = true, 0
 			}
-			s.passLocked(len(s.segs))
+			s.passLocked(segments)
 		}
 	}
 	s.places.add(r)
@@ -282,8 +296,8 @@ func (s *shard) DropAll() {
 // clearLocked forgets everything and returns how many records that was.
 func (s *shard) clearLocked() int64 {
 	n := s.t.DropAll()
-	for i := range s.segs {
-		s.segs[i].clear()
+	for x := range s.dir.all() {
+		x.clear()
 	}
 	s.places.clear()
 	s.sweeping = false
@@ -364,13 +378,4 @@ func (s *shard) ageLocked(r Region, epoch uint32, unit, kept *uint32) bool {
 		}
 	}
 	return true
-}
-
-// segmentCount is how many indexes a shard of a cache of so many bytes has.
-// One holds about 64 Ki records of the usual size, because growing moves all
-// of an index under the lock: at some 50 ns a record, 3 ms.
-func segmentCount(shardBytes int64) int {
-	const recordsPerIndex, recordBytes = 64 << 10, 96
-	n := shardBytes / (recordsPerIndex * recordBytes)
-	return 1 << bits.Len64(uint64(min(max(n, 1), 256)-1))
 }

@@ -8,6 +8,7 @@ type CacheStats struct {
 	LiveBytes  int64
 	DeadBytes  int64 // deleted or overwritten, not yet compacted
 	FreeBytes  int64 // of regions, not yet written
+	Indexes    int
 	IndexBytes int64
 
 	Hits, Misses uint64 // of Get
@@ -54,8 +55,9 @@ func (s *shard) addTo(sum *CacheStats) {
 	sum.LiveBytes += t.LiveBytes
 	sum.DeadBytes += t.DeadBytes
 	sum.FreeBytes += t.FreeBytes
-	for i := range s.segs {
-		sum.IndexBytes += int64(s.segs[i].span.Len())
+	for x := range s.dir.all() {
+		sum.Indexes++
+		sum.IndexBytes += int64(x.span.Len())
 	}
 	c := &s.count
 	sum.Hits += c.hits

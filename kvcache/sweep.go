@@ -134,13 +134,15 @@ func (s *shard) tidy() {
 		}
 		s.mu.Unlock()
 	}
-	for i := range s.segs {
+	for segment := uint32(0); segment < segments; {
 		s.mu.Lock()
-		s.shrinkLocked(&s.segs[i])
+		x := s.dir.at(segment)
+		s.shrinkLocked(x)
+		segment = x.end()
 		s.mu.Unlock()
 	}
 	s.mu.Lock()
-	s.passLocked(len(s.segs))
+	s.passLocked(segments)
 	s.mu.Unlock()
 }
 

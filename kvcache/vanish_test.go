@@ -143,8 +143,8 @@ func TestStalePlace(t *testing.T) {
 	// stale counts addresses in empty places, by place.
 	stale := func() map[uint32]int {
 		n := map[uint32]int{}
-		for i := range s.segs {
-			for _, l := range s.segs[i].lines {
+		for x := range s.dir.all() {
+			for _, l := range x.lines {
 				for slot, tag := range l.tags {
 					if tag != 0 && !s.places.live(l.refs[slot]) {
 						n[l.refs[slot]>>s.places.unitBits]++
