@@ -162,9 +162,11 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, order []int32) (samples int, e
 	yields := s.yields
 	for k, i := range order {
 		f := b.series[i].fp.in(bk)
-		id := s.found[k]
-		if s.yields != yields {
-			id = s.find(f) // the lock was free meanwhile, and the series may have gone
+		var id uint32
+		if s.yields == yields {
+			id = s.found[k]
+		} else {
+			id = s.find(f) // the lock was free meanwhile: found is another batch's now
 		}
 		if id == noID {
 			b.missing = append(b.missing, int(i))

@@ -100,7 +100,7 @@ func BenchmarkMend(b *testing.B) {
 	for n := 0; n < b.N; n++ {
 		batch.Reset("default")
 		batch.Series(fps[n%series])
-		batch.Sample(int64(2*(n/series%(samples/2))+1)*benchStep, 42)
+		batch.Sample(int64(2*(n/series%(samples/2))+1)*benchStep, math.Float64bits(42))
 		if _, err := c.Append(&batch); err != nil {
 			b.Fatal(err)
 		}
