@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -25,17 +26,36 @@ import (
 	"mcached/remotewrite"
 )
 
+// TestMain is also the peer of TestCompare: a server in a process of its own.
+func TestMain(m *testing.M) {
+	if len(os.Args) != 3 || os.Args[1] != "serve" {
+		os.Exit(m.Run())
+	}
+	handler, _ := newHandler(log.Fatal, nil)
+	log.Fatal(http.ListenAndServe(os.Args[2], handler))
+}
+
 // newServer is a receiver with the API of Prometheus, whose requests to write
 // pass through change.
 func newServer(t *testing.T, change func(m *prompb.WriteRequest)) *httptest.Server {
 	t.Helper()
+	handler, done := newHandler(t.Fatal, change)
+	s := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		s.Close()
+		done()
+	})
+	return s
+}
+
+func newHandler(fatal func(...any), change func(m *prompb.WriteRequest)) (handler http.Handler, done func()) {
 	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, ReserveBytes: 64 << 20})
 	if err != nil {
-		t.Fatal(err)
+		fatal(err)
 	}
 	cache, err := mcache.New(mcache.Options{Memory: memory})
 	if err != nil {
-		t.Fatal(err)
+		fatal(err)
 	}
 	write := remotewrite.NewHandler(cache, remotewrite.Options{})
 	mux := http.NewServeMux()
@@ -44,15 +64,15 @@ func newServer(t *testing.T, change func(m *prompb.WriteRequest)) *httptest.Serv
 		if change != nil {
 			plain, err := snappy.Decode(nil, body)
 			if err != nil {
-				t.Error(err)
+				fatal(err)
 			}
 			var m prompb.WriteRequest
 			if err := m.Unmarshal(plain); err != nil {
-				t.Error(err)
+				fatal(err)
 			}
 			change(&m)
 			if plain, err = m.Marshal(); err != nil {
-				t.Error(err)
+				fatal(err)
 			}
 			body = snappy.Encode(nil, plain)
 		}
@@ -60,13 +80,10 @@ func newServer(t *testing.T, change func(m *prompb.WriteRequest)) *httptest.Serv
 		write.ServeHTTP(w, r)
 	})
 	mux.Handle("/api/v1/", query.NewAPI(cache, query.Options{}))
-	s := httptest.NewServer(mux)
-	t.Cleanup(func() {
-		s.Close()
+	return mux, func() {
 		cache.Close()
 		memory.Close()
-	})
-	return s
+	}
 }
 
 func bench(t *testing.T, args ...string) (string, error) {
@@ -233,5 +250,41 @@ func TestProcess(t *testing.T) {
 	}
 	if _, err := (process{dir, 8}).usage(); err == nil {
 		t.Error("a process that is not there has a usage")
+	}
+}
+
+func TestCompare(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	k := comparison{load: load{series: 700, samples: 20, startMs: 1795208610000, intervalMs: 15_000, latePct: 5, seed: 1}, perRequest: 100, connections: 2, times: 1, check: true}
+	good := peer{name: "good", binary: os.Args[0], version: "-test.run=^$", protocols: []string{"1", "2"}, write: "/api/v1/write", ready: "/api/v1/status/buildinfo",
+		files: map[string]string{"config": "x"}, args: func(_, address string) []string { return []string{"serve", address} }}
+	for _, protocol := range good.protocols {
+		if err := k.measure(t.Context(), good, protocol); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if err := k.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "all, exactly"); n != 2 || !strings.Contains(out.String(), "good v2") || !strings.Contains(out.String(), "100 series raw") {
+		t.Errorf("it prints\n%s", out.String())
+	}
+	for name, want := range map[string]string{"serve": "it ended while it was started", "": "no such file"} {
+		bad := good
+		bad.args = func(_, _ string) []string { return []string{"serve", "not an address"} }
+		if name == "" {
+			bad.binary = "/nonexistent"
+		}
+		if err := k.measure(t.Context(), bad, "1"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a server that does not start: %v, want %q", err, want)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "mcbench-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	out.Reset()
+	if err := run(t.Context(), []string{"compare", "--only", "mcached", "--mcached", "/nonexistent"}, &out); err == nil || !strings.Contains(out.String(), "mcached is not installed") {
+		t.Errorf("without a server it prints %q, %v", out.String(), err)
 	}
 }
