@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -23,6 +24,7 @@ type config struct {
 	webTLS            bool // by webConfigFile
 	webMaxConnections count
 	webReadTimeout    duration
+	webDebug          truth
 
 	respListen       string // empty: no RESP
 	respProtected    truth
@@ -30,6 +32,7 @@ type config struct {
 	respPassword     string // the content of respPasswordFile
 	respTLSCertFile  string
 	respTLSKeyFile   string
+	respTLS          *tls.Config // by the two above; nil: none
 	respMaxClients   count
 
 	memorySize byteSize // 0: automatic
@@ -75,7 +78,7 @@ const (
 // environment, as MCACHED_WEB_LISTEN_ADDRESS for --web.listen-address.
 func newServeApp(c *config) *kingpin.Application {
 	app := kingpin.New("mcached", "A metrics ingestion cache: remote write in, PromQL and Redis clients out, in memory that it gives back.\n\n"+
-		"Other commands: mcached query, mcached stats, mcached metrics, mcached version (each with --help).")
+		"Other commands: mcached query, mcached stats, mcached metrics, mcached check-config, mcached version (each with --help).")
 	app.HelpFlag.Short('h')
 	app.HelpFlag.NoEnvar() // a stray MCACHED_VERSION in the environment must not end the daemon
 	app.Version(version.Print("mcached"))
@@ -94,6 +97,9 @@ func newServeApp(c *config) *kingpin.Application {
 		"HTTP connections at a time, for each address.")
 	add("web.read-timeout", "1m", &c.webReadTimeout,
 		"Longest time to read one HTTP request, and an idle connection's life.")
+
+	add("web.enable-debug", "false", &c.webDebug,
+		"Serve profiles of the daemon at /debug/pprof/.")
 
 	app.Flag("resp.listen-address", "Address for Redis clients; empty turns them off.").
 		Default("127.0.0.1:6379").StringVar(&c.respListen)
@@ -165,7 +171,7 @@ func parseConfig(args []string) (*config, error) {
 	app := newServeApp(c)
 	if _, err := app.Parse(args); err != nil {
 		if strings.HasPrefix(err.Error(), "unexpected ") {
-			return nil, fmt.Errorf("%w; the commands are query, stats, metrics and version, and none to serve", err)
+			return nil, fmt.Errorf("%w; the commands are query, stats, metrics, check-config and version, and none to serve", err)
 		}
 		return nil, err
 	}
@@ -260,6 +266,13 @@ func configuresTLS(path string) (bool, error) {
 func (c *config) checkRESP() error {
 	if (c.respTLSCertFile == "") != (c.respTLSKeyFile == "") {
 		return fmt.Errorf("--resp.tls-cert-file and --resp.tls-key-file come together or not at all")
+	}
+	if c.respTLSCertFile != "" {
+		certificate, err := tls.LoadX509KeyPair(c.respTLSCertFile, c.respTLSKeyFile)
+		if err != nil {
+			return fmt.Errorf("--resp.tls-cert-file and --resp.tls-key-file: %w", err)
+		}
+		c.respTLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	}
 	if c.respPasswordFile != "" {
 		p, err := readPassword(c.respPasswordFile)

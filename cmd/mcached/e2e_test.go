@@ -105,6 +105,11 @@ func start(t testing.TB, path string, args ...string) *process {
 	}()
 	t.Cleanup(func() {
 		p.stop()
+		for _, sign := range []string{"DATA RACE", "panic:", "fatal error:"} {
+			if strings.Contains(p.output(), sign) {
+				t.Errorf("%s: %s", p.name, sign)
+			}
+		}
 		if t.Failed() {
 			t.Logf("output of %s:\n%s", p.name, tail(p.output(), 60))
 		}

@@ -46,6 +46,8 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 		command = statsCommand
 	case "metrics":
 		command = metricsCommand
+	case "check-config":
+		command = checkConfigCommand
 	case "version":
 		fmt.Fprintln(stdout, version.Print("mcached"))
 		return exitOK
@@ -70,6 +72,16 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 	default:
 		return fail(stderr, exitError, err)
 	}
+}
+
+// checkConfigCommand is `mcached check-config`: it reads what the daemon would
+// with the same flags, certificates and passwords included, and opens no port.
+func checkConfigCommand(_ context.Context, args []string, out io.Writer) error {
+	if _, err := parseConfig(args); err != nil {
+		return usageError{err}
+	}
+	_, err := fmt.Fprintln(out, "The flags and the files they name are in order.")
+	return err
 }
 
 // fail prints one line.

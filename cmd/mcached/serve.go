@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -112,6 +111,12 @@ func (d *daemon) open() error {
 	d.http = newHTTPMetrics()
 	d.registry = newRegistry(d)
 
+	for _, l := range d.webListeners {
+		host, _, err := net.SplitHostPort(l.Addr().String())
+		if err == nil && !isLoopback(host) && d.config.webConfigFile == "" {
+			d.log.Warn("Anyone who can reach this address may read and write: --web.config.file asks for a password.", "address", l.Addr())
+		}
+	}
 	handler := d.handler()
 	for range d.webListeners {
 		d.webServers = append(d.webServers, &http.Server{
@@ -153,14 +158,7 @@ func (d *daemon) openFrontDoors() error {
 	o := ingest.Options{
 		Blobs: d.blobs, Memory: d.memory, Metrics: d.metrics, Bucket: defaultBucket,
 		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients),
-		Admission: d.admission, Logger: d.log, Version: version.Version,
-	}
-	if c.respTLSCertFile != "" {
-		certificate, err := tls.LoadX509KeyPair(c.respTLSCertFile, c.respTLSKeyFile)
-		if err != nil {
-			return fmt.Errorf("--resp.tls-cert-file: %w", err)
-		}
-		o.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+		Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respTLS,
 	}
 	if c.memorySize != 0 { // else the pressure controller would undo it
 		o.SetBudget = d.setBudget

@@ -101,6 +101,8 @@ func TestConfigErrors(t *testing.T) {
 		{"--resp.password-file=" + file("two", "a\nb\n"), "one line"},
 		{"--resp.password-file=" + file("long", strings.Repeat("x", maxPasswordBytes+1)), "at most"},
 		{"--resp.tls-cert-file=x", "resp.tls-key-file"},
+		{"--resp.tls-cert-file=x --resp.tls-key-file=y", "resp.tls-cert-file"},
+		{"--web.enable-debug=perhaps", "web.enable-debug"},
 		{"--tenancy.header=a:b", "tenancy.header"},
 		{"--remote-write.max-decoded-size=1GiB", "max-in-flight-size"},
 		{"--web.cors.origin=(", "cors.origin"},

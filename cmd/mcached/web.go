@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 // handler sends each path to the package that answers it.
 func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
-	d.handle(mux, "write", d.writes, "/api/v1/write", "/api/v1/push", "/write") // the last two are Cortex' and old Prometheus'
+	// Web pages of others may not write: a browser would let them, without a content type.
+	writes := http.NewCrossOriginProtection().Handler(d.writes)
+	d.handle(mux, "write", writes, "/api/v1/write", "/api/v1/push", "/write") // the last two are Cortex' and old Prometheus'
 	d.handle(mux, "query", d.queries, "/api/v1/")
 	d.handle(mux, "page", servePage(), "GET /{$}", "GET /page/{file}")
 	d.handle(mux, "metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{Registry: d.registry, EnableOpenMetrics: true}), "/metrics")
@@ -21,6 +24,12 @@ func (d *daemon) handler() http.Handler {
 		_, _ = io.WriteString(w, "mcached is healthy.\n")
 	}), "/-/healthy")
 	d.handle(mux, "health", http.HandlerFunc(d.serveReady), "/-/ready")
+	if d.config.webDebug {
+		d.handle(mux, "debug", http.HandlerFunc(pprof.Index), "/debug/pprof/")
+		d.handle(mux, "debug", http.HandlerFunc(pprof.Profile), "/debug/pprof/profile")
+		d.handle(mux, "debug", http.HandlerFunc(pprof.Symbol), "/debug/pprof/symbol")
+		d.handle(mux, "debug", http.HandlerFunc(pprof.Trace), "/debug/pprof/trace")
+	}
 	return mux
 }
 
