@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"mcached/mcache"
 )
 
 const (
@@ -41,6 +43,8 @@ type conn struct {
 	outBuf *buffer // that reply.b was taken from, nil while there are no answers
 	at     int     // where in reply.b the answer to the command at work begins
 	client
+
+	batch mcache.Batch // for TS.ADD
 
 	// For readFn and writeFn, which RawConn calls.
 	readFn, writeFn func(fd uintptr) bool

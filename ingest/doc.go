@@ -56,4 +56,28 @@
 //     the connection after them, and nothing behind it runs.
 //   - args are views of the input buffer, valid until the command returns.
 //   - Nothing a client sends panics.
+//
+// # Commands
+//
+//   - connection: PING ECHO AUTH HELLO SELECT QUIT RESET CLIENT
+//   - server: COMMAND CONFIG INFO TIME DBSIZE FLUSHDB FLUSHALL FUNCTION WAIT
+//     MEMORY
+//   - string: GET SET SETNX SETEX PSETEX GETSET GETDEL GETEX MGET MSET MSETNX
+//     APPEND STRLEN GETRANGE SUBSTR INCR DECR INCRBY DECRBY INCRBYFLOAT
+//   - generic: DEL UNLINK EXISTS TOUCH TYPE TTL PTTL EXPIRETIME PEXPIRETIME
+//     EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST SCAN KEYS RANDOMKEY OBJECT
+//   - timeseries: TS.CREATE TS.ALTER TS.ADD TS.MADD TS.INCRBY TS.DECRBY
+//     TS.GET TS.MGET TS.RANGE TS.REVRANGE TS.MRANGE TS.MREVRANGE
+//     TS.QUERYINDEX TS.INFO TS.DEL
+//   - mcache: MC.INSERT MC.HPTS MC.GET MC.RANGE MC.TAKE MC.POP MC.AGE
+//     MC.STATS MC.BUCKETS MC.DROP
+//
+// The whole table, with arguments, is CommandTable. Names, arguments, answers
+// and errors are those of Redis 7.0.15 and RedisTimeSeries. What differs:
+//
+//   - MSET and MSETNX are not atomic towards readers.
+//   - TS.DEL refuses a range that holds samples, and TS.ALTER changes labels
+//     only of empty series. DEL and FLUSHALL do not touch series.
+//   - SELECT knows database 0. There are no transactions, scripts, or
+//     publications, and no types but strings and time series.
 package ingest

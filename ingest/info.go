@@ -46,7 +46,7 @@ func (s *Server) infoSections() []infoSection {
 	line := func(name string, value any) string { return fmt.Sprintf("%s:%v", name, value) }
 	keyspace := []string{}
 	if n := s.o.Blobs.Len(); n > 0 {
-		keyspace = append(keyspace, fmt.Sprintf("db0:keys=%d,expires=0,avg_ttl=0", n))
+		keyspace = append(keyspace, fmt.Sprintf("db0:keys=%d", n))
 	}
 	var ru syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru)

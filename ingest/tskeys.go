@@ -135,6 +135,14 @@ func (d *directory) make(name string, labels []mcache.Label) (*seriesKey, error)
 	return k, nil
 }
 
+// entry returns the key of that name if it was created or written here.
+func (d *directory) entry(name []byte) (*seriesKey, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	k, ok := d.byName[string(name)]
+	return k, ok
+}
+
 // find returns the key of that name if it exists: because it was created, or
 // because the cache has the series.
 func (d *directory) find(name string) (*seriesKey, bool) {

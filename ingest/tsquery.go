@@ -394,7 +394,7 @@ func tsInfo(c *conn, args [][]byte) {
 		}
 	}
 	if o.chunkBytes == 0 {
-		o.chunkBytes = 4096
+		o.chunkBytes = defaultChunkBytes
 	}
 	c.mapOf(14)
 	number := func(name string, v int64) { c.simple(name); c.integer(v) }

@@ -25,7 +25,9 @@ type createArgs struct {
 	hasLabels bool
 	on        duplicatePolicy // ON_DUPLICATE
 	at        []byte          // TIMESTAMP
-	set       map[string]bool // what was said, for TS.ALTER
+	retention bool            // that it was said, for TS.ALTER; so the others
+	chunkSize bool
+	ignore    bool
 }
 
 // createKeywords end the labels of LABELS, which some clients do not send last.
@@ -40,10 +42,12 @@ func isCreateKeyword(b []byte) bool {
 	return false
 }
 
+// defaultChunkBytes is RedisTimeSeries'; here it is only told.
+const defaultChunkBytes = 4096
+
 // parseCreate reads options, and answers what is wrong with them.
 func (c *conn) parseCreate(args [][]byte) (a createArgs, ok bool) {
-	a.chunkBytes = 4096
-	a.set = map[string]bool{}
+	a.chunkBytes = defaultChunkBytes
 	bad := func(what string) (createArgs, bool) {
 		c.fail("ERR TSDB: " + what)
 		return a, false
@@ -51,7 +55,6 @@ func (c *conn) parseCreate(args [][]byte) (a createArgs, ok bool) {
 	for len(args) > 0 {
 		word := string(lower(nil, args[0]))
 		args = args[1:]
-		a.set[word] = true
 		if word == "labels" {
 			a.hasLabels = true
 			for len(args) >= 2 && !isCreateKeyword(args[0]) {
@@ -85,7 +88,7 @@ func (c *conn) parseCreate(args [][]byte) (a createArgs, ok bool) {
 			if !isInt || n < 0 {
 				return bad("Couldn't parse RETENTION")
 			}
-			a.retentionMs = n
+			a.retentionMs, a.retention = n, true
 		case "chunk_size":
 			if !isInt {
 				return bad("Couldn't parse CHUNK_SIZE")
@@ -93,7 +96,7 @@ func (c *conn) parseCreate(args [][]byte) (a createArgs, ok bool) {
 			if n < 48 || n > 1<<20 || n%8 != 0 {
 				return bad("CHUNK_SIZE value must be a multiple of 8 in the range [48 .. 1048576]")
 			}
-			a.chunkBytes = n
+			a.chunkBytes, a.chunkSize = n, true
 		case "encoding":
 			switch {
 			case equalFold(value, "compressed"):
@@ -120,7 +123,7 @@ func (c *conn) parseCreate(args [][]byte) (a createArgs, ok bool) {
 			if !ok || v < 0 {
 				return bad("Couldn't parse IGNORE")
 			}
-			a.ignoreMs, a.ignoreValue = n, v
+			a.ignoreMs, a.ignoreValue, a.ignore = n, v, true
 			args = args[1:]
 		case "timestamp":
 			a.at = value
@@ -183,54 +186,55 @@ func tsAlter(c *conn, args [][]byte) {
 		return
 	}
 	if a.hasLabels {
-		if err := d.relabel(k, a.labels); err != nil {
+		if k, err = d.relabel(k, a.labels); err != nil {
 			c.failWith(err)
 			return
 		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if a.set["retention"] {
+	if a.retention {
 		k.retentionMs = a.retentionMs
 	}
-	if a.set["chunk_size"] {
+	if a.chunkSize {
 		k.chunkBytes = a.chunkBytes
 	}
-	if a.set["duplicate_policy"] {
+	if a.policy != policyNone {
 		k.policy = a.policy
 	}
-	if a.set["ignore"] {
+	if a.ignore {
 		k.ignoreMs, k.ignoreValue = a.ignoreMs, a.ignoreValue
 	}
 	c.ok()
 }
 
-// relabel gives an empty key other labels.
-func (d *directory) relabel(k *seriesKey, labels []mcache.Label) error {
+// relabel gives an empty key other labels, and returns what stands for it now.
+func (d *directory) relabel(k *seriesKey, labels []mcache.Label) (*seriesKey, error) {
 	n, err := d.make(k.name, labels)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if n.print == k.print {
-		return nil
-	}
-	if _, empty := d.empty[k]; !empty {
-		return errors.New("TSDB: the labels of a series with samples cannot be changed, because they are what it is found by")
-	}
-	if other, ok := d.byPrint[n.print]; ok {
-		return fmt.Errorf("TSDB: the key %q has the same name and labels", other.name)
-	}
-	// Whoever holds k still sees the old labels, which are not changed in place.
+	// k.mu is never taken under d.mu: writers hold it while they ask for d.mu.
 	k.mu.Lock()
 	n.seriesOptions = k.seriesOptions
 	k.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n.print == k.print {
+		return k, nil
+	}
+	if _, empty := d.empty[k]; !empty {
+		return nil, errors.New("TSDB: the labels of a series with samples cannot be changed, because they are what it is found by")
+	}
+	if other, ok := d.byPrint[n.print]; ok {
+		return nil, fmt.Errorf("TSDB: the key %q has the same name and labels", other.name)
+	}
+	// Whoever holds k still sees the old labels, which are not changed in place.
 	delete(d.byPrint, k.print)
 	delete(d.empty, k)
 	d.byName[n.name], d.byPrint[n.print] = n, n
 	d.empty[n] = struct{}{}
-	return nil
+	return n, nil
 }
 
 // timestamp reads a time in ms, or * for now.
@@ -265,10 +269,13 @@ func tsAdd(c *conn, args [][]byte) {
 	if !ok {
 		return
 	}
-	k, _, err := c.srv.series.create(string(args[1]), a.labels, a.seriesOptions)
-	if err != nil {
-		c.failWith(err)
-		return
+	k, ok := c.srv.series.entry(args[1])
+	if !ok {
+		var err error
+		if k, _, err = c.srv.series.create(string(args[1]), a.labels, a.seriesOptions); err != nil {
+			c.failWith(err)
+			return
+		}
 	}
 	c.replyAdded(c.addSample(k, t, v, a.on))
 }
@@ -310,7 +317,7 @@ func (c *conn) addSample(k *seriesKey, t int64, v float64, on duplicatePolicy) (
 			}
 		}
 	}
-	if err := d.write(k, t, v); err != nil {
+	if err := d.write(&c.batch, k, t, v); err != nil {
 		if errors.Is(err, mcache.ErrNoMemory) {
 			return 0, "OOM command not allowed when used memory > 'maxmemory'."
 		}
@@ -346,12 +353,21 @@ func (d *directory) merge(k *seriesKey, t int64, v float64, on duplicatePolicy) 
 	return 0, false, errBlocked
 }
 
-// write puts one sample into the cache. k.mu is held.
-func (d *directory) write(k *seriesKey, t int64, v float64) error {
-	if err := d.cache.AppendSamples(d.bucket, k.labels, mcache.Sample{T: t, V: math.Float64bits(v)}); err != nil {
+// write puts one sample into the cache by way of the batch b. k.mu is held.
+func (d *directory) write(b *mcache.Batch, k *seriesKey, t int64, v float64) error {
+	b.Reset(d.bucket)
+	b.Series(k.print)
+	b.Sample(t, math.Float64bits(v))
+	_, err := d.cache.Append(b)
+	if err == nil && len(b.Missing()) > 0 {
+		_, err = d.cache.AppendNew(b, 0, k.labels)
+	}
+	if err != nil {
 		return err
 	}
-	d.filled(k)
+	if !k.written {
+		d.filled(k)
+	}
 	return nil
 }
 
@@ -374,10 +390,12 @@ func tsMAdd(c *conn, args [][]byte) {
 			c.fail(errTimestamp)
 			continue
 		}
-		k, ok := c.srv.series.find(string(args[1]))
+		k, ok := c.srv.series.entry(args[1])
 		if !ok {
-			c.fail(errNoKey)
-			continue
+			if k, ok = c.srv.series.find(string(args[1])); !ok {
+				c.fail(errNoKey)
+				continue
+			}
 		}
 		c.replyAdded(c.addSample(k, t, v, policyNone))
 	}
@@ -417,7 +435,7 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 		}
 		t = lastMs // our clock is behind the writer's
 	}
-	if err := c.srv.series.write(k, t, last+sign*by); err != nil {
+	if err := c.srv.series.write(&c.batch, k, t, last+sign*by); err != nil {
 		c.failWith(err)
 		return
 	}

@@ -1,0 +1,127 @@
+package ingest
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"testing"
+	"time"
+)
+
+// capture is a socket that keeps what is written.
+type capture struct {
+	sink
+	b *bytes.Buffer
+}
+
+func (c capture) Write(b []byte) (int, error) { return c.b.Write(b) }
+
+// FuzzCommands types random lines: nothing panics, every command is answered
+// by one well-formed answer, in either protocol.
+func FuzzCommands(f *testing.F) {
+	for _, s := range []string{
+		"SET k v EX 10 NX GET\nGETEX k PERSIST\nSCAN 0 MATCH * COUNT 5 TYPE string\n",
+		"TS.ADD k 1 2 RETENTION 5 LABELS a b IGNORE 1 2\nTS.ADD k 2 3\nTS.RANGE k - + ALIGN 3 AGGREGATION avg,twa 7 BUCKETTIMESTAMP ~ EMPTY\n",
+		"TS.ADD k 1 2 LABELS a b\nTS.ADD k 900 2\nTS.MRANGE - + FILTER_BY_VALUE 1 2 WITHLABELS AGGREGATION twa 9 EMPTY FILTER a=(b,c) GROUPBY a REDUCE std.s\n",
+		"TS.CREATE k LABELS a b\nTS.ALTER k LABELS c d\nTS.MGET SELECTED_LABELS a FILTER c!=\nTS.INFO k\nTS.QUERYINDEX a=b\n",
+		"MC.INSERT b k 5 aaaaaaaa\nMC.RANGE b k 0 9\nMC.TAKE b k\nMC.STATS b\nMC.POP\nMC.HPTS c k aaaaaaaabbbbbbbb\n",
+		"HELLO 3 SETNAME x\nCOMMAND DOCS get\nCOMMAND INFO set client\nCONFIG GET *\nMEMORY STATS\nCLIENT LIST\nINFO\n",
+		"TS.RANGE up{a=\"b\"} 0 9223372036854775807 AGGREGATION sum 2305843009213693952 EMPTY\n",
+	} {
+		f.Add([]byte(s), false)
+		f.Add([]byte(s), true)
+	}
+	f.Fuzz(func(t *testing.T, input []byte, resp3 bool) {
+		c := newSession(t, func(o *Options) { o.MaxReplySamples = 1000 })
+		out := new(bytes.Buffer)
+		c.nc = capture{b: out}
+		c.resp3 = resp3
+		want := 0
+		for line := range bytes.SplitSeq(input, []byte("\n")) {
+			if bytes.ContainsAny(line, "\x00\r") || len(line) > 10_000 {
+				continue
+			}
+			args, ok := splitLine(line, nil)
+			if !ok || len(args) == 0 || equalFold(args[0], "client") && len(args) > 1 && equalFold(args[1], "reply") || crossProtocol(args[0]) {
+				continue
+			}
+			words := make([]string, len(args))
+			for i, a := range args {
+				words[i] = string(a)
+			}
+			c.feed([]byte(bulks(words...)))
+			if want++; c.quit {
+				break
+			}
+		}
+		r := bufio.NewReader(out)
+		for i := range want {
+			if a, err := readReply(r); err != nil {
+				t.Fatalf("answer %d of %d: %q, %v", i, want, a, err)
+			}
+		}
+		if rest, _ := io.ReadAll(r); len(rest) > 0 {
+			t.Fatalf("%d answers were expected, then came %q", want, rest)
+		}
+	})
+}
+
+// TestAggregateIsWhatItSays compares bucketing with the definition, bucket by
+// bucket, over random series and bounds.
+func TestAggregateIsWhatItSays(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	rng := newRand(seed)
+	filled, emptied := 0, 0
+	for range 2000 {
+		var points []point
+		for at := int64(rng.IntN(50)); len(points) < 1+rng.IntN(30); at += 1 + int64(rng.IntN(40)) {
+			points = append(points, point{at, float64(rng.IntN(20) - 10)})
+		}
+		a := aggregation{kinds: []string{"sum", "count", "min", "last"}, bucketMs: 1 + int64(rng.IntN(60)), alignMs: int64(rng.IntN(100)), stamp: '-', empty: rng.IntN(2) == 0}
+		got, ok := a.aggregate(append([]point(nil), points...), nil, nil, 1<<20)
+		if !ok {
+			t.Fatal("refused")
+		}
+		i := 0
+		first := points[0].t
+		for (first-a.alignMs)%a.bucketMs != 0 {
+			first--
+		}
+		for start := first; start <= points[len(points)-1].t; start += a.bucketMs {
+			n, sum, least, last := 0, 0.0, 0.0, 0.0
+			for _, p := range points {
+				if p.t < start+a.bucketMs {
+					last = p.v
+				}
+				if p.t < start || p.t >= start+a.bucketMs {
+					continue
+				}
+				if n++; n == 1 || p.v < least {
+					least = p.v
+				}
+				sum += p.v
+			}
+			if n == 0 && !a.empty {
+				continue
+			}
+			if i >= got.len() {
+				t.Fatalf("seed %d: bucket %d is missing", seed, start)
+			}
+			row := got.row(i)
+			if got.times[i] != max(start, 0) || row[0] != sum || row[1] != float64(n) || row[3] != last || n > 0 && row[2] != least {
+				t.Fatalf("seed %d: bucket %d of %d ms: got %d %v, want %v %d %v %v", seed, start, a.bucketMs, got.times[i], row, sum, n, least, last)
+			}
+			if i++; n == 0 {
+				emptied++
+			} else {
+				filled++
+			}
+		}
+		if i != got.len() {
+			t.Fatalf("seed %d: %d buckets too many", seed, got.len()-i)
+		}
+	}
+	if filled < 1000 || emptied < 1000 {
+		t.Fatalf("%d buckets with and %d without samples: too few", filled, emptied)
+	}
+}
