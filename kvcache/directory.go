@@ -8,9 +8,9 @@ import (
 // directory is the set of a shard's indexes, each for the records of one
 // segment: those whose hash has some prefix in the bits of the segment. An
 // index that has grown to maxLines is split rather than grown further, because
-// resizing moves all of an index under the shard's lock: 8,192 lines have some
-// 80 Ki records, which take 3 ms at about 30 ns. So the directory deepens with
-// what the shard holds (extendible hashing), and a small cache has one index
+// resizing moves all of an index under the shard's lock: 2,048 lines have some
+// 22 Ki records, which take 1 to 3 ms, most of it waiting for their headers to
+// come from memory. So the directory deepens with what the shard holds (extendible hashing), and a small cache has one index
 // of a page for each shard.
 type directory struct {
 	bits     uint8    // of the segment that indexes has entries for
@@ -19,9 +19,9 @@ type directory struct {
 }
 
 const (
-	segmentBits = 12 // 4,096 indexes a shard, 320 Mi records; then they grow again
+	segmentBits = 12 // 4,096 indexes a shard, 64 Mi records; then they grow again
 	segments    = 1 << segmentBits
-	splitLines  = 8192
+	splitLines  = 2048
 )
 
 func newDirectory(m *Memory) directory {

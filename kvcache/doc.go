@@ -40,7 +40,7 @@
 //	             current ──▶ ├──────┼───────────┼──────┤ fill        free
 //
 //	Cache        shards, by the lowest bits of the key's hash, a lock each
-//	  shard      segments, by the next bits: an index each, in a Span
+//	  shard      a directory of indexes, by the next bits, each in a Span
 //	    index    home line, by the upper half of the hash, and one other line
 //	             ┌ 12 tags ────┬ freq ┬ away ┬ 12 refs ───────────────────┐
 //	             │ 7 bits + 1  │ 24 b │ 8 b  │ place and unit, 32 bits    │
@@ -86,11 +86,11 @@
 //
 // # Cost
 //
-// An entry costs 8 bytes of header and 5.8 to 7.3 bytes of index, 15 in all at
+// An entry costs 8 bytes of header and 5.8 to 7.3 bytes of index, 14.0 in all at
 // 1 Mi entries, and up to 7 of padding; nothing on the heap. There is an open
 // region for each shard, half empty on average: shards × region size is at
 // most a 32nd of the budget. An index moves as a whole when it grows, under
-// its shard's lock; segments keep it to some 64 Ki records and 3 ms.
+// its shard's lock: it is split at some 22 Ki records, 1 to 3 ms.
 //
 // # Figures
 //
@@ -109,7 +109,7 @@
 // Both of a hit's accesses miss the processor's caches. An overwrite reads the
 // record that it replaces, which fastcache does not: it writes a second one.
 //
-//	-bench Overhead       15.0 bytes an entry, 7.0 of them index
+//	-bench Overhead       14.0 bytes an entry, 6.0 of them index; 14.2 resident
 //	-bench Reclaim$       12.6 GiB/s given back, 4 KiB pages, 1 KiB values
 //	-bench ReclaimDelay   slowest of others' calls 39 ms meanwhile, 37 ms without
 //	-bench ForcedGC       4.4 ms with 10 Mi entries, 3.0 ms with none

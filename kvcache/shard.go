@@ -156,9 +156,29 @@ func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64
 	}
 	s.noteExpiry(short, expiresMs)
 	if len(s.t.list) > regions {
-		s.tidyLocked()
+		s.t.beginCompaction()
+		s.passLocked(1 + len(s.dir.indexes)/minGone)
 	}
+	s.compactLocked(compactPart * (headerBytes + n))
 	return 0
+}
+
+// compactPart is how many bytes a write moves, for each that it adds, while
+// there is something to compact: a region that is worth it is a quarter dead,
+// so that three are moved for each that is freed, and one is for progress.
+const compactPart = 4
+
+// compactLocked goes on with a compaction, if there is one. It reports whether
+// there is more to do.
+func (s *shard) compactLocked(maxBytes int) bool {
+	if !s.t.compacting() {
+		return false
+	}
+	if !s.t.compactSome(maxBytes) {
+		return s.t.compacting()
+	}
+	s.count.compacted++
+	return s.t.beginCompaction()
 }
 
 func (s *shard) noteExpiry(ref uint32, ms int64) {
@@ -206,15 +226,6 @@ func (s *shard) growLocked(x *index) (needBytes int64) {
 	}
 	s.count.grown++
 	return 0
-}
-
-// tidyLocked does the housekeeping that comes with each new region: it
-// compacts another, and goes on with the pass that frees places.
-func (s *shard) tidyLocked() {
-	if s.t.Compact() {
-		s.count.compacted++
-	}
-	s.passLocked(1 + len(s.dir.indexes)/minGone)
 }
 
 // passLocked goes on with, or begins, a pass over the indexes that erases the

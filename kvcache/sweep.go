@@ -12,6 +12,10 @@ const sweepBytes = 64 << 20
 // sweepChunk bounds how many records are looked at under one lock.
 const sweepChunk = 1024
 
+// sweepCompactBytes bounds how much is compacted under one lock: some 700
+// records at 200 ns each.
+const sweepCompactBytes = 64 << 10
+
 func (c *Cache) sweepEvery(every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -127,11 +131,12 @@ func (s *shard) expireLocked(r Region, epoch uint32, first bool, unit *uint32, n
 
 // tidy compacts while that pays, and shrinks indexes.
 func (s *shard) tidy() {
-	for more := true; more; {
+	s.mu.Lock()
+	more := s.t.beginCompaction()
+	s.mu.Unlock()
+	for more {
 		s.mu.Lock()
-		if more = s.t.Compact(); more {
-			s.count.compacted++
-		}
+		more = s.compactLocked(sweepCompactBytes)
 		s.mu.Unlock()
 	}
 	for segment := uint32(0); segment < segments; {

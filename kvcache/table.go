@@ -93,6 +93,7 @@ type Tables struct {
 	cur    Region // where entries go
 	old    Region // where compaction puts the survivors, in age before the young
 	list   []Region
+	work   compaction
 	live   int64 // bytes, over all regions
 	fill   int64
 	weight int64
@@ -102,7 +103,7 @@ type Tables struct {
 // moved for every entry that it moves, after the bytes are in place; moved
 // puts the new address where the old one was and returns the entry's weight.
 func NewTables(m *Memory, owner int, class Class, moved func(aux uint16, owner uint32, from, to Ref) (weight int)) *Tables {
-	t := &Tables{m: m, owner: owner, class: class, moved: moved, cur: noRegion, old: noRegion}
+	t := &Tables{m: m, owner: owner, class: class, moved: moved, cur: noRegion, old: noRegion, work: compaction{victim: noRegion}}
 	if class != Log {
 		t.reuse = make([]Ref, reuseUnits)
 	}
@@ -338,60 +339,6 @@ func (t *Tables) DropAll() (weight int64) {
 		t.drop(t.list[len(t.list)-1])
 	}
 	return weight
-}
-
-// Compact moves the live entries out of the region that has the most dead
-// bytes and releases it, if the set as a whole has more dead bytes than a
-// region and a quarter of what it has filled. That region is then at least a
-// quarter dead itself: each byte freed is paid for by at most three moved, and
-// whoever calls until it reports false is left with no more dead bytes than
-// that. It reports whether it did; the caller, who holds the lock, decides how
-// often to call.
-func (t *Tables) Compact() bool {
-	dead := t.fill - t.live
-	if dead <= int64(t.m.regionBytes) || dead*4 < t.fill {
-		return false
-	}
-	victim, most := noRegion, uint32(t.m.regionBytes/4-1)
-	for _, r := range t.list {
-		b := &t.m.tables[r]
-		if r != t.cur && r != t.old && b.fill-b.live > most {
-			victim, most = r, b.fill-b.live
-		}
-	}
-	if victim == noRegion {
-		return false
-	}
-	return t.evacuate(victim)
-}
-
-// evacuate moves what lives in victim to t.old, whose place in age is before
-// the victim that made it necessary.
-func (t *Tables) evacuate(victim Region) bool {
-	epoch := t.m.regions[victim].epoch.Load()
-	for unit := uint32(0); unit*unitBytes < t.m.tables[victim].fill; {
-		from := makeRef(epoch, victim, unit)
-		h := *t.m.head(from)
-		unit += h.units()
-		if !h.live() {
-			continue
-		}
-		to, dst, ok := t.alloc(&t.old, victim, true, int(h.value()), h.aux(), h.owner(), 0)
-		if !ok {
-			return false
-		}
-		copy(dst, t.Value(from))
-		weight := t.moved(h.aux(), h.owner(), from, to)
-		t.AddWeight(to, weight)
-		*t.m.head(from) &^= liveBit
-		b := &t.m.tables[victim]
-		b.live -= h.bytes()
-		b.weight -= int64(weight)
-		t.live -= int64(h.bytes())
-		t.weight -= int64(weight)
-	}
-	t.drop(victim)
-	return true
 }
 
 // Entries calls f for every live entry, region by region in no set order,
