@@ -120,6 +120,8 @@ type API struct {
 	cache   *mcache.Cache
 	engine  *promql.Engine
 	parser  parser.Parser
+	planned *promql.Engine // the same, for what handoff has
+	handoff handoff
 	labels  *LabelCache
 	mux     *http.ServeMux
 	started time.Time
@@ -168,7 +170,7 @@ func NewAPI(c *mcache.Cache, o Options) *API {
 		reads:   newGate(o.MaxConcurrency, o.MaxWaiting),
 		lookups: newGate(o.MaxConcurrency, o.MaxWaiting),
 	}
-	a.engine = promql.NewEngine(promql.EngineOpts{
+	engine := promql.EngineOpts{
 		Logger:                   o.Logger,
 		MaxSamples:               o.MaxSamples,
 		Timeout:                  o.Timeout,
@@ -178,7 +180,11 @@ func NewAPI(c *mcache.Cache, o Options) *API {
 		EnableNegativeOffset:     true,
 		EnablePerStepStats:       true,
 		Parser:                   a.parser,
-	})
+	}
+	a.engine = promql.NewEngine(engine)
+	a.handoff.Parser = a.parser
+	engine.Parser = &a.handoff
+	a.planned = promql.NewEngine(engine)
 	a.mux = a.routes()
 	return a
 }

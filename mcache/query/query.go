@@ -50,7 +50,23 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 		return answer{}, badData(errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"))
 	}
 	return a.evaluate(r, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
-		return a.engine.NewRangeQuery(ctx, q, opts, r.FormValue("query"), start, end, step)
+		if r.FormValue("stats") != "" {
+			// Statistics are of what the engine does.
+			return a.engine.NewRangeQuery(ctx, q, opts, r.FormValue("query"), start, end, step)
+		}
+		expr, err := a.parser.ParseExpr(r.FormValue("query"))
+		if err != nil {
+			return nil, err
+		}
+		lookback := opts.LookbackDelta()
+		if lookback <= 0 {
+			lookback = a.o.LookbackDelta
+		}
+		if c := newComputer(start, end, step, lookback, a.o.MaxSamples); c != nil {
+			expr, c.plans = rewrite(expr)
+			q.computer = c
+		}
+		return a.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), start, end, step)
 	})
 }
 
@@ -87,7 +103,7 @@ func (a *API) evaluate(r *http.Request, prepare func(context.Context, *Queryable
 	if note := statsNote(wanted); note != nil {
 		result.Warnings.Add(note)
 	}
-	a.counts.samples.Add(uint64(query.Stats().Samples.SamplesRead))
+	a.counts.samples.Add(uint64(query.Stats().Samples.SamplesRead + q.computed.Load()))
 	return answer{
 		data: func(w *jsonWriter) {
 			w.raw(`{"resultType":`)

@@ -43,6 +43,9 @@ type Queryable struct {
 	// series that was read may be missing; math.MinInt64 when none is known to be.
 	completeFrom atomic.Int64
 	selected     atomic.Int64 // series
+	computed     atomic.Int64 // samples that plans read
+
+	computer *computer // of the range query that this is for; may be nil
 }
 
 // NewQueryable returns a Queryable of bucket, which need not exist.
@@ -89,6 +92,9 @@ func (*querier) Close() error { return nil }
 // iterator is asked for, one series at a time, so that a select of a million
 // series holds the samples of one.
 func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+	if p := qr.q.computer.planOf(matchers); p != nil {
+		return qr.q.computer.run(ctx, qr.q, p)
+	}
 	mint, maxt, limit := qr.mint, qr.maxt, 0
 	seriesOnly := false
 	if hints != nil {

@@ -77,6 +77,7 @@ func (s *series) Iterator(prev chunkenc.Iterator) chunkenc.Iterator {
 // iterator walks the samples of one series in its time. It owns a
 // copy of the encoded samples: nothing that happens to the cache reaches it.
 type iterator struct {
+	iteratorOfFloats
 	snapshot mcache.Snapshot
 	it       mcache.Iterator
 	at       mcache.Sample
@@ -138,16 +139,17 @@ func (it *iterator) found(ok bool) chunkenc.ValueType {
 func (it *iterator) At() (int64, float64) { return it.at.T, math.Float64frombits(it.at.V) }
 func (it *iterator) AtT() int64           { return it.at.T }
 
-// AtST is 0, which means unknown: the cache keeps no start timestamps.
-func (it *iterator) AtST() int64 { return 0 }
-func (it *iterator) Err() error  { return nil }
+// iteratorOfFloats is what iterators have that never stand on a histogram.
+type iteratorOfFloats struct{}
 
-// AtHistogram is never called: every sample is a float.
-func (it *iterator) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
-	return it.at.T, nil
+// AtST is 0, which means unknown: the cache keeps no start timestamps.
+func (iteratorOfFloats) AtST() int64 { return 0 }
+func (iteratorOfFloats) Err() error  { return nil }
+
+func (iteratorOfFloats) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
+	return 0, nil
 }
 
-// AtFloatHistogram is never called: every sample is a float.
-func (it *iterator) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	return it.at.T, nil
+func (iteratorOfFloats) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	return 0, nil
 }

@@ -1,0 +1,204 @@
+package query
+
+import (
+	"math"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/kahansum"
+)
+
+// collector gathers the rows of a plan: as they are, or by group. Groups stand
+// in the order in which their first series came.
+type collector struct {
+	steps
+	aggregate
+	groups  []group
+	byKey   map[uint64]int
+	buf     []byte
+	builder *labels.Builder
+}
+
+// group is the aggregation of some series, for every step. Values are none
+// until the first series has one.
+type group struct {
+	labels labels.Labels
+	value  []float64
+	carry  []float64 // sum, avg: what the sum has lost to rounding
+	count  []float64 // avg, count
+	mean   []float64 // avg, from where the sum would overflow: none before
+}
+
+func newCollector(s steps, a aggregate) *collector {
+	return &collector{steps: s, aggregate: a, byKey: map[uint64]int{}, builder: labels.NewBuilder(labels.EmptyLabels())}
+}
+
+// size is how many values there are.
+func (c *collector) size() int { return len(c.groups) * c.n }
+
+// rows returns the results. The collector must not be used afterwards.
+func (c *collector) rows() []computedRow {
+	rows := make([]computedRow, len(c.groups))
+	for i := range c.groups {
+		g := &c.groups[i]
+		c.finish(g)
+		rows[i] = computedRow{labels: g.labels, values: g.value}
+	}
+	return rows
+}
+
+// add takes in a series. The row remains the caller's.
+func (c *collector) add(ls labels.Labels, row []float64) {
+	if c.op == 0 {
+		c.groups = append(c.groups, group{labels: ls, value: append([]float64(nil), row...)})
+		return
+	}
+	g := c.groupOf(ls)
+	switch c.op {
+	case parser.SUM:
+		g.sum(row)
+	case parser.AVG:
+		g.avg(row)
+	case parser.MIN:
+		g.min(row)
+	case parser.MAX:
+		g.max(row)
+	case parser.COUNT, parser.GROUP:
+		g.counted(row)
+	}
+}
+
+func (c *collector) groupOf(ls labels.Labels) *group {
+	var key uint64
+	switch {
+	case c.without:
+		key, c.buf = ls.HashWithoutLabels(c.buf, c.grouping...)
+	case len(c.grouping) > 0:
+		key, c.buf = ls.HashForLabels(c.buf, c.grouping...)
+	}
+	if i, ok := c.byKey[key]; ok {
+		return &c.groups[i]
+	}
+	c.byKey[key] = len(c.groups)
+	c.groups = append(c.groups, group{labels: c.labelsOf(ls), value: c.fresh(none)})
+	g := &c.groups[len(c.groups)-1]
+	switch c.op {
+	case parser.SUM:
+		g.carry = c.fresh(0)
+	case parser.AVG:
+		g.carry, g.count, g.mean = c.fresh(0), c.fresh(0), c.fresh(none)
+	}
+	return g
+}
+
+func (c *collector) fresh(f float64) []float64 {
+	row := make([]float64, c.n)
+	if f != 0 {
+		for i := range row {
+			row[i] = f
+		}
+	}
+	return row
+}
+
+// labelsOf are the labels of the group of a series.
+func (c *collector) labelsOf(ls labels.Labels) labels.Labels {
+	c.builder.Reset(ls)
+	switch {
+	case c.without:
+		return c.builder.Del(c.grouping...).Del(labels.MetricName).Labels()
+	case len(c.grouping) > 0:
+		return c.builder.Keep(c.grouping...).Labels()
+	default:
+		return labels.EmptyLabels()
+	}
+}
+
+func (g *group) sum(row []float64) {
+	for k, f := range row {
+		if isNone(f) {
+			continue
+		}
+		if isNone(g.value[k]) {
+			g.value[k] = f
+			continue
+		}
+		g.value[k], g.carry[k] = kahansum.Inc(f, g.value[k], g.carry[k])
+	}
+}
+
+// avg adds up and divides in the end, unless the sum is infinite: from there on
+// it moves the mean.
+func (g *group) avg(row []float64) {
+	for k, f := range row {
+		if isNone(f) {
+			continue
+		}
+		g.count[k]++
+		if isNone(g.value[k]) {
+			g.value[k] = f
+			continue
+		}
+		n := g.count[k]
+		if isNone(g.mean[k]) {
+			sum, carry := kahansum.Inc(f, g.value[k], g.carry[k])
+			if !math.IsInf(sum, 0) {
+				g.value[k], g.carry[k] = sum, carry
+				continue
+			}
+			g.mean[k] = g.value[k] / (n - 1)
+			g.carry[k] /= n - 1
+		}
+		q := (n - 1) / n
+		g.mean[k], g.carry[k] = kahansum.Inc(f/n, q*g.mean[k], q*g.carry[k])
+	}
+}
+
+func (g *group) min(row []float64) {
+	for k, f := range row {
+		if v := g.value[k]; !isNone(f) && (v > f || math.IsNaN(v)) {
+			g.value[k] = f
+		}
+	}
+}
+
+func (g *group) max(row []float64) {
+	for k, f := range row {
+		if v := g.value[k]; !isNone(f) && (v < f || math.IsNaN(v)) {
+			g.value[k] = f
+		}
+	}
+}
+
+func (g *group) counted(row []float64) {
+	for k, f := range row {
+		if isNone(f) {
+			continue
+		}
+		if isNone(g.value[k]) {
+			g.value[k] = 0
+		}
+		g.value[k]++
+	}
+}
+
+// finish turns what was gathered into results.
+func (c *collector) finish(g *group) {
+	for k, v := range g.value {
+		if isNone(v) {
+			continue
+		}
+		switch c.op {
+		case parser.SUM:
+			g.value[k] = v + g.carry[k]
+		case parser.AVG:
+			if mean := g.mean[k]; isNone(mean) {
+				g.value[k] = v/g.count[k] + g.carry[k]/g.count[k]
+			} else {
+				g.value[k] = mean + g.carry[k]
+			}
+		case parser.GROUP:
+			g.value[k] = 1
+		}
+	}
+}
