@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"testing"
 	"unicode/utf8"
@@ -17,14 +18,25 @@ import (
 
 // decodedSeries is a series as a decoder sees it, before any rule is applied.
 type decodedSeries struct {
-	labels  []mcache.Label
-	samples []mcache.Sample
+	labels     []mcache.Label
+	samples    []mcache.Sample
+	histograms []writev2.Histogram
 }
 
 // expect applies the rules to what Prometheus' decoder found, naïvely: it is
 // the oracle. It returns what has to be in the cache and the samples written.
-func expect(all []decodedSeries, o *Options, maxT int64) (contents []string, written int) {
-	held := map[string]map[int64]uint64{}
+func expect(all []decodedSeries, o *Options, maxT int64) (contents []string, written, histograms int) {
+	held := map[string]map[int64]string{}
+	put := func(key string, t int64, v string) bool {
+		if t > maxT || t < -mcache.MaxTime {
+			return false
+		}
+		if held[key] == nil {
+			held[key] = map[int64]string{}
+		}
+		held[key][t] = v
+		return true
+	}
 	for _, s := range all {
 		names := map[string]bool{}
 		valid := len(s.labels) <= o.MaxLabels
@@ -45,14 +57,14 @@ func expect(all []decodedSeries, o *Options, maxT int64) (contents []string, wri
 		slices.SortFunc(kept, func(a, b mcache.Label) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
 		key := labelText(kept)
 		for _, x := range s.samples {
-			if x.T > maxT || x.T < -mcache.MaxTime {
-				continue
+			if put(key, x.T, fmt.Sprintf("%x", x.V)) {
+				written++
 			}
-			if held[key] == nil {
-				held[key] = map[int64]uint64{}
+		}
+		for _, h := range s.histograms {
+			if h, ok := validHistogram(h); ok && put(key, h.Timestamp, "record:"+showHistogram(h)) {
+				histograms++
 			}
-			held[key][x.T] = x.V
-			written++
 		}
 	}
 	for key, samples := range held {
@@ -62,13 +74,52 @@ func expect(all []decodedSeries, o *Options, maxT int64) (contents []string, wri
 		}
 		slices.Sort(times)
 		for _, t := range times {
-			key += fmt.Sprintf(" %d:%x", t, samples[t])
+			key += fmt.Sprintf(" %d:%s", t, samples[t])
 		}
 		contents = append(contents, key)
 	}
 	slices.Sort(contents)
-	return contents, written
+	return contents, written, histograms
 }
+
+// validHistogram is h as it is to be stored, if it is.
+func validHistogram(h writev2.Histogram) (writev2.Histogram, bool) {
+	if h.IsFloatHistogram() {
+		f := h.ToFloatHistogram()
+		if f.Schema > 8 && f.Schema <= 52 {
+			if f.ReduceResolution(8) != nil {
+				return h, false
+			}
+			h = writev2.FromFloatHistogram(h.StartTimestamp, h.Timestamp, f)
+		}
+		return h, f.Validate() == nil
+	}
+	i := h.ToIntHistogram()
+	if i.Schema > 8 && i.Schema <= 52 {
+		if i.ReduceResolution(8) != nil {
+			return h, false
+		}
+		h = writev2.FromIntHistogram(h.StartTimestamp, h.Timestamp, i)
+	}
+	return h, i.Validate() == nil
+}
+
+// showHistogram writes h in the one way that equal ones have.
+func showHistogram(h writev2.Histogram) string {
+	b, err := h.Marshal()
+	return fmt.Sprintf("%x %v", b, err)
+}
+
+func showRecord(b []byte) string {
+	var h writev2.Histogram
+	if err := h.Unmarshal(b); err != nil {
+		return err.Error()
+	}
+	return showHistogram(h)
+}
+
+// Start times are kept as float64, and have tests of their own.
+var since = regexp.MustCompile(`\(since -?[0-9]+\)`)
 
 // compare runs body through a receiver, twice, and holds it to the oracle.
 // The receiver serves many of them, each in an empty bucket.
@@ -78,7 +129,7 @@ func compare(t *testing.T, r receiver, p Protocol, body []byte, all []decodedSer
 	defer r.pool.Put(in)
 	defer r.cache.RemoveBucket("default")
 	maxT := now.Add(r.o.MaxAhead).UnixMilli()
-	want, written := expect(all, &r.o, maxT)
+	want, written, histograms := expect(all, &r.o, maxT)
 	for round := range 2 {
 		in.decoded = bytes.Clone(body)
 		in.reset(p, "default", maxT)
@@ -89,10 +140,14 @@ func compare(t *testing.T, r receiver, p Protocol, body []byte, all []decodedSer
 		if err != nil {
 			return
 		}
-		if in.written != written {
-			t.Errorf("round %d: %d samples written, want %d; problems: %s", round, in.written, written, in.problems.text())
+		if in.written != written || in.writtenHistograms != histograms {
+			t.Errorf("round %d: %d samples and %d histograms written, want %d and %d; problems: %s", round, in.written, in.writtenHistograms, written, histograms, in.problems.text())
 		}
-		if got := r.contents("default"); !slices.Equal(got, want) {
+		got := r.contentsBy("default", showRecord)
+		for i := range got {
+			got[i] = since.ReplaceAllString(got[i], "")
+		}
+		if !slices.Equal(got, want) {
 			t.Errorf("round %d: the cache holds %q, want %q", round, got, want)
 		}
 		if round == 1 && len(in.batch.Missing()) > 0 && in.problems.total() == 0 {
@@ -103,6 +158,9 @@ func compare(t *testing.T, r receiver, p Protocol, body []byte, all []decodedSer
 
 func FuzzV1(f *testing.F) {
 	r := newReceiver(f, Options{})
+	for _, h := range validHistograms() {
+		f.Add(withHistograms(f, V1, []writev2.Histogram{h}))
+	}
 	for _, m := range seedsV1() {
 		b, err := m.Marshal()
 		if err != nil {
@@ -122,6 +180,10 @@ func FuzzV1(f *testing.F) {
 			for _, x := range ts.Samples {
 				s.samples = append(s.samples, mcache.Sample{T: x.Timestamp, V: math.Float64bits(x.Value)})
 			}
+			for _, h := range ts.Histograms {
+				h.XXX_unrecognized = nil
+				s.histograms = append(s.histograms, toV2(t, h))
+			}
 			all = append(all, s)
 		}
 		if err == nil && hasField(body, tagV2Symbol, tagV2Series) {
@@ -133,6 +195,9 @@ func FuzzV1(f *testing.F) {
 
 func FuzzV2(f *testing.F) {
 	r := newReceiver(f, Options{})
+	for _, h := range validHistograms() {
+		f.Add(withHistograms(f, V2, []writev2.Histogram{h}))
+	}
 	for _, m := range seedsV2() {
 		b, err := m.Marshal()
 		if err != nil {
@@ -172,10 +237,20 @@ func FuzzV2(f *testing.F) {
 			for _, x := range ts.Samples {
 				s.samples = append(s.samples, mcache.Sample{T: x.Timestamp, V: math.Float64bits(x.Value)})
 			}
+			s.histograms = ts.Histograms
 			all = append(all, s)
 		}
 		compare(t, r, V2, body, all, err)
 	})
+}
+
+func toV2(t testing.TB, h1 prompb.Histogram) writev2.Histogram {
+	t.Helper()
+	var h writev2.Histogram
+	if err := h.Unmarshal(marshal(t, &h1)); err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
 // hasField tells whether a well-formed message has one of the fields.

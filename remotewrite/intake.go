@@ -58,12 +58,13 @@ type intake struct {
 	hand      int
 	labels    []mcache.Label // of the series in hand, on the slow path
 
-	before   []byte    // protocol 1.0: the labels of the series before, as they lie in decoded
-	pairs    []pair    // protocol 1.0: the same, one by one
-	refs     []uint32  // protocol 2.0: labels_refs of the series in hand
-	refPairs []refPair // protocol 2.0: the labels of the series before
-	series   []extent  // protocol 2.0: all series of the request
-	syms     []symbol
+	before     []byte    // protocol 1.0: the labels of the series before, as they lie in decoded
+	pairs      []pair    // protocol 1.0: the same, one by one
+	refsBefore []byte    // protocol 2.0: the references of the series before
+	refPairs   []refPair // protocol 2.0: the labels of the series before
+	refs       []uint32  // protocol 2.0: labels_refs, on the slow path
+	series     []extent  // protocol 2.0: all series of the request
+	syms       []symbol
 
 	left     int // samples, histograms and exemplars that may still come
 	problems problems
@@ -90,7 +91,8 @@ func (in *intake) reset(p Protocol, bucket string, maxT int64) {
 	in.batch.Reset(bucket)
 	in.at, in.series = in.at[:0], in.series[:0]
 	in.syms = in.syms[:0]
-	in.before, in.pairs, in.refPairs = nil, in.pairs[:0], in.refPairs[:0]
+	in.before, in.pairs = nil, in.pairs[:0]
+	in.refsBefore, in.refPairs = nil, in.refPairs[:0]
 	clear(in.exemplars)
 	in.exemplars, in.hand = in.exemplars[:0], 0
 	in.left = in.o.MaxSamples

@@ -1,9 +1,12 @@
 package remotewrite
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
 )
@@ -29,7 +32,7 @@ func TestModel(t *testing.T) {
 		in := r.pool.Get().(*intake)
 		maxT := now.UnixMilli() + r.o.MaxAhead.Milliseconds()
 		var all []decodedSeries
-		written, refused, future := 0, 0, 0
+		written, refused, future, inParts := 0, 0, 0, 0
 		for range 1000 {
 			var series []Series
 			var ls []mcache.Label
@@ -57,9 +60,13 @@ func TestModel(t *testing.T) {
 					s.Samples = append(s.Samples, x)
 				}
 				series = append(series, s)
-				all = append(all, decodedSeries{s.Labels, s.Samples})
+				all = append(all, decodedSeries{labels: s.Labels, samples: s.Samples})
 			}
 			in.decoded = encode(t, p, series...)
+			if p == V2 && rng.IntN(4) == 0 {
+				in.decoded = unpacked(t, rng, requestV2(series...))
+				inParts++
+			}
 			in.reset(p, "default", maxT)
 			if err := in.write(); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
@@ -67,15 +74,54 @@ func TestModel(t *testing.T) {
 			written += in.written
 			refused += in.problems.count[reasonLabels]
 		}
-		want, n := expect(all, &r.o, maxT)
+		want, n, _ := expect(all, &r.o, maxT)
 		if written != n {
 			t.Errorf("seed %d: %d samples written, want %d", seed, written, n)
 		}
 		r.holds(want...)
-		if len(want) < 100 || refused < 100 || future < 50 {
+		if len(want) < 100 || refused < 100 || future < 50 || p == V2 && inParts < 100 {
 			t.Errorf("seed %d: too little happened: %d series, %d refused, %d samples in the future", seed, len(want), refused, future)
 		}
 	})
+}
+
+// unpacked encodes m with references that are not one packed list: one by one,
+// in two lists, or with samples between them, as rng will.
+func unpacked(t testing.TB, rng *rand.Rand, m *writev2.Request) []byte {
+	t.Helper()
+	body := marshal(t, &writev2.Request{Symbols: m.Symbols})
+	for _, ts := range m.Timeseries {
+		refs := ts.LabelsRefs
+		ts.LabelsRefs = nil
+		rest := marshal(t, &ts)
+		var series []byte
+		list := func(refs []uint32) {
+			var packed []byte
+			for _, r := range refs {
+				packed = binary.AppendUvarint(packed, uint64(r))
+			}
+			series = append(appendHead(series, tagV2SeriesRefs, len(packed)), packed...)
+		}
+		switch cut := rng.IntN(len(refs) + 1); rng.IntN(4) {
+		case 0:
+			list(refs)
+			series = append(series, rest...)
+		case 1:
+			list(refs[:cut])
+			series = append(series, rest...)
+			list(refs[cut:])
+		case 2:
+			series = append(series, rest...)
+			list(refs)
+		case 3:
+			for _, r := range refs {
+				series = binary.AppendUvarint(append(series, tagV2SeriesRef), uint64(r))
+			}
+			series = append(series, rest...)
+		}
+		body = append(appendHead(body, tagV2Series, len(series)), series...)
+	}
+	return body
 }
 
 // Any bit that differs ends the common prefix, wherever it lies and whatever

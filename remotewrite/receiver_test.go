@@ -78,6 +78,11 @@ func (r receiver) post(contentType, encoding string, body []byte) *httptest.Resp
 
 // contents reads all of a bucket, as lines `{a="b", …} time:bits …`.
 func (r receiver) contents(bucket string) []string {
+	return r.contentsBy(bucket, func(record []byte) string { return fmt.Sprintf("%x", record) })
+}
+
+// contentsBy is contents with records shown by show.
+func (r receiver) contentsBy(bucket string, show func(record []byte) string) []string {
 	r.t.Helper()
 	ids, err := r.cache.Select(bucket, nil, nil)
 	if err != nil {
@@ -93,7 +98,7 @@ func (r receiver) contents(bucket string) []string {
 		line := labelText(ls)
 		for it := s.Iterator(); it.Next(); {
 			if it.OnRecord() {
-				line += fmt.Sprintf(" %d:record:%x", it.Record().T, it.Record().Value)
+				line += fmt.Sprintf(" %d:record:%s", it.Record().T, show(it.Record().Value))
 				continue
 			}
 			line += fmt.Sprintf(" %d:%x", it.At().T, it.At().V)

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"errors"
 	"fmt"
 
 	"mcached/mcache"
@@ -92,9 +93,11 @@ func (in *intake) decodeV2() error {
 func (in *intake) seriesV2(e extent) error {
 	b := in.decoded[:e.to]
 	in.beginSeries()
-	in.refs = in.refs[:0]
+	var f mcache.Fingerprint
+	var suspect bool
+	var bad error // what is wrong with the labels
+	parts := 0    // fields that hold references
 	var meta metadataRefs
-	tooManyRefs := false
 	for i := int(e.from); i < len(b); {
 		start := i
 		t, i2 := tag(b, i)
@@ -102,15 +105,10 @@ func (in *intake) seriesV2(e extent) error {
 			return malformed("series", start)
 		}
 		if t == tagV2SeriesRef {
-			var v uint64
-			if v, i = uvarint(b, i2); i < 0 {
+			if _, i = uvarint(b, i2); i < 0 {
 				return malformed("series", start)
 			}
-			in.refs = append(in.refs, uint32(v))
-			if len(in.refs) > 2*in.o.MaxLabels {
-				// What is kept of them is bounded; the series is refused below.
-				in.refs, tooManyRefs = in.refs[:0], true
-			}
+			parts += 2 // a pair has two of them
 			continue
 		}
 		if t > tagV2SeriesMetadata || t&7 != wireBytes {
@@ -126,17 +124,13 @@ func (in *intake) seriesV2(e extent) error {
 		i = end
 		switch t {
 		case tagV2SeriesRefs:
-			for at < end {
-				v := uint64(b[at])
-				if v < 0x80 {
-					at++
-				} else if v, at = uvarint(b[:end], at); at < 0 {
-					return malformed("references", start)
-				}
-				in.refs = append(in.refs, uint32(v))
-				if len(in.refs) > 2*in.o.MaxLabels {
-					in.refs, tooManyRefs = in.refs[:0], true
-				}
+			if parts++; parts == 1 {
+				f, suspect, bad = in.refsLikeBefore(b[at:end])
+			} else if !validRefs(b[at:end]) {
+				bad = errMalformed
+			}
+			if bad == errMalformed {
+				return malformed("references", at)
 			}
 		case tagV2SeriesSample:
 			if len(in.samples) >= in.left {
@@ -162,15 +156,14 @@ func (in *intake) seriesV2(e extent) error {
 			}
 		}
 	}
-	f, suspect, err := in.fingerprintV2()
-	switch {
-	case tooManyRefs:
-		err = fmt.Errorf("a series has more than %d labels", in.o.MaxLabels)
-	case err == nil && meta != (metadataRefs{}) && int(max(meta.help, meta.unit)) >= len(in.syms):
-		err = fmt.Errorf("metadata refers to symbols %d and %d of %d", meta.help, meta.unit, len(in.syms))
+	if parts != 1 {
+		f, suspect, bad = in.refsInParts(b[e.from:])
 	}
-	if err != nil {
-		in.problems.add(reasonLabels, err)
+	if bad == nil && meta != (metadataRefs{}) && int(max(meta.help, meta.unit)) >= len(in.syms) {
+		bad = fmt.Errorf("metadata refers to symbols %d and %d of %d", meta.help, meta.unit, len(in.syms))
+	}
+	if bad != nil {
+		in.problems.add(reasonLabels, bad)
 		in.exemplars = in.exemplars[:in.hand]
 		return nil
 	}
@@ -216,59 +209,141 @@ func (m *metadataRefs) decode(b []byte) bool {
 
 // refPair is a label of the series before, by its place among the labels.
 type refPair struct {
-	name, value uint32
+	size              int // bytes of both references in the body
+	name, value       uint32
+	nameHash, valHash mcache.Hash
+	empty             bool // the value is
 	// Of all labels up to this one:
 	sum     mcache.Fingerprint
 	suspect bool // one has an empty value
 }
 
-// fingerprintV2 sums the pairs of refs up. The first of them are often those
-// of the series before, whose sum is known.
-func (in *intake) fingerprintV2() (f mcache.Fingerprint, suspect bool, err error) {
-	refs := in.refs
-	if len(refs)%2 != 0 {
-		return f, false, fmt.Errorf("a series has %d label references: an odd number", len(refs))
+// refsLikeBefore sums up the pairs of a packed list of references. It passes
+// over those of the series before as labelsLikeBefore does, which see.
+func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool, err error) {
+	before, n, i := in.refsBefore, 0, 0
+	if before == nil {
+		in.refPairs = in.refPairs[:0]
 	}
-	n := 0
-	for ; n < len(in.refPairs) && 2*n < len(refs); n++ {
-		if p := &in.refPairs[n]; p.name != refs[2*n] || p.value != refs[2*n+1] {
+	changed := false
+	for {
+		same := commonPrefix(before, raw[i:])
+		passed := 0
+		for n < len(in.refPairs) && in.refPairs[n].size <= same-passed {
+			p := &in.refPairs[n]
+			passed += p.size
+			if n++; changed {
+				p.add(f, suspect)
+			}
+			f, suspect = p.sum, p.suspect
+		}
+		if i, before = i+passed, before[passed:]; i == len(raw) {
 			break
 		}
-	}
-	in.refPairs = in.refPairs[:n]
-	if n > 0 {
-		f, suspect = in.refPairs[n-1].sum, in.refPairs[n-1].suspect
-	}
-	for i := 2 * n; i+1 < len(refs); i += 2 {
-		n, v := refs[i], refs[i+1]
-		if int(n) >= len(in.syms) || int(v) >= len(in.syms) {
-			return f, false, fmt.Errorf("a label refers to symbols %d and %d of %d", n, v, len(in.syms))
+		name, j := uvarint(raw, i)
+		if j < 0 {
+			return f, false, errMalformed
 		}
-		name, value := &in.syms[n], &in.syms[v]
-		if len(value.raw) == 0 {
-			suspect = true
-		} else {
-			if !name.hashed {
-				name.hash, name.hashed = in.cache.Hash(name.raw), true
-			}
-			if !value.hashed {
-				value.hash, value.hashed = in.cache.Hash(value.raw), true
-			}
-			f.Add(name.hash, value.hash)
+		if j == len(raw) {
+			in.refPairs, in.refsBefore = in.refPairs[:0], nil
+			return f, false, errOddRefs
 		}
-		in.refPairs = append(in.refPairs, refPair{n, v, f, suspect})
+		value, j := uvarint(raw, j)
+		if j < 0 {
+			return f, false, errMalformed
+		}
+		if n == len(in.refPairs) {
+			in.refPairs = append(in.refPairs, refPair{})
+		}
+		p := &in.refPairs[n]
+		before = before[p.size:]
+		if err := in.pair(p, uint32(name), uint32(value), n); err != nil {
+			in.refPairs, in.refsBefore = in.refPairs[:0], nil
+			if !validRefs(raw[j:]) {
+				err = errMalformed
+			}
+			return f, false, err
+		}
+		p.size = j - i
+		p.add(f, suspect)
+		f, suspect = p.sum, p.suspect
+		i, changed = j, true
+		n++
+	}
+	in.refPairs, in.refsBefore = in.refPairs[:n], raw
+	return f, suspect, nil
+}
+
+var errOddRefs = errors.New("a series has an odd number of label references")
+
+// pair fills p in, as the label in place n.
+func (in *intake) pair(p *refPair, name, value uint32, n int) error {
+	switch {
+	case n == in.o.MaxLabels:
+		return fmt.Errorf("a series has more than %d labels", in.o.MaxLabels)
+	case int(name) >= len(in.syms) || int(value) >= len(in.syms):
+		return fmt.Errorf("a label refers to symbols %d and %d of %d", name, value, len(in.syms))
+	}
+	v := &in.syms[value]
+	*p = refPair{name: name, value: value, empty: len(v.raw) == 0}
+	if !p.empty {
+		p.nameHash, p.valHash = in.hash(&in.syms[name]), in.hash(v)
+	}
+	return nil
+}
+
+func (in *intake) hash(s *symbol) mcache.Hash {
+	if !s.hashed {
+		s.hash, s.hashed = in.cache.Hash(s.raw), true
+	}
+	return s.hash
+}
+
+// add sets what p is the last of, behind labels with the sum f.
+func (p *refPair) add(f mcache.Fingerprint, suspect bool) {
+	if p.sum, p.suspect = f, suspect || p.empty; !p.empty {
+		p.sum.Add(p.nameHash, p.valHash)
+	}
+}
+
+// refsInParts sums up the pairs of a series whose references are not one
+// packed list. No sender writes them so, but protobuf allows it.
+func (in *intake) refsInParts(series []byte) (f mcache.Fingerprint, suspect bool, err error) {
+	// The series after has no list to compare its own with.
+	in.refPairs, in.refsBefore = in.refPairs[:0], nil
+	if in.collectRefs(series); len(in.refs)%2 != 0 {
+		return f, false, errOddRefs
+	}
+	for i := 0; i+1 < len(in.refs); i += 2 {
+		var p refPair
+		if err := in.pair(&p, in.refs[i], in.refs[i+1], i/2); err != nil {
+			return f, false, err
+		}
+		p.add(f, suspect)
+		f, suspect = p.sum, p.suspect
+		in.refPairs = append(in.refPairs, p)
 	}
 	return f, suspect, nil
+}
+
+// validRefs tells whether b is a packed list of numbers.
+func validRefs(b []byte) bool {
+	for i := 0; i < len(b); {
+		if _, i = uvarint(b, i); i < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // describeV2 keeps the metadata of the series in hand, which many series of a
 // request share: only the first of a metric name is looked at.
 func (in *intake) describeV2(m metadataRefs) {
-	for i := 0; i+1 < len(in.refs); i += 2 {
-		if string(in.syms[in.refs[i]].raw) != metricName {
+	for i := range in.refPairs {
+		if string(in.syms[in.refPairs[i].name].raw) != metricName {
 			continue
 		}
-		name := &in.syms[in.refs[i+1]]
+		name := &in.syms[in.refPairs[i].value]
 		if name.described {
 			return
 		}
@@ -283,38 +358,37 @@ func (in *intake) describeV2(m metadataRefs) {
 // labelsV2 appends the labels of a TimeSeries message that seriesV2 has found
 // good, as views into the body.
 func (in *intake) labelsV2(b []byte, dst []mcache.Label) ([]mcache.Label, error) {
-	in.refs = in.refs[:0]
-	for i := 0; i < len(b); {
-		t, i2 := tag(b, i)
-		if i2 < 0 {
+	in.collectRefs(b)
+	for i := 0; i+1 < len(in.refs); i += 2 {
+		n, v := in.refs[i], in.refs[i+1]
+		if int(n) >= len(in.syms) || int(v) >= len(in.syms) {
 			return dst, errMalformed
 		}
-		switch t {
+		dst = append(dst, mcache.Label{Name: view(in.syms[n].raw), Value: view(in.syms[v].raw)})
+	}
+	return dst, nil
+}
+
+// collectRefs sets refs to the references of a well-formed TimeSeries message;
+// to no more than show that there are too many.
+func (in *intake) collectRefs(b []byte) {
+	in.refs = in.refs[:0]
+	limit := 2*in.o.MaxLabels + 2
+	for i := 0; i >= 0 && i < len(b) && len(in.refs) < limit; {
+		var t, v uint64
+		switch t, i = tag(b, i); t {
 		case tagV2SeriesRef:
-			var v uint64
-			if v, i = uvarint(b, i2); i >= 0 {
-				in.refs = append(in.refs, uint32(v))
-			}
+			v, i = uvarint(b, i)
+			in.refs = append(in.refs, uint32(v))
 		case tagV2SeriesRefs:
-			var at, end int
-			for at, end = span(b, i2); at >= 0 && at < end; {
-				var v uint64
+			at, end := span(b, i)
+			for at >= 0 && at < end && len(in.refs) < limit {
 				v, at = uvarint(b[:end], at)
 				in.refs = append(in.refs, uint32(v))
 			}
-			i = at
+			i = end
 		default:
-			i = skip(b, t, i2)
-		}
-		if i < 0 {
-			return dst, errMalformed
+			i = skip(b, t, i)
 		}
 	}
-	for i := 0; i+1 < len(in.refs); i += 2 {
-		dst = append(dst, mcache.Label{
-			Name:  view(in.syms[in.refs[i]].raw),
-			Value: view(in.syms[in.refs[i+1]].raw),
-		})
-	}
-	return dst, nil
 }
