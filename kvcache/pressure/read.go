@@ -126,16 +126,17 @@ func (m mount) ancestors(group_ string) []group {
 	if !ok || rel != "" && rel[0] != '/' || strings.HasPrefix(group_, "/..") {
 		rel = ""
 	}
-	top := strings.TrimPrefix(path.Clean(m.point), "/")
+	top := path.Join(".", path.Clean("/" + m.point)[1:])
 	dir := path.Join(top, rel)
 	var gs []group
-	for {
+	for len(gs) < maxGroups {
 		gs = append(gs, group{dir, m.v2})
-		if dir == top || len(dir) <= len(top) {
-			return gs
+		if dir == top || dir == "." {
+			break
 		}
 		dir = path.Dir(dir)
 	}
+	return gs
 }
 
 // read reads everything. The error, if there is not one limit to be read,
