@@ -4,10 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
@@ -29,14 +33,26 @@ const (
 	squeezePause    = 8 * time.Millisecond
 )
 
-// TestMain lets the test binary be the neighbour, too.
+// TestMain lets the test binary be the neighbour, and a cache in a control
+// group, too.
 func TestMain(m *testing.M) {
-	if os.Getenv("PRESSURE_NEIGHBOUR") == "" {
+	switch os.Getenv("PRESSURE_ROLE") {
+	case "neighbour":
+		neighbour()
+	case "cache":
+		groupCache()
+	default:
 		os.Exit(m.Run())
 	}
-	// Take it step by step, say so, and hold it until the input ends.
+}
+
+// neighbour takes memory step by step, says so, and holds it until its input ends.
+func neighbour() {
+	in := bufio.NewReader(os.Stdin)
+	_, _ = in.ReadString('\n')
+	n, _ := strconv.Atoi(os.Getenv("PRESSURE_BYTES"))
 	var held [][]byte
-	for range squeezeNeighbor / squeezeStep {
+	for range n / squeezeStep {
 		b := make([]byte, squeezeStep)
 		for i := 0; i < len(b); i += 4096 {
 			b[i] = 1
@@ -45,7 +61,39 @@ func TestMain(m *testing.M) {
 		time.Sleep(squeezePause)
 	}
 	fmt.Println("full", len(held))
-	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+	_, _ = in.ReadString('\n')
+}
+
+// role is the test binary in a role. It begins when its input has a line.
+type role struct {
+	*exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func startRole(t *testing.T, name string, bytes int) *role {
+	t.Helper()
+	r := &role{Cmd: exec.CommandContext(t.Context(), os.Args[0])}
+	r.Env = append(os.Environ(), "PRESSURE_ROLE="+name, fmt.Sprintf("PRESSURE_BYTES=%d", bytes))
+	r.Stderr = os.Stderr
+	in, err1 := r.StdinPipe()
+	out, err2 := r.StdoutPipe()
+	if err := errors.Join(err1, err2, r.Start()); err != nil {
+		t.Fatal(err)
+	}
+	r.in, r.out = in, bufio.NewReader(out)
+	return r
+}
+
+// ask sends a line and returns the answer, which is empty if the role died.
+func (r *role) ask() string {
+	fmt.Fprintln(r.in)
+	return r.answer()
+}
+
+func (r *role) answer() string {
+	line, _ := r.out.ReadString('\n')
+	return strings.TrimSpace(line)
 }
 
 // smallMachine answers for /proc/meminfo.
@@ -138,25 +186,10 @@ func TestSqueeze(t *testing.T) {
 	}()
 	defer func() { cancel(); <-watched }()
 
-	child := exec.CommandContext(ctx, os.Args[0])
-	child.Env = append(os.Environ(), "PRESSURE_NEIGHBOUR=1")
-	in, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
+	child := startRole(t, "neighbour", squeezeNeighbor)
 	machine.child.Store(int64(child.Process.Pid))
 	full := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(out).ReadString('\n')
-		full <- line
-	}()
+	go func() { full <- child.ask() }()
 	// Meanwhile the cache is written and read, and its slowest answer noted.
 	var slowest time.Duration
 	hits := 0
@@ -187,7 +220,7 @@ func TestSqueeze(t *testing.T) {
 		t.Errorf("%d bytes available, floor %d", least, int64(squeezeFloor))
 	}
 
-	in.Close()
+	child.in.Close()
 	_ = child.Wait()
 	machine.child.Store(0)
 	deadline := time.Now().Add(time.Minute)
