@@ -36,6 +36,7 @@ type conn struct {
 	// in[start:end] was read and not used up. Nil while there is none.
 	in         []byte
 	start, end int
+	need       int    // how long the command in progress is at the least
 	release    func() // of what Admission lent for a buffer larger than bufferBytes
 	framer     framer
 	limits     *frameLimits
@@ -126,7 +127,7 @@ func (c *conn) serve() {
 func (c *conn) consume() {
 	c.takeOutput()
 	for c.start < c.end && !c.quit {
-		n, args, _, err := c.framer.next(c.in[c.start:c.end], c.limits)
+		n, args, need, err := c.framer.next(c.in[c.start:c.end], c.limits)
 		if err != nil {
 			c.srv.counters.protocol.Add(1)
 			c.srv.o.Logger.Debug("RESP protocol error", "client", c.nc.RemoteAddr(), "err", err)
@@ -135,6 +136,7 @@ func (c *conn) consume() {
 			return
 		}
 		if n == 0 {
+			c.need = need
 			break
 		}
 		c.start += n
@@ -229,10 +231,10 @@ func (c *conn) freeInput() {
 	}
 }
 
-// grow doubles the buffer: a command's announced length is believed only as
-// far as its bytes have come. Framing bounds it, see MaxCommandBytes.
+// grow makes a larger buffer. A command's announced length is believed up to
+// eight times what has come of it; framing bounds it, see MaxCommandBytes.
 func (c *conn) grow() error {
-	want := 2 * len(c.in)
+	want := min(max(2*len(c.in), c.need), 8*len(c.in))
 	var release func()
 	if a := c.srv.o.Admission; a != nil {
 		var ok bool

@@ -38,7 +38,7 @@
 //
 //   - framing: MaxArgs, MaxBulkBytes, MaxInlineBytes, MaxCommandBytes, and
 //     Redis' own smaller numbers before AUTH. A buffer grows only as bytes
-//     come, by doubling, and above 16 KiB only with Admission's leave.
+//     come, and above 16 KiB only with Admission's leave.
 //   - answers: MaxOutputBytes is written before more is collected, so a slow
 //     reader holds that and one value. MaxReplySamples for what must be
 //     counted first.
