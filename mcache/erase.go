@@ -12,6 +12,12 @@ func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 		if s == nil {
 			return points, nil
 		}
+		// To delete is to write: what changes its size moves to the young end of its list.
+		age := c.bucket(r.bucket).age.Load()
+		s.touch(id, age)
+		if shadow := s.shadow(r); shadow != noID {
+			s.touch(shadow, age)
+		}
 		before := s.erased
 		ok := s.eraseSamples(id, from, to) && s.eraseRecords(id, from, to)
 		points += int(s.erased - before)
