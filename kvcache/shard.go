@@ -19,6 +19,8 @@ type shard struct {
 
 	sweepNext uint32 // the next segment of the pass under way
 	sweeping  bool   // a pass is under way
+
+	expireNext int // where in the list of regions the next sweep begins
 }
 
 // counters of one shard; all only grow. CacheStats says what they are.

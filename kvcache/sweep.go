@@ -39,6 +39,7 @@ func (c *Cache) Sweep() (removed int) {
 	left := sweepBytes
 	for range c.shards {
 		s := &c.shards[c.sweepNext]
+		c.sweepNext = (c.sweepNext + 1) % len(c.shards)
 		n, read := s.expire(left)
 		removed += n
 		left -= read
@@ -46,35 +47,26 @@ func (c *Cache) Sweep() (removed int) {
 		if left <= 0 {
 			break
 		}
-		c.sweepNext = (c.sweepNext + 1) % len(c.shards)
 	}
 	return removed
 }
 
 // expire removes expired records region by region, from those regions that
-// can have any. It stops when it has read about maxBytes.
+// can have any. It stops when it has read about maxBytes, and goes on from
+// there the next time.
 func (s *shard) expire(maxBytes int) (removed, readBytes int) {
 	nowMs := s.c.nowMs()
-	type at struct {
-		r     Region
-		epoch uint32
-	}
-	var due []at
-	s.mu.Lock()
-	for _, r := range s.t.list {
-		if ms := s.places.expiry[s.m.tables[r].place]; ms != 0 && ms <= nowMs {
-			due = append(due, at{r, s.m.regions[r].epoch.Load()})
-		}
-	}
-	s.mu.Unlock()
-	for _, a := range due {
+	for _, at := range s.due(nowMs) {
 		if readBytes >= maxBytes {
+			s.mu.Lock()
+			s.expireNext = at.index
+			s.mu.Unlock()
 			break
 		}
 		first := true
 		for unit := uint32(0); ; first = false {
 			s.mu.Lock()
-			n, more := s.expireLocked(a.r, a.epoch, first, &unit, nowMs)
+			n, more := s.expireLocked(at.r, at.epoch, first, &unit, nowMs)
 			s.mu.Unlock()
 			removed += n
 			if !more {
@@ -84,6 +76,27 @@ func (s *shard) expire(maxBytes int) (removed, readBytes int) {
 		readBytes += s.m.regionBytes
 	}
 	return removed, readBytes
+}
+
+// dueRegion is one that can have expired records.
+type dueRegion struct {
+	r     Region
+	epoch uint32
+	index int // in the list of regions
+}
+
+// due lists the regions to look at, from where the last sweep stopped, once round.
+func (s *shard) due(nowMs int64) (due []dueRegion) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := range s.t.list {
+		i := (s.expireNext + n) % len(s.t.list)
+		r := s.t.list[i]
+		if ms := s.places.expiry[s.m.tables[r].place]; ms != 0 && ms <= nowMs {
+			due = append(due, dueRegion{r, s.m.regions[r].epoch.Load(), i})
+		}
+	}
+	return due
 }
 
 // expireLocked removes expired records from *unit on. While a region is read,
