@@ -21,10 +21,10 @@
 // A pair is a label's name and value. Its hashes are the cache's keyed 128-bit
 // hashes of both. The fingerprint of a series is the sum over its pairs; the
 // cache finds a series by it. In protocol 1.0 the labels are spelled out in
-// each series: the hashes of a pair are kept from the label in the same place
-// of the series before, and used again if its bytes are the same, which they
-// are for most. In protocol 2.0 pairs are references to symbols, and a symbol
-// is hashed once a request.
+// each series, in protocol 2.0 they are references to symbols, which are hashed
+// once a request. Either way most of a series' bytes are those of the series
+// before: what they have in common is found by comparing words, and of the sum
+// only what lies behind the first difference is done again.
 //
 // # Why the fast path needs no checks
 //
@@ -47,14 +47,22 @@
 // what was written in X-Prometheus-Remote-Write-{Samples,Histograms,
 // Exemplars}-Written, whatever the status.
 //
-// Start timestamps are accepted and not kept: they qualify a sample, which is
-// written. Metadata is kept by metric name up to a bound; losing some loses no
-// sample, so it never changes the answer.
+// # What is kept
+//
+// Samples bit for bit, stale markers included, and their start timestamps.
+// Native histograms of all kinds, as records that hold the message of protocol
+// 2.0; Prometheus' rules say which are valid, and schemas finer than readers
+// know are merged, as it does. Of exemplars the latest, in a ring that is
+// bounded by number and bytes; one that comes without a sample is welcome,
+// because Prometheus sends them so. Metadata by metric name, up to a bound:
+// losing a description loses no data, so it never changes the answer.
 //
 // # Cost
 //
-// The sketch for a known series of 10 labels with one sample, protocol 1.0:
-// compare 250 bytes (10 × 4 ns), hash 2 pairs that changed (2 × 20 ns), add 10
-// pairs (10 × 2 ns), decode 15 bytes of sample (5 ns), about 100 ns, before
-// snappy (250 B at 1.5 GB/s, 170 ns) and the cache's own.
+// The sketch for a known series of 11 labels with one sample, protocol 1.0:
+// compare 300 bytes (38 words, 15 ns), hash the one label that changed (25
+// ns), add the pairs behind it (7 × 3 ns), decode the sample (10 ns), put both
+// into the batch (10 ns): 80 ns, and as much for snappy and HTTP together.
+// Measured, with BenchmarkDecode2000: 100 ns, in protocol 2.0 85. Prometheus'
+// decoders take 2,700 and 580 to make the label sets that are not made here.
 package remotewrite
