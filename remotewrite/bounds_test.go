@@ -227,6 +227,39 @@ func TestClosedCacheIs503(t *testing.T) {
 	})
 }
 
+// A flood of new series is held back, and what is known flows on. Time lets
+// the rest in.
+func TestNewSeriesPerSecond(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		clock := now
+		r := newReceiver(t, Options{MaxNewSeriesPerSecond: 2, Now: func() time.Time { return clock }})
+		var series []Series
+		for i := range 2*burstSeconds + 10 {
+			series = append(series, Series{named("x", "i", fmt.Sprintf("%03d", i)), []mcache.Sample{sample(0, 1)}})
+		}
+		body := encode(t, p, series...)
+		for _, want := range []struct{ known, status int }{{60, 503}, {60, 503}, {66, 503}, {70, 204}} {
+			w := r.send(p, body)
+			answered(t, w, want.status, "")
+			if got := len(r.contents("default")); got != want.known {
+				t.Errorf("%d series are known, want %d: %s", got, want.known, w.Body)
+			}
+			if p == V2 {
+				wrote(t, w, want.known)
+			}
+			if (w.Header().Get("Retry-After") != "") != (want.status == 503) {
+				t.Errorf("Retry-After is %q of %d", w.Header().Get("Retry-After"), w.Code)
+			}
+			if want.known != 60 || r.Stats().NewSeriesFlood == 2 {
+				clock = clock.Add(3 * time.Second)
+			}
+		}
+		if n := r.Stats().NewSeriesFlood; n != 3 {
+			t.Errorf("%d floods counted, want 3", n)
+		}
+	})
+}
+
 // dial starts a real server for r and opens a connection to it.
 func dial(t *testing.T, r receiver) net.Conn {
 	t.Helper()

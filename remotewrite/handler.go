@@ -25,6 +25,7 @@ type Handler struct {
 	cache *mcache.Cache
 	meta  metadata
 	ring  ring
+	fresh allowance
 	pool  sync.Pool // of *intake
 
 	counters counters
@@ -35,8 +36,10 @@ type Handler struct {
 func NewHandler(c *mcache.Cache, o Options) *Handler {
 	h := &Handler{o: o.withDefaults(), cache: c}
 	h.meta.max, h.meta.maxBytes = h.o.MaxMetadata, h.o.MaxMetadataBytes
+	h.fresh.perSecond = float64(h.o.MaxNewSeriesPerSecond)
+	h.fresh.burst = h.fresh.perSecond * burstSeconds
 	h.ring.max, h.ring.maxBytes = h.o.MaxExemplars, h.o.MaxExemplarBytes
-	h.pool.New = func() any { return &intake{o: &h.o, cache: c, meta: &h.meta, ring: &h.ring} }
+	h.pool.New = func() any { return &intake{o: &h.o, cache: c, meta: &h.meta, ring: &h.ring, fresh: &h.fresh} }
 	return h
 }
 
@@ -89,8 +92,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, in *intake) {
 		setWritten(w.Header(), in.written, in.writtenHistograms, in.writtenExemplars)
 	}
 	switch {
-	case in.problems.noMemory != nil:
-		h.refuse(w, r, refused{http.StatusServiceUnavailable, h.o.RetryAfter, in.problems.noMemory})
+	case in.problems.retry != nil:
+		h.refuse(w, r, refused{http.StatusServiceUnavailable, h.o.RetryAfter, in.problems.retry})
 	case in.problems.total() > 0:
 		h.refuse(w, r, refused{http.StatusBadRequest, 0, errors.New(in.problems.text())})
 	default:

@@ -35,6 +35,7 @@ type intake struct {
 	cache *mcache.Cache
 	meta  *metadata
 	ring  *ring
+	fresh *allowance
 
 	protocol Protocol
 	bucket   string
@@ -140,7 +141,7 @@ func (in *intake) decode() error {
 
 // create writes series i of the batch, which the cache does not know.
 func (in *intake) create(i int) {
-	if in.problems.noMemory != nil {
+	if in.problems.retry != nil {
 		// The sender is going to try again. To go on would evict what was
 		// just written for the sake of series that may not fit either.
 		return
@@ -148,6 +149,10 @@ func (in *intake) create(i int) {
 	at := &in.at[i]
 	if err := in.decodeLabels(at.extent); err != nil {
 		in.problems.add(reasonLabels, err)
+		return
+	}
+	if !in.fresh.take(in.o.Now()) {
+		in.problems.retry = fmt.Errorf("%w: more than %d a second", errNewSeries, in.o.MaxNewSeriesPerSecond)
 		return
 	}
 	n, err := in.cache.AppendNew(&in.batch, i, in.labels)

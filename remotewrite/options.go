@@ -37,6 +37,11 @@ type Options struct {
 	// MaxBucketBytes of a tenant's name. Default 150.
 	MaxBucketBytes int
 
+	// MaxNewSeriesPerSecond bounds how many series are created, with as many
+	// at once as half a minute allows. Those beyond are answered 503, and known
+	// series are written all the same. Default: no bound.
+	MaxNewSeriesPerSecond int
+
 	// MaxAhead is how far ahead of the clock a sample may be. Default 10 minutes.
 	MaxAhead time.Duration
 	// BodyTimeout is how long a sender may take over a body. Default 30 s.

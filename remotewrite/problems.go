@@ -30,7 +30,7 @@ const maxMessages = 5
 type problems struct {
 	count    [reasons]int
 	messages []error
-	noMemory error // or the cache is closed: the sender should come again
+	retry    error // no memory, say: the sender should come again
 }
 
 var errMalformed = errors.New("malformed protobuf")
@@ -38,7 +38,7 @@ var errMalformed = errors.New("malformed protobuf")
 func (p *problems) reset() {
 	p.count = [reasons]int{}
 	p.messages = p.messages[:0]
-	p.noMemory = nil
+	p.retry = nil
 }
 
 func (p *problems) room() bool { return len(p.messages) < maxMessages }
@@ -58,7 +58,7 @@ func (p *problems) add(r reason, err error) {
 func (p *problems) cache(err error) {
 	switch {
 	case errors.Is(err, mcache.ErrNoMemory), errors.Is(err, mcache.ErrClosed):
-		p.noMemory = err
+		p.retry = err
 	case errors.Is(err, mcache.ErrSeriesLimit):
 		p.add(reasonSeriesLimit, err)
 	case errors.Is(err, mcache.ErrLabels):

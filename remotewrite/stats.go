@@ -1,6 +1,9 @@
 package remotewrite
 
-import "sync/atomic"
+import (
+	"errors"
+	"sync/atomic"
+)
 
 // Stats are counters since the Handler was made.
 type Stats struct {
@@ -14,6 +17,7 @@ type Stats struct {
 	RefusedOther   uint64
 	NotAdmitted    uint64 // requests that admission had no bytes for
 	SlowBodies     uint64 // requests whose body took too long
+	NewSeriesFlood uint64 // requests with more new series than MaxNewSeriesPerSecond allows
 	BodyBytes      uint64 // compressed
 	DecodedBytes   uint64
 	SeriesReceived uint64 // those with samples
@@ -34,7 +38,7 @@ type Stats struct {
 }
 
 type counters struct {
-	requests, v1, v2, notAdmitted, slowBodies                   atomic.Uint64
+	requests, v1, v2, notAdmitted, slowBodies, flood            atomic.Uint64
 	refused400, refused413, refused415, refused503, refusedElse atomic.Uint64
 	bodyBytes, decodedBytes, series, unknown                    atomic.Uint64
 	samples, histograms, exemplars                              atomic.Uint64
@@ -53,6 +57,9 @@ func (c *counters) add(in *intake) {
 	c.samples.Add(uint64(in.written))
 	c.histograms.Add(uint64(in.writtenHistograms))
 	c.exemplars.Add(uint64(in.writtenExemplars))
+	if errors.Is(in.problems.retry, errNewSeries) {
+		c.flood.Add(1)
+	}
 	for r, n := range in.problems.count {
 		if n > 0 {
 			c.problems[r].Add(uint64(n))
@@ -85,7 +92,7 @@ func (h *Handler) Stats() Stats {
 		Requests: c.requests.Load(), RequestsV1: c.v1.Load(), RequestsV2: c.v2.Load(),
 		Refused400: c.refused400.Load(), Refused413: c.refused413.Load(), Refused415: c.refused415.Load(),
 		Refused503: c.refused503.Load(), RefusedOther: c.refusedElse.Load(),
-		NotAdmitted: c.notAdmitted.Load(), SlowBodies: c.slowBodies.Load(),
+		NotAdmitted: c.notAdmitted.Load(), SlowBodies: c.slowBodies.Load(), NewSeriesFlood: c.flood.Load(),
 		BodyBytes: c.bodyBytes.Load(), DecodedBytes: c.decodedBytes.Load(),
 		SeriesReceived: c.series.Load(), SeriesUnknown: c.unknown.Load(),
 		Samples: c.samples.Load(), Histograms: c.histograms.Load(), Exemplars: c.exemplars.Load(),

@@ -1,0 +1,46 @@
+package remotewrite
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// errNewSeries says that too many new series have come lately. It is answered
+// 503: what is refused now is welcome later, and the sender keeps it.
+var errNewSeries = errors.New("remotewrite: too many new series")
+
+// allowance is how many series may be created: perSecond, and what was not
+// used of the last burst's worth. It keeps a flood of new series, a deployment
+// gone wrong or a label that never repeats, from taking the memory of those
+// that are read.
+type allowance struct {
+	perSecond, burst float64 // perSecond 0: no bound
+
+	mu   sync.Mutex
+	left float64
+	last time.Time
+}
+
+// burstSeconds of new series may come at once: a restart of everything that is
+// scraped, in an interval of 15 s, and then some.
+const burstSeconds = 30
+
+func (a *allowance) take(now time.Time) bool {
+	if a.perSecond == 0 {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.last.IsZero() {
+		a.left = a.burst
+	} else if d := now.Sub(a.last); d > 0 {
+		a.left = min(a.left+d.Seconds()*a.perSecond, a.burst)
+	}
+	a.last = now
+	if a.left < 1 {
+		return false
+	}
+	a.left--
+	return true
+}
