@@ -20,7 +20,6 @@ var (
 	ErrKeySize   = errors.New("kvcache: key size")
 	ErrValueSize = errors.New("kvcache: value size")
 	ErrTTL       = errors.New("kvcache: time to live")
-	ErrClosed    = errors.New("kvcache: closed")
 )
 
 // CacheOptions configure a Cache; the zero value of a field means its default.

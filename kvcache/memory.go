@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -155,9 +154,6 @@ type region struct {
 	class      Class
 	inUse      bool
 }
-
-// list is a doubly linked list of regions through their next and prev.
-type list struct{ head, tail Region }
 
 // NewMemory reserves address space; it touches none of it.
 func NewMemory(o MemoryOptions) (*Memory, error) {
@@ -348,175 +344,6 @@ func (m *Memory) release(r Region) {
 	m.spares++
 }
 
-// Evict drops the oldest regions until n bytes could be acquired, and keeps
-// their pages for whoever asks next. It must be called without owners' locks.
-// It reports whether anything was dropped or there was room already.
-//
-// This is ordinary ageing: owners that can keep what is still read.
-func (m *Memory) Evict(n int64) bool { return m.evict(n, Hot) }
-
-// EvictLog is Evict that leaves Hot regions alone, for owners that have better
-// ways to part with what those hold.
-func (m *Memory) EvictLog(n int64) bool { return m.evict(n, Log) }
-
-func (m *Memory) evict(n int64, last Class) bool {
-	for {
-		room, over := m.room()
-		if room >= n {
-			return true
-		}
-		// While SetBudget is at work nothing is kept: it must not take longer.
-		if !m.dropOldest(last, !over) {
-			room, _ = m.room()
-			return room >= n
-		}
-	}
-}
-
-// room is how many bytes Alloc can acquire. While more is held than the budget
-// permits, because SetBudget is at work, that is what is spare already: a
-// writer takes the place of the oldest and need not wait for the others to go.
-func (m *Memory) room() (bytes int64, over bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.used.Load() > m.budget.Load() {
-		return int64(m.spares) * int64(m.regionBytes), true
-	}
-	return m.roomLocked() - m.reserve(), false
-}
-
-// roomLocked is what the budget permits beyond what is in use.
-func (m *Memory) roomLocked() int64 {
-	return m.budget.Load() - m.used.Load() + int64(m.spares)*int64(m.regionBytes)
-}
-
-// reserve is what is kept for entries that are moved to free the rest of their
-// region, because that must be possible when all else is in use: one region,
-// unless that is much of the budget.
-func (m *Memory) reserve() int64 {
-	const reserveRegions = 16
-	if n := int64(m.regionBytes); m.budget.Load() >= reserveRegions*n {
-		return n
-	}
-	return 0
-}
-
-// SetBudget changes the budget and returns when what is held fits it: spare
-// regions go first, then Log regions by age, then Hot ones, then whole
-// owners. The pages are back with the kernel on return.
-// It must be called without owners' locks.
-func (m *Memory) SetBudget(n int64) {
-	m.budget.Store(max(n, 0))
-	returned := 0
-	for m.used.Load() > m.budget.Load() {
-		if m.returnSpare() {
-			if returned += m.regionBytes; returned >= yieldBytes {
-				runtime.Gosched() // some 6 ms have gone by
-				returned = 0
-			}
-			continue
-		}
-		if !m.dropOldest(Hot, false) && !m.dropOwner() {
-			return
-		}
-	}
-}
-
-// Trim returns spare regions to the kernel until at most keep are left.
-func (m *Memory) Trim(keep int) {
-	for {
-		m.mu.Lock()
-		more := m.spares > keep
-		m.mu.Unlock()
-		if !more || !m.returnSpare() {
-			return
-		}
-	}
-}
-
-// dropOldest asks the owner of the oldest region, of classes up to last, to
-// drop it. It reports false when no owner holds one. With keep, the owner may rewrite what it wants to
-// keep of it.
-func (m *Memory) dropOldest(last Class, keep bool) bool {
-	for class := range m.age[:last+1] {
-		// An owner may have released the region before we ask: then the list
-		// has a new head. The bound is for owners that refuse: once round is enough.
-		m.mu.Lock()
-		inUse := m.inUse
-		m.mu.Unlock()
-		for range inUse {
-			m.mu.Lock()
-			r := m.age[class].head
-			if r == noRegion {
-				m.mu.Unlock()
-				break
-			}
-			owner, epoch := m.owners[m.regions[r].owner], m.regions[r].epoch.Load()
-			m.mu.Unlock()
-			drop := owner.DropRegion
-			if a, ok := owner.(ager); ok && keep {
-				drop = a.AgeRegion
-			}
-			if drop(r, epoch) {
-				m.mu.Lock()
-				m.stats.RegionsReclaimed++
-				m.mu.Unlock()
-				return true
-			}
-			m.mu.Lock()
-			if g := &m.regions[r]; g.inUse && g.epoch.Load() == epoch {
-				m.age[g.class].remove(m, r)
-				m.age[g.class].pushBack(m, r)
-			}
-			m.mu.Unlock()
-		}
-	}
-	return false
-}
-
-// dropOwner makes owners forget everything, one after the other, until
-// something was freed. It reports false when there was nothing to free.
-func (m *Memory) dropOwner() bool {
-	m.mu.Lock()
-	owners := m.owners
-	m.mu.Unlock()
-	for _, o := range owners {
-		before := m.used.Load()
-		o.DropAll()
-		m.mu.Lock()
-		m.stats.OwnersDropped++
-		spares := m.spares
-		m.mu.Unlock()
-		if m.used.Load() < before || spares > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// returnSpare gives one spare region back to the kernel.
-func (m *Memory) returnSpare() bool {
-	m.mu.Lock()
-	r := m.spare.head
-	if r == noRegion {
-		m.mu.Unlock()
-		return false
-	}
-	m.spare.remove(m, r)
-	m.spares--
-	m.mu.Unlock()
-
-	m.dontNeed(r) // outside the lock: 0.3 ms for 4 MiB of small pages
-	m.used.Add(-int64(m.regionBytes))
-
-	m.mu.Lock()
-	m.returned.pushBack(m, r)
-	m.stats.RegionsReturned++
-	m.stats.BytesReturned += uint64(m.regionBytes)
-	m.mu.Unlock()
-	return true
-}
-
 // dontNeed frees the pages of r at once; they read as zero if ever touched.
 // MADV_FREE would be lazier, but leaves the memory with us in the kernel's books.
 func (m *Memory) dontNeed(r Region) {
@@ -531,40 +358,4 @@ func (m *Memory) advise(p unsafe.Pointer, n uintptr, advice int) error {
 
 func (m *Memory) addr(r Region) unsafe.Pointer {
 	return unsafe.Add(m.base, uintptr(r)*uintptr(m.regionBytes))
-}
-
-func (l *list) pushBack(m *Memory, r Region) {
-	g := &m.regions[r]
-	g.next, g.prev = noRegion, l.tail
-	if l.tail != noRegion {
-		m.regions[l.tail].next = r
-	} else {
-		l.head = r
-	}
-	l.tail = r
-}
-
-func (l *list) insertBefore(m *Memory, r, at Region) {
-	g, a := &m.regions[r], &m.regions[at]
-	g.next, g.prev = at, a.prev
-	if a.prev != noRegion {
-		m.regions[a.prev].next = r
-	} else {
-		l.head = r
-	}
-	a.prev = r
-}
-
-func (l *list) remove(m *Memory, r Region) {
-	g := &m.regions[r]
-	if g.prev != noRegion {
-		m.regions[g.prev].next = g.next
-	} else {
-		l.head = g.next
-	}
-	if g.next != noRegion {
-		m.regions[g.next].prev = g.prev
-	} else {
-		l.tail = g.prev
-	}
 }

@@ -15,6 +15,9 @@ package kvcache
 // it was asked for, as in Redis.
 const scanEmptyLines = 10
 
+// maxScan bounds what one call is asked for.
+const maxScan = 1 << 30
+
 // Scan calls f for about count records, and returns the cursor to go on with.
 // An iteration starts with cursor 0 and ends when 0 is returned. A record that
 // is in the cache throughout is seen at least once; one that comes, changes or
@@ -23,7 +26,7 @@ const scanEmptyLines = 10
 // f runs under a shard's lock: it must be quick and must not call the Cache.
 // Key and value are views, valid during the call. Any cursor is legal.
 func (c *Cache) Scan(cursor uint64, count int, f func(key []byte, e Entry)) (next uint64) {
-	count = max(count, 1)
+	count = min(max(count, 1), maxScan)
 	lines := count * scanEmptyLines
 	parts := uint64(len(c.shards) * segments)
 	nowMs := c.nowMs()
