@@ -65,6 +65,10 @@ func (c *computer) planOf(matchers []*labels.Matcher) *plan {
 	return nil
 }
 
+// errUnplanned says that there are histograms among the samples of a plan. The
+// query has to be given to the engine as it was.
+var errUnplanned = errors.New("histograms are for the engine")
+
 // errSameLabels is Prometheus' error for series that differ in name only.
 var errSameLabels = errors.New("vector cannot contain metrics with the same labelset")
 
@@ -96,7 +100,9 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 			}
 		}
 		s := &set.series[i]
-		w.decode(s)
+		if !w.decode(s) {
+			return storage.ErrSeriesSet(errUnplanned)
+		}
 		n := w.compute(row)
 		if n == 0 {
 			continue
@@ -146,12 +152,21 @@ type worker struct {
 }
 
 // decode reads all samples of a series. Markers of its end have no place in a
-// window; a plain selector must see them.
-func (w *worker) decode(s *series) {
+// window; a plain selector must see them. It reports false if there is
+// something else than samples.
+func (w *worker) decode(s *series) bool {
 	w.times, w.values, w.resets = w.times[:0], w.values[:0], w.resets[:0]
 	w.it.reset(s)
 	windows := w.plan.rangeMs > 0
-	for w.it.Next() != chunkenc.ValNone {
+	for {
+		switch w.it.Next() {
+		case chunkenc.ValNone:
+			w.samples += len(w.times)
+			return w.it.Err() == nil
+		case chunkenc.ValFloat:
+		default:
+			return false
+		}
 		at := w.it.at
 		if windows && at.V == value.StaleNaN {
 			continue
@@ -162,7 +177,6 @@ func (w *worker) decode(s *series) {
 		}
 		w.times, w.values = append(w.times, at.T), append(w.values, v)
 	}
-	w.samples += len(w.times)
 }
 
 // compute writes the result of each step to row and returns how many there are.

@@ -17,8 +17,9 @@ const (
 	fieldResults    = 1<<3 | 2 // ReadResponse.results
 	fieldTimeseries = 1<<3 | 2 // QueryResult.timeseries
 
-	fieldLabels  = 1<<3 | 2 // TimeSeries.labels, ChunkedSeries.labels
-	fieldSamples = 2<<3 | 2 // TimeSeries.samples
+	fieldLabels     = 1<<3 | 2 // TimeSeries.labels, ChunkedSeries.labels
+	fieldSamples    = 2<<3 | 2 // TimeSeries.samples
+	fieldHistograms = 4<<3 | 2 // TimeSeries.histograms
 
 	fieldName       = 1<<3 | 2 // Label.name
 	fieldLabelValue = 2<<3 | 2 // Label.value
@@ -100,7 +101,7 @@ func (fw *frameWriter) series(s *series, query int) error {
 	it.reset(s)
 	more := it.Next() != chunkenc.ValNone
 	if !more {
-		return nil
+		return it.Err()
 	}
 	fw.labels = appendLabels(fw.labels[:0], s.labels)
 	for more {
@@ -127,8 +128,12 @@ func (fw *frameWriter) series(s *series, query int) error {
 	return nil
 }
 
-// chunk appends a chunk from the sample it stands on and reports whether there are more.
+// chunk appends a chunk, or more, from the point it stands on, and reports
+// whether there are more points.
 func (fw *frameWriter) chunk(it *iterator) (more bool, err error) {
+	if it.state == onHistogram {
+		return fw.histogramChunks(it)
+	}
 	var header [2]byte // an empty chunk is its count of samples
 	chunk := chunkenc.NewXORChunk()
 	chunk.Reset(append(fw.raw[:0], header[:]...))
@@ -137,23 +142,70 @@ func (fw *frameWriter) chunk(it *iterator) (more bool, err error) {
 		return false, err
 	}
 	first, last, n := it.at.T, it.at.T, 0
-	more = true
-	for more && n < samplesPerChunk {
+	kind := chunkenc.ValFloat
+	for kind == chunkenc.ValFloat && n < samplesPerChunk {
 		last = it.at.T
 		appender.Append(0, last, math.Float64frombits(it.at.V))
 		n++
-		more = it.Next() != chunkenc.ValNone
+		kind = it.Next()
 	}
 	fw.rd.read += n
 	fw.raw = chunk.Bytes()
+	fw.appendChunk(chunkenc.EncXOR, first, last, fw.raw)
+	return kind != chunkenc.ValNone, it.Err()
+}
+
+// histogramChunks appends the histograms of one kind that follow each other. A
+// chunk may have to end where their buckets change or a counter was reset.
+func (fw *frameWriter) histogramChunks(it *iterator) (more bool, err error) {
+	kind := it.valueType()
+	chunk, err := kind.NewChunk(false, false)
+	if err != nil {
+		return false, err
+	}
+	appender, err := chunk.Appender()
+	if err != nil {
+		return false, err
+	}
+	first, last, next := it.at.T, it.at.T, kind
+	for n := 0; next == kind && n < samplesPerChunk; n++ {
+		var (
+			other   chunkenc.Chunk
+			recoded bool
+		)
+		if kind == chunkenc.ValHistogram {
+			_, h := it.AtHistogram(nil)
+			other, recoded, appender, err = appender.AppendHistogram(nil, 0, it.at.T, h, false)
+		} else {
+			_, h := it.AtFloatHistogram(nil)
+			other, recoded, appender, err = appender.AppendFloatHistogram(nil, 0, it.at.T, h, false)
+		}
+		if err != nil {
+			return false, err
+		}
+		if other != nil {
+			if !recoded {
+				fw.appendChunk(chunk.Encoding(), first, last, chunk.Bytes())
+				first = it.at.T
+			}
+			chunk = other
+		}
+		last = it.at.T
+		fw.rd.read++
+		next = it.Next()
+	}
+	fw.appendChunk(chunk.Encoding(), first, last, chunk.Bytes())
+	return next != chunkenc.ValNone, it.Err()
+}
+
+func (fw *frameWriter) appendChunk(e chunkenc.Encoding, first, last int64, data []byte) {
 	start := len(fw.message)
 	b := appendVarint(fw.message, fieldMinTime, first)
 	b = appendVarint(b, fieldMaxTime, last)
-	b = appendVarint(b, fieldType, int64(chunkenc.EncXOR))
-	b = binary.AppendUvarint(append(b, fieldData), uint64(len(fw.raw)))
-	b = append(b, fw.raw...)
+	b = appendVarint(b, fieldType, int64(e))
+	b = binary.AppendUvarint(append(b, fieldData), uint64(len(data)))
+	b = append(b, data...)
 	fw.message = wrap(b, start, fieldChunks)
-	return more, nil
 }
 
 func (fw *frameWriter) flush() error {

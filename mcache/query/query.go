@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -50,7 +51,7 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 		return answer{}, badData(errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"))
 	}
 	return a.evaluate(r, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
-		if r.FormValue("stats") != "" {
+		if q.unplanned || r.FormValue("stats") != "" {
 			// Statistics are of what the engine does.
 			return a.engine.NewRangeQuery(ctx, q, opts, r.FormValue("query"), start, end, step)
 		}
@@ -70,8 +71,11 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 	})
 }
 
+// preparation makes a query that reads from a Queryable.
+type preparation func(context.Context, *Queryable, promql.QueryOpts) (promql.Query, error)
+
 // evaluate runs the query that prepare makes, with the parameters common to both kinds.
-func (a *API) evaluate(r *http.Request, prepare func(context.Context, *Queryable, promql.QueryOpts) (promql.Query, error)) (answer, error) {
+func (a *API) evaluate(r *http.Request, prepare preparation) (answer, error) {
 	limit, err := limitParam(r)
 	if err != nil {
 		return answer{}, err
@@ -86,13 +90,13 @@ func (a *API) evaluate(r *http.Request, prepare func(context.Context, *Queryable
 		return answer{}, badData(err)
 	}
 	q := a.queryable(r)
-	query, err := prepare(ctx, q, opts)
-	if err != nil {
-		return answer{}, badParam("query", err)
+	query, result, err := a.execute(ctx, q, opts, prepare)
+	if errors.Is(err, errUnplanned) {
+		q = a.queryable(r)
+		q.unplanned = true
+		query, result, err = a.execute(ctx, q, opts, prepare)
 	}
-	result, err := a.execute(ctx, query)
 	if err != nil {
-		query.Close()
 		return answer{}, err
 	}
 	truncated := truncate(result, limit)
@@ -125,17 +129,26 @@ func (a *API) evaluate(r *http.Request, prepare func(context.Context, *Queryable
 }
 
 // execute runs a query when it is its turn. The turn ends with the evaluation:
-// a client that reads slowly keeps nobody waiting.
-func (a *API) execute(ctx context.Context, query promql.Query) (*promql.Result, error) {
+// a client that reads slowly keeps nobody waiting. The query must be closed
+// unless there is an error.
+func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, prepare preparation) (promql.Query, *promql.Result, error) {
+	query, err := prepare(ctx, q, opts)
+	if err != nil {
+		return nil, nil, badParam("query", err)
+	}
 	if err := a.queries.enter(ctx); err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = promql.ErrQueryTimeout("query queue")
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	defer a.queries.leave()
 	result := query.Exec(ctx)
-	return result, result.Err
+	if result.Err != nil {
+		query.Close()
+		return nil, nil, result.Err
+	}
+	return query, result, nil
 }
 
 func queryOpts(r *http.Request) (promql.QueryOpts, error) {
@@ -186,28 +199,33 @@ const (
 	maxLabelByteBytes = 6
 )
 
-// maxJSONBytes is an upper bound of what a value takes as JSON. Histograms,
-// whose buckets are not counted here, are taken to be larger than any limit.
+// maxHistogramBytes is an upper bound of what a histogram takes as JSON: three
+// numbers a bucket, the zero bucket included, and two more.
+func maxHistogramBytes(h *histogram.FloatHistogram) int64 {
+	const maxBucketBytes, restBytes = 96, 160
+	return restBytes + maxBucketBytes*int64(1+len(h.PositiveBuckets)+len(h.NegativeBuckets))
+}
+
+// maxJSONBytes is an upper bound of what a value takes as JSON.
 func maxJSONBytes(v parser.Value) int64 {
 	n := int64(0)
 	series := func(ls labels.Labels, points int) {
 		n += maxSeriesBytes + maxLabelByteBytes*int64(ls.ByteSize()) + maxPointBytes*int64(points)
 	}
-	const unknown = 1 << 62
 	switch v := v.(type) {
 	case promql.Matrix:
 		for i := range v {
-			if len(v[i].Histograms) > 0 {
-				return unknown
-			}
 			series(v[i].Metric, len(v[i].Floats))
+			for _, p := range v[i].Histograms {
+				n += maxHistogramBytes(p.H)
+			}
 		}
 	case promql.Vector:
 		for i := range v {
-			if v[i].H != nil {
-				return unknown
-			}
 			series(v[i].Metric, 1)
+			if v[i].H != nil {
+				n += maxHistogramBytes(v[i].H)
+			}
 		}
 	case promql.String:
 		n = maxLabelByteBytes * int64(len(v.V))

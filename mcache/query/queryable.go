@@ -45,7 +45,8 @@ type Queryable struct {
 	selected     atomic.Int64 // series
 	computed     atomic.Int64 // samples that plans read
 
-	computer *computer // of the range query that this is for; may be nil
+	computer  *computer // of the range query that this is for; may be nil
+	unplanned bool      // the query must not have a computer
 }
 
 // NewQueryable returns a Queryable of bucket, which need not exist.

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -220,14 +221,22 @@ func (rd *reader) appendSeries(b []byte, s *series) ([]byte, error) {
 	it := &rd.it
 	it.reset(s)
 	if it.Next() == chunkenc.ValNone {
-		return b, nil
+		return b, it.Err()
 	}
 	start := len(b)
 	b = appendLabels(b, s.labels)
 	n := 0
 	for ok := true; ok; ok = it.it.Next() {
-		at := it.it.At()
-		b = appendSample(b, at.T, at.V)
+		if it.it.OnRecord() {
+			// What is stored is the message of remote write 2.0, whose fields
+			// are those of the one that is wanted here.
+			v := it.it.Record().Value
+			b = binary.AppendUvarint(append(b, fieldHistograms), uint64(len(v)))
+			b = append(b, v...)
+		} else {
+			at := it.it.At()
+			b = appendSample(b, at.T, at.V)
+		}
 		n++
 	}
 	rd.read += n

@@ -77,24 +77,27 @@ func (s *series) Iterator(prev chunkenc.Iterator) chunkenc.Iterator {
 // iterator walks the samples of one series in its time. It owns a
 // copy of the encoded samples: nothing that happens to the cache reaches it.
 type iterator struct {
-	iteratorOfFloats
 	snapshot mcache.Snapshot
 	it       mcache.Iterator
-	at       mcache.Sample
+	at       mcache.Sample // its time is that of the histogram, on one
 	state    iteratorState
+	series   *series
+	histogramDecoder
 }
 
 type iteratorState uint8
 
 const (
-	fresh iteratorState = iota // before the first sample
+	fresh iteratorState = iota // before the first point
 	onSample
+	onHistogram
 	exhausted
 )
 
 func (it *iterator) reset(s *series) {
-	it.state = fresh
+	it.series, it.state = s, fresh
 	it.at = mcache.Sample{T: math.MinInt64}
+	it.histogramDecoder.reset()
 	if !s.q.cache.Snapshot(s.id, s.mint, s.maxt, &it.snapshot) {
 		// The series was evicted after it was selected: none of its samples
 		// can be read any more, whatever their time.
@@ -122,22 +125,87 @@ func (it *iterator) Seek(t unixMs) chunkenc.ValueType {
 		return chunkenc.ValNone
 	case it.state == onSample && it.at.T >= t:
 		return chunkenc.ValFloat
+	case it.state == onHistogram && it.at.T >= t:
+		return it.valueType()
+	}
+	if it.state == onHistogram {
+		it.state = fresh // what comes does not follow
 	}
 	return it.found(it.it.SkipTo(t))
 }
 
-// found takes over the sample the decoder stands on, if there is one.
+// found takes over the point the decoder stands on, if there is one.
 func (it *iterator) found(ok bool) chunkenc.ValueType {
-	if !ok {
-		it.state = exhausted
-		return chunkenc.ValNone
+	if ok && !it.it.OnRecord() {
+		it.at, it.state = it.it.At(), onSample
+		return chunkenc.ValFloat
 	}
-	it.at, it.state = it.it.At(), onSample
-	return chunkenc.ValFloat
+	return it.foundOther(ok)
+}
+
+// foundOther is what found does on a histogram, or after the last point.
+func (it *iterator) foundOther(ok bool) chunkenc.ValueType {
+	if ok {
+		var before *histogram.FloatHistogram
+		var beforeIsFloat bool
+		r := it.it.Record()
+		switch it.state {
+		case onHistogram:
+			before, beforeIsFloat = it.inFloats(), it.float != nil
+		case fresh:
+			before, beforeIsFloat = it.series.histogramBefore(r.T)
+		}
+		if ok = it.decode(r.Value, before, beforeIsFloat); ok {
+			it.at, it.state = mcache.Sample{T: r.T}, onHistogram
+			return it.valueType()
+		}
+	}
+	it.state = exhausted
+	return chunkenc.ValNone
+}
+
+// maxBeforeMs is how far back a histogram is looked for that may be the one
+// before: longer than any interval between scrapes that Prometheus can use.
+const maxBeforeMs = 10 * 60_000
+
+// histogramBefore returns the point before t if it is a histogram, in floats.
+func (s *series) histogramBefore(t int64) (before *histogram.FloatHistogram, isFloat bool) {
+	var snapshot mcache.Snapshot
+	if !s.q.cache.Snapshot(s.id, t-maxBeforeMs, t-1, &snapshot) {
+		return nil, false
+	}
+	var record []byte
+	for it := snapshot.Iterator(); it.Next(); {
+		if record = nil; it.OnRecord() {
+			record = it.Record().Value
+		}
+	}
+	var d histogramDecoder
+	if record == nil || !d.decode(record, nil, false) {
+		return nil, false
+	}
+	return d.inFloats(), d.float != nil
 }
 
 func (it *iterator) At() (int64, float64) { return it.at.T, math.Float64frombits(it.at.V) }
 func (it *iterator) AtT() int64           { return it.at.T }
+func (it *iterator) Err() error           { return it.err }
+
+// AtST is the time since when a counter has counted, 0 if that is not known.
+func (it *iterator) AtST() int64 {
+	if it.state == onHistogram {
+		return it.message.StartTimestamp
+	}
+	return it.it.StartTime()
+}
+
+func (it *iterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histogram) {
+	return it.at.T, it.histogram(h)
+}
+
+func (it *iterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
+	return it.at.T, it.floatHistogram(h)
+}
 
 // iteratorOfFloats is what iterators have that never stand on a histogram.
 type iteratorOfFloats struct{}

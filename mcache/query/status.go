@@ -1,18 +1,14 @@
 package query
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"time"
-
-	"github.com/prometheus/prometheus/model/labels"
 
 	"mcached/mcache"
 )
@@ -132,41 +128,20 @@ func (a *API) tsdbStatus(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	defer a.lookups.leave()
-	bucket := a.bucket(r)
+	found := a.cache.Cardinality(a.bucket(r), limit)
 	var st tsdbStatus
-	names, err := a.cache.LabelNames(bucket, nil, 0)
-	if err != nil {
-		return answer{}, err
-	}
-	var ids []mcache.SeriesID
-	for _, name := range names {
-		values, err := a.cache.LabelValues(bucket, name, nil, 0)
-		if err != nil {
-			return answer{}, err
-		}
-		bytes := 0
-		for _, v := range values {
-			bytes += len(v)
-			if err := r.Context().Err(); err != nil {
-				return answer{}, err
-			}
-			ids, err = a.cache.Select(bucket, []mcache.Matcher{{Type: mcache.MatchEqual, Name: name, Value: v}}, ids[:0])
-			if err != nil {
-				return answer{}, err
-			}
-			if name == labels.MetricName {
-				st.SeriesCountByMetricName = append(st.SeriesCountByMetricName, cardinality{v, len(ids)})
-				st.HeadStats.NumSeries += len(ids)
-			}
-			st.SeriesCountByLabelValuePair = append(st.SeriesCountByLabelValuePair, cardinality{name + "=" + v, len(ids)})
-		}
-		st.HeadStats.NumLabelPairs += len(values)
-		st.LabelValueCountByLabelName = append(st.LabelValueCountByLabelName, cardinality{name, len(values)})
-		st.MemoryInBytesByLabelName = append(st.MemoryInBytesByLabelName, cardinality{name, bytes})
-	}
-	for _, list := range [...]*[]cardinality{&st.SeriesCountByMetricName, &st.LabelValueCountByLabelName, &st.MemoryInBytesByLabelName, &st.SeriesCountByLabelValuePair} {
-		slices.SortStableFunc(*list, func(a, b cardinality) int { return cmp.Compare(b.Value, a.Value) })
-		*list = append([]cardinality{}, (*list)[:min(limit, len(*list))]...)
-	}
+	st.HeadStats.NumSeries, st.HeadStats.NumLabelPairs = found.Series, found.Pairs
+	st.SeriesCountByMetricName = cardinalities(found.ByMetric)
+	st.LabelValueCountByLabelName = cardinalities(found.ByLabel)
+	st.MemoryInBytesByLabelName = cardinalities(found.BytesByLabel)
+	st.SeriesCountByLabelValuePair = cardinalities(found.ByPair)
 	return answer{data: func(w *jsonWriter) { w.any(st) }}, nil
+}
+
+func cardinalities(counts []mcache.Count) []cardinality {
+	out := make([]cardinality, len(counts))
+	for i, c := range counts {
+		out[i] = cardinality{c.Name, c.Count}
+	}
+	return out
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
@@ -48,16 +49,18 @@ type pair struct {
 func newPair(t *testing.T) pair {
 	theirs := teststorage.New(t)
 	t.Cleanup(func() { theirs.Close() })
-	ours := newCacheStorageOf(t, 1)
+	ours := newCacheStorage(t, 1)
 	t.Cleanup(func() { ours.Close() })
 	a, b := theirs.AppenderV2(t.Context()), ours.AppenderV2(t.Context())
-	writeData(t, func(ls labels.Labels, ts int64, v float64) {
+	write := func(ls labels.Labels, ts int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram) {
 		for _, app := range []storage.AppenderV2{a, b} {
-			if _, err := app.Append(0, ls, 0, ts, v, nil, nil, storage.AppendV2Options{}); err != nil {
+			if _, err := app.Append(0, ls, 0, ts, v, h, fh, storage.AppendV2Options{}); err != nil {
 				t.Fatal(err)
 			}
 		}
-	})
+	}
+	writeData(t, func(ls labels.Labels, ts int64, v float64) { write(ls, ts, v, nil, nil) })
+	writeHistograms(write)
 	if err := a.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -158,6 +161,60 @@ func writeData(t *testing.T, write func(ls labels.Labels, ts int64, v float64)) 
 	series(func(i int) (float64, bool) { return float64(i), true }, 0, "__name__", "name.with dots", "läbel", "wärt")
 }
 
+// writeHistograms writes native histograms: of whole numbers, with resets and
+// changing buckets; of floats; gauges; with buckets of their own; and a series
+// that has samples of both kinds.
+func writeHistograms(write func(ls labels.Labels, ts int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram)) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for instance := range 4 {
+		ls := labels.FromStrings("__name__", "request_seconds", "instance", fmt.Sprintf("host-%d:9100", instance), "kind", fmt.Sprint(instance%2))
+		gauge := labels.FromStrings("__name__", "queue_gauge", "instance", fmt.Sprintf("host-%d:9100", instance))
+		custom := labels.FromStrings("__name__", "custom_seconds", "instance", fmt.Sprintf("host-%d:9100", instance))
+		mixed := labels.FromStrings("__name__", "mixed", "instance", fmt.Sprintf("host-%d:9100", instance))
+		var buckets [12]int64
+		for i := range dataSteps {
+			ts := dataStart + int64(i)*dataStep
+			if rnd.IntN(60) == 0 {
+				buckets = [12]int64{}
+			}
+			for b := range min(4+i/40, len(buckets)) {
+				buckets[b] += rnd.Int64N(5)
+			}
+			h := &histogram.Histogram{Schema: 1, ZeroThreshold: 1e-6, ZeroCount: uint64(buckets[0]), Sum: rnd.Float64() * 100,
+				PositiveSpans: []histogram.Span{{Offset: -3, Length: 8}}, NegativeSpans: []histogram.Span{{Offset: 1, Length: 3}}}
+			h.Count = h.ZeroCount
+			last := int64(0)
+			for b, n := range buckets[1:] {
+				h.Count += uint64(n)
+				if b == 8 {
+					last = 0
+				}
+				if b < 8 {
+					h.PositiveBuckets = append(h.PositiveBuckets, n-last)
+				} else {
+					h.NegativeBuckets = append(h.NegativeBuckets, n-last)
+				}
+				last = n
+			}
+			if instance < 3 {
+				write(ls, ts, 0, h, nil)
+			} else {
+				write(ls, ts, 0, nil, h.ToFloat(nil))
+			}
+			g := h.Copy()
+			g.CounterResetHint = histogram.GaugeType
+			write(gauge, ts, 0, g, nil)
+			write(custom, ts, 0, &histogram.Histogram{Schema: histogram.CustomBucketsSchema, Count: uint64(3 * i), Sum: float64(i), CustomValues: []float64{0.1, 1, 10},
+				PositiveSpans: []histogram.Span{{Offset: 0, Length: 3}}, PositiveBuckets: []int64{int64(i), 0, 0}}, nil)
+			if i%20 < 10 {
+				write(mixed, ts, float64(i), nil, nil)
+			} else {
+				write(mixed, ts, 0, h, nil)
+			}
+		}
+	}
+}
+
 // expressions lists what both are asked.
 func expressions() []string {
 	list := []string{
@@ -184,6 +241,15 @@ func expressions() []string {
 		`last_over_time({job="api"}[1m])`, `rate({__name__=~"http.*|up"}[5m])`, `(up)`, `-(up)`, `+up`, `- - up`, `up # a comment`, "up\n+\nup", `sum(up) > 100`, `{__name__="up", job="api"} * 2`, `up % 2`, `2 ^ up`, `up ^ 2 ^ 2`,
 		// What is wrong.
 		`up[5m]`, `up[`, `sum`, `rate(up)`, `foo(up)`, `up{job=}`, `up{job="a`, `up offset`, `{}`, `{job=~".*"}`, `up + "a"`, `up and 1`, `sum(up, 1)`, `label_replace(up, "a", "b", "c", "(")`, `topk(up, up)`, `http_requests_total / up`, `up * on(job) up`, `count_values("", up)`, `vector("a")`, `up == bool`, `1 == 1`, `up{a="b",}`, `up @ "x"`, `histogram_quantile("a", up)`, `🙂`, `up{é="1"}`, `rate(up[5m])[5m]`, `up[5m:1m]`, `quantile_over_time(NaN, up[1m])`, `up{job=~"("}`,
+	}
+	for _, s := range []string{"request_seconds", "queue_gauge", "custom_seconds", "mixed", `{__name__=~"request_seconds|temperature_celsius",instance="host-1:9100"}`} {
+		list = append(list, s, s+" offset 7m", fmt.Sprintf("sum(%s)", s), fmt.Sprintf("avg by (kind) (%s)", s), fmt.Sprintf("count(%s)", s), fmt.Sprintf("max(%s)", s),
+			fmt.Sprintf("rate(%s[5m])", s), fmt.Sprintf("increase(%s[3m])", s), fmt.Sprintf("sum(rate(%s[5m]))", s), fmt.Sprintf("sum by (kind) (increase(%s[2m] offset 1m))", s),
+			fmt.Sprintf("delta(%s[5m])", s), fmt.Sprintf("irate(%s[5m])", s), fmt.Sprintf("resets(%s[30m])", s), fmt.Sprintf("changes(%s[10m])", s),
+			fmt.Sprintf("sum_over_time(%s[5m])", s), fmt.Sprintf("avg_over_time(%s[5m])", s), fmt.Sprintf("last_over_time(%s[5m])", s), fmt.Sprintf("count_over_time(%s[5m])", s), fmt.Sprintf("max_over_time(%s[5m])", s),
+			fmt.Sprintf("histogram_quantile(0.9, %s)", s), fmt.Sprintf("histogram_quantile(0.9, sum(rate(%s[5m])))", s), fmt.Sprintf("histogram_count(%s)", s), fmt.Sprintf("histogram_sum(rate(%s[5m]))", s),
+			fmt.Sprintf("histogram_avg(rate(%s[5m]))", s), fmt.Sprintf("histogram_fraction(0, 1, %s)", s), fmt.Sprintf("histogram_stddev(%s)", s), fmt.Sprintf("%s * 2", s), fmt.Sprintf("-%s", s), fmt.Sprintf("%s / 3", s), fmt.Sprintf("%s + %s", s, s), fmt.Sprintf("%s - %s offset 1m", s, s),
+			fmt.Sprintf("abs(%s)", s), fmt.Sprintf("topk(1, %s)", s), fmt.Sprintf("%s == %s", s, s), fmt.Sprintf("%s > 1", s), fmt.Sprintf("rate(%s[10m:1m])", s), fmt.Sprintf("%s[2m]", s), fmt.Sprintf("timestamp(%s)", s))
 	}
 	for _, f := range []string{"rate", "irate", "increase", "delta", "idelta", "deriv", "avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "last_over_time", "present_over_time", "stddev_over_time", "stdvar_over_time", "resets", "changes"} {
 		for _, s := range []string{"http_requests_total", "temperature_celsius{job=\"db\"}", "load_ratio", "comes_and_goes"} {

@@ -57,6 +57,7 @@ func TestRemoteReadByPrometheus(t *testing.T) {
 			`up`, `{job="api"}`, `http_requests_total{code=~"4..|5.."}`, `load_ratio{job!="api"}`, `odd`, `comes_and_goes`,
 			`rate(http_requests_total[5m])`, `increase(http_requests_total[10m] offset 3m)`, `max by (job) (load_ratio)`, `count(up)`,
 			`histogram_quantile(0.9, rate(latency_seconds_bucket[5m]))`, `up * on(job) group_left(version) version_info`, `{"name.with dots"}`, `nothing`,
+			`request_seconds`, `rate(request_seconds[5m])`, `queue_gauge`, `custom_seconds`, `mixed`, `histogram_quantile(0.9, sum(rate(custom_seconds[5m])))`, `resets(request_seconds[1h])`,
 		} {
 			through.compare(t, "query", url.Values{"query": {e}, "time": {fmt.Sprint(dataStart/1000 + 2000)}})
 			through.compare(t, "query_range", url.Values{"query": {e}, "start": {fmt.Sprint(dataStart / 1000)}, "end": {fmt.Sprint(dataEnd / 1000)}, "step": {"37"}})
