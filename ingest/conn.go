@@ -108,10 +108,10 @@ func (c *conn) serve() {
 			c.active.Store(c.srv.tick.Load())
 			c.consume()
 		}
+		c.count()
 		if err := c.flush(); err != nil {
 			return
 		}
-		c.count()
 		if c.quit {
 			c.freeInput()
 			c.lingerOn()
@@ -262,8 +262,12 @@ func (c *conn) flush() error {
 			err = c.ioErr
 		}
 	} else {
-		c.writing.Store(c.srv.tick.Load())
-		_, err = c.nc.Write(c.out)
+		for len(c.out) > 0 && err == nil {
+			c.writing.Store(c.srv.tick.Load())
+			n := min(len(c.out), bufferBytes)
+			_, err = c.nc.Write(c.out[:n])
+			c.out = c.out[n:]
+		}
 	}
 	if c.writing.Load() != 0 {
 		c.writing.Store(0)

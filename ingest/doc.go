@@ -77,7 +77,8 @@
 //
 //   - MSET and MSETNX are not atomic towards readers.
 //   - TS.DEL refuses a range that holds samples, and TS.ALTER changes labels
-//     only of empty series. DEL and FLUSHALL do not touch series.
+//     only of empty series. DEL, EXISTS, SCAN and FLUSHALL know nothing of
+//     series; TYPE does.
 //   - SELECT knows database 0. There are no transactions, scripts, or
 //     publications, and no types but strings and time series.
 package ingest

@@ -74,9 +74,6 @@ func (f *framer) reset() {
 	f.marks = f.marks[:0]
 }
 
-// begun reports whether a part of a command has been taken in.
-func (f *framer) begun() bool { return f.want > 0 }
-
 // next looks for a command at the start of b, which begins at the first byte
 // of the same command as in the calls before, until next has returned an
 // n > 0. Then n bytes are done with, and args is the command: views of b,

@@ -63,7 +63,7 @@ type Options struct {
 	// each. Default 1,000,000.
 	MaxReplySamples int
 	// MaxKeys bounds the series that TS.CREATE and TS.ADD keep options for,
-	// at about 300 bytes of Go heap each. Default 1,000,000.
+	// at about 500 bytes of Go heap each. Default 1,000,000.
 	MaxKeys int
 
 	// IdleTimeout closes connections that ask nothing. Default 10 minutes;
@@ -72,7 +72,8 @@ type Options struct {
 	// CommandTimeout is how long the rest of a command may take to arrive,
 	// and a TLS handshake. Default one minute.
 	CommandTimeout time.Duration
-	// WriteTimeout is how long a client may leave answers unread. Default 10 seconds.
+	// WriteTimeout is how long a client may take nothing of its answers.
+	// Default 10 seconds.
 	WriteTimeout time.Duration
 
 	// Admission, if set, is asked for the memory of commands that are larger

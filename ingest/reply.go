@@ -16,15 +16,14 @@ type reply struct {
 	lastLen int
 }
 
-func (r *reply) ok()                      { r.b = redcon.AppendOK(r.b) }
-func (r *reply) simple(s string)          { r.b = redcon.AppendString(r.b, s) }
-func (r *reply) fail(msg string)          { r.b = redcon.AppendError(r.b, msg) }
-func (r *reply) bulk(v []byte)            { r.b = redcon.AppendBulk(r.b, v) }
-func (r *reply) bulkString(s string)      { r.b = redcon.AppendBulkString(r.b, s) }
-func (r *reply) integer(n int64)          { r.b = redcon.AppendInt(r.b, n) }
-func (r *reply) array(n int)              { r.b = redcon.AppendArray(r.b, n) }
-func (r *reply) bulkInt(n int64)          { r.b = redcon.AppendBulkInt(r.b, n) }
-func (r *reply) failf(prefix, arg string) { r.fail(prefix + arg) }
+func (r *reply) ok()                 { r.b = redcon.AppendOK(r.b) }
+func (r *reply) simple(s string)     { r.b = redcon.AppendString(r.b, s) }
+func (r *reply) fail(msg string)     { r.b = redcon.AppendError(r.b, msg) }
+func (r *reply) bulk(v []byte)       { r.b = redcon.AppendBulk(r.b, v) }
+func (r *reply) bulkString(s string) { r.b = redcon.AppendBulkString(r.b, s) }
+func (r *reply) integer(n int64)     { r.b = redcon.AppendInt(r.b, n) }
+func (r *reply) array(n int)         { r.b = redcon.AppendArray(r.b, n) }
+func (r *reply) bulkInt(n int64)     { r.b = redcon.AppendBulkInt(r.b, n) }
 
 // null is an absent value.
 func (r *reply) null() {
