@@ -225,7 +225,11 @@ func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points 
 	if age := bk.age.Load(); s.recs.view[*id].touched != age {
 		s.touch(*id, age)
 	}
+	late := 0 // samples before this one were mended as a run
 	for k := range c.samples {
+		if k < late {
+			continue
+		}
 		x := c.samples[k]
 		if x.T > MaxTime || x.T < -MaxTime {
 			err = errBatchTime
@@ -233,6 +237,19 @@ func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points 
 		}
 		if s.recs.view[*id].flags&flagStarts == 0 && k >= len(c.starts) && s.recs.view[*id].records == 0 && s.insert(*id, x.T, x.V) {
 			points++
+			continue
+		}
+		if n := s.lateRun(*id, c, k); n > 1 {
+			run := c.samples[k : k+n]
+			if e := s.retry(id, f, func() bool {
+				done := s.mend(*id, run)
+				run = run[done:]
+				points += done
+				return len(run) == 0
+			}); e != nil {
+				return points, e
+			}
+			late = k + n
 			continue
 		}
 		var start int64
@@ -261,6 +278,24 @@ func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points 
 		points++
 	}
 	return points, err
+}
+
+// lateRun is how many samples from k on are late, in order, and nothing but
+// samples: those that mend takes at once.
+func (s *shard) lateRun(id uint32, c content, k int) int {
+	r := &s.recs.view[id]
+	if k < len(c.starts) || r.flags&flagStarts != 0 || r.records != 0 {
+		return 0
+	}
+	n := 0
+	for last := int64(-MaxTime - 1); k+n < len(c.samples); n++ {
+		if t := c.samples[k+n].T; t <= last || t > r.sealedEnd {
+			break
+		} else {
+			last = t
+		}
+	}
+	return n
 }
 
 // retry calls try until it has found the memory it needs, or there is none. In

@@ -80,6 +80,47 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// BenchmarkLate writes samples that are late by one to four steps and close
+// the gap that they left; ns/op is one of them.
+func BenchmarkLate(b *testing.B) {
+	const series = 100_000
+	c := newTestCache(b, Options{Memory: benchMemory(b, 4<<30)})
+	fps := fill(b, c, series)
+	var batch Batch
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.StopTimer()
+	for n, round := 0, 1; n < b.N; round++ {
+		for from := 0; from < series && n < b.N; from += 2000 {
+			for _, late := range []bool{false, true} {
+				batch.Reset("default")
+				for i := from; i < from+2000; i++ {
+					// Every fifth sample of a series waits for 1 to 4 rounds.
+					waits := func(r int) bool { return r > 5 && (r+i)%5 == 0 }
+					for r := round; r > max(0, round-5); r-- {
+						due := r
+						if waits(r) {
+							due = r + 1 + (r+i)%4
+						}
+						if due == round && late == (r != round) {
+							batch.Series(fps[i])
+							batch.Sample(int64(r)*benchStep, math.Float64bits(float64(r*i%1000)))
+						}
+					}
+				}
+				if late {
+					n += batch.Len()
+					b.StartTimer()
+				}
+				if _, err := c.Append(&batch); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+			}
+		}
+	}
+}
+
 // BenchmarkMend writes single samples that are late by more than a head, so
 // that each one unseals a block.
 func BenchmarkMend(b *testing.B) {

@@ -349,3 +349,37 @@ func TestErrors(t *testing.T) {
 	must(err, ErrClosed)
 	must(c.Close(), ErrClosed)
 }
+
+// TestLongSeries writes more blocks than a directory has places: the oldest
+// make way, are accounted for, and reads say from when on they are complete.
+func TestLongSeries(t *testing.T) {
+	c := newTestCache(t, Options{Memory: newTestMemory(t, 64<<20, 4<<10), Shards: 1})
+	const samples = 50_000 // of which 254 entries hold some 32,000
+	at := int64(0)
+	for from := 0; from < samples; from += 500 {
+		ss := make([]Sample, 500)
+		for i := range ss {
+			at += 15000
+			ss[i] = Sample{at, math.Float64bits(float64(from + i))}
+		}
+		if err := c.AppendSamples("default", name("long"), ss...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids, err := c.Select("default", nil, nil)
+	if err != nil || len(ids) != 1 {
+		t.Fatal(ids, err)
+	}
+	var s Snapshot
+	c.Snapshot(ids[0], 0, math.MaxInt64, &s)
+	n, first := 0, int64(0)
+	for it := s.Iterator(); it.Next(); n++ {
+		if n == 0 {
+			first = it.At().T
+		}
+	}
+	st := checkCache(t, c)
+	if n < 20_000 || n >= samples || uint64(n) != st.Points || s.CompleteFrom() != first {
+		t.Errorf("%d samples left of %d, from %d on, complete from %d, %+v", n, samples, first, s.CompleteFrom(), st)
+	}
+}

@@ -1,8 +1,6 @@
 package mcache
 
 import (
-	"math"
-	"sort"
 	"unsafe"
 
 	"mcached/kvcache"
@@ -75,23 +73,31 @@ func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
 	if ok {
 		return s.layAnew(id, l, all, added)
 	}
-	// No form holds them all. The newest one starts the next head; an older
-	// one goes with the rest, which leaves the head empty.
-	rest := all
-	if x.T == all[len(all)-1].T && len(old) > 0 && x.T > old[len(old)-1].T {
-		rest = old
+	// No form holds them all: most are sealed, and what is left begins the next head.
+	n := len(all)
+	if len(old) > 0 && x.T > old[len(old)-1].T {
+		n = planSeal(len(old))
 	}
-	if !s.seal(id, rest, len(old)) {
+	if !s.seal(id, all[:n], len(old)) {
 		return false
 	}
 	r = &s.recs.view[id]
-	if len(rest) == len(all) {
+	kept := all[n:]
+	if len(kept) == 0 {
+		// x went with the rest.
 		s.inserted += uint64(added)
 		s.overwritten += uint64(1 - added)
 		r.points += uint32(added)
 		return true
 	}
-	return s.insertSlow(id, s.hot.Pointer(r.head), x)
+	// They are few enough to be pairs if they are nothing better.
+	if l, ok = layHead(kept, r.step, int(r.size)*8); !ok || l.size != int(r.size)*8 {
+		panic("mcache: an eighth of a head does not fit where the whole did")
+	}
+	s.hot.AddWeight(r.head, len(kept)-1)
+	r.setHead(s.hot.Pointer(r.head), l, kept)
+	s.added(r, 1)
+	return true
 }
 
 // layAnew gives the head of id the form l and the samples all, of which added
@@ -269,35 +275,22 @@ func (s *shard) mendOne(id uint32, run []Sample) int {
 	}
 	r := &s.recs.view[id]
 	dir := s.dirOf(r)
-	// k is the block that run[0] lies in or behind; before all, the first one takes it.
-	k := max(sort.Search(len(dir), func(i int) bool { return dir[i].start > run[0].T })-1, 0)
-	limit := int64(math.MaxInt64)
-	if k+1 < len(dir) {
-		limit = dir[k+1].start
-	}
-	n := min(len(run), blockMax)
-	n = sort.Search(n, func(i int) bool { return run[i].T >= limit })
+	k, n := planTake(len(dir), func(i int) int64 { return dir[i].start }, run)
 	part := run[:n]
-
 	var old []Sample
 	count := 0
 	if len(dir) > 0 {
-		old, count = s.block1[:s.load(dir[k])], 1
-		switch {
-		case len(old) < blockMax: // it has room
-		case part[0].T > old[len(old)-1].T: // behind a full block: a block of its own
-			old, count = nil, 0
-			k++
-		case part[len(part)-1].T < old[0].T: // before a full block, which is the first
-			old, count = nil, 0
+		old = s.block1[:s.load(dir[k])]
+		p := planPlace(k, len(old), old[0].T, old[len(old)-1].T, part)
+		if k = p.block; p.join {
+			count = 1
+		} else {
+			old = nil
 		}
 	}
 	all, added := merge(s.joined[:0], old, part)
 	last := k+count == len(dir)
-	first := blockMax
-	if len(all) > blockMax {
-		first = len(all) / 2 // both halves have room again
-	}
+	first := planSplit(len(all))
 	es, partial, ok := s.storeAll(id, all, all[0].T, first, last)
 	if !ok {
 		return 0

@@ -356,7 +356,12 @@ func (s *shard) recordReserve(id uint32, n int) bool {
 	if have+n <= capacity {
 		return true
 	}
-	grown := max(2*capacity, have+n)
+	most := maxDir(s.fix.MaxValue())
+	if have+n > most {
+		s.dropOldestRecords(r, old)
+		return s.recordReserve(id, n)
+	}
+	grown := min(max(2*capacity, have+n), most)
 	ref, b, ok := s.fix.Alloc(recordDirBytes+grown*dirEntryBytes, kindRecordDir, id, 0)
 	if !ok {
 		return false
@@ -375,6 +380,21 @@ func (s *shard) recordReserve(id uint32, n int) bool {
 	r.records = ref
 	s.account(r, int(entryBytes(len(b))))
 	return true
+}
+
+// dropOldestRecords is dropOldest for record chunks.
+func (s *shard) dropOldestRecords(r *series, d *recordDir) {
+	dir := d.entries()
+	if b := s.block(dir[0]); b != nil {
+		n := recordCount(b)
+		s.account(r, -int(entryBytes(len(b))))
+		s.recordTables(r, 0).Free(dir[0].ref, n)
+		s.lost += uint64(n)
+		r.points -= uint32(n)
+		d.points -= uint32(n)
+	}
+	r.completeFrom = max(r.completeFrom, dir[1].start)
+	d.replace(0, 1)
 }
 
 // replace puts es where count entries from k on were; the room was reserved.

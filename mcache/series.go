@@ -116,7 +116,11 @@ func (s *shard) dirReserve(id uint32, n int) bool {
 	if int(r.dirLen)+n <= int(r.dirCap) {
 		return true
 	}
-	capacity := max(2*int(r.dirCap), 2, int(r.dirLen)+n)
+	if most := maxDir(s.fix.MaxValue()); int(r.dirLen)+n > most {
+		s.dropOldest(r)
+		return s.dirReserve(id, n)
+	}
+	capacity := min(max(2*int(r.dirCap), 2, int(r.dirLen)+n), maxDir(s.fix.MaxValue()))
 	ref, b, ok := s.fix.Alloc(capacity*dirEntryBytes, kindDir, id, 0)
 	if !ok {
 		return false
@@ -130,6 +134,23 @@ func (s *shard) dirReserve(id uint32, n int) bool {
 	r.dir, r.dirCap = ref, uint16(capacity)
 	s.account(r, int(entryBytes(capacity*dirEntryBytes)))
 	return true
+}
+
+// maxDir bounds the blocks of a series: a directory is one entry of a table
+// and counts in 16 bits. With regions of 4 MiB that is 8 million samples.
+func maxDir(maxValue int) int { return min((maxValue-recordDirBytes)/dirEntryBytes, 1<<16-1) }
+
+// dropOldest gives up the oldest block of a series that has as many as it may.
+func (s *shard) dropOldest(r *series) {
+	dir := s.dirOf(r)
+	if b := s.block(dir[0]); b != nil {
+		n := blockLen(b)
+		s.release(r, 0, n)
+		s.lost += uint64(n)
+		r.points -= uint32(n)
+	}
+	r.completeFrom = max(r.completeFrom, dir[1].start)
+	s.dirReplace(r, 0, 1)
 }
 
 // dirReplace puts the entries es where count entries from k on were; the room

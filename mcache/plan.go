@@ -1,0 +1,60 @@
+package mcache
+
+import (
+	"math"
+	"sort"
+)
+
+// Planning a mend touches no memory: it decides by times and counts alone, and
+// plan_test.go tries it on every small world.
+
+// place is where the beginning of a run of late samples goes.
+type place struct {
+	block int  // the block it joins, or the place in the directory of one of its own
+	join  bool // it joins the block
+}
+
+// planTake finds the block that the first sample of a run lies in or behind,
+// the first block if it is before all, and how many samples of the run belong
+// there: those before the start of the next block. blocks may be 0; run is
+// sorted and not empty.
+func planTake(blocks int, start func(block int) int64, run []Sample) (block, take int) {
+	block = max(sort.Search(blocks, func(i int) bool { return start(i) > run[0].T })-1, 0)
+	limit := int64(math.MaxInt64)
+	if block+1 < blocks {
+		limit = start(block + 1)
+	}
+	take = sort.Search(min(len(run), blockMax), func(i int) bool { return run[i].T >= limit })
+	return block, take
+}
+
+// planPlace decides whether part, as planTake took it for block k, joins that
+// block, which has n samples from first to last. A full block is left alone
+// where none of the part lies inside it.
+func planPlace(k, n int, first, last int64, part []Sample) place {
+	switch {
+	case n < blockMax:
+		return place{k, true}
+	case part[0].T > last:
+		return place{k + 1, false}
+	case part[len(part)-1].T < first:
+		return place{k, false}
+	}
+	return place{k, true}
+}
+
+// planSplit is how many of n samples, at most two blocks' worth, the first
+// block takes: all, or half, so that both halves have room again.
+func planSplit(n int) int {
+	if n > blockMax {
+		return n / 2
+	}
+	return blockMax
+}
+
+// headKeep is how much of a full head stays when it is sealed: an eighth. The
+// late samples that are late by a scrape or a few find their place still there.
+const headKeep = 8
+
+// planSeal is how many of n samples of a full head are sealed.
+func planSeal(n int) int { return n - n/headKeep }
