@@ -186,9 +186,18 @@ func (c *Cache) Put(key, value []byte, ttl time.Duration) error {
 // maxTries bounds how often a writer makes room that others take before it.
 const maxTries = 64
 
+// patience is after how many tries a writer drops its own shard's oldest
+// region although there should be room: so often in a row the kernel, not
+// another writer, must have refused an index its growth. What vanishes leaves
+// slots behind. The cache gets smaller, and works.
+const patience = 4
+
 // makeRoom evicts what is oldest, or gives up on the key.
 func (c *Cache) makeRoom(s *shard, h hash, key []byte, needBytes int64, try int) error {
 	room := try < maxTries && c.m.Evict(needBytes)
+	if try >= patience {
+		room = try < maxTries && c.m.dropOldestOf(s.t.owner) || room
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count.waited++

@@ -77,6 +77,10 @@ type index struct {
 	lines []line // a view of span
 	used  int    // slots taken, by vanished records, too
 
+	// stay is how many more inserts go by before it is tried again to grow,
+	// after the kernel or the budget refused.
+	stay int
+
 	depth  uint8  // how many bits of the segment it is for
 	prefix uint16 // which ones
 }

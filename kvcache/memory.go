@@ -110,8 +110,9 @@ type Memory struct {
 	regions     []region // fixed length; fields have locks of their own
 	tables      []table  // by region; each is guarded by its owner's lock
 
-	wake     chan struct{} // says that too few regions are ready
-	stop     chan struct{} // closed by Close
+	mapSpan  func(mem []byte, n int) ([]byte, error) // the kernel's answer, which tests may refuse
+	wake     chan struct{}                           // says that too few regions are ready
+	stop     chan struct{}                           // closed by Close
 	supplier sync.WaitGroup
 
 	budget atomic.Int64 // bytes permitted
@@ -174,7 +175,7 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 	}
 	n := min(max(o.ReserveBytes, o.BudgetBytes)/int64(o.RegionBytes)+1, maxRegions)
 
-	m := &Memory{regionBytes: o.RegionBytes, unitMask: uint64(o.RegionBytes/unitBytes - 1)}
+	m := &Memory{mapSpan: mapSpan, regionBytes: o.RegionBytes, unitMask: uint64(o.RegionBytes/unitBytes - 1)}
 	// The kernel may refuse a large reservation (limits, strict overcommit): halve until it does not.
 	var err error
 	for ; n > 0; n /= 2 {

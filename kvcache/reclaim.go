@@ -131,6 +131,22 @@ func (m *Memory) dropOldest(last Class, keep bool) bool {
 	return false
 }
 
+// dropOldestOf drops the oldest Log region of one owner, as it is.
+func (m *Memory) dropOldestOf(owner int) bool {
+	m.mu.Lock()
+	r := m.age[Log].head
+	for r != noRegion && m.regions[r].owner != int32(owner) {
+		r = m.regions[r].next
+	}
+	if r == noRegion {
+		m.mu.Unlock()
+		return false
+	}
+	o, epoch := m.owners[owner], m.regions[r].epoch.Load()
+	m.mu.Unlock()
+	return o.DropRegion(r, epoch)
+}
+
 // dropOwner makes owners forget everything, one after the other, until
 // something was freed. It reports false when there was nothing to free.
 func (m *Memory) dropOwner() bool {

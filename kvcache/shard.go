@@ -202,11 +202,19 @@ func (s *shard) insertLocked(x *index, h hash, ref uint32) bool {
 	return x.insert(h.home(), h.tag(), ref, 0, &s.places)
 }
 
+// stayInserts is how often an index that could not grow is written before it
+// tries again, which takes a look at all of it.
+const stayInserts = 512
+
 // growLocked makes room in an index that is nearly full. It returns the bytes
 // that were refused it, if any: the index is then fuller than it should be.
 func (s *shard) growLocked(x *index) (needBytes int64) {
 	limit := x.slots() * maxLoadPercent / 100
 	if x.used < limit {
+		return 0
+	}
+	if x.stay > 0 && x.used < x.slots() {
+		x.stay--
 		return 0
 	}
 	if len(x.lines) > 0 {
@@ -224,6 +232,7 @@ func (s *shard) growLocked(x *index) (needBytes int64) {
 	}
 	if err != nil {
 		s.count.stayed++
+		x.stay = stayInserts
 		return int64(n*lineBytes) + 2*MinRegionBytes
 	}
 	s.count.grown++

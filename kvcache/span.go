@@ -38,19 +38,21 @@ func (s *Span) Grow(n int) error {
 		}
 		return fmt.Errorf("%w: %d more bytes for an index, %d of %d used", ErrNoMemory, more, s.m.Used(), s.m.Budget())
 	}
-	var mem []byte
-	var err error
-	if s.mem == nil {
-		mem, err = unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-	} else {
-		mem, err = unix.Mremap(s.mem, n, unix.MREMAP_MAYMOVE)
-	}
+	mem, err := s.m.mapSpan(s.mem, n)
 	if err != nil {
 		s.m.used.Add(-more)
 		return fmt.Errorf("%w: %d bytes for an index: %w", ErrNoMemory, n, err)
 	}
 	s.mem = mem
 	return nil
+}
+
+// mapSpan asks the kernel for n bytes, with what was in mem.
+func mapSpan(mem []byte, n int) ([]byte, error) {
+	if mem == nil {
+		return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	}
+	return unix.Mremap(mem, n, unix.MREMAP_MAYMOVE)
 }
 
 // Free gives the bytes back. The span is empty afterwards and may grow again.
