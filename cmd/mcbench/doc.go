@@ -1,7 +1,10 @@
-// Command mcbench measures servers that take Prometheus remote write, side by
-// side and with the same load, and proves that they kept what they took.
+// Command mcbench measures servers that take Prometheus remote write, or speak
+// the Redis protocol, and proves that they kept what they took.
 //
 //	mcbench write --url http://127.0.0.1:9201/api/v1/write --pid 4711 --check
+//	mcbench query --start 1795208610000     the same load's, as write prints it
+//	mcbench resp --pid 4711 --pipeline 16
+//	mcbench compare                         mcached and the peers that are installed
 //
 // # The load
 //

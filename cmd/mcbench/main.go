@@ -40,11 +40,11 @@ func (u usageError) Unwrap() error { return u.error }
 
 // run is main with its surroundings passed in.
 func run(ctx context.Context, args []string, out io.Writer) error {
-	app := kingpin.New("mcbench", "Measures remote-write receivers with one load, and reads back what they kept.")
+	app := kingpin.New("mcbench", "Measures servers for metrics and blobs with one load, and reads back what they kept.")
 	app.HelpFlag.Short('h')
 	commands := map[string]func(context.Context, io.Writer) error{}
 	for _, add := range []func(*kingpin.Application) (string, func(context.Context, io.Writer) error){
-		writeCommand, queryCommand, compareCommand,
+		writeCommand, queryCommand, respCommand, compareCommand,
 	} {
 		name, f := add(app)
 		commands[name] = f
