@@ -76,7 +76,9 @@ func respCommand(app *kingpin.Application) (string, func(context.Context, io.Wri
 		fmt.Fprintf(out, "%8.2f %6.2f ms round trip of a pipeline p50, p99\n", r.P50Ms, r.P99Ms)
 		if *pid != 0 {
 			fmt.Fprintf(out, "%12.2f µs of server CPU per operation\n", r.CPUUsPerOp)
-			fmt.Fprintf(out, "%12.1f B of server memory per entry, %.1f more than key and value\n", r.RSSPerEntry, r.Overhead)
+			if r.Overhead > 0 { // else the server had the keys before
+				fmt.Fprintf(out, "%12.1f B of server memory per entry, %.1f more than key and value\n", r.RSSPerEntry, r.Overhead)
+			}
 		}
 		return nil
 	}
