@@ -180,6 +180,7 @@ func scan(c *conn, args [][]byte) {
 				c.fail(errSyntax)
 				return
 			}
+			count = min(count, math.MaxInt32) // the answer is bounded in bytes anyway
 		case equalFold(a, "match"):
 			pattern = args[i+1]
 		case equalFold(a, "type"):
