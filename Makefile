@@ -40,7 +40,7 @@ NOT_RACE := Resident|AllocateNothing|Allocs|E2EMemory
 race: ## all packages, and the daemon end to end, under the race detector (needs a C compiler)
 	@if command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo "go test -race -short ./..."; \
-		CGO_ENABLED=1 GOFLAGS="-race $$($(GO) env GOFLAGS)" $(GO) test -short -timeout 10m -skip '$(NOT_RACE)' ./...; \
+		CGO_ENABLED=1 GOFLAGS="-race $$($(GO) env GOFLAGS)" $(GO) test -short -timeout 20m -skip '$(NOT_RACE)' ./...; \
 	elif [ "$$CI" = true ]; then echo "the race detector needs a C compiler: apt-get install gcc libc6-dev" >&2; exit 1; \
 	else echo "race: skipped, it needs a C compiler (apt-get install gcc libc6-dev)"; fi
 

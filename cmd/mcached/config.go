@@ -101,7 +101,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("web.enable-debug", "false", &c.webDebug,
 		"Serve profiles of the daemon at /debug/pprof/.")
 
-	app.Flag("resp.listen-address", "Address for Redis clients; empty turns them off.").
+	app.Flag("resp.listen-address", "Address for Redis clients; off turns them off, as does an empty one.").
 		Default("127.0.0.1:6379").StringVar(&c.respListen)
 	add("resp.protected-mode", "true", &c.respProtected,
 		"Refuse to serve Redis clients beyond loopback without a password.")
@@ -280,6 +280,9 @@ func (c *config) checkRESP() error {
 			return fmt.Errorf("--resp.password-file: %w", err)
 		}
 		c.respPassword = p
+	}
+	if c.respListen == "off" { // an empty variable of the environment counts as none
+		c.respListen = ""
 	}
 	if c.respListen == "" {
 		return nil

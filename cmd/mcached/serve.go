@@ -90,7 +90,7 @@ func (d *daemon) open() error {
 
 	var err error
 	if a := d.config.respListen; a != "" {
-		d.respListener, err = listen("Redis clients", a, "if that is redis-server, stop it or choose another port with --resp.listen-address (empty for none)")
+		d.respListener, err = listen("Redis clients", a, "if that is redis-server, stop it or choose another port with --resp.listen-address (off for none)")
 		if err != nil {
 			return err
 		}

@@ -120,7 +120,7 @@ func TestConfigErrors(t *testing.T) {
 	for _, args := range []string{
 		"--resp.listen-address=:6379 --resp.protected-mode=false",
 		"--resp.listen-address=:6379 --resp.password-file=" + password,
-		"--resp.listen-address=[::1]:6379", "--resp.listen-address=localhost:6379", "--resp.listen-address=",
+		"--resp.listen-address=[::1]:6379", "--resp.listen-address=localhost:6379", "--resp.listen-address=", "--resp.listen-address=off",
 		"--tenancy.header=X-Scope-OrgID",
 	} {
 		if _, err := parseConfig(strings.Fields(args)); err != nil {
