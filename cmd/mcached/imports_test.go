@@ -30,7 +30,8 @@ var mayImport = map[string][]string{
 		"github.com/golang/snappy",
 		"github.com/prometheus/common/model", // the label and duration types of the packages below
 		"github.com/prometheus/prometheus/model/...",
-		"github.com/prometheus/prometheus/prompb",
+		"github.com/prometheus/prometheus/prompb/...",
+		"github.com/prometheus/prometheus/schema", // the names of the labels that have a meaning
 		"github.com/prometheus/prometheus/promql", "github.com/prometheus/prometheus/promql/parser",
 		"github.com/prometheus/prometheus/promql/parser/posrange",
 		"github.com/prometheus/prometheus/storage",
