@@ -53,6 +53,7 @@ type config struct {
 	writeMaxBody       byteSize
 	writeMaxDecoded    byteSize
 	writeMaxSamples    count
+	writeMaxNewSeries  natural // a second; 0: no bound
 	writeMaxLabels     count
 	writeMaxLabelName  byteSize
 	writeMaxLabelValue byteSize
@@ -145,6 +146,8 @@ func newServeApp(c *config) *kingpin.Application {
 		"Body of one remote-write request after decompression.")
 	add("remote-write.max-samples", "1000000", &c.writeMaxSamples,
 		"Samples of one remote-write request.")
+	add("remote-write.max-new-series", "0", &c.writeMaxNewSeries,
+		"Series created a second, with as many at once as half a minute allows; known ones are written all the same, the rest is told to come back (503). 0 for no bound.")
 	add("remote-write.max-labels", "128", &c.writeMaxLabels,
 		"Labels of one series.")
 	add("remote-write.max-label-name-size", "1KiB", &c.writeMaxLabelName,

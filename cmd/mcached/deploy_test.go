@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -19,8 +20,9 @@ func metricNames(t testing.TB, s *server) map[string]bool {
 	t.Helper()
 	var answer struct{ Data []string }
 	eventually(t, "the daemon has stored its metrics", func() error {
-		if _, err := s.instant("up"); err != nil {
-			return err
+		// It is stored last of a scrape.
+		if up, err := s.instant("scrape_series_added"); err != nil || len(up) == 0 {
+			return fmt.Errorf("no scrape is complete, %v", err)
 		}
 		return s.get("/api/v1/label/__name__/values", &answer)
 	})

@@ -138,6 +138,8 @@ func rows() []row {
 			}},
 		{"mcached_remote_write_not_admitted_total", "Remote-write requests sent back because too many bytes were in flight; part of those refused.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.write.NotAdmitted) })},
+		{"mcached_remote_write_new_series_floods_total", "Remote-write requests with more new series than --remote-write.max-new-series allows; part of those refused.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.NewSeriesFlood) })},
 		{"mcached_remote_write_slow_bodies_total", "Remote-write requests whose body took too long; part of those refused.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.write.SlowBodies) })},
 		{"mcached_remote_write_body_bytes_total", "Bytes of remote-write requests as they came.", counter, nil,

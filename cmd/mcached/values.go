@@ -153,6 +153,27 @@ func (c *count) String() string {
 	return strconv.Itoa(int(*c))
 }
 
+// natural is a number of things, or 0.
+type natural int
+
+// Set implements kingpin.Value.
+func (n *natural) Set(s string) error {
+	v, err := strconv.Atoi(s)
+	if err != nil || v < 0 {
+		return fmt.Errorf("%q is not a whole number from 0 up", s)
+	}
+	*n = natural(v)
+	return nil
+}
+
+// String implements kingpin.Value.
+func (n *natural) String() string {
+	if n == nil {
+		return ""
+	}
+	return strconv.Itoa(int(*n))
+}
+
 // origin is a regular expression that matches whole origins of web pages.
 type origin struct{ *regexp.Regexp }
 

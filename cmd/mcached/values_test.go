@@ -107,6 +107,7 @@ func TestConfigErrors(t *testing.T) {
 		{"--remote-write.max-decoded-size=1GiB", "max-in-flight-size"},
 		{"--web.cors.origin=(", "cors.origin"},
 		{"--remote-write.max-labels=none", "max-labels"},
+		{"--remote-write.max-new-series=-1", "max-new-series"},
 	} {
 		_, err := parseConfig(strings.Fields(c.args))
 		if err == nil {
