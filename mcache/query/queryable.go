@@ -100,7 +100,9 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	seriesOnly := false
 	if hints != nil {
 		mint, maxt, limit = hints.Start, hints.End, hints.Limit
-		seriesOnly = hints.Func == "series"
+		// Of all times, every series has a sample.
+		allTimes := mint <= minTime.UnixMilli() && maxt >= maxTime.UnixMilli()
+		seriesOnly = hints.Func == "series" && !allTimes
 	}
 	if err := ctx.Err(); err != nil {
 		return storage.ErrSeriesSet(err)
