@@ -1,0 +1,192 @@
+package mcache
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// contents is everything a cache holds, by bucket and labels.
+func contents(t *testing.T, c *Cache) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, s := range c.shards {
+		s.mu.Lock()
+		for id := range s.recs.view[:s.recs.n] {
+			r := &s.recs.view[id]
+			if r.flags&flagInUse == 0 || r.flags&flagShadow != 0 {
+				continue
+			}
+			o := s.export(uint32(id))
+			key := o.Bucket + "|" + string(o.Key) + "|" + labelsKey(o.Labels)
+			all[key] = fmt.Sprint(o.Samples, o.Starts, o.Records)
+		}
+		s.mu.Unlock()
+	}
+	return all
+}
+
+// variedCache holds series of every kind.
+func variedCache(t *testing.T) *Cache {
+	rnd := rand.New(rand.NewPCG(8, 8))
+	c := newTestCache(t, Options{})
+	var b Batch
+	for i := range 200 {
+		b.Reset([]string{"default", "other"}[i%2])
+		b.Series(c.Fingerprint(kubernetesLabels(i)))
+		at := int64(1_700_000_000_000)
+		for range 1 + rnd.IntN(400) {
+			at += 15000 + rnd.Int64N(3)*int64(i%3)
+			if i%7 == 0 && rnd.IntN(2) == 0 {
+				b.Record(at, fmt.Append(nil, "record ", at))
+				continue
+			}
+			b.Sample(at, rnd.Uint64())
+			if i%5 == 0 {
+				b.StartTime(at - rnd.Int64N(1000))
+			}
+		}
+		if _, err := c.AppendNew(&b, 0, kubernetesLabels(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 50 {
+		v := le.AppendUint64(le.AppendUint64(nil, 1), rnd.Uint64())
+		if err := errors.Join(c.Insert("raw", fmt.Append(nil, i), int64(i), v), c.InsertHPTS("pairs", fmt.Append(nil, i), v)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// TestSaveLoad saves a cache with series of every kind and loads it into
+// another, which then holds exactly the same.
+func TestSaveLoad(t *testing.T) {
+	c := variedCache(t)
+	var file bytes.Buffer
+	saved, err := c.Save(&file, 12345)
+	if err != nil || saved.Bytes != int64(file.Len()) || saved.Series != 300 {
+		t.Fatal(saved, err)
+	}
+	d := newTestCache(t, Options{Shards: 2})
+	loaded, err := d.Load(bytes.NewReader(file.Bytes()))
+	if err != nil || loaded != saved {
+		t.Fatalf("saved %+v, loaded %+v, %v", saved, loaded, err)
+	}
+	want, got := contents(t, c), contents(t, d)
+	if len(got) != len(want) {
+		t.Errorf("%d series loaded, want %d", len(got), len(want))
+	}
+	for key, v := range want {
+		if got[key] != v {
+			t.Fatalf("series %s differs", key)
+		}
+	}
+	checkCache(t, d)
+	// Loading once more changes nothing.
+	if _, err := d.Load(bytes.NewReader(file.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	if points := d.Stats().Points; points != c.Stats().Points {
+		t.Errorf("%d points after loading twice, want %d", points, c.Stats().Points)
+	}
+}
+
+// TestLoadDamaged cuts and changes a file everywhere it matters: what is read
+// is an error, never a panic, and never taken for whole.
+func TestLoadDamaged(t *testing.T) {
+	c := newTestCache(t, Options{})
+	for i := range 5 {
+		if err := c.AppendSamples("default", kubernetesLabels(i), Sample{1, 2}, Sample{3, math.Float64bits(4)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var file bytes.Buffer
+	if _, err := c.Save(&file, 0); err != nil {
+		t.Fatal(err)
+	}
+	load := func(b []byte) error {
+		d := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10), Shards: 1})
+		_, err := d.Load(bytes.NewReader(b))
+		return err
+	}
+	for n := range file.Len() {
+		if err := load(file.Bytes()[:n]); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("cut at %d of %d: %v", n, file.Len(), err)
+		}
+		if n >= len(saveMagic)+4 && n < saveHeader {
+			continue // the time of saving may be any
+		}
+		b := bytes.Clone(file.Bytes())
+		b[n] ^= 0x41
+		if err := load(b); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("changed at %d of %d: %v", n, file.Len(), err)
+		}
+	}
+	if err := load(file.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FuzzLoadSeries reads arbitrary payloads, past the checksum.
+func FuzzLoadSeries(f *testing.F) {
+	c := newTestCache(f, Options{Memory: newTestMemory(f, 16<<20, 64<<10), Shards: 1})
+	_ = c.AppendSamples("default", name("a"), Sample{1, 2}, Sample{3, 4})
+	s := c.shards[0]
+	b, _ := s.appendSeries(nil, 0)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		l := loader{cache: c}
+		for l.in = payload; len(l.in) > 0; {
+			if _, err := l.series(); err != nil {
+				break
+			}
+		}
+	})
+}
+
+func BenchmarkSave(b *testing.B) {
+	const series, samples = 10_000, 480
+	c := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
+	fps := fill(b, c, series)
+	rnd := rand.New(rand.NewPCG(1, 1))
+	next := make([]func() float64, series)
+	for i := range next {
+		_, next[i] = generator(i, rnd)
+	}
+	var batch Batch
+	for k := 1; k < samples; k++ {
+		batch.Reset("default")
+		for i, f := range fps {
+			batch.Series(f)
+			batch.Sample(int64(k)*benchStep, math.Float64bits(next[i]()))
+		}
+		if _, err := c.Append(&batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var file bytes.Buffer
+	b.Run("save", func(b *testing.B) {
+		for range b.N {
+			file.Reset()
+			if _, err := c.Save(&file, 0); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.SetBytes(int64(file.Len()))
+	})
+	b.Run("load", func(b *testing.B) {
+		for range b.N {
+			d := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
+			if _, err := d.Load(bytes.NewReader(file.Bytes())); err != nil {
+				b.Fatal(err)
+			}
+			d.Close()
+		}
+		b.SetBytes(int64(file.Len()))
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/(series*samples), "ns/sample")
+	})
+}
