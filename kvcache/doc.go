@@ -95,26 +95,29 @@
 // # Figures
 //
 // Two cores of an Intel Xeon, virtual, shared with other work; Go 1.26.
-// 21 November 2026. Processor time per call in ns, medians of three runs of
+// 21 November 2026. Processor time per call in ns, medians of five runs of
 //
 //	go test -run '^$' -bench 'Store|PutNew' -benchtime 500000x ./kvcache
 //
 // with 1 Mi entries of 16-byte keys and 64-byte values, one goroutine / two:
 //
 //	             get hit     get miss    overwrite   put new
-//	kvcache      702 / 711   186 / 178   666 / 601   277 / 259
-//	fastcache    952 / 920   159 / 164   507 / 514   342 / 382
-//	like Dory    968 / 971   327 / 336   908 / 994   585 / 581
+//	kvcache      656 / 774   216 / 202   570 / 625   401 / 405
+//	fastcache    887 / 811   165 / 141   512 / 541   373 / 385
+//	like Dory    892 / 944   293 / 296   696 / 812   570 / 555
 //
-// Both of a hit's accesses miss the processor's caches. An overwrite reads the
-// record that it replaces, which fastcache does not: it writes a second one.
+// Both of a hit's accesses miss the processor's caches, and are 97 % of its
+// time. An overwrite reads the record that it replaces, which fastcache does
+// not: it writes a second one. A load of 86 % in place of 92 made no call
+// measurably faster and cost 1.5 bytes an entry.
 //
 //	-bench Overhead       14.0 bytes an entry, 6.0 of them index; 14.2 resident
-//	-bench Reclaim$       12.6 GiB/s given back, 4 KiB pages, 1 KiB values
-//	-bench ReclaimDelay   slowest of others' calls 39 ms meanwhile, 37 ms without
+//	-bench Reclaim$       14.7 GiB/s given back, 4 KiB pages, 1 KiB values
+//	-bench ReclaimDelay   slowest of others' calls 27 ms meanwhile, 66 ms without
 //	-bench ForcedGC       4.4 ms with 10 Mi entries, 3.0 ms with none
 //
-// (the machine was busy: the last two say that there is little difference).
+// (Nine others wanted the two cores: the last two only say that there is
+// little difference.)
 //
 // # Ancestors
 //
