@@ -39,6 +39,8 @@ type config struct {
 	memoryKeep byteSize // 0: by the law's own default
 	memoryHeap byteSize // 0: by GOMEMLIMIT, or by what the machine has
 
+	snapshotPath string // empty: none
+
 	selfScrape    duration // 0: off
 	tenancyHeader string   // empty: one bucket for all
 	shutdown      duration
@@ -121,6 +123,9 @@ func newServeApp(c *config) *kingpin.Application {
 		"Bytes to leave available to the rest of the machine when --memory.size is 0; 0 means the larger of 512MiB and 5 %.")
 	add("memory.heap-limit", "0", &c.memoryHeap,
 		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine between 256MiB and 2GiB.")
+
+	app.Flag("snapshot.path", "File that the metric cache is written to at a stop or SIGUSR1, and read from at a start; empty for none.").
+		PlaceHolder("FILE").StringVar(&c.snapshotPath)
 
 	add("self-scrape.interval", "15s", &c.selfScrape,
 		"How often the daemon stores its own metrics in itself; 0 turns it off.")

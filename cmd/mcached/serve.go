@@ -69,6 +69,9 @@ func serve(c *config, stdout, stderr io.Writer) int {
 	}
 	d.welcome(stdout)
 	err := d.run()
+	if d.config.snapshotPath != "" {
+		err = errors.Join(err, d.saveSnapshot())
+	}
 	d.close()
 	if err != nil {
 		return fail(stderr, exitError, err)
@@ -103,6 +106,9 @@ func (d *daemon) open() error {
 		return err
 	}
 	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory}); err != nil {
+		return err
+	}
+	if err := d.loadSnapshot(); err != nil {
 		return err
 	}
 	if err := d.openFrontDoors(); err != nil {
@@ -225,6 +231,9 @@ func (d *daemon) run() error {
 	d.addLoop(&g, func(ctx context.Context) error {
 		return every(ctx, maintainEvery, d.metrics.Maintain)
 	})
+	if d.config.snapshotPath != "" {
+		d.addLoop(&g, d.snapshotLoop)
+	}
 	if interval := d.config.selfScrape.std(); interval > 0 {
 		s := &selfScraper{cache: d.metrics, gatherer: d.registry, bucket: defaultBucket, job: "mcached", instance: d.webListeners[0].Addr().String(),
 			interval: interval, now: time.Now, log: d.log}
