@@ -225,10 +225,14 @@ func (c *Controller) law(l Limit) *tracked {
 }
 
 // A reading that stays the same to the byte while we release a lot does not
-// tell what we did: to follow it would mean to release everything.
+// tell what we did: to follow it would mean to release everything. A kernel
+// that works shows the same for a while, too, when a neighbour takes from the
+// processor's own list of pages what we put there; that list holds less than
+// the part of the total that the law gives credit for.
 const (
 	stuckReadings = 2
-	stuckBytes    = 64 << 20
+	minStuckBytes = 64 << 20
+	stuckPart     = creditPart / 2
 )
 
 func (t *tracked) stuck(available, used int64) bool {
@@ -237,7 +241,8 @@ func (t *tracked) stuck(available, used int64) bool {
 		return false
 	}
 	t.same++
-	return t.same >= stuckReadings && max(t.usedThen-used, used-t.usedThen) >= stuckBytes
+	moved := max(t.usedThen-used, used-t.usedThen)
+	return t.same >= stuckReadings && moved >= max(minStuckBytes, t.law.TotalBytes/stuckPart)
 }
 
 // stallPercent of the time since the last look spent waiting for memory, by

@@ -57,8 +57,9 @@
 //
 // Files that cannot be read or cannot be right are left out; when nothing is
 // left the budget stays as it is. A reading that stays the same to the byte
-// while we release tens of MiB is stuck, as are some of those that containers
-// show: following it would release all there is, so it is not followed.
+// while we release a 32nd of the total is stuck, as are some of those that
+// containers show: following it would release all there is, so it is not
+// followed. (A 128th was seen to pass unnoticed by a kernel that worked.)
 // Where nothing can be read from the start, New says so, and a fixed size is
 // what remains.
 //
