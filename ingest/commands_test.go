@@ -117,6 +117,10 @@ func TestConcurrentClientsLoseNothing(t *testing.T) {
 			for i := range rounds {
 				pipeline := bulks("INCR", "n") + bulks("APPEND", "s", "x") + bulks("TS.INCRBY", "ts", "1", "TIMESTAMP", "1000") +
 					bulks("TS.ADD", "sum", "5", "1", "ON_DUPLICATE", "SUM") + bulks("MSETNX", "once", "1", "n", "2")
+				if i%50 == 1 {
+					e := "e" + strconv.Itoa(i-1)
+					pipeline += bulks("TS.ADD", e, "7", "1") + bulks("TS.ALTER", e, "LABELS", "a", strconv.Itoa(i)) + bulks("TS.DEL", e, "-", "+") + bulks("TS.MGET", "FILTER", "a!=", "a=(1,2)") + bulks("DEL", e)
+				}
 				if i%50 == 0 {
 					pipeline += bulks("TS.CREATE", "e"+strconv.Itoa(i), "LABELS", "a", "1") + bulks("TS.ALTER", "e"+strconv.Itoa(i), "LABELS", "a", "2") + bulks("TS.QUERYINDEX", "a=2")
 				}

@@ -76,9 +76,9 @@
 // and errors are those of Redis 7.0.15 and RedisTimeSeries. What differs:
 //
 //   - MSET and MSETNX are not atomic towards readers.
-//   - TS.DEL refuses a range that holds samples, and TS.ALTER changes labels
-//     only of empty series. DEL, EXISTS, SCAN and FLUSHALL know nothing of
-//     series; TYPE does.
+//   - EXISTS and DEL know the series that were created or written by TS
+//     commands, not those that came in by labels. SCAN, DBSIZE and FLUSHALL
+//     are about strings only.
 //   - SELECT knows database 0. There are no transactions, scripts, or
 //     publications, and no types but strings and time series.
 package ingest

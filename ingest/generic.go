@@ -13,7 +13,7 @@ func genericCommands() []command {
 	return []command{
 		{name: "del", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Removes keys.", flags: write, keys: every, run: del},
 		{name: "unlink", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Removes keys.", flags: write | fast, keys: every, run: del},
-		{name: "exists", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts the keys that exist.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.o.Blobs.Has) }},
+		{name: "exists", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts the keys that exist.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.has) }},
 		{name: "touch", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts as a read of keys.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.o.Blobs.Touch) }},
 		{name: "type", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the type of a key.", flags: readonly | fast, keys: one, run: typeOf},
 		{name: "ttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in seconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1000, true) }},
@@ -36,7 +36,18 @@ func genericCommands() []command {
 	}
 }
 
-func del(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.o.Blobs.Delete) }
+func del(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.remove) }
+
+// has says whether there is a string or a series that was created by that key.
+func (s *Server) has(key []byte) bool {
+	return s.o.Blobs.Has(key) || s.series != nil && s.series.exists(key)
+}
+
+// remove removes both, as there is but one in Redis.
+func (s *Server) remove(key []byte) bool {
+	blob := s.o.Blobs.Delete(key)
+	return s.series != nil && s.series.remove(key) || blob
+}
 
 func (c *conn) countKeys(keys [][]byte, f func(key []byte) bool) {
 	n := int64(0)

@@ -14,7 +14,7 @@ func metricCommands() []command {
 	multi := query + "[WITHLABELS | SELECTED_LABELS label ...] " + aggregate + " FILTER filter [filter ...] [GROUPBY label REDUCE reducer]"
 	return []command{
 		{name: "ts.create", arity: -2, group: groupSeries, syntax: "key " + create, summary: "Creates a time series.", flags: write | denyoom, keys: one, run: tsCreate},
-		{name: "ts.alter", arity: -2, group: groupSeries, syntax: "key " + create, summary: "Changes the options of a time series; its labels only while it is empty.", flags: write | denyoom, keys: one, run: tsAlter},
+		{name: "ts.alter", arity: -2, group: groupSeries, syntax: "key " + create, summary: "Changes the options of a time series.", flags: write | denyoom, keys: one, run: tsAlter},
 		{name: "ts.add", arity: -4, group: groupSeries, syntax: "key ts | * value " + create + " [ON_DUPLICATE policy]", summary: "Appends a sample, creating the series if need be.", flags: write | denyoom, keys: one, run: tsAdd},
 		{name: "ts.madd", arity: -4, group: groupSeries, syntax: "key ts value [key ts value ...]", summary: "Appends samples to series that exist.", flags: write | denyoom, keys: [3]int{1, -1, 3}, run: tsMAdd},
 		{name: "ts.incrby", arity: -3, group: groupSeries, syntax: "key addend [TIMESTAMP ts] " + create, summary: "Appends the last value plus the addend.", flags: write | denyoom, keys: one, run: func(c *conn, args [][]byte) { tsIncrBy(c, args, 1) }},
@@ -27,7 +27,7 @@ func metricCommands() []command {
 		{name: "ts.mrevrange", arity: -5, group: groupSeries, syntax: "from to " + multi, summary: "Returns the samples of a range of the series that match, the youngest first.", flags: readonly, run: func(c *conn, args [][]byte) { tsMRange(c, args, true) }},
 		{name: "ts.queryindex", arity: -2, group: groupSeries, syntax: "filter [filter ...]", summary: "Returns the keys of the series that match.", flags: readonly, run: tsQueryIndex},
 		{name: "ts.info", arity: -2, group: groupSeries, syntax: "key [DEBUG]", summary: "Returns what is known of a series.", flags: readonly, keys: one, run: tsInfo},
-		{name: "ts.del", arity: 4, group: groupSeries, syntax: "key from to", summary: "Is refused for a range that holds samples: they leave by eviction.", flags: write, keys: one, run: tsDel},
+		{name: "ts.del", arity: 4, group: groupSeries, syntax: "key from to", summary: "Removes the samples of a range.", flags: write, keys: one, run: tsDel},
 
 		{name: "mc.insert", arity: 5, group: groupMetrics, syntax: "bucket key offset values", summary: "Writes values of 8 bytes to consecutive offsets.", flags: write | denyoom, run: mcInsert},
 		{name: "mc.hpts", arity: 4, group: groupMetrics, syntax: "bucket key pairs", summary: "Writes pairs of a time and a value, 16 bytes each.", flags: write | denyoom, run: mcHPTS},

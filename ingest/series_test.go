@@ -111,10 +111,17 @@ TS.ALTER k LABELS a 2 → OK
 TS.QUERYINDEX a=1 → []
 TS.QUERYINDEX a=2 → [k]
 TS.ADD k 1 1 → 1
-TS.ALTER k LABELS a 3 → -ERR TSDB: the labels of a series with samples cannot be changed, because they are what it is found by
+TS.ADD k 5 2 → 5
+TS.ALTER k LABELS a 3 → OK
+TS.QUERYINDEX a=2 → []
+TS.QUERYINDEX a=3 → [k]
+TS.RANGE k - + → [[1 1] [5 2]]
+TS.DEL k 2 + → 1
+TS.CREATE o LABELS __name__ k a 4 → OK
+TS.ALTER k LABELS a 4 → -ERR TSDB: the key "o" has the same name and labels
 TS.ALTER k RETENTION 10 → OK
 TS.ALTER nokey → -ERR TSDB: the key does not exist
-TS.INFO k → [totalSamples 1 memoryUsage 0 firstTimestamp 1 lastTimestamp 1 retentionTime 10 chunkCount 1 chunkSize 128 chunkType compressed duplicatePolicy last labels [[a 2]] sourceKey null rules [] ignoreMaxTimeDiff 0 ignoreMaxValDiff 0]`,
+TS.INFO k → [totalSamples 1 memoryUsage 0 firstTimestamp 1 lastTimestamp 1 retentionTime 10 chunkCount 1 chunkSize 128 chunkType compressed duplicatePolicy last labels [[a 3]] sourceKey null rules [] ignoreMaxTimeDiff 0 ignoreMaxValDiff 0]`,
 		"add": `
 TS.ADD k 1000 1.5 → 1000
 TS.ADD k 1000 2 → -ERR TSDB: Error at upsert, update is not supported when DUPLICATE_POLICY is set to BLOCK mode
@@ -150,7 +157,29 @@ TS.DECRBY c 1 TIMESTAMP 20 → 20
 TS.INCRBY c 1 TIMESTAMP 5 → -ERR TSDB: timestamp must be equal to or higher than the maximum existing timestamp
 TS.RANGE c - + → [[10 7.5] [20 6.5]]
 TS.DEL c 30 40 → 0
-TS.DEL c 10 10 → -ERR TSDB: samples cannot be deleted, they leave the cache by eviction
+TS.DEL c 10 10 → 1
+TS.RANGE c - + → [[20 6.5]]
+TS.ADD c 20 1 → -ERR TSDB: Error at upsert, update is not supported when DUPLICATE_POLICY is set to BLOCK mode
+TS.DEL c - + → 1
+TS.GET c → []
+TS.ADD c 15 3 → 15
+TS.GET c → [15 3]
+TS.DEL c x 10 → -ERR TSDB: wrong fromTimestamp
+TS.DEL c 1 x → -ERR TSDB: wrong toTimestamp
+TS.CREATE e LABELS l e → OK
+TS.ADD e 1 1 → 1
+TS.DEL e 0 5 → 1
+TS.QUERYINDEX l=e → [e]
+TS.ADD e 2 1 → 2
+TS.QUERYINDEX l=e → [e]
+EXISTS e c nokey → 2
+DEL e nokey → 1
+EXISTS e → 0
+TS.GET e → -ERR TSDB: the key does not exist
+TS.QUERYINDEX l=e → []
+TYPE e → none
+TS.ADD e 1 7 LABELS l f → 1
+TS.QUERYINDEX l=f → [e]
 TS.DEL nokey 1 2 → -ERR TSDB: the key does not exist`,
 		"range": `
 TS.ADD k 10 1 → 10

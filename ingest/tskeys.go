@@ -76,8 +76,9 @@ type seriesKey struct {
 	seriesOptions
 	id      mcache.SeriesID // where the series was found last, if found
 	found   bool
-	lastMs  int64 // no sample that came by this key is younger
-	written bool  // lastMs means something
+	lastMs  int64      // no sample that came by this key is younger
+	written bool       // lastMs means something
+	moved   *seriesKey // what TS.ALTER made of it
 }
 
 // given are the labels that the key was given, without an implied __name__.
@@ -291,6 +292,13 @@ func (d *directory) keyOf(id mcache.SeriesID, labels []mcache.Label) *seriesKey 
 	return &seriesKey{name: name, labels: slices.Clone(labels), implied: !braces, print: print, id: id, found: true}
 }
 
+// exists is find for names that were created or written here: what came in by
+// labels is no key to EXISTS and DEL, which are about other things.
+func (d *directory) exists(name []byte) bool {
+	_, ok := d.entry(name)
+	return ok
+}
+
 // filled notes that a key has a sample now.
 func (d *directory) filled(k *seriesKey) {
 	d.mu.RLock()
@@ -386,7 +394,7 @@ const staleBits = 0x7ff0000000000002
 // each calls f for the samples of k from from to to, in order of time, until
 // it returns false.
 func (d *directory) each(k *seriesKey, from, to int64, f func(t int64, v float64) bool) {
-	k.mu.Lock()
+	k = k.lock()
 	ok := d.locate(k)
 	id := k.id
 	k.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 func (c *conn) query(k *seriesKey, a *rangeArgs, firstFew bool, room int) (r rows, ok bool) {
 	d := c.srv.series
 	from := a.from
-	k.mu.Lock()
+	k = k.lock()
 	if k.retentionMs > 0 {
 		if last, _, has := d.lastLocked(k, c.nowMs()); has {
 			from = max(from, last-k.retentionMs)
@@ -275,7 +275,7 @@ func (c *conn) groups(a *rangeArgs, keys []*seriesKey, all []rows, reverse bool)
 }
 
 func (c *conn) lastSample(k *seriesKey) {
-	k.mu.Lock()
+	k = k.lock()
 	t, v, ok := c.srv.series.lastLocked(k, c.nowMs())
 	k.mu.Unlock()
 	if !ok {
@@ -336,33 +336,6 @@ func tsQueryIndex(c *conn, args [][]byte) {
 	}
 }
 
-// tsDel removes nothing yet that exists: the metric cache has no deletion of a
-// range of a series. It says so rather than pretend.
-func tsDel(c *conn, args [][]byte) {
-	k, ok := c.srv.series.find(string(args[1]))
-	if !ok {
-		c.fail(errNoKey)
-		return
-	}
-	from, ok := bound(args[2], "-", 0)
-	if !ok {
-		c.fail("ERR TSDB: wrong fromTimestamp")
-		return
-	}
-	to, ok := bound(args[3], "+", mcache.MaxTime)
-	if !ok {
-		c.fail("ERR TSDB: wrong toTimestamp")
-		return
-	}
-	some := false
-	c.srv.series.each(k, from, to, func(int64, float64) bool { some = true; return false })
-	if some {
-		c.fail("ERR TSDB: samples cannot be deleted, they leave the cache by eviction")
-		return
-	}
-	c.integer(0)
-}
-
 func tsInfo(c *conn, args [][]byte) {
 	k, ok := c.srv.series.find(string(args[1]))
 	if !ok {
@@ -382,7 +355,7 @@ func tsInfo(c *conn, args [][]byte) {
 		n++
 		return true
 	})
-	k.mu.Lock()
+	k = k.lock()
 	o := k.seriesOptions
 	id, found := k.id, k.found
 	k.mu.Unlock()

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"errors"
-	"fmt"
 	"math"
 
 	"mcached/mcache"
@@ -167,76 +166,6 @@ func tsCreate(c *conn, args [][]byte) {
 	}
 }
 
-// tsAlter changes options. Labels are a series' identity here, so they can be
-// changed only while it is empty.
-func tsAlter(c *conn, args [][]byte) {
-	d := c.srv.series
-	k, ok := d.find(string(args[1]))
-	if !ok {
-		c.fail(errNoKey)
-		return
-	}
-	a, ok := c.parseCreate(args[2:])
-	if !ok {
-		return
-	}
-	k, err := d.adopt(k)
-	if err != nil {
-		c.failWith(err)
-		return
-	}
-	if a.hasLabels {
-		if k, err = d.relabel(k, a.labels); err != nil {
-			c.failWith(err)
-			return
-		}
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if a.retention {
-		k.retentionMs = a.retentionMs
-	}
-	if a.chunkSize {
-		k.chunkBytes = a.chunkBytes
-	}
-	if a.policy != policyNone {
-		k.policy = a.policy
-	}
-	if a.ignore {
-		k.ignoreMs, k.ignoreValue = a.ignoreMs, a.ignoreValue
-	}
-	c.ok()
-}
-
-// relabel gives an empty key other labels, and returns what stands for it now.
-func (d *directory) relabel(k *seriesKey, labels []mcache.Label) (*seriesKey, error) {
-	n, err := d.make(k.name, labels)
-	if err != nil {
-		return nil, err
-	}
-	// k.mu is never taken under d.mu: writers hold it while they ask for d.mu.
-	k.mu.Lock()
-	n.seriesOptions = k.seriesOptions
-	k.mu.Unlock()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if n.print == k.print {
-		return k, nil
-	}
-	if _, empty := d.empty[k]; !empty {
-		return nil, errors.New("TSDB: the labels of a series with samples cannot be changed, because they are what it is found by")
-	}
-	if other, ok := d.byPrint[n.print]; ok {
-		return nil, fmt.Errorf("TSDB: the key %q has the same name and labels", other.name)
-	}
-	// Whoever holds k still sees the old labels, which are not changed in place.
-	delete(d.byPrint, k.print)
-	delete(d.empty, k)
-	d.byName[n.name], d.byPrint[n.print] = n, n
-	d.empty[n] = struct{}{}
-	return n, nil
-}
-
 // timestamp reads a time in ms, or * for now.
 func (c *conn) timestamp(b []byte) (int64, bool) {
 	if len(b) == 1 && b[0] == '*' {
@@ -290,7 +219,7 @@ func (c *conn) replyAdded(t int64, problem string) {
 
 // addSample writes one sample and returns its time, or the words of an error.
 func (c *conn) addSample(k *seriesKey, t int64, v float64, on duplicatePolicy) (int64, string) {
-	k.mu.Lock()
+	k = k.lock()
 	defer k.mu.Unlock()
 	d := c.srv.series
 	if on == policyNone {
@@ -425,7 +354,7 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 		c.failWith(err)
 		return
 	}
-	k.mu.Lock()
+	k = k.lock()
 	defer k.mu.Unlock()
 	lastMs, last, has := c.srv.series.lastLocked(k, c.nowMs())
 	if has && t < lastMs {

@@ -1,0 +1,205 @@
+package ingest
+
+import (
+	"fmt"
+
+	"mcached/mcache"
+)
+
+// tsAlter changes options. New labels make another series, to which the
+// samples move.
+func tsAlter(c *conn, args [][]byte) {
+	d := c.srv.series
+	k, ok := d.find(string(args[1]))
+	if !ok {
+		c.fail(errNoKey)
+		return
+	}
+	a, ok := c.parseCreate(args[2:])
+	if !ok {
+		return
+	}
+	k, err := d.adopt(k)
+	if err != nil {
+		c.failWith(err)
+		return
+	}
+	if a.hasLabels {
+		if k, err = d.relabel(k, a.labels); err != nil {
+			c.failWith(err)
+			return
+		}
+	}
+	k = k.lock()
+	defer k.mu.Unlock()
+	if a.retention {
+		k.retentionMs = a.retentionMs
+	}
+	if a.chunkSize {
+		k.chunkBytes = a.chunkBytes
+	}
+	if a.policy != policyNone {
+		k.policy = a.policy
+	}
+	if a.ignore {
+		k.ignoreMs, k.ignoreValue = a.ignoreMs, a.ignoreValue
+	}
+	c.ok()
+}
+
+// lock locks the key, or the one that it was altered into.
+func (k *seriesKey) lock() *seriesKey {
+	k.mu.Lock()
+	for k.moved != nil {
+		n := k.moved
+		k.mu.Unlock()
+		k = n
+		k.mu.Lock()
+	}
+	return k
+}
+
+// relabel gives a key other labels, and returns what stands for it now.
+func (d *directory) relabel(k *seriesKey, labels []mcache.Label) (*seriesKey, error) {
+	n, err := d.make(k.name, labels)
+	if err != nil {
+		return nil, err
+	}
+	k = k.lock()
+	defer k.mu.Unlock()
+	if n.print == k.print {
+		return k, nil
+	}
+	d.mu.RLock()
+	other, taken := d.byPrint[n.print]
+	d.mu.RUnlock()
+	if taken {
+		return nil, fmt.Errorf("TSDB: the key %q has the same name and labels", other.name)
+	}
+	if d.locate(n) {
+		return nil, fmt.Errorf("TSDB: there is a series %s already", selector(n.labels))
+	}
+	n.seriesOptions, n.lastMs, n.written = k.seriesOptions, k.lastMs, k.written
+	moved, err := d.move(k, n)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.byPrint, k.print)
+	delete(d.empty, k)
+	d.byName[n.name], d.byPrint[n.print] = n, n
+	if !moved {
+		d.empty[n] = struct{}{}
+	}
+	k.moved = n
+	return n, nil
+}
+
+// moveSamples is how many samples move at a time.
+const moveSamples = 4096
+
+// move copies the samples of k to the labels of n, then removes them from k,
+// and reports whether there were any. If it fails, k has all of its own.
+// k.mu is held.
+func (d *directory) move(k, n *seriesKey) (some bool, err error) {
+	var s mcache.Snapshot
+	if !d.locate(k) || !d.cache.Snapshot(k.id, -mcache.MaxTime, mcache.MaxTime, &s) {
+		return false, nil
+	}
+	batch := make([]mcache.Sample, 0, moveSamples)
+	write := func() error {
+		some = some || len(batch) > 0
+		err := d.cache.AppendSamples(d.bucket, n.labels, batch...)
+		batch = batch[:0]
+		return err
+	}
+	for it := s.Iterator(); it.Next(); {
+		if batch = append(batch, it.At()); len(batch) == cap(batch) {
+			if err := write(); err != nil {
+				return false, err
+			}
+		}
+	}
+	if len(batch) > 0 {
+		if err := write(); err != nil {
+			return false, err
+		}
+	}
+	_, err = d.cache.Delete(k.id, -mcache.MaxTime, mcache.MaxTime)
+	return some, err
+}
+
+// tsDel removes a range of samples and answers how many those were.
+func tsDel(c *conn, args [][]byte) {
+	d := c.srv.series
+	k, ok := d.find(string(args[1]))
+	if !ok {
+		c.fail(errNoKey)
+		return
+	}
+	from, ok := bound(args[2], "-", 0)
+	if !ok {
+		c.fail("ERR TSDB: wrong fromTimestamp")
+		return
+	}
+	to, ok := bound(args[3], "+", mcache.MaxTime)
+	if !ok {
+		c.fail("ERR TSDB: wrong toTimestamp")
+		return
+	}
+	n, err := d.cut(k, from, to, c.nowMs())
+	if err != nil {
+		c.failWith(err)
+		return
+	}
+	c.integer(int64(n))
+}
+
+// cut removes the samples of k from from to to.
+func (d *directory) cut(k *seriesKey, from, to, nowMs int64) (n int, err error) {
+	k = k.lock()
+	defer k.mu.Unlock()
+	if from > to || !d.locate(k) {
+		return 0, nil
+	}
+	if n, err = d.cache.Delete(k.id, from, to); err != nil {
+		return n, err
+	}
+	if k.written && k.lastMs <= to {
+		k.written = false
+	}
+	if _, _, some := d.lastLocked(k, nowMs); !some {
+		d.mu.Lock()
+		if d.byName[k.name] == k {
+			d.empty[k] = struct{}{}
+			k.written = false // so that its next sample takes it out of there
+		}
+		d.mu.Unlock()
+	}
+	return n, nil
+}
+
+// remove forgets a key that was created or written here, with its samples.
+func (d *directory) remove(name []byte) bool {
+	k, ok := d.entry(name)
+	if !ok {
+		return false
+	}
+	k = k.lock()
+	defer k.mu.Unlock()
+	d.mu.Lock()
+	there := d.byName[k.name] == k
+	if there {
+		delete(d.byName, k.name)
+		delete(d.byPrint, k.print)
+		delete(d.empty, k)
+	}
+	d.mu.Unlock()
+	if there && d.locate(k) {
+		// Without memory to write what stays of a block nothing need stay here.
+		_, _ = d.cache.Delete(k.id, -mcache.MaxTime, mcache.MaxTime)
+	}
+	k.written, k.found = false, false
+	return there
+}
