@@ -157,17 +157,16 @@ type worker struct {
 func (w *worker) decode(s *series) bool {
 	w.times, w.values, w.resets = w.times[:0], w.values[:0], w.resets[:0]
 	w.it.reset(s)
+	if w.it.state == exhausted {
+		return true // the series has gone
+	}
 	windows := w.plan.rangeMs > 0
-	for {
-		switch w.it.Next() {
-		case chunkenc.ValNone:
-			w.samples += len(w.times)
-			return w.it.Err() == nil
-		case chunkenc.ValFloat:
-		default:
+	it := &w.it.it
+	for it.Next() {
+		if it.OnRecord() {
 			return false
 		}
-		at := w.it.at
+		at := it.At()
 		if windows && at.V == value.StaleNaN {
 			continue
 		}
@@ -177,6 +176,8 @@ func (w *worker) decode(s *series) bool {
 		}
 		w.times, w.values = append(w.times, at.T), append(w.values, v)
 	}
+	w.samples += len(w.times)
+	return true
 }
 
 // compute writes the result of each step to row and returns how many there are.

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,6 +207,34 @@ func TestTooManyQueries(t *testing.T) {
 	a.queries.leave()
 	if w := get(t, a, "query", "query", "1"); w.Code != 200 {
 		t.Error(w.Body)
+	}
+}
+
+// TestFlood sends many more queries at once than may run or wait.
+func TestFlood(t *testing.T) {
+	o := testOptions()
+	o.MaxConcurrency, o.MaxWaiting = 2, 20
+	a := smallAPI(t, o)
+	begin := make(chan struct{})
+	var all sync.WaitGroup
+	var answered, turnedAway atomic.Int64
+	for range 5000 {
+		all.Go(func() {
+			<-begin
+			switch w := get(t, a, "query", "query", "sum(max_over_time(requests_total[10m:1s]))"); w.Code {
+			case 200:
+				answered.Add(1)
+			case 503:
+				turnedAway.Add(1)
+			default:
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+	close(begin)
+	all.Wait()
+	if answered.Load() < 22 || turnedAway.Load() == 0 || a.Stats().Rejected != uint64(turnedAway.Load()) {
+		t.Errorf("%d answered, %d turned away, %+v", answered.Load(), turnedAway.Load(), a.Stats())
 	}
 }
 
