@@ -148,6 +148,10 @@ func rows() []row {
 			one(func(s *stats) float64 { return float64(s.write.DecodedBytes) })},
 		{"mcached_remote_write_samples_total", "Samples written by remote write.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.write.Samples) })},
+		{"mcached_remote_write_histograms_total", "Native histograms written by remote write.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.Histograms) })},
+		{"mcached_remote_write_exemplars_total", "Exemplars written by remote write.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.Exemplars) })},
 		{"mcached_remote_write_series_total", "Series in remote-write requests, by whether the cache knew them.", counter, []string{"known"},
 			func(s *stats, emit func(float64, ...string)) {
 				emit(float64(s.write.SeriesReceived-s.write.SeriesUnknown), "true")
@@ -159,8 +163,8 @@ func rows() []row {
 				emit(float64(s.write.EmptySeries), "empty_series")
 				emit(float64(s.write.SamplesInFuture), "in_future")
 				emit(float64(s.write.SeriesOverLimit), "series_limit")
-				emit(float64(s.write.Histograms), "histogram")
-				emit(float64(s.write.Exemplars), "exemplar")
+				emit(float64(s.write.InvalidHistograms), "invalid_histogram")
+				emit(float64(s.write.InvalidExemplars), "invalid_exemplar")
 				emit(float64(s.write.SeriesRefused), "refused_by_cache")
 				emit(float64(s.write.MetadataNotStored), "metadata")
 			}},

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mcached/ingest"
 )
 
 // TestReadmeFlags holds the README's table of flags to the code. With UPDATE=1
@@ -23,24 +25,36 @@ func TestReadmeFlags(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| `--%s` | %s | %s |\n", f.Name, byDefault, strings.ReplaceAll(f.Help, "|", "\\|"))
 	}
+	holdReadme(t, "flags", table.String())
+}
+
+// TestReadmeCommands likewise holds its table of Redis commands.
+func TestReadmeCommands(t *testing.T) {
+	holdReadme(t, "commands", ingest.CommandTable())
+}
+
+// holdReadme compares what stands between two marks of the README with what
+// should, or puts it there.
+func holdReadme(t *testing.T, name, want string) {
+	t.Helper()
 	path := filepath.Join(root, "README.md")
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "./cmd/mcached -->\n", "<!-- /flags -->"
+	begin, end := "<!-- "+name+": UPDATE=1 go test -run TestReadme ./cmd/mcached -->\n", "<!-- /"+name+" -->"
 	before, rest, ok := strings.Cut(string(b), begin)
 	old, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatal("the README has lost the marks around its table of flags")
+		t.Fatalf("the README has lost the marks around its table of %s", name)
 	}
-	if old == table.String() {
+	if old == want {
 		return
 	}
 	if os.Getenv("UPDATE") != "1" {
-		t.Fatal("the README's table of flags is not what the code says: UPDATE=1 go test -run TestReadmeFlags ./cmd/mcached")
+		t.Fatalf("the README's table of %s is not what the code says: UPDATE=1 go test -run TestReadme ./cmd/mcached", name)
 	}
-	if err := os.WriteFile(path, []byte(before+begin+table.String()+end+after), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -156,7 +156,7 @@ func (d *daemon) openFrontDoors() error {
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
 		MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
-		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Logger: d.log,
+		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Logger: d.log,
 	})
 	if d.respListener == nil {
 		return nil
