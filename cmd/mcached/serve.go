@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -218,7 +220,18 @@ func (d *daemon) run() error {
 		d.log.Info("Stopping.", "reason", reason, "timeout", d.config.shutdown.std())
 		stop()
 	})
-	g.Add(run.SignalHandler(stopping, syscall.SIGINT, syscall.SIGTERM))
+	// Asked for before anything serves: the first client may be the one that stops us.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	g.Add(func() error {
+		defer signal.Stop(signals) // a second one ends the process at once
+		select {
+		case sig := <-signals:
+			return &run.SignalError{Signal: sig}
+		case <-stopping.Done():
+			return nil
+		}
+	}, func(error) {})
 	for i, l := range d.webListeners {
 		d.addServer(&g, "HTTP", l, func(l net.Listener) error {
 			return web.Serve(l, d.webServers[i], &web.FlagConfig{WebConfigFile: &d.config.webConfigFile}, d.log)
