@@ -206,18 +206,3 @@ func (it *iterator) AtHistogram(h *histogram.Histogram) (int64, *histogram.Histo
 func (it *iterator) AtFloatHistogram(h *histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
 	return it.at.T, it.floatHistogram(h)
 }
-
-// iteratorOfFloats is what iterators have that never stand on a histogram.
-type iteratorOfFloats struct{}
-
-// AtST is 0, which means unknown: the cache keeps no start timestamps.
-func (iteratorOfFloats) AtST() int64 { return 0 }
-func (iteratorOfFloats) Err() error  { return nil }
-
-func (iteratorOfFloats) AtHistogram(*histogram.Histogram) (int64, *histogram.Histogram) {
-	return 0, nil
-}
-
-func (iteratorOfFloats) AtFloatHistogram(*histogram.FloatHistogram) (int64, *histogram.FloatHistogram) {
-	return 0, nil
-}

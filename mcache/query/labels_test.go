@@ -1,0 +1,67 @@
+package query
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"mcached/mcache"
+)
+
+// TestLabelCache fills a cache well beyond its bound while one set is in use
+// all the time: the bound holds, what is found is right, and that set stays.
+func TestLabelCache(t *testing.T) {
+	const maxBytes = 1 << 20
+	c := NewLabelCache(maxBytes)
+	set := func(id int) labels.Labels {
+		return labels.FromStrings("__name__", "m", "id", fmt.Sprint(id), "padding", strings.Repeat("x", id%200))
+	}
+	const series = 20_000
+	favourite := mcache.SeriesID(7)
+	found, missed := 0, 0
+	for i := range series {
+		id := mcache.SeriesID(i)
+		c.put(id, set(i))
+		if i >= 7 {
+			if _, ok := c.get(favourite); !ok {
+				t.Fatalf("the set that is in use has gone after %d others", i)
+			}
+		}
+		back := max(i-i%1000, 0)
+		if ls, ok := c.get(mcache.SeriesID(back)); ok {
+			found++
+			if !labels.Equal(ls, set(back)) {
+				t.Fatalf("%d has the labels %s", back, ls)
+			}
+		} else {
+			missed++
+		}
+	}
+	bytes, sets := 0, 0
+	for i := range c.shards {
+		s := &c.shards[i]
+		for _, generation := range []map[mcache.SeriesID]labels.Labels{s.young, s.old} {
+			for _, ls := range generation {
+				bytes += int(ls.ByteSize()) + labelEntryBytes
+				sets++
+			}
+		}
+	}
+	if bytes > maxBytes || bytes < maxBytes/4 {
+		t.Errorf("%d bytes are kept, of at most %d", bytes, maxBytes)
+	}
+	for i := range series {
+		if _, ok := c.get(mcache.SeriesID(i)); !ok {
+			missed++
+		}
+	}
+	if found == 0 || missed < series/2 || sets >= series {
+		t.Errorf("%d found, %d missed, %d kept: nothing was dropped, or all", found, missed, sets)
+	}
+	c.put(1, labels.FromStrings("too", strings.Repeat("long", maxBytes)))
+	if ls, ok := c.get(1); ok && ls.Has("too") {
+		t.Error("a set larger than the cache was kept")
+	}
+}
