@@ -62,24 +62,13 @@ func newTarget(t testing.TB) *target {
 	return tg
 }
 
-// startPrometheus runs a real Prometheus that scrapes a target, the daemon and
-// itself every second and writes it all on to the daemon. It returns its URL.
-func startPrometheus(t testing.TB, path string, s *server, tg *target) string {
+// startPrometheus runs a real Prometheus with a configuration in which ADDRESS
+// stands for its own address, and returns its URL.
+func startPrometheus(t testing.TB, path, config string) string {
 	t.Helper()
 	dir := t.TempDir()
 	address := freeAddress(t)
-	host := func(u string) string { return strings.TrimPrefix(u, "http://") }
-	config := fmt.Sprintf(`
-global: {scrape_interval: 1s, scrape_timeout: 900ms}
-scrape_configs:
-- {job_name: target, static_configs: [{targets: ['%s']}]}
-- {job_name: mcached, static_configs: [{targets: ['%s']}]}
-- {job_name: prometheus, static_configs: [{targets: ['%s']}]}
-remote_write:
-- url: %s/api/v1/write
-  queue_config: {batch_send_deadline: 200ms, min_backoff: 30ms}
-`, host(tg.URL), host(s.url), address, s.url)
-	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(strings.ReplaceAll(config, "ADDRESS", address)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, path, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
@@ -91,6 +80,9 @@ remote_write:
 	})
 	return u
 }
+
+// host is the host and port of a URL.
+func host(u string) string { return strings.TrimPrefix(u, "http://") }
 
 // freeAddress is one that nobody listened on a moment ago.
 func freeAddress(t testing.TB) string {
@@ -173,7 +165,17 @@ func TestE2EPrometheus(t *testing.T) {
 	// Its own scrapes are off: the same series must come from Prometheus alone.
 	s := startServer(t, "--self-scrape.interval=0")
 	tg := newTarget(t)
-	prom := startPrometheus(t, path, s, tg)
+	// It scrapes a target, the daemon and itself, and writes it all on to the daemon.
+	prom := startPrometheus(t, path, fmt.Sprintf(`
+global: {scrape_interval: 1s, scrape_timeout: 900ms}
+scrape_configs:
+- {job_name: target, static_configs: [{targets: ['%s']}]}
+- {job_name: mcached, static_configs: [{targets: ['%s']}]}
+- {job_name: prometheus, static_configs: [{targets: [ADDRESS]}]}
+remote_write:
+- url: %s/api/v1/write
+  queue_config: {batch_send_deadline: 200ms, min_backoff: 30ms}
+`, host(tg.URL), host(s.url), s.url))
 
 	// Enough scrapes that the short-lived series went stale, and then so many
 	// that all windows are full.
@@ -183,9 +185,9 @@ func TestE2EPrometheus(t *testing.T) {
 		}
 		return nil
 	})
-	at := quietTime(t, prom)
+	at := quietTime(t, prom, 3)
 	eventually(t, "the daemon has what Prometheus has", func() error {
-		return sameSamples(s, prom, at)
+		return sameSamples(s.url, prom, at)
 	})
 
 	rng := url.Values{"start": {stamp(at.Add(-10 * time.Second))}, "end": {stamp(at)}, "step": {"1"}}
@@ -217,7 +219,7 @@ func TestE2EPrometheus(t *testing.T) {
 // quietTime is a recent time at least 100 ms away from the phase of every
 // scrape, and from whole seconds: which samples a window includes at its very
 // edge changed between versions of Prometheus.
-func quietTime(t testing.TB, prom string) time.Time {
+func quietTime(t testing.TB, prom string, targets int) time.Time {
 	t.Helper()
 	var answer struct {
 		Data struct {
@@ -236,8 +238,8 @@ func quietTime(t testing.TB, prom string) time.Time {
 		}
 		phases = append(phases, int64(math.Round(seconds*1000))%1000)
 	}
-	if len(phases) != 4 {
-		t.Fatalf("Prometheus has %d targets with samples, want 3", len(phases)-1)
+	if len(phases) != targets+1 {
+		t.Fatalf("Prometheus has %d targets with samples, want %d", len(phases)-1, targets)
 	}
 	best, bestDistance := int64(0), int64(-1)
 	for ms := int64(0); ms < 1000; ms += 10 {
@@ -255,10 +257,10 @@ func quietTime(t testing.TB, prom string) time.Time {
 
 func stamp(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
 
-// sameSamples says whether the daemon has every sample up to at that Prometheus has.
-func sameSamples(s *server, prom string, at time.Time) error {
+// sameSamples says whether ours has every sample up to at that a Prometheus has.
+func sameSamples(daemon, prom string, at time.Time) error {
 	q := "/api/v1/query?" + url.Values{"query": {`{job=~".+"}[10m]`}, "time": {stamp(at)}}.Encode()
-	ours, err := fetch(s.url + q)
+	ours, err := fetch(daemon + q)
 	if err != nil {
 		return err
 	}
