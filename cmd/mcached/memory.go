@@ -39,6 +39,10 @@ func (d *daemon) openMemory() error {
 	if err != nil {
 		return err
 	}
+	if d.pressure.Initial() < minMemoryBytes {
+		d.log.Warn("This machine has no memory to spare beyond what is to be kept available; the cache begins with the least.",
+			"budget_bytes", d.memory.Budget(), "keep_available", d.config.flags["memory.keep-available"])
+	}
 	d.heapLimit = d.limitHeap()
 	d.log.Info("Memory.", "automatic", d.config.memorySize == 0, "budget_bytes", d.memory.Budget(), "heap_limit_bytes", d.heapLimit)
 	return nil
