@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -260,6 +261,19 @@ func TestNewSeriesPerSecond(t *testing.T) {
 	})
 }
 
+// New series are not created for a sender that has gone.
+func TestSenderIsGone(t *testing.T) {
+	r := newReceiver(t, Options{})
+	answered(t, r.send(V1, encode(t, V1, Series{named("known"), []mcache.Sample{sample(0, 1)}})), 204, "")
+	body := snappy.Encode(nil, encode(t, V1, Series{named("known"), []mcache.Sample{sample(15, 1)}}, Series{named("new"), []mcache.Sample{sample(0, 1)}}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest("POST", "/", bytes.NewReader(body)).WithContext(ctx))
+	answered(t, w, 503, "canceled")
+	r.holds(line(`{__name__="known"}`, sample(0, 1), sample(15, 1)))
+}
+
 // dial starts a real server for r and opens a connection to it.
 func dial(t *testing.T, r receiver) net.Conn {
 	t.Helper()
@@ -336,7 +350,7 @@ func TestNothingOfABodyIsKept(t *testing.T) {
 		in := r.pool.Get().(*intake)
 		in.decoded = encode(t, p, Series{named("first", "a", "1"), []mcache.Sample{sample(0, 1)}})
 		in.reset(p, "default", now.UnixMilli())
-		if err := in.write(); err != nil {
+		if err := in.write(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for i := range in.decoded {
@@ -358,7 +372,7 @@ func TestKnownSeriesAllocateNothing(t *testing.T) {
 		write := func() {
 			in.decoded = body
 			in.reset(p, "default", now.UnixMilli())
-			if err := in.write(); err != nil || in.written != len(series) {
+			if err := in.write(t.Context()); err != nil || in.written != len(series) {
 				t.Fatalf("%d written, %v", in.written, err)
 			}
 		}

@@ -71,7 +71,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	in.reset(p, bucket, h.o.Now().Add(h.o.MaxAhead).UnixMilli())
-	if err := in.write(); err != nil {
+	if err := in.write(r.Context()); err != nil {
 		if p == V2 {
 			setWritten(w.Header(), 0, 0, 0)
 		}

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -106,7 +107,7 @@ func (in *intake) reset(p Protocol, bucket string, maxT int64) {
 // write decodes the body and writes what is valid. The error is about the
 // request as a whole: nothing was written then. What is wrong with single
 // series or samples ends up in problems.
-func (in *intake) write() error {
+func (in *intake) write(ctx context.Context) error {
 	if err := in.decode(); err != nil {
 		return err
 	}
@@ -124,12 +125,22 @@ func (in *intake) write() error {
 	}
 	in.written += samples
 	in.writtenHistograms += histograms
-	for _, i := range in.batch.Missing() {
+	for k, i := range in.batch.Missing() {
+		if k%createsPerLook == 0 && ctx.Err() != nil {
+			// Whoever sent it has gone, and is going to send it again.
+			in.problems.retry = ctx.Err()
+			break
+		}
 		in.create(i)
 	}
 	in.keepExemplars()
 	return nil
 }
+
+// createsPerLook is how many series are created between two looks at whether
+// the sender is still there: some 100 µs of work, or much more when memory has
+// to be found for each.
+const createsPerLook = 64
 
 // decode puts the body into the batch.
 func (in *intake) decode() error {

@@ -68,7 +68,7 @@ func TestModel(t *testing.T) {
 				inParts++
 			}
 			in.reset(p, "default", maxT)
-			if err := in.write(); err != nil {
+			if err := in.write(t.Context()); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			written += in.written
