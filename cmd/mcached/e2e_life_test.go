@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -164,5 +165,52 @@ func TestE2ESelfScrape(t *testing.T) {
 	})
 	if v := s.metric(`mcached_series{bucket="default"}`); v < 50 {
 		t.Errorf("only %v series of its own", v)
+	}
+}
+
+// TestE2EAutomaticMemory: without a size the budget comes from the machine,
+// and no client may change it.
+func TestE2EAutomaticMemory(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--memory.size=0", "--memory.keep-available=256MiB")
+	if !strings.Contains(s.output(), "automatic=true") {
+		t.Errorf("it says\n%s", s.output())
+	}
+	budget := s.metric("mcached_memory_budget_bytes")
+	eventually(t, "the machine is looked at", func() error {
+		if s.metric("mcached_pressure_polls_total") < 5 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if budget < minMemoryBytes || s.metric("mcached_pressure_failures_total") > 0 {
+		t.Errorf("a budget of %v bytes, %v failures", budget, s.metric("mcached_pressure_failures_total"))
+	}
+	conn, err := net.Dial("tcp", s.resp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("CONFIG SET maxmemory 100mb\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 4)
+	if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "-ERR" {
+		t.Errorf("CONFIG SET maxmemory is answered %q, %v", answer, err)
+	}
+
+	fixed := startServer(t)
+	if conn, err = net.Dial("tcp", fixed.resp); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("CONFIG SET maxmemory 32mb\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "+OK\r" {
+		t.Errorf("with a fixed size it is answered %q, %v", answer, err)
+	}
+	if v := fixed.metric("mcached_memory_budget_bytes"); v != 32<<20 {
+		t.Errorf("the budget is %v then", v)
 	}
 }
