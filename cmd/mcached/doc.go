@@ -18,6 +18,7 @@
 //	metrics.go       /metrics, from the table in
 //	metrics_rows.go  what the daemon tells of itself, filled from Stats
 //	metadata.go      types and help texts for the API; exemplars.go likewise
+//	snapshot.go      the metric cache in a file, over a restart
 //	scrape.go        the daemon scraping itself, as a Prometheus would
 //	query.go         mcached query, with plot.go drawing in a terminal
 //	stats.go         mcached stats

@@ -245,7 +245,12 @@ func (d *daemon) run() error {
 		return every(ctx, maintainEvery, d.metrics.Maintain)
 	})
 	if d.config.snapshotPath != "" {
-		d.addLoop(&g, d.snapshotLoop)
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, syscall.SIGUSR1)
+		d.addLoop(&g, func(ctx context.Context) error {
+			defer signal.Stop(asked)
+			return d.snapshotLoop(ctx, asked)
+		})
 	}
 	if interval := d.config.selfScrape.std(); interval > 0 {
 		s := &selfScraper{cache: d.metrics, gatherer: d.registry, bucket: defaultBucket, job: "mcached", instance: d.webListeners[0].Addr().String(),

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"mcached/mcache"
@@ -103,10 +101,7 @@ func (d *daemon) saveSnapshot() (err error) {
 }
 
 // snapshotLoop writes a snapshot whenever SIGUSR1 asks for one.
-func (d *daemon) snapshotLoop(ctx context.Context) error {
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGUSR1)
-	defer signal.Stop(asked)
+func (d *daemon) snapshotLoop(ctx context.Context, asked <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
