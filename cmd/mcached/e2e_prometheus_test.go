@@ -72,7 +72,8 @@ func startPrometheus(t testing.TB, path, config string) string {
 		t.Fatal(err)
 	}
 	p := start(t, path, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+address, "--log.level=warn", "--storage.tsdb.wal-compression")
+		"--web.listen-address="+address, "--log.level=warn",
+		"--storage.remote.flush-deadline=1s") // a test stops receivers before it stops their sender
 	u := "http://" + address
 	eventually(t, "Prometheus is ready", func() error {
 		p.alive()
