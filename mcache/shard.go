@@ -31,6 +31,9 @@ type shard struct {
 	free  uint32 // first id that may be given again, chained by newer; noID if none
 	tombs uint32 // first id that is dead in postings, chained by newer
 	dead  int    // how many are
+	// rebuildAt is the number of dead series below which a rebuild that found
+	// no memory is not tried again.
+	rebuildAt int
 
 	lists [][sizeClasses]ends // by bucket id
 	bytes int64               // allocated for series, as eviction counts
@@ -141,7 +144,7 @@ func (s *shard) reset() {
 	s.ids.free()
 	s.index.free()
 	s.index = newIndex(s.cache.memory)
-	s.live, s.dead, s.bytes, s.free, s.tombs = 0, 0, 0, noID, noID
+	s.live, s.dead, s.rebuildAt, s.bytes, s.free, s.tombs = 0, 0, 0, 0, noID, noID
 	s.lists = nil
 	s.unpruned = false
 }
@@ -170,9 +173,13 @@ func (s *shard) find(f Fingerprint) uint32 {
 // create makes the series f with the pairs of names and values given, which
 // hold no duplicate. The error is ErrNoMemory or ErrSeriesLimit.
 func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Label) (uint32, error) {
-	if s.dead*5 > s.live && s.dead >= rebuildMin {
-		// Without memory for it, the tombstones wait.
-		_ = s.rebuild()
+	if s.dead*5 > s.live && s.dead >= max(rebuildMin, s.rebuildAt) {
+		s.rebuildAt = 0
+		if s.rebuild() != nil {
+			// Without memory for it the tombstones wait until there are a fifth
+			// more: each try is a walk over all series.
+			s.rebuildAt = s.dead + s.live/5
+		}
 	}
 	s.pairIDs = s.pairIDs[:0]
 	x := &s.index

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,10 +31,14 @@ func TestE2ESnapshot(t *testing.T) {
 	path := filepath.Join(dir, "snapshot")
 	s := startServer(t, "--snapshot.path="+path, "--self-scrape.interval=1h")
 	at := fmt.Sprint(time.Now().Unix() + 1)
-	before := s.selected(t, at)
-	if !strings.Contains(fmt.Sprint(before), `__name__:up`) {
-		t.Fatalf("nothing was scraped: %v", before)
-	}
+	var before any
+	eventually(t, "the first scrape", func() error {
+		if before = s.selected(t, at); !strings.Contains(fmt.Sprint(before), `scrape_duration_seconds`) {
+			return errors.New("not there yet")
+		}
+		return nil
+	})
+	before = s.selected(t, at)
 	if err := s.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
