@@ -129,7 +129,7 @@ func goRedisSeries(t *testing.T, ctx context.Context, c *redis.Client) {
 			t.Fatalf("TS.ADD: %d, %v", got, err)
 		}
 	}
-	got, err := c.TSRangeWithArgs(ctx, "s", 0, 2000, &redis.TSRangeOptions{Aggregator: redis.Sum, BucketDuration: 50, Align: "-"}).Result()
+	got, err := c.TSRangeWithArgs(ctx, "s", 0, 2000, &redis.TSRangeOptions{Aggregators: []redis.Aggregator{redis.Sum}, BucketDuration: 50, Align: "-"}).Result()
 	if err != nil || len(got) != 2 || got[0].Timestamp != 1000 || got[0].Value != 5 || got[1].Timestamp != 1050 || got[1].Value != 17.5 {
 		t.Errorf("TS.RANGE: %v, %v", got, err)
 	}

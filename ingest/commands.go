@@ -217,15 +217,6 @@ func (c *conn) integerArg(b []byte) (int64, bool) {
 	return v, ok
 }
 
-// floatArg reads a number or answers that it is none.
-func (c *conn) floatArg(b []byte) (float64, bool) {
-	v, ok := parseFloat(b)
-	if !ok {
-		c.fail(errFloat)
-	}
-	return v, ok
-}
-
 // parseFloat reads a number as strtod does within Redis' limits: no spaces, no NaN.
 func parseFloat(b []byte) (float64, bool) {
 	if len(b) == 0 || len(b) > 256 || strings.ContainsRune(string(b), '_') {

@@ -97,20 +97,6 @@ func appendDouble(b []byte, v float64) []byte {
 	return strconv.AppendFloat(b, v, 'e', -1, 64)
 }
 
-// boolean is true or false: in RESP2 1 or 0.
-func (r *reply) boolean(v bool) {
-	switch {
-	case r.resp3 && v:
-		r.b = append(r.b, "#t\r\n"...)
-	case r.resp3:
-		r.b = append(r.b, "#f\r\n"...)
-	case v:
-		r.integer(1)
-	default:
-		r.integer(0)
-	}
-}
-
 // flag is 1 or 0 in both protocols.
 func (r *reply) flag(v bool) {
 	if v {

@@ -139,8 +139,7 @@ func modelRun(t *testing.T, seed uint64) {
 	m := newTestMemory(t, 4<<20, 16<<10)
 	model := map[string]*modelKey{}
 	overflowed := 0
-	var c *Cache
-	c = newTestCache(t, Options{Memory: m, Shards: 1 << (seed % 3), MaxBytes: 160 << 10, AgeCycle: 2000,
+	c := newTestCache(t, Options{Memory: m, Shards: 1 << (seed % 3), MaxBytes: 160 << 10, AgeCycle: 2000,
 		Overflow: func(o Overflow) {
 			id := o.Bucket + "/" + string(o.Key)
 			k := model[id]

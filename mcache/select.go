@@ -71,8 +71,7 @@ func (c *Cache) selectable(bucket string, ms []Matcher) (*bucket, error) {
 // bitset is a set of series ids of one shard.
 type bitset []uint64
 
-func (b bitset) set(id uint32)      { b[id>>6] |= 1 << (id & 63) }
-func (b bitset) has(id uint32) bool { return b[id>>6]>>(id&63)&1 != 0 }
+func (b bitset) set(id uint32) { b[id>>6] |= 1 << (id & 63) }
 
 func (b bitset) each(f func(id uint32)) {
 	for i, w := range b {

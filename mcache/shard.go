@@ -43,7 +43,7 @@ type shard struct {
 	// Points, each counted once; see Stats.
 	inserted, overwritten, mended                    uint64
 	overflowed, taken, popped, removed, lost, erased uint64
-	evictions, seals, rebuilds                       uint64
+	evictions, rebuilds                              uint64
 	unpruned                                         bool // a region was dropped since the last prune of all
 
 	// Scratch, so that nothing is allocated.

@@ -100,7 +100,7 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
 	p, err := protocolOf(r.Header.Get("Content-Type"))
 	if err != nil {
-		http.Error(w, err.Error(), 415)
+		http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
 		return
 	}
 	n := len(s.got)
@@ -216,7 +216,7 @@ func TestQueueDelivers(t *testing.T) {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			if requests.Add(1)%5 == 2 {
 				away.Add(1)
-				http.Error(w, "away", 503)
+				http.Error(w, "away", http.StatusServiceUnavailable)
 				return
 			}
 			r.ServeHTTP(w, req)
@@ -273,7 +273,7 @@ func TestQueueIsBounded(t *testing.T) {
 		case <-block:
 		case <-r.Context().Done():
 		}
-		http.Error(w, "no", 503)
+		http.Error(w, "no", http.StatusServiceUnavailable)
 	}))
 	defer server.Close()
 	defer close(block)

@@ -64,7 +64,7 @@ func groupCache() {
 		}
 	}()
 	go func() {
-		for m.Used() < c.Initial()*8/10 {
+		for deadline := time.Now().Add(30 * time.Second); m.Used() < c.Initial()*8/10 && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
 		fmt.Println(m.Used(), puts.Load(), c.Initial(), c.Stats().LimitName)

@@ -18,16 +18,15 @@ type machine struct {
 	others     func(seconds float64) float64 // GiB
 	group      bool                          // the limit is a control group's
 
-	now        time.Time
-	used       int64
-	budget     int64
-	unseen     float64 // bytes released that the kernel does not show yet
-	least      int64   // available, so far
-	released   int64
-	refilled   int64
-	freeze     int64 // if not 0, the reading is stuck here
-	files      fstest.MapFS
-	shortSince float64
+	now      time.Time
+	used     int64
+	budget   int64
+	unseen   float64 // bytes released that the kernel does not show yet
+	least    int64   // available, so far
+	released int64
+	refilled int64
+	freeze   int64 // if not 0, the reading is stuck here
+	files    fstest.MapFS
 }
 
 const (

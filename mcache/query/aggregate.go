@@ -3,6 +3,7 @@ package query
 import (
 	"math"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/kahansum"
@@ -106,7 +107,7 @@ func (c *collector) labelsOf(ls labels.Labels) labels.Labels {
 	c.builder.Reset(ls)
 	switch {
 	case c.without:
-		return c.builder.Del(c.grouping...).Del(labels.MetricName).Labels()
+		return c.builder.Del(c.grouping...).Del(model.MetricNameLabel).Labels()
 	case len(c.grouping) > 0:
 		return c.builder.Keep(c.grouping...).Labels()
 	default:

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
@@ -127,7 +128,7 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 
 // noteName adds Prometheus' remark on rates of what is no counter by its name.
 func (p *plan) noteName(notes *annotations.Annotations, ls labels.Labels) {
-	name := ls.Get(labels.MetricName)
+	name := ls.Get(model.MetricNameLabel)
 	for _, suffix := range [...]string{"_total", "_sum", "_count", "_bucket"} {
 		if strings.HasSuffix(name, suffix) {
 			return

@@ -25,15 +25,15 @@ const (
 	fieldLabelValue = 2<<3 | 2 // Label.value
 
 	fieldValue     = 1<<3 | 1 // Sample.value
-	fieldTimestamp = 2<<3 | 0 // Sample.timestamp
+	fieldTimestamp = 2 << 3   // Sample.timestamp
 
 	fieldChunkedSeries = 1<<3 | 2 // ChunkedReadResponse.chunked_series
-	fieldQueryIndex    = 2<<3 | 0 // ChunkedReadResponse.query_index
+	fieldQueryIndex    = 2 << 3   // ChunkedReadResponse.query_index
 	fieldChunks        = 2<<3 | 2 // ChunkedSeries.chunks
 
-	fieldMinTime = 1<<3 | 0 // Chunk.min_time_ms
-	fieldMaxTime = 2<<3 | 0 // Chunk.max_time_ms
-	fieldType    = 3<<3 | 0 // Chunk.type
+	fieldMinTime = 1 << 3   // Chunk.min_time_ms
+	fieldMaxTime = 2 << 3   // Chunk.max_time_ms
+	fieldType    = 3 << 3   // Chunk.type
 	fieldData    = 4<<3 | 2 // Chunk.data
 )
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
@@ -143,7 +144,7 @@ func plain(n *parser.VectorSelector) bool {
 // but for their names, which rates lose: the engine knows what to say to that.
 func named(n *parser.VectorSelector) bool {
 	return slices.ContainsFunc(n.LabelMatchers, func(m *labels.Matcher) bool {
-		return m.Name == labels.MetricName && m.Type == labels.MatchEqual && m.Value != ""
+		return m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual && m.Value != ""
 	})
 }
 
