@@ -11,8 +11,8 @@ type compaction struct {
 }
 
 // Compact moves the live entries out of the region that has the most dead
-// bytes and releases it, if the set as a whole has more dead bytes than a
-// region and a quarter of what it has filled. That region is then at least a
+// bytes and releases it, if the set as a whole has more dead bytes than
+// slackBytes and a quarter of what it has filled. That region is then at least a
 // quarter dead itself: each byte freed is paid for by at most three moved, and
 // whoever calls until it reports false is left with no more dead bytes than
 // that. It reports whether it did; the caller, who holds the lock, decides how
@@ -28,7 +28,7 @@ func (t *Tables) beginCompaction() bool {
 		return true
 	}
 	dead := t.fill - t.live
-	if dead <= int64(t.m.regionBytes) || dead*4 < t.fill {
+	if dead <= t.slackBytes() || dead*4 < t.fill {
 		return false
 	}
 	victim, most := noRegion, uint32(t.m.regionBytes/4-1)
@@ -43,6 +43,16 @@ func (t *Tables) beginCompaction() bool {
 	}
 	t.work = compaction{victim: victim, epoch: t.m.regions[victim].epoch.Load()}
 	return true
+}
+
+// slackBytes of dead entries are left alone whatever their share. A log is
+// written on and on, and its regions die by themselves; other sets may stay as
+// they are for long, with places that nothing of their size asks for.
+func (t *Tables) slackBytes() int64 {
+	if t.class == Log {
+		return int64(t.m.regionBytes)
+	}
+	return int64(t.m.regionBytes / 16)
 }
 
 // compacting reports whether a compaction was begun that can go on.
