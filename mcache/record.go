@@ -410,21 +410,7 @@ func (d *recordDir) replace(k, count int, es ...dirEntry) {
 func (s *shard) pruneRecords(r *series) (changed bool) {
 	d := s.recordDir(r)
 	dir := d.entries()
-	kept := 0
-	for k, e := range dir {
-		if s.log.Live(e.ref) {
-			dir[kept] = e
-			kept++
-			continue
-		}
-		end := d.end
-		if k+1 < len(dir) {
-			end = dir[k+1].start - 1
-		} else {
-			r.flags &^= flagOpen
-		}
-		r.completeFrom = max(r.completeFrom, end+1)
-	}
+	kept := s.pruneDir(r, dir, d.end, flagOpen)
 	if kept == len(dir) {
 		return false
 	}

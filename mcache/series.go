@@ -184,21 +184,7 @@ func (s *shard) tablesOf(r *series, k int) *kvcache.Tables {
 // head that vanished. It reports whether the series still holds anything.
 func (s *shard) prune(r *series) bool {
 	dir := s.dirOf(r)
-	kept := 0
-	for k, e := range dir {
-		if s.log.Live(e.ref) {
-			dir[kept] = e
-			kept++
-			continue
-		}
-		end := r.sealedEnd
-		if k+1 < len(dir) {
-			end = dir[k+1].start - 1
-		} else {
-			r.flags &^= flagPartial
-		}
-		r.completeFrom = max(r.completeFrom, end+1)
-	}
+	kept := s.pruneDir(r, dir, r.sealedEnd, flagPartial)
 	changed := kept != len(dir)
 	r.dirLen = uint16(kept)
 	if r.head != 0 && !s.hot.Live(r.head) {
@@ -212,6 +198,27 @@ func (s *shard) prune(r *series) bool {
 		s.recount(r)
 	}
 	return r.points > 0
+}
+
+// pruneDir moves the entries of dir whose chunks still exist to its front and
+// returns how many those are. end is the last time of all; lastFlag, which
+// says something of the last chunk, goes with it.
+func (s *shard) pruneDir(r *series, dir []dirEntry, end int64, lastFlag seriesFlags) (kept int) {
+	for k, e := range dir {
+		if s.log.Live(e.ref) {
+			dir[kept] = e
+			kept++
+			continue
+		}
+		lost := end
+		if k+1 < len(dir) {
+			lost = dir[k+1].start - 1
+		} else {
+			r.flags &^= lastFlag
+		}
+		r.completeFrom = max(r.completeFrom, lost+1)
+	}
+	return kept
 }
 
 // recount sets points and bytes of r by what it has. Those of a shadow are no points.
