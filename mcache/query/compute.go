@@ -274,4 +274,6 @@ func (w *worker) rates(row []float64) (n int) {
 }
 
 // selectorRange is the window in seconds.
-func (p *plan) selectorRange() float64 { return float64(p.rangeMs) / 1000 }
+func (p *plan) selectorRange() float64 {
+	return (time.Duration(p.rangeMs) * time.Millisecond).Seconds() // as the engine: whole seconds and the rest apart, which rounds otherwise than a quotient
+}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -199,5 +200,23 @@ func TestPlanBounds(t *testing.T) {
 		{"start", "-1.5", "end", "1.5", "step", "0.5"},
 	} {
 		get(t, a, "query_range", append(p, "query", "sum(rate(requests_total[5m]))")...)
+	}
+}
+
+// TestSelectorRangeAsTheEngine: a range that is not whole seconds divides a
+// rate by the very number that the engine divides by.
+func TestSelectorRangeAsTheEngine(t *testing.T) {
+	differ := 0
+	for ms := int64(1); ms < 100_000; ms++ {
+		p := plan{rangeMs: ms}
+		if got, want := p.selectorRange(), (time.Duration(ms) * time.Millisecond).Seconds(); got != want {
+			t.Fatalf("%d ms: %v, want %v", ms, got, want)
+		}
+		if float64(ms)/1000 != p.selectorRange() {
+			differ++
+		}
+	}
+	if differ == 0 {
+		t.Error("no range tells the two ways of rounding apart")
 	}
 }
