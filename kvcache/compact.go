@@ -96,13 +96,13 @@ func (t *Tables) evacuate(from Ref, h header) bool {
 		return false
 	}
 	copy(dst, t.Value(from))
-	weight := t.moved(h.aux(), h.owner(), from, to)
-	t.AddWeight(to, weight)
+	weight := int64(t.moved(h.aux(), h.owner(), from, to))
 	*t.m.head(from) &^= liveBit
-	b := &t.m.tables[from.region()]
+	b, into := &t.m.tables[from.region()], &t.m.tables[to.region()]
+	into.weight += weight
+	into.written = max(into.written, b.written)
 	b.live -= h.bytes()
-	b.weight -= int64(weight)
+	b.weight -= weight
 	t.live -= int64(h.bytes())
-	t.weight -= int64(weight)
 	return true
 }

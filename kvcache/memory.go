@@ -60,10 +60,11 @@ var (
 type Owner interface {
 	// DropRegion forgets everything in r, of class Log or Hot, in a time that does not depend on
 	// how much that is, and gives r back by Tables.Drop. It reports false and
-	// does nothing if r has changed hands since, which Tables.Owns tells.
+	// does nothing if r has changed hands since, which Tables.Owns tells, or
+	// is pinned: it is then not asked for again before Memory.Unpin.
 	DropRegion(r Region, epoch uint32) bool
-	// DropAll forgets everything, spans included. It is the last resort, when
-	// the budget is smaller than the indexes.
+	// DropAll forgets everything, spans included, unless something is pinned.
+	// It is the last resort, when the budget is smaller than the indexes.
 	DropAll()
 }
 
@@ -120,11 +121,13 @@ type Memory struct {
 	mu       sync.Mutex
 	owners   []Owner
 	age      [classes]list // regions in use, oldest first
+	pinned   [classes]list // those that owners refused to drop, oldest first: all older than those in age
 	spare    list          // released by owners, still resident: the next to be used again
 	virgin   Region        // regions from here on were never used
 	returned list          // given back to the kernel
 	inUse    int           // regions
 	spares   int           // regions
+	pins     int           // regions in pinned
 	stats    MemoryStats   // counters only
 	closed   bool
 }
@@ -135,6 +138,7 @@ type MemoryStats struct {
 	RegionBytes            int
 	RegionsInUse           int
 	RegionsSpare           int    // resident, but empty
+	RegionsPinned          int    // that owners refused to drop since the last Unpin
 	SpanBytes              int64  // indexes
 	RegionsPrepared        uint64 // made ready before they were needed
 	RegionsReclaimed       uint64 // taken from their owners, oldest first
@@ -153,6 +157,7 @@ type region struct {
 	owner      int32
 	class      Class
 	inUse      bool
+	pinned     bool // in Memory.pinned, not in Memory.age
 }
 
 // NewMemory reserves address space; it touches none of it.
@@ -199,7 +204,7 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 	none := list{noRegion, noRegion}
 	m.spare, m.returned = none, none
 	for c := range m.age {
-		m.age[c] = none
+		m.age[c], m.pinned[c] = none, none
 	}
 	m.budget.Store(o.BudgetBytes)
 	m.adviseHuge(o.HugePages)
@@ -279,7 +284,7 @@ func (m *Memory) Stats() MemoryStats {
 	defer m.mu.Unlock()
 	s := m.stats
 	s.BudgetBytes, s.UsedBytes, s.RegionBytes = m.budget.Load(), m.used.Load(), m.regionBytes
-	s.RegionsInUse, s.RegionsSpare = m.inUse, m.spares
+	s.RegionsInUse, s.RegionsSpare, s.RegionsPinned = m.inUse, m.spares, m.pins
 	s.SpanBytes = s.UsedBytes - int64(m.inUse+m.spares)*int64(m.regionBytes)
 	return s
 }
@@ -311,7 +316,10 @@ func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Reg
 	g := &m.regions[r]
 	g.owner, g.class, g.inUse = int32(owner), class, true
 	if before != noRegion {
-		m.age[class].insertBefore(m, r, before)
+		if g.pinned = m.regions[before].pinned; g.pinned {
+			m.pins++
+		}
+		m.listOf(before).insertBefore(m, r, before)
 	} else {
 		m.age[class].pushBack(m, r)
 	}
@@ -320,6 +328,15 @@ func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Reg
 		m.wakeSupplier()
 	}
 	return r, true
+}
+
+// listOf is the list that the region in use r is in.
+func (m *Memory) listOf(r Region) *list {
+	g := &m.regions[r]
+	if g.pinned {
+		return &m.pinned[g.class]
+	}
+	return &m.age[g.class]
 }
 
 // charge adds n bytes to what is used, unless that would exceed the budget.
@@ -342,8 +359,11 @@ func (m *Memory) release(r Region) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := g.epoch.Add(1) // with the lock, so that dropOldest reads owner and epoch of one life
-	m.age[g.class].remove(m, r)
-	g.inUse = false
+	m.listOf(r).remove(m, r)
+	if g.pinned {
+		m.pins--
+	}
+	g.inUse, g.pinned = false, false
 	m.inUse--
 	if e >= maxEpoch {
 		// Its numbers are used up, after 2^25 lives; it is left alone from now on.

@@ -64,6 +64,11 @@ func (m *Memory) reserve() int64 {
 // It must be called without owners' locks.
 func (m *Memory) SetBudget(n int64) {
 	m.budget.Store(max(n, 0))
+	m.shrink()
+}
+
+// shrink gives back what is held beyond the budget.
+func (m *Memory) shrink() {
 	returned := 0
 	for m.used.Load() > m.budget.Load() {
 		if m.returnSpare() {
@@ -97,11 +102,8 @@ func (m *Memory) Trim(keep int) {
 func (m *Memory) dropOldest(last Class, keep bool) bool {
 	for class := range m.age[:last+1] {
 		// An owner may have released the region before we ask: then the list
-		// has a new head. The bound is for owners that refuse: once round is enough.
-		m.mu.Lock()
-		inUse := m.inUse
-		m.mu.Unlock()
-		for range inUse {
+		// has a new head. One that is refused leaves it, so this comes to an end.
+		for {
 			m.mu.Lock()
 			r := m.age[class].head
 			if r == noRegion {
@@ -121,14 +123,39 @@ func (m *Memory) dropOldest(last Class, keep bool) bool {
 				return true
 			}
 			m.mu.Lock()
-			if g := &m.regions[r]; g.inUse && g.epoch.Load() == epoch {
+			if g := &m.regions[r]; g.inUse && !g.pinned && g.epoch.Load() == epoch {
 				m.age[g.class].remove(m, r)
-				m.age[g.class].pushBack(m, r)
+				m.pinned[g.class].pushBack(m, r)
+				g.pinned = true
+				m.pins++
 			}
 			m.mu.Unlock()
 		}
 	}
 	return false
+}
+
+// Unpin lets regions be asked for again that owners have refused to drop, and
+// gives back what is held beyond the budget. Owners call it, without their
+// locks, when some of what they had pinned may go.
+func (m *Memory) Unpin() {
+	m.mu.Lock()
+	for class := range m.pinned {
+		// What is pinned is older than all the rest, and in order.
+		for m.pinned[class].tail != noRegion {
+			r := m.pinned[class].tail
+			m.pinned[class].remove(m, r)
+			m.regions[r].pinned = false
+			if head := m.age[class].head; head != noRegion {
+				m.age[class].insertBefore(m, r, head)
+			} else {
+				m.age[class].pushBack(m, r)
+			}
+		}
+	}
+	m.pins = 0
+	m.mu.Unlock()
+	m.shrink()
 }
 
 // dropOldestOf drops the oldest Log region of one owner, as it is.

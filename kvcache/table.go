@@ -58,11 +58,12 @@ func (h header) owner() uint32 { return uint32(h >> 32) }
 // with entries. At all times live + dead + free == RegionBytes, where
 // free = RegionBytes − fill and dead = fill − live. Its owner's lock guards it.
 type table struct {
-	fill   uint32 // bytes written, the next entry's place
-	live   uint32 // bytes of entries not freed, headers included
-	weight int64  // sum of what the caller attached to the live entries
-	pos    uint32 // index in Tables.list
-	place  uint32 // the blob cache's number for the region
+	fill    uint32 // bytes written, the next entry's place
+	live    uint32 // bytes of entries not freed, headers included
+	weight  int64  // sum of what the caller attached to the live entries
+	pos     uint32 // index in Tables.list
+	place   uint32 // the blob cache's number for the region
+	written uint32 // the greatest stamp under which anything in it was written
 }
 
 // Tables is the growing set of PackedTables of one shard. Entries are written
@@ -90,6 +91,7 @@ type Tables struct {
 	// was behind it is found by compaction only.
 	reuse []Ref
 
+	stamp  uint32 // see SetStamp
 	cur    Region // where entries go
 	old    Region // where compaction puts the survivors, in age before the young
 	list   []Region
@@ -187,6 +189,9 @@ func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint1
 	b.fill += size
 	b.live += size
 	b.weight += int64(weight)
+	if !moved {
+		b.written = t.stamp
+	}
 	t.fill += int64(size)
 	t.live += int64(size)
 	t.weight += int64(weight)
@@ -207,6 +212,7 @@ func (t *Tables) allocDead(units uint32, n int, aux uint16, owner uint32, weight
 	b := &t.m.tables[ref.region()]
 	b.live += units * unitBytes
 	b.weight += int64(weight)
+	b.written = t.stamp
 	t.live += int64(units * unitBytes)
 	t.weight += int64(weight)
 	return ref, unsafe.Slice((*byte)(p), n), true
@@ -258,11 +264,23 @@ func (t *Tables) Owns(r Region, epoch uint32) bool {
 	return int(pos) < len(t.list) && t.list[pos] == r
 }
 
-// AddWeight changes the weight of a live entry's region.
+// AddWeight changes the weight of a live entry's region. It is also how the
+// caller says that it has written to the entry.
 func (t *Tables) AddWeight(ref Ref, weight int) {
-	t.m.tables[ref.region()].weight += int64(weight)
+	b := &t.m.tables[ref.region()]
+	b.weight += int64(weight)
+	b.written = t.stamp
 	t.weight += int64(weight)
 }
+
+// SetStamp sets what regions are marked with as they are written to. A stamp
+// is never less than the one before it. What is moved keeps the stamp that it
+// was written under, or the greater one of where it goes.
+func (t *Tables) SetStamp(stamp uint32) { t.stamp = stamp }
+
+// Written is the greatest stamp under which anything in the region was
+// written. The region must be this set's.
+func (t *Tables) Written(r Region) uint32 { return t.m.tables[r].written }
 
 // Free makes the entry dead and takes its weight off. It does nothing when
 // the entry's region is gone.
