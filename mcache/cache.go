@@ -108,6 +108,7 @@ type bucket struct {
 	inserts   atomic.Uint64 // points
 	series    atomic.Int64
 	evictions atomic.Uint64
+	gone      atomic.Pointer[gone] // nil until a series left whole
 }
 
 // Widths of a point. A bucket of labelled series holds times with values, as
@@ -329,6 +330,7 @@ func (s *shard) pruneAll() {
 		}
 		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && !s.prune(r) {
 			s.lost += uint64(s.points(uint32(id))) // start times that outlived their samples
+			s.noteGone(r)
 			s.remove(uint32(id))
 		}
 	}

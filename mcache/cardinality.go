@@ -52,7 +52,7 @@ func (c *Cache) Cardinality(bucket string, limit int) Cardinality {
 		}
 	}
 	card.Labels, card.Pairs = len(values), len(pairs)
-	card.ByMetric, card.ByLabel, card.ByPair, card.BytesByLabel = top(metrics, limit), top(values, limit), top(byPair, limit), top(bytes, limit)
+	card.ByMetric, card.ByLabel, card.ByPair, card.BytesByLabel = Top(metrics, limit), Top(values, limit), Top(byPair, limit), Top(bytes, limit)
 	return card
 }
 
@@ -78,10 +78,11 @@ func (s *shard) countPairs(b *bucket, alone bool, f func(x *index, p uint32, ser
 	}
 }
 
-func top(counts map[string]int, limit int) []Count {
+// Top lists the limit largest counts, the largest first.
+func Top[N int | int64](counts map[string]N, limit int) []Count {
 	all := make([]Count, 0, len(counts))
 	for name, n := range counts {
-		all = append(all, Count{name, n})
+		all = append(all, Count{name, int(n)})
 	}
 	slices.SortFunc(all, func(a, b Count) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name))

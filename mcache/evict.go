@@ -133,6 +133,9 @@ func (s *shard) evictOne(gen int) bool {
 	s.overflowed += uint64(s.points(id))
 	s.evictions++
 	s.cache.bucket(s.recs.view[id].bucket).evictions.Add(1)
+	if overflow == nil { // else it is somewhere else now
+		s.noteGone(&s.recs.view[id])
+	}
 	s.remove(id)
 	s.tidy()
 	s.settle()

@@ -131,6 +131,7 @@ func (s *shard) DropRegion(r kvcache.Region, epoch uint32) bool {
 func (s *shard) DropAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.noteAllGone()
 	s.lost += uint64(s.log.DropAll() + s.hot.DropAll())
 	s.reset()
 }

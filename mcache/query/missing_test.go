@@ -69,7 +69,7 @@ func TestMissing(t *testing.T) {
 		t.Fatalf("complete from %d, which is not between %d and %d: nothing is missing, or all", latest, t0, end)
 	}
 	text := time.UnixMilli(latest).UTC().Format(time.RFC3339Nano)
-	warning := `"warnings":["samples before ` + text + ` may be missing: the memory they were in was given back"]`
+	warning := `"warnings":["samples before ` + text + ` may be missing: they were evicted, or the memory they were in was given back"]`
 	for name, w := range map[string]*httptest.ResponseRecorder{
 		"instant": ask(),
 		"range":   get(t, a, "query_range", "query", "sum(m) / sum(m offset 1m)", "start", seconds(t0), "end", seconds(end), "step", "1000"),
@@ -99,5 +99,67 @@ func TestMissing(t *testing.T) {
 	}
 	if n := a.Stats().Incomplete; n != 5 {
 		t.Errorf("%d incomplete answers counted, of 5", n)
+	}
+}
+
+// TestMissingWhole evicts series that nothing is left of. What could have seen
+// them says so, what could not does not, and one that begins anew does not hide it.
+func TestMissingWhole(t *testing.T) {
+	c := newCache(t)
+	const old, end = t0 + 60_000, t0 + 3_600_000
+	for i := range 50 {
+		fill(t, c, "default", 1000, ramp(61, 0, 1), "__name__", "m", "i", fmt.Sprint(i))
+	}
+	c.Age("default")
+	c.Age("default")
+	for i := range 61 {
+		if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", "n"}), mcache.Sample{T: end - 60_000 + int64(i)*1000}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := testOptions()
+	o.Now = func() time.Time { return time.UnixMilli(end) }
+	a := NewAPI(c, o)
+	if w := get(t, a, "query", "query", "count_over_time(m[1h])"); strings.Contains(w.Body.String(), "warnings") {
+		t.Fatalf("nothing is missing yet: %s", w.Body)
+	}
+	c.SetMaxBytes(c.Stats().AllocatedBytes / 2)
+	if n := c.Stats().Evictions; n < 10 || n > 49 {
+		t.Fatalf("%d of 50 series were evicted", n)
+	}
+	if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", "m", "i", "0"}), mcache.Sample{T: end}); err != nil {
+		t.Fatal(err)
+	}
+	text := time.UnixMilli(old + 1).UTC().Format(time.RFC3339Nano)
+	warning := `"warnings":["samples before ` + text + ` may be missing: they were evicted, or the memory they were in was given back"]`
+	for _, query := range []string{"count_over_time(m[1h])", `m{i="0"}[1h]`, "m offset 59m", `{__name__=~"m|x"}[1h]`, `{i!=""}[1h]`} {
+		w := get(t, a, "query", "query", query)
+		if strings.Count(w.Body.String(), warning) != 1 || w.Header().Get(completeFromHeader) != text {
+			t.Errorf("%s: no %s: %v %.300s", query, warning, w.Header(), w.Body)
+		}
+	}
+	if w := get(t, a, "query_range", "query", "sum(rate(m[5m]))", "start", seconds(old), "end", seconds(end), "step", "60"); w.Header().Get(completeFromHeader) != text {
+		t.Errorf("a plan: %v %.300s", w.Header(), w.Body)
+	}
+	for _, query := range []string{"m", "count_over_time(m[58m])", "time()"} {
+		if w := get(t, a, "query", "query", query); strings.Contains(w.Body.String(), "warnings") || w.Header().Get(completeFromHeader) != "" {
+			t.Errorf("%s: %v %.300s", query, w.Header(), w.Body)
+		}
+	}
+	for _, w := range []*httptest.ResponseRecorder{get(t, a, "series", "match[]", "m"), get(t, a, "labels"), get(t, a, "label/i/values", "match[]", "m")} {
+		if strings.Contains(w.Body.String(), "warnings") {
+			t.Errorf("of all times: %.300s", w.Body)
+		}
+	}
+	if n := a.Stats().Incomplete; n != 6 {
+		t.Errorf("%d incomplete answers counted, of 6", n)
+	}
+}
+
+// TestTSDBStatus asks for what Prometheus does not tell.
+func TestTSDBStatus(t *testing.T) {
+	a := smallAPI(t, testOptions())
+	if w := get(t, a, "status/tsdb", "limit", "1", "bytes", "true"); !strings.Contains(w.Body.String(), `"memoryInBytesByMetricName":[{"name":"requests_total","value":`) {
+		t.Errorf("%s", w.Body)
 	}
 }

@@ -97,20 +97,26 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 		return qr.q.computer.run(ctx, qr.q, p)
 	}
 	mint, maxt, limit := qr.mint, qr.maxt, 0
-	seriesOnly := false
+	seriesOnly, allTimes := false, false
 	if hints != nil {
 		mint, maxt, limit = hints.Start, hints.End, hints.Limit
 		// Of all times, every series has a sample.
-		allTimes := mint <= minTime.UnixMilli() && maxt >= maxTime.UnixMilli()
+		allTimes = mint <= minTime.UnixMilli() && maxt >= maxTime.UnixMilli()
 		seriesOnly = hints.Func == "series" && !allTimes
 	}
 	if err := ctx.Err(); err != nil {
 		return storage.ErrSeriesSet(err)
 	}
 	q := qr.q
-	ids, err := q.cache.Select(q.bucket, convertMatchers(matchers), nil)
+	converted := convertMatchers(matchers)
+	ids, err := q.cache.Select(q.bucket, converted, nil)
 	if err != nil {
 		return storage.ErrSeriesSet(err)
+	}
+	// After the select, so that what leaves between the two is told of. Who
+	// asks of all times asks for what there is.
+	if until, ok := q.cache.GoneUntil(q.bucket, converted); ok && !allTimes {
+		q.noteMissing(mint, until)
 	}
 	if q.o.MaxSeries > 0 && len(ids) > q.o.MaxSeries {
 		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, len(ids), q.o.MaxSeries))

@@ -153,7 +153,7 @@ func (a *API) noteMissing(h http.Header, read *Queryable) (note error) {
 	a.counts.incomplete.Add(1)
 	text := time.UnixMilli(ms).UTC().Format(time.RFC3339Nano)
 	h.Set(completeFromHeader, text)
-	return fmt.Errorf("samples before %s may be missing: the memory they were in was given back", text)
+	return fmt.Errorf("samples before %s may be missing: they were evicted, or the memory they were in was given back", text)
 }
 
 // annotations as Prometheus lists them: ten of each kind at most.

@@ -210,7 +210,7 @@ func TestTooManyQueries(t *testing.T) {
 	}
 }
 
-// TestFlood sends many more queries at once than may run or wait.
+// TestFlood sends ten thousand queries at once, many more than may run or wait.
 func TestFlood(t *testing.T) {
 	o := testOptions()
 	o.MaxConcurrency, o.MaxWaiting = 2, 20
@@ -218,7 +218,7 @@ func TestFlood(t *testing.T) {
 	begin := make(chan struct{})
 	var all sync.WaitGroup
 	var answered, turnedAway atomic.Int64
-	for range 5000 {
+	for range 10_000 {
 		all.Go(func() {
 			<-begin
 			switch w := get(t, a, "query", "query", "sum(max_over_time(requests_total[10m:1s]))"); w.Code {

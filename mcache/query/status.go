@@ -104,6 +104,8 @@ type tsdbStatus struct {
 	LabelValueCountByLabelName  []cardinality `json:"labelValueCountByLabelName"`
 	MemoryInBytesByLabelName    []cardinality `json:"memoryInBytesByLabelName"`
 	SeriesCountByLabelValuePair []cardinality `json:"seriesCountByLabelValuePair"`
+	// Only with the parameter bytes=true, which Prometheus does not have.
+	BytesByMetricName []cardinality `json:"memoryInBytesByMetricName,omitempty"`
 }
 
 type cardinality struct {
@@ -131,6 +133,9 @@ func (a *API) tsdbStatus(r *http.Request) (answer, error) {
 	found := a.cache.Cardinality(a.bucket(r), limit)
 	var st tsdbStatus
 	st.HeadStats.NumSeries, st.HeadStats.NumLabelPairs = found.Series, found.Pairs
+	extent := a.cache.Extent(a.bucket(r), r.FormValue("bytes") == "true")
+	st.HeadStats.ChunkCount, st.HeadStats.MinTime, st.HeadStats.MaxTime = int64(extent.Chunks), extent.MinTime, extent.MaxTime
+	st.BytesByMetricName = cardinalities(mcache.Top(extent.BytesByMetric, limit))
 	st.SeriesCountByMetricName = cardinalities(found.ByMetric)
 	st.LabelValueCountByLabelName = cardinalities(found.ByLabel)
 	st.MemoryInBytesByLabelName = cardinalities(found.BytesByLabel)
