@@ -143,6 +143,10 @@ func upper(s string) string {
 
 // failWith answers an error of the directory or the metric cache.
 func (c *conn) failWith(err error) {
+	if errors.Is(err, mcache.ErrDirty) {
+		c.fail("BUSY " + err.Error() + ", try again later")
+		return
+	}
 	if errors.Is(err, mcache.ErrNoMemory) {
 		c.refuse(err)
 		return
@@ -249,6 +253,9 @@ func (c *conn) addSample(k *seriesKey, t int64, v float64, on duplicatePolicy) (
 	if err := d.write(&c.batch, k, t, v); err != nil {
 		if errors.Is(err, mcache.ErrNoMemory) {
 			return 0, "OOM command not allowed when used memory > 'maxmemory'."
+		}
+		if errors.Is(err, mcache.ErrDirty) {
+			return 0, "BUSY " + err.Error() + ", try again later"
 		}
 		return 0, "ERR TSDB: " + err.Error()
 	}

@@ -95,9 +95,12 @@ func (b *Batch) of(i int) content {
 //
 // The error is ErrNoMemory, when the rest was not written; ErrTime or ErrValues,
 // when only points beyond MaxTime or records beyond MaxRecord were not;
-// ErrDataSize, or ErrClosed.
+// ErrDirty, when nothing was written; ErrDataSize, or ErrClosed.
 func (c *Cache) Append(b *Batch) (samples int, err error) {
 	b.missing = b.missing[:0]
+	if err := c.admitDirty(); err != nil {
+		return 0, err
+	}
 	bk, err := c.openBucket(b.bucket, widthHPTS)
 	if err != nil {
 		return 0, err
@@ -210,18 +213,39 @@ func (s *shard) findAll(bk *bucket, b *Batch, order []int32) {
 			if p := s.hot.Pointer(r.head); p != nil {
 				touch += *slot(p, int(r.next)&(int(r.size)-1))
 			}
+			if s.cache.writeBack {
+				touch += uint64(s.dirt.view[id].since)
+			}
 		}
 	}
 	s.touched = touch
 }
 
 // settle publishes what others read without the lock; called before unlocking.
-func (s *shard) settle() { s.allocated.Store(s.bytes) }
+func (s *shard) settle() {
+	s.allocated.Store(s.bytes)
+	if s.cache.writeBack {
+		s.dirtyPublished.Store(s.dirty)
+	}
+}
 
 // write inserts points into the series id, whose lock is held. When memory
 // must be found it lets go of the lock for a while, in which the series may
 // itself be evicted: *id is then noID and the rest was not written.
 func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
+	if !s.cache.writeBack || s.recs.view[*id].flags&flagRaw != 0 {
+		return s.writeClean(id, bk, f, c)
+	}
+	s.beginWrite(*id, c)
+	points, err = s.writeClean(id, bk, f, c)
+	if *id != noID {
+		s.endWrite(*id)
+	}
+	return points, err
+}
+
+// writeClean is write without a note that the points are dirty.
+func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
 	if age := bk.age.Load(); s.recs.view[*id].touched != age {
 		s.touch(*id, age)
 	}
@@ -329,6 +353,9 @@ func (s *shard) eraseRecordAt(id uint32, t int64) bool {
 //
 // Beside those of Append the errors are ErrLabels and ErrSeriesLimit.
 func (c *Cache) AppendNew(b *Batch, i int, labels []Label) (samples int, err error) {
+	if err := c.admitDirty(); err != nil {
+		return 0, err
+	}
 	bk, err := c.openBucket(b.bucket, widthHPTS)
 	if err != nil {
 		return 0, err
@@ -376,6 +403,9 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 // AppendSamples writes samples of the series with the labels given, which
 // need not be sorted and are copied.
 func (c *Cache) AppendSamples(bucket string, labels []Label, samples ...Sample) error {
+	if err := c.admitDirty(); err != nil {
+		return err
+	}
 	bk, err := c.openBucket(bucket, widthHPTS)
 	if err != nil {
 		return err

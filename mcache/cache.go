@@ -62,6 +62,10 @@ type Options struct {
 	// Overflow is handed every key that eviction takes, after it is gone.
 	// It is called without locks, from whoever made the eviction necessary.
 	Overflow func(Overflow)
+	// WriteBack says that someone hands all labelled points on to a downstream
+	// store, by Collect and Acknowledge, and that what is not acknowledged yet
+	// must stay: it is neither reclaimed nor evicted.
+	WriteBack bool
 
 	// The ancestor's other options have no use here: "initial data size" and
 	// "initial entries" (arrays start at 128 bytes and double), "max gap" (a
@@ -89,6 +93,13 @@ type Cache struct {
 	overflow func(Overflow)
 	cursor   atomic.Uint64 // shard that eviction took from last
 	closed   atomic.Bool
+
+	// Of write-back.
+	writeBack    bool
+	kick         chan struct{}
+	tick         atomic.Uint32 // see SetTick
+	maxDirty     atomic.Int64  // points
+	dirtyRefused atomic.Uint64
 
 	// Buckets by id; grows by copying. Ids are not reused.
 	bucketsMu  sync.Mutex
@@ -148,7 +159,8 @@ func New(o Options) (*Cache, error) {
 	if need := headMax + 64; o.Memory.RegionBytes() < need*2 {
 		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
 	}
-	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), overflow: o.Overflow, maxBuckets: o.MaxBuckets}
+	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), overflow: o.Overflow, maxBuckets: o.MaxBuckets,
+		writeBack: o.WriteBack, kick: make(chan struct{}, 1)}
 	c.maxBytes.Store(o.MaxBytes)
 	c.byName.Store(&map[string]*bucket{})
 	c.byID.Store(new([]*bucket))

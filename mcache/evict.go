@@ -73,13 +73,26 @@ func (s *shard) touch(id uint32, age uint32) {
 	s.list(id)
 }
 
-// coldest is the largest series of generation gen, by class, or noID.
+// maxDirtyLooks is how many dirty series eviction steps over in one list: the
+// caller of write-back is called for instead.
+const maxDirtyLooks = 16
+
+// coldest is the largest series of generation gen, by class, or noID. Series
+// with points that the downstream store has not got are none.
 func (s *shard) coldest(gen int) uint32 {
 	for class := sizeClasses - 1; class >= 0; class-- {
 		for b := range s.lists {
+			age := s.cache.bucket(uint16(b)).age.Load()
 			id := s.lists[b][class].oldest
-			if id != noID && generation(s.cache.bucket(uint16(b)).age.Load(), s.recs.view[id].touched) == gen {
-				return id
+			for range maxDirtyLooks {
+				if id == noID || generation(age, s.recs.view[id].touched) != gen {
+					break
+				}
+				if !s.isDirty(id) {
+					return id
+				}
+				s.cache.kickNow()
+				id = s.recs.view[id].newer
 			}
 		}
 	}

@@ -30,6 +30,7 @@ func (s *shard) insert(id uint32, t int64, v uint64) bool {
 					r.have |= 1 << k
 					s.added(r, 1)
 				} else {
+					s.hot.AddWeight(r.head, 0) // it was written to
 					s.overwritten++
 				}
 				return true

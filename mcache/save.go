@@ -358,10 +358,10 @@ func (l *loader) write(b *bucket, f Fingerprint, flags seriesFlags) (points int,
 				return points, err
 			}
 		}
-		n, err := s.write(&id, b, f, content{records: l.records})
+		n, err := s.writeClean(&id, b, f, content{records: l.records})
 		return points + n, err
 	}
-	return s.write(&id, b, f, content{samples: l.decoded(l.samples), starts: l.startTimes(), records: l.records})
+	return s.writeClean(&id, b, f, content{samples: l.decoded(l.samples), starts: l.startTimes(), records: l.records})
 }
 
 // adoptStarts makes the shadow of a series and gives it its blocks.

@@ -26,11 +26,12 @@ type shard struct {
 	recs  records[series]
 	ids   lookup // by fingerprint
 	index index
-	life  uint32 // of the series made last
-	live  int    // series in use
-	free  uint32 // first id that may be given again, chained by newer; noID if none
-	tombs uint32 // first id that is dead in postings, chained by newer
-	dead  int    // how many are
+	dirt  records[dirt] // by id, for write-back
+	life  uint32        // of the series made last
+	live  int           // series in use
+	free  uint32        // first id that may be given again, chained by newer; noID if none
+	tombs uint32        // first id that is dead in postings, chained by newer
+	dead  int           // how many are
 	// rebuildAt is the number of dead series below which a rebuild that found
 	// no memory is not tried again.
 	rebuildAt int
@@ -39,6 +40,12 @@ type shard struct {
 	bytes int64               // allocated for series, as eviction counts
 	// allocated is bytes as of the last unlock, for those who have no lock.
 	allocated atomic.Int64
+
+	// Of write-back. What is published is as of the last unlock or Settle.
+	dirty          int64  // points
+	cleanBefore    uint32 // no region that was written to last before this tick holds a dirty point
+	dirtyPublished atomic.Int64
+	oldestDirty    atomic.Uint32 // tick, 0 if nothing is
 
 	// Points, each counted once; see Stats.
 	inserted, overwritten, mended                    uint64
@@ -63,12 +70,12 @@ type shard struct {
 type ends struct{ oldest, newest uint32 }
 
 func newShard(c *Cache, number int) *shard {
-	s := &shard{cache: c, number: number, free: noID, tombs: noID}
+	s := &shard{cache: c, number: number, free: noID, tombs: noID, cleanBefore: 1}
 	s.owner = c.memory.Register(s)
 	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.moved)
 	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
 	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.moved)
-	s.recs.span = c.memory.NewSpan()
+	s.recs.span, s.dirt.span = c.memory.NewSpan(), c.memory.NewSpan()
 	s.ids = newLookup(c.memory)
 	s.index = newIndex(c.memory)
 	s.scratch = make([]Sample, 0, blockMax)
@@ -113,12 +120,16 @@ func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
 	}
 }
 
-// DropRegion implements kvcache.Owner: what was in r is lost from now on.
+// DropRegion implements kvcache.Owner: what was in r is lost from now on. A
+// region that may hold points which the downstream store has not got is pinned.
 func (s *shard) DropRegion(r kvcache.Region, epoch uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range [...]*kvcache.Tables{s.log, s.hot} {
 		if t.Owns(r, epoch) {
+			if s.pinned(t.Written(r)) {
+				return false
+			}
 			s.lost += uint64(t.Drop(r))
 			s.unpruned = true
 			return true
@@ -131,6 +142,10 @@ func (s *shard) DropRegion(r kvcache.Region, epoch uint32) bool {
 func (s *shard) DropAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.dirty > 0 {
+		s.cache.kickNow()
+		return
+	}
 	s.noteAllGone()
 	s.lost += uint64(s.log.DropAll() + s.hot.DropAll())
 	s.reset()
@@ -142,6 +157,8 @@ func (s *shard) reset() {
 	s.hot.DropAll()
 	s.fix.DropAll()
 	s.recs.free()
+	s.dirt.free()
+	s.dirty = 0
 	s.ids.free()
 	s.index.free()
 	s.index = newIndex(s.cache.memory)
@@ -209,6 +226,11 @@ func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Lab
 		return noID, fmt.Errorf("%w: %d series in a shard", ErrSeriesLimit, maxSeriesShard)
 	}
 	if s.free == noID {
+		for s.cache.writeBack && s.dirt.n <= s.recs.n {
+			if _, err = s.dirt.add(noDirt); err != nil {
+				return noID, err
+			}
+		}
 		if id, err = s.recs.add(series{}); err != nil {
 			return noID, err
 		}
@@ -248,6 +270,7 @@ func (s *shard) remove(id uint32) {
 		s.remove(shadow)
 	}
 	s.unlist(id)
+	s.forgetDirt(id)
 	s.hot.Free(r.head, r.headLen())
 	for k, e := range s.dirOf(r) {
 		if b := s.block(e); b != nil {

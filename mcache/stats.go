@@ -91,7 +91,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 	st.Evictions += s.evictions
 	st.Rebuilds += s.rebuilds
 	st.AllocatedBytes += s.bytes
-	st.IndexBytes += int64(s.recs.span.Len()) + int64(s.ids.bytes()) + s.index.bytes()
+	st.IndexBytes += int64(s.recs.span.Len()) + int64(s.dirt.span.Len()) + int64(s.ids.bytes()) + s.index.bytes()
 	addTables(&st.Hot, s.hot.Stats())
 	addTables(&st.Log, s.log.Stats())
 	addTables(&st.Dir, s.fix.Stats())

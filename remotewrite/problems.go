@@ -57,7 +57,7 @@ func (p *problems) add(r reason, err error) {
 // cache files an error of the cache.
 func (p *problems) cache(err error) {
 	switch {
-	case errors.Is(err, mcache.ErrNoMemory), errors.Is(err, mcache.ErrClosed):
+	case errors.Is(err, mcache.ErrNoMemory), errors.Is(err, mcache.ErrDirty), errors.Is(err, mcache.ErrClosed):
 		p.retry = err
 	case errors.Is(err, mcache.ErrSeriesLimit):
 		p.add(reasonSeriesLimit, err)

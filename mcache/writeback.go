@@ -1,0 +1,472 @@
+package mcache
+
+import (
+	"errors"
+	"math"
+	"unsafe"
+)
+
+// Write-back is the cache's part in handing every labelled point on to a
+// downstream store. A point is dirty from when it was accepted until it was
+// acknowledged; this file knows which are, gives them out as long runs, and
+// keeps them from being reclaimed or evicted meanwhile. Who sends them, how
+// often and over what, is the caller's.
+//
+//	            sent                       newest
+//	─────────────┼───────────────────────────▶ time
+//	  clean   ▲▲ │  dirty: came in order
+//	     lateFrom…lateTo
+//	     dirty: came late, or anew
+//
+// A series needs no list of its dirty points: those after sent are, and so is
+// all between lateFrom and lateTo, where points were written at or before
+// sent. Some there may be clean; they are sent twice, which changes nothing,
+// since the last write to a time wins.
+//
+// # Pinning
+//
+// The caller sets a tick from time to time, and everything is dated by it: a
+// series with the tick at which its oldest dirty point came, a region with the
+// one at which it was last written to. A region that was last written to
+// before the oldest dirty point of its shard came holds no dirty point. So
+// Settle, one pass over the dirt of a shard, says for all regions at once
+// which may go, and whoever asks for a region compares two numbers. This pins
+// more than is dirty, never less: heads are written all the time, so that
+// regions of class Hot are clean only after a pass that found a shard at rest.
+//
+// # Cost
+//
+// 48 bytes a series and one cache line of them a series and batch, for caches
+// that write back; nothing for others.
+
+// ErrDirty says that the points not yet acknowledged by the downstream store
+// are as many as there may be. A sender should try again later.
+var ErrDirty = errors.New("mcache: too many points wait for the downstream store")
+
+// dirt is what write-back knows of one series; shard.dirt[id].
+type dirt struct {
+	sent             int64  // in order: up to this time all was acknowledged or is in flight; math.MinInt64 if nothing was
+	lateFrom, lateTo int64  // late: empty if lateFrom > lateTo; both at or before sent
+	since            uint32 // tick at which the oldest dirty point that is not in flight came; 0: there is none
+	flight           uint32 // since of what is in flight; 0: nothing is
+	points           uint32 // written since they were last collected; may count a time twice
+	inFlight         uint32 // of them, on their way
+	writing          uint32 // writes that have let go of the lock half way
+	_                uint32
+}
+
+const dirtBytes = 48
+
+var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{})]byte{}
+
+func (d *dirt) clean() bool { return d.since|d.flight == 0 }
+
+// AllTicks is a Due.Since that every dirty series is due by.
+const AllTicks = math.MaxUint32
+
+// SetTick dates what is written from now on. Ticks begin at 1 and never go
+// back; a caller that writes back counts seconds with them.
+func (c *Cache) SetTick(now uint32) { c.tick.Store(now) }
+
+// SetMaxDirty bounds the points that are dirty; 0 is no bound. Beyond it
+// writes of labelled points fail with ErrDirty.
+func (c *Cache) SetMaxDirty(points int64) { c.maxDirty.Store(points) }
+
+// Kick receives when it cannot wait that dirty points become clean: regions or
+// keys were to go and could not, or half of the bound is dirty.
+func (c *Cache) Kick() <-chan struct{} { return c.kick }
+
+func (c *Cache) kickNow() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Shards is the number of shards, which Collect and Settle work on one by one.
+func (c *Cache) Shards() int { return len(c.shards) }
+
+// DirtyStats is a reading of what is dirty.
+type DirtyStats struct {
+	Points     int64  // in flight or waiting; a time written twice may count twice
+	MaxPoints  int64  // the bound, 0 if there is none
+	OldestTick uint32 // at which the oldest of them came, as of the last Settle; 0 if there was none
+	Refused    uint64 // writes that failed with ErrDirty
+}
+
+// Dirty reads what is dirty. It takes no lock.
+func (c *Cache) Dirty() DirtyStats {
+	st := DirtyStats{Points: c.dirtyPoints(), MaxPoints: c.maxDirty.Load(), Refused: c.dirtyRefused.Load()}
+	for _, s := range c.shards {
+		if t := s.oldestDirty.Load(); t != 0 && (st.OldestTick == 0 || t < st.OldestTick) {
+			st.OldestTick = t
+		}
+	}
+	return st
+}
+
+func (c *Cache) dirtyPoints() (n int64) {
+	for _, s := range c.shards {
+		n += s.dirtyPublished.Load()
+	}
+	return n
+}
+
+// admitDirty reports whether more may become dirty.
+func (c *Cache) admitDirty() error {
+	most := c.maxDirty.Load()
+	if !c.writeBack || most == 0 {
+		return nil
+	}
+	n := c.dirtyPoints()
+	if n >= most/2 {
+		c.kickNow()
+	}
+	if n >= most {
+		c.dirtyRefused.Add(1)
+		return ErrDirty
+	}
+	return nil
+}
+
+// beginWrite notes, before they are written, that points become dirty.
+func (s *shard) beginWrite(id uint32, what content) {
+	tick := max(s.cache.tick.Load(), 1)
+	s.hot.SetStamp(tick)
+	s.log.SetStamp(tick)
+	d := &s.dirt.view[id]
+	if d.since == 0 {
+		d.since = tick
+	}
+	for i := range what.samples {
+		d.late(what.samples[i].T, what.samples[i].T)
+	}
+	for i := range what.records {
+		d.late(what.records[i].T, what.records[i].T)
+	}
+	n := len(what.samples) + len(what.records)
+	d.points += uint32(n)
+	s.dirty += int64(n)
+	d.writing++
+}
+
+// endWrite is called when all of beginWrite's points were written, or refused.
+func (s *shard) endWrite(id uint32) {
+	if d := &s.dirt.view[id]; d.writing > 0 { // not if the series was removed meanwhile
+		d.writing--
+	}
+}
+
+// late takes note of points from from to to if they are not after what was sent.
+func (d *dirt) late(from, to int64) {
+	if from <= d.sent {
+		d.lateFrom, d.lateTo = min(d.lateFrom, from), max(d.lateTo, min(to, d.sent))
+	}
+}
+
+// noDirt is that of a new series.
+var noDirt = dirt{sent: math.MinInt64, lateFrom: math.MaxInt64, lateTo: math.MinInt64}
+
+// isDirty reports whether a series, or that whose start times it holds, must not be evicted.
+func (s *shard) isDirty(id uint32) bool {
+	if !s.cache.writeBack {
+		return false
+	}
+	if r := &s.recs.view[id]; r.flags&flagShadow != 0 {
+		if id = s.find(shadowOf(r.fp)); id == noID {
+			return false
+		}
+	}
+	return !s.dirt.view[id].clean()
+}
+
+// forgetDirt is part of removing a series.
+func (s *shard) forgetDirt(id uint32) {
+	if s.cache.writeBack {
+		d := &s.dirt.view[id]
+		s.dirty -= int64(d.points) + int64(d.inFlight)
+		*d = noDirt
+	}
+}
+
+// pinned reports whether a region last written to at that tick may hold dirty points.
+func (s *shard) pinned(written uint32) bool {
+	if !s.cache.writeBack || written < s.cleanBefore {
+		return false
+	}
+	s.cache.kickNow()
+	return true
+}
+
+// Due says which dirty series are to be collected.
+type Due struct {
+	Sealed bool   // those whose dirty points reach into sealed blocks: their run is long enough
+	Since  uint32 // those with points that came at this tick or before
+}
+
+// OutRun is points of one series in order of time.
+type OutRun struct {
+	Bucket  string
+	Labels  []Label  // sorted by name
+	Samples []Sample // in order of time
+	Starts  []int64  // start times of Samples in ms, 0 for those that have none; nil if no one has
+	Records []Record // in order of time; no time is in Samples too
+}
+
+// Outgoing is a set of runs that are to be sent together. It is reused by its
+// owner and not safe for concurrent use. Its memory grows to the largest set
+// that it has held.
+type Outgoing struct {
+	shard   *shard
+	runs    []outRun
+	labels  []Label
+	text    []byte
+	samples []Sample
+	starts  []int64 // of samples, as far as any has one
+	records []Record
+	values  []byte // of records
+	snap    Snapshot
+	it      Iterator
+}
+
+// outRun is one series of an Outgoing.
+type outRun struct {
+	id, life                uint32
+	bucket                  *bucket
+	labels, samples, record int // first of each
+	points                  int
+	first, last             int64 // times collected, both inclusive
+}
+
+// Len is the number of runs.
+func (o *Outgoing) Len() int { return len(o.runs) }
+
+// Points is how many all runs have together.
+func (o *Outgoing) Points() int { return len(o.samples) + len(o.records) }
+
+// Run is run i. It is valid until the next Collect into o.
+func (o *Outgoing) Run(i int) OutRun {
+	r := &o.runs[i]
+	end := outRun{labels: len(o.labels), samples: len(o.samples), record: len(o.records)}
+	if i+1 < len(o.runs) {
+		end = o.runs[i+1]
+	}
+	run := OutRun{
+		Bucket: r.bucket.name, Labels: o.labels[r.labels:end.labels:end.labels],
+		Samples: o.samples[r.samples:end.samples:end.samples], Records: o.records[r.record:end.record:end.record],
+	}
+	if r.samples < len(o.starts) {
+		for len(o.starts) < end.samples {
+			o.starts = append(o.starts, 0)
+		}
+		run.Starts = o.starts[r.samples:end.samples:end.samples]
+	}
+	return run
+}
+
+func (o *Outgoing) reset(s *shard) {
+	o.shard = s
+	o.runs, o.labels, o.text = o.runs[:0], o.labels[:0], o.text[:0]
+	o.samples, o.starts, o.records, o.values = o.samples[:0], o.starts[:0], o.records[:0], o.values[:0]
+}
+
+const (
+	collectPiece = 64   // series collected under one hold of a shard's lock
+	scanPiece    = 4096 // series looked at under one
+)
+
+// Collect fills o with dirty runs of series that are due, from series *cursor
+// of the shard on, until it has maxPoints points or more, and moves the cursor.
+// It reports false when it came to the end of the shard. A series with more
+// than maxPoints is given in parts, one each call.
+//
+// What it gives is in flight until Acknowledge or Return is called for o. A
+// shard must have no more than one Outgoing in flight, so that the order of a
+// series' points is kept.
+func (c *Cache) Collect(shard int, cursor *uint32, due Due, maxPoints int, o *Outgoing) (more bool) {
+	s := c.shards[shard]
+	o.reset(s)
+	for {
+		s.mu.Lock()
+		n := uint32(s.dirt.n)
+		for taken, looked := 0, 0; *cursor < n && taken < collectPiece && looked < scanPiece && o.Points() < maxPoints; looked++ {
+			d := &s.dirt.view[*cursor]
+			if d.since == 0 || d.flight != 0 || d.writing != 0 ||
+				d.since > due.Since && !(due.Sealed && s.recs.view[*cursor].sealedEnd > d.sent) {
+				*cursor++
+				continue
+			}
+			taken++
+			if s.collect(*cursor, maxPoints-o.Points(), o) {
+				*cursor++
+			}
+		}
+		s.settle()
+		s.mu.Unlock()
+		if o.Points() >= maxPoints && *cursor < n {
+			return true
+		}
+		if *cursor >= n {
+			return false
+		}
+	}
+}
+
+// collect adds what is dirty of one series to o, up to about `most` points, and
+// reports whether that was all.
+func (s *shard) collect(id uint32, most int, o *Outgoing) (all bool) {
+	r, d := &s.recs.view[id], &s.dirt.view[id]
+	run := outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: len(o.labels),
+		samples: len(o.samples), record: len(o.records), first: math.MaxInt64, last: math.MinInt64}
+	all = true
+	if d.lateFrom <= d.lateTo {
+		if all = s.collectRange(r, d.lateFrom, d.lateTo, most, o, &run); all {
+			d.lateFrom, d.lateTo = noDirt.lateFrom, noDirt.lateTo
+		} else {
+			d.lateFrom = run.last + 1
+		}
+	}
+	if all && d.sent < MaxTime {
+		all = s.collectRange(r, d.sent+1, MaxTime, most-run.points, o, &run)
+		d.sent = max(d.sent, run.last)
+	}
+	taken := d.points
+	if !all {
+		taken = min(taken, uint32(run.points))
+	}
+	if run.points == 0 {
+		// What was dirty has been deleted, or overwritten by nothing.
+		s.dirty -= int64(taken)
+		d.points -= taken
+		if all {
+			d.since = 0
+		}
+		return all
+	}
+	d.flight, d.inFlight = d.since, taken
+	d.points -= taken
+	if all {
+		d.since = 0
+	}
+	o.addLabels(s, r)
+	o.runs = append(o.runs, run)
+	return all
+}
+
+// collectRange adds the points of r from from to to, both inclusive. It
+// reports false when it stopped at `most`.
+func (s *shard) collectRange(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
+	s.snapshot(r, from, to, &o.snap)
+	o.it.Reset(&o.snap)
+	for n := 0; o.it.Next(); n++ {
+		if n >= max(most, 1) {
+			return false
+		}
+		var t int64
+		if o.it.OnRecord() {
+			x := o.it.Record()
+			at := len(o.values)
+			o.values = append(o.values, x.Value...)
+			o.records = append(o.records, Record{x.T, o.values[at:len(o.values):len(o.values)]})
+			t = x.T
+		} else {
+			x := o.it.At()
+			if start := o.it.StartTime(); start != 0 {
+				for len(o.starts) < len(o.samples) {
+					o.starts = append(o.starts, 0)
+				}
+				o.starts = append(o.starts, start)
+			}
+			o.samples = append(o.samples, x)
+			t = x.T
+		}
+		run.first, run.last = min(run.first, t), max(run.last, t)
+		run.points++
+	}
+	return true
+}
+
+// addLabels appends the labels of r. Their strings are views of o.text, or of
+// what it was before it grew.
+func (o *Outgoing) addLabels(s *shard, r *series) {
+	text := func(b []byte) string {
+		at := len(o.text)
+		o.text = append(o.text, b...)
+		return unsafe.String(unsafe.SliceData(o.text[at:]), len(b))
+	}
+	s.eachLabel(r, func(name, value []byte) {
+		o.labels = append(o.labels, Label{text(name), text(value)})
+	})
+}
+
+// Acknowledge says that the downstream store has everything in o, or will
+// never take it: it is clean from now on.
+func (c *Cache) Acknowledge(o *Outgoing) {
+	o.land(func(s *shard, d *dirt, run *outRun) { s.dirty -= int64(d.inFlight) })
+}
+
+// Return says that o was not sent: it is dirty as before.
+func (c *Cache) Return(o *Outgoing) {
+	o.land(func(_ *shard, d *dirt, run *outRun) {
+		d.points += d.inFlight
+		if d.since = min(d.since, d.flight); d.since == 0 {
+			d.since = d.flight
+		}
+		d.late(run.first, run.last)
+	})
+}
+
+// land ends the flight of o, whose runs f is called with as far as their
+// series are still there.
+func (o *Outgoing) land(f func(s *shard, d *dirt, run *outRun)) {
+	if len(o.runs) == 0 {
+		return
+	}
+	s := o.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range o.runs {
+		run := &o.runs[i]
+		if int(run.id) >= s.recs.n || s.recs.view[run.id].life != run.life {
+			continue
+		}
+		d := &s.dirt.view[run.id]
+		f(s, d, run)
+		d.flight, d.inFlight = 0, 0
+	}
+	s.settle()
+	o.runs = o.runs[:0]
+}
+
+// Settle finds out which regions of the shard hold nothing dirty any more, and
+// lets them go if they were asked for. It is called after a pass of Collect and
+// Acknowledge over the shard.
+func (c *Cache) Settle(shard int) {
+	s := c.shards[shard]
+	s.mu.Lock()
+	// Nothing that becomes dirty while the lock is free is older than this.
+	clean := max(c.tick.Load(), 1)
+	oldest := uint32(0)
+	for id := 0; id < s.dirt.n; id++ {
+		if id%scanPiece == scanPiece-1 {
+			s.mu.Unlock()
+			s.mu.Lock()
+		}
+		if id >= s.dirt.n {
+			break
+		}
+		d := &s.dirt.view[id]
+		for _, tick := range [...]uint32{d.since, d.flight} {
+			if tick != 0 {
+				clean = min(clean, tick)
+				if oldest == 0 || tick < oldest {
+					oldest = tick
+				}
+			}
+		}
+	}
+	s.cleanBefore = max(s.cleanBefore, clean)
+	s.oldestDirty.Store(oldest)
+	s.mu.Unlock()
+	c.memory.Unpin()
+}
