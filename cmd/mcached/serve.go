@@ -150,8 +150,9 @@ func (d *daemon) openFrontDoors() error {
 	d.writes = remotewrite.NewHandler(d.metrics, remotewrite.Options{
 		MaxBodyBytes: int(c.writeMaxBody), MaxDecodedBytes: int(c.writeMaxDecoded), MaxSamples: int(c.writeMaxSamples),
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
-		BodyTimeout:   min(writeBodyTimeout, c.webReadTimeout.std()),
-		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket,
+		MaxNewSeriesPerSecond: int(c.writeMaxNewSeries),
+		BodyTimeout:           min(writeBodyTimeout, c.webReadTimeout.std()),
+		TenancyHeader:         c.tenancyHeader, DefaultBucket: defaultBucket,
 		Admission: d.admission, Logger: d.log,
 	})
 	d.queries = query.NewAPI(d.metrics, query.Options{
