@@ -102,7 +102,9 @@ func (t *Tables) evacuate(from Ref, h header) bool {
 	into.weight += weight
 	into.written = max(into.written, b.written)
 	b.live -= h.bytes()
+	b.pad -= h.pad()
 	b.weight -= weight
 	t.live -= int64(h.bytes())
+	t.pad -= int64(h.pad())
 	return true
 }

@@ -127,6 +127,9 @@ func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64
 		if old := (*header)(f.p); old.aux() == aux && old.units() == unitsOf(n) {
 			// The same room: nothing dies, and the log does not grow. The record
 			// stays as old as it was, so the write counts as a read does.
+			if pad := padOf(n); pad != old.pad() {
+				s.t.repad(s.places.long(f.ref()), pad)
+			}
 			*old = makeHeader(unitsOf(n), padOf(n), aux, h.home())
 			writeRecord(unsafe.Slice((*byte)(unsafe.Add(f.p, headerBytes)), n), key, value, expiresMs)
 			s.noteExpiry(f.ref(), expiresMs)

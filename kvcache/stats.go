@@ -3,13 +3,14 @@ package kvcache
 // CacheStats is a reading of a Cache. Bytes of records include their headers;
 // LiveBytes + DeadBytes + FreeBytes is Regions × the region size.
 type CacheStats struct {
-	Entries    int // expired ones that were not found yet included
-	Regions    int
-	LiveBytes  int64
-	DeadBytes  int64 // deleted or overwritten, not yet compacted
-	FreeBytes  int64 // of regions, not yet written
-	Indexes    int
-	IndexBytes int64
+	Entries      int // expired ones that were not found yet included
+	Regions      int
+	LiveBytes    int64
+	PaddingBytes int64 // of the live ones: records are multiples of 8 bytes
+	DeadBytes    int64 // deleted or overwritten, not yet compacted
+	FreeBytes    int64 // of regions, not yet written
+	Indexes      int
+	IndexBytes   int64
 
 	Hits, Misses uint64 // of Get
 	Puts         uint64 // by Put and Update
@@ -28,13 +29,14 @@ type CacheStats struct {
 	Passes                      uint64 // over all indexes of a shard, so that places can be used again
 }
 
-// OverheadPerEntry is what an entry costs beside its key and value, in bytes:
-// its header and its share of the index. Padding to 8 bytes is not counted.
+// OverheadPerEntry is what an average entry costs beside its key and value, in
+// bytes: its header, its padding and its share of the index. A time to live is
+// 8 bytes more, a key of more than 255 bytes 2, neither of which is counted.
 func (s CacheStats) OverheadPerEntry() float64 {
 	if s.Entries == 0 {
 		return 0
 	}
-	return headerBytes + float64(s.IndexBytes)/float64(s.Entries)
+	return headerBytes + float64(s.PaddingBytes+s.IndexBytes)/float64(s.Entries)
 }
 
 // Stats reads the sums of all shards, one after the other.
@@ -53,6 +55,7 @@ func (s *shard) addTo(sum *CacheStats) {
 	sum.Entries += int(t.Weight)
 	sum.Regions += t.Regions
 	sum.LiveBytes += t.LiveBytes
+	sum.PaddingBytes += t.PaddingBytes
 	sum.DeadBytes += t.DeadBytes
 	sum.FreeBytes += t.FreeBytes
 	for x := range s.dir.all() {

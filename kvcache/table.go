@@ -50,7 +50,8 @@ func makeHeader(units, pad uint32, aux uint16, owner uint32) header {
 func (h header) units() uint32 { return uint32(h)&(1<<19-1) + 1 }
 func (h header) bytes() uint32 { return h.units() * unitBytes }
 func (h header) live() bool    { return h&liveBit != 0 }
-func (h header) value() uint32 { return h.bytes() - headerBytes - uint32(h>>20)&7 }
+func (h header) pad() uint32   { return uint32(h>>20) & 7 }
+func (h header) value() uint32 { return h.bytes() - headerBytes - h.pad() }
 func (h header) aux() uint16   { return uint16(h>>23) & MaxAux }
 func (h header) owner() uint32 { return uint32(h >> 32) }
 
@@ -60,6 +61,7 @@ func (h header) owner() uint32 { return uint32(h >> 32) }
 type table struct {
 	fill    uint32 // bytes written, the next entry's place
 	live    uint32 // bytes of entries not freed, headers included
+	pad     uint32 // of those, bytes that no value uses
 	weight  int64  // sum of what the caller attached to the live entries
 	pos     uint32 // index in Tables.list
 	place   uint32 // the blob cache's number for the region
@@ -98,6 +100,7 @@ type Tables struct {
 	work   compaction
 	live   int64 // bytes, over all regions
 	fill   int64
+	pad    int64
 	weight int64
 }
 
@@ -119,17 +122,19 @@ const reuseUnits = 66
 type TablesStats struct {
 	Regions                         int
 	LiveBytes, DeadBytes, FreeBytes int64
+	PaddingBytes                    int64 // of the live ones: up to 7 behind each value
 	Weight                          int64
 }
 
 // Stats reads the sums.
 func (t *Tables) Stats() TablesStats {
 	return TablesStats{
-		Regions:   len(t.list),
-		LiveBytes: t.live,
-		DeadBytes: t.fill - t.live,
-		FreeBytes: int64(len(t.list))*int64(t.m.regionBytes) - t.fill,
-		Weight:    t.weight,
+		Regions:      len(t.list),
+		LiveBytes:    t.live,
+		DeadBytes:    t.fill - t.live,
+		FreeBytes:    int64(len(t.list))*int64(t.m.regionBytes) - t.fill,
+		PaddingBytes: t.pad,
+		Weight:       t.weight,
 	}
 }
 
@@ -188,12 +193,14 @@ func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint1
 	ref := makeRef(t.m.regions[*into].epoch.Load(), *into, b.fill/unitBytes)
 	b.fill += size
 	b.live += size
+	b.pad += padOf(n)
 	b.weight += int64(weight)
 	if !moved {
 		b.written = t.stamp
 	}
 	t.fill += int64(size)
 	t.live += int64(size)
+	t.pad += int64(padOf(n))
 	t.weight += int64(weight)
 	return ref, unsafe.Slice((*byte)(unsafe.Add(p, headerBytes)), n), true
 }
@@ -211,9 +218,11 @@ func (t *Tables) allocDead(units uint32, n int, aux uint16, owner uint32, weight
 	*h = makeHeader(units, padOf(n), aux, owner)
 	b := &t.m.tables[ref.region()]
 	b.live += units * unitBytes
+	b.pad += padOf(n)
 	b.weight += int64(weight)
 	b.written = t.stamp
 	t.live += int64(units * unitBytes)
+	t.pad += int64(padOf(n))
 	t.weight += int64(weight)
 	return ref, unsafe.Slice((*byte)(p), n), true
 }
@@ -273,6 +282,14 @@ func (t *Tables) AddWeight(ref Ref, weight int) {
 	t.weight += int64(weight)
 }
 
+// repad counts the padding of an entry whose value gets another length in the
+// same room; the header is the caller's to write.
+func (t *Tables) repad(ref Ref, pad uint32) {
+	d := pad - t.m.head(ref).pad() // of either sign, modulo 2^32
+	t.m.tables[ref.region()].pad += d
+	t.pad += int64(int32(d))
+}
+
 // SetStamp sets what regions are marked with as they are written to. A stamp
 // is never less than the one before it. What is moved keeps the stamp that it
 // was written under, or the greater one of where it goes.
@@ -300,8 +317,10 @@ func (t *Tables) Free(ref Ref, weight int) {
 	b := &t.m.tables[r]
 	size := h.bytes()
 	b.live -= size
+	b.pad -= h.pad()
 	b.weight -= int64(weight)
 	t.live -= int64(size)
+	t.pad -= int64(h.pad())
 	t.weight -= int64(weight)
 	if b.live == 0 && r != t.cur && r != t.old {
 		t.drop(r)
@@ -330,6 +349,7 @@ func (t *Tables) drop(r Region) {
 	b := &t.m.tables[r]
 	t.live -= int64(b.live)
 	t.fill -= int64(b.fill)
+	t.pad -= int64(b.pad)
 	t.weight -= b.weight
 	last := t.list[len(t.list)-1]
 	t.list[b.pos] = last
@@ -377,31 +397,32 @@ func (t *Tables) Entries(f func(ref Ref, aux uint16, owner uint32, value []byte)
 
 // Check walks everything and reports the first broken invariant.
 func (t *Tables) Check() error {
-	var live, fill, weight int64
+	var live, fill, pad, weight int64
 	for i, r := range t.list {
 		b := &t.m.tables[r]
 		if int(b.pos) != i {
 			return fmt.Errorf("kvcache: region %d has place %d in the list, stands at %d", r, b.pos, i)
 		}
-		var l, at uint32
+		var l, p, at uint32
 		for at < b.fill {
 			h := *(*header)(unsafe.Add(t.m.addr(r), at))
 			if h.live() {
 				l += h.bytes()
+				p += h.pad()
 			}
 			at += h.bytes()
 		}
 		if at != b.fill || b.fill > uint32(t.m.regionBytes) {
 			return fmt.Errorf("kvcache: region %d: entries end at %d, fill is %d of %d", r, at, b.fill, t.m.regionBytes)
 		}
-		if l != b.live {
-			return fmt.Errorf("kvcache: region %d: %d bytes live, %d counted", r, l, b.live)
+		if l != b.live || p != b.pad {
+			return fmt.Errorf("kvcache: region %d: %d bytes live, %d of them padding; counted %d, %d", r, l, p, b.live, b.pad)
 		}
-		live, fill, weight = live+int64(l), fill+int64(b.fill), weight+b.weight
+		live, fill, pad, weight = live+int64(l), fill+int64(b.fill), pad+int64(p), weight+b.weight
 	}
-	if live != t.live || fill != t.fill || weight != t.weight {
-		return fmt.Errorf("kvcache: sums: live %d, fill %d, weight %d; counted %d, %d, %d",
-			live, fill, weight, t.live, t.fill, t.weight)
+	if live != t.live || fill != t.fill || pad != t.pad || weight != t.weight {
+		return fmt.Errorf("kvcache: sums: live %d, fill %d, padding %d, weight %d; counted %d, %d, %d, %d",
+			live, fill, pad, weight, t.live, t.fill, t.pad, t.weight)
 	}
 	if t.cur != noRegion && !slices.Contains(t.list, t.cur) {
 		return fmt.Errorf("kvcache: current region %d is not in the list", t.cur)

@@ -59,7 +59,9 @@ func rows() []row {
 		{"mcached_pressure_polls_total", "Readings of the machine's memory.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.pressure.Polls) })},
 		{"mcached_pressure_failures_total", "Readings that could not be had or could not be right.", counter, nil,
-			one(func(s *stats) float64 { return float64(s.pressure.Failures + s.pressure.Stuck) })},
+			one(func(s *stats) float64 { return float64(s.pressure.Failures) })},
+		{"mcached_pressure_stuck_total", "Readings that did not move although much was released; they are not followed.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.pressure.Stuck) })},
 		{"mcached_pressure_releases_total", "Times the budget fell.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.pressure.Releases) })},
 		{"mcached_pressure_released_bytes_total", "Bytes by which the budget fell, altogether.", counter, nil,
@@ -238,7 +240,7 @@ func rows() []row {
 				emit(float64(s.blobs.FreeBytes), "free")
 				emit(float64(s.blobs.IndexBytes), "index")
 			}},
-		{"mcached_blobs_overhead_bytes", "Bytes an average blob costs beside its key and value.", gauge, nil,
+		{"mcached_blobs_overhead_bytes", "Bytes an average blob costs beside its key and value: header, padding, its share of the index.", gauge, nil,
 			one(func(s *stats) float64 { return s.blobs.OverheadPerEntry() })},
 		{"mcached_blobs_gets_total", "Reads of blobs, by result.", counter, []string{"result"},
 			func(s *stats, emit func(float64, ...string)) {
