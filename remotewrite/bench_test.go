@@ -19,11 +19,11 @@ func benchRequest(t testing.TB, p Protocol, seconds float64) []byte {
 	for i := range 2000 {
 		target, k := i/100, i%100
 		series = append(series, Series{
-			named(fmt.Sprintf("checkout_http_request_%02d_total", k/10), "cluster", "eu-central-1-production", "container", "checkout-api",
+			Labels: named(fmt.Sprintf("checkout_http_request_%02d_total", k/10), "cluster", "eu-central-1-production", "container", "checkout-api",
 				"endpoint", "http-metrics", "handler", fmt.Sprintf("/api/v1/orders/%d", k%10), "instance", fmt.Sprintf("10.0.0.%d:9100", target),
 				"job", "kubernetes-pods", "method", "GET", "namespace", "checkout", "node", "ip-10-0-0-1.internal",
 				"pod", fmt.Sprintf("checkout-api-7d9f8b6c5d-%06x", target)),
-			[]mcache.Sample{sample(seconds, float64(i)+seconds)},
+			Samples: []mcache.Sample{sample(seconds, float64(i)+seconds)},
 		})
 	}
 	return encode(t, p, series...)

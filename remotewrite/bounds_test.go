@@ -60,7 +60,7 @@ func TestSnappyBombs(t *testing.T) {
 }
 
 func TestOversizedBodies(t *testing.T) {
-	good := encode(t, V1, Series{named("x"), []mcache.Sample{sample(0, 1)}})
+	good := encode(t, V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	packed := snappy.Encode(nil, good)
 	r := newReceiver(t, Options{MaxBodyBytes: len(packed), MaxDecodedBytes: len(good)})
 	answered(t, r.send(V1, good), 204, "")
@@ -100,8 +100,8 @@ func TestCountsOfARequestAreBounded(t *testing.T) {
 		r.holds(held...)
 	})
 	r := newReceiver(t, Options{MaxSymbols: 3})
-	answered(t, r.send(V2, encode(t, V2, Series{named("x"), []mcache.Sample{sample(0, 1)}})), 204, "")
-	answered(t, r.send(V2, encode(t, V2, Series{named("x", "y", "z"), []mcache.Sample{sample(0, 1)}})), 413, "more than 3 symbols")
+	answered(t, r.send(V2, encode(t, V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
+	answered(t, r.send(V2, encode(t, V2, Series{Labels: named("x", "y", "z"), Samples: []mcache.Sample{sample(0, 1)}})), 413, "more than 3 symbols")
 }
 
 // Empty messages are two bytes each. A body full of them must not become a
@@ -148,12 +148,12 @@ func TestBombsOfEmptyMessages(t *testing.T) {
 func TestHundredThousandLabels(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
-		bomb := Series{named("x"), []mcache.Sample{sample(0, 1)}}
+		bomb := Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}
 		for i := range 100_000 {
 			bomb.Labels = append(bomb.Labels, mcache.Label{Name: fmt.Sprintf("l%06d", i), Value: "v"})
 		}
-		good := Series{named("y"), []mcache.Sample{sample(0, 1)}}
-		w := r.send(p, encode(t, p, good, bomb, Series{named("z"), good.Samples}))
+		good := Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}
+		w := r.send(p, encode(t, p, good, bomb, Series{Labels: named("z"), Samples: good.Samples}))
 		answered(t, w, 400, "more than 128 labels")
 		if w.Body.Len() > 2000 {
 			t.Errorf("the answer has %d bytes", w.Body.Len())
@@ -166,8 +166,8 @@ func TestMegabyteOfLabelValue(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
 		w := r.send(p, encode(t, p,
-			Series{named("x", "a", strings.Repeat("é", 1<<19)), []mcache.Sample{sample(0, 1)}},
-			Series{named("y"), []mcache.Sample{sample(0, 1)}}))
+			Series{Labels: named("x", "a", strings.Repeat("é", 1<<19)), Samples: []mcache.Sample{sample(0, 1)}},
+			Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}))
 		answered(t, w, 400, `the value of label "a" has 1048576 bytes, more than 16384`)
 		if w.Body.Len() > 2000 {
 			t.Errorf("the answer has %d bytes", w.Body.Len())
@@ -180,8 +180,8 @@ func TestMegabyteOfLabelValue(t *testing.T) {
 func TestBodiesCutAnywhere(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		body := encode(t, p,
-			Series{named("x", "a", "1"), []mcache.Sample{sample(-15, 1), sample(0, 2)}},
-			Series{named("y", "b", "2"), []mcache.Sample{sample(0, 3)}})
+			Series{Labels: named("x", "a", "1"), Samples: []mcache.Sample{sample(-15, 1), sample(0, 2)}},
+			Series{Labels: named("y", "b", "2"), Samples: []mcache.Sample{sample(0, 3)}})
 		refused := 0
 		for n := range body {
 			r := newReceiver(t, Options{})
@@ -202,13 +202,13 @@ func TestClocksWrongByYears(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
 		for _, ms := range []int64{math.MaxInt64, 1 << 62, now.UnixMilli() * 1000, now.UnixMilli() + 10*365*86400_000} {
-			answered(t, r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{{T: ms, V: 1}}})), 400, "ahead of the clock")
+			answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{{T: ms, V: 1}}})), 400, "ahead of the clock")
 		}
 		r.holds()
 		old := []mcache.Sample{{T: -1, V: 1}, {T: 1, V: 2}, {T: now.UnixMilli() / 1000, V: 3}}
-		answered(t, r.send(p, encode(t, p, Series{named("x"), old})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: old})), 204, "")
 		r.holds(line(`{__name__="x"}`, old...))
-		answered(t, r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{{T: math.MinInt64, V: 1}}})), 400, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{{T: math.MinInt64, V: 1}}})), 400, "")
 		r.holds(line(`{__name__="x"}`, old...))
 	})
 }
@@ -217,7 +217,7 @@ func TestClosedCacheIs503(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
 		r.cache.Close()
-		w := r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{sample(0, 1)}}))
+		w := r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
 		answered(t, w, 503, "closed")
 		if w.Header().Get("Retry-After") != "1" {
 			t.Errorf("Retry-After is %q", w.Header().Get("Retry-After"))
@@ -236,7 +236,7 @@ func TestNewSeriesPerSecond(t *testing.T) {
 		r := newReceiver(t, Options{MaxNewSeriesPerSecond: 2, Now: func() time.Time { return clock }})
 		var series []Series
 		for i := range 2*burstSeconds + 10 {
-			series = append(series, Series{named("x", "i", fmt.Sprintf("%03d", i)), []mcache.Sample{sample(0, 1)}})
+			series = append(series, Series{Labels: named("x", "i", fmt.Sprintf("%03d", i)), Samples: []mcache.Sample{sample(0, 1)}})
 		}
 		body := encode(t, p, series...)
 		for _, want := range []struct{ known, status int }{{60, 503}, {60, 503}, {66, 503}, {70, 204}} {
@@ -264,8 +264,8 @@ func TestNewSeriesPerSecond(t *testing.T) {
 // New series are not created for a sender that has gone.
 func TestSenderIsGone(t *testing.T) {
 	r := newReceiver(t, Options{})
-	answered(t, r.send(V1, encode(t, V1, Series{named("known"), []mcache.Sample{sample(0, 1)}})), 204, "")
-	body := snappy.Encode(nil, encode(t, V1, Series{named("known"), []mcache.Sample{sample(15, 1)}}, Series{named("new"), []mcache.Sample{sample(0, 1)}}))
+	answered(t, r.send(V1, encode(t, V1, Series{Labels: named("known"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
+	body := snappy.Encode(nil, encode(t, V1, Series{Labels: named("known"), Samples: []mcache.Sample{sample(15, 1)}}, Series{Labels: named("new"), Samples: []mcache.Sample{sample(0, 1)}}))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w := httptest.NewRecorder()
@@ -312,7 +312,7 @@ func TestConnectionOutlivesTheDeadline(t *testing.T) {
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	in := bufio.NewReader(c)
 	for i := range 2 {
-		packed := snappy.Encode(nil, encode(t, V1, Series{named("x"), []mcache.Sample{sample(float64(i), 1)}}))
+		packed := snappy.Encode(nil, encode(t, V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(float64(i), 1)}}))
 		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(packed), packed)
 		resp, err := http.ReadResponse(in, nil)
 		if err != nil {
@@ -328,7 +328,7 @@ func TestConnectionOutlivesTheDeadline(t *testing.T) {
 
 func TestBodyCutInTheMiddle(t *testing.T) {
 	r := newReceiver(t, Options{})
-	packed := snappy.Encode(nil, encode(t, V1, Series{named("x"), []mcache.Sample{sample(0, 1)}}))
+	packed := snappy.Encode(nil, encode(t, V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
 	c := dial(t, r)
 	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(packed), packed[:len(packed)-1])
 	c.(*net.TCPConn).CloseWrite()
@@ -348,7 +348,7 @@ func TestNothingOfABodyIsKept(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
 		in := r.pool.Get().(*intake)
-		in.decoded = encode(t, p, Series{named("first", "a", "1"), []mcache.Sample{sample(0, 1)}})
+		in.decoded = encode(t, p, Series{Labels: named("first", "a", "1"), Samples: []mcache.Sample{sample(0, 1)}})
 		in.reset(p, "default", now.UnixMilli())
 		if err := in.write(t.Context()); err != nil {
 			t.Fatal(err)
@@ -365,7 +365,7 @@ func TestKnownSeriesAllocateNothing(t *testing.T) {
 		r := newReceiver(t, Options{})
 		var series []Series
 		for i := range 500 {
-			series = append(series, Series{named(fmt.Sprintf("metric_%d", i/10), "instance", "10.0.0.1:9100", "i", fmt.Sprint(i%10)), []mcache.Sample{sample(0, float64(i))}})
+			series = append(series, Series{Labels: named(fmt.Sprintf("metric_%d", i/10), "instance", "10.0.0.1:9100", "i", fmt.Sprint(i%10)), Samples: []mcache.Sample{sample(0, float64(i))}})
 		}
 		in := r.pool.Get().(*intake)
 		body := encode(t, p, series...)

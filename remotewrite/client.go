@@ -17,12 +17,13 @@ import (
 	"github.com/golang/snappy"
 )
 
-// ErrRejected says that the receiver answered 4xx: to send the same again
-// would not help. What was valid may have been written.
+// ErrRejected says that the receiver found fault with the content of a
+// request: to send the same again would not help. What was valid may have been
+// written.
 var ErrRejected = errors.New("remotewrite: rejected by the receiver")
 
-// ErrUnavailable says that the receiver did not take a request in as many
-// attempts as there are.
+// ErrUnavailable says that the receiver did not take a request for reasons
+// that are not in it: the same may be taken later.
 var ErrUnavailable = errors.New("remotewrite: the receiver is not available")
 
 // ClientOptions configure a Client. The zero value of a field means its default.
@@ -36,16 +37,8 @@ type ClientOptions struct {
 	HTTP *http.Client
 	// Header is added to every request.
 	Header http.Header
-	// MaxAttempts of one Send. Default 10.
-	MaxAttempts int
-	// MinBackoff is slept after a first failure, and doubled for each that
-	// follows, up to MaxBackoff. Defaults 30 ms and 5 s, as Prometheus has them.
-	MinBackoff, MaxBackoff time.Duration
 	// MaxRetryAfter bounds what a receiver can ask for. Default 1 minute.
 	MaxRetryAfter time.Duration
-	// Sleep waits, or returns the error of ctx when that ends first.
-	// Default: a timer.
-	Sleep func(ctx context.Context, d time.Duration) error
 }
 
 // Client sends series to one receiver. It is safe for concurrent use.
@@ -68,110 +61,78 @@ func NewClient(o ClientOptions) (*Client, error) {
 		return nil, fmt.Errorf("remotewrite: URL: %w", err)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("remotewrite: URL must be http://… or https://…, got %q", o.URL)
+		return nil, fmt.Errorf("remotewrite: URL must be http://… or https://…, got %q", u.Redacted())
 	}
 	if o.HTTP == nil {
 		o.HTTP = &http.Client{Timeout: 30 * time.Second}
 	}
-	def(&o.MaxAttempts, 10)
-	def(&o.MinBackoff, 30*time.Millisecond)
-	def(&o.MaxBackoff, 5*time.Second)
 	def(&o.MaxRetryAfter, time.Minute)
-	if o.Sleep == nil {
-		o.Sleep = sleep
-	}
 	c := &Client{o: o, only: o.Protocol}
 	c.pool.New = func() any { return new(buffers) }
 	return c, nil
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // Result tells how a Send went.
 type Result struct {
-	Protocol Protocol // of the last attempt
-	Attempts int
-	// Written is how many samples the receiver says to have written. In
-	// protocol 1.0 it does not say: then it is all, or 0 if Send failed.
+	Protocol Protocol // of the last request
+	Requests int      // two, when the protocol had to be found out
+	Bytes    int      // of bodies, compressed
+	// Written is how many samples and histograms the receiver says to have
+	// written. In protocol 1.0 it does not say: then it is all, or 0 if Send
+	// failed.
 	Written int
+	// RetryAfter is what the receiver asked for, if it was not available.
+	RetryAfter time.Duration
 }
 
-// Send writes series, in one request, and returns when the receiver has taken
-// or rejected them, ctx has ended, or the attempts are used up. It keeps
-// nothing of series.
-func (c *Client) Send(ctx context.Context, series []Series) (Result, error) {
+// Send writes series in one request. The error, if the receiver did not take
+// them all, is ErrRejected or ErrUnavailable; header is added to that of the
+// options. Send keeps nothing of its arguments.
+func (c *Client) Send(ctx context.Context, series []Series, header http.Header) (Result, error) {
 	b := c.pool.Get().(*buffers)
-	defer c.pool.Put(b)
-	samples := 0
+	defer c.putBack(b)
+	points := 0
 	for i := range series {
-		samples += len(series[i].Samples)
+		points += series[i].points()
 	}
 	var r Result
-	encoded := Protocol(0)
-	backoff := c.o.MinBackoff
 	for {
-		r.Protocol = c.protocol()
-		if r.Protocol != encoded {
-			if b.plain = b.plain[:0]; r.Protocol == V2 {
-				b.plain = b.v2.Append(b.plain, series)
-			} else {
-				b.plain = AppendV1(b.plain, series)
-			}
-			b.packed = snappy.Encode(b.packed[:cap(b.packed)], b.plain)
-			encoded = r.Protocol
+		r.Protocol = c.Protocol()
+		if b.plain = b.plain[:0]; r.Protocol == V2 {
+			b.plain = b.v2.Append(b.plain, series)
+		} else {
+			b.plain = AppendV1(b.plain, series)
 		}
-		r.Attempts++
-		a := c.post(ctx, r.Protocol, b.packed)
-		if a.err == nil && a.status/100 == 2 {
-			if r.Protocol == V1 {
-				r.Written = samples
-				return r, nil
-			}
-			if a.counted {
-				if r.Written = a.written; samples > 0 && a.written == 0 {
-					return r, fmt.Errorf("%w: it answers %d, and 0 of %d samples written", ErrRejected, a.status, samples)
-				}
-				return r, nil
-			}
-			// A receiver that does not know protocol 2.0 may take the body for
-			// one of 1.0 without anything in it, and be content.
-		}
-		if r.Protocol == V2 && c.only == 0 && !a.counted &&
-			(a.status/100 == 2 || a.status == http.StatusUnsupportedMediaType || a.status == http.StatusBadRequest) {
+		b.packed = snappy.Encode(b.packed[:cap(b.packed)], b.plain)
+		r.Requests++
+		r.Bytes += len(b.packed)
+		a := c.post(ctx, r.Protocol, b.packed, header)
+		if r.Protocol == V2 && c.only == 0 && a.lacksV2() {
+			// A receiver that does not know protocol 2.0 may also take the body
+			// for one of 1.0 without anything in it, and be content.
 			c.lacksV2.Store(true)
 			continue
 		}
-		switch {
-		case ctx.Err() != nil:
-			return r, ctx.Err()
-		case a.err == nil && a.status/100 == 2:
-			return r, fmt.Errorf("%w: it answers %d to protocol 2.0 without saying what it wrote", ErrRejected, a.status)
-		case a.err == nil && a.status != http.StatusTooManyRequests && a.status/100 != 5:
-			r.Written = a.written
-			return r, fmt.Errorf("%w: %d %s", ErrRejected, a.status, a.text)
-		case r.Attempts >= c.o.MaxAttempts:
-			if a.err != nil {
-				return r, fmt.Errorf("%w after %d attempts: %w", ErrUnavailable, r.Attempts, a.err)
-			}
-			return r, fmt.Errorf("%w after %d attempts: %d %s", ErrUnavailable, r.Attempts, a.status, a.text)
+		r.Written, r.RetryAfter = a.written, a.retryAfter
+		err := a.verdict(r.Protocol, points)
+		if err == nil && r.Protocol == V1 {
+			r.Written = points
 		}
-		if err := c.o.Sleep(ctx, max(backoff, min(a.retryAfter, c.o.MaxRetryAfter))); err != nil {
-			return r, err
-		}
-		backoff = min(2*backoff, c.o.MaxBackoff)
+		return r, err
 	}
 }
 
-func (c *Client) protocol() Protocol {
+// keepSendBytes is the largest buffer that is kept for the next request.
+const keepSendBytes = 16 << 20
+
+func (c *Client) putBack(b *buffers) {
+	if cap(b.plain)+cap(b.packed) <= keepSendBytes {
+		c.pool.Put(b)
+	}
+}
+
+// Protocol is what the next request is going to speak.
+func (c *Client) Protocol() Protocol {
 	switch {
 	case c.only != 0:
 		return c.only
@@ -181,27 +142,61 @@ func (c *Client) protocol() Protocol {
 	return V2
 }
 
-// answer is what came back from one attempt.
+// answer is what came back for one request.
 type answer struct {
 	status     int
 	text       string // the beginning of the body, if the status is an error
-	counted    bool   // the receiver said how many samples it wrote
+	counted    bool   // the receiver said how many points it wrote
 	written    int
 	retryAfter time.Duration
 	err        error // no answer came
 }
 
+// lacksV2 says whether this is the answer to protocol 2.0 of one who does not
+// know it: one who does counts what he wrote.
+func (a answer) lacksV2() bool {
+	return a.err == nil && !a.counted &&
+		(a.status/100 == 2 || a.status == http.StatusUnsupportedMediaType || a.status == http.StatusBadRequest)
+}
+
+// verdict says whether the answer to so many points is success, a fault of
+// theirs, or trouble of the receiver's. Only what is about the content is the
+// former: a wrong password or path refuses good data and bad alike, and can be
+// mended while the data waits.
+func (a answer) verdict(p Protocol, points int) error {
+	switch {
+	case a.err != nil:
+		return fmt.Errorf("%w: %w", ErrUnavailable, a.err)
+	case a.status/100 == 2 && p == V2 && !a.counted:
+		return fmt.Errorf("%w: it answers %d to protocol 2.0 without saying what it wrote", ErrUnavailable, a.status)
+	case a.status/100 == 2 && p == V2 && a.written == 0 && points > 0:
+		return fmt.Errorf("%w: it answers %d, and 0 of %d samples written", ErrRejected, a.status, points)
+	case a.status/100 == 2:
+		return nil
+	}
+	switch a.status {
+	case http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return fmt.Errorf("%w: %d %s", ErrRejected, a.status, a.text)
+	}
+	return fmt.Errorf("%w: %d %s", ErrUnavailable, a.status, a.text)
+}
+
 // maxAnswerBytes is what is read of an answer: the rest is not for us.
 const maxAnswerBytes = 1 << 10
 
-func (c *Client) post(ctx context.Context, p Protocol, body []byte) answer {
+func (c *Client) post(ctx context.Context, p Protocol, body []byte, header http.Header) answer {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.o.URL, bytes.NewReader(body))
 	if err != nil {
 		return answer{err: err}
 	}
 	SetHeaders(req.Header, p)
-	for k, v := range c.o.Header {
-		req.Header[k] = v
+	for _, h := range []http.Header{c.o.Header, header} {
+		for k, v := range h {
+			req.Header[k] = v
+		}
+	}
+	if h := c.o.Header.Get("Host"); h != "" {
+		req.Host = h
 	}
 	resp, err := c.o.HTTP.Do(req)
 	if err != nil {
@@ -216,14 +211,19 @@ func (c *Client) post(ctx context.Context, p Protocol, body []byte) answer {
 	if a.status/100 != 2 {
 		a.text = strings.TrimSpace(string(text))
 	}
-	if v := resp.Header.Get("X-Prometheus-Remote-Write-Samples-Written"); v != "" {
-		n, err := strconv.Atoi(v)
-		a.counted, a.written = err == nil && n >= 0, max(n, 0)
-	}
+	samples, counted := count(resp.Header, "X-Prometheus-Remote-Write-Samples-Written")
+	histograms, _ := count(resp.Header, "X-Prometheus-Remote-Write-Histograms-Written")
+	a.written, a.counted = samples+histograms, counted
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
-		a.retryAfter = time.Duration(min(s, int(c.o.MaxRetryAfter/time.Second)+1)) * time.Second
+		a.retryAfter = min(time.Duration(min(s, 1<<30))*time.Second, c.o.MaxRetryAfter)
 	}
 	return a
+}
+
+// count reads a header that is a number, if it is there.
+func count(h http.Header, name string) (n int, ok bool) {
+	n, err := strconv.Atoi(h.Get(name))
+	return max(n, 0), err == nil && n >= 0
 }
 
 // SetHeaders sets what a request of protocol p with a compressed body carries.

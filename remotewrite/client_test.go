@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -9,10 +10,10 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,8 +34,34 @@ func randomSeries(rng *rand.Rand) []Series {
 			word := func() string { return strings.Repeat(string(rune('a'+rng.IntN(26))), rng.IntN(200)) }
 			s.Labels = append(s.Labels, mcache.Label{Name: word(), Value: word()})
 		}
+		if len(all) > 0 && rng.IntN(2) == 0 { // as neighbours are
+			s.Labels = slices.Clone(all[len(all)-1].Labels)
+			if len(s.Labels) > 0 {
+				s.Labels[rng.IntN(len(s.Labels))].Value = fmt.Sprint(rng.IntN(5))
+			}
+		}
 		for range rng.IntN(4) {
 			s.Samples = append(s.Samples, mcache.Sample{T: int64(rng.Uint64() >> rng.IntN(64)), V: rng.Uint64() >> rng.IntN(64)})
+			if rng.IntN(3) == 0 {
+				s.Starts = append(s.Starts, make([]int64, len(s.Samples)-1-len(s.Starts))...)
+				s.Starts = append(s.Starts, int64(rng.Uint64()>>rng.IntN(64)))
+			}
+		}
+		for range rng.IntN(3) {
+			h := writev2.Histogram{Schema: rng.Int32N(9), Sum: rng.Float64(), Timestamp: rng.Int64(), StartTimestamp: rng.Int64N(2) * rng.Int64(),
+				PositiveSpans: []writev2.BucketSpan{{Offset: rng.Int32N(5), Length: 2}}, PositiveDeltas: []int64{rng.Int64N(50), 1}, CustomValues: make([]float64, rng.IntN(3))}
+			value, err := h.Marshal()
+			if err != nil {
+				panic(err)
+			}
+			if rng.IntN(4) == 0 { // fields in another order
+				value = append(append(binary.AppendUvarint(binary.AppendUvarint(nil, tagHistogramStart), 1), value...),
+					binary.AppendUvarint(binary.AppendUvarint(nil, tagHistogramStart), 99)...)
+			}
+			s.Records = append(s.Records, mcache.Record{T: h.Timestamp, Value: value})
+		}
+		if rng.IntN(2) == 0 {
+			s.Metadata = Metadata{Type: metricTypes[rng.IntN(len(metricTypes))], Help: fmt.Sprint("help", rng.IntN(9)), Unit: []string{"", "s"}[rng.IntN(2)]}
 		}
 		all = append(all, s)
 	}
@@ -44,7 +71,7 @@ func randomSeries(rng *rand.Rand) []Series {
 // Prometheus' decoder reads what our encoders write.
 func TestEncodersAgainstPrometheus(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	samples := 0
+	samples, rare := 0, 0
 	var v2 EncoderV2
 	for range 300 {
 		want := randomSeries(rng)
@@ -74,6 +101,41 @@ func TestEncodersAgainstPrometheus(t *testing.T) {
 			for _, x := range m2.Timeseries[i].Samples {
 				got2.Samples = append(got2.Samples, mcache.Sample{T: x.Timestamp, V: math.Float64bits(x.Value)})
 			}
+			starts, histograms := 0, 0
+			for j, x := range m2.Timeseries[i].Samples {
+				if x.StartTimestamp != startAt(s.Starts, j) {
+					t.Fatalf("start time %d is %d, want %d", j, x.StartTimestamp, startAt(s.Starts, j))
+				}
+				if x.StartTimestamp != 0 {
+					starts++
+				}
+			}
+			for j, r := range s.Records {
+				var want writev2.Histogram
+				if err := want.Unmarshal(r.Value); err != nil {
+					t.Fatal(err)
+				}
+				if got := m2.Timeseries[i].Histograms[j]; !reflect.DeepEqual(got, want) {
+					t.Fatalf("histogram %v, want %v", got, want)
+				}
+				want.StartTimestamp = 0
+				var want1 prompb.Histogram
+				if err := want1.Unmarshal(must(want.Marshal())); err != nil {
+					t.Fatal(err)
+				}
+				if got := m1.Timeseries[i].Histograms[j]; !reflect.DeepEqual(got, want1) || got.XXX_unrecognized != nil {
+					t.Fatalf("protocol 1.0: histogram %v, want %v", got, want1)
+				}
+				histograms++
+			}
+			if len(m1.Timeseries[i].Histograms) != histograms || len(m2.Timeseries[i].Histograms) != histograms {
+				t.Fatal("there are more histograms than there were")
+			}
+			rare += starts + histograms
+			meta := m2.Timeseries[i].Metadata
+			if got := (Metadata{metricType(int32(meta.Type)), m2.Symbols[meta.HelpRef], m2.Symbols[meta.UnitRef]}); got != s.Metadata && s.Metadata.Type != "" {
+				t.Fatalf("metadata %v, want %v", got, s.Metadata)
+			}
 			for p, got := range map[Protocol]Series{V1: got1, V2: got2} {
 				if !slices.Equal(got.Labels, s.Labels) || !slices.Equal(got.Samples, s.Samples) {
 					t.Fatalf("protocol %v: got %v, want %v", p, got, s)
@@ -82,9 +144,23 @@ func TestEncodersAgainstPrometheus(t *testing.T) {
 			samples += len(s.Samples)
 		}
 	}
-	if samples < 1000 {
-		t.Errorf("only %d samples were compared", samples)
+	if samples < 1000 || rare < 1000 {
+		t.Errorf("only %d samples, and %d start times and histograms were compared", samples, rare)
 	}
+}
+
+func startAt(starts []int64, i int) int64 {
+	if i >= len(starts) {
+		return 0
+	}
+	return starts[i]
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // script answers requests with what it holds, then with 204.
@@ -125,58 +201,58 @@ func status(code int, header ...string) func(http.ResponseWriter) {
 	}
 }
 
-const samplesWritten = "X-Prometheus-Remote-Write-Samples-Written"
+const (
+	samplesWritten    = "X-Prometheus-Remote-Write-Samples-Written"
+	histogramsWritten = "X-Prometheus-Remote-Write-Histograms-Written"
+)
 
 func TestClientSend(t *testing.T) {
-	one := []Series{{named("x"), []mcache.Sample{sample(0, 1)}}}
-	second := time.Second
+	one := []Series{{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}}
 	for name, c := range map[string]struct {
-		protocol Protocol
-		steps    []func(http.ResponseWriter)
-		spoken   []Protocol
-		slept    []time.Duration
-		err      error
-		written  int
+		protocol   Protocol
+		steps      []func(http.ResponseWriter)
+		spoken     []Protocol
+		err        error
+		written    int
+		retryAfter time.Duration
 	}{
-		"at once":                    {0, nil, []Protocol{V2}, nil, nil, 1},
-		"1.0 only":                   {V1, nil, []Protocol{V1}, nil, nil, 1},
-		"415 means 1.0":              {0, []func(http.ResponseWriter){status(415)}, []Protocol{V2, V1}, nil, nil, 1},
-		"400 without counts, 1.0":    {0, []func(http.ResponseWriter){status(400)}, []Protocol{V2, V1}, nil, nil, 1},
-		"204 without counts, 1.0":    {0, []func(http.ResponseWriter){status(204)}, []Protocol{V2, V1}, nil, nil, 1},
-		"415, but 2.0 only":          {V2, []func(http.ResponseWriter){status(415)}, []Protocol{V2}, nil, ErrRejected, 0},
-		"204 without counts, 2.0":    {V2, []func(http.ResponseWriter){status(204)}, []Protocol{V2}, nil, ErrRejected, 0},
-		"204 with nothing written":   {0, []func(http.ResponseWriter){status(204, samplesWritten, "0")}, []Protocol{V2}, nil, ErrRejected, 0},
-		"400 with counts is refusal": {0, []func(http.ResponseWriter){status(400, samplesWritten, "1")}, []Protocol{V2}, nil, ErrRejected, 1},
-		"404":                        {V1, []func(http.ResponseWriter){status(404)}, []Protocol{V1}, nil, ErrRejected, 0},
-		"500 twice":                  {V1, []func(http.ResponseWriter){status(500), status(502)}, []Protocol{V1, V1, V1}, []time.Duration{second / 10, second / 5}, nil, 1},
-		"503 with Retry-After":       {V1, []func(http.ResponseWriter){status(503, "Retry-After", "7")}, []Protocol{V1, V1}, []time.Duration{7 * second}, nil, 1},
-		"503 with too long a wait":   {V1, []func(http.ResponseWriter){status(503, "Retry-After", "99999999999")}, []Protocol{V1, V1}, []time.Duration{20 * second}, nil, 1},
-		"429":                        {V1, []func(http.ResponseWriter){status(429)}, []Protocol{V1, V1}, []time.Duration{second / 10}, nil, 1},
-		"500 for ever": {V1, []func(http.ResponseWriter){status(500), status(500), status(500), status(500)}, []Protocol{V1, V1, V1, V1},
-			[]time.Duration{second / 10, second / 5, second / 4}, ErrUnavailable, 0},
+		"at once":                    {0, nil, []Protocol{V2}, nil, 1, 0},
+		"1.0 only":                   {V1, nil, []Protocol{V1}, nil, 1, 0},
+		"415 means 1.0":              {0, []func(http.ResponseWriter){status(415)}, []Protocol{V2, V1}, nil, 1, 0},
+		"400 without counts, 1.0":    {0, []func(http.ResponseWriter){status(400)}, []Protocol{V2, V1}, nil, 1, 0},
+		"204 without counts, 1.0":    {0, []func(http.ResponseWriter){status(204)}, []Protocol{V2, V1}, nil, 1, 0},
+		"415, but 2.0 only":          {V2, []func(http.ResponseWriter){status(415)}, []Protocol{V2}, ErrUnavailable, 0, 0},
+		"204 without counts, 2.0":    {V2, []func(http.ResponseWriter){status(204)}, []Protocol{V2}, ErrUnavailable, 0, 0},
+		"204 with nothing written":   {0, []func(http.ResponseWriter){status(204, samplesWritten, "0")}, []Protocol{V2}, ErrRejected, 0, 0},
+		"204 with a histogram":       {0, []func(http.ResponseWriter){status(204, samplesWritten, "0", histogramsWritten, "1")}, []Protocol{V2}, nil, 1, 0},
+		"400 with counts is refusal": {0, []func(http.ResponseWriter){status(400, samplesWritten, "1")}, []Protocol{V2}, ErrRejected, 1, 0},
+		"409, as Thanos says it":     {V1, []func(http.ResponseWriter){status(409)}, []Protocol{V1}, ErrRejected, 0, 0},
+		"413":                        {V1, []func(http.ResponseWriter){status(413)}, []Protocol{V1}, ErrRejected, 0, 0},
+		"401 is mended elsewhere":    {V1, []func(http.ResponseWriter){status(401)}, []Protocol{V1}, ErrUnavailable, 0, 0},
+		"404 likewise":               {V1, []func(http.ResponseWriter){status(404)}, []Protocol{V1}, ErrUnavailable, 0, 0},
+		"500":                        {V1, []func(http.ResponseWriter){status(500)}, []Protocol{V1}, ErrUnavailable, 0, 0},
+		"503 with Retry-After":       {V1, []func(http.ResponseWriter){status(503, "Retry-After", "7")}, []Protocol{V1}, ErrUnavailable, 0, 7 * time.Second},
+		"503 with too long a wait":   {V1, []func(http.ResponseWriter){status(503, "Retry-After", "99999999999")}, []Protocol{V1}, ErrUnavailable, 0, 20 * time.Second},
+		"429":                        {V1, []func(http.ResponseWriter){status(429)}, []Protocol{V1}, ErrUnavailable, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &script{steps: c.steps}
 			server := httptest.NewServer(s)
 			defer server.Close()
-			var slept []time.Duration
-			client, err := NewClient(ClientOptions{
-				URL: server.URL, Protocol: c.protocol, MaxAttempts: 4, MinBackoff: second / 10, MaxBackoff: second / 4, MaxRetryAfter: 20 * second,
-				Sleep: func(_ context.Context, d time.Duration) error { slept = append(slept, d); return nil },
-			})
+			client, err := NewClient(ClientOptions{URL: server.URL, Protocol: c.protocol, MaxRetryAfter: 20 * time.Second})
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, err := client.Send(t.Context(), one)
-			if !errors.Is(err, c.err) || r.Written != c.written || r.Attempts != len(c.spoken) {
+			r, err := client.Send(t.Context(), one, nil)
+			if !errors.Is(err, c.err) || r.Written != c.written || r.Requests != len(c.spoken) || r.RetryAfter != c.retryAfter || r.Bytes == 0 {
 				t.Errorf("Send returns %+v, %v; want %d written, %v", r, err, c.written, c.err)
 			}
-			if !slices.Equal(s.got, c.spoken) || !slices.Equal(slept, c.slept) {
-				t.Errorf("it spoke %v and slept %v, want %v and %v", s.got, slept, c.spoken, c.slept)
+			if !slices.Equal(s.got, c.spoken) {
+				t.Errorf("it spoke %v, want %v", s.got, c.spoken)
 			}
 			// What was learnt about the protocol is kept.
 			if last := c.spoken[len(c.spoken)-1]; c.err == nil {
-				if _, err := client.Send(t.Context(), one); err != nil || s.got[len(s.got)-1] != last {
+				if _, err := client.Send(t.Context(), one, nil); err != nil || s.got[len(s.got)-1] != last {
 					t.Errorf("the next Send spoke %v, %v", s.got, err)
 				}
 			}
@@ -187,130 +263,22 @@ func TestClientSend(t *testing.T) {
 func TestClientWithoutAServer(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()
-	attempts := 0
-	client, err := NewClient(ClientOptions{URL: server.URL, MaxAttempts: 3, Sleep: func(context.Context, time.Duration) error { attempts++; return nil }})
+	client, err := NewClient(ClientOptions{URL: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Send(t.Context(), nil); !errors.Is(err, ErrUnavailable) || attempts != 2 {
-		t.Errorf("%v after %d waits", err, attempts)
+	if _, err := client.Send(t.Context(), nil, nil); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("without a server: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := client.Send(ctx, nil); !errors.Is(err, context.Canceled) {
+	if _, err := client.Send(ctx, nil, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want that of the context", err)
 	}
 	for _, u := range []string{"", "localhost:9201", "ftp://x/", "http://"} {
 		if _, err := NewClient(ClientOptions{URL: u}); err == nil {
 			t.Errorf("%q passes for a URL", u)
 		}
-	}
-}
-
-// Everything that goes through a queue into our own receiver is there, in
-// both protocols, although the receiver is away at times.
-func TestQueueDelivers(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
-		r := newReceiver(t, Options{})
-		var away, requests atomic.Int64
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			if requests.Add(1)%5 == 2 {
-				away.Add(1)
-				http.Error(w, "away", http.StatusServiceUnavailable)
-				return
-			}
-			r.ServeHTTP(w, req)
-		}))
-		defer server.Close()
-		client, err := NewClient(ClientOptions{URL: server.URL, Protocol: p, Sleep: func(context.Context, time.Duration) error { return nil }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		q, err := NewQueue(QueueOptions{Client: client, Lanes: 3, MaxSamples: 50, MaxPerRequest: 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var want []string
-		var done atomic.Int64
-		const series, samples = 40, 30
-		for i := range series {
-			s := Series{Labels: named("x", "i", fmt.Sprint(i))}
-			for j := range samples {
-				s.Samples = append(s.Samples, sample(float64(j-samples), float64(i*j)))
-			}
-			want = append(want, line(labelText(s.Labels), s.Samples...))
-			for _, part := range [][]mcache.Sample{s.Samples[:7], s.Samples[7:8], s.Samples[8:]} {
-				err := q.Put(t.Context(), Series{s.Labels, part}, func(err error) {
-					if err != nil {
-						t.Error(err)
-					}
-					done.Add(1)
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := q.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		r.holds(want...)
-		if done.Load() != 3*series || away.Load() == 0 || requests.Load() < series*samples/50 {
-			t.Errorf("%d of %d done, away %d times in %d requests", done.Load(), 3*series, away.Load(), requests.Load())
-		}
-		if err := q.Put(t.Context(), Series{}, nil); !errors.Is(err, ErrQueueClosed) {
-			t.Errorf("a closed queue says %v", err)
-		}
-	})
-}
-
-// A full queue makes Put wait, and lets it go when its context ends; Close
-// with a context that ends gives up, and says so to every done.
-func TestQueueIsBounded(t *testing.T) {
-	block := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-block:
-		case <-r.Context().Done():
-		}
-		http.Error(w, "no", http.StatusServiceUnavailable)
-	}))
-	defer server.Close()
-	defer close(block)
-	client, err := NewClient(ClientOptions{URL: server.URL, Protocol: V1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := NewQueue(QueueOptions{Client: client, Lanes: 1, MaxSamples: 10, MaxPerRequest: 5})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := Series{named("x"), []mcache.Sample{sample(0, 1)}}
-	var failed atomic.Int64
-	put := func(ctx context.Context) error {
-		return q.Put(ctx, s, func(err error) {
-			if err != nil {
-				failed.Add(1)
-			}
-		})
-	}
-	for range 10 {
-		if err := put(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := put(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the 11th sample of 10: %v", err)
-	}
-	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := q.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Close returns %v", err)
-	}
-	if failed.Load() != 10 {
-		t.Errorf("%d of 10 were told that they failed", failed.Load())
 	}
 }
 
@@ -342,8 +310,8 @@ func TestClientFallsBackAgainstAnOldReceiver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := client.Send(t.Context(), []Series{{named("x"), []mcache.Sample{sample(0, 1)}}})
-	if err != nil || result != (Result{V1, 2, 1}) {
+	result, err := client.Send(t.Context(), []Series{{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}}, nil)
+	if err != nil || result.Protocol != V1 || result.Requests != 2 || result.Written != 1 {
 		t.Errorf("Send returns %+v, %v", result, err)
 	}
 	r.holds(line(`{__name__="x"}`, sample(0, 1)))

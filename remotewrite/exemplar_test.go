@@ -65,8 +65,8 @@ func exemplarLine(series []mcache.Label, x Exemplar) string {
 func TestRuleExemplarsAreKept(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
-		a := Series{named("a", "x", "1"), []mcache.Sample{sample(0, 1)}}
-		b := Series{named("b"), []mcache.Sample{sample(0, 2)}}
+		a := Series{Labels: named("a", "x", "1"), Samples: []mcache.Sample{sample(0, 1)}}
+		b := Series{Labels: named("b"), Samples: []mcache.Sample{sample(0, 2)}}
 		e1, e2, e3 := exemplar(1, 0.5, "trace_id", "abc"), exemplar(-1, 7), exemplar(2, 0.5, "span_id", "s", "trace_id", "größe")
 		for range 2 { // the second time nothing is new
 			w := r.send(p, withExemplars(t, p, []Exemplar{e1, e2}, a, b))
@@ -113,7 +113,7 @@ func TestRuleInvalidExemplarsAre400(t *testing.T) {
 				r := newReceiver(t, Options{})
 				good := exemplar(0, 1, "trace_id", strings.Repeat("é", 120))
 				s := []mcache.Sample{sample(0, 1)}
-				w := r.send(p, withExemplars(t, p, []Exemplar{c.x, good}, Series{named("a"), s}, Series{named("b"), s}))
+				w := r.send(p, withExemplars(t, p, []Exemplar{c.x, good}, Series{Labels: named("a"), Samples: s}, Series{Labels: named("b"), Samples: s}))
 				answered(t, w, 400, c.text)
 				if p == V2 {
 					wrote(t, w, 2, 0, 1)
@@ -130,7 +130,7 @@ func TestExemplarsOfInvalidSeries(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
 		x := exemplar(0, 1, "trace_id", "abc")
-		w := r.send(p, withExemplars(t, p, []Exemplar{x, x}, Series{labels("a", "b"), []mcache.Sample{sample(0, 1)}}, Series{Labels: labels("c", "d")}))
+		w := r.send(p, withExemplars(t, p, []Exemplar{x, x}, Series{Labels: labels("a", "b"), Samples: []mcache.Sample{sample(0, 1)}}, Series{Labels: labels("c", "d")}))
 		answered(t, w, 400, "without a metric name")
 		if p == V2 {
 			wrote(t, w, 0)

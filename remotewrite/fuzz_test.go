@@ -352,35 +352,35 @@ func FuzzBody(f *testing.F) {
 func seedsV1() []*prompb.WriteRequest {
 	ms := now.UnixMilli()
 	full := requestV1(
-		Series{named("a", "x", "1"), []mcache.Sample{sample(-15, 1), sample(0, 2)}},
-		Series{named("a", "x", "2"), []mcache.Sample{sample(0, 0)}},
-		Series{named("a", "x", "2"), []mcache.Sample{{T: 0, V: 1}}},
-		Series{named("b", "empty", "", "x", "2"), []mcache.Sample{sample(3600, 1), sample(-3600, 1)}},
-		Series{labels("x", "no name"), []mcache.Sample{sample(0, 1)}},
-		Series{named("dup", "x", "1", "x", "1"), []mcache.Sample{sample(0, 1)}},
-		Series{named("bad\xff"), []mcache.Sample{{T: math.MinInt64, V: 1}, {T: math.MaxInt64, V: 2}}},
-		Series{named("none"), nil},
+		Series{Labels: named("a", "x", "1"), Samples: []mcache.Sample{sample(-15, 1), sample(0, 2)}},
+		Series{Labels: named("a", "x", "2"), Samples: []mcache.Sample{sample(0, 0)}},
+		Series{Labels: named("a", "x", "2"), Samples: []mcache.Sample{{T: 0, V: 1}}},
+		Series{Labels: named("b", "empty", "", "x", "2"), Samples: []mcache.Sample{sample(3600, 1), sample(-3600, 1)}},
+		Series{Labels: labels("x", "no name"), Samples: []mcache.Sample{sample(0, 1)}},
+		Series{Labels: named("dup", "x", "1", "x", "1"), Samples: []mcache.Sample{sample(0, 1)}},
+		Series{Labels: named("bad\xff"), Samples: []mcache.Sample{{T: math.MinInt64, V: 1}, {T: math.MaxInt64, V: 2}}},
+		Series{Labels: named("none"), Samples: nil},
 	)
 	full.Timeseries[0].Exemplars = []prompb.Exemplar{{Labels: []prompb.Label{{Name: "trace_id", Value: "abc"}}, Value: 1, Timestamp: ms}}
 	full.Timeseries[1].Histograms = []prompb.Histogram{{Timestamp: ms, Schema: 3, Sum: 1, PositiveSpans: []prompb.BucketSpan{{Offset: -1, Length: 2}}, PositiveDeltas: []int64{1, -1}}}
 	full.Metadata = []prompb.MetricMetadata{{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "a", Help: "h", Unit: "u"}}
-	return []*prompb.WriteRequest{{}, full, requestV1(Series{named("a"), []mcache.Sample{sample(0, 1)}})}
+	return []*prompb.WriteRequest{{}, full, requestV1(Series{Labels: named("a"), Samples: []mcache.Sample{sample(0, 1)}})}
 }
 
 func seedsV2() []*writev2.Request {
 	ms := now.UnixMilli()
 	full := requestV2(
-		Series{named("a", "x", "1"), []mcache.Sample{sample(-15, 1), sample(0, 2)}},
-		Series{named("a", "x", "2"), []mcache.Sample{sample(0, 0)}},
-		Series{named("b", "empty", "", "x", "2"), []mcache.Sample{sample(3600, 1), sample(-3600, 1)}},
-		Series{labels("x", "no name"), []mcache.Sample{sample(0, 1)}},
-		Series{named("dup", "x", "1", "x", "1"), []mcache.Sample{sample(0, 1)}},
-		Series{named("bad\xff"), []mcache.Sample{{T: math.MinInt64, V: 1}, {T: math.MaxInt64, V: 2}}},
-		Series{named("none"), nil},
+		Series{Labels: named("a", "x", "1"), Samples: []mcache.Sample{sample(-15, 1), sample(0, 2)}},
+		Series{Labels: named("a", "x", "2"), Samples: []mcache.Sample{sample(0, 0)}},
+		Series{Labels: named("b", "empty", "", "x", "2"), Samples: []mcache.Sample{sample(3600, 1), sample(-3600, 1)}},
+		Series{Labels: labels("x", "no name"), Samples: []mcache.Sample{sample(0, 1)}},
+		Series{Labels: named("dup", "x", "1", "x", "1"), Samples: []mcache.Sample{sample(0, 1)}},
+		Series{Labels: named("bad\xff"), Samples: []mcache.Sample{{T: math.MinInt64, V: 1}, {T: math.MaxInt64, V: 2}}},
+		Series{Labels: named("none"), Samples: nil},
 	)
 	full.Timeseries[0].Exemplars = []writev2.Exemplar{{LabelsRefs: []uint32{1, 2}, Value: 1, Timestamp: ms}}
 	full.Timeseries[1].Histograms = []writev2.Histogram{{Timestamp: ms, Schema: -53, CustomValues: []float64{1, 2}, PositiveSpans: []writev2.BucketSpan{{Offset: 0, Length: 2}}, PositiveDeltas: []int64{1, -1}}}
 	full.Timeseries[2].Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: 1, UnitRef: 2}
 	full.Timeseries[2].Samples[0].StartTimestamp = ms - 1000
-	return []*writev2.Request{{}, full, requestV2(Series{named("a"), []mcache.Sample{sample(0, 1)}})}
+	return []*writev2.Request{{}, full, requestV2(Series{Labels: named("a"), Samples: []mcache.Sample{sample(0, 1)}})}
 }

@@ -11,6 +11,9 @@ import (
 // io.prometheus.write.v2.Histogram, its timestamp and start timestamp included.
 // The message of protocol 1.0 has the same fields but the last.
 
+// tagHistogramStart is the one field that protocol 1.0 does not have.
+const tagHistogramStart = 17<<3 | wireVarint
+
 // Schemas beyond maxSchema, up to lastReservedSchema, are finer than what
 // readers know. They are not refused but merged to maxSchema, as Prometheus does.
 const (

@@ -74,7 +74,7 @@ func TestRuleHistogramsAreStored(t *testing.T) {
 					hs = append(hs, h)
 					want += fmt.Sprintf(" %d:record:%x", h.Timestamp, marshal(t, &h))
 				}
-				body := withHistograms(t, p, hs, Series{named("x"), []mcache.Sample{sample(0, 1)}})
+				body := withHistograms(t, p, hs, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 				for range 2 {
 					w := r.send(p, body)
 					answered(t, w, 204, "")
@@ -124,7 +124,7 @@ func TestRuleInvalidHistogramsAre400(t *testing.T) {
 				if good.Timestamp = now.UnixMilli(); c.h.Timestamp == 0 {
 					c.h.Timestamp = now.UnixMilli() - 15_000
 				}
-				w := r.send(p, withHistograms(t, p, []writev2.Histogram{c.h, good}, Series{named("x"), []mcache.Sample{sample(0, 1)}}))
+				w := r.send(p, withHistograms(t, p, []writev2.Histogram{c.h, good}, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
 				answered(t, w, 400, c.text)
 				if p == V2 {
 					wrote(t, w, 1, 1)
@@ -163,7 +163,7 @@ func TestHistogramAndSampleAtOneTime(t *testing.T) {
 		r := newReceiver(t, Options{})
 		h := validHistograms()["integer"]
 		h.Timestamp = now.UnixMilli()
-		float := encode(t, p, Series{named("h"), []mcache.Sample{sample(0, 1)}})
+		float := encode(t, p, Series{Labels: named("h"), Samples: []mcache.Sample{sample(0, 1)}})
 		answered(t, r.send(p, float), 204, "")
 		answered(t, r.send(p, withHistograms(t, p, []writev2.Histogram{h})), 204, "")
 		r.holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, h.Timestamp, marshal(t, &h)))

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"slices"
 	"strings"
 	"sync"
 )
@@ -67,11 +68,24 @@ func (h *Handler) Metadata(bucket string, f func(metric string, m Metadata) bool
 	}
 }
 
-// metricType names the types of both protocols, whose numbers are the same.
+// Describe returns what a sender said of a metric, if one did.
+func (h *Handler) Describe(bucket, metric string) (Metadata, bool) {
+	h.meta.mu.RLock()
+	defer h.meta.mu.RUnlock()
+	m, ok := h.meta.buckets[bucket][metric]
+	return m, ok
+}
+
+// metricTypes are the types of both protocols by their numbers, which are the same.
+var metricTypes = [...]string{"unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"}
+
 func metricType(n int32) string {
-	names := [...]string{"unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"}
-	if n < 0 || int(n) >= len(names) {
-		return names[0]
+	if n < 0 || int(n) >= len(metricTypes) {
+		return metricTypes[0]
 	}
-	return names[n]
+	return metricTypes[n]
+}
+
+func metricTypeNumber(name string) int {
+	return max(slices.Index(metricTypes[:], name), 0)
 }

@@ -32,7 +32,7 @@ func TestRuleMethod(t *testing.T) {
 }
 
 func TestRuleContentType(t *testing.T) {
-	s := Series{named("up"), []mcache.Sample{sample(0, 1)}}
+	s := Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}
 	for contentType, want := range map[string]Protocol{
 		"":                       V1,
 		"application/x-protobuf": V1,
@@ -60,7 +60,7 @@ func TestRuleContentType(t *testing.T) {
 }
 
 func TestRuleContentEncoding(t *testing.T) {
-	body := snappy.Encode(nil, encode(t, V1, Series{named("up"), []mcache.Sample{sample(0, 1)}}))
+	body := snappy.Encode(nil, encode(t, V1, Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}))
 	for encoding, ok := range map[string]bool{"snappy": true, "": true, "Snappy": true, "gzip": false, "zstd": false, "identity": false, "snappy, gzip": false} {
 		r := newReceiver(t, Options{})
 		if w := r.post(ContentTypeV1, encoding, body); ok {
@@ -95,15 +95,15 @@ func TestRuleAllWrittenIs204(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
 		s := []mcache.Sample{sample(-30, 1), sample(-15, 2.5), sample(0, -3)}
-		w := r.send(p, encode(t, p, Series{named("a", "x", "1"), s}, Series{named("b"), s[:1]}))
+		w := r.send(p, encode(t, p, Series{Labels: named("a", "x", "1"), Samples: s}, Series{Labels: named("b"), Samples: s[:1]}))
 		answered(t, w, 204, "")
 		r.holds(line(`{__name__="a", x="1"}`, s...), line(`{__name__="b"}`, s[0]))
 	})
 }
 
 func TestRuleWrittenHeadersOnV2Only(t *testing.T) {
-	good := Series{named("a"), []mcache.Sample{sample(-15, 1), sample(0, 2)}}
-	bad := Series{labels("a", "b"), []mcache.Sample{sample(0, 1)}}
+	good := Series{Labels: named("a"), Samples: []mcache.Sample{sample(-15, 1), sample(0, 2)}}
+	bad := Series{Labels: labels("a", "b"), Samples: []mcache.Sample{sample(0, 1)}}
 	r := newReceiver(t, Options{})
 	wrote(t, r.send(V1, encode(t, V1, good)))
 	wrote(t, r.send(V1, encode(t, V1, good, bad)))
@@ -119,7 +119,7 @@ func TestRuleWrittenHeadersOnV2Only(t *testing.T) {
 
 func TestRuleV2BodyUnderV1TypeIs400(t *testing.T) {
 	r := newReceiver(t, Options{})
-	s := Series{named("up"), []mcache.Sample{sample(0, 1)}}
+	s := Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}
 	answered(t, r.send(V1, encode(t, V2, s)), 400, "the body is of protocol 2.0")
 	answered(t, r.send(V2, encode(t, V1, s)), 400, "the body is of protocol 1.0")
 	r.holds()
@@ -155,7 +155,7 @@ func TestRuleV2References(t *testing.T) {
 }
 
 func TestRuleInvalidLabels(t *testing.T) {
-	good := Series{named("good"), []mcache.Sample{sample(0, 1)}}
+	good := Series{Labels: named("good"), Samples: []mcache.Sample{sample(0, 1)}}
 	many := named("many")
 	for i := range 200 {
 		many = append(many, mcache.Label{Name: fmt.Sprintf("l%03d", i), Value: "x"})
@@ -184,7 +184,7 @@ func TestRuleInvalidLabels(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, p Protocol) {
 				r := newReceiver(t, Options{})
-				bad := Series{c.labels, []mcache.Sample{sample(0, 1)}}
+				bad := Series{Labels: c.labels, Samples: []mcache.Sample{sample(0, 1)}}
 				// Twice: what was refused must not have become known.
 				for range 2 {
 					w := r.send(p, encode(t, p, bad, good, bad))
@@ -205,7 +205,7 @@ func TestRuleInvalidLabels(t *testing.T) {
 // A series that the cache knows is not validated again: what must be refused
 // must not be taken for it.
 func TestInvalidLabelsDoNotAliasAKnownSeries(t *testing.T) {
-	known := Series{named("x", "a", "1"), []mcache.Sample{sample(-15, 1)}}
+	known := Series{Labels: named("x", "a", "1"), Samples: []mcache.Sample{sample(-15, 1)}}
 	for name, ls := range map[string][]mcache.Label{
 		"pair twice":                   named("x", "a", "1", "a", "1"),
 		"pair three times":             named("x", "a", "1", "a", "1", "a", "1"),
@@ -219,7 +219,7 @@ func TestInvalidLabelsDoNotAliasAKnownSeries(t *testing.T) {
 			both(t, func(t *testing.T, p Protocol) {
 				r := newReceiver(t, Options{})
 				answered(t, r.send(p, encode(t, p, known)), 204, "")
-				answered(t, r.send(p, encode(t, p, Series{ls, []mcache.Sample{sample(0, 2)}})), 400, "")
+				answered(t, r.send(p, encode(t, p, Series{Labels: ls, Samples: []mcache.Sample{sample(0, 2)}})), 400, "")
 				r.holds(line(`{__name__="x", a="1"}`, known.Samples...))
 			})
 		})
@@ -229,9 +229,9 @@ func TestInvalidLabelsDoNotAliasAKnownSeries(t *testing.T) {
 func TestRuleEmptyValueDropsTheLabel(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
-		answered(t, r.send(p, encode(t, p, Series{named("x", "a", "1", "b", ""), []mcache.Sample{sample(-15, 1)}})), 204, "")
-		answered(t, r.send(p, encode(t, p, Series{named("x", "a", "1"), []mcache.Sample{sample(0, 2)}})), 204, "")
-		answered(t, r.send(p, encode(t, p, Series{named("x", "0", "", "a", "1"), []mcache.Sample{sample(15, 3)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "a", "1", "b", ""), Samples: []mcache.Sample{sample(-15, 1)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "a", "1"), Samples: []mcache.Sample{sample(0, 2)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "0", "", "a", "1"), Samples: []mcache.Sample{sample(15, 3)}})), 204, "")
 		r.holds(line(`{__name__="x", a="1"}`, sample(-15, 1), sample(0, 2), sample(15, 3)))
 	})
 }
@@ -239,8 +239,8 @@ func TestRuleEmptyValueDropsTheLabel(t *testing.T) {
 func TestRuleUnsortedLabelsAreRepaired(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
-		answered(t, r.send(p, encode(t, p, Series{labels("z", "1", "__name__", "x", "a", "2"), []mcache.Sample{sample(-15, 1)}})), 204, "")
-		answered(t, r.send(p, encode(t, p, Series{named("x", "a", "2", "z", "1"), []mcache.Sample{sample(0, 2)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: labels("z", "1", "__name__", "x", "a", "2"), Samples: []mcache.Sample{sample(-15, 1)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "a", "2", "z", "1"), Samples: []mcache.Sample{sample(0, 2)}})), 204, "")
 		r.holds(line(`{__name__="x", a="2", z="1"}`, sample(-15, 1), sample(0, 2)))
 	})
 }
@@ -248,7 +248,7 @@ func TestRuleUnsortedLabelsAreRepaired(t *testing.T) {
 func TestRuleNamesAreUTF8(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
-		answered(t, r.send(p, encode(t, p, Series{named("http.requests größe", "k8s.pod/name", "é"), []mcache.Sample{sample(0, 1)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("http.requests größe", "k8s.pod/name", "é"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
 		r.holds(line(`{__name__="http.requests größe", k8s.pod/name="é"}`, sample(0, 1)))
 	})
 }
@@ -258,8 +258,8 @@ func TestRuleNamesAreUTF8(t *testing.T) {
 func TestRuleFutureSamples(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
-		s := Series{named("x"), []mcache.Sample{sample(600.001, 1), sample(600, 2), sample(-15, 3), sample(86400*365*3, 4)}}
-		alone := Series{named("y"), []mcache.Sample{sample(700, 1)}}
+		s := Series{Labels: named("x"), Samples: []mcache.Sample{sample(600.001, 1), sample(600, 2), sample(-15, 3), sample(86400*365*3, 4)}}
+		alone := Series{Labels: named("y"), Samples: []mcache.Sample{sample(700, 1)}}
 		for range 2 {
 			w := r.send(p, encode(t, p, s, alone))
 			answered(t, w, 400, `samples more than 10m0s ahead of the clock, the first by 1 ms more than that: 2, of {"__name__"="x"}`)
@@ -278,7 +278,7 @@ func TestRuleLateSamplesAreWelcome(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
 		for _, at := range []float64{0, -3600, 15, -30, -86400, -15} {
-			answered(t, r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{sample(at, at)}})), 204, "")
+			answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(at, at)}})), 204, "")
 		}
 		r.holds(line(`{__name__="x"}`, sample(-86400, -86400), sample(-3600, -3600), sample(-30, -30), sample(-15, -15), sample(0, 0), sample(15, 15)))
 	})
@@ -289,10 +289,10 @@ func TestRuleSameTimestampLastWins(t *testing.T) {
 		r := newReceiver(t, Options{})
 		// Within a series, within a request, and between requests.
 		answered(t, r.send(p, encode(t, p,
-			Series{named("x"), []mcache.Sample{sample(0, 1), sample(0, 2)}},
-			Series{named("x"), []mcache.Sample{sample(0, 3), sample(15, 4)}})), 204, "")
+			Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1), sample(0, 2)}},
+			Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 3), sample(15, 4)}})), 204, "")
 		r.holds(line(`{__name__="x"}`, sample(0, 3), sample(15, 4)))
-		answered(t, r.send(p, encode(t, p, Series{named("x"), []mcache.Sample{sample(15, 5)}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(15, 5)}})), 204, "")
 		r.holds(line(`{__name__="x"}`, sample(0, 3), sample(15, 5)))
 	})
 }
@@ -310,7 +310,7 @@ func TestRuleValuesSurviveBitForBit(t *testing.T) {
 		} {
 			want = append(want, mcache.Sample{T: now.UnixMilli() + int64(i-20)*15000, V: bits})
 		}
-		s := Series{named("x"), want}
+		s := Series{Labels: named("x"), Samples: want}
 		// Prometheus' encoder leaves out -0, our own does not.
 		body := AppendV1(nil, []Series{s})
 		if p == V2 {
@@ -325,16 +325,16 @@ func TestRuleTimesSurviveExactly(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
 		s := []mcache.Sample{sample(-45.003, 1), sample(-30.001, 2), sample(-15, 3), sample(0.002, 4)}
-		answered(t, r.send(p, encode(t, p, Series{named("x"), s})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: s})), 204, "")
 		zero := mcache.Sample{T: 0, V: 5}
-		answered(t, r.send(p, encode(t, p, Series{named("zero"), []mcache.Sample{zero}})), 204, "")
+		answered(t, r.send(p, encode(t, p, Series{Labels: named("zero"), Samples: []mcache.Sample{zero}})), 204, "")
 		r.holds(line(`{__name__="x"}`, s...), line(`{__name__="zero"}`, zero))
 	})
 }
 
 func TestRuleStartTimestamps(t *testing.T) {
 	r := newReceiver(t, Options{})
-	q := requestV2(Series{named("x"), []mcache.Sample{sample(0, 1), sample(15, 2), sample(30, 3)}}, Series{named("y"), []mcache.Sample{sample(0, 1)}})
+	q := requestV2(Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1), sample(15, 2), sample(30, 3)}}, Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}})
 	start := now.UnixMilli() - 100_000
 	q.Timeseries[0].Samples[1].StartTimestamp = start
 	q.Timeseries[1].Samples[0].StartTimestamp = start + 1
@@ -350,7 +350,7 @@ func TestRuleStartTimestamps(t *testing.T) {
 
 func TestRuleReservedFieldIsSkipped(t *testing.T) {
 	r := newReceiver(t, Options{})
-	q := requestV2(Series{named("x"), []mcache.Sample{sample(0, 1)}})
+	q := requestV2(Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	series := marshal(t, &q.Timeseries[0])
 	series = append(series, 6<<3|wireVarint, 0x80, 0x01) // once created_timestamp
 	body := marshal(t, &writev2.Request{Symbols: q.Symbols})
@@ -363,7 +363,7 @@ func TestRuleReservedFieldIsSkipped(t *testing.T) {
 
 func TestRuleSymbolsAfterSeries(t *testing.T) {
 	r := newReceiver(t, Options{})
-	q := requestV2(Series{named("x"), []mcache.Sample{sample(0, 1)}})
+	q := requestV2(Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	body := marshal(t, &writev2.Request{Timeseries: q.Timeseries})
 	body = append(body, marshal(t, &writev2.Request{Symbols: q.Symbols})...)
 	answered(t, r.send(V2, body), 204, "")
@@ -373,16 +373,16 @@ func TestRuleSymbolsAfterSeries(t *testing.T) {
 func TestRuleEmptySeriesIs400(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
-		w := r.send(p, encode(t, p, Series{named("x"), nil}, Series{named("y"), []mcache.Sample{sample(0, 1)}}))
+		w := r.send(p, encode(t, p, Series{Labels: named("x"), Samples: nil}, Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}))
 		answered(t, w, 400, `a series without samples or histograms: 1, of {"__name__"="x"}`)
 		r.holds(line(`{__name__="y"}`, sample(0, 1)))
 	})
 }
 
 func TestRuleMetadataIsKept(t *testing.T) {
-	v1 := requestV1(Series{named("x_total"), []mcache.Sample{sample(0, 1)}})
+	v1 := requestV1(Series{Labels: named("x_total"), Samples: []mcache.Sample{sample(0, 1)}})
 	v1.Metadata = []prompb.MetricMetadata{{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "x_total", Help: "How many.", Unit: "things"}}
-	v2 := requestV2(Series{named("x_total"), []mcache.Sample{sample(0, 1)}})
+	v2 := requestV2(Series{Labels: named("x_total"), Samples: []mcache.Sample{sample(0, 1)}})
 	v2.Symbols = append(v2.Symbols, "How many.", "things")
 	n := uint32(len(v2.Symbols))
 	v2.Timeseries[0].Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: n - 2, UnitRef: n - 1}
@@ -418,7 +418,7 @@ func TestRuleMetadataIsKept(t *testing.T) {
 func TestRuleTenancyHeaderNamesTheBucket(t *testing.T) {
 	r := newReceiver(t, Options{TenancyHeader: "X-Scope-OrgID"})
 	for _, tenant := range []string{"", "one", "two"} {
-		req := httptest.NewRequest("POST", "/", bytes.NewReader(snappy.Encode(nil, encode(t, V1, Series{named("of_" + tenant), []mcache.Sample{sample(0, 1)}}))))
+		req := httptest.NewRequest("POST", "/", bytes.NewReader(snappy.Encode(nil, encode(t, V1, Series{Labels: named("of_" + tenant), Samples: []mcache.Sample{sample(0, 1)}}))))
 		req.Header.Set("X-Scope-OrgID", tenant)
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
@@ -438,7 +438,7 @@ func TestRuleTenancyHeaderNamesTheBucket(t *testing.T) {
 }
 
 func TestRuleOverloadIs503(t *testing.T) {
-	body := encode(t, V2, Series{named("x"), []mcache.Sample{sample(0, 1)}})
+	body := encode(t, V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	for limit, want := range map[int64]int{10: 503, int64(len(snappy.Encode(nil, body))): 503, 1000: 204} {
 		a := &admission{free: limit}
 		r := newReceiver(t, Options{Admission: a})

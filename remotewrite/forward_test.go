@@ -1,0 +1,423 @@
+package remotewrite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"mcached/kvcache"
+	"mcached/mcache"
+)
+
+// newWriteBack is a receiver whose cache knows what was not forwarded.
+func newWriteBack(t testing.TB, o Options) receiver {
+	t.Helper()
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, ReserveBytes: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := mcache.New(mcache.Options{Memory: memory, WriteBack: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Close()
+		memory.Close()
+	})
+	if o.Now == nil {
+		o.Now = func() time.Time { return now }
+	}
+	return receiver{t, NewHandler(c, o), c}
+}
+
+// forwarderTo makes a Forwarder from r to a URL.
+func (r receiver) forwarderTo(url string, p Protocol, o ForwarderOptions) *Forwarder {
+	r.t.Helper()
+	var err error
+	if o.Client, err = NewClient(ClientOptions{URL: url, Protocol: p, MaxRetryAfter: 5 * time.Millisecond}); err != nil {
+		r.t.Fatal(err)
+	}
+	o.Cache = r.cache
+	if o.MinBackoff == 0 {
+		o.MinBackoff, o.MaxBackoff = time.Millisecond, 5*time.Millisecond
+	}
+	f, err := NewForwarder(o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return f
+}
+
+// drained runs Drain to its end.
+func drained(t testing.TB, f *Forwarder) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if left := f.Drain(ctx); left != (Left{}) {
+		t.Fatalf("Drain leaves %+v", left)
+	}
+}
+
+// moody answers some requests as receivers in trouble do, and passes the rest on.
+type moody struct {
+	to       http.Handler
+	requests atomic.Int64
+	moods    atomic.Int64
+}
+
+func (m *moody) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch m.requests.Add(1) % 11 {
+	case 2:
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "later", http.StatusServiceUnavailable)
+	case 4:
+		http.Error(w, "too many", http.StatusTooManyRequests)
+	case 6:
+		panic(http.ErrAbortHandler) // the connection is cut
+	case 8:
+		http.Error(w, "who are you", http.StatusUnauthorized)
+	case 10: // taken, but the answer is lost
+		m.to.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	default:
+		m.to.ServeHTTP(w, r)
+		return
+	}
+	m.moods.Add(1)
+}
+
+// Whatever is written while the receiver comes and goes arrives there, to the
+// bit: samples, late ones, start times and histograms.
+func TestForwarderDelivers(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		const seed = 7
+		rng := rand.New(rand.NewPCG(seed, uint64(p)))
+		down := newReceiver(t, Options{})
+		m := &moody{to: down}
+		server := httptest.NewServer(m)
+		defer server.Close()
+		up := newWriteBack(t, Options{})
+		f := up.forwarderTo(server.URL, p, ForwarderOptions{Lanes: 3, MaxDirtyAge: 200 * time.Millisecond, MaxPerRequest: 50})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+
+		const series, rounds = 60, 150
+		for i := range rounds {
+			request := writev2.Request{Symbols: []string{"", "__name__", "x", "i"}}
+			for n := range series {
+				request.Symbols = append(request.Symbols, fmt.Sprint(n))
+				at := now.UnixMilli() + int64(i-rounds)*15_000
+				if rng.IntN(10) == 0 {
+					at -= rng.Int64N(40) * 5_000
+				}
+				ts := writev2.TimeSeries{LabelsRefs: []uint32{1, 2, 3, uint32(4 + n)}}
+				switch {
+				case n%6 == 5:
+					ts.Histograms = []writev2.Histogram{{Count: &writev2.Histogram_CountInt{CountInt: 3}, ZeroCount: &writev2.Histogram_ZeroCountInt{ZeroCountInt: 3},
+						Sum: rng.Float64(), Timestamp: at}}
+				case n%6 == 4 && p == V2: // 1.0 has no words for start times
+					ts.Samples = []writev2.Sample{{Timestamp: at, Value: rng.Float64(), StartTimestamp: at - 1000}}
+				default:
+					ts.Samples = []writev2.Sample{{Timestamp: at, Value: rng.Float64()}}
+				}
+				request.Timeseries = append(request.Timeseries, ts)
+			}
+			answered(t, up.send(V2, marshal(t, &request)), 204, "")
+			if i%10 == 0 {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		ran := f.Stats()
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		drained(t, f)
+		if got, want := down.contents("default"), up.contents("default"); !slices.Equal(got, want) {
+			t.Errorf("seed %d: %d series arrived of %d, or others than those written", seed, len(got), len(want))
+		}
+		st := f.Stats()
+		if ran.Sent == 0 || m.moods.Load() < 10 || st.Retries < 10 || st.Rejected != 0 || st.Sent < series*rounds*9/10 || st.DirtyPoints != 0 || st.InFlight != 0 || st.Bytes == 0 ||
+			st.Requests < uint64(m.requests.Load()) || st.LastSuccess.IsZero() || st.Protocol != p {
+			t.Errorf("%d moods in %d requests; while it ran %+v, then %+v", m.moods.Load(), m.requests.Load(), ran, st)
+		}
+	})
+}
+
+// A series' points that come in order are sent in order, although lanes, kicks
+// and retries go on at the same time.
+func TestForwarderKeepsOrder(t *testing.T) {
+	var mu sync.Mutex
+	last := map[string]int64{}
+	overtaken, points := 0, 0
+	m := &moody{to: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var request prompb.WriteRequest
+		if err := request.Unmarshal(must(snappy.Decode(nil, body))); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, ts := range request.Timeseries {
+			key := fmt.Sprint(ts.Labels)
+			for i, s := range ts.Samples {
+				// What was taken before may come again, from the first point on.
+				if i > 0 && s.Timestamp <= ts.Samples[i-1].Timestamp || i == 0 && last[key] > 0 && s.Timestamp > last[key]+1000 {
+					overtaken++
+				}
+				last[key] = max(last[key], s.Timestamp)
+				points++
+			}
+		}
+	})}
+	server := httptest.NewServer(m)
+	defer server.Close()
+	up := newWriteBack(t, Options{})
+	f := up.forwarderTo(server.URL, V1, ForwarderOptions{Lanes: 4, MaxDirtyAge: 100 * time.Millisecond, MaxPerRequest: 7})
+	up.cache.SetMaxDirty(2000) // half of it kicks
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	const series, rounds = 20, 300
+	refused := 0
+	for i := range rounds {
+		for n := range series {
+			for {
+				err := up.cache.AppendSamples("default", named("x", "n", fmt.Sprint(n)), mcache.Sample{T: now.UnixMilli() + int64(i)*1000, V: 1})
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, mcache.ErrDirty) {
+					t.Fatal(err)
+				}
+				refused++
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	cancel()
+	<-done
+	drained(t, f)
+	if overtaken > 0 || points < series*rounds || f.Stats().Forced == 0 || m.moods.Load() == 0 {
+		t.Errorf("%d of %d points came out of order; %d moods, %d refusals, %+v", overtaken, points, m.moods.Load(), refused, f.Stats())
+	}
+}
+
+// For a bad point among many the receiver of protocol 1.0 refuses the whole
+// request. The good ones arrive all the same, and the bad ones are counted.
+func TestForwarderIsolatesWhatIsRejected(t *testing.T) {
+	for name, c := range map[string]struct {
+		bad      func(n, i int) bool
+		atMost   uint64 // rejected
+		requests int64  // for each shard
+	}{
+		"one":             {func(n, i int) bool { return n == 13 && i == 7 }, 1, 5},
+		"none":            {func(n, i int) bool { return false }, 0, 1},
+		"a few":           {func(n, i int) bool { return n%20 == 3 && i == 5 }, 5, 20},
+		"a whole series":  {func(n, i int) bool { return n == 50 }, 40, 20},
+		"all of them":     {func(n, i int) bool { return true }, 4000, 2*maxSplits + 1},
+		"every third one": {func(n, i int) bool { return i%3 == 0 }, 4000, 2*maxSplits + 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			down := newReceiver(t, Options{})
+			var requests atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				requests.Add(1)
+				body, _ := io.ReadAll(r.Body)
+				var request prompb.WriteRequest
+				if err := request.Unmarshal(must(snappy.Decode(nil, body))); err != nil {
+					t.Error(err)
+				}
+				for _, ts := range request.Timeseries {
+					for _, s := range ts.Samples {
+						if s.Value < 0 {
+							http.Error(w, "out of order sample", 400)
+							return
+						}
+					}
+				}
+				answer := down.post(ContentTypeV1, "snappy", body)
+				w.WriteHeader(answer.Code)
+			}))
+			defer server.Close()
+			up := newWriteBack(t, Options{})
+			f := up.forwarderTo(server.URL, V1, ForwarderOptions{Lanes: 1})
+			var want []string
+			bad := uint64(0)
+			const series, samples = 100, 40
+			for n := range series {
+				var all, good []mcache.Sample
+				for i := range samples {
+					s := sample(float64(i-samples), float64(n+1))
+					if c.bad(n, i) {
+						s = sample(float64(i-samples), -1)
+						bad++
+					} else {
+						good = append(good, s)
+					}
+					all = append(all, s)
+				}
+				if err := up.cache.AppendSamples("default", named("x", "n", fmt.Sprint(n)), all...); err != nil {
+					t.Fatal(err)
+				}
+				if len(good) > 0 {
+					want = append(want, line(labelText(named("x", "n", fmt.Sprint(n))), good...))
+				}
+			}
+			drained(t, f)
+			st := f.Stats()
+			if st.Sent+st.Rejected != series*samples || st.Rejected < bad || st.Rejected > c.atMost || requests.Load() > c.requests*int64(len(f.lanes[0].shards)) {
+				t.Errorf("%d bad points, %d requests, %+v", bad, requests.Load(), st)
+			}
+			if st.Splits < 100 { // it came to its end
+				down.holds(want...)
+				if st.Rejected != bad {
+					t.Errorf("%d points rejected, %d were bad", st.Rejected, bad)
+				}
+			}
+		})
+	}
+}
+
+// A receiver of 2.0 says how much it wrote of what it found fault with, and is
+// believed: what it did not write is counted as lost to it.
+func TestForwarderCountsWhatIsRejected(t *testing.T) {
+	down := newReceiver(t, Options{MaxLabels: 2})
+	server := httptest.NewServer(down)
+	defer server.Close()
+	up := newWriteBack(t, Options{})
+	f := up.forwarderTo(server.URL, 0, ForwarderOptions{Lanes: 1})
+	for i := range 10 {
+		for _, ls := range [][]mcache.Label{named("x", "a", "b"), named("x", "a", "b", "c", "d")} {
+			if err := up.cache.AppendSamples("default", ls, sample(float64(i-10), 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	drained(t, f)
+	if st := f.Stats(); st.Sent != 10 || st.Rejected != 10 {
+		t.Errorf("%+v, want 10 and 10", st)
+	}
+}
+
+// Buckets go under the names they came by, with what is known of their metrics.
+func TestForwarderBuckets(t *testing.T) {
+	down := newReceiver(t, Options{TenancyHeader: "X-Scope-OrgID"})
+	server := httptest.NewServer(down)
+	defer server.Close()
+	up := newWriteBack(t, Options{TenancyHeader: "X-Scope-OrgID"})
+	f := up.forwarderTo(server.URL, 0, ForwarderOptions{TenancyHeader: "x-scope-orgid", MaxRequestBytes: 100, Metadata: up.Describe})
+	up.meta.put("b", "x", Metadata{"counter", "What it is.", "seconds"})
+	for i := range 60 {
+		for _, bucket := range []string{"default", "a", "b"} {
+			if err := up.cache.AppendSamples(bucket, named("x", "i", fmt.Sprint(i%20)), sample(float64(i-60), float64(len(bucket)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	drained(t, f)
+	for _, bucket := range []string{"default", "a", "b"} {
+		if got, want := down.contents(bucket), up.contents(bucket); !slices.Equal(got, want) || len(got) != 20 {
+			t.Errorf("bucket %s: %v, want %v", bucket, got, want)
+		}
+	}
+	if n := f.Stats().Requests; n < 20 {
+		t.Errorf("%d requests of 100 bytes", n)
+	}
+	known := map[string]Metadata{}
+	down.Metadata("b", func(metric string, m Metadata) bool { known[metric] = m; return true })
+	if !maps.Equal(known, map[string]Metadata{"x": {"counter", "What it is.", "seconds"}}) {
+		t.Errorf("the receiver knows %v", known)
+	}
+}
+
+// Drain gives up with its context, and says what is left; that is dirty as
+// before, and sent the next time.
+func TestForwarderDrainGivesUp(t *testing.T) {
+	down := newReceiver(t, Options{})
+	var away atomic.Bool
+	away.Store(true)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if away.Load() {
+			http.Error(w, "no", http.StatusInternalServerError)
+			return
+		}
+		down.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	up := newWriteBack(t, Options{})
+	clock := now
+	f := up.forwarderTo(server.URL, 0, ForwarderOptions{Now: func() time.Time { return clock }})
+	for i := range 100 {
+		if err := up.cache.AppendSamples("default", named("x", "i", fmt.Sprint(i)), sample(0, float64(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock = clock.Add(10 * time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	left := f.Drain(ctx)
+	if left.Points != 100 || left.OldestAge < 9*time.Second || left.OldestAge > 11*time.Second || f.Stats().Retries == 0 {
+		t.Errorf("%+v left, %+v", left, f.Stats())
+	}
+	away.Store(false)
+	drained(t, f)
+	if got, want := down.contents("default"), up.contents("default"); !slices.Equal(got, want) {
+		t.Errorf("%d series arrived, want %d", len(got), len(want))
+	}
+}
+
+// No point waits longer than it may: not when visits are as late as they can
+// be, and not when the clock is set back or forward.
+func TestForwarderDue(t *testing.T) {
+	clock := now
+	up := newWriteBack(t, Options{})
+	f := up.forwarderTo("http://localhost/", 0, ForwarderOptions{MaxDirtyAge: 64 * time.Second, Now: func() time.Time { return clock }})
+	const round = 64 * time.Second / roundsPerAge
+	for name, step := range map[string]func(i int) time.Duration{
+		"steady":        func(int) time.Duration { return round },
+		"set back":      func(i int) time.Duration { return round - time.Duration(i%3/2)*time.Hour },
+		"set forward":   func(i int) time.Duration { return round + time.Duration(i%5/4)*time.Hour },
+		"back and on":   func(i int) time.Duration { return round + time.Duration(i%3-1)*time.Hour },
+		"hardly at all": func(int) time.Duration { return time.Second },
+	} {
+		born := f.tickAt(f.age.read()) // of a point
+		if f.due().Since >= born {
+			t.Errorf("%s: a point is due when it comes", name)
+		}
+		waited := time.Duration(0)
+		for i := 0; f.due().Since < born; i++ {
+			d := step(i)
+			clock = clock.Add(d)
+			waited += max(d, 0)
+			if d < 0 {
+				waited += round // it passed, though the clock did not show it
+			}
+			if i > 1000 {
+				t.Fatalf("%s: never due", name)
+			}
+		}
+		// One more round may go by before the receiver has it.
+		if waited+round > 64*time.Second+3*round && name != "set forward" && name != "back and on" || name == "steady" && waited+round > 64*time.Second {
+			t.Errorf("%s: due after %v", name, waited)
+		}
+		if tick := f.tickAt(f.age.read()); tick < born {
+			t.Errorf("%s: the tick goes back from %d to %d", name, born, tick)
+		}
+	}
+}
