@@ -10,7 +10,8 @@ import (
 // value of a field means its default.
 type AdmissionOptions struct {
 	// MaxBytesInFlight bounds the bytes of requests that were read, or are
-	// about to be, and not answered yet. Default 64 MiB.
+	// about to be, and not answered yet: as they came, and decompressed. The
+	// largest request must fit. Default 256 MiB.
 	MaxBytesInFlight int64
 	// MaxRequests bounds how many requests there are at a time. Default 1,024.
 	MaxRequests int
@@ -40,7 +41,7 @@ type AdmissionStats struct {
 	BytesInFlight    int64
 	RequestsInFlight int
 	Admitted         uint64
-	RefusedBytes     uint64 // requests refused because of MaxBytesInFlight
+	RefusedBytes     uint64 // requests refused because of MaxBytesInFlight, half-read ones included
 	RefusedRequests  uint64 // requests refused because of MaxRequests
 }
 
@@ -51,7 +52,7 @@ func NewAdmission(o AdmissionOptions) (*Admission, error) {
 			o.MaxBytesInFlight, o.MaxRequests, o.RetryAfter)
 	}
 	if o.MaxBytesInFlight == 0 {
-		o.MaxBytesInFlight = 64 << 20
+		o.MaxBytesInFlight = 256 << 20
 	}
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 1024
@@ -62,34 +63,48 @@ func NewAdmission(o AdmissionOptions) (*Admission, error) {
 	return &Admission{o: o}, nil
 }
 
-// Acquire asks for room for a request of so many bytes. If ok, release must
-// be called when the request is done with; calls after the first do nothing.
-// If not, the client may try again after retryAfter.
-func (a *Admission) Acquire(bytes int64) (release func(), ok bool, retryAfter time.Duration) {
+// Acquire asks for room for one more request, with the first of its bytes. If
+// ok, the caller must Release it when it is done with. If not, the client may
+// try again after retryAfter.
+func (a *Admission) Acquire(bytes int64) (ok bool, retryAfter time.Duration) {
+	return a.ask(1, bytes)
+}
+
+// Extend asks for more bytes for a request that was let in. If they are
+// refused, it is still in, with the bytes it had.
+func (a *Admission) Extend(bytes int64) (ok bool, retryAfter time.Duration) {
+	return a.ask(0, bytes)
+}
+
+func (a *Admission) ask(requests int, bytes int64) (ok bool, retryAfter time.Duration) {
 	bytes = max(bytes, 0)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case a.requests >= a.o.MaxRequests:
+	case a.requests+requests > a.o.MaxRequests:
 		a.stats.RefusedRequests++
 	case bytes > a.o.MaxBytesInFlight-a.bytes:
 		a.stats.RefusedBytes++
 	default:
 		a.bytes += bytes
-		a.requests++
+		a.requests += requests
 		a.row = 0
-		a.stats.Admitted++
-		return sync.OnceFunc(func() { a.release(bytes) }), true, 0
+		a.stats.Admitted += uint64(requests)
+		return true, 0
 	}
 	a.row++
-	return nil, false, a.o.RetryAfter * time.Duration(min(1+a.row/16, 4))
+	return false, a.o.RetryAfter * time.Duration(min(1+a.row/16, 4))
 }
 
-func (a *Admission) release(bytes int64) {
+// Release ends a request that was let in, which had so many bytes in all.
+func (a *Admission) Release(bytes int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.bytes -= bytes
+	a.bytes -= max(bytes, 0)
 	a.requests--
+	if a.bytes < 0 || a.requests < 0 {
+		panic("ingest: more was released than was acquired")
+	}
 }
 
 // Stats reads the counters.

@@ -301,29 +301,35 @@ func TestAdmission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r1, ok, _ := a.Acquire(60)
-	if !ok {
+	if ok, _ := a.Acquire(20); !ok {
 		t.Fatal("refused with nothing in flight")
 	}
-	if _, ok, after := a.Acquire(41); ok || after != time.Second {
+	if ok, _ := a.Extend(40); !ok {
+		t.Fatal("refused more of what fits")
+	}
+	if ok, after := a.Acquire(41); ok || after != time.Second {
 		t.Fatalf("admitted 101 of 100 bytes, or %v", after)
 	}
-	r2, ok, _ := a.Acquire(40)
-	if !ok {
+	if ok, after := a.Extend(41); ok || after != time.Second {
+		t.Fatalf("extended to 101 of 100 bytes, or %v", after)
+	}
+	if ok, _ := a.Acquire(40); !ok {
 		t.Fatal("refused what fits")
 	}
-	if _, ok, _ = a.Acquire(-5); !ok {
+	if ok, _ := a.Acquire(-5); !ok {
 		t.Fatal("refused nothing")
 	}
+	if ok, _ := a.Extend(0); !ok {
+		t.Fatal("an extension counts as a request")
+	}
 	for range 200 {
-		if _, ok, after := a.Acquire(0); ok || after > 4*time.Second {
+		if ok, after := a.Acquire(0); ok || after > 4*time.Second {
 			t.Fatalf("admitted a fourth request, or %v", after)
 		}
 	}
-	r1()
-	r1() // counts once
-	r2()
-	if s := a.Stats(); s.BytesInFlight != 0 || s.RequestsInFlight != 1 || s.Admitted != 3 || s.RefusedBytes != 1 || s.RefusedRequests != 200 {
+	a.Release(60)
+	a.Release(40)
+	if s := a.Stats(); s.BytesInFlight != 0 || s.RequestsInFlight != 1 || s.Admitted != 3 || s.RefusedBytes != 2 || s.RefusedRequests != 200 {
 		t.Fatalf("%+v", s)
 	}
 }

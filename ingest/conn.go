@@ -36,8 +36,8 @@ type conn struct {
 	// in[start:end] was read and not used up. Nil while there is none.
 	in         []byte
 	start, end int
-	need       int    // how long the command in progress is at the least
-	release    func() // of what Admission lent for a buffer larger than bufferBytes
+	need       int   // how long the command in progress is at the least
+	lent       int64 // bytes that Admission lent for an input larger than bufferBytes
 	framer     framer
 	limits     *frameLimits
 	reply
@@ -225,9 +225,9 @@ func (c *conn) freeInput() {
 		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
 	}
 	c.in, c.start, c.end = nil, 0, 0
-	if c.release != nil {
-		c.release()
-		c.release = nil
+	if c.lent > 0 {
+		c.srv.o.Admission.Release(c.lent)
+		c.lent = 0
 	}
 }
 
@@ -235,17 +235,24 @@ func (c *conn) freeInput() {
 // eight times what has come of it; framing bounds it, see MaxCommandBytes.
 func (c *conn) grow() error {
 	want := min(max(2*len(c.in), c.need), 8*len(c.in))
-	var release func()
 	if a := c.srv.o.Admission; a != nil {
 		var ok bool
-		if release, ok, _ = a.Acquire(int64(want)); !ok {
+		if c.lent == 0 {
+			ok, _ = a.Acquire(int64(want))
+		} else {
+			ok, _ = a.Extend(int64(want) - c.lent)
+		}
+		if !ok {
 			return errOverloaded
 		}
+		c.lent = int64(want)
 	}
 	b := make([]byte, want)
-	end := copy(b, c.in[:c.end])
-	c.freeInput()
-	c.in, c.end, c.release = b, end, release
+	c.end = copy(b, c.in[:c.end])
+	if len(c.in) == bufferBytes {
+		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
+	}
+	c.in = b
 	return nil
 }
 

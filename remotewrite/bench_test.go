@@ -42,7 +42,7 @@ func BenchmarkDecode2000(b *testing.B) {
 		}
 		b.Run("v"+p.String()+"/ours", func(b *testing.B) {
 			r := newReceiver(b, Options{})
-			in := r.pool.Get().(*intake)
+			in := r.intakes.Get().(*intake)
 			in.decoded = body
 			for b.Loop() {
 				in.reset(p, "default", now.UnixMilli())

@@ -11,8 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -287,22 +289,127 @@ func dial(t *testing.T, r receiver) net.Conn {
 	return c
 }
 
+// A sender that announces much and sends a byte now and then is sent away in
+// time, and until then costs what it has sent, not what it announced.
 func TestSlowBodyIsNotWaitedFor(t *testing.T) {
-	r := newReceiver(t, Options{BodyTimeout: 50 * time.Millisecond})
-	c := dial(t, r)
-	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
+	for name, head := range map[string]string{"announced": "Content-Length: 30000000", "chunked": "Transfer-Encoding: chunked"} {
+		t.Run(name, func(t *testing.T) {
+			a := &admission{limit: 1 << 30}
+			r := newReceiver(t, Options{BodyTimeout: 300 * time.Millisecond, Admission: a})
+			c := dial(t, r)
+			fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", head)
+			stop := make(chan struct{})
+			var dripping sync.WaitGroup
+			dripping.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(10 * time.Millisecond):
+					}
+					one := "x"
+					if name == "chunked" {
+						one = "1\r\nx\r\n"
+					}
+					if _, err := io.WriteString(c, one); err != nil {
+						return // hung up on, as it should be
+					}
+				}
+			})
+			defer dripping.Wait()
+			defer close(stop)
+			c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := io.ReadAll(resp.Body)
+			if resp.StatusCode != 503 || !regexp.MustCompile(`[1-9][0-9]* bytes of the body came within 300ms`).Match(text) || resp.Header.Get("Retry-After") == "" {
+				t.Errorf("answer is %d %s", resp.StatusCode, text)
+			}
+			if n := r.Stats().SlowBodies; n != 1 {
+				t.Errorf("%d slow bodies counted", n)
+			}
+			if now, most := a.lent(); most != firstBodyBytes || now != 0 {
+				t.Errorf("it was lent %d bytes, want %d; %d still are", most, firstBodyBytes, now)
+			}
+		})
 	}
-	text, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != 503 || !strings.Contains(string(text), "3 bytes of the body came within 50ms") || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("answer is %d %s", resp.StatusCode, text)
+}
+
+// Never more is lent than twice what has come, and what it decompresses to
+// once all of it has.
+func TestABodyIsLentWhatItTakes(t *testing.T) {
+	var series []Series
+	for i := range 40_000 {
+		series = append(series, Series{Labels: named("x", "i", fmt.Sprint(i*7919)), Samples: []mcache.Sample{sample(0, float64(i)*1.1)}})
 	}
-	if n := r.Stats().SlowBodies; n != 1 {
-		t.Errorf("%d slow bodies counted", n)
+	body := encode(t, V1, series...)
+	packed := snappy.Encode(nil, body)
+	if len(packed) < 4*firstBodyBytes {
+		t.Fatalf("%d bytes are too few to see a lease grow", len(packed))
 	}
+	for _, announced := range []bool{true, false} {
+		a := &admission{limit: 1 << 30}
+		r := newReceiver(t, Options{Admission: a})
+		came := 0
+		req := httptest.NewRequest("POST", "/", &tricklingReader{b: packed, came: func(n int) {
+			came += n
+			if now, _ := a.lent(); now > int64(max(2*came, firstBodyBytes)) {
+				t.Errorf("%d bytes are lent when %d have come", now, came)
+			}
+		}})
+		if req.ContentLength = -1; announced {
+			req.ContentLength = int64(len(packed))
+		}
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		answered(t, w, 204, "")
+		now, most := a.lent()
+		if least := int64(len(packed) + len(body)); most < least || most > least+int64(len(packed)) || now != 0 {
+			t.Errorf("%d bytes were lent for %d and %d; %d still are", most, len(packed), len(body), now)
+		}
+	}
+}
+
+// tricklingReader gives a thousand bytes at a time.
+type tricklingReader struct {
+	b    []byte
+	came func(n int)
+}
+
+func (r *tricklingReader) Read(p []byte) (int, error) {
+	if len(r.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), 1000)], r.b)
+	r.b = r.b[n:]
+	r.came(n)
+	return n, nil
+}
+
+// What is worked on at a time is bounded, and whoever waits for it and goes is
+// not waited for.
+func TestRequestsWaitTheirTurn(t *testing.T) {
+	r := newReceiver(t, Options{MaxConcurrent: 1})
+	r.working <- struct{}{} // another request
+	body := snappy.Encode(nil, encode(t, V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest("POST", "/", bytes.NewReader(body)).WithContext(ctx))
+	answered(t, w, 503, "canceled")
+	r.holds()
+	waited := make(chan *httptest.ResponseRecorder)
+	go func() { waited <- r.post("", "", body) }()
+	select {
+	case w := <-waited:
+		t.Fatalf("answered %d before its turn", w.Code)
+	case <-time.After(20 * time.Millisecond):
+	}
+	<-r.working
+	answered(t, <-waited, 204, "")
+	r.holds(line(`{__name__="x"}`, sample(0, 1)))
 }
 
 // The deadline of a body ends with it: the next request may come later.
@@ -347,7 +454,7 @@ func TestBodyCutInTheMiddle(t *testing.T) {
 func TestNothingOfABodyIsKept(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
 		r := newReceiver(t, Options{})
-		in := r.pool.Get().(*intake)
+		in := r.intakes.Get().(*intake)
 		in.decoded = encode(t, p, Series{Labels: named("first", "a", "1"), Samples: []mcache.Sample{sample(0, 1)}})
 		in.reset(p, "default", now.UnixMilli())
 		if err := in.write(t.Context()); err != nil {
@@ -367,7 +474,7 @@ func TestKnownSeriesAllocateNothing(t *testing.T) {
 		for i := range 500 {
 			series = append(series, Series{Labels: named(fmt.Sprintf("metric_%d", i/10), "instance", "10.0.0.1:9100", "i", fmt.Sprint(i%10)), Samples: []mcache.Sample{sample(0, float64(i))}})
 		}
-		in := r.pool.Get().(*intake)
+		in := r.intakes.Get().(*intake)
 		body := encode(t, p, series...)
 		write := func() {
 			in.decoded = body

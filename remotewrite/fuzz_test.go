@@ -125,8 +125,8 @@ var since = regexp.MustCompile(`\(since -?[0-9]+\)`)
 // The receiver serves many of them, each in an empty bucket.
 func compare(t *testing.T, r receiver, p Protocol, body []byte, all []decodedSeries, oracleErr error) {
 	r.t = t
-	in := r.pool.Get().(*intake)
-	defer r.pool.Put(in)
+	in := r.intakes.Get().(*intake)
+	defer r.intakes.Put(in)
 	defer r.cache.RemoveBucket("default")
 	maxT := now.Add(r.o.MaxAhead).UnixMilli()
 	want, written, histograms := expect(all, &r.o, maxT)

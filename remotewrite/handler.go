@@ -1,20 +1,17 @@
 package remotewrite
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"mime"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/golang/snappy"
 
 	"mcached/mcache"
 )
@@ -26,7 +23,10 @@ type Handler struct {
 	meta  metadata
 	ring  ring
 	fresh allowance
-	pool  sync.Pool // of *intake
+
+	bodies  sync.Pool     // of *[]byte, for bodies as they come
+	intakes sync.Pool     // of *intake
+	working chan struct{} // as many as there are intakes in use
 
 	counters counters
 	loggedS  atomic.Int64 // unix seconds of the last line in the log
@@ -39,7 +39,9 @@ func NewHandler(c *mcache.Cache, o Options) *Handler {
 	h.fresh.perSecond = float64(h.o.MaxNewSeriesPerSecond)
 	h.fresh.burst = h.fresh.perSecond * burstSeconds
 	h.ring.max, h.ring.maxBytes = h.o.MaxExemplars, h.o.MaxExemplarBytes
-	h.pool.New = func() any { return &intake{o: &h.o, cache: c, meta: &h.meta, ring: &h.ring, fresh: &h.fresh} }
+	h.bodies.New = func() any { return new([]byte) }
+	h.intakes.New = func() any { return &intake{o: &h.o, cache: c, meta: &h.meta, ring: &h.ring, fresh: &h.fresh} }
+	h.working = make(chan struct{}, h.o.MaxConcurrent)
 	return h
 }
 
@@ -56,17 +58,28 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	in := h.pool.Get().(*intake)
-	defer h.putBack(in)
-	release, err := h.load(w, r, in)
-	defer func() {
-		for _, f := range release {
-			if f != nil {
-				f()
-			}
-		}
-	}()
+	l := lease{h: h}
+	defer l.release()
+	raw := h.bodies.Get().(*[]byte)
+	defer h.putBackBody(raw)
+	if err := h.read(w, r, raw, &l); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	n, err := h.decodedLen(*raw, &l)
 	if err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	// From here on nothing waits for the sender any more.
+	if err := h.turn(r.Context()); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	defer func() { <-h.working }()
+	in := h.intakes.Get().(*intake)
+	defer h.putBack(in)
+	if err := in.decompress(*raw, n); err != nil {
 		h.refuse(w, r, err)
 		return
 	}
@@ -83,6 +96,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.answer(w, r, in)
+}
+
+// turn waits until the request may be worked on: not long, because what is
+// worked on waits for nobody and what waits is bounded by admission.
+func (h *Handler) turn(ctx context.Context) error {
+	select {
+	case h.working <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case h.working <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return refused{http.StatusServiceUnavailable, h.o.RetryAfter, ctx.Err()}
+	}
 }
 
 // answer reports on a request that was processed.
@@ -159,142 +188,6 @@ func protocolOf(contentType string) (Protocol, error) {
 		}
 	}
 	return 0, fmt.Errorf("Content-Type must be application/x-protobuf with proto=%s or %s, got %s", protoV1, protoV2, clip(contentType))
-}
-
-// load reads and decompresses the body into in. The functions it returns give
-// back what admission has lent; they are due however it ends.
-func (h *Handler) load(w http.ResponseWriter, r *http.Request, in *intake) (release [2]func(), err error) {
-	size := r.ContentLength
-	if size > int64(h.o.MaxBodyBytes) {
-		return release, refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes, more than %d", errTooLarge, size, h.o.MaxBodyBytes)}
-	}
-	lent := size
-	if lent < 0 {
-		lent = int64(h.o.MaxBodyBytes) // it has not said
-	}
-	if release[0], err = h.admit(lent); err != nil {
-		return release, err
-	}
-	if err = h.read(w, r, in); err != nil {
-		return release, err
-	}
-	n, err := snappy.DecodedLen(in.body)
-	if err != nil {
-		return release, refused{http.StatusBadRequest, 0, fmt.Errorf("snappy: %w", err)}
-	}
-	if n > h.o.MaxDecodedBytes {
-		return release, refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes when decompressed, more than %d", errTooLarge, n, h.o.MaxDecodedBytes)}
-	}
-	// A block of snappy expands by at most 64 bytes for each 3: a body that
-	// claims more lies, and gets no memory for it.
-	if n > maxSnappyRatio*len(in.body) {
-		return release, refused{http.StatusBadRequest, 0, fmt.Errorf("snappy: %d bytes cannot hold %d", len(in.body), n)}
-	}
-	if release[1], err = h.admit(int64(n)); err != nil {
-		return release, err
-	}
-	if cap(in.decoded) < n {
-		in.decoded = make([]byte, n+n/8)
-	}
-	in.decoded, err = snappy.Decode(in.decoded[:cap(in.decoded)], in.body)
-	if err != nil {
-		return release, refused{http.StatusBadRequest, 0, fmt.Errorf("snappy: %w", err)}
-	}
-	return release, nil
-}
-
-// maxSnappyRatio is above what snappy can compress: a copy of 64 bytes takes 3 bytes, or 2.
-const maxSnappyRatio = 32
-
-func (h *Handler) admit(n int64) (release func(), err error) {
-	if h.o.Admission == nil {
-		return nil, nil
-	}
-	release, ok, after := h.o.Admission.Acquire(n)
-	if !ok {
-		h.counters.notAdmitted.Add(1)
-		return nil, refused{http.StatusServiceUnavailable, max(after, time.Second), fmt.Errorf("too many bytes in flight to take %d more", n)}
-	}
-	return release, nil
-}
-
-// read reads the body, which must be whole within BodyTimeout.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, in *intake) (err error) {
-	// Not every ResponseWriter has a deadline to set, those of tests have none.
-	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(h.o.BodyTimeout)) == nil {
-		defer func() {
-			if err == nil {
-				rc.SetReadDeadline(time.Time{})
-				return
-			}
-			// The server would read on to save the connection. The deadline,
-			// and this, keep it from waiting for the same slow sender.
-			w.Header().Set("Connection", "close")
-		}()
-	}
-	in.body = in.body[:0]
-	if want := int(r.ContentLength); want >= 0 {
-		if cap(in.body) < want {
-			// The sender has to deliver before it gets all it has announced.
-			in.body = make([]byte, 0, min(want, firstBodyBytes))
-		}
-		in.body, err = readAll(in.body, r.Body, want)
-		if err == nil && len(in.body) < want {
-			err = io.ErrUnexpectedEOF
-		}
-	} else {
-		in.body, err = readAll(in.body, r.Body, h.o.MaxBodyBytes+1)
-		if err == nil && len(in.body) > h.o.MaxBodyBytes {
-			return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of more than %d bytes", errTooLarge, h.o.MaxBodyBytes)}
-		}
-	}
-	h.counters.bodyBytes.Add(uint64(len(in.body)))
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		// A stalled network is no fault of the request: it may come again.
-		h.counters.slowBodies.Add(1)
-		return refused{http.StatusServiceUnavailable, h.o.RetryAfter, fmt.Errorf("%d bytes of the body came within %v", len(in.body), h.o.BodyTimeout)}
-	default:
-		return refused{http.StatusBadRequest, 0, fmt.Errorf("reading the body, after %d bytes: %w", len(in.body), err)}
-	}
-}
-
-const firstBodyBytes = 1 << 20
-
-// readAll appends to b until the end, or until it has limit bytes.
-func readAll(b []byte, r io.Reader, limit int) ([]byte, error) {
-	for len(b) < limit {
-		if len(b) == cap(b) {
-			b = append(make([]byte, 0, min(max(2*len(b), 64<<10), limit)), b...)
-		}
-		n, err := r.Read(b[len(b):min(cap(b), limit)])
-		b = b[:len(b)+n]
-		if err == io.EOF {
-			return b, nil
-		}
-		if err != nil {
-			return b, err
-		}
-	}
-	return b, nil
-}
-
-// Buffers that grew for a request beyond these are not kept for the next.
-const (
-	keepBytes   = 8 << 20
-	keepSeries  = 64 << 10
-	keepSamples = 256 << 10
-)
-
-func (h *Handler) putBack(in *intake) {
-	if cap(in.body)+cap(in.decoded) > keepBytes || cap(in.series)+cap(in.at)+cap(in.syms) > 3*keepSeries ||
-		cap(in.samples) > keepSamples || in.batch.Len() > keepSeries || h.o.MaxSamples-in.left > keepSamples {
-		return
-	}
-	h.pool.Put(in)
 }
 
 // refused is an answer other than 204.

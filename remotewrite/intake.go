@@ -42,7 +42,6 @@ type intake struct {
 	bucket   string
 	maxT     int64 // ms; samples after it are refused
 
-	body    []byte // compressed, as received
 	decoded []byte // everything below points into it
 
 	batch mcache.Batch

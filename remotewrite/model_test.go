@@ -29,7 +29,7 @@ func TestModel(t *testing.T) {
 			return from[rng.IntN(len(from))]
 		}
 		r := newReceiver(t, Options{MaxLabels: 6})
-		in := r.pool.Get().(*intake)
+		in := r.intakes.Get().(*intake)
 		maxT := now.UnixMilli() + r.o.MaxAhead.Milliseconds()
 		var all []decodedSeries
 		written, refused, future, inParts := 0, 0, 0, 0

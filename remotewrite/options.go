@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"io"
 	"log/slog"
+	"runtime"
 	"time"
 )
 
@@ -42,6 +43,12 @@ type Options struct {
 	// series are written all the same. Default: no bound.
 	MaxNewSeriesPerSecond int
 
+	// MaxConcurrent is how many requests are decoded and written at a time.
+	// More wait, with what they have read. It bounds what the tables of a
+	// request take beside its body: some 60 MiB each if every bound above is
+	// reached. Default twice GOMAXPROCS: the work is the processors' alone.
+	MaxConcurrent int
+
 	// MaxAhead is how far ahead of the clock a sample may be. Default 10 minutes.
 	MaxAhead time.Duration
 	// BodyTimeout is how long a sender may take over a body. Default 30 s.
@@ -55,7 +62,8 @@ type Options struct {
 	// DefaultBucket takes requests without TenancyHeader. Default "default".
 	DefaultBucket string
 
-	// Admission bounds the bytes in flight. Default: no bound.
+	// Admission bounds the bytes in flight: of bodies as they come in, and
+	// decompressed. Default: no bound.
 	Admission Admission
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
@@ -63,11 +71,16 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Admission decides which requests are worked on now. Acquire takes n bytes
-// until release is called; if there are not so many left, ok is false and
-// the sender is told to come again after retryAfter.
+// Admission bounds what all requests have in hand together. When there is no
+// room, ok is false and the sender is told to come again after retryAfter.
+// Implementations are safe for concurrent use.
 type Admission interface {
-	Acquire(n int64) (release func(), ok bool, retryAfter time.Duration)
+	// Acquire asks for room for one more request, with its first n bytes.
+	Acquire(n int64) (ok bool, retryAfter time.Duration)
+	// Extend asks for n more bytes for a request that is in, which it stays.
+	Extend(n int64) (ok bool, retryAfter time.Duration)
+	// Release ends a request that is in, which has n bytes in all.
+	Release(n int64)
 }
 
 // DefaultMaxLabels is what Options.MaxLabels is if it is not set.
@@ -91,6 +104,7 @@ func (o Options) withDefaults() Options {
 	def(&o.MaxExemplars, 10_000)
 	def(&o.MaxExemplarBytes, 8<<20)
 	def(&o.MaxBucketBytes, 150)
+	def(&o.MaxConcurrent, 2*runtime.GOMAXPROCS(0))
 	def(&o.MaxAhead, 10*time.Minute)
 	def(&o.BodyTimeout, 30*time.Second)
 	def(&o.RetryAfter, time.Second)

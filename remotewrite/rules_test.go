@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -439,31 +440,65 @@ func TestRuleTenancyHeaderNamesTheBucket(t *testing.T) {
 
 func TestRuleOverloadIs503(t *testing.T) {
 	body := encode(t, V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
-	for limit, want := range map[int64]int{10: 503, int64(len(snappy.Encode(nil, body))): 503, 1000: 204} {
-		a := &admission{free: limit}
+	packed := snappy.Encode(nil, body)
+	for limit, want := range map[int64]int{10: 503, int64(len(packed)): 503, int64(len(packed) + len(body) - 1): 503, int64(len(packed) + len(body)): 204} {
+		a := &admission{limit: limit}
 		r := newReceiver(t, Options{Admission: a})
 		w := r.send(V2, body)
 		answered(t, w, want, "")
 		if want == 503 && w.Header().Get("Retry-After") != "2" {
 			t.Errorf("Retry-After is %q, want 2", w.Header().Get("Retry-After"))
 		}
-		if a.free != limit || a.asked == 0 {
-			t.Errorf("admission has %d bytes of %d after %d acquisitions", a.free, limit, a.asked)
+		if a.bytes != 0 || a.requests != 0 || a.asked == 0 {
+			t.Errorf("after %d questions %d bytes of %d requests are still lent", a.asked, a.bytes, a.requests)
+		}
+		if refused := r.Stats().NotAdmitted == 1; refused != (want == 503) {
+			t.Errorf("answered %d, and counted as not admitted: %v", w.Code, refused)
 		}
 	}
 }
 
-// admission counts bytes for one request at a time.
+// admission counts, and refuses what is beyond its limit.
 type admission struct {
-	free  int64
-	asked int
+	limit int64
+
+	mu              sync.Mutex
+	bytes, most     int64
+	requests, asked int
 }
 
-func (a *admission) Acquire(n int64) (func(), bool, time.Duration) {
-	a.asked++
-	if n > a.free {
-		return nil, false, 1200 * time.Millisecond
+// lent is how many bytes are, and how many were at the most.
+func (a *admission) lent() (now, most int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.bytes, a.most
+}
+
+func (a *admission) Acquire(n int64) (bool, time.Duration) {
+	ok, after := a.Extend(n)
+	if ok {
+		a.mu.Lock()
+		a.requests++
+		a.mu.Unlock()
 	}
-	a.free -= n
-	return func() { a.free += n }, true, 0
+	return ok, after
+}
+
+func (a *admission) Extend(n int64) (bool, time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked++
+	if a.bytes+n > a.limit {
+		return false, 1200 * time.Millisecond
+	}
+	a.bytes += n
+	a.most = max(a.most, a.bytes)
+	return true, 0
+}
+
+func (a *admission) Release(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.bytes -= n
+	a.requests--
 }

@@ -160,7 +160,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("remote-write.max-label-value-size", "16KiB", &c.writeMaxLabelValue,
 		"Bytes of a label's value.")
 	add("admission.max-in-flight-size", "256MiB", &c.maxInFlight,
-		"Bytes of writes being worked on at a time, by remote write and Redis clients together; more are told to come back (503).")
+		"Bytes of writes in hand at a time, as they come and decompressed, by remote write and Redis clients together; more are told to come back (503).")
 	add("admission.max-requests", "1024", &c.maxRequests,
 		"Writes being worked on at a time; more are told to come back (503).")
 
@@ -237,9 +237,9 @@ func (c *config) check() error {
 			return fmt.Errorf("--%s must be more than 0", s.flag)
 		}
 	}
-	if c.maxInFlight < c.writeMaxDecoded {
-		return fmt.Errorf("--admission.max-in-flight-size of %s is below --remote-write.max-decoded-size of %s: the largest request would never be admitted",
-			&c.maxInFlight, &c.writeMaxDecoded)
+	if largest := c.writeMaxBody + c.writeMaxDecoded; c.maxInFlight < largest {
+		return fmt.Errorf("--admission.max-in-flight-size of %s is below --remote-write.max-body-size and --remote-write.max-decoded-size together, %s: the largest request would never be admitted",
+			&c.maxInFlight, &largest)
 	}
 	if !validHeaderName(c.tenancyHeader) {
 		return fmt.Errorf("--tenancy.header is not a header's name: %q", c.tenancyHeader)

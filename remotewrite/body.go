@@ -1,0 +1,176 @@
+package remotewrite
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/golang/snappy"
+)
+
+// A body costs what has come of it. A sender that announces much, or nothing,
+// and then takes its time holds neither memory nor bytes of admission for what
+// it has not sent; and what it says that a body decompresses to is looked at
+// only when the body is whole.
+
+// lease is what admission has lent to a request.
+type lease struct {
+	h     *Handler
+	in    bool
+	bytes int64
+}
+
+// take asks for n more bytes.
+func (l *lease) take(n int) error {
+	a := l.h.o.Admission
+	if a == nil {
+		return nil
+	}
+	ask := a.Extend
+	if !l.in {
+		ask = a.Acquire
+	}
+	ok, after := ask(int64(n))
+	if !ok {
+		l.h.counters.notAdmitted.Add(1)
+		return refused{http.StatusServiceUnavailable, max(after, time.Second), fmt.Errorf("too much in flight to take %d bytes more", n)}
+	}
+	l.in = true
+	l.bytes += int64(n)
+	return nil
+}
+
+// release gives back everything.
+func (l *lease) release() {
+	if l.in {
+		l.h.o.Admission.Release(l.bytes)
+	}
+}
+
+// read reads the body, which must be whole within BodyTimeout, into b.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lease) (err error) {
+	want := r.ContentLength
+	if want > int64(h.o.MaxBodyBytes) {
+		return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes, more than %d", errTooLarge, want, h.o.MaxBodyBytes)}
+	}
+	// Not every ResponseWriter has a deadline to set, those of tests have none.
+	rc := http.NewResponseController(w)
+	if rc.SetReadDeadline(time.Now().Add(h.o.BodyTimeout)) == nil {
+		defer func() {
+			if err == nil {
+				rc.SetReadDeadline(time.Time{})
+				return
+			}
+			// The server would read on to save the connection. The deadline,
+			// and this, keep it from waiting for the same slow sender.
+			w.Header().Set("Connection", "close")
+		}()
+	}
+	if want >= 0 {
+		*b, err = readAll((*b)[:0], r.Body, int(want), l)
+		if err == nil && len(*b) < int(want) {
+			err = io.ErrUnexpectedEOF
+		}
+	} else {
+		*b, err = readAll((*b)[:0], r.Body, h.o.MaxBodyBytes+1, l)
+		if err == nil && len(*b) > h.o.MaxBodyBytes {
+			return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of more than %d bytes", errTooLarge, h.o.MaxBodyBytes)}
+		}
+	}
+	h.counters.bodyBytes.Add(uint64(len(*b)))
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, new(refused)):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// A stalled network is no fault of the request: it may come again.
+		h.counters.slowBodies.Add(1)
+		return refused{http.StatusServiceUnavailable, h.o.RetryAfter, fmt.Errorf("%d bytes of the body came within %v", len(*b), h.o.BodyTimeout)}
+	default:
+		return refused{http.StatusBadRequest, 0, fmt.Errorf("reading the body, after %d bytes: %w", len(*b), err)}
+	}
+}
+
+// firstBodyBytes are lent before any have come: most bodies are not larger.
+const firstBodyBytes = 64 << 10
+
+// readAll appends to b, which is empty, until the end, or until it has limit
+// bytes. There is never more lent than twice what has come.
+func readAll(b []byte, r io.Reader, limit int, l *lease) ([]byte, error) {
+	for lent := 0; len(b) < limit; {
+		if len(b) == lent {
+			more := min(max(lent, firstBodyBytes), limit-lent)
+			if err := l.take(more); err != nil {
+				return b, err
+			}
+			if lent += more; cap(b) < lent {
+				b = append(make([]byte, 0, lent), b...)
+			}
+		}
+		n, err := r.Read(b[len(b):lent])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+// decodedLen is how long body is when it is decompressed. The lease covers it.
+func (h *Handler) decodedLen(body []byte, l *lease) (int, error) {
+	n, err := snappy.DecodedLen(body)
+	if err != nil {
+		return 0, refused{http.StatusBadRequest, 0, fmt.Errorf("snappy: %w", err)}
+	}
+	if n > h.o.MaxDecodedBytes {
+		return 0, refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes when decompressed, more than %d", errTooLarge, n, h.o.MaxDecodedBytes)}
+	}
+	// A block of snappy expands by at most 64 bytes for each 3: a body that
+	// claims more lies, and gets no memory for it.
+	if n > maxSnappyRatio*len(body) {
+		return 0, refused{http.StatusBadRequest, 0, fmt.Errorf("snappy: %d bytes cannot hold %d", len(body), n)}
+	}
+	return n, l.take(n)
+}
+
+// maxSnappyRatio is above what snappy can compress: a copy of 64 bytes takes 3 bytes, or 2.
+const maxSnappyRatio = 32
+
+// decompress sets decoded to the n bytes that body holds.
+func (in *intake) decompress(body []byte, n int) (err error) {
+	if cap(in.decoded) < n {
+		in.decoded = make([]byte, n+n/8)
+	}
+	if in.decoded, err = snappy.Decode(in.decoded[:cap(in.decoded)], body); err != nil {
+		return refused{http.StatusBadRequest, 0, fmt.Errorf("snappy: %w", err)}
+	}
+	return nil
+}
+
+// Buffers that grew for a request beyond these are not kept for the next.
+const (
+	keepBytes   = 8 << 20
+	keepSeries  = 64 << 10
+	keepSamples = 256 << 10
+)
+
+func (h *Handler) putBackBody(b *[]byte) {
+	if cap(*b) <= keepBytes {
+		h.bodies.Put(b)
+	}
+}
+
+func (h *Handler) putBack(in *intake) {
+	if cap(in.decoded) > keepBytes || cap(in.series)+cap(in.at)+cap(in.syms) > 3*keepSeries ||
+		cap(in.samples) > keepSamples || in.batch.Len() > keepSeries || h.o.MaxSamples-in.left > keepSamples {
+		return
+	}
+	h.intakes.Put(in)
+}
