@@ -46,7 +46,7 @@ func connectionCommands() []command {
 			{name: "setname", arity: 3, syntax: "connection-name", summary: "Sets the connection's name.", run: clientSetName},
 			{name: "setinfo", arity: 4, syntax: "LIB-NAME libname | LIB-VER libver", summary: "Sets information about the client's library.", run: clientSetInfo},
 			{name: "info", arity: 2, summary: "Returns information about the connection.", run: func(c *conn, _ [][]byte) { c.text(c.describe() + "\n") }},
-			{name: "list", arity: -2, syntax: "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", summary: "Lists open connections.", run: clientList},
+			{name: "list", arity: -2, syntax: "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", summary: "Lists open connections.", flags: slow, run: clientList},
 			{name: "kill", arity: -3, syntax: "ip:port | ID client-id | ADDR ip:port", summary: "Closes a connection.", flags: admin, run: clientKill},
 			{name: "no-evict", arity: 3, syntax: "ON | OFF", summary: "Is accepted; clients are never evicted.", run: clientSwitch},
 			{name: "no-touch", arity: 3, syntax: "ON | OFF", summary: "Is accepted; reads count all the same.", run: clientSwitch},

@@ -44,6 +44,7 @@ const (
 	fast
 	noauth // may be said before AUTH
 	admin
+	slow // may take long or wait: not to be run in a loop; not shown
 )
 
 func (f flags) names() []string {
@@ -69,7 +70,10 @@ func newCommandSet(metrics bool) commandSet {
 	rows = append(rows, stringCommands()...)
 	rows = append(rows, genericCommands()...)
 	if metrics {
-		rows = append(rows, metricCommands()...)
+		for _, m := range metricCommands() {
+			m.flags |= slow // writing may wait for memory, and reading for much
+			rows = append(rows, m)
+		}
 	}
 	s := commandSet{rows: rows, byName: make(map[string]*command, len(rows))}
 	for i := range rows {
@@ -148,7 +152,7 @@ func (c *conn) execute(args [][]byte) {
 		c.fail("NOAUTH Authentication required.")
 	case cmd.subs == nil:
 		c.last = cmd.name
-		cmd.run(c, args)
+		c.run(cmd, args)
 	default:
 		c.last = cmd.name
 		c.runSub(cmd, args)
@@ -176,8 +180,16 @@ func (c *conn) runSub(cmd *command, args [][]byte) {
 	case !sub.takes(len(args)):
 		c.wrongArity(cmd.name + "|" + sub.name)
 	default:
-		sub.run(c, args)
+		c.run(sub, args)
 	}
+}
+
+// run runs a command, outside of the loop if it may take long.
+func (c *conn) run(cmd *command, args [][]byte) {
+	if c.loop != nil && (cmd.flags&slow != 0 || len(args) > loopArgs) {
+		c.leave() // if it can
+	}
+	cmd.run(c, args)
 }
 
 // crossProtocol recognizes the start of an HTTP request: a browser that was

@@ -23,15 +23,25 @@ const (
 	linger      = time.Second
 )
 
-// conn is one client. Its goroutine reads what there is, runs the commands in
-// it and writes the answers in one go; nothing else touches a conn but
-// through the fields that say so.
+// conn is one client. A goroutine, that of its loop or its own, reads what
+// there is, runs the commands in it and writes the answers in one go; nothing
+// else touches a conn but through the fields that say so.
 type conn struct {
 	srv  *Server
-	sock net.Conn        // what was accepted
+	sock net.Conn        // what was accepted; in a loop only its addresses are of use
 	nc   net.Conn        // sock, or TLS on it
 	raw  syscall.RawConn // nil where nc is not a plain socket
 	id   int64
+
+	// While it is in a loop; see there. They change under Server.mu.
+	loop *loop
+	fd   int // -1 when in no loop
+	slot int32
+	// These belong to the loop's goroutine.
+	queued   bool // it stands in loop.ready
+	readable bool // the socket may have something
+	hung     bool // the client has hung up, or the connection broke
+	more     bool // the input has commands that were left for the next turn
 
 	// in[start:end] was read and not used up. Nil while there is none.
 	in         []byte
@@ -61,17 +71,15 @@ type conn struct {
 	active   atomic.Int64 // last time that something was read
 	half     atomic.Int64 // since when a command is incomplete
 	writing  atomic.Int64 // since when a write waits for the client
-	shutting atomic.Bool  // a reason to stop has come from outside
+	shutting atomic.Bool  // to end after what was read
+	killed   atomic.Bool  // to end at once
 }
 
 func newConn(s *Server, nc net.Conn, id int64) *conn {
-	c := &conn{srv: s, sock: nc, nc: nc, id: id}
+	c := &conn{srv: s, id: id, fd: -1}
+	c.use(nc)
 	if s.o.TLS != nil {
-		c.nc = tls.Server(nc, s.o.TLS)
-	} else if sc, ok := nc.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw = raw
-		}
+		c.nc, c.raw = tls.Server(nc, s.o.TLS), nil
 	}
 	c.readFn, c.writeFn = c.rawRead, c.rawWrite
 	c.created = s.tick.Load()
@@ -81,10 +89,19 @@ func newConn(s *Server, nc net.Conn, id int64) *conn {
 	return c
 }
 
-// serve runs until the client has gone or was sent away.
+// use makes nc the connection's socket.
+func (c *conn) use(nc net.Conn) {
+	c.sock, c.nc, c.raw = nc, nc, nil
+	if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+}
+
+// serve runs until the client has gone or was sent away, on a goroutine of the
+// connection's own.
 func (c *conn) serve() {
-	defer c.shut()
-	defer c.freeInput()
 	if t, ok := c.nc.(*tls.Conn); ok {
 		c.half.Store(c.created)
 		if err := t.Handshake(); err != nil {
@@ -94,39 +111,72 @@ func (c *conn) serve() {
 		c.half.Store(0)
 		defer t.Close()
 	}
-	for {
-		if err := c.fill(); err != nil {
-			if errors.Is(err, errOverloaded) {
-				c.srv.counters.overloaded.Add(1)
-				c.takeOutput()
-				c.fail(err.Error())
-				c.quit = true
-			} else {
-				return
-			}
-		} else {
-			c.active.Store(c.srv.tick.Load())
-			c.consume()
-		}
-		c.count()
-		if err := c.flush(); err != nil {
-			return
-		}
-		if c.quit {
-			c.freeInput()
-			c.lingerOn()
-			return
-		}
-		if c.shutting.Load() {
-			return
-		}
+	for c.turn() {
 	}
 }
 
-// consume runs every complete command of the input.
+// finish forgets the connection and closes its socket.
+func (c *conn) finish() {
+	c.freeInput()
+	s := c.srv
+	s.mu.Lock()
+	delete(s.conns, c)
+	fd := c.fd
+	if c.loop != nil {
+		s.vacateLocked(c)
+	}
+	s.mu.Unlock()
+	if fd >= 0 {
+		_ = syscall.Close(fd)
+	} else {
+		c.sock.Close()
+	}
+	s.wg.Done()
+}
+
+// turn is one read, the commands in it, and one write. It reports whether the
+// connection goes on.
+func (c *conn) turn() bool {
+	var err error
+	if !c.more {
+		err = c.fill()
+	}
+	switch {
+	case err == nil:
+		c.active.Store(c.srv.tick.Load())
+		c.consume()
+	case errors.Is(err, errAgain):
+		return !c.shutting.Load()
+	case errors.Is(err, errOverloaded):
+		c.srv.counters.overloaded.Add(1)
+		c.takeOutput()
+		c.fail(err.Error())
+		c.quit = true
+	default:
+		return false
+	}
+	c.count()
+	if err := c.flush(); err != nil {
+		return false
+	}
+	if c.quit {
+		c.freeInput()
+		c.lingerOn()
+		return false
+	}
+	return c.more || !c.shutting.Load()
+}
+
+// consume runs the complete commands of the input: all of them, or, in a loop,
+// as many as a turn may have.
 func (c *conn) consume() {
 	c.takeOutput()
-	for c.start < c.end && !c.quit {
+	c.more = false
+	for turn := 0; c.start < c.end && !c.quit; turn++ {
+		if turn >= turnCommands && c.loop != nil {
+			c.more = true
+			return
+		}
 		n, args, need, err := c.framer.next(c.in[c.start:c.end], c.limits)
 		if err != nil {
 			c.srv.counters.protocol.Add(1)
@@ -174,7 +224,9 @@ func (c *conn) fill() error {
 	}
 	var n int
 	var err error
-	if c.raw != nil {
+	if c.loop != nil {
+		n, err = c.loopRead()
+	} else if c.raw != nil {
 		if err = c.raw.Read(c.readFn); err == nil {
 			n, err = c.ioN, c.ioErr
 		}
@@ -191,6 +243,29 @@ func (c *conn) fill() error {
 		err = io.EOF
 	}
 	return err
+}
+
+// loopRead is one read of a socket in a loop.
+func (c *conn) loopRead() (n int, err error) {
+	c.takeInput()
+	for {
+		n, errno := recv(c.fd, c.in[c.end:])
+		switch errno {
+		case 0:
+			// What was left over, if anything, is told by another event.
+			c.readable = n == len(c.in)-c.end || c.hung
+			return n, nil
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			c.readable = false
+			if c.end == 0 {
+				c.freeInput()
+			}
+			return 0, errAgain
+		}
+		return 0, errno
+	}
 }
 
 // rawRead is one read of a socket. The buffer comes with the input: a
@@ -264,7 +339,12 @@ func (c *conn) flush() error {
 	}
 	c.out = c.b
 	var err error
-	if c.raw != nil {
+	if c.loop != nil {
+		err = c.loopWrite()
+	}
+	if len(c.out) == 0 || err != nil {
+		// Done, or broken.
+	} else if c.raw != nil {
 		if err = c.raw.Write(c.writeFn); err == nil {
 			err = c.ioErr
 		}
@@ -283,6 +363,27 @@ func (c *conn) flush() error {
 	c.out = nil
 	c.freeOutput()
 	return err
+}
+
+// loopWrite writes what a socket in a loop takes. If that is not all, the
+// connection has left the loop.
+func (c *conn) loopWrite() error {
+	for len(c.out) > 0 {
+		n, errno := sendTo(c.fd, c.out)
+		switch errno {
+		case 0:
+			c.out = c.out[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			if !c.leave() {
+				return errno
+			}
+			return nil
+		default:
+			return errno
+		}
+	}
+	return nil
 }
 
 // rawWrite writes what a socket takes.
@@ -360,6 +461,9 @@ func (c *conn) count() {
 
 // lingerOn says that nothing more will be written and reads on for a moment.
 func (c *conn) lingerOn() {
+	if c.loop != nil && !c.leave() {
+		return
+	}
 	cw, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || cw.CloseWrite() != nil {
 		return
@@ -383,11 +487,24 @@ func (c *conn) overdue(now int64) string {
 	return ""
 }
 
-// drain makes the connection end after what it has read.
+// drain makes the connection end after what it has read. The caller holds
+// Server.mu.
 func (c *conn) drain() {
 	c.shutting.Store(true)
+	if c.fd >= 0 {
+		_ = syscall.Shutdown(c.fd, syscall.SHUT_RD) // of which the loop is told
+		return
+	}
 	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
-// shut closes the socket, whoever is waiting on it.
-func (c *conn) shut() { c.sock.Close() }
+// shut makes the connection end at once, whoever is waiting on it. The caller
+// holds Server.mu.
+func (c *conn) shut() {
+	c.killed.Store(true)
+	if c.fd >= 0 {
+		_ = syscall.Shutdown(c.fd, syscall.SHUT_RDWR)
+		return
+	}
+	c.sock.Close()
+}

@@ -17,8 +17,12 @@
 //	           one read        args are    one row of   one write
 //	                           views of in  the table
 //
-// A connection has a goroutine. It reads what there is, runs every complete
-// command in it, and writes the answers in one go: a pipeline is a batch.
+// Plain sockets are served by a few loops, a goroutine each (loop.go); one
+// that may make the others of its loop wait, because its client asks for
+// something slow or does not take its answers, gets a goroutine of its own, as
+// TLS connections have from the start. Either way it is the same turn: read
+// what there is, run every complete command in it, and write the answers in
+// one go. A pipeline is a batch.
 //
 // The framer is our own and not redcon's Reader, because that has no limits,
 // can be made to panic or spin before AUTH, parses an incomplete command from
@@ -29,8 +33,9 @@
 // What a command costs besides the cache's own work (a sketch, which the
 // benchmarks hold to): a pass over its count and length lines, 30 ns; one map
 // lookup of its name, 15 ns; the answer appended in place, 10 ns; no
-// allocation. The two system calls and the wake-up of a read are some 5 µs,
-// shared by all commands of the pipeline.
+// allocation. The system calls are a read and a write, some 3 µs, shared by all
+// commands of the pipeline, and a wait, shared by all connections that have
+// something.
 //
 // # Bounds
 //
@@ -48,6 +53,7 @@
 //     WriteTimeout for unread answers. One goroutine per server looks at all
 //     connections; there are no timers to set on the way.
 //   - series: MaxKeys, see there.
+//   - the others' patience: a connection in a loop runs 64 commands at a time.
 //
 // # Invariants
 //

@@ -26,8 +26,8 @@ func genericCommands() []command {
 		{name: "pexpireat", arity: -3, group: groupGeneric, syntax: "key unix-time-milliseconds" + expireSyntax, summary: "Sets the time of expiration in milliseconds.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "pexpireat", 1, false) }},
 		{name: "persist", arity: 2, group: groupGeneric, syntax: "key", summary: "Removes the expiration.", flags: write | fast, keys: one, run: persist},
 		{name: "scan", arity: -2, group: groupGeneric, syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]", summary: "Iterates over the keys.", flags: readonly, run: scan},
-		{name: "keys", arity: 2, group: groupGeneric, syntax: "pattern", summary: "Returns the keys that match.", flags: readonly, run: keys},
-		{name: "randomkey", arity: 1, group: groupGeneric, summary: "Returns a random key.", flags: readonly, run: randomKey},
+		{name: "keys", arity: 2, group: groupGeneric, syntax: "pattern", summary: "Returns the keys that match.", flags: readonly | slow, run: keys},
+		{name: "randomkey", arity: 1, group: groupGeneric, summary: "Returns a random key.", flags: readonly | slow, run: randomKey},
 		{name: "object", arity: -2, group: groupGeneric, syntax: "ENCODING key | FREQ key", summary: "Tells how a value is kept.", flags: readonly, keys: [3]int{2, 2, 1}, subs: []command{
 			{name: "encoding", arity: 3, syntax: "key", summary: "Returns the encoding that Redis would have for the value.", run: objectEncoding},
 			{name: "freq", arity: 3, syntax: "key", summary: "Returns how often the key was read of late, at most 3.", run: objectFreq},
@@ -166,6 +166,10 @@ func persist(c *conn, args [][]byte) {
 // scanStep is how many keys are looked at under the cache's lock at a time.
 const scanStep = 64
 
+// loopScan is the largest COUNT that is served in a loop, a tenth of a
+// millisecond's work.
+const loopScan = 1000
+
 // scan answers about COUNT keys, fewer when they fill an output buffer.
 func scan(c *conn, args [][]byte) {
 	cursor, err := strconv.ParseUint(string(args[1]), 10, 64)
@@ -192,6 +196,9 @@ func scan(c *conn, args [][]byte) {
 				return
 			}
 			count = min(count, math.MaxInt32) // the answer is bounded in bytes anyway
+			if c.loop != nil && count > loopScan {
+				c.leave()
+			}
 		case equalFold(a, "match"):
 			pattern = args[i+1]
 		case equalFold(a, "type"):

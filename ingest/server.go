@@ -24,15 +24,20 @@ type Server struct {
 	inputs  sync.Pool // *[bufferBytes]byte
 	outputs sync.Pool // *buffer
 
+	// slots are the connections in loops, by the number that the kernel gives back.
+	slots []atomic.Pointer[conn]
+
 	counters counters
 	msetnx   sync.Mutex // held by MSETNX
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
+	loops     []*loop // made by the first Serve
+	vacant    []int32 // slots without a connection
 	lastID    int64
 	closing   bool
-	wg        sync.WaitGroup // a connection's goroutine each
+	wg        sync.WaitGroup // a connection each
 	stop      chan struct{}  // closed to end the sweeper
 	swept     chan struct{}  // closed when it has ended
 }
@@ -104,6 +109,7 @@ func (s *Server) Serve(l net.Listener) error {
 		return nil
 	}
 	s.listeners[l] = struct{}{}
+	s.startLoops()
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
@@ -149,7 +155,7 @@ func loopback(a net.Addr) bool {
 	return false
 }
 
-// accept starts a connection's goroutine, or says why not.
+// accept begins to serve a connection, or says why not.
 func (s *Server) accept(nc net.Conn) {
 	s.mu.Lock()
 	full := len(s.conns) >= s.o.MaxConnections
@@ -168,14 +174,15 @@ func (s *Server) accept(nc net.Conn) {
 	c := newConn(s, nc, s.lastID)
 	s.conns[c] = struct{}{}
 	s.wg.Add(1)
+	inLoop := c.enter()
 	s.mu.Unlock()
 	s.counters.accepted.Add(1)
+	if inLoop {
+		return
+	}
 	go func() {
-		defer s.wg.Done()
+		defer c.finish()
 		c.serve()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
 	}()
 }
 
@@ -232,18 +239,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.wg.Wait()
 		close(done)
 	}()
+	var err error
 	select {
 	case <-done:
-		return nil
 	case <-ctx.Done():
+		err = ctx.Err()
+		s.mu.Lock()
+		for c := range s.conns {
+			c.shut()
+		}
+		s.mu.Unlock()
+		<-done
 	}
-	s.mu.Lock()
-	for c := range s.conns {
-		c.shut()
-	}
-	s.mu.Unlock()
-	<-done
-	return ctx.Err()
+	s.endLoops()
+	return err
 }
 
 // Stats reads the counters.

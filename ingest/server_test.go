@@ -14,9 +14,27 @@ import (
 	"mcached/mcache"
 )
 
+// opaque is a listener whose connections hide that they are sockets, so that
+// each is served by a goroutine.
+type opaque struct{ net.Listener }
+
+func (l opaque) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return struct{ net.Conn }{c}, err
+}
+
 // newServer starts a server with a small cache, and checks that it can be
 // shut down at the end.
 func newServer(t testing.TB, change func(o *Options)) (s *Server, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newServerOn(t, l, change), l.Addr().String()
+}
+
+func newServerOn(t testing.TB, l net.Listener, change func(o *Options)) (s *Server) {
 	t.Helper()
 	mem, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 256 << 10})
 	if err != nil {
@@ -38,10 +56,6 @@ func newServer(t testing.TB, change func(o *Options)) (s *Server, addr string) {
 	if s, err = NewServer(o); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -59,7 +73,7 @@ func newServer(t testing.TB, change func(o *Options)) (s *Server, addr string) {
 		}
 		mem.Close()
 	})
-	return s, l.Addr().String()
+	return s
 }
 
 // dial is a client that times out rather than hangs.

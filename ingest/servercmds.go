@@ -13,7 +13,7 @@ func serverCommands() []command {
 		{name: "command", arity: -1, group: groupServer, syntax: "[COUNT | DOCS [command-name ...] | INFO [command-name ...] | LIST]", summary: "Returns details about the commands.", run: commandCommand},
 		{name: "config", arity: -2, group: groupServer, syntax: "GET parameter [parameter ...] | SET parameter value [parameter value ...] | RESETSTAT", summary: "Reads and sets the configuration.", flags: admin, subs: []command{
 			{name: "get", arity: -3, syntax: "parameter [parameter ...]", summary: "Returns the parameters that match.", run: configGet},
-			{name: "set", arity: -4, syntax: "parameter value [parameter value ...]", summary: "Sets parameters; maxmemory is the one that can be.", run: configSet},
+			{name: "set", arity: -4, syntax: "parameter value [parameter value ...]", summary: "Sets parameters; maxmemory is the one that can be.", flags: slow, run: configSet},
 			{name: "resetstat", arity: 2, summary: "Is accepted; counters that only ever grow are not reset.", run: func(c *conn, _ [][]byte) { c.ok() }},
 			{name: "rewrite", arity: 2, summary: "Is refused: there is no configuration file.", run: func(c *conn, _ [][]byte) { c.fail("ERR The server is running without a config file") }},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("config") }},
@@ -26,8 +26,8 @@ func serverCommands() []command {
 			c.bulkInt(us % 1e6)
 		}},
 		{name: "dbsize", arity: 1, group: groupServer, summary: "Returns the number of keys.", flags: readonly | fast, run: func(c *conn, _ [][]byte) { c.integer(int64(c.srv.o.Blobs.Len())) }},
-		{name: "flushdb", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write, run: flush},
-		{name: "flushall", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write, run: flush},
+		{name: "flushdb", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write | slow, run: flush},
+		{name: "flushall", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write | slow, run: flush},
 		{name: "function", arity: -2, group: groupServer, syntax: "FLUSH [ASYNC | SYNC]", summary: "There are no functions to flush.", flags: write, subs: []command{
 			{name: "flush", arity: -2, syntax: "[ASYNC | SYNC]", summary: "Does nothing.", run: functionFlush},
 		}},
@@ -35,7 +35,7 @@ func serverCommands() []command {
 		{name: "memory", arity: -2, group: groupServer, syntax: "USAGE key [SAMPLES count] | STATS | PURGE", summary: "Tells what memory is used for.", flags: readonly, subs: []command{
 			{name: "usage", arity: -3, syntax: "key [SAMPLES count]", summary: "Returns what a key costs in bytes, its share of the index included.", run: memoryUsage},
 			{name: "stats", arity: 2, summary: "Returns details about memory.", run: memoryStats},
-			{name: "purge", arity: 2, summary: "Gives unused memory back to the operating system.", run: func(c *conn, _ [][]byte) { c.srv.o.Memory.Trim(0); c.ok() }},
+			{name: "purge", arity: 2, summary: "Gives unused memory back to the operating system.", flags: slow, run: func(c *conn, _ [][]byte) { c.srv.o.Memory.Trim(0); c.ok() }},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("memory") }},
 		}},
 	}
