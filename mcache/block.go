@@ -3,7 +3,6 @@ package mcache
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"math/bits"
 	"slices"
@@ -35,6 +34,8 @@ const (
 	timeGrid  = 0 // start + i·step
 	timeGridR = 1 // start + i·step + residual
 	timeDelta = 2 // previous + step + residual
+	// timeSections says that the block is a list of blocks; see sections.go.
+	timeSections = 3
 
 	valueRaw   = 0
 	valueFrame = 1 // base + offset
@@ -48,25 +49,27 @@ const (
 	// maxForeign values may be not decimal before the block is raw: one in eight.
 	foreignShare = 8
 
+	// shortBlock samples are packed without exceptions: looking for them would
+	// cost more time than it saves bytes.
+	shortBlock = 40
+
 	// unpackSlack bytes may be read, not used, behind a block.
 	unpackSlack = 16
 )
 
 // maxBlockBytes bounds an encoded block: raw values of full width and residual
-// times of full width, with every header.
-const maxBlockBytes = 2 + 10 + 2*(2+10+8*blockMax+blockMax) + 16
+// times of full width, with every header, those of sections included.
+const maxBlockBytes = 2 + 10 + 2*(2+10+8*blockMax+blockMax) + 16 + maxSections*sectionOverhead
 
 var errBlock = errors.New("mcache: damaged block")
 
 var pow10 = [maxExponent + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10}
 
-// codec is the scratch space of encoding and decoding; about 6 KiB, one a shard.
+// codec is the scratch space of encoding and decoding; 3 KiB, one a shard.
 type codec struct {
-	ints    [blockMax]int64
-	offs    [blockMax]uint64
-	best    [blockMax]uint64
-	trial   [blockMax]uint64
-	foreign [blockMax]bool
+	ints, deltas [blockMax]int64
+	offs         [blockMax]uint64
+	foreign      [blockMax / 64]uint64 // bit i: value i is not decimal
 }
 
 // encode appends the block of ss to dst. ss holds 1 to blockMax samples in
@@ -102,21 +105,21 @@ func (c *codec) encodeTimes(dst []byte, ss []Sample, step int64) (mode byte, _ [
 		return timeGrid, dst
 	}
 	// Residuals to the grid stay small under jitter; residuals of distances stay small across holes.
+	grid, delta := c.ints[:n], c.deltas[:n]
 	start := ss[0].T
+	delta[0] = 0
 	for i := range ss {
-		c.ints[i] = ss[i].T - start - int64(i)*step
+		grid[i] = ss[i].T - start - int64(i)*step
+		if i > 0 {
+			delta[i] = ss[i].T - ss[i-1].T - step
+		}
 	}
-	grid, gridBase := packing(c.ints[:n], &c.offs)
-	c.best = c.offs
-	for i := n - 1; i > 0; i-- {
-		c.ints[i] = ss[i].T - ss[i-1].T - step
+	gridBase, deltaBase := leastOf(grid), leastOf(delta)
+	gridPlan, deltaPlan := packing(grid, gridBase), packing(delta, deltaBase)
+	if gridPlan.cost <= deltaPlan.cost {
+		return timeGridR, appendInts(dst, grid, gridBase, gridPlan)
 	}
-	c.ints[0] = 0
-	delta, deltaBase := packing(c.ints[:n], &c.offs)
-	if grid.cost <= delta.cost {
-		return timeGridR, appendInts(dst, c.best[:n], gridBase, grid)
-	}
-	return timeDelta, appendInts(dst, c.offs[:n], deltaBase, delta)
+	return timeDelta, appendInts(dst, delta, deltaBase, deltaPlan)
 }
 
 // modalDistance is the most frequent distance between neighbours, the smaller
@@ -169,39 +172,24 @@ func (c *codec) encodeValues(dst []byte, ss []Sample) (mode byte, exp int, _ []b
 	if !ok {
 		return valueRaw, 0, c.encodeRaw(dst, ss)
 	}
-	var or uint64
-	for i := range n {
-		or |= uint64(c.ints[i])
-	}
-	shift := 0
-	if or != 0 {
-		shift = bits.TrailingZeros64(or)
-		for i := range n {
-			c.ints[i] >>= shift
-		}
-	}
-	frame, base := packing(c.ints[:n], &c.offs)
-	mode, plan := byte(valueFrame), frame
-	offs := &c.offs
-	first := c.ints[0]
-	if frame.width > 0 && n > 2 {
-		if d, b, ok := c.deltas(n, frame.cost); ok {
-			mode, plan, base, offs = valueDelta, d, b, &c.best
-		}
-	}
+	mode, shift, base, plan := c.planValues(n)
 	flag := byte(0)
 	if foreign > 0 {
 		flag = 1 << 6
 	}
 	dst = append(dst, byte(shift)|flag)
 	if mode == valueDelta {
-		dst = binary.AppendVarint(dst, first)
+		dst = binary.AppendVarint(dst, c.ints[0])
+		for i := n - 1; i > 0; i-- {
+			c.ints[i] -= c.ints[i-1]
+		}
+		c.ints[0] = base
 	}
-	dst = appendInts(dst, offs[:n], base, plan)
+	dst = appendInts(dst, c.ints[:n], base, plan)
 	if foreign > 0 {
 		dst = append(dst, byte(foreign))
 		for i := range n {
-			if c.foreign[i] {
+			if c.foreign[i>>6]>>(i&63)&1 != 0 {
 				dst = binary.LittleEndian.AppendUint64(append(dst, byte(i)), ss[i].V)
 			}
 		}
@@ -213,28 +201,70 @@ func (c *codec) encodeValues(dst []byte, ss []Sample) (mode byte, exp int, _ []b
 // are none are marked in c.foreign and take the integer before them.
 func (c *codec) decimals(ss []Sample) (exp, foreign int, ok bool) {
 	limit := len(ss) / foreignShare
-	for i := range ss {
-		v := math.Float64frombits(ss[i].V)
-		d, e, ok := decimal(v, ss[i].V, exp)
-		if ok && e > exp && !c.rescale(i, pow10[e-exp]) {
-			ok = false
+	c.foreign = [blockMax / 64]uint64{}
+	if k := 1; ss[len(ss)-1].V == ss[0].V { // perhaps a constant
+		for k < len(ss) && ss[k].V == ss[0].V {
+			k++
 		}
-		c.foreign[i] = !ok
-		if ok {
-			exp = max(exp, e)
-			c.ints[i] = d
+		if k == len(ss) {
+			d, e, ok := decimal(math.Float64frombits(ss[0].V), ss[0].V, 0)
+			for i := range c.ints[:k] {
+				c.ints[i] = d
+			}
+			return e, 0, ok
+		}
+	}
+	for i := 0; ; i++ {
+		// Most blocks are one run: the exponent of the first values serves all.
+		if exp == 0 {
+			i += integers(c.ints[i:], ss[i:])
+		} else {
+			i += fractions(c.ints[i:], ss[i:], pow10[exp])
+		}
+		if i == len(ss) {
+			return exp, foreign, true
+		}
+		d, e, ok := decimal(math.Float64frombits(ss[i].V), ss[i].V, exp)
+		if ok && (e == exp || c.rescale(i, pow10[e-exp])) {
+			c.ints[i], exp = d, e
 			continue
 		}
 		if foreign++; foreign > limit {
 			return 0, 0, false
 		}
-		if i > 0 {
-			c.ints[i] = c.ints[i-1]
-		} else {
-			c.ints[i] = 0
+		c.foreign[i>>6] |= 1 << (i & 63)
+		c.ints[i] = c.ints[max(i-1, 0)]
+		if i == 0 {
+			c.ints[0] = 0
 		}
 	}
-	return exp, foreign, true
+}
+
+// integers fills dst with the values of ss, up to the first that is no
+// integer, and returns how many that are.
+func integers(dst []int64, ss []Sample) int {
+	dst = dst[:len(ss)]
+	for i := range ss {
+		d := int64(math.Float64frombits(ss[i].V))
+		if math.Float64bits(float64(d)) != ss[i].V || uint64(d+maxDecimal-1) > 2*maxDecimal-2 {
+			return i
+		}
+		dst[i] = d
+	}
+	return len(ss)
+}
+
+// fractions is integers for values over power.
+func fractions(dst []int64, ss []Sample, power float64) int {
+	dst = dst[:len(ss)]
+	for i := range ss {
+		d := int64(math.RoundToEven(math.Float64frombits(ss[i].V) * power))
+		if math.Float64bits(float64(d)/power) != ss[i].V || uint64(d+maxDecimal-1) > 2*maxDecimal-2 {
+			return i
+		}
+		dst[i] = d
+	}
+	return len(ss)
 }
 
 // rescale multiplies the first n integers, if all of them stay in bounds.
@@ -271,38 +301,74 @@ func decimal(v float64, vbits uint64, exp int) (int64, int, bool) {
 	return 0, 0, false
 }
 
-// deltas packs the distances between c.ints into c.best, if that costs less
-// than cost. A second try lets distances below zero be exceptions: a counter
-// that was reset once.
-func (c *codec) deltas(n, cost int) (plan packPlan, base int64, ok bool) {
-	var ds [blockMax]int64
-	least, leastUp := int64(math.MaxInt64), int64(math.MaxInt64)
-	for i := 1; i < n; i++ {
-		d := c.ints[i] - c.ints[i-1]
-		ds[i] = d
-		least = min(least, d)
+// planValues takes the zeros that all of the first n c.ints end with off them
+// and decides whether they or their distances are packed.
+func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPlan) {
+	v := c.ints[0]
+	or, least, most := uint64(v), v, v
+	var down int
+	leastUp, leastD, mostD := int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MinInt64)
+	for _, w := range c.ints[1:n] {
+		d := w - v
+		or |= uint64(w)
+		least, most = min(least, w), max(most, w)
+		leastD, mostD = min(leastD, d), max(mostD, d)
+		down += int(uint64(d) >> 63)
 		if d >= 0 {
 			leastUp = min(leastUp, d)
 		}
+		v = w
 	}
-	bases := [2]int64{least, leastUp}
-	for k, b := range bases {
-		if k == 1 && (leastUp == least || leastUp == math.MaxInt64) {
+	if or != 0 {
+		if shift = bits.TrailingZeros64(or); shift > 0 {
+			for i := range n {
+				c.ints[i] >>= shift
+			}
+			least, most, leastD, mostD = least>>shift, most>>shift, leastD>>shift, mostD>>shift
+			if leastUp != math.MaxInt64 {
+				leastUp >>= shift
+			}
+		}
+	}
+	if least == most {
+		return valueFrame, shift, least, packPlan{}
+	}
+	frame, delta := bits.Len64(uint64(most-least)), bits.Len64(uint64(mostD-leastD))
+	if n <= shortBlock {
+		if n > 2 && delta < frame {
+			return valueDelta, shift, leastD, packPlan{width: delta}
+		}
+		return valueFrame, shift, least, packPlan{width: frame}
+	}
+	var hist histogram
+	for _, v := range c.ints[:n] {
+		hist[bits.Len64(uint64(v-least))]++
+	}
+	mode, base, plan = valueFrame, least, hist.bestWidth(n, frame)
+	// A second try lets distances below zero be exceptions: a counter that was
+	// reset once.
+	for _, b := range [2]int64{leastD, leastUp} {
+		if b != leastD && down*exceptionBits >= plan.cost {
 			break
 		}
-		var hist [65]int
-		c.trial[0] = 0
-		hist[0]++
-		for i := 1; i < n; i++ {
-			c.trial[i] = uint64(ds[i] - b) // wraps round where d < b, and so is wide
-			hist[bits.Len64(c.trial[i])]++
+		hist = histogram{1}
+		widest := delta
+		if b != leastD {
+			widest = 64 // what is below the base wraps round
 		}
-		if p := bestWidth(&hist, n); p.cost < cost {
-			cost, plan, base, ok = p.cost, p, b, true
-			c.best = c.trial
+		v := c.ints[0]
+		for _, w := range c.ints[1:n] {
+			hist[bits.Len64(uint64(w-v-b))]++
+			v = w
+		}
+		if p := hist.bestWidth(n, widest); p.cost < plan.cost {
+			mode, base, plan = valueDelta, b, p
+		}
+		if leastUp == leastD || leastUp == math.MaxInt64 {
+			break
 		}
 	}
-	return plan, base, ok
+	return mode, shift, base, plan
 }
 
 func (c *codec) encodeRaw(dst []byte, ss []Sample) []byte {
@@ -310,14 +376,15 @@ func (c *codec) encodeRaw(dst []byte, ss []Sample) []byte {
 	for i := range ss {
 		least = min(least, ss[i].V)
 	}
-	var hist [65]int
 	for i := range ss {
-		c.offs[i] = ss[i].V - least
-		hist[bits.Len64(c.offs[i])]++
+		c.ints[i] = int64(ss[i].V - least)
 	}
 	dst = binary.LittleEndian.AppendUint64(dst, least)
-	return appendInts(dst, c.offs[:len(ss)], 0, bestWidth(&hist, len(ss)))
+	return appendInts(dst, c.ints[:len(ss)], 0, packing(c.ints[:len(ss)], 0))
 }
+
+// histogram says how many offsets need how many bits. They are at most blockMax.
+type histogram [65]uint8
 
 // packPlan says how n offsets are packed: all that fit at width bits, the others as exceptions.
 type packPlan struct {
@@ -325,29 +392,34 @@ type packPlan struct {
 	cost              int // bits
 }
 
-// packing turns ints into offsets from their smallest and plans their width.
-func packing(ints []int64, offs *[blockMax]uint64) (packPlan, int64) {
-	base := ints[0]
+// packing plans the width of the offsets of ints from base.
+func packing(ints []int64, base int64) packPlan {
+	var hist histogram
+	var or uint64
 	for _, v := range ints {
-		base = min(base, v)
+		or |= uint64(v - base)
+		hist[bits.Len64(uint64(v-base))]++
 	}
-	var hist [65]int
-	for i, v := range ints {
-		offs[i] = uint64(v - base)
-		hist[bits.Len64(offs[i])]++
-	}
-	return bestWidth(&hist, len(ints)), base
+	return hist.bestWidth(len(ints), bits.Len64(or))
 }
 
-// bestWidth weighs packed bits against exceptions, given how many offsets need how many bits.
-func bestWidth(hist *[65]int, n int) packPlan {
+func leastOf(ints []int64) int64 {
+	least := ints[0]
+	for _, v := range ints[1:] {
+		least = min(least, v)
+	}
+	return least
+}
+
+// bestWidth weighs packed bits against exceptions, from the widest offset on down.
+func (hist *histogram) bestWidth(n, widest int) packPlan {
 	best := packPlan{cost: math.MaxInt}
 	exceptions := 0
-	for w := 64; w >= 0; w-- {
+	for w := widest; w >= 0; w-- {
 		if cost := n*w + exceptions*exceptionBits; cost <= best.cost {
 			best = packPlan{width: w, exceptions: exceptions, cost: cost}
 		}
-		exceptions += hist[w]
+		exceptions += int(hist[w])
 		if exceptions*exceptionBits > best.cost {
 			break
 		}
@@ -355,240 +427,72 @@ func bestWidth(hist *[65]int, n int) packPlan {
 	return best
 }
 
-func appendInts(dst []byte, offs []uint64, base int64, p packPlan) []byte {
+// appendInts writes ints as the plan for their offsets from base says.
+func appendInts(dst []byte, ints []int64, base int64, p packPlan) []byte {
 	dst = append(dst, byte(p.width), byte(p.exceptions))
 	dst = binary.AppendVarint(dst, base)
-	dst = appendPacked(dst, offs, uint(p.width))
+	dst = appendPacked(dst, ints, base, uint(p.width))
 	if p.exceptions > 0 {
-		for i, v := range offs {
-			if bits.Len64(v) > p.width {
-				dst = binary.AppendUvarint(append(dst, byte(i)), v)
+		for i, v := range ints {
+			if u := uint64(v - base); bits.Len64(u) > p.width {
+				dst = binary.AppendUvarint(append(dst, byte(i)), u)
 			}
 		}
 	}
 	return dst
 }
 
-// appendPacked writes the low w bits of each offset, lowest bit first.
-func appendPacked(dst []byte, offs []uint64, w uint) []byte {
+// appendPacked writes the low w bits of each offset from base, lowest bit first.
+func appendPacked(dst []byte, ints []int64, base int64, w uint) []byte {
 	if w == 0 {
 		return dst
 	}
+	at, size := len(dst), (len(ints)*int(w)+7)/8
+	dst = slices.Grow(dst, size+8)[:at+size+8] // whole words are written
+	out := dst[at:]
 	mask := ^uint64(0) >> (64 - w)
-	var acc uint64
+	var acc uint64 // the bits that make no byte yet
 	var have uint
-	for _, v := range offs {
-		v &= mask
-		acc |= v << have
-		if have+w < 64 {
-			have += w
-			continue
-		}
-		dst = binary.LittleEndian.AppendUint64(dst, acc)
-		acc = v >> (64 - have) // 0 for have == 0: Go shifts by 64 to nothing
-		have = have + w - 64
-	}
-	for ; have > 0; have -= min(have, 8) {
-		dst = append(dst, byte(acc))
-		acc >>= 8
-	}
-	return dst
-}
-
-// unpack reads n numbers of w bits. src must have unpackSlack bytes more than it needs.
-func unpack(dst *[blockMax]uint64, n int, src []byte, w uint) {
+	// As many at a time as fit 56 bits, so that with those before them they fit a word.
 	switch {
-	case w == 0:
-		clear(dst[:n])
-	case w <= 56:
-		mask := uint64(1)<<w - 1
-		var p uint
-		for i := range dst[:n] {
-			dst[i] = binary.LittleEndian.Uint64(src[p>>3:]) >> (p & 7) & mask
-			p += w
+	case w <= 7:
+		for ; len(ints) >= 8; ints = ints[8:] {
+			v := ints[:8:8]
+			acc |= (uint64(v[0]-base)&mask | uint64(v[1]-base)&mask<<w | uint64(v[2]-base)&mask<<(2*w) | uint64(v[3]-base)&mask<<(3*w) |
+				(uint64(v[4]-base)&mask|uint64(v[5]-base)&mask<<w|uint64(v[6]-base)&mask<<(2*w)|uint64(v[7]-base)&mask<<(3*w))<<(4*w)) << have
+			binary.LittleEndian.PutUint64(out, acc)
+			have += 8 * w
+			out, acc, have = out[have>>3:], acc>>(have&^7), have&7
 		}
-	default:
-		mask := ^uint64(0) >> (64 - w)
-		var p uint
-		for i := range dst[:n] {
-			at := src[p>>3:]
-			s := p & 7
-			v := binary.LittleEndian.Uint64(at) >> s
-			v |= uint64(at[8]) << (64 - s) // nothing for s == 0
-			dst[i] = v & mask
-			p += w
+	case w <= 14:
+		for ; len(ints) >= 4; ints = ints[4:] {
+			v := ints[:4:4]
+			acc |= (uint64(v[0]-base)&mask | uint64(v[1]-base)&mask<<w | uint64(v[2]-base)&mask<<(2*w) | uint64(v[3]-base)&mask<<(3*w)) << have
+			binary.LittleEndian.PutUint64(out, acc)
+			have += 4 * w
+			out, acc, have = out[have>>3:], acc>>(have&^7), have&7
 		}
-	}
-}
-
-// blockLen is the number of samples of a block.
-func blockLen(b []byte) int { return int(b[0]) + 1 }
-
-// decode fills out with the samples of b, which begins at time start, and
-// returns how many there are. buf is b with unpackSlack more bytes behind it,
-// whose content does not matter. A block that is damaged in a way that shows
-// is errBlock; out is then undefined.
-func (c *codec) decode(out *[blockMax]Sample, buf []byte, start int64) (int, error) {
-	if len(buf) < 2+unpackSlack || buf[0] >= blockMax {
-		return 0, fmt.Errorf("%w: header", errBlock)
-	}
-	r := blockReader{buf: buf, end: len(buf) - unpackSlack, at: 2}
-	n := int(buf[0]) + 1
-	tmode, vmode, exp := buf[1]&3, buf[1]>>2&3, int(buf[1]>>4)
-	if exp > maxExponent || tmode > timeDelta || vmode > valueDelta {
-		return 0, fmt.Errorf("%w: modes %d, %d, exponent %d", errBlock, tmode, vmode, exp)
-	}
-	out[0].T = start
-	if n > 1 {
-		step := int64(r.uvarint())
-		switch tmode {
-		case timeGrid:
-			t := start
-			for i := range out[:n] {
-				out[i].T = t
-				t += step
-			}
-		default:
-			base := r.ints(&c.offs, n)
-			t := start
-			if tmode == timeGridR {
-				for i := range out[:n] {
-					out[i].T = t + base + int64(c.offs[i])
-					t += step
-				}
+	case w > 56:
+		for _, v := range ints {
+			u := uint64(v-base) & mask
+			acc |= u << have
+			binary.LittleEndian.PutUint64(out, acc)
+			if n := have + w; n >= 64 {
+				out, acc, have = out[8:], u>>(64-have), n-64 // nothing is left of u for have == 0
 			} else {
-				for i := 1; i < n; i++ {
-					t += step + base + int64(c.offs[i])
-					out[i].T = t
-				}
+				out, acc, have = out[n>>3:], acc>>(n&^7), n&7
 			}
 		}
+		ints = nil
 	}
-	if vmode == valueRaw {
-		least := r.uint64()
-		r.ints(&c.offs, n)
-		for i := range out[:n] {
-			out[i].V = least + c.offs[i]
-		}
-		return n, r.err()
+	for _, v := range ints {
+		acc |= uint64(v-base) & mask << have
+		binary.LittleEndian.PutUint64(out, acc)
+		have += w
+		out, acc, have = out[have>>3:], acc>>(have&^7), have&7
 	}
-	head := r.byte()
-	shift := head & 63
-	var v int64
-	if vmode == valueDelta {
-		v = r.varint()
+	if have > 0 {
+		out[0] = byte(acc)
 	}
-	base := r.ints(&c.offs, n)
-	if r.bad {
-		return 0, r.err()
-	}
-	c.values(out, n, vmode == valueDelta, v, base, shift, exp)
-	if head&(1<<6) != 0 {
-		for range int(r.byte()) {
-			i := r.byte()
-			if int(i) >= n {
-				r.bad = true
-				break
-			}
-			out[i].V = r.uint64()
-		}
-	}
-	return n, r.err()
-}
-
-// values turns offsets into floats; one loop for each of the four kinds keeps them tight.
-func (c *codec) values(out *[blockMax]Sample, n int, delta bool, v, base int64, shift byte, exp int) {
-	div := pow10[exp]
-	switch {
-	case !delta && exp == 0 && shift == 0:
-		for i := range out[:n] {
-			out[i].V = math.Float64bits(float64(base + int64(c.offs[i])))
-		}
-	case !delta:
-		for i := range out[:n] {
-			out[i].V = math.Float64bits(float64((base+int64(c.offs[i]))<<shift) / div)
-		}
-	case exp == 0 && shift == 0:
-		v -= base + int64(c.offs[0])
-		for i := range out[:n] {
-			v += base + int64(c.offs[i])
-			out[i].V = math.Float64bits(float64(v))
-		}
-	default:
-		v -= base + int64(c.offs[0])
-		for i := range out[:n] {
-			v += base + int64(c.offs[i])
-			out[i].V = math.Float64bits(float64(v<<shift) / div)
-		}
-	}
-}
-
-// blockReader reads a block up to end; what would go beyond sets bad.
-type blockReader struct {
-	buf     []byte // with unpackSlack behind end
-	at, end int
-	bad     bool
-}
-
-func (r *blockReader) err() error {
-	if r.bad || r.at > r.end {
-		return fmt.Errorf("%w: ends at %d of %d", errBlock, r.at, r.end)
-	}
-	return nil
-}
-
-func (r *blockReader) byte() byte {
-	if r.at >= r.end {
-		r.bad = true
-		return 0
-	}
-	r.at++
-	return r.buf[r.at-1]
-}
-
-func (r *blockReader) uint64() uint64 {
-	if r.at+8 > r.end {
-		r.bad = true
-		return 0
-	}
-	r.at += 8
-	return binary.LittleEndian.Uint64(r.buf[r.at-8:])
-}
-
-func (r *blockReader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.buf[min(r.at, r.end):r.end])
-	if n <= 0 {
-		r.bad = true
-		return 0
-	}
-	r.at += n
-	return v
-}
-
-func (r *blockReader) varint() int64 {
-	v := r.uvarint()
-	return int64(v>>1) ^ -int64(v&1)
-}
-
-// ints reads n offsets into offs and returns their base.
-func (r *blockReader) ints(offs *[blockMax]uint64, n int) (base int64) {
-	w, exceptions := uint(r.byte()), int(r.byte())
-	base = r.varint()
-	size := (n*int(w) + 7) / 8
-	if r.bad || w > 64 || exceptions > n || r.at+size > r.end {
-		r.bad = true
-		return 0
-	}
-	unpack(offs, n, r.buf[r.at:], w)
-	r.at += size
-	for range exceptions {
-		i := int(r.byte())
-		v := r.uvarint()
-		if i >= n {
-			r.bad = true
-			return 0
-		}
-		offs[i] = v
-	}
-	return base
+	return dst[:at+size]
 }

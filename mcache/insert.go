@@ -60,15 +60,19 @@ func (s *shard) added(r *series, n int) {
 // head's array, nil if there is none.
 func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
 	r := &s.recs.view[id]
-	one := [1]Sample{x}
 	if x.T <= r.sealedEnd {
+		one := [1]Sample{x}
 		return s.mend(id, one[:]) == 1
 	}
+	old := headSamples(s.scratch[:0], r, p)
+	if r.mode == modeGrid && r.size == headMax/slotBytes && len(old) >= headMax/pairBytes && x.T > r.headLast() {
+		return s.turn(id, old, x) // no form has room for one more
+	}
+	one := [1]Sample{x}
 	size := headMin
 	if r.head != 0 {
 		size = int(r.size) * 8
 	}
-	old := headSamples(s.scratch[:0], r, p)
 	all, added := merge(s.scratch2[:0], old, one[:])
 	l, ok := layHead(all, r.step, size)
 	if ok {
@@ -82,23 +86,39 @@ func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
 	if !s.seal(id, all[:n], len(old)) {
 		return false
 	}
-	r = &s.recs.view[id]
-	kept := all[n:]
-	if len(kept) == 0 {
+	if n == len(all) {
 		// x went with the rest.
 		s.inserted += uint64(added)
 		s.overwritten += uint64(1 - added)
-		r.points += uint32(added)
+		s.recs.view[id].points += uint32(added)
 		return true
 	}
+	s.begin(id, all[n:])
+	return true
+}
+
+// turn seals most of a full grid, old, and begins the next head with the rest
+// and x behind it.
+func (s *shard) turn(id uint32, old []Sample, x Sample) bool {
+	n := planSeal(len(old))
+	if !s.seal(id, old[:n], len(old)) {
+		return false
+	}
+	s.begin(id, append(old[n:], x))
+	return true
+}
+
+// begin lays out kept, of which the last is new, in the head that was sealed.
+func (s *shard) begin(id uint32, kept []Sample) {
+	r := &s.recs.view[id]
 	// They are few enough to be pairs if they are nothing better.
-	if l, ok = layHead(kept, r.step, int(r.size)*8); !ok || l.size != int(r.size)*8 {
+	l, ok := layHead(kept, r.step, int(r.size)*8)
+	if !ok || l.size != int(r.size)*8 {
 		panic("mcache: an eighth of a head does not fit where the whole did")
 	}
 	s.hot.AddWeight(r.head, len(kept)-1)
 	r.setHead(s.hot.Pointer(r.head), l, kept)
 	s.added(r, 1)
-	return true
 }
 
 // layAnew gives the head of id the form l and the samples all, of which added
@@ -133,33 +153,38 @@ func (s *shard) forgetHead(r *series) {
 }
 
 // seal encodes ss, which are all after r.sealedEnd, and empties the head, which
-// held `held` of them. The last block, while it is partial, is filled up first.
-// It fails without a change.
+// held `held` of them. They become a section of the last block while that is
+// partial, and fill it up when they are as many as it has room for. seal fails
+// without a change.
 func (s *shard) seal(id uint32, ss []Sample, held int) bool {
-	if !s.dirReserve(id, 1) {
-		return false
-	}
 	r := &s.recs.view[id]
-	all, start, k, old := ss, ss[0].T, int(r.dirLen), 0
-	if r.flags&flagPartial != 0 {
-		if e := s.dirOf(r)[k-1]; s.hot.Live(e.ref) {
-			old, start = s.load(e), e.start
-			all = append(append(s.joined[:0], s.block1[:old]...), ss...)
-			k--
-		} else {
-			s.prune(r)
-			k = int(r.dirLen)
+	if r.flags&flagPartial != 0 && !s.hot.Live(s.dirOf(r)[r.dirLen-1].ref) {
+		s.prune(r)
+	}
+	switch {
+	case r.flags&flagPartial == 0:
+		if !s.addBlocks(id, ss, ss[0].T, 0) {
+			return false
 		}
+	default:
+		e := &s.dirOf(r)[r.dirLen-1]
+		b := s.hot.Value(e.ref)
+		if blockLen(b)+len(ss) > blockPartial || sectionsOf(b) == maxSections {
+			old := s.load(*e)
+			if !s.addBlocks(id, append(append(s.joined[:0], s.block1[:old]...), ss...), e.start, old) {
+				return false
+			}
+			break
+		}
+		s.encoded = s.codec.appendSection(s.encoded[:0], b, e.start, ss, int64(r.step))
+		ref, ok := s.put(id, s.hot, s.encoded)
+		if !ok {
+			return false
+		}
+		s.release(r, int(r.dirLen)-1, blockLen(b))
+		e.ref = ref
 	}
-	es, partial, ok := s.storeAll(id, all, start, blockMax, true)
-	if !ok {
-		return false
-	}
-	if old > 0 {
-		s.release(r, k, old)
-	}
-	s.dirReplace(r, k, min(old, 1), es...)
-	r.setPartial(partial)
+	r = &s.recs.view[id]
 	r.sealedEnd = ss[len(ss)-1].T
 	if step := commonStepOr(ss, r.step); step != 0 {
 		r.step = step
@@ -170,6 +195,27 @@ func (s *shard) seal(id uint32, ss []Sample, held int) bool {
 		r.mode, r.next, r.have = modePairs, 0, 0
 	}
 	s.relist(id)
+	return true
+}
+
+// addBlocks stores all, which begin at start, behind the last block, or in its
+// place if they begin with the `old` samples that it has.
+func (s *shard) addBlocks(id uint32, all []Sample, start int64, old int) bool {
+	if !s.dirReserve(id, 1) {
+		return false
+	}
+	es, partial, ok := s.storeAll(id, all, start, blockMax, true)
+	if !ok {
+		return false
+	}
+	r := &s.recs.view[id]
+	k := int(r.dirLen)
+	if old > 0 {
+		k--
+		s.release(r, k, old)
+	}
+	s.dirReplace(r, k, min(old, 1), es...)
+	r.setPartial(partial)
 	return true
 }
 
@@ -231,19 +277,21 @@ var zeros [unpackSlack]byte
 
 // store encodes ss into an entry for id, with the heads if it is partial.
 func (s *shard) store(id uint32, ss []Sample, partial bool) (kvcache.Ref, bool) {
-	r := &s.recs.view[id]
-	s.encoded = s.codec.encode(s.encoded[:0], ss, int64(r.step))
-	tables := s.log
+	s.encoded = s.codec.encode(s.encoded[:0], ss, int64(s.recs.view[id].step))
 	if partial {
-		tables = s.hot
+		return s.put(id, s.hot, s.encoded)
 	}
-	ref, b, ok := tables.Alloc(len(s.encoded), kindBlock, id, len(ss))
-	if !ok {
-		return 0, false
+	return s.put(id, s.log, s.encoded)
+}
+
+// put makes an entry of the block b for id.
+func (s *shard) put(id uint32, tables *kvcache.Tables, b []byte) (kvcache.Ref, bool) {
+	ref, dst, ok := tables.Alloc(len(b), kindBlock, id, blockLen(b))
+	if ok {
+		copy(dst, b)
+		s.account(&s.recs.view[id], int(entryBytes(len(b))))
 	}
-	copy(b, s.encoded)
-	s.account(r, int(entryBytes(len(b))))
-	return ref, true
+	return ref, ok
 }
 
 // release frees the block of entry k, which has n samples.

@@ -1,0 +1,218 @@
+package mcache
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// unpack reads n numbers of w bits. src must have unpackSlack bytes more than it needs.
+func unpack(dst *[blockMax]uint64, n int, src []byte, w uint) {
+	switch {
+	case w == 0:
+		clear(dst[:n])
+	case w <= 56:
+		mask := uint64(1)<<w - 1
+		var p uint
+		for i := range dst[:n] {
+			dst[i] = binary.LittleEndian.Uint64(src[p>>3:]) >> (p & 7) & mask
+			p += w
+		}
+	default:
+		mask := ^uint64(0) >> (64 - w)
+		var p uint
+		for i := range dst[:n] {
+			at := src[p>>3:]
+			s := p & 7
+			v := binary.LittleEndian.Uint64(at) >> s
+			v |= uint64(at[8]) << (64 - s) // nothing for s == 0
+			dst[i] = v & mask
+			p += w
+		}
+	}
+}
+
+// blockLen is the number of samples of a block.
+func blockLen(b []byte) int { return int(b[0]) + 1 }
+
+// decode fills out with the samples of b, which begins at time start, and
+// returns how many there are. buf is b with unpackSlack more bytes behind it,
+// whose content does not matter. A block that is damaged in a way that shows
+// is errBlock; out is then undefined.
+func (c *codec) decode(out *[blockMax]Sample, buf []byte, start int64) (int, error) {
+	if len(buf) < 2+unpackSlack || buf[0] >= blockMax {
+		return 0, fmt.Errorf("%w: header", errBlock)
+	}
+	if buf[1]&3 == timeSections {
+		return c.decodeSections(out, buf, start)
+	}
+	return c.decodeOne(out[:], buf, start)
+}
+
+// decodeOne is decode for a block without sections, of at most len(out) samples.
+func (c *codec) decodeOne(out []Sample, buf []byte, start int64) (int, error) {
+	if len(buf) < 2+unpackSlack || int(buf[0]) >= len(out) {
+		return 0, fmt.Errorf("%w: header", errBlock)
+	}
+	r := blockReader{buf: buf, end: len(buf) - unpackSlack, at: 2}
+	n := int(buf[0]) + 1
+	out = out[:n]
+	tmode, vmode, exp := buf[1]&3, buf[1]>>2&3, int(buf[1]>>4)
+	if exp > maxExponent || tmode > timeDelta || vmode > valueDelta {
+		return 0, fmt.Errorf("%w: modes %d, %d, exponent %d", errBlock, tmode, vmode, exp)
+	}
+	out[0].T = start
+	if n > 1 {
+		step := int64(r.uvarint())
+		switch tmode {
+		case timeGrid:
+			t := start
+			for i := range out {
+				out[i].T = t
+				t += step
+			}
+		default:
+			base := r.ints(&c.offs, n)
+			t := start
+			if tmode == timeGridR {
+				for i := range out {
+					out[i].T = t + base + int64(c.offs[i])
+					t += step
+				}
+			} else {
+				for i := 1; i < n; i++ {
+					t += step + base + int64(c.offs[i])
+					out[i].T = t
+				}
+			}
+		}
+	}
+	if vmode == valueRaw {
+		least := r.uint64()
+		r.ints(&c.offs, n)
+		for i := range out {
+			out[i].V = least + c.offs[i]
+		}
+		return n, r.err()
+	}
+	head := r.byte()
+	shift := head & 63
+	var v int64
+	if vmode == valueDelta {
+		v = r.varint()
+	}
+	base := r.ints(&c.offs, n)
+	if r.bad {
+		return 0, r.err()
+	}
+	c.values(out, vmode == valueDelta, v, base, shift, exp)
+	if head&(1<<6) != 0 {
+		for range int(r.byte()) {
+			i := r.byte()
+			if int(i) >= n {
+				r.bad = true
+				break
+			}
+			out[i].V = r.uint64()
+		}
+	}
+	return n, r.err()
+}
+
+// values turns offsets into floats; one loop for each of the four kinds keeps them tight.
+func (c *codec) values(out []Sample, delta bool, v, base int64, shift byte, exp int) {
+	div := pow10[exp]
+	offs := c.offs[:len(out)]
+	switch {
+	case !delta && exp == 0 && shift == 0:
+		for i := range out {
+			out[i].V = math.Float64bits(float64(base + int64(offs[i])))
+		}
+	case !delta:
+		for i := range out {
+			out[i].V = math.Float64bits(float64((base+int64(offs[i]))<<shift) / div)
+		}
+	case exp == 0 && shift == 0:
+		v -= base + int64(c.offs[0])
+		for i := range out {
+			v += base + int64(offs[i])
+			out[i].V = math.Float64bits(float64(v))
+		}
+	default:
+		v -= base + int64(c.offs[0])
+		for i := range out {
+			v += base + int64(offs[i])
+			out[i].V = math.Float64bits(float64(v<<shift) / div)
+		}
+	}
+}
+
+// blockReader reads a block up to end; what would go beyond sets bad.
+type blockReader struct {
+	buf     []byte // with unpackSlack behind end
+	at, end int
+	bad     bool
+}
+
+func (r *blockReader) err() error {
+	if r.bad || r.at > r.end {
+		return fmt.Errorf("%w: ends at %d of %d", errBlock, r.at, r.end)
+	}
+	return nil
+}
+
+func (r *blockReader) byte() byte {
+	if r.at >= r.end {
+		r.bad = true
+		return 0
+	}
+	r.at++
+	return r.buf[r.at-1]
+}
+
+func (r *blockReader) uint64() uint64 {
+	if r.at+8 > r.end {
+		r.bad = true
+		return 0
+	}
+	r.at += 8
+	return binary.LittleEndian.Uint64(r.buf[r.at-8:])
+}
+
+func (r *blockReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.buf[min(r.at, r.end):r.end])
+	if n <= 0 {
+		r.bad = true
+		return 0
+	}
+	r.at += n
+	return v
+}
+
+func (r *blockReader) varint() int64 {
+	v := r.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
+}
+
+// ints reads n offsets into offs and returns their base.
+func (r *blockReader) ints(offs *[blockMax]uint64, n int) (base int64) {
+	w, exceptions := uint(r.byte()), int(r.byte())
+	base = r.varint()
+	size := (n*int(w) + 7) / 8
+	if r.bad || w > 64 || exceptions > n || r.at+size > r.end {
+		r.bad = true
+		return 0
+	}
+	unpack(offs, n, r.buf[r.at:], w)
+	r.at += size
+	for range exceptions {
+		i := int(r.byte())
+		v := r.uvarint()
+		if i >= n {
+			r.bad = true
+			return 0
+		}
+		offs[i] = v
+	}
+	return base
+}

@@ -1,0 +1,81 @@
+package mcache
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// A block that is not full yet may be a list of sections, one for each head
+// that was sealed into it. To add one, what is there is copied, not decoded: a
+// sample is encoded twice before its block is full, once in its section and
+// once when all sections become one.
+//
+//	byte 0   number of samples of all − 1
+//	byte 1   timeSections (2 bits) | number of sections (6)
+//	then for each section
+//	         length of the rest (2 bytes), time of its first sample less that
+//	         of the block (uvarint), its block
+const (
+	// maxSections bounds what the heads of a series that is on no grid, which
+	// are short, spend on headers. Heads full of slots make four before their
+	// block is full.
+	maxSections = 4
+
+	sectionLength   = 2                               // bytes of the length
+	sectionOverhead = sectionLength + 10 + 2 + 10 + 3 // of a section: length, time, and what else its block has before its packed bits
+)
+
+// sectionsOf is how many sections b has; 1 if it is a plain block.
+func sectionsOf(b []byte) int {
+	if b[1]&3 == timeSections {
+		return int(b[1] >> 2)
+	}
+	return 1
+}
+
+// appendSection appends to dst the block old, which begins at start, with ss,
+// which come after it, as one more section.
+func (c *codec) appendSection(dst, old []byte, start int64, ss []Sample, step int64) []byte {
+	count := sectionsOf(old)
+	dst = append(dst, byte(blockLen(old)+len(ss)-1), timeSections|byte(count+1)<<2)
+	if count == 1 {
+		dst = append(binary.LittleEndian.AppendUint16(dst, uint16(1+len(old))), 0)
+		dst = append(dst, old...)
+	} else {
+		dst = append(dst, old[2:]...)
+	}
+	at := len(dst)
+	dst = append(dst, 0, 0)
+	dst = binary.AppendUvarint(dst, uint64(ss[0].T-start))
+	dst = c.encode(dst, ss, step)
+	binary.LittleEndian.PutUint16(dst[at:], uint16(len(dst)-at-sectionLength))
+	return dst
+}
+
+// decodeSections is decode for a block of sections.
+func (c *codec) decodeSections(out *[blockMax]Sample, buf []byte, start int64) (int, error) {
+	n, end := 0, len(buf)-unpackSlack
+	at := 2
+	for range buf[1] >> 2 {
+		if at+sectionLength > end || n == blockMax {
+			return 0, fmt.Errorf("%w: sections", errBlock)
+		}
+		next := at + sectionLength + int(binary.LittleEndian.Uint16(buf[at:]))
+		if next > end {
+			return 0, fmt.Errorf("%w: section of %d bytes at %d of %d", errBlock, next-at, at, end)
+		}
+		gap, k := binary.Uvarint(buf[at+sectionLength : next])
+		if k <= 0 {
+			return 0, fmt.Errorf("%w: section at %d", errBlock, at)
+		}
+		m, err := c.decodeOne(out[n:], buf[at+sectionLength+k:next+unpackSlack], start+int64(gap))
+		if err != nil {
+			return 0, err
+		}
+		n, at = n+m, next
+	}
+	if n != blockLen(buf) || at != end {
+		return 0, fmt.Errorf("%w: %d samples in sections of %d, they end at %d of %d", errBlock, n, blockLen(buf), at, end)
+	}
+	return n, nil
+}
