@@ -151,6 +151,19 @@ func (s *shard) DropAll() {
 	s.reset()
 }
 
+// RegionUse says how full a region is, for kvcache.Memory.RegionMap.
+func (s *shard) RegionUse(r kvcache.Region, epoch uint32) (live, dead int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range [...]*kvcache.Tables{s.log, s.hot, s.fix} {
+		if t.Owns(r, epoch) {
+			live, dead = t.Use(r)
+			return live, dead, true
+		}
+	}
+	return 0, 0, false
+}
+
 // reset leaves the shard without a series. Their points are counted by the caller.
 func (s *shard) reset() {
 	s.log.DropAll()

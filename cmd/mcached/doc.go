@@ -14,7 +14,7 @@
 //	serve.go         the life of the daemon: open, run, stop, close
 //	memory.go        the budget of what is cached, and the limit of the Go heap
 //	web.go           HTTP: which path goes to which package, readiness, counting
-//	page.go, page/   the status page
+//	page.go, page/   the status page; regions.go gives it the map of memory
 //	metrics.go       /metrics, from the table in
 //	metrics_rows.go  what the daemon tells of itself, filled from Stats
 //	metadata.go      types and help texts for the API; exemplars.go likewise

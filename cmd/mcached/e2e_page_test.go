@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
 )
 
 // dom opens a page in a real browser, lets its scripts run for a while of the
@@ -65,6 +67,8 @@ func TestE2EPage(t *testing.T) {
 		"42.5", `&lt;img src=x onerror=`, // explore, as text
 		s.url + "/api/v1/write", // what to point at it
 		"redis-cli -h 127.0.0.1 -p",
+		`title="heads of series, `, "Each square is ", // regions
+		`id="machine" hidden`, `id="forward" aria-labelledby="forward-h" hidden`, // not of this daemon
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)
@@ -77,6 +81,20 @@ func TestE2EPage(t *testing.T) {
 	}
 	if !strings.Contains(page, `id="notice" role="status" hidden`) {
 		t.Error("the page shows an error")
+	}
+
+	// Far more series than fit, with names and values as long as may be.
+	long := strings.Repeat("x", 1000)
+	var many []prompb.TimeSeries
+	for i := range 3000 {
+		many = append(many, oneSeries(now, float64(i), "__name__", "many", "i", strconv.Itoa(i), "n"+long[:900], strings.Repeat("v", 10_000*(1-min(i, 1)))+"<b>"))
+	}
+	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, many...))); err != nil || code != http.StatusNoContent {
+		t.Fatalf("%d %s %v", code, said, err)
+	}
+	page = dom(t, browser, s.url+"/?expr=many&window=300")
+	if !strings.Contains(page, "more than 200 series, the first are shown") || strings.Count(page, `<td><code>many{`) != 200 || strings.Contains(page, "<b>\"") {
+		t.Errorf("%d of 3000 series are shown", strings.Count(page, `<td><code>many{`))
 	}
 
 	// What goes wrong is said on the page.
@@ -112,6 +130,36 @@ func TestE2EPageHeaders(t *testing.T) {
 		res.Body.Close()
 		if res.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: %s, want 404", path, res.Status)
+		}
+	}
+}
+
+// TestE2ERegions: the map of regions is bounded, and adds up.
+func TestE2ERegions(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	eventually(t, "a region is in use", func() error {
+		if s.metric(`mcached_memory_regions{state="in_use"}`) == 0 {
+			return errors.New("none yet")
+		}
+		return nil
+	})
+	for _, cells := range []int{1, 4, maxCells} {
+		var answer struct{ Data regionMap }
+		if err := s.get("/api/v1/status/regions?cells="+strconv.Itoa(cells), &answer); err != nil {
+			t.Fatal(err)
+		}
+		kinds := map[string]int{}
+		for _, c := range answer.Data.Cells {
+			kinds[c.Holds]++
+		}
+		if n := len(answer.Data.Cells); n == 0 || n > cells || kinds["heads"]+kinds["directories"] == 0 || answer.Data.RegionBytes == 0 {
+			t.Errorf("%d cells, at most %d: %v", n, cells, kinds)
+		}
+	}
+	for _, bad := range []string{"0", "-1", "4097", "x"} {
+		if err := s.get("/api/v1/status/regions?cells="+bad, nil); err == nil || !strings.Contains(err.Error(), "bad_data") {
+			t.Errorf("cells=%s: %v", bad, err)
 		}
 	}
 }

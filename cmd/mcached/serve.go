@@ -45,6 +45,8 @@ type daemon struct {
 	started   time.Time
 	heapLimit int64 // bytes, soft
 
+	blobOwners int // of memory: those numbered below are the blobs' shards
+
 	admission *ingest.Admission
 	resp      *ingest.Server
 
@@ -107,6 +109,7 @@ func (d *daemon) open() error {
 	if d.blobs, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory}); err != nil {
 		return err
 	}
+	d.blobOwners = d.memory.Owners()
 	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory}); err != nil {
 		return err
 	}

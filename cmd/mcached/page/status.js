@@ -105,21 +105,74 @@ async function drawMemory() {
   ].map(([k, v]) => el("div", {}, el("dt", {text: k}), el("dd", {text: v}))));
 }
 
+/** What the tightest limit has, and the marks between which the budget stays as it is. */
+async function drawMachine() {
+  const one = async q => { const r = await instant(q); return r.length ? r[0] : {metric: {}, value: NaN}; };
+  const [total, available, floor, ceiling, used] = await Promise.all(["mcached_pressure_total_bytes", "mcached_pressure_available_bytes", "mcached_pressure_floor_bytes",
+    "mcached_pressure_ceiling_bytes", "mcached_memory_used_bytes"].map(one));
+  $("machine").hidden = Number.isNaN(total.value);
+  if ($("machine").hidden) return; // the size is fixed
+  const others = Math.max(0, total.value - available.value - used.value), part = v => Math.min(100, 100 * v / total.value) + "%";
+  const bar = [["others", others], ["ours", used.value]].map(([c, v]) => { const s = el("span", {class: c}); s.style.width = part(v); return s; });
+  const marks = [["floor", floor], ["ceiling", ceiling]].map(([c, v]) => { const i = el("i", {class: c}); i.style.right = part(v.value); return i; });
+  $("machine-bar").replaceChildren(...bar, ...marks);
+  const name = total.metric.limit === "node" ? "" : ` (${total.metric.limit})`;
+  $("machine-line").textContent = `Of ${bytes(total.value)}${name} others use ${bytes(others)}, this cache ${bytes(used.value)}; ${bytes(available.value)} are available. ` +
+    `The budget falls while less than ${bytes(floor.value)} are, and grows above ${bytes(ceiling.value)}: the two marks.`;
+  $("machine-bar").setAttribute("aria-label", $("machine-line").textContent);
+}
+
+/** The colours of the map are those of the bar. */
+const holds = {heads: [0, "heads of series"], blocks: [1, "sealed blocks"], directories: [2, "directories of blocks"], blobs: [4, "blobs"],
+  spare: [-1, "spare: resident, but empty"], free: [-1, "given back to the machine"]};
+
+async function drawMap() {
+  const {data} = await api("status/regions", {});
+  const size = data.regionsPerCell * data.regionBytes;
+  const counts = {};
+  $("map").replaceChildren(...data.cells.map(c => {
+    const [i, name] = holds[c.holds] || [7, c.holds];
+    counts[name] = (counts[name] || 0) + 1;
+    if (i < 0) return el("span", {class: c.holds, title: name});
+    const s = el("span", {title: `${name}, ${Math.round(100 * c.live)} % live, ${Math.round(100 * c.dead)} % dead; ${c.age === 1 ? "goes next" : c.age === 0 ? "the youngest" : `older than ${Math.round(100 * c.age)} % of them`}`});
+    // Full of life to the top, with what is dead above it, and paler the older it is.
+    const live = Math.round(100 * c.live), dead = Math.round(100 * (c.live + c.dead));
+    s.style.background = `linear-gradient(to top, ${colour(i)} ${live}%, ${colour(6)} ${live}% ${dead}%, var(--line) ${dead}%)`;
+    s.style.opacity = (1 - 0.75 * c.age).toFixed(2);
+    return s;
+  }));
+  $("map").setAttribute("aria-label", "Regions of memory: " + Object.entries(counts).map(([n, c]) => `${c} ${n}`).join(", "));
+  $("map-line").textContent = data.cells.length ? `Each square is ${bytes(size)}, in the colours above; the paler, the sooner it goes when memory is wanted. Hatched is spare, dotted was given back.`
+    : "No region was ever used.";
+}
+
+/** What the forwarding of samples tells of itself, if it is on. */
+async function drawForward() {
+  const rows = await instant('{__name__=~"mcached_forward_.+",job="mcached"}');
+  $("forward").hidden = rows.length === 0;
+  $("queue").tBodies[0].replaceChildren(...rows.map(({metric: {__name__: name, instance, job, ...rest}, value}) => el("tr", {},
+    el("td", {text: [name.replace("mcached_forward_", "").replaceAll("_", " "), ...Object.values(rest)].join(", ")}),
+    el("td", {class: "n", text: name.endsWith("_bytes") || name.endsWith("_bytes_total") ? bytes(value) : short(value)}))));
+}
+
 async function drawBuckets() {
-  const [series, rate, age] = await Promise.all(["topk(50, mcached_series)", `rate(mcached_bucket_samples_total[${4 * interval}s])`, "mcached_bucket_age"].map(instant));
+  const [series, rate, age, limits] = await Promise.all(["topk(50, mcached_series)", `rate(mcached_bucket_samples_total[${4 * interval}s])`, "mcached_bucket_age",
+    '{__name__=~"mcached_bucket_.*limit.*"} > 0'].map(instant));
   const find = (list, b) => { const r = list.find(r => r.metric.bucket === b); return r ? short(r.value) : "–"; };
+  const limit = b => limits.filter(r => r.metric.bucket === b).map(r =>
+    (/bytes/.test(r.metric.__name__) ? bytes(r.value) : short(r.value)) + r.metric.__name__.replace(/^mcached_bucket_|_?limit_?|_?bytes_?/g, " ").replaceAll("_", " ").trimEnd()).join(", ") || "none";
   $("buckets").tBodies[0].replaceChildren(...series.map(({metric: {bucket}, value}) => el("tr", {},
-    el("td", {text: bucket}), el("td", {class: "n", text: value.toLocaleString()}),
+    el("td", {text: bucket}), el("td", {class: "n", text: value.toLocaleString()}), el("td", {class: "n", text: limit(bucket)}),
     el("td", {class: "n", text: find(rate, bucket)}), el("td", {class: "n", text: find(age, bucket)}))));
 }
 
 async function countLargest() {
   $("count").disabled = true;
   try {
-    const {data} = await api("status/tsdb", {limit: 10});
+    const {data} = await api("status/tsdb", {limit: 10, bytes: true});
     const list = (title, rows, show = short) => el("div", {}, el("h3", {text: title}),
       el("table", {}, el("tbody", {}, ...rows.map(r => el("tr", {}, el("td", {text: r.name}), el("td", {class: "n", text: show(r.value)}))))));
-    $("tops").replaceChildren(list("Metrics by series", data.seriesCountByMetricName), list("Labels by values", data.labelValueCountByLabelName),
+    $("tops").replaceChildren(list("Metrics by series", data.seriesCountByMetricName), list("Metrics by bytes of samples", data.memoryInBytesByMetricName || [], bytes), list("Labels by values", data.labelValueCountByLabelName),
       list("Labels by bytes of values", data.memoryInBytesByLabelName, bytes), list("Pairs by series", data.seriesCountByLabelValuePair));
   } catch (e) {
     $("tops").textContent = e.message;
@@ -132,7 +185,7 @@ let timer;
 async function refresh() {
   clearTimeout(timer);
   try {
-    await Promise.all([drawMemory(), drawPlots(), drawBuckets()]);
+    await Promise.all([drawMemory(), drawMachine(), drawMap(), drawPlots(), drawBuckets(), drawForward()]);
     $("notice").hidden = true;
   } catch (e) {
     $("notice").textContent = e.message;
@@ -142,6 +195,8 @@ async function refresh() {
 }
 
 async function begin() {
+  $("notice").hidden = true;
+  $("notice").removeAttribute("class");
   const base = location.href.replace(/[#?].*$/, "").replace(/\/$/, "");
   $("try-write").textContent = `# prometheus.yml\nremote_write:\n- url: ${base}/api/v1/write`;
   $("try-read").textContent = base;
