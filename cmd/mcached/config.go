@@ -41,6 +41,8 @@ type config struct {
 
 	snapshotPath string // empty: none
 
+	forward forwardConfig
+
 	selfScrape    duration // 0: off
 	tenancyHeader string   // empty: one bucket for all
 	shutdown      duration
@@ -127,6 +129,8 @@ func newServeApp(c *config) *kingpin.Application {
 	app.Flag("snapshot.path", "File that the metric cache is written to at a stop or SIGUSR1, and read from at a start; empty for none.").
 		PlaceHolder("FILE").StringVar(&c.snapshotPath)
 
+	c.forward.addFlags(app, add)
+
 	add("self-scrape.interval", "15s", &c.selfScrape,
 		"How often the daemon stores its own metrics in itself; 0 turns it off.")
 	app.Flag("tenancy.header", "HTTP header that names the bucket of a request, as X-Scope-OrgID; empty puts all in one bucket. Trusted as it comes: set it behind a proxy only.").
@@ -165,7 +169,7 @@ func newServeApp(c *config) *kingpin.Application {
 		"Writes being worked on at a time; more are told to come back (503).")
 
 	add("shutdown.timeout", "10s", &c.shutdown,
-		"Longest time to finish requests under way when asked to stop.")
+		"Longest time to finish requests under way, and to forward what waits, when asked to stop.")
 	c.log.Level, c.log.Format = promslog.NewLevel(), promslog.NewFormat()
 	add("log.level", "info", c.log.Level, "Least severity to log: debug, info, warn or error.")
 	add("log.format", "logfmt", c.log.Format, "Format of log lines: logfmt or json.")
@@ -243,6 +247,9 @@ func (c *config) check() error {
 	}
 	if !validHeaderName(c.tenancyHeader) {
 		return fmt.Errorf("--tenancy.header is not a header's name: %q", c.tenancyHeader)
+	}
+	if err := c.forward.check(c.tenancyHeader, c.webListen); err != nil {
+		return err
 	}
 	if err := web.Validate(c.webConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)

@@ -19,10 +19,24 @@
 //	metrics_rows.go  what the daemon tells of itself, filled from Stats
 //	metadata.go      types and help texts for the API; exemplars.go likewise
 //	snapshot.go      the metric cache in a file, over a restart
+//	forward.go       handing every sample on to another store; forward_config.go
 //	scrape.go        the daemon scraping itself, as a Prometheus would
 //	query.go         mcached query, with plot.go drawing in a terminal
 //	stats.go         mcached stats
 //	table.go         mcached metrics, which prints METRICS.md
+//
+// # What forwarding promises
+//
+// With --forward.url a sample that was acknowledged to its sender stays in the
+// cache until the receiver behind has acknowledged it. What can lose it is a
+// short list, and each item is counted: the receiver rejects it
+// (mcached_forward_samples_total{result="rejected"}); the process is killed
+// within --forward.max-dirty-age; a stop cannot drain within
+// --shutdown.timeout and there is no --snapshot.path (the log says how many).
+// Whatever else goes wrong with the receiver is tried again for ever, while
+// samples wait up to --forward.max-dirty-size; beyond that, writes get 503. One
+// daemon never gets its own samples back: requests carry the ids of all whose
+// samples they may hold, and a request with one's own id is answered 508.
 //
 // # Order of life
 //

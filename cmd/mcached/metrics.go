@@ -24,6 +24,8 @@ type stats struct {
 	query     query.Stats
 	resp      ingest.Stats
 	admission ingest.AdmissionStats
+	forward   *remotewrite.ForwardStats // nil: nothing is forwarded
+	dirty     mcache.DirtyStats
 	heapLimit int64 // bytes
 }
 
@@ -81,6 +83,10 @@ func (d *daemon) readStats() *stats {
 	s := &stats{
 		memory: d.memory.Stats(), pressure: d.pressure.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(),
 		write: d.writes.Stats(), query: d.queries.Stats(), admission: d.admission.Stats(), heapLimit: d.heapLimit,
+	}
+	if d.forwarder != nil {
+		f := d.forwarder.Stats()
+		s.forward, s.dirty = &f, d.metrics.Dirty()
 	}
 	if d.resp != nil {
 		s.resp = d.resp.Stats()

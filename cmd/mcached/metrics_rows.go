@@ -171,6 +171,39 @@ func rows() []row {
 				emit(float64(s.write.MetadataNotStored), "metadata")
 			}},
 
+		{"mcached_forward_samples_total", "Samples and histograms handed to --forward.url, by result: those it rejects are lost to it. Not there if nothing is forwarded, as are all of mcached_forward_…", counter, []string{"result"},
+			forwarding(func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.forward.Sent), "taken")
+				emit(float64(s.forward.Rejected), "rejected")
+			})},
+		{"mcached_forward_requests_total", "Requests to --forward.url of any outcome.", counter, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.forward.Requests) }))},
+		{"mcached_forward_retries_total", "Requests to --forward.url that it was not available for, and that are sent again.", counter, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.forward.Retries) }))},
+		{"mcached_forward_splits_total", "Requests to --forward.url cut in two to find what it rejects.", counter, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.forward.Splits) }))},
+		{"mcached_forward_forced_total", "Times everything was forwarded because memory or the bound on waiting samples asked for it.", counter, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.forward.Forced) }))},
+		{"mcached_forward_bytes_total", "Bytes of request bodies to --forward.url, compressed.", counter, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.forward.Bytes) }))},
+		{"mcached_forward_in_flight_samples", "Samples that --forward.url was sent and has not acknowledged.", gauge, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.forward.InFlight) }))},
+		{"mcached_forward_last_success_timestamp_seconds", "When --forward.url last took something; 0 if never.", gauge, nil,
+			forwarding(one(func(s *stats) float64 {
+				if s.forward.LastSuccess.IsZero() {
+					return 0
+				}
+				return float64(s.forward.LastSuccess.UnixMilli()) / 1000
+			}))},
+		{"mcached_forward_dirty_samples", "Samples that --forward.url has not acknowledged, those on their way included.", gauge, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.dirty.Points) }))},
+		{"mcached_forward_dirty_limit_samples", "Samples that may wait for --forward.url before writes are told to come back.", gauge, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.dirty.MaxPoints) }))},
+		{"mcached_forward_dirty_age_seconds", "How long the oldest of those samples has waited.", gauge, nil,
+			forwarding(one(func(s *stats) float64 { return s.forward.OldestAge.Seconds() }))},
+		{"mcached_forward_refused_total", "Writes told to come back because too many samples waited for --forward.url.", counter, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.dirty.Refused) }))},
+
 		{"mcached_query_requests_total", "Requests to read metrics, by kind.", counter, []string{"kind"},
 			func(s *stats, emit func(float64, ...string)) {
 				emit(float64(s.query.InstantQueries), "instant")
@@ -261,6 +294,15 @@ func rows() []row {
 			one(func(s *stats) float64 { return float64(s.blobs.Compacted) })},
 		{"mcached_blobs_refused_total", "Writes refused because there was no memory at all.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.blobs.Refused) })},
+	}
+}
+
+// forwarding emits what read does, if the daemon forwards.
+func forwarding(read func(*stats, func(float64, ...string))) func(*stats, func(float64, ...string)) {
+	return func(s *stats, emit func(float64, ...string)) {
+		if s.forward != nil {
+			read(s, emit)
+		}
 	}
 }
 

@@ -47,6 +47,9 @@ type daemon struct {
 
 	blobOwners int // of memory: those numbered below are the blobs' shards
 
+	forwarder *remotewrite.Forwarder // nil: a pure cache
+	circle    *circleGuard           // of the forwarder, or nil
+
 	admission *ingest.Admission
 	resp      *ingest.Server
 
@@ -73,6 +76,7 @@ func serve(c *config, stdout, stderr io.Writer) int {
 	}
 	d.welcome(stdout)
 	err := d.run()
+	d.drain()
 	if d.config.snapshotPath != "" {
 		err = errors.Join(err, d.saveSnapshot())
 	}
@@ -110,13 +114,16 @@ func (d *daemon) open() error {
 		return err
 	}
 	d.blobOwners = d.memory.Owners()
-	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory}); err != nil {
+	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, WriteBack: d.config.forward.url != ""}); err != nil {
 		return err
 	}
 	if err := d.loadSnapshot(); err != nil {
 		return err
 	}
 	if err := d.openFrontDoors(); err != nil {
+		return err
+	}
+	if err := d.openForward(); err != nil {
 		return err
 	}
 	d.http = newHTTPMetrics()
@@ -246,8 +253,12 @@ func (d *daemon) run() error {
 	}
 	d.addLoop(&g, d.pressure.Run)
 	d.addLoop(&g, func(ctx context.Context) error {
-		return every(ctx, maintainEvery, d.metrics.Maintain)
+		return every(ctx, maintainEvery, func() {
+			d.metrics.Maintain()
+			d.boundDirty()
+		})
 	})
+	d.addForwarder(&g)
 	if d.config.snapshotPath != "" {
 		asked := make(chan os.Signal, 1)
 		signal.Notify(asked, syscall.SIGUSR1)
@@ -352,7 +363,7 @@ func (d *daemon) close() {
 func (d *daemon) welcome(w io.Writer) {
 	base := d.url()
 	if d.config.log.Format.String() == "json" {
-		d.log.Info("Ready.", "version", version.Version, "http", base, "resp", d.config.respListen)
+		d.log.Info("Ready.", "version", version.Version, "http", base, "resp", d.config.respListen, "forward", d.config.forward.url)
 		return
 	}
 	fmt.Fprintf(w, `mcached %s is ready.
@@ -365,6 +376,9 @@ func (d *daemon) welcome(w io.Writer) {
 		if err == nil {
 			fmt.Fprintf(w, "  redis   redis-cli -h %s -p %s set hello world\n", reachable(host), port)
 		}
+	}
+	if d.forwarder != nil {
+		fmt.Fprintf(w, "  forward to %s, at most %s behind\n", d.config.forward.url, &d.config.forward.maxDirtyAge)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	// Web pages of others may not write: a browser would let them, without a content type.
-	writes := http.NewCrossOriginProtection().Handler(d.writes)
+	writes := http.NewCrossOriginProtection().Handler(d.circle.refuse(d.writes))
 	d.handle(mux, "write", writes, "/api/v1/write", "/api/v1/push", "/write") // the last two are Cortex' and old Prometheus'
 	d.handle(mux, "query", d.queries, "/api/v1/")
 	d.handle(mux, "page", servePage(), "GET /{$}", "GET /page/{file}")
