@@ -410,3 +410,38 @@ MC.STATS nobucket → -ERR no such bucket`
 		t.Errorf("two widths in one bucket: %q", a)
 	}
 }
+
+// Series that come by commands are held to the bucket's limits, those that are
+// there are not, and a key whose first sample is refused does not exist.
+func TestSeriesLimitsHoldForCommands(t *testing.T) {
+	var cache *mcache.Cache
+	_, addr := newServer(t, func(o *Options) {
+		var err error
+		cache, err = mcache.New(mcache.Options{Memory: o.Memory, Shards: 2,
+			Limits: mcache.Limits{Series: 3, SeriesPerMetric: 2}, BucketLimits: map[string]mcache.Limits{"raw": {Series: 1}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Metrics = cache
+	})
+	defer cache.Close()
+	for _, c := range []struct{ command, answer string }{
+		{"TS.ADD a 1 1 LABELS __name__ m i 1", ":1\r\n"},
+		{"TS.ADD b 1 1 LABELS __name__ m i 2", ":1\r\n"},
+		{"TS.ADD c 1 1 LABELS __name__ m i 3", "-ERR TSDB: mcache: too many series of one metric: \"m\" of bucket \"default\" has 2, its limit is 2\r\n"},
+		{"TS.ADD c 1 1 LABELS __name__ n i 3", ":1\r\n"}, // the refused one left nothing
+		{"TS.INCRBY d 1", "-ERR mcache: too many series: bucket \"default\" has 3, its limit is 3\r\n"},
+		{"TS.INFO d", "-ERR TSDB: the key does not exist\r\n"},
+		{"TS.ADD a 2 2", ":2\r\n"},
+		{"TS.INCRBY b 1 TIMESTAMP 5", ":5\r\n"},
+		{"TS.CREATE e", "+OK\r\n"}, // a name, no series yet
+		{"TS.MADD e 1 1 a 3 3", "*2\r\n-ERR TSDB: mcache: too many series: bucket \"default\" has 3, its limit is 3\r\n:3\r\n"},
+		{"MC.INSERT raw a 0 12345678", "+OK\r\n"},
+		{"MC.INSERT raw b 0 12345678", "-ERR mcache: too many series: bucket \"raw\" has 1, its limit is 1\r\n"},
+		{"MC.INSERT raw a 1 12345678", "+OK\r\n"},
+	} {
+		if got := converse(t, addr, c.command)[0]; got != c.answer {
+			t.Errorf("%s: %q, want %q", c.command, got, c.answer)
+		}
+	}
+}

@@ -180,6 +180,18 @@ func (d *directory) cut(k *seriesKey, from, to, nowMs int64) (n int, err error) 
 	return n, nil
 }
 
+// abandonLocked forgets a key that was created for a sample that could not be
+// written, unless another was. k.mu is held.
+func (d *directory) abandonLocked(k *seriesKey) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, empty := d.empty[k]; empty && d.byName[k.name] == k {
+		delete(d.byName, k.name)
+		delete(d.byPrint, k.print)
+		delete(d.empty, k)
+	}
+}
+
 // remove forgets a key that was created or written here, with its samples.
 func (d *directory) remove(name []byte) bool {
 	k, ok := d.entry(name)

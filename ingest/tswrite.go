@@ -202,15 +202,21 @@ func tsAdd(c *conn, args [][]byte) {
 	if !ok {
 		return
 	}
-	k, ok := c.srv.series.entry(args[1])
-	if !ok {
+	k, existed := c.srv.series.entry(args[1])
+	if !existed {
 		var err error
-		if k, _, err = c.srv.series.create(string(args[1]), a.labels, a.seriesOptions); err != nil {
+		if k, existed, err = c.srv.series.create(string(args[1]), a.labels, a.seriesOptions); err != nil {
 			c.failWith(err)
 			return
 		}
 	}
-	c.replyAdded(c.addSample(k, t, v, a.on))
+	t, problem := c.addSample(k, t, v, a.on)
+	if problem != "" && !existed {
+		k.mu.Lock()
+		c.srv.series.abandonLocked(k)
+		k.mu.Unlock()
+	}
+	c.replyAdded(t, problem)
 }
 
 func (c *conn) replyAdded(t int64, problem string) {
@@ -356,7 +362,7 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 		c.fail(errTimestamp)
 		return
 	}
-	k, _, err := c.srv.series.create(string(args[1]), a.labels, a.seriesOptions)
+	k, existed, err := c.srv.series.create(string(args[1]), a.labels, a.seriesOptions)
 	if err != nil {
 		c.failWith(err)
 		return
@@ -372,6 +378,9 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 		t = lastMs // our clock is behind the writer's
 	}
 	if err := c.srv.series.write(&c.batch, k, t, last+sign*by); err != nil {
+		if !existed {
+			c.srv.series.abandonLocked(k)
+		}
 		c.failWith(err)
 		return
 	}

@@ -388,6 +388,9 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 		if id, err = s.create(bk, f, flags, labels); err == nil {
 			break
 		}
+		if !errors.Is(err, ErrNoMemory) {
+			return 0, err
+		}
 		s.settle()
 		s.mu.Unlock()
 		ok := tries < roomTries && c.makeRoom(s)

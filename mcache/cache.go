@@ -3,6 +3,7 @@ package mcache
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -16,8 +17,11 @@ var (
 	ErrNoMemory = kvcache.ErrNoMemory
 	// ErrDataSize says that a bucket holds data of another width.
 	ErrDataSize = errors.New("mcache: bucket holds data of another width")
-	// ErrSeriesLimit says that the cache or a bucket holds as many series as it may.
+	// ErrSeriesLimit says that a shard or a bucket holds as many series as it
+	// may: a new one was refused.
 	ErrSeriesLimit = errors.New("mcache: too many series")
+	// ErrMetricLimit is an ErrSeriesLimit, of the series of one metric name.
+	ErrMetricLimit = fmt.Errorf("%w of one metric", ErrSeriesLimit)
 	// ErrLabels says that a label set is not one.
 	ErrLabels = errors.New("mcache: bad label set")
 	// ErrTime says that a time or an offset is beyond what can be stored.
@@ -59,6 +63,10 @@ type Options struct {
 	Shards int
 	// MaxBuckets bounds the number of buckets. Default 1,024, at most 65,535.
 	MaxBuckets int
+	// Limits of each bucket but those named in BucketLimits, which have their
+	// own. Default: none.
+	Limits       Limits
+	BucketLimits map[string]Limits
 	// Overflow is handed every key that eviction takes, after it is gone.
 	// It is called without locks, from whoever made the eviction necessary.
 	Overflow func(Overflow)
@@ -107,19 +115,25 @@ type Cache struct {
 	byID       atomic.Pointer[[]*bucket]
 	serial     int // of the bucket made last
 	maxBuckets int
+	limits     func(bucket string) Limits
+
+	perMetric tally // series by bucket and metric name, where that is limited
 }
 
 // bucket is a namespace of keys.
 type bucket struct {
-	name      string
-	id        uint16
-	salt      Hash
-	width     atomic.Uint32 // bytes of a point of the raw API; 0 until the first write
-	age       atomic.Uint32
-	inserts   atomic.Uint64 // points
-	series    atomic.Int64
-	evictions atomic.Uint64
-	gone      atomic.Pointer[gone] // nil until a series left whole
+	name    string
+	id      uint16
+	salt    Hash
+	width   atomic.Uint32 // bytes of a point of the raw API; 0 until the first write
+	age     atomic.Uint32
+	inserts atomic.Uint64 // points
+	series  atomic.Int64  // keys included, start times not
+	limits  Limits
+	// Series refused because of limits.
+	overSeries, overMetric atomic.Uint64
+	evictions              atomic.Uint64
+	gone                   atomic.Pointer[gone] // nil until a series left whole
 }
 
 // Widths of a point. A bucket of labelled series holds times with values, as
@@ -156,11 +170,21 @@ func New(o Options) (*Cache, error) {
 		return nil, fmt.Errorf("mcache: negative or too large option: age cycle %d, max bytes %d, max buckets %d (limit %d)",
 			o.AgeCycle, o.MaxBytes, o.MaxBuckets, 1<<16-1)
 	}
+	if err := o.Limits.check(); err != nil {
+		return nil, err
+	}
+	o.BucketLimits = maps.Clone(o.BucketLimits)
+	for name, l := range o.BucketLimits {
+		if err := l.check(); err != nil {
+			return nil, fmt.Errorf("bucket %q: %w", name, err)
+		}
+	}
 	if need := headMax + 64; o.Memory.RegionBytes() < need*2 {
 		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
 	}
 	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), overflow: o.Overflow, maxBuckets: o.MaxBuckets,
-		writeBack: o.WriteBack, kick: make(chan struct{}, 1)}
+		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: o.limitsOf}
+	c.perMetric.m = o.Memory
 	c.maxBytes.Store(o.MaxBytes)
 	c.byName.Store(&map[string]*bucket{})
 	c.byID.Store(new([]*bucket))
@@ -184,6 +208,7 @@ func (c *Cache) Close() error {
 		s.reset()
 		s.mu.Unlock()
 	}
+	c.perMetric.free()
 	return nil
 }
 
@@ -244,7 +269,7 @@ func (c *Cache) makeBucket(name string) (*bucket, error) {
 		names[k] = v
 	}
 	c.serial++ // a bucket made again shares nothing with the one that was removed
-	b := &bucket{name: name, salt: c.HashString(fmt.Sprintf("bucket %d", c.serial))}
+	b := &bucket{name: name, limits: c.limits(name), salt: c.HashString(fmt.Sprintf("bucket %d", c.serial))}
 	// The place of a removed bucket is free once its last series has gone.
 	place := -1
 	for i, was := range old {

@@ -66,7 +66,10 @@
 // of its regions, so that a region that vanishes takes exactly these off what
 // is there and adds them to what was reclaimed, without a walk.
 //
-// A shard shares nothing with others, so no operation takes two locks, and
+// Series are counted by bucket and, where that is limited, by metric name, when
+// they are made and when they leave, so that Limits hold whatever the shard.
+//
+// A shard shares nothing else with others, so no operation takes the locks of two, and
 // Append takes each shard's once. Functions that may run out of memory report
 // it before they have changed anything; their callers let go of the lock, make
 // room, look the series up again and retry.

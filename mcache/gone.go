@@ -59,11 +59,14 @@ func (s *shard) noteGone(r *series) {
 	}
 }
 
+// metricName names the label that holds a series' name.
+const metricName = "__name__"
+
 // metricName is the value of __name__, nil if there is none; a view.
 func (s *shard) metricName(r *series) []byte {
 	x := &s.index
 	for _, p := range x.set(r.pairs, int(r.nPairs))[1:] { // the first is the bucket
-		if string(x.name(p)) == "__name__" {
+		if string(x.name(p)) == metricName {
 			return x.value(p)
 		}
 	}

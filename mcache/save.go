@@ -335,7 +335,7 @@ func (l *loader) series() (points uint64, err error) {
 // write gives the series its blocks as they are if it is new, and otherwise
 // sample by sample.
 func (l *loader) write(b *bucket, f Fingerprint, flags seriesFlags) (points int, err error) {
-	if _, err = l.cache.appendNew(b, f, flags, l.labels, content{}); err != nil {
+	if _, err = l.cache.appendNew(b, f, flags|flagHeld, l.labels, content{}); err != nil {
 		return 0, err
 	}
 	f = f.in(b)

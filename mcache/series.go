@@ -67,6 +67,7 @@ const (
 	flagOpen                // the last record chunk is in shard.hot and may take more
 	flagShadow              // holds the start times of another series; not a point by itself
 	flagStarts              // has a shadow
+	flagHeld                // for create only: limits do not refuse it
 )
 
 // Sizes of a head's array. A full grid of headMax bytes has one presence bit a slot.

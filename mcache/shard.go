@@ -166,6 +166,7 @@ func (s *shard) RegionUse(r kvcache.Region, epoch uint32) (live, dead int, ok bo
 
 // reset leaves the shard without a series. Their points are counted by the caller.
 func (s *shard) reset() {
+	s.giveBackAll()
 	s.log.DropAll()
 	s.hot.DropAll()
 	s.fix.DropAll()
@@ -204,6 +205,21 @@ func (s *shard) find(f Fingerprint) uint32 {
 // create makes the series f with the pairs of names and values given, which
 // hold no duplicate. The error is ErrNoMemory or ErrSeriesLimit.
 func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Label) (uint32, error) {
+	if flags&flagShadow != 0 {
+		return s.createUnclaimed(b, f, flags, labels)
+	}
+	p, err := s.cache.take(b, labels, flags&flagHeld != 0)
+	if err != nil {
+		return noID, err
+	}
+	id, err := s.createUnclaimed(b, f, flags&^flagHeld, labels)
+	if err != nil {
+		s.cache.giveBack(p)
+	}
+	return id, err
+}
+
+func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, labels []Label) (uint32, error) {
 	if s.dead*5 > s.live && s.dead >= max(rebuildMin, s.rebuildAt) {
 		s.rebuildAt = 0
 		if s.rebuild() != nil {
@@ -265,7 +281,6 @@ func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Lab
 	s.live++
 	s.account(&s.recs.view[id], seriesBytes)
 	s.list(id)
-	b.series.Add(1)
 	return id, nil
 }
 
@@ -299,8 +314,10 @@ func (s *shard) remove(id uint32) {
 	s.fix.Free(r.records, 0)
 	s.account(r, -int(r.bytes))
 	s.ids.remove(r.fp.tag(), id)
+	if p, ok := s.claimed(r); ok {
+		s.cache.giveBack(p)
+	}
 	s.index.unpost(s.index.set(r.pairs, int(r.nPairs)))
-	s.cache.bucket(r.bucket).series.Add(-1)
 	*r = series{newer: s.tombs}
 	s.tombs = id
 	s.dead++

@@ -39,7 +39,10 @@ type BucketStats struct {
 	Age         uint32
 	Inserts     uint64 // points written, overwriting ones included
 	Evictions   uint64 // keys
-	Series      int64
+	Series      int64  // and keys
+	OverSeries  uint64 // new series refused because of Limits.Series
+	OverMetric  uint64 // new series refused because of Limits.SeriesPerMetric
+	Limits      Limits
 	Generations [3]GenerationStats // hot to cold
 }
 
@@ -58,6 +61,7 @@ func (c *Cache) Stats() Stats {
 	byID := *c.byID.Load()
 	names := *c.byName.Load()
 	gens := make([][3]GenerationStats, len(byID))
+	st.IndexBytes = int64(c.perMetric.bytes())
 	for _, s := range c.shards {
 		s.mu.Lock()
 		s.addStats(&st, gens)
@@ -68,7 +72,8 @@ func (c *Cache) Stats() Stats {
 			continue
 		}
 		bs := BucketStats{Name: b.name, Width: int(b.width.Load()), Age: b.age.Load(), Inserts: b.inserts.Load(),
-			Evictions: b.evictions.Load(), Series: b.series.Load()}
+			Evictions: b.evictions.Load(), Series: b.series.Load(),
+			OverSeries: b.overSeries.Load(), OverMetric: b.overMetric.Load(), Limits: b.limits}
 		if int(b.id) < len(gens) {
 			bs.Generations = gens[b.id]
 		}

@@ -263,6 +263,51 @@ func TestNewSeriesPerSecond(t *testing.T) {
 	})
 }
 
+// A bucket that is full refuses new series, for good, and takes samples of
+// those that it has.
+func TestSeriesLimits(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newLimitedReceiver(t, Options{TenancyHeader: "X-Scope-OrgID", MaxNewSeriesPerSecond: 1},
+			mcache.Options{Limits: mcache.Limits{Series: 5, SeriesPerMetric: 3}})
+		of := func(name string, n int, at float64) (all []Series) {
+			for i := range n {
+				all = append(all, Series{Labels: named(name, "i", fmt.Sprint(i)), Samples: []mcache.Sample{sample(at, 1)}})
+			}
+			return all
+		}
+		w := r.send(p, encode(t, p, of("x", 4, 0)...))
+		answered(t, w, 400, `1 elements were not written`)
+		answered(t, w, 400, `too many series of one metric: "x" of bucket "default" has 3, its limit is 3, for {"__name__"="x", "i"="3"}`)
+		if p == V2 {
+			wrote(t, w, 3)
+		}
+		w = r.send(p, encode(t, p, append(of("y", 4, 0), of("x", 3, 15)...)...))
+		answered(t, w, 400, `bucket "default" has 5, its limit is 5, for {"__name__"="y", "i"="2"}`)
+		if p == V2 {
+			wrote(t, w, 5)
+		}
+		var want []string
+		for i := range 3 {
+			want = append(want, line(fmt.Sprintf(`{__name__="x", i="%d"}`, i), sample(0, 1), sample(15, 1)))
+		}
+		r.holds(append(want, line(`{__name__="y", i="0"}`, sample(0, 1)), line(`{__name__="y", i="1"}`, sample(0, 1)))...)
+		if st := r.Stats(); st.MetricOverLimit != 1 || st.SeriesOverLimit != 2 || st.InvalidSeries != 0 {
+			t.Errorf("%+v", st)
+		}
+		// A full bucket is told so every time, and others can still grow: what
+		// is refused is not taken off the rate of new series.
+		for range 20 {
+			answered(t, r.send(p, encode(t, p, of("z", 4, 0)...)), 400, "its limit is 5")
+		}
+		req := httptest.NewRequest("POST", "/", bytes.NewReader(snappy.Encode(nil, encode(t, p, of("x", 3, 0)...))))
+		req.Header.Set("Content-Type", contentType(p))
+		req.Header.Set("X-Scope-OrgID", "other")
+		w = httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		answered(t, w, 204, "")
+	})
+}
+
 // New series are not created for a sender that has gone.
 func TestSenderIsGone(t *testing.T) {
 	r := newReceiver(t, Options{})

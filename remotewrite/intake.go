@@ -169,8 +169,14 @@ func (in *intake) create(i int) {
 	samples := min(n, int(at.samples)) // they come first
 	in.written += samples
 	in.writtenHistograms += n - samples
+	if errors.Is(err, mcache.ErrSeriesLimit) {
+		in.fresh.giveBack() // or a bucket that is full would use up the allowance of all
+	}
+	if err != nil && in.problems.room() { // a flood is not described one by one
+		err = fmt.Errorf("%w, for %s", err, describe(in.labels))
+	}
 	if err != nil {
-		in.problems.cache(fmt.Errorf("%w, for %s", err, describe(in.labels)))
+		in.problems.cache(err)
 	}
 }
 

@@ -44,3 +44,13 @@ func (a *allowance) take(now time.Time) bool {
 	a.left--
 	return true
 }
+
+// giveBack is for a series that was not created after all.
+func (a *allowance) giveBack() {
+	if a.perSecond == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left = min(a.left+1, a.burst)
+}

@@ -16,6 +16,7 @@ const (
 	reasonEmpty                     // series without samples or histograms
 	reasonFuture                    // samples and histograms too far ahead of the clock
 	reasonSeriesLimit               // series the bucket has no place for
+	reasonMetricLimit               // series the bucket has no place for among those of their metric
 	reasonHistograms                // histograms that are not valid
 	reasonExemplars                 // exemplars that are not valid
 	reasonOther                     // series the cache refused for another reason
@@ -59,6 +60,8 @@ func (p *problems) cache(err error) {
 	switch {
 	case errors.Is(err, mcache.ErrNoMemory), errors.Is(err, mcache.ErrDirty), errors.Is(err, mcache.ErrClosed):
 		p.retry = err
+	case errors.Is(err, mcache.ErrMetricLimit):
+		p.add(reasonMetricLimit, err)
 	case errors.Is(err, mcache.ErrSeriesLimit):
 		p.add(reasonSeriesLimit, err)
 	case errors.Is(err, mcache.ErrLabels):

@@ -33,11 +33,18 @@ type receiver struct {
 
 func newReceiver(t testing.TB, o Options) receiver {
 	t.Helper()
+	return newLimitedReceiver(t, o, mcache.Options{})
+}
+
+// newLimitedReceiver has a cache with options of its own, but for its Memory.
+func newLimitedReceiver(t testing.TB, o Options, cache mcache.Options) receiver {
+	t.Helper()
 	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, ReserveBytes: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := mcache.New(mcache.Options{Memory: memory})
+	cache.Memory = memory
+	c, err := mcache.New(cache)
 	if err != nil {
 		t.Fatal(err)
 	}

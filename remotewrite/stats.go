@@ -30,7 +30,8 @@ type Stats struct {
 	InvalidSeries     uint64
 	EmptySeries       uint64
 	SamplesInFuture   uint64 // and histograms
-	SeriesOverLimit   uint64
+	SeriesOverLimit   uint64 // new ones, of the bucket
+	MetricOverLimit   uint64 // new ones, of their metric
 	InvalidHistograms uint64
 	InvalidExemplars  uint64
 	SeriesRefused     uint64
@@ -100,6 +101,7 @@ func (h *Handler) Stats() Stats {
 		EmptySeries:       c.problems[reasonEmpty].Load(),
 		SamplesInFuture:   c.problems[reasonFuture].Load(),
 		SeriesOverLimit:   c.problems[reasonSeriesLimit].Load(),
+		MetricOverLimit:   c.problems[reasonMetricLimit].Load(),
 		InvalidHistograms: c.problems[reasonHistograms].Load(),
 		InvalidExemplars:  c.problems[reasonExemplars].Load(),
 		SeriesRefused:     c.problems[reasonOther].Load(),

@@ -62,6 +62,10 @@ type config struct {
 	writeMaxLabelName  byteSize
 	writeMaxLabelValue byteSize
 
+	bucketMaxSeries    natural // 0: no bound
+	bucketMaxPerMetric natural // 0: no bound
+	bucketLimits       bucketLimits
+
 	maxInFlight byteSize
 	maxRequests count
 
@@ -163,6 +167,12 @@ func newServeApp(c *config) *kingpin.Application {
 		"Bytes of a label's name.")
 	add("remote-write.max-label-value-size", "16KiB", &c.writeMaxLabelValue,
 		"Bytes of a label's value.")
+	add("bucket.max-series", "0", &c.bucketMaxSeries,
+		"Series of one bucket, whoever writes them. Known ones are written all the same, new ones are refused (400). 0 for no bound.")
+	add("bucket.max-series-per-metric", "0", &c.bucketMaxPerMetric,
+		"Series of one metric name in one bucket, likewise. 0 for no bound.")
+	app.Flag("bucket.limits", "Limits of one bucket instead of the two above, as team-a:max-series=500000,max-series-per-metric=20000. Repeatable; in the environment one a line.").
+		PlaceHolder("BUCKET:LIMITS").SetValue(namedValue{&c.bucketLimits, "bucket.limits"})
 	add("admission.max-in-flight-size", "256MiB", &c.maxInFlight,
 		"Bytes of writes in hand at a time, as they come and decompressed, by remote write and Redis clients together; more are told to come back (503).")
 	add("admission.max-requests", "1024", &c.maxRequests,

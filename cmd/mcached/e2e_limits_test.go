@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -37,5 +40,60 @@ func TestE2ENewSeriesRate(t *testing.T) {
 	}
 	if code, said, err := s.post(ctx, numbered(t, "m", 0, 10)); err != nil || code != http.StatusNoContent {
 		t.Errorf("series that are known by now: %d %q %v", code, said, err)
+	}
+}
+
+// TestE2ESeriesLimits: the flags bound what remote write and Redis clients
+// create in a bucket, and /metrics tells why.
+func TestE2ESeriesLimits(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--self-scrape.interval=0", "--tenancy.header=X-Scope-OrgID",
+		"--bucket.max-series=50", "--bucket.max-series-per-metric=20", "--bucket.limits=team-a:max-series=100,max-series-per-metric=0")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, c := range []struct {
+		metric, bucket string
+		n, code        int
+		says           string
+	}{
+		{"x", "default", 20, 204, ""},
+		{"x", "default", 25, 400, `"x" of bucket "default" has 20, its limit is 20`},
+		{"y", "default", 20, 204, ""},
+		{"z", "default", 20, 400, `bucket "default" has 50, its limit is 50`},
+		{"x", "default", 20, 204, ""},
+		{"x", "team-a", 100, 204, ""},
+		{"y", "team-a", 1, 400, `bucket "team-a" has 100, its limit is 100`},
+	} {
+		code, said, err := s.post(ctx, numbered(t, c.metric, 0, c.n), "X-Scope-OrgID", c.bucket)
+		if err != nil || code != c.code || !strings.Contains(said, c.says) {
+			t.Errorf("%d series of %s into %s: %d %q %v, want %d %q", c.n, c.metric, c.bucket, code, said, err, c.code, c.says)
+		}
+	}
+	conn, err := net.Dial("tcp", s.resp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, "TS.ADD one * 1\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, `bucket "default" has 50, its limit is 50`) {
+		t.Errorf("TS.ADD: %q %v", line, err)
+	}
+	for series, want := range map[string]float64{
+		`mcached_series{bucket="default"}`:                                         50,
+		`mcached_series{bucket="team-a"}`:                                          100,
+		`mcached_bucket_max_series{bucket="default",of="metric"}`:                  20,
+		`mcached_bucket_max_series{bucket="team-a",of="bucket"}`:                   100,
+		`mcached_bucket_series_refused_total{bucket="default",of="metric"}`:        5,
+		`mcached_bucket_series_refused_total{bucket="default",of="bucket"}`:        11,
+		`mcached_bucket_series_refused_total{bucket="team-a",of="bucket"}`:         1,
+		`mcached_remote_write_not_written_total{reason="series_limit"}`:            11,
+		`mcached_remote_write_not_written_total{reason="series_per_metric_limit"}`: 5,
+	} {
+		if got := s.metric(series); got != want {
+			t.Errorf("%s is %v, want %v", series, got, want)
+		}
 	}
 }

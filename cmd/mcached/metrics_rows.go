@@ -116,6 +116,24 @@ func rows() []row {
 					emit(float64(b.Age), b.Name)
 				}
 			}},
+		{"mcached_bucket_max_series", "Series a bucket may have, and of one metric name; not there if there is no limit.", gauge, []string{"bucket", "of"},
+			func(s *stats, emit func(float64, ...string)) {
+				for _, b := range s.series.Buckets {
+					if b.Limits.Series > 0 {
+						emit(float64(b.Limits.Series), b.Name, "bucket")
+					}
+					if b.Limits.SeriesPerMetric > 0 {
+						emit(float64(b.Limits.SeriesPerMetric), b.Name, "metric")
+					}
+				}
+			}},
+		{"mcached_bucket_series_refused_total", "New series that a bucket's limits refused, whoever wrote them, each time that they came.", counter, []string{"bucket", "of"},
+			func(s *stats, emit func(float64, ...string)) {
+				for _, b := range s.series.Buckets {
+					emit(float64(b.OverSeries), b.Name, "bucket")
+					emit(float64(b.OverMetric), b.Name, "metric")
+				}
+			}},
 		{"mcached_bucket_samples_total", "Samples written to a bucket, those that overwrote others included.", counter, []string{"bucket"},
 			func(s *stats, emit func(float64, ...string)) {
 				for _, b := range s.series.Buckets {
@@ -165,6 +183,7 @@ func rows() []row {
 				emit(float64(s.write.EmptySeries), "empty_series")
 				emit(float64(s.write.SamplesInFuture), "in_future")
 				emit(float64(s.write.SeriesOverLimit), "series_limit")
+				emit(float64(s.write.MetricOverLimit), "series_per_metric_limit")
 				emit(float64(s.write.InvalidHistograms), "invalid_histogram")
 				emit(float64(s.write.InvalidExemplars), "invalid_exemplar")
 				emit(float64(s.write.SeriesRefused), "refused_by_cache")

@@ -114,7 +114,8 @@ func (d *daemon) open() error {
 		return err
 	}
 	d.blobOwners = d.memory.Owners()
-	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, WriteBack: d.config.forward.url != ""}); err != nil {
+	limits, bucketLimits := d.config.limits()
+	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits}); err != nil {
 		return err
 	}
 	if err := d.loadSnapshot(); err != nil {

@@ -26,6 +26,12 @@ func (n namedValue) Set(s string) error {
 	return nil
 }
 
+// IsCumulative tells kingpin whether the flag may be repeated.
+func (n namedValue) IsCumulative() bool {
+	many, ok := n.Value.(interface{ IsCumulative() bool })
+	return ok && many.IsCumulative()
+}
+
 // byteSize is a flag's value in bytes, spelt as 512MiB, 1.5GiB, 64MB or a bare
 // number of bytes. Binary units count in 1024s, decimal ones in 1000s.
 type byteSize int64

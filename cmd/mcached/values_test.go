@@ -1,11 +1,14 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"mcached/mcache"
 )
 
 func TestParseSize(t *testing.T) {
@@ -108,6 +111,13 @@ func TestConfigErrors(t *testing.T) {
 		{"--web.cors.origin=(", "cors.origin"},
 		{"--remote-write.max-labels=none", "max-labels"},
 		{"--remote-write.max-new-series=-1", "max-new-series"},
+		{"--bucket.max-series=many", "bucket.max-series"},
+		{"--bucket.limits=max-series=1", "bucket.limits"},
+		{"--bucket.limits=:max-series=1", "bucket.limits"},
+		{"--bucket.limits=a:series=1", "bucket.limits"},
+		{"--bucket.limits=a:max-series=-1", "bucket.limits"},
+		{"--bucket.limits=a:max-series=", "bucket.limits"},
+		{"--bucket.limits=a:max-series=1 --bucket.limits=a:max-series=2", "bucket.limits"},
 	} {
 		_, err := parseConfig(strings.Fields(c.args))
 		if err == nil {
@@ -127,5 +137,28 @@ func TestConfigErrors(t *testing.T) {
 		if _, err := parseConfig(strings.Fields(args)); err != nil {
 			t.Errorf("%s: %v", args, err)
 		}
+	}
+}
+
+func TestBucketLimits(t *testing.T) {
+	c, err := parseConfig([]string{"--bucket.max-series=10", "--bucket.max-series-per-metric=5",
+		"--bucket.limits=a:max-series=20", "--bucket.limits=b:c:max-series=0, max-series-per-metric=7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, named := c.limits()
+	want := map[string]mcache.Limits{"a": {Series: 20, SeriesPerMetric: 5}, "b:c": {SeriesPerMetric: 7}}
+	if (all != mcache.Limits{Series: 10, SeriesPerMetric: 5}) || !maps.Equal(named, want) {
+		t.Errorf("got %+v and %+v", all, named)
+	}
+	if got := c.flags["bucket.limits"]; got != "a:max-series=20 b:c:max-series=0,max-series-per-metric=7" {
+		t.Errorf("shown as %q", got)
+	}
+	t.Setenv("MCACHED_BUCKET_LIMITS", "a:max-series=1\nb:max-series=2")
+	if c, err = parseConfig(nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, named = c.limits(); !maps.Equal(named, map[string]mcache.Limits{"a": {Series: 1}, "b": {Series: 2}}) {
+		t.Errorf("from the environment: %+v", named)
 	}
 }

@@ -1,0 +1,249 @@
+package mcache
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"sync"
+
+	"mcached/kvcache"
+)
+
+// A bucket may be held to a number of series, and to a number of them of one
+// metric name. Series are counted from creation to removal: one that was
+// evicted, or whose memory was reclaimed and pruned, counts no longer. A
+// claim is made before the index is touched, so that what is refused leaves no text
+// in the dictionary, however often it is tried.
+
+// Limits bound the series of one bucket; 0 is no bound. Series that are there
+// are written whatever their number: a limit refuses new ones.
+type Limits struct {
+	// Series with labels, and keys of the raw API.
+	Series int
+	// SeriesPerMetric with the same value of __name__.
+	SeriesPerMetric int
+}
+
+func (l Limits) check() error {
+	if l.Series < 0 || l.SeriesPerMetric < 0 {
+		return fmt.Errorf("mcache: limits must not be negative, got %d series and %d of a metric", l.Series, l.SeriesPerMetric)
+	}
+	return nil
+}
+
+// limitsOf are those of the bucket of that name.
+func (o *Options) limitsOf(bucket string) Limits {
+	if l, ok := o.BucketLimits[bucket]; ok {
+		return l
+	}
+	return o.Limits
+}
+
+// claim is what one series takes of its bucket's limits.
+type claim struct {
+	bucket *bucket
+	metric uint64 // key in Cache.perMetric
+	named  bool   // metric is counted
+}
+
+// claimOf is the claim of a series whose name has the hash given.
+func claimOf(b *bucket, name Hash) claim { return claim{b, name.a ^ b.salt.a, true} }
+
+// take makes a claim. The error is ErrSeriesLimit, ErrMetricLimit or
+// ErrNoMemory; nothing is claimed then. held says that the series was there
+// before the cache was: it counts, and is not refused.
+func (c *Cache) take(b *bucket, labels []Label, held bool) (claim, error) {
+	l := b.limits
+	if held {
+		l.Series = 0
+	}
+	for {
+		n := b.series.Load()
+		if l.Series > 0 && n >= int64(l.Series) {
+			b.overSeries.Add(1)
+			return claim{}, fmt.Errorf("%w: bucket %q has %d, its limit is %d", ErrSeriesLimit, b.name, n, l.Series)
+		}
+		if b.series.CompareAndSwap(n, n+1) {
+			break
+		}
+	}
+	if l.SeriesPerMetric > 0 {
+		for i := range labels {
+			if labels[i].Name != metricName {
+				continue
+			}
+			p := claimOf(b, c.HashString(labels[i].Value))
+			if held {
+				l.SeriesPerMetric = math.MaxInt
+			}
+			n, err := c.perMetric.add(p.metric, l.SeriesPerMetric)
+			if err == nil && n >= l.SeriesPerMetric {
+				b.overMetric.Add(1)
+				err = fmt.Errorf("%w: %q of bucket %q has %d, its limit is %d", ErrMetricLimit, clipped(labels[i].Value), b.name, n, l.SeriesPerMetric)
+			}
+			if err != nil {
+				b.series.Add(-1)
+			}
+			return p, err
+		}
+	}
+	return claim{bucket: b}, nil
+}
+
+// giveBack gives up a claim.
+func (c *Cache) giveBack(p claim) {
+	p.bucket.series.Add(-1)
+	if p.named {
+		c.perMetric.remove(p.metric)
+	}
+}
+
+// claimed is what the series claimed when it was made; a shadow claimed nothing.
+func (s *shard) claimed(r *series) (p claim, ok bool) {
+	if r.flags&flagShadow != 0 {
+		return p, false
+	}
+	b := s.cache.bucket(r.bucket)
+	if b.limits.SeriesPerMetric > 0 && r.flags&flagRaw == 0 {
+		if name := s.metricName(r); name != nil {
+			return claimOf(b, s.cache.Hash(name)), true
+		}
+	}
+	return claim{bucket: b}, true
+}
+
+// giveBackAll gives up the claims of all series of the shard.
+func (s *shard) giveBackAll() {
+	for id := range s.recs.view[:s.recs.n] {
+		if r := &s.recs.view[id]; r.flags&flagInUse != 0 {
+			if p, ok := s.claimed(r); ok {
+				s.cache.giveBack(p)
+			}
+		}
+	}
+}
+
+// maxClipped is how much of a name an error tells.
+const maxClipped = 64
+
+func clipped(s string) string {
+	if len(s) > maxClipped {
+		return s[:maxClipped] + "…"
+	}
+	return s
+}
+
+// tally counts by 64-bit keys, all of them hashes: open addressing with linear
+// probing, sixteen bytes a slot, outside the heap. Nothing is in it unless a
+// bucket has a limit for each metric, and then one slot for each of its
+// metrics. That two metrics share a key has a chance of 2^-64, and then they
+// share a limit. It has a lock of its own, which is taken last of all.
+type tally struct {
+	mu   sync.Mutex
+	m    *kvcache.Memory
+	span kvcache.Span
+	view []tallySlot
+	used int
+}
+
+// A slot whose count is 0 is empty: what is deleted is closed up.
+type tallySlot struct {
+	key uint64
+	n   int64
+}
+
+const (
+	tallySlotBytes = 16
+	tallyLoad      = 3 // of 4
+)
+
+// slot is where key is, or where it would be put.
+func (t *tally) slot(key uint64) int {
+	mask := len(t.view) - 1
+	i := int(key) & mask
+	for t.view[i].n != 0 && t.view[i].key != key {
+		i = (i + 1) & mask
+	}
+	return i
+}
+
+// add counts one more of key, unless there are limit already, and returns how
+// many there were. On an error, ErrNoMemory, nothing was counted.
+func (t *tally) add(key uint64, limit int) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if (t.used+1)*4 > len(t.view)*tallyLoad {
+		if err := t.grow(); err != nil {
+			return 0, err
+		}
+	}
+	s := &t.view[t.slot(key)]
+	n := int(s.n)
+	if n >= limit {
+		return n, nil
+	}
+	if s.n == 0 {
+		s.key = key
+		t.used++
+	}
+	s.n++
+	return n, nil
+}
+
+// remove counts one less of key, which must have been counted.
+func (t *tally) remove(key uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := -1
+	if t.used > 0 {
+		i = t.slot(key)
+	}
+	if i < 0 || t.view[i].n == 0 {
+		panic("mcache: a metric is given up that has no series")
+	}
+	if t.view[i].n--; t.view[i].n > 0 {
+		return
+	}
+	t.used--
+	// Close the gap: a later slot moves into it unless that would put it
+	// before the place where its probing begins.
+	mask := len(t.view) - 1
+	for j := (i + 1) & mask; t.view[j].n != 0; j = (j + 1) & mask {
+		if home := int(t.view[j].key) & mask; (j-home)&mask >= (j-i)&mask {
+			t.view[i], t.view[j] = t.view[j], tallySlot{}
+			i = j
+		}
+	}
+}
+
+// grow doubles the table, a power of two of slots.
+func (t *tally) grow() error {
+	fresh := tally{span: t.m.NewSpan()}
+	if err := fresh.span.Grow(max(2*len(t.view)*tallySlotBytes, 1)); err != nil {
+		return err
+	}
+	all := kvcache.View[tallySlot](&fresh.span)
+	fresh.view = all[:1<<(bits.Len(uint(len(all)))-1)]
+	for _, s := range t.view {
+		if s.n != 0 {
+			fresh.view[fresh.slot(s.key)] = s
+		}
+	}
+	t.span.Free()
+	t.span, t.view = fresh.span, fresh.view
+	return nil
+}
+
+// bytes is its memory.
+func (t *tally) bytes() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.span.Len()
+}
+
+func (t *tally) free() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.span.Free()
+	t.view, t.used = nil, 0
+}
