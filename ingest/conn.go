@@ -55,7 +55,8 @@ type conn struct {
 	at     int     // where in reply.b the answer to the command at work begins
 	client
 
-	batch mcache.Batch // for TS.ADD
+	bundle *bundle      // of GETs or SETs that are to be run, nil between turns
+	batch  mcache.Batch // for TS.ADD
 
 	// For readFn and writeFn, which RawConn calls.
 	readFn, writeFn func(fd uintptr) bool
@@ -174,11 +175,13 @@ func (c *conn) consume() {
 	c.more = false
 	for turn := 0; c.start < c.end && !c.quit; turn++ {
 		if turn >= turnCommands && c.loop != nil {
+			c.freeBundle()
 			c.more = true
 			return
 		}
 		n, args, need, err := c.framer.next(c.in[c.start:c.end], c.limits)
 		if err != nil {
+			c.freeBundle()
 			c.srv.counters.protocol.Add(1)
 			c.srv.o.Logger.Debug("RESP protocol error", "client", c.nc.RemoteAddr(), "err", err)
 			c.fail(err.Error())
@@ -190,13 +193,19 @@ func (c *conn) consume() {
 			break
 		}
 		c.start += n
-		if len(args) > 0 {
-			c.execute(args)
-			if len(c.b) >= c.srv.o.MaxOutputBytes {
-				c.writeOut()
-			}
+		if len(args) == 0 {
+			continue
+		}
+		if kind := c.bundleOf(args); kind != noBundle {
+			c.join(kind, args)
+			continue
+		}
+		c.runBundle()
+		if c.execute(args); len(c.b) >= c.srv.o.MaxOutputBytes {
+			c.writeOut()
 		}
 	}
+	c.freeBundle()
 	if c.start == c.end {
 		c.freeInput()
 		if c.half.Load() != 0 {

@@ -23,6 +23,7 @@ type Server struct {
 	every   time.Duration
 	inputs  sync.Pool // *[bufferBytes]byte
 	outputs sync.Pool // *buffer
+	bundles sync.Pool // *bundle
 
 	// slots are the connections in loops, by the number that the kernel gives back.
 	slots []atomic.Pointer[conn]
@@ -83,6 +84,7 @@ func NewServer(o Options) (*Server, error) {
 		s.series = newDirectory(&o)
 	}
 	s.inputs.New = func() any { return new([bufferBytes]byte) }
+	s.bundles.New = func() any { return new(bundle) }
 	s.outputs.New = func() any { return &buffer{make([]byte, 0, bufferBytes)} }
 	// A timeout is noticed at most an eighth of itself late.
 	s.every = time.Second

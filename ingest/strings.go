@@ -272,10 +272,7 @@ func getEX(c *conn, args [][]byte) {
 
 func mget(c *conn, args [][]byte) {
 	c.array(len(args) - 1)
-	for _, k := range args[1:] {
-		c.getInto(k)
-		c.spill()
-	}
+	c.getMany(args[1:])
 }
 
 // mset sets keys one after the other: readers may see some of them before the

@@ -76,6 +76,7 @@
 //
 // Locks: Memory.mu is a leaf. A shard may call Memory with its lock held;
 // Memory calls owners with none. So no writer evicts under its shard's lock.
+// GetMany and PutMany hold several shards' locks, taken in order of numbers.
 //
 // A record is in the one line that its hash gives or in the one other that this
 // and its tag give, whichever way round (index.go): two lines and one record

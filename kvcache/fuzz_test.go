@@ -12,6 +12,7 @@ import (
 func FuzzCache(f *testing.F) {
 	f.Add([]byte("\x00ab\x01ab\x02ab\x00bb\x03zz\x04ab\x05\x00\x00"))
 	f.Add(bytes.Repeat([]byte{0, 1, 255, 0, 2, 254, 6, 1, 0, 1, 1, 1, 7, 0, 3}, 40))
+	f.Add(bytes.Repeat([]byte{12, 7, 200, 11, 7, 100, 12, 9, 30, 6, 1, 0}, 60))
 	f.Add(bytes.Repeat([]byte{0, 7, 200, 8, 7, 100, 9, 7, 3, 10, 0, 0}, 60))
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		now := &clock{ms: 1}
@@ -40,9 +41,9 @@ func FuzzCache(f *testing.F) {
 					delete(model, string(k))
 				}
 			}
-			switch ops[0] % 11 {
+			switch ops[0] % 13 {
 			case 0, 1:
-				v := bytes.Repeat(ops[2:3], n*(1+int(ops[0]/11)%8))
+				v := bytes.Repeat(ops[2:3], n*(1+int(ops[0]/13)%8))
 				if err := c.Put(k, v, time.Duration(ops[0]/16)*time.Millisecond); err != nil {
 					t.Fatal(err)
 				}
@@ -89,6 +90,22 @@ func FuzzCache(f *testing.F) {
 						break
 					}
 				}
+			case 11, 12:
+				other := []byte{ops[1] ^ ops[2]}
+				keys := [][]byte{k, other, k, {ops[2]}, k}
+				if ops[0]%13 == 12 {
+					values := [][]byte{nil, k[:1], other, ops[:3], bytes.Repeat(ops[2:3], n)}
+					if done, err := c.PutMany(keys, values); done != len(keys) || err != nil {
+						t.Fatal(done, err)
+					}
+					for i, k := range keys {
+						model[string(k)] = modelEntry{value: bytes.Clone(values[i])}
+					}
+				}
+				c.GetMany(keys, func(i int, v []byte, ok bool) {
+					k = keys[i]
+					agree(v, ok)
+				})
 			case 10:
 				if err := c.Check(); err != nil {
 					t.Fatal(err)

@@ -21,6 +21,8 @@ type shard struct {
 	sweeping  bool   // a pass is under way
 
 	expireNext int // where in the list of regions the next sweep begins
+
+	touched uint32 // keeps what hold reads from being optimised away
 }
 
 // counters of one shard; all only grow. CacheStats says what they are.

@@ -41,10 +41,10 @@ func valueIsWhole(v []byte, key uint64) bool {
 // its key's. Nothing is timed: the loop ends when enough has happened.
 func TestVanish(t *testing.T) {
 	const (
-		keys      = 20_000
-		wantDrops = 4_000
-		wantHits  = 100_000
-		fullBytes = 400 * MinRegionBytes
+		population = 20_000
+		wantDrops  = 4_000
+		wantHits   = 100_000
+		fullBytes  = 400 * MinRegionBytes
 	)
 	c, m := newTestCache(t,
 		MemoryOptions{BudgetBytes: fullBytes, RegionBytes: MinRegionBytes, ReserveBytes: 4 * fullBytes},
@@ -58,7 +58,7 @@ func TestVanish(t *testing.T) {
 			var key [8]byte
 			v, dst := make([]byte, 200), make([]byte, 0, 256)
 			for n := uint64(0); !stop.Load(); n++ {
-				k := rnd.Uint64N(keys)
+				k := rnd.Uint64N(population)
 				binary.LittleEndian.PutUint64(key[:], k)
 				switch n % 16 {
 				case 0, 1, 2, 3, 4, 5:
@@ -73,6 +73,23 @@ func TestVanish(t *testing.T) {
 					}
 				case 6:
 					c.Delete(key[:])
+				case 9, 10:
+					keys, values := make([][]byte, 20), make([][]byte, 20)
+					for i := range keys {
+						keys[i] = binary.LittleEndian.AppendUint64(nil, rnd.Uint64N(population))
+						values[i] = checkedValue(make([]byte, 16+rnd.IntN(50)), binary.LittleEndian.Uint64(keys[i]), n<<8|g)
+					}
+					if n%16 == 9 {
+						if _, err := c.PutMany(keys, values); err != nil && refused.Add(1) == 1 {
+							t.Error(err)
+						}
+						continue
+					}
+					c.GetMany(keys, func(i int, v []byte, ok bool) {
+						if ok && len(v) > 0 && !valueIsWhole(v, binary.LittleEndian.Uint64(keys[i])) {
+							wrong.Add(1)
+						}
+					})
 				case 7:
 					_ = c.Update(key[:], func(old Entry, ok bool) (Entry, Op) {
 						if len(old.Value) > 0 && !valueIsWhole(old.Value, k) {

@@ -1,0 +1,132 @@
+package ingest
+
+// A bundle is a run of GETs or of plain SETs in one pipeline. It is gathered
+// while commands of the same kind follow one another and then done with the
+// cache's calls for many keys, which take each lock once and wait for memory
+// once for several keys: at 1 Mi keys, a GET or SET costs half as much.
+//
+// The order of commands is kept, because a bundle ends where another kind
+// begins, and the calls for many keys work in the order of the keys.
+type bundle struct {
+	kind   bundleKind
+	n      int
+	keys   [bundleKeys][]byte // views of the input
+	values [bundleKeys][]byte // of SETs
+}
+
+// bundleKeys bounds a bundle; the cache takes that many under one hold of its locks.
+const bundleKeys = 64
+
+type bundleKind uint8
+
+const (
+	noBundle bundleKind = iota
+	bundleGet
+	bundleSet
+)
+
+// bundleOf says which kind of group a command can be in. Options make a SET
+// one that is on its own.
+func (c *conn) bundleOf(args [][]byte) bundleKind {
+	switch {
+	case len(args[0]) != 3 || !c.authenticated || c.silent || c.skip > 0:
+	case len(args) == 2 && equalFold(args[0], "get"):
+		return bundleGet
+	case len(args) == 3 && equalFold(args[0], "set"):
+		return bundleSet
+	}
+	return noBundle
+}
+
+// join adds a command to the bundle, and runs what was gathered before if it
+// was of another kind.
+func (c *conn) join(kind bundleKind, args [][]byte) {
+	g := c.bundle
+	if g == nil {
+		g = c.srv.bundles.Get().(*bundle)
+		c.bundle = g
+	}
+	if g.n == bundleKeys || g.kind != kind {
+		c.runBundle()
+	}
+	g.kind = kind
+	g.keys[g.n] = args[1]
+	if kind == bundleSet {
+		g.values[g.n] = args[2]
+	}
+	g.n++
+}
+
+// runBundle runs what was gathered, if anything.
+func (c *conn) runBundle() {
+	g := c.bundle
+	if g == nil || g.n == 0 {
+		return
+	}
+	n := g.n
+	g.n = 0
+	c.commands += uint64(n)
+	switch g.kind {
+	case bundleGet:
+		c.last = "get"
+		c.getMany(g.keys[:n])
+	case bundleSet:
+		c.last = "set"
+		c.setMany(g.keys[:n], g.values[:n])
+	}
+}
+
+// freeBundle runs what was gathered and gives the bundle back.
+func (c *conn) freeBundle() {
+	if c.bundle != nil {
+		c.runBundle()
+		c.srv.bundles.Put(c.bundle)
+		c.bundle = nil
+	}
+}
+
+// getMany answers the values of keys, each as a bulk or null.
+func (c *conn) getMany(keys [][]byte) {
+	for len(keys) > 1 {
+		n := c.srv.o.Blobs.GetMany(keys, func(_ int, v []byte, ok bool) {
+			if ok {
+				c.bulk(v)
+			} else {
+				c.null()
+			}
+		})
+		keys = keys[n:]
+		c.spill()
+	}
+	if len(keys) == 1 {
+		c.getInto(keys[0])
+		c.spill()
+	}
+}
+
+// setMany stores values under keys and answers for each.
+func (c *conn) setMany(keys, values [][]byte) {
+	for len(keys) > 0 {
+		n, err := c.putMany(keys, values)
+		for range n {
+			c.ok()
+		}
+		if err != nil {
+			c.refuse(err)
+			c.failed++
+			n++
+		}
+		keys, values = keys[n:], values[n:]
+	}
+}
+
+// putMany stores values under keys up to the first that is refused, the n-th.
+func (c *conn) putMany(keys, values [][]byte) (n int, err error) {
+	if len(keys) > 1 {
+		return c.srv.o.Blobs.PutMany(keys, values)
+	}
+	if err = c.srv.o.Blobs.Put(keys[0], values[0], 0); err == nil {
+		n = 1
+	}
+	return n, err
+}
