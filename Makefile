@@ -16,7 +16,7 @@ MODULES := $(patsubst %/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -p
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/mcached and bin/mcbench, static
@@ -63,6 +63,17 @@ bench: ## all benchmarks, with allocations
 .PHONY: compare
 compare: build ## the same load against mcached and the peers that are installed, in one table
 	bin/mcbench compare
+
+.PHONY: compliance
+compliance: ## Prometheus' own tests of remote-write receivers, against the daemon that runs at URL
+	@test -d $(COMPLIANCE) || git clone --depth 1 https://github.com/prometheus/compliance $(COMPLIANCE)
+	@mkdir -p bin && printf 'remote_write: [{name: mcached, url: "%s"}]\n' '$(URL)' > bin/compliance.yml
+	cd $(COMPLIANCE)/remotewrite/receiver && PROMETHEUS_RW2_COMPLIANCE_CONFIG_FILE='$(CURDIR)/bin/compliance.yml' $(GO) test -count=1 .
+
+# The suite is no module that the Go proxy serves, so it is cloned; the
+# underscore keeps its packages out of ours.
+COMPLIANCE ?= bin/_compliance
+URL        ?= http://127.0.0.1:9201/api/v1/write
 
 .PHONY: lint
 lint: ## gofmt, vet and, if it is to be had, staticcheck

@@ -231,9 +231,9 @@ func TestTallyModel(t *testing.T) {
 	c := &tally{m: newTestMemory(t, 64<<20, 64<<10)}
 	want := map[uint64]int{}
 	grown, emptied, refused := 0, 0, 0
-	for step := range 200_000 {
+	for step := range 60_000 {
 		key := uint64(r.IntN(40))<<58 | uint64(r.IntN(400)) // the low bits choose the slot
-		if step/50_000%2 == 0 == (r.IntN(3) > 0) {
+		if step/15_000%2 == 0 == (r.IntN(3) > 0) {
 			before := len(c.view)
 			n, err := c.add(key, 4)
 			if err != nil || n != want[key] {
