@@ -30,6 +30,14 @@ func (m *Memory) evict(n int64, last Class) bool {
 	}
 }
 
+// Room is how many bytes the budget permits beyond what is in use: they can be
+// had without anything being dropped.
+func (m *Memory) Room() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return max(m.roomLocked(), 0)
+}
+
 // room is how many bytes Alloc can acquire. While more is held than the budget
 // permits, because SetBudget is at work, that is what is spare already: a
 // writer takes the place of the oldest and need not wait for the others to go.

@@ -389,7 +389,7 @@ func (s *shard) ageLocked(r Region, epoch uint32, unit, kept *uint32) bool {
 		if l.frequency(slot) == 0 {
 			continue
 		}
-		to, dst, ok := s.t.allocMoved(int(hd.value()), hd.aux(), hd.owner(), 1)
+		to, dst, ok := s.t.AllocMoved(int(hd.value()), hd.aux(), hd.owner(), 1)
 		if !ok {
 			return false
 		}

@@ -149,9 +149,9 @@ func (t *Tables) Alloc(n int, aux uint16, owner uint32, weight int) (Ref, []byte
 	return t.alloc(&t.cur, noRegion, false, n, aux, owner, weight)
 }
 
-// allocMoved is Alloc for an entry that is moved to free the rest of its
+// AllocMoved is Alloc for an entry that is moved to free the rest of its
 // region: it may use the region that Memory keeps for that.
-func (t *Tables) allocMoved(n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
+func (t *Tables) AllocMoved(n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
 	return t.alloc(&t.cur, noRegion, true, n, aux, owner, weight)
 }
 
