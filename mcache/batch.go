@@ -259,6 +259,11 @@ func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (po
 			err = errBatchTime
 			continue
 		}
+		if s.overlaps(&s.recs.view[*id], x.T) {
+			if e := s.retry(id, f, func() bool { return s.restore(*id) }); e != nil {
+				return points, e
+			}
+		}
 		if s.recs.view[*id].flags&flagStarts == 0 && k >= len(c.starts) && s.recs.view[*id].records == 0 && s.insert(*id, x.T, x.V) {
 			points++
 			continue
@@ -329,7 +334,7 @@ func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
 		s.settle()
 		s.yields++
 		s.mu.Unlock()
-		ok := tries < roomTries && s.cache.makeRoom(s)
+		ok := tries < roomTries && s.cache.makeRoom(s, tries)
 		s.mu.Lock()
 		if !ok {
 			return fmt.Errorf("%w: %d of %d bytes used", ErrNoMemory, s.cache.memory.Used(), s.cache.memory.Budget())
@@ -393,7 +398,7 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 		}
 		s.settle()
 		s.mu.Unlock()
-		ok := tries < roomTries && c.makeRoom(s)
+		ok := tries < roomTries && c.makeRoom(s, tries)
 		s.mu.Lock()
 		if !ok {
 			return 0, err

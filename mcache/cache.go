@@ -67,7 +67,11 @@ type Options struct {
 	// own. Default: none.
 	Limits       Limits
 	BucketLimits map[string]Limits
-	// Overflow is handed every key that eviction takes, after it is gone.
+	// Blobs keeps what eviction takes in blobs, where reads find it until
+	// their memory is wanted. Only a series that has nothing but a blob is
+	// evicted whole.
+	Blobs bool
+	// Overflow is handed every key that eviction takes whole, after it is gone.
 	// It is called without locks, from whoever made the eviction necessary.
 	Overflow func(Overflow)
 	// WriteBack says that someone hands all labelled points on to a downstream
@@ -98,8 +102,10 @@ type Cache struct {
 	shards   []*shard
 	maxBytes atomic.Int64
 	ageCycle uint64
+	blobs    bool
 	overflow func(Overflow)
 	cursor   atomic.Uint64 // shard that eviction took from last
+	coldNext atomic.Uint64 // shard that overflowCold begins with
 	closed   atomic.Bool
 
 	// Of write-back.
@@ -182,7 +188,7 @@ func New(o Options) (*Cache, error) {
 	if need := headMax + 64; o.Memory.RegionBytes() < need*2 {
 		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
 	}
-	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), overflow: o.Overflow, maxBuckets: o.MaxBuckets,
+	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), blobs: o.Blobs, overflow: o.Overflow, maxBuckets: o.MaxBuckets,
 		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: o.limitsOf}
 	c.perMetric.m = o.Memory
 	c.maxBytes.Store(o.MaxBytes)
@@ -308,12 +314,15 @@ func (c *Cache) insertedInto(b *bucket, n int) {
 // makeRoom finds memory for a shard that had none. Dead bytes go first, then
 // the oldest Log regions of all owners, then keys as eviction takes them, and
 // Hot regions when all of that was not enough. It is called without locks and
-// reports whether trying again makes sense.
-func (c *Cache) makeRoom(s *shard) bool {
+// reports whether trying again makes sense. Most want one region; an index that
+// grows by an eighth may want a hundred, so each of the tries asks for twice as
+// much as the one before, up to an eighth of the budget.
+func (c *Cache) makeRoom(s *shard, tries int) bool {
 	s.mu.Lock()
 	s.compactAll()
 	s.mu.Unlock()
-	room := int64(2 * c.memory.RegionBytes())
+	least := int64(2 * c.memory.RegionBytes())
+	room := max(least, min(least<<tries, c.memory.Budget()/8))
 	return c.memory.EvictLog(room) || c.evictKeys(room) || c.memory.Evict(room)
 }
 
@@ -321,8 +330,15 @@ func (c *Cache) makeRoom(s *shard) bool {
 // n bytes are free. Regions are freed only once a quarter of a shard's bytes is
 // dead, so this frees much at once, and is seldom needed.
 func (c *Cache) evictKeys(n int64) bool {
-	target := c.allocated() * 3 / 4
-	c.evictTo(target)
+	if c.blobs {
+		if c.overflowKeys() == 0 && c.memory.Evict(int64(c.memory.RegionBytes())) {
+			c.overflowKeys() // with the one region that this takes to begin with
+		}
+		if c.memory.EvictLog(n) {
+			return true
+		}
+	}
+	c.evictTo(c.allocated()*3/4, false)
 	for _, s := range c.shards {
 		s.mu.Lock()
 		s.compactAll()
@@ -333,9 +349,13 @@ func (c *Cache) evictKeys(n int64) bool {
 }
 
 // Maintain does the work that no caller should wait for, in bounded pieces:
-// compaction, and forgetting series of which everything has vanished. It is
+// compaction, moving cold series into blobs when memory gets short, and
+// forgetting series of which everything has vanished. It is
 // meant to be called every second or so by whoever owns the cache.
 func (c *Cache) Maintain() {
+	if c.blobs {
+		c.overflowCold()
+	}
 	for _, s := range c.shards {
 		for more := true; more; {
 			s.mu.Lock()

@@ -130,16 +130,18 @@ func TestModel(t *testing.T) {
 		seeds = 3
 	}
 	for seed := range seeds {
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { modelRun(t, uint64(seed)) })
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { modelRun(t, uint64(seed), false, 160<<10) })
+		// Of keys in blobs 8 KiB hold no more than the records.
+		t.Run(fmt.Sprint("blobs,seed=", seed), func(t *testing.T) { modelRun(t, uint64(seed), true, []int64{8, 32, 128}[seed%3]<<10) })
 	}
 }
 
-func modelRun(t *testing.T, seed uint64) {
+func modelRun(t *testing.T, seed uint64, blobs bool, maxBytes int64) {
 	rnd := rand.New(rand.NewPCG(seed, 99))
 	m := newTestMemory(t, 4<<20, 16<<10)
 	model := map[string]*modelKey{}
 	overflowed := 0
-	c := newTestCache(t, Options{Memory: m, Shards: 1 << (seed % 3), MaxBytes: 160 << 10, AgeCycle: 2000,
+	c := newTestCache(t, Options{Memory: m, Shards: 1 << (seed % 3), MaxBytes: maxBytes, AgeCycle: 2000, Blobs: blobs,
 		Overflow: func(o Overflow) {
 			id := o.Bucket + "/" + string(o.Key)
 			k := model[id]
@@ -156,6 +158,10 @@ func modelRun(t *testing.T, seed uint64) {
 			delete(model, id)
 		}})
 	shrunk, partial := 0, 0
+	drop := 4 // regions at most, at a time
+	if blobs {
+		drop = 12
+	}
 	for op := range 20000 {
 		bucket := []string{"values", "pairs"}[rnd.IntN(2)]
 		key := fmt.Sprint("key", rnd.IntN(60))
@@ -256,7 +262,7 @@ func modelRun(t *testing.T, seed uint64) {
 		case x < 985:
 			c.Age(bucket)
 		case x < 990:
-			m.SetBudget(m.Used() - int64(rnd.IntN(4)*m.RegionBytes()))
+			m.SetBudget(m.Used() - int64(rnd.IntN(drop)*m.RegionBytes()))
 			m.SetBudget(4 << 20)
 			shrunk++
 		case x < 991 && rnd.IntN(8) == 0:
@@ -272,6 +278,9 @@ func modelRun(t *testing.T, seed uint64) {
 	st := checkCache(t, c)
 	if st.Overflowed != uint64(overflowed) {
 		t.Errorf("overflowed %d points, the function saw %d", st.Overflowed, overflowed)
+	}
+	if blobs && (st.BlobsWritten < 100 || st.BlobsRead < 100 || st.BlobsRestored < 20 || st.BlobsLost == 0 || (maxBytes <= 8<<10 && overflowed == 0)) {
+		t.Errorf("too little happened with blobs: %d overflowed, %+v", overflowed, st)
 	}
 	if st.Evictions < 20 || st.Mended < 100 || st.Reclaimed == 0 || st.Overwritten == 0 || shrunk == 0 || partial == 0 || st.Taken == 0 || st.Popped == 0 || (seed%3 == 0 && st.Rebuilds == 0) {
 		t.Errorf("too little happened: %+v, %d partial", st, partial)
@@ -297,15 +306,28 @@ func points(bucket string, runs []Run) map[int64]uint64 {
 // checkCache checks every invariant and the conservation of points.
 func checkCache(t *testing.T, c *Cache) Stats {
 	t.Helper()
+	series := int64(0) // but for those that hold start times, which no bucket counts
 	for _, s := range c.shards {
 		s.mu.Lock()
 		err := s.check()
+		for id := range s.recs.view[:s.recs.n] {
+			if r := &s.recs.view[id]; r.flags&flagInUse != 0 && r.flags&flagShadow == 0 {
+				series++
+			}
+		}
 		s.mu.Unlock()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	st := c.Stats()
+	counted := int64(0)
+	for _, b := range *c.byID.Load() {
+		counted += b.series.Load()
+	}
+	if series != counted {
+		t.Fatalf("%d series, buckets count %d", series, counted)
+	}
 	if sum := st.Points + st.Overflowed + st.Taken + st.Popped + st.Removed + st.Erased + st.Reclaimed; sum != st.Inserted {
 		t.Fatalf("inserted %d points, accounted for %d: %+v", st.Inserted, sum, st)
 	}

@@ -7,7 +7,7 @@ import (
 
 // check walks a shard and reports the first broken invariant. The lock is held.
 func (s *shard) check() error {
-	for _, t := range []interface{ Check() error }{s.hot, s.log, s.fix} {
+	for _, t := range []interface{ Check() error }{s.hot, s.log, s.fix, s.blobs} {
 		if err := t.Check(); err != nil {
 			return err
 		}
@@ -30,7 +30,7 @@ func (s *shard) check() error {
 	if live != s.live || bytes != s.bytes {
 		return fmt.Errorf("shard %d: %d series, %d bytes; counted %d, %d", s.number, live, bytes, s.live, s.bytes)
 	}
-	if w := s.hot.Stats().Weight + s.log.Stats().Weight; w != points {
+	if w := s.hot.Stats().Weight + s.log.Stats().Weight + s.blobs.Stats().Weight; w != points {
 		return fmt.Errorf("shard %d: %d points in chunks, regions weigh %d", s.number, points, w)
 	}
 	listed := 0
@@ -39,7 +39,7 @@ func (s *shard) check() error {
 			older, last := uint32(noID), uint32(0)
 			for id := l.oldest; id != noID; id = s.recs.view[id].newer {
 				r := &s.recs.view[id]
-				if r.older != older || int(r.class) != class || int(r.bucket) != b || r.touched < last {
+				if r.older != older || int(r.class) != class || int(r.bucket) != b || r.touched < last && class != classBlob {
 					return fmt.Errorf("shard %d: list %d/%d is broken at series %d", s.number, b, class, id)
 				}
 				older, last = id, r.touched
@@ -64,6 +64,17 @@ func (s *shard) checkSeries(id uint32) (points int, err error) {
 		return 0, fmt.Errorf("its fingerprint leads elsewhere")
 	}
 	last := int64(math.MinInt64)
+	blobEnd := last
+	if b, ok := s.blobOf(r); ok {
+		points, blobEnd, err = s.checkBlob(b)
+		if err != nil {
+			return 0, err
+		}
+		if blobEnd > r.sealedEnd {
+			return 0, fmt.Errorf("sealed end is %d, the blob ends at %d", r.sealedEnd, blobEnd)
+		}
+		last = blobEnd
+	}
 	for k, e := range s.dirOf(r) {
 		if !s.log.Live(e.ref) {
 			continue
@@ -93,7 +104,7 @@ func (s *shard) checkSeries(id uint32) (points int, err error) {
 			points++
 		}
 	}
-	last = math.MinInt64
+	last = blobEnd
 	counted := uint32(0)
 	for k, e := range s.recordDir(r).entries() {
 		b := s.block(e)
@@ -117,4 +128,39 @@ func (s *shard) checkSeries(id uint32) (points int, err error) {
 		return 0, fmt.Errorf("%d records, %d counted", counted, d.points)
 	}
 	return points, nil
+}
+
+// checkBlob checks that the chunks of a blob are ordered and disjoint, and
+// returns how many points they hold and the time of the last.
+func (s *shard) checkBlob(o blob) (points int, end int64, err error) {
+	last := int64(math.MinInt64)
+	for k := 0; o.blocks.n > 0; k++ {
+		start, b := o.blocks.next()
+		n := s.loadPart(blobPart{start, blockLen(b), b})
+		for _, x := range s.block1[:n] {
+			if x.T <= last {
+				return 0, 0, fmt.Errorf("block %d of the blob: time %d after %d", k, x.T, last)
+			}
+			last = x.T
+		}
+		if s.block1[0].T != start {
+			return 0, 0, fmt.Errorf("block %d of the blob begins at %d, not at %d", k, s.block1[0].T, start)
+		}
+		points += n
+	}
+	end, last = last, math.MinInt64
+	for k := 0; o.records.n > 0; k++ {
+		start, b := o.records.next()
+		for _, x := range appendRecords(nil, b, start) {
+			if x.T <= last {
+				return 0, 0, fmt.Errorf("records %d of the blob: time %d after %d", k, x.T, last)
+			}
+			last = x.T
+			points++
+		}
+	}
+	if end = max(end, last); points != o.points || end > o.last {
+		return 0, 0, fmt.Errorf("blob of %d points until %d says %d until %d", points, end, o.points, o.last)
+	}
+	return points, end, nil
 }

@@ -20,7 +20,8 @@
 // point is either. A series is the points of one label set, or of one key of
 // the raw API, within a bucket (a tenant). A chunk is a run of points that lie
 // together: the head of a series, which is still written, or a sealed block.
-// To mend is to bring a late point into the sealed block where it belongs.
+// To mend is to bring a late point into the sealed block where it belongs. A
+// blob is all that eviction took of one series, in one entry.
 //
 // # Picture
 //
@@ -62,6 +63,10 @@
 // that go only with the whole shard. A series notices when it is next written,
 // read or swept (prune), and remembers from when on it is complete.
 //
+// All that is in a blob is before all the rest of its series, so that a read
+// takes one after the other and finds no point twice. A late point in the range
+// of a blob, or a delete, takes it apart first (overflow.go).
+//
 // Points are conserved; Stats has the equation. Each table counts the points
 // of its regions, so that a region that vanishes takes exactly these off what
 // is there and adds them to what was reclaimed, without a walk.
@@ -80,8 +85,16 @@
 // write). Ageing is one addition. Within a bucket and a size class, a power of
 // two of bytes, series are listed by their last age, so that the candidates of
 // eviction stand at the heads of the lists. Eviction ends under the maximum.
-// If the Memory itself is full, the oldest sealed blocks of all series go
-// first, being the oldest data; keys are evicted when there are none.
+// If the Memory itself is full, the oldest sealed blocks and blobs of all series
+// go first, being the oldest data; keys are evicted when there are none.
+//
+// With Options.Blobs, eviction moves what a series holds into a blob and frees
+// its head, blocks and directories; its record stays, with its place in the
+// index, until the blob's region goes. Maintain does the same with the cold
+// series of generation 3 when there is little room. Evicted again, a series has
+// one blob again, of both lives. Only a series that has nothing but a blob
+// leaves, when the records alone are more than the maximum. Why blobs are
+// entries of the shard and no values of a kvcache.Cache: see overflow.go.
 //
 // # Arithmetic
 //
@@ -94,6 +107,11 @@
 //
 // Per sealed sample of the mix in gen_test.go: 0.79 bytes in the block, and
 // 16 + 8 bytes a block of directory and entry header, 0.19: about 1 byte.
+//
+// Per series in a blob: the record and its place in the index as above, and 20
+// to 40 bytes beside its samples, 4 a block. The mix at 150 samples a series
+// takes 3.0 bytes a sample live and 1.1 in blobs; moving a series takes 1.4 µs
+// (-bench Overflow).
 //
 // Per sample in order: a lookup, the first line of the record, the slot: three
 // cache misses that a batch overlaps; and sealing, about 45 ns, because a block

@@ -19,12 +19,12 @@ func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 			s.touch(shadow, age)
 		}
 		before := s.erased
-		ok := s.eraseSamples(id, from, to) && s.eraseRecords(id, from, to)
+		ok := s.eraseBlob(id, from, to) && s.eraseSamples(id, from, to) && s.eraseRecords(id, from, to)
 		points += int(s.erased - before)
 		if shadow := s.shadow(r); ok && shadow != noID {
-			ok = s.eraseSamples(shadow, from, to)
+			ok = s.eraseBlob(shadow, from, to) && s.eraseSamples(shadow, from, to)
 		}
-		if ok && r.points == 0 {
+		if ok && r.points == 0 && r.flags&flagBlob == 0 {
 			s.erased += uint64(s.points(id)) // start times that outlived their samples
 			s.remove(id)
 		}
@@ -33,10 +33,27 @@ func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 		if ok {
 			return points, nil
 		}
-		if tries >= roomTries || !c.makeRoom(s) {
+		if tries >= roomTries || !c.makeRoom(s, tries) {
 			return points, ErrNoMemory
 		}
 	}
+}
+
+// eraseBlob frees the blob if all of it goes, and restores it if a part does.
+func (s *shard) eraseBlob(id uint32, from, to int64) bool {
+	r := &s.recs.view[id]
+	s.pruneBlob(r)
+	o, ok := s.blobOf(r)
+	if !ok || from > o.last || to < o.first() {
+		return true
+	}
+	if from > o.first() || to < o.last {
+		return s.restore(id)
+	}
+	s.erased += uint64(o.points)
+	s.freeBlob(r)
+	s.relist(id)
+	return true
 }
 
 // eraseSamples takes out the samples from from to to, both inclusive. It may

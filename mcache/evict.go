@@ -18,9 +18,9 @@ func sizeClass(n uint32) uint8 { return uint8(min(bits.Len32(n), sizeClasses-1))
 // generation of a series that was written last at age touched.
 func generation(age, touched uint32) int { return 1 + int(min(2, age-touched)) }
 
-func (s *shard) listOf(bucket uint16) *[sizeClasses]ends {
+func (s *shard) listOf(bucket uint16) *[sizeClasses + 1]ends {
 	for len(s.lists) <= int(bucket) {
-		var none [sizeClasses]ends
+		var none [sizeClasses + 1]ends
 		for i := range none {
 			none[i] = ends{noID, noID}
 		}
@@ -32,7 +32,7 @@ func (s *shard) listOf(bucket uint16) *[sizeClasses]ends {
 // list puts a series at the young end of its list.
 func (s *shard) list(id uint32) {
 	r := &s.recs.view[id]
-	r.class = sizeClass(r.bytes)
+	r.class = listClass(r)
 	l := &s.listOf(r.bucket)[r.class]
 	r.older, r.newer = l.newest, noID
 	if l.newest != noID {
@@ -60,7 +60,7 @@ func (s *shard) unlist(id uint32) {
 
 // relist moves a series whose size changed, as it was written, to its class.
 func (s *shard) relist(id uint32) {
-	if r := &s.recs.view[id]; r.class != sizeClass(r.bytes) {
+	if r := &s.recs.view[id]; r.class != listClass(r) {
 		s.unlist(id)
 		s.list(id)
 	}
@@ -73,6 +73,10 @@ func (s *shard) touch(id uint32, age uint32) {
 	s.list(id)
 }
 
+// genBlob stands, behind the generations, for the series that have nothing but
+// a blob. They are the last that eviction turns to.
+const genBlob = 0
+
 // maxDirtyLooks is how many dirty series eviction steps over in one list: the
 // caller of write-back is called for instead.
 const maxDirtyLooks = 16
@@ -80,6 +84,9 @@ const maxDirtyLooks = 16
 // coldest is the largest series of generation gen, by class, or noID. Series
 // with points that the downstream store has not got are none.
 func (s *shard) coldest(gen int) uint32 {
+	if gen == genBlob {
+		return s.coldestBlob()
+	}
 	for class := sizeClasses - 1; class >= 0; class-- {
 		for b := range s.lists {
 			age := s.cache.bucket(uint16(b)).age.Load()
@@ -100,22 +107,25 @@ func (s *shard) coldest(gen int) uint32 {
 }
 
 // evict makes the cache fit its maximum: keys of generation 3, then 2, then 1
-// leave, the largest first, one shard after the other. It is called without locks.
+// leave, the largest first, one shard after the other. With blobs, what they
+// hold stays in these, and if that was not enough, those that have nothing but
+// a blob leave, which gives back little. It is called without locks.
 func (c *Cache) evict() {
 	if limit := c.maxBytes.Load(); limit > 0 {
-		c.evictTo(limit)
+		c.evictTo(limit, c.blobs)
 	}
 }
 
-// evictTo evicts until no more than limit bytes are allocated.
-func (c *Cache) evictTo(limit int64) {
+// evictTo evicts until no more than limit bytes are allocated. With blobs,
+// they take what they can.
+func (c *Cache) evictTo(limit int64, blobs bool) {
 	if c.allocated() <= limit {
 		return
 	}
-	for gen := 3; gen >= 1; gen-- {
+	for gen := 3; gen >= genBlob; gen-- {
 		for idle := 0; idle < len(c.shards); {
 			s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
-			if s.evictOne(gen) {
+			if blobs && s.overflowOne(gen) || s.evictOne(gen) {
 				idle = 0
 			} else {
 				idle++
@@ -163,7 +173,7 @@ func (s *shard) evictOne(gen int) bool {
 func (s *shard) points(id uint32) uint32 {
 	r := &s.recs.view[id]
 	s.prune(r)
-	n := r.points
+	n := r.points + uint32(s.pointsInBlob(r))
 	if shadow := s.shadow(r); shadow != noID {
 		n += s.points(shadow)
 	}

@@ -74,6 +74,10 @@ func (s *shard) addExtentOf(e *Extent, r *series) {
 			}
 		}
 	}
+	if o, ok := s.blobOf(r); ok {
+		e.Chunks += o.blocks.n + o.records.n
+		e.MinTime, e.MaxTime = min(e.MinTime, o.first()), max(e.MaxTime, o.last)
+	}
 	chunks(s.dirOf(r), r.sealedEnd)
 	if d := s.recordDir(r); d != nil {
 		chunks(d.entries(), d.end)
@@ -96,8 +100,8 @@ func (s *shard) addBytesOf(bytes map[string]*int64, r *series) {
 		sum = new(int64)
 		bytes[string(name)] = sum
 	}
-	*sum += int64(r.bytes)
+	*sum += int64(r.bytes) + s.blobSize(r)
 	if shadow := s.shadow(r); shadow != noID {
-		*sum += int64(s.recs.view[shadow].bytes)
+		*sum += int64(s.recs.view[shadow].bytes) + s.blobSize(&s.recs.view[shadow])
 	}
 }

@@ -126,7 +126,11 @@ func TestConservation(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 77))
 		m := newTestMemory(t, 2<<20, 16<<10)
 		var handed uint64
-		c := newTestCache(t, Options{Memory: m, Shards: 2, MaxBytes: 150 << 10, AgeCycle: 10_000, Overflow: func(o Overflow) { handed += uint64(len(o.Samples)) }})
+		blobs, maxBytes := seed%2 == 1, int64(150<<10)
+		if blobs {
+			maxBytes = 50 << 10 // of which the records of keys in blobs take most
+		}
+		c := newTestCache(t, Options{Memory: m, Shards: 2, MaxBytes: maxBytes, AgeCycle: 10_000, Blobs: blobs, Overflow: func(o Overflow) { handed += uint64(len(o.Samples)) }})
 		buf := make([]byte, 64*8)
 		for op := range ops {
 			key := []byte(fmt.Sprint("key", rnd.IntN(500)))
@@ -159,6 +163,9 @@ func TestConservation(t *testing.T) {
 		st := checkCache(t, c)
 		if st.Overflowed != handed || st.Overflowed == 0 || st.Reclaimed == 0 || st.Taken == 0 || st.Popped == 0 || st.Removed == 0 || st.Mended == 0 || st.Overwritten == 0 {
 			t.Errorf("seed %d: too little happened, or %d points handed on: %+v", seed, handed, st)
+		}
+		if blobs && (st.BlobPoints == 0 || st.BlobsLost == 0 || st.BlobsRestored == 0) {
+			t.Errorf("seed %d: too little happened with blobs: %+v", seed, st)
 		}
 	}
 }

@@ -319,7 +319,7 @@ func (s *shard) mend(id uint32, run []Sample) (done int) {
 // mendOne mends the samples at the beginning of run that belong into one block.
 func (s *shard) mendOne(id uint32, run []Sample) int {
 	s.prune(&s.recs.view[id])
-	if !s.dirReserve(id, 1) {
+	if s.overlaps(&s.recs.view[id], run[0].T) && !s.restore(id) || !s.dirReserve(id, 1) {
 		return 0
 	}
 	r := &s.recs.view[id]

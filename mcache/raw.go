@@ -145,10 +145,10 @@ func (c *Cache) Take(bucket string, key []byte) ([]Run, error) {
 }
 
 // Pop takes the key that eviction would take next: the largest of the coldest
-// generation of the next shard that has one. Series with labels are popped
+// generation of the next shard that has one, and at last those that have a blob only. Series with labels are popped
 // too: their key is nil, and their records are gone. ok is false when the cache is empty.
 func (c *Cache) Pop() (bucket string, key []byte, runs []Run, ok bool) {
-	for gen := 3; gen >= 1; gen-- {
+	for gen := 3; gen >= genBlob; gen-- {
 		for range c.shards {
 			s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
 			s.mu.Lock()
@@ -257,7 +257,7 @@ func (s *shard) removeBucket(b *bucket) {
 		more = false
 		s.mu.Lock()
 		n := 0
-		for class := range sizeClasses {
+		for class := range sizeClasses + 1 {
 			for n < piece && int(b.id) < len(s.lists) && s.lists[b.id][class].oldest != noID {
 				id := s.lists[b.id][class].oldest
 				s.removed += uint64(s.points(id))

@@ -125,6 +125,9 @@ func (s *shard) recordTables(r *series, k int) *kvcache.Tables {
 // has changed, when there is no memory.
 func (s *shard) insertRecord(id uint32, x Record) bool {
 	r := &s.recs.view[id]
+	if s.overlaps(r, x.T) && !s.restore(id) {
+		return false
+	}
 	d := s.recordDir(r)
 	if d == nil || r.points > d.points {
 		if !s.eraseSamples(id, x.T, x.T) {

@@ -20,16 +20,22 @@ type modelPoint struct {
 // are evicted underneath.
 func TestRecordsModel(t *testing.T) {
 	for seed := range 6 {
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { recordsRun(t, uint64(seed)) })
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { recordsRun(t, uint64(seed), false) })
+		t.Run(fmt.Sprint("blobs,seed=", seed), func(t *testing.T) { recordsRun(t, uint64(seed), true) })
 	}
 }
 
-func recordsRun(t *testing.T, seed uint64) {
+func recordsRun(t *testing.T, seed uint64, blobs bool) {
 	rnd := rand.New(rand.NewPCG(seed, 5))
 	m := newTestMemory(t, 4<<20, 32<<10)
 	o := Options{Memory: m, Shards: 2, AgeCycle: 3000}
 	if seed%2 == 1 {
 		o.MaxBytes = 40 << 10
+	}
+	drop := 3
+	if o.Blobs = blobs; blobs {
+		drop = 8
+		o.MaxBytes = []int64{3 << 10, 6 << 10, 12 << 10}[seed%3]
 	}
 	c := newTestCache(t, o)
 	model := map[int]map[int64]modelPoint{}
@@ -95,7 +101,7 @@ func recordsRun(t *testing.T, seed uint64) {
 				}
 			}
 		case x < 76:
-			m.SetBudget(m.Used() - int64(rnd.IntN(3)*m.RegionBytes()))
+			m.SetBudget(m.Used() - int64(rnd.IntN(drop)*m.RegionBytes()))
 			m.SetBudget(4 << 20)
 			c.Maintain()
 		default:
@@ -146,6 +152,9 @@ func recordsRun(t *testing.T, seed uint64) {
 		}
 	}
 	st := checkCache(t, c)
+	if blobs && (st.BlobsWritten < 100 || st.BlobsRead < 50 || st.BlobsRestored < 20 || st.BlobsLost == 0) {
+		t.Errorf("too little happened with blobs: %+v", st)
+	}
 	if records < 500 || starts < 200 || deleted < 50 || st.Erased == 0 || st.Mended == 0 || st.Reclaimed == 0 || (o.MaxBytes > 0 && st.Evictions == 0) {
 		t.Errorf("too little happened: %d records, %d starts, %d deleted, %d lost, %+v", records, starts, deleted, lost, st)
 	}

@@ -125,15 +125,20 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 	for _, l := range labels {
 		dst = appendText(appendText(dst, l.Name), l.Value)
 	}
-	dst, points := s.appendBlocks(dst, r)
+	dst, points, records := s.appendBlocks(dst, r)
 	if shadow := s.shadow(r); shadow != noID {
 		s.prune(&s.recs.view[shadow])
-		dst, _ = s.appendBlocks(dst, &s.recs.view[shadow])
+		dst, _, _ = s.appendBlocks(dst, &s.recs.view[shadow])
 	} else {
 		dst = binary.AppendUvarint(dst, 0)
 	}
 	entries := s.recordDir(r).entries()
-	dst = binary.AppendUvarint(dst, uint64(len(entries)))
+	dst = binary.AppendUvarint(dst, uint64(records.n+len(entries)))
+	for records.n > 0 {
+		start, b := records.next()
+		dst = appendText(binary.AppendVarint(dst, start), string(b))
+		points += uint64(recordCount(b))
+	}
 	for _, e := range entries {
 		b := s.block(e)
 		dst = binary.AppendVarint(dst, e.start)
@@ -143,15 +148,24 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 	return dst, points
 }
 
-// appendBlocks encodes the blocks of r, which was pruned, and its head.
-func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64) {
+// appendBlocks encodes the blocks of r, which was pruned, those of its blob
+// first, and its head. It returns the chunks of records in its blob.
+func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64, records blobChunks) {
+	o, _ := s.blobOf(r)
 	dir := s.dirOf(r)
 	head := headSamples(s.scratch[:0], r, s.hot.Pointer(r.head))
-	n := len(dir)
+	n := o.blocks.n + len(dir)
 	if len(head) > 0 {
 		n++
 	}
 	dst = binary.AppendUvarint(dst, uint64(n))
+	for o.blocks.n > 0 {
+		start, b := o.blocks.next()
+		dst = binary.AppendVarint(dst, start)
+		dst = binary.AppendUvarint(dst, uint64(len(b)))
+		dst = append(dst, b...)
+		points += uint64(blockLen(b))
+	}
 	for _, e := range dir {
 		b := s.block(e)
 		dst = binary.AppendVarint(dst, e.start)
@@ -166,7 +180,7 @@ func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64) {
 		dst = append(dst, s.encoded...)
 		points += uint64(len(head))
 	}
-	return dst, points
+	return dst, points, o.records
 }
 
 func appendText(dst []byte, s string) []byte {
@@ -349,7 +363,7 @@ func (l *loader) write(b *bucket, f Fingerprint, flags seriesFlags) (points int,
 	if id == noID {
 		return 0, fmt.Errorf("%w: series was evicted while it was loaded", ErrNoMemory)
 	}
-	if s.recs.view[id].points == 0 && s.recs.view[id].flags&flagStarts == 0 {
+	if s.recs.view[id].points == 0 && s.recs.view[id].flags&(flagStarts|flagBlob) == 0 {
 		if points, err = s.adoptAll(&id, f, l.samples); err != nil {
 			return points, err
 		}

@@ -30,9 +30,9 @@ func contents(t *testing.T, c *Cache) map[string]string {
 }
 
 // variedCache holds series of every kind.
-func variedCache(t *testing.T) *Cache {
+func variedCache(t *testing.T, blobs bool) *Cache {
 	rnd := rand.New(rand.NewPCG(8, 8))
-	c := newTestCache(t, Options{})
+	c := newTestCache(t, Options{Blobs: blobs})
 	var b Batch
 	for i := range 200 {
 		b.Reset([]string{"default", "other"}[i%2])
@@ -65,7 +65,7 @@ func variedCache(t *testing.T) *Cache {
 // TestSaveLoad saves a cache with series of every kind and loads it into
 // another, which then holds exactly the same.
 func TestSaveLoad(t *testing.T) {
-	c := variedCache(t)
+	c := variedCache(t, false)
 	var file bytes.Buffer
 	saved, err := c.Save(&file, 12345)
 	if err != nil || saved.Bytes != int64(file.Len()) || saved.Series != 300 {

@@ -28,6 +28,7 @@ type series struct {
 	next    uint8 // modeGrid: one past the last slot in use; modePairs: number of pairs
 	flags   seriesFlags
 	_       [2]byte
+	blobLow uint32 // with blobHigh the address of its blob, in shard.blobs
 
 	// Second line: what sealing, mending, eviction and reading need.
 	sealedEnd    int64       // time of the last sealed sample; math.MinInt64 if none
@@ -38,10 +39,11 @@ type series struct {
 	nPairs       uint16
 	class        uint8 // of size
 	_            uint8
-	pairs        uint32      // place in index.sets
-	older, newer uint32      // neighbours in the list of its bucket and class; noID at the ends
-	bytes        uint32      // allocated for it: head, blocks, directory, headers and seriesBytes
-	points       uint32      // in head and blocks; may still count blocks that vanished since the last prune
+	pairs        uint32 // place in index.sets
+	older, newer uint32 // neighbours in the list of its bucket and class; noID at the ends
+	bytes        uint32 // allocated for it: head, blocks, directory, headers and seriesBytes
+	points       uint32 // in head, blocks and records, not in the blob; may still count blocks that vanished since the last prune
+	blobHigh     uint32
 	records      kvcache.Ref // in shard.fix: a recordDir; 0 when there are none
 }
 
@@ -68,6 +70,7 @@ const (
 	flagShadow              // holds the start times of another series; not a point by itself
 	flagStarts              // has a shadow
 	flagHeld                // for create only: limits do not refuse it
+	flagBlob                // has a blob; all that is in it is before all the rest
 )
 
 // Sizes of a head's array. A full grid of headMax bytes has one presence bit a slot.
@@ -98,6 +101,7 @@ const (
 	kindDir
 	kindRecords
 	kindRecordDir
+	kindBlob
 )
 
 // entryBytes is what an entry of n bytes takes in a table.
@@ -198,7 +202,8 @@ func (s *shard) prune(r *series) bool {
 	if changed {
 		s.recount(r)
 	}
-	return r.points > 0
+	s.pruneBlob(r)
+	return r.points > 0 || r.flags&flagBlob != 0
 }
 
 // pruneDir moves the entries of dir whose chunks still exist to its front and

@@ -23,6 +23,8 @@ type shard struct {
 	log *kvcache.Tables // sealed blocks
 	fix *kvcache.Tables // directories
 
+	blobs *kvcache.Tables // what eviction took; see blob.go
+
 	recs  records[series]
 	ids   lookup // by fingerprint
 	index index
@@ -36,8 +38,8 @@ type shard struct {
 	// no memory is not tried again.
 	rebuildAt int
 
-	lists [][sizeClasses]ends // by bucket id
-	bytes int64               // allocated for series, as eviction counts
+	lists [][sizeClasses + 1]ends // by bucket id; the last is classBlob
+	bytes int64                   // allocated for series, as eviction counts
 	// allocated is bytes as of the last unlock, for those who have no lock.
 	allocated atomic.Int64
 
@@ -51,6 +53,7 @@ type shard struct {
 	inserted, overwritten, mended                    uint64
 	overflowed, taken, popped, removed, lost, erased uint64
 	evictions, rebuilds                              uint64
+	blob                                             blobCounts
 	unpruned                                         bool // a region was dropped since the last prune of all
 
 	// Scratch, so that nothing is allocated.
@@ -64,6 +67,7 @@ type shard struct {
 	touched           uint64 // keeps what findAll reads from being optimised away
 	yields            uint64 // times that a write let go of the lock
 	entries           []dirEntry
+	parts             blobParts
 }
 
 // ends is a list of series; the coldest is the oldest.
@@ -75,6 +79,7 @@ func newShard(c *Cache, number int) *shard {
 	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.moved)
 	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
 	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.moved)
+	s.blobs = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
 	s.recs.span, s.dirt.span = c.memory.NewSpan(), c.memory.NewSpan()
 	s.ids = newLookup(c.memory)
 	s.index = newIndex(c.memory)
@@ -99,6 +104,9 @@ func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
 	case kindRecordDir:
 		r.records = to
 		return 0
+	case kindBlob:
+		r.setBlob(to)
+		return blobPoints(s.blobs.Value(to))
 	case kindRecords:
 		dir := s.recordDir(r).entries()
 		for k := len(dir) - 1; k >= 0; k-- {
@@ -125,12 +133,16 @@ func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
 func (s *shard) DropRegion(r kvcache.Region, epoch uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range [...]*kvcache.Tables{s.log, s.hot} {
+	for _, t := range [...]*kvcache.Tables{s.log, s.hot, s.blobs} {
 		if t.Owns(r, epoch) {
 			if s.pinned(t.Written(r)) {
 				return false
 			}
-			s.lost += uint64(t.Drop(r))
+			points := uint64(t.Drop(r))
+			s.lost += points
+			if t == s.blobs {
+				s.blob.lost += points
+			}
 			s.unpruned = true
 			return true
 		}
@@ -147,7 +159,9 @@ func (s *shard) DropAll() {
 		return
 	}
 	s.noteAllGone()
-	s.lost += uint64(s.log.DropAll() + s.hot.DropAll())
+	inBlobs := uint64(s.blobs.DropAll())
+	s.blob.lost += inBlobs
+	s.lost += uint64(s.log.DropAll()+s.hot.DropAll()) + inBlobs
 	s.reset()
 }
 
@@ -155,7 +169,7 @@ func (s *shard) DropAll() {
 func (s *shard) RegionUse(r kvcache.Region, epoch uint32) (live, dead int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range [...]*kvcache.Tables{s.log, s.hot, s.fix} {
+	for _, t := range [...]*kvcache.Tables{s.log, s.hot, s.fix, s.blobs} {
 		if t.Owns(r, epoch) {
 			live, dead = t.Use(r)
 			return live, dead, true
@@ -169,6 +183,7 @@ func (s *shard) reset() {
 	s.giveBackAll()
 	s.log.DropAll()
 	s.hot.DropAll()
+	s.blobs.DropAll()
 	s.fix.DropAll()
 	s.recs.free()
 	s.dirt.free()
@@ -299,19 +314,8 @@ func (s *shard) remove(id uint32) {
 	}
 	s.unlist(id)
 	s.forgetDirt(id)
-	s.hot.Free(r.head, r.headLen())
-	for k, e := range s.dirOf(r) {
-		if b := s.block(e); b != nil {
-			s.tablesOf(r, k).Free(e.ref, blockLen(b))
-		}
-	}
-	s.fix.Free(r.dir, 0)
-	for k, e := range s.recordDir(r).entries() {
-		if b := s.block(e); b != nil {
-			s.recordTables(r, k).Free(e.ref, recordCount(b))
-		}
-	}
-	s.fix.Free(r.records, 0)
+	s.freeLive(r)
+	s.freeBlob(r)
 	s.account(r, -int(r.bytes))
 	s.ids.remove(r.fp.tag(), id)
 	if p, ok := s.claimed(r); ok {
@@ -383,6 +387,6 @@ func (s *shard) compactAll() {
 // tidy compacts one region of each kind, where it is worth it, and reports
 // whether it did: a bounded piece of work.
 func (s *shard) tidy() bool {
-	hot, log, fix := s.hot.Compact(), s.log.Compact(), s.fix.Compact()
-	return hot || log || fix
+	hot, log, fix, blobs := s.hot.Compact(), s.log.Compact(), s.fix.Compact(), s.blobs.Compact()
+	return hot || log || fix || blobs
 }

@@ -44,6 +44,7 @@ func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 	snap.buf, snap.blocks, snap.head = snap.buf[:0], snap.blocks[:0], snap.head[:0]
 	snap.records, snap.recordBuf, snap.starts = snap.records[:0], snap.recordBuf[:0], nil
 	snap.completeFrom = r.completeFrom
+	inBlob := s.snapshotBlob(r, snap)
 	dir := s.dirOf(r)
 	// Blocks that vanished say from when on nothing is missing, in range or not.
 	for k, e := range dir {
@@ -69,8 +70,8 @@ func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 	} else if r.head != 0 && r.headLen() > 0 {
 		snap.completeFrom = max(snap.completeFrom, r.headLast()+1)
 	}
-	if r.records != 0 {
-		s.snapshotRecords(r, snap)
+	if r.records != 0 || len(inBlob) > 0 {
+		s.snapshotRecords(r, snap, inBlob)
 	}
 	if shadow := s.shadow(r); shadow != noID {
 		snap.starts = new(Snapshot)
@@ -78,15 +79,11 @@ func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 	}
 }
 
-// snapshotRecords copies the record chunks that overlap and decodes them.
-func (s *shard) snapshotRecords(r *series, snap *Snapshot) {
+// snapshotRecords copies the record chunks that overlap and decodes them,
+// behind those copied from the blob.
+func (s *shard) snapshotRecords(r *series, snap *Snapshot, chunks []snapBlock) {
 	d := s.recordDir(r)
 	dir := d.entries()
-	type chunk struct {
-		start int64
-		at    int
-	}
-	var chunks []chunk
 	for k, e := range dir {
 		if e.start > snap.to {
 			break
@@ -99,7 +96,7 @@ func (s *shard) snapshotRecords(r *series, snap *Snapshot) {
 		if k+1 < len(dir) && dir[k+1].start <= snap.from {
 			continue
 		}
-		chunks = append(chunks, chunk{e.start, len(snap.recordBuf)})
+		chunks = append(chunks, snapBlock{e.start, len(snap.recordBuf), recordBytes(b)})
 		snap.recordBuf = append(snap.recordBuf, b[:recordBytes(b)]...)
 	}
 	for _, c := range chunks {

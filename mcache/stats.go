@@ -15,18 +15,26 @@ type Stats struct {
 
 	Overwritten uint64
 	Mended      uint64 // late points that reached sealed blocks, of Inserted and Overwritten
-	Overflowed  uint64 // evicted
+	Overflowed  uint64 // evicted whole
 	Taken       uint64
 	Popped      uint64
 	Removed     uint64 // with their bucket
 	Erased      uint64 // by Delete, or by a point of the other kind at their time
 	Reclaimed   uint64 // vanished with regions
-	Evictions   uint64 // keys
+	Evictions   uint64 // keys, those that went into blobs included
 	Rebuilds    uint64 // of a shard's index
 
-	AllocatedBytes int64 // for series, as eviction counts
+	BlobPoints    uint64 // of Points, those in blobs
+	BlobsWritten  uint64 // series put into blobs
+	BlobsRead     uint64 // by Snapshot and all that reads as it does
+	BlobsRestored uint64 // taken apart again, for a late point or a delete
+	BlobsRefused  uint64 // series evicted whole because there was no memory for a blob
+	BlobsLost     uint64 // points, of Reclaimed, that vanished with the regions of blobs
+
+	AllocatedBytes int64 // for series, as eviction counts: not their blobs
 	MaxBytes       int64
 	Hot, Log, Dir  kvcache.TablesStats
+	Blobs          kvcache.TablesStats
 	IndexBytes     int64 // series records, lookups, dictionary, postings
 
 	Buckets []BucketStats
@@ -46,8 +54,9 @@ type BucketStats struct {
 	Generations [3]GenerationStats // hot to cold
 }
 
-// GenerationStats is a reading of one generation of a bucket. Points may still
-// count what vanished since the last Maintain.
+// GenerationStats is a reading of one generation of a bucket. Points and bytes
+// leave out what is in blobs, and may still count what vanished since the last
+// Maintain.
 type GenerationStats struct {
 	Keys   int
 	Points uint64
@@ -100,7 +109,15 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 	addTables(&st.Hot, s.hot.Stats())
 	addTables(&st.Log, s.log.Stats())
 	addTables(&st.Dir, s.fix.Stats())
-	st.Points += uint64(s.hot.Stats().Weight + s.log.Stats().Weight)
+	addTables(&st.Blobs, s.blobs.Stats())
+	inBlobs := s.blobs.Stats().Weight
+	st.Points += uint64(s.hot.Stats().Weight + s.log.Stats().Weight + inBlobs)
+	st.BlobPoints += uint64(inBlobs)
+	st.BlobsWritten += s.blob.written
+	st.BlobsRead += s.blob.read
+	st.BlobsRestored += s.blob.restored
+	st.BlobsRefused += s.blob.refused
+	st.BlobsLost += s.blob.lost
 	for id := range s.recs.view[:s.recs.n] {
 		r := &s.recs.view[id]
 		if r.flags&flagInUse == 0 || int(r.bucket) >= len(gens) {

@@ -1,0 +1,541 @@
+package mcache
+
+import "math"
+
+// With Options.Blobs, eviction does not remove a series. What it holds is
+// encoded into one blob, in regions of class Log that hold nothing else; its
+// head, its blocks and its directories are freed. Its record, and with it its
+// place in the index, stays, and leads to the blob:
+//
+//	            overflow                      written again
+//	live  ─────────────────▶  in a blob  ─────────────────────▶  live, with a blob
+//	  ▲                           │                                  │     │
+//	  │ restore: late points,     │ region vanishes, evicted again   │     │ overflow:
+//	  └─ deletes ─────────────────┼──────────────────────────────────┘     │ one blob of both
+//	                              ▼                                        ▼
+//	                             gone                                  in a blob
+//
+// The one invariant: all that is in the blob is before all the rest of the
+// series. So a read needs no merging, it takes the blob's blocks and goes on
+// with those of the directory, and no point is ever there twice. What would
+// break it, a late point or a delete in the range of the blob, puts the blob's
+// blocks back into the directory first (restore). sealedEnd is at or after
+// the end of the blob, so that everything late is caught where it is anyway.
+//
+// The blobs are entries of the shard's own Tables rather than values of a
+// kvcache.Cache, because then eviction is one step under one lock, with no
+// moment in which a reader finds the points in neither place; the regions
+// weigh their points, so that those of a vanished one are counted at once and
+// exactly once; and a blob costs no key and no slot of an index, some 30 bytes.
+//
+// When a series is to be evicted whose blob is all that it has, it goes.
+
+// blobCounts are counters of one shard; all only grow. Stats says what they are.
+type blobCounts struct {
+	written, read, restored, refused, lost uint64
+}
+
+// classBlob is the list of series that have nothing but a blob, in the order
+// in which eviction took them.
+const classBlob = sizeClasses
+
+// listClass is the list that r belongs to.
+func listClass(r *series) uint8 {
+	if r.flags&flagBlob != 0 && r.bytes == seriesBytes {
+		return classBlob
+	}
+	return sizeClass(r.bytes)
+}
+
+// overflow puts all that the series has into one blob. It reports false, and
+// has changed nothing, when there is no memory. moved says that it may use what
+// is kept for moving entries. A series that turns out to hold nothing is removed.
+func (s *shard) overflow(id uint32, moved bool) bool {
+	r := &s.recs.view[id]
+	if !s.prune(r) {
+		s.lost += uint64(s.points(id)) // start times that outlived their samples
+		s.noteGone(r)
+		s.remove(id)
+		return true
+	}
+	if r.points > 0 {
+		last := s.gather(r)
+		dropped, from := s.parts.fit(s.blobs.MaxValue())
+		kept := int(r.points) + s.pointsInBlob(r) - dropped
+		alloc := s.blobs.Alloc
+		if moved {
+			alloc = s.blobs.AllocMoved
+		}
+		ref, b, ok := alloc(s.parts.blobBytes(), kindBlob, id, kept)
+		if !ok {
+			return false
+		}
+		s.parts.appendBlob(b[:0], last)
+		s.freeBlob(r)
+		r.setBlob(ref)
+		r.sealedEnd = max(r.sealedEnd, last)
+		if dropped > 0 {
+			s.lost += uint64(dropped)
+			r.completeFrom = max(r.completeFrom, from)
+		}
+		s.blob.written++
+	}
+	s.freeLive(r)
+	r.head, r.mode, r.next, r.have, r.size = 0, modeNone, 0, 0, 0
+	r.dir, r.dirLen, r.dirCap, r.records, r.points = 0, 0, 0, 0, 0
+	r.flags &^= flagPartial | flagOpen
+	s.account(r, seriesBytes-int(r.bytes))
+	s.relist(id)
+	return true
+}
+
+// overflowOne puts the coldest key of the generation into a blob. It reports
+// false if there is none, or no memory.
+func (s *shard) overflowOne(gen int) bool {
+	if gen == genBlob {
+		return false
+	}
+	for moved := false; ; moved = true {
+		s.mu.Lock()
+		id := s.coldest(gen)
+		if id == noID {
+			s.mu.Unlock()
+			return false
+		}
+		b := s.cache.bucket(s.recs.view[id].bucket)
+		done := s.overflow(id, moved)
+		if done {
+			s.evictions++
+			b.evictions.Add(1)
+			s.tidy()
+			s.settle()
+		} else if moved {
+			s.blob.refused++
+		}
+		s.mu.Unlock()
+		if done || moved {
+			return done
+		}
+		s.cache.memory.EvictLog(int64(s.cache.memory.RegionBytes()))
+	}
+}
+
+// overflowKeys puts the coldest quarter of each shard into blobs when there is
+// no memory and nothing in logs to drop. One shard after the other is finished
+// and compacted: the first may use the region that is kept for what is moved,
+// and frees some for the others. It returns how many keys it has moved.
+func (c *Cache) overflowKeys() (n int) {
+	for _, s := range c.shards {
+		s.mu.Lock()
+		target := s.bytes * 3 / 4
+		for gen := 3; gen > genBlob; gen-- {
+			for s.bytes > target {
+				id := s.coldest(gen)
+				if id == noID {
+					break
+				}
+				b := s.cache.bucket(s.recs.view[id].bucket)
+				if !s.overflow(id, true) {
+					gen = genBlob
+					break
+				}
+				s.evictions++
+				b.evictions.Add(1)
+				if n++; n%coldPiece == 0 {
+					s.settle()
+					s.mu.Unlock()
+					s.mu.Lock()
+				}
+			}
+		}
+		s.compactAll()
+		s.settle()
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// Series that are cold cost less in a blob, about a byte a sample in place of
+// a head, a partial block and a directory. Maintain moves them when the Memory
+// has little room left.
+const (
+	// coldRoom is the part of the budget below which the room is little.
+	coldRoom = 8
+	// coldPerMaintain series are moved in one Maintain at most: at 5 to 10 µs
+	// each, some 5 % of a processor at one Maintain a second.
+	coldPerMaintain = 8192
+	// coldPiece of them under one hold of a lock.
+	coldPiece = 64
+	// coldRounds says which series are cold besides being in generation 3:
+	// since they were written last, their bucket took as many points as would
+	// give this many to each of its series. Where there are more series than
+	// points in an age cycle, a series can be in generation 3 between two
+	// scrapes.
+	coldRounds = 16
+)
+
+// overflowCold moves cold series into blobs while less than an eighth of the
+// budget is free, the smallest first: they save the most for each byte moved.
+func (c *Cache) overflowCold() {
+	left := coldPerMaintain
+	for range c.shards {
+		s := c.shards[c.coldNext.Add(1)%uint64(len(c.shards))]
+		for more := true; more && left > 0 && c.memory.Room() < c.memory.Budget()/coldRoom; {
+			var moved int
+			var short bool
+			s.mu.Lock()
+			moved, more, short = s.overflowPiece(min(left, coldPiece))
+			s.settle()
+			s.mu.Unlock()
+			left -= moved
+			if short {
+				more = moved > 0 && c.memory.EvictLog(int64(c.memory.RegionBytes()))
+			}
+		}
+	}
+}
+
+// overflowPiece moves up to most cold series. It says how many it moved,
+// whether there may be more, and whether it stopped for want of memory.
+func (s *shard) overflowPiece(most int) (moved int, more, short bool) {
+	for class := range sizeClasses {
+		for b := range s.lists {
+			bucket := s.cache.bucket(uint16(b))
+			for {
+				id := s.oldestClean(b, class)
+				if id == noID || !bucket.cold(s.cache.ageCycle, s.recs.view[id].touched) {
+					break
+				}
+				if moved == most {
+					return moved, true, false
+				}
+				if !s.overflow(id, false) {
+					return moved, true, true
+				}
+				moved++
+			}
+		}
+	}
+	return moved, false, false
+}
+
+// oldestClean is the first series of a list that is not dirty, or noID.
+func (s *shard) oldestClean(bucket, class int) uint32 {
+	id := s.lists[bucket][class].oldest
+	for range maxDirtyLooks {
+		if id == noID || !s.isDirty(id) {
+			return id
+		}
+		id = s.recs.view[id].newer
+	}
+	return noID
+}
+
+// cold reports whether a series that was written last at age touched is cold.
+func (b *bucket) cold(ageCycle uint64, touched uint32) bool {
+	ages := b.age.Load() - touched
+	return ages >= 2 && uint64(ages)*ageCycle >= coldRounds*uint64(max(b.series.Load(), 0))
+}
+
+// coldestBlob is the series that has had nothing but a blob for the longest
+// time, of the bucket in which it was written the longest ago, or noID.
+func (s *shard) coldestBlob() uint32 {
+	best, most := uint32(noID), uint32(0)
+	for b := range s.lists {
+		if id := s.oldestClean(b, classBlob); id != noID {
+			if age := s.cache.bucket(uint16(b)).age.Load() - s.recs.view[id].touched; best == noID || age > most {
+				best, most = id, age
+			}
+		}
+	}
+	return best
+}
+
+// freeLive frees all that the tables hold of r, but for its blob.
+func (s *shard) freeLive(r *series) {
+	s.hot.Free(r.head, r.headLen())
+	for k, e := range s.dirOf(r) {
+		if b := s.block(e); b != nil {
+			s.tablesOf(r, k).Free(e.ref, blockLen(b))
+		}
+	}
+	s.fix.Free(r.dir, 0)
+	for k, e := range s.recordDir(r).entries() {
+		if b := s.block(e); b != nil {
+			s.recordTables(r, k).Free(e.ref, recordCount(b))
+		}
+	}
+	s.fix.Free(r.records, 0)
+}
+
+// gather lists the chunks of r, which was pruned, in s.parts: those of its blob,
+// those of its directories, the head. It returns the time of the last point.
+// Most are views of the tables, valid until something is freed.
+func (s *shard) gather(r *series) (last int64) {
+	p := &s.parts
+	p.blocks, p.records, p.encoded = p.blocks[:0], p.records[:0], p.encoded[:0]
+	last = math.MinInt64
+	if o, ok := s.blobOf(r); ok {
+		last = o.last
+		for o.blocks.n > 0 {
+			start, b := o.blocks.next()
+			s.gatherBlock(r, blobPart{start, blockLen(b), b})
+		}
+		for o.records.n > 0 {
+			start, b := o.records.next()
+			p.records = append(p.records, blobPart{start, recordCount(b), b})
+		}
+	}
+	for _, e := range s.dirOf(r) {
+		b := s.block(e)
+		s.gatherBlock(r, blobPart{e.start, blockLen(b), b})
+	}
+	if head := headSamples(s.scratch[:0], r, s.hot.Pointer(r.head)); len(head) > 0 {
+		s.gatherSamples(r, head[0].T, head)
+	}
+	s.gatherEnd(r)
+	if n := len(p.blocks); n > 0 {
+		last = max(last, s.lastOf(p.blocks[n-1]))
+	}
+	if d := s.recordDir(r); d != nil {
+		for _, e := range d.entries() {
+			b := s.block(e)
+			p.records = append(p.records, blobPart{e.start, recordCount(b), b[:recordBytes(b)]})
+		}
+		if d.len > 0 {
+			last = max(last, d.end)
+		}
+	}
+	return last
+}
+
+// gatherBlock adds a block, joined with the one before it if both are small:
+// each life of a series leaves a short one at its end. Sections become one.
+func (s *shard) gatherBlock(r *series, x blobPart) {
+	p := &s.parts
+	if k := len(p.blocks) - 1; sectionsOf(x.bytes) > 1 || k >= 0 && p.blocks[k].n+x.n <= blockMax {
+		n := s.loadPart(x)
+		s.gatherSamples(r, x.start, s.block1[:n])
+		return
+	}
+	s.gatherEnd(r)
+	p.blocks = append(p.blocks, x)
+}
+
+// gatherSamples adds samples, at most a block, in the same way.
+func (s *shard) gatherSamples(r *series, start int64, ss []Sample) {
+	p := &s.parts
+	k := len(p.blocks) - 1
+	if k < 0 || p.blocks[k].n+len(ss) > blockMax {
+		s.gatherEnd(r)
+		p.blocks = append(p.blocks, blobPart{start: start, n: len(ss)})
+		s.joined = append(s.joined[:0], ss...)
+		return
+	}
+	q := &p.blocks[k]
+	if q.bytes != nil {
+		s.scratch2 = append(s.scratch2[:0], ss...) // ss may be in block1
+		ss = s.scratch2
+		s.joined = append(s.joined[:0], s.block1[:s.loadPart(*q)]...)
+		q.bytes = nil
+	}
+	s.joined = append(s.joined, ss...)
+	q.n += len(ss)
+}
+
+// gatherEnd encodes the last block if its samples are not encoded yet.
+func (s *shard) gatherEnd(r *series) {
+	p := &s.parts
+	if k := len(p.blocks) - 1; k >= 0 && p.blocks[k].bytes == nil {
+		at := len(p.encoded)
+		p.encoded = s.codec.encode(p.encoded, s.joined, int64(r.step))
+		p.blocks[k].bytes = p.encoded[at:]
+	}
+}
+
+// loadPart decodes the block of x into s.block1.
+func (s *shard) loadPart(x blobPart) int {
+	n, err := s.codec.decode(&s.block1, s.slack(x.bytes), x.start)
+	if err != nil {
+		panic("mcache: own block: " + err.Error())
+	}
+	return n
+}
+
+// lastOf is the time of the last sample of a block.
+func (s *shard) lastOf(x blobPart) int64 { return s.block1[s.loadPart(x)-1].T }
+
+// fit drops the oldest chunks until a blob of the others has at most limit
+// bytes. It returns how many points those were, and from when on none is missing.
+func (p *blobParts) fit(limit int) (dropped int, from int64) {
+	bytes := blobFixed
+	for _, list := range [...][]blobPart{p.blocks, p.records} {
+		for _, x := range list {
+			bytes += blobPartHeader + len(x.bytes)
+		}
+	}
+	from = math.MinInt64
+	for bytes > limit {
+		list := &p.blocks
+		if len(p.blocks) == 0 || len(p.records) > 0 && p.records[0].start < p.blocks[0].start {
+			list = &p.records
+		}
+		x := (*list)[0]
+		*list = (*list)[1:]
+		bytes -= blobPartHeader + len(x.bytes)
+		dropped += x.n
+		if len(*list) > 0 {
+			from = max(from, (*list)[0].start)
+		}
+	}
+	return dropped, from
+}
+
+// overlaps reports whether r has a blob with a point at or after t.
+func (s *shard) overlaps(r *series, t int64) bool {
+	if r.flags&flagBlob == 0 || t > r.sealedEnd {
+		return false
+	}
+	b := s.blobs.Value(r.blobRef())
+	return b != nil && t <= blobLast(b)
+}
+
+// restore puts the blocks and records of the blob back into the directories,
+// in front of what is there. It fails without a change.
+func (s *shard) restore(id uint32) bool {
+	r := &s.recs.view[id]
+	o, ok := s.blobOf(r)
+	if !ok {
+		s.pruneBlob(r)
+		return true
+	}
+	// What a directory has no place for is lost, the oldest first; one place
+	// is left for the point that all of this is for.
+	most := maxDir(s.fix.MaxValue()) - 1
+	lost, from := 0, int64(math.MinInt64)
+	for o.blocks.n > max(most-int(r.dirLen), 0) {
+		_, b := o.blocks.next()
+		lost += blockLen(b)
+		if o.blocks.n > 0 {
+			rest := o.blocks
+			from, _ = rest.next()
+		} else {
+			from = max(from, s.afterBlob(r))
+		}
+	}
+	have := 0
+	if d := s.recordDir(r); d != nil {
+		have = int(d.len)
+	}
+	for o.records.n > max(most-have, 0) {
+		_, b := o.records.next()
+		lost += recordCount(b)
+		from = max(from, o.last+1)
+	}
+	if o.blocks.n > 0 && !s.dirReserve(id, o.blocks.n) || o.records.n > 0 && !s.recordReserve(id, o.records.n) {
+		return false
+	}
+	blocks, records := o.blocks.n, o.records.n
+	s.entries = s.entries[:0]
+	ok = s.restoreChunks(id, o.blocks, kindBlock) && s.restoreChunks(id, o.records, kindRecords)
+	r = &s.recs.view[id]
+	if !ok {
+		for k, e := range s.entries {
+			b, points := s.block(e), 0
+			if points = recordCount(b); k < blocks {
+				points = blockLen(b)
+			}
+			s.account(r, -int(entryBytes(len(b))))
+			s.log.Free(e.ref, points)
+		}
+		return false
+	}
+	points := o.points - lost
+	if blocks > 0 {
+		s.dirReplace(r, 0, 0, s.entries[:blocks]...)
+	}
+	if records > 0 {
+		d := s.recordDir(r)
+		es := s.entries[blocks:]
+		d.replace(0, 0, es...)
+		for _, e := range es {
+			d.points += uint32(recordCount(s.block(e)))
+		}
+		if int(d.len) == records {
+			b := s.block(es[records-1])
+			all := appendRecords(nil, b, es[records-1].start)
+			d.end = max(d.end, all[len(all)-1].T)
+		}
+	}
+	r.points += uint32(points)
+	s.lost += uint64(lost)
+	if lost > 0 {
+		r.completeFrom = max(r.completeFrom, from)
+	}
+	s.freeBlob(r)
+	s.blob.restored++
+	s.relist(id)
+	return true
+}
+
+// restoreChunks stores chunks in the log and appends their entries to s.entries.
+func (s *shard) restoreChunks(id uint32, l blobChunks, kind uint16) bool {
+	for l.n > 0 {
+		start, b := l.next()
+		points := 0
+		if kind == kindBlock {
+			points = blockLen(b)
+		} else {
+			points = recordCount(b)
+		}
+		ref, dst, ok := s.log.Alloc(len(b), kind, id, points)
+		if !ok {
+			return false
+		}
+		copy(dst, b)
+		s.account(&s.recs.view[id], int(entryBytes(len(dst))))
+		s.entries = append(s.entries, dirEntry{ref, start})
+	}
+	return true
+}
+
+// snapshotBlob is the part of snapshot that reads the blob of r: blocks are
+// copied, and the places of the chunks of records in snap.recordBuf returned.
+func (s *shard) snapshotBlob(r *series, snap *Snapshot) (chunks []snapBlock) {
+	if r.flags&flagBlob == 0 {
+		return nil
+	}
+	after := s.afterBlob(r)
+	o, ok := s.blobOf(r)
+	if !ok {
+		snap.completeFrom = max(snap.completeFrom, after)
+		return nil
+	}
+	if o.last < snap.from {
+		return nil
+	}
+	s.blob.read++
+	snap.buf, snap.blocks = o.blocks.copyOut(snap.from, snap.to, snap.buf, snap.blocks, zeros[:])
+	snap.recordBuf, chunks = o.records.copyOut(snap.from, snap.to, snap.recordBuf, nil, nil)
+	return chunks
+}
+
+// copyOut appends the chunks that may have something in from to to to buf, each
+// with slack behind it, and their places to at.
+func (l blobChunks) copyOut(from, to int64, buf []byte, at []snapBlock, slack []byte) ([]byte, []snapBlock) {
+	for l.n > 0 {
+		start, b := l.next()
+		if start > to {
+			break
+		}
+		if l.n > 0 {
+			rest := l
+			if next, _ := rest.next(); next <= from {
+				continue
+			}
+		}
+		at = append(at, snapBlock{start, len(buf), len(b)})
+		buf = append(append(buf, b...), slack...)
+	}
+	return buf, at
+}
