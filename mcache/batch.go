@@ -233,7 +233,7 @@ func (s *shard) settle() {
 // must be found it lets go of the lock for a while, in which the series may
 // itself be evicted: *id is then noID and the rest was not written.
 func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
-	if !s.cache.writeBack || s.recs.view[*id].flags&flagRaw != 0 {
+	if !s.cache.writeBack || len(c.samples)+len(c.records) == 0 || s.recs.view[*id].flags&flagRaw != 0 {
 		return s.writeClean(id, bk, f, c)
 	}
 	s.beginWrite(*id, c)

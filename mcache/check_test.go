@@ -33,6 +33,22 @@ func (s *shard) check() error {
 	if w := s.hot.Stats().Weight + s.log.Stats().Weight + s.blobs.Stats().Weight; w != points {
 		return fmt.Errorf("shard %d: %d points in chunks, regions weigh %d", s.number, points, w)
 	}
+	dirty := int64(0)
+	for id := range s.dirt.view[:s.dirt.n] {
+		d := &s.dirt.view[id]
+		dirty += int64(d.points) + int64(d.inFlight)
+		if used := s.recs.view[id].flags&flagInUse != 0; d.clean() != (d.points+d.inFlight == 0) || !used && *d != noDirt {
+			return fmt.Errorf("shard %d, series %d in use %v: %+v", s.number, id, used, *d)
+		}
+		for _, tick := range [...]uint32{d.since, d.flight} {
+			if tick != 0 && tick < s.cleanBefore {
+				return fmt.Errorf("shard %d, series %d: dirty since %d, clean before %d", s.number, id, tick, s.cleanBefore)
+			}
+		}
+	}
+	if dirty != s.dirty {
+		return fmt.Errorf("shard %d: %d points dirty, %d counted", s.number, dirty, s.dirty)
+	}
 	listed := 0
 	for b := range s.lists {
 		for class, l := range s.lists[b] {

@@ -96,6 +96,12 @@
 // leaves, when the records alone are more than the maximum. Why blobs are
 // entries of the shard and no values of a kvcache.Cache: see overflow.go.
 //
+// # Write-back
+//
+// A cache may be the way to a slower store. It then knows which points that
+// store has not acknowledged, gives them out as long runs, and neither reclaims
+// nor evicts them; writeback.go has the design.
+//
 // # Arithmetic
 //
 // Per series: record 128, lookup 11 to 16, pair ids 4 a label, postings 1.3 to

@@ -36,7 +36,7 @@ import (
 //
 // # Cost
 //
-// 48 bytes a series and one cache line of them a series and batch, for caches
+// 56 bytes a series and one cache line of them a series and batch, for caches
 // that write back; nothing for others.
 
 // ErrDirty says that the points not yet acknowledged by the downstream store
@@ -47,15 +47,16 @@ var ErrDirty = errors.New("mcache: too many points wait for the downstream store
 type dirt struct {
 	sent             int64  // in order: up to this time all was acknowledged or is in flight; math.MinInt64 if nothing was
 	lateFrom, lateTo int64  // late: empty if lateFrom > lateTo; both at or before sent
+	flightFrom       int64  // least time in flight
 	since            uint32 // tick at which the oldest dirty point that is not in flight came; 0: there is none
 	flight           uint32 // since of what is in flight; 0: nothing is
-	points           uint32 // written since they were last collected; may count a time twice
+	points           uint32 // written since they were last collected; may count a time twice. With inFlight 0 only if clean
 	inFlight         uint32 // of them, on their way
 	writing          uint32 // writes that have let go of the lock half way
 	_                uint32
 }
 
-const dirtBytes = 48
+const dirtBytes = 56
 
 var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{})]byte{}
 
@@ -131,9 +132,7 @@ func (c *Cache) admitDirty() error {
 
 // beginWrite notes, before they are written, that points become dirty.
 func (s *shard) beginWrite(id uint32, what content) {
-	tick := max(s.cache.tick.Load(), 1)
-	s.hot.SetStamp(tick)
-	s.log.SetStamp(tick)
+	tick := s.stampNow()
 	d := &s.dirt.view[id]
 	if d.since == 0 {
 		d.since = tick
@@ -331,8 +330,8 @@ func (s *shard) collect(id uint32, most int, o *Outgoing) (all bool) {
 		d.sent = max(d.sent, run.last)
 	}
 	taken := d.points
-	if !all {
-		taken = min(taken, uint32(run.points))
+	if !all { // one is left in any case: a series that is dirty has points that are
+		taken = min(taken-1, uint32(run.points))
 	}
 	if run.points == 0 {
 		// What was dirty has been deleted, or overwritten by nothing.
@@ -343,7 +342,7 @@ func (s *shard) collect(id uint32, most int, o *Outgoing) (all bool) {
 		}
 		return all
 	}
-	d.flight, d.inFlight = d.since, taken
+	d.flight, d.inFlight, d.flightFrom = d.since, taken, run.first
 	d.points -= taken
 	if all {
 		d.since = 0
@@ -469,4 +468,69 @@ func (c *Cache) Settle(shard int) {
 	s.oldestDirty.Store(oldest)
 	s.mu.Unlock()
 	c.memory.Unpin()
+}
+
+// unsentFrom is the least time of a series that may be dirty, if any is: what a
+// snapshot has to say of it.
+func (s *shard) unsentFrom(id uint32) (t int64, dirty bool) {
+	if !s.cache.writeBack {
+		return 0, false
+	}
+	d := &s.dirt.view[id]
+	t = d.lateFrom
+	if d.flight != 0 {
+		t = min(t, d.flightFrom)
+	}
+	if d.since != 0 {
+		t = min(t, max(d.sent, -MaxTime-1)+1)
+	}
+	return t, !d.clean()
+}
+
+// loaded notes what a snapshot has said of a series that was loaded from it:
+// that all of it is clean, or all before unsentFrom.
+func (s *shard) loaded(id uint32, unsentFrom int64, dirty bool) {
+	if !s.cache.writeBack {
+		return
+	}
+	r, d := &s.recs.view[id], &s.dirt.view[id]
+	if d.clean() && d.sent == noDirt.sent {
+		d.sent = s.newest(r)
+	}
+	if !dirty {
+		return
+	}
+	// The points were written under the stamps of now, and are dated by them.
+	if d.since == 0 {
+		d.since = max(s.cache.tick.Load(), 1)
+	}
+	d.late(unsentFrom, math.MaxInt64)
+	var snap Snapshot
+	s.snapshot(r, unsentFrom, math.MaxInt64, &snap)
+	n := 0
+	for it := snap.Iterator(); it.Next(); {
+		n++
+	}
+	d.points += uint32(n)
+	s.dirty += int64(n)
+}
+
+// newest is the time of the last point of r; math.MinInt64 if it has none.
+func (s *shard) newest(r *series) int64 {
+	t := r.sealedEnd
+	if r.headLen() > 0 {
+		t = max(t, r.headLast())
+	}
+	if d := s.recordDir(r); d != nil {
+		t = max(t, d.end)
+	}
+	return t
+}
+
+// stampNow dates what is written from here on, under the lock.
+func (s *shard) stampNow() (tick uint32) {
+	tick = max(s.cache.tick.Load(), 1)
+	s.hot.SetStamp(tick)
+	s.log.SetStamp(tick)
+	return tick
 }

@@ -1,0 +1,348 @@
+package mcache
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"mcached/kvcache"
+)
+
+// downstream is a store that runs are sent to.
+type downstream map[string]map[int64]string
+
+// is compares what was found with what was written last and what the
+// downstream store has had. Once a point has arrived its start time may vanish
+// before it does, and it may be sent once more without.
+func is(got, want, arrived string) bool {
+	value, _, ok := strings.Cut(want, " since ")
+	return got == want || ok && arrived == want && got == value+" since 0"
+}
+
+func (d downstream) take(o *Outgoing) {
+	for i := range o.Len() {
+		run := o.Run(i)
+		key := run.Bucket + "|" + labelsKey(run.Labels)
+		if d[key] == nil {
+			d[key] = map[int64]string{}
+		}
+		for k, x := range run.Samples {
+			var start int64
+			if run.Starts != nil {
+				start = run.Starts[k]
+			}
+			d[key][x.T] = fmt.Sprint(x.V, " since ", start)
+		}
+		for _, x := range run.Records {
+			d[key][x.T] = string(x.Value)
+		}
+	}
+}
+
+// drain sends everything that is dirty in one pass over all shards.
+func drain(c *Cache, take func(*Outgoing), maxPoints int) {
+	var o Outgoing
+	for shard := range c.Shards() {
+		cursor := uint32(0)
+		for more := true; more; {
+			more = c.Collect(shard, &cursor, Due{Since: AllTicks}, maxPoints, &o)
+			take(&o)
+			c.Acknowledge(&o)
+		}
+		c.Settle(shard)
+	}
+}
+
+// TestWriteBackModel writes series of all kinds, late and twice and anew, while
+// the budget is squeezed and the downstream store refuses now and then. At any
+// time every point is there or downstream with its last value; at the end all
+// are downstream.
+func TestWriteBackModel(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { writeBackModel(t, seed) })
+	}
+}
+
+func writeBackModel(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 77))
+	const regions = 96
+	m := newTestMemory(t, regions*kvcache.MinRegionBytes, kvcache.MinRegionBytes)
+	c := newTestCache(t, Options{Memory: m, WriteBack: true, Shards: 2, AgeCycle: 500})
+	c.SetMaxDirty(1500)
+	down, model := downstream{}, downstream{}
+	arrived := downstream{} // as down, but for what came with its start time and again without
+	var flying [2]Outgoing  // by shard
+	var cursors [2]uint32
+	tick := uint32(1)
+	c.SetTick(tick)
+	var refused, returned, pinned, squeezed, late int
+	newest := map[string]int64{}
+
+	take := func(o *Outgoing) {
+		down.take(o)
+		for i := range o.Len() {
+			run := o.Run(i)
+			key := run.Bucket + "|" + labelsKey(run.Labels)
+			if arrived[key] == nil {
+				arrived[key] = map[int64]string{}
+			}
+			for _, x := range run.Samples {
+				at, got := x.T, down[key][x.T]
+				if was := arrived[key][at]; !is(got, was, was) {
+					arrived[key][at] = got
+				}
+			}
+		}
+	}
+	labelsOf := func(k int) []Label {
+		return []Label{{"__name__", fmt.Sprint("m", k%7)}, {"instance", fmt.Sprint(k)}}
+	}
+	write := func() {
+		var b Batch
+		b.Reset("default")
+		k := rnd.IntN(40)
+		ls := labelsOf(k)
+		key := "default|" + labelsKey(ls)
+		at := newest[key]
+		b.Series(c.Fingerprint(ls))
+		want := map[int64]string{}
+		for range 1 + rnd.IntN(40) {
+			at += 1000 + int64(rnd.IntN(2))*rnd.Int64N(300)
+			when := at
+			if rnd.IntN(20) == 0 {
+				when -= rnd.Int64N(60_000)
+				late++
+			}
+			if k%5 == 4 && rnd.IntN(3) == 0 {
+				v := fmt.Sprint("record ", rnd.Uint64())
+				b.Record(when, []byte(v))
+				continue
+			}
+			v := rnd.Uint64()
+			b.Sample(when, v)
+			if k%5 == 3 {
+				b.StartTime(1 + at - rnd.Int64N(1000))
+			}
+		}
+		// Samples first, then records, as Append writes them.
+		what := b.of(0)
+		for i, x := range what.samples {
+			var start int64
+			if i < len(what.starts) {
+				start = what.starts[i]
+			}
+			want[x.T] = fmt.Sprint(x.V, " since ", start)
+		}
+		for _, x := range what.records {
+			want[x.T] = string(x.Value)
+		}
+		_, err := c.Append(&b)
+		if err == nil && len(b.Missing()) > 0 {
+			_, err = c.AppendNew(&b, 0, ls)
+		}
+		if errors.Is(err, ErrDirty) || errors.Is(err, ErrNoMemory) {
+			refused++
+			if errors.Is(err, ErrNoMemory) {
+				// Some may have been written: the sender does not know, and
+				// neither value is wrong until it is sent again.
+				for at := range want {
+					want[at] = ""
+				}
+				mergeInto(model, key, want)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		newest[key] = at
+		mergeInto(model, key, want)
+	}
+	send := func() {
+		i := rnd.IntN(len(flying))
+		o := &flying[i]
+		switch {
+		case o.Len() == 0:
+			due := Due{Since: AllTicks}
+			if rnd.IntN(3) > 0 {
+				due = Due{Sealed: rnd.IntN(2) == 0, Since: tick - min(tick, uint32(rnd.IntN(4)))}
+			}
+			if !c.Collect(i, &cursors[i], due, 1+rnd.IntN(300), o) {
+				cursors[i] = 0
+			}
+		case rnd.IntN(4) == 0:
+			c.Return(o)
+			cursors[i] = 0
+			returned++
+		default:
+			take(o)
+			c.Acknowledge(o)
+			c.Settle(i)
+		}
+	}
+	check := func() {
+		t.Helper()
+		here := downstream{}
+		var snap Snapshot
+		ids, err := c.Select("default", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids {
+			ls, ok := c.Labels(id, nil)
+			if !ok || !c.Snapshot(id, math.MinInt64, math.MaxInt64, &snap) {
+				continue
+			}
+			points := map[int64]string{}
+			for it := snap.Iterator(); it.Next(); {
+				if it.OnRecord() {
+					points[it.Record().T] = string(it.Record().Value)
+				} else {
+					points[it.At().T] = fmt.Sprint(it.At().V, " since ", it.StartTime())
+				}
+			}
+			here["default|"+labelsKey(ls)] = points
+		}
+		for key, points := range model {
+			for at, want := range points {
+				if want == "" {
+					continue
+				}
+				if got, ok := here[key][at]; ok && !is(got, want, arrived[key][at]) {
+					t.Fatalf("%s at %d: the cache has %q, want %q", key, at, got, want)
+				} else if !ok && !is(down[key][at], want, arrived[key][at]) {
+					t.Fatalf("%s at %d: lost, downstream has %q, want %q", key, at, down[key][at], want)
+				}
+			}
+		}
+	}
+	for step := range 4000 {
+		switch r := rnd.IntN(100); {
+		case r < 55:
+			write()
+		case r < 85:
+			send()
+		case r < 92:
+			tick++
+			c.SetTick(tick)
+		case r < 95:
+			c.Maintain()
+		default:
+			m.SetBudget(int64(regions/4+rnd.IntN(regions)) * kvcache.MinRegionBytes)
+			squeezed++
+			pinned += m.Stats().RegionsPinned
+		}
+		if step%400 == 399 {
+			check()
+			checkCache(t, c)
+		}
+	}
+	m.SetBudget(regions * kvcache.MinRegionBytes)
+	for i := range flying {
+		take(&flying[i])
+		c.Acknowledge(&flying[i])
+	}
+	drain(c, take, 1000)
+	if st := c.Dirty(); st.Points != 0 || st.OldestTick != 0 {
+		t.Errorf("after draining: %+v", st)
+	}
+	for key, points := range model {
+		for at, want := range points {
+			if want != "" && !is(down[key][at], want, arrived[key][at]) {
+				t.Fatalf("%s at %d: downstream has %q, want %q", key, at, down[key][at], want)
+			}
+		}
+	}
+	// All is clean: everything may go.
+	tick++
+	c.SetTick(tick)
+	for i := range c.Shards() {
+		c.Settle(i)
+	}
+	m.SetBudget(kvcache.MinRegionBytes)
+	if m.Used() > m.Budget() {
+		t.Errorf("%d bytes used of %d when all is clean", m.Used(), m.Budget())
+	}
+	st := c.Stats()
+	t.Logf("%d late, %d refused, %d returned, %d squeezes, %d pinned, %d reclaimed, %d evictions", late, refused, returned, squeezed, pinned, st.Reclaimed, st.Evictions)
+	if late == 0 || refused == 0 || returned == 0 || pinned == 0 || st.Reclaimed == 0 {
+		t.Errorf("the interesting did not happen")
+	}
+}
+
+func mergeInto(d downstream, key string, points map[int64]string) {
+	if d[key] == nil {
+		d[key] = map[int64]string{}
+	}
+	maps.Copy(d[key], points)
+}
+
+// TestWriteBackDue says which series are collected when.
+func TestWriteBackDue(t *testing.T) {
+	c := newTestCache(t, Options{WriteBack: true, Shards: 1})
+	var o Outgoing
+	collect := func(due Due) (names []string) {
+		cursor := uint32(0)
+		c.Collect(0, &cursor, due, 1<<20, &o)
+		for i := range o.Len() {
+			names = append(names, fmt.Sprint(o.Run(i).Labels[0].Value, " ", len(o.Run(i).Samples)))
+		}
+		c.Acknowledge(&o)
+		return names
+	}
+	add := func(name string, from, n int64) {
+		t.Helper()
+		var ss []Sample
+		for i := from; i < from+n; i++ {
+			ss = append(ss, Sample{i * 1000, uint64(i)})
+		}
+		if err := c.AppendSamples("default", []Label{{"__name__", name}}, ss...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(due Due, want string) {
+		t.Helper()
+		if got := fmt.Sprint(collect(due)); got != want {
+			t.Errorf("due %+v: %s, want %s", due, got, want)
+		}
+	}
+	c.SetTick(10)
+	add("a", 0, 5)
+	c.SetTick(20)
+	add("b", 0, 100) // long enough for a seal
+	expect(Due{Since: 9}, "[]")
+	expect(Due{Since: 10}, "[a 5]")
+	expect(Due{Sealed: true}, "[b 100]")
+	expect(Due{Since: AllTicks}, "[]")
+	add("a", 5, 1)
+	add("a", 2, 1) // again
+	expect(Due{Since: 20}, "[a 2]")
+	if n := c.Dirty().Points; n != 0 {
+		t.Errorf("%d points dirty", n)
+	}
+	// Raw keys are nobody's downstream.
+	if err := c.Insert("raw", []byte("k"), 0, make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	// The bound, and the kick before it.
+	c.SetMaxDirty(10)
+	for len(c.kick) > 0 {
+		<-c.Kick()
+	}
+	add("a", 10, 6)
+	add("a", 20, 6)
+	select {
+	case <-c.Kick():
+	default:
+		t.Error("half of the bound is dirty, and no kick")
+	}
+	if err := c.AppendSamples("default", []Label{{"__name__", "a"}}, Sample{99_000, 1}); !errors.Is(err, ErrDirty) {
+		t.Errorf("beyond the bound: %v", err)
+	}
+	expect(Due{Since: AllTicks}, "[a 12]")
+	add("a", 99, 1)
+}
