@@ -62,7 +62,11 @@ func drain(c *Cache, take func(*Outgoing), maxPoints int) {
 // time every point is there or downstream with its last value; at the end all
 // are downstream.
 func TestWriteBackModel(t *testing.T) {
-	for seed := range uint64(12) {
+	seeds := uint64(12)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { writeBackModel(t, seed) })
 	}
 }
