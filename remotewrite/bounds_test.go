@@ -263,11 +263,57 @@ func TestNewSeriesPerSecond(t *testing.T) {
 	})
 }
 
+// Series that never come twice go through the memory there is and leave it as
+// full as it may be; every sample that was acknowledged is there or is counted
+// among those that left.
+func TestNewSeriesInARow(t *testing.T) {
+	const perRequest = 1000
+	requests := 300
+	if testing.Short() {
+		requests = 200
+	}
+	r := newReceiver(t, Options{}) // 64 MiB: room for some 150,000
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	var series []Series
+	written := 0
+	for k := range requests {
+		series = series[:0]
+		for i := range perRequest {
+			series = append(series, Series{Labels: named(fmt.Sprintf("metric_%d", k), "instance", "10.0.0.1:9100", "job", "node", "i", fmt.Sprint(k*perRequest+i)),
+				Samples: []mcache.Sample{sample(float64(k), float64(i))}})
+		}
+		p := V1 + Protocol(k%2)
+		answered(t, r.send(p, encode(t, p, series...)), 204, "")
+		written += perRequest
+		if used, budget := r.memory.Used(), r.memory.Budget(); used > budget {
+			t.Fatalf("after %d series %d bytes are used, of %d", written, used, budget)
+		}
+	}
+	st := r.cache.Stats()
+	if left := st.Overflowed + st.Reclaimed; st.Inserted != uint64(written) || st.Points+left != st.Inserted || left == 0 {
+		t.Errorf("%d samples were acknowledged: %d inserted, %d there, %d left", written, st.Inserted, st.Points, left)
+	}
+	// A key each, and nothing on the heap for any of them.
+	if grown := int64(heap()) - int64(before); grown > 16<<20 {
+		t.Errorf("the heap grew by %d bytes for %d series", grown, written)
+	}
+	ids, err := r.cache.Select("default", []mcache.Matcher{{Type: mcache.MatchEqual, Name: metricName, Value: fmt.Sprintf("metric_%d", requests-1)}}, nil)
+	if err != nil || len(ids) != perRequest {
+		t.Errorf("of the last request %d series are there, %v", len(ids), err)
+	}
+}
+
 // A bucket that is full refuses new series, for good, and takes samples of
 // those that it has.
 func TestSeriesLimits(t *testing.T) {
 	both(t, func(t *testing.T, p Protocol) {
-		r := newLimitedReceiver(t, Options{TenancyHeader: "X-Scope-OrgID", MaxNewSeriesPerSecond: 1},
+		r := newReceiverWith(t, Options{TenancyHeader: "X-Scope-OrgID", MaxNewSeriesPerSecond: 1},
 			mcache.Options{Limits: mcache.Limits{Series: 5, SeriesPerMetric: 3}})
 		of := func(name string, n int, at float64) (all []Series) {
 			for i := range n {

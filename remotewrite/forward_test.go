@@ -19,29 +19,13 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
-	"mcached/kvcache"
 	"mcached/mcache"
 )
 
 // newWriteBack is a receiver whose cache knows what was not forwarded.
 func newWriteBack(t testing.TB, o Options) receiver {
 	t.Helper()
-	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, ReserveBytes: 64 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := mcache.New(mcache.Options{Memory: memory, WriteBack: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.Close()
-		memory.Close()
-	})
-	if o.Now == nil {
-		o.Now = func() time.Time { return now }
-	}
-	return receiver{t, NewHandler(c, o), c}
+	return newReceiverWith(t, o, mcache.Options{WriteBack: true})
 }
 
 // forwarderTo makes a Forwarder from r to a URL.

@@ -28,16 +28,17 @@ var now = time.UnixMilli(1_795_208_747_864)
 type receiver struct {
 	t testing.TB
 	*Handler
-	cache *mcache.Cache
+	cache  *mcache.Cache
+	memory *kvcache.Memory
 }
 
 func newReceiver(t testing.TB, o Options) receiver {
 	t.Helper()
-	return newLimitedReceiver(t, o, mcache.Options{})
+	return newReceiverWith(t, o, mcache.Options{})
 }
 
-// newLimitedReceiver has a cache with options of its own, but for its Memory.
-func newLimitedReceiver(t testing.TB, o Options, cache mcache.Options) receiver {
+// newReceiverWith has a cache with options of its own, but for its Memory.
+func newReceiverWith(t testing.TB, o Options, cache mcache.Options) receiver {
 	t.Helper()
 	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, ReserveBytes: 64 << 20})
 	if err != nil {
@@ -55,7 +56,7 @@ func newLimitedReceiver(t testing.TB, o Options, cache mcache.Options) receiver 
 	if o.Now == nil {
 		o.Now = func() time.Time { return now }
 	}
-	return receiver{t, NewHandler(c, o), c}
+	return receiver{t, NewHandler(c, o), c, memory}
 }
 
 // send posts body, compressed, as protocol p.
