@@ -53,6 +53,9 @@ type Options struct {
 	LookbackDelta time.Duration
 	// SubqueryStep is the step of subqueries that give none. Default: one minute.
 	SubqueryStep time.Duration
+	// SlowerThan is how long a query or remote read takes, waiting included,
+	// that the Logger is told of. Default: none is.
+	SlowerThan time.Duration
 	// Experimental allows what PromQL has not settled on yet: functions,
 	// expressions for durations, extended ranges and fill modifiers.
 	Experimental bool
@@ -132,13 +135,14 @@ type API struct {
 
 	queries, reads, lookups *gate
 
-	counts counts
+	counts  counts
+	slowLog slowLog
 }
 
 // counts is Stats while it is counted.
 type counts struct {
 	instant, ranges, lookups, reads, errors, incomplete atomic.Uint64
-	series, samples, bytes                              atomic.Uint64
+	series, samples, bytes, slow                        atomic.Uint64
 }
 
 // Stats counts what an API has done since it was made.
@@ -150,6 +154,7 @@ type Stats struct {
 	Errors         uint64 // answers with a status of 400 and above
 	Rejected       uint64 // of these, because too many waited already
 	Incomplete     uint64 // answers that told of missing samples
+	Slow           uint64 // queries and remote reads that took longer than SlowerThan
 	Series         uint64 // selected
 	Samples        uint64 // read
 	ResponseBytes  uint64 // before compression
@@ -207,6 +212,7 @@ func (a *API) Stats() Stats {
 		RemoteReads:    a.counts.reads.Load(),
 		Errors:         a.counts.errors.Load(),
 		Incomplete:     a.counts.incomplete.Load(),
+		Slow:           a.counts.slow.Load(),
 		Series:         a.counts.series.Load(),
 		Samples:        a.counts.samples.Load(),
 		ResponseBytes:  a.counts.bytes.Load(),

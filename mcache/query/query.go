@@ -21,7 +21,7 @@ func (a *API) query(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return a.evaluate(r, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
+	return a.evaluate(r, slow{kind: "instant", start: at, end: at}, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
 		return a.engine.NewInstantQuery(ctx, q, opts, r.FormValue("query"), at)
 	})
 }
@@ -50,7 +50,7 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 	if end.Sub(start)/step > maxPoints {
 		return answer{}, badData(errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"))
 	}
-	return a.evaluate(r, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
+	return a.evaluate(r, slow{kind: "range", start: start, end: end, step: step}, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
 		if q.unplanned || r.FormValue("stats") != "" {
 			// Statistics are of what the engine does.
 			return a.engine.NewRangeQuery(ctx, q, opts, r.FormValue("query"), start, end, step)
@@ -74,8 +74,10 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 // preparation makes a query that reads from a Queryable.
 type preparation func(context.Context, *Queryable, promql.QueryOpts) (promql.Query, error)
 
-// evaluate runs the query that prepare makes, with the parameters common to both kinds.
-func (a *API) evaluate(r *http.Request, prepare preparation) (answer, error) {
+// evaluate runs the query that prepare makes, with the parameters common to
+// both kinds, and tells of it if it was slow.
+func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, error) {
+	s.arrived, s.expr = a.o.Now(), r.FormValue("query")
 	limit, err := limitParam(r)
 	if err != nil {
 		return answer{}, err
@@ -90,15 +92,19 @@ func (a *API) evaluate(r *http.Request, prepare preparation) (answer, error) {
 		return answer{}, badData(err)
 	}
 	q := a.queryable(r)
-	query, result, err := a.execute(ctx, q, opts, prepare)
+	query, result, err := a.execute(ctx, q, opts, prepare, &s.waited)
 	if errors.Is(err, errUnplanned) {
 		q = a.queryable(r)
 		q.unplanned = true
-		query, result, err = a.execute(ctx, q, opts, prepare)
+		query, result, err = a.execute(ctx, q, opts, prepare, &s.waited)
 	}
+	s.read, s.err, s.samples = q, err, q.computed.Load()
 	if err != nil {
+		a.tell(r, s)
 		return answer{}, err
 	}
+	s.samples += query.Stats().Samples.SamplesRead
+	a.tell(r, s)
 	truncated := truncate(result, limit)
 	if truncated {
 		result.Warnings.Add(errTruncated)
@@ -107,7 +113,7 @@ func (a *API) evaluate(r *http.Request, prepare preparation) (answer, error) {
 	if note := statsNote(wanted); note != nil {
 		result.Warnings.Add(note)
 	}
-	a.counts.samples.Add(uint64(query.Stats().Samples.SamplesRead + q.computed.Load()))
+	a.counts.samples.Add(uint64(s.samples))
 	return answer{
 		data: func(w *jsonWriter) {
 			w.raw(`{"resultType":`)
@@ -129,14 +135,17 @@ func (a *API) evaluate(r *http.Request, prepare preparation) (answer, error) {
 }
 
 // execute runs a query when it is its turn. The turn ends with the evaluation:
-// a client that reads slowly keeps nobody waiting. The query must be closed
-// unless there is an error.
-func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, prepare preparation) (promql.Query, *promql.Result, error) {
+// a client that reads slowly keeps nobody waiting. The time until it began is
+// added to waited. The query must be closed unless there is an error.
+func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, prepare preparation, waited *time.Duration) (promql.Query, *promql.Result, error) {
 	query, err := prepare(ctx, q, opts)
 	if err != nil {
 		return nil, nil, badParam("query", err)
 	}
-	if err := a.queries.enter(ctx); err != nil {
+	came := a.o.Now()
+	err = a.queries.enter(ctx)
+	*waited += a.o.Now().Sub(came)
+	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = promql.ErrQueryTimeout("query queue")
 		}

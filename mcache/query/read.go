@@ -27,6 +27,7 @@ const maxReadRequestBytes = 1 << 20
 // series a frame.
 func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 	a.counts.reads.Add(1)
+	arrived := a.o.Now()
 	ctx, cancel := context.WithTimeout(r.Context(), a.o.Timeout)
 	defer cancel()
 	if err := a.reads.enter(ctx); err != nil {
@@ -34,6 +35,7 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer a.reads.leave()
+	waited := a.o.Now().Sub(arrived)
 	request, err := decodeReadRequest(w, r)
 	if err != nil {
 		a.readError(w, badData(err))
@@ -52,6 +54,7 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 	}
 	a.counts.series.Add(uint64(rd.q.selected.Load()))
 	a.counts.samples.Add(uint64(rd.read))
+	a.tell(r, slow{kind: "read", queries: request.Queries, arrived: arrived, waited: waited, samples: int64(rd.read), read: rd.q, err: err})
 	switch {
 	case err == nil:
 	case !rd.begun:
