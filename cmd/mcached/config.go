@@ -25,6 +25,7 @@ type config struct {
 	webMaxConnections count
 	webReadTimeout    duration
 	webDebug          truth
+	webAdmin          truth
 
 	respListen       string // empty: no RESP
 	respProtected    truth
@@ -52,6 +53,7 @@ type config struct {
 	queryMaxConcurrency count
 	queryMaxSeries      count
 	queryLookback       duration
+	querySlow           duration // 0: none is logged
 	corsOrigin          origin
 
 	writeMaxBody       byteSize
@@ -87,7 +89,7 @@ const (
 // environment, as MCACHED_WEB_LISTEN_ADDRESS for --web.listen-address.
 func newServeApp(c *config) *kingpin.Application {
 	app := kingpin.New("mcached", "A metrics ingestion cache: remote write in, PromQL and Redis clients out, in memory that it gives back.\n\n"+
-		"Other commands: mcached query, mcached stats, mcached metrics, mcached check-config, mcached version (each with --help).")
+		"Other commands: mcached query, mcached stats, mcached snapshot, mcached metrics, mcached check-config, mcached version (each with --help).")
 	app.HelpFlag.Short('h')
 	app.HelpFlag.NoEnvar() // a stray MCACHED_VERSION in the environment must not end the daemon
 	app.Version(version.Print("mcached"))
@@ -109,6 +111,8 @@ func newServeApp(c *config) *kingpin.Application {
 
 	add("web.enable-debug", "false", &c.webDebug,
 		"Serve profiles of the daemon at /debug/pprof/.")
+	add("web.enable-admin", "false", &c.webAdmin,
+		"Let clients of other machines have a snapshot written, not only those of this one.")
 
 	app.Flag("resp.listen-address", "Address for Redis clients; off turns them off, as does an empty one.").
 		Default("127.0.0.1:6379").StringVar(&c.respListen)
@@ -130,7 +134,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("memory.heap-limit", "0", &c.memoryHeap,
 		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine between 256MiB and 2GiB.")
 
-	app.Flag("snapshot.path", "File that the metric cache is written to at a stop or SIGUSR1, and read from at a start; empty for none.").
+	app.Flag("snapshot.path", "File that the metric cache is written to at a stop, at SIGUSR1 or by mcached snapshot, and read from at a start; empty for none.").
 		PlaceHolder("FILE").StringVar(&c.snapshotPath)
 
 	c.forward.addFlags(app, add)
@@ -150,6 +154,8 @@ func newServeApp(c *config) *kingpin.Application {
 		"Series one selector may match.")
 	add("query.lookback-delta", "5m", &c.queryLookback,
 		"How old the last sample of a series may be for an instant value.")
+	add("query.log-slower-than", "1s", &c.querySlow,
+		"Log queries and remote reads that take at least this long, at most ten a second; 0 logs none.")
 
 	add("web.cors.origin", "", &c.corsOrigin,
 		"Regular expression for the origins whose web pages may read, as https?://grafana\\.example; empty for none.")
@@ -193,7 +199,7 @@ func parseConfig(args []string) (*config, error) {
 	app := newServeApp(c)
 	if _, err := app.Parse(args); err != nil {
 		if strings.HasPrefix(err.Error(), "unexpected ") {
-			return nil, fmt.Errorf("%w; the commands are query, stats, metrics, check-config and version, and none to serve", err)
+			return nil, fmt.Errorf("%w; the commands are query, stats, snapshot, metrics, check-config and version, and none to serve", err)
 		}
 		return nil, err
 	}

@@ -18,6 +18,8 @@
 //	metrics.go       /metrics, from the table in
 //	metrics_rows.go  what the daemon tells of itself, filled from Stats
 //	metadata.go      types and help texts for the API; exemplars.go likewise
+//	admin.go         actions of an operator: mcached snapshot, and what it asks of
+//	progress.go      how far long work is, on a terminal and elsewhere
 //	snapshot.go      the metric cache in a file, over a restart
 //	forward.go       handing every sample on to another store; forward_config.go
 //	scrape.go        the daemon scraping itself, as a Prometheus would

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/prometheus/common/version"
@@ -29,6 +32,42 @@ type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
 
+// subcommand is one that is not the daemon itself.
+type subcommand func(ctx context.Context, args []string, out, errOut io.Writer) error
+
+// commands by name. Those without news for errOut do not take it.
+func commands() map[string]subcommand {
+	quiet := func(f func(context.Context, []string, io.Writer) error) subcommand {
+		return func(ctx context.Context, args []string, out, _ io.Writer) error { return f(ctx, args, out) }
+	}
+	return map[string]subcommand{
+		"query": quiet(queryCommand), "stats": quiet(statsCommand), "metrics": quiet(metricsCommand),
+		"check-config": quiet(checkConfigCommand), "snapshot": snapshotCommand,
+	}
+}
+
+// complete answers a shell's completion: the names of commands for the first
+// word, and for others what the command's own flags are, which kingpin knows.
+func complete(words []string, stdout, stderr io.Writer) int {
+	const ask = "--completion-bash"
+	if len(words) > 1 {
+		if run := commands()[words[0]]; run != nil {
+			if err := run(context.Background(), append([]string{ask}, words[1:]...), stdout, stderr); err != nil {
+				return exitError
+			}
+			return exitOK
+		}
+	}
+	if len(words) <= 1 && (len(words) == 0 || !strings.HasPrefix(words[0], "-")) {
+		for _, name := range append(slices.Sorted(maps.Keys(commands())), "serve", "version") {
+			fmt.Fprintln(stdout, name)
+		}
+		return exitOK
+	}
+	_, _ = newServeApp(&config{}).Parse(append([]string{ask}, words...)) // prints, and ends the process
+	return exitOK
+}
+
 // dispatch picks the command; without one the daemon serves.
 func dispatch(args []string, stdout, stderr io.Writer) int {
 	if version.Version == "" { // a plain go build, without the Makefile's flags
@@ -38,23 +77,17 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 {
 		name = args[0]
 	}
-	var command func(ctx context.Context, args []string, out io.Writer) error
+	run := commands()[name]
 	switch name {
-	case "query":
-		command = queryCommand
-	case "stats":
-		command = statsCommand
-	case "metrics":
-		command = metricsCommand
-	case "check-config":
-		command = checkConfigCommand
 	case "version":
 		fmt.Fprintln(stdout, version.Print("mcached"))
 		return exitOK
+	case "--completion-bash":
+		return complete(args[1:], stdout, stderr)
 	case "serve":
 		args = args[1:]
 	}
-	if command == nil {
+	if run == nil {
 		c, err := parseConfig(args)
 		if err != nil {
 			return fail(stderr, exitUsage, err)
@@ -63,7 +96,7 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	err := command(ctx, args[1:], stdout)
+	err := run(ctx, args[1:], stdout, stderr)
 	switch usage := (usageError{}); {
 	case err == nil:
 		return exitOK

@@ -236,6 +236,8 @@ func rows() []row {
 			one(func(s *stats) float64 { return float64(s.query.Rejected) })},
 		{"mcached_query_incomplete_total", "Answers that said from when on they are complete, because older samples were evicted or reclaimed.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.query.Incomplete) })},
+		{"mcached_query_slow_total", "Queries and remote reads that took at least --query.log-slower-than.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.query.Slow) })},
 		{"mcached_query_series_total", "Series selected by requests.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.query.Series) })},
 		{"mcached_query_samples_total", "Samples read by requests.", counter, nil,

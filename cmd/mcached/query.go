@@ -27,25 +27,35 @@ type apiFlags struct {
 	timeout                         duration
 }
 
-func (f *apiFlags) add(app *kingpin.Application) {
+// add declares them, with how long to wait by default.
+func (f *apiFlags) add(app *kingpin.Application, timeout string) {
 	app.HelpFlag.Short('h')
 	app.HelpFlag.NoEnvar()
 	app.UsageWriter(os.Stdout)
-	app.Flag("url", "The daemon, or any server with Prometheus' API.").Default("http://127.0.0.1:9201").Envar("MCACHED_URL").StringVar(&f.url)
-	app.Flag("user", "User for basic authentication.").PlaceHolder("NAME").StringVar(&f.user)
-	app.Flag("password-file", "File with the password for basic authentication.").PlaceHolder("FILE").StringVar(&f.passwordFile)
-	app.Flag("tenant", "Bucket to read, sent as X-Scope-OrgID.").PlaceHolder("NAME").StringVar(&f.tenant)
-	app.Flag("timeout", "How long to wait for the answer.").Default("1m").SetValue(namedValue{&f.timeout, "timeout"})
+	flag(app, "url", "The daemon, or any server with Prometheus' API.").Default("http://127.0.0.1:9201").StringVar(&f.url)
+	flag(app, "user", "User for basic authentication.").PlaceHolder("NAME").StringVar(&f.user)
+	flag(app, "password-file", "File with the password for basic authentication.").PlaceHolder("FILE").StringVar(&f.passwordFile)
+	flag(app, "tenant", "Bucket to read, sent as X-Scope-OrgID.").PlaceHolder("NAME").StringVar(&f.tenant)
+	flag(app, "timeout", "How long to wait for the answer.").Default(timeout).SetValue(namedValue{&f.timeout, "timeout"})
+}
+
+// flag declares one that is read from the environment as well: --password-file
+// from MCACHED_PASSWORD_FILE, of whichever command.
+func flag(app *kingpin.Application, name, help string) *kingpin.FlagClause {
+	return app.Flag(name, help).Envar("MCACHED_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
 }
 
 // maxAnswerBytes is as much of an answer as a terminal is shown.
 const maxAnswerBytes = 256 << 20
 
-// get fetches a path below the daemon's URL.
-func (f *apiFlags) get(ctx context.Context, path string, q url.Values) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.timeout.std())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(f.url, "/")+path+"?"+q.Encode(), nil)
+// do asks the daemon for a path below its URL. The caller closes the answer's
+// body; a status other than 200 is an error.
+func (f *apiFlags) do(ctx context.Context, method, path string, q url.Values) (*http.Response, error) {
+	u := strings.TrimSuffix(f.url, "/") + path
+	if q != nil {
+		u += "?" + q.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, nil)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--url: %w", err)}
 	}
@@ -69,6 +79,26 @@ func (f *apiFlags) get(ctx context.Context, path string, q url.Values) ([]byte, 
 		}
 		return nil, fmt.Errorf("%s does not answer: %w (is the daemon running? another is named by --url)", f.url, reason)
 	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer res.Body.Close()
+	const maxErrorBytes = 64 << 10
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBytes))
+	if err != nil {
+		return nil, err
+	}
+	return nil, answerError(res.Status, b)
+}
+
+// get fetches a path below the daemon's URL.
+func (f *apiFlags) get(ctx context.Context, path string, q url.Values) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout.std())
+	defer cancel()
+	res, err := f.do(ctx, http.MethodGet, path, q)
+	if err != nil {
+		return nil, err
+	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes+1))
 	if err != nil {
@@ -76,9 +106,6 @@ func (f *apiFlags) get(ctx context.Context, path string, q url.Values) ([]byte, 
 	}
 	if len(b) > maxAnswerBytes {
 		return nil, fmt.Errorf("the answer is longer than %d bytes: ask for less", maxAnswerBytes)
-	}
-	if res.StatusCode != http.StatusOK {
-		return nil, answerError(res.Status, b)
 	}
 	return b, nil
 }
@@ -97,14 +124,14 @@ func answerError(status string, b []byte) error {
 func queryCommand(ctx context.Context, args []string, out io.Writer) error {
 	app := kingpin.New("mcached query", "Ask PromQL of a running daemon. Without --range the values of one moment, as a table; with it, a plot of each series.")
 	var f apiFlags
-	f.add(app)
+	f.add(app, "1m")
 	var window, step duration
 	var at, output string
 	expr := app.Arg("expression", "PromQL, as 'rate(mcached_resp_commands_total[1m])'.").Required().String()
-	app.Flag("range", "How far back to look, as 1h.").PlaceHolder("1h").SetValue(namedValue{&window, "range"})
-	app.Flag("step", "Distance of points in a range; by default what fits the plot.").PlaceHolder("15s").SetValue(namedValue{&step, "step"})
-	app.Flag("time", "The moment, or the end of the range: RFC 3339 or Unix seconds; by default now.").PlaceHolder("TIME").StringVar(&at)
-	app.Flag("output", "How to show the answer: auto, table, json or plot.").Short('o').Default("auto").EnumVar(&output, "auto", "table", "json", "plot")
+	flag(app, "range", "How far back to look, as 1h.").PlaceHolder("1h").SetValue(namedValue{&window, "range"})
+	flag(app, "step", "Distance of points in a range; by default what fits the plot.").PlaceHolder("15s").SetValue(namedValue{&step, "step"})
+	flag(app, "time", "The moment, or the end of the range: RFC 3339 or Unix seconds; by default now.").PlaceHolder("TIME").StringVar(&at)
+	flag(app, "output", "How to show the answer: auto, table, json or plot.").Short('o').Default("auto").EnumVar(&output, "auto", "table", "json", "plot")
 	if _, err := app.Parse(args); err != nil {
 		return usageError{err}
 	}

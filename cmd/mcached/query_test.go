@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,3 +229,38 @@ func TestE2ECommands(t *testing.T) {
 type failedCommand struct{ said string }
 
 func (f *failedCommand) Error() string { return f.said }
+
+// TestQueryFromEnvironment: every flag of a command can be given so, too.
+func TestQueryFromEnvironment(t *testing.T) {
+	u, asked := api(t, 200, `{"status":"success","data":{"resultType":"vector","result":[]}}`)
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"URL": u, "USER": "me", "PASSWORD_FILE": password, "TENANT": "team", "TIMEOUT": "20s", "TIME": "1700000000", "OUTPUT": "json"} {
+		t.Setenv("MCACHED_"+name, value)
+	}
+	code, out, errs := ask("up")
+	if code != exitOK || !strings.HasPrefix(out, "{") {
+		t.Fatalf("code %d, %q, %q", code, out, errs)
+	}
+	user, secret, _ := asked.BasicAuth()
+	if user != "me" || secret != "secret" || asked.Header.Get("X-Scope-OrgID") != "team" || asked.URL.Query().Get("time") != "1700000000.000" {
+		t.Errorf("asked %v %v", asked.URL, asked.Header)
+	}
+}
+
+// TestE2ECompletion: a shell learns the commands and each one's flags.
+func TestE2ECompletion(t *testing.T) {
+	t.Parallel()
+	for words, want := range map[string]string{"": "snapshot", "sna": "snapshot", "query --": "--range", "snapshot --": "--timeout", "--mem": "--memory.size", "serve --": "--memory.size", "check-config --": "--memory.size"} {
+		out, err := exec.Command(daemonBinary(t), append([]string{"--completion-bash"}, strings.Split(words, " ")...)...).Output()
+		if err != nil || !slices.Contains(strings.Fields(string(out)), want) {
+			t.Errorf("%q: %v, %q", words, err, out)
+		}
+	}
+	out, err := exec.Command(daemonBinary(t), "--completion-script-bash").Output()
+	if err != nil || !strings.Contains(string(out), "complete -F _mcached_bash_autocomplete") {
+		t.Errorf("%v, %q", err, out)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -31,8 +32,11 @@ import (
 
 // daemon holds what has been opened, in the order in which it was.
 type daemon struct {
-	config *config
-	log    *slog.Logger
+	config   *config
+	log      *slog.Logger
+	progress *progress // of long work
+
+	saving sync.Mutex // held while a snapshot is written
 
 	pressure  *pressure.Controller
 	memory    *kvcache.Memory
@@ -68,8 +72,10 @@ type daemon struct {
 
 // serve runs the daemon until a signal or a failure ends it.
 func serve(c *config, stdout, stderr io.Writer) int {
-	c.log.Writer = stderr
-	d := &daemon{config: c, log: promslog.New(&c.log), started: time.Now()}
+	d := &daemon{config: c, started: time.Now(), progress: newProgress(stderr)}
+	c.log.Writer = d.progress
+	d.log = promslog.New(&c.log)
+	d.progress.log = d.log
 	if err := d.open(); err != nil {
 		d.close()
 		return fail(stderr, exitError, err)
@@ -78,7 +84,7 @@ func serve(c *config, stdout, stderr io.Writer) int {
 	err := d.run()
 	d.drain()
 	if d.config.snapshotPath != "" {
-		err = errors.Join(err, d.saveSnapshot())
+		err = errors.Join(err, d.followSnapshot())
 	}
 	d.close()
 	if err != nil {
@@ -168,7 +174,7 @@ func (d *daemon) openFrontDoors() error {
 	})
 	d.queries = query.NewAPI(d.metrics, query.Options{
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
-		MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(),
+		MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
 		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Logger: d.log,
 	})
@@ -273,13 +279,33 @@ func (d *daemon) run() error {
 			interval: interval, now: time.Now, log: d.log}
 		d.addLoop(&g, s.run)
 	}
+
+	finished := make(chan func(), 1)
+	g.Add(func() error {
+		<-stopping.Done()
+		finished <- d.progress.follow("Finishing", d.underWay)
+		return nil
+	}, func(error) {})
 	d.ready.Store(true)
 
 	err := g.Run()
+	(<-finished)()
 	if errors.Is(err, run.ErrSignal) {
 		return nil
 	}
 	return err
+}
+
+// underWay is what a stop waits for.
+func (d *daemon) underWay() string {
+	s := fmt.Sprintf("%d requests", d.http.underWay.Load())
+	if d.resp != nil {
+		s += fmt.Sprintf(", %d Redis clients", d.resp.Stats().Connections)
+	}
+	if d.forwarder != nil {
+		s += fmt.Sprintf(", %d samples to forward", d.metrics.Dirty().Points)
+	}
+	return s
 }
 
 // addLoop adds an actor that runs until its context ends.

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"mcached/mcache"
@@ -15,7 +17,7 @@ import (
 
 // A snapshot is the metric cache in one file, so that a restart does not begin
 // cold. It is read before the first request and written after the last, and
-// whenever SIGUSR1 asks for it. The file is replaced whole or not at all.
+// whenever SIGUSR1 or `mcached snapshot` asks for it. The file is replaced whole or not at all.
 
 // loadSnapshot reads the snapshot, if there is one. A file that is no whole
 // snapshot is put aside and the cache begins empty; that costs what a cache
@@ -43,8 +45,17 @@ func (d *daemon) loadSnapshot() error {
 		return fmt.Errorf("--snapshot.path: %w", err)
 	}
 	defer f.Close()
+	size := int64(0)
+	if info, err := f.Stat(); err == nil {
+		size = info.Size()
+	}
 	began := time.Now()
-	st, err := d.metrics.Load(f)
+	var read atomic.Int64
+	done := d.progress.follow("Reading the snapshot", func() string {
+		return fmt.Sprintf("%s of %s", showBytes(float64(read.Load())), showBytes(float64(size)))
+	})
+	st, err := d.metrics.Load(countingReader{f, &read})
+	done()
 	switch {
 	case errors.Is(err, mcache.ErrDamaged):
 		for _, b := range d.metrics.Buckets() {
@@ -68,12 +79,13 @@ func (d *daemon) loadSnapshot() error {
 }
 
 // saveSnapshot writes the snapshot beside the old one and then puts it in its
-// place; when that fails, for want of disk say, the old one stays.
-func (d *daemon) saveSnapshot() (err error) {
+// place; when that fails, for want of disk say, the old one stays. What is
+// written is added to written as it goes. d.saving is held.
+func (d *daemon) saveSnapshot(written *atomic.Int64) (st mcache.Saved, err error) {
 	path := d.config.snapshotPath
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
-		return err
+		return st, err
 	}
 	defer func() {
 		if err != nil {
@@ -82,22 +94,55 @@ func (d *daemon) saveSnapshot() (err error) {
 		}
 	}()
 	began := time.Now()
-	w := bufio.NewWriterSize(f, 1<<20)
-	st, err := d.metrics.Save(w, began.UnixMilli())
+	w := bufio.NewWriterSize(countingWriter{f, written}, 1<<20)
+	st, err = d.metrics.Save(w, began.UnixMilli())
 	if err = errors.Join(err, w.Flush()); err != nil {
-		return err
+		return st, err
 	}
 	if err = f.Sync(); err != nil {
-		return err
+		return st, err
 	}
 	if err = f.Close(); err != nil {
-		return err
+		return st, err
 	}
 	if err = os.Rename(f.Name(), path); err != nil {
-		return err
+		return st, err
 	}
 	d.log.Info("Snapshot written.", "path", path, "series", st.Series, "points", st.Points, "bytes", st.Bytes, "took", time.Since(began))
-	return nil
+	return st, nil
+}
+
+// followSnapshot is saveSnapshot that shows how far it is.
+func (d *daemon) followSnapshot() error {
+	d.saving.Lock()
+	defer d.saving.Unlock()
+	var written atomic.Int64
+	defer d.progress.follow("Writing the snapshot", func() string { return showBytes(float64(written.Load())) })()
+	_, err := d.saveSnapshot(&written)
+	return err
+}
+
+// countingReader and countingWriter count what passes.
+type countingReader struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c countingReader) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+type countingWriter struct {
+	io.Writer
+	n *atomic.Int64
+}
+
+func (c countingWriter) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // snapshotLoop writes a snapshot whenever SIGUSR1 asks for one.
@@ -107,7 +152,7 @@ func (d *daemon) snapshotLoop(ctx context.Context, asked <-chan os.Signal) error
 		case <-ctx.Done():
 			return nil
 		case <-asked:
-			if err := d.saveSnapshot(); err != nil {
+			if err := d.followSnapshot(); err != nil {
 				d.log.Error("The snapshot was not written.", "path", d.config.snapshotPath, "err", err)
 			}
 		}

@@ -43,7 +43,7 @@ var summary = []struct {
 func statsCommand(ctx context.Context, args []string, out io.Writer) error {
 	app := kingpin.New("mcached stats", "Show what a running daemon holds and does, from the metrics that it keeps of itself.")
 	var f apiFlags
-	f.add(app)
+	f.add(app, "1m")
 	if _, err := app.Parse(args); err != nil {
 		return usageError{err}
 	}

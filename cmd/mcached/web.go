@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,7 @@ func (d *daemon) handler() http.Handler {
 		_, _ = io.WriteString(w, "mcached is healthy.\n")
 	}), "/-/healthy")
 	d.handle(mux, "health", http.HandlerFunc(d.serveReady), "/-/ready")
+	d.handle(mux, "admin", http.NewCrossOriginProtection().Handler(d.allowAdmin(http.HandlerFunc(d.serveSnapshot))), "POST /-/snapshot")
 	if d.config.webDebug {
 		d.handle(mux, "debug", http.HandlerFunc(pprof.Index), "/debug/pprof/")
 		d.handle(mux, "debug", http.HandlerFunc(pprof.Profile), "/debug/pprof/profile")
@@ -60,6 +62,7 @@ type httpMetrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	inFlight *prometheus.GaugeVec
+	underWay atomic.Int64 // sum of inFlight
 }
 
 // httpRows describe them; rows cannot, because they are not read from Stats.
@@ -95,9 +98,11 @@ func (m *httpMetrics) count(name string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		inFlight.Inc()
+		m.underWay.Add(1)
 		cw := &codeWriter{ResponseWriter: w, code: http.StatusOK}
 		defer func() { // a panic is net/http's to log; the request is counted all the same
 			inFlight.Dec()
+			m.underWay.Add(-1)
 			seconds.Observe(time.Since(start).Seconds())
 			m.requests.WithLabelValues(name, strconv.Itoa(cw.code)).Inc()
 		}()
