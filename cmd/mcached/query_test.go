@@ -161,7 +161,7 @@ func TestMetricsTable(t *testing.T) {
 // follows the rules for names.
 func TestE2EMetrics(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
+	s := startServer(t, "--forward.url=http://127.0.0.1:1/write", "--shutdown.timeout=100ms") // nobody is there; its metrics are
 	eventually(t, "a scrape is stored", func() error { _, err := s.instant("up"); return err })
 	res, err := http.Get(s.url + "/metrics")
 	if err != nil {
