@@ -59,7 +59,6 @@ func (d *daemon) serveSnapshot(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "mcached: a snapshot is being written already", http.StatusConflict)
 		return
 	}
-	defer d.saving.Unlock()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	control := http.NewResponseController(w)
 	tell := func(n snapshotNews) {
@@ -78,6 +77,7 @@ func (d *daemon) serveSnapshot(w http.ResponseWriter, r *http.Request) {
 	go func() {
 		n := snapshotNews{Path: d.config.snapshotPath, Done: true}
 		st, err := d.saveSnapshot(&bytes)
+		d.saving.Unlock() // before anyone hears that it is done
 		if n.Bytes, n.Series, n.Points = st.Bytes, st.Series, st.Points; err != nil {
 			n.Error = err.Error()
 			d.log.Error("The snapshot was not written.", "path", n.Path, "err", err)
