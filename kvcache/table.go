@@ -252,11 +252,10 @@ func (t *Tables) Value(ref Ref) []byte {
 // Pointer is Value for callers that know the size: the address of the
 // entry's first byte, 8-byte aligned, or nil when its region is gone.
 func (t *Tables) Pointer(ref Ref) unsafe.Pointer {
-	h := t.m.head(ref)
-	if h == nil {
+	if !t.Live(ref) { // written so that callers can have it inlined
 		return nil
 	}
-	return unsafe.Add(unsafe.Pointer(h), headerBytes)
+	return unsafe.Add(t.m.addr(ref.region()), uintptr(ref.unit())*unitBytes+headerBytes)
 }
 
 // Live reports whether the entry's region still exists.

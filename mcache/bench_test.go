@@ -55,11 +55,11 @@ func BenchmarkAppend(b *testing.B) {
 				c := newTestCache(b, Options{Memory: benchMemory(b, 4<<30)})
 				fps := fill(b, c, series)
 				rnd := rand.New(rand.NewPCG(1, 1))
-				values := make([][256]uint64, 1024)
-				for i := range values {
+				var values [256][1024]uint64 // by time, so that they come one behind the other
+				for i := range values[0] {
 					_, next := generator(i, rnd)
-					for k := range values[i] {
-						values[i][k] = math.Float64bits(next())
+					for k := range values {
+						values[k][i] = math.Float64bits(next())
 					}
 				}
 				var batch Batch
@@ -75,7 +75,7 @@ func BenchmarkAppend(b *testing.B) {
 								at -= 3
 							}
 							batch.Series(fps[i])
-							batch.Sample(int64(at)*benchStep, values[i&1023][at&255])
+							batch.Sample(int64(at)*benchStep, values[at&255][i&1023])
 							n++
 						}
 						if _, err := c.Append(&batch); err != nil || len(batch.Missing()) > 0 {

@@ -49,8 +49,8 @@ const (
 	// maxForeign values may be not decimal before the block is raw: one in eight.
 	foreignShare = 8
 
-	// shortBlock samples are packed without exceptions: looking for them would
-	// cost more time than it saves bytes.
+	// shortBlock samples are packed without exceptions unless they jump: to look
+	// for some would cost more time than it saves bytes.
 	shortBlock = 40
 
 	// unpackSlack bytes may be read, not used, behind a block.
@@ -334,7 +334,7 @@ func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPl
 		return valueFrame, shift, least, packPlan{}
 	}
 	frame, delta := bits.Len64(uint64(most-least)), bits.Len64(uint64(mostD-leastD))
-	if n <= shortBlock {
+	if n <= shortBlock && !jumps(mostD-leastD, (v>>shift-c.ints[0])/int64(n-1)-leastD) {
 		if n > 2 && delta < frame {
 			return valueDelta, shift, leastD, packPlan{width: delta}
 		}
@@ -370,6 +370,11 @@ func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPl
 	}
 	return mode, shift, base, plan
 }
+
+// jumps reports whether distances within span of each other, at offset mean on
+// average, look like those with an outlier or two, as where a counter began
+// again.
+func jumps(span, mean int64) bool { return span > 3 && (span > 8*mean || span > 8*(span-mean)) }
 
 func (c *codec) encodeRaw(dst []byte, ss []Sample) []byte {
 	least := ss[0].V

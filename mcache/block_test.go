@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -125,8 +126,51 @@ func FuzzBlock(f *testing.F) {
 func FuzzBlockDamaged(f *testing.F) {
 	var c codec
 	f.Add(c.encode(nil, []Sample{{1, 2}, {3, 4}, {5, math.Float64bits(0.25)}}, 2))
+	f.Add(c.appendSection(nil, c.encode(nil, []Sample{{1, 2}, {3, 4}}, 2), 1, []Sample{{5, 6}}, 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var out [blockMax]Sample
 		_, _ = decodeBlock(new(codec), &out, b, 0)
 	})
+}
+
+// TestSections adds runs of samples as sections of one block and reads all of
+// them back, and none of what a damaged one seems to say.
+func TestSections(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	var c codec
+	damaged := 0
+	for range 2000 {
+		var all []Sample
+		var b []byte
+		at := rnd.Int64N(1<<40) - 1<<39
+		sections := 1 + rnd.IntN(maxSections)
+		for k := range sections {
+			part := make([]Sample, 1+rnd.IntN(blockMax/maxSections))
+			for i := range part {
+				at += 1 + rnd.Int64N(3)*rnd.Int64N(20000)
+				part[i] = Sample{at, []uint64{math.Float64bits(float64(i)), rnd.Uint64(), awkward[i%len(awkward)]}[rnd.IntN(3)]}
+			}
+			if all = append(all, part...); k == 0 {
+				b = c.encode(nil, part, 15000)
+			} else {
+				b = c.appendSection(nil, b, all[0].T, part, 15000)
+			}
+		}
+		if sectionsOf(b) != sections || blockLen(b) != len(all) || len(b) > maxBlockBytes {
+			t.Fatalf("%d sections of %d, %d samples of %d, %d bytes", sectionsOf(b), sections, blockLen(b), len(all), len(b))
+		}
+		var out [blockMax]Sample
+		if n, err := decodeBlock(&c, &out, b, all[0].T); err != nil || !slices.Equal(out[:n], all) {
+			t.Fatalf("%d sections: %v", sections, err)
+		}
+		if sections > 1 {
+			if _, err := decodeBlock(&c, &out, b[:len(b)-1-rnd.IntN(len(b)-2)], all[0].T); err == nil {
+				t.Fatal("a cut block is no error")
+			}
+			damaged++
+		}
+	}
+	if damaged == 0 {
+		t.Error("no block had several sections")
+	}
 }

@@ -49,6 +49,31 @@ func (s *shard) insert(id uint32, t int64, v uint64) bool {
 	return s.insertSlow(id, p, Sample{t, v})
 }
 
+// insertRun writes the samples at the beginning of ss that need nothing but a
+// slot: each one step behind the last, in a head that has room for it. It
+// returns how many those are.
+func (s *shard) insertRun(r *series, ss []Sample) (n int) {
+	if r.mode != modeGrid || r.flags&(flagStarts|flagRecords) != 0 {
+		return 0
+	}
+	p := s.hot.Pointer(r.head)
+	if p == nil {
+		return 0
+	}
+	ss = ss[:min(len(ss), int(r.size-r.next))]
+	p = unsafe.Add(p, int(r.next)*slotBytes)
+	for t := r.start + int64(r.next)*int64(r.step); n < len(ss) && ss[n].T == t && t <= MaxTime; n++ {
+		*slot(p, n) = ss[n].V
+		t += int64(r.step)
+	}
+	if n > 0 {
+		r.have |= (1<<n - 1) << r.next
+		r.next += uint8(n)
+		s.added(r, n)
+	}
+	return n
+}
+
 // added counts n new samples in the head of r.
 func (s *shard) added(r *series, n int) {
 	r.points += uint32(n)

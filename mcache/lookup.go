@@ -48,6 +48,19 @@ func (l *lookup) find(tag uint32, is func(id uint32) bool) uint32 {
 	}
 }
 
+// first returns the first id under tag, or noID. It needs a lookup that is not empty.
+func (l *lookup) first(tag uint32) uint32 {
+	for i := l.start(tag); ; {
+		slot := l.slots[i]
+		if slot == 0 || uint32(slot>>32) == tag && uint32(slot) != deadID {
+			return uint32(slot) - 1 // noID for an empty one
+		}
+		if i++; i == len(l.slots) {
+			i = 0
+		}
+	}
+}
+
 // reserve makes room for one more, so that the next add cannot fail.
 func (l *lookup) reserve() error {
 	if (l.used+1)*4 <= len(l.slots)*lookupLoad {

@@ -381,6 +381,7 @@ func (s *shard) recordReserve(id uint32, n int) bool {
 		s.fix.Free(r.records, 0)
 	}
 	r.records = ref
+	r.flags |= flagRecords
 	s.account(r, int(entryBytes(len(b))))
 	return true
 }

@@ -21,13 +21,12 @@ type series struct {
 	have    uint64      // modeGrid: bit i is set if slot i holds a value
 	step    uint32      // ms between slots, 0 while unknown (and if it needs more bits)
 	touched uint32      // bucket's age at the last write
-	life    uint32      // tells this series from others that had its id
+	points  uint32      // in head, blocks and records, not in the blob; may still count blocks that vanished since the last prune
 	bucket  uint16      // id in Cache.buckets
-	mode    headMode
-	size    uint8 // bytes of the head's array, in units of 8
-	next    uint8 // modeGrid: one past the last slot in use; modePairs: number of pairs
 	flags   seriesFlags
-	_       [2]byte
+	mode    headMode
+	size    uint8  // bytes of the head's array, in units of 8
+	next    uint8  // modeGrid: one past the last slot in use; modePairs: number of pairs
 	blobLow uint32 // with blobHigh the address of its blob, in shard.blobs
 
 	// Second line: what sealing, mending, eviction and reading need.
@@ -42,15 +41,18 @@ type series struct {
 	pairs        uint32 // place in index.sets
 	older, newer uint32 // neighbours in the list of its bucket and class; noID at the ends
 	bytes        uint32 // allocated for it: head, blocks, directory, headers and seriesBytes
-	points       uint32 // in head, blocks and records, not in the blob; may still count blocks that vanished since the last prune
+	life         uint32 // tells this series from others that had its id
 	blobHigh     uint32
 	records      kvcache.Ref // in shard.fix: a recordDir; 0 when there are none
 }
 
-// Ensure the layout: the record is two lines.
+// Ensure the layout: the record is two lines, the second of which begins with sealedEnd.
 const seriesBytes = 128
 
-var _ [seriesBytes]byte = [unsafe.Sizeof(series{})]byte{}
+var (
+	_ [seriesBytes]byte     = [unsafe.Sizeof(series{})]byte{}
+	_ [seriesBytes / 2]byte = [unsafe.Offsetof(series{}.sealedEnd)]byte{}
+)
 
 type headMode uint8
 
@@ -60,7 +62,7 @@ const (
 	modePairs          // time and value, 16 bytes a sample, sorted
 )
 
-type seriesFlags uint8
+type seriesFlags uint16
 
 const (
 	flagInUse   seriesFlags = 1 << iota
@@ -71,6 +73,7 @@ const (
 	flagStarts              // has a shadow
 	flagHeld                // for create only: limits do not refuse it
 	flagBlob                // has a blob; all that is in it is before all the rest
+	flagRecords             // has records, or had some
 )
 
 // Sizes of a head's array. A full grid of headMax bytes has one presence bit a slot.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"mcached/kvcache"
 )
@@ -64,8 +65,10 @@ type shard struct {
 	encoded, bytes1   []byte
 	pairIDs           []uint32
 	found             []uint32
-	touched           uint64 // keeps what findAll reads from being optimised away
-	yields            uint64 // times that a write let go of the lock
+	slots             []unsafe.Pointer // in heads, where the next samples go
+	full              []uint32         // of found, those whose heads are full
+	touched           uint64           // keeps what findAll reads from being optimised away
+	yields            uint64           // times that a write let go of the lock
 	entries           []dirEntry
 	parts             blobParts
 }
