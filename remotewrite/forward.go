@@ -53,7 +53,8 @@ type Forwarder struct {
 	age   stopwatch
 	tick  time.Duration // unit of the cache's coarse clock
 	lanes []*lane
-	log   sparseLog
+
+	away, rejects sparseLog // for the two kinds of trouble
 
 	counters forwardCounters
 }
@@ -97,7 +98,8 @@ func NewForwarder(o ForwarderOptions) (*Forwarder, error) {
 			o.Lanes, o.MaxDirtyAge, o.MaxPerRequest, o.MaxRequestBytes, o.MinBackoff, o.MaxBackoff)
 	}
 	f := &Forwarder{o: o, tick: max(o.MaxDirtyAge/ticksPerAge, minTick), age: stopwatch{now: o.Now, last: o.Now()}}
-	f.log = sparseLog{log: o.Logger, now: o.Now}
+	f.away.log, f.away.now = o.Logger, o.Now
+	f.rejects.log, f.rejects.now = o.Logger, o.Now
 	shards := o.Cache.Shards()
 	for i := range min(o.Lanes, shards) {
 		l := &lane{f: f, wake: make(chan struct{}, 1)}

@@ -218,7 +218,7 @@ func (l *lane) request(ctx context.Context, bucket string, series []Series) erro
 		written := min(r.Written, points)
 		c.sent.Add(uint64(written))
 		c.rejected.Add(uint64(points - written))
-		l.f.log.warn("The receiver rejects what it is sent; it is lost to it.", "points", points-written,
+		l.f.rejects.warn("The receiver rejects what it is sent; it is lost to it.", "points", points-written,
 			"series", describe(piece[0].Labels), "err", err)
 	}
 	return nil
@@ -275,7 +275,7 @@ func (l *lane) send(ctx context.Context, series []Series) (Result, error) {
 		}
 		c.failing.Store(true)
 		c.retries.Add(1)
-		l.f.log.warn("The receiver is not available; what it did not take is kept and sent again.", "err", err)
+		l.f.away.warn("The receiver is not available; what it did not take is kept and sent again.", "err", err)
 		if err := wait(ctx, max(backoff, r.RetryAfter)); err != nil {
 			return r, err
 		}

@@ -170,7 +170,7 @@ type server struct {
 }
 
 var (
-	urlInOutput  = regexp.MustCompile(`(https?://[0-9.:\[\]a-z]+)/api/v1/write`)
+	urlInOutput  = regexp.MustCompile(`{url: (https?://[0-9.:\[\]a-z]+)/api/v1/write`)
 	respInOutput = regexp.MustCompile(`redis-cli -h (\S+) -p (\d+)`)
 )
 
