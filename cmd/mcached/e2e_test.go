@@ -177,13 +177,21 @@ var (
 // startServer runs the daemon with 64 MiB on ports of its own, and more flags, until the test ends.
 func startServer(t testing.TB, args ...string) *server {
 	t.Helper()
+	return startServerBy(t, nil, args...)
+}
+
+// startServerBy is startServer by way of another program, which is given the
+// daemon's path and arguments behind its own.
+func startServerBy(t testing.TB, by []string, args ...string) *server {
+	t.Helper()
 	for _, byDefault := range []string{"--web.listen-address=127.0.0.1:0", "--resp.listen-address=127.0.0.1:0", "--memory.size=64MiB", "--memory.heap-limit=128MiB"} {
 		flag, _, _ := strings.Cut(byDefault, "=")
 		if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, flag+"=") }) {
 			args = append(args, byDefault)
 		}
 	}
-	s := &server{process: start(t, daemonBinary(t), args...)}
+	line := append(append(slices.Clone(by), daemonBinary(t)), args...)
+	s := &server{process: start(t, line[0], line[1:]...)}
 	eventually(t, "the daemon says where it listens", func() error {
 		s.alive()
 		m := urlInOutput.FindStringSubmatch(s.output())
