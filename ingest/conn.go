@@ -41,7 +41,8 @@ type conn struct {
 	queued   bool // it stands in loop.ready
 	readable bool // the socket may have something
 	hung     bool // the client has hung up, or the connection broke
-	more     bool // the input has commands that were left for the next turn
+	more     bool // the input may have commands that were left for the next turn
+	small    bool // what was read last was one command that can be gathered
 
 	// in[start:end] was read and not used up. Nil while there is none.
 	in         []byte
@@ -138,6 +139,11 @@ func (c *conn) finish() {
 // turn is one read, the commands in it, and one write. It reports whether the
 // connection goes on.
 func (c *conn) turn() bool {
+	if c.outBuf != nil { // answers that were gathered and not taken
+		if err := c.flush(); err != nil {
+			return false
+		}
+	}
 	var err error
 	if !c.more {
 		err = c.fill()
@@ -173,7 +179,8 @@ func (c *conn) turn() bool {
 func (c *conn) consume() {
 	c.takeOutput()
 	c.more = false
-	for turn := 0; c.start < c.end && !c.quit; turn++ {
+	bytes, turn := c.end-c.start, 0
+	for ; c.start < c.end && !c.quit; turn++ {
 		if turn >= turnCommands && c.loop != nil {
 			c.freeBundle()
 			c.more = true
@@ -205,6 +212,7 @@ func (c *conn) consume() {
 			c.writeOut()
 		}
 	}
+	c.small = turn == 1 && bytes < smallBytes && c.bundle != nil && c.start == c.end
 	c.freeBundle()
 	if c.start == c.end {
 		c.freeInput()

@@ -23,7 +23,8 @@
 // TLS connections have from the start. Either way it is the same turn: read
 // what there is, run every complete command in it, and write the answers in
 // one go. A pipeline is a batch, in which GETs and SETs that follow one another
-// are done together (bundle.go).
+// are done together (bundle.go), as are those that came at the same time from
+// several clients of a loop (gather.go).
 //
 // The framer is our own and not redcon's Reader, because that has no limits,
 // can be made to panic or spin before AUTH, parses an incomplete command from

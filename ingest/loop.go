@@ -42,6 +42,7 @@ type loop struct {
 	// ready[at:round] have their turn before the next wait, those behind after it.
 	ready     []*conn
 	at, round int
+	gathering *gathering
 }
 
 const (
@@ -75,11 +76,7 @@ func (s *Server) startLoops() {
 	if s.loops != nil || s.o.TLS != nil {
 		return
 	}
-	n := min(s.o.MaxConnections, maxSlots)
-	s.slots, s.vacant = make([]atomic.Pointer[conn], n), make([]int32, n)
-	for i := range s.vacant {
-		s.vacant[i] = int32(n - 1 - i)
-	}
+	s.makeSlots()
 	for range loopsFor(runtime.GOMAXPROCS(0)) {
 		l, err := newLoop(s)
 		if err != nil {
@@ -88,6 +85,14 @@ func (s *Server) startLoops() {
 		}
 		s.loops = append(s.loops, l)
 		go l.run()
+	}
+}
+
+func (s *Server) makeSlots() {
+	n := min(s.o.MaxConnections, maxSlots)
+	s.slots, s.vacant = make([]atomic.Pointer[conn], n), make([]int32, n)
+	for i := range s.vacant {
+		s.vacant[i] = int32(n - 1 - i)
 	}
 }
 
@@ -108,7 +113,7 @@ func newLoop(s *Server) (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	l := &loop{srv: s, epoll: epoll, ended: make(chan struct{}), events: make([]syscall.EpollEvent, loopEvents)}
+	l := &loop{srv: s, epoll: epoll, ended: make(chan struct{}), gathering: new(gathering), events: make([]syscall.EpollEvent, loopEvents)}
 	wake, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 	if errno != 0 {
 		_ = syscall.Close(epoll)
@@ -133,38 +138,55 @@ func (l *loop) end() {
 // run is the loop. It returns when the loop has ended or this goroutine has
 // become a connection's own.
 func (l *loop) run() {
-	for {
-		for l.at < l.round {
-			c := l.ready[l.at]
-			l.ready[l.at] = nil
-			l.at++
-			if !l.turn(c) {
-				return
-			}
-		}
-		n := copy(l.ready, l.ready[l.round:])
-		l.ready, l.at = l.ready[:n], 0
-		timeoutMs := -1
-		if n > 0 {
-			timeoutMs = 0
-		}
-		events, err := syscall.EpollWait(l.epoll, l.events, timeoutMs)
-		if err != nil && err != syscall.EINTR {
-			panic("ingest: epoll_wait: " + err.Error()) // its descriptor or buffer is wrong
-		}
-		for _, e := range l.events[:max(events, 0)] {
-			if e.Fd == wakeSlot {
-				close(l.ended)
-				return
-			}
-			if c := l.srv.slots[e.Fd].Load(); c != nil {
-				c.readable = true
-				c.hung = c.hung || e.Events&hung != 0
-				l.queue(c)
-			}
-		}
-		l.round = len(l.ready)
+	for l.serve() && l.wait() {
 	}
+}
+
+// serve gives the connections of a round their turns. It reports false when
+// the goroutine has left with one of them.
+func (l *loop) serve() bool {
+	for l.at < l.round {
+		c := l.ready[l.at]
+		if c.small {
+			l.gather()
+			continue
+		}
+		l.ready[l.at] = nil
+		l.at++
+		if !l.turn(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// wait begins the next round: connections that have something new and those
+// that were not done. It reports false when the loop has ended.
+func (l *loop) wait() bool {
+	n := copy(l.ready, l.ready[l.round:])
+	clear(l.ready[n:])
+	l.ready, l.at = l.ready[:n], 0
+	timeoutMs := -1
+	if n > 0 {
+		timeoutMs = 0
+	}
+	events, err := syscall.EpollWait(l.epoll, l.events, timeoutMs)
+	if err != nil && err != syscall.EINTR {
+		panic("ingest: epoll_wait: " + err.Error()) // its descriptor or buffer is wrong
+	}
+	for _, e := range l.events[:max(events, 0)] {
+		if e.Fd == wakeSlot {
+			close(l.ended)
+			return false
+		}
+		if c := l.srv.slots[e.Fd].Load(); c != nil {
+			c.readable = true
+			c.hung = c.hung || e.Events&hung != 0
+			l.queue(c)
+		}
+	}
+	l.round = len(l.ready)
+	return true
 }
 
 func (l *loop) queue(c *conn) {

@@ -1,0 +1,192 @@
+package ingest
+
+import "syscall"
+
+// A gathering does for connections without a pipeline what a bundle does for
+// one with: requests that are ready in a loop at the same time are read first,
+// then looked up together, and then answered. Only one GET or plain SET that
+// came in one short read is gathered, and only from connections of which the
+// last one was like that; for whatever else it turns out to be, the connection
+// has a turn of its own.
+type gathering struct {
+	n      int
+	conns  [gatherMax]*conn
+	kinds  [gatherMax]bundleKind
+	keys   [gatherMax][]byte // views of in
+	values [gatherMax][]byte
+	in     [gatherMax][smallBytes]byte
+
+	// asked are the requests of one kind, their numbers in the arrays above.
+	asked     [gatherMax]int
+	askedKeys [gatherMax][]byte
+	askedVals [gatherMax][]byte
+
+	out  []byte // the answers of asked
+	ends [gatherMax]int
+}
+
+const (
+	// gatherMax bounds the requests that are read before the first is answered.
+	gatherMax = 32
+	// smallBytes bounds a request that is gathered.
+	smallBytes = 512
+)
+
+// gather serves the next ready connections as far as they are small.
+func (l *loop) gather() {
+	g := l.gathering
+	g.n = 0
+	in, out := 0, 0
+	for g.n < gatherMax && l.at < l.round && l.ready[l.at].small {
+		c := l.ready[l.at]
+		l.ready[l.at] = nil
+		l.at++
+		in += l.readSmall(c)
+	}
+	for kind := bundleGet; kind <= bundleSet; kind++ {
+		n := g.ask(kind)
+		for done := 0; done < n; {
+			to := l.answer(kind, done, n)
+			out += l.sendSmall(done, to)
+			done = to
+		}
+	}
+	k := &l.srv.counters
+	k.commands.Add(uint64(g.n))
+	k.bytesIn.Add(uint64(in))
+	k.bytesOut.Add(uint64(out))
+}
+
+// readSmall reads what a connection has, and gathers it if it is one request.
+func (l *loop) readSmall(c *conn) (bytes int) {
+	g := l.gathering
+	c.queued = false
+	if c.killed.Load() {
+		c.finish()
+		return 0
+	}
+	b := g.in[g.n][:]
+	n, errno := recv(c.fd, b)
+	switch {
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		if c.readable = errno == syscall.EINTR; c.readable {
+			l.queue(c)
+		}
+		return 0
+	case errno != 0 || n == 0:
+		c.finish()
+		return 0
+	}
+	c.readable = n == len(b) || c.hung
+	c.active.Store(l.srv.tick.Load())
+	used, args, need, err := c.framer.next(b[:n], c.limits)
+	if err == nil && used == n && len(args) > 0 {
+		if kind := c.bundleOf(args); kind != noBundle {
+			g.conns[g.n], g.kinds[g.n], g.keys[g.n] = c, kind, args[1]
+			if kind == bundleSet {
+				g.values[g.n] = args[2]
+			}
+			g.n++
+			return n
+		}
+	}
+	// Something else. The framer finds it where it is told to look, from the
+	// start or from where it has got to.
+	c.small = false
+	c.takeInput()
+	c.end = copy(c.in, b[:n])
+	c.more, c.need = true, need
+	if err != nil {
+		c.framer.reset()
+	}
+	l.queue(c)
+	return n
+}
+
+// ask lists the requests of one kind.
+func (g *gathering) ask(kind bundleKind) (n int) {
+	for i := range g.n {
+		if g.kinds[i] == kind {
+			g.asked[n], g.askedKeys[n], g.askedVals[n] = i, g.keys[i], g.values[i]
+			n++
+		}
+	}
+	return n
+}
+
+// answer runs what was asked from the from-th request on, and collects the
+// answers. It returns how far it came before n, which is so far that the
+// answers are no more than the cache gives at a time.
+func (l *loop) answer(kind bundleKind, from, n int) (to int) {
+	g, blobs := l.gathering, l.srv.o.Blobs
+	g.out = g.out[:0]
+	if kind == bundleGet {
+		return from + blobs.GetMany(g.askedKeys[from:n], func(i int, v []byte, ok bool) {
+			c := g.begin(from+i, "get")
+			if ok {
+				c.bulk(v)
+			} else {
+				c.null()
+			}
+			g.end(from+i, c)
+		})
+	}
+	stored, err := blobs.PutMany(g.askedKeys[from:n], g.askedVals[from:n])
+	for to = from; to < from+stored; to++ {
+		c := g.begin(to, "set")
+		c.ok()
+		g.end(to, c)
+	}
+	if err != nil {
+		c := g.begin(to, "set")
+		c.refuse(err)
+		g.end(to, c)
+		l.srv.counters.failed.Add(1)
+		to++
+	}
+	return to
+}
+
+// begin returns the client of a request, ready to be answered.
+func (g *gathering) begin(i int, name string) *conn {
+	c := g.conns[g.asked[i]]
+	c.last, c.b = name, g.out
+	return c
+}
+
+func (g *gathering) end(i int, c *conn) {
+	g.out, c.b = c.b, nil
+	g.ends[i] = len(g.out)
+}
+
+// sendSmall sends the answers. What a socket does not take, and that the
+// connection is to end, is dealt with in a turn of the connection.
+func (l *loop) sendSmall(first, to int) (bytes int) {
+	g := l.gathering
+	from := 0
+	for i := first; i < to; i++ {
+		c, b := g.conns[g.asked[i]], g.out[from:g.ends[i]]
+		from = g.ends[i]
+		sent, errno := sendTo(c.fd, b)
+		switch {
+		case errno != 0 && errno != syscall.EAGAIN && errno != syscall.EINTR:
+			c.finish()
+			continue
+		case max(sent, 0) < len(b):
+			c.small = false
+			c.takeOutput()
+			c.b = append(c.b, b[max(sent, 0):]...)
+			l.queue(c)
+		case c.shutting.Load():
+			c.finish()
+			continue
+		case c.readable:
+			l.queue(c)
+		}
+		bytes += max(sent, 0)
+	}
+	if cap(g.out) > 4*l.srv.o.MaxOutputBytes {
+		g.out = nil
+	}
+	return bytes
+}
