@@ -37,7 +37,10 @@
 // the pool, and what it leaves once our budget is used up: whether we have
 // filled the budget already makes no difference, and releasing memory does not
 // look like others returning theirs. If the pool shrinks, its slope (smoothed
-// over 100 ms) is drawn out for 250 ms, and the predicted loss counts as gone.
+// over 100 ms) is drawn out, and the predicted loss counts as gone: for as long
+// as a neighbour at 8 GiB/s takes to have C, but from 60 to 250 ms. A neighbour
+// that stops as suddenly as it came leaves that much unused, which under a
+// small limit must not be all there is.
 //
 //  1. Less than F left, the loss deducted: the budget falls at once so far that
 //     (F+C)/2 and the loss stay available. SetBudget returns with the pages gone.
@@ -68,19 +71,19 @@
 // Dory looks once a second and holds one line of 512 MiB. Simulated (go test
 // -v -run Traces ./kvcache/pressure: 24 GiB in all, others from 6 GiB up, a
 // cache that fills at 1 GiB/s and releases at 10, readings that lag), the
-// least memory available:
+// least memory available, on a node or in a group:
 //
 //	others take                     this law (F = 1,228 MiB)   once a second (512 MiB)
-//	0.5 GiB/s, 14 GiB               1,284 MiB                     −27 MiB
-//	2.4 GiB/s, 14 GiB               1,419 MiB                  −2,675 MiB
+//	0.5 GiB/s, 14 GiB               1,247 MiB                     −27 MiB
+//	2.4 GiB/s, 14 GiB               1,260 MiB                  −2,675 MiB
 //	8 GiB/s, 14 GiB                 1,179 MiB                  −7,680 MiB
-//	4 GiB at 2 GiB/s every 20 s     1,395 MiB, 4 GiB released  −1,870 MiB, 61 GiB released
+//	4 GiB at 2 GiB/s every 20 s     1,279 MiB, 4 GiB released  −1,870 MiB, 61 GiB released
 //
 // Less than nothing is where the kernel kills.
 //
 // For real (go test -v -run Squeeze, same machine as package kvcache's figures,
 // and as busy): a neighbour process that takes 400 MiB at 0.5 GiB/s left at
-// least 294 MiB of a floor of 256 available, and no call of the cache took
+// least 253 MiB of a floor of 256 available, and no call of the cache took
 // longer than 6 ms meanwhile. In a control group of 256 MiB, full, another
-// that takes 80 MiB is let in, and none is killed.
+// that takes 80 MiB is let in, and none is killed; some 75 MiB stay in use.
 package pressure

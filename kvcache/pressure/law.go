@@ -18,9 +18,11 @@ const (
 	// a second. The law looks again before half of what is available can go.
 	fastestBytesPerSecond = 8 << 30
 
-	// lookAhead is how far the slope is drawn out: the distance to the next
-	// look, and the time that reading, releasing and the kernel's own books take.
-	lookAhead = 250 * time.Millisecond
+	// How far the slope is drawn out: the distance to the next look, and the
+	// time that reading, releasing and the kernel's own books take. That is
+	// more where there is more to release; see Law.lookAhead.
+	maxLookAhead = 250 * time.Millisecond
+	minLookAhead = 3 * pollUnder
 
 	// slopeTime smooths the slope: MemAvailable jumps by some 30 MiB, which
 	// within 20 ms would look like 1.5 GiB/s.
@@ -106,7 +108,7 @@ func (l Law) Step(s State, in Input) (State, Decision) {
 	}
 	s.at, s.poolBytes, s.usedBytes = in.At, pool, in.UsedBytes
 
-	loss := int64(max(0, s.lossRate) * lookAhead.Seconds())
+	loss := int64(max(0, s.lossRate) * l.lookAhead().Seconds())
 	left := pool - in.BudgetBytes // once the budget is used up
 	d := Decision{BudgetBytes: in.BudgetBytes, Wait: pollFar}
 	switch {
@@ -125,6 +127,15 @@ func (l Law) Step(s State, in Input) (State, Decision) {
 	reach := time.Duration(float64(in.AvailableBytes) / 2 / fastestBytesPerSecond * float64(time.Second))
 	d.Wait = max(pollUnder, min(d.Wait, reach))
 	return s, d
+}
+
+// lookAhead is the time in which the fastest neighbour takes the ceiling,
+// within bounds. What the slope makes of it is released beyond what turns out
+// to be needed, each time that a neighbour stops as suddenly as it began: under
+// a small limit the whole budget, if it were as long as under a large one.
+func (l Law) lookAhead() time.Duration {
+	d := time.Duration(float64(l.CeilingBytes) / fastestBytesPerSecond * float64(time.Second))
+	return min(max(d, minLookAhead), maxLookAhead)
 }
 
 // credit is how much of what was released the kernel may not show yet.

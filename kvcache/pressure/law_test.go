@@ -49,6 +49,38 @@ func TestTraces(t *testing.T) {
 	}
 }
 
+// TestSmallLimits lets a fast neighbour take a part of a small control group,
+// and stop as suddenly. The floor holds, and no more is given than the
+// neighbour took and a third of the limit's ceiling.
+func TestSmallLimits(t *testing.T) {
+	const mib = 1 << 20
+	for _, x := range []struct {
+		total, takes int64 // MiB
+		perSecond    float64
+	}{
+		{256, 80, 0.5}, {256, 120, 0.2}, {384, 120, 0.5}, {1024, 300, 0.5}, {1024, 300, 1}, {4096, 1500, 1}, {4096, 1500, 2.4},
+	} {
+		others := func(s float64) float64 { return 0.01 + min(max(0, (s-10)*x.perSecond), float64(x.takes)/1024) }
+		m := newMachine(x.total*mib, others)
+		m.group = true
+		m.write()
+		law := NewLaw(x.total*mib, 0)
+		c := m.run(t, 20, Options{})
+		left := m.available() - (m.budget - m.used)
+		t.Logf("of %4d MiB a neighbour takes %4d at %.1f GiB/s: floor %3d MiB, least available %3d, in the end %3d; released %4d",
+			x.total, x.takes, x.perSecond, law.FloorBytes/mib, m.least/mib, left/mib, m.released/mib)
+		if m.least < law.FloorBytes*3/4 {
+			t.Errorf("available fell to %d MiB, floor %d", m.least/mib, law.FloorBytes/mib)
+		}
+		if left > law.CeilingBytes*4/3 {
+			t.Errorf("%d MiB are left, which is far beyond the ceiling of %d: too much was released", left/mib, law.CeilingBytes/mib)
+		}
+		if c.Stats().Releases == 0 {
+			t.Error("nothing was released")
+		}
+	}
+}
+
 // TestRegrowth gives memory back after a ramp: the budget grows after the
 // quiet time, at a bounded rate, and leaves the ceiling.
 func TestRegrowth(t *testing.T) {

@@ -84,7 +84,9 @@ func (m *machine) setBudget(n int64) {
 		r := min(m.used-m.budget, releasePerSecond/1000)
 		m.used -= r
 		m.released += r
-		m.unseen = min(m.unseen+lagPart*float64(r), lagMaxBytes)
+		if !m.group { // a control group's books are exact to 64 pages a processor
+			m.unseen = min(m.unseen+lagPart*float64(r), lagMaxBytes)
+		}
 		m.step()
 	}
 }
