@@ -34,10 +34,16 @@ import (
 // more than is dirty, never less: heads are written all the time, so that
 // regions of class Hot are clean only after a pass that found a shard at rest.
 //
+// That regions become clean shard by shard is also the order in which they are
+// worked off: within MaxDirtyAge of the sender all that a shard held is. To
+// send by region instead would give away what write-back is for, long runs.
+//
 // # Cost
 //
-// 56 bytes a series and one cache line of them a series and batch, for caches
-// that write back; nothing for others.
+// For caches that write back 56 bytes a series, and one cache line of them a
+// series and batch; nothing for others. A pass costs some 350 ns a series, half
+// of it for the labels, and what decoding its samples does: 46 ns a sample in
+// runs of 8, 19 in runs of 32 (-bench WriteBack).
 
 // ErrDirty says that the points not yet acknowledged by the downstream store
 // are as many as there may be. A sender should try again later.
