@@ -39,6 +39,12 @@ func (f *Fingerprint) Add(name, value Hash) {
 	f.lo += fold(name.b^0x8cb92ba72f3d8dd7, value.b^0xaef17502108ef2d9)
 }
 
+// Remove takes out a pair that was added.
+func (f *Fingerprint) Remove(name, value Hash) {
+	f.hi -= fold(name.a^0x9e3779b97f4a7c15, value.a^0xd1b54a32d192ed03)
+	f.lo -= fold(name.b^0x8cb92ba72f3d8dd7, value.b^0xaef17502108ef2d9)
+}
+
 // fold multiplies to 128 bits and xors the halves, as wyhash does.
 func fold(x, y uint64) uint64 {
 	hi, lo := bits.Mul64(x, y)

@@ -59,8 +59,11 @@ type intake struct {
 	hand      int
 	labels    []mcache.Label // of the series in hand, on the slow path
 
-	before     []byte    // protocol 1.0: the labels of the series before, as they lie in decoded
-	pairs      []pair    // protocol 1.0: the same, one by one
+	// Of the labels of the series before, those with an empty value not in the sum:
+	sum        mcache.Fingerprint
+	empty      int       // how many have an empty value
+	before     []byte    // protocol 1.0: as they lie in decoded
+	pairs      []pair    // protocol 1.0: one by one
 	refsBefore []byte    // protocol 2.0: the references of the series before
 	refPairs   []refPair // protocol 2.0: the labels of the series before
 	refs       []uint32  // protocol 2.0: labels_refs, on the slow path
@@ -93,7 +96,7 @@ func (in *intake) reset(p Protocol, bucket string, maxT int64) {
 	in.at, in.series = in.at[:0], in.series[:0]
 	in.syms = in.syms[:0]
 	in.before, in.pairs = nil, in.pairs[:0]
-	in.refsBefore, in.refPairs = nil, in.refPairs[:0]
+	in.forgetRefs()
 	clear(in.exemplars)
 	in.exemplars, in.hand = in.exemplars[:0], 0
 	in.left = in.o.MaxSamples

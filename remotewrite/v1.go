@@ -39,9 +39,6 @@ type pair struct {
 	text        []byte // of the name
 	name, value mcache.Hash
 	empty       bool // the value is
-	// Of all labels up to this one:
-	sum     mcache.Fingerprint
-	suspect bool // one has an empty value
 }
 
 // decodeV1 puts a prometheus.WriteRequest into the batch.
@@ -164,25 +161,19 @@ func (in *intake) seriesV1(from, to int) error {
 //
 //	before  │__name__=a│cluster=x│handler=/1│instance=y│job=z│
 //	now     │__name__=a│cluster=x│handler=/22│instance=y│job=z│
-//	        └── the same: sum ──┘└─ hashed ─┘└─ the same: added again ─┘
+//	        └─ the same: passed ─┘└─ hashed ─┘└ the same: passed┘
 //
 // So it looks for how far the bytes agree, passes over the labels that lie
-// within, hashes the next, and goes on from there.
+// within, puts the next in the place of the one before, and goes on from there.
+// The sum is that of the series before, less what went, plus what came.
 func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Fingerprint, suspect bool, err error) {
 	before, from, n := in.before, i, 0
-	changed := false
 	for {
 		same := commonPrefix(before, b[i:])
 		passed := 0
 		for n < len(in.pairs) && in.pairs[n].size <= same-passed {
-			p := &in.pairs[n]
-			passed += p.size
-			if n++; changed {
-				if p.sum, p.suspect = f, suspect || p.empty; !p.empty {
-					p.sum.Add(p.name, p.value)
-				}
-			}
-			f, suspect = p.sum, p.suspect
+			passed += in.pairs[n].size
+			n++
 		}
 		i, before = i+passed, before[passed:]
 		if i >= len(b) || b[i] != tagV1SeriesLabel || n == in.o.MaxLabels {
@@ -198,6 +189,8 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 		}
 		if n == len(in.pairs) {
 			in.pairs = append(in.pairs, pair{})
+		} else {
+			in.takeOut(&in.pairs[n])
 		}
 		p := &in.pairs[n]
 		before = before[p.size:]
@@ -205,16 +198,28 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 			p.name = in.cache.Hash(name)
 		}
 		p.size, p.text, p.value, p.empty = end-i, name, in.cache.Hash(value), len(value) == 0
-		p.sum, p.suspect = f, suspect || p.empty
-		if !p.empty {
-			p.sum.Add(p.name, p.value)
+		if p.empty {
+			in.empty++
+		} else {
+			in.sum.Add(p.name, p.value)
 		}
-		f, suspect = p.sum, p.suspect
-		i, changed = end, true
+		i = end
 		n++
 	}
+	for k := n; k < len(in.pairs); k++ {
+		in.takeOut(&in.pairs[k])
+	}
 	in.pairs, in.before = in.pairs[:n], b[from:i]
-	return i, f, suspect, nil
+	return i, in.sum, in.empty > 0, nil
+}
+
+// takeOut takes a label of the series before out of the sum.
+func (in *intake) takeOut(p *pair) {
+	if p.empty {
+		in.empty--
+	} else {
+		in.sum.Remove(p.name, p.value)
+	}
 }
 
 // commonPrefix is how many bytes of a and b are the same from their beginning.
@@ -288,6 +293,13 @@ func (in *intake) sample(b []byte, last uint64) bool {
 
 // label decodes a Label message; both are views into b.
 func label(b []byte) (name, value []byte, ok bool) {
+	// As every sender writes it: the name, then the value, and mostly short.
+	if len(b) >= 4 && b[0] == tagLabelName && b[1] < 0x80 {
+		at := 2 + int(b[1]) // of the value's field
+		if at+2 <= len(b) && b[at] == tagLabelValue && b[at+1] < 0x80 && at+2+int(b[at+1]) == len(b) {
+			return b[2:at], b[at+2:], true
+		}
+	}
 	for i := 0; i < len(b); {
 		t, i2 := tag(b, i)
 		if i2 < 0 {

@@ -213,29 +213,21 @@ type refPair struct {
 	name, value       uint32
 	nameHash, valHash mcache.Hash
 	empty             bool // the value is
-	// Of all labels up to this one:
-	sum     mcache.Fingerprint
-	suspect bool // one has an empty value
 }
 
 // refsLikeBefore sums up the pairs of a packed list of references. It passes
 // over those of the series before as labelsLikeBefore does, which see.
 func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool, err error) {
-	before, n, i := in.refsBefore, 0, 0
-	if before == nil {
-		in.refPairs = in.refPairs[:0]
+	if in.refsBefore == nil {
+		in.forgetRefs()
 	}
-	changed := false
+	before, n, i := in.refsBefore, 0, 0
 	for {
 		same := commonPrefix(before, raw[i:])
 		passed := 0
 		for n < len(in.refPairs) && in.refPairs[n].size <= same-passed {
-			p := &in.refPairs[n]
-			passed += p.size
-			if n++; changed {
-				p.add(f, suspect)
-			}
-			f, suspect = p.sum, p.suspect
+			passed += in.refPairs[n].size
+			n++
 		}
 		if i, before = i+passed, before[passed:]; i == len(raw) {
 			break
@@ -245,7 +237,7 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 			return f, false, errMalformed
 		}
 		if j == len(raw) {
-			in.refPairs, in.refsBefore = in.refPairs[:0], nil
+			in.forgetRefs()
 			return f, false, errOddRefs
 		}
 		value, j := uvarint(raw, j)
@@ -254,29 +246,47 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 		}
 		if n == len(in.refPairs) {
 			in.refPairs = append(in.refPairs, refPair{})
+		} else {
+			in.takeOutRef(&in.refPairs[n])
 		}
 		p := &in.refPairs[n]
 		before = before[p.size:]
 		if err := in.pair(p, uint32(name), uint32(value), n); err != nil {
-			in.refPairs, in.refsBefore = in.refPairs[:0], nil
+			in.forgetRefs()
 			if !validRefs(raw[j:]) {
 				err = errMalformed
 			}
 			return f, false, err
 		}
 		p.size = j - i
-		p.add(f, suspect)
-		f, suspect = p.sum, p.suspect
-		i, changed = j, true
+		i = j
 		n++
 	}
+	for k := n; k < len(in.refPairs); k++ {
+		in.takeOutRef(&in.refPairs[k])
+	}
 	in.refPairs, in.refsBefore = in.refPairs[:n], raw
-	return f, suspect, nil
+	return in.sum, in.empty > 0, nil
+}
+
+// forgetRefs leaves no series before to compare with.
+func (in *intake) forgetRefs() {
+	in.refPairs, in.refsBefore = in.refPairs[:0], nil
+	in.sum, in.empty = mcache.Fingerprint{}, 0
+}
+
+// takeOutRef takes a label of the series before out of the sum.
+func (in *intake) takeOutRef(p *refPair) {
+	if p.empty {
+		in.empty--
+	} else {
+		in.sum.Remove(p.nameHash, p.valHash)
+	}
 }
 
 var errOddRefs = errors.New("a series has an odd number of label references")
 
-// pair fills p in, as the label in place n.
+// pair fills p in, as the label in place n, and puts it into the sum.
 func (in *intake) pair(p *refPair, name, value uint32, n int) error {
 	switch {
 	case n == in.o.MaxLabels:
@@ -286,9 +296,12 @@ func (in *intake) pair(p *refPair, name, value uint32, n int) error {
 	}
 	v := &in.syms[value]
 	*p = refPair{name: name, value: value, empty: len(v.raw) == 0}
-	if !p.empty {
-		p.nameHash, p.valHash = in.hash(&in.syms[name]), in.hash(v)
+	if p.empty {
+		in.empty++
+		return nil
 	}
+	p.nameHash, p.valHash = in.hash(&in.syms[name]), in.hash(v)
+	in.sum.Add(p.nameHash, p.valHash)
 	return nil
 }
 
@@ -299,18 +312,11 @@ func (in *intake) hash(s *symbol) mcache.Hash {
 	return s.hash
 }
 
-// add sets what p is the last of, behind labels with the sum f.
-func (p *refPair) add(f mcache.Fingerprint, suspect bool) {
-	if p.sum, p.suspect = f, suspect || p.empty; !p.empty {
-		p.sum.Add(p.nameHash, p.valHash)
-	}
-}
-
 // refsInParts sums up the pairs of a series whose references are not one
 // packed list. No sender writes them so, but protobuf allows it.
 func (in *intake) refsInParts(series []byte) (f mcache.Fingerprint, suspect bool, err error) {
 	// The series after has no list to compare its own with.
-	in.refPairs, in.refsBefore = in.refPairs[:0], nil
+	in.forgetRefs()
 	if in.collectRefs(series); len(in.refs)%2 != 0 {
 		return f, false, errOddRefs
 	}
@@ -319,11 +325,9 @@ func (in *intake) refsInParts(series []byte) (f mcache.Fingerprint, suspect bool
 		if err := in.pair(&p, in.refs[i], in.refs[i+1], i/2); err != nil {
 			return f, false, err
 		}
-		p.add(f, suspect)
-		f, suspect = p.sum, p.suspect
 		in.refPairs = append(in.refPairs, p)
 	}
-	return f, suspect, nil
+	return in.sum, in.empty > 0, nil
 }
 
 // validRefs tells whether b is a packed list of numbers.
