@@ -41,11 +41,7 @@ func (c *conn) bundleOf(args [][]byte) bundleKind {
 // join adds a command to the bundle, and runs what was gathered before if it
 // was of another kind.
 func (c *conn) join(kind bundleKind, args [][]byte) {
-	g := c.bundle
-	if g == nil {
-		g = c.srv.bundles.Get().(*bundle)
-		c.bundle = g
-	}
+	g := c.takeBundle()
 	if g.n == bundleKeys || g.kind != kind {
 		c.runBundle()
 	}
@@ -55,6 +51,14 @@ func (c *conn) join(kind bundleKind, args [][]byte) {
 		g.values[g.n] = args[2]
 	}
 	g.n++
+}
+
+// takeBundle is the bundle of this turn; while a command is run it is empty.
+func (c *conn) takeBundle() *bundle {
+	if c.bundle == nil {
+		c.bundle = c.srv.bundles.Get().(*bundle)
+	}
+	return c.bundle
 }
 
 // runBundle runs what was gathered, if anything.

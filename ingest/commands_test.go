@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"mcached/kvcache"
@@ -226,6 +228,47 @@ func TestConfigAndMemory(t *testing.T) {
 	_, fixed := newServer(t, nil)
 	if g := converse(t, fixed, "CONFIG SET maxmemory 16mb")[0]; !strings.Contains(g, "follows what the machine has to spare") {
 		t.Errorf("without SetBudget: %q", g)
+	}
+}
+
+// TestInfoIsTrue compares figures of INFO with what was done.
+func TestInfoIsTrue(t *testing.T) {
+	_, addr := newServer(t, shortTimeouts) // so that the rate is of less than a second ago
+	figures := func() map[string]int {
+		m := map[string]int{}
+		for l := range strings.SplitSeq(short(t, converse(t, addr, "INFO")[0]), "\r\n") {
+			if k, v, ok := strings.Cut(l, ":"); ok {
+				if n, err := strconv.Atoi(v); err == nil {
+					m[k] = n
+				}
+			}
+		}
+		return m
+	}
+	before := figures()
+	for i := range 100 {
+		converse(t, addr, fmt.Sprintf("MSET k%d %0100d j%d x", i, i, i), fmt.Sprintf("GET k%d", i), "GET absent")
+	}
+	waitFor(t, "a rate", func() bool { return figures()["instantaneous_ops_per_sec"] > 0 })
+	after := figures()
+	for k, least := range map[string]int{"total_commands_processed": 300, "keyspace_hits": 100, "keyspace_misses": 100, "used_memory_dataset": 100 * 100, "used_memory_overhead": 200 * 8, "total_net_input_bytes": 100 * 100, "total_connections_received": 100} {
+		if grown := after[k] - before[k]; grown < least || grown > 50*least {
+			t.Errorf("%s has grown by %d, want at least %d", k, grown, least)
+		}
+	}
+	if rss := after["used_memory_rss"]; rss < 1<<20 || rss > 1<<34 {
+		t.Errorf("used_memory_rss is %d", rss)
+	}
+}
+
+func TestResidentBytes(t *testing.T) {
+	for statm, want := range map[string]int64{"1000 7 3 0 0 0 0\n": int64(7 * os.Getpagesize()), "": 0, "x y": 0, "5": 0} {
+		if got := residentBytes(fstest.MapFS{"statm": {Data: []byte(statm)}}); got != want {
+			t.Errorf("of %q: %d, want %d", statm, got, want)
+		}
+	}
+	if got := residentBytes(fstest.MapFS{}); got != 0 {
+		t.Errorf("of no file: %d", got)
 	}
 }
 

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -48,6 +49,7 @@ func (s *Server) infoSections() []infoSection {
 	if n := s.o.Blobs.Len(); n > 0 {
 		keyspace = append(keyspace, fmt.Sprintf("db0:keys=%d", n))
 	}
+	resident := residentBytes(os.DirFS("/proc/self"))
 	var ru syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru)
 	seconds := func(t syscall.Timeval) string { return fmt.Sprintf("%d.%06d", t.Sec, t.Usec) }
@@ -71,7 +73,10 @@ func (s *Server) infoSections() []infoSection {
 		{"Memory", []string{
 			line("used_memory", mem.UsedBytes),
 			line("used_memory_human", human(mem.UsedBytes)),
+			line("used_memory_rss", resident),
+			line("used_memory_rss_human", human(resident)),
 			line("used_memory_dataset", blobs.LiveBytes),
+			line("used_memory_overhead", int64(blobs.OverheadPerEntry()*float64(blobs.Entries))),
 			line("maxmemory", mem.BudgetBytes),
 			line("maxmemory_human", human(mem.BudgetBytes)),
 			line("maxmemory_policy", "allkeys-lru"),
@@ -86,6 +91,7 @@ func (s *Server) infoSections() []infoSection {
 		{"Stats", []string{
 			line("total_connections_received", st.ConnectionsAccepted),
 			line("total_commands_processed", st.Commands),
+			line("instantaneous_ops_per_sec", s.commandsPerS.Load()),
 			line("total_net_input_bytes", st.BytesRead),
 			line("total_net_output_bytes", st.BytesWritten),
 			line("rejected_connections", st.ConnectionsRefused),
@@ -107,6 +113,20 @@ func (s *Server) infoSections() []infoSection {
 		{"Cluster", []string{line("cluster_enabled", 0)}},
 		{"Keyspace", keyspace},
 	}
+}
+
+// residentBytes is the process' memory as the kernel counts it, or 0 where it
+// does not tell.
+func residentBytes(proc fs.FS) int64 {
+	b, err := fs.ReadFile(proc, "statm")
+	if err != nil {
+		return 0
+	}
+	var size, pages int64
+	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
+		return 0
+	}
+	return pages * int64(os.Getpagesize())
 }
 
 func human(n int64) string {

@@ -29,7 +29,9 @@ type Server struct {
 	slots []atomic.Pointer[conn]
 
 	counters counters
-	msetnx   sync.Mutex // held by MSETNX
+	// commandsPerS is that of the last second or of the last round, if those take longer.
+	commandsPerS atomic.Uint64
+	msetnx       sync.Mutex // held by MSETNX
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
@@ -195,6 +197,7 @@ func (s *Server) sweep() {
 	defer close(s.swept)
 	t := time.NewTicker(s.every)
 	defer t.Stop()
+	rounds, commands := int64(0), uint64(0)
 	for {
 		select {
 		case <-s.stop:
@@ -202,6 +205,11 @@ func (s *Server) sweep() {
 		case <-t.C:
 		}
 		now := s.tick.Add(1)
+		if rounds++; rounds >= s.ticks(time.Second) {
+			n := s.counters.commands.Load()
+			s.commandsPerS.Store(uint64(float64(n-commands) / (float64(rounds) * s.every.Seconds())))
+			rounds, commands = 0, n
+		}
 		s.mu.Lock()
 		for c := range s.conns {
 			if why := c.overdue(now); why != "" {

@@ -282,13 +282,28 @@ func mset(c *conn, args [][]byte) {
 		c.wrongArity("mset")
 		return
 	}
-	for i := 1; i < len(args); i += 2 {
-		if err := c.srv.o.Blobs.Put(args[i], args[i+1], 0); err != nil {
-			c.refuse(err)
-			return
-		}
+	if err := c.putPairs(args[1:]); err != nil {
+		c.refuse(err)
+		return
 	}
 	c.ok()
+}
+
+// putPairs stores keys with their values, which follow them, in their order,
+// up to the first that is refused.
+func (c *conn) putPairs(pairs [][]byte) error {
+	g := c.takeBundle()
+	for len(pairs) > 0 {
+		n := min(len(pairs)/2, bundleKeys)
+		for i := range n {
+			g.keys[i], g.values[i] = pairs[2*i], pairs[2*i+1]
+		}
+		if _, err := c.putMany(g.keys[:n], g.values[:n]); err != nil {
+			return err
+		}
+		pairs = pairs[2*n:]
+	}
+	return nil
 }
 
 // msetNX holds one lock of the server, so that of two MSETNX with a key in
@@ -307,11 +322,9 @@ func msetNX(c *conn, args [][]byte) {
 			return
 		}
 	}
-	for i := 1; i < len(args); i += 2 {
-		if err := c.srv.o.Blobs.Put(args[i], args[i+1], 0); err != nil {
-			c.refuse(err)
-			return
-		}
+	if err := c.putPairs(args[1:]); err != nil {
+		c.refuse(err)
+		return
 	}
 	c.integer(1)
 }
