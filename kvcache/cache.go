@@ -26,6 +26,8 @@ var (
 type CacheOptions struct {
 	// Memory lends the regions. Required; it must outlive the Cache.
 	Memory *Memory
+	// Account is what the regions and indexes count against; see Memory.SetShare.
+	Account Account
 	// Shards is rounded up to a power of two, at most MaxShards. Default: four
 	// for each processor, but so few that one open region for each of them is
 	// at most a 32nd part of the budget.
@@ -72,6 +74,9 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	if o.Shards < 0 || o.Shards > MaxShards {
 		return nil, fmt.Errorf("kvcache: shards must be from 1 to %d, got %d", MaxShards, o.Shards)
 	}
+	if o.Account >= MaxAccounts {
+		return nil, fmt.Errorf("kvcache: account must be below %d, got %d", MaxAccounts, o.Account)
+	}
 	m := o.Memory
 	n := o.Shards
 	if n == 0 {
@@ -89,9 +94,9 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.c, s.m = c, m
-		s.dir = newDirectory(m)
+		s.dir = newDirectory(m, o.Account)
 		s.places = newPlaces(m)
-		s.t = NewTables(m, m.Register(s), Log, s.movedLocked)
+		s.t = NewTables(m, m.RegisterFor(s, o.Account), Log, s.movedLocked)
 		s.t.opened, s.t.closed = s.openedLocked, s.places.retire
 	}
 	if o.SweepEvery == 0 {

@@ -24,8 +24,8 @@ const (
 	splitLines  = 2048
 )
 
-func newDirectory(m *Memory) directory {
-	return directory{indexes: []*index{{span: m.NewSpan()}}, maxLines: splitLines}
+func newDirectory(m *Memory, a Account) directory {
+	return directory{indexes: []*index{{span: m.NewSpanFor(a)}}, maxLines: splitLines}
 }
 
 // at is the index for a segment.
@@ -58,7 +58,7 @@ func (d *directory) split(x *index, p *places, segment func(record unsafe.Pointe
 	var half [2]*index
 	lines := x.used/2*100/(lineSlots*maxLoadPercent*4/5) + 1
 	for i := range half {
-		half[i] = &index{span: p.m.NewSpan(), depth: x.depth + 1, prefix: x.prefix<<1 | uint16(i)}
+		half[i] = &index{span: p.m.NewSpanFor(x.span.account), depth: x.depth + 1, prefix: x.prefix<<1 | uint16(i)}
 		if err := half[i].resize(lines, p); err != nil {
 			half[0].clear()
 			return err

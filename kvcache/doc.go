@@ -27,6 +27,8 @@
 //	ageing   to take the oldest region because a writer needs room; what is
 //	         still read is written again
 //	budget   bytes permitted now, for regions and indexes together
+//	account  who holds regions and indexes: one has a share of the budget
+//	pinned   of a region: its owner has refused to part with it, for now
 //
 // # Picture
 //
@@ -34,7 +36,7 @@
 //	             ┌────────┬────────┬────────┬────────┬─ ─ ─
 //	             │region 0│region 1│region 2│ spare  │ never used
 //	             └───▲────┴───▲────┴───▲────┴────────┴─ ─ ─
-//	 oldest first:   └── age list of each class: Log, then Hot ──▶ youngest
+//	 oldest first:   └── age list of each class and account ──▶ youngest
 //
 //	Tables       one shard's regions of one class     header (8) │ value
 //	             current ──▶ ├──────┼───────────┼──────┤ fill        free
@@ -45,6 +47,24 @@
 //	             ┌ 12 tags ────┬ freq ┬ away ┬ 12 refs ───────────────────┐
 //	             │ 7 bits + 1  │ 24 b │ 8 b  │ place and unit, 32 bits    │
 //	             └─────────────┴──────┴──────┴────────────────────────────┘
+//
+// # What goes first
+//
+// A writer that needs room, and a budget that falls, take in this order:
+//
+//	1  spare regions: they hold nothing
+//	2  dead bytes, but for SetBudget, which has no time to copy what is between
+//	   them: owners compact before they ask for others' regions
+//	3  Log regions by age, whatever they hold and whoever's they are: sealed
+//	   blocks of series, what was evicted of series, clients' blobs. Before
+//	   that, the oldest Log regions of accounts that hold more than their share
+//	   (share.go). A writer keeps what is still read of them; SetBudget does not
+//	4  Hot regions in the same order: heads of series, which are written
+//	5  whole owners, when the indexes alone are more than the budget
+//
+// Regions whose owners refuse, because they hold what is nowhere else yet, are
+// passed over until Unpin. Each choice looks at the head of one list for each
+// account. mcache's TestReclaimOrder holds all of it to this.
 //
 // # Invariants, and why they hold
 //

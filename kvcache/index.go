@@ -263,7 +263,7 @@ func (x *index) sweep(p *places) {
 func (x *index) resize(n int, p *places) error {
 	for {
 		n = (n + pageLines - 1) / pageLines * pageLines
-		to := index{span: p.m.NewSpan(), depth: x.depth, prefix: x.prefix}
+		to := index{span: p.m.NewSpanFor(x.span.account), depth: x.depth, prefix: x.prefix}
 		if err := to.span.Grow(n * lineBytes); err != nil {
 			return err
 		}

@@ -118,18 +118,21 @@ type Memory struct {
 	budget atomic.Int64 // bytes permitted
 	used   atomic.Int64 // bytes held: regions in use or spare, and spans
 
-	mu       sync.Mutex
-	owners   []Owner
-	age      [classes]list // regions in use, oldest first
-	pinned   [classes]list // those that owners refused to drop, oldest first: all older than those in age
-	spare    list          // released by owners, still resident: the next to be used again
-	virgin   Region        // regions from here on were never used
-	returned list          // given back to the kernel
-	inUse    int           // regions
-	spares   int           // regions
-	pins     int           // regions in pinned
-	stats    MemoryStats   // counters only
-	closed   bool
+	mu        sync.Mutex
+	owners    []Owner
+	accounts  [MaxAccounts]account
+	accountOf []Account                  // by owner
+	serial    uint64                     // of the region acquired last
+	age       [classes][MaxAccounts]list // regions in use, oldest first
+	pinned    [classes][MaxAccounts]list // those that owners refused to drop, oldest first: all older than those in age
+	spare     list                       // released by owners, still resident: the next to be used again
+	virgin    Region                     // regions from here on were never used
+	returned  list                       // given back to the kernel
+	inUse     int                        // regions
+	spares    int                        // regions
+	pins      int                        // regions in pinned
+	stats     MemoryStats                // counters only
+	closed    bool
 }
 
 // MemoryStats is a reading of a Memory.
@@ -154,8 +157,10 @@ type region struct {
 
 	// Below: Memory.mu.
 	next, prev Region
+	serial     uint64 // order of acquisition: the age, for comparing regions of different lists
 	owner      int32
 	class      Class
+	account    Account // its owner's
 	inUse      bool
 	pinned     bool // in Memory.pinned, not in Memory.age
 }
@@ -203,8 +208,13 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 	}
 	none := list{noRegion, noRegion}
 	m.spare, m.returned = none, none
+	for a := range m.accounts {
+		m.accounts[a].share = 1
+	}
 	for c := range m.age {
-		m.age[c], m.pinned[c] = none, none
+		for a := range MaxAccounts {
+			m.age[c][a], m.pinned[c][a] = none, none
+		}
 	}
 	m.budget.Store(o.BudgetBytes)
 	m.adviseHuge(o.HugePages)
@@ -261,11 +271,16 @@ func (m *Memory) Close() error {
 	return os.NewSyscallError("munmap", unix.MunmapPtr(m.mapping, m.mappingLen))
 }
 
-// Register adds an owner and returns the number it passes to NewTables.
-func (m *Memory) Register(o Owner) int {
+// Register adds an owner, of account 0, and returns the number it passes to NewTables.
+func (m *Memory) Register(o Owner) int { return m.RegisterFor(o, 0) }
+
+// RegisterFor is Register for any account. An owner may be registered more
+// than once, to hold regions under several accounts.
+func (m *Memory) RegisterFor(o Owner, a Account) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.owners = append(m.owners, o)
+	m.accountOf = append(m.accountOf, a)
 	return len(m.owners) - 1
 }
 
@@ -314,14 +329,18 @@ func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Reg
 		}
 	}
 	g := &m.regions[r]
-	g.owner, g.class, g.inUse = int32(owner), class, true
+	g.owner, g.class, g.account, g.inUse = int32(owner), class, m.accountOf[owner], true
+	m.accounts[g.account].regions++
+	m.serial++
+	g.serial = m.serial
 	if before != noRegion {
+		g.serial = m.regions[before].serial
 		if g.pinned = m.regions[before].pinned; g.pinned {
 			m.pins++
 		}
 		m.listOf(before).insertBefore(m, r, before)
 	} else {
-		m.age[class].pushBack(m, r)
+		m.age[class][g.account].pushBack(m, r)
 	}
 	m.inUse++
 	if m.spares < m.readyLocked() {
@@ -334,9 +353,9 @@ func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Reg
 func (m *Memory) listOf(r Region) *list {
 	g := &m.regions[r]
 	if g.pinned {
-		return &m.pinned[g.class]
+		return &m.pinned[g.class][g.account]
 	}
-	return &m.age[g.class]
+	return &m.age[g.class][g.account]
 }
 
 // charge adds n bytes to what is used, unless that would exceed the budget.
@@ -360,6 +379,7 @@ func (m *Memory) release(r Region) {
 	defer m.mu.Unlock()
 	e := g.epoch.Add(1) // with the lock, so that dropOldest reads owner and epoch of one life
 	m.listOf(r).remove(m, r)
+	m.accounts[g.account].regions--
 	if g.pinned {
 		m.pins--
 	}

@@ -113,7 +113,7 @@ func (m *Memory) dropOldest(last Class, keep bool) bool {
 		// has a new head. One that is refused leaves it, so this comes to an end.
 		for {
 			m.mu.Lock()
-			r := m.age[class].head
+			r := m.oldestLocked(class)
 			if r == noRegion {
 				m.mu.Unlock()
 				break
@@ -132,8 +132,8 @@ func (m *Memory) dropOldest(last Class, keep bool) bool {
 			}
 			m.mu.Lock()
 			if g := &m.regions[r]; g.inUse && !g.pinned && g.epoch.Load() == epoch {
-				m.age[g.class].remove(m, r)
-				m.pinned[g.class].pushBack(m, r)
+				m.age[g.class][g.account].remove(m, r)
+				m.pinned[g.class][g.account].pushBack(m, r)
 				g.pinned = true
 				m.pins++
 			}
@@ -149,15 +149,18 @@ func (m *Memory) dropOldest(last Class, keep bool) bool {
 func (m *Memory) Unpin() {
 	m.mu.Lock()
 	for class := range m.pinned {
-		// What is pinned is older than all the rest, and in order.
-		for m.pinned[class].tail != noRegion {
-			r := m.pinned[class].tail
-			m.pinned[class].remove(m, r)
-			m.regions[r].pinned = false
-			if head := m.age[class].head; head != noRegion {
-				m.age[class].insertBefore(m, r, head)
-			} else {
-				m.age[class].pushBack(m, r)
+		for a := range m.pinned[class] {
+			// What is pinned is older than all the rest, and in order.
+			pinned, age := &m.pinned[class][a], &m.age[class][a]
+			for pinned.tail != noRegion {
+				r := pinned.tail
+				pinned.remove(m, r)
+				m.regions[r].pinned = false
+				if head := age.head; head != noRegion {
+					age.insertBefore(m, r, head)
+				} else {
+					age.pushBack(m, r)
+				}
 			}
 		}
 	}
@@ -169,7 +172,7 @@ func (m *Memory) Unpin() {
 // dropOldestOf drops the oldest Log region of one owner, as it is.
 func (m *Memory) dropOldestOf(owner int) bool {
 	m.mu.Lock()
-	r := m.age[Log].head
+	r := m.age[Log][m.accountOf[owner]].head
 	for r != noRegion && m.regions[r].owner != int32(owner) {
 		r = m.regions[r].next
 	}

@@ -16,6 +16,7 @@ type RegionCell struct {
 	// Of the first region in use, if there is one:
 	Class      Class
 	Owner      int     // as Register numbered it; -1 if none is in use
+	Account    Account // the owner's
 	Live, Dead float64 // shares of the region; the rest is free
 }
 
@@ -69,7 +70,7 @@ func (m *Memory) RegionMap(dst []RegionCell, maxCells int) []RegionCell {
 			continue
 		}
 		if c.InUse++; c.InUse == 1 {
-			c.Class, c.Owner = g.class, int(g.owner)
+			c.Class, c.Owner, c.Account = g.class, int(g.owner), g.account
 			samples[len(samples)-1] = sample{Region(r), g.epoch.Load()}
 		}
 		if g.pinned {
@@ -104,19 +105,26 @@ func (m *Memory) agesLocked(n int) []float32 {
 	ages := make([]float32, n)
 	for class := range m.age {
 		count := 0
-		lists := [...]*list{&m.pinned[class], &m.age[class]} // all that are pinned are older
-		for _, l := range lists {
-			for r := l.head; r != noRegion; r = m.regions[r].next {
+		var heads [2 * MaxAccounts]Region // what is left of each list
+		for a := range MaxAccounts {
+			heads[2*a], heads[2*a+1] = m.pinned[class][a].head, m.age[class][a].head
+		}
+		for _, r := range heads {
+			for ; r != noRegion; r = m.regions[r].next {
 				count++
 			}
 		}
-		i := 0
-		for _, l := range lists {
-			for r := l.head; r != noRegion; r = m.regions[r].next {
-				if count > 1 {
-					ages[r] = 1 - float32(i)/float32(count-1)
+		for i := range count {
+			oldest := -1
+			for k, r := range heads {
+				if r != noRegion && (oldest < 0 || m.regions[r].serial < m.regions[heads[oldest]].serial) {
+					oldest = k
 				}
-				i++
+			}
+			r := heads[oldest]
+			heads[oldest] = m.regions[r].next
+			if count > 1 {
+				ages[r] = 1 - float32(i)/float32(count-1)
 			}
 		}
 	}

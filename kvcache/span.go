@@ -13,12 +13,16 @@ import (
 //
 // A Span has no lock: it belongs to one shard, and is used under that one's.
 type Span struct {
-	m   *Memory
-	mem []byte
+	m       *Memory
+	mem     []byte
+	account Account
 }
 
-// NewSpan returns an empty Span.
+// NewSpan returns an empty Span of account 0.
 func (m *Memory) NewSpan() Span { return Span{m: m} }
+
+// NewSpanFor returns an empty Span of any account.
+func (m *Memory) NewSpanFor(a Account) Span { return Span{m: m, account: a} }
 
 // Len is the size in bytes, a multiple of the page size.
 func (s *Span) Len() int { return len(s.mem) }
@@ -44,6 +48,7 @@ func (s *Span) Grow(n int) error {
 		return fmt.Errorf("%w: %d bytes for an index: %w", ErrNoMemory, n, err)
 	}
 	s.mem = mem
+	s.m.accounts[s.account].spans.Add(more)
 	return nil
 }
 
@@ -61,6 +66,7 @@ func (s *Span) Free() {
 		return
 	}
 	s.m.used.Add(-int64(len(s.mem)))
+	s.m.accounts[s.account].spans.Add(-int64(len(s.mem)))
 	if err := unix.Munmap(s.mem); err != nil {
 		panic("kvcache: munmap of an own mapping: " + err.Error())
 	}

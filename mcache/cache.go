@@ -71,6 +71,9 @@ type Options struct {
 	// their memory is wanted. Only a series that has nothing but a blob is
 	// evicted whole.
 	Blobs bool
+	// BlobAccount of the Memory is what blobs count against; all else counts
+	// against account 0.
+	BlobAccount kvcache.Account
 	// Overflow is handed every key that eviction takes whole, after it is gone.
 	// It is called without locks, from whoever made the eviction necessary.
 	Overflow func(Overflow)
@@ -185,6 +188,9 @@ func New(o Options) (*Cache, error) {
 			return nil, fmt.Errorf("bucket %q: %w", name, err)
 		}
 	}
+	if o.BlobAccount >= kvcache.MaxAccounts {
+		return nil, fmt.Errorf("mcache: blob account must be below %d, got %d", kvcache.MaxAccounts, o.BlobAccount)
+	}
 	if need := headMax + 64; o.Memory.RegionBytes() < need*2 {
 		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
 	}
@@ -195,7 +201,7 @@ func New(o Options) (*Cache, error) {
 	c.byName.Store(&map[string]*bucket{})
 	c.byID.Store(new([]*bucket))
 	for i := range o.Shards {
-		c.shards = append(c.shards, newShard(c, i))
+		c.shards = append(c.shards, newShard(c, i, o.BlobAccount))
 	}
 	return c, nil
 }

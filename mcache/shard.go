@@ -76,13 +76,13 @@ type shard struct {
 // ends is a list of series; the coldest is the oldest.
 type ends struct{ oldest, newest uint32 }
 
-func newShard(c *Cache, number int) *shard {
+func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 	s := &shard{cache: c, number: number, free: noID, tombs: noID, cleanBefore: 1}
 	s.owner = c.memory.Register(s)
 	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.moved)
 	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
 	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.moved)
-	s.blobs = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
+	s.blobs = kvcache.NewTables(c.memory, c.memory.RegisterFor(s, blobs), kvcache.Log, s.moved)
 	s.recs.span, s.dirt.span = c.memory.NewSpan(), c.memory.NewSpan()
 	s.ids = newLookup(c.memory)
 	s.index = newIndex(c.memory)
