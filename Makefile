@@ -76,7 +76,7 @@ COMPLIANCE ?= bin/_compliance
 URL        ?= http://127.0.0.1:9201/api/v1/write
 
 .PHONY: lint
-lint: ## gofmt, vet and, if it is to be had, staticcheck
+lint: ## gofmt, vet and staticcheck
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) -checks inherit,-ST1013,-SA4016 ./...

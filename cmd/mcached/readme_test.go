@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -56,5 +57,39 @@ func holdReadme(t *testing.T, name, want string) {
 	}
 	if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDocumentLinks follows what the documents say lies elsewhere in the
+// repository, and the commands that they name.
+func TestDocumentLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
+	target := regexp.MustCompile("`make ([a-z]+)")
+	targets, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	followed := 0
+	for _, doc := range []string{"README.md", ".github/CONTRIBUTING.md", "cmd/mcached/CHANGELOG.md", "cmd/mcbench/BENCHMARKS.md"} {
+		b, err := os.ReadFile(filepath.Join(root, doc))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, m := range link.FindAllStringSubmatch(string(b), -1) {
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(doc), m[1])); err != nil {
+				t.Errorf("%s: %v", doc, err)
+			}
+			followed++
+		}
+		for _, m := range target.FindAllStringSubmatch(string(b), -1) {
+			if !strings.Contains(string(targets), "\n"+m[1]+":") {
+				t.Errorf("%s: there is no make %s", doc, m[1])
+			}
+			followed++
+		}
+	}
+	if followed < 10 {
+		t.Errorf("only %d links and targets were found", followed)
 	}
 }
