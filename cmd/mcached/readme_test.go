@@ -64,7 +64,7 @@ func holdReadme(t *testing.T, name, want string) {
 // repository, and the commands that they name.
 func TestDocumentLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
-	target := regexp.MustCompile("`make ([a-z]+)")
+	target := regexp.MustCompile("`make ([a-z0-9]+)")
 	targets, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	if err != nil {
 		t.Fatal(err)
