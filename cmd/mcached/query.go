@@ -117,7 +117,7 @@ func answerError(status string, b []byte) error {
 		return fmt.Errorf("%s: %s", a.ErrorType, a.Error)
 	}
 	text, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
-	return fmt.Errorf("%s: %.200s", status, text)
+	return fmt.Errorf("%s: %.200s", status, strings.TrimPrefix(text, "mcached: "))
 }
 
 // queryCommand is `mcached query`.
