@@ -474,25 +474,35 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 		s.settle()
 		s.mu.Unlock()
 	}()
+	id, err := s.findOrCreate(bk, f, flags, labels, nil)
+	if err != nil {
+		return 0, err
+	}
+	return s.write(&id, bk, f, what)
+}
+
+// findOrCreate returns the id of the series f, whose shard is locked, and
+// makes it if need be. hashes are those of the labels, or nil.
+func (s *shard) findOrCreate(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
 	id := s.find(f)
 	for tries := 0; id == noID; tries++ {
 		var err error
-		if id, err = s.create(bk, f, flags, labels); err == nil {
+		if id, err = s.create(bk, f, flags, labels, hashes); err == nil {
 			break
 		}
 		if !errors.Is(err, ErrNoMemory) {
-			return 0, err
+			return noID, err
 		}
 		s.settle()
 		s.mu.Unlock()
-		ok := tries < roomTries && c.makeRoom(s, tries)
+		ok := tries < roomTries && s.cache.makeRoom(s, tries)
 		s.mu.Lock()
 		if !ok {
-			return 0, err
+			return noID, err
 		}
 		id = s.find(f)
 	}
-	return s.write(&id, bk, f, what)
+	return id, nil
 }
 
 // AppendSamples writes samples of the series with the labels given, which

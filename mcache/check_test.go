@@ -37,7 +37,7 @@ func (s *shard) check() error {
 	for id := range s.dirt.view[:s.dirt.n] {
 		d := &s.dirt.view[id]
 		dirty += int64(d.points) + int64(d.inFlight)
-		if used := s.recs.view[id].flags&flagInUse != 0; d.clean() != (d.points+d.inFlight == 0) || !used && *d != noDirt {
+		if used := id < s.recs.n && s.recs.view[id].flags&flagInUse != 0; d.clean() != (d.points+d.inFlight == 0) || !used && *d != noDirt {
 			return fmt.Errorf("shard %d, series %d in use %v: %+v", s.number, id, used, *d)
 		}
 		for _, tick := range [...]uint32{d.since, d.flight} {

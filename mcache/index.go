@@ -1,7 +1,6 @@
 package mcache
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"unsafe"
@@ -89,18 +88,18 @@ func (x *index) bytes() int64 {
 }
 
 // findName returns the name's id or noID.
-func (x *index) findName(h Hash, name []byte) uint32 {
+func (x *index) findName(h Hash, name string) uint32 {
 	return x.byName.find(uint32(h.a>>32), func(id uint32) bool {
 		r := &x.names.view[id]
-		return bytes.Equal(x.text.at(r.text, r.textLen), name)
+		return string(x.text.at(r.text, r.textLen)) == name
 	})
 }
 
 // findPair returns the pair's id or noID.
-func (x *index) findPair(tag, name uint32, value []byte) uint32 {
+func (x *index) findPair(tag, name uint32, value string) uint32 {
 	return x.byPair.find(tag, func(id uint32) bool {
 		r := &x.pairs.view[id]
-		return r.name == name && bytes.Equal(x.text.at(r.text, r.textLen), value)
+		return r.name == name && string(x.text.at(r.text, r.textLen)) == value
 	})
 }
 
@@ -108,36 +107,42 @@ func pairTag(name uint32, h Hash) uint32 {
 	return uint32((h.b ^ uint64(name)*0x9e3779b97f4a7c15) * 0xd1b54a32d192ed03 >> 32)
 }
 
-// pair returns the id of a pair and makes it, and its name, if it is new. On
-// an error nothing that counts has changed.
-func (x *index) pair(c *Cache, nameText, valueText []byte) (uint32, error) {
-	nh, vh := c.Hash(nameText), c.Hash(valueText)
-	name := x.findName(nh, nameText)
-	if name == noID {
-		text, err := x.text.put(nameText)
-		if err != nil {
-			return 0, err
-		}
-		if err := x.byName.reserve(); err != nil {
-			return 0, err
-		}
-		if name, err = x.names.add(nameRec{text: text, textLen: uint32(len(nameText)), firstPair: noID}); err != nil {
-			return 0, err
-		}
-		x.byName.add(uint32(nh.a>>32), name)
+// nameID returns the id of a name, of which the hash is given, and makes it if
+// it is new. On an error nothing that counts has changed.
+func (x *index) nameID(h Hash, text string) (uint32, error) {
+	if name := x.findName(h, text); name != noID {
+		return name, nil
 	}
-	tag := pairTag(name, vh)
-	if id := x.findPair(tag, name, valueText); id != noID {
+	at, err := x.text.put(text)
+	if err != nil {
+		return 0, err
+	}
+	if err := x.byName.reserve(); err != nil {
+		return 0, err
+	}
+	name, err := x.names.add(nameRec{text: at, textLen: uint32(len(text)), firstPair: noID})
+	if err != nil {
+		return 0, err
+	}
+	x.byName.add(uint32(h.a>>32), name)
+	return name, nil
+}
+
+// pair returns the id of a pair and makes it if it is new; h is the hash of the
+// value. On an error nothing that counts has changed.
+func (x *index) pair(name uint32, h Hash, value string) (uint32, error) {
+	tag := pairTag(name, h)
+	if id := x.findPair(tag, name, value); id != noID {
 		return id, nil
 	}
-	text, err := x.text.put(valueText)
+	text, err := x.text.put(value)
 	if err != nil {
 		return 0, err
 	}
 	if err := x.byPair.reserve(); err != nil {
 		return 0, err
 	}
-	id, err := x.pairs.add(pairRec{name: name, text: text, textLen: uint32(len(valueText)), nextPair: x.names.view[name].firstPair})
+	id, err := x.pairs.add(pairRec{name: name, text: text, textLen: uint32(len(value)), nextPair: x.names.view[name].firstPair})
 	if err != nil {
 		return 0, err
 	}
@@ -148,9 +153,19 @@ func (x *index) pair(c *Cache, nameText, valueText []byte) (uint32, error) {
 	return id, nil
 }
 
+// copyPair is the id in x of pair p of another index.
+func (x *index) copyPair(c *Cache, other *index, p uint32) (uint32, error) {
+	name, value := other.name(p), other.value(p)
+	id, err := x.nameID(c.Hash(name), string(name))
+	if err != nil {
+		return 0, err
+	}
+	return x.pair(id, c.Hash(value), string(value))
+}
+
 // putSet stores the pair ids of a series and returns their place.
 func (x *index) putSet(pairs []uint32) (uint32, error) {
-	return x.sets.put(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(pairs))), len(pairs)*4))
+	return x.sets.put(unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(pairs))), len(pairs)*4))
 }
 
 // set is the pair ids of a series; a view.
@@ -283,7 +298,7 @@ func (a *arena) reserve(n int) error {
 	return nil
 }
 
-func (a *arena) put(b []byte) (uint32, error) {
+func (a *arena) put(b string) (uint32, error) {
 	if err := a.reserve(len(b)); err != nil {
 		return 0, err
 	}

@@ -52,30 +52,43 @@ func (c *codec) appendSection(dst, old []byte, start int64, ss []Sample, step in
 	return dst
 }
 
-// decodeSections is decode for a block of sections.
-func (c *codec) decodeSections(out *[blockMax]Sample, buf []byte, start int64) (int, error) {
-	n, end := 0, len(buf)-unpackSlack
-	at := 2
+// sections walks the sections of buf, a block with unpackSlack bytes behind
+// it, and calls f with each and the time that it begins at. Each has as many
+// bytes behind it that may be read.
+func sections(buf []byte, start int64, f func(section []byte, start int64) error) error {
+	at, end := 2, len(buf)-unpackSlack
 	for range buf[1] >> 2 {
-		if at+sectionLength > end || n == blockMax {
-			return 0, fmt.Errorf("%w: sections", errBlock)
+		if at+sectionLength > end {
+			return fmt.Errorf("%w: sections", errBlock)
 		}
 		next := at + sectionLength + int(binary.LittleEndian.Uint16(buf[at:]))
 		if next > end {
-			return 0, fmt.Errorf("%w: section of %d bytes at %d of %d", errBlock, next-at, at, end)
+			return fmt.Errorf("%w: section of %d bytes at %d of %d", errBlock, next-at, at, end)
 		}
 		gap, k := binary.Uvarint(buf[at+sectionLength : next])
 		if k <= 0 {
-			return 0, fmt.Errorf("%w: section at %d", errBlock, at)
+			return fmt.Errorf("%w: section at %d", errBlock, at)
 		}
-		m, err := c.decodeOne(out[n:], buf[at+sectionLength+k:next+unpackSlack], start+int64(gap))
-		if err != nil {
-			return 0, err
+		if err := f(buf[at+sectionLength+k:next+unpackSlack], start+int64(gap)); err != nil {
+			return err
 		}
-		n, at = n+m, next
+		at = next
 	}
-	if n != blockLen(buf) || at != end {
-		return 0, fmt.Errorf("%w: %d samples in sections of %d, they end at %d of %d", errBlock, n, blockLen(buf), at, end)
+	if at != end {
+		return fmt.Errorf("%w: sections end at %d of %d", errBlock, at, end)
 	}
-	return n, nil
+	return nil
+}
+
+// decodeSections is decode for a block of sections.
+func (c *codec) decodeSections(out *[blockMax]Sample, buf []byte, start int64) (n int, err error) {
+	err = sections(buf, start, func(section []byte, start int64) error {
+		k, err := c.decodeOne(out[n:], section, start)
+		n += k
+		return err
+	})
+	if err == nil && n != blockLen(buf) {
+		err = fmt.Errorf("%w: %d samples in sections of %d", errBlock, n, blockLen(buf))
+	}
+	return n, err
 }

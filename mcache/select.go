@@ -103,10 +103,9 @@ type clause struct {
 // series once few are left.
 func (s *shard) match(b *bucket, ms []Matcher) bitset {
 	x := &s.index
-	bucketText := []byte(b.name)
 	own := noID
-	if name := x.findName(s.cache.Hash(nil), nil); name != noID {
-		own = int(x.findPair(pairTag(name, s.cache.Hash(bucketText)), name, bucketText))
+	if name := x.findName(s.cache.HashString(bucketName), bucketName); name != noID {
+		own = int(x.findPair(pairTag(name, s.cache.HashString(b.name)), name, b.name))
 	}
 	if own == noID {
 		return nil
@@ -193,7 +192,7 @@ func (s *shard) narrow(have bitset, c *clause) {
 
 // pairsOf lists the pairs of m's name whose value m matches.
 func (x *index) pairsOf(c *Cache, m *Matcher) []uint32 {
-	name := x.findName(c.HashString(m.Name), []byte(m.Name))
+	name := x.findName(c.HashString(m.Name), m.Name)
 	if name == noID {
 		return nil
 	}
@@ -203,7 +202,7 @@ func (x *index) pairsOf(c *Cache, m *Matcher) []uint32 {
 			if v == "" {
 				continue
 			}
-			if p := x.findPair(pairTag(name, c.HashString(v)), name, []byte(v)); p != noID && x.pairs.view[p].live > 0 {
+			if p := x.findPair(pairTag(name, c.HashString(v)), name, v); p != noID && x.pairs.view[p].live > 0 {
 				pairs = append(pairs, p)
 			}
 		}
@@ -321,7 +320,7 @@ func (s *shard) eachPair(b *bucket, name string, ms []Matcher, alone bool, f fun
 	x := &s.index
 	only := uint32(noID)
 	if name != "" {
-		if only = x.findName(s.cache.HashString(name), []byte(name)); only == noID {
+		if only = x.findName(s.cache.HashString(name), name); only == noID {
 			return
 		}
 	}

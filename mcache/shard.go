@@ -63,7 +63,7 @@ type shard struct {
 	scratch, scratch2 []Sample
 	joined            []Sample
 	encoded, bytes1   []byte
-	pairIDs           []uint32
+	pairIDs, before   []uint32 // of the series made last, and of the one before
 	found             []uint32
 	slots             []unsafe.Pointer // in heads, where the next samples go
 	full              []uint32         // of found, those whose heads are full
@@ -194,6 +194,7 @@ func (s *shard) reset() {
 	s.ids.free()
 	s.index.free()
 	s.index = newIndex(s.cache.memory)
+	s.pairIDs = s.pairIDs[:0]
 	s.live, s.dead, s.rebuildAt, s.bytes, s.free, s.tombs = 0, 0, 0, 0, noID, noID
 	s.lists = nil
 	s.unpruned = false
@@ -221,23 +222,23 @@ func (s *shard) find(f Fingerprint) uint32 {
 }
 
 // create makes the series f with the pairs of names and values given, which
-// hold no duplicate. The error is ErrNoMemory or ErrSeriesLimit.
-func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Label) (uint32, error) {
+// hold no duplicate; hashes are theirs, or nil. The error is ErrNoMemory or ErrSeriesLimit.
+func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
 	if flags&flagShadow != 0 {
-		return s.createUnclaimed(b, f, flags, labels)
+		return s.createUnclaimed(b, f, flags, labels, hashes)
 	}
 	p, err := s.cache.take(b, labels, flags&flagHeld != 0)
 	if err != nil {
 		return noID, err
 	}
-	id, err := s.createUnclaimed(b, f, flags&^flagHeld, labels)
+	id, err := s.createUnclaimed(b, f, flags&^flagHeld, labels, hashes)
 	if err != nil {
 		s.cache.giveBack(p)
 	}
 	return id, err
 }
 
-func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, labels []Label) (uint32, error) {
+func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
 	if s.dead*5 > s.live && s.dead >= max(rebuildMin, s.rebuildAt) {
 		s.rebuildAt = 0
 		if s.rebuild() != nil {
@@ -246,21 +247,9 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 			s.rebuildAt = s.dead + s.live/5
 		}
 	}
-	s.pairIDs = s.pairIDs[:0]
 	x := &s.index
-	id, err := x.pair(s.cache, nil, []byte(b.name))
-	if err != nil {
+	if err := s.pairsOf(b, labels, hashes); err != nil {
 		return noID, err
-	}
-	s.pairIDs = append(s.pairIDs, id)
-	for _, l := range labels {
-		if l.Value == "" {
-			continue
-		}
-		if id, err = x.pair(s.cache, []byte(l.Name), []byte(l.Value)); err != nil {
-			return noID, err
-		}
-		s.pairIDs = append(s.pairIDs, id)
 	}
 	if err := s.ids.reserve(); err != nil {
 		return noID, err
@@ -272,6 +261,7 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 	if s.free == noID && s.recs.n >= maxSeriesShard {
 		return noID, fmt.Errorf("%w: %d series in a shard", ErrSeriesLimit, maxSeriesShard)
 	}
+	var id uint32
 	if s.free == noID {
 		for s.cache.writeBack && s.dirt.n <= s.recs.n {
 			if _, err = s.dirt.add(noDirt); err != nil {
@@ -300,6 +290,65 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 	s.account(&s.recs.view[id], seriesBytes)
 	s.list(id)
 	return id, nil
+}
+
+// pairsOf sets s.pairIDs to the pairs of a label set and makes those that are
+// new. Many stand where the series made before has the same name, or the same
+// pair: that costs a comparison instead of a lookup.
+func (s *shard) pairsOf(b *bucket, labels []Label, hashes []labelHash) error {
+	s.before, s.pairIDs = s.pairIDs, s.before[:0]
+	if err := s.addPair(bucketName, b.name, nil); err != nil {
+		return err
+	}
+	for i, l := range labels {
+		if l.Value == "" {
+			continue
+		}
+		var h *labelHash
+		if hashes != nil {
+			h = &hashes[i]
+		}
+		if err := s.addPair(l.Name, l.Value, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addPair appends one pair to s.pairIDs; h is its hashes, or nil.
+func (s *shard) addPair(nameText, valueText string, h *labelHash) (err error) {
+	x, name := &s.index, uint32(noID)
+	if k := len(s.pairIDs); k < len(s.before) {
+		if p := s.before[k]; string(x.name(p)) == nameText {
+			if string(x.value(p)) == valueText {
+				s.pairIDs = append(s.pairIDs, p)
+				return nil
+			}
+			name = x.pairs.view[p].name
+		}
+	}
+	if name == noID {
+		nh := Hash{}
+		if h != nil {
+			nh = h.name
+		} else {
+			nh = s.cache.HashString(nameText)
+		}
+		if name, err = x.nameID(nh, nameText); err != nil {
+			return err
+		}
+	}
+	vh := Hash{}
+	if h != nil {
+		vh = h.value
+	} else {
+		vh = s.cache.HashString(valueText)
+	}
+	id, err := x.pair(name, vh, valueText)
+	if err == nil {
+		s.pairIDs = append(s.pairIDs, id)
+	}
+	return err
 }
 
 const (
@@ -346,7 +395,7 @@ func (s *shard) rebuild() error {
 		}
 		ids = ids[:0]
 		for _, p := range old.set(r.pairs, int(r.nPairs)) {
-			n, err := fresh.pair(s.cache, old.name(p), old.value(p))
+			n, err := fresh.copyPair(s.cache, old, p)
 			if err != nil {
 				fresh.free()
 				return err
@@ -370,6 +419,7 @@ func (s *shard) rebuild() error {
 	}
 	old.free()
 	s.index = fresh
+	s.pairIDs = s.pairIDs[:0] // were of the old one
 	for s.tombs != noID {
 		id := s.tombs
 		s.tombs = s.recs.view[id].newer

@@ -28,7 +28,7 @@ func (s *shard) insertStart(id uint32, b *bucket, t, start int64) bool {
 			return true
 		}
 		var err error
-		if shadow, err = s.create(b, shadowOf(r.fp), flagShadow, nil); err != nil {
+		if shadow, err = s.create(b, shadowOf(r.fp), flagShadow, nil, nil); err != nil {
 			return false
 		}
 		s.recs.view[id].flags |= flagStarts
