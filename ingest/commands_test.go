@@ -225,6 +225,24 @@ func TestConfigAndMemory(t *testing.T) {
 	if l := short(t, got[14]); !strings.Contains(l, "# Memory\r\n") || !strings.Contains(l, "maxmemory:16777216\r\n") || !strings.Contains(l, "db0:keys=1\r\n") || strings.Contains(l, "# Server") {
 		t.Errorf("INFO: %s", l)
 	}
+	var colour atomic.Value
+	colour.Store("blue")
+	_, more := newServer(t, func(o *Options) {
+		o.Parameters = []Parameter{{Name: "colour", Get: func() string { return colour.Load().(string) }, Set: func(v string) error {
+			if v == "none" {
+				return errors.New("it needs one")
+			}
+			colour.Store(v)
+			return nil
+		}}}
+	})
+	got = converse(t, more, "CONFIG GET col*", "CONFIG SET Colour red", "CONFIG GET colour", "CONFIG SET colour none", "CONFIG SET colour green nosuch 1", "CONFIG GET colour")
+	for i, want := range []string{"[colour blue]", "OK", "[colour red]", "-ERR CONFIG SET failed (possibly related to argument 'colour') - it needs one",
+		"-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'", "[colour red]"} {
+		if g := short(t, got[i]); g != want {
+			t.Errorf("a parameter of the caller's, %d: got %s, want %s", i, g, want)
+		}
+	}
 	_, fixed := newServer(t, nil)
 	if g := converse(t, fixed, "CONFIG SET maxmemory 16mb")[0]; !strings.Contains(g, "follows what the machine has to spare") {
 		t.Errorf("without SetBudget: %q", g)

@@ -32,6 +32,8 @@ type Options struct {
 	// refused, because something else, such as the pressure controller, sets
 	// the budget.
 	SetBudget func(bytes int64) error
+	// Parameters are what CONFIG knows beside Redis' own.
+	Parameters []Parameter
 
 	// Password is asked for by AUTH when it is not empty.
 	Password string
@@ -143,4 +145,12 @@ func (o *Options) setDefaults() error {
 
 func (o *Options) frameLimits() frameLimits {
 	return frameLimits{args: o.MaxArgs, bulkBytes: o.MaxBulkBytes, inlineBytes: o.MaxInlineBytes, commandBytes: o.MaxCommandBytes}
+}
+
+// Parameter is one that CONFIG GET shows and CONFIG SET changes. Its functions
+// are called from any connection.
+type Parameter struct {
+	Name string // lower case
+	Get  func() string
+	Set  func(value string) error // nothing has changed when it fails
 }

@@ -226,7 +226,7 @@ func memoryStats(c *conn, _ [][]byte) {
 // change: clients ask for some of them before they do anything else.
 func (s *Server) parameters() [][2]string {
 	timeout := max(int64(s.o.IdleTimeout.Seconds()), 0)
-	return [][2]string{
+	all := [][2]string{
 		{"appendonly", "no"},
 		{"databases", "1"},
 		{"maxclients", itoa(int64(s.o.MaxConnections))},
@@ -236,6 +236,11 @@ func (s *Server) parameters() [][2]string {
 		{"save", ""},
 		{"timeout", itoa(timeout)},
 	}
+	for _, p := range s.o.Parameters {
+		all = append(all, [2]string{p.Name, p.Get()})
+	}
+	slices.SortFunc(all, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	return all
 }
 
 func configGet(c *conn, args [][]byte) {
@@ -271,6 +276,8 @@ func configSet(c *conn, args [][]byte) {
 			return
 		case known[at][1] == value:
 			// Nothing changes.
+		case slices.ContainsFunc(c.srv.o.Parameters, func(p Parameter) bool { return p.Name == name }):
+			// Below, when all names and the budget are known to be right.
 		case name != "maxmemory":
 			refuse("can't set immutable config")
 			return
@@ -290,6 +297,18 @@ func configSet(c *conn, args [][]byte) {
 		if err := c.srv.o.SetBudget(budget); err != nil {
 			c.fail("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - " + err.Error())
 			return
+		}
+	}
+	for i := 2; i < len(args); i += 2 {
+		name := string(lower(nil, args[i]))
+		for _, p := range c.srv.o.Parameters {
+			if p.Name != name {
+				continue
+			}
+			if err := p.Set(string(args[i+1])); err != nil {
+				c.fail("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + err.Error())
+				return
+			}
 		}
 	}
 	c.ok()

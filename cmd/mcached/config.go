@@ -36,9 +36,10 @@ type config struct {
 	respTLS          *tls.Config // by the two above; nil: none
 	respMaxClients   count
 
-	memorySize byteSize // 0: automatic
-	memoryKeep byteSize // 0: by the law's own default
-	memoryHeap byteSize // 0: by GOMEMLIMIT, or by what the machine has
+	memorySize   byteSize // 0: automatic
+	memoryKeep   byteSize // 0: by the law's own default
+	memoryShares shares
+	memoryHeap   byteSize // 0: by GOMEMLIMIT, or by what the machine has
 
 	snapshotPath string // empty: none
 
@@ -131,6 +132,12 @@ func newServeApp(c *config) *kingpin.Application {
 		"Bytes for everything cached, as 512MiB or 2GiB; 0 takes what the machine has to spare.")
 	add("memory.keep-available", "0", &c.memoryKeep,
 		"Bytes to leave available to the rest of the machine when --memory.size is 0; 0 means the larger of 512MiB and 5 %.")
+	add("memory.metrics-share", "100%", &c.memoryShares.metrics,
+		"Share of the memory that metrics may hold; below 100% series beyond it are evicted, into overflow, even if nobody else wants the room.")
+	add("memory.overflow-share", "25%", &c.memoryShares.overflow,
+		"Share of the memory that evicted series may hold when others want the room; they may use all that is not wanted.")
+	add("memory.blobs-share", "50%", &c.memoryShares.blobs,
+		"Share of the memory that Redis clients' values may hold when others want the room; they may use all that is not wanted.")
 	add("memory.heap-limit", "0", &c.memoryHeap,
 		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine between 256MiB and 2GiB.")
 

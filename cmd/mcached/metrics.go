@@ -27,6 +27,13 @@ type stats struct {
 	forward   *remotewrite.ForwardStats // nil: nothing is forwarded
 	dirty     mcache.DirtyStats
 	heapLimit int64 // bytes
+	accounts  []accountStats
+}
+
+// accountStats is one account of the memory.
+type accountStats struct {
+	name string
+	kvcache.AccountStats
 }
 
 // statsCollector turns rows into metrics.
@@ -83,6 +90,12 @@ func (d *daemon) readStats() *stats {
 	s := &stats{
 		memory: d.memory.Stats(), pressure: d.pressure.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(),
 		write: d.writes.Stats(), query: d.queries.Stats(), admission: d.admission.Stats(), heapLimit: d.heapLimit,
+	}
+	for _, a := range []struct {
+		name    string
+		account kvcache.Account
+	}{{"metrics", accountMetrics}, {"overflow", accountOverflow}, {"blobs", accountBlobs}} {
+		s.accounts = append(s.accounts, accountStats{a.name, d.memory.Account(a.account)})
 	}
 	if d.forwarder != nil {
 		f := d.forwarder.Stats()

@@ -41,6 +41,18 @@ func rows() []row {
 				emit(float64(s.memory.RegionsInUse), "in_use")
 				emit(float64(s.memory.RegionsSpare), "spare")
 			}},
+		{"mcached_memory_account_bytes", "Bytes in use, by account: regions and indexes of metrics, of what was evicted of them (overflow), of Redis clients' values (blobs).", gauge, []string{"account"},
+			func(s *stats, emit func(float64, ...string)) {
+				for _, a := range s.accounts {
+					emit(float64(a.UsedBytes), a.name)
+				}
+			}},
+		{"mcached_memory_account_share_bytes", "Bytes that an account may hold when others want the room.", gauge, []string{"account"},
+			func(s *stats, emit func(float64, ...string)) {
+				for _, a := range s.accounts {
+					emit(float64(a.ShareBytes), a.name)
+				}
+			}},
 		{"mcached_memory_regions_reclaimed_total", "Regions taken from their owners, oldest first, with what was in them.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.memory.RegionsReclaimed) })},
 		{"mcached_memory_returned_bytes_total", "Bytes given back to the operating system.", counter, nil,
@@ -75,22 +87,26 @@ func rows() []row {
 					emit(float64(b.Series), b.Name)
 				}
 			}},
-		{"mcached_series_points", "Samples held, by generation: 1 is hot, 3 is cold.", gauge, []string{"generation"},
-			byGeneration(func(g mcache.GenerationStats) float64 { return float64(g.Points) })},
+		{"mcached_series_points", "Samples held, by generation: 1 is hot, 3 is cold, overflow was evicted and is still there.", gauge, []string{"generation"},
+			func(s *stats, emit func(float64, ...string)) {
+				byGeneration(func(g mcache.GenerationStats) float64 { return float64(g.Points) })(s, emit)
+				emit(float64(s.series.BlobPoints), "overflow")
+			}},
 		{"mcached_series_keys", "Series and raw keys held, by generation.", gauge, []string{"generation"},
 			byGeneration(func(g mcache.GenerationStats) float64 { return float64(g.Keys) })},
 		{"mcached_series_generation_bytes", "Bytes of samples, by generation.", gauge, []string{"generation"},
 			byGeneration(func(g mcache.GenerationStats) float64 { return float64(g.Bytes) })},
-		{"mcached_series_bytes", "Bytes of the metric cache by what holds them: heads that are written, sealed blocks, directories of blocks, the index.", gauge, []string{"part"},
+		{"mcached_series_bytes", "Bytes of the metric cache by what holds them: heads that are written, sealed blocks, directories of blocks, the index, evicted series (overflow).", gauge, []string{"part"},
 			func(s *stats, emit func(float64, ...string)) {
 				emit(float64(s.series.Hot.LiveBytes), "heads")
 				emit(float64(s.series.Log.LiveBytes), "blocks")
 				emit(float64(s.series.Dir.LiveBytes), "directories")
 				emit(float64(s.series.IndexBytes), "index")
+				emit(float64(s.series.Blobs.LiveBytes), "overflow")
 			}},
 		{"mcached_series_dead_bytes", "Bytes of the metric cache's regions that are deleted and not yet compacted.", gauge, nil,
 			one(func(s *stats) float64 {
-				return float64(s.series.Hot.DeadBytes + s.series.Log.DeadBytes + s.series.Dir.DeadBytes)
+				return float64(s.series.Hot.DeadBytes + s.series.Log.DeadBytes + s.series.Dir.DeadBytes + s.series.Blobs.DeadBytes)
 			})},
 		{"mcached_series_samples_inserted_total", "New samples taken in. Those held are these less all that left.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.series.Inserted) })},
@@ -108,6 +124,16 @@ func rows() []row {
 			}},
 		{"mcached_series_evictions_total", "Series and raw keys evicted by size.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.series.Evictions) })},
+		{"mcached_overflow_written_total", "Series whose samples were moved into an overflow blob.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.BlobsWritten) })},
+		{"mcached_overflow_read_total", "Reads of series that reached into their overflow blob.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.BlobsRead) })},
+		{"mcached_overflow_restored_total", "Overflow blobs taken apart again, for a late sample or a deletion.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.BlobsRestored) })},
+		{"mcached_overflow_refused_total", "Series evicted for good because there was no memory for a blob.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.BlobsRefused) })},
+		{"mcached_overflow_samples_lost_total", "Samples that vanished with the memory of overflow blobs; part of those reclaimed.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.series.BlobsLost) })},
 		{"mcached_series_index_rebuilds_total", "Times a shard's index was rebuilt to be rid of dead entries.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.series.Rebuilds) })},
 		{"mcached_bucket_age", "Times a bucket has aged.", gauge, []string{"bucket"},

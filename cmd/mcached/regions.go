@@ -18,7 +18,7 @@ type regionMap struct {
 }
 
 type regionCell struct {
-	// Holds is heads, blocks, directories or blobs; spare if the region is resident
+	// Holds is heads, blocks, directories, overflow or blobs; spare if the region is resident
 	// but empty, free if it was given back.
 	Holds string  `json:"holds"`
 	Age   float64 `json:"age"` // 1 goes next of its kind, 0 is the youngest
@@ -64,8 +64,10 @@ func (d *daemon) holds(c kvcache.RegionCell) string {
 		return "spare"
 	case c.InUse == 0:
 		return "free"
-	case c.Owner < d.blobOwners:
+	case c.Account == accountBlobs:
 		return "blobs"
+	case c.Account == accountOverflow:
+		return "overflow"
 	case c.Class == kvcache.Log:
 		return "blocks"
 	case c.Class == kvcache.Hot:

@@ -49,7 +49,7 @@ type daemon struct {
 	started   time.Time
 	heapLimit int64 // bytes, soft
 
-	blobOwners int // of memory: those numbered below are the blobs' shards
+	sharing sharing // of memory, among metrics, overflow and blobs
 
 	forwarder *remotewrite.Forwarder // nil: a pure cache
 	circle    *circleGuard           // of the forwarder, or nil
@@ -116,12 +116,14 @@ func (d *daemon) open() error {
 	if err != nil {
 		return err
 	}
-	if d.blobs, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory}); err != nil {
+	if d.blobs, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory, Account: accountBlobs}); err != nil {
 		return err
 	}
-	d.blobOwners = d.memory.Owners()
 	limits, bucketLimits := d.config.limits()
-	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits}); err != nil {
+	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, Blobs: true, BlobAccount: accountOverflow, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits}); err != nil {
+		return err
+	}
+	if err := d.setShares(d.config.memoryShares); err != nil {
 		return err
 	}
 	if err := d.loadSnapshot(); err != nil {
@@ -185,6 +187,7 @@ func (d *daemon) openFrontDoors() error {
 		Blobs: d.blobs, Memory: d.memory, Metrics: d.metrics, Bucket: defaultBucket,
 		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients),
 		Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respTLS,
+		Parameters: d.shareParameters(),
 	}
 	if c.memorySize != 0 { // else the pressure controller would undo it
 		o.SetBudget = d.setBudget
@@ -261,6 +264,7 @@ func (d *daemon) run() error {
 	d.addLoop(&g, d.pressure.Run)
 	d.addLoop(&g, func(ctx context.Context) error {
 		return every(ctx, maintainEvery, func() {
+			d.boundMetrics() // the budget may have changed
 			d.metrics.Maintain()
 			d.boundDirty()
 		})

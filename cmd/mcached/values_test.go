@@ -39,6 +39,25 @@ func TestByteSizeString(t *testing.T) {
 	}
 }
 
+func TestShare(t *testing.T) {
+	for in, want := range map[string]share{"1%": 0.01, "25%": 0.25, "12.5%": 0.125, "100%": 1, " 50% ": 0.5} {
+		var got share
+		if err := got.Set(in); err != nil || got != want {
+			t.Errorf("%q is %v, %v; want %v", in, float64(got), err, float64(want))
+		}
+		var again share
+		if err := again.Set(got.String()); err != nil || again != got {
+			t.Errorf("%v prints as %q", float64(got), got.String())
+		}
+	}
+	for _, in := range []string{"", "%", "0%", "0.5%", "101%", "50", "0.5", "-1%", "x%", "NaN%", "inf%"} {
+		got := share(0.5)
+		if err := got.Set(in); err == nil || got != 0.5 {
+			t.Errorf("%q is a share of %v", in, float64(got))
+		}
+	}
+}
+
 func TestConfigDefaults(t *testing.T) {
 	c, err := parseConfig(nil)
 	if err != nil {

@@ -67,6 +67,7 @@ const parts = [
   ["series index", 'mcached_series_bytes{part="index"}'],
   ["blobs", 'mcached_blobs_bytes{state="live"}'],
   ["blob index", 'mcached_blobs_bytes{state="index"}'],
+  ["evicted series", 'mcached_series_bytes{part="overflow"}'],
   ["dead, to be compacted", 'sum(mcached_series_dead_bytes) + sum(mcached_blobs_bytes{state="dead"})'],
 ];
 
@@ -123,7 +124,7 @@ async function drawMachine() {
 }
 
 /** The colours of the map are those of the bar. */
-const holds = {heads: [0, "heads of series"], blocks: [1, "sealed blocks"], directories: [2, "directories of blocks"], blobs: [4, "blobs"],
+const holds = {heads: [0, "heads of series"], blocks: [1, "sealed blocks"], directories: [2, "directories of blocks"], blobs: [4, "blobs"], overflow: [6, "evicted series"],
   spare: [-1, "spare: resident, but empty"], free: [-1, "given back to the machine"]};
 
 async function drawMap() {
@@ -137,7 +138,7 @@ async function drawMap() {
     const s = el("span", {title: `${name}, ${Math.round(100 * c.live)} % live, ${Math.round(100 * c.dead)} % dead; ${c.age === 1 ? "goes next" : c.age === 0 ? "the youngest" : `older than ${Math.round(100 * c.age)} % of them`}`});
     // Full of life to the top, with what is dead above it, and paler the older it is.
     const live = Math.round(100 * c.live), dead = Math.round(100 * (c.live + c.dead));
-    s.style.background = `linear-gradient(to top, ${colour(i)} ${live}%, ${colour(6)} ${live}% ${dead}%, var(--line) ${dead}%)`;
+    s.style.background = `linear-gradient(to top, ${colour(i)} ${live}%, ${colour(7)} ${live}% ${dead}%, var(--line) ${dead}%)`;
     s.style.opacity = (1 - 0.75 * c.age).toFixed(2);
     return s;
   }));
