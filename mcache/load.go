@@ -343,6 +343,9 @@ func (l *loader) write(b *bucket, flags seriesFlags) (points int, err error) {
 		s.settle()
 		s.mu.Unlock()
 	}()
+	if l.dirty {
+		s.stampNow() // what may not have been sent is pinned from here on
+	}
 	id, err := s.findOrCreate(b, f, flags|flagHeld, l.labels, hashes)
 	if err != nil {
 		return 0, err

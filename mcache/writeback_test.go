@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -349,4 +350,58 @@ func TestWriteBackDue(t *testing.T) {
 	}
 	expect(Due{Since: AllTicks}, "[a 12]")
 	add("a", 99, 1)
+}
+
+// TestSaveUnsent carries what is dirty over a restart.
+func TestSaveUnsent(t *testing.T) {
+	from := newTestCache(t, Options{WriteBack: true})
+	for i := range 100 {
+		for at := range int64(50 + i) {
+			if err := from.AppendSamples("default", kubernetesLabels(i), Sample{at * 15_000, uint64(at)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 49 {
+			drain(from, func(*Outgoing) {}, 1000)
+		}
+	}
+	for i := range 10 { // one more for some that are clean
+		if err := from.AppendSamples("default", kubernetesLabels(i), Sample{1 << 40, 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	to := newTestCache(t, Options{WriteBack: true})
+	var file bytes.Buffer
+	if _, err := from.Save(&file, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := to.Load(&file); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := from.Dirty().Points, to.Dirty().Points; a != b || a == 0 {
+		t.Errorf("%d points were dirty, %d are", a, b)
+	}
+	if err := to.AppendSamples("default", kubernetesLabels(20), Sample{1 << 41, 1}); err != nil {
+		t.Fatal(err)
+	}
+	// What was dirty is pinned at once.
+	to.memory.SetBudget(1)
+	to.memory.SetBudget(from.memory.Budget())
+	if to.memory.Stats().RegionsPinned == 0 {
+		t.Error("nothing is pinned")
+	}
+	down := downstream{}
+	drain(to, down.take, 1000)
+	for i := range 100 {
+		want := 0
+		switch {
+		case i >= 50:
+			want = 50 + i
+		case i < 10 || i == 20:
+			want = 1
+		}
+		if got := len(down["default|"+labelsKey(kubernetesLabels(i))]); got != want {
+			t.Errorf("series %d: %d points were sent, want %d", i, got, want)
+		}
+	}
 }
