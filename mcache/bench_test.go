@@ -302,3 +302,35 @@ func BenchmarkCodec(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLabelValues lists the values of a label that 100,000 series have: a
+// thousand of "pod", and of "serial" one of its own for each.
+func BenchmarkLabelValues(b *testing.B) {
+	const series = 100_000
+	c := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
+	for i := range series {
+		ls := append(kubernetesLabels(i), Label{"serial", fmt.Sprintf("unit-%07d", i*7919%series)})
+		if err := c.AppendSamples("default", ls, Sample{0, 0}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	team := []Matcher{{Type: MatchEqual, Name: "namespace", Value: "team-07"}}
+	for _, q := range []struct {
+		name, label string
+		ms          []Matcher
+	}{{"pod", "pod", nil}, {"serial", "serial", nil}, {"serial of a namespace", "serial", team}} {
+		b.Run(q.name, func(b *testing.B) {
+			b.ReportAllocs()
+			cpu, n := cpuTime(), 0
+			for range b.N {
+				values, err := c.LabelValues("default", q.label, q.ms, 0)
+				if err != nil {
+					b.Fatal(err)
+				}
+				n = len(values)
+			}
+			b.ReportMetric(float64(cpuTime()-cpu)/1e6/float64(b.N), "cpu-ms/op")
+			b.ReportMetric(float64(n), "values")
+		})
+	}
+}

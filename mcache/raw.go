@@ -271,3 +271,15 @@ func (s *shard) removeBucket(b *bucket) {
 		s.mu.Unlock()
 	}
 }
+
+func sorted(set map[string]bool, limit int) []string {
+	all := make([]string, 0, len(set))
+	for v := range set {
+		all = append(all, v)
+	}
+	slices.Sort(all)
+	if limit > 0 && len(all) > limit {
+		all = all[:limit]
+	}
+	return all
+}

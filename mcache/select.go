@@ -1,7 +1,6 @@
 package mcache
 
 import (
-	"fmt"
 	"math/bits"
 	"slices"
 )
@@ -255,105 +254,4 @@ func (s *shard) eachLabel(r *series, f func(name, value []byte)) {
 	for _, p := range s.index.set(r.pairs, int(r.nPairs))[1:] { // without the bucket
 		f(s.index.name(p), s.index.value(p))
 	}
-}
-
-// LabelNames returns the names that the selected series have, sorted; all of
-// the bucket if there are no matchers. At most limit are returned, if it is
-// above zero.
-func (c *Cache) LabelNames(bucket string, ms []Matcher, limit int) ([]string, error) {
-	seen := map[string]bool{}
-	err := c.eachPair(bucket, "", ms, func(x *index, p uint32) {
-		if n := x.name(p); !seen[string(n)] {
-			seen[string(n)] = true
-		}
-	})
-	return sorted(seen, limit), err
-}
-
-// LabelValues returns the values of a label that the selected series have,
-// sorted; all of the bucket if there are no matchers. At most limit are
-// returned, if it is above zero.
-func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]string, error) {
-	if name == bucketName || name == rawName {
-		return nil, fmt.Errorf("%w: name %q", ErrLabels, name)
-	}
-	seen := map[string]bool{}
-	err := c.eachPair(bucket, name, ms, func(x *index, p uint32) {
-		if v := x.value(p); !seen[string(v)] {
-			seen[string(v)] = true
-		}
-	})
-	return sorted(seen, limit), err
-}
-
-func sorted(set map[string]bool, limit int) []string {
-	all := make([]string, 0, len(set))
-	for v := range set {
-		all = append(all, v)
-	}
-	slices.Sort(all)
-	if limit > 0 && len(all) > limit {
-		all = all[:limit]
-	}
-	return all
-}
-
-// eachPair calls f with every pair, of one name unless it is empty, that a
-// selected series has; more than once for some.
-func (c *Cache) eachPair(bucket, name string, ms []Matcher, f func(x *index, p uint32)) error {
-	b, err := c.selectable(bucket, ms)
-	if b == nil || err != nil {
-		return err
-	}
-	alone := len(ms) == 0 && len(*c.byID.Load()) == 1
-	for _, s := range c.shards {
-		s.mu.Lock()
-		s.eachPair(b, name, ms, alone, f)
-		s.mu.Unlock()
-	}
-	return nil
-}
-
-// eachPair does it for one shard. alone says that every pair counts: there is
-// one bucket and no condition.
-func (s *shard) eachPair(b *bucket, name string, ms []Matcher, alone bool, f func(x *index, p uint32)) {
-	x := &s.index
-	only := uint32(noID)
-	if name != "" {
-		if only = x.findName(s.cache.HashString(name), name); only == noID {
-			return
-		}
-	}
-	if alone {
-		for n := range x.names.view[:x.names.n] {
-			if text := x.text.at(x.names.view[n].text, x.names.view[n].textLen); string(text) == bucketName || string(text) == rawName {
-				continue
-			}
-			if only != noID && uint32(n) != only {
-				continue
-			}
-			for p := x.names.view[n].firstPair; p != noID; p = x.pairs.view[p].nextPair {
-				if x.pairs.view[p].live > 0 {
-					f(x, p)
-					if only == noID {
-						break // one pair is enough for a name
-					}
-				}
-			}
-		}
-		return
-	}
-	done := make(map[uint32]bool)
-	s.match(b, ms).each(func(id uint32) {
-		r := &s.recs.view[id]
-		if r.flags&(flagRaw|flagShadow) != 0 {
-			return
-		}
-		for _, p := range x.set(r.pairs, int(r.nPairs))[1:] {
-			if !done[p] && (only == noID || x.pairs.view[p].name == only) {
-				done[p] = true
-				f(x, p)
-			}
-		}
-	})
 }
