@@ -122,26 +122,31 @@ func BenchmarkPipeline(b *testing.B) {
 
 func BenchmarkSeriesAdd(b *testing.B) {
 	for _, series := range []int{1, 10_000} {
-		b.Run(fmt.Sprintf("series=%d", series), func(b *testing.B) {
-			c := newSession(b, nil)
-			name := make([]string, series)
-			for i := range series {
-				name[i] = fmt.Sprintf("s:%d", i)
-				c.feed([]byte(bulks("TS.CREATE", name[i], "LABELS", "room", "a", "kind", "temp")))
-			}
-			var in [1 << 14]byte
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := range b.N {
-				n := name[i%series]
-				s := fmt.Appendf(in[:0], "*4\r\n$6\r\nTS.ADD\r\n$%d\r\n%s\r\n$13\r\n%d\r\n$4\r\n20.5\r\n", len(n), n, 1_700_000_000_000+i/series*15_000)
-				c.feed(s)
-			}
-			b.StopTimer()
-			if c.failed > 0 {
-				b.Fatalf("%d failed", c.failed)
-			}
-		})
+		for _, pipeline := range []int{1, 16} {
+			b.Run(fmt.Sprintf("series=%d/pipeline=%d", series, pipeline), func(b *testing.B) {
+				c := newSession(b, nil)
+				name := make([]string, series)
+				for i := range series {
+					name[i] = fmt.Sprintf("s:%d", i)
+					c.feed([]byte(bulks("TS.CREATE", name[i], "LABELS", "room", "a", "kind", "temp")))
+				}
+				in := make([]byte, 0, 1<<14)
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := range b.N {
+					n := name[i%series]
+					in = fmt.Appendf(in, "*4\r\n$6\r\nTS.ADD\r\n$%d\r\n%s\r\n$13\r\n%d\r\n$4\r\n20.5\r\n", len(n), n, 1_700_000_000_000+i/series*15_000)
+					if i%pipeline == pipeline-1 {
+						c.feed(in)
+						in = in[:0]
+					}
+				}
+				b.StopTimer()
+				if c.failed > 0 {
+					b.Fatalf("%d failed", c.failed)
+				}
+			})
+		}
 	}
 }
 

@@ -212,7 +212,7 @@ func (c *conn) consume() {
 			c.writeOut()
 		}
 	}
-	c.small = turn == 1 && bytes < smallBytes && c.bundle != nil && c.bundle.n == 1 && c.start == c.end
+	c.small = turn == 1 && bytes < smallBytes && c.bundle != nil && c.bundle.n == 1 && c.bundle.kind <= bundleSet && c.start == c.end
 	c.freeBundle()
 	if c.start == c.end {
 		c.freeInput()

@@ -81,7 +81,7 @@ func (l *loop) readSmall(c *conn) (bytes int) {
 	c.active.Store(l.srv.tick.Load())
 	used, args, need, err := c.framer.next(b[:n], c.limits)
 	if err == nil && used == n && len(args) > 0 {
-		if kind := c.bundleOf(args); kind != noBundle {
+		if kind := c.bundleOf(args); kind == bundleGet || kind == bundleSet {
 			g.conns[g.n], g.kinds[g.n], g.keys[g.n] = c, kind, args[1]
 			if kind == bundleSet {
 				g.values[g.n] = args[2]

@@ -256,19 +256,26 @@ func (c *conn) addSample(k *seriesKey, t int64, v float64, on duplicatePolicy) (
 			}
 		}
 	}
-	if err := d.write(&c.batch, k, t, v); err != nil {
-		if errors.Is(err, mcache.ErrNoMemory) {
-			return 0, "OOM command not allowed when used memory > 'maxmemory'."
-		}
-		if errors.Is(err, mcache.ErrDirty) {
-			return 0, "BUSY " + err.Error() + ", try again later"
-		}
-		return 0, "ERR TSDB: " + err.Error()
+	if problem := problemOf(d.write(&c.batch, k, t, v)); problem != "" {
+		return 0, problem
 	}
 	if !k.written || t > k.lastMs {
 		k.lastMs, k.written = t, true
 	}
 	return t, ""
+}
+
+// problemOf is the words for an error of write, or none for none.
+func problemOf(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, mcache.ErrNoMemory):
+		return "OOM command not allowed when used memory > 'maxmemory'."
+	case errors.Is(err, mcache.ErrDirty):
+		return "BUSY " + err.Error() + ", try again later"
+	}
+	return "ERR TSDB: " + err.Error()
 }
 
 // merge says what to write where there is a sample at t already.
@@ -320,26 +327,14 @@ func tsMAdd(c *conn, args [][]byte) {
 		return
 	}
 	c.array(len(args) / 3)
-	for ; len(args) > 3; args = args[3:] {
-		c.spill()
-		v, ok := sampleValue(args[3])
-		if !ok {
-			c.fail(errSampleValue)
-			continue
+	g := c.takeBundle()
+	for args = args[1:]; len(args) > 0; {
+		n := min(len(args)/3, bundleKeys)
+		for i := range n {
+			g.keys[i], g.times[i], g.values[i] = args[3*i], args[3*i+1], args[3*i+2]
 		}
-		t, ok := c.timestamp(args[2])
-		if !ok {
-			c.fail(errTimestamp)
-			continue
-		}
-		k, ok := c.srv.series.entry(args[1])
-		if !ok {
-			if k, ok = c.srv.series.find(string(args[1])); !ok {
-				c.fail(errNoKey)
-				continue
-			}
-		}
-		c.replyAdded(c.addSample(k, t, v, policyNone))
+		c.addMany(g.keys[:n], g.times[:n], g.values[:n], false)
+		args = args[3*n:]
 	}
 }
 
