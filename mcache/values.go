@@ -13,18 +13,16 @@ import (
 // the bucket if there are no matchers. At most limit are returned, if it is
 // above zero.
 func (c *Cache) LabelNames(bucket string, ms []Matcher, limit int) ([]string, error) {
-	return c.texts(bucket, ms, limit, func(s *shard, _ bool, found func() bitset) textList {
+	return c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, found func() bitset) {
 		x := &s.index
 		names := make(bitset, (x.names.n+63)/64)
 		found().each(func(p uint32) { names.set(x.pairs.view[p].name) })
-		var l textList
 		names.each(func(n uint32) {
 			r := &x.names.view[n]
 			if text := x.text.at(r.text, r.textLen); string(text) != bucketName && string(text) != rawName {
 				l.add(text)
 			}
 		})
-		return l
 	})
 }
 
@@ -36,12 +34,11 @@ func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]str
 		return nil, fmt.Errorf("%w: name %q", ErrLabels, name)
 	}
 	h := c.HashString(name)
-	return c.texts(bucket, ms, limit, func(s *shard, alone bool, found func() bitset) textList {
+	return c.texts(bucket, ms, limit, func(s *shard, l *textList, alone bool, found func() bitset) {
 		x := &s.index
 		only := x.findName(h, name)
-		var l textList
 		if only == noID {
-			return l
+			return
 		}
 		if n := &x.names.view[only]; alone && int(n.pairs) < x.pairs.n/chainShare {
 			for p := n.firstPair; p != noID; p = x.pairs.view[p].nextPair {
@@ -49,14 +46,13 @@ func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]str
 					l.add(x.text.at(r.text, r.textLen))
 				}
 			}
-			return l
+			return
 		}
 		found().each(func(p uint32) {
 			if r := &x.pairs.view[p]; r.name == only {
 				l.add(x.text.at(r.text, r.textLen))
 			}
 		})
-		return l
 	})
 }
 
@@ -67,7 +63,7 @@ const chainShare = 8
 // texts sorts what pick finds in each shard. pick is told whether every pair
 // counts, which is where there is one bucket and no condition, and can ask for
 // the set of those that count.
-func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard, alone bool, found func() bitset) textList) ([]string, error) {
+func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard, l *textList, alone bool, found func() bitset)) ([]string, error) {
 	b, err := c.selectable(bucket, ms)
 	if b == nil || err != nil {
 		return []string{}, err
@@ -78,24 +74,21 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 	// what one series has alone, a set would only cost time.
 	seen := map[string]bool{}
 	for i, s := range c.shards {
+		l := textList{seen: seen}
 		s.mu.Lock()
-		l := pick(s, alone, func() bitset { return s.pairsFound(b, ms, alone) })
+		pick(s, &l, alone, func() bitset { return s.pairsFound(b, ms, alone) })
 		s.mu.Unlock()
 		before := len(all)
-		if all = l.appendTo(all); seen == nil {
-			continue
-		}
-		fresh := all[:before]
-		for _, text := range all[before:] {
-			if !seen[text] {
+		all = l.appendTo(all)
+		switch {
+		case seen == nil:
+		case i > 0 && before > 0 && len(l.ends) > l.skipped:
+			seen = nil
+		default:
+			for _, text := range all[before:] {
 				seen[text] = true
-				fresh = append(fresh, text)
 			}
 		}
-		if i > 0 && before > 0 && len(fresh)-before > (len(all)-before)/2 {
-			seen = nil
-		}
-		all = fresh
 	}
 	all = sortedTexts(all)
 	if limit > 0 && len(all) > limit {
@@ -132,11 +125,17 @@ func (s *shard) pairsFound(b *bucket, ms []Matcher, alone bool) bitset {
 // textList is texts one behind the other, so that there are two allocations
 // and not one for each.
 type textList struct {
-	text []byte
-	ends []int
+	text    []byte
+	ends    []int
+	seen    map[string]bool // are left out; may be nil
+	skipped int             // how many were
 }
 
 func (l *textList) add(text []byte) {
+	if l.seen[string(text)] {
+		l.skipped++
+		return
+	}
 	l.text = append(l.text, text...)
 	l.ends = append(l.ends, len(l.text))
 }
