@@ -1,7 +1,6 @@
 package query
 
 import (
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"math"
@@ -10,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
@@ -263,7 +263,8 @@ func (s *sender) begin() {
 	}
 	h.Set("Content-Encoding", "gzip")
 	if s.zip, _ = s.api.gzips.Get().(*gzip.Writer); s.zip == nil {
-		// The level exists, so there is no error.
+		// The level exists, so there is no error. This package takes two thirds of
+		// the time of the standard library's and sends less.
 		s.zip, _ = gzip.NewWriterLevel(s.w, gzip.BestSpeed)
 		return
 	}
