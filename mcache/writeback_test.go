@@ -68,15 +68,19 @@ func TestWriteBackModel(t *testing.T) {
 		seeds = 2
 	}
 	for seed := range seeds {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { writeBackModel(t, seed) })
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { writeBackModel(t, seed, false) })
+		t.Run(fmt.Sprint("blobs, seed ", seed), func(t *testing.T) { writeBackModel(t, seed, true) })
 	}
 }
 
-func writeBackModel(t *testing.T, seed uint64) {
+func writeBackModel(t *testing.T, seed uint64, blobs bool) {
 	rnd := rand.New(rand.NewPCG(seed, 77))
 	const regions = 96
 	m := newTestMemory(t, regions*kvcache.MinRegionBytes, kvcache.MinRegionBytes)
-	c := newTestCache(t, Options{Memory: m, WriteBack: true, Shards: 2, AgeCycle: 500})
+	c := newTestCache(t, Options{Memory: m, WriteBack: true, Shards: 2, AgeCycle: 500, Blobs: blobs})
+	if blobs {
+		c.SetMaxBytes(16 << 10) // clean series are evicted all the time
+	}
 	c.SetMaxDirty(1500)
 	down, model := downstream{}, downstream{}
 	arrived := downstream{} // as down, but for what came with its start time and again without
@@ -274,6 +278,9 @@ func writeBackModel(t *testing.T, seed uint64) {
 	}
 	st := c.Stats()
 	t.Logf("%d late, %d refused, %d returned, %d squeezes, %d pinned, %d reclaimed, %d evictions", late, refused, returned, squeezed, pinned, st.Reclaimed, st.Evictions)
+	if blobs && (st.BlobsWritten < 50 || st.BlobsLost == 0 || st.BlobsRead == 0) {
+		t.Errorf("the interesting did not happen with blobs: %+v", st)
+	}
 	if late == 0 || refused == 0 || returned == 0 || pinned == 0 || st.Reclaimed == 0 {
 		t.Errorf("the interesting did not happen")
 	}
