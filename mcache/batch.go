@@ -342,7 +342,7 @@ func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (po
 			err = errBatchTime
 			continue
 		}
-		if s.overlaps(&s.recs.view[*id], x.T) {
+		if s.recs.view[*id].flags&flagBlob != 0 && s.overlaps(&s.recs.view[*id], x.T) {
 			if e := s.retry(id, f, func() bool { return s.restore(*id) }); e != nil {
 				return points, e
 			}

@@ -117,7 +117,10 @@
 // Per series in a blob: the record and its place in the index as above, and 20
 // to 40 bytes beside its samples, 4 a block. The mix at 150 samples a series
 // takes 3.0 bytes a sample live and 1.1 in blobs; moving a series takes 1.4 µs
-// (-bench Overflow).
+// (-bench Overflow). Of series that take 60 samples and are then written no
+// more, a memory of 64 MiB keeps 4.5 million samples without blobs, at 14.3 bytes
+// a sample all in, and 7.6 million with them, at 8.7 (-bench Churn); writing them
+// takes no longer, as less is dropped.
 //
 // Per sample in order: a lookup, the first line of the record, the slot: three
 // cache misses that a batch overlaps; and sealing, about 20 ns, because a head

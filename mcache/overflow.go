@@ -83,7 +83,7 @@ func (s *shard) overflow(id uint32, moved bool) bool {
 	s.freeLive(r)
 	r.head, r.mode, r.next, r.have, r.size = 0, modeNone, 0, 0, 0
 	r.dir, r.dirLen, r.dirCap, r.records, r.points = 0, 0, 0, 0, 0
-	r.flags &^= flagPartial | flagOpen
+	r.flags &^= flagPartial | flagOpen | flagRecords
 	s.account(r, seriesBytes-int(r.bytes))
 	s.relist(id)
 	return true
