@@ -169,8 +169,8 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 		s.settle()
 		s.mu.Unlock()
 	}()
-	s.findAll(places)
 	yields, age := s.yields, bk.age.Load()
+	s.findAll(places, age)
 	plain := len(b.starts)+len(b.records) == 0 && !s.cache.writeBack
 	for k := range places {
 		i := int(places[k].series)
@@ -216,13 +216,13 @@ func (s *shard) writeRest(id uint32, bk *bucket, b *Batch, place *batchPlace, fi
 	return s.write(&id, bk, place.fp, what)
 }
 
-// findAll finds the series at the places given and brings to the processor what
-// writing to them needs: a lookup's slot; the record with the fingerprint; the
+// findAll finds the series at the places given, of a bucket of that age, and
+// brings to the processor what writing to them needs: a lookup's slot; the record with the fingerprint; the
 // slot of the head; what sealing a full head reads. Each is read in a loop of
 // its own with next to nothing in it, so that the processor is far ahead of
 // what it waits for, and many cache misses overlap. That takes a third off the
 // time of a batch over 100,000 series.
-func (s *shard) findAll(places []batchPlace) {
+func (s *shard) findAll(places []batchPlace, age uint32) {
 	if cap(s.found) < len(places) {
 		s.found = make([]uint32, len(places))
 		s.slots = make([]unsafe.Pointer, len(places))
@@ -256,6 +256,9 @@ func (s *shard) findAll(places []batchPlace) {
 		if r.fp != places[k].fp {
 			s.found[k] = s.find(places[k].fp) // another has the same tag
 			continue
+		}
+		if r.touched != age {
+			touch += uint64(r.newer) // its place in the list will change
 		}
 		if p := s.hot.Pointer(r.head); p != nil {
 			slots = append(slots, unsafe.Pointer(slot(p, int(r.next)&(int(r.size)-1))))

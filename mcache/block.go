@@ -307,16 +307,15 @@ func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPl
 	v := c.ints[0]
 	or, least, most := uint64(v), v, v
 	var down int
-	leastUp, leastD, mostD := int64(math.MaxInt64), int64(math.MaxInt64), int64(math.MinInt64)
+	leastD, mostD := int64(math.MaxInt64), int64(math.MinInt64)
+	up := uint64(math.MaxUint64) // the least distance not below zero: those that are, are large as unsigned
 	for _, w := range c.ints[1:n] {
 		d := w - v
 		or |= uint64(w)
 		least, most = min(least, w), max(most, w)
 		leastD, mostD = min(leastD, d), max(mostD, d)
 		down += int(uint64(d) >> 63)
-		if d >= 0 {
-			leastUp = min(leastUp, d)
-		}
+		up = min(up, uint64(d))
 		v = w
 	}
 	if or != 0 {
@@ -325,9 +324,6 @@ func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPl
 				c.ints[i] >>= shift
 			}
 			least, most, leastD, mostD = least>>shift, most>>shift, leastD>>shift, mostD>>shift
-			if leastUp != math.MaxInt64 {
-				leastUp >>= shift
-			}
 		}
 	}
 	if least == most {
@@ -347,6 +343,10 @@ func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPl
 	mode, base, plan = valueFrame, least, hist.bestWidth(n, frame)
 	// A second try lets distances below zero be exceptions: a counter that was
 	// reset once.
+	leastUp := leastD
+	if up <= math.MaxInt64 {
+		leastUp = int64(up) >> shift
+	}
 	for _, b := range [2]int64{leastD, leastUp} {
 		if b != leastD && down*exceptionBits >= plan.cost {
 			break
@@ -364,7 +364,7 @@ func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPl
 		if p := hist.bestWidth(n, widest); p.cost < plan.cost {
 			mode, base, plan = valueDelta, b, p
 		}
-		if leastUp == leastD || leastUp == math.MaxInt64 {
+		if leastUp == leastD {
 			break
 		}
 	}

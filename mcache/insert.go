@@ -211,8 +211,11 @@ func (s *shard) seal(id uint32, ss []Sample, held int) bool {
 	}
 	r = &s.recs.view[id]
 	r.sealedEnd = ss[len(ss)-1].T
-	if step := commonStepOr(ss, r.step); step != 0 {
-		r.step = step
+	// A grid without holes has the step that it has.
+	if r.mode != modeGrid || ss[len(ss)-1].T-ss[0].T != int64(len(ss)-1)*int64(r.step) {
+		if step := commonStepOr(ss, r.step); step != 0 {
+			r.step = step
+		}
 	}
 	// The array stays for the samples to come.
 	if r.head != 0 {
