@@ -127,6 +127,9 @@
 //	fastcache    887 / 811   165 / 141   512 / 541   373 / 385
 //	like Dory    892 / 944   293 / 296   696 / 812   570 / 555
 //
+// In runs of 16 keys (-bench Many) GetMany takes 160 where 16 Gets take 260, and
+// PutMany 157 where Puts take 340.
+//
 // Both of a hit's accesses miss the processor's caches, and are 97 % of its
 // time. An overwrite reads the record that it replaces, which fastcache does
 // not: it writes a second one. A load of 86 % in place of 92 made no call
