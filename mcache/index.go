@@ -276,6 +276,20 @@ func (x *index) name(pair uint32) []byte {
 	return x.text.at(r.text, r.textLen)
 }
 
+// spanStep is by how much a small span grows at most: each time costs a system
+// call that every processor waits for.
+const spanStep = 32 << 10
+
+// growSpan makes room for n bytes behind those used, and for an eighth more
+// than are used, so that there are few such calls and little slack; small
+// spans double. Where that is too much, room for n has to do.
+func growSpan(span *kvcache.Span, used, n int) error {
+	if span.Grow(used+max(n, used/8, min(used, spanStep))) == nil {
+		return nil
+	}
+	return span.Grow(used + n)
+}
+
 // arena is bytes that are only added to.
 type arena struct {
 	span kvcache.Span
@@ -290,8 +304,7 @@ func (a *arena) reserve(n int) error {
 	if a.used+n > maxArenaBytes {
 		return fmt.Errorf("%w: index of a shard beyond %d bytes", ErrNoMemory, int64(maxArenaBytes))
 	}
-	// An eighth more at a time: few page table moves, little slack.
-	if err := a.span.Grow(a.used + max(n, a.used/8)); err != nil {
+	if err := growSpan(&a.span, a.used, n); err != nil {
 		return err
 	}
 	a.view = kvcache.View[byte](&a.span)
@@ -325,7 +338,7 @@ func (r *records[T]) add(v T) (uint32, error) {
 	if r.n == len(r.view) {
 		var t T
 		size := int(unsafe.Sizeof(t))
-		if err := r.span.Grow((r.n + max(r.n/8, 1)) * size); err != nil {
+		if err := growSpan(&r.span, r.n*size, size); err != nil {
 			return 0, err
 		}
 		r.view = kvcache.View[T](&r.span)
