@@ -374,13 +374,13 @@ func (s *shard) snapshotBlob(r *series, snap *Snapshot) (chunks []snapBlock) {
 	if r.flags&flagBlob == 0 {
 		return nil
 	}
+	if b := s.blobs.Value(r.blobRef()); b != nil && blobLast(b) < snap.from {
+		return nil // as most reads: its checksum would cost more than they do
+	}
 	after := s.afterBlob(r)
 	o, ok := s.blobOf(r)
 	if !ok {
 		snap.completeFrom = max(snap.completeFrom, after)
-		return nil
-	}
-	if o.last < snap.from {
 		return nil
 	}
 	s.blob.read++
