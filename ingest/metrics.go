@@ -132,6 +132,7 @@ func mcStats(c *conn, args [][]byte) {
 			{"overwritten", int64(st.Overwritten)}, {"mended", int64(st.Mended)}, {"overflowed", int64(st.Overflowed)},
 			{"taken", int64(st.Taken)}, {"popped", int64(st.Popped)}, {"removed", int64(st.Removed)},
 			{"reclaimed", int64(st.Reclaimed)}, {"evictions", int64(st.Evictions)},
+			{"overflow.points", int64(st.BlobPoints)}, {"overflow.bytes", st.Blobs.LiveBytes},
 			{"allocated.bytes", st.AllocatedBytes}, {"max.bytes", st.MaxBytes}, {"index.bytes", st.IndexBytes},
 		})
 		return

@@ -394,6 +394,31 @@ func (t *Tables) Entries(f func(ref Ref, aux uint16, owner uint32, value []byte)
 	}
 }
 
+// OldestOwners appends the owners of the live entries of the oldest region to
+// dst, one for each entry. It leaves out the regions that entries go to now;
+// there are none if there is no other.
+func (t *Tables) OldestOwners(dst []uint32) []uint32 {
+	oldest := noRegion
+	t.m.mu.Lock()
+	for _, r := range t.list {
+		if r != t.cur && r != t.old && (oldest == noRegion || t.m.regions[r].serial < t.m.regions[oldest].serial) {
+			oldest = r
+		}
+	}
+	t.m.mu.Unlock()
+	if oldest == noRegion {
+		return dst
+	}
+	for at := uint32(0); at < t.m.tables[oldest].fill; {
+		h := *(*header)(unsafe.Add(t.m.addr(oldest), at))
+		at += h.bytes()
+		if h.live() {
+			dst = append(dst, h.owner())
+		}
+	}
+	return dst
+}
+
 // Check walks everything and reports the first broken invariant.
 func (t *Tables) Check() error {
 	var live, fill, pad, weight int64

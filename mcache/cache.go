@@ -337,8 +337,8 @@ func (c *Cache) makeRoom(s *shard, tries int) bool {
 // dead, so this frees much at once, and is seldom needed.
 func (c *Cache) evictKeys(n int64) bool {
 	if c.blobs {
-		if c.overflowKeys() == 0 && c.memory.Evict(int64(c.memory.RegionBytes())) {
-			c.overflowKeys() // with the one region that this takes to begin with
+		if c.overflowHot(n) == 0 && c.memory.Evict(int64(c.memory.RegionBytes())) {
+			c.overflowHot(n) // with the one region that this takes to begin with
 		}
 		if c.memory.EvictLog(n) {
 			return true

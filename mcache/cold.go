@@ -3,40 +3,62 @@ package mcache
 // This file says when series go into blobs besides by eviction: when they are
 // cold and room is little, and when there is none and nothing else to drop.
 
-// overflowKeys puts the coldest quarter of each shard into blobs when there is
-// no memory and nothing in logs to drop. One shard after the other is finished
-// and compacted: the first may use the region that is kept for what is moved,
-// and frees some for the others. It returns how many keys it has moved.
-func (c *Cache) overflowKeys() (n int) {
-	for _, s := range c.shards {
-		s.mu.Lock()
-		target := s.bytes * 3 / 4
-		for gen := 3; gen > genBlob; gen-- {
-			for s.bytes > target {
-				id := s.coldest(gen)
-				if id == noID {
-					break
-				}
-				b := s.cache.bucket(s.recs.view[id].bucket)
-				if !s.overflow(id, true) {
-					gen = genBlob
-					break
-				}
-				s.evictions++
-				b.evictions.Add(1)
-				if n++; n%coldPiece == 0 {
-					s.settle()
-					s.mu.Unlock()
-					s.mu.Lock()
-				}
-			}
+// overflowHot puts series into blobs when there is no memory and nothing in logs
+// to drop, until n bytes are free. It takes all that have something in the
+// oldest Hot region of a shard, which then is free, for about a third of it in
+// blobs; one region to begin with is enough, that which is kept for what is
+// moved. The coldest series would leave dead bytes in all regions, and none
+// free. It returns how many it has moved.
+func (c *Cache) overflowHot(n int64) (moved int) {
+	n += int64(c.memory.RegionBytes()) // which is kept
+	for idle := 0; idle < len(c.shards) && c.memory.Room() < n; {
+		s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
+		if k := s.overflowRegion(); k > 0 {
+			moved, idle = moved+k, 0
+		} else {
+			idle++
 		}
-		s.compactAll()
+	}
+	return moved
+}
+
+// overflowRegion puts the series with something in the shard's oldest Hot
+// region into blobs, but for dirty ones.
+func (s *shard) overflowRegion() (moved int) {
+	s.mu.Lock()
+	defer func() {
 		s.settle()
 		s.mu.Unlock()
+	}()
+	ids := s.hot.OldestOwners(nil)
+	for k, id := range ids {
+		if k%hotPiece == hotPiece-1 {
+			s.settle()
+			s.mu.Unlock()
+			s.mu.Lock()
+		}
+		// While the lock was free another series may have come to the id: it goes, too.
+		if int(id) >= s.recs.n {
+			break
+		}
+		r := &s.recs.view[id]
+		if r.flags&flagInUse == 0 || r.bytes == seriesBytes || s.isDirty(id) {
+			continue
+		}
+		b := s.cache.bucket(r.bucket)
+		if !s.overflow(id, true) {
+			break
+		}
+		s.evictions++
+		b.evictions.Add(1)
+		moved++
 	}
-	return n
+	return moved
 }
+
+// hotPiece is how many series overflowRegion moves under one hold of the lock:
+// half a millisecond.
+const hotPiece = 512
 
 // Series that are cold cost less in a blob, about a byte a sample in place of
 // a head, a partial block and a directory. Maintain moves them when the Memory

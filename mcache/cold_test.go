@@ -55,9 +55,9 @@ func TestOverflowCold(t *testing.T) {
 	}
 }
 
-// TestOverflowKeys fills a memory with nothing but heads: when there is no room,
-// the coldest go into blobs and nothing is lost.
-func TestOverflowKeys(t *testing.T) {
+// TestOverflowHot fills a memory with nothing but heads: when there is no room,
+// those of the oldest region go into blobs and nothing is lost.
+func TestOverflowHot(t *testing.T) {
 	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 4 << 20, RegionBytes: 16 << 10, ReadyRegions: -1}) // the supplier would age blobs
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestOverflowKeys(t *testing.T) {
 		points += 20
 	}
 	st := checkCache(t, c)
-	if st.Points != uint64(points) || st.BlobsWritten < 1000 || st.Reclaimed+st.Overflowed != 0 || m.Room() < int64(m.RegionBytes()) {
+	if st.Points != uint64(points) || st.BlobsWritten < 100 || st.Reclaimed+st.Overflowed != 0 || m.Room() < int64(m.RegionBytes()) {
 		t.Errorf("%d keys: %+v", n, st)
 	}
 }
