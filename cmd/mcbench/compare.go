@@ -63,11 +63,7 @@ func peers(self string) []peer {
 
 func compareCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
 	c := app.Command("compare", "Start mcached and the peers that are installed, one after the other, write the same load to each and print one table.")
-	self, err := os.Executable()
-	if err != nil {
-		self = "mcbench"
-	}
-	binary := c.Flag("mcached", "Which mcached to start.").Default(filepath.Join(filepath.Dir(self), "mcached")).String()
+	binary := mcachedFlag(c)
 	only := c.Flag("only", "Leave out all peers but these. Repeatable.").Strings()
 	perRequest := c.Flag("per-request", "Samples in a request.").Default("2000").Int()
 	connections := c.Flag("connections", "How many send at a time.").Default("2").Int()
@@ -101,6 +97,15 @@ func compareCommand(app *kingpin.Application) (string, func(context.Context, io.
 		}
 		return k.print(out)
 	}
+}
+
+// mcachedFlag is the mcached beside this program, unless another is named.
+func mcachedFlag(c *kingpin.CmdClause) *string {
+	self, err := os.Executable()
+	if err != nil {
+		self = "mcbench"
+	}
+	return c.Flag("mcached", "Which mcached to start.").Default(filepath.Join(filepath.Dir(self), "mcached")).String()
 }
 
 // comparison collects the rows of the tables.

@@ -5,6 +5,7 @@
 //	mcbench query --start 1795208610000     the same load's, as write prints it
 //	mcbench resp --pid 4711 --pipeline 16
 //	mcbench compare                         mcached and the peers that are installed
+//	mcbench benefit                         a store by itself, and behind an mcached that forwards to it
 //
 // # The load
 //
