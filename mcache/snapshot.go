@@ -53,7 +53,10 @@ func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 		}
 		snap.lost(dir, k, r.sealedEnd)
 	}
-	first := max(sort.Search(len(dir), func(i int) bool { return dir[i].start > from })-1, 0)
+	first := len(dir)
+	if from <= r.sealedEnd { // else the last block, whose end only sealedEnd tells, has nothing to give
+		first = max(sort.Search(len(dir), func(i int) bool { return dir[i].start > from })-1, 0)
+	}
 	for k := first; k < len(dir) && dir[k].start <= to; k++ {
 		b := s.block(dir[k])
 		if b == nil {
