@@ -29,12 +29,14 @@ type shard struct {
 	recs  records[series]
 	ids   lookup // by fingerprint
 	index index
-	dirt  records[dirt] // by id, for write-back
-	life  uint32        // of the series made last
-	live  int           // series in use
-	free  uint32        // first id that may be given again, chained by newer; noID if none
-	tombs uint32        // first id that is dead in postings, chained by newer
-	dead  int           // how many are
+	// editions counts the indexes that there were: pair ids are of one edition.
+	editions uint32
+	dirt     records[dirt] // by id, for write-back
+	life     uint32        // of the series made last
+	live     int           // series in use
+	free     uint32        // first id that may be given again, chained by newer; noID if none
+	tombs    uint32        // first id that is dead in postings, chained by newer
+	dead     int           // how many are
 	// rebuildAt is the number of dead series below which a rebuild that found
 	// no memory is not tried again.
 	rebuildAt int
@@ -195,6 +197,7 @@ func (s *shard) reset() {
 	s.index.free()
 	s.index = newIndex(s.cache.memory)
 	s.pairIDs = s.pairIDs[:0]
+	s.editions++
 	s.live, s.dead, s.rebuildAt, s.bytes, s.free, s.tombs = 0, 0, 0, 0, noID, noID
 	s.lists = nil
 	s.unpruned = false
@@ -420,6 +423,7 @@ func (s *shard) rebuild() error {
 	old.free()
 	s.index = fresh
 	s.pairIDs = s.pairIDs[:0] // were of the old one
+	s.editions++
 	for s.tombs != noID {
 		id := s.tombs
 		s.tombs = s.recs.view[id].newer

@@ -230,9 +230,22 @@ type Outgoing struct {
 	starts  []int64 // of samples, as far as any has one
 	records []Record
 	values  []byte // of records
+	known   [knownPairs]knownPair
+	edition uint32 // of the shard's index, that known is of
+	round   uint32 // what of known is valid
 	snap    Snapshot
 	it      Iterator
 }
+
+// knownPair is a label that text has already. Neighbours share most of their
+// labels, which are then neither looked up nor copied, and the strings of which
+// are the same, down to their address.
+type knownPair struct {
+	pair, round uint32
+	label       Label
+}
+
+const knownPairs = 1024
 
 // outRun is one series of an Outgoing.
 type outRun struct {
@@ -271,6 +284,7 @@ func (o *Outgoing) Run(i int) OutRun {
 
 func (o *Outgoing) reset(s *shard) {
 	o.shard = s
+	o.round++
 	o.runs, o.labels, o.text = o.runs[:0], o.labels[:0], o.text[:0]
 	o.samples, o.starts, o.records, o.values = o.samples[:0], o.starts[:0], o.records[:0], o.values[:0]
 }
@@ -361,6 +375,9 @@ func (s *shard) collect(id uint32, most int, o *Outgoing) (all bool) {
 // collectRange adds the points of r from from to to, both inclusive. It
 // reports false when it stopped at `most`.
 func (s *shard) collectRange(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
+	if from > r.sealedEnd && r.records == 0 && r.flags&(flagStarts|flagBlob) == 0 {
+		return s.collectHead(r, from, to, most, o, run)
+	}
 	s.snapshot(r, from, to, &o.snap)
 	o.it.Reset(&o.snap)
 	for n := 0; o.it.Next(); n++ {
@@ -391,17 +408,54 @@ func (s *shard) collectRange(r *series, from, to int64, most int, o *Outgoing, r
 	return true
 }
 
+// collectHead is collectRange when all there can be is in the head.
+func (s *shard) collectHead(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
+	p := s.hot.Pointer(r.head)
+	if p == nil || r.headLen() == 0 {
+		return true
+	}
+	at := len(o.samples)
+	o.samples = headSamples(o.samples, r, p)
+	got := o.samples[at:]
+	first, end := 0, len(got)
+	for first < end && got[first].T < from {
+		first++
+	}
+	for end > first && got[end-1].T > to {
+		end--
+	}
+	if all = end-first <= max(most, 1); !all {
+		end = first + max(most, 1)
+	}
+	n := copy(got, got[first:end])
+	o.samples = o.samples[:at+n]
+	if n > 0 {
+		run.first, run.last = min(run.first, got[0].T), max(run.last, got[n-1].T)
+		run.points += n
+	}
+	return all
+}
+
 // addLabels appends the labels of r. Their strings are views of o.text, or of
 // what it was before it grew.
 func (o *Outgoing) addLabels(s *shard, r *series) {
-	text := func(b []byte) string {
-		at := len(o.text)
-		o.text = append(o.text, b...)
-		return unsafe.String(unsafe.SliceData(o.text[at:]), len(b))
+	if o.edition != s.editions {
+		o.edition = s.editions
+		o.round++
 	}
-	s.eachLabel(r, func(name, value []byte) {
-		o.labels = append(o.labels, Label{text(name), text(value)})
-	})
+	for _, p := range s.index.set(r.pairs, int(r.nPairs))[1:] { // without the bucket
+		k := &o.known[p%knownPairs]
+		if k.pair != p || k.round != o.round {
+			*k = knownPair{p, o.round, Label{o.addText(s.index.name(p)), o.addText(s.index.value(p))}}
+		}
+		o.labels = append(o.labels, k.label)
+	}
+}
+
+func (o *Outgoing) addText(b []byte) string {
+	at := len(o.text)
+	o.text = append(o.text, b...)
+	return unsafe.String(unsafe.SliceData(o.text[at:]), len(b))
 }
 
 // Acknowledge says that the downstream store has everything in o, or will

@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"encoding/binary"
 	"math/bits"
+	"unsafe"
 
 	"mcached/mcache"
 )
@@ -60,7 +61,23 @@ type EncoderV2 struct {
 	index   map[string]uint32
 	symbols []string
 	refs    []uint32
+
+	// seen finds strings by where they lie, which a label that many series
+	// share is often known by without being hashed.
+	seen  [seenSymbols]seenSymbol
+	round uint32 // what of seen is valid
 }
+
+type seenSymbol struct {
+	at            uintptr // of its first byte, while the series are encoded
+	length, round uint32
+	ref           uint32
+}
+
+const (
+	seenBits    = 10
+	seenSymbols = 1 << seenBits
+)
 
 // Append appends series to dst as an io.prometheus.write.v2.Request, not
 // compressed.
@@ -71,6 +88,7 @@ func (e *EncoderV2) Append(dst []byte, series []Series) []byte {
 	}
 	e.symbols, e.refs = append(e.symbols[:0], ""), e.refs[:0]
 	e.index[""] = 0
+	e.round++
 	var before []mcache.Label // of the series before: most labels are what they were
 	at := 0                   // where its references begin
 	for i := range series {
@@ -158,12 +176,21 @@ func (e *EncoderV2) appendSeries(dst []byte, s *Series, refs []uint32) []byte {
 }
 
 func (e *EncoderV2) symbol(s string) uint32 {
-	if n, ok := e.index[s]; ok {
-		return n
+	if s == "" {
+		return 0
 	}
-	n := uint32(len(e.symbols))
-	e.index[s] = n
-	e.symbols = append(e.symbols, s)
+	at := uintptr(unsafe.Pointer(unsafe.StringData(s)))
+	k := &e.seen[(uint64(at)*0x9e3779b97f4a7c15)>>(64-seenBits)]
+	if k.at == at && k.length == uint32(len(s)) && k.round == e.round {
+		return k.ref
+	}
+	n, ok := e.index[s]
+	if !ok {
+		n = uint32(len(e.symbols))
+		e.index[s] = n
+		e.symbols = append(e.symbols, s)
+	}
+	*k = seenSymbol{at, uint32(len(s)), e.round, n}
 	return n
 }
 

@@ -128,7 +128,8 @@ func (l *lane) deliver(ctx context.Context) error {
 	l.series = l.series[:0]
 	defer func() { clear(l.series[:cap(l.series)]) }() // they are views that end with out
 	bytes := 0
-	bucket := ""
+	bucket, described := "", ""
+	var meta Metadata // of the metric described
 	for _, i := range l.runs {
 		r := l.out.Run(i)
 		size := runBytes(&r)
@@ -140,7 +141,11 @@ func (l *lane) deliver(ctx context.Context) error {
 		}
 		s := Series{Labels: r.Labels, Samples: r.Samples, Starts: r.Starts, Records: r.Records}
 		if l.f.o.Client.Protocol() == V2 {
-			s.Metadata, _ = l.f.o.Metadata(r.Bucket, nameOf(r.Labels))
+			if name := nameOf(r.Labels); name != described || r.Bucket != bucket {
+				meta, _ = l.f.o.Metadata(r.Bucket, name)
+				described = name
+			}
+			s.Metadata = meta
 		}
 		l.series = append(l.series, s)
 		bucket = r.Bucket
