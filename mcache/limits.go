@@ -10,10 +10,11 @@ import (
 )
 
 // A bucket may be held to a number of series, and to a number of them of one
-// metric name. Series are counted from creation to removal: one that was
-// evicted, or whose memory was reclaimed and pruned, counts no longer. A
-// claim is made before the index is touched, so that what is refused leaves no text
-// in the dictionary, however often it is tried.
+// metric name. Series are counted for as long as they are in the index: one of
+// which only a blob is left counts, one that was evicted whole, or of which
+// nothing was left when its shard was pruned, does not. A claim is made before
+// the index is touched, so that what is refused leaves no text in the
+// dictionary, however often it is tried.
 
 // Limits bound the series of one bucket; 0 is no bound. Series that are there
 // are written whatever their number: a limit refuses new ones.
