@@ -332,9 +332,11 @@ func (c *Cache) makeRoom(s *shard, tries int) bool {
 	return c.memory.EvictLog(room) || c.evictKeys(room) || c.memory.Evict(room)
 }
 
-// evictKeys evicts the coldest keys and compacts what they leave behind, until
-// n bytes are free. Regions are freed only once a quarter of a shard's bytes is
-// dead, so this frees much at once, and is seldom needed.
+// evictKeys makes n bytes free where only heads are left. With blobs, series go
+// into these (overflowHot). Without, or if that was not enough, the coldest keys
+// are evicted and what they leave behind is compacted. Regions are freed only
+// once a quarter of a shard's bytes is dead, so this frees much at once, and is
+// seldom needed.
 func (c *Cache) evictKeys(n int64) bool {
 	if c.blobs {
 		if c.overflowHot(n) == 0 && c.memory.Evict(int64(c.memory.RegionBytes())) {

@@ -92,7 +92,8 @@
 // With Options.Blobs, eviction moves what a series holds into a blob and frees
 // its head, blocks and directories; its record stays, with its place in the
 // index, until the blob's region goes. Maintain does the same with the cold
-// series of generation 3 when there is little room. Evicted again, a series has
+// series of generation 3 when there is little room, and a writer that finds
+// nothing but heads with the series of the oldest region of these. Evicted again, a series has
 // one blob again, of both lives. Only a series that has nothing but a blob
 // leaves, when the records alone are more than the maximum. Why blobs are
 // entries of the shard and no values of a kvcache.Cache: see overflow.go.
