@@ -28,7 +28,6 @@ var mayImport = map[string][]string{
 	"mcache/query": {
 		"mcached/mcache",
 		"github.com/golang/snappy",
-		"github.com/klauspost/compress/gzip",
 		"github.com/prometheus/common/model", // the label and duration types of the packages below
 		"github.com/prometheus/prometheus/model/...",
 		"github.com/prometheus/prometheus/prompb/...",

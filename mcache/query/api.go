@@ -1,7 +1,9 @@
 package query
 
 import (
+	"compress/gzip"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -80,10 +82,20 @@ type Options struct {
 	// Exemplars returns the exemplars of a bucket. Default: there are none.
 	Exemplars func(ctx context.Context, bucket string) (storage.ExemplarQuerier, error)
 
+	// Gzip makes what compresses answers. Default: compress/gzip at its fastest.
+	Gzip func() Gzip
+
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 	// Logger hears of what the answer can not tell. Default: nobody does.
 	Logger *slog.Logger
+}
+
+// Gzip compresses a stream in gzip's format. It is reused: Reset begins a new
+// stream. *gzip.Writer of the standard library is one.
+type Gzip interface {
+	io.WriteCloser
+	Reset(w io.Writer)
 }
 
 func (o Options) withDefaults() Options {
@@ -99,6 +111,12 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.LookbackDelta, 5*time.Minute)
 	setDefault(&o.SubqueryStep, time.Minute)
 	setDefault(&o.DefaultBucket, "default")
+	if o.Gzip == nil {
+		o.Gzip = func() Gzip {
+			w, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // the level exists
+			return w
+		}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -129,7 +147,7 @@ type API struct {
 	mux     *http.ServeMux
 	started time.Time
 	buffers sync.Pool // *[]byte of flushBytes and some, for answers
-	gzips   sync.Pool // *gzip.Writer
+	gzips   sync.Pool // Gzip
 
 	messages sync.Pool // *messageBuffers
 

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
@@ -245,7 +244,7 @@ type sender struct {
 	api   *API
 	w     http.ResponseWriter
 	gzip  bool
-	zip   *gzip.Writer // once the first part has been sent, if gzip is set
+	zip   Gzip // once the first part has been sent, if gzip is set
 	begun bool
 	bytes int64 // before compression
 }
@@ -262,11 +261,8 @@ func (s *sender) begin() {
 		return
 	}
 	h.Set("Content-Encoding", "gzip")
-	if s.zip, _ = s.api.gzips.Get().(*gzip.Writer); s.zip == nil {
-		// The level exists, so there is no error. This package takes two thirds of
-		// the time of the standard library's and sends less.
-		s.zip, _ = gzip.NewWriterLevel(s.w, gzip.BestSpeed)
-		return
+	if s.zip, _ = s.api.gzips.Get().(Gzip); s.zip == nil {
+		s.zip = s.api.o.Gzip()
 	}
 	s.zip.Reset(s.w)
 }
