@@ -334,8 +334,8 @@ func TestE2EKill(t *testing.T) {
 	args := []string{"--web.listen-address=" + address, "--self-scrape.interval=0", "--forward.url=" + r.url(), "--forward.max-dirty-age=" + maxAge.String()}
 	f := newFeed("fed", 50)
 	oldest, lost := time.Duration(0), 0
-	// Fast, so that runs go when they are sealed, and slowly, so that they go when they are old.
-	for cycle, pause := range []time.Duration{2 * time.Millisecond, 100 * time.Millisecond} {
+	// Fast, so that runs go when they are sealed, and so slowly that no head is full.
+	for cycle, pause := range []time.Duration{2 * time.Millisecond, 300 * time.Millisecond} {
 		s := startServer(t, args...)
 		st := f.start(s, pause)
 		time.Sleep(maxAge*3/2 + time.Duration(cycle)*300*time.Millisecond)
@@ -367,7 +367,7 @@ func TestE2EKill(t *testing.T) {
 }
 
 // TestE2EDrain: SIGTERM sends what waits, and says so; when it cannot, it says
-// how much is left, in time.
+// how much is left, in time, and the next start sends it from the snapshot.
 func TestE2EDrain(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
@@ -395,9 +395,11 @@ func TestE2EDrain(t *testing.T) {
 		t.Errorf("%d of %d points are missing", n, f.acked.len())
 	}
 
-	// Away when it ends.
+	// Away when it ends: the snapshot has what is left.
 	r.down()
-	s = startServer(t, "--self-scrape.interval=0", "--forward.url="+r.url(), "--forward.max-dirty-age=1h", "--shutdown.timeout=1s")
+	args := []string{"--self-scrape.interval=0", "--forward.url=" + r.url(), "--forward.max-dirty-age=1h", "--shutdown.timeout=1s",
+		"--snapshot.path=" + filepath.Join(t.TempDir(), "snapshot")}
+	s = startServer(t, args...)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := f.write(ctx, s, time.Now().UnixMilli()); err != nil {
@@ -409,6 +411,20 @@ func TestE2EDrain(t *testing.T) {
 	}
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %v to give up after 1 s", took)
+	}
+
+	// Back, and the daemon, too: what was left is sent, and nothing else.
+	r.up()
+	before := r.len()
+	s = startServer(t, args...)
+	if n := s.metric("mcached_forward_dirty_samples"); n != 200 {
+		t.Errorf("%v samples wait after the start, want the 200 that were left", n)
+	}
+	if code := s.stop(); code != exitOK || !strings.Contains(s.output(), "Everything was forwarded") {
+		t.Errorf("exit code %d:\n%s", code, s.output())
+	}
+	if n := f.acked.missing(&r.book, nil); n > 0 || r.len() != before+200 {
+		t.Errorf("%d points are missing; %d came after the start, want 200", n, r.len()-before)
 	}
 }
 
