@@ -32,7 +32,7 @@ const (
 // returns the command that runs another program within it.
 func memoryGroup(t *testing.T, limitBytes int) []string {
 	t.Helper()
-	name := fmt.Sprintf("mcached-e2e-%d", os.Getpid())
+	name := fmt.Sprintf("mcached-%s-%d", t.Name(), os.Getpid())
 	dir, limit := filepath.Join("/sys/fs/cgroup/memory", name), "memory.limit_in_bytes"
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		dir, limit = filepath.Join("/sys/fs/cgroup", name), "memory.max"
@@ -53,6 +53,21 @@ func memoryGroup(t *testing.T, limitBytes int) []string {
 		leaveOut("no limit can be set here", err)
 	}
 	return []string{"/bin/sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(dir, "cgroup.procs")}
+}
+
+// writeBlobs sets keys without end, a hundred at a time, and tells how that went.
+func writeBlobs(ctx context.Context, c *redis.Client, wrote func(error)) {
+	value := strings.Repeat("x", 4000)
+	for i := 0; ctx.Err() == nil; i += 100 {
+		_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for j := range 100 {
+				p.Set(ctx, "k"+strconv.Itoa(i+j), value, 0)
+			}
+			return nil
+		})
+		wrote(err)
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 // TestE2ESqueeze: a daemon that has filled its control group, and is written to
@@ -84,19 +99,11 @@ func TestE2ESqueeze(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	value := strings.Repeat("x", 4000)
 	busy.Go(func() {
-		for i := 0; ctx.Err() == nil; i += 100 {
-			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for j := range 100 {
-					p.Set(ctx, "k"+strconv.Itoa(i+j), value, 0)
-				}
-				return nil
-			})
+		writeBlobs(ctx, c, func(err error) {
 			fail("SET", err)
 			written.Add(100)
-			time.Sleep(2 * time.Millisecond)
-		}
+		})
 	})
 	busy.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {

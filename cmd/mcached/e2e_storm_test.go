@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// stormCycles is how often the neighbour comes, each time for a mebibyte more,
+// so that it takes something from the daemon every few times.
+const stormCycles = 100
+
+// TestE2EStorm: a neighbour in the same control group takes memory and gives it
+// back a hundred times, while samples come as fast as they can, someone asks,
+// and the receiver behind is away for a while. Nobody is killed, every query is
+// answered, and every sample that was acknowledged arrives.
+func TestE2EStorm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a hundred cycles of a neighbour take half a minute")
+	}
+	t.Parallel()
+	r := newReceiver(t)
+	within := memoryGroup(t, squeezeLimit)
+	s := startServerBy(t, within, "--memory.size=0", "--memory.keep-available="+squeezeKeep, "--memory.heap-limit=64MiB", "--self-scrape.interval=0",
+		"--forward.url="+r.url(), "--forward.max-dirty-age=2s")
+	initial := s.metric("mcached_memory_budget_bytes")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer cancel()
+	var asked, failures, slowest atomic.Int64
+	busy.Go(func() {
+		for ctx.Err() == nil {
+			began := time.Now()
+			if _, err := s.instant(`count(fed)`); err != nil && ctx.Err() == nil && failures.Add(1) <= 5 {
+				t.Errorf("query: %v", err)
+			}
+			slowest.Store(max(slowest.Load(), int64(time.Since(began))))
+			asked.Add(1)
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	f := newFeed("fed", 300)
+	st := f.start(s, 5*time.Millisecond)
+	c := redis.NewClient(&redis.Options{Addr: s.resp, MaxRetries: -1})
+	defer c.Close()
+	busy.Go(func() { // what fills the memory
+		writeBlobs(ctx, c, func(err error) {
+			if err != nil && ctx.Err() == nil && failures.Add(1) <= 5 {
+				t.Errorf("SET: %v", err)
+			}
+		})
+	})
+	eventually(t, "the budget is used up", func() error {
+		if used := s.metric("mcached_memory_used_bytes"); used < initial*7/10 {
+			return fmt.Errorf("%v of %v bytes", used, initial)
+		}
+		return nil
+	})
+
+	// The neighbour is tail, which keeps a line that does not end, until it does.
+	script := fmt.Sprintf(`for i in $(seq %d); do (for j in $(seq $((10 + i / 4))); do head -c 4194304 /dev/zero; sleep 0.005; done) | tail >/dev/null || echo killed >&2; echo cycle $i >&2; done`, stormCycles)
+	near := exec.Command(within[0], append(within[1:], "/bin/sh", "-c", script)...)
+	neighbour := start(t, near.Path, near.Args[1:]...)
+	cycles := func(n int) {
+		t.Helper()
+		deadline := time.Now().Add(2 * time.Minute)
+		for !strings.Contains(neighbour.output(), fmt.Sprintf("cycle %d\n", n)) {
+			s.alive()
+			if time.Now().After(deadline) {
+				t.Fatalf("the neighbour is not at cycle %d:\n%s", n, tail(neighbour.output(), 3))
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	cycles(stormCycles / 3)
+	r.feel(answers(500))
+	cycles(stormCycles / 2)
+	r.feel(nil)
+	cycles(stormCycles)
+	if strings.Contains(neighbour.output(), "illed") {
+		t.Errorf("the neighbour was killed: %s", tail(neighbour.output(), 5))
+	}
+	s.alive()
+	st.end(t)
+	s.forwarded(t)
+	releases := s.metric("mcached_pressure_releases_total")
+	t.Logf("%d points acknowledged, %d writes told to come back, %d queries, the slowest %v, %d failures; %v releases, budget %d MiB of %d",
+		f.acked.len(), f.refused, asked.Load(), time.Duration(slowest.Load()), failures.Load(), releases,
+		int64(s.metric("mcached_memory_budget_bytes"))>>20, int64(initial)>>20)
+	if n := f.acked.missing(&r.book, nil); n > 0 {
+		t.Errorf("%d of %d points are missing", n, f.acked.len())
+	}
+	if v := s.metric(`mcached_forward_samples_total{result="rejected"}`); v != 0 || r.faults.Load() == 0 || releases < 3 || f.acked.len() < 10_000 {
+		t.Errorf("no storm, or %v points rejected", v)
+	}
+}
