@@ -30,6 +30,7 @@ var summary = []struct {
 	{"bytes a sample", `sum(mcached_series_bytes) / sum(mcached_series_points)`, short},
 	{"samples in, per second", `sum(rate(mcached_bucket_samples_total[1m]))`, short},
 	{"samples left, per second", `sum(rate(mcached_series_samples_left_total[1m]))`, short},
+	{"samples waiting to be forwarded", `mcached_forward_dirty_samples`, short},
 	{"queries, per second", `sum(rate(mcached_query_requests_total[1m]))`, short},
 	{"blobs", `mcached_blobs_entries`, short},
 	{"Redis clients", `mcached_resp_connections`, short},

@@ -283,6 +283,11 @@ func TestCompare(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "mcbench-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
+	for _, args := range [][]string{{"--round", "100ms", "--per-age", "4"}, {"--per-request", "0"}, {"--mcached", "/nonexistent"}} {
+		if err := run(t.Context(), append([]string{"benefit"}, args...), &out); err == nil {
+			t.Errorf("benefit %v: no error", args)
+		}
+	}
 	out.Reset()
 	if err := run(t.Context(), []string{"compare", "--only", "mcached", "--mcached", "/nonexistent"}, &out); err == nil || !strings.Contains(out.String(), "mcached is not installed") {
 		t.Errorf("without a server it prints %q, %v", out.String(), err)
