@@ -171,7 +171,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 	}()
 	yields, age := s.yields, bk.age.Load()
 	s.findAll(places, age)
-	plain := len(b.starts)+len(b.records) == 0 && !s.cache.writeBack
+	plain, writeBack := len(b.starts)+len(b.records) == 0, s.cache.writeBack
 	for k := range places {
 		i := int(places[k].series)
 		var id uint32
@@ -191,7 +191,13 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 			if i+1 < len(b.series) {
 				to = int(b.series[i+1].from)
 			}
-			written = s.insertRun(r, b.samples[from:to])
+			tick := uint32(0)
+			if writeBack {
+				tick = s.stampNow()
+			}
+			if written = s.insertRun(r, b.samples[from:to]); writeBack && written > 0 {
+				s.wrote(id, b.samples[from:from+written], tick)
+			}
 			samples += written
 			if written == to-from {
 				continue

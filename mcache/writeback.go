@@ -40,10 +40,10 @@ import (
 //
 // # Cost
 //
-// For caches that write back 56 bytes a series, and one cache line of them a
-// series and batch; nothing for others. A pass costs some 350 ns a series, half
-// of it for the labels, and what decoding its samples does: 46 ns a sample in
-// runs of 8, 19 in runs of 32 (-bench WriteBack).
+// For caches that write back 64 bytes a series, one cache line, which is read
+// once a batch; nothing for others. A pass costs some 100 ns a series, half
+// of it for the labels, and what decoding its samples does: 18 ns a sample in
+// runs of 8 and of 32; the note of what is dirty, 6 (-bench WriteBack).
 
 // ErrDirty says that the points not yet acknowledged by the downstream store
 // are as many as there may be. A sender should try again later.
@@ -59,10 +59,10 @@ type dirt struct {
 	points           uint32 // written since they were last collected; may count a time twice. With inFlight 0 only if clean
 	inFlight         uint32 // of them, on their way
 	writing          uint32 // writes that have let go of the lock half way
-	_                uint32
+	_                [12]byte
 }
 
-const dirtBytes = 56
+const dirtBytes = 64 // one cache line
 
 var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{})]byte{}
 
@@ -153,6 +153,18 @@ func (s *shard) beginWrite(id uint32, what content) {
 	d.points += uint32(n)
 	s.dirty += int64(n)
 	d.writing++
+}
+
+// wrote is beginWrite and endWrite of samples in order that were written at
+// once, under the stamp of tick: their series is not dated later than their region.
+func (s *shard) wrote(id uint32, ss []Sample, tick uint32) {
+	d := &s.dirt.view[id]
+	if d.since == 0 {
+		d.since = tick
+	}
+	d.late(ss[0].T, ss[len(ss)-1].T)
+	d.points += uint32(len(ss))
+	s.dirty += int64(len(ss))
 }
 
 // endWrite is called when all of beginWrite's points were written, or refused.

