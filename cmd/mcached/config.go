@@ -156,7 +156,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("query.max-samples", "50000000", &c.queryMaxSamples,
 		"Samples a query may hold in memory.")
 	add("query.max-concurrency", "20", &c.queryMaxConcurrency,
-		"Queries at a time; more wait.")
+		"Queries at a time; more wait, up to a quarter of --web.max-connections and 1000, and others are told to come back (503).")
 	add("query.max-series", "1000000", &c.queryMaxSeries,
 		"Series one selector may match.")
 	add("query.lookback-delta", "5m", &c.queryLookback,

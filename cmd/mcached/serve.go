@@ -177,7 +177,8 @@ func (d *daemon) openFrontDoors() error {
 	})
 	d.queries = query.NewAPI(d.metrics, query.Options{
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
-		MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
+		MaxWaiting: max(1, min(maxWaiting, int(c.webMaxConnections)/waitingPart)),
+		MaxSeries:  int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
 		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Gzip: newGzip, Logger: d.log,
 	})
@@ -206,6 +207,14 @@ func newGzip() query.Gzip {
 
 // defaultBucket takes what no tenant's header names, the daemon's own metrics included.
 const defaultBucket = "default"
+
+// Three kinds of readers wait in queues of their own. However many come, a
+// quarter of the connections is left to those who write and to health checks:
+// what waits longer than it may is told to come back, not left unaccepted.
+const (
+	maxWaiting  = 1000
+	waitingPart = 4
+)
 
 // maintainEvery is how often the metric cache does the work that no caller should wait for.
 const maintainEvery = time.Second
