@@ -16,7 +16,6 @@ type reclaimWorld struct {
 	m       *kvcache.Memory
 	c       *Cache
 	clients *kvcache.Cache
-	kinds   [3][]int // by kind: how many of each era there are
 }
 
 const (

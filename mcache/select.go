@@ -248,10 +248,3 @@ func (s *shard) labels(r *series, dst []Label) []Label {
 	}
 	return dst
 }
-
-// eachLabel calls f with the names and values of r, sorted by name; views.
-func (s *shard) eachLabel(r *series, f func(name, value []byte)) {
-	for _, p := range s.index.set(r.pairs, int(r.nPairs))[1:] { // without the bucket
-		f(s.index.name(p), s.index.value(p))
-	}
-}

@@ -158,10 +158,9 @@ async function drawForward() {
 
 async function drawBuckets() {
   const [series, rate, age, limits] = await Promise.all(["topk(50, mcached_series)", `rate(mcached_bucket_samples_total[${4 * interval}s])`, "mcached_bucket_age",
-    '{__name__=~"mcached_bucket_.*limit.*"} > 0'].map(instant));
+    "mcached_bucket_max_series"].map(instant));
   const find = (list, b) => { const r = list.find(r => r.metric.bucket === b); return r ? short(r.value) : "–"; };
-  const limit = b => limits.filter(r => r.metric.bucket === b).map(r =>
-    (/bytes/.test(r.metric.__name__) ? bytes(r.value) : short(r.value)) + r.metric.__name__.replace(/^mcached_bucket_|_?limit_?|_?bytes_?/g, " ").replaceAll("_", " ").trimEnd()).join(", ") || "none";
+  const limit = b => limits.filter(r => r.metric.bucket === b).map(r => short(r.value) + " a " + r.metric.of).join(", ") || "none";
   $("buckets").tBodies[0].replaceChildren(...series.map(({metric: {bucket}, value}) => el("tr", {},
     el("td", {text: bucket}), el("td", {class: "n", text: value.toLocaleString()}), el("td", {class: "n", text: limit(bucket)}),
     el("td", {class: "n", text: find(rate, bucket)}), el("td", {class: "n", text: find(age, bucket)}))));
