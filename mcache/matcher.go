@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
 )
 
@@ -22,7 +23,8 @@ func (t MatchType) String() string { return [...]string{"=", "!=", "=~", "!~"}[t
 
 // Matcher selects series by one label. A series without the label has the
 // empty value. For regular expressions Matches is required; it is the whole
-// decision, negation included, as Prometheus' labels.Matcher.Matches is. Set
+// decision, negation included, as Prometheus' labels.Matcher.Matches is; it must
+// not keep the value, which is valid only while it runs. Set
 // and Prefix are optional knowledge about the expression: if Set is not empty
 // it matches exactly these values; all that it matches begins with Prefix.
 type Matcher struct {
@@ -131,6 +133,32 @@ func (m *Matcher) matches(value string) bool {
 		return value != m.Value
 	}
 	return m.Matches(value)
+}
+
+// maxRemembered is how many values a matcher remembers its answer for.
+const maxRemembered = 4096
+
+// remembering is ms with regular expressions that remember what they said:
+// every shard asks about nearly the same values.
+func remembering(ms []Matcher) []Matcher {
+	ms = slices.Clone(ms)
+	for i := range ms {
+		m := &ms[i]
+		if _, ok := m.candidates(); m.Type < MatchRegexp || ok && m.positive() {
+			continue // it is not asked
+		}
+		matches, known := m.Matches, map[string]bool{}
+		m.Matches = func(v string) bool {
+			yes, ok := known[v]
+			if !ok {
+				if yes = matches(v); len(known) < maxRemembered {
+					known[strings.Clone(v)] = yes
+				}
+			}
+			return yes
+		}
+	}
+	return ms
 }
 
 // positive reports whether m says which values match, not which do not.

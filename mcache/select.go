@@ -3,6 +3,7 @@ package mcache
 import (
 	"math/bits"
 	"slices"
+	"unsafe"
 )
 
 // SeriesID is a series as found by Select. The id of a series that has gone
@@ -38,6 +39,7 @@ func (c *Cache) Select(bucket string, ms []Matcher, dst []SeriesID) ([]SeriesID,
 	if b == nil || err != nil {
 		return dst, err
 	}
+	ms = remembering(ms)
 	for _, s := range c.shards {
 		s.mu.Lock()
 		set := s.match(b, ms)
@@ -210,7 +212,7 @@ func (x *index) pairsOf(c *Cache, m *Matcher) []uint32 {
 	}
 	for p := x.names.view[name].firstPair; p != noID; p = x.pairs.view[p].nextPair {
 		r := &x.pairs.view[p]
-		if v := x.text.at(r.text, r.textLen); r.live > 0 && m.hasPrefix(v) && m.matches(string(v)) {
+		if v := x.text.at(r.text, r.textLen); r.live > 0 && m.hasPrefix(v) && m.matches(unsafe.String(unsafe.SliceData(v), len(v))) {
 			pairs = append(pairs, p)
 		}
 	}
