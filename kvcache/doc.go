@@ -115,17 +115,17 @@
 //
 // # Figures
 //
-// Two cores of an Intel Xeon, virtual, shared with other work; Go 1.26.
-// 21 November 2026. Processor time per call in ns, medians of five runs of
+// Two cores of an Intel Xeon, virtual; Go 1.26. 21 November 2026, nothing else
+// ran. Processor time per call in ns of
 //
 //	go test -run '^$' -bench 'Store|PutNew' -benchtime 500000x ./kvcache
 //
 // with 1 Mi entries of 16-byte keys and 64-byte values, one goroutine / two:
 //
 //	             get hit     get miss    overwrite   put new
-//	kvcache      656 / 774   216 / 202   570 / 625   401 / 405
-//	fastcache    887 / 811   165 / 141   512 / 541   373 / 385
-//	like Dory    892 / 944   293 / 296   696 / 812   570 / 555
+//	kvcache      356 / 457   120 / 194   348 / 436   402 / 458
+//	fastcache    578 / 512   113 / 133   340 / 532   283 / 538
+//	like Dory    597 / 617   192 / 251   692 / 984   436 / 556
 //
 // In runs of 16 keys (-bench Many) GetMany takes 160 where 16 Gets take 260, and
 // PutMany 157 where Puts take 340.
@@ -135,13 +135,10 @@
 // not: it writes a second one. A load of 86 % in place of 92 made no call
 // measurably faster and cost 1.5 bytes an entry.
 //
-//	-bench Overhead       14.0 bytes an entry, 6.0 of them index; 14.2 resident
-//	-bench Reclaim$       14.7 GiB/s given back, 4 KiB pages, 1 KiB values
-//	-bench ReclaimDelay   slowest of others' calls 27 ms meanwhile, 66 ms without
-//	-bench ForcedGC       4.4 ms with 10 Mi entries, 3.0 ms with none
-//
-// (Nine others wanted the two cores: the last two only say that there is
-// little difference.)
+//	-bench Overhead       14.0 bytes an entry, 6.0 of them index; 14.8 resident
+//	-bench Reclaim$       33 GiB/s given back, 4 KiB pages, 1 KiB values
+//	-bench ReclaimDelay   slowest of others' calls 6 to 12 ms meanwhile, 1 to 7 ms without
+//	-bench ForcedGC       0.42 ms with 10 Mi entries, 0.43 ms with none
 //
 // # Ancestors
 //
