@@ -165,6 +165,7 @@ type loader struct {
 	hashes     []labelHash // of labels; and, behind, of the series before, if it had more
 	unsentFrom int64
 	dirty      bool
+	complete   int64 // from when on nothing is missing; math.MinInt64 if nothing is known to be
 	samples    []savedBlock
 	starts     []savedBlock
 	records    []Record
@@ -235,10 +236,17 @@ func (l *loader) series() (points uint64, err error) {
 	l.in = l.in[1:]
 	bucket := l.view()
 	l.readLabels()
-	l.dirty = false
+	l.dirty, l.complete = false, math.MinInt64
 	if l.version >= 2 {
-		if l.dirty = l.uvarint() != 0; l.dirty {
+		what := l.uvarint()
+		if l.dirty = what&savedDirty != 0; l.dirty {
 			l.unsentFrom = l.start()
+		}
+		if what&savedLost != 0 {
+			l.complete = l.start()
+		}
+		if what > savedDirty|savedLost || l.complete > MaxTime+1 {
+			return 0, errSeries
 		}
 	}
 	if l.samples, err = l.blocks(l.samples[:0]); err != nil {
@@ -363,6 +371,8 @@ func (l *loader) write(b *bucket, flags seriesFlags) (points int, err error) {
 		}
 	}
 	if id != noID {
+		r := &s.recs.view[id]
+		r.completeFrom = max(r.completeFrom, l.complete)
 		s.loaded(id, l.unsentFrom, l.dirty)
 	}
 	return points, err

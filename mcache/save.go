@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"math"
 )
 
 // Save and Load carry a cache over a restart, through a file of frames:
@@ -14,8 +15,10 @@ import (
 //	payload: series, one behind the other; the last is empty but for
 //	         counts of series (8) and points (8), so that a cut file shows
 //	series: kind (1) | bucket | labels (uvarint), each name and value |
-//	        0 (uvarint) or 1 and the time (varint) from which on it has points
-//	        that a downstream store has not acknowledged | chunks: of blocks, of start times, of records, each a count (uvarint) of
+//	        what follows (1) | with savedDirty: the time (varint) from which on it
+//	        has points that a downstream store has not acknowledged | with
+//	        savedLost: that from which on nothing of it is missing |
+//	        chunks: of blocks, of start times, of records, each a count (uvarint) of
 //	        time of the first point (varint), length (uvarint), bytes
 //
 // Text is its length (uvarint) and bytes. Blocks are as they lie in memory; a
@@ -28,6 +31,8 @@ const (
 	frameHeader    = 8
 	frameBytes     = 256 << 10 // a frame ends with the series that reaches it
 	maxFrameBytes  = 1 << 30   // what Load will allocate for one
+	savedDirty     = 1
+	savedLost      = 2
 	saveLabelled   = 'L'
 	saveRaw        = 'R'
 	saveRawPairs   = 'P'
@@ -128,10 +133,15 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 		dst = append(binary.AppendUvarint(dst, uint64(len(name))), name...)
 		dst = append(binary.AppendUvarint(dst, uint64(len(value))), value...)
 	}
+	what := len(dst)
+	dst = append(dst, 0)
 	if t, dirty := s.unsentFrom(id); dirty {
-		dst = binary.AppendVarint(append(dst, 1), t)
-	} else {
-		dst = append(dst, 0)
+		dst[what] |= savedDirty
+		dst = binary.AppendVarint(dst, t)
+	}
+	if r.completeFrom != math.MinInt64 {
+		dst[what] |= savedLost
+		dst = binary.AppendVarint(dst, r.completeFrom)
 	}
 	dst, points, records := s.appendBlocks(dst, r)
 	if shadow := s.shadow(r); shadow != noID {

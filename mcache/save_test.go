@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"mcached/kvcache"
 )
 
 // contents is everything a cache holds, by bucket and labels.
@@ -211,6 +213,49 @@ func TestInspect(t *testing.T) {
 	}
 	if sound < 1000 || refused < 1000 {
 		t.Errorf("%d sound, %d refused: too few", sound, refused)
+	}
+}
+
+// TestSaveLost carries over what series have lost.
+func TestSaveLost(t *testing.T) {
+	m := newTestMemory(t, 64*kvcache.MinRegionBytes, kvcache.MinRegionBytes)
+	c := newTestCache(t, Options{Memory: m, Shards: 1})
+	for at := range int64(2000) {
+		for i := range 10 {
+			if err := c.AppendSamples("default", kubernetesLabels(i), Sample{at * 15_000, rand.Uint64()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	d := newTestCache(t, Options{})
+	var file bytes.Buffer
+	if _, err := c.Save(&file, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Load(&file); err != nil {
+		t.Fatal(err)
+	}
+	lost := 0
+	for i := range 10 {
+		at := func(c *Cache) int64 {
+			f := c.Fingerprint(kubernetesLabels(i)).in(c.findBucket("default"))
+			s := c.shardOf(f)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			id := s.find(f)
+			if id == noID {
+				return math.MinInt64
+			}
+			return s.recs.view[id].completeFrom
+		}
+		if a, b := at(c), at(d); a != b {
+			t.Errorf("series %d: complete from %d before, %d after", i, a, b)
+		} else if a != math.MinInt64 {
+			lost++
+		}
+	}
+	if lost == 0 {
+		t.Error("no series has lost anything")
 	}
 }
 
