@@ -43,6 +43,7 @@ type conn struct {
 	hung     bool // the client has hung up, or the connection broke
 	more     bool // the input may have commands that were left for the next turn
 	small    bool // what was read last was one command that can be gathered
+	met      int  // for loop.crowd
 
 	// in[start:end] was read and not used up. Nil while there is none.
 	in         []byte

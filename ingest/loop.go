@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -42,6 +43,7 @@ type loop struct {
 	// ready[at:round] have their turn before the next wait, those behind after it.
 	ready     []*conn
 	at, round int
+	crowd     crowd
 	gathering *gathering
 }
 
@@ -138,6 +140,7 @@ func (l *loop) end() {
 // run is the loop. It returns when the loop has ended or this goroutine has
 // become a connection's own.
 func (l *loop) run() {
+	pin() // until the goroutine ends or leaves
 	for l.serve() && l.wait() {
 	}
 }
@@ -169,11 +172,14 @@ func (l *loop) wait() bool {
 	timeoutMs := -1
 	if n > 0 {
 		timeoutMs = 0
+	} else if l.crowd.pause(time.Now()) {
+		nap(pauseFor)
 	}
 	events, err := syscall.EpollWait(l.epoll, l.events, timeoutMs)
 	if err != nil && err != syscall.EINTR {
 		panic("ingest: epoll_wait: " + err.Error()) // its descriptor or buffer is wrong
 	}
+	l.crowd.begin(time.Now())
 	for _, e := range l.events[:max(events, 0)] {
 		if e.Fd == wakeSlot {
 			close(l.ended)
@@ -182,6 +188,7 @@ func (l *loop) wait() bool {
 		if c := l.srv.slots[e.Fd].Load(); c != nil {
 			c.readable = true
 			c.hung = c.hung || e.Events&hung != 0
+			l.crowd.meet(&c.met)
 			l.queue(c)
 		}
 	}
@@ -276,6 +283,7 @@ func (c *conn) leave() bool {
 		c.drain()
 	}
 	s.mu.Unlock()
+	unpin()
 	go l.run()
 	return true
 }
