@@ -127,6 +127,29 @@ func (snap *Snapshot) lost(dir []dirEntry, k int, end int64) {
 // to be missing: math.MinInt64, or the end of what was evicted or reclaimed.
 func (s *Snapshot) CompleteFrom() int64 { return s.completeFrom }
 
+// HasRecords reports whether there are other points than samples.
+func (s *Snapshot) HasRecords() bool { return len(s.records) > 0 }
+
+// HasPoint reports whether there is any point. A block is decoded only if none
+// is known to begin within the time.
+func (s *Snapshot) HasPoint() bool {
+	if s.HasRecords() {
+		return true
+	}
+	for i := range s.blocks {
+		if t := s.blocks[i].start; t >= s.from && t <= s.to {
+			return true
+		}
+	}
+	for i := range s.head {
+		if t := s.head[i].T; t >= s.from && t <= s.to {
+			return true
+		}
+	}
+	it := s.Iterator()
+	return it.Next()
+}
+
 // Bytes is the size of the copied blocks.
 func (s *Snapshot) Bytes() int { return len(s.buf) - len(s.blocks)*unpackSlack }
 
@@ -165,6 +188,11 @@ func (it *Iterator) Next() bool {
 	}
 	return it.choose()
 }
+
+// Run moves over the samples that are decoded together and returns those of
+// them that were ahead; none at the end. They are valid until the iterator
+// moves again. It must not be called where the snapshot HasRecords.
+func (it *Iterator) Run() []Sample { return it.run() }
 
 // SkipTo moves to the first point at or after t, never backwards, and reports
 // whether there is one.
@@ -245,6 +273,20 @@ func (it *sampleIterator) next() bool {
 			return false
 		}
 	}
+}
+
+// run is next for all samples of a block that are in the time.
+func (it *sampleIterator) run() []Sample {
+	if !it.next() {
+		return nil
+	}
+	first := it.at
+	it.at = len(it.cur) - 1
+	if to := it.snap.to; it.cur[it.at].T > to {
+		rest := it.cur[first:]
+		it.at = first + sort.Search(len(rest), func(i int) bool { return rest[i].T > to }) - 1
+	}
+	return it.cur[first : it.at+1]
 }
 
 func (it *sampleIterator) skipTo(t int64) bool {
