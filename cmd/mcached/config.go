@@ -56,6 +56,7 @@ type config struct {
 	queryLookback       duration
 	querySlow           duration // 0: none is logged
 	corsOrigin          origin
+	compressLocal       truth
 
 	writeMaxBody       byteSize
 	writeMaxDecoded    byteSize
@@ -166,6 +167,8 @@ func newServeApp(c *config) *kingpin.Application {
 
 	add("web.cors.origin", "", &c.corsOrigin,
 		"Regular expression for the origins whose web pages may read, as https?://grafana\\.example; empty for none.")
+	add("web.compress-local", "false", &c.compressLocal,
+		"Compress answers for clients on this machine, too: for those that come through a tunnel, or a proxy that sets no X-Forwarded-For.")
 	add("remote-write.max-body-size", "32MiB", &c.writeMaxBody,
 		"Body of one remote-write request as it comes.")
 	add("remote-write.max-decoded-size", "64MiB", &c.writeMaxDecoded,

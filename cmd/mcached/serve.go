@@ -180,7 +180,7 @@ func (d *daemon) openFrontDoors() error {
 		MaxWaiting: max(1, min(maxWaiting, int(c.webMaxConnections)/waitingPart)),
 		MaxSeries:  int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
-		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Gzip: newGzip, Logger: d.log,
+		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
 	})
 	if d.respListener == nil {
 		return nil

@@ -84,6 +84,10 @@ type Options struct {
 
 	// Gzip makes what compresses answers. Default: compress/gzip at its fastest.
 	Gzip func() Gzip
+	// GzipLocal compresses for clients on this machine, too: where a tunnel, or
+	// a proxy that does not say that it is one, stands before the API. Default:
+	// only what leaves the machine is compressed.
+	GzipLocal bool
 
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time

@@ -3,10 +3,8 @@ package query
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/util/annotations"
@@ -169,7 +167,7 @@ func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
 		a.respondError(w, err)
 		return
 	}
-	out := sender{api: a, w: w, gzip: acceptsGzip(r)}
+	out := sender{api: a, w: w, gzip: a.compresses(r)}
 	buf := a.buffer()
 	jw := jsonWriter{buf: *buf, flush: out.part}
 	jw.raw(`{"status":"success","data":`)
@@ -249,10 +247,6 @@ type sender struct {
 	bytes int64 // before compression
 }
 
-// minGzipBytes is what a connection sends at once, before it has heard of the
-// client: ten packets (RFC 6928). To compress less saves no time on any line.
-const minGzipBytes = 10 * 1460
-
 func (s *sender) begin() {
 	s.begun = true
 	h := s.w.Header()
@@ -322,21 +316,6 @@ func finish(w http.ResponseWriter) error {
 	}
 	_ = c.SetWriteDeadline(time.Time{})
 	return nil
-}
-
-func acceptsGzip(r *http.Request) bool {
-	for _, line := range r.Header.Values("Accept-Encoding") {
-		for _, coding := range strings.Split(line, ",") {
-			name, q, _ := strings.Cut(coding, ";")
-			if strings.TrimSpace(name) != "gzip" {
-				continue
-			}
-			q, ok := strings.CutPrefix(strings.TrimSpace(q), "q=")
-			weight, err := strconv.ParseFloat(q, 64)
-			return !ok || err == nil && weight > 0 && !math.IsInf(weight, 0)
-		}
-	}
-	return false
 }
 
 // A buffer has room for what is written between two looks at its size: a

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"regexp"
 	"strings"
 	"sync"
@@ -54,6 +56,52 @@ func TestGzip(t *testing.T) {
 	}
 	if w := ask("vector(1) < 0", "gzip"); w.Header().Get("Content-Encoding") != "" || w.Header().Get("Content-Length") != fmt.Sprint(w.Body.Len()) {
 		t.Errorf("small: %v", w.Header())
+	}
+}
+
+// TestGzipLeavesTheMachine: who is on this machine gets answers as they are,
+// unless a proxy stands between.
+func TestGzipLeavesTheMachine(t *testing.T) {
+	c := newCache(t)
+	fill(t, c, "default", 15_000, ramp(2000, 0.5, 0.25), "__name__", "m")
+	own := netip.MustParseAddrPort("192.0.2.7:9201")
+	for _, x := range []struct {
+		name, from, proto, header string
+		always, want              bool
+	}{
+		{"another machine", "192.0.2.8:1000", "", "", false, true},
+		{"loopback", "127.0.0.1:1000", "", "", false, false},
+		{"all of loopback", "127.9.9.9:1000", "", "", false, false},
+		{"IPv6", "[::1]:1000", "", "", false, false},
+		{"IPv4 in IPv6", "[::ffff:127.0.0.1]:1000", "", "", false, false},
+		{"this machine's own address", "192.0.2.7:1000", "", "", false, false},
+		{"an option", "127.0.0.1:1000", "", "", true, true},
+		{"nginx", "127.0.0.1:1000", "HTTP/1.0", "", false, true},
+		{"a proxy that says so", "127.0.0.1:1000", "", "X-Forwarded-For", false, true},
+		{"another", "127.0.0.1:1000", "", "Forwarded", false, true},
+		{"one more", "127.0.0.1:1000", "", "Via", false, true},
+		{"nobody knows", "@", "", "", false, true},
+	} {
+		o := testOptions()
+		o.GzipLocal = x.always
+		a := NewAPI(c, o)
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/query?"+form([]string{"query", "m[5d]", "time", seconds(t0 + 40_000_000)}), nil)
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.TCPAddrFromAddrPort(own)))
+		r.Header.Set("Accept-Encoding", "gzip")
+		r.RemoteAddr = x.from
+		if x.proto != "" {
+			r.Proto, r.ProtoMinor = x.proto, 0
+		}
+		if x.header != "" {
+			r.Header.Set(x.header, "for=192.0.2.8")
+		}
+		w := send(t, a, r)
+		if got := w.Header().Get("Content-Encoding") == "gzip"; got != x.want {
+			t.Errorf("%s: compressed: %t, want %t", x.name, got, x.want)
+		}
+		if v := w.Header().Get("Vary"); v != "Accept-Encoding" {
+			t.Errorf("%s: Vary: %q", x.name, v)
+		}
 	}
 }
 
