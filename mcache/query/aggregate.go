@@ -14,7 +14,10 @@ import (
 type collector struct {
 	steps
 	aggregate
+	series  int // that may come
+	size    int // values kept
 	groups  []group
+	slab    []float64 // room for rows that stay as they are
 	byKey   map[uint64]int
 	buf     []byte
 	builder *labels.Builder
@@ -24,18 +27,16 @@ type collector struct {
 // until the first series has one.
 type group struct {
 	labels labels.Labels
+	first  int // step of the first value
 	value  []float64
 	carry  []float64 // sum, avg: what the sum has lost to rounding
 	count  []float64 // avg, count
 	mean   []float64 // avg, from where the sum would overflow: none before
 }
 
-func newCollector(s steps, a aggregate) *collector {
-	return &collector{steps: s, aggregate: a, byKey: map[uint64]int{}, builder: labels.NewBuilder(labels.EmptyLabels())}
+func newCollector(s steps, a aggregate, series int) *collector {
+	return &collector{steps: s, aggregate: a, series: series, byKey: map[uint64]int{}, builder: labels.NewBuilder(labels.EmptyLabels())}
 }
-
-// size is how many values there are.
-func (c *collector) size() int { return len(c.groups) * c.n }
 
 // rows returns the results. The collector must not be used afterwards.
 func (c *collector) rows() []computedRow {
@@ -43,7 +44,7 @@ func (c *collector) rows() []computedRow {
 	for i := range c.groups {
 		g := &c.groups[i]
 		c.finish(g)
-		rows[i] = computedRow{labels: g.labels, values: g.value}
+		rows[i] = computedRow{labels: g.labels, first: g.first, values: g.value}
 	}
 	return rows
 }
@@ -51,7 +52,14 @@ func (c *collector) rows() []computedRow {
 // add takes in a series. The row remains the caller's.
 func (c *collector) add(ls labels.Labels, row []float64) {
 	if c.op == 0 {
-		c.groups = append(c.groups, group{labels: ls, value: append([]float64(nil), row...)})
+		first, end := 0, len(row)
+		for first < end && isNone(row[first]) {
+			first++
+		}
+		for first < end && isNone(row[end-1]) {
+			end--
+		}
+		c.groups = append(c.groups, group{labels: ls, first: first, value: c.keep(row[first:end])})
 		return
 	}
 	g := c.groupOf(ls)
@@ -69,6 +77,20 @@ func (c *collector) add(ls labels.Labels, row []float64) {
 	}
 }
 
+// maxSlab is how many values rows are given room for at once.
+const maxSlab = 1 << 14
+
+// keep copies a row.
+func (c *collector) keep(row []float64) []float64 {
+	if len(row) > cap(c.slab)-len(c.slab) {
+		c.slab = make([]float64, 0, max(len(row), min(maxSlab, (c.series-len(c.groups))*c.n)))
+	}
+	start := len(c.slab)
+	c.slab = append(c.slab, row...)
+	c.size += len(row)
+	return c.slab[start:len(c.slab):len(c.slab)]
+}
+
 func (c *collector) groupOf(ls labels.Labels) *group {
 	var key uint64
 	switch {
@@ -81,6 +103,7 @@ func (c *collector) groupOf(ls labels.Labels) *group {
 		return &c.groups[i]
 	}
 	c.byKey[key] = len(c.groups)
+	c.size += c.n
 	c.groups = append(c.groups, group{labels: c.labelsOf(ls), value: c.fresh(none)})
 	g := &c.groups[len(c.groups)-1]
 	switch c.op {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,43 +66,63 @@ func (c *computer) planOf(matchers []*labels.Matcher) *plan {
 	return nil
 }
 
-// errUnplanned says that there are histograms among the samples of a plan. The
-// query has to be given to the engine as it was.
-var errUnplanned = errors.New("histograms are for the engine")
+// errUnplanned says that there are histograms among the samples of a plan, or
+// far more steps than results. The query has to be given to the engine as it was.
+var errUnplanned = errors.New("this is for the engine")
 
 // errSameLabels is Prometheus' error for series that differ in name only.
 var errSameLabels = errors.New("vector cannot contain metrics with the same labelset")
 
-// run carries out a plan.
-func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.SeriesSet {
-	offset := p.selector.OriginalOffset.Milliseconds()
-	window := c.lookback
+// selectFor finds the series of a plan.
+func (c *computer) selectFor(ctx context.Context, q *Queryable, p *plan) (*seriesSet, error) {
+	offset, window := p.offsetMs(), c.lookback
 	if p.rangeMs > 0 {
 		window = p.rangeMs
 	}
 	last := c.start + int64(c.n-1)*c.interval
 	hints := &storage.SelectHints{Start: c.start - offset - window + 1, End: last - offset}
 	qr := querier{q: q, mint: hints.Start, maxt: hints.End}
-	selected := qr.Select(ctx, false, hints, p.selector.LabelMatchers...)
-	set, ok := selected.(*seriesSet)
-	if !ok {
-		return selected // an error
+	set := qr.Select(ctx, false, hints, p.selector.LabelMatchers...)
+	if found, ok := set.(*seriesSet); ok {
+		return found, nil
 	}
-	w := worker{steps: c.steps, plan: p, offset: offset}
-	out := newCollector(c.steps, p.aggregate)
+	return nil, set.Err()
+}
+
+// run carries out a plan for the engine.
+func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.SeriesSet {
+	set, err := c.selectFor(ctx, q, p)
+	if err != nil {
+		return storage.ErrSeriesSet(err)
+	}
+	rows, notes, err := c.compute(ctx, q, p, set)
+	if err != nil {
+		return storage.ErrSeriesSet(err)
+	}
+	return &computedSet{steps: c.steps, rows: rows, at: -1, notes: notes}
+}
+
+// compute carries out a plan on the series that were found for it.
+func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seriesSet) ([]computedRow, annotations.Annotations, error) {
+	w := worker{steps: c.steps, plan: p, offset: p.offsetMs()}
+	out := newCollector(c.steps, p.aggregate, len(set.series))
 	row := make([]float64, c.n)
 	points := 0
 	var notes annotations.Annotations
-	seen := make(map[uint64]struct{}, len(set.series))
+	// Series of one name remain different without it.
+	var seen map[uint64]struct{}
+	if p.rangeMs > 0 && slices.ContainsFunc(set.series, func(s series) bool { return typed(s.labels) }) {
+		seen = make(map[uint64]struct{}, len(set.series))
+	}
 	for i := range set.series {
 		if i%checkReads == 0 {
 			if err := ctx.Err(); err != nil {
-				return storage.ErrSeriesSet(err)
+				return nil, nil, err
 			}
 		}
 		s := &set.series[i]
 		if !w.decode(s) {
-			return storage.ErrSeriesSet(errUnplanned)
+			return nil, nil, errUnplanned
 		}
 		n := w.compute(row)
 		if n == 0 {
@@ -109,24 +130,37 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 		}
 		ls := s.labels
 		if p.rangeMs > 0 {
-			p.noteName(&notes, ls)
-			ls = ls.DropReserved(schema.IsMetadataLabel)
-			hash := ls.Hash()
-			if _, ok := seen[hash]; ok {
-				return storage.ErrSeriesSet(errSameLabels)
+			if points == 0 {
+				p.noteName(&notes, ls)
 			}
-			seen[hash] = struct{}{}
+			ls = ls.DropReserved(schema.IsMetadataLabel)
+			if seen != nil {
+				hash := ls.Hash()
+				if _, ok := seen[hash]; ok {
+					return nil, nil, errSameLabels
+				}
+				seen[hash] = struct{}{}
+			}
 		}
 		out.add(ls, row)
-		if points += n; points > c.maxPoints || out.size() > c.maxPoints {
-			return storage.ErrSeriesSet(promql.ErrTooManySamples("query execution"))
+		if points += n; points > c.maxPoints {
+			return nil, nil, promql.ErrTooManySamples("query execution")
+		}
+		if out.size > c.maxPoints {
+			return nil, nil, errUnplanned // steps without results take room here and none there
 		}
 	}
 	q.computed.Add(int64(w.samples))
-	return &computedSet{steps: c.steps, rows: out.rows(), at: -1, notes: notes}
+	return out.rows(), notes, nil
 }
 
-// noteName adds Prometheus' remark on rates of what is no counter by its name.
+// typed reports whether there are labels beside the name that a rate loses.
+func typed(ls labels.Labels) bool {
+	return ls.Has(model.MetricTypeLabel) || ls.Has(model.MetricUnitLabel)
+}
+
+// noteName adds Prometheus' remark on rates of what is no counter by its name,
+// which is that of all series of the plan.
 func (p *plan) noteName(notes *annotations.Annotations, ls labels.Labels) {
 	name := ls.Get(model.MetricNameLabel)
 	for _, suffix := range [...]string{"_total", "_sum", "_count", "_bucket"} {
@@ -137,143 +171,4 @@ func (p *plan) noteName(notes *annotations.Annotations, ls labels.Labels) {
 	if name != "" {
 		notes.Add(annotations.NewPossibleNonCounterInfo(name, p.position))
 	}
-}
-
-// worker computes the results of one series after the other.
-type worker struct {
-	steps
-	plan    *plan
-	offset  int64 // ms
-	it      iterator
-	times   []int64
-	values  []float64
-	resets  []int // i: values[i] is less than values[i-1]
-	samples int   // decoded
-}
-
-// decode reads all samples of a series. Markers of its end have no place in a
-// window; a plain selector must see them. It reports false if there is
-// something else than samples.
-func (w *worker) decode(s *series) bool {
-	w.times, w.values, w.resets = w.times[:0], w.values[:0], w.resets[:0]
-	w.it.reset(s)
-	if w.it.state == exhausted {
-		return true // the series has gone
-	}
-	windows := w.plan.rangeMs > 0
-	it := &w.it.it
-	for it.Next() {
-		if it.OnRecord() {
-			return false
-		}
-		at := it.At()
-		if windows && at.V == value.StaleNaN {
-			continue
-		}
-		v := math.Float64frombits(at.V)
-		if n := len(w.values); windows && n > 0 && v < w.values[n-1] {
-			w.resets = append(w.resets, n)
-		}
-		w.times, w.values = append(w.times, at.T), append(w.values, v)
-	}
-	w.samples += len(w.times)
-	return true
-}
-
-// compute writes the result of each step to row and returns how many there are.
-func (w *worker) compute(row []float64) int {
-	if w.plan.rangeMs > 0 {
-		return w.rates(row)
-	}
-	return w.latest(row)
-}
-
-// latest finds the sample that counts at each step.
-func (w *worker) latest(row []float64) (n int) {
-	times, values := w.times, w.values
-	next := 0
-	at := w.start - w.offset
-	for k := range row {
-		for next < len(times) && times[next] <= at {
-			next++
-		}
-		f := none
-		if next > 0 && times[next-1] > at-w.lookback {
-			f = values[next-1]
-		}
-		if !isNone(f) {
-			n++
-		}
-		row[k] = f
-		at += w.interval
-	}
-	return n
-}
-
-// rates slides a window, open at its beginning, over the samples. The
-// arithmetic is Prometheus' extrapolatedRate, operation by operation.
-func (w *worker) rates(row []float64) (n int) {
-	times, values, resets := w.times, w.values, w.resets
-	seconds := w.plan.selectorRange()
-	first, end := 0, 0 // the window is [first:end]
-	to := w.start - w.offset
-	for k := range row {
-		from := to - w.plan.rangeMs
-		for end < len(times) && times[end] <= to {
-			end++
-		}
-		for first < end && times[first] <= from {
-			first++
-		}
-		for len(resets) > 0 && resets[0] <= first {
-			resets = resets[1:]
-		}
-		if end-first < 2 {
-			row[k] = none
-			to += w.interval
-			continue
-		}
-		result := values[end-1] - values[first]
-		for _, r := range resets {
-			if r >= end {
-				break
-			}
-			result += values[r-1]
-		}
-		firstT, lastT := times[first], times[end-1]
-		toStart := float64(firstT-from) / 1000
-		toEnd := float64(to-lastT) / 1000
-		sampled := float64(lastT-firstT) / 1000
-		average := sampled / float64(end-first-1)
-		threshold := average * 1.1
-		if toStart >= threshold {
-			toStart = average / 2
-		}
-		toZero := toStart
-		if result > 0 && values[first] >= 0 {
-			toZero = sampled * (values[first] / result)
-		}
-		if toZero < toStart {
-			toStart = toZero
-		}
-		if toEnd >= threshold {
-			toEnd = average / 2
-		}
-		factor := 1.0
-		if sampled != 0 {
-			factor = (sampled + toStart + toEnd) / sampled
-		}
-		if w.plan.perSec {
-			factor /= seconds
-		}
-		row[k] = result * factor
-		n++
-		to += w.interval
-	}
-	return n
-}
-
-// selectorRange is the window in seconds.
-func (p *plan) selectorRange() float64 {
-	return (time.Duration(p.rangeMs) * time.Millisecond).Seconds() // as the engine: whole seconds and the rest apart, which rounds otherwise than a quotient
 }

@@ -167,6 +167,8 @@ func (w *jsonWriter) value(v parser.Value) {
 		w.matrix(v)
 	case promql.Vector:
 		w.vector(v)
+	case *computedMatrix:
+		w.computed(v)
 	default: // a scalar or a string
 		w.any(v)
 	}

@@ -20,7 +20,9 @@ import (
 //
 // In the expression that the engine gets, a selector takes the place of that
 // part, and Select answers it with what was computed. Results are those of the
-// engine to the last bit: the same operations on floats in the same order.
+// engine to the last bit: the same operations on floats in the same order. An
+// expression that is a plan, or a selector, as a whole does not need the engine
+// at all: see wholePlan.
 type plan struct {
 	matcher  *labels.Matcher // the only one of the selector in its place
 	selector *parser.VectorSelector
@@ -29,6 +31,9 @@ type plan struct {
 	aggregate
 	position posrange.PositionRange // of the argument of rate or increase
 }
+
+// offsetMs is by how much the samples are older than the steps.
+func (p *plan) offsetMs() int64 { return p.selector.OriginalOffset.Milliseconds() }
 
 // aggregate is what becomes of the series of a plan.
 type aggregate struct {
@@ -99,20 +104,23 @@ func planOf(expr parser.Expr) (*plan, bool) {
 }
 
 func planOfOperand(expr parser.Expr) (*plan, bool) {
-	for {
-		paren, ok := expr.(*parser.ParenExpr)
-		if !ok {
-			break
-		}
-		expr = paren.Expr
-	}
-	switch n := expr.(type) {
+	switch n := withoutParens(expr).(type) {
 	case *parser.VectorSelector:
 		return &plan{selector: n}, plain(n)
 	case *parser.Call:
 		return planOfCall(n)
 	}
 	return nil, false
+}
+
+func withoutParens(expr parser.Expr) parser.Expr {
+	for {
+		paren, ok := expr.(*parser.ParenExpr)
+		if !ok {
+			return expr
+		}
+		expr = paren.Expr
+	}
 }
 
 func planOfCall(n *parser.Call) (*plan, bool) {

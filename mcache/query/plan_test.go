@@ -175,12 +175,67 @@ func TestPlanned(t *testing.T) {
 	}
 }
 
+// TestWhole lists what needs no engine at all.
+func TestWhole(t *testing.T) {
+	for query, want := range map[string]bool{
+		`up`:                              true,
+		`((up offset 5m))`:                true,
+		`{job="a"}`:                       true,
+		`rate(up[5m])`:                    true,
+		`(increase(up[5m] offset -5m))`:   true,
+		`sum(rate(up[5m]))`:               true,
+		`(avg without (a) (up))`:          true,
+		`up @ 1`:                          false,
+		`sum(up) + 1`:                     false,
+		`-up`:                             false,
+		`topk(3, up)`:                     false,
+		`rate({__name__=~"a|b"}[5m])`:     false,
+		`absent(up)`:                      false,
+		`sum(topk(3, up))`:                false,
+		`1`:                               false,
+		`sum_over_time(sum(up)[5m:1m])`:   false,
+		`histogram_count(rate(up[5m]))`:   false,
+		`sum by (a) (sum by (a, b) (up))`: false,
+	} {
+		expr, err := parser.NewParser(parser.Options{}).ParseExpr(query)
+		if err != nil {
+			t.Fatal(query, err)
+		}
+		if _, got := wholePlanOf(expr); got != want {
+			t.Errorf("%s: %t, want %t", query, got, want)
+		}
+	}
+}
+
+// TestSparseIsForTheEngine: steps without results take room in a plan and none
+// in the engine, which the bound on samples is for.
+func TestSparseIsForTheEngine(t *testing.T) {
+	o := testOptions()
+	o.MaxSamples = 300
+	c := newCache(t)
+	for i, name := range []string{"a", "b"} {
+		if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", "m", "i", name}), mcache.Sample{T: t0}, mcache.Sample{T: t0 + 3_000_000 + int64(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := NewAPI(c, o)
+	ask := func(query string, more ...string) string {
+		return get(t, a, "query_range", append(more, "query", query, "start", seconds(t0), "end", seconds(t0+4_000_000), "step", "15", "lookback_delta", "30s")...).Body.String()
+	}
+	for _, query := range []string{"m", "sum by (i) (m)"} {
+		got, want := ask(query), ask(query, "stats", "true")
+		if before, _, ok := strings.Cut(want, `,"stats"`); !ok || got != before+"}}" || strings.Count(got, "],[") != 6 {
+			t.Errorf("%s: got %s\nwant %s", query, got, want)
+		}
+	}
+}
+
 func TestPlanBounds(t *testing.T) {
 	o := testOptions()
 	o.MaxSamples = 100
 	a := smallAPI(t, o)
 	w := get(t, a, "query_range", "query", "sum(requests_total)", "start", seconds(t0), "end", seconds(t0+600_000), "step", "1")
-	wantBody(t, w, 422, failure("execution", "expanding series: query processing would load too many samples into memory in query execution"))
+	wantBody(t, w, 422, failure("execution", "query processing would load too many samples into memory in query execution"))
 	w = get(t, a, "query_range", "query", "sum(requests_total)", "start", seconds(t0), "end", seconds(t0+600_000), "step", "15")
 	if w.Code != 200 {
 		t.Error(w.Body)

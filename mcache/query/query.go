@@ -21,7 +21,7 @@ func (a *API) query(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return a.evaluate(r, slow{kind: "instant", start: at, end: at}, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
+	return a.evaluate(r, slow{kind: "instant", start: at, end: at}, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (evaluation, error) {
 		return a.engine.NewInstantQuery(ctx, q, opts, r.FormValue("query"), at)
 	})
 }
@@ -50,7 +50,7 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 	if end.Sub(start)/step > maxPoints {
 		return answer{}, badData(errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"))
 	}
-	return a.evaluate(r, slow{kind: "range", start: start, end: end, step: step}, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (promql.Query, error) {
+	return a.evaluate(r, slow{kind: "range", start: start, end: end, step: step}, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (evaluation, error) {
 		if q.unplanned || r.FormValue("stats") != "" {
 			// Statistics are of what the engine does.
 			return a.engine.NewRangeQuery(ctx, q, opts, r.FormValue("query"), start, end, step)
@@ -64,6 +64,9 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 			lookback = a.o.LookbackDelta
 		}
 		if c := newComputer(start, end, step, lookback, a.o.MaxSamples); c != nil {
+			if p, ok := wholePlanOf(expr); ok {
+				return &wholePlan{computer: c, q: q, plan: p}, nil
+			}
 			expr, c.plans = rewrite(expr)
 			q.computer = c
 		}
@@ -72,7 +75,7 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 }
 
 // preparation makes a query that reads from a Queryable.
-type preparation func(context.Context, *Queryable, promql.QueryOpts) (promql.Query, error)
+type preparation func(context.Context, *Queryable, promql.QueryOpts) (evaluation, error)
 
 // evaluate runs the query that prepare makes, with the parameters common to
 // both kinds, and tells of it if it was slow.
@@ -137,7 +140,7 @@ func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, er
 // execute runs a query when it is its turn. The turn ends with the evaluation:
 // a client that reads slowly keeps nobody waiting. The time until it began is
 // added to waited. The query must be closed unless there is an error.
-func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, prepare preparation, waited *time.Duration) (promql.Query, *promql.Result, error) {
+func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, prepare preparation, waited *time.Duration) (evaluation, *promql.Result, error) {
 	query, err := prepare(ctx, q, opts)
 	if err != nil {
 		return nil, nil, badParam("query", err)
@@ -196,6 +199,11 @@ func truncate(result *promql.Result, limit int) bool {
 			result.Value = v[:limit]
 			return true
 		}
+	case *computedMatrix:
+		if len(v.rows) > limit {
+			v.rows = v.rows[:limit]
+			return true
+		}
 	}
 	return false
 }
@@ -235,6 +243,10 @@ func maxJSONBytes(v parser.Value) int64 {
 			if v[i].H != nil {
 				n += maxHistogramBytes(v[i].H)
 			}
+		}
+	case *computedMatrix:
+		for i := range v.rows {
+			series(v.rows[i].labels, len(v.rows[i].values))
 		}
 	case promql.String:
 		n = maxLabelByteBytes * int64(len(v.V))

@@ -45,7 +45,12 @@ func (s *seriesSet) keepOverlapping(ctx context.Context, limit int) error {
 				return err
 			}
 		}
-		if it.reset(&s.series[i]); it.Next() != chunkenc.ValNone {
+		it.reset(&s.series[i])
+		if it.state == exhausted {
+			continue
+		}
+		// Of histograms it takes decoding to know whether they are sound.
+		if it.snapshot.HasRecords() && it.Next() != chunkenc.ValNone || !it.snapshot.HasRecords() && it.snapshot.HasPoint() {
 			kept = append(kept, s.series[i])
 		}
 	}
