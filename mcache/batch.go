@@ -241,14 +241,15 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 		return
 	}
 	var touch uint64
-	for k := range places {
-		touch += s.ids.slots[s.ids.start(places[k].fp.tag())]
-	}
-	for k := range places {
-		s.found[k] = s.ids.first(places[k].fp.tag())
-	}
 	recs := s.recs.view
-	for _, id := range s.found {
+	rest := s.guess(places)
+	for k := range places[rest:] {
+		touch += s.ids.slots[s.ids.start(places[rest+k].fp.tag())]
+	}
+	for k := range places[rest:] {
+		s.found[rest+k] = s.ids.first(places[rest+k].fp.tag())
+	}
+	for _, id := range s.found[rest:] {
 		if int(id) < len(recs) { // not noID
 			touch += recs[id].fp.lo
 		}
@@ -288,6 +289,36 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 	}
 	s.full, s.touched = full, touch
 }
+
+// guess finds series as long as they come in the order in which they were
+// made, and returns how many that are.
+func (s *shard) guess(places []batchPlace) (n int) {
+	recs, found := s.recs.view[:s.recs.n], s.found[:len(places)]
+	credit := guessCredit
+	next := uint32(noID)
+	for n := range places {
+		f := &places[n].fp
+		if int(next) < len(recs) && recs[next].fp == *f {
+			found[n] = next
+			next++
+			credit = min(credit+1, guessCredit)
+			continue
+		}
+		if credit < 0 {
+			return n
+		}
+		credit -= guessPrice
+		id := s.find(*f)
+		found[n] = id
+		next = id + 1
+	}
+	return len(places)
+}
+
+const (
+	guessCredit = 16
+	guessPrice = 8
+)
 
 // touchPartial reads the partial blocks of series.
 func (s *shard) touchPartial(ids []uint32) (touch uint64) {
