@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -113,8 +114,9 @@ func (c *codec) encodeTimes(dst []byte, ss []Sample, step int64) (mode byte, _ [
 			delta[i] = ss[i].T - ss[i-1].T - step
 		}
 	}
-	gridBase, deltaBase := leastOf(grid), leastOf(delta)
-	gridPlan, deltaPlan := packing(grid, gridBase), packing(delta, deltaBase)
+	gridBase, gridWidest := span(grid)
+	deltaBase, deltaWidest := span(delta)
+	gridPlan, deltaPlan := packing(grid, gridBase, gridWidest), packing(delta, deltaBase, deltaWidest)
 	if gridPlan.cost <= deltaPlan.cost {
 		return timeGridR, appendInts(dst, grid, gridBase, gridPlan)
 	}
@@ -178,13 +180,10 @@ func (c *codec) encodeValues(dst []byte, ss []Sample) (mode byte, exp int, _ []b
 	}
 	dst = append(dst, byte(shift)|flag)
 	if mode == valueDelta {
-		dst = binary.AppendVarint(dst, c.ints[0])
-		for i := n - 1; i > 0; i-- {
-			c.ints[i] -= c.ints[i-1]
-		}
-		c.ints[0] = base
+		dst = appendInts(binary.AppendVarint(dst, c.ints[0]), c.deltas[:n], base, plan)
+	} else {
+		dst = appendInts(dst, c.ints[:n], base, plan)
 	}
-	dst = appendInts(dst, c.ints[:n], base, plan)
 	if foreign > 0 {
 		dst = append(dst, byte(foreign))
 		for i := range n {
@@ -305,9 +304,11 @@ func (c *codec) encodeRaw(dst []byte, ss []Sample) []byte {
 	for i := range ss {
 		least = min(least, ss[i].V)
 	}
+	var or uint64
 	for i := range ss {
+		or |= ss[i].V - least
 		c.ints[i] = int64(ss[i].V - least)
 	}
 	dst = binary.LittleEndian.AppendUint64(dst, least)
-	return appendInts(dst, c.ints[:len(ss)], 0, packing(c.ints[:len(ss)], 0))
+	return appendInts(dst, c.ints[:len(ss)], 0, packing(c.ints[:len(ss)], 0, bits.Len64(or)))
 }

@@ -8,26 +8,27 @@ import (
 )
 
 // planValues takes the zeros that all of the first n c.ints end with off them
-// and decides whether they or their distances are packed.
+// and decides whether they or their distances, which it leaves in c.deltas,
+// are packed. The first distance is the base.
 func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPlan) {
-	v := c.ints[0]
+	ints, deltas := c.ints[:n], c.deltas[:n]
+	v := ints[0]
 	or, least, most := uint64(v), v, v
-	var down int
 	leastD, mostD := int64(math.MaxInt64), int64(math.MinInt64)
-	up := uint64(math.MaxUint64) // the least distance not below zero: those that are, are large as unsigned
-	for _, w := range c.ints[1:n] {
+	for i := 1; i < len(ints) && i < len(deltas); i++ {
+		w := ints[i]
 		d := w - v
 		or |= uint64(w)
 		least, most = min(least, w), max(most, w)
 		leastD, mostD = min(leastD, d), max(mostD, d)
-		down += int(uint64(d) >> 63)
-		up = min(up, uint64(d))
+		deltas[i] = d
 		v = w
 	}
 	if or != 0 {
 		if shift = bits.TrailingZeros64(or); shift > 0 {
-			for i := range n {
-				c.ints[i] >>= shift
+			for i := range ints {
+				ints[i] >>= shift
+				deltas[i] >>= shift
 			}
 			least, most, leastD, mostD = least>>shift, most>>shift, leastD>>shift, mostD>>shift
 		}
@@ -35,45 +36,40 @@ func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPl
 	if least == most {
 		return valueFrame, shift, least, packPlan{}
 	}
+	deltas[0] = leastD
 	frame, delta := bits.Len64(uint64(most-least)), bits.Len64(uint64(mostD-leastD))
-	if n <= shortBlock && !jumps(mostD-leastD, (v>>shift-c.ints[0])/int64(n-1)-leastD) {
+	if n <= shortBlock && !jumps(mostD-leastD, (ints[n-1]-ints[0])/int64(n-1)-leastD) {
 		if n > 2 && delta < frame {
 			return valueDelta, shift, leastD, packPlan{width: delta}
 		}
 		return valueFrame, shift, least, packPlan{width: frame}
 	}
-	var hist histogram
-	for _, v := range c.ints[:n] {
-		hist[bits.Len64(uint64(v-least))]++
+	if leastD >= 0 { // a counter, of which the distances are always the smaller
+		return valueDelta, shift, leastD, packing(deltas, leastD, delta)
 	}
-	mode, base, plan = valueFrame, least, hist.bestWidth(n, frame)
-	// A second try lets distances below zero be exceptions: a counter that was
-	// reset once.
-	leastUp := leastD
-	if up <= math.MaxInt64 {
-		leastUp = int64(up) >> shift
+	mode, base, plan = valueFrame, least, packing(ints, least, frame)
+	if delta > frame && plan.width >= frame-1 {
+		return mode, shift, base, plan // noise: nothing stands out, and distances are greater
 	}
-	for _, b := range [2]int64{leastD, leastUp} {
-		if b != leastD && down*exceptionBits >= plan.cost {
-			break
+	if p := packing(deltas, leastD, delta); p.cost < plan.cost {
+		mode, base, plan = valueDelta, leastD, p
+	}
+	if -leastD > 4*mostD {
+		// A counter that was reset, perhaps: let the distances below zero be exceptions.
+		up := uint64(math.MaxInt64) // the least of the others: those below are large as unsigned
+		down := 0
+		for _, d := range deltas[1:] {
+			down += int(uint64(d) >> 63)
+			up = min(up, uint64(d))
 		}
-		hist = histogram{1}
-		widest := delta
-		if b != leastD {
-			widest = 64 // what is below the base wraps round
-		}
-		v := c.ints[0]
-		for _, w := range c.ints[1:n] {
-			hist[bits.Len64(uint64(w-v-b))]++
-			v = w
-		}
-		if p := hist.bestWidth(n, widest); p.cost < plan.cost {
-			mode, base, plan = valueDelta, b, p
-		}
-		if leastUp == leastD {
-			break
+		if up < math.MaxInt64 && down*exceptionBits < plan.cost {
+			deltas[0] = int64(up)
+			if p := packing(deltas, int64(up), 64); p.cost < plan.cost {
+				mode, base, plan = valueDelta, int64(up), p
+			}
 		}
 	}
+	deltas[0] = base
 	return mode, shift, base, plan
 }
 
@@ -82,48 +78,44 @@ func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPl
 // again.
 func jumps(span, mean int64) bool { return span > 3 && (span > 8*mean || span > 8*(span-mean)) }
 
-// histogram says how many offsets need how many bits. They are at most blockMax.
-type histogram [65]uint8
-
 // packPlan says how n offsets are packed: all that fit at width bits, the others as exceptions.
 type packPlan struct {
 	width, exceptions int
 	cost              int // bits
 }
 
-// packing plans the width of the offsets of ints from base.
-func packing(ints []int64, base int64) packPlan {
-	var hist histogram
-	var or uint64
-	for _, v := range ints {
-		or |= uint64(v - base)
-		hist[bits.Len64(uint64(v-base))]++
-	}
-	return hist.bestWidth(len(ints), bits.Len64(or))
-}
-
-func leastOf(ints []int64) int64 {
-	least := ints[0]
-	for _, v := range ints[1:] {
-		least = min(least, v)
-	}
-	return least
-}
-
-// bestWidth weighs packed bits against exceptions, from the widest offset on down.
-func (hist *histogram) bestWidth(n, widest int) packPlan {
+// packing weighs packed bits against exceptions for the offsets of ints, at
+// most blockMax, from base. None needs more than widest bits.
+func packing(ints []int64, base int64, widest int) packPlan {
 	best := packPlan{cost: math.MaxInt}
 	exceptions := 0
-	for w := widest; w >= 0; w-- {
-		if cost := n*w + exceptions*exceptionBits; cost <= best.cost {
-			best = packPlan{width: w, exceptions: exceptions, cost: cost}
+	for top := widest; ; top -= 8 {
+		// Eight counters in one register, of the offsets of top bits, of one less,
+		// and so on. Others are shifted out of it. Few blocks need a second round.
+		var counts uint64
+		for _, v := range ints {
+			counts += 1 << (uint(top-bits.Len64(uint64(v-base))) * 8)
 		}
-		exceptions += int(hist[w])
-		if exceptions*exceptionBits > best.cost {
-			break
+		for w := top; w > top-8; w-- {
+			if cost := len(ints)*w + exceptions*exceptionBits; cost <= best.cost {
+				best = packPlan{width: w, exceptions: exceptions, cost: cost}
+			}
+			exceptions += int(counts & 0xff)
+			counts >>= 8
+			if w == 0 || exceptions*exceptionBits > best.cost {
+				return best
+			}
 		}
 	}
-	return best
+}
+
+// span is the least of ints, and the bits that the greatest is above it.
+func span(ints []int64) (least int64, widest int) {
+	least, most := ints[0], ints[0]
+	for _, v := range ints[1:] {
+		least, most = min(least, v), max(most, v)
+	}
+	return least, bits.Len64(uint64(most - least))
 }
 
 // appendInts writes ints as the plan for their offsets from base says.
