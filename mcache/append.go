@@ -1,0 +1,360 @@
+package mcache
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Append writes the points of every series that the cache knows and returns
+// how many those were, records included; Missing says which series it does not know. Each
+// shard's lock is taken once, unless memory has to be found in between.
+//
+// The error is ErrNoMemory, when the rest was not written; ErrTime or ErrValues,
+// when only points beyond MaxTime or records beyond MaxRecord were not;
+// ErrDirty, when nothing was written; ErrDataSize, or ErrClosed.
+func (c *Cache) Append(b *Batch) (samples int, err error) {
+	b.missing = b.missing[:0]
+	if err := c.admitDirty(); err != nil {
+		return 0, err
+	}
+	bk, err := c.openBucket(b.bucket, widthHPTS)
+	if err != nil {
+		return 0, err
+	}
+	b.sortByShard(c, bk)
+	for k := 0; k < len(b.order); {
+		s := c.shardOf(b.order[k].fp)
+		end := k + 1
+		for end < len(b.order) && c.shardOf(b.order[end].fp) == s {
+			end++
+		}
+		n, e := s.appendBatch(bk, b, b.order[k:end])
+		samples += n
+		if e != nil {
+			err = e
+		}
+		if errors.Is(e, ErrNoMemory) {
+			break
+		}
+		k = end
+	}
+	slices.Sort(b.missing)
+	c.insertedInto(bk, samples)
+	c.evict()
+	return samples, err
+}
+
+var errBatchTime = fmt.Errorf("%w: beyond ±2^61 ms", ErrTime)
+
+// roomTries bounds how often one sample waits for memory to be found.
+const roomTries = 8
+
+// appendBatch writes the series of b at the places given, all of this shard.
+func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples int, err error) {
+	s.mu.Lock()
+	defer func() {
+		s.settle()
+		s.mu.Unlock()
+	}()
+	yields, age := s.yields, bk.age.Load()
+	s.findAll(places, age)
+	plain, writeBack := len(b.starts)+len(b.records) == 0, s.cache.writeBack
+	for k := range places {
+		i := int(places[k].series)
+		var id uint32
+		if s.yields == yields {
+			id = s.found[k]
+		} else {
+			id = s.find(places[k].fp) // the lock was free meanwhile: found is another batch's now
+		}
+		if id == noID {
+			b.missing = append(b.missing, i)
+			continue
+		}
+		written := 0
+		if r := &s.recs.view[id]; plain && r.touched == age {
+			// Nearly all is written by this alone.
+			from, to := int(b.series[i].from), len(b.samples)
+			if i+1 < len(b.series) {
+				to = int(b.series[i+1].from)
+			}
+			tick := uint32(0)
+			if writeBack {
+				tick = s.stampNow()
+			}
+			if written = s.insertRun(r, b.samples[from:to]); writeBack && written > 0 {
+				s.wrote(id, b.samples[from:from+written], tick)
+			}
+			samples += written
+			if written == to-from {
+				continue
+			}
+		}
+		n, e := s.writeRest(id, bk, b, &places[k], written)
+		samples += n
+		if e != nil {
+			err = e
+			if errors.Is(e, ErrNoMemory) {
+				return samples, err
+			}
+		}
+	}
+	return samples, err
+}
+
+// writeRest is write for the series at a place of b, without its first samples.
+func (s *shard) writeRest(id uint32, bk *bucket, b *Batch, place *batchPlace, first int) (points int, err error) {
+	what := b.of(int(place.series))
+	what.samples = what.samples[first:]
+	return s.write(&id, bk, place.fp, what)
+}
+
+// settle publishes what others read without the lock; called before unlocking.
+func (s *shard) settle() {
+	s.allocated.Store(s.bytes)
+	if s.cache.writeBack {
+		s.dirtyPublished.Store(s.dirty)
+	}
+}
+
+// write inserts points into the series id, whose lock is held. When memory
+// must be found it lets go of the lock for a while, in which the series may
+// itself be evicted: *id is then noID and the rest was not written.
+func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
+	if !s.cache.writeBack || len(c.samples)+len(c.records) == 0 || s.recs.view[*id].flags&flagRaw != 0 {
+		return s.writeClean(id, bk, f, c)
+	}
+	s.beginWrite(*id, c)
+	points, err = s.writeClean(id, bk, f, c)
+	if *id != noID {
+		s.endWrite(*id)
+	}
+	return points, err
+}
+
+// writeClean is write without a note that the points are dirty.
+func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
+	if age := bk.age.Load(); s.recs.view[*id].touched != age {
+		s.touch(*id, age)
+	}
+	done := 0 // samples before this one were written as a run
+	if len(c.starts) == 0 {
+		done = s.insertRun(&s.recs.view[*id], c.samples)
+		points = done
+	}
+	for k := done; k < len(c.samples); k++ {
+		if k < done {
+			continue
+		}
+		x := c.samples[k]
+		if x.T > MaxTime || x.T < -MaxTime {
+			err = errBatchTime
+			continue
+		}
+		if s.recs.view[*id].flags&flagBlob != 0 && s.overlaps(&s.recs.view[*id], x.T) {
+			if e := s.retry(id, f, func() bool { return s.restore(*id) }); e != nil {
+				return points, e
+			}
+		}
+		if s.recs.view[*id].flags&(flagStarts|flagRecords) == 0 && k >= len(c.starts) && s.insert(*id, x.T, x.V) {
+			points++
+			// The next head may take many at once.
+			n := s.insertRun(&s.recs.view[*id], c.samples[k+1:])
+			points += n
+			done = k + 1 + n
+			continue
+		}
+		if n := s.lateRun(*id, c, k); n > 1 {
+			run := c.samples[k : k+n]
+			if e := s.retry(id, f, func() bool {
+				n := s.mend(*id, run)
+				run = run[n:]
+				points += n
+				return len(run) == 0
+			}); e != nil {
+				return points, e
+			}
+			done = k + n
+			continue
+		}
+		var start int64
+		if k < len(c.starts) {
+			start = c.starts[k]
+		}
+		if e := s.retry(id, f, func() bool {
+			return s.eraseRecordAt(*id, x.T) && s.insert(*id, x.T, x.V) && s.insertStart(*id, bk, x.T, start)
+		}); e != nil {
+			return points, e
+		}
+		points++
+	}
+	for _, x := range c.records {
+		if x.T > MaxTime || x.T < -MaxTime {
+			err = errBatchTime
+			continue
+		}
+		if len(x.Value) > s.cache.MaxRecord() {
+			err = s.cache.errRecord(len(x.Value))
+			continue
+		}
+		if e := s.retry(id, f, func() bool { return s.insertRecord(*id, x) }); e != nil {
+			return points, e
+		}
+		points++
+	}
+	return points, err
+}
+
+// lateRun is how many samples from k on are late, in order, and nothing but
+// samples: those that mend takes at once.
+func (s *shard) lateRun(id uint32, c content, k int) int {
+	r := &s.recs.view[id]
+	if k < len(c.starts) || r.flags&(flagStarts|flagRecords) != 0 {
+		return 0
+	}
+	n := 0
+	for last := int64(-MaxTime - 1); k+n < len(c.samples); n++ {
+		if t := c.samples[k+n].T; t <= last || t > r.sealedEnd {
+			break
+		} else {
+			last = t
+		}
+	}
+	return n
+}
+
+// retry calls try until it has found the memory it needs, or there is none. In
+// between the lock is free, and *id may change or become noID.
+func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
+	for tries := 0; !try(); tries++ {
+		s.settle()
+		s.yields++
+		s.mu.Unlock()
+		ok := tries < roomTries && s.cache.makeRoom(s, tries)
+		s.mu.Lock()
+		if !ok {
+			return fmt.Errorf("%w: %d of %d bytes used", ErrNoMemory, s.cache.memory.Used(), s.cache.memory.Budget())
+		}
+		if *id = s.find(f); *id == noID {
+			return fmt.Errorf("%w: series was evicted while it was written", ErrNoMemory)
+		}
+	}
+	return nil
+}
+
+// eraseRecordAt makes way for a sample at t.
+func (s *shard) eraseRecordAt(id uint32, t int64) bool {
+	d := s.recordDir(&s.recs.view[id])
+	return d == nil || t > d.end || s.eraseRecords(id, t, t)
+}
+
+// AppendNew creates series i of the batch, which Append reported as missing,
+// and writes its samples. labels need not be sorted and are copied; pairs with
+// an empty value are left out. They must have the fingerprint given.
+//
+// Beside those of Append the errors are ErrLabels and ErrSeriesLimit.
+func (c *Cache) AppendNew(b *Batch, i int, labels []Label) (samples int, err error) {
+	if err := c.admitDirty(); err != nil {
+		return 0, err
+	}
+	bk, err := c.openBucket(b.bucket, widthHPTS)
+	if err != nil {
+		return 0, err
+	}
+	samples, err = c.appendNew(bk, b.series[i].fp, 0, labels, b.of(i))
+	c.insertedInto(bk, samples)
+	c.evict()
+	return samples, err
+}
+
+// appendNew writes samples to the series of a fingerprint, creating it if
+// need be.
+func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, what content) (int, error) {
+	if flags&flagRaw == 0 {
+		var err error
+		if labels, err = checkLabels(labels); err != nil {
+			return 0, err
+		}
+	}
+	f = f.in(bk)
+	s := c.shardOf(f)
+	s.mu.Lock()
+	defer func() {
+		s.settle()
+		s.mu.Unlock()
+	}()
+	id, err := s.findOrCreate(bk, f, flags, labels, nil)
+	if err != nil {
+		return 0, err
+	}
+	return s.write(&id, bk, f, what)
+}
+
+// findOrCreate returns the id of the series f, whose shard is locked, and
+// makes it if need be. hashes are those of the labels, or nil.
+func (s *shard) findOrCreate(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
+	id := s.find(f)
+	for tries := 0; id == noID; tries++ {
+		var err error
+		if id, err = s.create(bk, f, flags, labels, hashes); err == nil {
+			break
+		}
+		if !errors.Is(err, ErrNoMemory) {
+			return noID, err
+		}
+		s.settle()
+		s.mu.Unlock()
+		ok := tries < roomTries && s.cache.makeRoom(s, tries)
+		s.mu.Lock()
+		if !ok {
+			return noID, err
+		}
+		id = s.find(f)
+	}
+	return id, nil
+}
+
+// AppendSamples writes samples of the series with the labels given, which
+// need not be sorted and are copied.
+func (c *Cache) AppendSamples(bucket string, labels []Label, samples ...Sample) error {
+	if err := c.admitDirty(); err != nil {
+		return err
+	}
+	bk, err := c.openBucket(bucket, widthHPTS)
+	if err != nil {
+		return err
+	}
+	n, err := c.appendNew(bk, c.Fingerprint(labels), 0, labels, content{samples: samples})
+	c.insertedInto(bk, n)
+	c.evict()
+	return err
+}
+
+// checkLabels returns the labels sorted and without empty values.
+func checkLabels(ls []Label) ([]Label, error) {
+	sorted := slices.IsSortedFunc(ls, byName)
+	empty := slices.ContainsFunc(ls, func(l Label) bool { return l.Value == "" })
+	if !sorted || empty {
+		ls = slices.DeleteFunc(slices.Clone(ls), func(l Label) bool { return l.Value == "" })
+		slices.SortFunc(ls, byName)
+	}
+	if len(ls) == 0 {
+		return nil, fmt.Errorf("%w: no labels", ErrLabels)
+	}
+	if len(ls) > MaxLabels {
+		return nil, fmt.Errorf("%w: %d labels, limit %d", ErrLabels, len(ls), MaxLabels)
+	}
+	for i, l := range ls {
+		if l.Name == bucketName || l.Name == rawName {
+			return nil, fmt.Errorf("%w: name %q", ErrLabels, l.Name)
+		}
+		if i > 0 && ls[i-1].Name == l.Name {
+			return nil, fmt.Errorf("%w: duplicate name %q", ErrLabels, l.Name)
+		}
+	}
+	return ls, nil
+}
+
+func byName(a, b Label) int { return strings.Compare(a.Name, b.Name) }
