@@ -74,9 +74,12 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 			continue
 		}
 		written := 0
-		if r := &s.recs.view[id]; plain && r.touched == age {
+		if r := &s.recs.view[id]; plain {
 			// Nearly all is written by this alone.
-			from, to := int(b.series[i].from), len(b.samples)
+			if r.touched != age {
+				s.touch(id, age)
+			}
+			from, to := int(places[k].from), len(b.samples)
 			if i+1 < len(b.series) {
 				to = int(b.series[i+1].from)
 			}

@@ -18,6 +18,7 @@ type Batch struct {
 type batchPlace struct {
 	fp     Fingerprint // in the bucket
 	series int32       // place in Batch.series
+	from   int32       // first sample
 }
 
 type batchSeries struct {
@@ -105,7 +106,7 @@ func (b *Batch) sortByShard(c *Cache, bk *bucket) {
 	for i := range b.series {
 		f := b.series[i].fp.in(bk)
 		k := f.hi & mask
-		b.order[b.counts[k]] = batchPlace{f, int32(i)}
+		b.order[b.counts[k]] = batchPlace{f, int32(i), b.series[i].from}
 		b.counts[k]++
 	}
 }

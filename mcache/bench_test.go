@@ -47,14 +47,22 @@ func cpuTime() time.Duration {
 }
 
 // BenchmarkAppend appends one sample to each of the series a round, in
-// batches of 2,000 as a sender does, filling the batch included. ns/op is a sample.
+// batches of 2,000 as a sender does, filling the batch included. ns/op is a
+// sample. Where it says so, they come in another order than they were made in.
 func BenchmarkAppend(b *testing.B) {
 	for _, series := range []int{1000, 100_000} {
-		for _, late := range []int{0, 5} {
-			b.Run(fmt.Sprintf("series=%d/late=%d%%", series, late), func(b *testing.B) {
+		for _, how := range []string{"late=0%", "late=5%", "shuffled"} {
+			b.Run(fmt.Sprintf("series=%d/%s", series, how), func(b *testing.B) {
 				c := newTestCache(b, Options{Memory: benchMemory(b, 4<<30)})
 				fps := fill(b, c, series)
 				rnd := rand.New(rand.NewPCG(1, 1))
+				late := 0
+				switch how {
+				case "late=5%":
+					late = 5
+				case "shuffled":
+					rnd.Shuffle(series, func(i, k int) { fps[i], fps[k] = fps[k], fps[i] })
+				}
 				var values [256][1024]uint64 // by time, so that they come one behind the other
 				for i := range values[0] {
 					_, next := generator(i, rnd)

@@ -67,6 +67,7 @@ type shard struct {
 	encoded, bytes1   []byte
 	pairIDs, before   []uint32 // of the series made last, and of the one before
 	found             []uint32
+	guessed           uint32           // the series that is taken to be written next
 	slots             []unsafe.Pointer // in heads, where the next samples go
 	full              []uint32         // of found, those whose heads are full
 	touched           uint64           // keeps what findAll reads from being optimised away
