@@ -185,7 +185,7 @@ func (c *Controller) poll() time.Duration {
 	budget, next, stuck := c.o.MaxBytes, pollFar, 0
 	for _, l := range reading.Limits {
 		t := c.law(l)
-		if t.stuck(l.AvailableBytes, used) {
+		if t.stuck(l.AvailableBytes, used) && !stalled {
 			stuck++
 			budget = min(budget, c.budget)
 			continue
@@ -214,11 +214,12 @@ func (c *Controller) fail(err error) {
 func (c *Controller) law(l Limit) *tracked {
 	t := c.laws[l.Name]
 	if t == nil || t.law.TotalBytes != l.TotalBytes {
-		floor := c.o.KeepAvailableBytes
+		floor, unseen := c.o.KeepAvailableBytes, l.TotalBytes/creditPart
 		if l.Name != "node" {
-			floor = min(floor, l.TotalBytes/4)
+			floor, unseen = min(floor, l.TotalBytes/4), 0
 		}
 		t = &tracked{law: NewLaw(l.TotalBytes, floor)}
+		t.law.UnseenBytes = unseen
 		c.laws[l.Name] = t
 	}
 	return t
@@ -228,7 +229,9 @@ func (c *Controller) law(l Limit) *tracked {
 // tell what we did: to follow it would mean to release everything. A kernel
 // that works shows the same for a while, too, when a neighbour takes from the
 // processor's own list of pages what we put there; that list holds less than
-// the part of the total that the law gives credit for.
+// the part of the total that counts here. And so does one whose limit is
+// reached, where neighbours wait for each page: a reading of 0, or at which
+// tasks stall, is followed.
 const (
 	stuckReadings = 2
 	minStuckBytes = 64 << 20
@@ -242,7 +245,7 @@ func (t *tracked) stuck(available, used int64) bool {
 	}
 	t.same++
 	moved := max(t.usedThen-used, used-t.usedThen)
-	return t.same >= stuckReadings && moved >= max(minStuckBytes, t.law.TotalBytes/stuckPart)
+	return available > 0 && t.same >= stuckReadings && moved >= max(minStuckBytes, t.law.TotalBytes/stuckPart)
 }
 
 // stallPercent of the time since the last look spent waiting for memory, by

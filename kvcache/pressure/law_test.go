@@ -21,6 +21,7 @@ func TestTraces(t *testing.T) {
 		{"ramp 8 GiB/s to 14 GiB", 24, ramp(8, 14), 60, 900},
 		{"ramp 8 GiB/s to 24 GiB", 64, ramp(8, 24), 60, 900},
 		{"square 4 GiB at 2 GiB/s, 20 s", 24, square(4, 2, 20), 300, 128},
+		{"square 2 GiB at 8 GiB/s, 2 s", 24, square(2, 8, 2), 60, 900},
 	} {
 		for _, group := range []bool{false, true} {
 			if group && x.totalGiB != 24 {
@@ -53,7 +54,6 @@ func TestTraces(t *testing.T) {
 // and stop as suddenly. The floor holds, and no more is given than the
 // neighbour took and a third of the limit's ceiling.
 func TestSmallLimits(t *testing.T) {
-	const mib = 1 << 20
 	for _, x := range []struct {
 		total, takes int64 // MiB
 		perSecond    float64
@@ -143,6 +143,18 @@ func TestStuck(t *testing.T) {
 	}
 }
 
+// TestLimitReached: neighbours that wait for each page take all that is
+// released at once, so that a group is at its limit whenever one looks. That
+// reading does not move, and is right.
+func TestLimitReached(t *testing.T) {
+	tr := &tracked{law: NewLaw(gib, 0)}
+	for used := int64(gib); used > 0; used -= 70 * mib {
+		if tr.stuck(0, used) {
+			t.Fatalf("stuck after %d MiB", (gib-used)/mib)
+		}
+	}
+}
+
 // TestLawBounds feeds the law extremes: the budget stays within what could be.
 func TestLawBounds(t *testing.T) {
 	for _, total := range []int64{0, 1, 4096, 64 << 20, gib, 24 * gib, maxBytes} {
@@ -158,7 +170,7 @@ func TestLawBounds(t *testing.T) {
 					for i := range 10 {
 						var d Decision
 						s, d = l.Step(s, Input{now, avail, used, budget, i%3 == 0})
-						if d.BudgetBytes < 0 || d.BudgetBytes > budget || d.Wait < pollUnder || d.Wait > pollFar {
+						if d.BudgetBytes < 0 || d.BudgetBytes > budget || d.Wait < pollAgain || d.Wait > pollFar {
 							t.Fatalf("total %d floor %d avail %d used %d budget %d: %+v", total, floor, avail, used, budget, d)
 						}
 						budget, now = d.BudgetBytes, now.Add(d.Wait)

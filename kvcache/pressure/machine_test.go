@@ -27,18 +27,23 @@ type machine struct {
 	refilled int64
 	freeze   int64 // if not 0, the reading is stuck here
 	files    fstest.MapFS
+
+	// Of what is released, lagPart is seen late: at most lagMaxBytes at a time,
+	// which go by with lagSeconds.
+	lagPart, lagSeconds, lagMaxBytes float64
+
+	floor   int64 // less available than this is short
+	shortMs int   // how long it was
 }
 
 const (
 	fillPerSecond    = 1 * gib
 	releasePerSecond = 10 * gib
-	lagPart          = 0.3 // of what is released is seen late: see prototypes' figures
-	lagSeconds       = 0.5 // that late
-	lagMaxBytes      = 310e6
 )
 
 func newMachine(totalBytes int64, others func(float64) float64) *machine {
-	m := &machine{totalBytes: totalBytes, others: others, now: time.Unix(1e9, 0), least: math.MaxInt64, files: fstest.MapFS{}}
+	m := &machine{totalBytes: totalBytes, others: others, now: time.Unix(1e9, 0), least: math.MaxInt64, files: fstest.MapFS{},
+		lagPart: 0.3, lagSeconds: 0.5, lagMaxBytes: 310e6} // see prototypes' figures
 	m.write()
 	return m
 }
@@ -70,12 +75,15 @@ func file(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 // step lets a millisecond go by.
 func (m *machine) step() {
 	m.now = m.now.Add(time.Millisecond)
-	m.unseen *= math.Exp(-0.001 / lagSeconds)
+	m.unseen *= math.Exp(-0.001 / m.lagSeconds)
 	if n := min(m.budget-m.used, fillPerSecond/1000); n > 0 {
 		m.used += n
 		m.refilled += n
 	}
 	m.least = min(m.least, m.available())
+	if m.available() < m.floor {
+		m.shortMs++
+	}
 }
 
 func (m *machine) setBudget(n int64) {
@@ -85,7 +93,7 @@ func (m *machine) setBudget(n int64) {
 		m.used -= r
 		m.released += r
 		if !m.group { // a control group's books are exact to 64 pages a processor
-			m.unseen = min(m.unseen+lagPart*float64(r), lagMaxBytes)
+			m.unseen = min(m.unseen+m.lagPart*float64(r), m.lagMaxBytes)
 		}
 		m.step()
 	}

@@ -160,7 +160,7 @@ func TestStall(t *testing.T) {
 		t.Errorf("released %d without a sign", in.BudgetBytes-d.BudgetBytes)
 	}
 	in.Stalled = true
-	if _, d := law.Step(State{}, in); d.BudgetBytes >= in.BudgetBytes || d.Wait != pollUnder {
+	if _, d := law.Step(State{}, in); d.BudgetBytes >= in.BudgetBytes || d.Wait != pollAgain {
 		t.Errorf("a stall: %+v", d)
 	}
 	in.AvailableBytes = 10 * gib
