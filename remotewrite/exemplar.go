@@ -114,9 +114,17 @@ func (in *intake) checkExemplar(x Exemplar) error {
 	return nil
 }
 
-// keepExemplars puts the exemplars of the request into the ring.
+// keepExemplars puts the exemplars of the request into the ring, but for those
+// of series that were refused, which are counted as such.
 func (in *intake) keepExemplars() {
+	at := in.at // in the order of the request, as the exemplars are
 	for _, x := range in.exemplars {
+		for len(at) > 0 && at[0].from < x.series.from {
+			at = at[1:]
+		}
+		if len(at) > 0 && at[0].extent == x.series && at[0].refused {
+			continue
+		}
 		if err := in.decodeLabels(x.series); err != nil {
 			in.problems.count[reasonExemplars]++
 			in.problems.say(err)

@@ -139,6 +139,23 @@ func TestExemplarsOfInvalidSeries(t *testing.T) {
 	})
 }
 
+// Neither is it kept when its series is one too many.
+func TestExemplarsOfRefusedSeries(t *testing.T) {
+	both(t, func(t *testing.T, p Protocol) {
+		r := newReceiverWith(t, Options{}, mcache.Options{Limits: mcache.Limits{Series: 2}})
+		x := exemplar(0, 1, "trace_id", "abc")
+		s := []mcache.Sample{sample(0, 1)}
+		known := Series{Labels: named("known"), Samples: s}
+		answered(t, r.send(p, encode(t, p, known)), 204, "")
+		w := r.send(p, withExemplars(t, p, []Exemplar{x, x, x}, known, Series{Labels: named("new"), Samples: s}, Series{Labels: named("refused"), Samples: s}))
+		answered(t, w, 400, "its limit is 2")
+		if p == V2 {
+			wrote(t, w, 2, 0, 2)
+		}
+		r.exemplarsHeld(exemplarLine(known.Labels, x), exemplarLine(named("new"), x))
+	})
+}
+
 // The ring gives up the oldest for the newest, by number and by bytes, and
 // forgets what it knew of series that are gone.
 func TestExemplarRing(t *testing.T) {

@@ -85,6 +85,7 @@ type intake struct {
 type place struct {
 	extent
 	samples, histograms uint32
+	refused             bool // so are its exemplars
 }
 
 // extent is a piece of the decoded body. 32 bits suffice: see Options.MaxDecodedBytes.
@@ -118,6 +119,7 @@ func (in *intake) write(ctx context.Context) error {
 	for _, i := range in.batch.Missing() {
 		samples -= int(in.at[i].samples)
 		histograms -= int(in.at[i].histograms)
+		in.at[i].refused = true // until it is created
 	}
 	if err != nil {
 		// It tells how many points it wrote, not of which kind: no more is
@@ -172,6 +174,7 @@ func (in *intake) create(i int) {
 	samples := min(n, int(at.samples)) // they come first
 	in.written += samples
 	in.writtenHistograms += n - samples
+	at.refused = err != nil && n == 0
 	if errors.Is(err, mcache.ErrSeriesLimit) {
 		in.fresh.giveBack() // or a bucket that is full would use up the allowance of all
 	}
@@ -240,7 +243,7 @@ func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool) {
 			return
 		}
 	}
-	in.at = append(in.at, place{e, uint32(len(in.samples) - out), uint32(len(in.histograms))})
+	in.at = append(in.at, place{extent: e, samples: uint32(len(in.samples) - out), histograms: uint32(len(in.histograms))})
 	in.sent.samples += len(in.samples) - out
 	in.sent.histograms += len(in.histograms)
 	in.batch.Series(f)
