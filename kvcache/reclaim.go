@@ -6,8 +6,9 @@ import "runtime"
 // to the kernel, which is pressure.
 
 // Evict drops the oldest regions until n bytes could be acquired, and keeps
-// their pages for whoever asks next. It must be called without owners' locks.
-// It reports whether anything was dropped or there was room already.
+// their pages for whoever asks next; when indexes are all that is left, whole
+// owners. It must be called without owners' locks. It reports whether there is
+// room.
 //
 // This is ordinary ageing: owners that can keep what is still read.
 func (m *Memory) Evict(n int64) bool { return m.evict(n, Hot) }
@@ -23,7 +24,7 @@ func (m *Memory) evict(n int64, last Class) bool {
 			return true
 		}
 		// While SetBudget is at work nothing is kept: it must not take longer.
-		if !m.dropOldest(last, !over) {
+		if !m.dropOldest(last, !over) && (last < Hot || !m.dropOwner()) {
 			room, _ = m.room()
 			return room >= n
 		}
@@ -192,17 +193,23 @@ func (m *Memory) dropOwner() bool {
 	owners := m.owners
 	m.mu.Unlock()
 	for _, o := range owners {
-		before := m.used.Load()
+		before := m.held()
 		o.DropAll()
 		m.mu.Lock()
 		m.stats.OwnersDropped++
-		spares := m.spares
 		m.mu.Unlock()
-		if m.used.Load() < before || spares > 0 {
+		if m.held() < before {
 			return true
 		}
 	}
 	return false
+}
+
+// held is the bytes that owners hold: without spare regions.
+func (m *Memory) held() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used.Load() - int64(m.spares)*int64(m.regionBytes)
 }
 
 // returnSpare gives one spare region back to the kernel.

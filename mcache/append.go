@@ -8,8 +8,8 @@ import (
 )
 
 // Append writes the points of every series that the cache knows and returns
-// how many those were, records included; Missing says which series it does not know. Each
-// shard's lock is taken once, unless memory has to be found in between.
+// how many those were, records included; Missing says which series it does not know,
+// or not any more. Each shard's lock is taken once, unless memory has to be found in between.
 //
 // The error is ErrNoMemory, when the rest was not written; ErrTime or ErrValues,
 // when only points beyond MaxTime or records beyond MaxRecord were not;
@@ -96,6 +96,11 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 			}
 		}
 		n, e := s.writeRest(id, bk, b, &places[k], written)
+		if errors.Is(e, errGone) { // with all that was written of it
+			b.missing = append(b.missing, i)
+			samples -= written
+			continue
+		}
 		samples += n
 		if e != nil {
 			err = e
@@ -228,8 +233,13 @@ func (s *shard) lateRun(id uint32, c content, k int) int {
 	return n
 }
 
+// errGone says that a series was evicted while it was written. Callers who know
+// its labels make it again.
+var errGone = fmt.Errorf("%w: series was evicted while it was written", ErrNoMemory)
+
 // retry calls try until it has found the memory it needs, or there is none. In
-// between the lock is free, and *id may change or become noID.
+// between the lock is free, and *id may change or become noID: then the error
+// is errGone.
 func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
 	for tries := 0; !try(); tries++ {
 		s.settle()
@@ -241,7 +251,7 @@ func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
 			return fmt.Errorf("%w: %d of %d bytes used", ErrNoMemory, s.cache.memory.Used(), s.cache.memory.Budget())
 		}
 		if *id = s.find(f); *id == noID {
-			return fmt.Errorf("%w: series was evicted while it was written", ErrNoMemory)
+			return errGone
 		}
 	}
 	return nil
@@ -288,11 +298,16 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 		s.settle()
 		s.mu.Unlock()
 	}()
-	id, err := s.findOrCreate(bk, f, flags, labels, nil)
-	if err != nil {
-		return 0, err
+	for tries := 0; ; tries++ {
+		id, err := s.findOrCreate(bk, f, flags, labels, nil)
+		if err != nil {
+			return 0, err
+		}
+		n, err := s.write(&id, bk, f, what)
+		if !errors.Is(err, errGone) || tries == roomTries {
+			return n, err
+		}
 	}
-	return s.write(&id, bk, f, what)
 }
 
 // findOrCreate returns the id of the series f, whose shard is locked, and

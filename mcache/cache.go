@@ -319,7 +319,8 @@ func (c *Cache) insertedInto(b *bucket, n int) {
 
 // makeRoom finds memory for a shard that had none. Dead bytes go first, then
 // the oldest Log regions of all owners, then keys as eviction takes them, and
-// Hot regions when all of that was not enough. It is called without locks and
+// Hot regions when all of that was not enough; where indexes are nearly all
+// there is, the largest of them. It is called without locks and
 // reports whether trying again makes sense. Most want one region; an index that
 // grows by an eighth may want a hundred, so each of the tries asks for twice as
 // much as the one before, up to an eighth of the budget.
@@ -329,7 +330,32 @@ func (c *Cache) makeRoom(s *shard, tries int) bool {
 	s.mu.Unlock()
 	least := int64(2 * c.memory.RegionBytes())
 	room := max(least, min(least<<tries, c.memory.Budget()/8))
-	return c.memory.EvictLog(room) || c.evictKeys(room) || c.memory.Evict(room)
+	return c.memory.EvictLog(room) || c.dropIndex(room) || c.evictKeys(room) || c.memory.Evict(room)
+}
+
+// indexShare of the budget is where it is indexes that leave no room. They do
+// not shrink when keys are evicted, so that this would go on without an end.
+const indexShare = 0.75
+
+// dropIndex forgets all series of the shard with the largest index, if indexes
+// are nearly all there is, as after a great fall of the budget. A shard with
+// dirty points stays.
+func (c *Cache) dropIndex(n int64) bool {
+	var largest *shard
+	var all, most int64
+	for _, s := range c.shards {
+		s.mu.Lock()
+		bytes := s.indexBytes() + int64(s.fix.Stats().Regions)*int64(c.memory.RegionBytes())
+		if all += bytes; s.dirty == 0 && bytes > most {
+			largest, most = s, bytes
+		}
+		s.mu.Unlock()
+	}
+	if largest == nil || float64(all) < indexShare*float64(c.memory.Budget()) {
+		return false
+	}
+	largest.DropAll()
+	return c.memory.EvictLog(n)
 }
 
 // evictKeys makes n bytes free where only heads are left. With blobs, series go

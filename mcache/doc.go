@@ -87,7 +87,10 @@
 // two of bytes, series are listed by their last age, so that the candidates of
 // eviction stand at the heads of the lists. Eviction ends under the maximum.
 // If the Memory itself is full, the oldest sealed blocks and blobs of all series
-// go first, being the oldest data; keys are evicted when there are none.
+// go first, being the oldest data; keys are evicted when there are none. Indexes
+// do not shrink with that. Where they are three quarters of the budget, as when
+// that has fallen far, the shard with the largest forgets all its series. So a
+// writer is refused only when what is dirty leaves no room.
 //
 // With Options.Blobs, eviction moves what a series holds into a blob and frees
 // its head, blocks and directories; its record stays, with its place in the

@@ -105,7 +105,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 	st.Evictions += s.evictions
 	st.Rebuilds += s.rebuilds
 	st.AllocatedBytes += s.bytes
-	st.IndexBytes += int64(s.recs.span.Len()) + int64(s.dirt.span.Len()) + int64(s.ids.bytes()) + s.index.bytes()
+	st.IndexBytes += s.indexBytes()
 	addTables(&st.Hot, s.hot.Stats())
 	addTables(&st.Log, s.log.Stats())
 	addTables(&st.Dir, s.fix.Stats())
@@ -128,6 +128,11 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 		g.Points += uint64(r.points)
 		g.Bytes += int64(r.bytes)
 	}
+}
+
+// indexBytes is what records, lookup, dictionary and postings take.
+func (s *shard) indexBytes() int64 {
+	return int64(s.recs.span.Len()) + int64(s.dirt.span.Len()) + int64(s.ids.bytes()) + s.index.bytes()
 }
 
 func addTables(sum *kvcache.TablesStats, t kvcache.TablesStats) {

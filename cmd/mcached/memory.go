@@ -29,7 +29,7 @@ func (d *daemon) openMemory() error {
 			}
 			return d.memory.Used()
 		},
-		SetBudget: func(n int64) { d.memory.SetBudget(max(n, minMemoryBytes)) },
+		SetBudget: func(n int64) { d.memory.SetBudget(max(n, d.leastBudget())) },
 		Logger:    d.log,
 	})
 	if err != nil {
@@ -46,6 +46,21 @@ func (d *daemon) openMemory() error {
 	d.heapLimit = d.limitHeap()
 	d.log.Info("Memory.", "automatic", d.config.memorySize == 0, "budget_bytes", d.memory.Budget(), "heap_limit_bytes", d.heapLimit)
 	return nil
+}
+
+// leastRegions for each shard of the metric cache: one for heads, one for
+// sealed blocks, one for directories, one for what others hold. With less, the
+// shards take turns, and what one writes another drops.
+const leastRegions = 4
+
+// leastBudget is what the budget does not fall below, however little the
+// machine has to spare. The size of regions was chosen for the first budget,
+// so this is a few hundredths of that.
+func (d *daemon) leastBudget() int64 {
+	if d.metrics == nil {
+		return minMemoryBytes
+	}
+	return max(minMemoryBytes, int64(leastRegions*d.metrics.Shards()*d.memory.RegionBytes()))
 }
 
 // The heap's limit when nobody says otherwise: an eighth of what there is. A
@@ -88,8 +103,8 @@ func (d *daemon) limitHeap() int64 {
 
 // setBudget is CONFIG SET maxmemory, where the size is fixed.
 func (d *daemon) setBudget(n int64) error {
-	if n < minMemoryBytes {
-		return fmt.Errorf("the least size is %d bytes, got %d", minMemoryBytes, n)
+	if least := d.leastBudget(); n < least {
+		return fmt.Errorf("the least size is %d bytes, got %d", least, n)
 	}
 	d.memory.SetBudget(n)
 	return nil
