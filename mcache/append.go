@@ -299,7 +299,7 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 		s.mu.Unlock()
 	}()
 	for tries := 0; ; tries++ {
-		id, err := s.findOrCreate(bk, f, flags, labels, nil)
+		id, _, err := s.findOrCreate(bk, f, flags, labels, nil)
 		if err != nil {
 			return 0, err
 		}
@@ -312,26 +312,25 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 
 // findOrCreate returns the id of the series f, whose shard is locked, and
 // makes it if need be. hashes are those of the labels, or nil.
-func (s *shard) findOrCreate(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
-	id := s.find(f)
+func (s *shard) findOrCreate(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (id uint32, made bool, err error) {
+	id = s.find(f)
 	for tries := 0; id == noID; tries++ {
-		var err error
 		if id, err = s.create(bk, f, flags, labels, hashes); err == nil {
-			break
+			return id, true, nil
 		}
 		if !errors.Is(err, ErrNoMemory) {
-			return noID, err
+			return noID, false, err
 		}
 		s.settle()
 		s.mu.Unlock()
 		ok := tries < roomTries && s.cache.makeRoom(s, tries)
 		s.mu.Lock()
 		if !ok {
-			return noID, err
+			return noID, false, err
 		}
 		id = s.find(f)
 	}
-	return id, nil
+	return id, false, nil
 }
 
 // AppendSamples writes samples of the series with the labels given, which

@@ -110,6 +110,7 @@ type Cache struct {
 	cursor   atomic.Uint64 // shard that eviction took from last
 	coldNext atomic.Uint64 // shard that overflowCold begins with
 	closed   atomic.Bool
+	lives    atomic.Uint32 // of the series made last
 
 	// Of write-back.
 	writeBack    bool

@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"hash/crc32"
 	"math"
 	"sync/atomic"
 )
@@ -44,8 +45,10 @@ func raise(a *atomic.Int64, v int64) {
 	}
 }
 
-// nameGroup is where series of a metric name are noted.
-func (c *Cache) nameGroup(name []byte) int { return int(c.Hash(name).a % goneGroups) }
+// nameGroup is where series of a metric name are noted. It is the same in every
+// cache, since snapshots carry what is noted. A client that chooses names to
+// fall into one group gets warnings that belong to another of its metrics.
+func nameGroup(name []byte) int { return int(crc32.Checksum(name, castagnoli) % goneGroups) }
 
 // noteGone is called just before a labelled series is removed although nobody
 // asked for that.
@@ -55,7 +58,7 @@ func (s *shard) noteGone(r *series) {
 	}
 	name := s.metricName(r)
 	if last := s.lastTime(r); last > notGone {
-		s.cache.bucket(r.bucket).note(s.cache.nameGroup(name), last+1)
+		s.cache.bucket(r.bucket).note(nameGroup(name), last+1)
 	}
 }
 
@@ -151,7 +154,7 @@ func (c *Cache) groupsOf(ms []Matcher) (groups []int, ok bool) {
 			continue
 		}
 		for _, n := range names {
-			groups = append(groups, c.nameGroup([]byte(n)))
+			groups = append(groups, nameGroup([]byte(n)))
 		}
 		return groups, true
 	}

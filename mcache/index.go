@@ -117,7 +117,7 @@ func (x *index) nameID(h Hash, text string) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := x.byName.reserve(); err != nil {
+	if err := x.byName.reserve(1); err != nil {
 		return 0, err
 	}
 	name, err := x.names.add(nameRec{text: at, textLen: uint32(len(text)), firstPair: noID})
@@ -139,7 +139,7 @@ func (x *index) pair(name uint32, h Hash, value string) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := x.byPair.reserve(); err != nil {
+	if err := x.byPair.reserve(1); err != nil {
 		return 0, err
 	}
 	id, err := x.pairs.add(pairRec{name: name, text: text, textLen: uint32(len(value)), nextPair: x.names.view[name].firstPair})
@@ -346,6 +346,19 @@ func (r *records[T]) add(v T) (uint32, error) {
 	r.view[r.n] = v
 	r.n++
 	return uint32(r.n - 1), nil
+}
+
+// reserve makes room for n more.
+func (r *records[T]) reserve(n int) error {
+	if r.n+n <= len(r.view) {
+		return nil
+	}
+	var t T
+	if err := r.span.Grow((r.n + n) * int(unsafe.Sizeof(t))); err != nil {
+		return err
+	}
+	r.view = kvcache.View[T](&r.span)
+	return nil
 }
 
 func (r *records[T]) free() {

@@ -61,19 +61,20 @@ func (l *lookup) first(tag uint32) uint32 {
 	}
 }
 
-// reserve makes room for one more, so that the next add cannot fail.
-func (l *lookup) reserve() error {
-	if (l.used+1)*4 <= len(l.slots)*lookupLoad {
+// reserve makes room for n more, so that as many adds cannot fail.
+func (l *lookup) reserve(n int) error {
+	if (l.used+n)*4 <= len(l.slots)*lookupLoad {
 		return nil
 	}
 	// Deleted slots are left behind by the copy; grow only if the live ones need it.
-	n := len(l.slots)
-	if (l.live+1)*2 > n {
-		n += n / 2
+	slots := len(l.slots)
+	if (l.live+1)*2 > slots {
+		slots += slots / 2
 	}
+	slots = max(slots, (l.live+n)*4/lookupLoad+1)
 	old := *l
 	fresh := newLookup(l.m)
-	if err := fresh.span.Grow(max(n*8, 1)); err != nil {
+	if err := fresh.span.Grow(slots * 8); err != nil {
 		return err
 	}
 	fresh.slots = kvcache.View[uint64](&fresh.span)

@@ -1,11 +1,14 @@
 package mcache
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"io"
 	"math"
+	"runtime"
+	"slices"
 )
 
 // Save and Load carry a cache over a restart, through a file of frames:
@@ -14,6 +17,10 @@ import (
 //	frame: length of the payload (4) | CRC-32C of it (4) | payload
 //	payload: series, one behind the other; the last is empty but for
 //	         counts of series (8) and points (8), so that a cut file shows
+//	first of all: saveSize (1) | see saveSizes, each a uvarint
+//	last of all: for each bucket of which series left whole: saveGone (1) | bucket |
+//	        number of groups of names, for each: group (uvarint), time (varint) from
+//	        which on nothing of the group is missing
 //	series: kind (1) | bucket | labels (uvarint), each name and value |
 //	        what follows (1) | with savedDirty: the time (varint) from which on it
 //	        has points that a downstream store has not acknowledged | with
@@ -23,21 +30,26 @@ import (
 //
 // Text is its length (uvarint) and bytes. Blocks are as they lie in memory; a
 // head is written as one more block. Everything is checked when it is read.
+//
+// Series are written in the order in which they were made, over all shards: so
+// they have most of their labels in common with those before, which spares
+// Load most of the work, and batches go on finding them in order (find.go).
 const (
-	saveMagic      = "mcached series\x00\x01"
-	saveVersion    = 2
-	saveOldest     = 1 // which has nothing of what was not acknowledged
-	saveHeader     = len(saveMagic) + 4 + 8
-	frameHeader    = 8
-	frameBytes     = 256 << 10 // a frame ends with the series that reaches it
-	maxFrameBytes  = 1 << 30   // what Load will allocate for one
-	savedDirty     = 1
-	savedLost      = 2
-	saveLabelled   = 'L'
-	saveRaw        = 'R'
-	saveRawPairs   = 'P'
-	saveEndBytes   = 16
-	seriesPerPiece = 64 // copied under one hold of a shard's lock
+	saveMagic     = "mcached series\x00\x01"
+	saveVersion   = 3
+	saveOldest    = 1 // which has nothing of what was not acknowledged; 2 has no sizes and nothing of what is gone
+	saveHeader    = len(saveMagic) + 4 + 8
+	frameHeader   = 8
+	frameBytes    = 256 << 10 // a frame ends with the series that reaches it
+	maxFrameBytes = 1 << 30   // what Load will allocate for one
+	savedDirty    = 1
+	savedLost     = 2
+	saveLabelled  = 'L'
+	saveRaw       = 'R'
+	saveRawPairs  = 'P'
+	saveSize      = 'N'
+	saveGone      = 'G'
+	saveEndBytes  = 16
 )
 
 // ErrDamaged says that what Load reads was not written by Save, by another
@@ -76,31 +88,34 @@ func (c *Cache) Save(w io.Writer, nowMs int64) (Saved, error) {
 	if err := flush(0); err != nil {
 		return st, err
 	}
-	for _, s := range c.shards {
-		for from := uint32(0); ; {
-			s.mu.Lock()
-			n := uint32(s.recs.n)
-			for end := min(from+seriesPerPiece, n); from < end; from++ {
-				if r := &s.recs.view[from]; r.flags&flagInUse != 0 && r.flags&flagShadow == 0 {
-					points := uint64(0)
-					if buf, points = s.appendSeries(buf, from); points > 0 {
-						st.Series++
-						st.Points += points
-					}
-				}
+	buf = c.appendSizes(buf)
+	if err := flush(frameHeader); err != nil {
+		return st, err
+	}
+	for after, rounds := uint32(0), 2; rounds > 0; rounds-- {
+		// The second round is for what is made in the first. What is made between
+		// these two lines comes twice, which Load does not mind.
+		before := c.lives.Load()
+		lists := make([][]seriesLife, len(c.shards))
+		for i, s := range c.shards {
+			lists[i] = s.byLife(after)
+		}
+		for k := first(lists); k >= 0; k = first(lists) {
+			points := uint64(0)
+			if buf, points = c.shards[k].saveSeries(buf, lists[k][0].id); points > 0 {
+				st.Series++
+				st.Points += points
 			}
-			s.mu.Unlock()
+			lists[k] = lists[k][1:]
 			if len(buf) >= frameBytes {
 				if err := flush(frameHeader); err != nil {
 					return st, err
 				}
 			}
-			if from >= n {
-				break
-			}
 		}
+		after = before
 	}
-	if len(buf) > frameHeader {
+	if buf = c.appendGone(buf); len(buf) > frameHeader {
 		if err := flush(frameHeader); err != nil {
 			return st, err
 		}
@@ -108,6 +123,54 @@ func (c *Cache) Save(w io.Writer, nowMs int64) (Saved, error) {
 	buf = le.AppendUint64(buf, st.Series)
 	buf = le.AppendUint64(buf, st.Points)
 	return st, flush(frameHeader)
+}
+
+// seriesLife is a series in the order in which they were made.
+type seriesLife struct{ id, life uint32 }
+
+// byLife lists the series of a shard in the order in which they were made, of
+// those that were made after the series `after`.
+func (s *shard) byLife(after uint32) (list []seriesLife) {
+	const piece = 1024 // some 0.1 ms
+	s.mu.Lock()
+	for id := 0; id < s.recs.n; id++ {
+		if id%piece == piece-1 {
+			s.mu.Unlock()
+			runtime.Gosched()
+			s.mu.Lock()
+			if id >= s.recs.n {
+				break
+			}
+		}
+		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && r.flags&flagShadow == 0 && r.life > after {
+			list = append(list, seriesLife{uint32(id), r.life})
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(list, func(a, b seriesLife) int { return cmp.Compare(a.life, b.life) })
+	return list
+}
+
+// first is the list that begins with the series that was made first, or −1 if
+// all are empty.
+func first(lists [][]seriesLife) int {
+	k, least := -1, uint64(math.MaxUint64)
+	for i, list := range lists {
+		if len(list) > 0 && uint64(list[0].life) < least {
+			k, least = i, uint64(list[0].life)
+		}
+	}
+	return k
+}
+
+// saveSeries encodes the series of an id, if there is one.
+func (s *shard) saveSeries(dst []byte, id uint32) (_ []byte, points uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if int(id) < s.recs.n && s.recs.view[id].flags&flagInUse != 0 && s.recs.view[id].flags&flagShadow == 0 {
+		dst, points = s.appendSeries(dst, id)
+	}
+	return dst, points
 }
 
 // appendSeries encodes one series, or nothing if it holds nothing.
@@ -203,4 +266,57 @@ func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64, re
 
 func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// saveSizes is what Load makes room for before it begins: of the index, over
+// all shards. It is a hint; without memory for it Load goes on without.
+type saveSizes struct {
+	shards, series, setBytes, textBytes, pairs, postingBytes uint64
+}
+
+func (z *saveSizes) fields() []*uint64 {
+	return []*uint64{&z.shards, &z.series, &z.setBytes, &z.textBytes, &z.pairs, &z.postingBytes}
+}
+
+func (c *Cache) appendSizes(dst []byte) []byte {
+	z := saveSizes{shards: uint64(len(c.shards))}
+	for _, s := range c.shards {
+		s.mu.Lock()
+		z.series += uint64(s.live)
+		z.setBytes += uint64(s.index.sets.used)
+		z.textBytes += uint64(s.index.text.used)
+		z.pairs += uint64(s.index.pairs.n)
+		z.postingBytes += uint64(s.index.chunks.used)
+		s.mu.Unlock()
+	}
+	dst = append(dst, saveSize)
+	for _, v := range z.fields() {
+		dst = binary.AppendUvarint(dst, *v)
+	}
+	return dst
+}
+
+// appendGone encodes what buckets remember of series that left whole.
+func (c *Cache) appendGone(dst []byte) []byte {
+	for _, b := range *c.byName.Load() {
+		g := b.gone.Load()
+		if g == nil {
+			continue
+		}
+		dst = appendText(append(dst, saveGone), b.name)
+		n := 0
+		for i := range g {
+			if g[i].Load() != notGone {
+				n++
+			}
+		}
+		dst = binary.AppendUvarint(dst, uint64(n))
+		for i := range g {
+			if t := g[i].Load(); t != notGone && n > 0 { // one that was noted meanwhile is left out
+				dst = binary.AppendVarint(binary.AppendUvarint(dst, uint64(i)), t)
+				n--
+			}
+		}
+	}
+	return dst
 }

@@ -2,10 +2,13 @@ package mcache
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -134,6 +137,161 @@ func TestLoadDamaged(t *testing.T) {
 	}
 }
 
+// oldCache is what was saved to testdata/snapshot-1 and -2, by the programs
+// that wrote these versions.
+func oldCache(t *testing.T) *Cache {
+	c := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10), Shards: 2})
+	for i := range 20 {
+		var ss []Sample
+		for k := range 10*i + 1 {
+			ss = append(ss, Sample{int64(1_700_000_000_000 + 15000*k + k%3*i/10), math.Float64bits(float64(i*k) / 8)})
+		}
+		if err := c.AppendSamples("default", kubernetesLabels(i), ss...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b Batch
+	b.Reset("other")
+	b.Series(c.Fingerprint(name("typed")))
+	b.Sample(1000, 1)
+	b.StartTime(500)
+	b.Record(2000, []byte("histogram"))
+	if _, err := c.AppendNew(&b, 0, name("typed")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Insert("raw", []byte("key"), 7, le.AppendUint64(nil, 42)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestLoadOld loads files of every version there was.
+func TestLoadOld(t *testing.T) {
+	want := contents(t, oldCache(t))
+	for version := uint32(saveOldest); version < saveVersion; version++ {
+		file, err := os.ReadFile(fmt.Sprintf("testdata/snapshot-%d", version))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := le.Uint32(file[len(saveMagic):]); v != version {
+			t.Fatalf("file of version %d is of version %d", version, v)
+		}
+		c := newTestCache(t, Options{})
+		st, err := c.Load(bytes.NewReader(file))
+		if err != nil || st.TimeMs != 1234567 || st.Series != 22 {
+			t.Fatalf("version %d: %+v, %v", version, st, err)
+		}
+		if got := contents(t, c); !maps.Equal(got, want) {
+			t.Errorf("version %d: %d series, want %d, or they differ", version, len(got), len(want))
+		}
+		checkCache(t, c)
+	}
+}
+
+// TestSaveOrder holds that series come in the order in which they were made,
+// over all shards, and are made in that order by Load: batches find them by it.
+func TestSaveOrder(t *testing.T) {
+	const series = 3000
+	c := newTestCache(t, Options{})
+	for i := range series { // so that ids are used again
+		if err := c.AppendSamples("brief", kubernetesLabels(i), Sample{1, 2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.RemoveBucket("brief")
+	fill(t, c, series)
+	for round := range 3 {
+		var file bytes.Buffer
+		if _, err := c.Save(&file, 0); err != nil {
+			t.Fatal(err)
+		}
+		d := newTestCache(t, Options{Shards: 4 << round})
+		if _, err := d.Load(&file); err != nil {
+			t.Fatal(err)
+		}
+		bk, guessed := d.findBucket("default"), 0
+		for _, s := range d.shards {
+			var places []batchPlace
+			for i := range series {
+				if f := d.Fingerprint(kubernetesLabels(i)).in(bk); d.shardOf(f) == s {
+					places = append(places, batchPlace{fp: f})
+				}
+			}
+			s.mu.Lock()
+			s.findAll(places, 0)
+			guessed += s.guess(places)
+			s.mu.Unlock()
+		}
+		if guessed < series*9/10 {
+			t.Errorf("round %d: %d of %d are where they are looked for", round, guessed, series)
+		}
+		c = d
+	}
+}
+
+// TestSaveGone carries over what buckets remember of series that left whole.
+func TestSaveGone(t *testing.T) {
+	c := newTestCache(t, Options{})
+	for _, metric := range []string{"went", "stays"} {
+		if err := c.AppendSamples("default", name(metric), Sample{5000, 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.AppendSamples("empty", name("went"), Sample{7000, 1}); err != nil {
+		t.Fatal(err)
+	}
+	for _, bucket := range []string{"default", "empty"} {
+		f := c.Fingerprint(name("went")).in(c.findBucket(bucket))
+		s := c.shardOf(f)
+		s.mu.Lock()
+		id := s.find(f)
+		s.lost += uint64(s.points(id))
+		s.noteGone(&s.recs.view[id])
+		s.remove(id)
+		s.mu.Unlock()
+	}
+	var file bytes.Buffer
+	if _, err := c.Save(&file, 0); err != nil {
+		t.Fatal(err)
+	}
+	d := newTestCache(t, Options{Shards: 2})
+	if _, err := d.Load(&file); err != nil {
+		t.Fatal(err)
+	}
+	for bucket, until := range map[string]int64{"default": 5001, "empty": 7001} {
+		if got, ok := d.GoneUntil(bucket, []Matcher{{Type: MatchEqual, Name: "__name__", Value: "went"}}); !ok || got != until {
+			t.Errorf("%s: gone until %d, %v, want %d", bucket, got, ok, until)
+		}
+	}
+	if got, ok := d.GoneUntil("default", []Matcher{{Type: MatchEqual, Name: "__name__", Value: "stays"}}); ok {
+		t.Errorf("what stays is gone until %d", got)
+	}
+}
+
+// TestLoadSizes makes room for what a file says, within reason.
+func TestLoadSizes(t *testing.T) {
+	for _, factor := range []uint64{0, 1, 1 << 20, 1 << 30} {
+		c := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10), Shards: 1})
+		payload := []byte{saveSize}
+		z := saveSizes{shards: 1, series: 1000 * factor, setBytes: 1000 * factor, textBytes: 1000 * factor, pairs: 10 * factor, postingBytes: 100 * factor}
+		for _, v := range z.fields() {
+			payload = binary.AppendUvarint(payload, *v)
+		}
+		l := loader{cache: c, version: saveVersion, in: payload}
+		if err := l.read(); err != nil || len(l.in) > 0 {
+			t.Errorf("factor %d: %v", factor, err)
+		}
+		if n := len(c.shards[0].recs.view); (n >= 1000) != (factor == 1) {
+			t.Errorf("factor %d: room for %d series", factor, n)
+		}
+		checkCache(t, c)
+	}
+	l := loader{cache: newTestCache(t, Options{}), version: saveVersion, in: []byte{saveSize, 0, 1, 1, 1, 1, 1}}
+	if err := l.read(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("no shards: %v", err)
+	}
+}
+
 // FuzzLoadSeries reads arbitrary payloads, past the checksum.
 func FuzzLoadSeries(f *testing.F) {
 	c := newTestCache(f, Options{Memory: newTestMemory(f, 16<<20, 64<<10), Shards: 1})
@@ -144,7 +302,8 @@ func FuzzLoadSeries(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		l := loader{cache: c, version: saveVersion}
 		for l.in = append(make([]byte, 0, len(payload)+unpackSlack), payload...); len(l.in) > 0; {
-			if _, err := l.series(); err != nil {
+			err := l.read()
+			if _, _, e := l.write(); err != nil || e != nil {
 				break
 			}
 		}
@@ -260,13 +419,17 @@ func TestSaveLost(t *testing.T) {
 }
 
 func BenchmarkSave(b *testing.B) {
-	for _, samples := range []int{480, 1920} {
-		b.Run(fmt.Sprintf("samples=%d", samples), func(b *testing.B) { benchmarkSave(b, samples) })
+	for _, series := range []int{10_000, 100_000} {
+		for _, samples := range []int{60, 240, 480, 1920} {
+			if series*samples > 50_000_000 {
+				continue // minutes to write
+			}
+			b.Run(fmt.Sprintf("series=%d/samples=%d", series, samples), func(b *testing.B) { benchmarkSave(b, series, samples) })
+		}
 	}
 }
 
-func benchmarkSave(b *testing.B, samples int) {
-	const series = 10_000
+func benchmarkSave(b *testing.B, series, samples int) {
 	c := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
 	fps := fill(b, c, series)
 	rnd := rand.New(rand.NewPCG(1, 1))

@@ -41,7 +41,7 @@ type series struct {
 	pairs        uint32 // place in index.sets
 	older, newer uint32 // neighbours in the list of its bucket and class; noID at the ends
 	bytes        uint32 // allocated for it: head, blocks, directory, headers and seriesBytes
-	life         uint32 // tells this series from others that had its id
+	life         uint32 // tells this series from others that had its id; grows in the order in which series are made
 	blobHigh     uint32
 	records      kvcache.Ref // in shard.fix: a recordDir; 0 when there are none
 }
@@ -72,6 +72,7 @@ const (
 	flagShadow              // holds the start times of another series; not a point by itself
 	flagStarts              // has a shadow
 	flagHeld                // for create only: limits do not refuse it
+	flagClaimed             // for create only: it was counted
 	flagBlob                // has a blob; all that is in it is before all the rest
 	flagRecords             // has records, or had some
 )

@@ -32,7 +32,6 @@ type shard struct {
 	// editions counts the indexes that there were: pair ids are of one edition.
 	editions uint32
 	dirt     records[dirt] // by id, for write-back
-	life     uint32        // of the series made last
 	live     int           // series in use
 	free     uint32        // first id that may be given again, chained by newer; noID if none
 	tombs    uint32        // first id that is dead in postings, chained by newer
@@ -65,7 +64,9 @@ type shard struct {
 	scratch, scratch2 []Sample
 	joined            []Sample
 	encoded, bytes1   []byte
-	pairIDs, before   []uint32 // of the series made last, and of the one before
+	pairIDs, before   []uint32    // of the series made last, and of the one before
+	beforeHashes      []labelHash // of pairIDs without the bucket, if known
+	recent            [recentPairs]recentPair
 	found             []uint32
 	guessed           uint32           // the series that is taken to be written next
 	slots             []unsafe.Pointer // in heads, where the next samples go
@@ -197,8 +198,7 @@ func (s *shard) reset() {
 	s.ids.free()
 	s.index.free()
 	s.index = newIndex(s.cache.memory)
-	s.pairIDs = s.pairIDs[:0]
-	s.editions++
+	s.forgetPairs()
 	s.live, s.dead, s.rebuildAt, s.bytes, s.free, s.tombs = 0, 0, 0, 0, noID, noID
 	s.lists = nil
 	s.unpruned = false
@@ -228,14 +228,14 @@ func (s *shard) find(f Fingerprint) uint32 {
 // create makes the series f with the pairs of names and values given, which
 // hold no duplicate; hashes are theirs, or nil. The error is ErrNoMemory or ErrSeriesLimit.
 func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
-	if flags&flagShadow != 0 {
+	if flags&(flagShadow|flagClaimed) != 0 {
 		return s.createUnclaimed(b, f, flags, labels, hashes)
 	}
 	p, err := s.cache.take(b, labels, flags&flagHeld != 0)
 	if err != nil {
 		return noID, err
 	}
-	id, err := s.createUnclaimed(b, f, flags&^flagHeld, labels, hashes)
+	id, err := s.createUnclaimed(b, f, flags, labels, hashes)
 	if err != nil {
 		s.cache.giveBack(p)
 	}
@@ -255,7 +255,7 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 	if err := s.pairsOf(b, labels, hashes); err != nil {
 		return noID, err
 	}
-	if err := s.ids.reserve(); err != nil {
+	if err := s.ids.reserve(1); err != nil {
 		return noID, err
 	}
 	set, err := x.putSet(s.pairIDs)
@@ -283,9 +283,12 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 		return noID, err
 	}
 	s.free = s.recs.view[id].newer
-	s.life++
+	life := uint32(0)
+	if flags&(flagHeld|flagClaimed) == 0 { // else the loader sets it
+		life = s.cache.lives.Add(1)
+	}
 	s.recs.view[id] = series{
-		fp: f, bucket: b.id, life: s.life, flags: flagInUse | flags,
+		fp: f, bucket: b.id, life: life, flags: flagInUse | flags&^(flagHeld|flagClaimed),
 		touched: b.age.Load(), sealedEnd: math.MinInt64, completeFrom: math.MinInt64,
 		pairs: set, nPairs: uint16(len(s.pairIDs)), older: noID, newer: noID,
 	}
@@ -301,6 +304,8 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 // pair: that costs a comparison instead of a lookup.
 func (s *shard) pairsOf(b *bucket, labels []Label, hashes []labelHash) error {
 	s.before, s.pairIDs = s.pairIDs, s.before[:0]
+	beforeHashes := s.beforeHashes
+	s.beforeHashes = s.beforeHashes[:0]
 	if err := s.addPair(bucketName, b.name, nil); err != nil {
 		return err
 	}
@@ -311,10 +316,17 @@ func (s *shard) pairsOf(b *bucket, labels []Label, hashes []labelHash) error {
 		var h *labelHash
 		if hashes != nil {
 			h = &hashes[i]
+			if i < len(beforeHashes) && beforeHashes[i] == *h && len(s.pairIDs) == i+1 {
+				s.pairIDs = append(s.pairIDs, s.before[i+1])
+				continue
+			}
 		}
 		if err := s.addPair(l.Name, l.Value, h); err != nil {
 			return err
 		}
+	}
+	if len(s.pairIDs) == len(hashes)+1 {
+		s.beforeHashes = append(s.beforeHashes, hashes...)
 	}
 	return nil
 }
@@ -324,7 +336,7 @@ func (s *shard) addPair(nameText, valueText string, h *labelHash) (err error) {
 	x, name := &s.index, uint32(noID)
 	if k := len(s.pairIDs); k < len(s.before) {
 		if p := s.before[k]; string(x.name(p)) == nameText {
-			if string(x.value(p)) == valueText {
+			if h == nil && string(x.value(p)) == valueText {
 				s.pairIDs = append(s.pairIDs, p)
 				return nil
 			}
@@ -348,11 +360,35 @@ func (s *shard) addPair(nameText, valueText string, h *labelHash) (err error) {
 	} else {
 		vh = s.cache.HashString(valueText)
 	}
-	id, err := x.pair(name, vh, valueText)
-	if err == nil {
-		s.pairIDs = append(s.pairIDs, id)
+	recent := &s.recent[pairTag(name, vh)%recentPairs]
+	if recent.value != vh || recent.name != name {
+		id, err := x.pair(name, vh, valueText)
+		if err != nil {
+			return err
+		}
+		*recent = recentPair{vh, name, id}
 	}
-	return err
+	s.pairIDs = append(s.pairIDs, recent.pair)
+	return nil
+}
+
+// forgetPairs forgets the pairs that were used last: those of another index.
+func (s *shard) forgetPairs() {
+	s.pairIDs, s.beforeHashes = s.pairIDs[:0], s.beforeHashes[:0]
+	clear(s.recent[:])
+	s.editions++
+}
+
+// recentPairs is how many pairs are known by the hash of their value alone,
+// which is as good as the value: see Fingerprint. Most of what tells one series
+// from the one before is the values of a few labels, again and again.
+const recentPairs = 64
+
+// recentPair is a pair that was used not long ago; with a hash of zero it is none.
+type recentPair struct {
+	value Hash
+	name  uint32
+	pair  uint32
 }
 
 const (
@@ -423,8 +459,7 @@ func (s *shard) rebuild() error {
 	}
 	old.free()
 	s.index = fresh
-	s.pairIDs = s.pairIDs[:0] // were of the old one
-	s.editions++
+	s.forgetPairs()
 	for s.tombs != noID {
 		id := s.tombs
 		s.tombs = s.recs.view[id].newer
