@@ -2,6 +2,7 @@ package mcache
 
 import (
 	"math"
+	"sort"
 	"unsafe"
 )
 
@@ -12,6 +13,8 @@ import (
 type Due struct {
 	Sealed bool   // those whose dirty points reach into sealed blocks: their run is long enough
 	Since  uint32 // those with points that came at this tick or before
+	// Without are buckets the series of which are left for later.
+	Without []string
 }
 
 // OutRun is points of one series in order of time.
@@ -40,6 +43,7 @@ type Outgoing struct {
 	round   uint32 // what of known is valid
 	snap    Snapshot
 	it      Iterator
+	without []bool // by bucket's id; empty if there is none
 }
 
 // knownPair is a label that text has already. Neighbours share most of their
@@ -59,6 +63,7 @@ type outRun struct {
 	labels, samples, record int // first of each
 	points                  int
 	first, last             int64 // times collected, both inclusive
+	kept                    bool
 }
 
 // Len is the number of runs.
@@ -87,6 +92,9 @@ func (o *Outgoing) Run(i int) OutRun {
 	return run
 }
 
+// Keep says that run i was not sent after all: Acknowledge leaves it dirty.
+func (o *Outgoing) Keep(i int) { o.runs[i].kept = true }
+
 func (o *Outgoing) reset(s *shard) {
 	o.shard = s
 	o.round++
@@ -110,13 +118,14 @@ const (
 func (c *Cache) Collect(shard int, cursor *uint32, due Due, maxPoints int, o *Outgoing) (more bool) {
 	s := c.shards[shard]
 	o.reset(s)
+	o.leave(due.Without)
 	for {
 		s.mu.Lock()
 		n := uint32(s.dirt.n)
 		for taken, looked := 0, 0; *cursor < n && taken < collectPiece && looked < scanPiece && o.Points() < maxPoints; looked++ {
 			d := &s.dirt.view[*cursor]
 			if d.since == 0 || d.flight != 0 || d.writing != 0 ||
-				d.since > due.Since && !(due.Sealed && s.recs.view[*cursor].sealedEnd > d.sent) {
+				d.since > due.Since && !(due.Sealed && s.recs.view[*cursor].sealedEnd > d.sent) || o.leaves(s.recs.view[*cursor].bucket) {
 				*cursor++
 				continue
 			}
@@ -134,6 +143,25 @@ func (c *Cache) Collect(shard int, cursor *uint32, due Due, maxPoints int, o *Ou
 			return false
 		}
 	}
+}
+
+// leave notes which buckets are left out.
+func (o *Outgoing) leave(without []string) {
+	o.without = o.without[:0]
+	for _, name := range without {
+		b := o.shard.cache.findBucket(name)
+		if b == nil {
+			continue
+		}
+		for len(o.without) <= int(b.id) {
+			o.without = append(o.without, false)
+		}
+		o.without[b.id] = true
+	}
+}
+
+func (o *Outgoing) leaves(bucket uint16) bool {
+	return int(bucket) < len(o.without) && o.without[bucket]
 }
 
 // collect adds what is dirty of one series to o, up to about `most` points, and
@@ -180,8 +208,8 @@ func (s *shard) collect(id uint32, most int, o *Outgoing) (all bool) {
 // collectRange adds the points of r from from to to, both inclusive. It
 // reports false when it stopped at `most`.
 func (s *shard) collectRange(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
-	if from > r.sealedEnd && r.records == 0 && r.flags&(flagStarts|flagBlob) == 0 {
-		return s.collectHead(r, from, to, most, o, run)
+	if r.records == 0 && r.flags&(flagStarts|flagBlob) == 0 {
+		return s.collectSamples(r, from, to, max(most, 1), o, run)
 	}
 	s.snapshot(r, from, to, &o.snap)
 	o.it.Reset(&o.snap)
@@ -213,32 +241,44 @@ func (s *shard) collectRange(r *series, from, to int64, most int, o *Outgoing, r
 	return true
 }
 
-// collectHead is collectRange when all there can be is in the head.
-func (s *shard) collectHead(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
-	p := s.hot.Pointer(r.head)
-	if p == nil || r.headLen() == 0 {
-		return true
-	}
+// collectSamples is collectRange for a series that has nothing but blocks and
+// a head. They are decoded where they lie: a copy, to do that without the lock,
+// would cost as much.
+func (s *shard) collectSamples(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
 	at := len(o.samples)
-	o.samples = headSamples(o.samples, r, p)
-	got := o.samples[at:]
-	first, end := 0, len(got)
-	for first < end && got[first].T < from {
-		first++
+	all = true
+	if from <= r.sealedEnd {
+		dir := s.dirOf(r)
+		k := max(sort.Search(len(dir), func(i int) bool { return dir[i].start > from })-1, 0)
+		for ; all && k < len(dir) && dir[k].start <= to; k++ {
+			if !s.log.Live(dir[k].ref) {
+				continue // it was reclaimed, so it was clean
+			}
+			o.samples, all = appendRange(o.samples, s.block1[:s.load(dir[k])], from, to, at+most)
+		}
 	}
-	for end > first && got[end-1].T > to {
-		end--
+	if p := s.hot.Pointer(r.head); all && p != nil && r.headLen() > 0 && r.headLast() >= from {
+		s.scratch = headSamples(s.scratch[:0], r, p)
+		o.samples, all = appendRange(o.samples, s.scratch, from, to, at+most)
 	}
-	if all = end-first <= max(most, 1); !all {
-		end = first + max(most, 1)
-	}
-	n := copy(got, got[first:end])
-	o.samples = o.samples[:at+n]
-	if n > 0 {
-		run.first, run.last = min(run.first, got[0].T), max(run.last, got[n-1].T)
-		run.points += n
+	if n := len(o.samples); n > at {
+		run.first, run.last = min(run.first, o.samples[at].T), max(run.last, o.samples[n-1].T)
+		run.points += n - at
 	}
 	return all
+}
+
+// appendRange appends those of ss, which are in order of time, that are from
+// from to to. It reports false if there are more than dst may have.
+func appendRange(dst, ss []Sample, from, to int64, most int) (_ []Sample, all bool) {
+	for len(ss) > 0 && ss[0].T < from {
+		ss = ss[1:]
+	}
+	for len(ss) > 0 && ss[len(ss)-1].T > to {
+		ss = ss[:len(ss)-1]
+	}
+	room := most - len(dst)
+	return append(dst, ss[:min(len(ss), room)]...), len(ss) <= room
 }
 
 // addLabels appends the labels of r. Their strings are views of o.text, or of
@@ -264,25 +304,14 @@ func (o *Outgoing) addText(b []byte) string {
 }
 
 // Acknowledge says that the downstream store has everything in o, or will
-// never take it: it is clean from now on.
-func (c *Cache) Acknowledge(o *Outgoing) {
-	o.land(func(s *shard, d *dirt, run *outRun) { s.dirty -= int64(d.inFlight) })
-}
+// never take it: it is clean from now on, but for what is kept.
+func (c *Cache) Acknowledge(o *Outgoing) { o.land(false) }
 
 // Return says that o was not sent: it is dirty as before.
-func (c *Cache) Return(o *Outgoing) {
-	o.land(func(_ *shard, d *dirt, run *outRun) {
-		d.points += d.inFlight
-		if d.since = min(d.since, d.flight); d.since == 0 {
-			d.since = d.flight
-		}
-		d.late(run.first, run.last)
-	})
-}
+func (c *Cache) Return(o *Outgoing) { o.land(true) }
 
-// land ends the flight of o, whose runs f is called with as far as their
-// series are still there.
-func (o *Outgoing) land(f func(s *shard, d *dirt, run *outRun)) {
+// land ends the flight of o.
+func (o *Outgoing) land(returned bool) {
 	if len(o.runs) == 0 {
 		return
 	}
@@ -295,7 +324,15 @@ func (o *Outgoing) land(f func(s *shard, d *dirt, run *outRun)) {
 			continue
 		}
 		d := &s.dirt.view[run.id]
-		f(s, d, run)
+		if returned || run.kept {
+			d.points += d.inFlight
+			if d.since = min(d.since, d.flight); d.since == 0 {
+				d.since = d.flight
+			}
+			d.late(run.first, run.last)
+		} else {
+			s.dirty -= int64(d.inFlight)
+		}
 		d.flight, d.inFlight = 0, 0
 	}
 	s.settle()

@@ -27,6 +27,9 @@ func is(got, want, arrived string) bool {
 func (d downstream) take(o *Outgoing) {
 	for i := range o.Len() {
 		run := o.Run(i)
+		if o.runs[i].kept {
+			continue
+		}
 		key := run.Bucket + "|" + labelsKey(run.Labels)
 		if d[key] == nil {
 			d[key] = map[int64]string{}
@@ -92,13 +95,16 @@ func writeBackModel(t *testing.T, seed uint64, blobs bool) Stats {
 	var cursors [2]uint32
 	tick := uint32(1)
 	c.SetTick(tick)
-	var refused, returned, pinned, squeezed, late int
+	var refused, returned, kept, pinned, squeezed, late int
 	newest := map[string]int64{}
 
 	take := func(o *Outgoing) {
 		down.take(o)
 		for i := range o.Len() {
 			run := o.Run(i)
+			if o.runs[i].kept {
+				continue
+			}
 			key := run.Bucket + "|" + labelsKey(run.Labels)
 			if arrived[key] == nil {
 				arrived[key] = map[int64]string{}
@@ -192,6 +198,13 @@ func writeBackModel(t *testing.T, seed uint64, blobs bool) Stats {
 			cursors[i] = 0
 			returned++
 		default:
+			for k := range o.Len() {
+				if rnd.IntN(8) == 0 {
+					o.Keep(k)
+					cursors[i] = 0
+					kept++
+				}
+			}
 			take(o)
 			c.Acknowledge(o)
 			c.Settle(i)
@@ -285,7 +298,7 @@ func writeBackModel(t *testing.T, seed uint64, blobs bool) Stats {
 	if blobs && (st.BlobsWritten < 50 || st.BlobsLost == 0) {
 		t.Errorf("the interesting did not happen with blobs: %+v", st)
 	}
-	if late == 0 || refused == 0 || returned == 0 || pinned == 0 || st.Reclaimed == 0 {
+	if late == 0 || refused == 0 || returned == 0 || kept == 0 || pinned == 0 || st.Reclaimed == 0 {
 		t.Errorf("the interesting did not happen")
 	}
 	return st
@@ -341,6 +354,23 @@ func TestWriteBackDue(t *testing.T) {
 	if n := c.Dirty().Points; n != 0 {
 		t.Errorf("%d points dirty", n)
 	}
+	// Buckets that are left out are collected later, and so is what is kept.
+	for _, bucket := range []string{"default", "other", "third"} {
+		if err := c.AppendSamples(bucket, []Label{{"__name__", "x " + bucket}}, Sample{1000, 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(Due{Since: AllTicks, Without: []string{"default", "third", "none such"}}, "[x other 1]")
+	cursor := uint32(0)
+	if c.Collect(0, &cursor, Due{Since: AllTicks, Without: []string{"third"}}, 10, &o); o.Len() != 1 {
+		t.Fatalf("%d runs collected", o.Len())
+	}
+	o.Keep(0)
+	c.Acknowledge(&o)
+	if n := c.Dirty().Points; n != 2 {
+		t.Errorf("%d points dirty, want the one that was left out and the one that was kept", n)
+	}
+	expect(Due{Since: AllTicks}, "[x default 1 x third 1]")
 	// Raw keys are nobody's downstream.
 	if err := c.Insert("raw", []byte("k"), 0, make([]byte, 8)); err != nil {
 		t.Fatal(err)
