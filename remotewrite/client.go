@@ -13,8 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/golang/snappy"
 )
 
 // ErrRejected says that the receiver found fault with the content of a
@@ -30,8 +28,8 @@ var ErrUnavailable = errors.New("remotewrite: the receiver is not available")
 type ClientOptions struct {
 	// URL of the receiver. Required.
 	URL string
-	// Protocol to speak. Default: 2.0, and 1.0 from the moment the receiver
-	// is found not to understand it.
+	// Protocol to speak. Default: 2.0, and 1.0 when the receiver is found not
+	// to understand it; 2.0 is tried again after an hour, and after it was away.
 	Protocol Protocol
 	// HTTP sends the requests. Default: a client with a time-out of 30 s.
 	HTTP *http.Client
@@ -39,19 +37,27 @@ type ClientOptions struct {
 	Header http.Header
 	// MaxRetryAfter bounds what a receiver can ask for. Default 1 minute.
 	MaxRetryAfter time.Duration
+	// Now is the clock; only distances between its times matter. Default time.Now.
+	Now func() time.Time
 }
+
+// tryV2Again is after how long a receiver that spoke protocol 1.0 only is
+// asked anew: one request an hour is nothing, and it may have been upgraded.
+const tryV2Again = time.Hour
 
 // Client sends series to one receiver. It is safe for concurrent use.
 type Client struct {
-	o       ClientOptions
-	only    Protocol    // if the options say so
-	lacksV2 atomic.Bool // the receiver was found to speak 1.0 only
-	pool    sync.Pool   // of *buffers
+	o    ClientOptions
+	only Protocol  // if the options say so
+	pool sync.Pool // of *buffers
+
+	lacksV2  atomic.Pointer[time.Time] // when the receiver was found to speak 1.0 only; nil if it is to be found out
+	speaksV1 atomic.Bool               // it has taken a request of 1.0 for good
 }
 
 type buffers struct {
-	v2            EncoderV2
-	plain, packed []byte
+	v2     EncoderV2
+	packer packer
 }
 
 // NewClient returns a Client. It sends nothing yet.
@@ -67,6 +73,9 @@ func NewClient(o ClientOptions) (*Client, error) {
 		o.HTTP = &http.Client{Timeout: 30 * time.Second}
 	}
 	def(&o.MaxRetryAfter, time.Minute)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	c := &Client{o: o, only: o.Protocol}
 	c.pool.New = func() any { return new(buffers) }
 	return c, nil
@@ -75,6 +84,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 // Result tells how a Send went.
 type Result struct {
 	Protocol Protocol // of the last request
+	Status   int      // that it was answered with; 0 if it was not
 	Requests int      // two, when the protocol had to be found out
 	Bytes    int      // of bodies, compressed
 	// Written is how many samples and histograms the receiver says to have
@@ -98,22 +108,19 @@ func (c *Client) Send(ctx context.Context, series []Series, header http.Header) 
 	var r Result
 	for {
 		r.Protocol = c.Protocol()
-		if b.plain = b.plain[:0]; r.Protocol == V2 {
-			b.plain = b.v2.Append(b.plain, series)
+		if r.Protocol == V2 {
+			b.v2.pack(&b.packer, series)
 		} else {
-			b.plain = AppendV1(b.plain, series)
+			packV1(&b.packer, series)
 		}
-		b.packed = snappy.Encode(b.packed[:cap(b.packed)], b.plain)
+		body := b.packer.block()
 		r.Requests++
-		r.Bytes += len(b.packed)
-		a := c.post(ctx, r.Protocol, b.packed, header)
-		if r.Protocol == V2 && c.only == 0 && a.lacksV2() {
-			// A receiver that does not know protocol 2.0 may also take the body
-			// for one of 1.0 without anything in it, and be content.
-			c.lacksV2.Store(true)
+		r.Bytes += len(body)
+		a := c.post(ctx, r.Protocol, body, header)
+		if c.only == 0 && c.learn(r.Protocol, a) {
 			continue
 		}
-		r.Written, r.RetryAfter = a.written, a.retryAfter
+		r.Status, r.Written, r.RetryAfter = a.status, a.written, a.retryAfter
 		err := a.verdict(r.Protocol, points)
 		if err == nil && r.Protocol == V1 {
 			r.Written = points
@@ -126,7 +133,7 @@ func (c *Client) Send(ctx context.Context, series []Series, header http.Header) 
 const keepSendBytes = 16 << 20
 
 func (c *Client) putBack(b *buffers) {
-	if cap(b.plain)+cap(b.packed) <= keepSendBytes {
+	if b.packer.cap() <= keepSendBytes {
 		c.pool.Put(b)
 	}
 }
@@ -136,10 +143,32 @@ func (c *Client) Protocol() Protocol {
 	switch {
 	case c.only != 0:
 		return c.only
-	case c.lacksV2.Load():
-		return V1
+	case c.only == 0:
+		if found := c.lacksV2.Load(); found != nil {
+			if d := c.o.Now().Sub(*found); d >= 0 && d < tryV2Again {
+				return V1
+			}
+		}
 	}
 	return V2
+}
+
+// learn draws conclusions from an answer, and reports whether the request has
+// to be made again, in protocol 1.0.
+func (c *Client) learn(p Protocol, a answer) (again bool) {
+	switch {
+	case a.away():
+		c.lacksV2.Store(nil) // another may come back than went
+	case p == V1 && a.status/100 == 2:
+		c.speaksV1.Store(true)
+	case p == V2 && a.counted:
+		c.lacksV2.Store(nil)
+	case p == V2 && (a.lacksV2() || c.speaksV1.Load() && a.baffled()):
+		now := c.o.Now()
+		c.lacksV2.Store(&now)
+		return true
+	}
+	return false
 }
 
 // answer is what came back for one request.
@@ -152,8 +181,18 @@ type answer struct {
 	err        error // no answer came
 }
 
+// away says whether nobody was there, or only one who stands before the receiver.
+func (a answer) away() bool {
+	return a.err != nil || a.status == http.StatusBadGateway || a.status == http.StatusServiceUnavailable || a.status == http.StatusGatewayTimeout
+}
+
+// baffled says whether one who is known to speak protocol 1.0 may answer 2.0 so
+// because he does not know it.
+func (a answer) baffled() bool { return !a.counted && !isTenants(a.status) }
+
 // lacksV2 says whether this is the answer to protocol 2.0 of one who does not
-// know it: one who does counts what he wrote.
+// know it: one who does counts what he wrote. He may take the body for one of
+// 1.0 without anything in it, and be content.
 func (a answer) lacksV2() bool {
 	return a.err == nil && !a.counted &&
 		(a.status/100 == 2 || a.status == http.StatusUnsupportedMediaType || a.status == http.StatusBadRequest)

@@ -260,6 +260,102 @@ func TestClientSend(t *testing.T) {
 	}
 }
 
+// That a receiver lacks protocol 2.0 is not believed for ever: not for more than
+// an hour, and not when it was away in between.
+func TestClientTriesV2Again(t *testing.T) {
+	one := []Series{{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}}
+	const lacking, upgraded, odd, away, busy = "lacks 2.0", "upgraded", "answers 500 to 2.0", "away", "busy"
+	type step struct {
+		after time.Duration
+		state string
+		spoke []Protocol
+		err   error
+	}
+	for name, steps := range map[string][]step{
+		"upgraded": {
+			{0, lacking, []Protocol{V2, V1}, nil},
+			{tryV2Again - time.Second, upgraded, []Protocol{V1}, nil},
+			{2 * time.Second, upgraded, []Protocol{V2}, nil},
+			{10 * tryV2Again, upgraded, []Protocol{V2}, nil},
+		},
+		"as it was": {
+			{0, lacking, []Protocol{V2, V1}, nil},
+			{tryV2Again, lacking, []Protocol{V2, V1}, nil},
+			{time.Second, lacking, []Protocol{V1}, nil},
+			{tryV2Again, odd, []Protocol{V2, V1}, nil},
+			{time.Second, odd, []Protocol{V1}, nil},
+		},
+		"away, and another": {
+			{0, lacking, []Protocol{V2, V1}, nil},
+			{time.Second, away, []Protocol{V1}, ErrUnavailable},
+			{time.Second, away, []Protocol{V2}, ErrUnavailable},
+			{time.Second, upgraded, []Protocol{V2}, nil},
+		},
+		"away, and the same": {
+			{0, lacking, []Protocol{V2, V1}, nil},
+			{time.Second, busy, []Protocol{V1}, ErrUnavailable},
+			{time.Second, lacking, []Protocol{V2, V1}, nil},
+			{time.Second, lacking, []Protocol{V1}, nil},
+		},
+		"the clock is set back": {
+			{0, lacking, []Protocol{V2, V1}, nil},
+			{-time.Hour, lacking, []Protocol{V2, V1}, nil},
+			{time.Second, lacking, []Protocol{V1}, nil},
+		},
+		"never known to speak 1.0": {
+			{0, odd, []Protocol{V2}, ErrUnavailable},
+			{0, odd, []Protocol{V2}, ErrUnavailable},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var state string
+			var spoke []Protocol
+			receiver := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				p, err := protocolOf(r.Header.Get("Content-Type"))
+				if err != nil {
+					t.Error(err)
+				}
+				spoke = append(spoke, p)
+				switch {
+				case state == busy:
+					w.WriteHeader(503)
+				case state == odd && p == V2:
+					w.WriteHeader(500)
+				case state == upgraded && p == V2:
+					setWritten(w.Header(), 1, 0, 0)
+					w.WriteHeader(204)
+				default:
+					w.WriteHeader(204)
+				}
+			})
+			clock := now
+			client, err := NewClient(ClientOptions{URL: "http://down/", Now: func() time.Time { return clock },
+				HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+					if state == away {
+						p, _ := protocolOf(r.Header.Get("Content-Type"))
+						spoke = append(spoke, p)
+						return nil, errors.New("nobody is there")
+					}
+					return direct{receiver}.RoundTrip(r)
+				})}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, step := range steps {
+				clock = clock.Add(step.after)
+				state, spoke = step.state, nil
+				if _, err := client.Send(t.Context(), one, nil); !errors.Is(err, step.err) || !slices.Equal(spoke, step.spoke) {
+					t.Fatalf("step %d, %s: it spoke %v, %v; want %v, %v", i, step.state, spoke, err, step.spoke, step.err)
+				}
+			}
+		})
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestClientWithoutAServer(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()

@@ -80,6 +80,13 @@
 // and is cut in two until the bad points are alone. They are counted and
 // logged. Sending twice is sending once, so whatever is in doubt is sent again.
 //
+// Where buckets are tenants of the receiver, 429, 401, 403 and 404 are about one
+// of them. Its lane holds the bucket for a while and goes on with the others.
+//
+// A receiver that lacks protocol 2.0 gets 1.0, and is asked again after an hour,
+// and when it was away. The bodies are compressed without a search for what
+// repeats, since that is known (pack.go).
+//
 // Exemplars are not sent, and start times and metadata only by protocol 2.0.
 //
 // # Cost

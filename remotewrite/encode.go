@@ -31,26 +31,65 @@ func (s *Series) points() int { return len(s.Samples) + len(s.Records) }
 func AppendV1(dst []byte, series []Series) []byte {
 	for i := range series {
 		s := &series[i]
-		n := 0
-		for _, l := range s.Labels {
-			n += 1 + sized(labelBytes(l))
-		}
-		for _, x := range s.Samples {
-			n += 1 + sized(sampleBytes(x))
-		}
-		for _, r := range s.Records {
-			n += 1 + sized(recordBytesV1(r.Value))
-		}
+		n, regular := s.bytesV1()
 		dst = appendHead(dst, tagV1Series, n)
 		for _, l := range s.Labels {
-			dst = appendHead(dst, tagV1SeriesLabel, labelBytes(l))
-			dst = appendString(dst, tagLabelName, l.Name)
-			dst = appendString(dst, tagLabelValue, l.Value)
+			dst = appendLabelV1(dst, l)
 		}
-		dst = appendSamples(dst, s.Samples)
-		for _, r := range s.Records {
-			dst = appendRecordV1(appendHead(dst, tagV1SeriesHistogram, recordBytesV1(r.Value)), r.Value)
+		dst = appendRecordsV1(appendSamples(dst, s.Samples, nil, regular), s.Records)
+	}
+	return dst
+}
+
+// packV1 makes p the block of what AppendV1 appends.
+func packV1(p *packer, series []Series) {
+	p.reset()
+	var before []mcache.Label // of the series before: most labels are what they were
+	for i := range series {
+		s := &series[i]
+		n, regular := s.bytesV1()
+		p.text = appendHead(p.text, tagV1Series, n)
+		for k, l := range s.Labels {
+			from := p.here()
+			if k == len(p.places) {
+				p.places = append(p.places, stretch{})
+			}
+			at := &p.places[k]
+			if k >= len(before) || before[k] != l {
+				at = p.seenLabel(l)
+			}
+			if at.to == 0 || !p.again(*at) {
+				p.text = appendLabelV1(p.text, l)
+			}
+			*at = stretch{from, p.here()}
+			p.places[k] = *at
 		}
+		before = s.Labels
+		p.text = appendRecordsV1(p.samples(s.Samples, nil, regular), s.Records)
+	}
+}
+
+// bytesV1 is what s takes in protocol 1.0, and whether its samples are regular.
+func (s *Series) bytesV1() (n int, regular bool) {
+	for _, l := range s.Labels {
+		n += 1 + sized(labelBytes(l))
+	}
+	regular = areRegular(s.Samples)
+	n += samplesBytes(s.Samples, nil, regular)
+	for _, r := range s.Records {
+		n += 1 + sized(recordBytesV1(r.Value))
+	}
+	return n, regular
+}
+
+func appendLabelV1(dst []byte, l mcache.Label) []byte {
+	dst = appendHead(dst, tagV1SeriesLabel, labelBytes(l))
+	return appendString(appendString(dst, tagLabelName, l.Name), tagLabelValue, l.Value)
+}
+
+func appendRecordsV1(dst []byte, records []mcache.Record) []byte {
+	for _, r := range records {
+		dst = appendRecordV1(appendHead(dst, tagV1SeriesHistogram, recordBytesV1(r.Value)), r.Value)
 	}
 	return dst
 }
@@ -82,6 +121,34 @@ const (
 // Append appends series to dst as an io.prometheus.write.v2.Request, not
 // compressed.
 func (e *EncoderV2) Append(dst []byte, series []Series) []byte {
+	dst = e.appendTable(dst, series)
+	refs := e.refs
+	for i := range series {
+		s := &series[i]
+		m := e.measure(s, refs[:2*len(s.Labels)])
+		refs = refs[len(m.refs):]
+		dst = m.appendEnd(appendSamples(m.appendBegin(dst), s.Samples, s.Starts, m.regular), s)
+	}
+	return dst
+}
+
+// pack makes p the block of what Append appends.
+func (e *EncoderV2) pack(p *packer, series []Series) {
+	p.reset()
+	p.text = e.appendTable(p.text, series)
+	p.flush()
+	refs := e.refs
+	for i := range series {
+		s := &series[i]
+		m := e.measure(s, refs[:2*len(s.Labels)])
+		refs = refs[len(m.refs):]
+		p.text = m.appendBegin(p.text)
+		p.text = m.appendEnd(p.samples(s.Samples, s.Starts, m.regular), s)
+	}
+}
+
+// appendTable appends the symbols of series, and notes the references to them.
+func (e *EncoderV2) appendTable(dst []byte, series []Series) []byte {
 	clear(e.index)
 	if e.index == nil {
 		e.index = make(map[string]uint32)
@@ -113,64 +180,62 @@ func (e *EncoderV2) Append(dst []byte, series []Series) []byte {
 		before, at = ls, mine
 	}
 	for _, s := range e.symbols {
-		dst = appendHead(dst, tagV2Symbol, len(s))
-		dst = append(dst, s...)
-	}
-	refs := e.refs
-	for i := range series {
-		s := &series[i]
-		mine := refs[:2*len(s.Labels)]
-		refs = refs[len(mine):]
-		dst = e.appendSeries(dst, s, mine)
+		dst = appendString(dst, tagV2Symbol, s)
 	}
 	clear(e.symbols) // so that it does not keep the strings of this request alive
 	return dst
 }
 
-func (e *EncoderV2) appendSeries(dst []byte, s *Series, refs []uint32) []byte {
-	packed := 0
+// messageV2 is what has to be known of a series before it is written.
+type messageV2 struct {
+	refs          []uint32
+	bytes         int // of the whole message
+	refsBytes     int
+	metadataBytes int // 0: there is none
+	kind          uint64
+	help, unit    uint64
+	regular       bool // its samples are
+}
+
+func (e *EncoderV2) measure(s *Series, refs []uint32) (m messageV2) {
+	m.refs = refs
 	for _, r := range refs {
-		packed += uvarintBytes(uint64(r))
+		m.refsBytes += uvarintBytes(uint64(r))
 	}
-	n := 1 + sized(packed)
-	if len(s.Starts) == 0 {
-		for _, x := range s.Samples {
-			n += 1 + sized(sampleBytes(x))
-		}
-	} else {
-		for i, x := range s.Samples {
-			n += 1 + sized(sampleBytes(x)+startBytes(s.Starts, i))
-		}
-	}
+	m.regular = len(s.Starts) == 0 && areRegular(s.Samples)
+	m.bytes = 1 + sized(m.refsBytes) + samplesBytes(s.Samples, s.Starts, m.regular)
 	for _, r := range s.Records {
-		n += 1 + sized(len(r.Value))
+		m.bytes += 1 + sized(len(r.Value))
 	}
-	var kind, help, unit uint64
-	meta := 0
 	if s.Metadata != (Metadata{}) {
-		kind = uint64(metricTypeNumber(s.Metadata.Type))
-		help, unit = uint64(e.index[s.Metadata.Help]), uint64(e.index[s.Metadata.Unit])
-		meta = 3 + uvarintBytes(kind) + uvarintBytes(help) + uvarintBytes(unit)
-		n += 1 + sized(meta)
+		m.kind = uint64(metricTypeNumber(s.Metadata.Type))
+		m.help, m.unit = uint64(e.index[s.Metadata.Help]), uint64(e.index[s.Metadata.Unit])
+		m.metadataBytes = 3 + uvarintBytes(m.kind) + uvarintBytes(m.help) + uvarintBytes(m.unit)
+		m.bytes += 1 + sized(m.metadataBytes)
 	}
-	dst = appendHead(dst, tagV2Series, n)
-	dst = appendHead(dst, tagV2SeriesRefs, packed)
-	for _, r := range refs {
+	return m
+}
+
+// appendBegin appends what is before the samples.
+func (m *messageV2) appendBegin(dst []byte) []byte {
+	dst = appendHead(dst, tagV2Series, m.bytes)
+	dst = appendHead(dst, tagV2SeriesRefs, m.refsBytes)
+	for _, r := range m.refs {
 		dst = binary.AppendUvarint(dst, uint64(r))
 	}
-	if len(s.Starts) == 0 {
-		dst = appendSamples(dst, s.Samples)
-	} else {
-		dst = appendStarted(dst, s.Samples, s.Starts)
-	}
+	return dst
+}
+
+// appendEnd appends what is behind the samples.
+func (m *messageV2) appendEnd(dst []byte, s *Series) []byte {
 	for _, r := range s.Records {
 		dst = append(appendHead(dst, tagV2SeriesHistogram, len(r.Value)), r.Value...)
 	}
-	if meta > 0 {
-		dst = appendHead(dst, tagV2SeriesMetadata, meta)
-		dst = binary.AppendUvarint(append(dst, tagV2MetadataType), kind)
-		dst = binary.AppendUvarint(append(dst, tagV2MetadataHelp), help)
-		dst = binary.AppendUvarint(append(dst, tagV2MetadataUnit), unit)
+	if m.metadataBytes > 0 {
+		dst = appendHead(dst, tagV2SeriesMetadata, m.metadataBytes)
+		dst = binary.AppendUvarint(append(dst, tagV2MetadataType), m.kind)
+		dst = binary.AppendUvarint(append(dst, tagV2MetadataHelp), m.help)
+		dst = binary.AppendUvarint(append(dst, tagV2MetadataUnit), m.unit)
 	}
 	return dst
 }
@@ -194,21 +259,29 @@ func (e *EncoderV2) symbol(s string) uint32 {
 	return n
 }
 
-// appendSamples appends Sample messages, which are the same field of a series
-// and the same message in both protocols. A value is left out only if all its
-// bits are zero: -0 equals 0, but is another value.
-func appendSamples(dst []byte, samples []mcache.Sample) []byte {
-	for _, x := range samples {
-		dst = appendSample(appendHead(dst, tagV1SeriesSample, sampleBytes(x)), x)
+// samplesBytes is what appendSamples appends.
+func samplesBytes(ss []mcache.Sample, starts []int64, regular bool) (n int) {
+	if regular {
+		return regularBytes * len(ss)
 	}
-	return dst
+	for i, x := range ss {
+		n += 1 + sized(sampleBytes(x)+startBytes(starts, i))
+	}
+	return n
 }
 
-// appendStarted is appendSamples for those that have start times.
-func appendStarted(dst []byte, samples []mcache.Sample, starts []int64) []byte {
-	for i, x := range samples {
+// appendSamples appends Sample messages, which are the same field of a series
+// and the same message in both protocols, but for start times, of which 1.0 has
+// none. A value is left out only if all its bits are zero: -0 equals 0, but is
+// another value.
+func appendSamples(dst []byte, ss []mcache.Sample, starts []int64, regular bool) []byte {
+	for i, x := range ss {
+		if regular {
+			dst = appendRegular(dst, x)
+			continue
+		}
 		start := startBytes(starts, i)
-		dst = appendSample(appendHead(dst, tagV2SeriesSample, sampleBytes(x)+start), x)
+		dst = appendSample(appendHead(dst, tagV1SeriesSample, sampleBytes(x)+start), x)
 		if start > 0 {
 			dst = binary.AppendUvarint(append(dst, tagSampleStart), uint64(starts[i]))
 		}

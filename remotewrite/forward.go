@@ -196,7 +196,7 @@ type Left struct {
 func (f *Forwarder) Drain(ctx context.Context) Left {
 	var wg sync.WaitGroup
 	for _, l := range f.lanes {
-		wg.Go(func() { l.passAll(ctx, everything) })
+		wg.Go(func() { l.drain(ctx) })
 	}
 	wg.Wait()
 	s := f.Stats()

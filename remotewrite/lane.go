@@ -26,6 +26,7 @@ type lane struct {
 	runs   []int    // places in out, by bucket
 	series []Series // of the request in hand
 	header http.Header
+	holds  holds
 }
 
 // everything is due.
@@ -63,9 +64,20 @@ func (f *Forwarder) due() mcache.Due {
 	return d
 }
 
-func (l *lane) passAll(ctx context.Context, due mcache.Due) {
+func (l *lane) passAll(ctx context.Context, due mcache.Due) error {
 	for _, s := range l.shards {
-		if l.pass(ctx, s, due) != nil {
+		if err := l.pass(ctx, s, due); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drain passes over everything until nothing is held any more.
+func (l *lane) drain(ctx context.Context) {
+	for l.passAll(ctx, everything) == nil {
+		rest, held := l.holds.first(l.f.age.read())
+		if !held || wait(ctx, rest) != nil {
 			return
 		}
 	}
@@ -81,6 +93,7 @@ func (l *lane) pass(ctx context.Context, shard int, due mcache.Due) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		due.Without = l.holds.now(l.f.age.read())
 		more = c.Collect(shard, &cursor, due, l.f.o.MaxPerRequest, &l.out)
 		if l.out.Len() == 0 {
 			continue
@@ -114,7 +127,7 @@ func (l *lane) settleIfStuck() {
 	l.next++
 }
 
-// deliver sends all of out, one bucket after the other.
+// deliver sends all of out, one bucket after the other, but what is to be kept.
 func (l *lane) deliver(ctx context.Context) error {
 	l.runs = l.runs[:0]
 	one := true
@@ -125,33 +138,53 @@ func (l *lane) deliver(ctx context.Context) error {
 	if !one {
 		slices.SortStableFunc(l.runs, func(a, b int) int { return strings.Compare(l.out.Run(a).Bucket, l.out.Run(b).Bucket) })
 	}
-	l.series = l.series[:0]
 	defer func() { clear(l.series[:cap(l.series)]) }() // they are views that end with out
-	bytes := 0
-	bucket, described := "", ""
-	var meta Metadata // of the metric described
-	for _, i := range l.runs {
-		r := l.out.Run(i)
-		size := runBytes(&r)
-		if len(l.series) > 0 && (r.Bucket != bucket || bytes+size > l.f.o.MaxRequestBytes) {
-			if err := l.request(ctx, bucket, l.series); err != nil {
-				return err
+	for rest := l.runs; len(rest) > 0; {
+		bucket := l.out.Run(rest[0]).Bucket
+		n := l.fill(bucket, rest)
+		done, err := l.request(ctx, bucket, l.series)
+		switch {
+		case err == nil:
+		case errors.Is(err, errHeld):
+			for n < len(rest) && l.out.Run(rest[n]).Bucket == bucket {
+				n++
 			}
-			l.series, bytes = l.series[:0], 0
+			for _, i := range rest[done:n] {
+				l.out.Keep(i)
+			}
+		default:
+			return err
+		}
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// fill makes series of the first of runs, as many as are of the bucket and fit
+// a request, and returns their number.
+func (l *lane) fill(bucket string, runs []int) int {
+	l.series = l.series[:0]
+	bytes := 0
+	described := ""
+	var meta Metadata // of the metric described
+	v2 := l.f.o.Client.Protocol() == V2
+	for n, i := range runs {
+		r := l.out.Run(i)
+		bytes += runBytes(&r)
+		if r.Bucket != bucket || n > 0 && bytes > l.f.o.MaxRequestBytes {
+			break
 		}
 		s := Series{Labels: r.Labels, Samples: r.Samples, Starts: r.Starts, Records: r.Records}
-		if l.f.o.Client.Protocol() == V2 {
-			if name := nameOf(r.Labels); name != described || r.Bucket != bucket {
-				meta, _ = l.f.o.Metadata(r.Bucket, name)
+		if v2 {
+			if name := nameOf(r.Labels); n == 0 || name != described {
+				meta, _ = l.f.o.Metadata(bucket, name)
 				described = name
 			}
 			s.Metadata = meta
 		}
 		l.series = append(l.series, s)
-		bucket = r.Bucket
-		bytes += size
 	}
-	return l.request(ctx, bucket, l.series)
+	return len(l.series)
 }
 
 // sampleSendBytes is about what a sample takes in a request: two tags, a
@@ -183,50 +216,54 @@ func nameOf(ls []mcache.Label) string {
 // among 10,000 takes 14 of them.
 const maxSplits = 100
 
+// piece is a part of a request.
+type piece struct {
+	series []Series
+	first  int // place of the first of them in the request
+}
+
 // request sends series of one bucket until the receiver has taken or rejected
 // every point. Receivers of protocol 1.0 take all of a request or nothing: for
 // one bad point they would lose all the good ones beside it. So a request that
 // was rejected is cut in two, and so on, until what is bad is alone, or
-// maxSplits says that there is no end to it.
-func (l *lane) request(ctx context.Context, bucket string, series []Series) error {
-	if len(series) == 0 {
-		return nil
-	}
+// maxSplits says that there is no end to it. If the bucket comes to be held,
+// which is errHeld, done is how many series were dealt with.
+func (l *lane) request(ctx context.Context, bucket string, series []Series) (done int, err error) {
 	l.header = nil
 	if name := l.f.o.TenancyHeader; name != "" && bucket != l.f.o.DefaultBucket {
 		l.header = http.Header{http.CanonicalHeaderKey(name): {bucket}}
 	}
 	c := &l.f.counters
 	splits := 0
-	for waiting := [][]Series{series}; len(waiting) > 0; {
-		piece := waiting[len(waiting)-1]
+	for waiting := []piece{{series, 0}}; len(waiting) > 0; {
+		p := waiting[len(waiting)-1]
 		waiting = waiting[:len(waiting)-1]
 		points := 0
-		for i := range piece {
-			points += piece[i].points()
+		for i := range p.series {
+			points += p.series[i].points()
 		}
-		r, err := l.send(ctx, piece)
+		r, err := l.send(ctx, bucket, p.series)
 		switch {
 		case err == nil:
 			c.sent.Add(uint64(points))
 			continue
 		case !errors.Is(err, ErrRejected):
-			return err
+			return p.first, err
 		}
 		if r.Written == 0 && points > 1 && splits < maxSplits {
 			splits++
 			c.splits.Add(1)
-			a, b := halves(piece, points)
-			waiting = append(waiting, b, a)
+			a, b := halves(p.series, points)
+			waiting = append(waiting, piece{b, p.first + len(p.series) - len(b)}, piece{a, p.first})
 			continue
 		}
 		written := min(r.Written, points)
 		c.sent.Add(uint64(written))
 		c.rejected.Add(uint64(points - written))
 		l.f.rejects.warn("The receiver rejects what it is sent; it is lost to it.", "points", points-written,
-			"series", describe(piece[0].Labels), "err", err)
+			"series", describe(p.series[0].Labels), "err", err)
 	}
-	return nil
+	return len(series), nil
 }
 
 // halves cuts series of so many points, more than one, in two, as evenly as
@@ -260,7 +297,8 @@ func halves(series []Series, points int) (a, b []Series) {
 }
 
 // send tries until the receiver has taken or rejected series, or ctx has ended.
-func (l *lane) send(ctx context.Context, series []Series) (Result, error) {
+// errHeld says that it does not take any of the bucket for now.
+func (l *lane) send(ctx context.Context, bucket string, series []Series) (Result, error) {
 	c := &l.f.counters
 	backoff := l.f.o.MinBackoff
 	for {
@@ -273,13 +311,19 @@ func (l *lane) send(ctx context.Context, series []Series) (Result, error) {
 			if c.failing.Swap(false) {
 				l.f.o.Logger.Info("The receiver takes again what it is sent.")
 			}
+			l.holds.end(bucket)
 			return r, err
 		}
 		if ctx.Err() != nil {
 			return r, ctx.Err()
 		}
-		c.failing.Store(true)
 		c.retries.Add(1)
+		if l.f.o.TenancyHeader != "" && isTenants(r.Status) {
+			l.holds.begin(bucket, l.f.age.read(), r.RetryAfter, &l.f.o)
+			l.f.away.warn("The receiver does not take what is of a bucket; it is kept and sent again.", "bucket", bucket, "err", err)
+			return r, errHeld
+		}
+		c.failing.Store(true)
 		l.f.away.warn("The receiver is not available; what it did not take is kept and sent again.", "err", err)
 		if err := wait(ctx, max(backoff, r.RetryAfter)); err != nil {
 			return r, err
