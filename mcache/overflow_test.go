@@ -368,8 +368,10 @@ func TestOverflowRace(t *testing.T) {
 		}
 	})
 	for k := 1; k < 100_000; k++ {
-		if k%500 == 0 && c.Stats().BlobsRead > 500 {
-			break
+		if k%500 == 0 {
+			if st := c.Stats(); st.BlobsRead > 500 && st.BlobsWritten >= 500 && reads.Load() >= 100 {
+				break
+			}
 		}
 		i := k * 7 % series
 		n := written[i].Load()
