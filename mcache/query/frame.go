@@ -3,7 +3,6 @@ package query
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"math"
 	"math/bits"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -92,7 +91,7 @@ type frameWriter struct {
 	out     []byte // frames that have not been sent
 	message []byte // the one that is being made
 	labels  []byte // of the series, encoded
-	raw     []byte // of a chunk, for its memory
+	xor     xorEncoder
 }
 
 // series writes the frames of one series, or none if it has no samples.
@@ -134,24 +133,17 @@ func (fw *frameWriter) chunk(it *iterator) (more bool, err error) {
 	if it.state == onHistogram {
 		return fw.histogramChunks(it)
 	}
-	var header [2]byte // an empty chunk is its count of samples
-	chunk := chunkenc.NewXORChunk()
-	chunk.Reset(append(fw.raw[:0], header[:]...))
-	appender, err := chunk.Appender()
-	if err != nil {
-		return false, err
-	}
+	fw.xor.reset()
 	first, last, n := it.at.T, it.at.T, 0
 	kind := chunkenc.ValFloat
 	for kind == chunkenc.ValFloat && n < samplesPerChunk {
 		last = it.at.T
-		appender.Append(0, last, math.Float64frombits(it.at.V))
+		fw.xor.append(it.at)
 		n++
 		kind = it.Next()
 	}
 	fw.rd.read += n
-	fw.raw = chunk.Bytes()
-	fw.appendChunk(chunkenc.EncXOR, first, last, fw.raw)
+	fw.appendChunk(chunkenc.EncXOR, first, last, fw.xor.bytes())
 	return kind != chunkenc.ValNone, it.Err()
 }
 
