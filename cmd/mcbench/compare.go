@@ -68,6 +68,7 @@ func compareCommand(app *kingpin.Application) (string, func(context.Context, io.
 	perRequest := c.Flag("per-request", "Samples in a request.").Default("2000").Int()
 	connections := c.Flag("connections", "How many send at a time.").Default("2").Int()
 	times := c.Flag("times", "How often each query is asked; 0 asks none.").Default("30").Int()
+	header := c.Flag("header", "'Name: value' to send with each query, as 'Accept-Encoding: identity' for answers that nobody compresses. Repeatable.").Strings()
 	check := c.Flag("check", "Read all samples back and compare.").Bool()
 	data := loadFlags(c)
 	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
@@ -78,7 +79,11 @@ func compareCommand(app *kingpin.Application) (string, func(context.Context, io.
 		if *perRequest < 1 || *connections < 1 || *connections > 1024 {
 			return usageError{fmt.Errorf("--per-request must be positive and --connections from 1 to 1024, got %d and %d", *perRequest, *connections)}
 		}
-		k := comparison{load: l, perRequest: *perRequest, connections: *connections, times: *times, check: *check}
+		h, err := headers(*header)
+		if err != nil {
+			return err
+		}
+		k := comparison{load: l, header: h, perRequest: *perRequest, connections: *connections, times: *times, check: *check}
 		for _, p := range peers(*binary) {
 			if len(*only) > 0 && !slices.Contains(*only, p.name) {
 				continue
@@ -113,6 +118,7 @@ type comparison struct {
 	load                    load
 	perRequest, connections int
 	times                   int
+	header                  http.Header // of queries
 	check                   bool
 
 	rows []row
@@ -158,7 +164,7 @@ func (k *comparison) measure(ctx context.Context, p peer, protocol string) error
 		client := &http.Client{Timeout: 2 * time.Minute}
 		defer client.CloseIdleConnections()
 		for _, q := range questions(k.load) {
-			a, err := ask(ctx, client, s.url+"/api/v1", nil, q, k.times, proc)
+			a, err := ask(ctx, client, s.url+"/api/v1", k.header, q, k.times, proc)
 			if err != nil {
 				return fmt.Errorf("%s: %w", q.name, err)
 			}
@@ -202,7 +208,7 @@ func (k *comparison) print(out io.Writer) error {
 		for i, q := range questions(k.load) {
 			fmt.Fprintf(t, "%s\t", q.name)
 			for _, r := range k.rows {
-				fmt.Fprintf(t, "%.2f / %.2f\t", r.queries[i].p50Ms, r.queries[i].cpuMs)
+				fmt.Fprintf(t, "%v\t", r.queries[i])
 			}
 			fmt.Fprintln(t)
 		}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
 )
 
 // question is one request of the API, timed again and again.
@@ -21,6 +23,28 @@ type question struct {
 	name string
 	path string // below /api/v1
 	form url.Values
+	// read is a request to read, compressed, in place of a form.
+	read []byte
+}
+
+func (q *question) request(ctx context.Context, base string, h http.Header) (*http.Request, error) {
+	body, contentType := []byte(q.form.Encode()), "application/x-www-form-urlencoded"
+	if q.read != nil {
+		body, contentType = q.read, "application/x-protobuf"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+q.path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	if q.read != nil {
+		req.Header.Set("Content-Encoding", "snappy")
+		req.Header.Set("X-Prometheus-Remote-Read-Version", "0.1.0")
+	}
+	for k, v := range h {
+		req.Header[k] = v
+	}
+	return req, nil
 }
 
 // questions are asked of a load: the rows of the targets for queries. A load
@@ -31,7 +55,20 @@ func questions(l load) []question {
 	at := func(ms int64) string { return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64) }
 	step := strconv.FormatFloat(float64(l.intervalMs)/1000, 'f', -1, 64)
 	ranged := func(name, query string) question {
-		return question{name, "/query_range", url.Values{"query": {query}, "start": {at(beginMs)}, "end": {at(endMs)}, "step": {step}}}
+		return question{name: name, path: "/query_range", form: url.Values{"query": {query}, "start": {at(beginMs)}, "end": {at(endMs)}, "step": {step}}}
+	}
+	read := func(name string, kind prompb.ReadRequest_ResponseType) question {
+		raw, err := (&prompb.ReadRequest{
+			AcceptedResponseTypes: []prompb.ReadRequest_ResponseType{kind},
+			Queries: []*prompb.Query{{StartTimestampMs: beginMs, EndTimestampMs: endMs, Matchers: []*prompb.LabelMatcher{
+				{Name: "__name__", Value: metricName(0)},
+				{Type: prompb.LabelMatcher_RE, Name: "instance", Value: "10.0.0.[0-9]:9100"},
+			}}},
+		}).Marshal()
+		if err != nil {
+			panic(err) // the message is ours
+		}
+		return question{name: name, path: "/read", read: snappy.Encode(nil, raw)}
 	}
 	// Of one metric a target has 10 series.
 	one := fmt.Sprintf(`%s{instance=%q,handler="/api/v1/orders/4"}`, metricName(0), instance(0))
@@ -43,8 +80,10 @@ func questions(l load) []question {
 		ranged("sum by over 1,000 series", "sum by (handler) ("+thousand+")"),
 		ranged("rate[5m] of 100 series", "rate("+hundred+"[5m])"),
 		ranged("sum(rate[5m]) of 1,000 series", "sum(rate("+thousand+"[5m]))"),
-		{"instant sum of 1,000 series", "/query", url.Values{"query": {"sum(" + thousand + ")"}, "time": {at(endMs)}}},
-		{"series, 100", "/series", url.Values{"match[]": {hundred}, "start": {at(beginMs)}, "end": {at(endMs)}}},
+		{name: "instant sum of 1,000 series", path: "/query", form: url.Values{"query": {"sum(" + thousand + ")"}, "time": {at(endMs)}}},
+		{name: "series, 100", path: "/series", form: url.Values{"match[]": {hundred}, "start": {at(beginMs)}, "end": {at(endMs)}}},
+		read("remote read of 100, samples", prompb.ReadRequest_SAMPLES),
+		read("remote read of 100, chunks", prompb.ReadRequest_STREAMED_XOR_CHUNKS),
 	}
 }
 
@@ -91,7 +130,16 @@ func queryCommand(app *kingpin.Application) (string, func(context.Context, io.Wr
 // asked is what a question cost.
 type asked struct {
 	p50Ms, p99Ms, cpuMs float64
-	bytes               int // of the last answer
+	bytes               int  // of the last answer
+	lacking             bool // the server knows no such request
+}
+
+// String is p50 and the server's CPU time.
+func (a asked) String() string {
+	if a.lacking {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f / %.2f", a.p50Ms, a.cpuMs)
 }
 
 func ask(ctx context.Context, client *http.Client, base string, h http.Header, q question, times int, p process) (asked, error) {
@@ -106,13 +154,9 @@ func ask(ctx context.Context, client *http.Client, base string, h http.Header, q
 			}
 		}
 		began := time.Now()
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+q.path, strings.NewReader(q.form.Encode()))
+		req, err := q.request(ctx, base, h)
 		if err != nil {
 			return a, err
-		}
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		for k, v := range h {
-			req.Header[k] = v
 		}
 		resp, err := client.Do(req)
 		if err != nil {
@@ -122,6 +166,9 @@ func ask(ctx context.Context, client *http.Client, base string, h http.Header, q
 		resp.Body.Close()
 		if err != nil {
 			return a, err
+		}
+		if q.read != nil && resp.StatusCode/100 == 4 {
+			return asked{lacking: true}, nil // VictoriaMetrics
 		}
 		if resp.StatusCode != http.StatusOK {
 			return a, fmt.Errorf("%d %s", resp.StatusCode, body[:min(len(body), 200)])
