@@ -241,8 +241,10 @@ func TestTooManyQueries(t *testing.T) {
 	if err := a.queries.enter(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	waiting := make(chan *httptest.ResponseRecorder)
-	go func() { waiting <- get(t, a, "query", "query", "1", "timeout", "20ms") }()
+	wantBody(t, get(t, a, "query", "query", "1", "timeout", "20ms"), 503, failure("timeout", "query timed out in query queue"))
+	ctx, cancel := context.WithCancel(context.Background())
+	waiting := make(chan error)
+	go func() { waiting <- a.queries.enter(ctx) }()
 	for a.queries.waiting.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -251,7 +253,10 @@ func TestTooManyQueries(t *testing.T) {
 	if w.Header().Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
-	wantBody(t, <-waiting, 503, failure("timeout", "query timed out in query queue"))
+	cancel()
+	if err := <-waiting; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 	a.queries.leave()
 	if w := get(t, a, "query", "query", "1"); w.Code != 200 {
 		t.Error(w.Body)
