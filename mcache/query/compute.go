@@ -104,9 +104,7 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 
 // compute carries out a plan on the series that were found for it.
 func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seriesSet) ([]computedRow, annotations.Annotations, error) {
-	w := worker{steps: c.steps, plan: p, offset: p.offsetMs()}
 	out := newCollector(c.steps, p.aggregate, len(set.series))
-	row := make([]float64, c.n)
 	points := 0
 	var notes annotations.Annotations
 	// Series of one name remain different without it.
@@ -114,19 +112,13 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 	if p.rangeMs > 0 && slices.ContainsFunc(set.series, func(s series) bool { return typed(s.labels) }) {
 		seen = make(map[uint64]struct{}, len(set.series))
 	}
-	for i := range set.series {
-		if i%checkReads == 0 {
-			if err := ctx.Err(); err != nil {
-				return nil, nil, err
-			}
-		}
-		s := &set.series[i]
-		if !w.decode(s) {
-			return nil, nil, errUnplanned
-		}
-		n := w.compute(row)
+	team := crew{
+		series: set.series,
+		newOne: func() *worker { return &worker{steps: c.steps, plan: p, offset: p.offsetMs()} },
+	}
+	team.handOver = func(s *series, row []float64, n int) error {
 		if n == 0 {
-			continue
+			return nil
 		}
 		ls := s.labels
 		if p.rangeMs > 0 {
@@ -137,20 +129,25 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 			if seen != nil {
 				hash := ls.Hash()
 				if _, ok := seen[hash]; ok {
-					return nil, nil, errSameLabels
+					return errSameLabels
 				}
 				seen[hash] = struct{}{}
 			}
 		}
 		out.add(ls, row)
 		if points += n; points > c.maxPoints {
-			return nil, nil, promql.ErrTooManySamples("query execution")
+			return promql.ErrTooManySamples("query execution")
 		}
 		if out.size > c.maxPoints {
-			return nil, nil, errUnplanned // steps without results take room here and none there
+			return errUnplanned // steps without results take room here and none there
 		}
+		return nil
 	}
-	q.computed.Add(int64(w.samples))
+	samples, err := team.run(ctx, c.n)
+	if err != nil {
+		return nil, nil, err
+	}
+	q.computed.Add(int64(samples))
 	return out.rows(), notes, nil
 }
 
