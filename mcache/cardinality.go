@@ -61,7 +61,7 @@ func (c *Cache) Cardinality(bucket string, limit int) Cardinality {
 func (s *shard) countPairs(b *bucket, alone bool, f func(x *index, p uint32, series int)) {
 	x := &s.index
 	if !alone {
-		s.match(b, nil).each(func(id uint32) {
+		s.match(b, nil, &picker{}).each(func(id uint32) {
 			if r := &s.recs.view[id]; r.flags&(flagRaw|flagShadow) == 0 {
 				for _, p := range x.set(r.pairs, int(r.nPairs))[1:] {
 					f(x, p, 1)

@@ -31,6 +31,8 @@ type index struct {
 	pairs  records[pairRec]
 	byName lookup
 	byPair lookup
+
+	answers answers
 }
 
 const (

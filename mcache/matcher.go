@@ -27,12 +27,16 @@ func (t MatchType) String() string { return [...]string{"=", "!=", "=~", "!~"}[t
 // not keep the value, which is valid only while it runs. Set
 // and Prefix are optional knowledge about the expression: if Set is not empty
 // it matches exactly these values; all that it matches begins with Prefix.
+// Syntax, if not empty, names the language of Value and promises that Matches
+// depends on nothing else: matchers of the same Syntax, Type, Name and Value
+// decide alike, and the cache may remember what was decided.
 type Matcher struct {
 	Type        MatchType
 	Name, Value string
 	Matches     func(value string) bool
 	Prefix      string
 	Set         []string
+	Syntax      string
 }
 
 // NewMatcher makes a Matcher; regular expressions are RE2, anchored at both
@@ -51,6 +55,7 @@ func NewMatcher(t MatchType, name, value string) (Matcher, error) {
 	}
 	m.Matches = func(v string) bool { return re.MatchString(v) == (t == MatchRegexp) }
 	m.Set, m.Prefix = knowledge(value)
+	m.Syntax = "RE2"
 	return m, nil
 }
 

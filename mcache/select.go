@@ -3,7 +3,6 @@ package mcache
 import (
 	"math/bits"
 	"slices"
-	"unsafe"
 )
 
 // SeriesID is a series as found by Select. The id of a series that has gone
@@ -40,9 +39,10 @@ func (c *Cache) Select(bucket string, ms []Matcher, dst []SeriesID) ([]SeriesID,
 		return dst, err
 	}
 	ms = remembering(ms)
+	var p picker
 	for _, s := range c.shards {
 		s.mu.Lock()
-		set := s.match(b, ms)
+		set := s.match(b, ms, &p)
 		set.each(func(id uint32) {
 			if s.recs.view[id].flags&(flagRaw|flagShadow) == 0 {
 				dst = append(dst, s.seriesID(id))
@@ -97,12 +97,26 @@ type clause struct {
 	not   bool
 }
 
+// picker is what match needs beside its result, used again for every shard.
+type picker struct {
+	have, other bitset
+	clauses     []clause
+}
+
+// empty makes b a set of no series.
+func (b bitset) empty(words int) bitset {
+	b = slices.Grow(b[:0], words)[:words]
+	clear(b)
+	return b
+}
+
 // match returns the series of the bucket that all matchers match. Each matcher
 // becomes a clause over pairs: one that the empty value fails says which pairs
 // a series must have, any other says which it must not. The clause with the
 // fewest ids begins; the others are intersected with it, or tested series by
-// series once few are left.
-func (s *shard) match(b *bucket, ms []Matcher) bitset {
+// series once few are left. The set is
+// the picker's, and good until its next use.
+func (s *shard) match(b *bucket, ms []Matcher, k *picker) bitset {
 	x := &s.index
 	own := noID
 	if name := x.findName(s.cache.HashString(bucketName), bucketName); name != noID {
@@ -111,8 +125,8 @@ func (s *shard) match(b *bucket, ms []Matcher) bitset {
 	if own == noID {
 		return nil
 	}
-	clauses := make([]clause, 0, len(ms)+1)
-	clauses = append(clauses, clause{pairs: []uint32{uint32(own)}, cost: int(x.pairs.view[own].n)})
+	ofBucket := clause{pairs: []uint32{uint32(own)}, cost: int(x.pairs.view[own].n)}
+	clauses := append(k.clauses[:0], ofBucket)
 	for i := range ms {
 		m := &ms[i]
 		c := clause{}
@@ -141,10 +155,16 @@ func (s *shard) match(b *bucket, ms []Matcher) bitset {
 		}
 		return a.cost - b.cost
 	})
-	words := (s.recs.n + 63) / 64
-	have := make(bitset, words)
+	k.clauses = clauses
+	k.have = k.have.empty((s.recs.n + 63) / 64)
+	have := k.have
 	for _, p := range clauses[0].pairs {
 		x.posting(&x.pairs.view[p], have.set)
+	}
+	for i := range clauses[1:] {
+		if c := &clauses[1+i]; c.not || c.pairs[0] != uint32(own) { // the bucket is looked at below
+			s.narrow(k, c)
+		}
 	}
 	// Tombstones of a series stand in its postings until a rebuild.
 	have.each(func(id uint32) {
@@ -152,9 +172,6 @@ func (s *shard) match(b *bucket, ms []Matcher) bitset {
 			have[id>>6] &^= 1 << (id & 63)
 		}
 	})
-	for i := 1; i < len(clauses); i++ {
-		s.narrow(have, &clauses[i])
-	}
 	return have
 }
 
@@ -162,9 +179,9 @@ func (s *shard) match(b *bucket, ms []Matcher) bitset {
 // testing the pairs of one series takes.
 const testCost = 16
 
-// narrow takes out of have what the clause excludes.
-func (s *shard) narrow(have bitset, c *clause) {
-	x := &s.index
+// narrow takes out what the clause excludes.
+func (s *shard) narrow(k *picker, c *clause) {
+	x, have := &s.index, k.have
 	if c.cost > testCost*have.count() {
 		wanted := make(map[uint32]bool, len(c.pairs))
 		for _, p := range c.pairs {
@@ -178,7 +195,8 @@ func (s *shard) narrow(have bitset, c *clause) {
 		})
 		return
 	}
-	other := make(bitset, len(have))
+	k.other = k.other.empty(len(have))
+	other := k.other
 	for _, p := range c.pairs {
 		x.posting(&x.pairs.view[p], other.set)
 	}
@@ -210,9 +228,11 @@ func (x *index) pairsOf(c *Cache, m *Matcher) []uint32 {
 		slices.Sort(pairs)
 		return slices.Compact(pairs)
 	}
+	if m.Syntax != "" && m.Type >= MatchRegexp {
+		return x.remembered(name, m)
+	}
 	for p := x.names.view[name].firstPair; p != noID; p = x.pairs.view[p].nextPair {
-		r := &x.pairs.view[p]
-		if v := x.text.at(r.text, r.textLen); r.live > 0 && m.hasPrefix(v) && m.matches(unsafe.String(unsafe.SliceData(v), len(v))) {
+		if x.pairs.view[p].live > 0 && x.matchesPair(m, p) {
 			pairs = append(pairs, p)
 		}
 	}

@@ -40,6 +40,9 @@ func TestSelectModel(t *testing.T) {
 	expressions := []string{"a|b", "a.*", "ab?c?", ".*", ".+", "", "[ab]", "(?i)A", "a(b|bc)", "x.y", "nothing", "é|", "a.+|b"}
 	hits := 0
 	for op := range 3000 {
+		if op%300 == 0 { // what matches changes, also for expressions that were asked before
+			values = append(values, fmt.Sprint("a", op))
+		}
 		bucket := []string{"one", "two"}[rnd.IntN(2)]
 		var ls []Label
 		for _, n := range []string{"__name__", "k", "l", "m"} {
@@ -109,8 +112,12 @@ func TestSelectModel(t *testing.T) {
 			t.Fatalf("op %d: values %v, want %v", op, got, sorted(ks, 2))
 		}
 	}
-	if st := checkCache(t, c); hits < 1000 || st.Rebuilds < 3 {
-		t.Errorf("too little happened: %d hits, %d rebuilds", hits, st.Rebuilds)
+	answers := 0
+	for _, s := range c.shards {
+		answers += len(s.index.answers.of)
+	}
+	if st := checkCache(t, c); hits < 1000 || st.Rebuilds < 3 || answers < 8 {
+		t.Errorf("too little happened: %d hits, %d rebuilds, %d answers remembered", hits, st.Rebuilds, answers)
 	}
 }
 
@@ -318,5 +325,49 @@ func TestConcurrent(t *testing.T) {
 	st := checkCache(t, c)
 	if !enough() {
 		t.Errorf("too little happened: %d reads, %d drops, %d full, %+v", reads.Load(), drops.Load(), full.Load(), st)
+	}
+}
+
+// TestAnswersAreBounded asks with more expressions, and such with more values,
+// than an index remembers.
+func TestAnswersAreBounded(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1})
+	const n = 3000
+	for i := range n {
+		if err := c.AppendSamples("b", []Label{{"__name__", "m"}, {"i", fmt.Sprintf("%04d", i)}}, Sample{1, 0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as := &c.shards[0].index.answers
+	most, times := 0, 0
+	for i := range 150 {
+		value := fmt.Sprintf("%d.+|x%d", i%2, i)
+		if i%5 == 4 {
+			value = fmt.Sprintf(".+%d", i)
+		}
+		ids, err := c.Select("b", []Matcher{mustMatcher(t, MatchRegexp, "i", value)}, nil)
+		want := 0
+		for j := range n {
+			if text := fmt.Sprintf("%04d", j); i%5 < 4 && text[0] == '0'+byte(i%2) || i%5 == 4 && len(text) > len(fmt.Sprint(i)) && strings.HasSuffix(text, fmt.Sprint(i)) {
+				want++
+			}
+		}
+		if err != nil || len(ids) != want {
+			t.Fatalf("%s: %d series, want %d, %v", value, len(ids), want, err)
+		}
+		kept := 0
+		for _, a := range as.of {
+			kept += len(a.pairs)
+		}
+		if kept != as.kept || kept > maxAnswerPairs || len(as.of) > maxAnswers {
+			t.Fatalf("%d pairs in %d answers, counted as %d", kept, len(as.of), as.kept)
+		}
+		if len(as.of) < most {
+			times++
+		}
+		most = len(as.of)
+	}
+	if times < 2 {
+		t.Errorf("forgotten %d times: that shows too little", times)
 	}
 }

@@ -110,7 +110,7 @@ func (s *shard) pairsFound(b *bucket, ms []Matcher, alone bool) bitset {
 		}
 		return found
 	}
-	s.match(b, ms).each(func(id uint32) {
+	s.match(b, ms, &picker{}).each(func(id uint32) {
 		r := &s.recs.view[id]
 		if r.flags&(flagRaw|flagShadow) != 0 {
 			return

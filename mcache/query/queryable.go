@@ -194,6 +194,7 @@ func convertMatchers(ms []*labels.Matcher) []mcache.Matcher {
 			out[i].Matches = m.Matches
 			out[i].Prefix = m.Prefix()
 			out[i].Set = m.SetMatches()
+			out[i].Syntax = "PromQL"
 		}
 	}
 	return out
