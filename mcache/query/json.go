@@ -115,7 +115,7 @@ const hexDigits = "0123456789abcdef"
 func (w *jsonWriter) label(s string) {
 	b := append(w.buf, '"')
 	start := 0
-	for i := 0; i < len(s); i++ {
+	for i := plainBytes(s); i < len(s); i++ {
 		c := s[i]
 		if c >= ' ' && c != '"' && c != '\\' {
 			continue
@@ -137,6 +137,24 @@ func (w *jsonWriter) label(s string) {
 	}
 	b = append(b, s[start:]...)
 	w.buf = append(b, '"')
+}
+
+// plainBytes is how many bytes of s, from the first on, are surely no control
+// characters, quotes or backslashes. It looks at eight at a time: the highest
+// bit of a byte tells of one that is too small, as it does of a zero in what is
+// left of the other two.
+func plainBytes(s string) int {
+	const ones, highest = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		t := s[i : i+8]
+		x := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 | uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+		quotes, slashes := x^'"'*ones, x^'\\'*ones
+		if ((x-' '*ones)&^x|(quotes-ones)&^quotes|(slashes-ones)&^slashes)&highest != 0 {
+			break
+		}
+	}
+	return i
 }
 
 func (w *jsonWriter) labels(ls labels.Labels) {

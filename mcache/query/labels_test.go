@@ -2,9 +2,11 @@ package query
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
+	jsoniter "github.com/json-iterator/go"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"mcached/mcache"
@@ -63,5 +65,27 @@ func TestLabelCache(t *testing.T) {
 	c.put(1, labels.FromStrings("too", strings.Repeat("long", maxBytes)))
 	if ls, ok := c.get(1); ok && ls.Has("too") {
 		t.Error("a set larger than the cache was kept")
+	}
+}
+
+// TestLabelText writes strings as the encoder of Prometheus' labels does,
+// whatever is in them and wherever it stands.
+func TestLabelText(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	odd := []string{`"`, `\`, "\n", "\r", "\t", "\x00", "\x1f", "\x7f", "\x80", "\xff", "é", "\u2028", "<", "&", " ", "!", "#", "[", "]"}
+	for range 20_000 {
+		s := ""
+		for range rnd.IntN(40) {
+			if rnd.IntN(10) == 0 {
+				s += odd[rnd.IntN(len(odd))]
+			} else {
+				s += string(rune('a' + rnd.IntN(26)))
+			}
+		}
+		w := jsonWriter{}
+		w.label(s)
+		if want := reference(func(stream *jsoniter.Stream) { stream.WriteString(s) }); string(w.buf) != want {
+			t.Fatalf("%q: got %s, want %s", s, w.buf, want)
+		}
 	}
 }
