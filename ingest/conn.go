@@ -495,6 +495,7 @@ func (c *conn) overdue(now int64) string {
 	s := c.srv
 	late := func(since int64, d time.Duration) bool { return since != 0 && now-since > s.ticks(d) }
 	switch {
+	case c.killed.Load(): // and was counted, but has not gone yet
 	case late(c.writing.Load(), s.o.WriteTimeout):
 		return "answers were not read for WriteTimeout"
 	case late(c.half.Load(), s.o.CommandTimeout):
