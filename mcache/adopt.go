@@ -87,6 +87,14 @@ func (l *loader) writeTo(s *shard, b *bucket, order []int32) (done, points int, 
 		claims = len(order)
 		b.series.Add(int64(claims))
 	}
+	if slots := s.ids.slots; len(slots) > 0 {
+		// All are about to be looked up. Read in a loop of their own, the slots come at once.
+		touched := uint64(0)
+		for _, i := range order {
+			touched += slots[s.ids.start(l.series[i].fp.tag())]
+		}
+		s.touched = touched
+	}
 	for _, i := range order {
 		x := &l.series[i]
 		if x.dirty {

@@ -195,8 +195,7 @@ func (x *index) postOne(p *pairRec, id uint32) {
 		p.first, p.last = id, id
 		return
 	}
-	var delta [binary.MaxVarintLen64]byte
-	k := binary.PutVarint(delta[:], int64(id)-int64(p.last))
+	delta := int64(id) - int64(p.last)
 	p.last = id
 	if p.head == 0 {
 		p.head = x.newChunk(chunkFirst)
@@ -204,6 +203,13 @@ func (x *index) postOne(p *pairRec, id uint32) {
 	}
 	c := x.chunk(p.tail)
 	capacity, length := int(le.Uint16(c[4:])), int(le.Uint16(c[6:]))
+	if u := uint64(delta<<1) ^ uint64(delta>>63); u < 0x80 && length < capacity { // nearly all
+		c[chunkHeader+length] = byte(u)
+		le.PutUint16(c[6:], uint16(length+1))
+		return
+	}
+	var b [binary.MaxVarintLen64]byte
+	k := binary.PutVarint(b[:], delta)
 	if length+k > capacity {
 		// Chunks grow by half, so that a posting wastes little whatever its length.
 		next := x.newChunk(min((capacity+capacity/2+7)&^7, chunkMaxBytes))
@@ -212,7 +218,7 @@ func (x *index) postOne(p *pairRec, id uint32) {
 		p.tail = next
 		c, length = x.chunk(next), 0
 	}
-	copy(c[chunkHeader+length:], delta[:k])
+	copy(c[chunkHeader+length:], b[:k])
 	le.PutUint16(c[6:], uint16(length+k))
 }
 
