@@ -139,7 +139,7 @@ func TestLoadDamaged(t *testing.T) {
 
 // oldCache is what was saved to testdata/snapshot-1 and -2, by the programs
 // that wrote these versions.
-func oldCache(t *testing.T) *Cache {
+func oldCache(t testing.TB) *Cache {
 	c := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10), Shards: 2})
 	for i := range 20 {
 		var ss []Sample
@@ -296,9 +296,22 @@ func TestLoadSizes(t *testing.T) {
 func FuzzLoadSeries(f *testing.F) {
 	c := newTestCache(f, Options{Memory: newTestMemory(f, 16<<20, 64<<10), Shards: 1})
 	_ = c.AppendSamples("default", name("a"), Sample{1, 2}, Sample{3, 4})
-	s := c.shards[0]
-	b, _ := s.appendSeries(nil, 0)
+	b, _ := c.shards[0].appendSeries(nil, 0)
 	f.Add(b)
+	f.Add(append(b, b...))
+	f.Add(append(c.appendSizes(nil), b...))
+	f.Add(appendText([]byte{saveGone}, "b\x01\x02\x03"))
+	var file bytes.Buffer
+	d := oldCache(f)
+	d.findBucket("default").note(3, 1000)
+	if _, err := d.Save(&file, 0); err != nil {
+		f.Fatal(err)
+	}
+	for rest := file.Bytes()[saveHeader:]; len(rest) > 0; {
+		n := le.Uint32(rest)
+		f.Add(rest[frameHeader : frameHeader+n])
+		rest = rest[frameHeader+n:]
+	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		l := loader{cache: c, version: saveVersion}
 		for l.in = append(make([]byte, 0, len(payload)+unpackSlack), payload...); len(l.in) > 0; {
