@@ -1,11 +1,11 @@
 package mcache
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
 	"unsafe"
 )
 
@@ -69,32 +69,26 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 		return []string{}, err
 	}
 	alone := len(ms) == 0 && len(*c.byID.Load()) == 1
-	var all []string
 	// What many series share is in most shards, and is left out at once; of
 	// what one series has alone, a set would only cost time.
-	seen := map[string]bool{}
+	l := textList{seen: map[string]bool{}}
 	for i, s := range c.shards {
-		l := textList{seen: seen}
+		before := len(l.ends)
+		l.skipped = 0
 		s.mu.Lock()
 		pick(s, &l, alone, func() bitset { return s.pairsFound(b, ms, alone) })
 		s.mu.Unlock()
-		before := len(all)
-		all = l.appendTo(all)
 		switch {
-		case seen == nil:
-		case i > 0 && before > 0 && len(l.ends) > l.skipped:
-			seen = nil
+		case l.seen == nil:
+		case i > 0 && before > 0 && len(l.ends)-before > l.skipped:
+			l.seen = nil
 		default:
-			for _, text := range all[before:] {
-				seen[text] = true
+			for k := before; k < len(l.ends); k++ {
+				l.seen[l.view(k)] = true // text that is moved stays where it was, too
 			}
 		}
 	}
-	all = sortedTexts(all)
-	if limit > 0 && len(all) > limit {
-		all = all[:limit]
-	}
-	return all, nil
+	return l.sorted(limit), nil
 }
 
 // pairsFound is the set of the pairs that a selected series has. Pairs are
@@ -123,7 +117,7 @@ func (s *shard) pairsFound(b *bucket, ms []Matcher, alone bool) bitset {
 }
 
 // textList is texts one behind the other, so that there are two allocations
-// and not one for each.
+// and not one for each, and nothing that the collector must follow.
 type textList struct {
 	text    []byte
 	ends    []int
@@ -136,59 +130,132 @@ func (l *textList) add(text []byte) {
 		l.skipped++
 		return
 	}
+	if len(text) > cap(l.text)-len(l.text) {
+		l.text = slices.Grow(l.text, len(l.text)+len(text)) // append alone would copy four times as much
+	}
 	l.text = append(l.text, text...)
 	l.ends = append(l.ends, len(l.text))
 }
 
-// appendTo appends the texts to dst. The list must not be used after.
-func (l *textList) appendTo(dst []string) []string {
-	text, at := unsafe.String(unsafe.SliceData(l.text), len(l.text)), 0
-	dst = slices.Grow(dst, len(l.ends))
-	for _, end := range l.ends {
-		dst = append(dst, text[at:end])
-		at = end
+// at is a text; a view.
+func (l *textList) at(i int) []byte {
+	start := 0
+	if i > 0 {
+		start = l.ends[i-1]
 	}
-	return dst
+	return l.text[start:l.ends[i]]
 }
 
-// sortedTexts sorts all and leaves one of each. Values of a label often begin
-// alike, so what is compared first is the eight bytes behind what all have in
-// common, as one number.
-func sortedTexts(all []string) []string {
-	if len(all) == 0 {
-		return []string{}
+func (l *textList) view(i int) string {
+	text := l.at(i)
+	return unsafe.String(unsafe.SliceData(text), len(text))
+}
+
+// sorted returns the texts in order, one of each, at most limit if that is
+// above zero. They share the list's memory, which must not be used after.
+//
+// Values of a label often begin alike, so what they are sorted by first is the
+// eight bytes behind what all have in common, as one number.
+func (l *textList) sorted(limit int) []string {
+	keys := l.keys()
+	sortKeys(keys)
+	for i := 0; i < len(keys); {
+		end := i + 1
+		for end < len(keys) && keys[end].key == keys[i].key {
+			end++
+		}
+		if end > i+1 {
+			slices.SortFunc(keys[i:end], func(a, b textKey) int { return bytes.Compare(l.at(int(a.place)), l.at(int(b.place))) })
+		}
+		i = end
 	}
-	common := len(all[0])
-	for _, s := range all[1:] {
+	once := make([]string, 0, len(keys))
+	var last []byte
+	for i, k := range keys {
+		text := l.at(int(k.place))
+		if i > 0 && k.key == keys[i-1].key && bytes.Equal(text, last) {
+			continue
+		}
+		if limit > 0 && len(once) == limit {
+			break
+		}
+		once, last = append(once, l.view(int(k.place))), text
+	}
+	return once
+}
+
+// textKey is a text to be sorted.
+type textKey struct {
+	key   uint64
+	place uint32 // in the list
+}
+
+func (l *textList) keys() []textKey {
+	if len(l.ends) == 0 {
+		return nil
+	}
+	first := l.at(0)
+	common := len(first)
+	for i := range l.ends {
+		s := l.at(i)
 		common = min(common, len(s))
-		for i := range common {
-			if s[i] != all[0][i] {
-				common = i
+		for k := range common {
+			if s[k] != first[k] {
+				common = k
 				break
 			}
 		}
 	}
-	type keyed struct {
-		key   uint64
-		place uint32 // in all
-	}
-	keys := make([]keyed, len(all))
-	for i, s := range all {
-		var b [8]byte
-		copy(b[:], s[common:])
-		keys[i] = keyed{binary.BigEndian.Uint64(b[:]), uint32(i)}
-	}
-	slices.SortFunc(keys, func(a, b keyed) int {
-		if a.key != b.key {
-			return cmp.Compare(a.key, b.key)
+	keys := make([]textKey, len(l.ends))
+	for i := range keys {
+		s := l.at(i)[common:]
+		var key uint64
+		if len(s) >= 8 {
+			key = binary.BigEndian.Uint64(s)
+		} else {
+			var b [8]byte
+			copy(b[:], s)
+			key = binary.BigEndian.Uint64(b[:])
 		}
-		return strings.Compare(all[a.place], all[b.place])
-	})
-	once := make([]string, 0, len(all))
-	for i, k := range keys {
-		if text := all[k.place]; i == 0 || k.key != keys[i-1].key || text != once[len(once)-1] {
-			once = append(once, text)
+		keys[i] = textKey{key, uint32(i)}
+	}
+	return keys
+}
+
+// minRadix is how many keys are sorted by their bytes; fewer, by comparing.
+const minRadix = 1 << 10
+
+// sortKeys sorts by key: byte by byte from the last, each time without changing
+// the order of what is alike, which takes eight walks and no comparison.
+func sortKeys(keys []textKey) {
+	if len(keys) < minRadix {
+		slices.SortFunc(keys, func(a, b textKey) int { return cmp.Compare(a.key, b.key) })
+		return
+	}
+	var counts [8][256]uint32
+	for _, k := range keys {
+		for b := range counts {
+			counts[b][byte(k.key>>(8*b))]++
 		}
 	}
-	return once
+	from, to := keys, make([]textKey, len(keys))
+	for b := range counts {
+		count := &counts[b]
+		if count[byte(keys[0].key>>(8*b))] == uint32(len(keys)) {
+			continue // all are alike
+		}
+		sum := uint32(0)
+		for i, n := range count {
+			count[i], sum = sum, sum+n
+		}
+		for _, k := range from {
+			at := &count[byte(k.key>>(8*b))]
+			to[*at] = k
+			*at++
+		}
+		from, to = to, from
+	}
+	if &from[0] != &keys[0] {
+		copy(keys, from)
+	}
 }

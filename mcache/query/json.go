@@ -73,7 +73,7 @@ func (w *jsonWriter) strings(ss []string) {
 func (w *jsonWriter) escaped(s string) {
 	b := append(w.buf, '"')
 	start := 0
-	for i := 0; i < len(s); {
+	for i := safeBytes(s); i < len(s); {
 		c := s[i]
 		size, special := 1, c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&'
 		r := rune(c)
@@ -139,22 +139,50 @@ func (w *jsonWriter) label(s string) {
 	w.buf = append(b, '"')
 }
 
-// plainBytes is how many bytes of s, from the first on, are surely no control
-// characters, quotes or backslashes. It looks at eight at a time: the highest
-// bit of a byte tells of one that is too small, as it does of a zero in what is
-// left of the other two.
+// plainBytes is how many bytes of s, from the first on, are surely neither
+// control characters, quotes nor backslashes.
 func plainBytes(s string) int {
-	const ones, highest = 0x0101010101010101, 0x8080808080808080
 	i := 0
-	for ; i+8 <= len(s); i += 8 {
-		t := s[i : i+8]
-		x := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 | uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
-		quotes, slashes := x^'"'*ones, x^'\\'*ones
-		if ((x-' '*ones)&^x|(quotes-ones)&^quotes|(slashes-ones)&^slashes)&highest != 0 {
-			break
-		}
+	for ; i+8 <= len(s) && plainWord(load8(s, i)); i += 8 {
+	}
+	if i+8 > len(s) && len(s) >= 8 && plainWord(load8(s, len(s)-8)) {
+		return len(s)
 	}
 	return i
+}
+
+// safeBytes is how many of them are, beside that, ASCII and nothing to HTML.
+func safeBytes(s string) int {
+	i := 0
+	for ; i+8 <= len(s) && safeWord(load8(s, i)); i += 8 {
+	}
+	if i+8 > len(s) && len(s) >= 8 && safeWord(load8(s, len(s)-8)) {
+		return len(s)
+	}
+	return i
+}
+
+const (
+	ones    = 0x0101010101010101
+	highest = 0x8080808080808080
+)
+
+// load8 is eight bytes of s, as one load.
+func load8(s string, i int) uint64 {
+	t := s[i : i+8]
+	return uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 | uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+}
+
+// zeros has the highest bit of bytes set where x has a zero byte, or a one
+// behind such; without a zero byte it is zero.
+func zeros(x uint64) uint64 { return (x - ones) &^ x & highest }
+
+func plainWord(x uint64) bool {
+	return (x-' '*ones)&^x&highest|zeros(x^'"'*ones)|zeros(x^'\\'*ones) == 0
+}
+
+func safeWord(x uint64) bool {
+	return plainWord(x) && zeros(x^'<'*ones)|zeros(x^'>'*ones)|zeros(x^'&'*ones)|x&highest == 0
 }
 
 func (w *jsonWriter) labels(ls labels.Labels) {

@@ -68,8 +68,8 @@ func TestLabelCache(t *testing.T) {
 	}
 }
 
-// TestLabelText writes strings as the encoder of Prometheus' labels does,
-// whatever is in them and wherever it stands.
+// TestLabelText writes strings as the encoder of Prometheus' labels does, and
+// others as that of all other strings, whatever is in them and wherever it stands.
 func TestLabelText(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	odd := []string{`"`, `\`, "\n", "\r", "\t", "\x00", "\x1f", "\x7f", "\x80", "\xff", "é", "\u2028", "<", "&", " ", "!", "#", "[", "]"}
@@ -85,6 +85,11 @@ func TestLabelText(t *testing.T) {
 		w := jsonWriter{}
 		w.label(s)
 		if want := reference(func(stream *jsoniter.Stream) { stream.WriteString(s) }); string(w.buf) != want {
+			t.Fatalf("%q: got %s, want %s", s, w.buf, want)
+		}
+		w.buf = w.buf[:0]
+		w.escaped(s)
+		if want := reference(func(stream *jsoniter.Stream) { stream.WriteVal(s) }); string(w.buf) != want {
 			t.Fatalf("%q: got %s, want %s", s, w.buf, want)
 		}
 	}

@@ -151,7 +151,11 @@ func (l *lookup) strings(read func(context.Context, *storage.LabelHints, ...*lab
 		if err != nil {
 			return answer{}, err
 		}
-		found = append(found, more...)
+		if found == nil {
+			found = more
+		} else {
+			found = append(found, more...)
+		}
 	}
 	if len(sets) > 1 {
 		slices.Sort(found)

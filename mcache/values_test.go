@@ -1,0 +1,69 @@
+package mcache
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// TestManyValues lists values of all lengths, of which many begin alike and
+// some are in every shard.
+func TestManyValues(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, prefix := range []string{"", "pod-", "a long prefix that all have-"} {
+		c := newTestCache(t, Options{Shards: 4})
+		want := map[string]bool{}
+		for i := range 6000 {
+			v := prefix
+			switch rnd.IntN(4) {
+			case 0: // shared
+				v += fmt.Sprint("x", rnd.IntN(500))
+			case 1:
+				v += fmt.Sprintf("%016x", rnd.Uint64()>>rnd.IntN(64))
+			case 2:
+				v += fmt.Sprintf("12345678%d", rnd.IntN(1000)) // eight bytes do not tell
+			default:
+				b := make([]byte, 1+rnd.IntN(12))
+				for k := range b {
+					b[k] = byte(rnd.Uint32())
+				}
+				v += string(b)
+			}
+			want[v] = true
+			if err := c.AppendSamples("b", []Label{{"__name__", "m"}, {"i", fmt.Sprint(i)}, {"v", v}}, Sample{1, 0}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, limit := range []int{0, 1, 777, 100_000} {
+			got, err := c.LabelValues("b", "v", nil, limit)
+			if err != nil || !slices.Equal(got, sorted(want, limit)) {
+				t.Fatalf("prefix %q, limit %d: %d values, want %d, %v", prefix, limit, len(got), len(sorted(want, limit)), err)
+			}
+		}
+	}
+}
+
+func TestSortKeys(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for round := range 60 {
+		keys := make([]textKey, rnd.IntN(3*minRadix))
+		mask := uint64(0)
+		for range rnd.IntN(9) {
+			mask |= 0xff << (8 * rnd.IntN(8))
+		}
+		for i := range keys {
+			keys[i] = textKey{rnd.Uint64() & mask, uint32(i)}
+		}
+		want := slices.Clone(keys)
+		slices.SortStableFunc(want, func(a, b textKey) int { return cmp.Compare(a.key, b.key) })
+		sortKeys(keys)
+		if len(keys) < minRadix { // then the order of what is alike is not kept
+			slices.SortFunc(keys, func(a, b textKey) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.place, b.place)) })
+		}
+		if !slices.Equal(keys, want) {
+			t.Fatalf("round %d: %d keys of mask %x are not in order", round, len(keys), mask)
+		}
+	}
+}
