@@ -60,7 +60,19 @@ func (d *daemon) boundDirty() {
 	if n == 0 {
 		n = max(d.memory.Budget()/dirtyShare, minMaxDirty)
 	}
-	d.metrics.SetMaxDirty(n / dirtyPointBytes)
+	was := d.metrics.Dirty()
+	d.metrics.SetMaxDirty(nextMaxDirty(n/dirtyPointBytes, was.MaxPoints, was.Points))
+}
+
+// nextMaxDirty is the bound after `was`, 0 for none, on the way to want. When the
+// budget falls, what waits already may be more than the new bound. To refuse all
+// that comes until it is sent would help nobody, so the bound follows it down,
+// half of the new bound ahead. It never goes up again on that way.
+func nextMaxDirty(want, was, waiting int64) int64 {
+	if was == 0 {
+		return want
+	}
+	return max(want, min(was, waiting+want/2))
 }
 
 // addForwarder adds the forwarder as an actor. When it is stopped it drains
