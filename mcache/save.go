@@ -92,6 +92,7 @@ func (c *Cache) Save(w io.Writer, nowMs int64) (Saved, error) {
 	if err := flush(frameHeader); err != nil {
 		return st, err
 	}
+	var window saveWindow
 	for after, rounds := uint32(0), 2; rounds > 0; rounds-- {
 		// The second round is for what is made in the first. What is made between
 		// these two lines comes twice, which Load does not mind.
@@ -100,16 +101,18 @@ func (c *Cache) Save(w io.Writer, nowMs int64) (Saved, error) {
 		for i, s := range c.shards {
 			lists[i] = s.byLife(after)
 		}
-		for k := first(lists); k >= 0; k = first(lists) {
-			points := uint64(0)
-			if buf, points = c.shards[k].saveSeries(buf, lists[k][0].id); points > 0 {
-				st.Series++
-				st.Points += points
-			}
-			lists[k] = lists[k][1:]
-			if len(buf) >= frameBytes {
-				if err := flush(frameHeader); err != nil {
-					return st, err
+		for window.take(lists); len(window.series) > 0; window.take(lists) {
+			window.encode(c)
+			for i := range window.series {
+				if x := &window.series[i]; x.points > 0 {
+					buf = append(buf, window.encoded[x.from:x.to]...)
+					st.Series++
+					st.Points += x.points
+				}
+				if len(buf) >= frameBytes {
+					if err := flush(frameHeader); err != nil {
+						return st, err
+					}
 				}
 			}
 		}
@@ -163,14 +166,67 @@ func first(lists [][]seriesLife) int {
 	return k
 }
 
-// saveSeries encodes the series of an id, if there is one.
-func (s *shard) saveSeries(dst []byte, id uint32) (_ []byte, points uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if int(id) < s.recs.n && s.recs.view[id].flags&flagInUse != 0 && s.recs.view[id].flags&flagShadow == 0 {
-		dst, points = s.appendSeries(dst, id)
+// saveWindow is a few series in the order in which they were made. They are
+// encoded by shard: its lock is taken once for many, and what lies together in
+// memory is read together.
+type saveWindow struct {
+	series  []savePlace
+	encoded []byte
+}
+
+// savePlace is one series of a window.
+type savePlace struct {
+	shard    int
+	id       uint32
+	from, to int // in encoded
+	points   uint64
+}
+
+const (
+	saveWindowSeries = 512 // some 350 KB
+	seriesPerPiece   = 64  // encoded under one hold of a shard's lock
+)
+
+// take takes the series that were made first off the lists.
+func (w *saveWindow) take(lists [][]seriesLife) {
+	w.series = w.series[:0]
+	for len(w.series) < saveWindowSeries {
+		k := first(lists)
+		if k < 0 {
+			break
+		}
+		w.series = append(w.series, savePlace{shard: k, id: lists[k][0].id})
+		lists[k] = lists[k][1:]
 	}
-	return dst, points
+}
+
+// encode encodes those that are still there.
+func (w *saveWindow) encode(c *Cache) {
+	w.encoded = w.encoded[:0]
+	for k, s := range c.shards {
+		n := 0
+		for i := range w.series {
+			x := &w.series[i]
+			if x.shard != k {
+				continue
+			}
+			if n%seriesPerPiece == 0 {
+				if n > 0 {
+					s.mu.Unlock()
+				}
+				s.mu.Lock()
+			}
+			n++
+			x.from = len(w.encoded)
+			if int(x.id) < s.recs.n && s.recs.view[x.id].flags&flagInUse != 0 && s.recs.view[x.id].flags&flagShadow == 0 {
+				w.encoded, x.points = s.appendSeries(w.encoded, x.id)
+			}
+			x.to = len(w.encoded)
+		}
+		if n > 0 {
+			s.mu.Unlock()
+		}
+	}
 }
 
 // appendSeries encodes one series, or nothing if it holds nothing.
