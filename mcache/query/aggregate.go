@@ -18,6 +18,8 @@ type collector struct {
 	size    int // values kept
 	groups  []group
 	slab    []float64 // room for rows that stay as they are
+	room    *room
+	slabs   []*[maxSlab]float64 // borrowed from room
 	byKey   map[uint64]int
 	buf     []byte
 	builder *labels.Builder
@@ -77,13 +79,28 @@ func (c *collector) add(ls labels.Labels, row []float64) {
 	}
 }
 
+// giveBack ends the use of all rows.
+func (c *collector) giveBack() {
+	for _, s := range c.slabs {
+		c.room.slabs.Put(s)
+	}
+	c.slabs, c.slab = nil, nil
+}
+
 // maxSlab is how many values rows are given room for at once.
 const maxSlab = 1 << 14
 
 // keep copies a row.
 func (c *collector) keep(row []float64) []float64 {
 	if len(row) > cap(c.slab)-len(c.slab) {
-		c.slab = make([]float64, 0, max(len(row), min(maxSlab, (c.series-len(c.groups))*c.n)))
+		switch want := (c.series - len(c.groups)) * c.n; {
+		case want < maxSlab/4 || len(row) > maxSlab:
+			c.slab = make([]float64, 0, max(len(row), min(maxSlab, want)))
+		default:
+			s := c.room.slab()
+			c.slabs = append(c.slabs, s)
+			c.slab = s[:0]
+		}
 	}
 	start := len(c.slab)
 	c.slab = append(c.slab, row...)

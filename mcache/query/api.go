@@ -154,6 +154,7 @@ type API struct {
 	gzips   sync.Pool // Gzip
 
 	messages sync.Pool // *messageBuffers
+	room     room
 
 	queries, reads, lookups *gate
 

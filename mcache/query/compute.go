@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -30,23 +31,53 @@ var none = math.Float64frombits(value.StaleNaN)
 
 func isNone(f float64) bool { return math.Float64bits(f) == value.StaleNaN }
 
+// room is memory that one query after the other uses: what a query over a
+// hundred series needs is a quarter of a megabyte, and to have the collector
+// find that out took as long as to compute the answer.
+type room struct {
+	workers sync.Pool // *worker
+	slabs   sync.Pool // *[maxSlab]float64
+}
+
+func (r *room) worker() *worker {
+	if w, ok := r.workers.Get().(*worker); ok {
+		return w
+	}
+	return &worker{}
+}
+
+func (r *room) keep(w *worker) {
+	if !w.large() {
+		w.plan, w.it.series = nil, nil // of the query that ends
+		r.workers.Put(w)
+	}
+}
+
+func (r *room) slab() *[maxSlab]float64 {
+	if s, ok := r.slabs.Get().(*[maxSlab]float64); ok {
+		return s
+	}
+	return new([maxSlab]float64)
+}
+
 // computer carries out plans for one request.
 type computer struct {
 	steps
 	maxPoints int // that may be results of one plan, before and after aggregation
 	plans     []*plan
+	room      *room
 }
 
 // newComputer returns a computer for a range query, or nil if its times are not
 // ones to compute with: the engine then does what it does.
-func newComputer(start, end time.Time, step, lookback time.Duration, maxPoints int) *computer {
+func newComputer(start, end time.Time, step, lookback time.Duration, maxPoints int, r *room) *computer {
 	const maxSeconds = math.MaxInt64 / int64(time.Second) // what nanoseconds can count
 	if step < time.Millisecond || max(-start.Unix(), end.Unix()) >= maxSeconds-int64(365*24*time.Hour/time.Second) {
 		return nil
 	}
 	// The engine's conversions, which are not those of package time before 1970.
 	from, to := start.UnixNano()/int64(time.Millisecond), end.UnixNano()/int64(time.Millisecond)
-	return &computer{maxPoints: maxPoints, steps: steps{
+	return &computer{maxPoints: maxPoints, room: r, steps: steps{
 		start:    from,
 		interval: step.Milliseconds(),
 		n:        int((to-from)/step.Milliseconds()) + 1,
@@ -95,16 +126,17 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 	if err != nil {
 		return storage.ErrSeriesSet(err)
 	}
-	rows, notes, err := c.compute(ctx, q, p, set)
+	found, notes, err := c.compute(ctx, q, p, set)
 	if err != nil {
 		return storage.ErrSeriesSet(err)
 	}
-	return &computedSet{steps: c.steps, rows: rows, at: -1, notes: notes}
+	return &computedSet{steps: c.steps, rows: found.rows(), at: -1, notes: notes}
 }
 
 // compute carries out a plan on the series that were found for it.
-func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seriesSet) ([]computedRow, annotations.Annotations, error) {
+func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seriesSet) (*collector, annotations.Annotations, error) {
 	out := newCollector(c.steps, p.aggregate, len(set.series))
+	out.room = c.room
 	points := 0
 	var notes annotations.Annotations
 	// Series of one name remain different without it.
@@ -113,8 +145,9 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 		seen = make(map[uint64]struct{}, len(set.series))
 	}
 	team := crew{
-		series: set.series,
-		newOne: func() *worker { return &worker{steps: c.steps, plan: p, offset: p.offsetMs()} },
+		series:  set.series,
+		hire:    func() *worker { return c.room.worker().reuse(c.steps, p) },
+		dismiss: c.room.keep,
 	}
 	team.handOver = func(s *series, row []float64, n int) error {
 		if n == 0 {
@@ -148,7 +181,7 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 		return nil, nil, err
 	}
 	q.computed.Add(int64(samples))
-	return out.rows(), notes, nil
+	return out, notes, nil
 }
 
 // typed reports whether there are labels beside the name that a rate loses.

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -12,7 +13,8 @@ import (
 type crew struct {
 	series   []series
 	batch    int // series in one
-	newOne   func() *worker
+	hire     func() *worker
+	dismiss  func(*worker)
 	handOver func(s *series, row []float64, n int) error // called in the order of series, by one worker at a time
 
 	mu      sync.Mutex
@@ -56,9 +58,12 @@ func (c *crew) run(ctx context.Context, n int) (samples int, err error) {
 
 // work computes batches until there are no more.
 func (c *crew) work(ctx context.Context, n int) {
-	w := c.newOne()
+	w := c.hire()
 	defer func() {
 		fault := recover()
+		if fault == nil {
+			defer c.dismiss(w)
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.samples += w.samples
@@ -67,7 +72,8 @@ func (c *crew) work(ctx context.Context, n int) {
 			c.passed.Broadcast()
 		}
 	}()
-	rows, results := make([]float64, min(c.batch, len(c.series))*n), make([]int, 0, c.batch)
+	w.rows = slices.Grow(w.rows[:0], min(c.batch, len(c.series))*n)
+	rows, results := w.rows[:cap(w.rows)], make([]int, 0, min(c.batch, len(c.series)))
 	for {
 		c.mu.Lock()
 		b := c.next

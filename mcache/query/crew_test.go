@@ -49,7 +49,7 @@ func TestCrew(t *testing.T) {
 		var workers atomic.Int64
 		var inside atomic.Int32
 		handed := 0
-		team := crew{series: all, newOne: func() *worker {
+		team := crew{series: all, dismiss: func(*worker) {}, hire: func() *worker {
 			workers.Add(1)
 			return &worker{steps: k.steps, plan: p}
 		}}
@@ -84,7 +84,7 @@ func TestCrew(t *testing.T) {
 // TestCrewFault: what a worker panics with reaches who asked, and all end.
 func TestCrewFault(t *testing.T) {
 	k, p, all, _ := crewSeries(t, 1500, 200)
-	team := crew{series: all, newOne: func() *worker { return &worker{steps: k.steps, plan: p} }}
+	team := crew{series: all, hire: func() *worker { return &worker{steps: k.steps, plan: p} }, dismiss: func(*worker) {}}
 	n := 0
 	team.handOver = func(*series, []float64, int) error {
 		if n++; n == 700 {
@@ -105,7 +105,7 @@ func TestCrewFault(t *testing.T) {
 func TestCrewEnds(t *testing.T) {
 	k, p, all, _ := crewSeries(t, 1500, 200)
 	ctx, cancel := context.WithCancel(context.Background())
-	team := crew{series: all, newOne: func() *worker { return &worker{steps: k.steps, plan: p} }}
+	team := crew{series: all, hire: func() *worker { return &worker{steps: k.steps, plan: p} }, dismiss: func(*worker) {}}
 	n := 0
 	team.handOver = func(*series, []float64, int) error {
 		if n++; n == 10 {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -274,4 +275,34 @@ func TestSelectorRangeAsTheEngine(t *testing.T) {
 	if differ == 0 {
 		t.Error("no range tells the two ways of rounding apart")
 	}
+}
+
+// TestRoomIsNotShared asks many things at a time that use the same memory one
+// after the other.
+func TestRoomIsNotShared(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	c := newCache(t)
+	randomSeries(t, rnd, c, "m", 300)
+	a := NewAPI(c, testOptions())
+	queries := []string{`m`, `m{a="1"}`, `rate(m[5m])`, `sum by (a) (m)`, `avg without (i) (increase(m{b="1"}[3m]))`, `-m{a="2"}`, `rate(m{a="0"}[1m]) + 1`}
+	ask := func(i int, more ...string) string {
+		step := []string{"15", "7"}[i%2]
+		return get(t, a, "query_range", append(more, "query", queries[i%len(queries)], "start", seconds(t0), "end", seconds(t0+3_000_000), "step", step)...).Body.String()
+	}
+	want := make([]string, 2*len(queries))
+	for i := range want {
+		want[i], _, _ = strings.Cut(ask(i, "stats", "true"), `,"stats":`)
+	}
+	var all sync.WaitGroup
+	for g := range 6 {
+		all.Go(func() {
+			for k := range 30 {
+				i := (g*5 + k) % len(want)
+				if got := ask(i); !strings.HasPrefix(got, want[i]) || len(got) > len(want[i])+300 {
+					t.Errorf("%s: another answer than before", queries[i%len(queries)])
+				}
+			}
+		})
+	}
+	all.Wait()
 }

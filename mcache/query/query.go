@@ -63,7 +63,7 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 		if lookback <= 0 {
 			lookback = a.o.LookbackDelta
 		}
-		if c := newComputer(start, end, step, lookback, a.o.MaxSamples); c != nil {
+		if c := newComputer(start, end, step, lookback, a.o.MaxSamples, &a.room); c != nil {
 			if p, ok := wholePlanOf(expr); ok {
 				return &wholePlan{computer: c, q: q, plan: p}, nil
 			}

@@ -23,6 +23,7 @@ type wholePlan struct {
 	computer *computer
 	q        *Queryable
 	plan     *plan
+	found    *collector
 }
 
 // wholePlanOf returns the plan that an expression is, if it is one.
@@ -39,7 +40,7 @@ func (w *wholePlan) Exec(ctx context.Context) *promql.Result {
 	if err != nil {
 		return &promql.Result{Err: fmt.Errorf("expanding series: %w", err)}
 	}
-	rows, notes, err := w.computer.compute(ctx, w.q, w.plan, set)
+	found, notes, err := w.computer.compute(ctx, w.q, w.plan, set)
 	switch {
 	case errors.Is(err, context.Canceled):
 		err = promql.ErrQueryCanceled("expression evaluation")
@@ -49,7 +50,8 @@ func (w *wholePlan) Exec(ctx context.Context) *promql.Result {
 	if err != nil {
 		return &promql.Result{Err: err}
 	}
-	m := &computedMatrix{steps: w.computer.steps, rows: rows}
+	w.found = found
+	m := &computedMatrix{steps: w.computer.steps, rows: found.rows()}
 	m.sort()
 	return &promql.Result{Value: m, Warnings: notes}
 }
@@ -59,5 +61,9 @@ func (*wholePlan) Stats() *stats.Statistics {
 	return &stats.Statistics{Timers: stats.NewQueryTimers(), Samples: stats.NewQuerySamples(false)}
 }
 
-// Close has nothing to release.
-func (*wholePlan) Close() {}
+// Close releases the memory of the result.
+func (w *wholePlan) Close() {
+	if w.found != nil {
+		w.found.giveBack()
+	}
+}

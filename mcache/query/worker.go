@@ -21,6 +21,22 @@ type worker struct {
 	resets  []int     // i: values[i] is less than values[i-1]
 	lost    []float64 // values[i-1], of the same i
 	samples int       // decoded
+	rows    []float64 // room for a batch of results
+}
+
+// maxKeptValues bounds the buffers of a worker that is kept for other queries:
+// 512 KiB each.
+const maxKeptValues = 64 << 10
+
+// large reports whether a worker is not worth keeping.
+func (w *worker) large() bool {
+	return max(cap(w.rows), cap(w.times), cap(w.resets)) > maxKeptValues
+}
+
+// reuse is a worker for p that has w's buffers.
+func (w *worker) reuse(s steps, p *plan) *worker {
+	*w = worker{steps: s, plan: p, offset: p.offsetMs(), it: w.it, times: w.times, values: w.values, resets: w.resets, lost: w.lost, rows: w.rows}
+	return w
 }
 
 // decode reads all samples of a series. Markers of its end have no place in a
