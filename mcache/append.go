@@ -61,6 +61,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 	yields, age := s.yields, bk.age.Load()
 	s.findAll(places, age)
 	plain, writeBack := len(b.starts)+len(b.records) == 0, s.cache.writeBack
+	tick, stamped := uint32(0), yields-1 // what yields was then
 	for k := range places {
 		i := int(places[k].series)
 		var id uint32
@@ -83,9 +84,8 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 			if i+1 < len(b.series) {
 				to = int(b.series[i+1].from)
 			}
-			tick := uint32(0)
-			if writeBack {
-				tick = s.stampNow()
+			if writeBack && stamped != s.yields {
+				tick, stamped = s.stampNow(), s.yields
 			}
 			if written = s.insertRun(r, b.samples[from:to]); writeBack && written > 0 {
 				s.wrote(id, b.samples[from:from+written], tick)

@@ -33,18 +33,24 @@ func (s *shard) check() error {
 	if w := s.hot.Stats().Weight + s.log.Stats().Weight + s.blobs.Stats().Weight; w != points {
 		return fmt.Errorf("shard %d: %d points in chunks, regions weigh %d", s.number, points, w)
 	}
-	dirty := int64(0)
-	for id := range s.dirt.view[:s.dirt.n] {
-		d := &s.dirt.view[id]
-		dirty += int64(d.points) + int64(d.inFlight)
-		if used := id < s.recs.n && s.recs.view[id].flags&flagInUse != 0; d.clean() != (d.points+d.inFlight == 0) || !used && *d != noDirt {
-			return fmt.Errorf("shard %d, series %d in use %v: %+v", s.number, id, used, *d)
+	dirty, flying := int64(0), 0
+	for id := range s.flights.n {
+		d, f := s.dirt.view[id], s.flights.view[id]
+		dirty += int64(d.points) + int64(f.points)
+		if used := id < s.recs.n && s.recs.view[id].flags&flagInUse != 0; s.isClean(uint32(id)) != (d.points+f.points == 0) || !used && (d != noDirt || f != noFlight) {
+			return fmt.Errorf("shard %d, series %d in use %v: %+v, %+v", s.number, id, used, d, f)
 		}
-		for _, tick := range [...]uint32{d.since, d.flight} {
+		if f.since != 0 {
+			flying++
+		}
+		for _, tick := range [...]uint32{d.since, f.since} {
 			if tick != 0 && tick < s.cleanBefore {
 				return fmt.Errorf("shard %d, series %d: dirty since %d, clean before %d", s.number, id, tick, s.cleanBefore)
 			}
 		}
+	}
+	if flying != s.flying {
+		return fmt.Errorf("shard %d: %d series in flight, %d counted", s.number, flying, s.flying)
 	}
 	if dirty != s.dirty {
 		return fmt.Errorf("shard %d: %d points dirty, %d counted", s.number, dirty, s.dirty)

@@ -72,6 +72,9 @@ func (o *Outgoing) Len() int { return len(o.runs) }
 // Points is how many all runs have together.
 func (o *Outgoing) Points() int { return len(o.samples) + len(o.records) }
 
+// Bucket is that of run i.
+func (o *Outgoing) Bucket(i int) string { return o.runs[i].bucket.name }
+
 // Run is run i. It is valid until the next Collect into o.
 func (o *Outgoing) Run(i int) OutRun {
 	r := &o.runs[i]
@@ -121,11 +124,10 @@ func (c *Cache) Collect(shard int, cursor *uint32, due Due, maxPoints int, o *Ou
 	o.leave(due.Without)
 	for {
 		s.mu.Lock()
-		n := uint32(s.dirt.n)
+		n := uint32(s.flights.n)
 		for taken, looked := 0, 0; *cursor < n && taken < collectPiece && looked < scanPiece && o.Points() < maxPoints; looked++ {
 			d := &s.dirt.view[*cursor]
-			if d.since == 0 || d.flight != 0 || d.writing != 0 ||
-				d.since > due.Since && !(due.Sealed && s.recs.view[*cursor].sealedEnd > d.sent) || o.leaves(s.recs.view[*cursor].bucket) {
+			if d.since == 0 || d.since > due.Since && !(due.Sealed && s.recs.view[*cursor].sealedEnd > d.sent) || s.mayNotFly(*cursor, o) {
 				*cursor++
 				continue
 			}
@@ -164,18 +166,25 @@ func (o *Outgoing) leaves(bucket uint16) bool {
 	return int(bucket) < len(o.without) && o.without[bucket]
 }
 
+// mayNotFly reports whether a series must be left for later: it is in flight,
+// in the middle of a write, or of a bucket that is left out.
+func (s *shard) mayNotFly(id uint32, o *Outgoing) bool {
+	f := &s.flights.view[id]
+	return f.since != 0 || f.writing != 0 || o.leaves(s.recs.view[id].bucket)
+}
+
 // collect adds what is dirty of one series to o, up to about `most` points, and
 // reports whether that was all.
 func (s *shard) collect(id uint32, most int, o *Outgoing) (all bool) {
-	r, d := &s.recs.view[id], &s.dirt.view[id]
+	r, d, f := &s.recs.view[id], &s.dirt.view[id], &s.flights.view[id]
 	run := outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: len(o.labels),
 		samples: len(o.samples), record: len(o.records), first: math.MaxInt64, last: math.MinInt64}
 	all = true
-	if d.lateFrom <= d.lateTo {
-		if all = s.collectRange(r, d.lateFrom, d.lateTo, most, o, &run); all {
-			d.lateFrom, d.lateTo = noDirt.lateFrom, noDirt.lateTo
+	if f.lateFrom <= f.lateTo {
+		if all = s.collectRange(r, f.lateFrom, f.lateTo, most, o, &run); all {
+			f.lateFrom, f.lateTo = noFlight.lateFrom, noFlight.lateTo
 		} else {
-			d.lateFrom = run.last + 1
+			f.lateFrom = run.last + 1
 		}
 	}
 	if all && d.sent < MaxTime {
@@ -195,7 +204,8 @@ func (s *shard) collect(id uint32, most int, o *Outgoing) (all bool) {
 		}
 		return all
 	}
-	d.flight, d.inFlight, d.flightFrom = d.since, taken, run.first
+	f.since, f.points, f.from = d.since, taken, run.first
+	s.flying++
 	d.points -= taken
 	if all {
 		d.since = 0
@@ -323,17 +333,18 @@ func (o *Outgoing) land(returned bool) {
 		if int(run.id) >= s.recs.n || s.recs.view[run.id].life != run.life {
 			continue
 		}
-		d := &s.dirt.view[run.id]
+		d, f := &s.dirt.view[run.id], &s.flights.view[run.id]
 		if returned || run.kept {
-			d.points += d.inFlight
-			if d.since = min(d.since, d.flight); d.since == 0 {
-				d.since = d.flight
+			d.points += f.points
+			if d.since = min(d.since, f.since); d.since == 0 {
+				d.since = f.since
 			}
-			d.late(run.first, run.last)
+			s.late(run.id, run.first, run.last)
 		} else {
-			s.dirty -= int64(d.inFlight)
+			s.dirty -= int64(f.points)
 		}
-		d.flight, d.inFlight = 0, 0
+		f.since, f.points = 0, 0
+		s.flying--
 	}
 	s.settle()
 	o.runs = o.runs[:0]

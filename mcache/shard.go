@@ -32,10 +32,11 @@ type shard struct {
 	// editions counts the indexes that there were: pair ids are of one edition.
 	editions uint32
 	dirt     records[dirt] // by id, for write-back
-	live     int           // series in use
-	free     uint32        // first id that may be given again, chained by newer; noID if none
-	tombs    uint32        // first id that is dead in postings, chained by newer
-	dead     int           // how many are
+	flights  records[flight]
+	live     int    // series in use
+	free     uint32 // first id that may be given again, chained by newer; noID if none
+	tombs    uint32 // first id that is dead in postings, chained by newer
+	dead     int    // how many are
 	// rebuildAt is the number of dead series below which a rebuild that found
 	// no memory is not tried again.
 	rebuildAt int
@@ -47,6 +48,7 @@ type shard struct {
 
 	// Of write-back. What is published is as of the last unlock or Settle.
 	dirty          int64  // points
+	flying         int    // series that have some in flight
 	cleanBefore    uint32 // no region that was written to last before this tick holds a dirty point
 	dirtyPublished atomic.Int64
 	oldestDirty    atomic.Uint32 // tick, 0 if nothing is
@@ -87,7 +89,7 @@ func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
 	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.moved)
 	s.blobs = kvcache.NewTables(c.memory, c.memory.RegisterFor(s, blobs), kvcache.Log, s.moved)
-	s.recs.span, s.dirt.span = c.memory.NewSpan(), c.memory.NewSpan()
+	s.recs.span, s.dirt.span, s.flights.span = c.memory.NewSpan(), c.memory.NewSpan(), c.memory.NewSpan()
 	s.ids = newLookup(c.memory)
 	s.index = newIndex(c.memory)
 	s.scratch = make([]Sample, 0, blockMax)
@@ -194,7 +196,8 @@ func (s *shard) reset() {
 	s.fix.DropAll()
 	s.recs.free()
 	s.dirt.free()
-	s.dirty = 0
+	s.flights.free()
+	s.dirty, s.flying = 0, 0
 	s.ids.free()
 	s.index.free()
 	s.index = newIndex(s.cache.memory)
@@ -267,10 +270,8 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 	}
 	var id uint32
 	if s.free == noID {
-		for s.cache.writeBack && s.dirt.n <= s.recs.n {
-			if _, err = s.dirt.add(noDirt); err != nil {
-				return noID, err
-			}
+		if err = s.reserveDirt(s.recs.n + 1); err != nil {
+			return noID, err
 		}
 		if id, err = s.recs.add(series{}); err != nil {
 			return noID, err

@@ -40,8 +40,8 @@ import (
 //
 // # Cost
 //
-// For caches that write back 64 bytes a series, one cache line, which is read
-// once a batch; nothing for others. A pass costs some 100 ns a series, half
+// For caches that write back 56 bytes a series, of which 16 are read once a
+// batch; nothing for others. A pass costs some 100 ns a series, half
 // of it for the labels, and what decoding its samples does: 18 ns a sample in
 // runs of 8 and of 32; the note of what is dirty, 6 (-bench WriteBack).
 
@@ -49,24 +49,29 @@ import (
 // are as many as there may be. A sender should try again later.
 var ErrDirty = errors.New("mcache: too many points wait for the downstream store")
 
-// dirt is what write-back knows of one series; shard.dirt[id].
+// dirt is what write-back knows of one series, as far as most writes need it;
+// shard.dirt[id].
 type dirt struct {
-	sent             int64  // in order: up to this time all was acknowledged or is in flight; math.MinInt64 if nothing was
-	lateFrom, lateTo int64  // late: empty if lateFrom > lateTo; both at or before sent
-	flightFrom       int64  // least time in flight
-	since            uint32 // tick at which the oldest dirty point that is not in flight came; 0: there is none
-	flight           uint32 // since of what is in flight; 0: nothing is
-	points           uint32 // written since they were last collected; may count a time twice. With inFlight 0 only if clean
-	inFlight         uint32 // of them, on their way
-	writing          uint32 // writes that have let go of the lock half way
-	_                [12]byte
+	sent   int64  // in order: up to this time all was acknowledged or is in flight; math.MinInt64 if nothing was
+	since  uint32 // tick at which the oldest dirty point that is not in flight came; 0: there is none
+	points uint32 // written since they were last collected; may count a time twice. With flight.points 0 only if clean
 }
 
-const dirtBytes = 64 // one cache line
+// flight is the rest of it; shard.flights[id].
+type flight struct {
+	lateFrom, lateTo int64  // late: empty if lateFrom > lateTo; both at or before sent
+	from             int64  // least time in flight
+	since            uint32 // that of what is in flight; 0: nothing is
+	points           uint32 // in flight
+	writing          uint32 // writes that have let go of the lock half way
+	_                uint32
+}
 
-var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{})]byte{}
+// Four series share a cache line of dirt: ids that are written one after the
+// other are neighbours.
+const dirtBytes = 16 + 40
 
-func (d *dirt) clean() bool { return d.since|d.flight == 0 }
+var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{}) + unsafe.Sizeof(flight{})]byte{}
 
 // AllTicks is a Due.Since that every dirty series is due by.
 const AllTicks = math.MaxUint32
@@ -144,15 +149,15 @@ func (s *shard) beginWrite(id uint32, what content) {
 		d.since = tick
 	}
 	for i := range what.samples {
-		d.late(what.samples[i].T, what.samples[i].T)
+		s.late(id, what.samples[i].T, what.samples[i].T)
 	}
 	for i := range what.records {
-		d.late(what.records[i].T, what.records[i].T)
+		s.late(id, what.records[i].T, what.records[i].T)
 	}
 	n := len(what.samples) + len(what.records)
 	d.points += uint32(n)
 	s.dirty += int64(n)
-	d.writing++
+	s.flights.view[id].writing++
 }
 
 // wrote is beginWrite and endWrite of samples in order that were written at
@@ -162,27 +167,51 @@ func (s *shard) wrote(id uint32, ss []Sample, tick uint32) {
 	if d.since == 0 {
 		d.since = tick
 	}
-	d.late(ss[0].T, ss[len(ss)-1].T)
+	if ss[0].T <= d.sent {
+		s.late(id, ss[0].T, ss[len(ss)-1].T)
+	}
 	d.points += uint32(len(ss))
 	s.dirty += int64(len(ss))
 }
 
 // endWrite is called when all of beginWrite's points were written, or refused.
 func (s *shard) endWrite(id uint32) {
-	if d := &s.dirt.view[id]; d.writing > 0 { // not if the series was removed meanwhile
-		d.writing--
+	if f := &s.flights.view[id]; f.writing > 0 { // not if the series was removed meanwhile
+		f.writing--
 	}
 }
 
 // late takes note of points from from to to if they are not after what was sent.
-func (d *dirt) late(from, to int64) {
-	if from <= d.sent {
-		d.lateFrom, d.lateTo = min(d.lateFrom, from), max(d.lateTo, min(to, d.sent))
+func (s *shard) late(id uint32, from, to int64) {
+	if sent := s.dirt.view[id].sent; from <= sent {
+		f := &s.flights.view[id]
+		f.lateFrom, f.lateTo = min(f.lateFrom, from), max(f.lateTo, min(to, sent))
 	}
 }
 
-// noDirt is that of a new series.
-var noDirt = dirt{sent: math.MinInt64, lateFrom: math.MaxInt64, lateTo: math.MinInt64}
+// noDirt and noFlight are those of a new series.
+var (
+	noDirt   = dirt{sent: math.MinInt64}
+	noFlight = flight{lateFrom: math.MaxInt64, lateTo: math.MinInt64}
+)
+
+// reserveDirt makes room for what write-back knows of n series.
+func (s *shard) reserveDirt(n int) error {
+	for s.cache.writeBack && s.flights.n < n {
+		if s.dirt.n == s.flights.n {
+			if _, err := s.dirt.add(noDirt); err != nil {
+				return err
+			}
+		}
+		if _, err := s.flights.add(noFlight); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isClean reports whether nothing of a series is dirty or in flight.
+func (s *shard) isClean(id uint32) bool { return s.dirt.view[id].since|s.flights.view[id].since == 0 }
 
 // isDirty reports whether a series, or that whose start times it holds, must not be evicted.
 func (s *shard) isDirty(id uint32) bool {
@@ -194,15 +223,18 @@ func (s *shard) isDirty(id uint32) bool {
 			return false
 		}
 	}
-	return !s.dirt.view[id].clean()
+	return !s.isClean(id)
 }
 
 // forgetDirt is part of removing a series.
 func (s *shard) forgetDirt(id uint32) {
 	if s.cache.writeBack {
-		d := &s.dirt.view[id]
-		s.dirty -= int64(d.points) + int64(d.inFlight)
-		*d = noDirt
+		d, f := &s.dirt.view[id], &s.flights.view[id]
+		s.dirty -= int64(d.points) + int64(f.points)
+		if f.since != 0 {
+			s.flying--
+		}
+		*d, *f = noDirt, noFlight
 	}
 }
 
@@ -224,22 +256,25 @@ func (c *Cache) Settle(shard int) {
 	// Nothing that becomes dirty while the lock is free is older than this.
 	clean := max(c.tick.Load(), 1)
 	oldest := uint32(0)
-	for id := 0; id < s.dirt.n; id++ {
+	note := func(tick uint32) {
+		if tick != 0 {
+			clean = min(clean, tick)
+			if oldest == 0 || tick < oldest {
+				oldest = tick
+			}
+		}
+	}
+	for id := 0; id < s.flights.n; id++ {
 		if id%scanPiece == scanPiece-1 {
 			s.mu.Unlock()
 			s.mu.Lock()
 		}
-		if id >= s.dirt.n {
+		if id >= s.flights.n {
 			break
 		}
-		d := &s.dirt.view[id]
-		for _, tick := range [...]uint32{d.since, d.flight} {
-			if tick != 0 {
-				clean = min(clean, tick)
-				if oldest == 0 || tick < oldest {
-					oldest = tick
-				}
-			}
+		note(s.dirt.view[id].since)
+		if s.flying > 0 { // as a rule nothing is when this is called
+			note(s.flights.view[id].since)
 		}
 	}
 	s.cleanBefore = max(s.cleanBefore, clean)
@@ -254,15 +289,15 @@ func (s *shard) unsentFrom(id uint32) (t int64, dirty bool) {
 	if !s.cache.writeBack {
 		return 0, false
 	}
-	d := &s.dirt.view[id]
-	t = d.lateFrom
-	if d.flight != 0 {
-		t = min(t, d.flightFrom)
+	d, f := &s.dirt.view[id], &s.flights.view[id]
+	t = f.lateFrom
+	if f.since != 0 {
+		t = min(t, f.from)
 	}
 	if d.since != 0 {
 		t = min(t, max(d.sent, -MaxTime-1)+1)
 	}
-	return t, !d.clean()
+	return t, !s.isClean(id)
 }
 
 // loaded notes what a snapshot has said of a series that was loaded from it:
@@ -272,7 +307,7 @@ func (s *shard) loaded(id uint32, unsentFrom int64, dirty bool) {
 		return
 	}
 	r, d := &s.recs.view[id], &s.dirt.view[id]
-	if d.clean() && d.sent == noDirt.sent {
+	if s.isClean(id) && d.sent == noDirt.sent {
 		d.sent = s.newest(r)
 	}
 	if !dirty {
@@ -282,7 +317,7 @@ func (s *shard) loaded(id uint32, unsentFrom int64, dirty bool) {
 	if d.since == 0 {
 		d.since = max(s.cache.tick.Load(), 1)
 	}
-	d.late(unsentFrom, math.MaxInt64)
+	s.late(id, unsentFrom, math.MaxInt64)
 	var snap Snapshot
 	s.snapshot(r, unsentFrom, math.MaxInt64, &snap)
 	n := 0
