@@ -133,20 +133,20 @@ func (l *lane) deliver(ctx context.Context) error {
 	one := true
 	for i := range l.out.Len() {
 		l.runs = append(l.runs, i)
-		one = one && l.out.Run(i).Bucket == l.out.Run(0).Bucket
+		one = one && l.out.Bucket(i) == l.out.Bucket(0)
 	}
 	if !one {
-		slices.SortStableFunc(l.runs, func(a, b int) int { return strings.Compare(l.out.Run(a).Bucket, l.out.Run(b).Bucket) })
+		slices.SortStableFunc(l.runs, func(a, b int) int { return strings.Compare(l.out.Bucket(a), l.out.Bucket(b)) })
 	}
 	defer func() { clear(l.series[:cap(l.series)]) }() // they are views that end with out
 	for rest := l.runs; len(rest) > 0; {
-		bucket := l.out.Run(rest[0]).Bucket
+		bucket := l.out.Bucket(rest[0])
 		n := l.fill(bucket, rest)
 		done, err := l.request(ctx, bucket, l.series)
 		switch {
 		case err == nil:
 		case errors.Is(err, errHeld):
-			for n < len(rest) && l.out.Run(rest[n]).Bucket == bucket {
+			for n < len(rest) && l.out.Bucket(rest[n]) == bucket {
 				n++
 			}
 			for _, i := range rest[done:n] {
