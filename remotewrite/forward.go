@@ -25,7 +25,7 @@ type ForwarderOptions struct {
 	// MaxDirtyAge is how long a point may wait before it is sent. Default 1 minute.
 	MaxDirtyAge time.Duration
 	// MaxPerRequest is how many points a request holds, but for a part of a
-	// series. Default 10,000.
+	// series. Default 25,000.
 	MaxPerRequest int
 	// MaxRequestBytes bounds a request before compression, but for its first
 	// series. Default 8 MiB.
@@ -77,7 +77,7 @@ func NewForwarder(o ForwarderOptions) (*Forwarder, error) {
 	}
 	def(&o.Lanes, 2)
 	def(&o.MaxDirtyAge, time.Minute)
-	def(&o.MaxPerRequest, 10_000)
+	def(&o.MaxPerRequest, 25_000)
 	def(&o.MaxRequestBytes, 8<<20)
 	def(&o.MinBackoff, 30*time.Millisecond)
 	def(&o.MaxBackoff, 5*time.Second)

@@ -213,7 +213,7 @@ func nameOf(ls []mcache.Label) string {
 }
 
 // maxSplits bounds how often one request is cut in two. A single bad point
-// among 10,000 takes 14 of them.
+// among 25,000 takes 15 of them.
 const maxSplits = 100
 
 // piece is a part of a request.

@@ -51,7 +51,7 @@ func (f *forwardConfig) addFlags(app *kingpin.Application, add func(name, byDefa
 		"Bytes of samples, at 16 each, that may wait for the receiver before writes are told to come back (503); 0 means an eighth of the memory.")
 	add("forward.lanes", "2", &f.lanes,
 		"Requests to the receiver at a time.")
-	add("forward.max-samples-per-request", "10000", &f.maxSamples,
+	add("forward.max-samples-per-request", "25000", &f.maxSamples,
 		"Samples in one request to the receiver.")
 	add("forward.timeout", "30s", &f.timeout,
 		"Longest time that one request to the receiver may take.")
