@@ -44,13 +44,30 @@
 //
 // Of a range query, the rates of counters and the common aggregations, of rates
 // or of plain series, are computed here: see plan. The engine does the rest of
-// the expression on their results, which are its own to the last bit.
+// the expression on their results, which are its own to the last bit. A query
+// that is a plan or a selector as a whole does not see the engine. Plans over
+// many series are shared among a few workers: see crew.
+//
+// # Compression
+//
+// Answers are compressed for clients that accept gzip, when they are larger
+// than what a connection sends at once and leave the machine: see compresses.
+// Compressing takes two to three times as long as all the rest of a large
+// answer, and the client needs half of that again to undo it; a line of a
+// gigabit a second is about where that is won back.
 //
 // # Cost
 //
-// On a query of 100 series with 240 points each the engine takes some 30 ns a
-// point, decoding 4, and writing JSON 25, because the texts of times are made
-// once for all series and most values are written as integers. A sum over
-// 1,000 series takes the engine 30 ns a point and a plan 17; a sum of their
-// rates takes the engine 140 ns a step and a plan 29.
+// On a query of 100 series with 240 points each a point takes 22 ns, 10 of them
+// to become JSON; compressing would take 60 more. A sum over 1,000 series takes
+// 11 ns a point and a sum of their rates 23, because two of five are gauges:
+// each sample that is less than the one before counts as a reset, and a rate of
+// a counter takes 5. The engine by itself takes 40, 160 for rates.
+//
+// The engine of thanos-io/promql-engine (May 2026) was measured on this storage,
+// with what it takes to build it beside this version of Prometheus: processor
+// time of a selector of 100 series, a sum by and a sum of rates over 1,000 was
+// 1.5, 15 and 40 ms where Prometheus' took 0.7, 10 and 39, and plans, with JSON,
+// 0.5, 2.6 and 5.6. klauspost/compress has no faster form of snappy for remote
+// reads, and its second level of gzip takes a tenth longer for 4 % fewer bytes.
 package query
