@@ -97,7 +97,7 @@ func TestPack(t *testing.T) {
 		v2.pack(&p, series)
 		check(fmt.Sprint("v2, round ", i), v2.Append(nil, series))
 	}
-	if packed > plain*3/4 || far < 50 {
+	if packed > plain*3/4 || far < 20 {
 		t.Errorf("%d bytes are packed to %d; %d requests were longer than a copy reaches back", plain, packed, far)
 	}
 }
