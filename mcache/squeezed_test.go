@@ -15,14 +15,14 @@ import (
 // is taken all the same; the cache holds fewer series, but as many as fit, and
 // all of them again as soon as it may.
 func TestSqueezed(t *testing.T) {
-	const series, perRequest, regionBytes = 40_000, 2_000, 64 << 10
+	const series, perRequest, regionBytes = 20_000, 2_000, 64 << 10
 	m := newTestMemory(t, 128<<20, regionBytes)
-	clients, err := kvcache.NewCache(kvcache.CacheOptions{Memory: m, Account: clientsAcct, SweepEvery: -1})
+	clients, err := kvcache.NewCache(kvcache.CacheOptions{Memory: m, Account: clientsAcct, Shards: 8, SweepEvery: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer clients.Close()
-	c := newTestCache(t, Options{Memory: m, Blobs: true, BlobAccount: overflowAcct})
+	c := newTestCache(t, Options{Memory: m, Shards: 8, Blobs: true, BlobAccount: overflowAcct})
 	labels := func(i int) []Label {
 		return []Label{{"__name__", fmt.Sprintf("metric_%d", i%50)}, {"host", fmt.Sprintf("host-%d", i/500)}, {"n", fmt.Sprint(i)}}
 	}
@@ -102,7 +102,7 @@ func TestSqueezed(t *testing.T) {
 // writer may be refused for; no longer than until it is acknowledged.
 func TestSqueezedDirty(t *testing.T) {
 	m := newTestMemory(t, 32<<20, 16<<10)
-	c := newTestCache(t, Options{Memory: m, WriteBack: true, Blobs: true})
+	c := newTestCache(t, Options{Memory: m, Shards: 8, WriteBack: true, Blobs: true})
 	c.SetTick(2)
 	write := func(from, to int) error {
 		for i := from; i < to; i++ {

@@ -133,13 +133,16 @@ func TestRegrowth(t *testing.T) {
 // TestStuck freezes the reading below the floor: following it would release
 // everything, step by step.
 func TestStuck(t *testing.T) {
-	m := newMachine(24*gib, ramp(0.1, 1))
-	m.freeze = 1 * gib
-	m.used, m.budget = 10*gib, 10*gib
-	m.write()
-	c := m.run(t, 60, Options{})
-	if s := c.Stats(); s.Stuck == 0 || s.BudgetBytes < 3*c.initial/4 {
-		t.Errorf("budget %d of %d, %d readings found stuck", s.BudgetBytes, c.initial, s.Stuck)
+	for _, group := range []bool{false, true} {
+		m := newMachine(24*gib, ramp(0.1, 1))
+		m.group = group
+		m.freeze = 1 * gib
+		m.used, m.budget = 10*gib, 10*gib
+		m.write()
+		c := m.run(t, 60, Options{})
+		if s := c.Stats(); s.Stuck == 0 || s.BudgetBytes < 3*c.initial/4 {
+			t.Errorf("group=%v: budget %d of %d, %d readings found stuck", group, s.BudgetBytes, c.initial, s.Stuck)
+		}
 	}
 }
 
