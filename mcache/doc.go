@@ -126,10 +126,11 @@
 // a sample all in, and 7.6 million with them, at 8.7 (-bench Churn); writing them
 // takes no longer, as less is dropped.
 //
-// Per sample in order: a lookup, the first line of the record, the slot: three
-// cache misses that a batch overlaps; and sealing, about 20 ns, because a head
-// becomes a section of its block, and a full block is made of the sections: a
-// sample is encoded twice and decoded once.
+// Per sample in order: the first line of the record, mostly found without the
+// lookup (find.go), and the slot: two cache misses that a batch overlaps, some
+// 14 ns; and sealing, about as much, because a head becomes a section of its
+// block, and a full block is made of the sections: a sample is encoded twice
+// and decoded once.
 //
 // # Differences from the ancestor
 //
