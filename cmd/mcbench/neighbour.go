@@ -179,6 +179,11 @@ func (n *neighbour) run(ctx context.Context) (r neighbourReport, err error) {
 	if err := n.ballast(ctx, t, s.available-s.floor-margin, max(s.floor/slowPart, 4<<20)); err != nil {
 		return r, err
 	}
+	if n.perSecond == asideRate {
+		if _, err := t.take(0, asideRate); err != nil {
+			return r, err
+		}
+	}
 	if err := sleep(ctx, n.before); err != nil {
 		return r, err
 	}

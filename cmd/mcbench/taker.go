@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,7 +78,12 @@ func (h *hugePages) read() (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(b)))
 }
 
+// take sets so many bytes more aside. To take none has the kernel bring its free
+// pages together, so that there are huge ones to be taken later.
 func (h *hugePages) take(bytes, _ int64) error {
+	if bytes == 0 {
+		return os.WriteFile(filepath.Join(filepath.Dir(h.file), "compact_memory"), []byte("1"), 0o200)
+	}
 	now, err := h.read()
 	if err != nil {
 		return err
