@@ -109,6 +109,7 @@ type Cache struct {
 	overflow func(Overflow)
 	cursor   atomic.Uint64 // shard that eviction took from last
 	coldNext atomic.Uint64 // shard that overflowCold begins with
+	coldSeen atomic.Uint64 // points that came to all buckets, as far as noteRest saw them
 	closed   atomic.Bool
 	lives    atomic.Uint32 // of the series made last
 
@@ -144,6 +145,7 @@ type bucket struct {
 	overSeries, overMetric atomic.Uint64
 	evictions              atomic.Uint64
 	gone                   atomic.Pointer[gone] // nil until a series left whole
+	rest                   rest
 }
 
 // Widths of a point. A bucket of labelled series holds times with values, as

@@ -1,5 +1,7 @@
 package mcache
 
+import "sync/atomic"
+
 // This file says when series go into blobs besides by eviction: when they are
 // cold and room is little, and when there is none and nothing else to drop.
 
@@ -82,6 +84,7 @@ const (
 // overflowCold moves cold series into blobs while less than an eighth of the
 // budget is free, the smallest first: they save the most for each byte moved.
 func (c *Cache) overflowCold() {
+	c.noteRest()
 	left := coldPerMaintain
 	for range c.shards {
 		s := c.shards[c.coldNext.Add(1)%uint64(len(c.shards))]
@@ -136,8 +139,44 @@ func (s *shard) oldestClean(bucket, class int) uint32 {
 	return noID
 }
 
+// rest says for how long nobody has written to a bucket. It ages by what it
+// takes, so that its series would never be cold when it takes nothing any more.
+type rest struct {
+	inserts atomic.Uint64 // that the bucket had the last time
+	since   atomic.Uint64 // coldSeen when it had more than the time before
+	long    atomic.Bool   // all its series are cold
+}
+
+// noteRest looks which buckets have rested while the others took as many points
+// as make a series cold in a bucket that takes all of them.
+func (c *Cache) noteRest() {
+	buckets := *c.byID.Load()
+	var series, came uint64
+	for _, b := range buckets {
+		if b != nil {
+			series += uint64(max(b.series.Load(), 0))
+			n := b.inserts.Load()
+			came += n - b.rest.inserts.Load()
+		}
+	}
+	seen := c.coldSeen.Add(came)
+	for _, b := range buckets {
+		if b == nil {
+			continue
+		}
+		if n := b.inserts.Load(); n != b.rest.inserts.Swap(n) {
+			b.rest.since.Store(seen)
+		}
+		rested := seen - b.rest.since.Load()
+		b.rest.long.Store(rested >= 2*c.ageCycle && rested >= coldRounds*series)
+	}
+}
+
 // cold reports whether a series that was written last at age touched is cold.
 func (b *bucket) cold(ageCycle uint64, touched uint32) bool {
+	if b.rest.long.Load() {
+		return true
+	}
 	ages := b.age.Load() - touched
 	return ages >= 2 && uint64(ages)*ageCycle >= coldRounds*uint64(max(b.series.Load(), 0))
 }

@@ -55,6 +55,56 @@ func TestOverflowCold(t *testing.T) {
 	}
 }
 
+// TestOverflowResting fills most of the budget with a bucket that nobody writes
+// to any more. It does not age, and yet its series go into blobs when the others
+// have taken enough, and not before.
+func TestOverflowResting(t *testing.T) {
+	m := newTestMemory(t, 8<<20, 16<<10)
+	c := newTestCache(t, Options{Memory: m, Shards: 2, Blobs: true, AgeCycle: 1000})
+	n := 0
+	for ; m.Room() > m.Budget()/16; n++ {
+		if err := c.AppendSamples("resting", kubernetesLabels(n), ramp(n, 12)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const busy, run = 20, 50
+	at := 0
+	write := func(points int) {
+		t.Helper()
+		for ; points > 0; points -= busy * run {
+			for k := range busy {
+				if err := c.AppendSamples("busy", kubernetesLabels(k), ramp(at, run)...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			at += run
+			c.Maintain()
+		}
+	}
+	write(coldRounds * n / 4)
+	if st := c.Stats(); st.BlobsWritten > 0 {
+		t.Fatalf("%d series of %d are cold at once: %+v", st.BlobsWritten, n, st)
+	}
+	write(coldRounds * n * 5 / 4)
+	st := checkCache(t, c)
+	if st.BlobsWritten < 1000 || st.BlobsRestored != 0 || m.Room() < m.Budget()/8 {
+		t.Errorf("%d series, %d bytes of room of %d: %+v", n, m.Room(), m.Budget(), st)
+	}
+	for k := range busy {
+		if got := readAll(t, c, "busy", kubernetesLabels(k), int64(at-run)*15_000, math.MaxInt64); len(got) != run {
+			t.Errorf("busy series %d has %d of its last samples", k, len(got))
+		}
+	}
+	// Who comes back is not cold.
+	if err := c.AppendSamples("resting", kubernetesLabels(0), ramp(1<<20, 1)...); err != nil {
+		t.Fatal(err)
+	}
+	c.Maintain()
+	if b := c.findBucket("resting"); b.rest.long.Load() || c.findBucket("busy").rest.long.Load() {
+		t.Error("a bucket that is written to rests")
+	}
+}
+
 // TestOverflowHot fills a memory with nothing but heads: when there is no room,
 // those of the oldest region go into blobs and nothing is lost.
 func TestOverflowHot(t *testing.T) {
