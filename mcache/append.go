@@ -94,9 +94,12 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 			if written == to-from {
 				continue
 			}
-			if !writeBack && written == to-from-1 && r.flags&(flagStarts|flagRecords|flagBlob) == 0 {
+			if written == to-from-1 && r.flags&(flagStarts|flagRecords|flagBlob) == 0 {
 				// The one that found its head full, say.
 				if x := &b.samples[to-1]; x.T <= MaxTime && x.T >= -MaxTime && s.insert(id, x.T, x.V) {
+					if writeBack {
+						s.wrote(id, b.samples[to-1:to], tick)
+					}
 					samples++
 					continue
 				}
