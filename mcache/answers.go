@@ -27,8 +27,8 @@ type answer struct {
 	seen  int      // pairs looked at: all with lower numbers
 }
 
-// Bounds of what an index remembers, 64 KiB of it on the heap: for the default
-// of 64 shards at most 4 MiB.
+// Bounds of what an index remembers, 64 KiB of it on the heap: at most 4 MiB for
+// 64 shards, which no default exceeds.
 const (
 	maxAnswers     = 64
 	maxAnswerPairs = 16 << 10

@@ -412,20 +412,11 @@ func (s *shard) pruneAll() {
 		return
 	}
 	s.unpruned = false
-	const piece = 1024
-	for id := 0; id < s.recs.n; id++ {
-		if id%piece == piece-1 {
-			s.mu.Unlock()
-			runtime.Gosched()
-			s.mu.Lock()
-			if id >= s.recs.n {
-				return
-			}
-		}
-		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && !s.prune(r) {
-			s.lost += uint64(s.points(uint32(id))) // start times that outlived their samples
+	for id, r := range s.inUse {
+		if !s.prune(r) {
+			s.lost += uint64(s.points(id)) // start times that outlived their samples
 			s.noteGone(r)
-			s.remove(uint32(id))
+			s.remove(id)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package mcache
 
 import (
 	"math"
-	"runtime"
 )
 
 // Extent says what the labelled series of a bucket span.
@@ -41,17 +40,8 @@ func (c *Cache) Extent(bucket string, byMetric bool) Extent {
 func (s *shard) addExtent(e *Extent, bytes map[string]*int64, bucket uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	const piece = 1024 // some 0.1 ms
-	for id := 0; id < s.recs.n; id++ {
-		if id%piece == piece-1 {
-			s.mu.Unlock()
-			runtime.Gosched()
-			s.mu.Lock()
-			if id >= s.recs.n {
-				return
-			}
-		}
-		if r := &s.recs.view[id]; r.bucket == bucket && r.flags&flagInUse != 0 && r.flags&(flagRaw|flagShadow) == 0 {
+	for _, r := range s.inUse {
+		if r.bucket == bucket && r.flags&(flagRaw|flagShadow) == 0 {
 			s.addExtentOf(e, r)
 			if bytes != nil {
 				s.addBytesOf(bytes, r)

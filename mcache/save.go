@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
-	"runtime"
 	"slices"
 )
 
@@ -134,19 +133,10 @@ type seriesLife struct{ id, life uint32 }
 // byLife lists the series of a shard in the order in which they were made, of
 // those that were made after the series `after`.
 func (s *shard) byLife(after uint32) (list []seriesLife) {
-	const piece = 1024 // some 0.1 ms
 	s.mu.Lock()
-	for id := 0; id < s.recs.n; id++ {
-		if id%piece == piece-1 {
-			s.mu.Unlock()
-			runtime.Gosched()
-			s.mu.Lock()
-			if id >= s.recs.n {
-				break
-			}
-		}
-		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && r.flags&flagShadow == 0 && r.life > after {
-			list = append(list, seriesLife{uint32(id), r.life})
+	for id, r := range s.inUse {
+		if r.flags&flagShadow == 0 && r.life > after {
+			list = append(list, seriesLife{id, r.life})
 		}
 	}
 	s.mu.Unlock()

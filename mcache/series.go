@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"runtime"
 	"unsafe"
 
 	"mcached/kvcache"
@@ -258,4 +259,24 @@ func (s *shard) recount(r *series) {
 	}
 	s.account(r, int(bytes)-int(r.bytes))
 	r.points = points
+}
+
+// inUse walks over all series, whose lock is held, and lets go of it for a
+// moment every 0.1 ms or so: series that come or go meanwhile may be met or not.
+// A record is valid until the next.
+func (s *shard) inUse(yield func(id uint32, r *series) bool) {
+	const piece = 1024
+	for id := 0; id < s.recs.n; id++ {
+		if id%piece == piece-1 {
+			s.mu.Unlock()
+			runtime.Gosched()
+			s.mu.Lock()
+			if id >= s.recs.n {
+				return
+			}
+		}
+		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && !yield(uint32(id), r) {
+			return
+		}
+	}
 }
