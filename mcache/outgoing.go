@@ -11,7 +11,7 @@ import (
 
 // Due says which dirty series are to be collected.
 type Due struct {
-	Sealed bool   // those whose dirty points reach into sealed blocks: their run is long enough
+	Sealed bool   // those with as many dirty points as fill a sealed block: their run is long enough
 	Since  uint32 // those with points that came at this tick or before
 	// Without are buckets the series of which are left for later.
 	Without []string
@@ -127,7 +127,7 @@ func (c *Cache) Collect(shard int, cursor *uint32, due Due, maxPoints int, o *Ou
 		n := uint32(s.flights.n)
 		for taken, looked := 0, 0; *cursor < n && taken < collectPiece && looked < scanPiece && o.Points() < maxPoints; looked++ {
 			d := &s.dirt.view[*cursor]
-			if d.since == 0 || d.since > due.Since && !(due.Sealed && s.recs.view[*cursor].sealedEnd > d.sent) || s.mayNotFly(*cursor, o) {
+			if d.since == 0 || d.since > due.Since && !(due.Sealed && d.points >= blockMax) || s.mayNotFly(*cursor, o) {
 				*cursor++
 				continue
 			}

@@ -343,10 +343,12 @@ func TestWriteBackDue(t *testing.T) {
 	c.SetTick(10)
 	add("a", 0, 5)
 	c.SetTick(20)
-	add("b", 0, 100) // long enough for a seal
+	add("b", 0, 100) // some of them are sealed, but do not fill a block
 	expect(Due{Since: 9}, "[]")
 	expect(Due{Since: 10}, "[a 5]")
-	expect(Due{Sealed: true}, "[b 100]")
+	expect(Due{Sealed: true}, "[]")
+	add("b", 100, 28)
+	expect(Due{Sealed: true}, "[b 128]")
 	expect(Due{Since: AllTicks}, "[]")
 	add("a", 5, 1)
 	add("a", 2, 1) // again

@@ -207,6 +207,7 @@ func (f *Forwarder) Drain(ctx context.Context) Left {
 type ForwardStats struct {
 	Sent     uint64 // points that the receiver took
 	Rejected uint64 // points that it found fault with: lost to it
+	Runs     uint64 // of points of one series each, that were collected to be sent
 	Requests uint64 // of any outcome, those with which the protocol was found out included
 	Retries  uint64 // requests that were sent again because the receiver was not available
 	Splits   uint64 // requests cut in two to find what the receiver refuses
@@ -221,10 +222,10 @@ type ForwardStats struct {
 }
 
 type forwardCounters struct {
-	sent, rejected, requests, retries, splits, forced, bytes atomic.Uint64
-	inFlight                                                 atomic.Int64
-	lastSuccess                                              atomic.Pointer[time.Time]
-	failing                                                  atomic.Bool
+	sent, rejected, runs, requests, retries, splits, forced, bytes atomic.Uint64
+	inFlight                                                       atomic.Int64
+	lastSuccess                                                    atomic.Pointer[time.Time]
+	failing                                                        atomic.Bool
 }
 
 // Stats reads the counters, each by itself.
@@ -232,7 +233,7 @@ func (f *Forwarder) Stats() ForwardStats {
 	c := &f.counters
 	dirty := f.o.Cache.Dirty()
 	s := ForwardStats{
-		Sent: c.sent.Load(), Rejected: c.rejected.Load(), Requests: c.requests.Load(), Retries: c.retries.Load(),
+		Sent: c.sent.Load(), Rejected: c.rejected.Load(), Runs: c.runs.Load(), Requests: c.requests.Load(), Retries: c.retries.Load(),
 		Splits: c.splits.Load(), Forced: c.forced.Load(), Bytes: c.bytes.Load(),
 		InFlight: c.inFlight.Load(), DirtyPoints: dirty.Points, Protocol: f.o.Client.Protocol(),
 	}

@@ -102,6 +102,7 @@ func (l *lane) pass(ctx context.Context, shard int, due mcache.Due) error {
 		l.f.counters.inFlight.Add(points)
 		err := l.deliver(ctx)
 		l.f.counters.inFlight.Add(-points)
+		l.f.counters.runs.Add(uint64(l.out.Len()))
 		if err != nil {
 			c.Return(&l.out)
 			return err

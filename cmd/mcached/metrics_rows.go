@@ -221,6 +221,8 @@ func rows() []row {
 				emit(float64(s.forward.Sent), "taken")
 				emit(float64(s.forward.Rejected), "rejected")
 			})},
+		{"mcached_forward_runs_total", "Runs of samples of one series each that were collected for --forward.url: the longer they are, the less a sample costs.", counter, nil,
+			forwarding(one(func(s *stats) float64 { return float64(s.forward.Runs) }))},
 		{"mcached_forward_requests_total", "Requests to --forward.url of any outcome.", counter, nil,
 			forwarding(one(func(s *stats) float64 { return float64(s.forward.Requests) }))},
 		{"mcached_forward_retries_total", "Requests to --forward.url that it was not available for, and that are sent again.", counter, nil,

@@ -288,5 +288,8 @@ func (s *server) metric(ctx context.Context, series string) (float64, error) {
 			return strconv.ParseFloat(v, 64)
 		}
 	}
-	return 0, fmt.Errorf("/metrics has no %s, %w", series, lines.Err())
+	if err := lines.Err(); err != nil {
+		return 0, err
+	}
+	return 0, fmt.Errorf("/metrics has no %s", series)
 }

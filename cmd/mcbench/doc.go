@@ -6,6 +6,7 @@
 //	mcbench resp --pid 4711 --pipeline 16
 //	mcbench compare                         mcached and the peers that are installed
 //	mcbench benefit                         a store by itself, and behind an mcached that forwards to it
+//	mcbench forward                         what forwarding costs an mcached
 //	mcbench neighbour --pid 4711            how an mcached gives way to a process that takes memory
 //
 // # The load

@@ -245,7 +245,7 @@ func TestProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := process{dir, 7}.usage()
-	if want := (usage{2 * time.Second, 256 * int64(os.Getpagesize())}); err != nil || got != want {
+	if want := (usage{2 * time.Second, 1230 * time.Millisecond, 256 * int64(os.Getpagesize())}); err != nil || got != want {
 		t.Errorf("usage is %+v, %v, want %+v", got, err, want)
 	}
 	if _, err := (process{dir, 8}).usage(); err == nil {

@@ -19,6 +19,7 @@ type process struct {
 // usage is a reading of a process.
 type usage struct {
 	cpu      time.Duration // user and system
+	user     time.Duration
 	rssBytes int64
 }
 
@@ -45,5 +46,5 @@ func (p process) usage() (usage, error) {
 	if err1 != nil || err2 != nil || err3 != nil {
 		return usage{}, fmt.Errorf("--pid: %s/stat holds no numbers: %q", dir, stat)
 	}
-	return usage{time.Duration(user+system) * clockTick, pages * int64(os.Getpagesize())}, nil
+	return usage{time.Duration(user+system) * clockTick, time.Duration(user) * clockTick, pages * int64(os.Getpagesize())}, nil
 }
