@@ -259,7 +259,7 @@ func (c *Cache) makeReady(z *saveSizes) {
 		err := errors.Join(s.recs.reserve(series), s.ids.reserve(series), x.sets.reserve(sets),
 			x.text.reserve(text), x.pairs.reserve(pairs), x.byPair.reserve(pairs), x.chunks.reserve(postings))
 		if err == nil && c.writeBack {
-			err = errors.Join(s.dirt.reserve(series), s.flights.reserve(series))
+			err = errors.Join(s.dirt.reserve(series), s.lates.reserve(series), s.marks.reserve(series))
 		}
 		s.mu.Unlock()
 		if err != nil {

@@ -34,23 +34,40 @@ func (s *shard) check() error {
 		return fmt.Errorf("shard %d: %d points in chunks, regions weigh %d", s.number, points, w)
 	}
 	dirty, flying := int64(0), 0
-	for id := range s.flights.n {
-		d, f := s.dirt.view[id], s.flights.view[id]
-		dirty += int64(d.points) + int64(f.points)
-		if used := id < s.recs.n && s.recs.view[id].flags&flagInUse != 0; s.isClean(uint32(id)) != (d.points+f.points == 0) || !used && (d != noDirt || f != noFlight) {
-			return fmt.Errorf("shard %d, series %d in use %v: %+v, %+v", s.number, id, used, d, f)
+	for i := range s.flight {
+		run := &s.flight[i]
+		dirty += int64(run.taken)
+		if i > 0 && run.id <= s.flight[i-1].id {
+			return fmt.Errorf("shard %d: series %d is in flight behind %d", s.number, run.id, s.flight[i-1].id)
 		}
-		if f.since != 0 {
+		if run.since < s.cleanBefore {
+			return fmt.Errorf("shard %d, series %d: in flight since %d, clean before %d", s.number, run.id, run.since, s.cleanBefore)
+		}
+		if s.recs.view[run.id].life == run.life {
 			flying++
-		}
-		for _, tick := range [...]uint32{d.since, f.since} {
-			if tick != 0 && tick < s.cleanBefore {
-				return fmt.Errorf("shard %d, series %d: dirty since %d, clean before %d", s.number, id, tick, s.cleanBefore)
+			if s.marks.view[run.id]&markFlying == 0 {
+				return fmt.Errorf("shard %d, series %d is in flight and not marked", s.number, run.id)
 			}
 		}
 	}
-	if flying != s.flying {
-		return fmt.Errorf("shard %d: %d series in flight, %d counted", s.number, flying, s.flying)
+	for id := range s.dirt.n {
+		d, l, m := s.dirt.view[id], s.lates.view[id], s.marks.view[id]
+		dirty += int64(d.points)
+		if used := id < s.recs.n && s.recs.view[id].flags&flagInUse != 0; (d.since == 0) != (d.points == 0) || !used && (d != noDirt || l != noLate || m != 0) {
+			return fmt.Errorf("shard %d, series %d in use %v: %+v, %+v, %b", s.number, id, used, d, l, m)
+		}
+		if (m&markLate != 0) != (l.from <= l.to) || (m&markBusy != 0) != (l.writing > 0) {
+			return fmt.Errorf("shard %d, series %d is marked %b: %+v", s.number, id, m, l)
+		}
+		if m&markFlying != 0 {
+			flying--
+		}
+		if d.since != 0 && d.since < s.cleanBefore {
+			return fmt.Errorf("shard %d, series %d: dirty since %d, clean before %d", s.number, id, d.since, s.cleanBefore)
+		}
+	}
+	if flying != 0 {
+		return fmt.Errorf("shard %d: %d series too many in flight", s.number, flying)
 	}
 	if dirty != s.dirty {
 		return fmt.Errorf("shard %d: %d points dirty, %d counted", s.number, dirty, s.dirty)

@@ -59,6 +59,26 @@ func headSamples(dst []Sample, r *series, p unsafe.Pointer) []Sample {
 	return dst
 }
 
+// headFrom is headSamples of those at or after from.
+func headFrom(dst []Sample, r *series, p unsafe.Pointer, from int64) []Sample {
+	if r.mode == modeGrid {
+		have := r.have
+		if from > r.start { // the head's last sample is not before from, so this is less than a head's length
+			have &= ^uint64(0) << ((from - r.start + int64(r.step) - 1) / int64(r.step))
+		}
+		for ; have != 0; have &= have - 1 {
+			i := bits.TrailingZeros64(have)
+			dst = append(dst, Sample{r.start + int64(i)*int64(r.step), *slot(p, i)})
+		}
+		return dst
+	}
+	ss := unsafe.Slice((*Sample)(p), int(r.next))
+	for len(ss) > 0 && ss[0].T < from {
+		ss = ss[1:]
+	}
+	return append(dst, ss...)
+}
+
 // layout is a form that a head can take.
 type layout struct {
 	mode headMode

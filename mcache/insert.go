@@ -287,8 +287,10 @@ func commonStepOr(ss []Sample, step uint32) uint32 {
 }
 
 // load decodes the block of e, which must not have vanished, into s.block1.
-func (s *shard) load(e dirEntry) int {
-	n, err := s.codec.decode(&s.block1, s.slack(s.block(e)), e.start)
+func (s *shard) load(e dirEntry) int { return s.loadTo(&s.block1, e) }
+
+func (s *shard) loadTo(dst *[blockMax]Sample, e dirEntry) int {
+	n, err := s.codec.decode(dst, s.slack(s.block(e)), e.start)
 	if err != nil {
 		panic("mcache: own block: " + err.Error())
 	}

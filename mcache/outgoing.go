@@ -2,6 +2,7 @@ package mcache
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"unsafe"
 )
@@ -20,7 +21,8 @@ type Due struct {
 // OutRun is points of one series in order of time.
 type OutRun struct {
 	Bucket  string
-	Labels  []Label  // sorted by name
+	Labels  []uint32 // numbers of its labels in Outgoing.Labels, sorted by name
+	Bytes   int      // of the names and values of its labels
 	Samples []Sample // in order of time
 	Starts  []int64  // start times of Samples in ms, 0 for those that have none; nil if no one has
 	Records []Record // in order of time; no time is in Samples too
@@ -30,28 +32,34 @@ type OutRun struct {
 // owner and not safe for concurrent use. Its memory grows to the largest set
 // that it has held.
 type Outgoing struct {
-	shard   *shard
+	parts   []outPart
 	runs    []outRun
-	labels  []Label
+	numbers []uint32 // of labels, of all runs
+	labels  []Label  // by number
 	text    []byte
 	samples []Sample
 	starts  []int64 // of samples, as far as any has one
 	records []Record
 	values  []byte // of records
 	known   [knownPairs]knownPair
-	edition uint32 // of the shard's index, that known is of
 	round   uint32 // what of known is valid
 	snap    Snapshot
 	it      Iterator
 	without []bool // by bucket's id; empty if there is none
+	due     []uint32
 }
 
-// knownPair is a label that text has already. Neighbours share most of their
-// labels, which are then neither looked up nor copied, and the strings of which
-// are the same, down to their address.
+// outPart are the runs of one shard in an Outgoing.
+type outPart struct {
+	shard   *shard
+	first   int    // run
+	edition uint32 // of the shard's index, that known is of
+}
+
+// knownPair is a pair whose label has a number already. Neighbours share most
+// of their labels, which are then neither looked up nor copied.
 type knownPair struct {
-	pair, round uint32
-	label       Label
+	pair, round, number, bytes uint32
 }
 
 const knownPairs = 1024
@@ -60,9 +68,12 @@ const knownPairs = 1024
 type outRun struct {
 	id, life                uint32
 	bucket                  *bucket
-	labels, samples, record int // first of each
-	points                  int
-	first, last             int64 // times collected, both inclusive
+	labels, samples, record int    // first of each
+	labelBytes              int    // of names and values
+	points                  int    // collected
+	taken                   uint32 // of the points that were counted dirty
+	since                   uint32 // tick at which the oldest of them came
+	first, last             int64  // times collected, both inclusive
 	kept                    bool
 }
 
@@ -72,18 +83,22 @@ func (o *Outgoing) Len() int { return len(o.runs) }
 // Points is how many all runs have together.
 func (o *Outgoing) Points() int { return len(o.samples) + len(o.records) }
 
+// Labels are those of all runs by their numbers. Labels that are the same may
+// have several numbers. They are valid as long as the runs.
+func (o *Outgoing) Labels() []Label { return o.labels }
+
 // Bucket is that of run i.
 func (o *Outgoing) Bucket(i int) string { return o.runs[i].bucket.name }
 
-// Run is run i. It is valid until the next Collect into o.
+// Run is run i. It is valid until Acknowledge or Return.
 func (o *Outgoing) Run(i int) OutRun {
 	r := &o.runs[i]
-	end := outRun{labels: len(o.labels), samples: len(o.samples), record: len(o.records)}
+	end := outRun{labels: len(o.numbers), samples: len(o.samples), record: len(o.records)}
 	if i+1 < len(o.runs) {
 		end = o.runs[i+1]
 	}
 	run := OutRun{
-		Bucket: r.bucket.name, Labels: o.labels[r.labels:end.labels:end.labels],
+		Bucket: r.bucket.name, Labels: o.numbers[r.labels:end.labels:end.labels], Bytes: r.labelBytes,
 		Samples: o.samples[r.samples:end.samples:end.samples], Records: o.records[r.record:end.record:end.record],
 	}
 	if r.samples < len(o.starts) {
@@ -98,10 +113,18 @@ func (o *Outgoing) Run(i int) OutRun {
 // Keep says that run i was not sent after all: Acknowledge leaves it dirty.
 func (o *Outgoing) Keep(i int) { o.runs[i].kept = true }
 
-func (o *Outgoing) reset(s *shard) {
-	o.shard = s
-	o.round++
-	o.runs, o.labels, o.text = o.runs[:0], o.labels[:0], o.text[:0]
+// begin starts the part of a shard, or goes on with it.
+func (o *Outgoing) begin(s *shard) *outPart {
+	if n := len(o.parts); n == 0 || o.parts[n-1].shard != s {
+		o.parts = append(o.parts, outPart{s, len(o.runs), s.editions})
+		o.round++ // pairs are of a shard
+	}
+	return &o.parts[len(o.parts)-1]
+}
+
+func (o *Outgoing) reset() {
+	clear(o.labels)
+	o.parts, o.runs, o.numbers, o.labels, o.text = o.parts[:0], o.runs[:0], o.numbers[:0], o.labels[:0], o.text[:0]
 	o.samples, o.starts, o.records, o.values = o.samples[:0], o.starts[:0], o.records[:0], o.values[:0]
 }
 
@@ -110,48 +133,84 @@ const (
 	scanPiece    = 4096 // series looked at under one
 )
 
-// Collect fills o with dirty runs of series that are due, from series *cursor
-// of the shard on, until it has maxPoints points or more, and moves the cursor.
-// It reports false when it came to the end of the shard. A series with more
-// than maxPoints is given in parts, one each call.
+// Pass is a walk over the dirty series of one shard. The zero value is its
+// beginning.
+type Pass struct {
+	next   uint32 // series that Collect looks at next
+	begun  bool
+	ended  bool
+	began  uint32 // tick
+	oldest uint32 // tick at which the oldest point came that was not collected; 0 if all were
+	// returns is shard.returns as of the beginning: what comes back lies behind
+	// the pass, and it does not know how old that is.
+	returns uint32
+}
+
+// Collect adds to o dirty runs of series that are due, from where the pass is
+// on, until o has maxPoints points or more. It reports false when it came to the
+// end of the shard. A series with more than maxPoints is given in parts, one
+// each call.
 //
-// What it gives is in flight until Acknowledge or Return is called for o. A
-// shard must have no more than one Outgoing in flight, so that the order of a
-// series' points is kept.
-func (c *Cache) Collect(shard int, cursor *uint32, due Due, maxPoints int, o *Outgoing) (more bool) {
+// What it gives is in flight until Acknowledge or Return is called for o, which
+// may hold runs of several shards by then. A shard must have runs in no more
+// than one Outgoing, so that the order of a series' points is kept.
+func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing) (more bool) {
 	s := c.shards[shard]
-	o.reset(s)
-	o.leave(due.Without)
+	part := o.begin(s)
+	o.leave(c, due.Without)
 	for {
 		s.mu.Lock()
-		n := uint32(s.flights.n)
-		for taken, looked := 0, 0; *cursor < n && taken < collectPiece && looked < scanPiece && o.Points() < maxPoints; looked++ {
-			d := &s.dirt.view[*cursor]
-			if d.since == 0 || d.since > due.Since && !(due.Sealed && d.points >= blockMax) || s.mayNotFly(*cursor, o) {
-				*cursor++
-				continue
-			}
-			taken++
-			if s.collect(*cursor, maxPoints-o.Points(), o) {
-				*cursor++
+		if !p.begun {
+			// What becomes dirty from here on is not older.
+			*p = Pass{begun: true, began: max(c.tick.Load(), 1), returns: s.returns}
+		}
+		for _, id := range s.findDue(p, due, maxPoints-o.Points(), o) {
+			if o.Points() >= maxPoints || !s.collect(id, maxPoints-o.Points(), o, part) {
+				p.next = id // again, or what is left of it
+				break
 			}
 		}
+		s.flight = o.runs[part.first:]
+		p.ended = int(p.next) >= s.dirt.n
 		s.settle()
 		s.mu.Unlock()
-		if o.Points() >= maxPoints && *cursor < n {
-			return true
-		}
-		if *cursor >= n {
-			return false
+		if p.ended || o.Points() >= maxPoints {
+			return !p.ended
 		}
 	}
 }
 
+// findDue finds some series from p.next on that are due and have about `most`
+// points together, moves the pass behind them, and notes how old the others are.
+func (s *shard) findDue(p *Pass, due Due, most int, o *Outgoing) []uint32 {
+	ids, points := o.due[:0], 0
+	dirt := s.dirt.view[:s.dirt.n]
+	id := int(p.next)
+	for end := min(len(dirt), id+scanPiece); id < end && len(ids) < collectPiece && points < most; id++ {
+		d := &dirt[id]
+		if d.since == 0 {
+			continue
+		}
+		// It may be in flight, in the middle of a write, or of a bucket that is left out.
+		if d.since > due.Since && !(due.Sealed && d.points >= blockMax) || s.marks.view[id]&(markFlying|markBusy) != 0 ||
+			len(o.without) > 0 && o.leaves(s.recs.view[id].bucket) {
+			if p.oldest == 0 || d.since < p.oldest {
+				p.oldest = d.since
+			}
+			continue
+		}
+		ids = append(ids, uint32(id))
+		points += int(d.points)
+	}
+	p.next, o.due = uint32(id), ids
+	return ids
+}
+
 // leave notes which buckets are left out.
-func (o *Outgoing) leave(without []string) {
+func (o *Outgoing) leave(c *Cache, without []string) {
 	o.without = o.without[:0]
 	for _, name := range without {
-		b := o.shard.cache.findBucket(name)
+		b := c.findBucket(name)
 		if b == nil {
 			continue
 		}
@@ -166,51 +225,41 @@ func (o *Outgoing) leaves(bucket uint16) bool {
 	return int(bucket) < len(o.without) && o.without[bucket]
 }
 
-// mayNotFly reports whether a series must be left for later: it is in flight,
-// in the middle of a write, or of a bucket that is left out.
-func (s *shard) mayNotFly(id uint32, o *Outgoing) bool {
-	f := &s.flights.view[id]
-	return f.since != 0 || f.writing != 0 || o.leaves(s.recs.view[id].bucket)
-}
-
 // collect adds what is dirty of one series to o, up to about `most` points, and
 // reports whether that was all.
-func (s *shard) collect(id uint32, most int, o *Outgoing) (all bool) {
-	r, d, f := &s.recs.view[id], &s.dirt.view[id], &s.flights.view[id]
-	run := outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: len(o.labels),
+func (s *shard) collect(id uint32, most int, o *Outgoing, part *outPart) (all bool) {
+	r, d := &s.recs.view[id], &s.dirt.view[id]
+	run := outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: len(o.numbers),
 		samples: len(o.samples), record: len(o.records), first: math.MaxInt64, last: math.MinInt64}
 	all = true
-	if f.lateFrom <= f.lateTo {
-		if all = s.collectRange(r, f.lateFrom, f.lateTo, most, o, &run); all {
-			f.lateFrom, f.lateTo = noFlight.lateFrom, noFlight.lateTo
+	if s.marks.view[id]&markLate != 0 {
+		l := &s.lates.view[id]
+		if all = s.collectRange(r, l.from, l.to, most, o, &run); all {
+			l.from, l.to = noLate.from, noLate.to
+			s.marks.view[id] &^= markLate
 		} else {
-			f.lateFrom = run.last + 1
+			l.from = run.last + 1
 		}
 	}
 	if all && d.sent < MaxTime {
 		all = s.collectRange(r, d.sent+1, MaxTime, most-run.points, o, &run)
 		d.sent = max(d.sent, run.last)
 	}
-	taken := d.points
+	run.taken, run.since = d.points, d.since
 	if !all { // one is left in any case: a series that is dirty has points that are
-		taken = min(taken-1, uint32(run.points))
+		run.taken = min(run.taken-1, uint32(run.points))
 	}
-	if run.points == 0 {
-		// What was dirty has been deleted, or overwritten by nothing.
-		s.dirty -= int64(taken)
-		d.points -= taken
-		if all {
-			d.since = 0
-		}
-		return all
-	}
-	f.since, f.points, f.from = d.since, taken, run.first
-	s.flying++
-	d.points -= taken
+	d.points -= run.taken
 	if all {
 		d.since = 0
 	}
-	o.addLabels(s, r)
+	if run.points == 0 {
+		// What was dirty has been deleted, or overwritten by nothing.
+		s.dirty -= int64(run.taken)
+		return all
+	}
+	s.marks.view[id] |= markFlying
+	o.addLabels(s, r, part, &run)
 	o.runs = append(o.runs, run)
 	return all
 }
@@ -264,12 +313,22 @@ func (s *shard) collectSamples(r *series, from, to int64, most int, o *Outgoing,
 			if !s.log.Live(dir[k].ref) {
 				continue // it was reclaimed, so it was clean
 			}
-			o.samples, all = appendRange(o.samples, s.block1[:s.load(dir[k])], from, to, at+most)
+			o.samples = slices.Grow(o.samples, blockMax)
+			n := len(o.samples)
+			block := o.samples[n : n+blockMax]
+			block = block[:s.loadTo((*[blockMax]Sample)(block), dir[k])]
+			o.samples, all = appendRange(o.samples, block, from, to, at+most)
 		}
 	}
 	if p := s.hot.Pointer(r.head); all && p != nil && r.headLen() > 0 && r.headLast() >= from {
-		s.scratch = headSamples(s.scratch[:0], r, p)
-		o.samples, all = appendRange(o.samples, s.scratch, from, to, at+most)
+		n := len(o.samples)
+		o.samples = headFrom(o.samples, r, p, from)
+		for len(o.samples) > n && o.samples[len(o.samples)-1].T > to {
+			o.samples = o.samples[:len(o.samples)-1]
+		}
+		if len(o.samples) > at+most {
+			o.samples, all = o.samples[:at+most], false
+		}
 	}
 	if n := len(o.samples); n > at {
 		run.first, run.last = min(run.first, o.samples[at].T), max(run.last, o.samples[n-1].T)
@@ -279,7 +338,8 @@ func (s *shard) collectSamples(r *series, from, to int64, most int, o *Outgoing,
 }
 
 // appendRange appends those of ss, which are in order of time, that are from
-// from to to. It reports false if there are more than dst may have.
+// from to to; ss may lie behind dst in the same array. It reports false if there
+// are more than dst may have.
 func appendRange(dst, ss []Sample, from, to int64, most int) (_ []Sample, all bool) {
 	for len(ss) > 0 && ss[0].T < from {
 		ss = ss[1:]
@@ -288,22 +348,25 @@ func appendRange(dst, ss []Sample, from, to int64, most int) (_ []Sample, all bo
 		ss = ss[:len(ss)-1]
 	}
 	room := most - len(dst)
-	return append(dst, ss[:min(len(ss), room)]...), len(ss) <= room
+	return append(dst, ss[:min(len(ss), room)]...), len(ss) <= room // copies nothing onto itself
 }
 
-// addLabels appends the labels of r. Their strings are views of o.text, or of
-// what it was before it grew.
-func (o *Outgoing) addLabels(s *shard, r *series) {
-	if o.edition != s.editions {
-		o.edition = s.editions
+// addLabels appends the numbers of r's labels. The strings of labels are views
+// of o.text, or of what it was before it grew.
+func (o *Outgoing) addLabels(s *shard, r *series, part *outPart, run *outRun) {
+	if part.edition != s.editions {
+		part.edition = s.editions
 		o.round++
 	}
 	for _, p := range s.index.set(r.pairs, int(r.nPairs))[1:] { // without the bucket
 		k := &o.known[p%knownPairs]
 		if k.pair != p || k.round != o.round {
-			*k = knownPair{p, o.round, Label{o.addText(s.index.name(p)), o.addText(s.index.value(p))}}
+			l := Label{o.addText(s.index.name(p)), o.addText(s.index.value(p))}
+			*k = knownPair{p, o.round, uint32(len(o.labels)), uint32(len(l.Name) + len(l.Value))}
+			o.labels = append(o.labels, l)
 		}
-		o.labels = append(o.labels, k.label)
+		o.numbers = append(o.numbers, k.number)
+		run.labelBytes += int(k.bytes)
 	}
 }
 
@@ -314,38 +377,52 @@ func (o *Outgoing) addText(b []byte) string {
 }
 
 // Acknowledge says that the downstream store has everything in o, or will
-// never take it: it is clean from now on, but for what is kept.
+// never take it: it is clean from now on, but for what is kept. o is empty then.
 func (c *Cache) Acknowledge(o *Outgoing) { o.land(false) }
 
-// Return says that o was not sent: it is dirty as before.
+// Return says that o was not sent: it is dirty as before. o is empty then.
 func (c *Cache) Return(o *Outgoing) { o.land(true) }
 
 // land ends the flight of o.
 func (o *Outgoing) land(returned bool) {
-	if len(o.runs) == 0 {
+	end := len(o.runs)
+	for i := len(o.parts) - 1; i >= 0; i-- {
+		p := &o.parts[i]
+		p.shard.land(o.runs[p.first:end], returned)
+		end = p.first
+	}
+	o.reset()
+}
+
+// land ends the flight of runs, which are all that the shard has in flight.
+func (s *shard) land(runs []outRun, returned bool) {
+	if len(runs) == 0 {
 		return
 	}
-	s := o.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range o.runs {
-		run := &o.runs[i]
-		if int(run.id) >= s.recs.n || s.recs.view[run.id].life != run.life {
+	if len(s.flight) == 0 {
+		return // the shard was emptied meanwhile
+	}
+	for i := range runs {
+		run := &runs[i]
+		s.dirty -= int64(run.taken)
+		if s.flightHoles && s.recs.view[run.id].life != run.life {
+			continue // the series was removed, and another may have its id
+		}
+		s.marks.view[run.id] &^= markFlying
+		if !returned && !run.kept {
 			continue
 		}
-		d, f := &s.dirt.view[run.id], &s.flights.view[run.id]
-		if returned || run.kept {
-			d.points += f.points
-			if d.since = min(d.since, f.since); d.since == 0 {
-				d.since = f.since
-			}
-			s.late(run.id, run.first, run.last)
-		} else {
-			s.dirty -= int64(f.points)
+		s.returns++
+		s.dirty += int64(run.taken)
+		d := &s.dirt.view[run.id]
+		d.points += run.taken
+		if d.since == 0 || run.since < d.since {
+			d.since = run.since
 		}
-		f.since, f.points = 0, 0
-		s.flying--
+		s.late(run.id, run.first, run.last)
 	}
+	s.flight, s.flightHoles = nil, false
 	s.settle()
-	o.runs = o.runs[:0]
 }

@@ -237,12 +237,12 @@ func TestReclaimPinned(t *testing.T) {
 	var o Outgoing
 	w.c.SetTick(3)
 	for shard := range w.c.Shards() {
-		var cursor uint32
-		for w.c.Collect(shard, &cursor, Due{Since: AllTicks}, 1000, &o) {
+		var pass Pass
+		for w.c.Collect(shard, &pass, Due{Since: AllTicks}, 1000, &o) {
 			w.c.Acknowledge(&o)
 		}
 		w.c.Acknowledge(&o)
-		w.c.Settle(shard)
+		w.c.Settle(shard, &pass)
 	}
 	if st := checkCache(t, w.c); st.Points != 0 {
 		t.Errorf("%d points are left in no memory", st.Points)

@@ -32,7 +32,8 @@ type shard struct {
 	// editions counts the indexes that there were: pair ids are of one edition.
 	editions uint32
 	dirt     records[dirt] // by id, for write-back
-	flights  records[flight]
+	lates    records[late]
+	marks    records[mark]
 	live     int    // series in use
 	free     uint32 // first id that may be given again, chained by newer; noID if none
 	tombs    uint32 // first id that is dead in postings, chained by newer
@@ -47,9 +48,11 @@ type shard struct {
 	allocated atomic.Int64
 
 	// Of write-back. What is published is as of the last unlock or Settle.
-	dirty          int64  // points
-	flying         int    // series that have some in flight
-	cleanBefore    uint32 // no region that was written to last before this tick holds a dirty point
+	dirty          int64    // points
+	returns        uint32   // how many runs were in flight and came back, over and over
+	flightHoles    bool     // a series that is in flight was removed
+	flight         []outRun // that are on their way, by id; views of an Outgoing
+	cleanBefore    uint32   // no region that was written to last before this tick holds a dirty point
 	dirtyPublished atomic.Int64
 	oldestDirty    atomic.Uint32 // tick, 0 if nothing is
 
@@ -89,7 +92,8 @@ func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
 	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.moved)
 	s.blobs = kvcache.NewTables(c.memory, c.memory.RegisterFor(s, blobs), kvcache.Log, s.moved)
-	s.recs.span, s.dirt.span, s.flights.span = c.memory.NewSpan(), c.memory.NewSpan(), c.memory.NewSpan()
+	s.recs.span = c.memory.NewSpan()
+	s.dirt.span, s.lates.span, s.marks.span = c.memory.NewSpan(), c.memory.NewSpan(), c.memory.NewSpan()
 	s.ids = newLookup(c.memory)
 	s.index = newIndex(c.memory)
 	s.scratch = make([]Sample, 0, blockMax)
@@ -196,8 +200,9 @@ func (s *shard) reset() {
 	s.fix.DropAll()
 	s.recs.free()
 	s.dirt.free()
-	s.flights.free()
-	s.dirty, s.flying = 0, 0
+	s.lates.free()
+	s.marks.free()
+	s.dirty, s.flight, s.flightHoles = 0, nil, false
 	s.ids.free()
 	s.index.free()
 	s.index = newIndex(s.cache.memory)

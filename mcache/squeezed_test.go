@@ -136,12 +136,12 @@ func TestSqueezedDirty(t *testing.T) {
 		c.SetTick(tick)
 		var o Outgoing
 		for shard := range c.Shards() {
-			var cursor uint32
+			var pass Pass
 			for more := true; more; {
-				more = c.Collect(shard, &cursor, Due{Since: AllTicks}, 1000, &o)
+				more = c.Collect(shard, &pass, Due{Since: AllTicks}, 1000, &o)
 				c.Acknowledge(&o)
 			}
-			c.Settle(shard)
+			c.Settle(shard, &pass)
 		}
 	}
 	acknowledge()

@@ -132,7 +132,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 
 // indexBytes is what records, lookup, dictionary and postings take.
 func (s *shard) indexBytes() int64 {
-	return int64(s.recs.span.Len()) + int64(s.dirt.span.Len()) + int64(s.flights.span.Len()) + int64(s.ids.bytes()) + s.index.bytes()
+	return int64(s.recs.span.Len()) + int64(s.dirt.span.Len()) + int64(s.lates.span.Len()) + int64(s.marks.span.Len()) + int64(s.ids.bytes()) + s.index.bytes()
 }
 
 func addTables(sum *kvcache.TablesStats, t kvcache.TablesStats) {

@@ -3,6 +3,7 @@ package mcache
 import (
 	"errors"
 	"math"
+	"sort"
 	"unsafe"
 )
 
@@ -15,11 +16,11 @@ import (
 //	            sent                       newest
 //	─────────────┼───────────────────────────▶ time
 //	  clean   ▲▲ │  dirty: came in order
-//	     lateFrom…lateTo
+//	     late.from…to
 //	     dirty: came late, or anew
 //
 // A series needs no list of its dirty points: those after sent are, and so is
-// all between lateFrom and lateTo, where points were written at or before
+// all between late.from and late.to, where points were written at or before
 // sent. Some there may be clean; they are sent twice, which changes nothing,
 // since the last write to a time wins.
 //
@@ -28,9 +29,9 @@ import (
 // The caller sets a tick from time to time, and everything is dated by it: a
 // series with the tick at which its oldest dirty point came, a region with the
 // one at which it was last written to. A region that was last written to
-// before the oldest dirty point of its shard came holds no dirty point. So
-// Settle, one pass over the dirt of a shard, says for all regions at once
-// which may go, and whoever asks for a region compares two numbers. This pins
+// before the oldest dirty point of its shard came holds no dirty point. So one
+// pass over the dirt of a shard, as Collect makes it, tells Settle for all
+// regions at once which may go, and whoever asks for a region compares two numbers. This pins
 // more than is dirty, never less: heads are written all the time, so that
 // regions of class Hot are clean only after a pass that found a shard at rest.
 //
@@ -40,11 +41,11 @@ import (
 //
 // # Cost
 //
-// For caches that write back 56 bytes a series, of which 16 are read once a
-// batch; nothing for others. A pass costs some 100 ns a series, half of it for
-// the labels, and what decoding its samples does: 13 ns a sample in runs of 8, 5
-// in runs of 32 (collect-ns of -bench WriteBack). The note of what is dirty is a
-// cache miss in whoever writes, which a machine without other work hides.
+// For caches that write back 41 bytes a series, of which 16 are read once a
+// batch; nothing for others. A pass costs some 70 ns for a series that is
+// collected, a third of it for the labels, and what decoding its samples does: 12
+// ns a sample in runs of 8, 8 in runs of 32 (collect-ns of -bench WriteBack). The
+// note of what is dirty takes 5 ns in whoever writes.
 
 // ErrDirty says that the points not yet acknowledged by the downstream store
 // are as many as there may be. A sender should try again later.
@@ -55,24 +56,30 @@ var ErrDirty = errors.New("mcache: too many points wait for the downstream store
 type dirt struct {
 	sent   int64  // in order: up to this time all was acknowledged or is in flight; math.MinInt64 if nothing was
 	since  uint32 // tick at which the oldest dirty point that is not in flight came; 0: there is none
-	points uint32 // written since they were last collected; may count a time twice. With flight.points 0 only if clean
+	points uint32 // written since they were last collected; may count a time twice
 }
 
-// flight is the rest of it; shard.flights[id].
-type flight struct {
-	lateFrom, lateTo int64  // late: empty if lateFrom > lateTo; both at or before sent
-	from             int64  // least time in flight
-	since            uint32 // that of what is in flight; 0: nothing is
-	points           uint32 // in flight
-	writing          uint32 // writes that have let go of the lock half way
-	_                uint32
+// mark says of one series what seldom is; shard.marks[id].
+type mark uint8
+
+const (
+	markFlying mark = 1 << iota // it has points in shard.flight
+	markLate                    // shard.lates has a range
+	markBusy                    // there are writes that have let go of the lock half way
+)
+
+// late is the rest of it; shard.lates[id].
+type late struct {
+	from, to int64  // empty if from > to; both at or before dirt.sent
+	writing  uint32 // writes that have let go of the lock half way
+	_        uint32
 }
 
 // Four series share a cache line of dirt: ids that are written one after the
 // other are neighbours.
-const dirtBytes = 16 + 40
+const dirtBytes = 16 + 24 + 1
 
-var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{}) + unsafe.Sizeof(flight{})]byte{}
+var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{}) + unsafe.Sizeof(late{}) + unsafe.Sizeof(mark(0))]byte{}
 
 // AllTicks is a Due.Since that every dirty series is due by.
 const AllTicks = math.MaxUint32
@@ -158,7 +165,8 @@ func (s *shard) beginWrite(id uint32, what content) {
 	n := len(what.samples) + len(what.records)
 	d.points += uint32(n)
 	s.dirty += int64(n)
-	s.flights.view[id].writing++
+	s.lates.view[id].writing++
+	s.marks.view[id] |= markBusy
 }
 
 // wrote is beginWrite and endWrite of samples in order that were written at
@@ -177,34 +185,44 @@ func (s *shard) wrote(id uint32, ss []Sample, tick uint32) {
 
 // endWrite is called when all of beginWrite's points were written, or refused.
 func (s *shard) endWrite(id uint32) {
-	if f := &s.flights.view[id]; f.writing > 0 { // not if the series was removed meanwhile
-		f.writing--
+	l := &s.lates.view[id]
+	if l.writing > 0 { // not if the series was removed meanwhile
+		l.writing--
+	}
+	if l.writing == 0 {
+		s.marks.view[id] &^= markBusy
 	}
 }
 
 // late takes note of points from from to to if they are not after what was sent.
 func (s *shard) late(id uint32, from, to int64) {
 	if sent := s.dirt.view[id].sent; from <= sent {
-		f := &s.flights.view[id]
-		f.lateFrom, f.lateTo = min(f.lateFrom, from), max(f.lateTo, min(to, sent))
+		l := &s.lates.view[id]
+		l.from, l.to = min(l.from, from), max(l.to, min(to, sent))
+		s.marks.view[id] |= markLate
 	}
 }
 
-// noDirt and noFlight are those of a new series.
+// noDirt and noLate are those of a new series.
 var (
-	noDirt   = dirt{sent: math.MinInt64}
-	noFlight = flight{lateFrom: math.MaxInt64, lateTo: math.MinInt64}
+	noDirt = dirt{sent: math.MinInt64}
+	noLate = late{from: math.MaxInt64, to: math.MinInt64}
 )
 
 // reserveDirt makes room for what write-back knows of n series.
 func (s *shard) reserveDirt(n int) error {
-	for s.cache.writeBack && s.flights.n < n {
-		if s.dirt.n == s.flights.n {
-			if _, err := s.dirt.add(noDirt); err != nil {
+	for s.cache.writeBack && s.dirt.n < n {
+		if s.marks.n == s.dirt.n {
+			if _, err := s.marks.add(0); err != nil {
 				return err
 			}
 		}
-		if _, err := s.flights.add(noFlight); err != nil {
+		if s.lates.n == s.dirt.n {
+			if _, err := s.lates.add(noLate); err != nil {
+				return err
+			}
+		}
+		if _, err := s.dirt.add(noDirt); err != nil {
 			return err
 		}
 	}
@@ -212,7 +230,9 @@ func (s *shard) reserveDirt(n int) error {
 }
 
 // isClean reports whether nothing of a series is dirty or in flight.
-func (s *shard) isClean(id uint32) bool { return s.dirt.view[id].since|s.flights.view[id].since == 0 }
+func (s *shard) isClean(id uint32) bool {
+	return s.dirt.view[id].since == 0 && s.marks.view[id]&markFlying == 0
+}
 
 // isDirty reports whether a series, or that whose start times it holds, must not be evicted.
 func (s *shard) isDirty(id uint32) bool {
@@ -227,15 +247,14 @@ func (s *shard) isDirty(id uint32) bool {
 	return !s.isClean(id)
 }
 
-// forgetDirt is part of removing a series.
+// forgetDirt is part of removing a series. What it has in flight is dirty until
+// that has landed.
 func (s *shard) forgetDirt(id uint32) {
 	if s.cache.writeBack {
-		d, f := &s.dirt.view[id], &s.flights.view[id]
-		s.dirty -= int64(d.points) + int64(f.points)
-		if f.since != 0 {
-			s.flying--
-		}
-		*d, *f = noDirt, noFlight
+		d := &s.dirt.view[id]
+		s.dirty -= int64(d.points)
+		s.flightHoles = s.flightHoles || s.marks.view[id]&markFlying != 0
+		*d, s.lates.view[id], s.marks.view[id] = noDirt, noLate, 0
 	}
 }
 
@@ -249,39 +268,48 @@ func (s *shard) pinned(written uint32) bool {
 }
 
 // Settle finds out which regions of the shard hold nothing dirty any more, and
-// lets them go if they were asked for. It is called after a pass of Collect and
-// Acknowledge over the shard.
-func (c *Cache) Settle(shard int) {
+// lets them go if they were asked for. p is a pass over the shard that ended,
+// and what it collected has landed. Without one, nil, Settle looks by itself.
+func (c *Cache) Settle(shard int, p *Pass) {
 	s := c.shards[shard]
 	s.mu.Lock()
-	// Nothing that becomes dirty while the lock is free is older than this.
-	clean := max(c.tick.Load(), 1)
-	oldest := uint32(0)
-	note := func(tick uint32) {
-		if tick != 0 {
-			clean = min(clean, tick)
-			if oldest == 0 || tick < oldest {
-				oldest = tick
-			}
+	if p == nil || !p.ended || p.returns != s.returns {
+		p = s.look()
+	}
+	clean := p.began
+	oldest := p.oldest
+	for i := range s.flight { // as a rule there is nothing when this is called
+		if oldest == 0 || s.flight[i].since < oldest {
+			oldest = s.flight[i].since
 		}
 	}
-	for id := 0; id < s.flights.n; id++ {
+	if oldest != 0 {
+		clean = min(clean, oldest)
+	}
+	if p.returns == s.returns {
+		s.cleanBefore = max(s.cleanBefore, clean)
+		s.oldestDirty.Store(oldest)
+	}
+	s.mu.Unlock()
+	c.memory.Unpin()
+}
+
+// look is a pass that collects nothing.
+func (s *shard) look() *Pass {
+	p := &Pass{began: max(s.cache.tick.Load(), 1), returns: s.returns}
+	for id := 0; id < s.dirt.n; id++ {
 		if id%scanPiece == scanPiece-1 {
 			s.mu.Unlock()
 			s.mu.Lock()
 		}
-		if id >= s.flights.n {
+		if id >= s.dirt.n {
 			break
 		}
-		note(s.dirt.view[id].since)
-		if s.flying > 0 { // as a rule nothing is when this is called
-			note(s.flights.view[id].since)
+		if since := s.dirt.view[id].since; since != 0 && (p.oldest == 0 || since < p.oldest) {
+			p.oldest = since
 		}
 	}
-	s.cleanBefore = max(s.cleanBefore, clean)
-	s.oldestDirty.Store(oldest)
-	s.mu.Unlock()
-	c.memory.Unpin()
+	return p
 }
 
 // unsentFrom is the least time of a series that may be dirty, if any is: what a
@@ -290,12 +318,12 @@ func (s *shard) unsentFrom(id uint32) (t int64, dirty bool) {
 	if !s.cache.writeBack {
 		return 0, false
 	}
-	d, f := &s.dirt.view[id], &s.flights.view[id]
-	t = f.lateFrom
-	if f.since != 0 {
-		t = min(t, f.from)
+	t = s.lates.view[id].from
+	if s.marks.view[id]&markFlying != 0 {
+		i := sort.Search(len(s.flight), func(i int) bool { return s.flight[i].id >= id })
+		t = min(t, s.flight[i].first)
 	}
-	if d.since != 0 {
+	if d := &s.dirt.view[id]; d.since != 0 {
 		t = min(t, max(d.sent, -MaxTime-1)+1)
 	}
 	return t, !s.isClean(id)

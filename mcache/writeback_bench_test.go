@@ -33,13 +33,13 @@ func BenchmarkWriteBack(b *testing.B) {
 			pass := func(round int) {
 				began := cpuTime()
 				for shard := range c.Shards() {
-					cursor := uint32(0)
+					var pass Pass
 					for more := true; more; {
-						more = c.Collect(shard, &cursor, Due{Since: AllTicks}, 10_000, &o)
+						more = c.Collect(shard, &pass, Due{Since: AllTicks}, 10_000, &o)
 						sent += o.Points()
 						c.Acknowledge(&o)
 					}
-					c.Settle(shard)
+					c.Settle(shard, &pass)
 				}
 				c.SetTick(uint32(round) + 1)
 				collect += cpuTime() - began

@@ -24,13 +24,26 @@ func is(got, want, arrived string) bool {
 	return got == want || ok && arrived == want && got == value+" since 0"
 }
 
+func labelsOfRun(o *Outgoing, i int) (ls []Label) {
+	bytes := 0
+	for _, n := range o.Run(i).Labels {
+		l := o.Labels()[n]
+		ls = append(ls, l)
+		bytes += len(l.Name) + len(l.Value)
+	}
+	if bytes != o.Run(i).Bytes {
+		panic(fmt.Sprintf("labels of %d bytes, said to be %d", bytes, o.Run(i).Bytes))
+	}
+	return ls
+}
+
 func (d downstream) take(o *Outgoing) {
 	for i := range o.Len() {
 		run := o.Run(i)
 		if o.runs[i].kept {
 			continue
 		}
-		key := run.Bucket + "|" + labelsKey(run.Labels)
+		key := run.Bucket + "|" + labelsKey(labelsOfRun(o, i))
 		if d[key] == nil {
 			d[key] = map[int64]string{}
 		}
@@ -51,13 +64,13 @@ func (d downstream) take(o *Outgoing) {
 func drain(c *Cache, take func(*Outgoing), maxPoints int) {
 	var o Outgoing
 	for shard := range c.Shards() {
-		cursor := uint32(0)
+		var pass Pass
 		for more := true; more; {
-			more = c.Collect(shard, &cursor, Due{Since: AllTicks}, maxPoints, &o)
+			more = c.Collect(shard, &pass, Due{Since: AllTicks}, maxPoints, &o)
 			take(&o)
 			c.Acknowledge(&o)
 		}
-		c.Settle(shard)
+		c.Settle(shard, &pass)
 	}
 }
 
@@ -91,11 +104,11 @@ func writeBackModel(t *testing.T, seed uint64, blobs bool) Stats {
 	c.SetMaxDirty(1500)
 	down, model := downstream{}, downstream{}
 	arrived := downstream{} // as down, but for what came with its start time and again without
-	var flying [2]Outgoing  // by shard
-	var cursors [2]uint32
+	var flying [2]Outgoing  // by shard; the first may hold runs of both
+	var passes, ended [2]Pass
 	tick := uint32(1)
 	c.SetTick(tick)
-	var refused, returned, kept, pinned, squeezed, late int
+	var refused, returned, kept, pinned, squeezed, late, joint int
 	newest := map[string]int64{}
 
 	take := func(o *Outgoing) {
@@ -105,7 +118,7 @@ func writeBackModel(t *testing.T, seed uint64, blobs bool) Stats {
 			if o.runs[i].kept {
 				continue
 			}
-			key := run.Bucket + "|" + labelsKey(run.Labels)
+			key := run.Bucket + "|" + labelsKey(labelsOfRun(o, i))
 			if arrived[key] == nil {
 				arrived[key] = map[int64]string{}
 			}
@@ -190,24 +203,38 @@ func writeBackModel(t *testing.T, seed uint64, blobs bool) Stats {
 			if rnd.IntN(3) > 0 {
 				due = Due{Sealed: rnd.IntN(2) == 0, Since: tick - min(tick, uint32(rnd.IntN(4)))}
 			}
-			if !c.Collect(i, &cursors[i], due, 1+rnd.IntN(300), o) {
-				cursors[i] = 0
+			if i == 1 && len(flying[0].parts) > 1 {
+				return
+			}
+			if !c.Collect(i, &passes[i], due, 1+rnd.IntN(300), o) {
+				ended[i], passes[i] = passes[i], Pass{}
+			}
+			if i == 0 && flying[1].Len() == 0 && rnd.IntN(2) == 0 {
+				if !c.Collect(1, &passes[1], due, o.Points()+rnd.IntN(300), o) {
+					ended[1], passes[1] = passes[1], Pass{}
+				}
+				joint++
 			}
 		case rnd.IntN(4) == 0:
 			c.Return(o)
-			cursors[i] = 0
+			passes = [2]Pass{}
 			returned++
 		default:
 			for k := range o.Len() {
 				if rnd.IntN(8) == 0 {
 					o.Keep(k)
-					cursors[i] = 0
+					passes = [2]Pass{}
 					kept++
 				}
 			}
 			take(o)
 			c.Acknowledge(o)
-			c.Settle(i)
+			if rnd.IntN(8) == 0 {
+				c.Settle(i, nil)
+			} else {
+				c.Settle(i, &ended[i]) // the zero value has not ended
+			}
+			ended[i] = Pass{}
 		}
 	}
 	check := func() {
@@ -287,7 +314,7 @@ func writeBackModel(t *testing.T, seed uint64, blobs bool) Stats {
 	tick++
 	c.SetTick(tick)
 	for i := range c.Shards() {
-		c.Settle(i)
+		c.Settle(i, nil)
 	}
 	m.SetBudget(kvcache.MinRegionBytes)
 	if m.Used() > m.Budget() {
@@ -298,7 +325,7 @@ func writeBackModel(t *testing.T, seed uint64, blobs bool) Stats {
 	if blobs && (st.BlobsWritten < 50 || st.BlobsLost == 0) {
 		t.Errorf("the interesting did not happen with blobs: %+v", st)
 	}
-	if late == 0 || refused == 0 || returned == 0 || kept == 0 || pinned == 0 || st.Reclaimed == 0 {
+	if late == 0 || refused == 0 || returned == 0 || kept == 0 || joint == 0 || pinned == 0 || st.Reclaimed == 0 {
 		t.Errorf("the interesting did not happen")
 	}
 	return st
@@ -316,10 +343,10 @@ func TestWriteBackDue(t *testing.T) {
 	c := newTestCache(t, Options{WriteBack: true, Shards: 1})
 	var o Outgoing
 	collect := func(due Due) (names []string) {
-		cursor := uint32(0)
-		c.Collect(0, &cursor, due, 1<<20, &o)
+		var pass Pass
+		c.Collect(0, &pass, due, 1<<20, &o)
 		for i := range o.Len() {
-			names = append(names, fmt.Sprint(o.Run(i).Labels[0].Value, " ", len(o.Run(i).Samples)))
+			names = append(names, fmt.Sprint(labelsOfRun(&o, i)[0].Value, " ", len(o.Run(i).Samples)))
 		}
 		c.Acknowledge(&o)
 		return names
@@ -363,8 +390,8 @@ func TestWriteBackDue(t *testing.T) {
 		}
 	}
 	expect(Due{Since: AllTicks, Without: []string{"default", "third", "none such"}}, "[x other 1]")
-	cursor := uint32(0)
-	if c.Collect(0, &cursor, Due{Since: AllTicks, Without: []string{"third"}}, 10, &o); o.Len() != 1 {
+	var pass Pass
+	if c.Collect(0, &pass, Due{Since: AllTicks, Without: []string{"third"}}, 10, &o); o.Len() != 1 {
 		t.Fatalf("%d runs collected", o.Len())
 	}
 	o.Keep(0)

@@ -11,7 +11,13 @@ import (
 // Series is what the sender writes: points of one label set. Labels are sorted
 // by name and points by time, as receivers want them.
 type Series struct {
-	Labels  []mcache.Label
+	Labels []mcache.Label
+	// Numbers, if there are any, say what the labels are in place of Labels:
+	// places in Table, which all such series of a request share. A label that
+	// many of them have is then encoded once.
+	Numbers []uint32
+	Table   []mcache.Label
+
 	Samples []mcache.Sample
 	// Starts are the start times of the first samples in ms, 0 for none.
 	// Protocol 1.0 has no words for them.
@@ -27,54 +33,83 @@ type Series struct {
 // points is how many samples and histograms s has.
 func (s *Series) points() int { return len(s.Samples) + len(s.Records) }
 
+// count is how many labels s has.
+func (s *Series) count() int { return len(s.Labels) + len(s.Numbers) }
+
+func (s *Series) label(k int) mcache.Label {
+	if len(s.Numbers) > 0 {
+		return s.Table[s.Numbers[k]]
+	}
+	return s.Labels[k]
+}
+
+// labels are all of s.
+func (s *Series) labels() []mcache.Label {
+	ls := make([]mcache.Label, s.count())
+	for k := range ls {
+		ls[k] = s.label(k)
+	}
+	return ls
+}
+
 // AppendV1 appends series to dst as a prometheus.WriteRequest, not compressed.
 func AppendV1(dst []byte, series []Series) []byte {
 	for i := range series {
 		s := &series[i]
-		n, regular := s.bytesV1()
+		n, regular := s.pointsV1(false)
+		for k := range s.count() {
+			n += 1 + sized(labelBytes(s.label(k)))
+		}
 		dst = appendHead(dst, tagV1Series, n)
-		for _, l := range s.Labels {
-			dst = appendLabelV1(dst, l)
+		for k := range s.count() {
+			dst = appendLabelV1(dst, s.label(k))
 		}
 		dst = appendRecordsV1(appendSamples(dst, s.Samples, nil, regular), s.Records)
 	}
 	return dst
 }
 
-// packV1 makes p the block of what AppendV1 appends.
+// packV1 makes p the block of what AppendV1 appends. A label with a number that
+// was packed before is copied from where it was last.
 func packV1(p *packer, series []Series) {
 	p.reset()
-	var before []mcache.Label // of the series before: most labels are what they were
+	clear(p.numbered)
 	for i := range series {
 		s := &series[i]
-		n, regular := s.bytesV1()
-		p.text = appendHead(p.text, tagV1Series, n)
-		for k, l := range s.Labels {
-			from := p.here()
-			if k == len(p.places) {
-				p.places = append(p.places, stretch{})
-			}
-			at := &p.places[k]
-			if k >= len(before) || before[k] != l {
-				at = p.seenLabel(l)
-			}
-			if at.to == 0 || !p.again(*at) {
-				p.text = appendLabelV1(p.text, l)
-			}
-			*at = stretch{from, p.here()}
-			p.places[k] = *at
+		if n := len(s.Table) - len(p.numbered); n > 0 {
+			p.numbered = append(p.numbered, make([]numberedLabel, n)...)
 		}
-		before = s.Labels
-		p.text = appendRecordsV1(p.samples(s.Samples, nil, regular), s.Records)
+		like := p.run.sameTimes(s.Samples)
+		bytes, regular := s.pointsV1(like)
+		for _, l := range s.Labels {
+			bytes += 1 + sized(labelBytes(l))
+		}
+		for _, n := range s.Numbers {
+			l := &p.numbered[n]
+			if l.bytes == 0 {
+				l.bytes = 1 + sized(labelBytes(s.Table[n]))
+			}
+			bytes += l.bytes
+		}
+		p.text = appendHead(p.text, tagV1Series, bytes)
+		for _, l := range s.Labels {
+			p.text = appendLabelV1(p.text, l)
+		}
+		for _, n := range s.Numbers {
+			l, from := &p.numbered[n], p.here()
+			if l.to == 0 || !p.again(l.stretch) {
+				p.text = appendLabelV1(p.text, s.Table[n])
+			}
+			l.stretch = stretch{from, p.here()}
+		}
+		p.text = appendRecordsV1(p.samples(s.Samples, nil, regular, like), s.Records)
 	}
 }
 
-// bytesV1 is what s takes in protocol 1.0, and whether its samples are regular.
-func (s *Series) bytesV1() (n int, regular bool) {
-	for _, l := range s.Labels {
-		n += 1 + sized(labelBytes(l))
-	}
-	regular = areRegular(s.Samples)
+// pointsV1 is what the points of s take in protocol 1.0, and whether its samples
+// are regular, as is known of those that are like regular ones.
+func (s *Series) pointsV1(like bool) (n int, regular bool) {
+	regular = like || areRegular(s.Samples)
 	n += samplesBytes(s.Samples, nil, regular)
 	for _, r := range s.Records {
 		n += 1 + sized(recordBytesV1(r.Value))
@@ -99,12 +134,20 @@ func appendRecordsV1(dst []byte, records []mcache.Record) []byte {
 type EncoderV2 struct {
 	index   map[string]uint32
 	symbols []string
-	refs    []uint32
+	refs    []uint32 // of series that do not number their labels
+
+	numbered []numberedRefs // by the numbers of labels
 
 	// seen finds strings by where they lie, which a label that many series
 	// share is often known by without being hashed.
 	seen  [seenSymbols]seenSymbol
 	round uint32 // what of seen is valid
+}
+
+// numberedRefs are the references to a label's name and value, as they are written.
+type numberedRefs struct {
+	text  uint64
+	bytes int // of it; 0: they are not known yet
 }
 
 type seenSymbol struct {
@@ -125,9 +168,9 @@ func (e *EncoderV2) Append(dst []byte, series []Series) []byte {
 	refs := e.refs
 	for i := range series {
 		s := &series[i]
-		m := e.measure(s, refs[:2*len(s.Labels)])
+		m := e.measure(s, refs[:2*len(s.Labels)], false)
 		refs = refs[len(m.refs):]
-		dst = m.appendEnd(appendSamples(m.appendBegin(dst), s.Samples, s.Starts, m.regular), s)
+		dst = m.appendEnd(appendSamples(e.appendBegin(dst, &m, s.Numbers), s.Samples, s.Starts, m.regular), s)
 	}
 	return dst
 }
@@ -140,10 +183,11 @@ func (e *EncoderV2) pack(p *packer, series []Series) {
 	refs := e.refs
 	for i := range series {
 		s := &series[i]
-		m := e.measure(s, refs[:2*len(s.Labels)])
+		like := p.run.sameTimes(s.Samples)
+		m := e.measure(s, refs[:2*len(s.Labels)], like)
 		refs = refs[len(m.refs):]
-		p.text = m.appendBegin(p.text)
-		p.text = m.appendEnd(p.samples(s.Samples, s.Starts, m.regular), s)
+		p.text = e.appendBegin(p.text, &m, s.Numbers)
+		p.text = m.appendEnd(p.samples(s.Samples, s.Starts, m.regular, like), s)
 	}
 }
 
@@ -158,7 +202,19 @@ func (e *EncoderV2) appendTable(dst []byte, series []Series) []byte {
 	e.round++
 	var before []mcache.Label // of the series before: most labels are what they were
 	at := 0                   // where its references begin
+	clear(e.numbered)
 	for i := range series {
+		if numbers := series[i].Numbers; len(numbers) > 0 {
+			table := series[i].Table
+			if len(e.numbered) < len(table) {
+				e.numbered = append(e.numbered, make([]numberedRefs, len(table)-len(e.numbered))...)
+			}
+			for _, n := range numbers {
+				if e.numbered[n].bytes == 0 {
+					e.numbered[n] = refsOf(e.symbol(table[n].Name), e.symbol(table[n].Value))
+				}
+			}
+		}
 		ls := series[i].Labels
 		mine := len(e.refs)
 		for k, l := range ls {
@@ -197,12 +253,15 @@ type messageV2 struct {
 	regular       bool // its samples are
 }
 
-func (e *EncoderV2) measure(s *Series, refs []uint32) (m messageV2) {
+func (e *EncoderV2) measure(s *Series, refs []uint32, like bool) (m messageV2) {
 	m.refs = refs
 	for _, r := range refs {
 		m.refsBytes += uvarintBytes(uint64(r))
 	}
-	m.regular = len(s.Starts) == 0 && areRegular(s.Samples)
+	for _, n := range s.Numbers {
+		m.refsBytes += e.numbered[n].bytes
+	}
+	m.regular = len(s.Starts) == 0 && (like || areRegular(s.Samples))
 	m.bytes = 1 + sized(m.refsBytes) + samplesBytes(s.Samples, s.Starts, m.regular)
 	for _, r := range s.Records {
 		m.bytes += 1 + sized(len(r.Value))
@@ -217,13 +276,29 @@ func (e *EncoderV2) measure(s *Series, refs []uint32) (m messageV2) {
 }
 
 // appendBegin appends what is before the samples.
-func (m *messageV2) appendBegin(dst []byte) []byte {
+func (e *EncoderV2) appendBegin(dst []byte, m *messageV2, numbers []uint32) []byte {
 	dst = appendHead(dst, tagV2Series, m.bytes)
 	dst = appendHead(dst, tagV2SeriesRefs, m.refsBytes)
 	for _, r := range m.refs {
 		dst = binary.AppendUvarint(dst, uint64(r))
 	}
+	for _, n := range numbers {
+		r := &e.numbered[n]
+		dst = binary.LittleEndian.AppendUint64(dst, r.text)[:len(dst)+r.bytes]
+	}
 	return dst
+}
+
+// refsOf is the text of two references, each of which has at most four bytes:
+// a request of that many symbols would be too long by far.
+func refsOf(name, value uint32) numberedRefs {
+	var b [2 * binary.MaxVarintLen32]byte
+	n := binary.PutUvarint(b[:], uint64(name))
+	n += binary.PutUvarint(b[n:], uint64(value))
+	if n > 8 {
+		panic("remotewrite: a table of more than 2^28 symbols")
+	}
+	return numberedRefs{binary.LittleEndian.Uint64(b[:]), n}
 }
 
 // appendEnd appends what is behind the samples.

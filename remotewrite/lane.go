@@ -23,34 +23,58 @@ type lane struct {
 	next    int          // place in shards of the one that settleIfStuck looks at; the watch's
 
 	out    mcache.Outgoing
-	runs   []int    // places in out, by bucket
-	series []Series // of the request in hand
-	header http.Header
-	holds  holds
+	points int           // that were collected
+	passes []mcache.Pass // of a visit
+	runs   []int         // places in out, by bucket
+	series []Series      // of the request in hand
+	// described says for names of metrics, by the number of the label, where in
+	// metas their metadata is, counted from 1.
+	described []uint32
+	metas     []Metadata
+	header    http.Header
+	holds     holds
 }
 
 // everything is due.
 var everything = mcache.Due{Sealed: true, Since: mcache.AllTicks}
 
-// run visits the shards one by one, at even distances, so that each is visited
-// roundsPerAge times while a point grows old. n is the number of the lane.
+// run visits the shards, so that each is visited roundsPerAge times while a
+// point grows old. n is the number of the lane. What a round finds goes in few
+// requests: if one holds it, all shards are visited at once, and if many are
+// needed, one shard after the other at even distances.
 func (l *lane) run(ctx context.Context, n int) {
-	gap := l.f.o.MaxDirtyAge / roundsPerAge / time.Duration(len(l.shards))
-	timer := time.NewTimer(gap * time.Duration(n) / time.Duration(len(l.f.lanes)))
+	round := l.f.o.MaxDirtyAge / roundsPerAge
+	timer := time.NewTimer(round * time.Duration(n) / time.Duration(len(l.f.lanes)))
 	defer timer.Stop()
-	for i := 0; ; {
+	span := len(l.shards)       // how many are visited at once
+	points, busiest := 0.0, 0.0 // of this round, and of the last ones
+	for at := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-l.wake:
-			l.passAll(ctx, everything)
+			_ = l.visit(ctx, l.shards, everything) // it fails when ctx has ended, as below
 		case <-timer.C:
 			began := time.Now()
-			_ = l.pass(ctx, l.shards[i], l.f.due()) // it fails when ctx has ended
-			i = (i + 1) % len(l.shards)
-			timer.Reset(max(gap-time.Since(began), 0))
+			end := min(at+span, len(l.shards))
+			l.points = 0
+			_ = l.visit(ctx, l.shards[at:end], l.f.due())
+			points += float64(l.points)
+			part := round * time.Duration(end-at) / time.Duration(len(l.shards))
+			if at = end; at == len(l.shards) {
+				busiest = max(points, busiest*(1-1.0/roundsPerAge))
+				span = l.f.span(busiest, len(l.shards))
+				at, points = 0, 0
+			}
+			timer.Reset(max(part-time.Since(began), 0))
 		}
 	}
+}
+
+// span is how many of the shards of a lane to visit at once when a round finds
+// so many points.
+func (f *Forwarder) span(points float64, shards int) int {
+	return max(1, min(shards, int(float64(f.o.MaxPerRequest)/max(points, 1)*float64(shards))))
 }
 
 // due is what a visit sends. The next visit comes one round from now, and may
@@ -64,18 +88,9 @@ func (f *Forwarder) due() mcache.Due {
 	return d
 }
 
-func (l *lane) passAll(ctx context.Context, due mcache.Due) error {
-	for _, s := range l.shards {
-		if err := l.pass(ctx, s, due); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// drain passes over everything until nothing is held any more.
+// drain visits everything until nothing is held any more.
 func (l *lane) drain(ctx context.Context) {
-	for l.passAll(ctx, everything) == nil {
+	for l.visit(ctx, l.shards, everything) == nil {
 		rest, held := l.holds.first(l.f.age.read())
 		if !held || wait(ctx, rest) != nil {
 			return
@@ -83,38 +98,54 @@ func (l *lane) drain(ctx context.Context) {
 	}
 }
 
-// pass sends what is due of a shard. Its error is that of ctx; what was not
+// visit sends what is due of shards. Its error is that of ctx; what was not
 // sent is dirty again.
-func (l *lane) pass(ctx context.Context, shard int, due mcache.Due) error {
+func (l *lane) visit(ctx context.Context, shards []int, due mcache.Due) error {
 	c := l.f.o.Cache
-	defer l.settle(shard)
-	var cursor uint32
-	for more := true; more; {
-		if err := ctx.Err(); err != nil {
-			return err
+	l.passes = append(l.passes[:0], make([]mcache.Pass, len(shards))...)
+	settled := 0 // so many of shards are
+	settle := func(end int) {
+		for ; settled < end; settled++ {
+			c.Settle(shards[settled], &l.passes[settled])
+			l.settled.Store(int64(l.f.age.read()))
 		}
-		due.Without = l.holds.now(l.f.age.read())
-		more = c.Collect(shard, &cursor, due, l.f.o.MaxPerRequest, &l.out)
-		if l.out.Len() == 0 {
-			continue
-		}
-		points := int64(l.out.Points())
-		l.f.counters.inFlight.Add(points)
-		err := l.deliver(ctx)
-		l.f.counters.inFlight.Add(-points)
-		l.f.counters.runs.Add(uint64(l.out.Len()))
-		if err != nil {
-			c.Return(&l.out)
-			return err
-		}
-		c.Acknowledge(&l.out)
 	}
-	return nil
+	defer func() { settle(len(shards)) }()
+	for k, shard := range shards {
+		for more := true; more; {
+			if err := ctx.Err(); err != nil {
+				c.Return(&l.out)
+				return err
+			}
+			due.Without = l.holds.now(l.f.age.read())
+			more = c.Collect(shard, &l.passes[k], due, l.f.o.MaxPerRequest, &l.out)
+			if l.out.Points() < l.f.o.MaxPerRequest {
+				continue
+			}
+			if err := l.flush(ctx); err != nil {
+				return err
+			}
+			settle(k)
+		}
+	}
+	return l.flush(ctx)
 }
 
-func (l *lane) settle(shard int) {
-	l.f.o.Cache.Settle(shard)
-	l.settled.Store(int64(l.f.age.read()))
+// flush sends what was collected.
+func (l *lane) flush(ctx context.Context) error {
+	c, counters := l.f.o.Cache, &l.f.counters
+	points := l.out.Points()
+	l.points += points
+	counters.runs.Add(uint64(l.out.Len()))
+	counters.inFlight.Add(int64(points))
+	err := l.deliver(ctx)
+	counters.inFlight.Add(-int64(points))
+	if err != nil {
+		c.Return(&l.out)
+		return err
+	}
+	c.Acknowledge(&l.out)
+	return nil
 }
 
 // settleIfStuck settles one shard after the other while the lane is busy with
@@ -124,7 +155,7 @@ func (l *lane) settleIfStuck() {
 	if l.f.age.read()-time.Duration(l.settled.Load()) < l.f.o.MaxDirtyAge/roundsPerAge {
 		return
 	}
-	l.f.o.Cache.Settle(l.shards[l.next%len(l.shards)])
+	l.f.o.Cache.Settle(l.shards[l.next%len(l.shards)], nil)
 	l.next++
 }
 
@@ -139,11 +170,11 @@ func (l *lane) deliver(ctx context.Context) error {
 	if !one {
 		slices.SortStableFunc(l.runs, func(a, b int) int { return strings.Compare(l.out.Bucket(a), l.out.Bucket(b)) })
 	}
-	defer func() { clear(l.series[:cap(l.series)]) }() // they are views that end with out
 	for rest := l.runs; len(rest) > 0; {
 		bucket := l.out.Bucket(rest[0])
 		n := l.fill(bucket, rest)
 		done, err := l.request(ctx, bucket, l.series)
+		clear(l.series) // they are views that end with out
 		switch {
 		case err == nil:
 		case errors.Is(err, errHeld):
@@ -164,10 +195,10 @@ func (l *lane) deliver(ctx context.Context) error {
 // fill makes series of the first of runs, as many as are of the bucket and fit
 // a request, and returns their number.
 func (l *lane) fill(bucket string, runs []int) int {
-	l.series = l.series[:0]
+	l.series, l.metas = l.series[:0], l.metas[:0]
+	clear(l.described)
 	bytes := 0
-	described := ""
-	var meta Metadata // of the metric described
+	table := l.out.Labels()
 	v2 := l.f.o.Client.Protocol() == V2
 	for n, i := range runs {
 		r := l.out.Run(i)
@@ -175,42 +206,51 @@ func (l *lane) fill(bucket string, runs []int) int {
 		if r.Bucket != bucket || n > 0 && bytes > l.f.o.MaxRequestBytes {
 			break
 		}
-		s := Series{Labels: r.Labels, Samples: r.Samples, Starts: r.Starts, Records: r.Records}
+		s := Series{Numbers: r.Labels, Table: table, Samples: r.Samples, Starts: r.Starts, Records: r.Records}
 		if v2 {
-			if name := nameOf(r.Labels); n == 0 || name != described {
-				meta, _ = l.f.o.Metadata(bucket, name)
-				described = name
-			}
-			s.Metadata = meta
+			s.Metadata = l.metadata(bucket, table, r.Labels)
 		}
 		l.series = append(l.series, s)
 	}
 	return len(l.series)
 }
 
-// sampleSendBytes is about what a sample takes in a request: two tags, a
-// length, 8 bytes of value and 6 of time.
-const sampleSendBytes = 18
+const (
+	// sampleSendBytes is about what a sample takes in a request: two tags, a
+	// length, 8 bytes of value and 6 of time.
+	sampleSendBytes = 18
+	// labelSendBytes is what a label takes in a request of protocol 1.0 beside
+	// name and value: three tags and lengths.
+	labelSendBytes = 12
+)
 
 // runBytes is about what a run takes in a request of protocol 1.0.
 func runBytes(r *mcache.OutRun) int {
-	n := sampleSendBytes * len(r.Samples)
-	for _, l := range r.Labels {
-		n += labelBytes(l) + 2
-	}
+	n := sampleSendBytes*len(r.Samples) + labelSendBytes*len(r.Labels) + r.Bytes
 	for _, x := range r.Records {
 		n += len(x.Value) + 4
 	}
 	return n
 }
 
-func nameOf(ls []mcache.Label) string {
-	for _, l := range ls {
-		if l.Name == metricName {
-			return l.Value
+// metadata is what is known of the metric that has these labels. It is asked
+// for once a name and request.
+func (l *lane) metadata(bucket string, table []mcache.Label, labels []uint32) Metadata {
+	for _, n := range labels {
+		if table[n].Name != metricName {
+			continue
 		}
+		if len(l.described) < len(table) {
+			l.described = append(l.described, make([]uint32, len(table)-len(l.described))...)
+		}
+		if l.described[n] == 0 {
+			m, _ := l.f.o.Metadata(bucket, table[n].Value)
+			l.metas = append(l.metas, m)
+			l.described[n] = uint32(len(l.metas))
+		}
+		return l.metas[l.described[n]-1]
 	}
-	return ""
+	return Metadata{}
 }
 
 // maxSplits bounds how often one request is cut in two. A single bad point
@@ -262,7 +302,7 @@ func (l *lane) request(ctx context.Context, bucket string, series []Series) (don
 		c.sent.Add(uint64(written))
 		c.rejected.Add(uint64(points - written))
 		l.f.rejects.warn("The receiver rejects what it is sent; it is lost to it.", "points", points-written,
-			"series", describe(p.series[0].Labels), "err", err)
+			"series", describe(p.series[0].labels()), "err", err)
 	}
 	return len(series), nil
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
-	"unsafe"
 
 	"github.com/golang/snappy"
 
@@ -47,24 +46,13 @@ type packer struct {
 	likeAt  int    // where that begins
 	scratch []byte
 
-	// In protocol 1.0: where the labels of the series before are, and where
-	// others were, as far as round says so. These are known by where their
-	// strings lie, which series that have them share.
-	places []stretch
-	labels [packedLabels]packedLabel
-	round  uint32
+	numbered []numberedLabel // in protocol 1.0, by the numbers of labels
 }
 
-type packedLabel struct {
-	name, value              *byte
-	nameLen, valueLen, round uint32
-	stretch
+type numberedLabel struct {
+	bytes   int // that it takes; 0 if it did not occur yet
+	stretch     // where it was last
 }
-
-const (
-	packedLabelBits = 9
-	packedLabels    = 1 << packedLabelBits
-)
 
 // stretch is a range of bytes, counted unpacked.
 type stretch struct{ from, to int }
@@ -80,7 +68,6 @@ const (
 func (p *packer) reset() {
 	p.out = append(p.out[:0], make([]byte, packHeaderBytes)...)
 	p.n, p.copied, p.text, p.like, p.run = 0, stretch{}, p.text[:0], p.like[:0], run{}
-	p.round++
 }
 
 // block is all of it as a block of snappy, valid until the next reset.
@@ -113,17 +100,6 @@ func (p *packer) again(at stretch) bool {
 	p.flush()
 	p.copied = at
 	return true
-}
-
-// seenLabel is where l was packed the last time that it was not as in the
-// series before; its to is 0 if that is not known. The caller keeps it so.
-func (p *packer) seenLabel(l mcache.Label) *stretch {
-	name, value := unsafe.StringData(l.Name), unsafe.StringData(l.Value)
-	k := &p.labels[uint64(uintptr(unsafe.Pointer(value)))*0x9e3779b97f4a7c15>>(64-packedLabelBits)]
-	if k.value != value || k.name != name || int(k.nameLen) != len(l.Name) || int(k.valueLen) != len(l.Value) || k.round != p.round {
-		*k = packedLabel{name, value, uint32(len(l.Name)), uint32(len(l.Value)), p.round, stretch{}}
-	}
-	return &k.stretch
 }
 
 // flush packs what is not packed yet.
@@ -247,14 +223,15 @@ type run struct {
 	at      int
 }
 
-// sameTimes reports whether the samples of r have the times of the first of o.
-func (r run) sameTimes(o run) bool {
-	if len(r.samples) > len(o.samples) || r.at-o.at > maxCopyBack {
+// sameTimes reports whether ss, of which there are some, have the times of the
+// first samples of r.
+func (r run) sameTimes(ss []mcache.Sample) bool {
+	if len(ss) > len(r.samples) || len(ss) == 0 {
 		return false
 	}
-	other := o.samples[:len(r.samples)]
-	for i := range r.samples {
-		if r.samples[i].T != other[i].T {
+	other := r.samples[:len(ss)]
+	for i := range ss {
+		if ss[i].T != other[i].T {
 			return false
 		}
 	}
@@ -262,8 +239,8 @@ func (r run) sameTimes(o run) bool {
 }
 
 // samples packs samples behind the text, and returns the text that goes on
-// behind them.
-func (p *packer) samples(ss []mcache.Sample, starts []int64, regular bool) []byte {
+// behind them. like says that p.run.sameTimes(ss).
+func (p *packer) samples(ss []mcache.Sample, starts []int64, regular, like bool) []byte {
 	if !regular || len(ss) == 0 {
 		p.text = appendSamples(p.text, ss, starts, regular)
 		p.flushLike()
@@ -272,7 +249,7 @@ func (p *packer) samples(ss []mcache.Sample, starts []int64, regular bool) []byt
 	before := p.run
 	p.run = run{ss, p.here()}
 	p.text = appendRegular(p.text, ss[0])
-	if p.run.sameTimes(before) {
+	if like && p.run.at-before.at <= maxCopyBack {
 		p.text = p.text[:len(p.text)-regularTimeBytes]
 		p.flushLike()
 		back := p.run.at - before.at
