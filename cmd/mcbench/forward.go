@@ -25,7 +25,7 @@ func forwardCommand(app *kingpin.Application) (string, func(context.Context, io.
 	binary := mcachedFlag(c)
 	f := forwarding{}
 	c.Flag("turns", "How often each is measured; the medians are compared.").Default("7").IntVar(&f.turns)
-	c.Flag("max-dirty-age", "The daemon's --forward.max-dirty-age. Runs are as long as what comes in that time.").Default("4s").DurationVar(&f.age)
+	c.Flag("max-dirty-age", "The daemon's --forward.max-dirty-age. Runs are as long as what comes in that time.").Default("6s").DurationVar(&f.age)
 	c.Flag("receiver", "Who gets what is forwarded: another mcached, or a server that reads and discards it, so that two daemons do not compete for the caches of one processor.").Default("mcached").EnumVar(&f.receiver, "mcached", "discard")
 	c.Flag("flag", "Another flag for the daemon. Repeatable.").StringsVar(&f.flags)
 	c.Flag("per-request", "Samples in a request of the load.").Default("2000").IntVar(&f.perRequest)
