@@ -405,3 +405,39 @@ func TestForwarderDue(t *testing.T) {
 		}
 	}
 }
+
+// What is little goes in few requests, however many shards it lies in; what is
+// much is spread over the time there is.
+func TestForwarderFewRequests(t *testing.T) {
+	down := newReceiver(t, Options{})
+	server := httptest.NewServer(down)
+	defer server.Close()
+	up := newReceiverWith(t, Options{}, mcache.Options{WriteBack: true, Shards: 16})
+	f := up.forwarderTo(server.URL, V2, ForwarderOptions{Lanes: 2, MaxDirtyAge: time.Second})
+	var all []Series
+	for i := range 400 {
+		all = append(all, Series{Labels: named("x", "i", fmt.Sprint(i)), Samples: []mcache.Sample{sample(0, 1)}})
+	}
+	answered(t, up.send(V2, encode(t, V2, all...)), 204, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	for deadline := time.Now().Add(10 * time.Second); f.Stats().DirtyPoints > 0 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if st := f.Stats(); st.Sent != 400 || st.Runs != 400 || st.Requests != 2 {
+		t.Errorf("%+v: want 400 runs in a request of each lane", st)
+	}
+	for _, c := range []struct {
+		points     float64
+		want, most int
+	}{{0, 8, 8}, {25_000, 8, 8}, {50_000, 4, 8}, {60_000, 3, 8}, {1e9, 1, 8}, {1e9, 1, 1}} {
+		if got := f.span(c.points, c.most); got != c.want {
+			t.Errorf("%v points: visits %d of %d shards at once, want %d", c.points, got, c.most, c.want)
+		}
+	}
+}

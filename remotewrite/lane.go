@@ -60,13 +60,16 @@ func (l *lane) run(ctx context.Context, n int) {
 			l.points = 0
 			_ = l.visit(ctx, l.shards[at:end], l.f.due())
 			points += float64(l.points)
-			part := round * time.Duration(end-at) / time.Duration(len(l.shards))
+			rest := round * time.Duration(end-at) / time.Duration(len(l.shards))
 			if at = end; at == len(l.shards) {
 				busiest = max(points, busiest*(1-1.0/roundsPerAge))
-				span = l.f.span(busiest, len(l.shards))
+				was := span
+				if span = l.f.span(busiest, len(l.shards)); span < was {
+					rest = 0 // else the last shard would wait for two rounds
+				}
 				at, points = 0, 0
 			}
-			timer.Reset(max(part-time.Since(began), 0))
+			timer.Reset(max(rest-time.Since(began), 0))
 		}
 	}
 }

@@ -159,37 +159,27 @@ func (b *benefit) measure(ctx context.Context, store *peer, name string, n int) 
 	}
 	row.samples, row.requests = float64(done.samples), float64(done.requests)
 	row.bytesPerSample = float64(done.bodyBytes) / row.samples
-	if n > 0 {
-		var left float64
-		for deadline := time.Now().Add(time.Duration(n)*b.round + time.Minute); ; {
-			if left, err = front.metric(ctx, "mcached_forward_dirty_samples"); err != nil || left == 0 {
-				break
-			}
-			if time.Now().After(deadline) {
-				err = fmt.Errorf("%.0f samples are still not forwarded", left)
-				break
-			}
-			if err = sleep(ctx, 200*time.Millisecond); err != nil {
-				break
-			}
-		}
-		if err != nil {
-			return row, err
-		}
-		bytes, err1 := front.metric(ctx, "mcached_forward_bytes_total")
-		requests, err2 := front.metric(ctx, "mcached_forward_requests_total")
-		rejected, err3 := front.metric(ctx, `mcached_forward_samples_total{result="rejected"}`)
-		if err := errors.Join(err1, err2, err3); err != nil {
-			return row, err
-		}
-		if rejected > 0 {
-			return row, fmt.Errorf("the store rejected %.0f samples", rejected)
-		}
-		row.requests, row.bytesPerSample = requests, bytes/row.samples
+	// The books are read when everything had to be forwarded, and before
+	// /metrics is, which would count, too.
+	if err := sleep(ctx, time.Duration(n)*b.round+settleTime); err != nil {
+		return row, err
 	}
 	store1, cache1, err := usages()
 	if err != nil {
 		return row, err
+	}
+	if n > 0 {
+		left, err1 := front.metric(ctx, "mcached_forward_dirty_samples")
+		bytes, err2 := front.metric(ctx, "mcached_forward_bytes_total")
+		requests, err3 := front.metric(ctx, "mcached_forward_requests_total")
+		rejected, err4 := front.metric(ctx, `mcached_forward_samples_total{result="rejected"}`)
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
+			return row, err
+		}
+		if left > 0 || rejected > 0 {
+			return row, fmt.Errorf("%.0f samples are still not forwarded, and the store rejected %.0f", left, rejected)
+		}
+		row.requests, row.bytesPerSample = requests, bytes/row.samples
 	}
 	row.storeCPU = float64((store1.cpu - store0.cpu).Microseconds()) / row.samples * 1000
 	row.cacheCPU = float64((cache1.cpu - cache0.cpu).Microseconds()) / row.samples * 1000
