@@ -113,7 +113,7 @@ func (o *Outgoing) Run(i int) OutRun {
 // Keep says that run i was not sent after all: Acknowledge leaves it dirty.
 func (o *Outgoing) Keep(i int) { o.runs[i].kept = true }
 
-// begin starts the part of a shard, or goes on with it.
+// begin starts the part of a shard, which is locked, or goes on with it.
 func (o *Outgoing) begin(s *shard) *outPart {
 	if n := len(o.parts); n == 0 || o.parts[n-1].shard != s {
 		o.parts = append(o.parts, outPart{s, len(o.runs), s.editions})
@@ -156,10 +156,10 @@ type Pass struct {
 // than one Outgoing, so that the order of a series' points is kept.
 func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing) (more bool) {
 	s := c.shards[shard]
-	part := o.begin(s)
 	o.leave(c, due.Without)
 	for {
 		s.mu.Lock()
+		part := o.begin(s)
 		if !p.begun {
 			// What becomes dirty from here on is not older.
 			*p = Pass{begun: true, began: max(c.tick.Load(), 1), returns: s.returns}
