@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"math"
 	"math/bits"
 	"unsafe"
 )
@@ -47,16 +48,7 @@ func pair(p unsafe.Pointer, i int) *Sample { return (*Sample)(unsafe.Add(p, i*pa
 
 // headSamples appends the samples of the head to dst, in order of time.
 func headSamples(dst []Sample, r *series, p unsafe.Pointer) []Sample {
-	switch r.mode {
-	case modeGrid:
-		for have := r.have; have != 0; have &= have - 1 {
-			i := bits.TrailingZeros64(have)
-			dst = append(dst, Sample{r.start + int64(i)*int64(r.step), *slot(p, i)})
-		}
-	case modePairs:
-		dst = append(dst, unsafe.Slice((*Sample)(p), int(r.next))...)
-	}
-	return dst
+	return headFrom(dst, r, p, math.MinInt64)
 }
 
 // headFrom is headSamples of those at or after from.

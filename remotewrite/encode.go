@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"unsafe"
 
 	"mcached/mcache"
@@ -52,6 +53,23 @@ func (s *Series) labels() []mcache.Label {
 	return ls
 }
 
+// tableLen is the length of the table that those of series share which have one.
+func tableLen(series []Series) int {
+	for i := range series {
+		if n := len(series[i].Table); n > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// zeroed is n zeros, in the memory of s if they fit.
+func zeroed[T any](s []T, n int) []T {
+	s = slices.Grow(s[:0], n)[:n]
+	clear(s)
+	return s
+}
+
 // AppendV1 appends series to dst as a prometheus.WriteRequest, not compressed.
 func AppendV1(dst []byte, series []Series) []byte {
 	for i := range series {
@@ -73,12 +91,9 @@ func AppendV1(dst []byte, series []Series) []byte {
 // was packed before is copied from where it was last.
 func packV1(p *packer, series []Series) {
 	p.reset()
-	clear(p.numbered)
+	p.numbered = zeroed(p.numbered, tableLen(series))
 	for i := range series {
 		s := &series[i]
-		if n := len(s.Table) - len(p.numbered); n > 0 {
-			p.numbered = append(p.numbered, make([]numberedLabel, n)...)
-		}
 		like := p.run.sameTimes(s.Samples)
 		bytes, regular := s.pointsV1(like)
 		for _, l := range s.Labels {
@@ -202,17 +217,12 @@ func (e *EncoderV2) appendTable(dst []byte, series []Series) []byte {
 	e.round++
 	var before []mcache.Label // of the series before: most labels are what they were
 	at := 0                   // where its references begin
-	clear(e.numbered)
+	e.numbered = zeroed(e.numbered, tableLen(series))
 	for i := range series {
-		if numbers := series[i].Numbers; len(numbers) > 0 {
-			table := series[i].Table
-			if len(e.numbered) < len(table) {
-				e.numbered = append(e.numbered, make([]numberedRefs, len(table)-len(e.numbered))...)
-			}
-			for _, n := range numbers {
-				if e.numbered[n].bytes == 0 {
-					e.numbered[n] = refsOf(e.symbol(table[n].Name), e.symbol(table[n].Value))
-				}
+		for _, n := range series[i].Numbers {
+			if e.numbered[n].bytes == 0 {
+				l := series[i].Table[n]
+				e.numbered[n] = refsOf(e.symbol(l.Name), e.symbol(l.Value))
 			}
 		}
 		ls := series[i].Labels

@@ -199,9 +199,9 @@ func (l *lane) deliver(ctx context.Context) error {
 // a request, and returns their number.
 func (l *lane) fill(bucket string, runs []int) int {
 	l.series, l.metas = l.series[:0], l.metas[:0]
-	clear(l.described)
 	bytes := 0
 	table := l.out.Labels()
+	l.described = zeroed(l.described, len(table))
 	v2 := l.f.o.Client.Protocol() == V2
 	for n, i := range runs {
 		r := l.out.Run(i)
@@ -242,9 +242,6 @@ func (l *lane) metadata(bucket string, table []mcache.Label, labels []uint32) Me
 	for _, n := range labels {
 		if table[n].Name != metricName {
 			continue
-		}
-		if len(l.described) < len(table) {
-			l.described = append(l.described, make([]uint32, len(table)-len(l.described))...)
 		}
 		if l.described[n] == 0 {
 			m, _ := l.f.o.Metadata(bucket, table[n].Value)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"unsafe"
 
 	"github.com/golang/snappy"
 
@@ -82,7 +83,9 @@ func (p *packer) block() []byte {
 }
 
 // cap is the size of the buffers that grow with what is packed.
-func (p *packer) cap() int { return cap(p.out) + cap(p.text) + cap(p.like) + cap(p.scratch) }
+func (p *packer) cap() int {
+	return cap(p.out) + cap(p.text) + cap(p.like) + cap(p.scratch) + cap(p.numbered)*int(unsafe.Sizeof(numberedLabel{}))
+}
 
 // here is the place of what is appended next.
 func (p *packer) here() int { return p.n + p.copied.to - p.copied.from + len(p.text) }

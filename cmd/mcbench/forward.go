@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,6 +89,7 @@ func (f *forwarding) run(ctx context.Context, out io.Writer) error {
 			}
 		}
 	}
+	all := func(t forwardTurn) float64 { return t.all }
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "cache\tCPU µs/1,000\tfrom\tto\tuser\tsystem\tsamples/s\tsamples/request\t/run\twire B/sample\t")
 	for _, way := range []struct {
@@ -95,9 +97,8 @@ func (f *forwarding) run(ctx context.Context, out io.Writer) error {
 		turns []forwardTurn
 	}{{"alone", alone}, {"forwards", forwards}} {
 		of := func(field func(forwardTurn) float64) float64 { return median(way.turns, field) }
-		all := func(t forwardTurn) float64 { return t.all }
-		sorted := slices.SortedFunc(slices.Values(way.turns), func(a, b forwardTurn) int { return int(a.all - b.all) })
-		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t\n", way.name, of(all), sorted[0].all, sorted[len(sorted)-1].all,
+		byAll := func(a, b forwardTurn) int { return cmp.Compare(a.all, b.all) }
+		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t\n", way.name, of(all), slices.MinFunc(way.turns, byAll).all, slices.MaxFunc(way.turns, byAll).all,
 			of(func(t forwardTurn) float64 { return t.user }), of(func(t forwardTurn) float64 { return t.system }),
 			of(func(t forwardTurn) float64 { return t.samplesPerS }), of(func(t forwardTurn) float64 { return t.perRequest }),
 			of(func(t forwardTurn) float64 { return t.perRun }),
@@ -106,7 +107,6 @@ func (f *forwarding) run(ctx context.Context, out io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	all := func(t forwardTurn) float64 { return t.all }
 	a, b := median(alone, all), median(forwards, all)
 	_, err := fmt.Fprintf(out, "forwarding costs %.0f µs for 1,000 samples, %+.0f %%\n", b-a, (b/a-1)*100)
 	return err
