@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -62,7 +63,7 @@ func TestE2EQueryFlood(t *testing.T) {
 		}
 		healthy++
 		if answered.Load() < 5 || turnedAway.Load() < 100 || healthy < 10 {
-			return &failedCommand{"too few"}
+			return errors.New("too few")
 		}
 		return nil
 	})
@@ -70,7 +71,7 @@ func TestE2EQueryFlood(t *testing.T) {
 	all.Wait()
 	eventually(t, "the daemon works for nobody", func() error {
 		if s.metric(`mcached_query_requests{state="running"}`)+s.metric(`mcached_query_requests{state="waiting"}`) > 0 {
-			return &failedCommand{"it does"}
+			return errors.New("it does")
 		}
 		return nil
 	})
@@ -97,14 +98,14 @@ func TestE2EClientGone(t *testing.T) {
 	running := `mcached_query_requests{state="running"}`
 	eventually(t, "the query runs", func() error {
 		if s.metric(running) != 1 {
-			return &failedCommand{"not yet"}
+			return errors.New("not yet")
 		}
 		return nil
 	})
 	conn.Close()
 	eventually(t, "it ends with its client", func() error {
 		if s.metric(running) != 0 {
-			return &failedCommand{"not yet"}
+			return errors.New("not yet")
 		}
 		return nil
 	})

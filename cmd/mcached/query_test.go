@@ -7,14 +7,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/promql/parser"
 )
 
 // api answers every query with one body, and remembers what was asked.
@@ -157,30 +157,12 @@ func TestMetricsTable(t *testing.T) {
 	}
 }
 
-// TestE2EMetrics: what a daemon shows at /metrics is what the table says, and
-// follows the rules for names.
-func TestE2EMetrics(t *testing.T) {
-	t.Parallel()
-	s := startServer(t, "--forward.url=http://127.0.0.1:1/write", "--shutdown.timeout=100ms") // nobody is there; its metrics are
-	eventually(t, "a scrape is stored", func() error { _, err := s.instant("up"); return err })
-	res, err := http.Get(s.url + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	var text bytes.Buffer
-	if _, err := text.ReadFrom(res.Body); err != nil {
-		t.Fatal(err)
-	}
-	documented := map[string]bool{"mcached_build_info": true}
+// TestMetricNames: what is documented follows the rules for names.
+func TestMetricNames(t *testing.T) {
 	for _, r := range rows() {
-		documented[r.name] = true
 		counter := strings.HasSuffix(r.name, "_total")
 		if counter != (r.kind == prometheus.CounterValue) {
 			t.Errorf("%s: only counters end in _total, and all do", r.name)
-		}
-		if len(r.labels) == 0 && !strings.Contains(text.String(), "\n"+r.name+" ") {
-			t.Errorf("/metrics has no %s", r.name)
 		}
 		for _, l := range r.labels {
 			if l == "job" || l == "instance" {
@@ -188,47 +170,30 @@ func TestE2EMetrics(t *testing.T) {
 			}
 		}
 	}
-	for _, r := range httpRows {
-		documented[r.name] = true
+}
+
+// TestStatsMetrics: what `mcached stats` asks for is documented, or one of
+// those that every process has.
+func TestStatsMetrics(t *testing.T) {
+	names := map[string]bool{"process_resident_memory_bytes": true, "process_start_time_seconds": true}
+	for _, r := range rows() {
+		names[r.name] = true
 	}
-	for _, line := range strings.Split(text.String(), "\n") {
-		if name, ok := strings.CutPrefix(line, "# TYPE mcached_"); ok {
-			name, _, _ = strings.Cut("mcached_"+name, " ")
-			if !documented[name] {
-				t.Errorf("/metrics has %s, and the table does not", name)
+	for _, row := range summary {
+		e, err := parser.NewParser(parser.Options{}).ParseExpr(row.expr)
+		if err != nil {
+			t.Errorf("%s: %v", row.what, err)
+			continue
+		}
+		for _, selector := range parser.ExtractSelectors(e) {
+			for _, m := range selector {
+				if m.Name == model.MetricNameLabel && !names[m.Value] {
+					t.Errorf("%s: there is no %s", row.what, m.Value)
+				}
 			}
 		}
 	}
 }
-
-// TestE2ECommands: the commands against a running daemon.
-func TestE2ECommands(t *testing.T) {
-	t.Parallel()
-	s := startServer(t, "--self-scrape.interval=1s")
-	eventually(t, "stats has something to show", func() error {
-		var out, errs bytes.Buffer
-		if code := dispatch([]string{"stats", "--url=" + s.url}, &out, &errs); code != exitOK || !strings.Contains(out.String(), "memory budget") {
-			return &failedCommand{errs.String() + out.String()}
-		}
-		return nil
-	})
-	if code, out, errs := ask("--url="+s.url, "up"); code != exitOK || !strings.HasPrefix(out, `up{instance=`) {
-		t.Errorf("query: code %d, %q, %q", code, out, errs)
-	}
-	if code, out, errs := ask("--url="+s.url, "--range=1m", "mcached_memory_budget_bytes"); code != exitOK || !strings.Contains(out, "67.11M") {
-		t.Errorf("query --range: code %d, %q, %q", code, out, errs)
-	}
-	for _, c := range [][]string{{"stats", "--nonsense"}, {"metrics", "--nonsense"}, {"query", "--nonsense", "x"}} {
-		var out, errs bytes.Buffer
-		if code := dispatch(c, &out, &errs); code != exitUsage || strings.Count(errs.String(), "\n") != 1 {
-			t.Errorf("%v: code %d, %q", c, code, errs.String())
-		}
-	}
-}
-
-type failedCommand struct{ said string }
-
-func (f *failedCommand) Error() string { return f.said }
 
 // TestQueryFromEnvironment: every flag of a command can be given so, too.
 func TestQueryFromEnvironment(t *testing.T) {
@@ -247,20 +212,5 @@ func TestQueryFromEnvironment(t *testing.T) {
 	user, secret, _ := asked.BasicAuth()
 	if user != "me" || secret != "secret" || asked.Header.Get("X-Scope-OrgID") != "team" || asked.URL.Query().Get("time") != "1700000000.000" {
 		t.Errorf("asked %v %v", asked.URL, asked.Header)
-	}
-}
-
-// TestE2ECompletion: a shell learns the commands and each one's flags.
-func TestE2ECompletion(t *testing.T) {
-	t.Parallel()
-	for words, want := range map[string]string{"": "snapshot", "sna": "snapshot", "query --": "--range", "snapshot --": "--timeout", "--mem": "--memory.size", "serve --": "--memory.size", "check-config --": "--memory.size"} {
-		out, err := exec.Command(daemonBinary(t), append([]string{"--completion-bash"}, strings.Split(words, " ")...)...).Output()
-		if err != nil || !slices.Contains(strings.Fields(string(out)), want) {
-			t.Errorf("%q: %v, %q", words, err, out)
-		}
-	}
-	out, err := exec.Command(daemonBinary(t), "--completion-script-bash").Output()
-	if err != nil || !strings.Contains(string(out), "complete -F _mcached_bash_autocomplete") {
-		t.Errorf("%v, %q", err, out)
 	}
 }
