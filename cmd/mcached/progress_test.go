@@ -5,68 +5,52 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
-
-// locked is a buffer that several may write to.
-type locked struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *locked) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *locked) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // TestProgressOnTerminal: the line is drawn again and again, makes way for what
 // others print, and is gone in the end.
 func TestProgressOnTerminal(t *testing.T) {
-	var out locked
-	p := &progress{out: &out, screen: true}
-	n := 0
-	done := p.follow("Working", func() string { n++; return fmt.Sprint(n) })
-	eventually(t, "it is drawn twice", func() error {
-		if strings.Count(out.String(), eraseLine+"Working: ") < 2 {
-			return fmt.Errorf("%q", out.String())
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p := &progress{out: &out, screen: true}
+		n := 0
+		done := p.follow("Working", func() string { n++; return fmt.Sprint(n) })
+		time.Sleep(2*drawEvery + 1)
+		synctest.Wait()
+		if want := eraseLine + "Working: 1" + eraseLine + "Working: 2"; out.String() != want {
+			t.Errorf("it drew %q, want %q", out.String(), want)
 		}
-		return nil
+		out.Reset()
+		fmt.Fprintln(p, "a log line")
+		if want := eraseLine + "a log line\nWorking: 2"; out.String() != want {
+			t.Errorf("the line was not taken away for another: %q, want %q", out.String(), want)
+		}
+		out.Reset()
+		done()
+		fmt.Fprintln(p, "later")
+		if want := eraseLine + "later\n"; out.String() != want {
+			t.Errorf("it is not gone: %q, want %q", out.String(), want)
+		}
 	})
-	if _, err := fmt.Fprintln(p, "a log line"); err != nil {
-		t.Fatal(err)
-	}
-	done()
-	said := out.String()
-	if i := strings.Index(said, "a log line\nWorking: "); i < 0 || !strings.HasSuffix(said[:i], eraseLine) {
-		t.Errorf("the line was not taken away for another: %q", said)
-	}
-	if !strings.HasSuffix(said, eraseLine) {
-		t.Errorf("it is not gone: %q", said)
-	}
-	if _, err := fmt.Fprintln(p, "later"); err != nil || strings.HasSuffix(out.String(), eraseLine+"later\n") && strings.Count(out.String(), eraseLine) != strings.Count(said, eraseLine) {
-		t.Errorf("%v: %q", err, out.String())
-	}
 }
 
-// TestProgressElsewhere: where there is no terminal nothing is drawn, and what
-// is done soon is not logged either.
+// TestProgressElsewhere: where there is no terminal nothing is drawn; work that
+// takes long is logged now and then, and what is done soon is not.
 func TestProgressElsewhere(t *testing.T) {
-	var out locked
-	p := newProgress(&out)
-	p.log = slog.New(slog.NewTextHandler(p, nil))
-	done := p.follow("Working", func() string { return "" })
-	time.Sleep(2 * drawEvery)
-	done()
-	if out.String() != "" || p.screen {
-		t.Errorf("%q", out.String())
+	for works, lines := range map[time.Duration]int{logEvery - 1: 0, 2*logEvery + 1: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			var out bytes.Buffer
+			p := newProgress(&out)
+			p.log = slog.New(slog.NewTextHandler(p, nil))
+			done := p.follow("Working", func() string { return "half of it" })
+			time.Sleep(works)
+			done()
+			if n := strings.Count(out.String(), `msg=Working. progress="half of it"`+"\n"); n != lines || n != strings.Count(out.String(), "\n") || p.screen {
+				t.Errorf("work of %v: it wrote %q, want %d lines", works, out.String(), lines)
+			}
+		})
 	}
 }
