@@ -46,7 +46,7 @@ race: ## all packages, and the daemon end to end, under the race detector (needs
 
 .PHONY: e2e
 e2e: ## only the end-to-end tests, with what they do
-	$(GO) test -count=1 -v -run 'TestE2E' ./cmd/mcached
+	$(GO) test -count=1 -v ./cmd/mcached/e2e
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (30s)

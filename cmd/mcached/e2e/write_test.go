@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/prompb"
 )
 
@@ -97,7 +98,7 @@ func TestE2ETimestamps(t *testing.T) {
 	}
 	var answer struct {
 		Data struct {
-			Result []struct{ Values []point }
+			Result []struct{ Values []model.SamplePair }
 		}
 	}
 	if err := s.get("/api/v1/query?"+url.Values{"query": {"late[10m]"}, "time": {stamp(time.UnixMilli(end + 1000))}}.Encode(), &answer); err != nil {
@@ -108,9 +109,9 @@ func TestE2ETimestamps(t *testing.T) {
 	}
 	last := int64(0)
 	for _, p := range answer.Data.Result[0].Values {
-		at := p.time().UnixMilli()
-		if v, ok := want[at]; !ok || v != p.value() || at <= last {
-			t.Errorf("%v at %d; sent was %v, %v", p.value(), at, v, ok)
+		at, value := int64(p.Timestamp), float64(p.Value)
+		if v, ok := want[at]; !ok || v != value || at <= last {
+			t.Errorf("%v at %d; sent was %v, %v", value, at, v, ok)
 		}
 		last = at
 	}

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"context"
@@ -145,7 +145,12 @@ func TestE2ERegions(t *testing.T) {
 		return nil
 	})
 	for _, cells := range []int{1, 4, maxCells} {
-		var answer struct{ Data regionMap }
+		var answer struct {
+			Data struct {
+				RegionBytes int
+				Cells       []struct{ Holds string }
+			}
+		}
 		if err := s.get("/api/v1/status/regions?cells="+strconv.Itoa(cells), &answer); err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"bufio"
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -24,8 +25,20 @@ import (
 	"time"
 )
 
-// The tests whose names begin with TestE2E run the real binary, on ports that
-// the kernel chooses, and talk to it as its clients would.
+const root = "../../.." // of the module, from this package
+
+// What clients know of the daemon.
+const (
+	exitOK    = 0
+	exitError = 1 // a failure, which a restart may mend
+	exitUsage = 2 // a wrong command line, which none does
+
+	minMemoryBytes = 8 << 20  // it never holds less
+	maxHeaderBytes = 64 << 10 // of an HTTP request
+	maxCells       = 4096     // of a map of regions
+	forwardedBy    = "X-Mcached-Forwarded-By"
+	pagePolicy     = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 // patience bounds every wait for something that should happen soon. It is long
 // because machines that run tests are busy; nothing waits for it to pass.
@@ -46,16 +59,19 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// daemonBinary builds the daemon once.
+// daemonBinary builds the daemon once, or is the one that MCACHED_TEST_BINARY names.
 func daemonBinary(t testing.TB) string {
 	t.Helper()
+	if path := os.Getenv("MCACHED_TEST_BINARY"); path != "" {
+		return path
+	}
 	built.Do(func() {
+		dependOnSources()
 		if built.dir, built.err = os.MkdirTemp("", "mcached-e2e-"); built.err != nil {
 			return
 		}
 		built.path = filepath.Join(built.dir, "mcached")
-		c := command("go", "build", "-o", built.path, "./cmd/mcached")
-		if out, err := c.CombinedOutput(); err != nil {
+		if out, err := goBuild(built.path, "./cmd/mcached"); err != nil {
 			built.err = fmt.Errorf("%w: %s", err, out)
 		}
 	})
@@ -63,6 +79,25 @@ func daemonBinary(t testing.TB) string {
 		t.Fatalf("building the daemon: %v", built.err)
 	}
 	return built.path
+}
+
+// dependOnSources lists the module's directories, but for what git and make
+// keep there: go test, which knows nothing of the daemon that is built here,
+// then does not show the result of an older one from its cache.
+func dependOnSources() {
+	_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && path != root && (e.Name() == "bin" || e.Name()[0] == '.') {
+			return fs.SkipDir
+		}
+		return nil // what cannot be listed cannot be built either
+	})
+}
+
+// goBuild builds a program of this module.
+func goBuild(path, program string) (output []byte, err error) {
+	c := exec.Command("go", "build", "-o", path, program)
+	c.Dir = root
+	return c.CombinedOutput()
 }
 
 // process is a program that a test started; its output is shown if the test fails.

@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"encoding/json"
@@ -75,7 +75,7 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 	t.Parallel()
 	names := metricNames(t, startServer(t, "--self-scrape.interval=1s"))
 
-	b, err := os.ReadFile("deploy/grafana-dashboard.json")
+	b, err := os.ReadFile("../deploy/grafana-dashboard.json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 		t.Errorf("only %d expressions in the dashboard", checked)
 	}
 
-	if out, err := exec.Command(promtool, "check", "rules", "deploy/alerts.yml").CombinedOutput(); err != nil {
+	if out, err := exec.Command(promtool, "check", "rules", "../deploy/alerts.yml").CombinedOutput(); err != nil {
 		t.Errorf("promtool: %v\n%s", err, out)
 	}
 	var rules struct {
@@ -108,7 +108,7 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 			Rules []struct{ Alert, Expr string }
 		}
 	}
-	if b, err = os.ReadFile("deploy/alerts.yml"); err != nil {
+	if b, err = os.ReadFile("../deploy/alerts.yml"); err != nil {
 		t.Fatal(err)
 	}
 	if err := yaml.Unmarshal(b, &rules); err != nil {
@@ -120,7 +120,7 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 		}
 	}
 
-	if b, err = os.ReadFile("page/status.js"); err != nil {
+	if b, err = os.ReadFile("../page/status.js"); err != nil {
 		t.Fatal(err)
 	}
 	asked := regexp.MustCompile(`\bmcached_[a-z_]+`).FindAllString(string(b), -1)

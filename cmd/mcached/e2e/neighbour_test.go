@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"encoding/json"
@@ -32,7 +32,7 @@ func TestE2ENeighbour(t *testing.T) {
 	within := memoryGroup(t, neighbourLimit)
 	s := startServerBy(t, within, "--memory.size=0", "--memory.keep-available=128MiB", "--memory.heap-limit=64MiB", "--self-scrape.interval=1s")
 	mcbench := filepath.Join(t.TempDir(), "mcbench")
-	if out, err := command("go", "build", "-o", mcbench, "./cmd/mcbench").CombinedOutput(); err != nil {
+	if out, err := goBuild(mcbench, "./cmd/mcbench"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	line := append(within, mcbench, "neighbour", "--json", "--url="+s.url, "--address="+s.resp, fmt.Sprintf("--pid=%d", s.cmd.Process.Pid),
