@@ -19,7 +19,7 @@ func (c *Cache) Append(b *Batch) (samples int, err error) {
 	if err := c.admitDirty(); err != nil {
 		return 0, err
 	}
-	bk, err := c.openBucket(b.bucket, widthHPTS)
+	bk, err := c.openTo(b.bucket, widthHPTS)
 	if err != nil {
 		return 0, err
 	}
@@ -143,6 +143,13 @@ func (s *shard) settle() {
 func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
 	if !s.cache.writeBack || len(c.samples)+len(c.records) == 0 || s.recs.view[*id].flags&flagRaw != 0 {
 		return s.writeClean(id, bk, f, c)
+	}
+	if c.local {
+		points, err = s.writeClean(id, bk, f, c)
+		if *id != noID {
+			s.wroteLocal(*id, c)
+		}
+		return points, err
 	}
 	s.beginWrite(*id, c)
 	points, err = s.writeClean(id, bk, f, c)
@@ -282,7 +289,7 @@ func (c *Cache) AppendNew(b *Batch, i int, labels []Label) (samples int, err err
 	if err := c.admitDirty(); err != nil {
 		return 0, err
 	}
-	bk, err := c.openBucket(b.bucket, widthHPTS)
+	bk, err := c.openTo(b.bucket, widthHPTS)
 	if err != nil {
 		return 0, err
 	}
@@ -349,11 +356,28 @@ func (c *Cache) AppendSamples(bucket string, labels []Label, samples ...Sample) 
 	if err := c.admitDirty(); err != nil {
 		return err
 	}
+	bk, err := c.openTo(bucket, widthHPTS)
+	if err != nil {
+		return err
+	}
+	return c.appendSamples(bk, labels, content{samples: samples})
+}
+
+// AppendLocal is AppendSamples for what is nobody else's business, such as the
+// measurements a program takes of itself: the samples are not handed on to the
+// downstream store. Where the same series is also written by others, those of
+// its samples that lie within what they wrote late may be handed on all the same.
+// It alone writes to Options.LocalBucket.
+func (c *Cache) AppendLocal(bucket string, labels []Label, samples ...Sample) error {
 	bk, err := c.openBucket(bucket, widthHPTS)
 	if err != nil {
 		return err
 	}
-	n, err := c.appendNew(bk, c.Fingerprint(labels), 0, labels, content{samples: samples})
+	return c.appendSamples(bk, labels, content{samples: samples, local: true})
+}
+
+func (c *Cache) appendSamples(bk *bucket, labels []Label, what content) error {
+	n, err := c.appendNew(bk, c.Fingerprint(labels), 0, labels, what)
 	c.insertedInto(bk, n)
 	c.evict()
 	return err

@@ -31,6 +31,7 @@ type content struct {
 	samples []Sample
 	starts  []int64 // of the first samples; the others have none
 	records []Record
+	local   bool // not for the downstream store
 }
 
 // Reset empties the batch for samples of a bucket.

@@ -32,6 +32,8 @@ var (
 	ErrKeySize = errors.New("mcache: bad key size")
 	// ErrBuckets says that there are as many buckets as there may be.
 	ErrBuckets = errors.New("mcache: too many buckets")
+	// ErrLocal: the bucket is Options.LocalBucket, and AppendLocal alone writes there.
+	ErrLocal = errors.New("mcache: the bucket is kept for the program's own series")
 	// ErrClosed says that the cache was closed.
 	ErrClosed = errors.New("mcache: closed")
 )
@@ -81,6 +83,9 @@ type Options struct {
 	// store, by Collect and Acknowledge, and that what is not acknowledged yet
 	// must stay: it is neither reclaimed nor evicted.
 	WriteBack bool
+	// LocalBucket names the bucket that AppendLocal alone may write to; writes
+	// by other ways fail with ErrLocal. Default: none is kept so.
+	LocalBucket string
 
 	// The ancestor's other options have no use here: "initial data size" and
 	// "initial entries" (arrays start at 128 bytes and double), "max gap" (a
@@ -127,6 +132,7 @@ type Cache struct {
 	serial     int // of the bucket made last
 	maxBuckets int
 	limits     func(bucket string) Limits
+	local      string // Options.LocalBucket
 
 	perMetric tally // series by bucket and metric name, where that is limited
 }
@@ -198,7 +204,7 @@ func New(o Options) (*Cache, error) {
 		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
 	}
 	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), blobs: o.Blobs, overflow: o.Overflow, maxBuckets: o.MaxBuckets,
-		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: o.limitsOf}
+		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: o.limitsOf, local: o.LocalBucket}
 	c.perMetric.m = o.Memory
 	c.maxBytes.Store(o.MaxBytes)
 	c.byName.Store(&map[string]*bucket{})
@@ -248,6 +254,14 @@ func (c *Cache) bucket(id uint16) *bucket { return (*c.byID.Load())[id] }
 
 // findBucket returns the bucket of that name, or nil.
 func (c *Cache) findBucket(name string) *bucket { return (*c.byName.Load())[name] }
+
+// openTo is openBucket for whoever may not write to the local bucket.
+func (c *Cache) openTo(name string, width uint32) (*bucket, error) {
+	if c.local != "" && name == c.local {
+		return nil, fmt.Errorf("%w: %q", ErrLocal, name)
+	}
+	return c.openBucket(name, width)
+}
 
 // openBucket returns the bucket of that name for points of the given width.
 func (c *Cache) openBucket(name string, width uint32) (*bucket, error) {

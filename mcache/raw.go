@@ -54,7 +54,7 @@ func (c *Cache) insertRaw(bucket string, key []byte, width uint32, ss []Sample) 
 	if len(key) == 0 || len(key) > MaxKey {
 		return fmt.Errorf("%w: %d bytes, limit 1 to %d", ErrKeySize, len(key), MaxKey)
 	}
-	b, err := c.openBucket(bucket, width)
+	b, err := c.openTo(bucket, width)
 	if err != nil {
 		return err
 	}

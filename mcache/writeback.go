@@ -194,6 +194,21 @@ func (s *shard) endWrite(id uint32) {
 	}
 }
 
+// wroteLocal is called when points were written that are not handed on. While
+// nothing of the series is dirty they move the line after which all is, so that
+// the next write that is handed on does not take them along.
+func (s *shard) wroteLocal(id uint32, what content) {
+	if !s.isClean(id) {
+		return
+	}
+	d := &s.dirt.view[id]
+	for i := range what.samples {
+		if t := what.samples[i].T; t <= MaxTime {
+			d.sent = max(d.sent, t)
+		}
+	}
+}
+
 // late takes note of points from from to to if they are not after what was sent.
 func (s *shard) late(id uint32, from, to int64) {
 	if sent := s.dirt.view[id].sent; from <= sent {

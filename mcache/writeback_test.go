@@ -423,6 +423,109 @@ func TestWriteBackDue(t *testing.T) {
 	add("a", 99, 1)
 }
 
+// TestWriteBackLocal: what is written locally is never handed on, neither by
+// itself nor with what others write to its series later; nor does a full bound
+// keep it out.
+func TestWriteBackLocal(t *testing.T) {
+	c := newTestCache(t, Options{WriteBack: true})
+	name := func(n string) []Label { return []Label{{"__name__", n}} }
+	local := func(n string, at int64) {
+		t.Helper()
+		if err := c.AppendLocal("default", name(n), Sample{at, 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	global := func(n string, at int64) error { return c.AppendSamples("default", name(n), Sample{at, 2}) }
+	sent := downstream{}
+	expect := func(want string) {
+		t.Helper()
+		clear(sent)
+		drain(c, sent.take, 1<<20)
+		if got := fmt.Sprint(sent); got != want {
+			t.Errorf("sent %s, want %s", got, want)
+		}
+	}
+	for at := range int64(1000) { // sealed blocks as well
+		local("own", at)
+	}
+	if n := c.Dirty().Points; n != 0 {
+		t.Errorf("%d local points are dirty", n)
+	}
+	expect("map[]")
+	if err := global("own", 1000); err != nil { // in order behind them
+		t.Fatal(err)
+	}
+	local("own", 1001)
+	local("other", 1001)
+	c.SetMaxDirty(1)
+	if err := global("third", 1); !errors.Is(err, ErrDirty) {
+		t.Errorf("beyond the bound: %v", err)
+	}
+	local("third", 1)
+	key := "default|" + labelsKey(name("own"))
+	if drain(c, sent.take, 1<<20); len(sent) != 1 || sent[key][1000] != "2 since 0" || len(sent[key]) > 2 {
+		t.Errorf("sent %v, want what was written at 1000", sent)
+	}
+	local("own", 1002)
+	expect("map[]")
+	if err := global("own", 500); err != nil { // late, among local ones
+		t.Fatal(err)
+	}
+	expect("map[" + key + ":map[500:2 since 0]]")
+	for _, n := range []string{"own", "other", "third"} {
+		if len(everythingOf(t, c, n)) == 0 {
+			t.Errorf("%s is not there", n)
+		}
+	}
+}
+
+// TestLocalBucket: no way of writing but AppendLocal leads into the local bucket.
+func TestLocalBucket(t *testing.T) {
+	c := newTestCache(t, Options{LocalBucket: "own"})
+	labels := []Label{{"__name__", "x"}}
+	if err := c.AppendLocal("own", labels, Sample{1, 1}); err != nil {
+		t.Fatal(err)
+	}
+	var b Batch
+	b.Reset("own")
+	b.Series(c.Fingerprint(labels))
+	b.Sample(2, 2)
+	_, batch := c.Append(&b)
+	_, anew := c.AppendNew(&b, 0, labels)
+	for how, err := range map[string]error{
+		"Append": batch, "AppendNew": anew, "AppendSamples": c.AppendSamples("own", labels, Sample{2, 2}),
+		"Insert": c.Insert("own", []byte("k"), 0, make([]byte, 8)), "InsertHPTS": c.InsertHPTS("own", []byte("k"), make([]byte, 16)),
+	} {
+		if !errors.Is(err, ErrLocal) {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+	if err := c.AppendSamples("owner", labels, Sample{2, 2}); err != nil {
+		t.Error(err)
+	}
+}
+
+// everythingOf reads the samples of one series of the default bucket.
+func everythingOf(t *testing.T, c *Cache, name string) (ss []Sample) {
+	t.Helper()
+	m, err := NewMatcher(MatchEqual, "__name__", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := c.Select("default", []Matcher{m}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var snap Snapshot
+	for _, id := range ids {
+		c.Snapshot(id, math.MinInt64, math.MaxInt64, &snap)
+		for it := snap.Iterator(); it.Next(); {
+			ss = append(ss, it.At())
+		}
+	}
+	return ss
+}
+
 // TestSaveUnsent carries what is dirty over a restart.
 func TestSaveUnsent(t *testing.T) {
 	from := newTestCache(t, Options{WriteBack: true})
