@@ -11,11 +11,12 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // benchRequest is one request as a scrape makes it: 2,000 series of 11 labels
 // with some 200 bytes of text, one sample each; of 20 targets with 100 series.
-func benchRequest(t testing.TB, p Protocol, seconds float64) []byte {
+func benchRequest(t testing.TB, p wire.Protocol, seconds float64) []byte {
 	var series []Series
 	for i := range 2000 {
 		target, k := i/100, i%100
@@ -34,7 +35,7 @@ func benchRequest(t testing.TB, p Protocol, seconds float64) []byte {
 // without the cache's part. Prometheus' decoder, which makes label sets of it
 // for the receiver to look up, is beside it. ns/sample is the figure to read.
 func BenchmarkDecode2000(b *testing.B) {
-	for _, p := range []Protocol{V1, V2} {
+	for _, p := range []wire.Protocol{wire.V1, wire.V2} {
 		body := benchRequest(b, p, 0)
 		perSample := func(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/sample")
@@ -58,7 +59,7 @@ func BenchmarkDecode2000(b *testing.B) {
 			var m2 writev2.Request
 			for b.Loop() {
 				var err error
-				if p == V1 {
+				if p == wire.V1 {
 					m1.Reset()
 					err = m1.Unmarshal(body)
 				} else {
@@ -77,7 +78,7 @@ func BenchmarkDecode2000(b *testing.B) {
 // BenchmarkHandler2000 is a whole request of known series with a new sample
 // each, from the compressed body to the answer, without the network.
 func BenchmarkHandler2000(b *testing.B) {
-	for _, p := range []Protocol{V1, V2} {
+	for _, p := range []wire.Protocol{wire.V1, wire.V2} {
 		b.Run("v"+p.String(), func(b *testing.B) {
 			r := newReceiver(b, Options{})
 			const rounds = 240 // an hour
@@ -123,7 +124,7 @@ func (n *nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
 // but for the network: collecting, encoding, compressing, acknowledging.
 func BenchmarkForward(b *testing.B) {
 	const series = 5000
-	for _, p := range []Protocol{V1, V2} {
+	for _, p := range []wire.Protocol{wire.V1, wire.V2} {
 		for _, run := range []int{1, 4, 20, 100} {
 			b.Run(fmt.Sprintf("v%s/run=%d", p, run), func(b *testing.B) {
 				up := newWriteBack(b, Options{})

@@ -21,6 +21,7 @@ import (
 	"github.com/golang/snappy"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // allocated is how many bytes f takes from the heap.
@@ -52,7 +53,7 @@ func TestSnappyBombs(t *testing.T) {
 		"framed, not a block":    {[]byte("\xff\x06\x00\x00sNaPpY"), 400, "snappy"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := allocated(func() { answered(t, r.post(ContentTypeV1, "snappy", c.body), c.status, c.text) })
+			n := allocated(func() { answered(t, r.post(wire.ContentTypeV1, "snappy", c.body), c.status, c.text) })
 			if n > 1<<20 {
 				t.Errorf("%d bytes allocated for it", n)
 			}
@@ -62,14 +63,14 @@ func TestSnappyBombs(t *testing.T) {
 }
 
 func TestOversizedBodies(t *testing.T) {
-	good := encode(t, V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
+	good := encode(t, wire.V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	packed := snappy.Encode(nil, good)
 	r := newReceiver(t, Options{MaxBodyBytes: len(packed), MaxDecodedBytes: len(good)})
-	answered(t, r.send(V1, good), 204, "")
+	answered(t, r.send(wire.V1, good), 204, "")
 	r = newReceiver(t, Options{MaxBodyBytes: len(packed) - 1})
-	answered(t, r.send(V1, good), 413, fmt.Sprintf("a body of %d bytes, more than %d", len(packed), len(packed)-1))
+	answered(t, r.send(wire.V1, good), 413, fmt.Sprintf("a body of %d bytes, more than %d", len(packed), len(packed)-1))
 	r = newReceiver(t, Options{MaxDecodedBytes: len(good) - 1})
-	answered(t, r.send(V1, good), 413, fmt.Sprintf("a body of %d bytes when decompressed, more than %d", len(good), len(good)-1))
+	answered(t, r.send(wire.V1, good), 413, fmt.Sprintf("a body of %d bytes when decompressed, more than %d", len(good), len(good)-1))
 
 	// Without a Content-Length the end is where it is.
 	for limit, want := range map[int]int{len(packed): 204, len(packed) - 1: 413} {
@@ -83,7 +84,7 @@ func TestOversizedBodies(t *testing.T) {
 }
 
 func TestCountsOfARequestAreBounded(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		series := func(n, samples int) []Series {
 			var s []Series
 			for i := range n {
@@ -102,8 +103,8 @@ func TestCountsOfARequestAreBounded(t *testing.T) {
 		r.holds(held...)
 	})
 	r := newReceiver(t, Options{MaxSymbols: 3})
-	answered(t, r.send(V2, encode(t, V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
-	answered(t, r.send(V2, encode(t, V2, Series{Labels: named("x", "y", "z"), Samples: []mcache.Sample{sample(0, 1)}})), 413, "more than 3 symbols")
+	answered(t, r.send(wire.V2, encode(t, wire.V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
+	answered(t, r.send(wire.V2, encode(t, wire.V2, Series{Labels: named("x", "y", "z"), Samples: []mcache.Sample{sample(0, 1)}})), 413, "more than 3 symbols")
 }
 
 // Empty messages are two bytes each. A body full of them must not become a
@@ -119,21 +120,21 @@ func TestBombsOfEmptyMessages(t *testing.T) {
 		return append(binary.AppendUvarint([]byte{tag}, uint64(len(body))), body...)
 	}
 	for name, c := range map[string]struct {
-		p      Protocol
+		p      wire.Protocol
 		body   []byte
 		status int
 	}{
-		"series of v1":           {V1, repeat(nil, tagV1Series, 0), 413},
-		"samples of v1":          {V1, inside(tagV1Series, tagV1SeriesSample, 0), 413},
-		"labels of v1":           {V1, inside(tagV1Series, tagV1SeriesLabel, 0), 400},
-		"labels with a name, v1": {V1, inside(tagV1Series, tagV1SeriesLabel, 6, tagLabelName, 1, 'a', tagLabelValue, 1, 'b'), 400},
-		"metadata of v1":         {V1, repeat(nil, tagV1Metadata, 0), 204},
-		"series of v2":           {V2, repeat(nil, tagV2Series, 0), 413},
-		"symbols of v2":          {V2, repeat(nil, tagV2Symbol, 0), 413},
-		"samples of v2":          {V2, inside(tagV2Series, tagV2SeriesSample, 0), 413},
-		"references of v2":       {V2, inside(tagV2Series, tagV2SeriesRef, 0), 400},
-		"packed references":      {V2, append(inside(tagV2Series, tagV2SeriesRefs, 2, 1, 1), tagV2Symbol, 0, tagV2Symbol, 0), 400},
-		"groups in groups":       {V1, repeat(nil, 15<<3|wireGroupStart), 400},
+		"series of v1":           {wire.V1, repeat(nil, wire.TagV1Series, 0), 413},
+		"samples of v1":          {wire.V1, inside(wire.TagV1Series, wire.TagV1SeriesSample, 0), 413},
+		"labels of v1":           {wire.V1, inside(wire.TagV1Series, wire.TagV1SeriesLabel, 0), 400},
+		"labels with a name, v1": {wire.V1, inside(wire.TagV1Series, wire.TagV1SeriesLabel, 6, wire.TagLabelName, 1, 'a', wire.TagLabelValue, 1, 'b'), 400},
+		"metadata of v1":         {wire.V1, repeat(nil, wire.TagV1Metadata, 0), 204},
+		"series of v2":           {wire.V2, repeat(nil, wire.TagV2Series, 0), 413},
+		"symbols of v2":          {wire.V2, repeat(nil, wire.TagV2Symbol, 0), 413},
+		"samples of v2":          {wire.V2, inside(wire.TagV2Series, wire.TagV2SeriesSample, 0), 413},
+		"references of v2":       {wire.V2, inside(wire.TagV2Series, wire.TagV2SeriesRef, 0), 400},
+		"packed references":      {wire.V2, append(inside(wire.TagV2Series, wire.TagV2SeriesRefs, 2, 1, 1), wire.TagV2Symbol, 0, wire.TagV2Symbol, 0), 400},
+		"groups in groups":       {wire.V1, repeat(nil, 15<<3|wire.TypeGroupStart), 400},
 	} {
 		t.Run(name, func(t *testing.T) {
 			packed := snappy.Encode(nil, c.body)
@@ -148,7 +149,7 @@ func TestBombsOfEmptyMessages(t *testing.T) {
 
 // What takes the slow path must be bounded by the number of labels, too.
 func TestHundredThousandLabels(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		bomb := Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}
 		for i := range 100_000 {
@@ -165,7 +166,7 @@ func TestHundredThousandLabels(t *testing.T) {
 }
 
 func TestMegabyteOfLabelValue(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		w := r.send(p, encode(t, p,
 			Series{Labels: named("x", "a", strings.Repeat("é", 1<<19)), Samples: []mcache.Sample{sample(0, 1)}},
@@ -180,7 +181,7 @@ func TestMegabyteOfLabelValue(t *testing.T) {
 
 // A body that was cut writes nothing, unless the cut made a shorter request of it.
 func TestBodiesCutAnywhere(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		body := encode(t, p,
 			Series{Labels: named("x", "a", "1"), Samples: []mcache.Sample{sample(-15, 1), sample(0, 2)}},
 			Series{Labels: named("y", "b", "2"), Samples: []mcache.Sample{sample(0, 3)}})
@@ -201,7 +202,7 @@ func TestBodiesCutAnywhere(t *testing.T) {
 }
 
 func TestClocksWrongByYears(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		for _, ms := range []int64{math.MaxInt64, 1 << 62, now.UnixMilli() * 1000, now.UnixMilli() + 10*365*86400_000} {
 			answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{{T: ms, V: 1}}})), 400, "ahead of the clock")
@@ -216,7 +217,7 @@ func TestClocksWrongByYears(t *testing.T) {
 }
 
 func TestClosedCacheIs503(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		r.cache.Close()
 		w := r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
@@ -224,7 +225,7 @@ func TestClosedCacheIs503(t *testing.T) {
 		if w.Header().Get("Retry-After") != "1" {
 			t.Errorf("Retry-After is %q", w.Header().Get("Retry-After"))
 		}
-		if p == V2 {
+		if p == wire.V2 {
 			wrote(t, w, 0)
 		}
 	})
@@ -233,7 +234,7 @@ func TestClosedCacheIs503(t *testing.T) {
 // A flood of new series is held back, and what is known flows on. Time lets
 // the rest in.
 func TestNewSeriesPerSecond(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		clock := now
 		r := newReceiver(t, Options{MaxNewSeriesPerSecond: 2, Now: func() time.Time { return clock }})
 		var series []Series
@@ -247,7 +248,7 @@ func TestNewSeriesPerSecond(t *testing.T) {
 			if got := len(r.contents("default")); got != want.known {
 				t.Errorf("%d series are known, want %d: %s", got, want.known, w.Body)
 			}
-			if p == V2 {
+			if p == wire.V2 {
 				wrote(t, w, want.known)
 			}
 			if (w.Header().Get("Retry-After") != "") != (want.status == 503) {
@@ -288,7 +289,7 @@ func TestNewSeriesInARow(t *testing.T) {
 			series = append(series, Series{Labels: named(fmt.Sprintf("metric_%d", k), "instance", "10.0.0.1:9100", "job", "node", "i", fmt.Sprint(k*perRequest+i)),
 				Samples: []mcache.Sample{sample(float64(k), float64(i))}})
 		}
-		p := V1 + Protocol(k%2)
+		p := wire.V1 + wire.Protocol(k%2)
 		answered(t, r.send(p, encode(t, p, series...)), 204, "")
 		written += perRequest
 		if used, budget := r.memory.Used(), r.memory.Budget(); used > budget {
@@ -303,7 +304,7 @@ func TestNewSeriesInARow(t *testing.T) {
 	if grown := int64(heap()) - int64(before); grown > 16<<20 {
 		t.Errorf("the heap grew by %d bytes for %d series", grown, written)
 	}
-	ids, err := r.cache.Select("default", []mcache.Matcher{{Type: mcache.MatchEqual, Name: metricName, Value: fmt.Sprintf("metric_%d", requests-1)}}, nil)
+	ids, err := r.cache.Select("default", []mcache.Matcher{{Type: mcache.MatchEqual, Name: wire.MetricName, Value: fmt.Sprintf("metric_%d", requests-1)}}, nil)
 	if err != nil || len(ids) != perRequest {
 		t.Errorf("of the last request %d series are there, %v", len(ids), err)
 	}
@@ -312,7 +313,7 @@ func TestNewSeriesInARow(t *testing.T) {
 // A bucket that is full refuses new series, for good, and takes samples of
 // those that it has.
 func TestSeriesLimits(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiverWith(t, Options{TenancyHeader: "X-Scope-OrgID", MaxNewSeriesPerSecond: 1},
 			mcache.Options{Limits: mcache.Limits{Series: 5, SeriesPerMetric: 3}})
 		of := func(name string, n int, at float64) (all []Series) {
@@ -324,12 +325,12 @@ func TestSeriesLimits(t *testing.T) {
 		w := r.send(p, encode(t, p, of("x", 4, 0)...))
 		answered(t, w, 400, `1 elements were not written`)
 		answered(t, w, 400, `too many series of one metric: "x" of bucket "default" has 3, its limit is 3, for {"__name__"="x", "i"="3"}`)
-		if p == V2 {
+		if p == wire.V2 {
 			wrote(t, w, 3)
 		}
 		w = r.send(p, encode(t, p, append(of("y", 4, 0), of("x", 3, 15)...)...))
 		answered(t, w, 400, `bucket "default" has 5, its limit is 5, for {"__name__"="y", "i"="2"}`)
-		if p == V2 {
+		if p == wire.V2 {
 			wrote(t, w, 5)
 		}
 		var want []string
@@ -357,8 +358,8 @@ func TestSeriesLimits(t *testing.T) {
 // New series are not created for a sender that has gone.
 func TestSenderIsGone(t *testing.T) {
 	r := newReceiver(t, Options{})
-	answered(t, r.send(V1, encode(t, V1, Series{Labels: named("known"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
-	body := snappy.Encode(nil, encode(t, V1, Series{Labels: named("known"), Samples: []mcache.Sample{sample(15, 1)}}, Series{Labels: named("new"), Samples: []mcache.Sample{sample(0, 1)}}))
+	answered(t, r.send(wire.V1, encode(t, wire.V1, Series{Labels: named("known"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
+	body := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("known"), Samples: []mcache.Sample{sample(15, 1)}}, Series{Labels: named("new"), Samples: []mcache.Sample{sample(0, 1)}}))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w := httptest.NewRecorder()
@@ -435,7 +436,7 @@ func TestABodyIsLentWhatItTakes(t *testing.T) {
 	for i := range 40_000 {
 		series = append(series, Series{Labels: named("x", "i", fmt.Sprint(i*7919)), Samples: []mcache.Sample{sample(0, float64(i)*1.1)}})
 	}
-	body := encode(t, V1, series...)
+	body := encode(t, wire.V1, series...)
 	packed := snappy.Encode(nil, body)
 	if len(packed) < 4*firstBodyBytes {
 		t.Fatalf("%d bytes are too few to see a lease grow", len(packed))
@@ -484,7 +485,7 @@ func (r *tricklingReader) Read(p []byte) (int, error) {
 func TestRequestsWaitTheirTurn(t *testing.T) {
 	r := newReceiver(t, Options{MaxConcurrent: 1})
 	r.working <- struct{}{} // another request
-	body := snappy.Encode(nil, encode(t, V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
+	body := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w := httptest.NewRecorder()
@@ -510,7 +511,7 @@ func TestConnectionOutlivesTheDeadline(t *testing.T) {
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	in := bufio.NewReader(c)
 	for i := range 2 {
-		packed := snappy.Encode(nil, encode(t, V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(float64(i), 1)}}))
+		packed := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(float64(i), 1)}}))
 		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(packed), packed)
 		resp, err := http.ReadResponse(in, nil)
 		if err != nil {
@@ -526,7 +527,7 @@ func TestConnectionOutlivesTheDeadline(t *testing.T) {
 
 func TestBodyCutInTheMiddle(t *testing.T) {
 	r := newReceiver(t, Options{})
-	packed := snappy.Encode(nil, encode(t, V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
+	packed := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
 	c := dial(t, r)
 	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(packed), packed[:len(packed)-1])
 	c.(*net.TCPConn).CloseWrite()
@@ -543,7 +544,7 @@ func TestBodyCutInTheMiddle(t *testing.T) {
 
 // Views into the pooled body must not outlive the request.
 func TestNothingOfABodyIsKept(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		in := r.intakes.Get().(*intake)
 		in.decoded = encode(t, p, Series{Labels: named("first", "a", "1"), Samples: []mcache.Sample{sample(0, 1)}})
@@ -559,7 +560,7 @@ func TestNothingOfABodyIsKept(t *testing.T) {
 }
 
 func TestKnownSeriesAllocateNothing(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		var series []Series
 		for i := range 500 {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mcached/remotewrite/wire"
 )
 
 // ErrRejected says that the receiver found fault with the content of a
@@ -30,7 +32,7 @@ type ClientOptions struct {
 	URL string
 	// Protocol to speak. Default: 2.0, and 1.0 when the receiver is found not
 	// to understand it; 2.0 is tried again after an hour, and after it was away.
-	Protocol Protocol
+	Protocol wire.Protocol
 	// HTTP sends the requests. Default: a client with a time-out of 30 s.
 	HTTP *http.Client
 	// Header is added to every request.
@@ -48,8 +50,8 @@ const tryV2Again = time.Hour
 // Client sends series to one receiver. It is safe for concurrent use.
 type Client struct {
 	o    ClientOptions
-	only Protocol  // if the options say so
-	pool sync.Pool // of *buffers
+	only wire.Protocol // if the options say so
+	pool sync.Pool     // of *buffers
 
 	lacksV2  atomic.Pointer[time.Time] // when the receiver was found to speak 1.0 only; nil if it is to be found out
 	speaksV1 atomic.Bool               // it has taken a request of 1.0 for good
@@ -83,10 +85,10 @@ func NewClient(o ClientOptions) (*Client, error) {
 
 // Result tells how a Send went.
 type Result struct {
-	Protocol Protocol // of the last request
-	Status   int      // that it was answered with; 0 if it was not
-	Requests int      // two, when the protocol had to be found out
-	Bytes    int      // of bodies, compressed
+	Protocol wire.Protocol // of the last request
+	Status   int           // that it was answered with; 0 if it was not
+	Requests int           // two, when the protocol had to be found out
+	Bytes    int           // of bodies, compressed
 	// Written is how many samples and histograms the receiver says to have
 	// written. In protocol 1.0 it does not say: then it is all, or 0 if Send
 	// failed.
@@ -108,7 +110,7 @@ func (c *Client) Send(ctx context.Context, series []Series, header http.Header) 
 	var r Result
 	for {
 		r.Protocol = c.Protocol()
-		if r.Protocol == V2 {
+		if r.Protocol == wire.V2 {
 			b.v2.pack(&b.packer, series)
 		} else {
 			packV1(&b.packer, series)
@@ -122,7 +124,7 @@ func (c *Client) Send(ctx context.Context, series []Series, header http.Header) 
 		}
 		r.Status, r.Written, r.RetryAfter = a.status, a.written, a.retryAfter
 		err := a.verdict(r.Protocol, points)
-		if err == nil && r.Protocol == V1 {
+		if err == nil && r.Protocol == wire.V1 {
 			r.Written = points
 		}
 		return r, err
@@ -139,31 +141,31 @@ func (c *Client) putBack(b *buffers) {
 }
 
 // Protocol is what the next request is going to speak.
-func (c *Client) Protocol() Protocol {
+func (c *Client) Protocol() wire.Protocol {
 	switch {
 	case c.only != 0:
 		return c.only
 	case c.only == 0:
 		if found := c.lacksV2.Load(); found != nil {
 			if d := c.o.Now().Sub(*found); d >= 0 && d < tryV2Again {
-				return V1
+				return wire.V1
 			}
 		}
 	}
-	return V2
+	return wire.V2
 }
 
 // learn draws conclusions from an answer, and reports whether the request has
 // to be made again, in protocol 1.0.
-func (c *Client) learn(p Protocol, a answer) (again bool) {
+func (c *Client) learn(p wire.Protocol, a answer) (again bool) {
 	switch {
 	case a.away():
 		c.lacksV2.Store(nil) // another may come back than went
-	case p == V1 && a.status/100 == 2:
+	case p == wire.V1 && a.status/100 == 2:
 		c.speaksV1.Store(true)
-	case p == V2 && a.counted:
+	case p == wire.V2 && a.counted:
 		c.lacksV2.Store(nil)
-	case p == V2 && (a.lacksV2() || c.speaksV1.Load() && a.baffled()):
+	case p == wire.V2 && (a.lacksV2() || c.speaksV1.Load() && a.baffled()):
 		now := c.o.Now()
 		c.lacksV2.Store(&now)
 		return true
@@ -202,13 +204,13 @@ func (a answer) lacksV2() bool {
 // theirs, or trouble of the receiver's. Only what is about the content is the
 // former: a wrong password or path refuses good data and bad alike, and can be
 // mended while the data waits.
-func (a answer) verdict(p Protocol, points int) error {
+func (a answer) verdict(p wire.Protocol, points int) error {
 	switch {
 	case a.err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, a.err)
-	case a.status/100 == 2 && p == V2 && !a.counted:
+	case a.status/100 == 2 && p == wire.V2 && !a.counted:
 		return fmt.Errorf("%w: it answers %d to protocol 2.0 without saying what it wrote", ErrUnavailable, a.status)
-	case a.status/100 == 2 && p == V2 && a.written == 0 && points > 0:
+	case a.status/100 == 2 && p == wire.V2 && a.written == 0 && points > 0:
 		return fmt.Errorf("%w: it answers %d, and 0 of %d samples written", ErrRejected, a.status, points)
 	case a.status/100 == 2:
 		return nil
@@ -223,12 +225,12 @@ func (a answer) verdict(p Protocol, points int) error {
 // maxAnswerBytes is what is read of an answer: the rest is not for us.
 const maxAnswerBytes = 1 << 10
 
-func (c *Client) post(ctx context.Context, p Protocol, body []byte, header http.Header) answer {
+func (c *Client) post(ctx context.Context, p wire.Protocol, body []byte, header http.Header) answer {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.o.URL, bytes.NewReader(body))
 	if err != nil {
 		return answer{err: err}
 	}
-	SetHeaders(req.Header, p)
+	wire.SetHeaders(req.Header, p)
 	for _, h := range []http.Header{c.o.Header, header} {
 		for k, v := range h {
 			req.Header[k] = v
@@ -250,8 +252,8 @@ func (c *Client) post(ctx context.Context, p Protocol, body []byte, header http.
 	if a.status/100 != 2 {
 		a.text = strings.TrimSpace(string(text))
 	}
-	samples, counted := count(resp.Header, "X-Prometheus-Remote-Write-Samples-Written")
-	histograms, _ := count(resp.Header, "X-Prometheus-Remote-Write-Histograms-Written")
+	samples, counted := count(resp.Header, wire.HeaderSamplesWritten)
+	histograms, _ := count(resp.Header, wire.HeaderHistogramsWritten)
 	a.written, a.counted = samples+histograms, counted
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
 		a.retryAfter = min(time.Duration(min(s, 1<<30))*time.Second, c.o.MaxRetryAfter)
@@ -263,17 +265,4 @@ func (c *Client) post(ctx context.Context, p Protocol, body []byte, header http.
 func count(h http.Header, name string) (n int, ok bool) {
 	n, err := strconv.Atoi(h.Get(name))
 	return max(n, 0), err == nil && n >= 0
-}
-
-// SetHeaders sets what a request of protocol p with a compressed body carries.
-func SetHeaders(h http.Header, p Protocol) {
-	h.Set("Content-Encoding", "snappy")
-	h.Set("User-Agent", "mcached")
-	if p == V2 {
-		h.Set("Content-Type", ContentTypeV2)
-		h.Set("X-Prometheus-Remote-Write-Version", "2.0.0")
-		return
-	}
-	h.Set("Content-Type", ContentTypeV1)
-	h.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
 }

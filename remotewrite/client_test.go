@@ -22,6 +22,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // randomSeries has empty strings, unsorted names and odd values among it: the
@@ -55,13 +56,13 @@ func randomSeries(rng *rand.Rand) []Series {
 				panic(err)
 			}
 			if rng.IntN(4) == 0 { // fields in another order
-				value = append(append(binary.AppendUvarint(binary.AppendUvarint(nil, tagHistogramStart), 1), value...),
-					binary.AppendUvarint(binary.AppendUvarint(nil, tagHistogramStart), 99)...)
+				value = append(append(binary.AppendUvarint(binary.AppendUvarint(nil, wire.TagHistogramStart), 1), value...),
+					binary.AppendUvarint(binary.AppendUvarint(nil, wire.TagHistogramStart), 99)...)
 			}
 			s.Records = append(s.Records, mcache.Record{T: h.Timestamp, Value: value})
 		}
 		if rng.IntN(2) == 0 {
-			s.Metadata = Metadata{Type: metricTypes[rng.IntN(len(metricTypes))], Help: fmt.Sprint("help", rng.IntN(9)), Unit: []string{"", "s"}[rng.IntN(2)]}
+			s.Metadata = wire.Metadata{Type: wire.MetricType(rng.Int32N(8)), Help: fmt.Sprint("help", rng.IntN(9)), Unit: []string{"", "s"}[rng.IntN(2)]}
 		}
 		all = append(all, s)
 	}
@@ -133,10 +134,10 @@ func TestEncodersAgainstPrometheus(t *testing.T) {
 			}
 			rare += starts + histograms
 			meta := m2.Timeseries[i].Metadata
-			if got := (Metadata{metricType(int32(meta.Type)), m2.Symbols[meta.HelpRef], m2.Symbols[meta.UnitRef]}); got != s.Metadata && s.Metadata.Type != "" {
+			if got := (wire.Metadata{Type: wire.MetricType(int32(meta.Type)), Help: m2.Symbols[meta.HelpRef], Unit: m2.Symbols[meta.UnitRef]}); got != s.Metadata && s.Metadata.Type != "" {
 				t.Fatalf("metadata %v, want %v", got, s.Metadata)
 			}
-			for p, got := range map[Protocol]Series{V1: got1, V2: got2} {
+			for p, got := range map[wire.Protocol]Series{wire.V1: got1, wire.V2: got2} {
 				if !slices.Equal(got.Labels, s.Labels) || !slices.Equal(got.Samples, s.Samples) {
 					t.Fatalf("protocol %v: got %v, want %v", p, got, s)
 				}
@@ -167,14 +168,14 @@ func must(b []byte, err error) []byte {
 type script struct {
 	mu    sync.Mutex
 	steps []func(w http.ResponseWriter)
-	got   []Protocol
+	got   []wire.Protocol
 }
 
 func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	io.Copy(io.Discard, r.Body)
-	p, err := protocolOf(r.Header.Get("Content-Type"))
+	p, err := wire.ProtocolOf(r.Header.Get("Content-Type"))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
 		return
@@ -185,7 +186,7 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.steps[n](w)
 		return
 	}
-	if p == V2 {
+	if p == wire.V2 {
 		setWritten(w.Header(), 1, 0, 0)
 	}
 	w.WriteHeader(204)
@@ -209,31 +210,31 @@ const (
 func TestClientSend(t *testing.T) {
 	one := []Series{{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}}
 	for name, c := range map[string]struct {
-		protocol   Protocol
+		protocol   wire.Protocol
 		steps      []func(http.ResponseWriter)
-		spoken     []Protocol
+		spoken     []wire.Protocol
 		err        error
 		written    int
 		retryAfter time.Duration
 	}{
-		"at once":                    {0, nil, []Protocol{V2}, nil, 1, 0},
-		"1.0 only":                   {V1, nil, []Protocol{V1}, nil, 1, 0},
-		"415 means 1.0":              {0, []func(http.ResponseWriter){status(415)}, []Protocol{V2, V1}, nil, 1, 0},
-		"400 without counts, 1.0":    {0, []func(http.ResponseWriter){status(400)}, []Protocol{V2, V1}, nil, 1, 0},
-		"204 without counts, 1.0":    {0, []func(http.ResponseWriter){status(204)}, []Protocol{V2, V1}, nil, 1, 0},
-		"415, but 2.0 only":          {V2, []func(http.ResponseWriter){status(415)}, []Protocol{V2}, ErrUnavailable, 0, 0},
-		"204 without counts, 2.0":    {V2, []func(http.ResponseWriter){status(204)}, []Protocol{V2}, ErrUnavailable, 0, 0},
-		"204 with nothing written":   {0, []func(http.ResponseWriter){status(204, samplesWritten, "0")}, []Protocol{V2}, ErrRejected, 0, 0},
-		"204 with a histogram":       {0, []func(http.ResponseWriter){status(204, samplesWritten, "0", histogramsWritten, "1")}, []Protocol{V2}, nil, 1, 0},
-		"400 with counts is refusal": {0, []func(http.ResponseWriter){status(400, samplesWritten, "1")}, []Protocol{V2}, ErrRejected, 1, 0},
-		"409, as Thanos says it":     {V1, []func(http.ResponseWriter){status(409)}, []Protocol{V1}, ErrRejected, 0, 0},
-		"413":                        {V1, []func(http.ResponseWriter){status(413)}, []Protocol{V1}, ErrRejected, 0, 0},
-		"401 is mended elsewhere":    {V1, []func(http.ResponseWriter){status(401)}, []Protocol{V1}, ErrUnavailable, 0, 0},
-		"404 likewise":               {V1, []func(http.ResponseWriter){status(404)}, []Protocol{V1}, ErrUnavailable, 0, 0},
-		"500":                        {V1, []func(http.ResponseWriter){status(500)}, []Protocol{V1}, ErrUnavailable, 0, 0},
-		"503 with Retry-After":       {V1, []func(http.ResponseWriter){status(503, "Retry-After", "7")}, []Protocol{V1}, ErrUnavailable, 0, 7 * time.Second},
-		"503 with too long a wait":   {V1, []func(http.ResponseWriter){status(503, "Retry-After", "99999999999")}, []Protocol{V1}, ErrUnavailable, 0, 20 * time.Second},
-		"429":                        {V1, []func(http.ResponseWriter){status(429)}, []Protocol{V1}, ErrUnavailable, 0, 0},
+		"at once":                    {0, nil, []wire.Protocol{wire.V2}, nil, 1, 0},
+		"1.0 only":                   {wire.V1, nil, []wire.Protocol{wire.V1}, nil, 1, 0},
+		"415 means 1.0":              {0, []func(http.ResponseWriter){status(415)}, []wire.Protocol{wire.V2, wire.V1}, nil, 1, 0},
+		"400 without counts, 1.0":    {0, []func(http.ResponseWriter){status(400)}, []wire.Protocol{wire.V2, wire.V1}, nil, 1, 0},
+		"204 without counts, 1.0":    {0, []func(http.ResponseWriter){status(204)}, []wire.Protocol{wire.V2, wire.V1}, nil, 1, 0},
+		"415, but 2.0 only":          {wire.V2, []func(http.ResponseWriter){status(415)}, []wire.Protocol{wire.V2}, ErrUnavailable, 0, 0},
+		"204 without counts, 2.0":    {wire.V2, []func(http.ResponseWriter){status(204)}, []wire.Protocol{wire.V2}, ErrUnavailable, 0, 0},
+		"204 with nothing written":   {0, []func(http.ResponseWriter){status(204, samplesWritten, "0")}, []wire.Protocol{wire.V2}, ErrRejected, 0, 0},
+		"204 with a histogram":       {0, []func(http.ResponseWriter){status(204, samplesWritten, "0", histogramsWritten, "1")}, []wire.Protocol{wire.V2}, nil, 1, 0},
+		"400 with counts is refusal": {0, []func(http.ResponseWriter){status(400, samplesWritten, "1")}, []wire.Protocol{wire.V2}, ErrRejected, 1, 0},
+		"409, as Thanos says it":     {wire.V1, []func(http.ResponseWriter){status(409)}, []wire.Protocol{wire.V1}, ErrRejected, 0, 0},
+		"413":                        {wire.V1, []func(http.ResponseWriter){status(413)}, []wire.Protocol{wire.V1}, ErrRejected, 0, 0},
+		"401 is mended elsewhere":    {wire.V1, []func(http.ResponseWriter){status(401)}, []wire.Protocol{wire.V1}, ErrUnavailable, 0, 0},
+		"404 likewise":               {wire.V1, []func(http.ResponseWriter){status(404)}, []wire.Protocol{wire.V1}, ErrUnavailable, 0, 0},
+		"500":                        {wire.V1, []func(http.ResponseWriter){status(500)}, []wire.Protocol{wire.V1}, ErrUnavailable, 0, 0},
+		"503 with Retry-After":       {wire.V1, []func(http.ResponseWriter){status(503, "Retry-After", "7")}, []wire.Protocol{wire.V1}, ErrUnavailable, 0, 7 * time.Second},
+		"503 with too long a wait":   {wire.V1, []func(http.ResponseWriter){status(503, "Retry-After", "99999999999")}, []wire.Protocol{wire.V1}, ErrUnavailable, 0, 20 * time.Second},
+		"429":                        {wire.V1, []func(http.ResponseWriter){status(429)}, []wire.Protocol{wire.V1}, ErrUnavailable, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &script{steps: c.steps}
@@ -268,50 +269,50 @@ func TestClientTriesV2Again(t *testing.T) {
 	type step struct {
 		after time.Duration
 		state string
-		spoke []Protocol
+		spoke []wire.Protocol
 		err   error
 	}
 	for name, steps := range map[string][]step{
 		"upgraded": {
-			{0, lacking, []Protocol{V2, V1}, nil},
-			{tryV2Again - time.Second, upgraded, []Protocol{V1}, nil},
-			{2 * time.Second, upgraded, []Protocol{V2}, nil},
-			{10 * tryV2Again, upgraded, []Protocol{V2}, nil},
+			{0, lacking, []wire.Protocol{wire.V2, wire.V1}, nil},
+			{tryV2Again - time.Second, upgraded, []wire.Protocol{wire.V1}, nil},
+			{2 * time.Second, upgraded, []wire.Protocol{wire.V2}, nil},
+			{10 * tryV2Again, upgraded, []wire.Protocol{wire.V2}, nil},
 		},
 		"as it was": {
-			{0, lacking, []Protocol{V2, V1}, nil},
-			{tryV2Again, lacking, []Protocol{V2, V1}, nil},
-			{time.Second, lacking, []Protocol{V1}, nil},
-			{tryV2Again, odd, []Protocol{V2, V1}, nil},
-			{time.Second, odd, []Protocol{V1}, nil},
+			{0, lacking, []wire.Protocol{wire.V2, wire.V1}, nil},
+			{tryV2Again, lacking, []wire.Protocol{wire.V2, wire.V1}, nil},
+			{time.Second, lacking, []wire.Protocol{wire.V1}, nil},
+			{tryV2Again, odd, []wire.Protocol{wire.V2, wire.V1}, nil},
+			{time.Second, odd, []wire.Protocol{wire.V1}, nil},
 		},
 		"away, and another": {
-			{0, lacking, []Protocol{V2, V1}, nil},
-			{time.Second, away, []Protocol{V1}, ErrUnavailable},
-			{time.Second, away, []Protocol{V2}, ErrUnavailable},
-			{time.Second, upgraded, []Protocol{V2}, nil},
+			{0, lacking, []wire.Protocol{wire.V2, wire.V1}, nil},
+			{time.Second, away, []wire.Protocol{wire.V1}, ErrUnavailable},
+			{time.Second, away, []wire.Protocol{wire.V2}, ErrUnavailable},
+			{time.Second, upgraded, []wire.Protocol{wire.V2}, nil},
 		},
 		"away, and the same": {
-			{0, lacking, []Protocol{V2, V1}, nil},
-			{time.Second, busy, []Protocol{V1}, ErrUnavailable},
-			{time.Second, lacking, []Protocol{V2, V1}, nil},
-			{time.Second, lacking, []Protocol{V1}, nil},
+			{0, lacking, []wire.Protocol{wire.V2, wire.V1}, nil},
+			{time.Second, busy, []wire.Protocol{wire.V1}, ErrUnavailable},
+			{time.Second, lacking, []wire.Protocol{wire.V2, wire.V1}, nil},
+			{time.Second, lacking, []wire.Protocol{wire.V1}, nil},
 		},
 		"the clock is set back": {
-			{0, lacking, []Protocol{V2, V1}, nil},
-			{-time.Hour, lacking, []Protocol{V2, V1}, nil},
-			{time.Second, lacking, []Protocol{V1}, nil},
+			{0, lacking, []wire.Protocol{wire.V2, wire.V1}, nil},
+			{-time.Hour, lacking, []wire.Protocol{wire.V2, wire.V1}, nil},
+			{time.Second, lacking, []wire.Protocol{wire.V1}, nil},
 		},
 		"never known to speak 1.0": {
-			{0, odd, []Protocol{V2}, ErrUnavailable},
-			{0, odd, []Protocol{V2}, ErrUnavailable},
+			{0, odd, []wire.Protocol{wire.V2}, ErrUnavailable},
+			{0, odd, []wire.Protocol{wire.V2}, ErrUnavailable},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var state string
-			var spoke []Protocol
+			var spoke []wire.Protocol
 			receiver := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				p, err := protocolOf(r.Header.Get("Content-Type"))
+				p, err := wire.ProtocolOf(r.Header.Get("Content-Type"))
 				if err != nil {
 					t.Error(err)
 				}
@@ -319,9 +320,9 @@ func TestClientTriesV2Again(t *testing.T) {
 				switch {
 				case state == busy:
 					w.WriteHeader(503)
-				case state == odd && p == V2:
+				case state == odd && p == wire.V2:
 					w.WriteHeader(500)
-				case state == upgraded && p == V2:
+				case state == upgraded && p == wire.V2:
 					setWritten(w.Header(), 1, 0, 0)
 					w.WriteHeader(204)
 				default:
@@ -332,7 +333,7 @@ func TestClientTriesV2Again(t *testing.T) {
 			client, err := NewClient(ClientOptions{URL: "http://down/", Now: func() time.Time { return clock },
 				HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 					if state == away {
-						p, _ := protocolOf(r.Header.Get("Content-Type"))
+						p, _ := wire.ProtocolOf(r.Header.Get("Content-Type"))
 						spoke = append(spoke, p)
 						return nil, errors.New("nobody is there")
 					}
@@ -407,7 +408,7 @@ func TestClientFallsBackAgainstAnOldReceiver(t *testing.T) {
 		t.Fatal(err)
 	}
 	result, err := client.Send(t.Context(), []Series{{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}}, nil)
-	if err != nil || result.Protocol != V1 || result.Requests != 2 || result.Written != 1 {
+	if err != nil || result.Protocol != wire.V1 || result.Requests != 2 || result.Written != 1 {
 		t.Errorf("Send returns %+v, %v", result, err)
 	}
 	r.holds(line(`{__name__="x"}`, sample(0, 1)))

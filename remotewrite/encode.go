@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // Series is what the sender writes: points of one label set. Labels are sorted
@@ -28,7 +29,7 @@ type Series struct {
 	Records []mcache.Record
 	// Metadata of the metric. It goes with protocol 2.0 only: in 1.0 it is not
 	// a matter of series.
-	Metadata Metadata
+	Metadata wire.Metadata
 }
 
 // points is how many samples and histograms s has.
@@ -78,7 +79,7 @@ func AppendV1(dst []byte, series []Series) []byte {
 		for k := range s.count() {
 			n += 1 + sized(labelBytes(s.label(k)))
 		}
-		dst = appendHead(dst, tagV1Series, n)
+		dst = appendHead(dst, wire.TagV1Series, n)
 		for k := range s.count() {
 			dst = appendLabelV1(dst, s.label(k))
 		}
@@ -106,7 +107,7 @@ func packV1(p *packer, series []Series) {
 			}
 			bytes += l.bytes
 		}
-		p.text = appendHead(p.text, tagV1Series, bytes)
+		p.text = appendHead(p.text, wire.TagV1Series, bytes)
 		for _, l := range s.Labels {
 			p.text = appendLabelV1(p.text, l)
 		}
@@ -133,13 +134,13 @@ func (s *Series) pointsV1(like bool) (n int, regular bool) {
 }
 
 func appendLabelV1(dst []byte, l mcache.Label) []byte {
-	dst = appendHead(dst, tagV1SeriesLabel, labelBytes(l))
-	return appendString(appendString(dst, tagLabelName, l.Name), tagLabelValue, l.Value)
+	dst = appendHead(dst, wire.TagV1SeriesLabel, labelBytes(l))
+	return appendString(appendString(dst, wire.TagLabelName, l.Name), wire.TagLabelValue, l.Value)
 }
 
 func appendRecordsV1(dst []byte, records []mcache.Record) []byte {
 	for _, r := range records {
-		dst = appendRecordV1(appendHead(dst, tagV1SeriesHistogram, recordBytesV1(r.Value)), r.Value)
+		dst = appendRecordV1(appendHead(dst, wire.TagV1SeriesHistogram, recordBytesV1(r.Value)), r.Value)
 	}
 	return dst
 }
@@ -239,14 +240,14 @@ func (e *EncoderV2) appendTable(dst []byte, series []Series) []byte {
 				e.refs = append(e.refs, e.symbol(l.Value))
 			}
 		}
-		if m := &series[i].Metadata; *m != (Metadata{}) {
+		if m := &series[i].Metadata; *m != (wire.Metadata{}) {
 			e.symbol(m.Help)
 			e.symbol(m.Unit)
 		}
 		before, at = ls, mine
 	}
 	for _, s := range e.symbols {
-		dst = appendString(dst, tagV2Symbol, s)
+		dst = appendString(dst, wire.TagV2Symbol, s)
 	}
 	clear(e.symbols) // so that it does not keep the strings of this request alive
 	return dst
@@ -276,8 +277,8 @@ func (e *EncoderV2) measure(s *Series, refs []uint32, like bool) (m messageV2) {
 	for _, r := range s.Records {
 		m.bytes += 1 + sized(len(r.Value))
 	}
-	if s.Metadata != (Metadata{}) {
-		m.kind = uint64(metricTypeNumber(s.Metadata.Type))
+	if s.Metadata != (wire.Metadata{}) {
+		m.kind = uint64(wire.MetricTypeNumber(s.Metadata.Type))
 		m.help, m.unit = uint64(e.index[s.Metadata.Help]), uint64(e.index[s.Metadata.Unit])
 		m.metadataBytes = 3 + uvarintBytes(m.kind) + uvarintBytes(m.help) + uvarintBytes(m.unit)
 		m.bytes += 1 + sized(m.metadataBytes)
@@ -287,8 +288,8 @@ func (e *EncoderV2) measure(s *Series, refs []uint32, like bool) (m messageV2) {
 
 // appendBegin appends what is before the samples.
 func (e *EncoderV2) appendBegin(dst []byte, m *messageV2, numbers []uint32) []byte {
-	dst = appendHead(dst, tagV2Series, m.bytes)
-	dst = appendHead(dst, tagV2SeriesRefs, m.refsBytes)
+	dst = appendHead(dst, wire.TagV2Series, m.bytes)
+	dst = appendHead(dst, wire.TagV2SeriesRefs, m.refsBytes)
 	for _, r := range m.refs {
 		dst = binary.AppendUvarint(dst, uint64(r))
 	}
@@ -314,13 +315,13 @@ func refsOf(name, value uint32) numberedRefs {
 // appendEnd appends what is behind the samples.
 func (m *messageV2) appendEnd(dst []byte, s *Series) []byte {
 	for _, r := range s.Records {
-		dst = append(appendHead(dst, tagV2SeriesHistogram, len(r.Value)), r.Value...)
+		dst = append(appendHead(dst, wire.TagV2SeriesHistogram, len(r.Value)), r.Value...)
 	}
 	if m.metadataBytes > 0 {
-		dst = appendHead(dst, tagV2SeriesMetadata, m.metadataBytes)
-		dst = binary.AppendUvarint(append(dst, tagV2MetadataType), m.kind)
-		dst = binary.AppendUvarint(append(dst, tagV2MetadataHelp), m.help)
-		dst = binary.AppendUvarint(append(dst, tagV2MetadataUnit), m.unit)
+		dst = appendHead(dst, wire.TagV2SeriesMetadata, m.metadataBytes)
+		dst = binary.AppendUvarint(append(dst, wire.TagV2MetadataType), m.kind)
+		dst = binary.AppendUvarint(append(dst, wire.TagV2MetadataHelp), m.help)
+		dst = binary.AppendUvarint(append(dst, wire.TagV2MetadataUnit), m.unit)
 	}
 	return dst
 }
@@ -366,9 +367,9 @@ func appendSamples(dst []byte, ss []mcache.Sample, starts []int64, regular bool)
 			continue
 		}
 		start := startBytes(starts, i)
-		dst = appendSample(appendHead(dst, tagV1SeriesSample, sampleBytes(x)+start), x)
+		dst = appendSample(appendHead(dst, wire.TagV1SeriesSample, sampleBytes(x)+start), x)
 		if start > 0 {
-			dst = binary.AppendUvarint(append(dst, tagSampleStart), uint64(starts[i]))
+			dst = binary.AppendUvarint(append(dst, wire.TagSampleStart), uint64(starts[i]))
 		}
 	}
 	return dst
@@ -376,11 +377,11 @@ func appendSamples(dst []byte, ss []mcache.Sample, starts []int64, regular bool)
 
 func appendSample(dst []byte, x mcache.Sample) []byte {
 	if x.V != 0 {
-		dst = append(dst, tagSampleValue)
+		dst = append(dst, wire.TagSampleValue)
 		dst = binary.LittleEndian.AppendUint64(dst, x.V)
 	}
 	if x.T != 0 {
-		dst = append(dst, tagSampleTime)
+		dst = append(dst, wire.TagSampleTime)
 		dst = binary.AppendUvarint(dst, uint64(x.T))
 	}
 	return dst
@@ -430,14 +431,14 @@ func appendRecordV1(dst, value []byte) []byte {
 // Histogram message. What is malformed, which no record is, stays as it is.
 func cutStart(b []byte) (before, after []byte) {
 	for i := 0; i < len(b); {
-		t, next := tag(b, i)
+		t, next := wire.Tag(b, i)
 		if next < 0 {
 			return b, nil
 		}
-		if next = skip(b, t, next); next < 0 {
+		if next = wire.Skip(b, t, next); next < 0 {
 			return b, nil
 		}
-		if t == tagHistogramStart {
+		if t == wire.TagHistogramStart {
 			return b[:i], b[next:]
 		}
 		i = next

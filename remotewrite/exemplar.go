@@ -13,6 +13,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // maxExemplarRunes of the names and values of an exemplar's labels together,
@@ -44,7 +45,7 @@ type pending struct {
 func (in *intake) exemplar(b []byte) bool {
 	var x Exemplar
 	var err error
-	if in.protocol == V1 {
+	if in.protocol == wire.V1 {
 		var m prompb.Exemplar
 		if m.Unmarshal(b) != nil {
 			return false
@@ -100,9 +101,9 @@ func (in *intake) checkExemplar(x Exemplar) error {
 		case l.Name == "":
 			return fmt.Errorf("it has a label without a name")
 		case i > 0 && l.Name == x.Labels[i-1].Name:
-			return fmt.Errorf("label %s occurs twice in it", clip(l.Name))
+			return fmt.Errorf("label %s occurs twice in it", wire.Quote(l.Name))
 		case !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value):
-			return fmt.Errorf("its label %s=%s is not UTF-8", clip(l.Name), clip(l.Value))
+			return fmt.Errorf("its label %s=%s is not UTF-8", wire.Quote(l.Name), wire.Quote(l.Value))
 		}
 	}
 	if runes > maxExemplarRunes {

@@ -10,12 +10,13 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // withExemplars is a request of series of which each has one of the exemplars.
-func withExemplars(t testing.TB, p Protocol, xs []Exemplar, series ...Series) []byte {
+func withExemplars(t testing.TB, p wire.Protocol, xs []Exemplar, series ...Series) []byte {
 	t.Helper()
-	if p == V1 {
+	if p == wire.V1 {
 		m := requestV1(series...)
 		for i, x := range xs {
 			e := prompb.Exemplar{Timestamp: x.T, Value: math.Float64frombits(x.V)}
@@ -63,7 +64,7 @@ func exemplarLine(series []mcache.Label, x Exemplar) string {
 }
 
 func TestRuleExemplarsAreKept(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		a := Series{Labels: named("a", "x", "1"), Samples: []mcache.Sample{sample(0, 1)}}
 		b := Series{Labels: named("b"), Samples: []mcache.Sample{sample(0, 2)}}
@@ -71,7 +72,7 @@ func TestRuleExemplarsAreKept(t *testing.T) {
 		for range 2 { // the second time nothing is new
 			w := r.send(p, withExemplars(t, p, []Exemplar{e1, e2}, a, b))
 			answered(t, w, 204, "")
-			if p == V2 {
+			if p == wire.V2 {
 				wrote(t, w, 2, 0, 2)
 			}
 			r.exemplarsHeld(exemplarLine(a.Labels, e1), exemplarLine(b.Labels, e2))
@@ -80,7 +81,7 @@ func TestRuleExemplarsAreKept(t *testing.T) {
 		alone := Series{Labels: named("a", "x", "1")}
 		w := r.send(p, withExemplars(t, p, []Exemplar{e3}, alone))
 		answered(t, w, 204, "")
-		if p == V2 {
+		if p == wire.V2 {
 			wrote(t, w, 0, 0, 1)
 		}
 		r.exemplarsHeld(exemplarLine(a.Labels, e1), exemplarLine(a.Labels, e3), exemplarLine(b.Labels, e2))
@@ -109,13 +110,13 @@ func TestRuleInvalidExemplarsAre400(t *testing.T) {
 		"in the future": {exemplar(601, 1, "a", "1"), "1000 ms more than 10m0s ahead"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			both(t, func(t *testing.T, p Protocol) {
+			both(t, func(t *testing.T, p wire.Protocol) {
 				r := newReceiver(t, Options{})
 				good := exemplar(0, 1, "trace_id", strings.Repeat("é", 120))
 				s := []mcache.Sample{sample(0, 1)}
 				w := r.send(p, withExemplars(t, p, []Exemplar{c.x, good}, Series{Labels: named("a"), Samples: s}, Series{Labels: named("b"), Samples: s}))
 				answered(t, w, 400, c.text)
-				if p == V2 {
+				if p == wire.V2 {
 					wrote(t, w, 2, 0, 1)
 				}
 				r.holds(line(`{__name__="a"}`, s...), line(`{__name__="b"}`, s...))
@@ -127,12 +128,12 @@ func TestRuleInvalidExemplarsAre400(t *testing.T) {
 
 // An exemplar of a series that is refused is refused with it.
 func TestExemplarsOfInvalidSeries(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		x := exemplar(0, 1, "trace_id", "abc")
 		w := r.send(p, withExemplars(t, p, []Exemplar{x, x}, Series{Labels: labels("a", "b"), Samples: []mcache.Sample{sample(0, 1)}}, Series{Labels: labels("c", "d")}))
 		answered(t, w, 400, "without a metric name")
-		if p == V2 {
+		if p == wire.V2 {
 			wrote(t, w, 0)
 		}
 		r.exemplarsHeld()
@@ -141,7 +142,7 @@ func TestExemplarsOfInvalidSeries(t *testing.T) {
 
 // Neither is it kept when its series is one too many.
 func TestExemplarsOfRefusedSeries(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiverWith(t, Options{}, mcache.Options{Limits: mcache.Limits{Series: 2}})
 		x := exemplar(0, 1, "trace_id", "abc")
 		s := []mcache.Sample{sample(0, 1)}
@@ -149,7 +150,7 @@ func TestExemplarsOfRefusedSeries(t *testing.T) {
 		answered(t, r.send(p, encode(t, p, known)), 204, "")
 		w := r.send(p, withExemplars(t, p, []Exemplar{x, x, x}, known, Series{Labels: named("new"), Samples: s}, Series{Labels: named("refused"), Samples: s}))
 		answered(t, w, 400, "its limit is 2")
-		if p == V2 {
+		if p == wire.V2 {
 			wrote(t, w, 2, 0, 2)
 		}
 		r.exemplarsHeld(exemplarLine(known.Labels, x), exemplarLine(named("new"), x))
@@ -166,7 +167,7 @@ func TestExemplarRing(t *testing.T) {
 			for i := range 100 {
 				s := Series{Labels: named("a", "i", fmt.Sprint(i%30))}
 				x := exemplar(float64(i), float64(i), "trace_id", fmt.Sprint(i))
-				answered(t, r.send(V2, withExemplars(t, V2, []Exemplar{x}, s)), 204, "")
+				answered(t, r.send(wire.V2, withExemplars(t, wire.V2, []Exemplar{x}, s)), 204, "")
 				all = append(all, exemplarLine(s.Labels, x))
 			}
 			held := int(r.ring.count)

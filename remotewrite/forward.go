@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // ForwarderOptions configure a Forwarder. The zero value of a field means its default.
@@ -39,7 +40,7 @@ type ForwarderOptions struct {
 	// DefaultBucket goes without TenancyHeader. Default "default".
 	DefaultBucket string
 	// Metadata tells what is known of a metric. Default: nothing.
-	Metadata func(bucket, metric string) (Metadata, bool)
+	Metadata func(bucket, metric string) (wire.Metadata, bool)
 	// Now is the clock; only distances between its times matter. Default time.Now.
 	Now func() time.Time
 	// Logger is told what the receiver refuses. Default: nobody.
@@ -85,7 +86,7 @@ func NewForwarder(o ForwarderOptions) (*Forwarder, error) {
 		o.DefaultBucket = "default"
 	}
 	if o.Metadata == nil {
-		o.Metadata = func(string, string) (Metadata, bool) { return Metadata{}, false }
+		o.Metadata = func(string, string) (wire.Metadata, bool) { return wire.Metadata{}, false }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -218,7 +219,7 @@ type ForwardStats struct {
 	InFlight    int64     // points on their way
 	DirtyPoints int64     // points not acknowledged, those on their way included
 	OldestAge   time.Duration
-	Protocol    Protocol // of the next request
+	Protocol    wire.Protocol // of the next request
 }
 
 type forwardCounters struct {

@@ -20,6 +20,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // newWriteBack is a receiver whose cache knows what was not forwarded.
@@ -29,7 +30,7 @@ func newWriteBack(t testing.TB, o Options) receiver {
 }
 
 // forwarderTo makes a Forwarder from r to a URL.
-func (r receiver) forwarderTo(url string, p Protocol, o ForwarderOptions) *Forwarder {
+func (r receiver) forwarderTo(url string, p wire.Protocol, o ForwarderOptions) *Forwarder {
 	r.t.Helper()
 	var err error
 	if o.Client, err = NewClient(ClientOptions{URL: url, Protocol: p, MaxRetryAfter: 5 * time.Millisecond}); err != nil {
@@ -87,7 +88,7 @@ func (m *moody) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Whatever is written while the receiver comes and goes arrives there, to the
 // bit: samples, late ones, start times and histograms.
 func TestForwarderDelivers(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		const seed = 7
 		rng := rand.New(rand.NewPCG(seed, uint64(p)))
 		down := newReceiver(t, Options{})
@@ -114,14 +115,14 @@ func TestForwarderDelivers(t *testing.T) {
 				case n%6 == 5:
 					ts.Histograms = []writev2.Histogram{{Count: &writev2.Histogram_CountInt{CountInt: 3}, ZeroCount: &writev2.Histogram_ZeroCountInt{ZeroCountInt: 3},
 						Sum: rng.Float64(), Timestamp: at}}
-				case n%6 == 4 && p == V2: // 1.0 has no words for start times
+				case n%6 == 4 && p == wire.V2: // 1.0 has no words for start times
 					ts.Samples = []writev2.Sample{{Timestamp: at, Value: rng.Float64(), StartTimestamp: at - 1000}}
 				default:
 					ts.Samples = []writev2.Sample{{Timestamp: at, Value: rng.Float64()}}
 				}
 				request.Timeseries = append(request.Timeseries, ts)
 			}
-			answered(t, up.send(V2, marshal(t, &request)), 204, "")
+			answered(t, up.send(wire.V2, marshal(t, &request)), 204, "")
 			if i%10 == 0 {
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -172,7 +173,7 @@ func TestForwarderKeepsOrder(t *testing.T) {
 	server := httptest.NewServer(m)
 	defer server.Close()
 	up := newWriteBack(t, Options{})
-	f := up.forwarderTo(server.URL, V1, ForwarderOptions{Lanes: 4, MaxDirtyAge: 100 * time.Millisecond, MaxPerRequest: 7})
+	f := up.forwarderTo(server.URL, wire.V1, ForwarderOptions{Lanes: 4, MaxDirtyAge: 100 * time.Millisecond, MaxPerRequest: 7})
 	up.cache.SetMaxDirty(2000) // half of it kicks
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -235,12 +236,12 @@ func TestForwarderIsolatesWhatIsRejected(t *testing.T) {
 						}
 					}
 				}
-				answer := down.post(ContentTypeV1, "snappy", body)
+				answer := down.post(wire.ContentTypeV1, "snappy", body)
 				w.WriteHeader(answer.Code)
 			}))
 			defer server.Close()
 			up := newWriteBack(t, Options{})
-			f := up.forwarderTo(server.URL, V1, ForwarderOptions{Lanes: 1})
+			f := up.forwarderTo(server.URL, wire.V1, ForwarderOptions{Lanes: 1})
 			var want []string
 			bad := uint64(0)
 			const series, samples = 100, 40
@@ -306,7 +307,7 @@ func TestForwarderBuckets(t *testing.T) {
 	defer server.Close()
 	up := newWriteBack(t, Options{TenancyHeader: "X-Scope-OrgID"})
 	f := up.forwarderTo(server.URL, 0, ForwarderOptions{TenancyHeader: "x-scope-orgid", MaxRequestBytes: 100, Metadata: up.Describe})
-	up.meta.put("b", "x", Metadata{"counter", "What it is.", "seconds"})
+	up.meta.put("b", "x", wire.Metadata{Type: "counter", Help: "What it is.", Unit: "seconds"})
 	for i := range 60 {
 		for _, bucket := range []string{"default", "a", "b"} {
 			if err := up.cache.AppendSamples(bucket, named("x", "i", fmt.Sprint(i%20)), sample(float64(i-60), float64(len(bucket)))); err != nil {
@@ -323,9 +324,9 @@ func TestForwarderBuckets(t *testing.T) {
 	if n := f.Stats().Requests; n < 20 {
 		t.Errorf("%d requests of 100 bytes", n)
 	}
-	known := map[string]Metadata{}
-	down.Metadata("b", func(metric string, m Metadata) bool { known[metric] = m; return true })
-	if !maps.Equal(known, map[string]Metadata{"x": {"counter", "What it is.", "seconds"}}) {
+	known := map[string]wire.Metadata{}
+	down.Metadata("b", func(metric string, m wire.Metadata) bool { known[metric] = m; return true })
+	if !maps.Equal(known, map[string]wire.Metadata{"x": {Type: "counter", Help: "What it is.", Unit: "seconds"}}) {
 		t.Errorf("the receiver knows %v", known)
 	}
 }
@@ -413,12 +414,12 @@ func TestForwarderFewRequests(t *testing.T) {
 	server := httptest.NewServer(down)
 	defer server.Close()
 	up := newReceiverWith(t, Options{}, mcache.Options{WriteBack: true, Shards: 16})
-	f := up.forwarderTo(server.URL, V2, ForwarderOptions{Lanes: 2, MaxDirtyAge: time.Second})
+	f := up.forwarderTo(server.URL, wire.V2, ForwarderOptions{Lanes: 2, MaxDirtyAge: time.Second})
 	var all []Series
 	for i := range 400 {
 		all = append(all, Series{Labels: named("x", "i", fmt.Sprint(i)), Samples: []mcache.Sample{sample(0, 1)}})
 	}
-	answered(t, up.send(V2, encode(t, V2, all...)), 204, "")
+	answered(t, up.send(wire.V2, encode(t, wire.V2, all...)), 204, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

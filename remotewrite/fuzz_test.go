@@ -14,6 +14,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // decodedSeries is a series as a decoder sees it, before any rule is applied.
@@ -46,7 +47,7 @@ func expect(all []decodedSeries, o *Options, maxT int64) (contents []string, wri
 			valid = valid && l.Name != "" && !names[l.Name] && utf8.ValidString(l.Name) && utf8.ValidString(l.Value) &&
 				len(l.Name) <= o.MaxLabelNameBytes && len(l.Value) <= o.MaxLabelValueBytes
 			names[l.Name] = true
-			named = named || l.Name == metricName && l.Value != ""
+			named = named || l.Name == wire.MetricName && l.Value != ""
 			if l.Value != "" {
 				kept = append(kept, l)
 			}
@@ -123,7 +124,7 @@ var since = regexp.MustCompile(`\(since -?[0-9]+\)`)
 
 // compare runs body through a receiver, twice, and holds it to the oracle.
 // The receiver serves many of them, each in an empty bucket.
-func compare(t *testing.T, r receiver, p Protocol, body []byte, all []decodedSeries, oracleErr error) {
+func compare(t *testing.T, r receiver, p wire.Protocol, body []byte, all []decodedSeries, oracleErr error) {
 	r.t = t
 	in := r.intakes.Get().(*intake)
 	defer r.intakes.Put(in)
@@ -159,7 +160,7 @@ func compare(t *testing.T, r receiver, p Protocol, body []byte, all []decodedSer
 func FuzzV1(f *testing.F) {
 	r := newReceiver(f, Options{})
 	for _, h := range validHistograms() {
-		f.Add(withHistograms(f, V1, []writev2.Histogram{h}))
+		f.Add(withHistograms(f, wire.V1, []writev2.Histogram{h}))
 	}
 	for _, m := range seedsV1() {
 		b, err := m.Marshal()
@@ -186,17 +187,17 @@ func FuzzV1(f *testing.F) {
 			}
 			all = append(all, s)
 		}
-		if err == nil && hasField(body, tagV2Symbol, tagV2Series) {
-			err = errOtherProtocol{V1, V2}
+		if err == nil && hasField(body, wire.TagV2Symbol, wire.TagV2Series) {
+			err = errOtherProtocol{wire.V1, wire.V2}
 		}
-		compare(t, r, V1, body, all, err)
+		compare(t, r, wire.V1, body, all, err)
 	})
 }
 
 func FuzzV2(f *testing.F) {
 	r := newReceiver(f, Options{})
 	for _, h := range validHistograms() {
-		f.Add(withHistograms(f, V2, []writev2.Histogram{h}))
+		f.Add(withHistograms(f, wire.V2, []writev2.Histogram{h}))
 	}
 	for _, m := range seedsV2() {
 		b, err := m.Marshal()
@@ -211,8 +212,8 @@ func FuzzV2(f *testing.F) {
 		if err == nil && len(m.Symbols) > 0 && m.Symbols[0] != "" {
 			err = errMalformed
 		}
-		if err == nil && hasField(body, tagV1Series, tagV1Metadata) {
-			err = errOtherProtocol{V2, V1}
+		if err == nil && hasField(body, wire.TagV1Series, wire.TagV1Metadata) {
+			err = errOtherProtocol{wire.V2, wire.V1}
 		}
 		if err == nil && straddles(body) {
 			t.Skip("Prometheus' decoder reads a packed list beyond its end")
@@ -239,7 +240,7 @@ func FuzzV2(f *testing.F) {
 			s.histograms = ts.Histograms
 			all = append(all, s)
 		}
-		compare(t, r, V2, body, all, err)
+		compare(t, r, wire.V2, body, all, err)
 	})
 }
 
@@ -256,13 +257,13 @@ func toV2(t testing.TB, h1 prompb.Histogram) writev2.Histogram {
 func hasField(b []byte, tags ...uint64) bool {
 	for i := 0; i < len(b); {
 		var t uint64
-		if t, i = tag(b, i); i < 0 {
+		if t, i = wire.Tag(b, i); i < 0 {
 			return false
 		}
 		if slices.Contains(tags, t) {
 			return true
 		}
-		if i = skip(b, t, i); i < 0 {
+		if i = wire.Skip(b, t, i); i < 0 {
 			return false
 		}
 	}
@@ -273,30 +274,30 @@ func hasField(b []byte, tags ...uint64) bool {
 // within a number.
 func straddles(b []byte) bool {
 	for i := 0; i < len(b); {
-		t, i2 := tag(b, i)
+		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return false
 		}
-		if t == tagV2Series {
-			from, to := span(b, i2)
+		if t == wire.TagV2Series {
+			from, to := wire.Bytes(b, i2)
 			s := b[from:to]
 			for j := 0; j < len(s); {
-				t, j2 := tag(s, j)
+				t, j2 := wire.Tag(s, j)
 				if j2 < 0 {
 					return true
 				}
-				if t == tagV2SeriesRefs {
-					from, to := span(s, j2)
+				if t == wire.TagV2SeriesRefs {
+					from, to := wire.Bytes(s, j2)
 					if from < 0 || to > from && s[to-1] >= 0x80 {
 						return true
 					}
 				}
-				if j = skip(s, t, j2); j < 0 {
+				if j = wire.Skip(s, t, j2); j < 0 {
 					return true
 				}
 			}
 		}
-		if i = skip(b, t, i2); i < 0 {
+		if i = wire.Skip(b, t, i2); i < 0 {
 			return false
 		}
 	}
@@ -324,9 +325,9 @@ func FuzzBody(f *testing.F) {
 		f.Add(snappy.Encode(nil, b), true)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, second bool) {
-		p := V1
+		p := wire.V1
 		if second {
-			p = V2
+			p = wire.V2
 		}
 		defer r.cache.RemoveBucket("default")
 		w := r.post(contentType(p), "snappy", body)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // Handler is the receiver of remote write. It is safe for concurrent use.
@@ -85,7 +85,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	in.reset(p, bucket, h.o.Now().Add(h.o.MaxAhead).UnixMilli())
 	if err := in.write(r.Context()); err != nil {
-		if p == V2 {
+		if p == wire.V2 {
 			setWritten(w.Header(), 0, 0, 0)
 		}
 		if errors.Is(err, errTooLarge) {
@@ -117,7 +117,7 @@ func (h *Handler) turn(ctx context.Context) error {
 // answer reports on a request that was processed.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, in *intake) {
 	h.counters.add(in)
-	if in.protocol == V2 {
+	if in.protocol == wire.V2 {
 		setWritten(w.Header(), in.written, in.writtenHistograms, in.writtenExemplars)
 	}
 	switch {
@@ -133,22 +133,22 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, in *intake) {
 // setWritten says what was written, as protocol 2.0 demands. The keys are
 // canonical, so they need not be made so for every answer.
 func setWritten(header http.Header, samples, histograms, exemplars int) {
-	header["X-Prometheus-Remote-Write-Samples-Written"] = []string{strconv.Itoa(samples)}
-	header["X-Prometheus-Remote-Write-Histograms-Written"] = []string{strconv.Itoa(histograms)}
-	header["X-Prometheus-Remote-Write-Exemplars-Written"] = []string{strconv.Itoa(exemplars)}
+	header[wire.HeaderSamplesWritten] = []string{strconv.Itoa(samples)}
+	header[wire.HeaderHistogramsWritten] = []string{strconv.Itoa(histograms)}
+	header[wire.HeaderExemplarsWritten] = []string{strconv.Itoa(exemplars)}
 }
 
 // accept looks at the method and the headers.
-func (h *Handler) accept(r *http.Request) (Protocol, string, error) {
+func (h *Handler) accept(r *http.Request) (wire.Protocol, string, error) {
 	if r.Method != http.MethodPost {
-		return 0, "", refused{http.StatusMethodNotAllowed, 0, fmt.Errorf("remote write is a POST, got %s", clip(r.Method))}
+		return 0, "", refused{http.StatusMethodNotAllowed, 0, fmt.Errorf("remote write is a POST, got %s", wire.Quote(r.Method))}
 	}
-	p, err := protocolOf(r.Header.Get("Content-Type"))
+	p, err := wire.ProtocolOf(r.Header.Get("Content-Type"))
 	if err != nil {
 		return 0, "", refused{http.StatusUnsupportedMediaType, 0, err}
 	}
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "snappy" && !strings.EqualFold(e, "snappy") {
-		return 0, "", refused{http.StatusUnsupportedMediaType, 0, fmt.Errorf("Content-Encoding must be snappy, got %s", clip(e))}
+		return 0, "", refused{http.StatusUnsupportedMediaType, 0, fmt.Errorf("Content-Encoding must be snappy, got %s", wire.Quote(e))}
 	}
 	bucket := h.o.DefaultBucket
 	if h.o.TenancyHeader != "" {
@@ -160,34 +160,6 @@ func (h *Handler) accept(r *http.Request) (Protocol, string, error) {
 		}
 	}
 	return p, bucket, nil
-}
-
-// Content types by which senders name the protocols.
-const (
-	ContentTypeV1 = "application/x-protobuf"
-	ContentTypeV2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
-
-	protoV1 = "prometheus.WriteRequest"
-	protoV2 = "io.prometheus.write.v2.Request"
-)
-
-func protocolOf(contentType string) (Protocol, error) {
-	switch contentType { // as senders write them; parsing takes longer
-	case "", ContentTypeV1:
-		return V1, nil
-	case ContentTypeV2:
-		return V2, nil
-	}
-	media, params, err := mime.ParseMediaType(contentType)
-	if err == nil && media == "application/x-protobuf" {
-		switch params["proto"] {
-		case "", protoV1:
-			return V1, nil
-		case protoV2:
-			return V2, nil
-		}
-	}
-	return 0, fmt.Errorf("Content-Type must be application/x-protobuf with proto=%s or %s, got %s", protoV1, protoV2, clip(contentType))
 }
 
 // refused is an answer other than 204.

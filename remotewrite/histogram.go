@@ -5,14 +5,13 @@ import (
 
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"mcached/remotewrite/wire"
 )
 
 // Native histograms are kept as records, whose value is the message
 // io.prometheus.write.v2.Histogram, its timestamp and start timestamp included.
 // The message of protocol 1.0 has the same fields but the last.
-
-// tagHistogramStart is the one field that protocol 1.0 does not have.
-const tagHistogramStart = 17<<3 | wireVarint
 
 // Schemas beyond maxSchema, up to lastReservedSchema, are finer than what
 // readers know. They are not refused but merged to maxSchema, as Prometheus does.
@@ -31,7 +30,7 @@ type histogram struct {
 // in hand, or to what is wrong with it. It reports false if b is malformed.
 func (in *intake) histogram(b []byte) bool {
 	var h writev2.Histogram
-	if in.protocol == V1 {
+	if in.protocol == wire.V1 {
 		var h1 prompb.Histogram
 		if h1.Unmarshal(b) != nil {
 			return false

@@ -11,6 +11,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // Valid histograms of each kind, timestamps aside.
@@ -41,10 +42,10 @@ func toV1(t testing.TB, h writev2.Histogram) prompb.Histogram {
 }
 
 // withHistograms is a request with one series of histograms.
-func withHistograms(t testing.TB, p Protocol, hs []writev2.Histogram, more ...Series) []byte {
+func withHistograms(t testing.TB, p wire.Protocol, hs []writev2.Histogram, more ...Series) []byte {
 	t.Helper()
 	series := append([]Series{{Labels: named("h")}}, more...)
-	if p == V1 {
+	if p == wire.V1 {
 		m := requestV1(series...)
 		for _, h := range hs {
 			m.Timeseries[0].Histograms = append(m.Timeseries[0].Histograms, toV1(t, h))
@@ -61,14 +62,14 @@ func withHistograms(t testing.TB, p Protocol, hs []writev2.Histogram, more ...Se
 func TestRuleHistogramsAreStored(t *testing.T) {
 	for name, h := range validHistograms() {
 		t.Run(name, func(t *testing.T) {
-			both(t, func(t *testing.T, p Protocol) {
+			both(t, func(t *testing.T, p wire.Protocol) {
 				r := newReceiver(t, Options{})
 				var hs []writev2.Histogram
 				want := `{__name__="h"}`
 				for i := range 3 {
 					h := h
 					h.Timestamp = now.UnixMilli() + int64(i)*15_000
-					if p == V2 {
+					if p == wire.V2 {
 						h.StartTimestamp = now.UnixMilli() - 3600_000
 					}
 					hs = append(hs, h)
@@ -78,7 +79,7 @@ func TestRuleHistogramsAreStored(t *testing.T) {
 				for range 2 {
 					w := r.send(p, body)
 					answered(t, w, 204, "")
-					if p == V2 {
+					if p == wire.V2 {
 						wrote(t, w, 1, 3)
 					}
 					r.holds(want, line(`{__name__="x"}`, sample(0, 1)))
@@ -118,7 +119,7 @@ func TestRuleInvalidHistogramsAre400(t *testing.T) {
 		"in the future": {change("integer", func(h *writev2.Histogram) { h.Timestamp = now.UnixMilli() + 600_001 }), "histograms more than 10m0s ahead of the clock"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			both(t, func(t *testing.T, p Protocol) {
+			both(t, func(t *testing.T, p wire.Protocol) {
 				r := newReceiver(t, Options{})
 				good := valid["integer"]
 				if good.Timestamp = now.UnixMilli(); c.h.Timestamp == 0 {
@@ -126,7 +127,7 @@ func TestRuleInvalidHistogramsAre400(t *testing.T) {
 				}
 				w := r.send(p, withHistograms(t, p, []writev2.Histogram{c.h, good}, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
 				answered(t, w, 400, c.text)
-				if p == V2 {
+				if p == wire.V2 {
 					wrote(t, w, 1, 1)
 				}
 				r.holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, good.Timestamp, marshal(t, &good)), line(`{__name__="x"}`, sample(0, 1)))
@@ -140,7 +141,7 @@ func TestRuleInvalidHistogramsAre400(t *testing.T) {
 
 // A schema finer than readers know is merged to the finest they do.
 func TestFineHistogramsAreReduced(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		h := writev2.Histogram{Timestamp: now.UnixMilli(), Schema: 9, Sum: 3, Count: &writev2.Histogram_CountInt{CountInt: 3},
 			PositiveSpans: []writev2.BucketSpan{{Offset: 1, Length: 2}}, PositiveDeltas: []int64{1, 1}}
@@ -159,7 +160,7 @@ func TestFineHistogramsAreReduced(t *testing.T) {
 
 // A histogram and a sample may meet: the later wins.
 func TestHistogramAndSampleAtOneTime(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		h := validHistograms()["integer"]
 		h.Timestamp = now.UnixMilli()
@@ -181,7 +182,7 @@ func TestUnknownFieldOfAHistogram(t *testing.T) {
 	h1.XXX_unrecognized = []byte{0x88, 0x01, 5} // field 17
 	m := requestV1(Series{Labels: named("h")})
 	m.Timeseries[0].Histograms = []prompb.Histogram{h1}
-	answered(t, r.send(V1, marshal(t, m)), 204, "")
+	answered(t, r.send(wire.V1, marshal(t, m)), 204, "")
 	h.StartTimestamp = 0
 	r.holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, h.Timestamp, marshal(t, &h)))
 }

@@ -7,26 +7,8 @@ import (
 	"math"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
-
-// Protocol is a version of remote write; the zero value is none.
-type Protocol uint8
-
-const (
-	V1 Protocol = iota + 1 // prometheus.WriteRequest
-	V2                     // io.prometheus.write.v2.Request
-)
-
-// String names the protocol as its specification does.
-func (p Protocol) String() string {
-	switch p {
-	case V1:
-		return "1.0"
-	case V2:
-		return "2.0"
-	}
-	return "none"
-}
 
 // intake is what one request needs while it is worked on. Intakes are pooled:
 // a request for known series allocates nothing. An intake belongs to one
@@ -38,7 +20,7 @@ type intake struct {
 	ring  *ring
 	fresh *allowance
 
-	protocol Protocol
+	protocol wire.Protocol
 	bucket   string
 	maxT     int64 // ms; samples after it are refused
 
@@ -91,7 +73,7 @@ type place struct {
 // extent is a piece of the decoded body. 32 bits suffice: see Options.MaxDecodedBytes.
 type extent struct{ from, to uint32 }
 
-func (in *intake) reset(p Protocol, bucket string, maxT int64) {
+func (in *intake) reset(p wire.Protocol, bucket string, maxT int64) {
 	in.protocol, in.bucket, in.maxT = p, bucket, maxT
 	in.batch.Reset(bucket)
 	in.at, in.series = in.at[:0], in.series[:0]
@@ -148,7 +130,7 @@ const createsPerLook = 64
 
 // decode puts the body into the batch.
 func (in *intake) decode() error {
-	if in.protocol == V1 {
+	if in.protocol == wire.V1 {
 		return in.decodeV1()
 	}
 	return in.decodeV2()
@@ -191,7 +173,7 @@ func (in *intake) create(i int) {
 func (in *intake) decodeLabels(e extent) error {
 	b := in.decoded[e.from:e.to]
 	var err error
-	if in.protocol == V1 {
+	if in.protocol == wire.V1 {
 		in.labels, err = labelsV1(b, in.o.MaxLabels+1, in.labels[:0]) // one more shows that it is too many
 	} else {
 		in.labels, err = in.labelsV2(b, in.labels[:0])

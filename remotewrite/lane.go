@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // lane owns a set of shards and sends their dirty points, one request at a
@@ -30,7 +31,7 @@ type lane struct {
 	// described says for names of metrics, by the number of the label, where in
 	// metas their metadata is, counted from 1.
 	described []uint32
-	metas     []Metadata
+	metas     []wire.Metadata
 	header    http.Header
 	holds     holds
 }
@@ -202,7 +203,7 @@ func (l *lane) fill(bucket string, runs []int) int {
 	bytes := 0
 	table := l.out.Labels()
 	l.described = zeroed(l.described, len(table))
-	v2 := l.f.o.Client.Protocol() == V2
+	v2 := l.f.o.Client.Protocol() == wire.V2
 	for n, i := range runs {
 		r := l.out.Run(i)
 		bytes += runBytes(&r)
@@ -238,9 +239,9 @@ func runBytes(r *mcache.OutRun) int {
 
 // metadata is what is known of the metric that has these labels. It is asked
 // for once a name and request.
-func (l *lane) metadata(bucket string, table []mcache.Label, labels []uint32) Metadata {
+func (l *lane) metadata(bucket string, table []mcache.Label, labels []uint32) wire.Metadata {
 	for _, n := range labels {
-		if table[n].Name != metricName {
+		if table[n].Name != wire.MetricName {
 			continue
 		}
 		if l.described[n] == 0 {
@@ -250,7 +251,7 @@ func (l *lane) metadata(bucket string, table []mcache.Label, labels []uint32) Me
 		}
 		return l.metas[l.described[n]-1]
 	}
-	return Metadata{}
+	return wire.Metadata{}
 }
 
 // maxSplits bounds how often one request is cut in two. A single bad point

@@ -1,14 +1,11 @@
 package remotewrite
 
 import (
-	"slices"
 	"strings"
 	"sync"
-)
 
-// Metadata describes a metric. Types are as in OpenMetrics: counter, gauge,
-// histogram, gaugehistogram, summary, info, stateset, unknown.
-type Metadata struct{ Type, Help, Unit string }
+	"mcached/remotewrite/wire"
+)
 
 // metadata keeps the latest Metadata of metrics by bucket and name. It holds
 // at most max metrics and maxBytes of text; what comes after that is not
@@ -17,14 +14,14 @@ type metadata struct {
 	max, maxBytes int
 
 	mu      sync.RWMutex
-	buckets map[string]map[string]Metadata
+	buckets map[string]map[string]wire.Metadata
 	n       int // metrics in all buckets
 	bytes   int // of their names and texts
 	refused uint64
 }
 
 // put keeps m, and copies the strings it keeps.
-func (d *metadata) put(bucket, name string, m Metadata) {
+func (d *metadata) put(bucket, name string, m wire.Metadata) {
 	d.mu.RLock()
 	old, ok := d.buckets[bucket][name]
 	d.mu.RUnlock()
@@ -43,22 +40,22 @@ func (d *metadata) put(bucket, name string, m Metadata) {
 		return
 	}
 	if d.buckets == nil {
-		d.buckets = make(map[string]map[string]Metadata)
+		d.buckets = make(map[string]map[string]wire.Metadata)
 	}
 	if d.buckets[bucket] == nil {
-		d.buckets[strings.Clone(bucket)] = make(map[string]Metadata)
+		d.buckets[strings.Clone(bucket)] = make(map[string]wire.Metadata)
 	}
 	if !ok {
 		d.n++
 		name = strings.Clone(name)
 	}
 	d.bytes += grown
-	d.buckets[bucket][name] = Metadata{m.Type, strings.Clone(m.Help), strings.Clone(m.Unit)}
+	d.buckets[bucket][name] = wire.Metadata{Type: m.Type, Help: strings.Clone(m.Help), Unit: strings.Clone(m.Unit)}
 }
 
 // Metadata calls f for each metric of the bucket that a sender described, in
 // no set order, until f returns false. f must not call the Handler.
-func (h *Handler) Metadata(bucket string, f func(metric string, m Metadata) bool) {
+func (h *Handler) Metadata(bucket string, f func(metric string, m wire.Metadata) bool) {
 	h.meta.mu.RLock()
 	defer h.meta.mu.RUnlock()
 	for name, m := range h.meta.buckets[bucket] {
@@ -69,23 +66,9 @@ func (h *Handler) Metadata(bucket string, f func(metric string, m Metadata) bool
 }
 
 // Describe returns what a sender said of a metric, if one did.
-func (h *Handler) Describe(bucket, metric string) (Metadata, bool) {
+func (h *Handler) Describe(bucket, metric string) (wire.Metadata, bool) {
 	h.meta.mu.RLock()
 	defer h.meta.mu.RUnlock()
 	m, ok := h.meta.buckets[bucket][metric]
 	return m, ok
-}
-
-// metricTypes are the types of both protocols by their numbers, which are the same.
-var metricTypes = [...]string{"unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"}
-
-func metricType(n int32) string {
-	if n < 0 || int(n) >= len(metricTypes) {
-		return metricTypes[0]
-	}
-	return metricTypes[n]
-}
-
-func metricTypeNumber(name string) int {
-	return max(slices.Index(metricTypes[:], name), 0)
 }

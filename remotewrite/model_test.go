@@ -9,6 +9,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // TestModel sends random requests, whose series share labels with the series
@@ -16,7 +17,7 @@ import (
 // with empty values and duplicates among them. A naïve reading of the rules
 // says what the cache has to hold.
 func TestModel(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		const seed = 20
 		rng := rand.New(rand.NewPCG(seed, uint64(p)))
 		names := []string{"a", "bb", "ccc", "dddddddd", "", "a\xff"}
@@ -63,7 +64,7 @@ func TestModel(t *testing.T) {
 				all = append(all, decodedSeries{labels: s.Labels, samples: s.Samples})
 			}
 			in.decoded = encode(t, p, series...)
-			if p == V2 && rng.IntN(4) == 0 {
+			if p == wire.V2 && rng.IntN(4) == 0 {
 				in.decoded = unpacked(t, rng, requestV2(series...))
 				inParts++
 			}
@@ -79,7 +80,7 @@ func TestModel(t *testing.T) {
 			t.Errorf("seed %d: %d samples written, want %d", seed, written, n)
 		}
 		r.holds(want...)
-		if len(want) < 100 || refused < 100 || future < 50 || p == V2 && inParts < 100 {
+		if len(want) < 100 || refused < 100 || future < 50 || p == wire.V2 && inParts < 100 {
 			t.Errorf("seed %d: too little happened: %d series, %d refused, %d samples in the future", seed, len(want), refused, future)
 		}
 	})
@@ -100,7 +101,7 @@ func unpacked(t testing.TB, rng *rand.Rand, m *writev2.Request) []byte {
 			for _, r := range refs {
 				packed = binary.AppendUvarint(packed, uint64(r))
 			}
-			series = append(appendHead(series, tagV2SeriesRefs, len(packed)), packed...)
+			series = append(appendHead(series, wire.TagV2SeriesRefs, len(packed)), packed...)
 		}
 		switch cut := rng.IntN(len(refs) + 1); rng.IntN(4) {
 		case 0:
@@ -115,11 +116,11 @@ func unpacked(t testing.TB, rng *rand.Rand, m *writev2.Request) []byte {
 			list(refs)
 		case 3:
 			for _, r := range refs {
-				series = binary.AppendUvarint(append(series, tagV2SeriesRef), uint64(r))
+				series = binary.AppendUvarint(append(series, wire.TagV2SeriesRef), uint64(r))
 			}
 			series = append(series, rest...)
 		}
-		body = append(appendHead(body, tagV2Series, len(series)), series...)
+		body = append(appendHead(body, wire.TagV2Series, len(series)), series...)
 	}
 	return body
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/golang/snappy"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // What is sent is compressed, and a compressor spends its time on finding out
@@ -191,7 +192,7 @@ const (
 	regularMessage = regularBytes - 2
 	// regularTimeBytes is what a sample ends with: the tag and the time.
 	regularTimeBytes = 7
-	regularHead      = tagV1SeriesSample | regularMessage<<8 | tagSampleValue<<16
+	regularHead      = wire.TagV1SeriesSample | regularMessage<<8 | wire.TagSampleValue<<16
 	minRegularTime   = 1 << 35 // February 1971
 	maxRegularTime   = 1<<42 - 1
 )
@@ -217,7 +218,7 @@ func regularTime(t int64) uint64 {
 func appendRegular(dst []byte, x mcache.Sample) []byte {
 	dst = append(dst, regularHead&0xff, regularHead>>8&0xff, regularHead>>16)
 	dst = binary.LittleEndian.AppendUint64(dst, x.V)
-	return binary.LittleEndian.AppendUint64(dst, tagSampleTime|regularTime(x.T)<<8)[:len(dst)+7]
+	return binary.LittleEndian.AppendUint64(dst, wire.TagSampleTime|regularTime(x.T)<<8)[:len(dst)+7]
 }
 
 // run is where a run of regular samples is, in bytes unpacked.
@@ -303,17 +304,17 @@ func packSamples(dst []byte, ss []mcache.Sample) []byte {
 			k := min(bits.TrailingZeros64(x)/8, 5)
 			b[0], b[1], b[2] = byte(6+k-4)<<2|1, regularBytes, byte(12-k-1)<<2
 			binary.LittleEndian.PutUint64(b[3:], value>>(8*k))
-			binary.LittleEndian.PutUint32(b[11-k:], uint32(tagSampleTime|time<<8))
+			binary.LittleEndian.PutUint32(b[11-k:], uint32(wire.TagSampleTime|time<<8))
 			n += 15 - k
 		case i == 1:
 			b[0] = (12 - 1) << 2
 			binary.LittleEndian.PutUint64(b[1:], value)
-			binary.LittleEndian.PutUint32(b[9:], uint32(tagSampleTime|time<<8))
+			binary.LittleEndian.PutUint32(b[9:], uint32(wire.TagSampleTime|time<<8))
 			n += 13
 		default:
 			binary.LittleEndian.PutUint64(b, (18-1)<<2|tail<<8|regularHead<<32)
 			binary.LittleEndian.PutUint64(b[7:], value)
-			binary.LittleEndian.PutUint32(b[15:], uint32(tagSampleTime|time<<8))
+			binary.LittleEndian.PutUint32(b[15:], uint32(wire.TagSampleTime|time<<8))
 			n += 19
 		}
 		same = time>>24 == tail

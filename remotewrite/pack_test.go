@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // randomRuns are series as a cache gives them out: neighbours share most of
@@ -58,7 +59,7 @@ func randomRuns(rng *rand.Rand) []Series {
 			s.Samples[rng.IntN(n)].T = rng.Int64() >> rng.IntN(64)
 		}
 		if rng.IntN(3) == 0 {
-			s.Metadata = Metadata{Type: "gauge", Help: fmt.Sprint("help", rng.IntN(9))}
+			s.Metadata = wire.Metadata{Type: "gauge", Help: fmt.Sprint("help", rng.IntN(9))}
 		}
 	}
 	return all
@@ -164,7 +165,7 @@ func BenchmarkPack(b *testing.B) {
 			series = append(series, s)
 		}
 		series = number(nil, series)
-		for _, protocol := range []Protocol{V1, V2} {
+		for _, protocol := range []wire.Protocol{wire.V1, wire.V2} {
 			var v2 EncoderV2
 			var p packer
 			var plain, packed []byte
@@ -175,7 +176,7 @@ func BenchmarkPack(b *testing.B) {
 				b.ReportMetric(float64(bytes)/n, "B/sample")
 			}
 			encode := func() {
-				if plain = plain[:0]; protocol == V2 {
+				if plain = plain[:0]; protocol == wire.V2 {
 					plain = v2.Append(plain, series)
 				} else {
 					plain = AppendV1(plain, series)
@@ -197,7 +198,7 @@ func BenchmarkPack(b *testing.B) {
 			})
 			b.Run(name+"pack", func(b *testing.B) {
 				for b.Loop() {
-					if protocol == V2 {
+					if protocol == wire.V2 {
 						v2.pack(&p, series)
 					} else {
 						packV1(&p, series)

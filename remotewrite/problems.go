@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // reason is why elements of a request were not written.
@@ -35,6 +36,11 @@ type problems struct {
 }
 
 var errMalformed = errors.New("malformed protobuf")
+
+// malformed says where in the decompressed body protobuf went wrong.
+func malformed(message string, at int) error {
+	return fmt.Errorf("malformed %s at byte %d of the decompressed body", message, at)
+}
 
 func (p *problems) reset() {
 	p.count = [reasons]int{}
@@ -92,7 +98,7 @@ func (p *problems) text() string {
 
 // errOtherProtocol is a body of one protocol under the name of the other.
 // Without it every field would be unknown, and an empty request a success.
-type errOtherProtocol struct{ claimed, got Protocol }
+type errOtherProtocol struct{ claimed, got wire.Protocol }
 
 func (e errOtherProtocol) Error() string {
 	return fmt.Sprintf("Content-Type says protocol %v, but the body is of protocol %v", e.claimed, e.got)

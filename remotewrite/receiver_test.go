@@ -19,6 +19,7 @@ import (
 
 	"mcached/kvcache"
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // now is the clock of every receiver in these tests.
@@ -60,15 +61,15 @@ func newReceiverWith(t testing.TB, o Options, cache mcache.Options) receiver {
 }
 
 // send posts body, compressed, as protocol p.
-func (r receiver) send(p Protocol, body []byte) *httptest.ResponseRecorder {
+func (r receiver) send(p wire.Protocol, body []byte) *httptest.ResponseRecorder {
 	return r.post(contentType(p), "snappy", snappy.Encode(nil, body))
 }
 
-func contentType(p Protocol) string {
-	if p == V2 {
-		return ContentTypeV2
+func contentType(p wire.Protocol) string {
+	if p == wire.V2 {
+		return wire.ContentTypeV2
 	}
-	return ContentTypeV1
+	return wire.ContentTypeV1
 }
 
 func (r receiver) post(contentType, encoding string, body []byte) *httptest.ResponseRecorder {
@@ -193,9 +194,9 @@ func named(name string, pairs ...string) []mcache.Label {
 }
 
 // encode makes a request of protocol p with Prometheus' own encoder.
-func encode(t testing.TB, p Protocol, series ...Series) []byte {
+func encode(t testing.TB, p wire.Protocol, series ...Series) []byte {
 	t.Helper()
-	if p == V1 {
+	if p == wire.V1 {
 		return marshal(t, requestV1(series...))
 	}
 	return marshal(t, requestV2(series...))
@@ -243,8 +244,8 @@ func marshal(t testing.TB, m proto.Marshaler) []byte {
 }
 
 // both runs a test for each protocol.
-func both(t *testing.T, f func(t *testing.T, p Protocol)) {
-	for _, p := range []Protocol{V1, V2} {
+func both(t *testing.T, f func(t *testing.T, p wire.Protocol)) {
+	for _, p := range []wire.Protocol{wire.V1, wire.V2} {
 		t.Run("v"+p.String(), func(t *testing.T) { f(t, p) })
 	}
 }

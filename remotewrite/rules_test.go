@@ -16,6 +16,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
 
 // The tests of this file are the rules for receivers, one by one.
@@ -34,16 +35,16 @@ func TestRuleMethod(t *testing.T) {
 
 func TestRuleContentType(t *testing.T) {
 	s := Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}
-	for contentType, want := range map[string]Protocol{
-		"":                       V1,
-		"application/x-protobuf": V1,
-		"application/x-protobuf;proto=prometheus.WriteRequest":                  V1,
-		"application/x-protobuf; proto=prometheus.WriteRequest":                 V1,
-		"Application/X-Protobuf":                                                V1,
-		"application/x-protobuf;proto=io.prometheus.write.v2.Request":           V2,
-		"application/x-protobuf; proto=io.prometheus.write.v2.Request":          V2,
-		"application/x-protobuf ; proto=\"io.prometheus.write.v2.Request\"":     V2,
-		"application/x-protobuf;charset=x;proto=io.prometheus.write.v2.Request": V2,
+	for contentType, want := range map[string]wire.Protocol{
+		"":                       wire.V1,
+		"application/x-protobuf": wire.V1,
+		"application/x-protobuf;proto=prometheus.WriteRequest":                  wire.V1,
+		"application/x-protobuf; proto=prometheus.WriteRequest":                 wire.V1,
+		"Application/X-Protobuf":                                                wire.V1,
+		"application/x-protobuf;proto=io.prometheus.write.v2.Request":           wire.V2,
+		"application/x-protobuf; proto=io.prometheus.write.v2.Request":          wire.V2,
+		"application/x-protobuf ; proto=\"io.prometheus.write.v2.Request\"":     wire.V2,
+		"application/x-protobuf;charset=x;proto=io.prometheus.write.v2.Request": wire.V2,
 		"application/json": 0,
 		"application/x-protobuf;proto=io.prometheus.write.v3.Request": 0,
 		"application/x-protobuf;proto":                                0,
@@ -51,7 +52,7 @@ func TestRuleContentType(t *testing.T) {
 	} {
 		r := newReceiver(t, Options{})
 		if want == 0 {
-			answered(t, r.post(contentType, "snappy", snappy.Encode(nil, encode(t, V1, s))), http.StatusUnsupportedMediaType, "Content-Type must be")
+			answered(t, r.post(contentType, "snappy", snappy.Encode(nil, encode(t, wire.V1, s))), http.StatusUnsupportedMediaType, "Content-Type must be")
 			r.holds()
 			continue
 		}
@@ -61,10 +62,10 @@ func TestRuleContentType(t *testing.T) {
 }
 
 func TestRuleContentEncoding(t *testing.T) {
-	body := snappy.Encode(nil, encode(t, V1, Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}))
+	body := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}))
 	for encoding, ok := range map[string]bool{"snappy": true, "": true, "Snappy": true, "gzip": false, "zstd": false, "identity": false, "snappy, gzip": false} {
 		r := newReceiver(t, Options{})
-		if w := r.post(ContentTypeV1, encoding, body); ok {
+		if w := r.post(wire.ContentTypeV1, encoding, body); ok {
 			answered(t, w, http.StatusNoContent, "")
 		} else {
 			answered(t, w, http.StatusUnsupportedMediaType, "Content-Encoding")
@@ -93,7 +94,7 @@ func TestRuleOrderOfChecks(t *testing.T) {
 }
 
 func TestRuleAllWrittenIs204(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		s := []mcache.Sample{sample(-30, 1), sample(-15, 2.5), sample(0, -3)}
 		w := r.send(p, encode(t, p, Series{Labels: named("a", "x", "1"), Samples: s}, Series{Labels: named("b"), Samples: s[:1]}))
@@ -106,23 +107,23 @@ func TestRuleWrittenHeadersOnV2Only(t *testing.T) {
 	good := Series{Labels: named("a"), Samples: []mcache.Sample{sample(-15, 1), sample(0, 2)}}
 	bad := Series{Labels: labels("a", "b"), Samples: []mcache.Sample{sample(0, 1)}}
 	r := newReceiver(t, Options{})
-	wrote(t, r.send(V1, encode(t, V1, good)))
-	wrote(t, r.send(V1, encode(t, V1, good, bad)))
-	wrote(t, r.send(V2, encode(t, V2, good)), 2)
-	w := r.send(V2, encode(t, V2, bad, good))
+	wrote(t, r.send(wire.V1, encode(t, wire.V1, good)))
+	wrote(t, r.send(wire.V1, encode(t, wire.V1, good, bad)))
+	wrote(t, r.send(wire.V2, encode(t, wire.V2, good)), 2)
+	w := r.send(wire.V2, encode(t, wire.V2, bad, good))
 	answered(t, w, 400, "metric name")
 	wrote(t, w, 2)
-	w = r.send(V2, []byte{0xff})
+	w = r.send(wire.V2, []byte{0xff})
 	answered(t, w, 400, "malformed")
 	wrote(t, w, 0)
-	wrote(t, r.send(V2, nil), 0)
+	wrote(t, r.send(wire.V2, nil), 0)
 }
 
 func TestRuleV2BodyUnderV1TypeIs400(t *testing.T) {
 	r := newReceiver(t, Options{})
 	s := Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}
-	answered(t, r.send(V1, encode(t, V2, s)), 400, "the body is of protocol 2.0")
-	answered(t, r.send(V2, encode(t, V1, s)), 400, "the body is of protocol 1.0")
+	answered(t, r.send(wire.V1, encode(t, wire.V2, s)), 400, "the body is of protocol 2.0")
+	answered(t, r.send(wire.V2, encode(t, wire.V1, s)), 400, "the body is of protocol 1.0")
 	r.holds()
 }
 
@@ -140,7 +141,7 @@ func TestRuleV2References(t *testing.T) {
 	} {
 		r := newReceiver(t, Options{})
 		q.Timeseries = append(q.Timeseries, request(1, 2).Timeseries...)
-		w := r.send(V2, marshal(t, q))
+		w := r.send(wire.V2, marshal(t, q))
 		answered(t, w, 400, text)
 		wrote(t, w, 1)
 		r.holds(line(`{__name__="a"}`, sample(0, 1)))
@@ -148,10 +149,10 @@ func TestRuleV2References(t *testing.T) {
 	r := newReceiver(t, Options{})
 	q := request(0, 1)
 	q.Symbols = q.Symbols[1:]
-	answered(t, r.send(V2, marshal(t, q)), 400, "first symbol must be the empty string")
+	answered(t, r.send(wire.V2, marshal(t, q)), 400, "first symbol must be the empty string")
 	q = request(1, 2)
 	q.Timeseries[0].Metadata.HelpRef = 9
-	answered(t, r.send(V2, marshal(t, q)), 400, "metadata refers to symbols 9 and 0 of 5")
+	answered(t, r.send(wire.V2, marshal(t, q)), 400, "metadata refers to symbols 9 and 0 of 5")
 	r.holds()
 }
 
@@ -183,14 +184,14 @@ func TestRuleInvalidLabels(t *testing.T) {
 		"long value":                {named("x", "a", strings.Repeat("v", 16385)), "has 16385 bytes, more than 16384"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			both(t, func(t *testing.T, p Protocol) {
+			both(t, func(t *testing.T, p wire.Protocol) {
 				r := newReceiver(t, Options{})
 				bad := Series{Labels: c.labels, Samples: []mcache.Sample{sample(0, 1)}}
 				// Twice: what was refused must not have become known.
 				for range 2 {
 					w := r.send(p, encode(t, p, bad, good, bad))
 					answered(t, w, 400, c.text)
-					if p == V2 {
+					if p == wire.V2 {
 						wrote(t, w, 1)
 					}
 				}
@@ -217,7 +218,7 @@ func TestInvalidLabelsDoNotAliasAKnownSeries(t *testing.T) {
 		"metric name twice":            named("x", "__name__", "", "a", "1"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			both(t, func(t *testing.T, p Protocol) {
+			both(t, func(t *testing.T, p wire.Protocol) {
 				r := newReceiver(t, Options{})
 				answered(t, r.send(p, encode(t, p, known)), 204, "")
 				answered(t, r.send(p, encode(t, p, Series{Labels: ls, Samples: []mcache.Sample{sample(0, 2)}})), 400, "")
@@ -228,7 +229,7 @@ func TestInvalidLabelsDoNotAliasAKnownSeries(t *testing.T) {
 }
 
 func TestRuleEmptyValueDropsTheLabel(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "a", "1", "b", ""), Samples: []mcache.Sample{sample(-15, 1)}})), 204, "")
 		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "a", "1"), Samples: []mcache.Sample{sample(0, 2)}})), 204, "")
@@ -238,7 +239,7 @@ func TestRuleEmptyValueDropsTheLabel(t *testing.T) {
 }
 
 func TestRuleUnsortedLabelsAreRepaired(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		answered(t, r.send(p, encode(t, p, Series{Labels: labels("z", "1", "__name__", "x", "a", "2"), Samples: []mcache.Sample{sample(-15, 1)}})), 204, "")
 		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "a", "2", "z", "1"), Samples: []mcache.Sample{sample(0, 2)}})), 204, "")
@@ -247,7 +248,7 @@ func TestRuleUnsortedLabelsAreRepaired(t *testing.T) {
 }
 
 func TestRuleNamesAreUTF8(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		answered(t, r.send(p, encode(t, p, Series{Labels: named("http.requests größe", "k8s.pod/name", "é"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
 		r.holds(line(`{__name__="http.requests größe", k8s.pod/name="é"}`, sample(0, 1)))
@@ -257,14 +258,14 @@ func TestRuleNamesAreUTF8(t *testing.T) {
 // A sample more than ten minutes ahead is refused, of a series that is known
 // as of one that is not; the rest of the series is written.
 func TestRuleFutureSamples(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		s := Series{Labels: named("x"), Samples: []mcache.Sample{sample(600.001, 1), sample(600, 2), sample(-15, 3), sample(86400*365*3, 4)}}
 		alone := Series{Labels: named("y"), Samples: []mcache.Sample{sample(700, 1)}}
 		for range 2 {
 			w := r.send(p, encode(t, p, s, alone))
 			answered(t, w, 400, `samples more than 10m0s ahead of the clock, the first by 1 ms more than that: 2, of {"__name__"="x"}`)
-			if p == V2 {
+			if p == wire.V2 {
 				wrote(t, w, 2)
 			}
 			r.holds(line(`{__name__="x"}`, sample(-15, 3), sample(600, 2)))
@@ -276,7 +277,7 @@ func TestRuleFutureSamples(t *testing.T) {
 }
 
 func TestRuleLateSamplesAreWelcome(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		for _, at := range []float64{0, -3600, 15, -30, -86400, -15} {
 			answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(at, at)}})), 204, "")
@@ -286,7 +287,7 @@ func TestRuleLateSamplesAreWelcome(t *testing.T) {
 }
 
 func TestRuleSameTimestampLastWins(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		// Within a series, within a request, and between requests.
 		answered(t, r.send(p, encode(t, p,
@@ -299,7 +300,7 @@ func TestRuleSameTimestampLastWins(t *testing.T) {
 }
 
 func TestRuleValuesSurviveBitForBit(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		var want []mcache.Sample
 		for i, bits := range []uint64{
@@ -314,7 +315,7 @@ func TestRuleValuesSurviveBitForBit(t *testing.T) {
 		s := Series{Labels: named("x"), Samples: want}
 		// Prometheus' encoder leaves out -0, our own does not.
 		body := AppendV1(nil, []Series{s})
-		if p == V2 {
+		if p == wire.V2 {
 			body = new(EncoderV2).Append(nil, []Series{s})
 		}
 		answered(t, r.send(p, body), 204, "")
@@ -323,7 +324,7 @@ func TestRuleValuesSurviveBitForBit(t *testing.T) {
 }
 
 func TestRuleTimesSurviveExactly(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		s := []mcache.Sample{sample(-45.003, 1), sample(-30.001, 2), sample(-15, 3), sample(0.002, 4)}
 		answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: s})), 204, "")
@@ -340,7 +341,7 @@ func TestRuleStartTimestamps(t *testing.T) {
 	q.Timeseries[0].Samples[1].StartTimestamp = start
 	q.Timeseries[1].Samples[0].StartTimestamp = start + 1
 	for range 2 {
-		w := r.send(V2, marshal(t, q))
+		w := r.send(wire.V2, marshal(t, q))
 		answered(t, w, 204, "")
 		wrote(t, w, 4)
 		r.holds(
@@ -353,11 +354,11 @@ func TestRuleReservedFieldIsSkipped(t *testing.T) {
 	r := newReceiver(t, Options{})
 	q := requestV2(Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	series := marshal(t, &q.Timeseries[0])
-	series = append(series, 6<<3|wireVarint, 0x80, 0x01) // once created_timestamp
+	series = append(series, 6<<3|wire.TypeVarint, 0x80, 0x01) // once created_timestamp
 	body := marshal(t, &writev2.Request{Symbols: q.Symbols})
-	body = append(body, tagV2Series, byte(len(series)))
+	body = append(body, wire.TagV2Series, byte(len(series)))
 	body = append(body, series...)
-	w := r.send(V2, body)
+	w := r.send(wire.V2, body)
 	answered(t, w, 204, "")
 	r.holds(line(`{__name__="x"}`, sample(0, 1)))
 }
@@ -367,12 +368,12 @@ func TestRuleSymbolsAfterSeries(t *testing.T) {
 	q := requestV2(Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	body := marshal(t, &writev2.Request{Timeseries: q.Timeseries})
 	body = append(body, marshal(t, &writev2.Request{Symbols: q.Symbols})...)
-	answered(t, r.send(V2, body), 204, "")
+	answered(t, r.send(wire.V2, body), 204, "")
 	r.holds(line(`{__name__="x"}`, sample(0, 1)))
 }
 
 func TestRuleEmptySeriesIs400(t *testing.T) {
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		w := r.send(p, encode(t, p, Series{Labels: named("x"), Samples: nil}, Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}))
 		answered(t, w, 400, `a series without samples or histograms: 1, of {"__name__"="x"}`)
@@ -387,19 +388,19 @@ func TestRuleMetadataIsKept(t *testing.T) {
 	v2.Symbols = append(v2.Symbols, "How many.", "things")
 	n := uint32(len(v2.Symbols))
 	v2.Timeseries[0].Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: n - 2, UnitRef: n - 1}
-	both(t, func(t *testing.T, p Protocol) {
+	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{MaxMetadata: 1})
 		body := marshal(t, v1)
-		if p == V2 {
+		if p == wire.V2 {
 			body = marshal(t, v2)
 		}
 		for range 2 {
 			answered(t, r.send(p, body), 204, "")
 		}
 		n := 0
-		r.Metadata("default", func(metric string, m Metadata) bool {
+		r.Metadata("default", func(metric string, m wire.Metadata) bool {
 			n++
-			if metric != "x_total" || m != (Metadata{"counter", "How many.", "things"}) {
+			if metric != "x_total" || m != (wire.Metadata{Type: "counter", Help: "How many.", Unit: "things"}) {
 				t.Errorf("%s is described by %+v", metric, m)
 			}
 			return true
@@ -419,7 +420,7 @@ func TestRuleMetadataIsKept(t *testing.T) {
 func TestRuleTenancyHeaderNamesTheBucket(t *testing.T) {
 	r := newReceiver(t, Options{TenancyHeader: "X-Scope-OrgID"})
 	for _, tenant := range []string{"", "one", "two"} {
-		req := httptest.NewRequest("POST", "/", bytes.NewReader(snappy.Encode(nil, encode(t, V1, Series{Labels: named("of_" + tenant), Samples: []mcache.Sample{sample(0, 1)}}))))
+		req := httptest.NewRequest("POST", "/", bytes.NewReader(snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("of_" + tenant), Samples: []mcache.Sample{sample(0, 1)}}))))
 		req.Header.Set("X-Scope-OrgID", tenant)
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
@@ -439,12 +440,12 @@ func TestRuleTenancyHeaderNamesTheBucket(t *testing.T) {
 }
 
 func TestRuleOverloadIs503(t *testing.T) {
-	body := encode(t, V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
+	body := encode(t, wire.V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	packed := snappy.Encode(nil, body)
 	for limit, want := range map[int64]int{10: 503, int64(len(packed)): 503, int64(len(packed) + len(body) - 1): 503, int64(len(packed) + len(body)): 204} {
 		a := &admission{limit: limit}
 		r := newReceiver(t, Options{Admission: a})
-		w := r.send(V2, body)
+		w := r.send(wire.V2, body)
 		answered(t, w, want, "")
 		if want == 503 && w.Header().Get("Retry-After") != "2" {
 			t.Errorf("Retry-After is %q, want 2", w.Header().Get("Retry-After"))

@@ -3,6 +3,8 @@ package remotewrite
 import (
 	"errors"
 	"sync/atomic"
+
+	"mcached/remotewrite/wire"
 )
 
 // Stats are counters since the Handler was made.
@@ -47,7 +49,7 @@ type counters struct {
 }
 
 func (c *counters) add(in *intake) {
-	if in.protocol == V1 {
+	if in.protocol == wire.V1 {
 		c.v1.Add(1)
 	} else {
 		c.v2.Add(1)

@@ -8,29 +8,7 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 
 	"mcached/mcache"
-)
-
-// Tags of prometheus.WriteRequest and what it holds.
-const (
-	tagV1Series   = 1<<3 | wireBytes
-	tagV1Metadata = 3<<3 | wireBytes
-	lastV1Request = 3
-
-	tagV1SeriesLabel     = 1<<3 | wireBytes
-	tagV1SeriesSample    = 2<<3 | wireBytes
-	tagV1SeriesExemplar  = 3<<3 | wireBytes
-	tagV1SeriesHistogram = 4<<3 | wireBytes
-	lastV1Series         = 4
-
-	tagLabelName  = 1<<3 | wireBytes
-	tagLabelValue = 2<<3 | wireBytes
-	lastLabel     = 2
-
-	tagSampleValue = 1<<3 | wireFixed64
-	tagSampleTime  = 2<<3 | wireVarint
-	tagSampleStart = 3<<3 | wireVarint
-	lastV1Sample   = 2
-	lastV2Sample   = 3
+	"mcached/remotewrite/wire"
 )
 
 // pair is a label of the series before, by its place among the labels.
@@ -47,13 +25,13 @@ func (in *intake) decodeV1() error {
 	series := 0
 	for i := 0; i < len(b); {
 		start := i
-		t, i2 := tag(b, i)
+		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return malformed("request", start)
 		}
 		switch t {
-		case tagV1Series:
-			from, to := span(b, i2)
+		case wire.TagV1Series:
+			from, to := wire.Bytes(b, i2)
 			if from < 0 {
 				return malformed("request", start)
 			}
@@ -64,8 +42,8 @@ func (in *intake) decodeV1() error {
 				return err
 			}
 			i = to
-		case tagV1Metadata:
-			from, to := span(b, i2)
+		case wire.TagV1Metadata:
+			from, to := wire.Bytes(b, i2)
 			if from < 0 {
 				return malformed("request", start)
 			}
@@ -73,26 +51,17 @@ func (in *intake) decodeV1() error {
 			if err := m.Unmarshal(b[from:to]); err != nil {
 				return malformed("metadata", from)
 			}
-			in.meta.put(in.bucket, m.MetricFamilyName, Metadata{metricType(int32(m.Type)), m.Help, m.Unit})
+			in.meta.put(in.bucket, m.MetricFamilyName, wire.Metadata{Type: wire.MetricType(int32(m.Type)), Help: m.Help, Unit: m.Unit})
 			i = to
-		case tagV2Symbol, tagV2Series:
-			return errOtherProtocol{claimed: V1, got: V2}
+		case wire.TagV2Symbol, wire.TagV2Series:
+			return errOtherProtocol{claimed: wire.V1, got: wire.V2}
 		default:
-			if i = skipReserved(b, t, i2, lastV1Request, 2); i < 0 {
+			if i = wire.SkipReserved(b, t, i2, wire.LastV1Request, 2); i < 0 {
 				return malformed("request", start)
 			}
 		}
 	}
 	return nil
-}
-
-// skipReserved skips an unknown field; a known one has come with a wrong wire
-// type, unless it is the reserved number.
-func skipReserved(b []byte, t uint64, i int, last, reserved uint64) int {
-	if t>>3 == reserved {
-		return skip(b, t, i)
-	}
-	return skipUnknown(b, t, i, last)
 }
 
 // seriesV1 puts the TimeSeries message at decoded[from:to] into the batch.
@@ -106,23 +75,23 @@ func (in *intake) seriesV1(from, to int) error {
 	moreLabels := 0
 	for i < to {
 		start := i
-		t, i2 := tag(b, i)
+		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return malformed("series", start)
 		}
-		if t > tagV1SeriesHistogram || t&7 != wireBytes {
-			if i = skipUnknown(b, t, i2, lastV1Series); i < 0 {
+		if t > wire.TagV1SeriesHistogram || t&7 != wire.TypeBytes {
+			if i = wire.SkipUnknown(b, t, i2, wire.LastV1Series); i < 0 {
 				return malformed("series", start)
 			}
 			continue
 		}
-		at, end := span(b, i2)
+		at, end := wire.Bytes(b, i2)
 		if at < 0 {
 			return malformed("series", start)
 		}
 		i = end
 		switch t {
-		case tagV1SeriesLabel:
+		case wire.TagV1SeriesLabel:
 			// It comes behind a sample, which no sender does, or is one too many.
 			name, value, ok := label(b[at:end])
 			if !ok {
@@ -133,21 +102,21 @@ func (in *intake) seriesV1(from, to int) error {
 				continue
 			}
 			f.Add(in.cache.Hash(name), in.cache.Hash(value))
-		case tagV1SeriesSample:
+		case wire.TagV1SeriesSample:
 			if len(in.samples) >= in.left {
 				return tooMany("samples", in.o.MaxSamples)
 			}
-			if !in.sample(b[at:end], lastV1Sample) {
+			if !in.sample(b[at:end], wire.LastV1Sample) {
 				return malformed("sample", at)
 			}
-		case tagV1SeriesExemplar, tagV1SeriesHistogram:
+		case wire.TagV1SeriesExemplar, wire.TagV1SeriesHistogram:
 			if len(in.samples)+len(in.histograms)+len(in.exemplars)-in.hand >= in.left {
 				return tooMany("samples", in.o.MaxSamples)
 			}
-			if t == tagV1SeriesExemplar && !in.exemplar(b[at:end]) {
+			if t == wire.TagV1SeriesExemplar && !in.exemplar(b[at:end]) {
 				return malformed("exemplar", at)
 			}
-			if t == tagV1SeriesHistogram && !in.histogram(b[at:end]) {
+			if t == wire.TagV1SeriesHistogram && !in.histogram(b[at:end]) {
 				return malformed("histogram", at)
 			}
 		}
@@ -176,10 +145,10 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 			n++
 		}
 		i, before = i+passed, before[passed:]
-		if i >= len(b) || b[i] != tagV1SeriesLabel || n == in.o.MaxLabels {
+		if i >= len(b) || b[i] != wire.TagV1SeriesLabel || n == in.o.MaxLabels {
 			break
 		}
-		at, end := span(b, i+1)
+		at, end := wire.Bytes(b, i+1)
 		if at < 0 {
 			return 0, f, false, malformed("series", i)
 		}
@@ -251,8 +220,8 @@ func commonPrefix(a, b []byte) int {
 // field that is skipped.
 func (in *intake) sample(b []byte, last uint64) bool {
 	// What every sender writes: the value, then the time, both not zero.
-	if len(b) > 10 && b[0] == tagSampleValue && b[9] == tagSampleTime {
-		if t, i := uvarint(b, 10); i == len(b) {
+	if len(b) > 10 && b[0] == wire.TagSampleValue && b[9] == wire.TagSampleTime {
+		if t, i := wire.Uvarint(b, 10); i == len(b) {
 			in.samples = append(in.samples, mcache.Sample{T: int64(t), V: binary.LittleEndian.Uint64(b[1:])})
 			return true
 		}
@@ -260,22 +229,22 @@ func (in *intake) sample(b []byte, last uint64) bool {
 	var s mcache.Sample
 	var start int64
 	for i := 0; i < len(b); {
-		t, i2 := tag(b, i)
+		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return false
 		}
 		var v uint64
 		switch {
-		case t == tagSampleValue:
-			s.V, i = fixed64(b, i2)
-		case t == tagSampleTime:
-			v, i = uvarint(b, i2)
+		case t == wire.TagSampleValue:
+			s.V, i = wire.Fixed64(b, i2)
+		case t == wire.TagSampleTime:
+			v, i = wire.Uvarint(b, i2)
 			s.T = int64(v)
-		case t == tagSampleStart && last == lastV2Sample:
-			v, i = uvarint(b, i2)
+		case t == wire.TagSampleStart && last == wire.LastV2Sample:
+			v, i = wire.Uvarint(b, i2)
 			start = int64(v)
 		default:
-			i = skipUnknown(b, t, i2, last)
+			i = wire.SkipUnknown(b, t, i2, last)
 		}
 		if i < 0 {
 			return false
@@ -294,31 +263,31 @@ func (in *intake) sample(b []byte, last uint64) bool {
 // label decodes a Label message; both are views into b.
 func label(b []byte) (name, value []byte, ok bool) {
 	// As every sender writes it: the name, then the value, and mostly short.
-	if len(b) >= 4 && b[0] == tagLabelName && b[1] < 0x80 {
+	if len(b) >= 4 && b[0] == wire.TagLabelName && b[1] < 0x80 {
 		at := 2 + int(b[1]) // of the value's field
-		if at+2 <= len(b) && b[at] == tagLabelValue && b[at+1] < 0x80 && at+2+int(b[at+1]) == len(b) {
+		if at+2 <= len(b) && b[at] == wire.TagLabelValue && b[at+1] < 0x80 && at+2+int(b[at+1]) == len(b) {
 			return b[2:at], b[at+2:], true
 		}
 	}
 	for i := 0; i < len(b); {
-		t, i2 := tag(b, i)
+		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return nil, nil, false
 		}
 		switch t {
-		case tagLabelName, tagLabelValue:
-			from, to := span(b, i2)
+		case wire.TagLabelName, wire.TagLabelValue:
+			from, to := wire.Bytes(b, i2)
 			if from < 0 {
 				return nil, nil, false
 			}
-			if t == tagLabelName {
+			if t == wire.TagLabelName {
 				name = b[from:to]
 			} else {
 				value = b[from:to]
 			}
 			i = to
 		default:
-			if i = skipUnknown(b, t, i2, lastLabel); i < 0 {
+			if i = wire.SkipUnknown(b, t, i2, wire.LastLabel); i < 0 {
 				return nil, nil, false
 			}
 		}
@@ -331,17 +300,17 @@ func label(b []byte) (name, value []byte, ok bool) {
 // beyond limit are left out.
 func labelsV1(b []byte, limit int, dst []mcache.Label) ([]mcache.Label, error) {
 	for i := 0; i < len(b) && len(dst) < limit; {
-		t, i2 := tag(b, i)
+		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return dst, errMalformed
 		}
-		if t != tagV1SeriesLabel {
-			if i = skip(b, t, i2); i < 0 {
+		if t != wire.TagV1SeriesLabel {
+			if i = wire.Skip(b, t, i2); i < 0 {
 				return dst, errMalformed
 			}
 			continue
 		}
-		from, to := span(b, i2)
+		from, to := wire.Bytes(b, i2)
 		if from < 0 {
 			return dst, errMalformed
 		}

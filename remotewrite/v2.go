@@ -5,26 +5,7 @@ import (
 	"fmt"
 
 	"mcached/mcache"
-)
-
-// Tags of io.prometheus.write.v2.Request and what it holds.
-const (
-	tagV2Symbol   = 4<<3 | wireBytes
-	tagV2Series   = 5<<3 | wireBytes
-	lastV2Request = 5
-
-	tagV2SeriesRef       = 1<<3 | wireVarint // one reference
-	tagV2SeriesRefs      = 1<<3 | wireBytes  // packed references
-	tagV2SeriesSample    = 2<<3 | wireBytes
-	tagV2SeriesHistogram = 3<<3 | wireBytes
-	tagV2SeriesExemplar  = 4<<3 | wireBytes
-	tagV2SeriesMetadata  = 5<<3 | wireBytes
-	lastV2Series         = 5
-
-	tagV2MetadataType = 1<<3 | wireVarint
-	tagV2MetadataHelp = 3<<3 | wireVarint
-	tagV2MetadataUnit = 4<<3 | wireVarint
-	lastV2Metadata    = 4
+	"mcached/remotewrite/wire"
 )
 
 // symbol is an entry of the request's table of strings.
@@ -44,17 +25,17 @@ func (in *intake) decodeV2() error {
 	b := in.decoded
 	for i := 0; i < len(b); {
 		start := i
-		t, i2 := tag(b, i)
+		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return malformed("request", start)
 		}
 		switch t {
-		case tagV2Symbol, tagV2Series:
-			from, to := span(b, i2)
+		case wire.TagV2Symbol, wire.TagV2Series:
+			from, to := wire.Bytes(b, i2)
 			if from < 0 {
 				return malformed("request", start)
 			}
-			if t == tagV2Symbol {
+			if t == wire.TagV2Symbol {
 				if len(in.syms) == in.o.MaxSymbols {
 					return tooMany("symbols", in.o.MaxSymbols)
 				}
@@ -66,20 +47,20 @@ func (in *intake) decodeV2() error {
 				in.series = append(in.series, extent{uint32(from), uint32(to)})
 			}
 			i = to
-		case tagV1Series, tagV1Metadata:
-			return errOtherProtocol{claimed: V2, got: V1}
+		case wire.TagV1Series, wire.TagV1Metadata:
+			return errOtherProtocol{claimed: wire.V2, got: wire.V1}
 		default:
-			known := uint64(lastV2Request)
+			known := uint64(wire.LastV2Request)
 			if t>>3 < 4 {
 				known = 0 // 1 to 3 are reserved
 			}
-			if i = skipUnknown(b, t, i2, known); i < 0 {
+			if i = wire.SkipUnknown(b, t, i2, known); i < 0 {
 				return malformed("request", start)
 			}
 		}
 	}
 	if len(in.syms) > 0 && len(in.syms[0].raw) > 0 {
-		return fmt.Errorf("the first symbol must be the empty string, got %s", clip(view(in.syms[0].raw)))
+		return fmt.Errorf("the first symbol must be the empty string, got %s", wire.Quote(view(in.syms[0].raw)))
 	}
 	for _, e := range in.series {
 		if err := in.seriesV2(e); err != nil {
@@ -100,30 +81,30 @@ func (in *intake) seriesV2(e extent) error {
 	var meta metadataRefs
 	for i := int(e.from); i < len(b); {
 		start := i
-		t, i2 := tag(b, i)
+		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return malformed("series", start)
 		}
-		if t == tagV2SeriesRef {
-			if _, i = uvarint(b, i2); i < 0 {
+		if t == wire.TagV2SeriesRef {
+			if _, i = wire.Uvarint(b, i2); i < 0 {
 				return malformed("series", start)
 			}
 			parts += 2 // a pair has two of them
 			continue
 		}
-		if t > tagV2SeriesMetadata || t&7 != wireBytes {
-			if i = skipUnknown(b, t, i2, lastV2Series); i < 0 {
+		if t > wire.TagV2SeriesMetadata || t&7 != wire.TypeBytes {
+			if i = wire.SkipUnknown(b, t, i2, wire.LastV2Series); i < 0 {
 				return malformed("series", start)
 			}
 			continue
 		}
-		at, end := span(b, i2)
+		at, end := wire.Bytes(b, i2)
 		if at < 0 {
 			return malformed("series", start)
 		}
 		i = end
 		switch t {
-		case tagV2SeriesRefs:
+		case wire.TagV2SeriesRefs:
 			if parts++; parts == 1 {
 				f, suspect, bad = in.refsLikeBefore(b[at:end])
 			} else if !validRefs(b[at:end]) {
@@ -132,24 +113,24 @@ func (in *intake) seriesV2(e extent) error {
 			if bad == errMalformed {
 				return malformed("references", at)
 			}
-		case tagV2SeriesSample:
+		case wire.TagV2SeriesSample:
 			if len(in.samples) >= in.left {
 				return tooMany("samples", in.o.MaxSamples)
 			}
-			if !in.sample(b[at:end], lastV2Sample) {
+			if !in.sample(b[at:end], wire.LastV2Sample) {
 				return malformed("sample", at)
 			}
-		case tagV2SeriesExemplar, tagV2SeriesHistogram:
+		case wire.TagV2SeriesExemplar, wire.TagV2SeriesHistogram:
 			if len(in.samples)+len(in.histograms)+len(in.exemplars)-in.hand >= in.left {
 				return tooMany("samples", in.o.MaxSamples)
 			}
-			if t == tagV2SeriesExemplar && !in.exemplar(b[at:end]) {
+			if t == wire.TagV2SeriesExemplar && !in.exemplar(b[at:end]) {
 				return malformed("exemplar", at)
 			}
-			if t == tagV2SeriesHistogram && !in.histogram(b[at:end]) {
+			if t == wire.TagV2SeriesHistogram && !in.histogram(b[at:end]) {
 				return malformed("histogram", at)
 			}
-		case tagV2SeriesMetadata:
+		case wire.TagV2SeriesMetadata:
 			// Messages that come in parts are merged, says protobuf.
 			if !meta.decode(b[at:end]) {
 				return malformed("metadata", at)
@@ -182,23 +163,23 @@ type metadataRefs struct {
 
 func (m *metadataRefs) decode(b []byte) bool {
 	for i := 0; i < len(b); {
-		t, i2 := tag(b, i)
+		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return false
 		}
 		var v uint64
 		switch t {
-		case tagV2MetadataType:
-			v, i = uvarint(b, i2)
+		case wire.TagV2MetadataType:
+			v, i = wire.Uvarint(b, i2)
 			m.kind = int32(v)
-		case tagV2MetadataHelp:
-			v, i = uvarint(b, i2)
+		case wire.TagV2MetadataHelp:
+			v, i = wire.Uvarint(b, i2)
 			m.help = uint32(v)
-		case tagV2MetadataUnit:
-			v, i = uvarint(b, i2)
+		case wire.TagV2MetadataUnit:
+			v, i = wire.Uvarint(b, i2)
 			m.unit = uint32(v)
 		default:
-			i = skipReserved(b, t, i2, lastV2Metadata, 2)
+			i = wire.SkipReserved(b, t, i2, wire.LastV2Metadata, 2)
 		}
 		if i < 0 {
 			return false
@@ -232,7 +213,7 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 		if i, before = i+passed, before[passed:]; i == len(raw) {
 			break
 		}
-		name, j := uvarint(raw, i)
+		name, j := wire.Uvarint(raw, i)
 		if j < 0 {
 			return f, false, errMalformed
 		}
@@ -240,7 +221,7 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 			in.forgetRefs()
 			return f, false, errOddRefs
 		}
-		value, j := uvarint(raw, j)
+		value, j := wire.Uvarint(raw, j)
 		if j < 0 {
 			return f, false, errMalformed
 		}
@@ -333,7 +314,7 @@ func (in *intake) refsInParts(series []byte) (f mcache.Fingerprint, suspect bool
 // validRefs tells whether b is a packed list of numbers.
 func validRefs(b []byte) bool {
 	for i := 0; i < len(b); {
-		if _, i = uvarint(b, i); i < 0 {
+		if _, i = wire.Uvarint(b, i); i < 0 {
 			return false
 		}
 	}
@@ -344,7 +325,7 @@ func validRefs(b []byte) bool {
 // request share: only the first of a metric name is looked at.
 func (in *intake) describeV2(m metadataRefs) {
 	for i := range in.refPairs {
-		if string(in.syms[in.refPairs[i].name].raw) != metricName {
+		if string(in.syms[in.refPairs[i].name].raw) != wire.MetricName {
 			continue
 		}
 		name := &in.syms[in.refPairs[i].value]
@@ -352,8 +333,8 @@ func (in *intake) describeV2(m metadataRefs) {
 			return
 		}
 		name.described = true
-		in.meta.put(in.bucket, view(name.raw), Metadata{
-			metricType(m.kind), view(in.syms[m.help].raw), view(in.syms[m.unit].raw),
+		in.meta.put(in.bucket, view(name.raw), wire.Metadata{
+			Type: wire.MetricType(m.kind), Help: view(in.syms[m.help].raw), Unit: view(in.syms[m.unit].raw),
 		})
 		return
 	}
@@ -380,19 +361,19 @@ func (in *intake) collectRefs(b []byte) {
 	limit := 2*in.o.MaxLabels + 2
 	for i := 0; i >= 0 && i < len(b) && len(in.refs) < limit; {
 		var t, v uint64
-		switch t, i = tag(b, i); t {
-		case tagV2SeriesRef:
-			v, i = uvarint(b, i)
+		switch t, i = wire.Tag(b, i); t {
+		case wire.TagV2SeriesRef:
+			v, i = wire.Uvarint(b, i)
 			in.refs = append(in.refs, uint32(v))
-		case tagV2SeriesRefs:
-			at, end := span(b, i)
+		case wire.TagV2SeriesRefs:
+			at, end := wire.Bytes(b, i)
 			for at >= 0 && at < end && len(in.refs) < limit {
-				v, at = uvarint(b[:end], at)
+				v, at = wire.Uvarint(b[:end], at)
 				in.refs = append(in.refs, uint32(v))
 			}
 			i = end
 		default:
-			i = skip(b, t, i)
+			i = wire.Skip(b, t, i)
 		}
 	}
 }

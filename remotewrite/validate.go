@@ -3,15 +3,13 @@ package remotewrite
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 	"unsafe"
 
 	"mcached/mcache"
+	"mcached/remotewrite/wire"
 )
-
-const metricName = "__name__"
 
 // view is b as a string, valid as long as b is neither changed nor used again.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
@@ -32,17 +30,17 @@ func validate(ls []mcache.Label, o *Options) ([]mcache.Label, error) {
 		case l.Name == "":
 			return nil, fmt.Errorf("a label without a name in %s", describe(ls))
 		case len(l.Name) > o.MaxLabelNameBytes:
-			return nil, fmt.Errorf("a label name has %d bytes, more than %d: %s", len(l.Name), o.MaxLabelNameBytes, clip(l.Name))
+			return nil, fmt.Errorf("a label name has %d bytes, more than %d: %s", len(l.Name), o.MaxLabelNameBytes, wire.Quote(l.Name))
 		case len(l.Value) > o.MaxLabelValueBytes:
-			return nil, fmt.Errorf("the value of label %s has %d bytes, more than %d, in %s", clip(l.Name), len(l.Value), o.MaxLabelValueBytes, describe(ls))
+			return nil, fmt.Errorf("the value of label %s has %d bytes, more than %d, in %s", wire.Quote(l.Name), len(l.Value), o.MaxLabelValueBytes, describe(ls))
 		case !utf8.ValidString(l.Name):
-			return nil, fmt.Errorf("a label name is not UTF-8: %s", clip(l.Name))
+			return nil, fmt.Errorf("a label name is not UTF-8: %s", wire.Quote(l.Name))
 		case !utf8.ValidString(l.Value):
-			return nil, fmt.Errorf("the value of label %s is not UTF-8: %s", clip(l.Name), clip(l.Value))
+			return nil, fmt.Errorf("the value of label %s is not UTF-8: %s", wire.Quote(l.Name), wire.Quote(l.Value))
 		case i > 0 && l.Name == ls[i-1].Name:
-			return nil, fmt.Errorf("label %s occurs twice in %s", clip(l.Name), describe(ls))
+			return nil, fmt.Errorf("label %s occurs twice in %s", wire.Quote(l.Name), describe(ls))
 		}
-		named = named || l.Name == metricName && l.Value != ""
+		named = named || l.Name == wire.MetricName && l.Value != ""
 	}
 	if !named {
 		return nil, fmt.Errorf("a series without a metric name: %s", describe(ls))
@@ -50,36 +48,13 @@ func validate(ls []mcache.Label, o *Options) ([]mcache.Label, error) {
 	return slices.DeleteFunc(ls, func(l mcache.Label) bool { return l.Value == "" }), nil
 }
 
-// Bounds of what an answer quotes of a request.
-const (
-	maxQuotedBytes  = 64
-	maxQuotedLabels = 12
-)
-
-// clip quotes the beginning of s.
-func clip(s string) string {
-	if len(s) <= maxQuotedBytes {
-		return strconv.Quote(s)
-	}
-	return strconv.Quote(s[:maxQuotedBytes]) + "…"
-}
-
 // describe copies a label set into a line of text.
 func describe(ls []mcache.Label) string {
-	var s strings.Builder
-	s.WriteString("{")
-	for i, l := range ls {
-		if i > 0 {
-			s.WriteString(", ")
+	return wire.Describe(func(yield func(name, value string) bool) {
+		for _, l := range ls {
+			if !yield(l.Name, l.Value) {
+				return
+			}
 		}
-		if i == maxQuotedLabels {
-			s.WriteString("…")
-			break
-		}
-		s.WriteString(clip(l.Name))
-		s.WriteString("=")
-		s.WriteString(clip(l.Value))
-	}
-	s.WriteString("}")
-	return s.String()
+	})
 }

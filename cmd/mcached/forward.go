@@ -12,6 +12,7 @@ import (
 	"github.com/oklog/run"
 
 	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // With --forward.url the cache stands before another store: every sample goes
@@ -25,7 +26,7 @@ func (d *daemon) openForward() error {
 	}
 	d.circle = newCircleGuard(rand.Text())
 	client, err := remotewrite.NewClient(remotewrite.ClientOptions{
-		URL: f.url, Protocol: remotewrite.Protocol(f.protocol), Header: f.headers.header(),
+		URL: f.url, Protocol: wire.Protocol(f.protocol), Header: f.headers.header(),
 		HTTP: &http.Client{Transport: d.circle.sign(f.http.Transport), Timeout: f.http.Timeout, CheckRedirect: f.http.CheckRedirect},
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // forwardConfig says where samples go on to, and how.
@@ -195,7 +196,7 @@ func isOwnAddress(ip net.IP) bool {
 }
 
 // protocol is a flag's version of remote write; the zero value means to find out.
-type protocol remotewrite.Protocol
+type protocol wire.Protocol
 
 // Set implements kingpin.Value.
 func (p *protocol) Set(s string) error {
@@ -203,9 +204,9 @@ func (p *protocol) Set(s string) error {
 	case "auto":
 		*p = 0
 	case "1", "1.0":
-		*p = protocol(remotewrite.V1)
+		*p = protocol(wire.V1)
 	case "2", "2.0":
-		*p = protocol(remotewrite.V2)
+		*p = protocol(wire.V2)
 	default:
 		return fmt.Errorf("%q is not auto, 1 or 2", s)
 	}
@@ -217,7 +218,7 @@ func (p *protocol) String() string {
 	if p == nil || *p == 0 {
 		return "auto"
 	}
-	return remotewrite.Protocol(*p).String()
+	return wire.Protocol(*p).String()
 }
 
 // headerLines are a repeatable flag's headers. They may be secrets, so they

@@ -38,8 +38,9 @@ var mayImport = map[string][]string{
 		"github.com/prometheus/prometheus/tsdb/chunkenc", "github.com/prometheus/prometheus/tsdb/chunks",
 		"github.com/prometheus/prometheus/util/...",
 	},
+	"remotewrite/wire": {},
 	"remotewrite": {
-		"mcached/mcache",
+		"mcached/mcache", "mcached/remotewrite/wire",
 		"github.com/golang/snappy",
 		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
 	},
@@ -47,7 +48,7 @@ var mayImport = map[string][]string{
 	"cmd/mcached":     {"..."},
 	"cmd/mcached/e2e": {}, // tests alone, whose imports are not in question
 	"cmd/mcbench": {
-		"mcached/mcache", "mcached/remotewrite", "github.com/alecthomas/kingpin/v2",
+		"mcached/mcache", "mcached/remotewrite", "mcached/remotewrite/wire", "github.com/alecthomas/kingpin/v2",
 		"github.com/golang/snappy",
 		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
 	},

@@ -7,14 +7,14 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/metadata"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // metadata is what is known of the metrics of a bucket: what senders said, and
 // for the daemon's own bucket what its registry says. An empty metric means all.
 func (d *daemon) metadata(bucket, metric string) map[string][]metadata.Metadata {
 	all := map[string][]metadata.Metadata{}
-	d.writes.Metadata(bucket, func(name string, m remotewrite.Metadata) bool {
+	d.writes.Metadata(bucket, func(name string, m wire.Metadata) bool {
 		if metric == "" || metric == name {
 			all[name] = append(all[name], metadata.Metadata{Type: model.MetricType(m.Type), Help: m.Help, Unit: m.Unit})
 		}

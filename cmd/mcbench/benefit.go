@@ -17,7 +17,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // benefitCommand measures what it changes for a store when mcached stands
@@ -151,7 +151,7 @@ func (b *benefit) measure(ctx context.Context, store *peer, name string, n int) 
 	if err != nil {
 		return row, err
 	}
-	w := writer{load: b.load, url: front.url + "/api/v1/write", protocol: remotewrite.V1, perRequest: b.perRequest, connections: 2,
+	w := writer{load: b.load, url: front.url + "/api/v1/write", protocol: wire.V1, perRequest: b.perRequest, connections: 2,
 		rate: float64(b.load.series) / b.round.Seconds()}
 	done, err := w.run(ctx)
 	if err != nil {
@@ -226,7 +226,7 @@ func (b *benefit) drain(ctx context.Context, out io.Writer, n int) error {
 	l := b.load
 	l.samples = drainSamples
 	l.series = (n + drainSamples - 1) / drainSamples
-	w := writer{load: l, url: front.url + "/api/v1/write", protocol: remotewrite.V2, perRequest: b.perRequest, connections: 2}
+	w := writer{load: l, url: front.url + "/api/v1/write", protocol: wire.V2, perRequest: b.perRequest, connections: 2}
 	if _, err := w.run(ctx); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // peer is a server that can be started for a comparison.
@@ -140,9 +140,9 @@ func (k *comparison) measure(ctx context.Context, p peer, protocol string) error
 	defer s.stop()
 	r := row{name: p.name + " v" + protocol, version: version(ctx, p)}
 	r.report = report{Series: k.load.series, SamplesPerSeries: k.load.samples, Protocol: protocol, StartMs: k.load.startMs}
-	w := writer{load: k.load, url: s.url + p.write, protocol: remotewrite.V1, perRequest: k.perRequest, connections: k.connections}
+	w := writer{load: k.load, url: s.url + p.write, protocol: wire.V1, perRequest: k.perRequest, connections: k.connections}
 	if protocol == "2" {
-		w.protocol = remotewrite.V2
+		w.protocol = wire.V2
 	}
 	proc := process{"/proc", s.cmd.Process.Pid}
 	if err := r.report.write(ctx, &w, proc); err != nil {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // forwardCommand measures what forwarding costs the cache: it writes the same
@@ -43,8 +43,8 @@ func forwardCommand(app *kingpin.Application) (string, func(context.Context, io.
 		if f.cache, err = installed(peers(*binary)[0]); err != nil {
 			return err
 		}
-		if f.protocol = remotewrite.V1; *protocol == "2" {
-			f.protocol = remotewrite.V2
+		if f.protocol = wire.V1; *protocol == "2" {
+			f.protocol = wire.V2
 		}
 		return f.run(ctx, out)
 	}
@@ -60,7 +60,7 @@ type forwarding struct {
 	flags      []string
 	perRequest int
 	rate       float64
-	protocol   remotewrite.Protocol
+	protocol   wire.Protocol
 }
 
 // forwardTurn is what one daemon took, in µs for 1,000 samples.

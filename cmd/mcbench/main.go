@@ -15,7 +15,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 func main() {
@@ -135,9 +135,9 @@ func writeCommand(app *kingpin.Application) (string, func(context.Context, io.Wr
 		}
 		r := report{Series: l.series, SamplesPerSeries: l.samples, Protocol: *version, StartMs: l.startMs}
 		if !*noWrite {
-			w := writer{load: l, url: *to, protocol: remotewrite.V1, perRequest: *perRequest, connections: *connections, rate: *rate, header: h}
+			w := writer{load: l, url: *to, protocol: wire.V1, perRequest: *perRequest, connections: *connections, rate: *rate, header: h}
 			if *version == "2" {
-				w.protocol = remotewrite.V2
+				w.protocol = wire.V2
 			}
 			if err := r.write(ctx, &w, process{"/proc", *pid}); err != nil {
 				return err

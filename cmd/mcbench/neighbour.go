@@ -16,7 +16,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // neighbourCommand measures how an mcached gives way: it fills the daemon, has a
@@ -345,5 +345,5 @@ func (n *neighbour) writer(to string, seconds float64) *writer {
 	l := load{series: n.series, intervalMs: 15_000, seed: 1}
 	l.samples = int(n.rate*seconds/float64(n.series)) + 2
 	l.startMs = (time.Now().UnixMilli()/l.intervalMs - int64(l.samples) + 1) * l.intervalMs
-	return &writer{load: l, url: to, protocol: remotewrite.V1, perRequest: min(2000, (n.series+1)/2), connections: 2, rate: n.rate}
+	return &writer{load: l, url: to, protocol: wire.V1, perRequest: min(2000, (n.series+1)/2), connections: 2, rate: n.rate}
 }

@@ -17,13 +17,14 @@ import (
 
 	"mcached/mcache"
 	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // writer sends a load.
 type writer struct {
 	load        load
 	url         string
-	protocol    remotewrite.Protocol
+	protocol    wire.Protocol
 	perRequest  int     // samples
 	connections int     // each with series of its own
 	rate        float64 // samples/s over all connections; 0: as fast as it goes
@@ -155,7 +156,7 @@ func (s *sender) flush(ctx context.Context) {
 	for i := range s.series {
 		s.series[i].Samples = s.samples[i : i+1]
 	}
-	if s.plain = s.plain[:0]; s.w.protocol == remotewrite.V2 {
+	if s.plain = s.plain[:0]; s.w.protocol == wire.V2 {
 		s.plain = s.v2.Append(s.plain, s.series)
 	} else {
 		s.plain = remotewrite.AppendV1(s.plain, s.series)
@@ -205,7 +206,7 @@ func (s *sender) once(ctx context.Context, samples int) (status int, retryAfter 
 	if err != nil {
 		return 0, 0, "", err
 	}
-	remotewrite.SetHeaders(req.Header, s.w.protocol)
+	wire.SetHeaders(req.Header, s.w.protocol)
 	for k, v := range s.w.header {
 		req.Header[k] = v
 	}
@@ -222,7 +223,7 @@ func (s *sender) once(ctx context.Context, samples int) (status int, retryAfter 
 		retryAfter = time.Duration(seconds) * time.Second
 	}
 	status, text = resp.StatusCode, strings.TrimSpace(string(body))
-	if s.w.protocol == remotewrite.V2 && status/100 == 2 {
+	if s.w.protocol == wire.V2 && status/100 == 2 {
 		// A server that answers 204 to what it does not understand has no such header.
 		if n, err := strconv.Atoi(resp.Header.Get("X-Prometheus-Remote-Write-Samples-Written")); err != nil || n != samples {
 			return 400, 0, fmt.Sprintf("answered %d, but with %q of %d samples written",

@@ -20,13 +20,14 @@ import (
 	"mcached/kvcache"
 	"mcached/mcache"
 	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // TestForwarderToPrometheus: the receiver of Prometheus takes what the
 // forwarder sends, in both protocols, late samples included; and has every bit.
 func TestForwarderToPrometheus(t *testing.T) {
-	for p, message := range map[remotewrite.Protocol]remoteapi.WriteMessageType{
-		remotewrite.V1: remoteapi.WriteV1MessageType, remotewrite.V2: remoteapi.WriteV2MessageType,
+	for p, message := range map[wire.Protocol]remoteapi.WriteMessageType{
+		wire.V1: remoteapi.WriteV1MessageType, wire.V2: remoteapi.WriteV2MessageType,
 	} {
 		t.Run(p.String(), func(t *testing.T) {
 			must := func(err error) {
@@ -52,8 +53,8 @@ func TestForwarderToPrometheus(t *testing.T) {
 			client, err := remotewrite.NewClient(remotewrite.ClientOptions{URL: server.URL}) // it finds out the protocol
 			must(err)
 			f, err := remotewrite.NewForwarder(remotewrite.ForwarderOptions{Cache: cache, Client: client, MaxPerRequest: 100,
-				Metadata: func(string, string) (remotewrite.Metadata, bool) {
-					return remotewrite.Metadata{Type: "gauge", Help: "Of a test.", Unit: "things"}, true
+				Metadata: func(string, string) (wire.Metadata, bool) {
+					return wire.Metadata{Type: "gauge", Help: "Of a test.", Unit: "things"}, true
 				}})
 			must(err)
 

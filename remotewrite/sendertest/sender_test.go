@@ -31,6 +31,7 @@ import (
 	"mcached/kvcache"
 	"mcached/mcache"
 	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 const (
@@ -255,8 +256,8 @@ func TestPrometheusSends(t *testing.T) {
 				t.Errorf("%d requests were refused", n)
 			}
 			described := 0
-			w.handler.Metadata("default", func(metric string, m remotewrite.Metadata) bool {
-				if described++; m != (remotewrite.Metadata{Type: "counter", Help: "Help of " + metric + ".", Unit: "u"}) {
+			w.handler.Metadata("default", func(metric string, m wire.Metadata) bool {
+				if described++; m != (wire.Metadata{Type: "counter", Help: "Help of " + metric + ".", Unit: "u"}) {
 					t.Errorf("%s is described by %+v", metric, m)
 				}
 				return true

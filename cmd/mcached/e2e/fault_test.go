@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // receiver is a downstream store that has faults when it is told to. What it
@@ -92,7 +92,7 @@ func (r *receiver) take(w http.ResponseWriter, req *http.Request, body []byte, r
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if req.Header.Get("Content-Type") == remotewrite.ContentTypeV2 {
+	if req.Header.Get("Content-Type") == wire.ContentTypeV2 {
 		w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(n))
 	}
 	if refused > 0 {
@@ -283,7 +283,7 @@ func TestE2EBackPressure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		remotewrite.SetHeaders(req.Header, remotewrite.V2)
+		wire.SetHeaders(req.Header, wire.V2)
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)

@@ -23,7 +23,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"golang.org/x/crypto/bcrypt"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // book holds points by series and time, each as a text that no two different
@@ -169,7 +169,7 @@ func (b *book) addRequest(contentType string, body []byte, refuse func(series st
 		n++
 		b.add(key, t, point)
 	}
-	if contentType != remotewrite.ContentTypeV2 {
+	if contentType != wire.ContentTypeV2 {
 		var request prompb.WriteRequest
 		if err := request.Unmarshal(plain); err != nil {
 			return 0, 0, err
@@ -268,7 +268,7 @@ func (f *feed) request(t int64) ([]byte, *book) {
 func (f *feed) write(ctx context.Context, s *server, t int64) error {
 	request, points := f.request(t)
 	for {
-		code, said, err := s.post(ctx, request, "Content-Type", remotewrite.ContentTypeV2)
+		code, said, err := s.post(ctx, request, "Content-Type", wire.ContentTypeV2)
 		switch {
 		case err != nil:
 			return err

@@ -1,27 +1,24 @@
-package remotewrite
+package wire
 
-import (
-	"encoding/binary"
-	"fmt"
-)
+import "encoding/binary"
 
 // Wire types of protobuf.
 const (
-	wireVarint     = 0
-	wireFixed64    = 1
-	wireBytes      = 2
-	wireGroupStart = 3
-	wireGroupEnd   = 4
-	wireFixed32    = 5
+	TypeVarint     = 0
+	TypeFixed64    = 1
+	TypeBytes      = 2
+	TypeGroupStart = 3
+	TypeGroupEnd   = 4
+	TypeFixed32    = 5
 
 	// maxVarintBytes of a 64-bit number. What the tenth byte holds beyond bit
 	// 63 is cut off, as every Go decoder of protobuf does.
 	maxVarintBytes = 10
 )
 
-// uvarint reads a number at b[i:] and returns the index behind it, or -1 when
+// Uvarint reads a number at b[i:] and returns the index behind it, or -1 when
 // the input ends too early or the number has more than maxVarintBytes bytes.
-func uvarint(b []byte, i int) (uint64, int) {
+func Uvarint(b []byte, i int) (uint64, int) {
 	if uint(i) < uint(len(b)) && b[i] < 0x80 {
 		return uint64(b[i]), i + 1
 	}
@@ -44,51 +41,51 @@ func uvarintLong(b []byte, i int) (uint64, int) {
 	return 0, -1
 }
 
-// span reads a length at b[i:] and returns where the bytes it announces begin
+// Bytes reads a length at b[i:] and returns where the bytes it announces begin
 // and end; from is -1 if they do not fit b.
-func span(b []byte, i int) (from, to int) {
-	n, i := uvarint(b, i)
+func Bytes(b []byte, i int) (from, to int) {
+	n, i := Uvarint(b, i)
 	if i < 0 || n > uint64(len(b)-i) {
 		return -1, -1
 	}
 	return i, i + int(n)
 }
 
-// tag reads a field's number and wire type. A tag is a small number in
+// Tag reads a field's number and wire type. A tag is a small number in
 // practice, so callers switch on its value; one that was written with more
 // bytes than it needs comes out the same. The index is -1 for what no
 // message can hold: field 0, or a group that ends without having begun.
-func tag(b []byte, i int) (uint64, int) {
-	t, i := uvarint(b, i)
-	if t < 0x80 && t > 7 && t&7 != wireGroupEnd {
+func Tag(b []byte, i int) (uint64, int) {
+	t, i := Uvarint(b, i)
+	if t < 0x80 && t > 7 && t&7 != TypeGroupEnd {
 		return t, i
 	}
 	// The number of a field is an int32; other decoders cut it to that.
 	field := int32(t >> 3)
-	if i < 0 || field <= 0 || t&7 == wireGroupEnd {
+	if i < 0 || field <= 0 || t&7 == TypeGroupEnd {
 		return 0, -1
 	}
 	return uint64(field)<<3 | t&7, i
 }
 
-// skip returns the index behind the value of a field with tag t, which begins
+// Skip returns the index behind the value of a field with tag t, which begins
 // at b[i:], or -1. Groups are skipped with all they hold, by counting instead
 // of recursion: their depth is the sender's choice.
-func skip(b []byte, t uint64, i int) int {
+func Skip(b []byte, t uint64, i int) int {
 	depth := 0
 	for {
 		switch t & 7 {
-		case wireVarint:
-			_, i = uvarint(b, i)
-		case wireFixed64:
+		case TypeVarint:
+			_, i = Uvarint(b, i)
+		case TypeFixed64:
 			i += 8
-		case wireBytes:
-			_, i = span(b, i)
-		case wireGroupStart:
+		case TypeBytes:
+			_, i = Bytes(b, i)
+		case TypeGroupStart:
 			depth++
-		case wireGroupEnd:
+		case TypeGroupEnd:
 			depth--
-		case wireFixed32:
+		case TypeFixed32:
 			i += 4
 		default:
 			return -1
@@ -99,30 +96,35 @@ func skip(b []byte, t uint64, i int) int {
 		if depth == 0 {
 			return i
 		}
-		if t, i = uvarint(b, i); i < 0 {
+		if t, i = Uvarint(b, i); i < 0 {
 			return -1
 		}
 	}
 }
 
-// skipUnknown skips a field that this package has no use for. A field it does
+// SkipUnknown skips a field that this package has no use for. A field it does
 // know must not come here with another wire type than its own: known is the
 // highest field number of the message in hand.
-func skipUnknown(b []byte, t uint64, i int, known uint64) int {
+func SkipUnknown(b []byte, t uint64, i int, known uint64) int {
 	if t>>3 <= known {
 		return -1
 	}
-	return skip(b, t, i)
+	return Skip(b, t, i)
 }
 
-func fixed64(b []byte, i int) (uint64, int) {
+// SkipReserved skips an unknown field; a known one has come with a wrong wire
+// type, unless it is the reserved number.
+func SkipReserved(b []byte, t uint64, i int, known, reserved uint64) int {
+	if t>>3 == reserved {
+		return Skip(b, t, i)
+	}
+	return SkipUnknown(b, t, i, known)
+}
+
+// Fixed64 reads eight bytes at b[i:] and returns the index behind them, or -1.
+func Fixed64(b []byte, i int) (uint64, int) {
 	if len(b)-i < 8 {
 		return 0, -1
 	}
 	return binary.LittleEndian.Uint64(b[i:]), i + 8
-}
-
-// malformed says where in the decompressed body protobuf went wrong.
-func malformed(message string, at int) error {
-	return fmt.Errorf("malformed %s at byte %d of the decompressed body", message, at)
 }
