@@ -53,24 +53,24 @@ func TestSnappyBombs(t *testing.T) {
 		"framed, not a block":    {[]byte("\xff\x06\x00\x00sNaPpY"), 400, "snappy"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := allocated(func() { answered(t, r.post(wire.ContentTypeV1, "snappy", c.body), c.status, c.text) })
+			n := allocated(func() { answered(t, r.Post(wire.ContentTypeV1, "snappy", c.body), c.status, c.text) })
 			if n > 1<<20 {
 				t.Errorf("%d bytes allocated for it", n)
 			}
 		})
 	}
-	r.holds()
+	r.Holds()
 }
 
 func TestOversizedBodies(t *testing.T) {
 	good := encode(t, wire.V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	packed := snappy.Encode(nil, good)
 	r := newReceiver(t, Options{MaxBodyBytes: len(packed), MaxDecodedBytes: len(good)})
-	answered(t, r.send(wire.V1, good), 204, "")
+	answered(t, r.Send(wire.V1, good), 204, "")
 	r = newReceiver(t, Options{MaxBodyBytes: len(packed) - 1})
-	answered(t, r.send(wire.V1, good), 413, fmt.Sprintf("a body of %d bytes, more than %d", len(packed), len(packed)-1))
+	answered(t, r.Send(wire.V1, good), 413, fmt.Sprintf("a body of %d bytes, more than %d", len(packed), len(packed)-1))
 	r = newReceiver(t, Options{MaxDecodedBytes: len(good) - 1})
-	answered(t, r.send(wire.V1, good), 413, fmt.Sprintf("a body of %d bytes when decompressed, more than %d", len(good), len(good)-1))
+	answered(t, r.Send(wire.V1, good), 413, fmt.Sprintf("a body of %d bytes when decompressed, more than %d", len(good), len(good)-1))
 
 	// Without a Content-Length the end is where it is.
 	for limit, want := range map[int]int{len(packed): 204, len(packed) - 1: 413} {
@@ -96,15 +96,15 @@ func TestCountsOfARequestAreBounded(t *testing.T) {
 			return s
 		}
 		r := newReceiver(t, Options{MaxSamples: 6, MaxSeries: 3})
-		answered(t, r.send(p, encode(t, p, series(3, 2)...)), 204, "")
-		held := r.contents("default")
-		answered(t, r.send(p, encode(t, p, series(4, 1)...)), 413, "more than 3 series")
-		answered(t, r.send(p, encode(t, p, series(1, 7)...)), 413, "more than 6 samples")
-		r.holds(held...)
+		answered(t, r.Send(p, encode(t, p, series(3, 2)...)), 204, "")
+		held := r.Contents("default")
+		answered(t, r.Send(p, encode(t, p, series(4, 1)...)), 413, "more than 3 series")
+		answered(t, r.Send(p, encode(t, p, series(1, 7)...)), 413, "more than 6 samples")
+		r.Holds(held...)
 	})
 	r := newReceiver(t, Options{MaxSymbols: 3})
-	answered(t, r.send(wire.V2, encode(t, wire.V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
-	answered(t, r.send(wire.V2, encode(t, wire.V2, Series{Labels: named("x", "y", "z"), Samples: []mcache.Sample{sample(0, 1)}})), 413, "more than 3 symbols")
+	answered(t, r.Send(wire.V2, encode(t, wire.V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
+	answered(t, r.Send(wire.V2, encode(t, wire.V2, Series{Labels: named("x", "y", "z"), Samples: []mcache.Sample{sample(0, 1)}})), 413, "more than 3 symbols")
 }
 
 // Empty messages are two bytes each. A body full of them must not become a
@@ -138,13 +138,13 @@ func TestBombsOfEmptyMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			packed := snappy.Encode(nil, c.body)
-			got := allocated(func() { answered(t, r.post(contentType(c.p), "snappy", packed), c.status, "") })
+			got := allocated(func() { answered(t, r.Post(contentType(c.p), "snappy", packed), c.status, "") })
 			if got > 24<<20 { // the body itself, decompressed, and 10,000 of anything
 				t.Errorf("%d MiB allocated for 4 MiB", got>>20)
 			}
 		})
 	}
-	r.holds()
+	r.Holds()
 }
 
 // What takes the slow path must be bounded by the number of labels, too.
@@ -156,26 +156,26 @@ func TestHundredThousandLabels(t *testing.T) {
 			bomb.Labels = append(bomb.Labels, mcache.Label{Name: fmt.Sprintf("l%06d", i), Value: "v"})
 		}
 		good := Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}
-		w := r.send(p, encode(t, p, good, bomb, Series{Labels: named("z"), Samples: good.Samples}))
+		w := r.Send(p, encode(t, p, good, bomb, Series{Labels: named("z"), Samples: good.Samples}))
 		answered(t, w, 400, "more than 128 labels")
 		if w.Body.Len() > 2000 {
 			t.Errorf("the answer has %d bytes", w.Body.Len())
 		}
-		r.holds(line(`{__name__="y"}`, sample(0, 1)), line(`{__name__="z"}`, sample(0, 1)))
+		r.Holds(line(`{__name__="y"}`, sample(0, 1)), line(`{__name__="z"}`, sample(0, 1)))
 	})
 }
 
 func TestMegabyteOfLabelValue(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
-		w := r.send(p, encode(t, p,
+		w := r.Send(p, encode(t, p,
 			Series{Labels: named("x", "a", strings.Repeat("é", 1<<19)), Samples: []mcache.Sample{sample(0, 1)}},
 			Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}))
 		answered(t, w, 400, `the value of label "a" has 1048576 bytes, more than 16384`)
 		if w.Body.Len() > 2000 {
 			t.Errorf("the answer has %d bytes", w.Body.Len())
 		}
-		r.holds(line(`{__name__="y"}`, sample(0, 1)))
+		r.Holds(line(`{__name__="y"}`, sample(0, 1)))
 	})
 }
 
@@ -188,9 +188,9 @@ func TestBodiesCutAnywhere(t *testing.T) {
 		refused := 0
 		for n := range body {
 			r := newReceiver(t, Options{})
-			if w := r.send(p, body[:n]); w.Code == 400 {
+			if w := r.Send(p, body[:n]); w.Code == 400 {
 				refused++
-				r.holds()
+				r.Holds()
 			} else if w.Code != 204 {
 				t.Errorf("cut at %d of %d: %d %s", n, len(body), w.Code, w.Body)
 			}
@@ -205,22 +205,22 @@ func TestClocksWrongByYears(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		for _, ms := range []int64{math.MaxInt64, 1 << 62, now.UnixMilli() * 1000, now.UnixMilli() + 10*365*86400_000} {
-			answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{{T: ms, V: 1}}})), 400, "ahead of the clock")
+			answered(t, r.Send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{{T: ms, V: 1}}})), 400, "ahead of the clock")
 		}
-		r.holds()
+		r.Holds()
 		old := []mcache.Sample{{T: -1, V: 1}, {T: 1, V: 2}, {T: now.UnixMilli() / 1000, V: 3}}
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: old})), 204, "")
-		r.holds(line(`{__name__="x"}`, old...))
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{{T: math.MinInt64, V: 1}}})), 400, "")
-		r.holds(line(`{__name__="x"}`, old...))
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("x"), Samples: old})), 204, "")
+		r.Holds(line(`{__name__="x"}`, old...))
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{{T: math.MinInt64, V: 1}}})), 400, "")
+		r.Holds(line(`{__name__="x"}`, old...))
 	})
 }
 
 func TestClosedCacheIs503(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
-		r.cache.Close()
-		w := r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
+		r.Cache.Close()
+		w := r.Send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
 		answered(t, w, 503, "closed")
 		if w.Header().Get("Retry-After") != "1" {
 			t.Errorf("Retry-After is %q", w.Header().Get("Retry-After"))
@@ -243,9 +243,9 @@ func TestNewSeriesPerSecond(t *testing.T) {
 		}
 		body := encode(t, p, series...)
 		for _, want := range []struct{ known, status int }{{60, 503}, {60, 503}, {66, 503}, {70, 204}} {
-			w := r.send(p, body)
+			w := r.Send(p, body)
 			answered(t, w, want.status, "")
-			if got := len(r.contents("default")); got != want.known {
+			if got := len(r.Contents("default")); got != want.known {
 				t.Errorf("%d series are known, want %d: %s", got, want.known, w.Body)
 			}
 			if p == wire.V2 {
@@ -290,13 +290,13 @@ func TestNewSeriesInARow(t *testing.T) {
 				Samples: []mcache.Sample{sample(float64(k), float64(i))}})
 		}
 		p := wire.V1 + wire.Protocol(k%2)
-		answered(t, r.send(p, encode(t, p, series...)), 204, "")
+		answered(t, r.Send(p, encode(t, p, series...)), 204, "")
 		written += perRequest
-		if used, budget := r.memory.Used(), r.memory.Budget(); used > budget {
+		if used, budget := r.Memory.Used(), r.Memory.Budget(); used > budget {
 			t.Fatalf("after %d series %d bytes are used, of %d", written, used, budget)
 		}
 	}
-	st := r.cache.Stats()
+	st := r.Cache.Stats()
 	if left := st.Overflowed + st.Reclaimed; st.Inserted != uint64(written) || st.Points+left != st.Inserted || left == 0 {
 		t.Errorf("%d samples were acknowledged: %d inserted, %d there, %d left", written, st.Inserted, st.Points, left)
 	}
@@ -304,7 +304,7 @@ func TestNewSeriesInARow(t *testing.T) {
 	if grown := int64(heap()) - int64(before); grown > 16<<20 {
 		t.Errorf("the heap grew by %d bytes for %d series", grown, written)
 	}
-	ids, err := r.cache.Select("default", []mcache.Matcher{{Type: mcache.MatchEqual, Name: wire.MetricName, Value: fmt.Sprintf("metric_%d", requests-1)}}, nil)
+	ids, err := r.Cache.Select("default", []mcache.Matcher{{Type: mcache.MatchEqual, Name: wire.MetricName, Value: fmt.Sprintf("metric_%d", requests-1)}}, nil)
 	if err != nil || len(ids) != perRequest {
 		t.Errorf("of the last request %d series are there, %v", len(ids), err)
 	}
@@ -322,13 +322,13 @@ func TestSeriesLimits(t *testing.T) {
 			}
 			return all
 		}
-		w := r.send(p, encode(t, p, of("x", 4, 0)...))
+		w := r.Send(p, encode(t, p, of("x", 4, 0)...))
 		answered(t, w, 400, `1 elements were not written`)
 		answered(t, w, 400, `too many series of one metric: "x" of bucket "default" has 3, its limit is 3, for {"__name__"="x", "i"="3"}`)
 		if p == wire.V2 {
 			wrote(t, w, 3)
 		}
-		w = r.send(p, encode(t, p, append(of("y", 4, 0), of("x", 3, 15)...)...))
+		w = r.Send(p, encode(t, p, append(of("y", 4, 0), of("x", 3, 15)...)...))
 		answered(t, w, 400, `bucket "default" has 5, its limit is 5, for {"__name__"="y", "i"="2"}`)
 		if p == wire.V2 {
 			wrote(t, w, 5)
@@ -337,14 +337,14 @@ func TestSeriesLimits(t *testing.T) {
 		for i := range 3 {
 			want = append(want, line(fmt.Sprintf(`{__name__="x", i="%d"}`, i), sample(0, 1), sample(15, 1)))
 		}
-		r.holds(append(want, line(`{__name__="y", i="0"}`, sample(0, 1)), line(`{__name__="y", i="1"}`, sample(0, 1)))...)
+		r.Holds(append(want, line(`{__name__="y", i="0"}`, sample(0, 1)), line(`{__name__="y", i="1"}`, sample(0, 1)))...)
 		if st := r.Stats(); st.MetricOverLimit != 1 || st.SeriesOverLimit != 2 || st.InvalidSeries != 0 {
 			t.Errorf("%+v", st)
 		}
 		// A full bucket is told so every time, and others can still grow: what
 		// is refused is not taken off the rate of new series.
 		for range 20 {
-			answered(t, r.send(p, encode(t, p, of("z", 4, 0)...)), 400, "its limit is 5")
+			answered(t, r.Send(p, encode(t, p, of("z", 4, 0)...)), 400, "its limit is 5")
 		}
 		req := httptest.NewRequest("POST", "/", bytes.NewReader(snappy.Encode(nil, encode(t, p, of("x", 3, 0)...))))
 		req.Header.Set("Content-Type", contentType(p))
@@ -358,14 +358,14 @@ func TestSeriesLimits(t *testing.T) {
 // New series are not created for a sender that has gone.
 func TestSenderIsGone(t *testing.T) {
 	r := newReceiver(t, Options{})
-	answered(t, r.send(wire.V1, encode(t, wire.V1, Series{Labels: named("known"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
+	answered(t, r.Send(wire.V1, encode(t, wire.V1, Series{Labels: named("known"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
 	body := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("known"), Samples: []mcache.Sample{sample(15, 1)}}, Series{Labels: named("new"), Samples: []mcache.Sample{sample(0, 1)}}))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, httptest.NewRequest("POST", "/", bytes.NewReader(body)).WithContext(ctx))
 	answered(t, w, 503, "canceled")
-	r.holds(line(`{__name__="known"}`, sample(0, 1), sample(15, 1)))
+	r.Holds(line(`{__name__="known"}`, sample(0, 1), sample(15, 1)))
 }
 
 // dial starts a real server for r and opens a connection to it.
@@ -491,9 +491,9 @@ func TestRequestsWaitTheirTurn(t *testing.T) {
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, httptest.NewRequest("POST", "/", bytes.NewReader(body)).WithContext(ctx))
 	answered(t, w, 503, "canceled")
-	r.holds()
+	r.Holds()
 	waited := make(chan *httptest.ResponseRecorder)
-	go func() { waited <- r.post("", "", body) }()
+	go func() { waited <- r.Post("", "", body) }()
 	select {
 	case w := <-waited:
 		t.Fatalf("answered %d before its turn", w.Code)
@@ -501,7 +501,7 @@ func TestRequestsWaitTheirTurn(t *testing.T) {
 	}
 	<-r.working
 	answered(t, <-waited, 204, "")
-	r.holds(line(`{__name__="x"}`, sample(0, 1)))
+	r.Holds(line(`{__name__="x"}`, sample(0, 1)))
 }
 
 // The deadline of a body ends with it: the next request may come later.
@@ -522,7 +522,7 @@ func TestConnectionOutlivesTheDeadline(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	r.holds(line(`{__name__="x"}`, sample(0, 1), sample(1, 1)))
+	r.Holds(line(`{__name__="x"}`, sample(0, 1), sample(1, 1)))
 }
 
 func TestBodyCutInTheMiddle(t *testing.T) {
@@ -538,8 +538,8 @@ func TestBodyCutInTheMiddle(t *testing.T) {
 	if resp.StatusCode != 400 {
 		t.Errorf("answer is %s", resp.Status)
 	}
-	r.holds()
-	answered(t, r.post("", "", packed), 204, "")
+	r.Holds()
+	answered(t, r.Post("", "", packed), 204, "")
 }
 
 // Views into the pooled body must not outlive the request.
@@ -555,7 +555,7 @@ func TestNothingOfABodyIsKept(t *testing.T) {
 		for i := range in.decoded {
 			in.decoded[i] = 0xff
 		}
-		r.holds(line(`{__name__="first", a="1"}`, sample(0, 1)))
+		r.Holds(line(`{__name__="first", a="1"}`, sample(0, 1)))
 	})
 }
 

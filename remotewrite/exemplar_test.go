@@ -47,7 +47,7 @@ func exemplar(seconds, v float64, pairs ...string) Exemplar {
 
 // exemplarsHeld fails unless the ring holds, of the default bucket, exactly want.
 func (r receiver) exemplarsHeld(want ...string) {
-	r.t.Helper()
+	r.T.Helper()
 	var got []string
 	for _, s := range r.Exemplars("default", math.MinInt64, math.MaxInt64, func([]mcache.Label) bool { return true }) {
 		for _, x := range s.Exemplars {
@@ -55,7 +55,7 @@ func (r receiver) exemplarsHeld(want ...string) {
 		}
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		r.t.Errorf("exemplars held are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		r.T.Errorf("exemplars held are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
@@ -70,7 +70,7 @@ func TestRuleExemplarsAreKept(t *testing.T) {
 		b := Series{Labels: named("b"), Samples: []mcache.Sample{sample(0, 2)}}
 		e1, e2, e3 := exemplar(1, 0.5, "trace_id", "abc"), exemplar(-1, 7), exemplar(2, 0.5, "span_id", "s", "trace_id", "größe")
 		for range 2 { // the second time nothing is new
-			w := r.send(p, withExemplars(t, p, []Exemplar{e1, e2}, a, b))
+			w := r.Send(p, withExemplars(t, p, []Exemplar{e1, e2}, a, b))
 			answered(t, w, 204, "")
 			if p == wire.V2 {
 				wrote(t, w, 2, 0, 2)
@@ -79,7 +79,7 @@ func TestRuleExemplarsAreKept(t *testing.T) {
 		}
 		// A sender may send exemplars by themselves: Prometheus does.
 		alone := Series{Labels: named("a", "x", "1")}
-		w := r.send(p, withExemplars(t, p, []Exemplar{e3}, alone))
+		w := r.Send(p, withExemplars(t, p, []Exemplar{e3}, alone))
 		answered(t, w, 204, "")
 		if p == wire.V2 {
 			wrote(t, w, 0, 0, 1)
@@ -114,12 +114,12 @@ func TestRuleInvalidExemplarsAre400(t *testing.T) {
 				r := newReceiver(t, Options{})
 				good := exemplar(0, 1, "trace_id", strings.Repeat("é", 120))
 				s := []mcache.Sample{sample(0, 1)}
-				w := r.send(p, withExemplars(t, p, []Exemplar{c.x, good}, Series{Labels: named("a"), Samples: s}, Series{Labels: named("b"), Samples: s}))
+				w := r.Send(p, withExemplars(t, p, []Exemplar{c.x, good}, Series{Labels: named("a"), Samples: s}, Series{Labels: named("b"), Samples: s}))
 				answered(t, w, 400, c.text)
 				if p == wire.V2 {
 					wrote(t, w, 2, 0, 1)
 				}
-				r.holds(line(`{__name__="a"}`, s...), line(`{__name__="b"}`, s...))
+				r.Holds(line(`{__name__="a"}`, s...), line(`{__name__="b"}`, s...))
 				r.exemplarsHeld(exemplarLine(named("b"), good))
 			})
 		})
@@ -131,7 +131,7 @@ func TestExemplarsOfInvalidSeries(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		x := exemplar(0, 1, "trace_id", "abc")
-		w := r.send(p, withExemplars(t, p, []Exemplar{x, x}, Series{Labels: labels("a", "b"), Samples: []mcache.Sample{sample(0, 1)}}, Series{Labels: labels("c", "d")}))
+		w := r.Send(p, withExemplars(t, p, []Exemplar{x, x}, Series{Labels: labels("a", "b"), Samples: []mcache.Sample{sample(0, 1)}}, Series{Labels: labels("c", "d")}))
 		answered(t, w, 400, "without a metric name")
 		if p == wire.V2 {
 			wrote(t, w, 0)
@@ -147,8 +147,8 @@ func TestExemplarsOfRefusedSeries(t *testing.T) {
 		x := exemplar(0, 1, "trace_id", "abc")
 		s := []mcache.Sample{sample(0, 1)}
 		known := Series{Labels: named("known"), Samples: s}
-		answered(t, r.send(p, encode(t, p, known)), 204, "")
-		w := r.send(p, withExemplars(t, p, []Exemplar{x, x, x}, known, Series{Labels: named("new"), Samples: s}, Series{Labels: named("refused"), Samples: s}))
+		answered(t, r.Send(p, encode(t, p, known)), 204, "")
+		w := r.Send(p, withExemplars(t, p, []Exemplar{x, x, x}, known, Series{Labels: named("new"), Samples: s}, Series{Labels: named("refused"), Samples: s}))
 		answered(t, w, 400, "its limit is 2")
 		if p == wire.V2 {
 			wrote(t, w, 2, 0, 2)
@@ -167,7 +167,7 @@ func TestExemplarRing(t *testing.T) {
 			for i := range 100 {
 				s := Series{Labels: named("a", "i", fmt.Sprint(i%30))}
 				x := exemplar(float64(i), float64(i), "trace_id", fmt.Sprint(i))
-				answered(t, r.send(wire.V2, withExemplars(t, wire.V2, []Exemplar{x}, s)), 204, "")
+				answered(t, r.Send(wire.V2, withExemplars(t, wire.V2, []Exemplar{x}, s)), 204, "")
 				all = append(all, exemplarLine(s.Labels, x))
 			}
 			held := int(r.ring.count)

@@ -125,10 +125,10 @@ var since = regexp.MustCompile(`\(since -?[0-9]+\)`)
 // compare runs body through a receiver, twice, and holds it to the oracle.
 // The receiver serves many of them, each in an empty bucket.
 func compare(t *testing.T, r receiver, p wire.Protocol, body []byte, all []decodedSeries, oracleErr error) {
-	r.t = t
+	r.T = t
 	in := r.intakes.Get().(*intake)
 	defer r.intakes.Put(in)
-	defer r.cache.RemoveBucket("default")
+	defer r.Cache.RemoveBucket("default")
 	maxT := now.Add(r.o.MaxAhead).UnixMilli()
 	want, written, histograms := expect(all, &r.o, maxT)
 	for round := range 2 {
@@ -144,7 +144,7 @@ func compare(t *testing.T, r receiver, p wire.Protocol, body []byte, all []decod
 		if in.written != written || in.writtenHistograms != histograms {
 			t.Errorf("round %d: %d samples and %d histograms written, want %d and %d; problems: %s", round, in.written, in.writtenHistograms, written, histograms, in.problems.text())
 		}
-		got := r.contentsBy("default", showRecord)
+		got := r.ContentsBy("default", showRecord)
 		for i := range got {
 			got[i] = since.ReplaceAllString(got[i], "")
 		}
@@ -329,8 +329,8 @@ func FuzzBody(f *testing.F) {
 		if second {
 			p = wire.V2
 		}
-		defer r.cache.RemoveBucket("default")
-		w := r.post(contentType(p), "snappy", body)
+		defer r.Cache.RemoveBucket("default")
+		w := r.Post(contentType(p), "snappy", body)
 		n, err := snappy.DecodedLen(body)
 		if err == nil && n > 1<<20 {
 			if w.Code != 413 {

@@ -77,12 +77,12 @@ func TestRuleHistogramsAreStored(t *testing.T) {
 				}
 				body := withHistograms(t, p, hs, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 				for range 2 {
-					w := r.send(p, body)
+					w := r.Send(p, body)
 					answered(t, w, 204, "")
 					if p == wire.V2 {
 						wrote(t, w, 1, 3)
 					}
-					r.holds(want, line(`{__name__="x"}`, sample(0, 1)))
+					r.Holds(want, line(`{__name__="x"}`, sample(0, 1)))
 				}
 				if s := r.Stats(); s.Histograms != 6 || s.Samples != 2 {
 					t.Errorf("counted %+v", s)
@@ -125,12 +125,12 @@ func TestRuleInvalidHistogramsAre400(t *testing.T) {
 				if good.Timestamp = now.UnixMilli(); c.h.Timestamp == 0 {
 					c.h.Timestamp = now.UnixMilli() - 15_000
 				}
-				w := r.send(p, withHistograms(t, p, []writev2.Histogram{c.h, good}, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
+				w := r.Send(p, withHistograms(t, p, []writev2.Histogram{c.h, good}, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
 				answered(t, w, 400, c.text)
 				if p == wire.V2 {
 					wrote(t, w, 1, 1)
 				}
-				r.holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, good.Timestamp, marshal(t, &good)), line(`{__name__="x"}`, sample(0, 1)))
+				r.Holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, good.Timestamp, marshal(t, &good)), line(`{__name__="x"}`, sample(0, 1)))
 				if s := r.Stats(); s.InvalidHistograms+s.SamplesInFuture != 1 || s.EmptySeries != 0 {
 					t.Errorf("counted %+v", s)
 				}
@@ -145,8 +145,8 @@ func TestFineHistogramsAreReduced(t *testing.T) {
 		r := newReceiver(t, Options{})
 		h := writev2.Histogram{Timestamp: now.UnixMilli(), Schema: 9, Sum: 3, Count: &writev2.Histogram_CountInt{CountInt: 3},
 			PositiveSpans: []writev2.BucketSpan{{Offset: 1, Length: 2}}, PositiveDeltas: []int64{1, 1}}
-		answered(t, r.send(p, withHistograms(t, p, []writev2.Histogram{h})), 204, "")
-		held := r.contents("default")
+		answered(t, r.Send(p, withHistograms(t, p, []writev2.Histogram{h})), 204, "")
+		held := r.Contents("default")
 		var got writev2.Histogram
 		var raw []byte
 		if _, err := fmt.Sscanf(held[0][strings.Index(held[0], "record:")+7:], "%x", &raw); err != nil {
@@ -165,11 +165,11 @@ func TestHistogramAndSampleAtOneTime(t *testing.T) {
 		h := validHistograms()["integer"]
 		h.Timestamp = now.UnixMilli()
 		float := encode(t, p, Series{Labels: named("h"), Samples: []mcache.Sample{sample(0, 1)}})
-		answered(t, r.send(p, float), 204, "")
-		answered(t, r.send(p, withHistograms(t, p, []writev2.Histogram{h})), 204, "")
-		r.holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, h.Timestamp, marshal(t, &h)))
-		answered(t, r.send(p, float), 204, "")
-		r.holds(line(`{__name__="h"}`, sample(0, 1)))
+		answered(t, r.Send(p, float), 204, "")
+		answered(t, r.Send(p, withHistograms(t, p, []writev2.Histogram{h})), 204, "")
+		r.Holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, h.Timestamp, marshal(t, &h)))
+		answered(t, r.Send(p, float), 204, "")
+		r.Holds(line(`{__name__="h"}`, sample(0, 1)))
 	})
 }
 
@@ -182,7 +182,7 @@ func TestUnknownFieldOfAHistogram(t *testing.T) {
 	h1.XXX_unrecognized = []byte{0x88, 0x01, 5} // field 17
 	m := requestV1(Series{Labels: named("h")})
 	m.Timeseries[0].Histograms = []prompb.Histogram{h1}
-	answered(t, r.send(wire.V1, marshal(t, m)), 204, "")
+	answered(t, r.Send(wire.V1, marshal(t, m)), 204, "")
 	h.StartTimestamp = 0
-	r.holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, h.Timestamp, marshal(t, &h)))
+	r.Holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, h.Timestamp, marshal(t, &h)))
 }

@@ -79,7 +79,7 @@ func TestModel(t *testing.T) {
 		if written != n {
 			t.Errorf("seed %d: %d samples written, want %d", seed, written, n)
 		}
-		r.holds(want...)
+		r.Holds(want...)
 		if len(want) < 100 || refused < 100 || future < 50 || p == wire.V2 && inParts < 100 {
 			t.Errorf("seed %d: too little happened: %d series, %d refused, %d samples in the future", seed, len(want), refused, future)
 		}
@@ -101,7 +101,7 @@ func unpacked(t testing.TB, rng *rand.Rand, m *writev2.Request) []byte {
 			for _, r := range refs {
 				packed = binary.AppendUvarint(packed, uint64(r))
 			}
-			series = append(appendHead(series, wire.TagV2SeriesRefs, len(packed)), packed...)
+			series = append(field(series, wire.TagV2SeriesRefs, len(packed)), packed...)
 		}
 		switch cut := rng.IntN(len(refs) + 1); rng.IntN(4) {
 		case 0:
@@ -120,7 +120,7 @@ func unpacked(t testing.TB, rng *rand.Rand, m *writev2.Request) []byte {
 			}
 			series = append(series, rest...)
 		}
-		body = append(appendHead(body, wire.TagV2Series, len(series)), series...)
+		body = append(field(body, wire.TagV2Series, len(series)), series...)
 	}
 	return body
 }
@@ -145,4 +145,9 @@ func TestCommonPrefix(t *testing.T) {
 			}
 		}
 	}
+}
+
+// field appends the tag and the length of a field of n bytes.
+func field(dst []byte, tag byte, n int) []byte {
+	return binary.AppendUvarint(append(dst, tag), uint64(n))
 }

@@ -16,6 +16,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
 
@@ -52,12 +53,12 @@ func TestRuleContentType(t *testing.T) {
 	} {
 		r := newReceiver(t, Options{})
 		if want == 0 {
-			answered(t, r.post(contentType, "snappy", snappy.Encode(nil, encode(t, wire.V1, s))), http.StatusUnsupportedMediaType, "Content-Type must be")
-			r.holds()
+			answered(t, r.Post(contentType, "snappy", snappy.Encode(nil, encode(t, wire.V1, s))), http.StatusUnsupportedMediaType, "Content-Type must be")
+			r.Holds()
 			continue
 		}
-		answered(t, r.post(contentType, "snappy", snappy.Encode(nil, encode(t, want, s))), http.StatusNoContent, "")
-		r.holds(line(`{__name__="up"}`, sample(0, 1)))
+		answered(t, r.Post(contentType, "snappy", snappy.Encode(nil, encode(t, want, s))), http.StatusNoContent, "")
+		r.Holds(line(`{__name__="up"}`, sample(0, 1)))
 	}
 }
 
@@ -65,11 +66,11 @@ func TestRuleContentEncoding(t *testing.T) {
 	body := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}))
 	for encoding, ok := range map[string]bool{"snappy": true, "": true, "Snappy": true, "gzip": false, "zstd": false, "identity": false, "snappy, gzip": false} {
 		r := newReceiver(t, Options{})
-		if w := r.post(wire.ContentTypeV1, encoding, body); ok {
+		if w := r.Post(wire.ContentTypeV1, encoding, body); ok {
 			answered(t, w, http.StatusNoContent, "")
 		} else {
 			answered(t, w, http.StatusUnsupportedMediaType, "Content-Encoding")
-			r.holds()
+			r.Holds()
 		}
 	}
 }
@@ -97,9 +98,9 @@ func TestRuleAllWrittenIs204(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		s := []mcache.Sample{sample(-30, 1), sample(-15, 2.5), sample(0, -3)}
-		w := r.send(p, encode(t, p, Series{Labels: named("a", "x", "1"), Samples: s}, Series{Labels: named("b"), Samples: s[:1]}))
+		w := r.Send(p, encode(t, p, Series{Labels: named("a", "x", "1"), Samples: s}, Series{Labels: named("b"), Samples: s[:1]}))
 		answered(t, w, 204, "")
-		r.holds(line(`{__name__="a", x="1"}`, s...), line(`{__name__="b"}`, s[0]))
+		r.Holds(line(`{__name__="a", x="1"}`, s...), line(`{__name__="b"}`, s[0]))
 	})
 }
 
@@ -107,24 +108,24 @@ func TestRuleWrittenHeadersOnV2Only(t *testing.T) {
 	good := Series{Labels: named("a"), Samples: []mcache.Sample{sample(-15, 1), sample(0, 2)}}
 	bad := Series{Labels: labels("a", "b"), Samples: []mcache.Sample{sample(0, 1)}}
 	r := newReceiver(t, Options{})
-	wrote(t, r.send(wire.V1, encode(t, wire.V1, good)))
-	wrote(t, r.send(wire.V1, encode(t, wire.V1, good, bad)))
-	wrote(t, r.send(wire.V2, encode(t, wire.V2, good)), 2)
-	w := r.send(wire.V2, encode(t, wire.V2, bad, good))
+	wrote(t, r.Send(wire.V1, encode(t, wire.V1, good)))
+	wrote(t, r.Send(wire.V1, encode(t, wire.V1, good, bad)))
+	wrote(t, r.Send(wire.V2, encode(t, wire.V2, good)), 2)
+	w := r.Send(wire.V2, encode(t, wire.V2, bad, good))
 	answered(t, w, 400, "metric name")
 	wrote(t, w, 2)
-	w = r.send(wire.V2, []byte{0xff})
+	w = r.Send(wire.V2, []byte{0xff})
 	answered(t, w, 400, "malformed")
 	wrote(t, w, 0)
-	wrote(t, r.send(wire.V2, nil), 0)
+	wrote(t, r.Send(wire.V2, nil), 0)
 }
 
 func TestRuleV2BodyUnderV1TypeIs400(t *testing.T) {
 	r := newReceiver(t, Options{})
 	s := Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}
-	answered(t, r.send(wire.V1, encode(t, wire.V2, s)), 400, "the body is of protocol 2.0")
-	answered(t, r.send(wire.V2, encode(t, wire.V1, s)), 400, "the body is of protocol 1.0")
-	r.holds()
+	answered(t, r.Send(wire.V1, encode(t, wire.V2, s)), 400, "the body is of protocol 2.0")
+	answered(t, r.Send(wire.V2, encode(t, wire.V1, s)), 400, "the body is of protocol 1.0")
+	r.Holds()
 }
 
 func TestRuleV2References(t *testing.T) {
@@ -141,19 +142,19 @@ func TestRuleV2References(t *testing.T) {
 	} {
 		r := newReceiver(t, Options{})
 		q.Timeseries = append(q.Timeseries, request(1, 2).Timeseries...)
-		w := r.send(wire.V2, marshal(t, q))
+		w := r.Send(wire.V2, marshal(t, q))
 		answered(t, w, 400, text)
 		wrote(t, w, 1)
-		r.holds(line(`{__name__="a"}`, sample(0, 1)))
+		r.Holds(line(`{__name__="a"}`, sample(0, 1)))
 	}
 	r := newReceiver(t, Options{})
 	q := request(0, 1)
 	q.Symbols = q.Symbols[1:]
-	answered(t, r.send(wire.V2, marshal(t, q)), 400, "first symbol must be the empty string")
+	answered(t, r.Send(wire.V2, marshal(t, q)), 400, "first symbol must be the empty string")
 	q = request(1, 2)
 	q.Timeseries[0].Metadata.HelpRef = 9
-	answered(t, r.send(wire.V2, marshal(t, q)), 400, "metadata refers to symbols 9 and 0 of 5")
-	r.holds()
+	answered(t, r.Send(wire.V2, marshal(t, q)), 400, "metadata refers to symbols 9 and 0 of 5")
+	r.Holds()
 }
 
 func TestRuleInvalidLabels(t *testing.T) {
@@ -189,13 +190,13 @@ func TestRuleInvalidLabels(t *testing.T) {
 				bad := Series{Labels: c.labels, Samples: []mcache.Sample{sample(0, 1)}}
 				// Twice: what was refused must not have become known.
 				for range 2 {
-					w := r.send(p, encode(t, p, bad, good, bad))
+					w := r.Send(p, encode(t, p, bad, good, bad))
 					answered(t, w, 400, c.text)
 					if p == wire.V2 {
 						wrote(t, w, 1)
 					}
 				}
-				r.holds(line(`{__name__="good"}`, sample(0, 1)))
+				r.Holds(line(`{__name__="good"}`, sample(0, 1)))
 				if n := r.Stats().InvalidSeries; n != 4 {
 					t.Errorf("%d invalid series counted, want 4", n)
 				}
@@ -220,9 +221,9 @@ func TestInvalidLabelsDoNotAliasAKnownSeries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, p wire.Protocol) {
 				r := newReceiver(t, Options{})
-				answered(t, r.send(p, encode(t, p, known)), 204, "")
-				answered(t, r.send(p, encode(t, p, Series{Labels: ls, Samples: []mcache.Sample{sample(0, 2)}})), 400, "")
-				r.holds(line(`{__name__="x", a="1"}`, known.Samples...))
+				answered(t, r.Send(p, encode(t, p, known)), 204, "")
+				answered(t, r.Send(p, encode(t, p, Series{Labels: ls, Samples: []mcache.Sample{sample(0, 2)}})), 400, "")
+				r.Holds(line(`{__name__="x", a="1"}`, known.Samples...))
 			})
 		})
 	}
@@ -231,27 +232,27 @@ func TestInvalidLabelsDoNotAliasAKnownSeries(t *testing.T) {
 func TestRuleEmptyValueDropsTheLabel(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "a", "1", "b", ""), Samples: []mcache.Sample{sample(-15, 1)}})), 204, "")
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "a", "1"), Samples: []mcache.Sample{sample(0, 2)}})), 204, "")
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "0", "", "a", "1"), Samples: []mcache.Sample{sample(15, 3)}})), 204, "")
-		r.holds(line(`{__name__="x", a="1"}`, sample(-15, 1), sample(0, 2), sample(15, 3)))
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("x", "a", "1", "b", ""), Samples: []mcache.Sample{sample(-15, 1)}})), 204, "")
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("x", "a", "1"), Samples: []mcache.Sample{sample(0, 2)}})), 204, "")
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("x", "0", "", "a", "1"), Samples: []mcache.Sample{sample(15, 3)}})), 204, "")
+		r.Holds(line(`{__name__="x", a="1"}`, sample(-15, 1), sample(0, 2), sample(15, 3)))
 	})
 }
 
 func TestRuleUnsortedLabelsAreRepaired(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
-		answered(t, r.send(p, encode(t, p, Series{Labels: labels("z", "1", "__name__", "x", "a", "2"), Samples: []mcache.Sample{sample(-15, 1)}})), 204, "")
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("x", "a", "2", "z", "1"), Samples: []mcache.Sample{sample(0, 2)}})), 204, "")
-		r.holds(line(`{__name__="x", a="2", z="1"}`, sample(-15, 1), sample(0, 2)))
+		answered(t, r.Send(p, encode(t, p, Series{Labels: labels("z", "1", "__name__", "x", "a", "2"), Samples: []mcache.Sample{sample(-15, 1)}})), 204, "")
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("x", "a", "2", "z", "1"), Samples: []mcache.Sample{sample(0, 2)}})), 204, "")
+		r.Holds(line(`{__name__="x", a="2", z="1"}`, sample(-15, 1), sample(0, 2)))
 	})
 }
 
 func TestRuleNamesAreUTF8(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("http.requests größe", "k8s.pod/name", "é"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
-		r.holds(line(`{__name__="http.requests größe", k8s.pod/name="é"}`, sample(0, 1)))
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("http.requests größe", "k8s.pod/name", "é"), Samples: []mcache.Sample{sample(0, 1)}})), 204, "")
+		r.Holds(line(`{__name__="http.requests größe", k8s.pod/name="é"}`, sample(0, 1)))
 	})
 }
 
@@ -263,12 +264,12 @@ func TestRuleFutureSamples(t *testing.T) {
 		s := Series{Labels: named("x"), Samples: []mcache.Sample{sample(600.001, 1), sample(600, 2), sample(-15, 3), sample(86400*365*3, 4)}}
 		alone := Series{Labels: named("y"), Samples: []mcache.Sample{sample(700, 1)}}
 		for range 2 {
-			w := r.send(p, encode(t, p, s, alone))
+			w := r.Send(p, encode(t, p, s, alone))
 			answered(t, w, 400, `samples more than 10m0s ahead of the clock, the first by 1 ms more than that: 2, of {"__name__"="x"}`)
 			if p == wire.V2 {
 				wrote(t, w, 2)
 			}
-			r.holds(line(`{__name__="x"}`, sample(-15, 3), sample(600, 2)))
+			r.Holds(line(`{__name__="x"}`, sample(-15, 3), sample(600, 2)))
 		}
 		if n := r.Stats().SamplesInFuture; n != 6 {
 			t.Errorf("%d samples in the future counted, want 6", n)
@@ -280,9 +281,9 @@ func TestRuleLateSamplesAreWelcome(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		for _, at := range []float64{0, -3600, 15, -30, -86400, -15} {
-			answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(at, at)}})), 204, "")
+			answered(t, r.Send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(at, at)}})), 204, "")
 		}
-		r.holds(line(`{__name__="x"}`, sample(-86400, -86400), sample(-3600, -3600), sample(-30, -30), sample(-15, -15), sample(0, 0), sample(15, 15)))
+		r.Holds(line(`{__name__="x"}`, sample(-86400, -86400), sample(-3600, -3600), sample(-30, -30), sample(-15, -15), sample(0, 0), sample(15, 15)))
 	})
 }
 
@@ -290,12 +291,12 @@ func TestRuleSameTimestampLastWins(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		// Within a series, within a request, and between requests.
-		answered(t, r.send(p, encode(t, p,
+		answered(t, r.Send(p, encode(t, p,
 			Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1), sample(0, 2)}},
 			Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 3), sample(15, 4)}})), 204, "")
-		r.holds(line(`{__name__="x"}`, sample(0, 3), sample(15, 4)))
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(15, 5)}})), 204, "")
-		r.holds(line(`{__name__="x"}`, sample(0, 3), sample(15, 5)))
+		r.Holds(line(`{__name__="x"}`, sample(0, 3), sample(15, 4)))
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(15, 5)}})), 204, "")
+		r.Holds(line(`{__name__="x"}`, sample(0, 3), sample(15, 5)))
 	})
 }
 
@@ -312,14 +313,14 @@ func TestRuleValuesSurviveBitForBit(t *testing.T) {
 		} {
 			want = append(want, mcache.Sample{T: now.UnixMilli() + int64(i-20)*15000, V: bits})
 		}
-		s := Series{Labels: named("x"), Samples: want}
+		s := send.Series{Labels: named("x"), Samples: want}
 		// Prometheus' encoder leaves out -0, our own does not.
-		body := AppendV1(nil, []Series{s})
+		body := send.AppendV1(nil, []send.Series{s})
 		if p == wire.V2 {
-			body = new(EncoderV2).Append(nil, []Series{s})
+			body = new(send.EncoderV2).Append(nil, []send.Series{s})
 		}
-		answered(t, r.send(p, body), 204, "")
-		r.holds(line(`{__name__="x"}`, want...))
+		answered(t, r.Send(p, body), 204, "")
+		r.Holds(line(`{__name__="x"}`, want...))
 	})
 }
 
@@ -327,10 +328,10 @@ func TestRuleTimesSurviveExactly(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
 		s := []mcache.Sample{sample(-45.003, 1), sample(-30.001, 2), sample(-15, 3), sample(0.002, 4)}
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("x"), Samples: s})), 204, "")
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("x"), Samples: s})), 204, "")
 		zero := mcache.Sample{T: 0, V: 5}
-		answered(t, r.send(p, encode(t, p, Series{Labels: named("zero"), Samples: []mcache.Sample{zero}})), 204, "")
-		r.holds(line(`{__name__="x"}`, s...), line(`{__name__="zero"}`, zero))
+		answered(t, r.Send(p, encode(t, p, Series{Labels: named("zero"), Samples: []mcache.Sample{zero}})), 204, "")
+		r.Holds(line(`{__name__="x"}`, s...), line(`{__name__="zero"}`, zero))
 	})
 }
 
@@ -341,10 +342,10 @@ func TestRuleStartTimestamps(t *testing.T) {
 	q.Timeseries[0].Samples[1].StartTimestamp = start
 	q.Timeseries[1].Samples[0].StartTimestamp = start + 1
 	for range 2 {
-		w := r.send(wire.V2, marshal(t, q))
+		w := r.Send(wire.V2, marshal(t, q))
 		answered(t, w, 204, "")
 		wrote(t, w, 4)
-		r.holds(
+		r.Holds(
 			line(`{__name__="x"}`, sample(0, 1), sample(15, 2))+fmt.Sprintf("(since %d)", start)+line("", sample(30, 3)),
 			line(`{__name__="y"}`, sample(0, 1))+fmt.Sprintf("(since %d)", start+1))
 	}
@@ -358,9 +359,9 @@ func TestRuleReservedFieldIsSkipped(t *testing.T) {
 	body := marshal(t, &writev2.Request{Symbols: q.Symbols})
 	body = append(body, wire.TagV2Series, byte(len(series)))
 	body = append(body, series...)
-	w := r.send(wire.V2, body)
+	w := r.Send(wire.V2, body)
 	answered(t, w, 204, "")
-	r.holds(line(`{__name__="x"}`, sample(0, 1)))
+	r.Holds(line(`{__name__="x"}`, sample(0, 1)))
 }
 
 func TestRuleSymbolsAfterSeries(t *testing.T) {
@@ -368,16 +369,16 @@ func TestRuleSymbolsAfterSeries(t *testing.T) {
 	q := requestV2(Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
 	body := marshal(t, &writev2.Request{Timeseries: q.Timeseries})
 	body = append(body, marshal(t, &writev2.Request{Symbols: q.Symbols})...)
-	answered(t, r.send(wire.V2, body), 204, "")
-	r.holds(line(`{__name__="x"}`, sample(0, 1)))
+	answered(t, r.Send(wire.V2, body), 204, "")
+	r.Holds(line(`{__name__="x"}`, sample(0, 1)))
 }
 
 func TestRuleEmptySeriesIs400(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
-		w := r.send(p, encode(t, p, Series{Labels: named("x"), Samples: nil}, Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}))
+		w := r.Send(p, encode(t, p, Series{Labels: named("x"), Samples: nil}, Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}))
 		answered(t, w, 400, `a series without samples or histograms: 1, of {"__name__"="x"}`)
-		r.holds(line(`{__name__="y"}`, sample(0, 1)))
+		r.Holds(line(`{__name__="y"}`, sample(0, 1)))
 	})
 }
 
@@ -395,7 +396,7 @@ func TestRuleMetadataIsKept(t *testing.T) {
 			body = marshal(t, v2)
 		}
 		for range 2 {
-			answered(t, r.send(p, body), 204, "")
+			answered(t, r.Send(p, body), 204, "")
 		}
 		n := 0
 		r.Metadata("default", func(metric string, m wire.Metadata) bool {
@@ -410,7 +411,7 @@ func TestRuleMetadataIsKept(t *testing.T) {
 		}
 		// A second metric does not fit. That is no reason to refuse a sample.
 		body = bytes.ReplaceAll(body, []byte("x_total"), []byte("y_total"))
-		answered(t, r.send(p, body), 204, "")
+		answered(t, r.Send(p, body), 204, "")
 		if n := r.Stats().MetadataNotStored; n != 1 {
 			t.Errorf("%d descriptions were not kept, want 1", n)
 		}
@@ -428,7 +429,7 @@ func TestRuleTenancyHeaderNamesTheBucket(t *testing.T) {
 	}
 	for bucket, name := range map[string]string{"default": "of_", "one": "of_one", "two": "of_two"} {
 		want := line(fmt.Sprintf(`{__name__="%s"}`, name), sample(0, 1))
-		if got := r.contents(bucket); len(got) != 1 || got[0] != want {
+		if got := r.Contents(bucket); len(got) != 1 || got[0] != want {
 			t.Errorf("bucket %s holds %q, want %q", bucket, got, want)
 		}
 	}
@@ -445,7 +446,7 @@ func TestRuleOverloadIs503(t *testing.T) {
 	for limit, want := range map[int64]int{10: 503, int64(len(packed)): 503, int64(len(packed) + len(body) - 1): 503, int64(len(packed) + len(body)): 204} {
 		a := &admission{limit: limit}
 		r := newReceiver(t, Options{Admission: a})
-		w := r.send(wire.V2, body)
+		w := r.Send(wire.V2, body)
 		answered(t, w, want, "")
 		if want == 503 && w.Header().Get("Retry-After") != "2" {
 			t.Errorf("Retry-After is %q, want 2", w.Header().Get("Retry-After"))

@@ -11,7 +11,7 @@ import (
 
 	"github.com/oklog/run"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
 
@@ -25,14 +25,14 @@ func (d *daemon) openForward() error {
 		return nil
 	}
 	d.circle = newCircleGuard(rand.Text())
-	client, err := remotewrite.NewClient(remotewrite.ClientOptions{
+	client, err := send.NewClient(send.ClientOptions{
 		URL: f.url, Protocol: wire.Protocol(f.protocol), Header: f.headers.header(),
 		HTTP: &http.Client{Transport: d.circle.sign(f.http.Transport), Timeout: f.http.Timeout, CheckRedirect: f.http.CheckRedirect},
 	})
 	if err != nil {
 		return err
 	}
-	d.forwarder, err = remotewrite.NewForwarder(remotewrite.ForwarderOptions{
+	d.forwarder, err = send.NewForwarder(send.ForwarderOptions{
 		Cache: d.metrics, Client: client, Lanes: int(f.lanes), MaxDirtyAge: f.maxDirtyAge.std(), MaxPerRequest: int(f.maxSamples),
 		TenancyHeader: d.config.tenancyHeader, DefaultBucket: defaultBucket, Metadata: d.writes.Describe, Logger: d.log,
 	})

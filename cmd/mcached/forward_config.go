@@ -13,7 +13,7 @@ import (
 	promconfig "github.com/prometheus/common/config"
 	"golang.org/x/net/http/httpguts"
 
-	"mcached/remotewrite"
+	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
 
@@ -78,7 +78,7 @@ func (f *forwardConfig) check(tenancy string, listen []string) error {
 	case u.User != nil:
 		return fmt.Errorf("--forward.url must not hold a password, which others can see: put it in --forward.http-config-file")
 	}
-	if _, err := remotewrite.NewClient(remotewrite.ClientOptions{URL: f.url}); err != nil {
+	if _, err := send.NewClient(send.ClientOptions{URL: f.url}); err != nil {
 		return fmt.Errorf("--forward.url must be http://… or https://…, got %q", f.url)
 	}
 	switch {

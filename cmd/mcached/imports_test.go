@@ -39,16 +39,22 @@ var mayImport = map[string][]string{
 		"github.com/prometheus/prometheus/util/...",
 	},
 	"remotewrite/wire": {},
+	"remotewrite/send": {"mcached/mcache", "mcached/remotewrite/wire", "github.com/golang/snappy"},
 	"remotewrite": {
 		"mcached/mcache", "mcached/remotewrite/wire",
 		"github.com/golang/snappy",
+		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
+	},
+	"remotewrite/writetest": { // for the tests of both ends
+		"mcached/kvcache", "mcached/mcache", "mcached/remotewrite/wire",
+		"github.com/gogo/protobuf/proto", "github.com/golang/snappy",
 		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
 	},
 	"ingest":          {"mcached/mcache", "mcached/kvcache", "github.com/tidwall/redcon"},
 	"cmd/mcached":     {"..."},
 	"cmd/mcached/e2e": {}, // tests alone, whose imports are not in question
 	"cmd/mcbench": {
-		"mcached/mcache", "mcached/remotewrite", "mcached/remotewrite/wire", "github.com/alecthomas/kingpin/v2",
+		"mcached/mcache", "mcached/remotewrite/send", "mcached/remotewrite/wire", "github.com/alecthomas/kingpin/v2",
 		"github.com/golang/snappy",
 		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
 	},

@@ -11,6 +11,7 @@ import (
 	"mcached/mcache"
 	"mcached/mcache/query"
 	"mcached/remotewrite"
+	"mcached/remotewrite/send"
 )
 
 // stats is one reading of everything, taken once a scrape, so that the rows
@@ -24,7 +25,7 @@ type stats struct {
 	query     query.Stats
 	resp      ingest.Stats
 	admission ingest.AdmissionStats
-	forward   *remotewrite.ForwardStats // nil: nothing is forwarded
+	forward   *send.ForwardStats // nil: nothing is forwarded
 	dirty     mcache.DirtyStats
 	heapLimit int64 // bytes
 	accounts  []accountStats

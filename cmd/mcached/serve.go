@@ -29,6 +29,7 @@ import (
 	"mcached/mcache"
 	"mcached/mcache/query"
 	"mcached/remotewrite"
+	"mcached/remotewrite/send"
 )
 
 // daemon holds what has been opened, in the order in which it was.
@@ -52,8 +53,8 @@ type daemon struct {
 
 	sharing sharing // of memory, among metrics, overflow and blobs
 
-	forwarder *remotewrite.Forwarder // nil: a pure cache
-	circle    *circleGuard           // of the forwarder, or nil
+	forwarder *send.Forwarder // nil: a pure cache
+	circle    *circleGuard    // of the forwarder, or nil
 
 	admission *ingest.Admission
 	resp      *ingest.Server

@@ -16,7 +16,7 @@ import (
 	"github.com/golang/snappy"
 
 	"mcached/mcache"
-	"mcached/remotewrite"
+	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
 
@@ -128,16 +128,16 @@ type sender struct {
 	began time.Time
 	err   error // the first; nothing is sent after it
 
-	series        []remotewrite.Series
+	series        []send.Series
 	samples       []mcache.Sample // one for each series
-	v2            remotewrite.EncoderV2
+	v2            send.EncoderV2
 	plain, packed []byte
 }
 
 func (s *sender) add(ctx context.Context, x lateSample) {
 	n := len(s.series)
 	if n == cap(s.series) {
-		s.series = append(s.series, remotewrite.Series{})
+		s.series = append(s.series, send.Series{})
 	} else {
 		s.series = s.series[:n+1]
 	}
@@ -159,7 +159,7 @@ func (s *sender) flush(ctx context.Context) {
 	if s.plain = s.plain[:0]; s.w.protocol == wire.V2 {
 		s.plain = s.v2.Append(s.plain, s.series)
 	} else {
-		s.plain = remotewrite.AppendV1(s.plain, s.series)
+		s.plain = send.AppendV1(s.plain, s.series)
 	}
 	s.packed = snappy.Encode(s.packed[:cap(s.packed)], s.plain)
 	s.err = s.post(ctx, len(s.series))

@@ -19,7 +19,7 @@ import (
 
 	"mcached/kvcache"
 	"mcached/mcache"
-	"mcached/remotewrite"
+	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
 
@@ -50,9 +50,9 @@ func TestForwarderToPrometheus(t *testing.T) {
 			cache, err := mcache.New(mcache.Options{Memory: memory, WriteBack: true})
 			must(err)
 			defer cache.Close()
-			client, err := remotewrite.NewClient(remotewrite.ClientOptions{URL: server.URL}) // it finds out the protocol
+			client, err := send.NewClient(send.ClientOptions{URL: server.URL}) // it finds out the protocol
 			must(err)
-			f, err := remotewrite.NewForwarder(remotewrite.ForwarderOptions{Cache: cache, Client: client, MaxPerRequest: 100,
+			f, err := send.NewForwarder(send.ForwarderOptions{Cache: cache, Client: client, MaxPerRequest: 100,
 				Metadata: func(string, string) (wire.Metadata, bool) {
 					return wire.Metadata{Type: "gauge", Help: "Of a test.", Unit: "things"}, true
 				}})

@@ -1,4 +1,4 @@
-package remotewrite
+package send
 
 import (
 	"context"
@@ -22,6 +22,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite"
 	"mcached/remotewrite/wire"
 )
 
@@ -187,7 +188,7 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p == wire.V2 {
-		setWritten(w.Header(), 1, 0, 0)
+		w.Header().Set(wire.HeaderSamplesWritten, "1")
 	}
 	w.WriteHeader(204)
 }
@@ -323,7 +324,7 @@ func TestClientTriesV2Again(t *testing.T) {
 				case state == odd && p == wire.V2:
 					w.WriteHeader(500)
 				case state == upgraded && p == wire.V2:
-					setWritten(w.Header(), 1, 0, 0)
+					w.Header().Set(wire.HeaderSamplesWritten, "1")
 					w.WriteHeader(204)
 				default:
 					w.WriteHeader(204)
@@ -381,7 +382,7 @@ func TestClientWithoutAServer(t *testing.T) {
 
 // A receiver that understands only protocol 1.0, as most do.
 func TestClientFallsBackAgainstAnOldReceiver(t *testing.T) {
-	r := newReceiver(t, Options{})
+	r := newReceiver(t, remotewrite.Options{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		// It takes any body for one of 1.0, finds nothing it knows, and is content.
 		body, _ := io.ReadAll(req.Body)
@@ -397,7 +398,7 @@ func TestClientFallsBackAgainstAnOldReceiver(t *testing.T) {
 				for _, l := range ts.Labels {
 					ls = append(ls, mcache.Label{Name: l.Name, Value: l.Value})
 				}
-				r.cache.AppendSamples("default", ls, mcache.Sample{T: x.Timestamp, V: math.Float64bits(x.Value)})
+				r.Cache.AppendSamples("default", ls, mcache.Sample{T: x.Timestamp, V: math.Float64bits(x.Value)})
 			}
 		}
 		w.WriteHeader(204)
@@ -411,5 +412,5 @@ func TestClientFallsBackAgainstAnOldReceiver(t *testing.T) {
 	if err != nil || result.Protocol != wire.V1 || result.Requests != 2 || result.Written != 1 {
 		t.Errorf("Send returns %+v, %v", result, err)
 	}
-	r.holds(line(`{__name__="x"}`, sample(0, 1)))
+	r.Holds(line(`{__name__="x"}`, sample(0, 1)))
 }

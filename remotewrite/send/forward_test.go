@@ -1,4 +1,4 @@
-package remotewrite
+package send
 
 import (
 	"context"
@@ -20,29 +20,24 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"mcached/mcache"
+	"mcached/remotewrite"
 	"mcached/remotewrite/wire"
 )
 
-// newWriteBack is a receiver whose cache knows what was not forwarded.
-func newWriteBack(t testing.TB, o Options) receiver {
-	t.Helper()
-	return newReceiverWith(t, o, mcache.Options{WriteBack: true})
-}
-
 // forwarderTo makes a Forwarder from r to a URL.
 func (r receiver) forwarderTo(url string, p wire.Protocol, o ForwarderOptions) *Forwarder {
-	r.t.Helper()
+	r.T.Helper()
 	var err error
 	if o.Client, err = NewClient(ClientOptions{URL: url, Protocol: p, MaxRetryAfter: 5 * time.Millisecond}); err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	o.Cache = r.cache
+	o.Cache = r.Cache
 	if o.MinBackoff == 0 {
 		o.MinBackoff, o.MaxBackoff = time.Millisecond, 5*time.Millisecond
 	}
 	f, err := NewForwarder(o)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	return f
 }
@@ -91,11 +86,11 @@ func TestForwarderDelivers(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		const seed = 7
 		rng := rand.New(rand.NewPCG(seed, uint64(p)))
-		down := newReceiver(t, Options{})
+		down := newReceiver(t, remotewrite.Options{})
 		m := &moody{to: down}
 		server := httptest.NewServer(m)
 		defer server.Close()
-		up := newWriteBack(t, Options{})
+		up := newWriteBack(t, remotewrite.Options{})
 		f := up.forwarderTo(server.URL, p, ForwarderOptions{Lanes: 3, MaxDirtyAge: 200 * time.Millisecond, MaxPerRequest: 50})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -122,7 +117,7 @@ func TestForwarderDelivers(t *testing.T) {
 				}
 				request.Timeseries = append(request.Timeseries, ts)
 			}
-			answered(t, up.send(wire.V2, marshal(t, &request)), 204, "")
+			answered(t, up.Send(wire.V2, marshal(t, &request)), 204, "")
 			if i%10 == 0 {
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -133,7 +128,7 @@ func TestForwarderDelivers(t *testing.T) {
 			t.Fatal(err)
 		}
 		drained(t, f)
-		if got, want := down.contents("default"), up.contents("default"); !slices.Equal(got, want) {
+		if got, want := down.Contents("default"), up.Contents("default"); !slices.Equal(got, want) {
 			t.Errorf("seed %d: %d series arrived of %d, or others than those written", seed, len(got), len(want))
 		}
 		st := f.Stats()
@@ -172,9 +167,9 @@ func TestForwarderKeepsOrder(t *testing.T) {
 	})}
 	server := httptest.NewServer(m)
 	defer server.Close()
-	up := newWriteBack(t, Options{})
+	up := newWriteBack(t, remotewrite.Options{})
 	f := up.forwarderTo(server.URL, wire.V1, ForwarderOptions{Lanes: 4, MaxDirtyAge: 100 * time.Millisecond, MaxPerRequest: 7})
-	up.cache.SetMaxDirty(2000) // half of it kicks
+	up.Cache.SetMaxDirty(2000) // half of it kicks
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
@@ -183,7 +178,7 @@ func TestForwarderKeepsOrder(t *testing.T) {
 	for i := range rounds {
 		for n := range series {
 			for {
-				err := up.cache.AppendSamples("default", named("x", "n", fmt.Sprint(n)), mcache.Sample{T: now.UnixMilli() + int64(i)*1000, V: 1})
+				err := up.Cache.AppendSamples("default", named("x", "n", fmt.Sprint(n)), mcache.Sample{T: now.UnixMilli() + int64(i)*1000, V: 1})
 				if err == nil {
 					break
 				}
@@ -219,7 +214,7 @@ func TestForwarderIsolatesWhatIsRejected(t *testing.T) {
 		"every third one": {func(n, i int) bool { return i%3 == 0 }, 4000, 2*maxSplits + 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			down := newReceiver(t, Options{})
+			down := newReceiver(t, remotewrite.Options{})
 			var requests atomic.Int64
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				requests.Add(1)
@@ -236,11 +231,11 @@ func TestForwarderIsolatesWhatIsRejected(t *testing.T) {
 						}
 					}
 				}
-				answer := down.post(wire.ContentTypeV1, "snappy", body)
+				answer := down.Post(wire.ContentTypeV1, "snappy", body)
 				w.WriteHeader(answer.Code)
 			}))
 			defer server.Close()
-			up := newWriteBack(t, Options{})
+			up := newWriteBack(t, remotewrite.Options{})
 			f := up.forwarderTo(server.URL, wire.V1, ForwarderOptions{Lanes: 1})
 			var want []string
 			bad := uint64(0)
@@ -257,7 +252,7 @@ func TestForwarderIsolatesWhatIsRejected(t *testing.T) {
 					}
 					all = append(all, s)
 				}
-				if err := up.cache.AppendSamples("default", named("x", "n", fmt.Sprint(n)), all...); err != nil {
+				if err := up.Cache.AppendSamples("default", named("x", "n", fmt.Sprint(n)), all...); err != nil {
 					t.Fatal(err)
 				}
 				if len(good) > 0 {
@@ -270,7 +265,7 @@ func TestForwarderIsolatesWhatIsRejected(t *testing.T) {
 				t.Errorf("%d bad points, %d requests, %+v", bad, requests.Load(), st)
 			}
 			if st.Splits < 100 { // it came to its end
-				down.holds(want...)
+				down.Holds(want...)
 				if st.Rejected != bad {
 					t.Errorf("%d points rejected, %d were bad", st.Rejected, bad)
 				}
@@ -282,14 +277,14 @@ func TestForwarderIsolatesWhatIsRejected(t *testing.T) {
 // A receiver of 2.0 says how much it wrote of what it found fault with, and is
 // believed: what it did not write is counted as lost to it.
 func TestForwarderCountsWhatIsRejected(t *testing.T) {
-	down := newReceiver(t, Options{MaxLabels: 2})
+	down := newReceiver(t, remotewrite.Options{MaxLabels: 2})
 	server := httptest.NewServer(down)
 	defer server.Close()
-	up := newWriteBack(t, Options{})
+	up := newWriteBack(t, remotewrite.Options{})
 	f := up.forwarderTo(server.URL, 0, ForwarderOptions{Lanes: 1})
 	for i := range 10 {
 		for _, ls := range [][]mcache.Label{named("x", "a", "b"), named("x", "a", "b", "c", "d")} {
-			if err := up.cache.AppendSamples("default", ls, sample(float64(i-10), 1)); err != nil {
+			if err := up.Cache.AppendSamples("default", ls, sample(float64(i-10), 1)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -302,22 +297,26 @@ func TestForwarderCountsWhatIsRejected(t *testing.T) {
 
 // Buckets go under the names they came by, with what is known of their metrics.
 func TestForwarderBuckets(t *testing.T) {
-	down := newReceiver(t, Options{TenancyHeader: "X-Scope-OrgID"})
+	down := newReceiver(t, remotewrite.Options{TenancyHeader: "X-Scope-OrgID"})
 	server := httptest.NewServer(down)
 	defer server.Close()
-	up := newWriteBack(t, Options{TenancyHeader: "X-Scope-OrgID"})
-	f := up.forwarderTo(server.URL, 0, ForwarderOptions{TenancyHeader: "x-scope-orgid", MaxRequestBytes: 100, Metadata: up.Describe})
-	up.meta.put("b", "x", wire.Metadata{Type: "counter", Help: "What it is.", Unit: "seconds"})
+	up := newWriteBack(t, remotewrite.Options{TenancyHeader: "X-Scope-OrgID"})
+	f := up.forwarderTo(server.URL, 0, ForwarderOptions{TenancyHeader: "x-scope-orgid", MaxRequestBytes: 100, Metadata: func(bucket, metric string) (wire.Metadata, bool) {
+		if bucket != "b" || metric != "x" {
+			return wire.Metadata{}, false
+		}
+		return wire.Metadata{Type: "counter", Help: "What it is.", Unit: "seconds"}, true
+	}})
 	for i := range 60 {
 		for _, bucket := range []string{"default", "a", "b"} {
-			if err := up.cache.AppendSamples(bucket, named("x", "i", fmt.Sprint(i%20)), sample(float64(i-60), float64(len(bucket)))); err != nil {
+			if err := up.Cache.AppendSamples(bucket, named("x", "i", fmt.Sprint(i%20)), sample(float64(i-60), float64(len(bucket)))); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	drained(t, f)
 	for _, bucket := range []string{"default", "a", "b"} {
-		if got, want := down.contents(bucket), up.contents(bucket); !slices.Equal(got, want) || len(got) != 20 {
+		if got, want := down.Contents(bucket), up.Contents(bucket); !slices.Equal(got, want) || len(got) != 20 {
 			t.Errorf("bucket %s: %v, want %v", bucket, got, want)
 		}
 	}
@@ -334,7 +333,7 @@ func TestForwarderBuckets(t *testing.T) {
 // Drain gives up with its context, and says what is left; that is dirty as
 // before, and sent the next time.
 func TestForwarderDrainGivesUp(t *testing.T) {
-	down := newReceiver(t, Options{})
+	down := newReceiver(t, remotewrite.Options{})
 	var away atomic.Bool
 	away.Store(true)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -345,11 +344,11 @@ func TestForwarderDrainGivesUp(t *testing.T) {
 		down.ServeHTTP(w, r)
 	}))
 	defer server.Close()
-	up := newWriteBack(t, Options{})
+	up := newWriteBack(t, remotewrite.Options{})
 	clock := now
 	f := up.forwarderTo(server.URL, 0, ForwarderOptions{Now: func() time.Time { return clock }})
 	for i := range 100 {
-		if err := up.cache.AppendSamples("default", named("x", "i", fmt.Sprint(i)), sample(0, float64(i))); err != nil {
+		if err := up.Cache.AppendSamples("default", named("x", "i", fmt.Sprint(i)), sample(0, float64(i))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -362,7 +361,7 @@ func TestForwarderDrainGivesUp(t *testing.T) {
 	}
 	away.Store(false)
 	drained(t, f)
-	if got, want := down.contents("default"), up.contents("default"); !slices.Equal(got, want) {
+	if got, want := down.Contents("default"), up.Contents("default"); !slices.Equal(got, want) {
 		t.Errorf("%d series arrived, want %d", len(got), len(want))
 	}
 }
@@ -371,7 +370,7 @@ func TestForwarderDrainGivesUp(t *testing.T) {
 // be, and not when the clock is set back or forward.
 func TestForwarderDue(t *testing.T) {
 	clock := now
-	up := newWriteBack(t, Options{})
+	up := newWriteBack(t, remotewrite.Options{})
 	f := up.forwarderTo("http://localhost/", 0, ForwarderOptions{MaxDirtyAge: 64 * time.Second, Now: func() time.Time { return clock }})
 	const round = 64 * time.Second / roundsPerAge
 	for name, step := range map[string]func(i int) time.Duration{
@@ -410,16 +409,16 @@ func TestForwarderDue(t *testing.T) {
 // What is little goes in few requests, however many shards it lies in; what is
 // much is spread over the time there is.
 func TestForwarderFewRequests(t *testing.T) {
-	down := newReceiver(t, Options{})
+	down := newReceiver(t, remotewrite.Options{})
 	server := httptest.NewServer(down)
 	defer server.Close()
-	up := newReceiverWith(t, Options{}, mcache.Options{WriteBack: true, Shards: 16})
+	up := newReceiverWith(t, remotewrite.Options{}, mcache.Options{WriteBack: true, Shards: 16})
 	f := up.forwarderTo(server.URL, wire.V2, ForwarderOptions{Lanes: 2, MaxDirtyAge: time.Second})
 	var all []Series
 	for i := range 400 {
 		all = append(all, Series{Labels: named("x", "i", fmt.Sprint(i)), Samples: []mcache.Sample{sample(0, 1)}})
 	}
-	answered(t, up.send(wire.V2, encode(t, wire.V2, all...)), 204, "")
+	answered(t, up.Send(wire.V2, encode(t, wire.V2, all...)), 204, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

@@ -1,6 +1,7 @@
-package remotewrite
+package send
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,12 +77,12 @@ func NewForwarder(o ForwarderOptions) (*Forwarder, error) {
 	if o.Cache == nil || o.Client == nil {
 		return nil, errors.New("remotewrite: a forwarder needs a cache and a client")
 	}
-	def(&o.Lanes, 2)
-	def(&o.MaxDirtyAge, time.Minute)
-	def(&o.MaxPerRequest, 25_000)
-	def(&o.MaxRequestBytes, 8<<20)
-	def(&o.MinBackoff, 30*time.Millisecond)
-	def(&o.MaxBackoff, 5*time.Second)
+	o.Lanes = cmp.Or(o.Lanes, 2)
+	o.MaxDirtyAge = cmp.Or(o.MaxDirtyAge, time.Minute)
+	o.MaxPerRequest = cmp.Or(o.MaxPerRequest, 25_000)
+	o.MaxRequestBytes = cmp.Or(o.MaxRequestBytes, 8<<20)
+	o.MinBackoff = cmp.Or(o.MinBackoff, 30*time.Millisecond)
+	o.MaxBackoff = cmp.Or(o.MaxBackoff, 5*time.Second)
 	if o.DefaultBucket == "" {
 		o.DefaultBucket = "default"
 	}

@@ -1,4 +1,4 @@
-package remotewrite
+package send
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mcached/mcache"
+	"mcached/remotewrite"
 )
 
 // direct is a network without a distance: requests go to a handler in the same
@@ -27,15 +28,15 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 // directTo makes a Forwarder whose client speaks to a handler. It is for the
 // bubble of synctest.
 func (r receiver) directTo(to http.Handler, o ForwarderOptions) *Forwarder {
-	r.t.Helper()
+	r.T.Helper()
 	var err error
 	if o.Client, err = NewClient(ClientOptions{URL: "http://down/", HTTP: &http.Client{Transport: direct{to}}}); err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	o.Cache = r.cache
+	o.Cache = r.Cache
 	f, err := NewForwarder(o)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	return f
 }
@@ -46,8 +47,8 @@ func TestForwarderHoldsABucket(t *testing.T) {
 	for _, code := range []int{429, 403} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				down := newReceiver(t, Options{TenancyHeader: "X-Scope-OrgID"})
-				up := newWriteBack(t, Options{TenancyHeader: "X-Scope-OrgID"})
+				down := newReceiver(t, remotewrite.Options{TenancyHeader: "X-Scope-OrgID"})
+				up := newWriteBack(t, remotewrite.Options{TenancyHeader: "X-Scope-OrgID"})
 				const maxAge = 10 * time.Second
 				var mu sync.Mutex
 				refusing := true
@@ -76,7 +77,7 @@ func TestForwarderHoldsABucket(t *testing.T) {
 					at += 1000
 					for i := range 30 {
 						for _, bucket := range []string{"a", "b", "c"} {
-							if err := up.cache.AppendSamples(bucket, named("x", "i", fmt.Sprint(i)), mcache.Sample{T: at, V: uint64(i)}); err != nil {
+							if err := up.Cache.AppendSamples(bucket, named("x", "i", fmt.Sprint(i)), mcache.Sample{T: at, V: uint64(i)}); err != nil {
 								t.Fatal(err)
 							}
 						}
@@ -88,15 +89,15 @@ func TestForwarderHoldsABucket(t *testing.T) {
 				}
 				time.Sleep(maxAge)
 				for _, bucket := range []string{"a", "c"} {
-					if got, want := down.contents(bucket), up.contents(bucket); !slices.Equal(got, want) || len(got) != 30 {
+					if got, want := down.Contents(bucket), up.Contents(bucket); !slices.Equal(got, want) || len(got) != 30 {
 						t.Errorf("bucket %s: %d series arrived of %d, or others, while b is refused", bucket, len(got), len(want))
 					}
 				}
 				mu.Lock()
 				// At most one request in two seconds, and one that was begun before; at least one in a round over the shards.
 				most, least := int(time.Since(started)/(2*time.Second))+1, int(time.Since(started)/maxAge)
-				if refused < least || refused > most || len(down.contents("b")) != 0 || f.Stats().DirtyPoints < 30*rounds {
-					t.Errorf("%d requests refused, want %d to %d; %d series arrived; %+v", refused, least, most, len(down.contents("b")), f.Stats())
+				if refused < least || refused > most || len(down.Contents("b")) != 0 || f.Stats().DirtyPoints < 30*rounds {
+					t.Errorf("%d requests refused, want %d to %d; %d series arrived; %+v", refused, least, most, len(down.Contents("b")), f.Stats())
 				}
 				mu.Unlock()
 
@@ -109,7 +110,7 @@ func TestForwarderHoldsABucket(t *testing.T) {
 				if left := f.Drain(short); left.Points != 30*(rounds+1) {
 					t.Errorf("%+v is left, want %d points", left, 30*(rounds+1))
 				}
-				if got, want := down.contents("a"), up.contents("a"); !slices.Equal(got, want) {
+				if got, want := down.Contents("a"), up.Contents("a"); !slices.Equal(got, want) {
 					t.Errorf("the drain did not send bucket a")
 				}
 				time.AfterFunc(20*time.Second, func() {
@@ -126,7 +127,7 @@ func TestForwarderHoldsABucket(t *testing.T) {
 				if took := time.Since(began); took < 20*time.Second || took > 25*time.Second {
 					t.Errorf("the drain took %v, want little more than the 20 s that the bucket was refused", took)
 				}
-				if got, want := down.contents("b"), up.contents("b"); !slices.Equal(got, want) || len(got) != 30 || taken == 0 {
+				if got, want := down.Contents("b"), up.Contents("b"); !slices.Equal(got, want) || len(got) != 30 || taken == 0 {
 					t.Errorf("bucket b: %d series arrived of %d, or others", len(got), len(want))
 				}
 				if st := f.Stats(); st.Rejected != 0 || st.Sent != 3*30*(rounds+1) || st.Retries != uint64(refused) {

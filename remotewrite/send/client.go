@@ -1,7 +1,8 @@
-package remotewrite
+package send
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 	if o.HTTP == nil {
 		o.HTTP = &http.Client{Timeout: 30 * time.Second}
 	}
-	def(&o.MaxRetryAfter, time.Minute)
+	o.MaxRetryAfter = cmp.Or(o.MaxRetryAfter, time.Minute)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -1,4 +1,4 @@
-package remotewrite
+package send
 
 import (
 	"context"
@@ -303,7 +303,7 @@ func (l *lane) request(ctx context.Context, bucket string, series []Series) (don
 		c.sent.Add(uint64(written))
 		c.rejected.Add(uint64(points - written))
 		l.f.rejects.warn("The receiver rejects what it is sent; it is lost to it.", "points", points-written,
-			"series", describe(p.series[0].labels()), "err", err)
+			"series", wire.Describe(p.series[0].all), "err", err)
 	}
 	return len(series), nil
 }

@@ -1,4 +1,4 @@
-package remotewrite
+package send
 
 import (
 	"encoding/binary"
@@ -45,13 +45,13 @@ func (s *Series) label(k int) mcache.Label {
 	return s.Labels[k]
 }
 
-// labels are all of s.
-func (s *Series) labels() []mcache.Label {
-	ls := make([]mcache.Label, s.count())
-	for k := range ls {
-		ls[k] = s.label(k)
+// all yields the names and values of the labels.
+func (s *Series) all(yield func(name, value string) bool) {
+	for k := range s.count() {
+		if l := s.label(k); !yield(l.Name, l.Value) {
+			return
+		}
 	}
-	return ls
 }
 
 // tableLen is the length of the table that those of series share which have one.

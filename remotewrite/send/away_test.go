@@ -1,4 +1,4 @@
-package remotewrite
+package send
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mcached/mcache"
+	"mcached/remotewrite"
 )
 
 // A receiver that is away for hours, then answers 503, then does not answer at
@@ -19,8 +20,8 @@ import (
 // back it has everything within seconds.
 func TestForwarderReceiverAwayForHours(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		down := newReceiver(t, Options{Now: time.Now})
-		up := newWriteBack(t, Options{Now: time.Now})
+		down := newReceiver(t, remotewrite.Options{Now: time.Now})
+		up := newWriteBack(t, remotewrite.Options{Now: time.Now})
 		const (
 			here = iota
 			away
@@ -48,12 +49,12 @@ func TestForwarderReceiverAwayForHours(t *testing.T) {
 			t.Fatal(err)
 		}
 		const lanes, maxAge, maxBackoff = 2, time.Minute, 5 * time.Second
-		f, err := NewForwarder(ForwarderOptions{Cache: up.cache, Client: client, Lanes: lanes, MaxDirtyAge: maxAge, MaxBackoff: maxBackoff})
+		f, err := NewForwarder(ForwarderOptions{Cache: up.Cache, Client: client, Lanes: lanes, MaxDirtyAge: maxAge, MaxBackoff: maxBackoff})
 		if err != nil {
 			t.Fatal(err)
 		}
 		const series, step = 40, 15 * time.Second
-		up.cache.SetMaxDirty(series * int64(5*time.Hour/step)) // fewer than there will be
+		up.Cache.SetMaxDirty(series * int64(5*time.Hour/step)) // fewer than there will be
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan struct{})
 		go func() { _ = f.Run(ctx); close(ran) }()
@@ -65,7 +66,7 @@ func TestForwarderReceiverAwayForHours(t *testing.T) {
 				for i := range series {
 					ls := named("x", "i", fmt.Sprint(i))
 					s := mcache.Sample{T: time.Now().UnixMilli(), V: uint64(time.Now().Unix()) * uint64(i)}
-					err := up.cache.AppendSamples("default", ls, s)
+					err := up.Cache.AppendSamples("default", ls, s)
 					if errors.Is(err, mcache.ErrDirty) {
 						refused++
 						continue
@@ -78,7 +79,7 @@ func TestForwarderReceiverAwayForHours(t *testing.T) {
 					}
 					acked[labelText(ls)][s.T] = s.V
 				}
-				up.cache.Maintain()
+				up.Cache.Maintain()
 			}
 		}
 		// missing counts the acknowledged points that none of the caches has.
@@ -122,7 +123,7 @@ func TestForwarderReceiverAwayForHours(t *testing.T) {
 		}{{away, 5 * time.Hour}, {busy, time.Hour}, {silent, time.Hour}} {
 			state.Store(s.state)
 			scrape(s.lasts)
-			if n, all := missing(up.cache, down.cache); n > 0 {
+			if n, all := missing(up.Cache, down.Cache); n > 0 {
 				t.Errorf("state %d: %d of %d points are neither here nor there", s.state, n, all)
 			}
 			least, most := s.lasts/(maxBackoff+30*time.Second), lanes*(s.lasts/maxBackoff+10)
@@ -130,7 +131,7 @@ func TestForwarderReceiverAwayForHours(t *testing.T) {
 				t.Errorf("state %d: %d requests in %v, want %d to %d", s.state, n, s.lasts, least, most)
 			}
 		}
-		if st := f.Stats(); refused == 0 || st.OldestAge < 6*time.Hour || up.cache.Dirty().Refused == 0 {
+		if st := f.Stats(); refused == 0 || st.OldestAge < 6*time.Hour || up.Cache.Dirty().Refused == 0 {
 			t.Errorf("after seven hours %d writes were refused; %+v", refused, st)
 		}
 		state.Store(here)
@@ -143,7 +144,7 @@ func TestForwarderReceiverAwayForHours(t *testing.T) {
 		cancel()
 		<-ran
 		drained(t, f)
-		if n, all := missing(down.cache); n > 0 || all < 50_000 || refused != was {
+		if n, all := missing(down.Cache); n > 0 || all < 50_000 || refused != was {
 			t.Errorf("%d of %d points did not arrive; %d writes refused after it was back", n, all, refused-was)
 		}
 	})

@@ -1,0 +1,41 @@
+// Package send writes Prometheus remote write, protocols 1.0 and 2.0: what a
+// cache holds, to a store behind it.
+//
+// # What is sent
+//
+// A Forwarder hands on what the cache holds and no store behind it has
+// acknowledged (mcache, write-back):
+//
+//	cache ──Collect──▶ lane ──runs of many series──▶ Client ──2.0, or 1.0──▶ receiver
+//	  ▲                 │ ▲                                                    │
+//	  └───Acknowledge───┘ └────────────── again, or cut in two ◀───────────────┘
+//
+// A lane owns shards and has one request on its way, so points of a series
+// keep their order. It looks at each shard eight times while a point grows as
+// old as it may, and takes series that have enough points for a block, or one
+// that would be too old by the next time but one; with it all that is dirty of
+// the series. Where there is little, a request holds what is due of all its
+// shards. When memory or the bound on dirty points presses, the cache asks and
+// everything goes at once.
+//
+// Trouble is of two kinds. What is not about the content (no answer, 5xx, 429,
+// 401, 403, 404) is tried for ever, and what waits stays dirty. What is (400,
+// 409, 413, 422) loses points: of a request of protocol 2.0 those that the
+// receiver says it did not write; one of 1.0 is taken as a whole or not at all,
+// and is cut in two until the bad points are alone. They are counted and
+// logged. Sending twice is sending once, so whatever is in doubt is sent again.
+//
+// Where buckets are tenants of the receiver, 429, 401, 403 and 404 are about one
+// of them. Its lane holds the bucket for a while and goes on with the others.
+//
+// A receiver that lacks protocol 2.0 gets 1.0, and is asked again after an hour,
+// and when it was away. The bodies are compressed without a search for what
+// repeats, since that is known (pack.go).
+//
+// Exemplars are not sent, and start times and metadata only by protocol 2.0.
+//
+// # Cost
+//
+// To forward takes some 300 ns a run and 15 a sample (BenchmarkForward), so it
+// is the length of runs that counts: MaxDirtyAge over the scrape interval.
+package send
