@@ -83,8 +83,8 @@ func TestExpiry(t *testing.T) {
 	if c.Has(key(499)) || !c.Has(key(500)) {
 		t.Error("the last moment of a key is wrong")
 	}
-	if n := c.Len(); n != 999 { // the one that Has found
-		t.Errorf("%d entries before a sweep", n)
+	if n, s := c.Len(), c.Stats(); n != 999 || s.Expiring != 999 { // the one that Has found
+		t.Errorf("%d entries before a sweep, %d of them expire", n, s.Expiring)
 	}
 	if n := c.Sweep(); n != 499 {
 		t.Errorf("%d removed by a sweep", n)
@@ -105,11 +105,46 @@ func TestExpiry(t *testing.T) {
 		t.Fatal(err)
 	}
 	now.ms += 1 << 40
-	if c.Sweep(); c.Len() != 1 || !c.Has(key(999)) {
-		t.Errorf("%d left", c.Len())
+	if c.Sweep(); c.Len() != 1 || !c.Has(key(999)) || c.Stats().Expiring != 0 {
+		t.Errorf("%d left, %d of them expire", c.Len(), c.Stats().Expiring)
 	}
 	if err := c.Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMeanTTL looks at all keys of a small cache, and at a sample of a large one.
+func TestMeanTTL(t *testing.T) {
+	now := &clock{ms: 1_000_000}
+	c, _ := newTestCache(t, MemoryOptions{BudgetBytes: 16 << 20}, CacheOptions{SweepEvery: -1, Now: now.now})
+	mean := func(want, most int64) {
+		t.Helper()
+		if ms := c.MeanTTL(); ms < want-most || ms > want+most {
+			t.Errorf("the mean time to live is %d ms, want %d ± %d", ms, want, most)
+		}
+	}
+	mean(0, 0)
+	_ = c.Put(nil, nil, 0)
+	mean(0, 0)
+	for n := range 100 {
+		_ = c.Put(key(n), nil, time.Duration(n+1)*time.Second)
+		_ = c.Put(key(1_000_000+n), nil, 0)
+	}
+	mean(50_500, 0)
+	now.ms += 10_000 // ten have gone, the rest has less left
+	mean(45_500, 0)
+	for n := range 20_000 {
+		_ = c.Put(key(n), nil, time.Duration(1+n%1000)*time.Second)
+	}
+	mean(500_500, 60_000) // σ is 9 s for a thousand
+	// What ends in a thousand years is no overflow.
+	_ = c.Update(key(0), func(Entry, bool) (Entry, Op) { return Entry{ExpiresMs: math.MaxInt64}, Store })
+	c.Clear()
+	for n := range 3 {
+		_ = c.Update(key(n), func(Entry, bool) (Entry, Op) { return Entry{ExpiresMs: math.MaxInt64}, Store })
+	}
+	if ms := c.MeanTTL(); ms < math.MaxInt64/2 {
+		t.Errorf("the mean of the longest times is %d ms", ms)
 	}
 }
 
@@ -177,7 +212,7 @@ func TestUpdate(t *testing.T) {
 	if err := c.Update(k, func(Entry, bool) (Entry, Op) { return Entry{Value: make([]byte, c.MaxValue()+1)}, Store }); !errors.Is(err, ErrValueSize) {
 		t.Error(err)
 	}
-	if err := c.Update(nil, nil); !errors.Is(err, ErrKeySize) {
+	if err := c.Update(make([]byte, c.MaxKey()+1), nil); !errors.Is(err, ErrKeySize) {
 		t.Error(err)
 	}
 	// The entry stored may be any part of the old one, moved or in place.

@@ -128,6 +128,7 @@ func (c *Cache) nowMs() int64 { return c.now().UnixMilli() }
 const recordOverhead = headerBytes + expiryBytes + longKeyBytes
 
 // MaxKey is the longest key in bytes: MaxKeyBytes, or less if regions are small.
+// The empty key is a key.
 func (c *Cache) MaxKey() int { return min(MaxKeyBytes, c.m.regionBytes/4) }
 
 // MaxValue is the longest value in bytes that goes with a key of one byte. A
@@ -137,8 +138,8 @@ func (c *Cache) MaxValue() int { return c.maxValue(1) }
 func (c *Cache) maxValue(keyLen int) int { return c.m.regionBytes - recordOverhead - keyLen }
 
 func (c *Cache) checkKey(key []byte) error {
-	if n := len(key); n == 0 || n > c.MaxKey() {
-		return fmt.Errorf("%w must be from 1 to %d bytes, got %d", ErrKeySize, c.MaxKey(), n)
+	if n := len(key); n > c.MaxKey() {
+		return fmt.Errorf("%w must be at most %d bytes, got %d", ErrKeySize, c.MaxKey(), n)
 	}
 	return nil
 }
@@ -383,7 +384,7 @@ func (c *Cache) Len() int {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		n += s.t.weight
+		n += weightRecords(s.t.weight)
 		s.mu.Unlock()
 	}
 	return int(n)

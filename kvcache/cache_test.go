@@ -68,6 +68,9 @@ func testCacheModel(t *testing.T, seed uint64) {
 	var hits, vanished, cut int
 	key := func() []byte {
 		n := rnd.IntN(3000)
+		if n == 1 {
+			return nil // the empty key is one like others
+		}
 		if n%50 == 0 {
 			return fmt.Appendf(nil, "%0*d", 300+n%500, n)
 		}
@@ -189,7 +192,7 @@ func TestCacheLimits(t *testing.T) {
 		ttl        time.Duration
 		err        error
 	}{
-		{nil, nil, 0, ErrKeySize},
+		{nil, nil, 0, nil},
 		{make([]byte, c.MaxKey()+1), nil, 0, ErrKeySize},
 		{make([]byte, c.MaxKey()), nil, 0, nil},
 		{[]byte("k"), nil, 0, nil},
@@ -208,9 +211,8 @@ func TestCacheLimits(t *testing.T) {
 			t.Log(err)
 		}
 	}
-	for _, key := range [][]byte{nil, make([]byte, c.MaxKey()+1)} {
-		if _, ok := c.Get(nil, key); ok || c.Delete(key) {
-			t.Errorf("a key of %d bytes was found", len(key))
-		}
+	long := make([]byte, c.MaxKey()+1)
+	if _, ok := c.Get(nil, long); ok || c.Delete(long) {
+		t.Error("a key that is too long was found")
 	}
 }

@@ -21,7 +21,7 @@ func (s *shard) checkLocked(number uint32) error {
 	if err := s.t.Check(); err != nil {
 		return err
 	}
-	live := int64(0)
+	live := int64(0) // a sum of weights
 	for x := range s.dir.all() {
 		n, err := s.checkIndexLocked(x, number)
 		if err != nil {
@@ -30,7 +30,8 @@ func (s *shard) checkLocked(number uint32) error {
 		live += n
 	}
 	if live != s.t.weight {
-		return fmt.Errorf("kvcache: %d records in tables, %d in indexes", s.t.weight, live)
+		return fmt.Errorf("kvcache: %d records in tables, %d of them expire; %d and %d in indexes",
+			weightRecords(s.t.weight), weightExpiring(s.t.weight), weightRecords(live), weightExpiring(live))
 	}
 	for n, r := range s.places.region {
 		if r == 0 {
@@ -68,7 +69,7 @@ func (s *shard) checkIndexLocked(x *index, number uint32) (live int64, err error
 			if p == nil {
 				continue
 			}
-			live++
+			live += int64(recordWeight(recordExpiry(p) != 0))
 			key := recordKey(p)
 			h := s.c.hash(key)
 			switch {

@@ -12,7 +12,8 @@ import "unsafe"
 // record's home in an index of any size without hashing again, and tells most
 // strangers apart without reading their keys. The header's aux says whether
 // there is an expiry (bit 8, the time is Unix milliseconds) and how long the
-// key is (bits 0 to 7; zero means that the length stands in two bytes).
+// key is (bits 0 to 7; zero means that the length stands in two bytes, as it
+// does for the empty key, which Redis' clients may use).
 const (
 	auxExpires = 1 << 8
 	auxKeyLen  = 1<<8 - 1
@@ -21,10 +22,13 @@ const (
 	longKeyBytes = 2
 )
 
+// keyIsLong reports whether the length of a key stands in two bytes.
+func keyIsLong(keyLen int) bool { return keyLen == 0 || keyLen > auxKeyLen }
+
 // recordAux is the header's aux for a record.
 func recordAux(keyLen int, expires bool) uint16 {
 	aux := uint16(0)
-	if keyLen <= auxKeyLen {
+	if !keyIsLong(keyLen) {
 		aux = uint16(keyLen)
 	}
 	if expires {
@@ -36,7 +40,7 @@ func recordAux(keyLen int, expires bool) uint16 {
 // recordBytes is the length of a record, its header left out.
 func recordBytes(keyLen, valueLen int, expires bool) int {
 	n := keyLen + valueLen
-	if keyLen > auxKeyLen {
+	if keyIsLong(keyLen) {
 		n += longKeyBytes
 	}
 	if expires {
@@ -52,7 +56,7 @@ func writeRecord(dst, key, value []byte, expiresMs int64) {
 		le.PutUint64(dst, uint64(expiresMs))
 		dst = dst[expiryBytes:]
 	}
-	if len(key) > auxKeyLen {
+	if keyIsLong(len(key)) {
 		le.PutUint16(dst, uint16(len(key)))
 		dst = dst[longKeyBytes:]
 	}
@@ -92,3 +96,21 @@ func recordExpiry(p unsafe.Pointer) int64 {
 	}
 	return *(*int64)(unsafe.Add(p, headerBytes))
 }
+
+// A record's weight in its table counts it in the low half and, if it expires,
+// once more in the high half: so the sums of a region say what vanishes with
+// it, without a look at its records.
+const expiringWeight = 1 << 32
+
+func recordWeight(expires bool) int {
+	if expires {
+		return 1 + expiringWeight
+	}
+	return 1
+}
+
+// weightRecords and weightExpiring are the two numbers in a sum of weights. A
+// shard has fewer than 2³¹ records: its addresses are 32 bits of 8 bytes, and
+// the smallest record has 16.
+func weightRecords(sum int64) int64  { return sum & (expiringWeight - 1) }
+func weightExpiring(sum int64) int64 { return sum >> 32 }

@@ -134,3 +134,36 @@ func (c *Cache) RandomKey(dst []byte) ([]byte, bool) {
 	}
 	return dst, found
 }
+
+// meanTTLRecords bounds the records that MeanTTL looks at.
+const meanTTLRecords = 1024
+
+// MeanTTL is the mean time to live in ms of the records that expire, or 0 if
+// none does. Where there are more than some thousand records it is that of a
+// random sample.
+func (c *Cache) MeanTTL() int64 {
+	nowMs := c.nowMs()
+	sum, n, seen := 0.0, 0.0, 0
+	add := func(_ []byte, e Entry) {
+		seen++
+		if e.ExpiresMs != 0 {
+			sum += float64(e.ExpiresMs - nowMs)
+			n++
+		}
+	}
+	from := uint64(0)
+	if c.Len() > meanTTLRecords {
+		from = c.random() % uint64(len(c.shards)*segments) << 32
+	}
+	for cursor := from; seen < meanTTLRecords; {
+		if cursor = c.Scan(cursor, 64, add); cursor == 0 && from == 0 {
+			break
+		} else if cursor == 0 {
+			from = 0 // once round: on a large cache the sample is full long before the end
+		}
+	}
+	if n == 0 {
+		return 0
+	}
+	return int64(min(sum/n, 1<<62))
+}

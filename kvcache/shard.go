@@ -12,7 +12,7 @@ type shard struct {
 	m *Memory
 
 	mu     sync.Mutex
-	t      *Tables // the records; a record's weight is 1, so that the sum counts them
+	t      *Tables // the records; see recordWeight for what their sum counts
 	places places
 	dir    directory
 	count  counters
@@ -114,8 +114,9 @@ func (s *shard) expiredLocked(p unsafe.Pointer) bool {
 // removeLocked takes a record out of index and table.
 func (s *shard) removeLocked(f *found) {
 	ref := s.places.long(f.ref())
+	weight := recordWeight((*(*header)(f.p)).aux()&auxExpires != 0)
 	f.x.erase(f.i, f.slot)
-	s.t.Free(ref, 1)
+	s.t.Free(ref, weight)
 	f.p = nil
 }
 
@@ -145,7 +146,8 @@ func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64
 		f.x = s.seg(h) // it may have been split
 	}
 	regions := len(s.t.list)
-	ref, b, ok := s.t.Alloc(n, aux, h.home(), 1)
+	weight := recordWeight(expiresMs != 0)
+	ref, b, ok := s.t.Alloc(n, aux, h.home(), weight)
 	if !ok {
 		return int64(s.m.regionBytes)
 	}
@@ -153,12 +155,12 @@ func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64
 	short := s.places.short(ref)
 	switch {
 	case f.p != nil:
-		old := s.places.long(f.ref())
+		old, oldWeight := s.places.long(f.ref()), recordWeight((*(*header)(f.p)).aux()&auxExpires != 0)
 		f.line().refs[f.slot] = short
 		f.line().touch(f.slot)
-		s.t.Free(old, 1)
+		s.t.Free(old, oldWeight)
 	case !s.insertLocked(f.x, h, short):
-		s.t.Free(ref, 1)
+		s.t.Free(ref, weight)
 		return int64(len(f.x.lines)*lineBytes)*5/4 + MinRegionBytes
 	}
 	s.noteExpiry(short, expiresMs)
@@ -293,8 +295,9 @@ func (s *shard) movedLocked(_ uint16, home uint32, from, to Ref) int {
 	}
 	short := s.places.short(to)
 	x.lines[i].refs[slot] = short
-	s.noteExpiry(short, recordExpiry(s.m.at(to)))
-	return 1
+	ms := recordExpiry(s.m.at(to))
+	s.noteExpiry(short, ms)
+	return recordWeight(ms != 0)
 }
 
 // DropRegion implements Owner: the region vanishes as it is.
@@ -309,7 +312,7 @@ func (s *shard) DropRegion(r Region, epoch uint32) bool {
 }
 
 func (s *shard) dropLocked(r Region) {
-	s.count.evicted += uint64(s.t.Drop(r))
+	s.count.evicted += uint64(weightRecords(s.t.Drop(r)))
 	s.count.regions++
 }
 
@@ -322,7 +325,7 @@ func (s *shard) DropAll() {
 
 // clearLocked forgets everything and returns how many records that was.
 func (s *shard) clearLocked() int64 {
-	n := s.t.DropAll()
+	n := weightRecords(s.t.DropAll())
 	for x := range s.dir.all() {
 		x.clear()
 	}
@@ -389,7 +392,8 @@ func (s *shard) ageLocked(r Region, epoch uint32, unit, kept *uint32) bool {
 		if l.frequency(slot) == 0 {
 			continue
 		}
-		to, dst, ok := s.t.AllocMoved(int(hd.value()), hd.aux(), hd.owner(), 1)
+		weight := recordWeight(hd.aux()&auxExpires != 0)
+		to, dst, ok := s.t.AllocMoved(int(hd.value()), hd.aux(), hd.owner(), weight)
 		if !ok {
 			return false
 		}
@@ -399,7 +403,7 @@ func (s *shard) ageLocked(r Region, epoch uint32, unit, kept *uint32) bool {
 		s.noteExpiry(l.refs[slot], recordExpiry(s.m.at(to)))
 		*kept += hd.bytes()
 		s.count.reinserted++
-		s.t.Free(from, 1)
+		s.t.Free(from, weight)
 		if !s.t.Owns(r, epoch) {
 			return false
 		}

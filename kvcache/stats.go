@@ -4,6 +4,7 @@ package kvcache
 // LiveBytes + DeadBytes + FreeBytes is Regions × the region size.
 type CacheStats struct {
 	Entries      int // expired ones that were not found yet included
+	Expiring     int // of those, the ones that have a time to live
 	Regions      int
 	LiveBytes    int64
 	PaddingBytes int64 // of the live ones: records are multiples of 8 bytes
@@ -52,7 +53,8 @@ func (s *shard) addTo(sum *CacheStats) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.t.Stats()
-	sum.Entries += int(t.Weight)
+	sum.Entries += int(weightRecords(t.Weight))
+	sum.Expiring += int(weightExpiring(t.Weight))
 	sum.Regions += t.Regions
 	sum.LiveBytes += t.LiveBytes
 	sum.PaddingBytes += t.PaddingBytes

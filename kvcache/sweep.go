@@ -134,7 +134,7 @@ func (s *shard) expireLocked(r Region, epoch uint32, first bool, unit *uint32, n
 		x.erase(i, slot)
 		s.count.expired++
 		removed++
-		s.t.Free(ref, 1)
+		s.t.Free(ref, recordWeight(true))
 		if !s.t.Owns(r, epoch) {
 			return removed, false
 		}
