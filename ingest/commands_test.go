@@ -52,6 +52,42 @@ func TestTimeToLiveIsExactToTheMillisecond(t *testing.T) {
 	}
 }
 
+// TestTheLatestTimeOfExpiration holds what Redis' own EXPIRETIME overflows at.
+func TestTheLatestTimeOfExpiration(t *testing.T) {
+	_, addr := newServer(t, nil)
+	const latest = "9223372036854775807"
+	got := converse(t, addr, "SET k v", "PEXPIREAT k "+latest, "EXPIRETIME k", "PEXPIRETIME k", "GET k",
+		"SET k v PXAT "+latest, "EXPIRETIME k", "GETEX k PXAT "+latest, "EXPIRETIME k", "PTTL k", "INFO keyspace",
+		"PSETEX k 9223370000000000000 v", "PTTL k")
+	for i, want := range map[int]string{2: ":9223372036854776\r\n", 3: ":" + latest + "\r\n", 6: ":9223372036854776\r\n", 8: ":9223372036854776\r\n"} {
+		if got[i] != want {
+			t.Errorf("%d: %q, want %q", i, got[i], want)
+		}
+	}
+	for _, i := range []int{9, 12} {
+		if ms, _ := strconv.ParseInt(short(t, got[i]), 10, 64); ms < 9223360000000000000 {
+			t.Errorf("%d: %q", i, got[i])
+		}
+	}
+	if l := short(t, got[10]); !strings.Contains(l, "db0:keys=1,expires=1,avg_ttl=4611686018427387904") {
+		t.Errorf("INFO: %s", l)
+	}
+}
+
+// TestInfoKeyspace counts what a monitor wants to know of the keys.
+func TestInfoKeyspace(t *testing.T) {
+	clock := &fakeClock{}
+	clock.ms.Store(1_700_000_000_000)
+	_, addr := newServer(t, func(o *Options) { o.Now = clock.now })
+	got := converse(t, addr, "INFO keyspace", "MSET a 1 b 2 c 3 d 4", "PEXPIRE a 1000", "SET b 2 PX 3000", "SET c 3 EX 100", "SET c 3", "INFO keyspace", "PERSIST a", "INFO keyspace", "DEL b", "INFO keyspace")
+	for i, want := range map[int]string{0: "# Keyspace\r\n", 6: "# Keyspace\r\ndb0:keys=4,expires=2,avg_ttl=2000\r\n",
+		8: "# Keyspace\r\ndb0:keys=4,expires=1,avg_ttl=3000\r\n", 10: "# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\n"} {
+		if got := short(t, got[i]); got != want {
+			t.Errorf("%d: %q, want %q", i, got, want)
+		}
+	}
+}
+
 // TestScanKeepsItsPromise: what is there throughout is seen at least once,
 // whatever comes and goes meanwhile, and nothing that was never there is.
 func TestScanKeepsItsPromise(t *testing.T) {
@@ -222,7 +258,7 @@ func TestConfigAndMemory(t *testing.T) {
 	if n, err := strconv.Atoi(short(t, got[8])); err != nil || n < 10 || n > 64 {
 		t.Errorf("MEMORY USAGE: %s", got[8])
 	}
-	if l := short(t, got[14]); !strings.Contains(l, "# Memory\r\n") || !strings.Contains(l, "maxmemory:16777216\r\n") || !strings.Contains(l, "db0:keys=1\r\n") || strings.Contains(l, "# Server") {
+	if l := short(t, got[14]); !strings.Contains(l, "# Memory\r\n") || !strings.Contains(l, "maxmemory:16777216\r\n") || !strings.Contains(l, "db0:keys=1,expires=0,avg_ttl=0\r\n") || strings.Contains(l, "# Server") {
 		t.Errorf("INFO: %s", l)
 	}
 	var colour atomic.Value

@@ -83,10 +83,20 @@ func (c *conn) remaining(key []byte, unitMs int64, relative bool) {
 	case ms == 0:
 		c.integer(-1)
 	case relative:
-		c.integer((max(ms-c.nowMs(), 0) + unitMs/2) / unitMs)
+		c.integer(rounded(max(ms-c.nowMs(), 0), unitMs))
 	default:
-		c.integer((ms + unitMs/2) / unitMs)
+		c.integer(rounded(ms, unitMs))
 	}
+}
+
+// rounded is ms in units of unitMs, to the nearest; ms is not negative. Redis
+// adds half a unit first, which the longest times overflow.
+func rounded(ms, unitMs int64) int64 {
+	n := ms / unitMs
+	if unitMs > 1 && ms%unitMs >= unitMs/2 {
+		n++
+	}
+	return n
 }
 
 func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {

@@ -46,8 +46,8 @@ func (s *Server) infoSections() []infoSection {
 	up := int64(s.o.Now().Sub(s.started).Seconds())
 	line := func(name string, value any) string { return fmt.Sprintf("%s:%v", name, value) }
 	keyspace := []string{}
-	if n := s.o.Blobs.Len(); n > 0 {
-		keyspace = append(keyspace, fmt.Sprintf("db0:keys=%d", n))
+	if blobs.Entries > 0 {
+		keyspace = append(keyspace, fmt.Sprintf("db0:keys=%d,expires=%d,avg_ttl=%d", blobs.Entries, blobs.Expiring, s.o.Blobs.MeanTTL()))
 	}
 	resident := residentBytes(os.DirFS("/proc/self"))
 	var ru syscall.Rusage

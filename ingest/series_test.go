@@ -105,6 +105,18 @@ TS.CREATE l FOO → -ERR TSDB: unknown argument 'foo'
 TS.CREATE → -ERR wrong number of arguments for 'ts.create' command
 TS.CREATE m LABELS __name__ k a 1 → -ERR TSDB: the key "k" has the same name and labels
 TYPE k → TSDB-TYPE
+TS.CREATE "" LABELS a 5 → OK
+TS.CREATE "" → -ERR TSDB: key already exists
+TS.ADD "" 1 2 → 1
+TS.GET "" → [1 2]
+TYPE "" → TSDB-TYPE
+EXISTS "" → 1
+TS.ADD "\xff\x00" 1 2 LABELS a 6 → 1
+TS.MADD "\xff\x00" 2 3 "" 2 3 → [2 2]
+TS.MGET FILTER a=5 → [[ [] [2 3]]]
+TS.RANGE "\xff\x00" - + → [[1 2] [2 3]]
+DEL "" "\xff\x00" → 2
+TS.GET "" → -ERR TSDB: the key does not exist
 TS.GET k → []
 TS.QUERYINDEX a=1 → [k]
 TS.ALTER k LABELS a 2 → OK
@@ -428,16 +440,16 @@ func TestSeriesLimitsHoldForCommands(t *testing.T) {
 	for _, c := range []struct{ command, answer string }{
 		{"TS.ADD a 1 1 LABELS __name__ m i 1", ":1\r\n"},
 		{"TS.ADD b 1 1 LABELS __name__ m i 2", ":1\r\n"},
-		{"TS.ADD c 1 1 LABELS __name__ m i 3", "-ERR TSDB: mcache: too many series of one metric: \"m\" of bucket \"default\" has 2, its limit is 2\r\n"},
+		{"TS.ADD c 1 1 LABELS __name__ m i 3", "-ERR TSDB: too many series of one metric: \"m\" of bucket \"default\" has 2, its limit is 2\r\n"},
 		{"TS.ADD c 1 1 LABELS __name__ n i 3", ":1\r\n"}, // the refused one left nothing
-		{"TS.INCRBY d 1", "-ERR mcache: too many series: bucket \"default\" has 3, its limit is 3\r\n"},
+		{"TS.INCRBY d 1", "-ERR too many series: bucket \"default\" has 3, its limit is 3\r\n"},
 		{"TS.INFO d", "-ERR TSDB: the key does not exist\r\n"},
 		{"TS.ADD a 2 2", ":2\r\n"},
 		{"TS.INCRBY b 1 TIMESTAMP 5", ":5\r\n"},
 		{"TS.CREATE e", "+OK\r\n"}, // a name, no series yet
-		{"TS.MADD e 1 1 a 3 3", "*2\r\n-ERR TSDB: mcache: too many series: bucket \"default\" has 3, its limit is 3\r\n:3\r\n"},
+		{"TS.MADD e 1 1 a 3 3", "*2\r\n-ERR TSDB: too many series: bucket \"default\" has 3, its limit is 3\r\n:3\r\n"},
 		{"MC.INSERT raw a 0 12345678", "+OK\r\n"},
-		{"MC.INSERT raw b 0 12345678", "-ERR mcache: too many series: bucket \"raw\" has 1, its limit is 1\r\n"},
+		{"MC.INSERT raw b 0 12345678", "-ERR too many series: bucket \"raw\" has 1, its limit is 1\r\n"},
 		{"MC.INSERT raw a 1 12345678", "+OK\r\n"},
 	} {
 		if got := converse(t, addr, c.command)[0]; got != c.answer {

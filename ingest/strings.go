@@ -3,7 +3,7 @@ package ingest
 import (
 	"errors"
 	"math"
-	"time"
+	"strings"
 
 	"mcached/kvcache"
 )
@@ -40,7 +40,17 @@ func (c *conn) refuse(err error) {
 		c.fail("OOM command not allowed when used memory > 'maxmemory'.")
 		return
 	}
-	c.fail("ERR " + err.Error())
+	c.fail("ERR " + plain(err))
+}
+
+// plain is the words of an error of a cache, without the names of packages:
+// those mean nothing to a client.
+func plain(err error) string {
+	s := err.Error()
+	for _, p := range []string{"kvcache: ", "mcache: "} {
+		s = strings.ReplaceAll(s, p, "")
+	}
+	return s
 }
 
 // getInto appends the value of key as a bulk, or null.
@@ -61,14 +71,34 @@ func get(c *conn, args [][]byte) { c.getInto(args[1]) }
 // setOptions are what may follow SET key value and GETEX key.
 type setOptions struct {
 	nx, xx, get, keepTTL, persist bool
-	kind, value                   []byte // EX, PX, EXAT or PXAT and what followed; nil for not said
+	expire                        *expireWord // nil for not said
+	value                         []byte      // what followed it
+}
+
+// expireWord is an option that says when a key expires.
+type expireWord struct {
+	name     string
+	unitMs   int64
+	relative bool // from now on
+}
+
+var expireWords = [...]expireWord{{"ex", 1000, true}, {"px", 1, true}, {"exat", 1000, false}, {"pxat", 1, false}}
+
+func findExpireWord(b []byte) *expireWord {
+	for i := range expireWords {
+		if equalFold(b, expireWords[i].name) {
+			return &expireWords[i]
+		}
+	}
+	return nil
 }
 
 // parseSet reads the options of SET, or of GETEX if getex, and answers what
-// is wrong with them.
+// is wrong with them. Said twice an option is legal, and the last one counts,
+// as in Redis; of those that exclude one another it is not.
 func (c *conn) parseSet(args [][]byte, getex bool) (o setOptions, ok bool) {
 	for i := 0; i < len(args); i++ {
-		a, ttl := args[i], o.kind != nil || o.keepTTL || o.persist
+		a := args[i]
 		switch {
 		case !getex && equalFold(a, "nx") && !o.xx:
 			o.nx = true
@@ -76,16 +106,18 @@ func (c *conn) parseSet(args [][]byte, getex bool) (o setOptions, ok bool) {
 			o.xx = true
 		case !getex && equalFold(a, "get"):
 			o.get = true
-		case !getex && equalFold(a, "keepttl") && o.kind == nil:
+		case !getex && equalFold(a, "keepttl") && o.expire == nil:
 			o.keepTTL = true
-		case getex && equalFold(a, "persist") && o.kind == nil:
+		case getex && equalFold(a, "persist") && o.expire == nil:
 			o.persist = true
-		case !ttl && i+1 < len(args) && (equalFold(a, "ex") || equalFold(a, "px") || equalFold(a, "exat") || equalFold(a, "pxat")):
-			o.kind, o.value = a, args[i+1]
-			i++
 		default:
-			c.fail(errSyntax)
-			return o, false
+			w := findExpireWord(a)
+			if w == nil || i+1 == len(args) || o.keepTTL || o.persist || o.expire != nil && o.expire != w {
+				c.fail(errSyntax)
+				return o, false
+			}
+			o.expire, o.value = w, args[i+1]
+			i++
 		}
 	}
 	return o, true
@@ -94,18 +126,14 @@ func (c *conn) parseSet(args [][]byte, getex bool) (o setOptions, ok bool) {
 // optionExpiry is the time that the options say, in Unix milliseconds, or 0 for
 // none; it answers what is wrong with it.
 func (c *conn) optionExpiry(name string, o setOptions) (ms int64, ok bool) {
-	if o.kind == nil {
+	if o.expire == nil {
 		return 0, true
 	}
 	n, ok := c.integerArg(o.value)
 	if !ok {
 		return 0, false
 	}
-	unit := int64(1)
-	if o.kind[0]|0x20 == 'e' {
-		unit = 1000
-	}
-	return c.expiry(name, n, unit, len(o.kind) == 2)
+	return c.expiry(name, n, o.expire.unitMs, o.expire.relative)
 }
 
 // expiry turns a positive time in units of unitMs, from now on if relative,
@@ -194,12 +222,13 @@ func setEX(c *conn, args [][]byte, name string, unitMs int64) {
 	if !ok {
 		return
 	}
-	if _, ok := c.expiry(name, n, unitMs, true); !ok {
+	expiresMs, ok := c.expiry(name, n, unitMs, true)
+	if !ok {
 		return
 	}
-	// A longer time than a Duration holds, 292 years, is as good as that.
-	ttl := time.Duration(min(n, math.MaxInt64/int64(time.Millisecond)/unitMs)) * time.Duration(unitMs) * time.Millisecond
-	if err := c.srv.o.Blobs.Put(args[1], args[3], ttl); err != nil {
+	if err := c.srv.o.Blobs.Update(args[1], func(kvcache.Entry, bool) (kvcache.Entry, kvcache.Op) {
+		return kvcache.Entry{Value: args[3], ExpiresMs: expiresMs}, kvcache.Store
+	}); err != nil {
 		c.refuse(err)
 		return
 	}
@@ -246,7 +275,7 @@ func getEX(c *conn, args [][]byte) {
 		return
 	}
 	// Redis looks for the key before it reads the number.
-	if o.kind == nil && !o.persist || !c.srv.o.Blobs.Has(args[1]) {
+	if o.expire == nil && !o.persist || !c.srv.o.Blobs.Has(args[1]) {
 		c.getInto(args[1])
 		return
 	}

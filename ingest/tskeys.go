@@ -25,7 +25,8 @@ import (
 //	up                               is {__name__="up"} and no more
 //
 // So the key is the metric's name unless a label says otherwise, and a key
-// may be written as a selector of PromQL. What TS.CREATE is told beyond that
+// may be written as a selector of PromQL. Any bytes are a key, as in Redis:
+// what no label may be, the empty key among them, is quoted as Go does. What TS.CREATE is told beyond that
 // is kept in a directory on the Go heap, bounded by Options.MaxKeys; a series
 // without an entry has the defaults. Two keys cannot name one series.
 
@@ -113,16 +114,13 @@ func newDirectory(o *Options) *directory {
 
 // make builds the key that a name and labels mean, in no directory yet.
 func (d *directory) make(name string, labels []mcache.Label) (*seriesKey, error) {
-	if name == "" || !utf8.ValidString(name) {
-		return nil, errors.New("TSDB: the key must be UTF-8 and not empty")
-	}
 	k := &seriesKey{name: name}
 	if parsed, ok := parseSelector(name); ok && len(labels) == 0 {
 		k.labels = parsed
 	} else {
 		k.labels = slices.Clone(labels)
 		if !slices.ContainsFunc(labels, func(l mcache.Label) bool { return l.Name == nameLabel }) {
-			k.labels = append(k.labels, mcache.Label{Name: nameLabel, Value: name})
+			k.labels = append(k.labels, mcache.Label{Name: nameLabel, Value: metricName(name)})
 			k.implied = true
 		}
 	}
@@ -134,6 +132,15 @@ func (d *directory) make(name string, labels []mcache.Label) (*seriesKey, error)
 	}
 	k.print = d.cache.Fingerprint(k.labels)
 	return k, nil
+}
+
+// metricName is the value of __name__ that a key implies: the key, or what Go
+// quotes it as where no label may have that value, as "" and "\xff".
+func metricName(key string) string {
+	if key == "" || !utf8.ValidString(key) {
+		return strconv.Quote(key)
+	}
+	return key
 }
 
 // entry returns the key of that name if it was created or written here.

@@ -144,14 +144,14 @@ func upper(s string) string {
 // failWith answers an error of the directory or the metric cache.
 func (c *conn) failWith(err error) {
 	if errors.Is(err, mcache.ErrDirty) {
-		c.fail("BUSY " + err.Error() + ", try again later")
+		c.fail("BUSY " + plain(err) + ", try again later")
 		return
 	}
 	if errors.Is(err, mcache.ErrNoMemory) {
 		c.refuse(err)
 		return
 	}
-	c.fail("ERR " + err.Error())
+	c.fail("ERR " + plain(err))
 }
 
 func tsCreate(c *conn, args [][]byte) {
@@ -273,9 +273,9 @@ func problemOf(err error) string {
 	case errors.Is(err, mcache.ErrNoMemory):
 		return "OOM command not allowed when used memory > 'maxmemory'."
 	case errors.Is(err, mcache.ErrDirty):
-		return "BUSY " + err.Error() + ", try again later"
+		return "BUSY " + plain(err) + ", try again later"
 	}
-	return "ERR TSDB: " + err.Error()
+	return "ERR TSDB: " + plain(err)
 }
 
 // merge says what to write where there is a sample at t already.
