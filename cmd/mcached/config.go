@@ -46,7 +46,9 @@ type config struct {
 	forward forwardConfig
 
 	selfScrape    duration // 0: off
-	tenancyHeader string   // empty: one bucket for all
+	selfInstance  string   // empty: host name and port
+	selfForward   truth
+	tenancyHeader string // empty: one bucket for all
 	shutdown      duration
 
 	queryTimeout        duration
@@ -149,6 +151,10 @@ func newServeApp(c *config) *kingpin.Application {
 
 	add("self-scrape.interval", "15s", &c.selfScrape,
 		"How often the daemon stores its own metrics in itself; 0 turns it off.")
+	app.Flag("self-scrape.instance", "Label instance of the daemon's own metrics; by default the host's name and the port.").
+		PlaceHolder("HOST:PORT").StringVar(&c.selfInstance)
+	add("self-scrape.forward", "false", &c.selfForward,
+		"Hand the daemon's own metrics on to --forward.url, too.")
 	app.Flag("tenancy.header", "HTTP header that names the bucket of a request, as X-Scope-OrgID; empty puts all in one bucket. Trusted as it comes: set it behind a proxy only.").
 		PlaceHolder("NAME").StringVar(&c.tenancyHeader)
 

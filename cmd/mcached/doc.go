@@ -22,7 +22,8 @@
 //	progress.go      how far long work is, on a terminal and elsewhere
 //	snapshot.go      the metric cache in a file, over a restart
 //	forward.go       handing every sample on to another store; forward_config.go
-//	scrape.go        the daemon scraping itself, as a Prometheus would
+//	scrape.go        the daemon scraping itself, as a Prometheus would; self.go
+//	                 shows what it has of itself, whatever else is stored
 //	query.go         mcached query, with plot.go drawing in a terminal
 //	stats.go         mcached stats
 //	table.go         mcached metrics, which prints METRICS.md

@@ -88,8 +88,16 @@ func (f *apiFlags) do(ctx context.Context, method, path string, q url.Values) (*
 	if err != nil {
 		return nil, err
 	}
-	return nil, answerError(res.Status, b)
+	return nil, statusError{res.StatusCode, answerError(res.Status, b)}
 }
+
+// statusError is an answer of another status than 200.
+type statusError struct {
+	code int
+	error
+}
+
+func (s statusError) Unwrap() error { return s.error }
 
 // get fetches a path below the daemon's URL.
 func (f *apiFlags) get(ctx context.Context, path string, q url.Values) ([]byte, error) {
@@ -300,6 +308,12 @@ func parseTime(s string) (time.Time, error) {
 
 func unixSeconds(t time.Time) string {
 	return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64)
+}
+
+// isTerminal says whether out is one.
+func isTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // terminalWidth is that of the terminal that out is, or what fits a page.

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
+	"net"
+	"os"
 	"sort"
 	"time"
 
@@ -17,6 +20,11 @@ import (
 
 // selfScraper stores the daemon's own metrics in its cache, so that a fresh
 // start has data to look at and an operator without a Prometheus has history.
+// They go to two buckets: to selfBucket, where nobody else writes and from
+// which the status page draws, and to the one that queries read by default.
+// Neither is handed on to --forward.url unless that is asked for: the metrics
+// of a cache are for whoever scrapes it, and two daemons before one store would
+// be in each other's way.
 //
 // What it stores is what a Prometheus would that scraped /metrics: the labels
 // job and instance, histograms and summaries as their component series, the
@@ -25,7 +33,8 @@ import (
 type selfScraper struct {
 	cache    *mcache.Cache
 	gatherer prometheus.Gatherer
-	bucket   string
+	bucket   string // beside selfBucket
+	forward  bool   // what goes to bucket is handed on as other samples are
 	job      string
 	instance string
 	interval time.Duration
@@ -34,6 +43,27 @@ type selfScraper struct {
 
 	previous map[string][]mcache.Label // series of the last scrape, by key
 	refused  int                       // samples that the last scrape could not store
+}
+
+// selfJob is the label that the daemon's own series have, as if a Prometheus
+// scraped them under that name.
+const selfJob = "mcached"
+
+// instanceName is the instance label of the daemon's own series: the name of
+// the machine, or the container, and the port of the first listener, since
+// "[::]:9201" is the same for all daemons.
+func instanceName(configured string, listener net.Addr) string {
+	if configured != "" {
+		return configured
+	}
+	host, port, err := net.SplitHostPort(listener.String())
+	if err != nil {
+		return listener.String()
+	}
+	if name, err := os.Hostname(); err == nil && name != "" {
+		host = name
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // alignWithin is how late a scrape may be and still carry the time at which it
@@ -78,7 +108,12 @@ func (s *selfScraper) scrape(at time.Time) {
 	refused, samples, added := 0, 0, 0
 	var lastErr error
 	store := func(ls []mcache.Label, t int64, v uint64) {
-		if err := s.cache.AppendSamples(s.bucket, ls, mcache.Sample{T: t, V: v}); err != nil {
+		x := mcache.Sample{T: t, V: v}
+		write := s.cache.AppendLocal
+		if s.forward {
+			write = s.cache.AppendSamples
+		}
+		if err := errors.Join(s.cache.AppendLocal(selfBucket, ls, x), write(s.bucket, ls, x)); err != nil {
 			refused++
 			lastErr = err
 		}

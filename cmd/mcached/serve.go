@@ -49,7 +49,8 @@ type daemon struct {
 	registry  *prometheus.Registry
 	http      *httpMetrics
 	started   time.Time
-	heapLimit int64 // bytes, soft
+	instance  string // label of the daemon's own metrics
+	heapLimit int64  // bytes, soft
 
 	sharing sharing // of memory, among metrics, overflow and blobs
 
@@ -122,7 +123,8 @@ func (d *daemon) open() error {
 		return err
 	}
 	limits, bucketLimits := d.config.limits()
-	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, Blobs: true, BlobAccount: accountOverflow, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits}); err != nil {
+	bucketLimits[selfBucket] = mcache.Limits{} // nobody but the daemon writes there
+	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, Blobs: true, BlobAccount: accountOverflow, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits, LocalBucket: selfBucket}); err != nil {
 		return err
 	}
 	if err := d.setShares(d.config.memoryShares); err != nil {
@@ -137,6 +139,7 @@ func (d *daemon) open() error {
 	if err := d.openForward(); err != nil {
 		return err
 	}
+	d.instance = instanceName(d.config.selfInstance, d.webListeners[0].Addr())
 	d.http = newHTTPMetrics()
 	d.registry = newRegistry(d)
 
@@ -178,8 +181,7 @@ func (d *daemon) openFrontDoors() error {
 	})
 	d.queries = query.NewAPI(d.metrics, query.Options{
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
-		MaxWaiting: max(1, min(maxWaiting, int(c.webMaxConnections)/waitingPart)),
-		MaxSeries:  int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
+		MaxWaiting: d.maxWaiting(), MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
 		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
 	})
@@ -216,6 +218,10 @@ const (
 	maxWaiting  = 1000
 	waitingPart = 4
 )
+
+func (d *daemon) maxWaiting() int {
+	return max(1, min(maxWaiting, int(d.config.webMaxConnections)/waitingPart))
+}
 
 // maintainEvery is how often the metric cache does the work that no caller should wait for.
 const maintainEvery = time.Second
@@ -297,7 +303,7 @@ func (d *daemon) run() error {
 		})
 	}
 	if interval := d.config.selfScrape.std(); interval > 0 {
-		s := &selfScraper{cache: d.metrics, gatherer: d.registry, bucket: defaultBucket, job: "mcached", instance: d.webListeners[0].Addr().String(),
+		s := &selfScraper{cache: d.metrics, gatherer: d.registry, bucket: defaultBucket, forward: bool(d.config.selfForward), job: selfJob, instance: d.instance,
 			interval: interval, now: time.Now, log: d.log}
 		d.addLoop(&g, s.run)
 	}

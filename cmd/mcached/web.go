@@ -16,11 +16,13 @@ import (
 func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	// Web pages of others may not write: a browser would let them, without a content type.
-	writes := http.NewCrossOriginProtection().Handler(d.circle.refuse(d.writes))
+	writes := http.NewCrossOriginProtection().Handler(d.circle.refuse(d.keepSelf(d.writes)))
 	d.handle(mux, "write", writes, "/api/v1/write", "/api/v1/push", "/write") // the last two are Cortex' and old Prometheus'
 	d.handle(mux, "query", d.queries, "/api/v1/")
+	d.handle(mux, "query", d.selfAPI(), selfPath+"/api/v1/")
 	d.handle(mux, "page", servePage(), "GET /{$}", "GET /page/{file}")
 	d.handle(mux, "page", http.HandlerFunc(d.serveRegions), "GET /api/v1/status/regions")
+	d.handle(mux, "page", http.HandlerFunc(d.serveSelf), "GET /api/v1/status/self")
 	d.handle(mux, "metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{Registry: d.registry, EnableOpenMetrics: true}), "/metrics")
 	d.handle(mux, "health", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "mcached is healthy.\n")

@@ -1,14 +1,14 @@
-// The status part: everything it shows, the daemon has stored of itself and
-// answers by the same API that everyone uses.
+// The status part: what the daemon says of itself now (status/self), and the
+// history that it keeps of that where nobody else writes (below -/self).
 "use strict";
 
 const $ = id => document.getElementById(id);
 
 /** Asks the API; what goes wrong is an Error with the API's own words. */
-async function api(path, params) {
+async function api(path, params, base = "") {
   let res;
   try {
-    res = await fetch("api/v1/" + path + "?" + new URLSearchParams(params));
+    res = await fetch(base + "api/v1/" + path + "?" + new URLSearchParams(params));
   } catch {
     throw new Error("the daemon does not answer");
   }
@@ -22,38 +22,47 @@ async function api(path, params) {
   return body;
 }
 
-/** An instant query as [{metric, value}]. */
-async function instant(query) {
-  const {data} = await api("query", {query});
-  return data.result.map(r => ({metric: r.metric, value: Number(r.value[1])}));
+const history_ = "-/self/";
+
+/** What the daemon says of itself now: [{metric, value}] in all, and what is asked of it. */
+let own = [], instance = "", interval = 15, startedAt = 0, readAt = 0; // seconds
+
+async function readOwn() {
+  const {data} = await api("status/self", {});
+  own = data.result.map(r => ({metric: r.metric, value: Number(r.value[1])}));
+  readAt = data.result.length ? data.result[0].value[0] : 0;
+  ({instance, scrapeInterval: interval, startTime: startedAt} = data);
 }
 
-const self = '{job="mcached"}';
+/** The series of a metric that have these labels. */
+const rows = (name, labels = {}) => own.filter(r => r.metric.__name__ === name && Object.entries(labels).every(([k, v]) => r.metric[k] === v));
+/** Their sum; NaN if there is none. */
+const sum = (name, labels) => { const found = rows(name, labels); return found.length ? found.reduce((s, r) => s + r.value, 0) : NaN; };
+
+// In these M stands for the matchers of this daemon and W for a window.
 const plots = [
-  ["Samples in, per second", "sum(rate(mcached_bucket_samples_total[W]))", short],
-  ["Samples that left, per second", "sum by (how) (rate(mcached_series_samples_left_total[W])) > 0", short],
-  ["Memory used and budget", `label_replace(mcached_memory_used_bytes, "name", "used", "", "") or label_replace(mcached_memory_budget_bytes, "name", "budget", "", "")`, bytes],
-  ["Resident memory and Go heap", `label_replace(process_resident_memory_bytes${self}, "name", "resident", "", "") or label_replace(go_memstats_heap_inuse_bytes${self}, "name", "heap", "", "")`, bytes],
-  ["Requests, per second", "sum by (handler) (rate(mcached_http_requests_total[W])) > 0", short],
-  ["Time of a request, 99th percentile", 'histogram_quantile(0.99, sum by (handler, le) (rate(mcached_http_request_duration_seconds_bucket[W]))) > 0', v => v < 1 ? trim(v * 1000) + " ms" : trim(v) + " s"],
-  ["Redis commands, per second", "rate(mcached_resp_commands_total[W])", short],
-  ["Processors in use", `rate(process_cpu_seconds_total${self}[W])`, short],
+  ["Samples in, per second", "sum(rate(mcached_bucket_samples_total{M}[W]))", short],
+  ["Samples that left, per second", "sum by (how) (rate(mcached_series_samples_left_total{M}[W])) > 0", short],
+  ["Memory used and budget", `label_replace(mcached_memory_used_bytes{M}, "name", "used", "", "") or label_replace(mcached_memory_budget_bytes{M}, "name", "budget", "", "")`, bytes],
+  ["Resident memory and Go heap", `label_replace(process_resident_memory_bytes{M}, "name", "resident", "", "") or label_replace(go_memstats_heap_inuse_bytes{M}, "name", "heap", "", "")`, bytes],
+  ["Requests, per second", "sum by (handler) (rate(mcached_http_requests_total{M}[W])) > 0", short],
+  ["Time of a request, 99th percentile", 'histogram_quantile(0.99, sum by (handler, le) (rate(mcached_http_request_duration_seconds_bucket{M}[W]))) > 0', v => v < 1 ? trim(v * 1000) + " ms" : trim(v) + " s"],
+  ["Redis commands, per second", "rate(mcached_resp_commands_total{M}[W])", short],
+  ["Processors in use", "rate(process_cpu_seconds_total{M}[W])", short],
 ];
 
 /** The name of a series within a plot: the label that tells it from the others. */
 const tell = m => m.name || m.how || m.handler || Object.entries(m).map(([k, v]) => `${k}=${v}`).join(" ");
 
-let interval = 15; // seconds between self-scrapes
-let startedAt = 0; // Unix seconds
-
 async function drawPlots() {
+  if (!interval) return $("plots").replaceChildren(el("p", {class: "quiet", text: "The daemon keeps no history of itself: --self-scrape.interval=15s has it do so."}));
   const to = Math.floor(Date.now() / 1000);
   // A daemon that is younger than the window has no more to show than its life.
   const window_ = Math.min(Number($("window").value), Math.max(60, to - startedAt)), from = to - window_;
   const step = Math.max(interval, Math.ceil(window_ / 300));
   const lookback = Math.max(4 * interval, 2 * step) + "s";
   const figures = await Promise.all(plots.map(async ([title, query, show]) => {
-    const {data} = await api("query_range", {query: query.replaceAll("W", lookback), start: from, end: to, step});
+    const {data} = await api("query_range", {query: query.replaceAll("M", `instance=${JSON.stringify(instance)}`).replaceAll("[W]", `[${lookback}]`), start: from, end: to, step}, history_);
     return figure(title, data.result.map(r => ({name: tell(r.metric), values: r.values})), from, to, step, show);
   }));
   if (!$("plots").matches(":hover")) $("plots").replaceChildren(...figures);
@@ -61,24 +70,25 @@ async function drawPlots() {
 
 /** What the budget is used for, in the order of the bar. */
 const parts = [
-  ["heads of series", 'mcached_series_bytes{part="heads"}'],
-  ["sealed blocks", 'mcached_series_bytes{part="blocks"}'],
-  ["directories of blocks", 'mcached_series_bytes{part="directories"}'],
-  ["series index", 'mcached_series_bytes{part="index"}'],
-  ["blobs", 'mcached_blobs_bytes{state="live"}'],
-  ["blob index", 'mcached_blobs_bytes{state="index"}'],
-  ["evicted series", 'mcached_series_bytes{part="overflow"}'],
-  ["dead, to be compacted", 'sum(mcached_series_dead_bytes) + sum(mcached_blobs_bytes{state="dead"})'],
+  ["heads of series", () => sum("mcached_series_bytes", {part: "heads"})],
+  ["sealed blocks", () => sum("mcached_series_bytes", {part: "blocks"})],
+  ["directories of blocks", () => sum("mcached_series_bytes", {part: "directories"})],
+  ["series index", () => sum("mcached_series_bytes", {part: "index"})],
+  ["blobs", () => sum("mcached_blobs_bytes", {state: "live"})],
+  ["blob index", () => sum("mcached_blobs_bytes", {state: "index"})],
+  ["evicted series", () => sum("mcached_series_bytes", {part: "overflow"})],
+  ["dead, to be compacted", () => sum("mcached_series_dead_bytes") + sum("mcached_blobs_bytes", {state: "dead"})],
 ];
 
-async function drawMemory() {
-  const one = async q => { const r = await instant(q); return r.length ? r[0].value : NaN; };
-  const [used, budget, resident, available, floor, series, points, perSample, returned, blobs, up] = await Promise.all([
-    "mcached_memory_used_bytes", "mcached_memory_budget_bytes", "process_resident_memory_bytes" + self, "mcached_pressure_available_bytes",
-    "mcached_pressure_floor_bytes", "sum(mcached_series)", "sum(mcached_series_points)", "sum(mcached_series_bytes) / sum(mcached_series_points)",
-    "mcached_memory_returned_bytes_total", "mcached_blobs_entries", "time() - process_start_time_seconds" + self].map(one));
-  if (Number.isNaN(budget)) throw new Error("The daemon has no metrics of its own: start it with --self-scrape.interval=15s to see more here.");
-  const sizes = await Promise.all(parts.map(([, q]) => one(q)));
+// Of fewer samples than these for each series, the bytes are those of the series.
+const minPointsPerSeries = 100;
+
+function drawMemory() {
+  const [used, budget, resident, available, floor, series, points, held, returned, blobs] = ["mcached_memory_used_bytes", "mcached_memory_budget_bytes",
+    "process_resident_memory_bytes", "mcached_pressure_available_bytes", "mcached_pressure_floor_bytes", "mcached_series", "mcached_series_points",
+    "mcached_series_bytes", "mcached_memory_returned_bytes_total", "mcached_blobs_entries"].map(n => sum(n));
+  const up = readAt - startedAt;
+  const sizes = parts.map(([, size]) => size());
   let rest = used;
   const shown = parts.map(([name], i) => { rest -= sizes[i] || 0; return [name, sizes[i] || 0]; });
   shown.push(["room in regions", Math.max(0, rest)]);
@@ -99,7 +109,7 @@ async function drawMemory() {
   }), el("li", {class: "quiet", text: scale < budget ? `(the bar is cut at ${bytes(scale)})` : ""}));
   const days = Math.floor(up / 86400), hours = new Date(up * 1000).toISOString().slice(11, 19);
   $("facts").replaceChildren(...[
-    ["series", short(series)], ["samples", short(points)], ["bytes a sample, all in", short(perSample)], ["blobs", short(blobs)],
+    ["series", short(series)], ["samples", short(points)], ["bytes a sample, all in", points >= minPointsPerSeries * series ? short(held / points) : "too few yet"], ["blobs", short(blobs)],
     ["resident", bytes(resident)], ["given back, all in all", bytes(returned)],
     ["available to others", Number.isNaN(available) ? "size is fixed" : bytes(available)], ["kept available", Number.isNaN(floor) ? "size is fixed" : bytes(floor)],
     ["up for", (days ? days + " d " : "") + hours],
@@ -107,10 +117,10 @@ async function drawMemory() {
 }
 
 /** What the tightest limit has, and the marks between which the budget stays as it is. */
-async function drawMachine() {
-  const one = async q => { const r = await instant(q); return r.length ? r[0] : {metric: {}, value: NaN}; };
-  const [total, available, floor, ceiling, used] = await Promise.all(["mcached_pressure_total_bytes", "mcached_pressure_available_bytes", "mcached_pressure_floor_bytes",
-    "mcached_pressure_ceiling_bytes", "mcached_memory_used_bytes"].map(one));
+function drawMachine() {
+  const one = name => rows(name)[0] || {metric: {}, value: NaN};
+  const [total, available, floor, ceiling, used] = ["mcached_pressure_total_bytes", "mcached_pressure_available_bytes", "mcached_pressure_floor_bytes",
+    "mcached_pressure_ceiling_bytes", "mcached_memory_used_bytes"].map(one);
   $("machine").hidden = Number.isNaN(total.value);
   if ($("machine").hidden) return; // the size is fixed
   const others = Math.max(0, total.value - available.value - used.value), part = v => Math.min(100, 100 * v / total.value) + "%";
@@ -148,22 +158,28 @@ async function drawMap() {
 }
 
 /** What the forwarding of samples tells of itself, if it is on. */
-async function drawForward() {
-  const rows = await instant('{__name__=~"mcached_forward_.+",job="mcached"}');
-  $("forward").hidden = rows.length === 0;
-  $("queue").tBodies[0].replaceChildren(...rows.map(({metric: {__name__: name, instance, job, ...rest}, value}) => el("tr", {},
+function drawForward() {
+  const list = own.filter(r => r.metric.__name__.startsWith("mcached_forward_"));
+  $("forward").hidden = list.length === 0;
+  $("queue").tBodies[0].replaceChildren(...list.map(({metric: {__name__: name, ...rest}, value}) => el("tr", {},
     el("td", {text: [name.replace("mcached_forward_", "").replaceAll("_", " "), ...Object.values(rest)].join(", ")}),
     el("td", {class: "n", text: name.endsWith("_bytes") || name.endsWith("_bytes_total") ? bytes(value) : short(value)}))));
 }
 
+const maxBuckets = 50;
+
 async function drawBuckets() {
-  const [series, rate, age, limits] = await Promise.all(["topk(50, mcached_series)", `rate(mcached_bucket_samples_total[${4 * interval}s])`, "mcached_bucket_age",
-    "mcached_bucket_max_series"].map(instant));
+  let rates = [];
+  if (interval) {
+    const {data} = await api("query", {query: `rate(mcached_bucket_samples_total{instance=${JSON.stringify(instance)}}[${4 * interval}s])`}, history_);
+    rates = data.result.map(r => ({metric: r.metric, value: Number(r.value[1])}));
+  }
   const find = (list, b) => { const r = list.find(r => r.metric.bucket === b); return r ? short(r.value) : "–"; };
-  const limit = b => limits.filter(r => r.metric.bucket === b).map(r => short(r.value) + " a " + r.metric.of).join(", ") || "none";
-  $("buckets").tBodies[0].replaceChildren(...series.map(({metric: {bucket}, value}) => el("tr", {},
+  const limit = b => rows("mcached_bucket_max_series", {bucket: b}).map(r => short(r.value) + " a " + r.metric.of).join(", ") || "none";
+  const largest = rows("mcached_series").sort((a, b) => b.value - a.value).slice(0, maxBuckets);
+  $("buckets").tBodies[0].replaceChildren(...largest.map(({metric: {bucket}, value}) => el("tr", {},
     el("td", {text: bucket}), el("td", {class: "n", text: value.toLocaleString()}), el("td", {class: "n", text: limit(bucket)}),
-    el("td", {class: "n", text: find(rate, bucket)}), el("td", {class: "n", text: find(age, bucket)}))));
+    el("td", {class: "n", text: find(rates, bucket)}), el("td", {class: "n", text: find(rows("mcached_bucket_age"), bucket)}))));
 }
 
 async function countLargest() {
@@ -185,13 +201,17 @@ let timer;
 async function refresh() {
   clearTimeout(timer);
   try {
-    await Promise.all([drawMemory(), drawMachine(), drawMap(), drawPlots(), drawBuckets(), drawForward()]);
+    await readOwn();
+    drawMemory();
+    drawMachine();
+    drawForward();
+    await Promise.all([drawMap(), drawPlots(), drawBuckets()]);
     $("notice").hidden = true;
   } catch (e) {
     $("notice").textContent = e.message;
     $("notice").hidden = false;
   }
-  timer = setTimeout(refresh, Math.max(2, Math.min(interval, 15)) * 1000);
+  timer = setTimeout(refresh, Math.max(2, Math.min(interval || 15, 15)) * 1000);
 }
 
 async function begin() {
@@ -202,11 +222,8 @@ async function begin() {
   $("try-read").textContent = base;
   $("try-query").textContent = `curl '${base}/api/v1/query?query=up'\nmcached query --url=${base} --range=15m 'rate(mcached_bucket_samples_total[1m])'`;
   try {
-    const [{data: build}, {data: flags}, {data: runtime}] = await Promise.all(["buildinfo", "flags", "runtimeinfo"].map(s => api("status/" + s, {})));
-    startedAt = Math.floor(Date.parse(runtime.startTime) / 1000) || 0;
+    const [{data: build}, {data: flags}] = await Promise.all(["buildinfo", "flags"].map(s => api("status/" + s, {})));
     $("build").textContent = `${build.branch.replace(/^mcached-/, "")}, PromQL of Prometheus ${build.version}, ${build.goVersion}`;
-    const spelt = /^(?:(\d+)m)?(?:(\d+)s)?$/.exec(flags["self-scrape.interval"] || "");
-    interval = spelt && Number(spelt[1] || 0) * 60 + Number(spelt[2] || 0) || 15;
     if (flags["resp.listen-address"]) {
       const [, host, port] = /^(.*):(\d+)$/.exec(flags["resp.listen-address"]) || [];
       if (port) $("try-query").textContent += `\nredis-cli -h ${/^(|0\.0\.0\.0|\[::\])$/.test(host) ? location.hostname : host} -p ${port} set hello world`;
