@@ -213,6 +213,10 @@ func newServeApp(c *config) *kingpin.Application {
 func parseConfig(args []string) (*config, error) {
 	c := &config{}
 	app := newServeApp(c)
+	args, err := spellBooleans(app, args)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := app.Parse(args); err != nil {
 		if strings.HasPrefix(err.Error(), "unexpected ") {
 			return nil, fmt.Errorf("%w; the commands are query, stats, snapshot, metrics, check-config and version, and none to serve", err)

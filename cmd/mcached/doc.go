@@ -10,6 +10,7 @@
 //
 //	main.go          which command
 //	config.go        flags and environment → config; every wrong value is one line
+//	check.go         mcached check-config, and what the daemon warns of as it starts
 //	values.go        sizes, durations and booleans as flags spell them
 //	serve.go         the life of the daemon: open, run, stop, close
 //	memory.go        the budget of what is cached, and the limit of the Go heap

@@ -42,7 +42,11 @@ func (f *apiFlags) add(app *kingpin.Application, timeout string) {
 // flag declares one that is read from the environment as well: --password-file
 // from MCACHED_PASSWORD_FILE, of whichever command.
 func flag(app *kingpin.Application, name, help string) *kingpin.FlagClause {
-	return app.Flag(name, help).Envar("MCACHED_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")))
+	variable := variableOf(name)
+	if !slices.Contains(clientVariables, variable) {
+		panic(variable + " is not among those that are known") // a test calls every command
+	}
+	return app.Flag(name, help).Envar(variable)
 }
 
 // maxAnswerBytes is as much of an answer as a terminal is shown.

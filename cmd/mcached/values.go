@@ -26,6 +26,12 @@ func (n namedValue) Set(s string) error {
 	return nil
 }
 
+// IsBoolFlag tells kingpin whether the flag stands alone: --x and --no-x.
+func (n namedValue) IsBoolFlag() bool {
+	_, ok := n.Value.(*truth)
+	return ok
+}
+
 // IsCumulative tells kingpin whether the flag may be repeated.
 func (n namedValue) IsCumulative() bool {
 	many, ok := n.Value.(interface{ IsCumulative() bool })
@@ -33,7 +39,9 @@ func (n namedValue) IsCumulative() bool {
 }
 
 // byteSize is a flag's value in bytes, spelt as 512MiB, 1.5GiB, 64MB or a bare
-// number of bytes. Binary units count in 1024s, decimal ones in 1000s.
+// number of bytes; or as Kubernetes has it, 512Mi and 64M. Units with an i count
+// in 1024s, the others in 1000s, here as there. (Prometheus' own flags count MB
+// in 1024s, too; what would be read in two ways is refused.)
 type byteSize int64
 
 // sizeUnits are the suffixes a size may carry, longest first, so that "MiB" is
@@ -43,13 +51,18 @@ var sizeUnits = []struct {
 	bytes  float64
 }{
 	{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"tib", 1 << 40},
+	{"ki", 1 << 10}, {"mi", 1 << 20}, {"gi", 1 << 30}, {"ti", 1 << 40},
 	{"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12},
+	{"k", 1e3}, {"m", 1e6}, {"g", 1e9}, {"t", 1e12},
 	{"b", 1}, {"", 1},
 }
 
 // parseSize reads a size. Fractions of a byte are dropped.
 func parseSize(s string) (byteSize, error) {
 	in := strings.ToLower(strings.TrimSpace(s))
+	if strings.HasSuffix(strings.TrimSpace(s), "m") {
+		return 0, fmt.Errorf("%q is thousandths of a byte to Kubernetes and MiB to others: write 512M for 512 times 1000², 512Mi for 512 times 1024²", s)
+	}
 	for _, u := range sizeUnits {
 		digits, ok := strings.CutSuffix(in, u.suffix)
 		if !ok {
@@ -116,8 +129,8 @@ func (d *duration) String() string {
 	return model.Duration(*d).String()
 }
 
-// truth is a boolean that is set by =true or =false. Kingpin's own booleans
-// take no value, so that "--x=false" would be a stray argument.
+// truth is a boolean. Kingpin knows --x and --no-x; spellBooleans turns what it
+// does not know, --x=false and the like, into these.
 type truth bool
 
 // Set implements kingpin.Value.
@@ -136,6 +149,45 @@ func (t *truth) String() string {
 		return ""
 	}
 	return strconv.FormatBool(bool(*t))
+}
+
+// spellBooleans spells boolean flags as kingpin wants them: --x=true, --x true
+// and --x as --x, --x=false and --x false as --no-x.
+func spellBooleans(app *kingpin.Application, args []string) ([]string, error) {
+	boolean := map[string]bool{}
+	for _, f := range app.Model().Flags {
+		if n, ok := f.Value.(namedValue); ok && n.IsBoolFlag() {
+			boolean["--"+f.Name] = true
+		}
+	}
+	var spelt []string
+	for i := 0; i < len(args); i++ {
+		if args[i] == "--" {
+			return append(spelt, args[i:]...), nil
+		}
+		name, value, given := strings.Cut(args[i], "=")
+		if !boolean[name] {
+			spelt = append(spelt, args[i])
+			continue
+		}
+		if !given && i+1 < len(args) {
+			if _, err := strconv.ParseBool(args[i+1]); err == nil {
+				i++
+				value, given = args[i], true
+			}
+		}
+		is := truth(true)
+		if given {
+			if err := is.Set(value); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		if !is {
+			name = "--no-" + strings.TrimPrefix(name, "--")
+		}
+		spelt = append(spelt, name)
+	}
+	return spelt, nil
 }
 
 // count is a number of things, at least one.

@@ -15,12 +15,14 @@ func TestParseSize(t *testing.T) {
 	for in, want := range map[string]byteSize{
 		"0": 0, "1": 1, "1048576": 1 << 20, "512MiB": 512 << 20, "512mib": 512 << 20, "1.5GiB": 3 << 29,
 		"2 GiB": 2 << 30, "64MB": 64e6, "10kB": 10e3, "7B": 7, "1TiB": 1 << 40, "0.5KiB": 512,
+		// As Kubernetes spells them.
+		"2Gi": 2 << 30, "2G": 2e9, "512M": 512e6, "512Mi": 512 << 20, "1.5Gi": 3 << 29, "100k": 100e3, "64Ki": 64 << 10, "1T": 1e12, "1Ti": 1 << 40, "2g": 2e9,
 	} {
 		if got, err := parseSize(in); err != nil || got != want {
 			t.Errorf("parseSize(%q) = %d, %v; want %d", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "MiB", "x", "-1", "-5MiB", "1e9", "inf", "NaN", "0x10", "1_000", "12Q", "9000000TiB", "1MiBMiB", "--", "1 2"} {
+	for _, in := range []string{"", "MiB", "x", "-1", "-5MiB", "1e9", "inf", "NaN", "0x10", "1_000", "12Q", "9000000TiB", "512m", "2Gi5", "2iG", "Gi", "2Mii", "1MiBMiB", "--", "1 2"} {
 		if got, err := parseSize(in); err == nil {
 			t.Errorf("parseSize(%q) = %d, want an error", in, got)
 		} else if strings.Contains(err.Error(), "\n") {
@@ -68,6 +70,42 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	if c.selfScrape.std() != 15*time.Second || !bool(c.respProtected) || c.memorySize != 0 {
 		t.Errorf("defaults: %+v", c)
+	}
+}
+
+// TestBooleanFlags: booleans are spelt as Prometheus' are, and with a value.
+func TestBooleanFlags(t *testing.T) {
+	for args, want := range map[string][2]bool{ // --web.enable-admin, off by default; --resp.protected-mode, on
+		"":                                               {false, true},
+		"--web.enable-admin":                             {true, true},
+		"--web.enable-admin --log.level=warn":            {true, true},
+		"--web.enable-admin=true":                        {true, true},
+		"--web.enable-admin true":                        {true, true},
+		"--web.enable-admin=false":                       {false, true},
+		"--web.enable-admin 0 --log.level warn":          {false, true},
+		"--no-web.enable-admin":                          {false, true},
+		"--no-resp.protected-mode":                       {false, false},
+		"--resp.protected-mode=false --web.enable-admin": {true, false},
+		"--resp.protected-mode=F --web.enable-admin=1":   {true, false},
+	} {
+		c, err := parseConfig(strings.Fields(args))
+		if err != nil {
+			t.Errorf("%q: %v", args, err)
+		} else if got := [2]bool{bool(c.webAdmin), bool(c.respProtected)}; got != want {
+			t.Errorf("%q: %v, want %v", args, got, want)
+		}
+	}
+	for _, args := range []string{"--web.enable-admin=", "--web.enable-admin=yes", "--no-web.enable-admin=true", "--no-memory.size", "--web.enable-admin perhaps", "--log.level --web.enable-admin"} {
+		if _, err := parseConfig(strings.Fields(args)); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v, want one line", args, err)
+		}
+	}
+	t.Setenv("MCACHED_WEB_ENABLE_ADMIN", "true")
+	if c, err := parseConfig(nil); err != nil || !bool(c.webAdmin) {
+		t.Errorf("from the environment: %v", err)
+	}
+	if c, err := parseConfig([]string{"--no-web.enable-admin"}); err != nil || bool(c.webAdmin) {
+		t.Errorf("a flag goes before the environment: %v", err)
 	}
 }
 

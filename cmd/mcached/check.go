@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkConfigCommand is `mcached check-config`: it reads what the daemon would
+// with the same flags, certificates and passwords included, and opens no port.
+// What the daemon would only warn of is printed, and is no failure.
+func checkConfigCommand(_ context.Context, args []string, out, errOut io.Writer) error {
+	c, err := parseConfig(args)
+	if err != nil {
+		return usageError{err}
+	}
+	if err := checkSnapshotPlace(c.snapshotPath); err != nil {
+		return usageError{err}
+	}
+	for _, w := range c.warnings(os.Environ()) {
+		fmt.Fprintf(errOut, "mcached: warning: %s\n", w)
+	}
+	_, err = fmt.Fprintln(out, "The flags and the files they name are in order.")
+	return err
+}
+
+// checkSnapshotPlace says whether a snapshot can be written beside path.
+func checkSnapshotPlace(path string) error {
+	if path == "" {
+		return nil
+	}
+	dir := filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case err != nil:
+		return fmt.Errorf("--snapshot.path=%s: %w", path, err)
+	case !info.IsDir():
+		return fmt.Errorf("--snapshot.path=%s: %w", path, &fs.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR})
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("--snapshot.path=%s: no file can be made in %s: %w", path, dir, err)
+	}
+	return nil
+}
+
+// warnings are what is allowed and probably not meant. environment is as
+// os.Environ gives it.
+func (c *config) warnings(environment []string) []string {
+	var all []string
+	for _, name := range unknownVariables(environment) {
+		all = append(all, fmt.Sprintf("the environment has %s, which is no flag's: mcached --help lists the flags, --a.b-c is MCACHED_A_B_C", name))
+	}
+	return all
+}
+
+// clientVariables are what the commands other than the daemon read.
+var clientVariables = []string{
+	"MCACHED_URL", "MCACHED_USER", "MCACHED_PASSWORD_FILE", "MCACHED_TENANT", "MCACHED_TIMEOUT",
+	"MCACHED_RANGE", "MCACHED_STEP", "MCACHED_TIME", "MCACHED_OUTPUT", "MCACHED_INTERVAL",
+}
+
+// serviceLink are the variables that Kubernetes, and Docker before it, sets for
+// every service whose name begins with mcached.
+var serviceLink = regexp.MustCompile(`^MCACHED_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// maxVariablesTold bounds how many unknown variables are listed.
+const maxVariablesTold = 20
+
+// unknownVariables are the names that begin with MCACHED_ and mean nothing.
+func unknownVariables(environment []string) []string {
+	known := map[string]bool{"MCACHED_TEST_BINARY": true} // of the tests of this program
+	for _, name := range clientVariables {
+		known[name] = true
+	}
+	for _, f := range newServeApp(&config{}).Model().Flags {
+		known[variableOf(f.Name)] = true
+	}
+	var unknown []string
+	for _, e := range environment {
+		name, _, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, "MCACHED_") && !known[name] && !serviceLink.MatchString(name) {
+			unknown = append(unknown, printable(name))
+		}
+	}
+	slices.Sort(unknown)
+	return unknown[:min(len(unknown), maxVariablesTold)]
+}
+
+// variableOf is the variable of the environment that a flag is read from.
+func variableOf(flag string) string {
+	return "MCACHED_" + strings.NewReplacer(".", "_", "-", "_").Replace(strings.ToUpper(flag))
+}
