@@ -102,7 +102,7 @@ func TestE2ESnapshotCommand(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "snapshot")
 	s := startServer(t, "--snapshot.path="+path, "--self-scrape.interval=1s")
 	eventually(t, "there is something to write", func() error {
-		if s.metric(`mcached_series{bucket="default"}`) == 0 {
+		if n, _ := s.hasMetric(`mcached_series{bucket="default"}`); n == 0 {
 			return errors.New("not yet")
 		}
 		return nil

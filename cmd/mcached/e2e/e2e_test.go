@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -23,6 +24,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 const root = "../../.." // of the module, from this package
@@ -40,9 +43,11 @@ const (
 	pagePolicy     = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-// patience bounds every wait for something that should happen soon. It is long
-// because machines that run tests are busy; nothing waits for it to pass.
-const patience = 30 * time.Second
+// patience bounds every wait for something that should happen soon: a quarter
+// of the time that go test gives the package. It is long because machines that
+// run tests are slow or busy, which is nobody's fault; nothing waits for it to
+// pass unless something is broken.
+var patience time.Duration
 
 var built struct {
 	sync.Once
@@ -50,8 +55,18 @@ var built struct {
 	err       error
 }
 
-// TestMain removes the binary that the first end-to-end test built.
+// TestMain lets the test binary be a neighbour, too, and removes the daemon
+// that the first end-to-end test built.
 func TestMain(m *testing.M) {
+	if os.Getenv("E2E_ROLE") == "neighbour" {
+		beNeighbour()
+		return
+	}
+	flag.Parse()
+	patience = 10 * time.Minute // of who has turned time limits off
+	if d := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration); d > 0 {
+		patience = d / 4
+	}
 	code := m.Run()
 	if built.dir != "" {
 		_ = os.RemoveAll(built.dir)
@@ -250,6 +265,13 @@ func startServerBy(t testing.TB, by []string, args ...string) *server {
 	return s
 }
 
+// redis is a client that tries nothing twice and waits long, until the test ends.
+func (s *server) redis() *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: s.resp, MaxRetries: -1, DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience})
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // withoutResp reports whether the arguments turn Redis clients off, or have
 // the welcome printed as a log record, which does not spell the port that way.
 func withoutResp(args []string) bool {
@@ -312,40 +334,59 @@ func (s *server) instant(expr string) (map[string]string, error) {
 	return values, nil
 }
 
-// metric reads one series of /metrics.
+// metric reads one series of /metrics, which must be there.
 func (s *server) metric(series string) float64 {
+	s.t.Helper()
+	v, ok := s.hasMetric(series)
+	if !ok {
+		s.t.Fatalf("/metrics has no %s", series)
+	}
+	return v
+}
+
+// hasMetric reads one series of /metrics that may not be there yet.
+func (s *server) hasMetric(series string) (v float64, ok bool) {
 	s.t.Helper()
 	res, err := http.Get(s.url + "/metrics")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		if v, ok := strings.CutPrefix(lines.Text(), series+" "); ok {
-			f, err := strconv.ParseFloat(v, 64)
-			if err != nil {
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), series+" "); ok {
+			if v, err = strconv.ParseFloat(text, 64); err != nil {
 				s.t.Fatal(err)
 			}
-			return f
+			return v, true
 		}
 	}
-	s.t.Fatalf("/metrics has no %s", series)
-	return 0
+	if lines.Err() != nil {
+		s.t.Fatal(lines.Err())
+	}
+	return 0, false
 }
 
-// eventually tries f until it succeeds, for as long as patience lasts.
+// eventually tries f until it succeeds, for as long as patience lasts, and
+// never so long that go test ends everything before it can say what it waited for.
 func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	began := time.Now()
+	deadline := began.Add(patience)
+	if t, ok := t.(*testing.T); ok {
+		if last, ok := t.Deadline(); ok && last.Add(-5*time.Second).Before(deadline) {
+			deadline = last.Add(-5 * time.Second)
+		}
+	}
 	for {
 		err := f()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v until %s: %v", patience, what, err)
+			t.Fatalf("waited %v until %s: %v", time.Since(began).Round(time.Second), what, err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -30,7 +30,7 @@ type receiver struct {
 	mood    atomic.Pointer[mood]
 	header  atomic.Pointer[http.Header] // of the last request
 	faults  atomic.Int64                // requests that met one
-	lost    atomic.Int64                // points refused for good
+	lost    book                        // points refused for good, each once though its request came twice
 
 	mu     sync.Mutex
 	server *http.Server
@@ -87,7 +87,13 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // take books a request, but for the series that are to be refused.
 func (r *receiver) take(w http.ResponseWriter, req *http.Request, body []byte, refuse func(series string) bool) {
-	n, refused, err := r.addRequest(req.Header.Get("Content-Type"), body, refuse)
+	n, refused, err := r.addRequest(req.Header.Get("Content-Type"), body, func(series string, t int64) bool {
+		no := refuse != nil && refuse(series)
+		if no {
+			r.lost.add(series, t, "")
+		}
+		return no
+	})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -96,7 +102,6 @@ func (r *receiver) take(w http.ResponseWriter, req *http.Request, body []byte, r
 		w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(n))
 	}
 	if refused > 0 {
-		r.lost.Add(int64(refused))
 		http.Error(w, "I do not like some of it", http.StatusBadRequest)
 		return
 	}
@@ -244,7 +249,7 @@ func TestE2EFaultyReceiver(t *testing.T) {
 	})
 	st = f.start(s, 5*time.Millisecond)
 	eventually(t, "something was refused", func() error {
-		if r.lost.Load() < 20 {
+		if r.lost.len() < 20 {
 			return errors.New("not yet")
 		}
 		return nil
@@ -256,8 +261,8 @@ func TestE2EFaultyReceiver(t *testing.T) {
 			t.Errorf("a point of %s is missing", series)
 		}
 	})
-	if v := s.metric(`mcached_forward_samples_total{result="rejected"}`); int64(v) != r.lost.Load() || missing == 0 || missing > int(v) {
-		t.Errorf("%v points count as rejected, %d were, %d are missing", v, r.lost.Load(), missing)
+	if v := s.metric(`mcached_forward_samples_total{result="rejected"}`); int(v) != r.lost.len() || missing == 0 || missing > int(v) {
+		t.Errorf("%v points count as rejected, %d were, %d are missing", v, r.lost.len(), missing)
 	}
 	if !strings.Contains(s.output(), "I do not like some of it") {
 		t.Error("the log does not say what the receiver said")
@@ -309,7 +314,13 @@ func TestE2EBackPressure(t *testing.T) {
 		return nil
 	})
 	st := f.start(s, 0)
-	time.Sleep(50 * time.Millisecond)
+	told := s.metric("mcached_forward_refused_total")
+	eventually(t, "the stream is told to come back", func() error {
+		if s.metric("mcached_forward_refused_total") < told+2 { // or it has nothing to come back from
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	r.feel(nil)
 	eventually(t, "writes go on", func() error {
 		if st.rounds.Load() < 20 {
@@ -324,6 +335,24 @@ func TestE2EBackPressure(t *testing.T) {
 	}
 }
 
+// stalls runs until the test ends and returns what tells how long the machine
+// has kept this process waiting at the most: how much too late it woke.
+func stalls(t testing.TB) (worst func() time.Duration) {
+	const nap = time.Millisecond
+	var most atomic.Int64
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for t.Context().Err() == nil {
+			began := time.Now()
+			time.Sleep(nap)
+			most.Store(max(most.Load(), int64(time.Since(began)-nap)))
+		}
+	}()
+	t.Cleanup(func() { <-ended })
+	return func() time.Duration { return time.Duration(most.Load()) }
+}
+
 // TestE2EKill: kill -9 loses no more than came within --forward.max-dirty-age,
 // and what is missing is of that time.
 func TestE2EKill(t *testing.T) {
@@ -333,36 +362,58 @@ func TestE2EKill(t *testing.T) {
 	address := freeAddress(t)
 	args := []string{"--web.listen-address=" + address, "--self-scrape.interval=0", "--forward.url=" + r.url(), "--forward.max-dirty-age=" + maxAge.String()}
 	f := newFeed("fed", 50)
-	oldest, lost := time.Duration(0), 0
-	// Fast, so that runs go when they are sealed, and so slowly that no head is full.
-	for cycle, pause := range []time.Duration{2 * time.Millisecond, 300 * time.Millisecond} {
-		s := startServer(t, args...)
-		st := f.start(s, pause)
-		time.Sleep(maxAge*3/2 + time.Duration(cycle)*300*time.Millisecond)
-		killed := time.Now()
-		if err := s.cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		<-s.exited
-		<-st.ended
-		st.mu.Lock()
-		f.acked.missing(&r.book, func(series string, at int64) {
-			if acked, ok := st.ackAt[at]; ok {
-				lost++
-				oldest = max(oldest, killed.Sub(acked))
+	worst := stalls(t)
+	for _, c := range []struct {
+		name  string
+		pause time.Duration // between rounds
+		waits time.Duration // how long the oldest sample has, at least, when the daemon is killed
+	}{
+		{"runs go when they are sealed", 2 * time.Millisecond, 0},
+		{"no head is ever full", 300 * time.Millisecond, maxAge / 2},
+	} {
+		for kills, inDanger := 1, false; !inDanger; kills++ {
+			s := startServer(t, args...)
+			began, before := time.Now(), r.len()
+			st := f.start(s, c.pause)
+			eventually(t, "samples have gone, and others wait", func() error {
+				age := time.Duration(s.metric("mcached_forward_dirty_age_seconds") * float64(time.Second))
+				waiting, gone := s.metric("mcached_forward_dirty_samples"), r.len()-before
+				if time.Since(began) < maxAge*3/2 || age < c.waits || waiting == 0 || float64(gone) < 2*waiting {
+					return fmt.Errorf("%s: %v samples wait, the oldest for %v, %d have gone", c.name, waiting, age, gone)
+				}
+				return nil
+			})
+			killed := time.Now()
+			if err := s.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
 			}
-		})
-		st.mu.Unlock()
-	}
-	t.Logf("%d of %d points lost by two kills, the oldest acknowledged %v before", lost, f.acked.len(), oldest.Round(time.Millisecond))
-	if oldest < maxAge/4 {
-		t.Errorf("nothing older than %v was in danger: samples do not wait as they should", oldest)
-	}
-	if oldest > maxAge {
-		t.Errorf("a point was lost %v after it was acknowledged, more than %v", oldest, maxAge)
-	}
-	if lost == 0 || lost > f.acked.len()/2 {
-		t.Errorf("%d of %d points lost: nothing was in danger, or nothing was forwarded", lost, f.acked.len())
+			<-s.exited
+			<-st.ended
+			oldest, lost := time.Duration(0), 0
+			st.mu.Lock()
+			f.acked.missing(&r.book, func(series string, at int64) {
+				if acked, ok := st.ackAt[at]; ok {
+					lost++
+					oldest = max(oldest, killed.Sub(acked))
+				}
+			})
+			acked := len(st.ackAt) * f.series
+			st.mu.Unlock()
+			// What waited may just have gone, but not every time.
+			inDanger = lost > 0 && oldest >= c.waits/2
+			if !inDanger && kills == 10 {
+				t.Fatalf("%s: nothing was in danger in %d kills: samples do not wait as they should", c.name, kills)
+			}
+			t.Logf("%s: %d of %d points lost, the oldest acknowledged %v before; the machine stalled for %v",
+				c.name, lost, acked, oldest.Round(time.Millisecond), worst())
+			// The daemon has the same machine, and a few steps to go.
+			if bound := maxAge + 10*worst(); oldest > bound {
+				t.Errorf("%s: a point was lost %v after it was acknowledged, more than %v", c.name, oldest, bound)
+			}
+			if lost > acked/2 {
+				t.Errorf("%s: %d of %d points lost", c.name, lost, acked)
+			}
+		}
 	}
 }
 
@@ -409,7 +460,7 @@ func TestE2EDrain(t *testing.T) {
 	if code := s.stop(); code != exitOK || !strings.Contains(s.output(), "Not everything was forwarded") || !strings.Contains(s.output(), "left_samples=200 ") {
 		t.Errorf("exit code %d:\n%s", code, s.output())
 	}
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > patience/4 {
 		t.Errorf("it took %v to give up after 1 s", took)
 	}
 

@@ -156,13 +156,13 @@ func (b *book) addExport(base, name string) error {
 
 // addRequest adds the points of a remote-write request of either protocol, with
 // start times where the protocol has them, and returns their number.
-func (b *book) addRequest(contentType string, body []byte, refuse func(series string) bool) (n, refused int, err error) {
+func (b *book) addRequest(contentType string, body []byte, refuse func(series string, t int64) bool) (n, refused int, err error) {
 	plain, err := snappy.Decode(nil, body)
 	if err != nil {
 		return 0, 0, err
 	}
 	add := func(key string, t int64, point string) {
-		if refuse != nil && refuse(key) {
+		if refuse != nil && refuse(key, t) {
 			refused++
 			return
 		}

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // What the neighbour takes at once, and what would be left for it if the daemon
@@ -84,8 +82,7 @@ func TestE2ENeighbour(t *testing.T) {
 func TestE2ELeast(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--memory.size=256MiB", "--self-scrape.interval=0")
-	c := redis.NewClient(&redis.Options{Addr: s.resp, MaxRetries: -1})
-	defer c.Close()
+	c := s.redis()
 	const series, perRequest = 200_000, 5_000
 	value := strings.Repeat("x", 4000)
 	round := func() {

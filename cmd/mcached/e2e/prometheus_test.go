@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -14,9 +16,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/common/model"
 )
 
 // target is something to scrape, with series whose values are known from the
@@ -85,11 +90,37 @@ func startPrometheus(t testing.TB, path, config string) string {
 // host is the host and port of a URL.
 func host(u string) string { return strings.TrimPrefix(u, "http://") }
 
-// freeAddress is one that nobody listened on a moment ago.
+// given are the ports that freeAddress has given away.
+var given struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// freeAddress is one that nobody listened on a moment ago, for programs that
+// cannot say which port the kernel chose for them, and for those that come back
+// to theirs. The kernel gives ports of this range to nobody who does not ask for
+// one, so that it stays free meanwhile.
 func freeAddress(t testing.TB) string {
-	s := httptest.NewUnstartedServer(nil)
-	defer s.Close()
-	return s.Listener.Addr().String()
+	t.Helper()
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil {
+		given.ports = map[int]bool{}
+	}
+	for range 1000 {
+		port := 10_000 + rand.IntN(20_000)
+		if given.ports[port] {
+			continue
+		}
+		given.ports[port] = true
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // expressions are evaluated by both, as instant and as range queries. Those
@@ -217,33 +248,35 @@ remote_write:
 	}
 }
 
-// quietTime is a recent time at least 100 ms away from the phase of every
-// scrape, and from whole seconds: which samples a window includes at its very
-// edge changed between versions of Prometheus.
+// quietTime is a recent time as far as can be from the phase of every scrape
+// that it can matter for, and from whole seconds: which samples a window
+// includes at its very edge changed between versions of Prometheus.
 func quietTime(t testing.TB, prom string, targets int) time.Time {
 	t.Helper()
-	var answer struct {
-		Data struct {
-			Result []struct{ Value [2]any }
-		}
-	}
-	now := time.Now()
-	if err := getJSON(prom+"/api/v1/query?"+url.Values{"query": {"timestamp(up)"}, "time": {stamp(now)}}.Encode(), &answer); err != nil {
-		t.Fatal(err)
-	}
+	var now time.Time
 	phases := []int64{0} // ms within a second
-	for _, r := range answer.Data.Result {
-		seconds, err := strconv.ParseFloat(fmt.Sprint(r.Value[1]), 64)
-		if err != nil {
-			t.Fatal(err)
+	eventually(t, "Prometheus has samples of all targets", func() error {
+		var answer struct {
+			Data struct {
+				Result []struct{ Values []model.SamplePair }
+			}
 		}
-		phases = append(phases, int64(math.Round(seconds*1000))%1000)
-	}
-	if len(phases) != targets+1 {
-		t.Fatalf("Prometheus has %d targets with samples, want %d", len(phases)-1, targets)
-	}
+		now = time.Now()
+		if err := getJSON(prom+"/api/v1/query?"+url.Values{"query": {"up[10m]"}, "time": {stamp(now)}}.Encode(), &answer); err != nil {
+			return err
+		}
+		for _, r := range answer.Data.Result {
+			for _, v := range r.Values {
+				phases = append(phases, int64(v.Timestamp)%1000)
+			}
+		}
+		if n := len(answer.Data.Result); n != targets {
+			return fmt.Errorf("it has %d, want %d", n, targets)
+		}
+		return nil
+	})
 	best, bestDistance := int64(0), int64(-1)
-	for ms := int64(0); ms < 1000; ms += 10 {
+	for ms := range int64(1000) {
 		nearest := int64(1000)
 		for _, p := range phases {
 			d := (ms - p + 1000) % 1000

@@ -69,7 +69,7 @@ func TestE2EGoRedis(t *testing.T) {
 	for _, protocol := range []int{2, 3} {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		c := redis.NewClient(&redis.Options{Addr: s.resp, Protocol: protocol})
+		c := redis.NewClient(&redis.Options{Addr: s.resp, Protocol: protocol, ReadTimeout: patience})
 		defer c.Close()
 		key := fmt.Sprintf("key-%d", protocol)
 		if err := c.Set(ctx, key, "value", time.Hour).Err(); err != nil {
@@ -117,7 +117,7 @@ func TestE2EPassword(t *testing.T) {
 	for _, c := range []struct{ password, wantErr string }{
 		{"open sesame", ""}, {"wrong", "WRONGPASS"}, {"", "NOAUTH"},
 	} {
-		r := redis.NewClient(&redis.Options{Addr: address, Password: c.password})
+		r := redis.NewClient(&redis.Options{Addr: address, Password: c.password, ReadTimeout: patience})
 		err := r.Set(ctx, "k", "v", 0).Err()
 		r.Close()
 		if c.wantErr == "" && err != nil || c.wantErr != "" && (err == nil || !strings.Contains(err.Error(), c.wantErr)) {
@@ -136,8 +136,7 @@ func TestE2EMemory(t *testing.T) {
 	s := startServer(t, "--memory.size=64MiB", "--memory.heap-limit=64MiB")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c := redis.NewClient(&redis.Options{Addr: s.resp})
-	defer c.Close()
+	c := s.redis()
 	const entries, perPipeline = 200_000, 1000
 	value := strings.Repeat("x", 1000)
 	peak := int64(0)

@@ -120,12 +120,12 @@ func TestE2ETLS(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	r := redis.NewClient(&redis.Options{Addr: resp, Password: password, TLSConfig: &tls.Config{RootCAs: pool}})
+	r := redis.NewClient(&redis.Options{Addr: resp, Password: password, TLSConfig: &tls.Config{RootCAs: pool}, ReadTimeout: patience})
 	defer r.Close()
 	if err := r.Set(ctx, "k", "v", 0).Err(); err != nil {
 		t.Errorf("RESP over TLS: %v", err)
 	}
-	plain := redis.NewClient(&redis.Options{Addr: resp, Password: password, MaxRetries: -1})
+	plain := redis.NewClient(&redis.Options{Addr: resp, Password: password, MaxRetries: -1, ReadTimeout: patience})
 	defer plain.Close()
 	if err := plain.Set(ctx, "k", "v", 0).Err(); err == nil {
 		t.Error("RESP without TLS was served")

@@ -63,8 +63,7 @@ func TestE2EShares(t *testing.T) {
 		t.Errorf("%v reads of evicted series", n)
 	}
 
-	c := redis.NewClient(&redis.Options{Addr: s.resp})
-	defer c.Close()
+	c := s.redis()
 	if got, err := c.ConfigGet(ctx, "memory-*-share").Result(); err != nil || len(got) != 3 || got["memory-metrics-share"] != "5%" {
 		t.Errorf("CONFIG GET: %v, %v", got, err)
 	}

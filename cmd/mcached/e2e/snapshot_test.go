@@ -30,7 +30,7 @@ func TestE2ESnapshot(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "snapshot")
 	s := startServer(t, "--snapshot.path="+path, "--self-scrape.interval=1h")
-	at := fmt.Sprint(time.Now().Unix() + 1)
+	at := fmt.Sprint(time.Now().Add(time.Hour).Unix()) // later than the scrape, however long that takes
 	var before any
 	eventually(t, "the first scrape", func() error {
 		if before = s.selected(t, at); !strings.Contains(fmt.Sprint(before), `scrape_duration_seconds`) {

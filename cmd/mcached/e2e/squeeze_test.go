@@ -1,17 +1,21 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,9 +28,105 @@ const (
 	squeezeLimit     = 384 << 20
 	squeezeKeep      = "64MiB" // of the limit, which others find available
 	squeezeNeighbour = 120 << 20
-	squeezeRate      = 160 << 20 // bytes a second
-	squeezeQuiet     = 30 * time.Second
 )
+
+// neighbour is another process in the daemon's control group, which holds as
+// much memory as it is told to.
+type neighbour struct {
+	t    testing.TB
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+	held int // bytes
+}
+
+// neighbourStep is what a neighbour takes at a time, and before it takes more
+// the daemon has looked at the memory once. So it takes some 300 MB a second
+// from a daemon that looks as often as it means to, and from one that a busy
+// machine keeps from looking, no more than it can give in time.
+const (
+	neighbourStep  = 16 << 20
+	neighbourChunk = 1 << 20 // it holds a multiple of it
+)
+
+// beNeighbour is the process: each line of its input says how many bytes it
+// is to hold, and is answered when it does.
+func beNeighbour() {
+	var held [][]byte
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		n, err := strconv.Atoi(in.Text())
+		if err != nil {
+			panic(err)
+		}
+		for n /= neighbourChunk; len(held) < n; {
+			b, err := syscall.Mmap(-1, 0, neighbourChunk, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+			if err != nil {
+				panic(err)
+			}
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			held = append(held, b)
+		}
+		for len(held) > n {
+			if err := syscall.Munmap(held[len(held)-1]); err != nil {
+				panic(err)
+			}
+			held = held[:len(held)-1]
+		}
+		fmt.Println(len(held) * neighbourChunk)
+	}
+}
+
+// startNeighbour starts one by way of the command that memoryGroup returned.
+func startNeighbour(t testing.TB, within []string) *neighbour {
+	t.Helper()
+	line := append(slices.Clone(within), os.Args[0])
+	n := &neighbour{t: t, cmd: exec.Command(line[0], line[1:]...)}
+	n.cmd.Env = append(os.Environ(), "E2E_ROLE=neighbour", "GOMAXPROCS=1")
+	n.cmd.Stderr = os.Stderr
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err1 := n.cmd.StdinPipe()
+	out, err2 := n.cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, n.cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	n.in, n.out = in, bufio.NewReader(out)
+	t.Cleanup(func() {
+		n.in.Close()
+		_ = n.cmd.Wait()
+	})
+	return n
+}
+
+// hold changes at once how much it holds.
+func (n *neighbour) hold(bytes int) {
+	n.t.Helper()
+	fmt.Fprintln(n.in, bytes)
+	line, err := n.out.ReadString('\n')
+	if err != nil {
+		n.t.Fatalf("the neighbour was killed at %d MiB on its way to %d: %v", n.held>>20, bytes>>20, err)
+	}
+	if _, err := fmt.Sscan(line, &n.held); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// take takes memory until it has so much, in the steps that neighbourStep tells of.
+func (n *neighbour) take(s *server, bytes int) {
+	n.t.Helper()
+	for n.held < bytes {
+		looks := s.metric("mcached_pressure_polls_total")
+		n.hold(min(bytes, n.held+neighbourStep))
+		eventually(n.t, "the daemon looks at the memory", func() error {
+			s.alive()
+			if s.metric("mcached_pressure_polls_total") == looks {
+				return errors.New("it does not")
+			}
+			return nil
+		})
+	}
+}
 
 // memoryGroup makes a control group of either version with a limit, and
 // returns the command that runs another program within it.
@@ -92,8 +192,7 @@ func TestE2ESqueeze(t *testing.T) {
 	defer cancel()
 	var asked, written, posted, failures atomic.Int64
 	var slowest atomic.Int64
-	c := redis.NewClient(&redis.Options{Addr: s.resp, MaxRetries: -1})
-	defer c.Close()
+	c := s.redis()
 	fail := func(what string, err error) {
 		if err != nil && ctx.Err() == nil && failures.Add(1) <= 5 {
 			t.Errorf("%s: %v", what, err)
@@ -133,26 +232,11 @@ func TestE2ESqueeze(t *testing.T) {
 		return nil
 	})
 
-	// The neighbour is tail, which keeps a line that does not end.
 	askedBefore, writtenBefore, postedBefore := asked.Load(), written.Load(), posted.Load()
 	slowest.Store(0)
 	releases := s.metric("mcached_pressure_releases_total")
-	const step = 4 << 20
-	script := fmt.Sprintf(`(for i in $(seq %d); do head -c %d /dev/zero; sleep %.3f; done; echo full >&2; exec sleep 300) | tail`,
-		squeezeNeighbour/step, step, float64(step)/squeezeRate)
-	near := exec.Command(within[0], append(within[1:], "/bin/sh", "-c", script)...)
-	neighbour := start(t, near.Path, near.Args[1:]...)
-	eventually(t, "the neighbour has what it wants", func() error {
-		neighbour.alive()
-		if !strings.Contains(neighbour.output(), "full") {
-			return errors.New("not yet")
-		}
-		return nil
-	})
-	s.alive()
-	if strings.Contains(neighbour.output(), "illed") {
-		t.Errorf("someone was killed: %s", neighbour.output())
-	}
+	near := startNeighbour(t, within)
+	near.take(s, squeezeNeighbour)
 	eventually(t, "requests are answered", func() error {
 		if asked.Load() < askedBefore+20 || written.Load() < writtenBefore+1000 || posted.Load() < postedBefore+20 {
 			return errors.New("too few so far")
@@ -167,17 +251,13 @@ func TestE2ESqueeze(t *testing.T) {
 		t.Errorf("it gave no way: a budget of %v bytes, %v at first", squeezed, initial)
 	}
 
-	// Its sleep ends with its group of processes; then it is quiet, and the budget grows.
-	kill := exec.Command("/bin/sh", "-c", `for p in $(cat "$0"); do [ "$p" = "$1" ] || kill "$p"; done`, within[3], strconv.Itoa(s.cmd.Process.Pid))
-	if out, err := kill.CombinedOutput(); err != nil {
-		t.Logf("%v: %s", err, out) // some of them ended on their own
-	}
-	deadline := time.Now().Add(squeezeQuiet + patience)
-	for s.metric("mcached_memory_budget_bytes") < squeezed+squeezeNeighbour/4 {
-		if time.Now().After(deadline) {
-			t.Fatalf("a budget of %v bytes, squeezed to %v: it did not grow back", s.metric("mcached_memory_budget_bytes"), squeezed)
+	// It goes, then all is quiet for half a minute, and the budget grows.
+	near.hold(0)
+	eventually(t, "the budget grows back", func() error {
+		if budget := s.metric("mcached_memory_budget_bytes"); budget < squeezed+squeezeNeighbour/4 {
+			return fmt.Errorf("%v bytes, squeezed to %v", budget, squeezed)
 		}
-		time.Sleep(200 * time.Millisecond)
-	}
+		return nil
+	})
 	s.alive()
 }
