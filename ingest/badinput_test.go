@@ -267,24 +267,6 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-func TestAdmissionRefusesLargeCommands(t *testing.T) {
-	a, err := NewAdmission(AdmissionOptions{MaxBytesInFlight: 100 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, addr := newServer(t, func(o *Options) { o.Admission = a })
-	got := talk(t, addr, bulks("SET", "k", strings.Repeat("v", 200_000)))
-	if !strings.HasPrefix(got, "-ERR busy") || s.Stats().ConnectionsShed != 1 {
-		t.Fatalf("got %q, %+v", got, s.Stats())
-	}
-	if got := talk(t, addr, bulks("SET", "k", strings.Repeat("v", 30_000))); got != "+OK\r\n" {
-		t.Fatalf("got %q", got)
-	}
-	if st := a.Stats(); st.BytesInFlight != 0 || st.RequestsInFlight != 0 || st.Admitted == 0 {
-		t.Fatalf("something is still lent: %+v", st)
-	}
-}
-
 func TestHugePipeline(t *testing.T) {
 	_, addr := newServer(t, nil)
 	const n = 100_000

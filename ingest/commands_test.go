@@ -388,45 +388,4 @@ func TestOptionsAreChecked(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := NewAdmission(AdmissionOptions{MaxRequests: -1}); err == nil {
-		t.Error("NewAdmission took a negative limit")
-	}
-}
-
-func TestAdmission(t *testing.T) {
-	a, err := NewAdmission(AdmissionOptions{MaxBytesInFlight: 100, MaxRequests: 3, RetryAfter: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ok, _ := a.Acquire(20); !ok {
-		t.Fatal("refused with nothing in flight")
-	}
-	if ok, _ := a.Extend(40); !ok {
-		t.Fatal("refused more of what fits")
-	}
-	if ok, after := a.Acquire(41); ok || after != time.Second {
-		t.Fatalf("admitted 101 of 100 bytes, or %v", after)
-	}
-	if ok, after := a.Extend(41); ok || after != time.Second {
-		t.Fatalf("extended to 101 of 100 bytes, or %v", after)
-	}
-	if ok, _ := a.Acquire(40); !ok {
-		t.Fatal("refused what fits")
-	}
-	if ok, _ := a.Acquire(-5); !ok {
-		t.Fatal("refused nothing")
-	}
-	if ok, _ := a.Extend(0); !ok {
-		t.Fatal("an extension counts as a request")
-	}
-	for range 200 {
-		if ok, after := a.Acquire(0); ok || after > 4*time.Second {
-			t.Fatalf("admitted a fourth request, or %v", after)
-		}
-	}
-	a.Release(60)
-	a.Release(40)
-	if s := a.Stats(); s.BytesInFlight != 0 || s.RequestsInFlight != 1 || s.Admitted != 3 || s.RefusedBytes != 2 || s.RefusedRequests != 200 {
-		t.Fatalf("%+v", s)
-	}
 }

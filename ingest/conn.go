@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"mcached/ingest/admission"
 	"mcached/mcache"
 )
 
@@ -48,8 +49,9 @@ type conn struct {
 	// in[start:end] was read and not used up. Nil while there is none.
 	in         []byte
 	start, end int
-	need       int   // how long the command in progress is at the least
-	lent       int64 // bytes that Admission lent for an input larger than bufferBytes
+	need       int             // how long the command in progress is at the least
+	lease      admission.Lease // for an input that is not whole, or larger than bufferBytes
+	held       int64           // bytes of it
 	framer     framer
 	limits     *frameLimits
 	reply
@@ -155,11 +157,9 @@ func (c *conn) turn() bool {
 		c.consume()
 	case errors.Is(err, errAgain):
 		return !c.shutting.Load()
-	case errors.Is(err, errOverloaded):
-		c.srv.counters.overloaded.Add(1)
+	case errors.As(err, new(*admission.Refusal)):
 		c.takeOutput()
-		c.fail(err.Error())
-		c.quit = true
+		c.shed(err)
 	default:
 		return false
 	}
@@ -182,7 +182,7 @@ func (c *conn) consume() {
 	c.more = false
 	bytes, turn := c.end-c.start, 0
 	for ; c.start < c.end && !c.quit; turn++ {
-		if turn >= turnCommands && c.loop != nil {
+		if turn >= turnCommands && c.loop != nil && c.hold(int64(len(c.in))) == nil {
 			c.freeBundle()
 			c.more = true
 			return
@@ -220,12 +220,66 @@ func (c *conn) consume() {
 		if c.half.Load() != 0 {
 			c.half.Store(0)
 		}
-	} else if c.half.Load() == 0 || c.start > 0 {
+		return
+	}
+	if c.half.Load() == 0 || c.start > 0 {
 		c.half.Store(c.srv.tick.Load())
+	}
+	if err := c.hold(int64(len(c.in))); err != nil && !c.quit {
+		c.shed(err)
 	}
 }
 
-var errOverloaded = errors.New("ERR busy: no memory for a command of this size right now, try again later")
+// hold has Admission lend at least so many bytes for the input. Only what stays
+// between two turns needs that: the rest of it is for its client to send.
+func (c *conn) hold(bytes int64) error {
+	if bytes <= c.held {
+		return nil
+	}
+	if c.held == 0 {
+		kind := admission.Input
+		if !c.authenticated {
+			kind = admission.Stranger
+		}
+		c.lease.Open(c.srv.o.Admission, kind, c.cut)
+	}
+	err := c.lease.Try(bytes - c.held)
+	if err == nil {
+		c.held = bytes
+	}
+	return err
+}
+
+// cut ends the connection, which keeps others from having the room of what it
+// has sent of a command. It is called from any goroutine.
+func (c *conn) cut() {
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	if _, open := c.srv.conns[c]; !open || c.half.Load() == 0 {
+		return
+	}
+	c.srv.counters.overloaded.Add(1)
+	c.srv.o.Logger.Debug("closing a RESP connection", "client", c.sock.RemoteAddr(), "why", "others need the room that half a command takes")
+	c.shut()
+}
+
+// shed says that there is no room for a command, and ends the connection: what
+// follows in it cannot be told from the rest of that command.
+func (c *conn) shed(err error) {
+	c.srv.counters.overloaded.Add(1)
+	c.refusedRoom(err)
+	c.quit = true
+}
+
+// refusedRoom answers for what Admission had no room for.
+func (c *conn) refusedRoom(err error) {
+	var r *admission.Refusal
+	if errors.As(err, &r) && r.After == 0 {
+		c.fail("ERR " + err.Error())
+	} else {
+		c.fail("BUSY " + err.Error())
+	}
+}
 
 // fill waits for more input and reads it behind what there is.
 func (c *conn) fill() error {
@@ -318,27 +372,23 @@ func (c *conn) freeInput() {
 		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
 	}
 	c.in, c.start, c.end = nil, 0, 0
-	if c.lent > 0 {
-		c.srv.o.Admission.Release(c.lent)
-		c.lent = 0
+	if c.held > 0 {
+		c.lease.Release()
+		c.held = 0
 	}
 }
+
+// argBytes is what an argument takes beside its bytes: a mark and a slice, and
+// as many again, as the next arguments will be there before it is counted anew.
+const argBytes = 2 * (8 + 24)
 
 // grow makes a larger buffer. A command's announced length is believed up to
 // eight times what has come of it; framing bounds it, see MaxCommandBytes.
 func (c *conn) grow() error {
 	want := min(max(2*len(c.in), c.need), 8*len(c.in))
-	if a := c.srv.o.Admission; a != nil {
-		var ok bool
-		if c.lent == 0 {
-			ok, _ = a.Acquire(int64(want))
-		} else {
-			ok, _ = a.Extend(int64(want) - c.lent)
-		}
-		if !ok {
-			return errOverloaded
-		}
-		c.lent = int64(want)
+	// The arguments of a command of many get a table beside them.
+	if err := c.hold(int64(want) + argBytes*int64(len(c.framer.marks))); err != nil {
+		return err
 	}
 	b := make([]byte, want)
 	c.end = copy(b, c.in[:c.end])

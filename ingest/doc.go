@@ -1,5 +1,4 @@
-// Package ingest is the front door for Redis clients, and the admission
-// control that it shares with remote write.
+// Package ingest is the front door for Redis clients.
 //
 // # The problem
 //
@@ -45,7 +44,7 @@
 //
 //   - framing: MaxArgs, MaxBulkBytes, MaxInlineBytes, MaxCommandBytes, and
 //     Redis' own smaller numbers before AUTH. A buffer grows only as bytes
-//     come, and above 16 KiB only with Admission's leave.
+//     come, and what stays of it between two reads is lent by Admission.
 //   - answers: MaxOutputBytes is written before more is collected, so a slow
 //     reader holds that and one value. MaxReplySamples for what must be
 //     counted first.

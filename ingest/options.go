@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"mcached/ingest/admission"
 	"mcached/kvcache"
 	"mcached/mcache"
 )
@@ -78,9 +79,10 @@ type Options struct {
 	// Default 10 seconds.
 	WriteTimeout time.Duration
 
-	// Admission, if set, is asked for the memory of commands that are larger
-	// than a connection's first buffer.
-	Admission *Admission
+	// Admission, if set, is asked for the memory of commands that are not whole
+	// or larger than a connection's first buffer, of what commands collect
+	// before they can answer, and of answers that are not read.
+	Admission *admission.Pool
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Logger gets what an operator should know. Default slog.Default().

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/golang/snappy"
@@ -18,35 +19,77 @@ import (
 
 // lease is what admission has lent to a request.
 type lease struct {
-	h     *Handler
-	in    bool
-	bytes int64
+	h    *Handler
+	loan Loan // nil without admission
+
+	mu   sync.Mutex
+	wait func(until time.Time) error // sets until when the body is waited for; nil while it is not
+}
+
+func (h *Handler) lease() *lease {
+	l := &lease{h: h}
+	if h.o.Admission != nil {
+		l.loan = h.o.Admission(l.cut)
+	}
+	return l
+}
+
+// cut ends the wait for the rest of a body: its room is needed, and the sender
+// does not use it.
+func (l *lease) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wait != nil {
+		_ = l.wait(time.Unix(1, 0)) // it is the deadline of a connection that is there
+	}
+}
+
+// waits says how to end the wait for the body, or that there is none any more.
+func (l *lease) waits(how func(until time.Time) error) {
+	l.mu.Lock()
+	l.wait = how
+	l.mu.Unlock()
 }
 
 // take asks for n more bytes.
 func (l *lease) take(n int) error {
-	a := l.h.o.Admission
-	if a == nil {
+	if l.loan == nil {
 		return nil
 	}
-	ask := a.Extend
-	if !l.in {
-		ask = a.Acquire
+	return l.refusal(l.loan.Try(int64(n)))
+}
+
+// begin says that the request is whole, and asks whether it may be worked on.
+func (l *lease) begin() error {
+	if l.loan == nil {
+		return nil
 	}
-	ok, after := ask(int64(n))
-	if !ok {
-		l.h.counters.notAdmitted.Add(1)
-		return refused{http.StatusServiceUnavailable, max(after, time.Second), fmt.Errorf("too much in flight to take %d bytes more", n)}
+	return l.refusal(l.loan.Begin())
+}
+
+// refusal is what the sender is told of an error of admission.
+func (l *lease) refusal(err error) error {
+	if err == nil {
+		return nil
 	}
-	l.in = true
-	l.bytes += int64(n)
-	return nil
+	l.h.counters.notAdmitted.Add(1)
+	var later interface {
+		RetryAfter() (after time.Duration, ok bool)
+	}
+	if errors.As(err, &later) {
+		after, ok := later.RetryAfter()
+		if !ok { // it would be refused for ever
+			return refused{http.StatusRequestEntityTooLarge, 0, err}
+		}
+		return refused{http.StatusServiceUnavailable, max(after, time.Second), err}
+	}
+	return refused{http.StatusServiceUnavailable, l.h.o.RetryAfter, err}
 }
 
 // release gives back everything.
 func (l *lease) release() {
-	if l.in {
-		l.h.o.Admission.Release(l.bytes)
+	if l.loan != nil {
+		l.loan.Release()
 	}
 }
 
@@ -59,7 +102,9 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lea
 	// Not every ResponseWriter has a deadline to set, those of tests have none.
 	rc := http.NewResponseController(w)
 	if rc.SetReadDeadline(time.Now().Add(h.o.BodyTimeout)) == nil {
+		l.waits(rc.SetReadDeadline)
 		defer func() {
+			l.waits(nil)
 			if err == nil {
 				rc.SetReadDeadline(time.Time{})
 				return

@@ -387,7 +387,7 @@ func TestSlowBodyIsNotWaitedFor(t *testing.T) {
 	for name, head := range map[string]string{"announced": "Content-Length: 30000000", "chunked": "Transfer-Encoding: chunked"} {
 		t.Run(name, func(t *testing.T) {
 			a := &admission{limit: 1 << 30}
-			r := newReceiver(t, Options{BodyTimeout: 300 * time.Millisecond, Admission: a})
+			r := newReceiver(t, Options{BodyTimeout: 300 * time.Millisecond, Admission: a.open})
 			c := dial(t, r)
 			fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", head)
 			stop := make(chan struct{})
@@ -443,7 +443,7 @@ func TestABodyIsLentWhatItTakes(t *testing.T) {
 	}
 	for _, announced := range []bool{true, false} {
 		a := &admission{limit: 1 << 30}
-		r := newReceiver(t, Options{Admission: a})
+		r := newReceiver(t, Options{Admission: a.open})
 		came := 0
 		req := httptest.NewRequest("POST", "/", &tricklingReader{b: packed, came: func(n int) {
 			came += n

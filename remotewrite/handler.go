@@ -58,20 +58,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	l := lease{h: h}
+	l := h.lease()
 	defer l.release()
 	raw := h.bodies.Get().(*[]byte)
 	defer h.putBackBody(raw)
-	if err := h.read(w, r, raw, &l); err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	n, err := h.decodedLen(*raw, &l)
-	if err != nil {
+	if err := h.read(w, r, raw, l); err != nil {
 		h.refuse(w, r, err)
 		return
 	}
 	// From here on nothing waits for the sender any more.
+	if err := l.begin(); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	n, err := h.decodedLen(*raw, l)
+	if err != nil {
+		h.refuse(w, r, err)
+		return
+	}
 	if err := h.turn(r.Context()); err != nil {
 		h.refuse(w, r, err)
 		return

@@ -62,25 +62,27 @@ type Options struct {
 	// DefaultBucket takes requests without TenancyHeader. Default "default".
 	DefaultBucket string
 
-	// Admission bounds the bytes in flight: of bodies as they come in, and
-	// decompressed. Default: no bound.
-	Admission Admission
+	// Admission bounds what all requests have in hand together: bodies as they
+	// come in, and decompressed. It is called at the head of each request, and
+	// cut, which may be called at any time, ends the wait for the rest of that
+	// request. Default: no bound.
+	Admission func(cut func()) Loan
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Logger is told about refused requests, at most once a second. Default: nobody.
 	Logger *slog.Logger
 }
 
-// Admission bounds what all requests have in hand together. When there is no
-// room, ok is false and the sender is told to come again after retryAfter.
-// Implementations are safe for concurrent use.
-type Admission interface {
-	// Acquire asks for room for one more request, with its first n bytes.
-	Acquire(n int64) (ok bool, retryAfter time.Duration)
-	// Extend asks for n more bytes for a request that is in, which it stays.
-	Extend(n int64) (ok bool, retryAfter time.Duration)
-	// Release ends a request that is in, which has n bytes in all.
-	Release(n int64)
+// Loan is what one request has in hand. Its errors may have a method
+// RetryAfter() (after time.Duration, ok bool), which says when to come again;
+// not ok that it would always be refused.
+type Loan interface {
+	// Try takes n bytes more.
+	Try(n int64) error
+	// Begin says that the request is whole and to be worked on.
+	Begin() error
+	// Release ends the request and gives everything back.
+	Release()
 }
 
 // DefaultMaxLabels is what Options.MaxLabels is if it is not set.

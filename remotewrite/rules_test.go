@@ -445,7 +445,7 @@ func TestRuleOverloadIs503(t *testing.T) {
 	packed := snappy.Encode(nil, body)
 	for limit, want := range map[int64]int{10: 503, int64(len(packed)): 503, int64(len(packed) + len(body) - 1): 503, int64(len(packed) + len(body)): 204} {
 		a := &admission{limit: limit}
-		r := newReceiver(t, Options{Admission: a})
+		r := newReceiver(t, Options{Admission: a.open})
 		w := r.Send(wire.V2, body)
 		answered(t, w, want, "")
 		if want == 503 && w.Header().Get("Retry-After") != "2" {
@@ -476,31 +476,47 @@ func (a *admission) lent() (now, most int64) {
 	return a.bytes, a.most
 }
 
-func (a *admission) Acquire(n int64) (bool, time.Duration) {
-	ok, after := a.Extend(n)
-	if ok {
-		a.mu.Lock()
-		a.requests++
-		a.mu.Unlock()
-	}
-	return ok, after
+// open is Options.Admission.
+func (a *admission) open(func()) Loan { return &loan{a: a} }
+
+type loan struct {
+	a     *admission
+	bytes int64
+	begun bool
 }
 
-func (a *admission) Extend(n int64) (bool, time.Duration) {
+func (l *loan) Try(n int64) error {
+	a := l.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked++
 	if a.bytes+n > a.limit {
-		return false, 1200 * time.Millisecond
+		return errBusy{}
 	}
 	a.bytes += n
+	l.bytes += n
 	a.most = max(a.most, a.bytes)
-	return true, 0
+	return nil
 }
 
-func (a *admission) Release(n int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.bytes -= n
-	a.requests--
+func (l *loan) Begin() error {
+	l.a.mu.Lock()
+	defer l.a.mu.Unlock()
+	l.begun = true
+	l.a.requests++
+	return nil
 }
+
+func (l *loan) Release() {
+	l.a.mu.Lock()
+	defer l.a.mu.Unlock()
+	l.a.bytes -= l.bytes
+	if l.begun {
+		l.a.requests--
+	}
+}
+
+type errBusy struct{}
+
+func (errBusy) Error() string                     { return "busy" }
+func (errBusy) RetryAfter() (time.Duration, bool) { return 1200 * time.Millisecond, true }

@@ -142,7 +142,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("memory.blobs-share", "50%", &c.memoryShares.blobs,
 		"Share of the memory that Redis clients' values may hold when others want the room; they may use all that is not wanted.")
 	add("memory.heap-limit", "0", &c.memoryHeap,
-		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine between 256MiB and 2GiB.")
+		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine or control group between 256MiB and 2GiB, and with a fixed --memory.size at most half of what that leaves.")
 
 	app.Flag("snapshot.path", "File that the metric cache is written to at a stop, at SIGUSR1 or by mcached snapshot, and read from at a start; empty for none.").
 		PlaceHolder("FILE").StringVar(&c.snapshotPath)
@@ -195,8 +195,8 @@ func newServeApp(c *config) *kingpin.Application {
 		"Series of one metric name in one bucket, likewise. 0 for no bound.")
 	app.Flag("bucket.limits", "Limits of one bucket instead of the two above, as team-a:max-series=500000,max-series-per-metric=20000. Repeatable; in the environment one a line.").
 		PlaceHolder("BUCKET:LIMITS").SetValue(namedValue{&c.bucketLimits, "bucket.limits"})
-	add("admission.max-in-flight-size", "256MiB", &c.maxInFlight,
-		"Bytes of writes in hand at a time, as they come and decompressed, by remote write and Redis clients together; more are told to come back (503).")
+	add("admission.max-in-flight-size", "0", &c.maxInFlight,
+		"Bytes in hand for all clients together: requests as they come and decompressed, results, answers until they are read. More are told to come back (503, -BUSY). 0 means half of the heap's limit, and at least room for the largest write.")
 	add("admission.max-requests", "1024", &c.maxRequests,
 		"Writes being worked on at a time; more are told to come back (503).")
 
@@ -271,14 +271,13 @@ func (c *config) check() error {
 	}{
 		{"remote-write.max-body-size", c.writeMaxBody}, {"remote-write.max-decoded-size", c.writeMaxDecoded},
 		{"remote-write.max-label-name-size", c.writeMaxLabelName}, {"remote-write.max-label-value-size", c.writeMaxLabelValue},
-		{"admission.max-in-flight-size", c.maxInFlight},
 	} {
 		if s.value == 0 {
 			return fmt.Errorf("--%s must be more than 0", s.flag)
 		}
 	}
-	if largest := c.writeMaxBody + c.writeMaxDecoded; c.maxInFlight < largest {
-		return fmt.Errorf("--admission.max-in-flight-size of %s is below --remote-write.max-body-size and --remote-write.max-decoded-size together, %s: the largest request would never be admitted",
+	if largest := c.largestWrite(); c.maxInFlight != 0 && c.maxInFlight < largest {
+		return fmt.Errorf("--admission.max-in-flight-size of %s is below %s, which the largest write of --remote-write.max-body-size and --remote-write.max-decoded-size needs: it would never be admitted",
 			&c.maxInFlight, &largest)
 	}
 	if !validHeaderName(c.tenancyHeader) {

@@ -5,8 +5,6 @@ import (
 	"os"
 	"runtime/debug"
 
-	"golang.org/x/sys/unix"
-
 	"mcached/kvcache"
 	"mcached/kvcache/pressure"
 )
@@ -63,9 +61,10 @@ func (d *daemon) leastBudget() int64 {
 	return max(minMemoryBytes, int64(leastRegions*d.metrics.Shards()*d.memory.RegionBytes()))
 }
 
-// The heap's limit when nobody says otherwise: an eighth of what there is. A
-// request of the largest permitted size and a heavy query fit the least; more
-// than the most is a query that should have been refused.
+// The heap's limit when nobody says otherwise: an eighth of what there is, be it
+// the machine's or a control group's. A request of the largest permitted size
+// and a heavy query fit the least; more than the most is a query that should
+// have been refused.
 const (
 	heapShare    = 8
 	minHeapLimit = 256 << 20
@@ -89,15 +88,23 @@ func (d *daemon) limitHeap() int64 {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return debug.SetMemoryLimit(-1) // the runtime has read it
 	}
-	total := d.pressure.Stats().TotalBytes // 0 if the size is fixed
-	if total == 0 {
-		var si unix.Sysinfo_t
-		if err := unix.Sysinfo(&si); err == nil {
-			total = int64(si.Totalram) * int64(si.Unit)
-		}
+	total, err := pressure.TotalBytes(nil)
+	if err != nil {
+		d.log.Warn("How much memory there is cannot be read; the heap's limit is the least.", "err", err)
 	}
-	n := min(max(total/heapShare, minHeapLimit), maxHeapLimit)
+	n := heapLimitFor(total, int64(d.config.memorySize))
 	debug.SetMemoryLimit(n)
+	return n
+}
+
+// heapLimitFor is the heap's limit where there are total bytes, of which fixed
+// are for what is cached, if that does not follow the machine. Half of the rest
+// is left to what is neither: stacks, buffers of the kernel, neighbours.
+func heapLimitFor(total, fixed int64) int64 {
+	n := min(max(total/heapShare, minHeapLimit), maxHeapLimit)
+	if fixed > 0 && total > 0 {
+		n = max(min(n, (total-fixed)/2), minHeapBytes)
+	}
 	return n
 }
 

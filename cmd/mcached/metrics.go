@@ -6,6 +6,7 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 
 	"mcached/ingest"
+	"mcached/ingest/admission"
 	"mcached/kvcache"
 	"mcached/kvcache/pressure"
 	"mcached/mcache"
@@ -24,7 +25,7 @@ type stats struct {
 	write     remotewrite.Stats
 	query     query.Stats
 	resp      ingest.Stats
-	admission ingest.AdmissionStats
+	admission admission.Stats
 	forward   *send.ForwardStats // nil: nothing is forwarded
 	dirty     mcache.DirtyStats
 	heapLimit int64 // bytes

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mcached/ingest/admission"
 	"mcached/kvcache/pressure"
 	"mcached/mcache"
 )
@@ -301,17 +302,25 @@ func rows() []row {
 				emit(float64(s.resp.BytesWritten), "written")
 			}},
 
-		{"mcached_admission_in_flight_bytes", "Bytes of writes being worked on, by both front doors.", gauge, nil,
-			one(func(s *stats) float64 { return float64(s.admission.BytesInFlight) })},
-		{"mcached_admission_in_flight_requests", "Writes being worked on, by both front doors.", gauge, nil,
-			one(func(s *stats) float64 { return float64(s.admission.RequestsInFlight) })},
+		{"mcached_admission_in_flight_bytes", "Bytes in hand for clients: write (being worked on), input (not whole yet), stranger (not whole, before the password), read (results and unread answers).", gauge, []string{"kind"},
+			byKind(func(s *admission.Stats, k admission.Kind) float64 { return float64(s.Bytes[k]) })},
+		{"mcached_admission_limit_bytes", "What each kind may have in hand; together they may have what writes may.", gauge, []string{"kind"},
+			byKind(func(s *admission.Stats, k admission.Kind) float64 { return float64(s.Limits[k]) })},
+		{"mcached_admission_in_flight_requests", "Writes being worked on.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.admission.Requests) })},
+		{"mcached_admission_waiting", "Requests that wait for others to give back bytes.", gauge, nil,
+			one(func(s *stats) float64 { return float64(s.admission.Waiting) })},
 		{"mcached_admission_admitted_total", "Writes let in.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.admission.Admitted) })},
-		{"mcached_admission_refused_total", "Writes told to come back, by what there was too much of.", counter, []string{"bound"},
+		{"mcached_admission_refused_total", "Requests told to come back, by what there was too much of: bytes of a kind, or requests.", counter, []string{"bound", "kind"},
 			func(s *stats, emit func(float64, ...string)) {
-				emit(float64(s.admission.RefusedBytes), "bytes")
-				emit(float64(s.admission.RefusedRequests), "requests")
+				for _, k := range admission.Kinds {
+					emit(float64(s.admission.RefusedBytes[k]), "bytes", k.String())
+				}
+				emit(float64(s.admission.RefusedRequests), "requests", admission.Write.String())
 			}},
+		{"mcached_admission_cut_total", "Requests cut off because their rest did not come and others needed the room.", counter, []string{"kind"},
+			byKind(func(s *admission.Stats, k admission.Kind) float64 { return float64(s.Cut[k]) })},
 
 		{"mcached_blobs_entries", "Blobs held, expired ones that were not found yet included.", gauge, nil,
 			one(func(s *stats) float64 { return float64(s.blobs.Entries) })},
@@ -375,6 +384,15 @@ func byLimit(f func(pressure.Stats) int64) func(*stats, func(float64, ...string)
 	return func(s *stats, emit func(float64, ...string)) {
 		if s.pressure.Automatic {
 			emit(float64(f(s.pressure)), s.pressure.LimitName)
+		}
+	}
+}
+
+// byKind reads a figure of admission for each kind of what is held.
+func byKind(f func(s *admission.Stats, k admission.Kind) float64) func(*stats, func(float64, ...string)) {
+	return func(s *stats, emit func(float64, ...string)) {
+		for _, k := range admission.Kinds {
+			emit(f(&s.admission, k), k.String())
 		}
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"mcached/ingest"
+	"mcached/ingest/admission"
 	"mcached/kvcache"
 	"mcached/kvcache/pressure"
 	"mcached/mcache"
@@ -57,7 +58,7 @@ type daemon struct {
 	forwarder *send.Forwarder // nil: a pure cache
 	circle    *circleGuard    // of the forwarder, or nil
 
-	admission *ingest.Admission
+	admission *admission.Pool
 	resp      *ingest.Server
 
 	respListener net.Listener // nil: no RESP
@@ -170,8 +171,7 @@ func (d *daemon) open() error {
 func (d *daemon) openFrontDoors() error {
 	c := d.config
 	var err error
-	d.admission, err = ingest.NewAdmission(ingest.AdmissionOptions{MaxBytesInFlight: int64(c.maxInFlight), MaxRequests: int(c.maxRequests)})
-	if err != nil {
+	if d.admission, err = d.newAdmission(); err != nil {
 		return err
 	}
 	d.writes = remotewrite.NewHandler(d.metrics, remotewrite.Options{
@@ -180,7 +180,7 @@ func (d *daemon) openFrontDoors() error {
 		MaxNewSeriesPerSecond: int(c.writeMaxNewSeries),
 		BodyTimeout:           min(writeBodyTimeout, c.webReadTimeout.std()),
 		TenancyHeader:         c.tenancyHeader, DefaultBucket: defaultBucket,
-		Admission: d.admission, Logger: d.log,
+		Admission: d.admitWrite, Logger: d.log,
 	})
 	d.queries = query.NewAPI(d.metrics, query.Options{
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),

@@ -164,7 +164,7 @@ func TestConfigErrors(t *testing.T) {
 		{"--resp.tls-cert-file=x --resp.tls-key-file=y", "resp.tls-cert-file"},
 		{"--web.enable-debug=perhaps", "web.enable-debug"},
 		{"--tenancy.header=a:b", "tenancy.header"},
-		{"--remote-write.max-decoded-size=1GiB", "max-in-flight-size"},
+		{"--admission.max-in-flight-size=64MiB", "max-decoded-size"},
 		{"--web.cors.origin=(", "cors.origin"},
 		{"--remote-write.max-labels=none", "max-labels"},
 		{"--remote-write.max-new-series=-1", "max-new-series"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -165,6 +166,23 @@ func (r *reader) read() (Reading, error) {
 		return out, errors.Join(errs...)
 	}
 	return out, nil
+}
+
+// TotalBytes is the least of the limits that this process is under, the
+// machine's memory included. A nil file system means the real one.
+func TotalBytes(f fs.FS) (int64, error) {
+	if f == nil {
+		f = os.DirFS("/")
+	}
+	reading, err := newReader(f).read()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	total := int64(maxBytes)
+	for _, l := range reading.Limits {
+		total = min(total, l.TotalBytes)
+	}
+	return total, nil
 }
 
 // node reads the machine's memory.

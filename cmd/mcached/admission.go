@@ -1,0 +1,49 @@
+package main
+
+import (
+	"mcached/ingest/admission"
+	"mcached/remotewrite"
+)
+
+// The Go heap holds what is cached nowhere: what requests take while they are
+// answered, which admission bounds in sum, and what is kept for longer, each
+// kind with a bound of its own. Together they have to fit the heap's limit,
+// with room for what the collector has not found yet.
+//
+//	heap limit  1/2  admission: bodies, decoded requests, results, unread answers
+//	            1/4  kept: metadata, exemplars, label sets, keys of TS.CREATE, connections
+//	            1/4  garbage
+const (
+	admissionPart = 2
+	inputPart     = 4 // of admission, at the least the largest body
+)
+
+// admissionBytes is how much requests may have in hand together.
+func (d *daemon) admissionBytes() int64 {
+	c := d.config
+	if c.maxInFlight != 0 {
+		return int64(c.maxInFlight)
+	}
+	return max(d.heapLimit/admissionPart, int64(c.largestWrite()))
+}
+
+// largestWrite is what the largest permitted request needs: it is all there,
+// as it came and decompressed, and as it comes it may take half.
+func (c *config) largestWrite() byteSize {
+	return max(c.writeMaxBody+c.writeMaxDecoded, 2*c.writeMaxBody)
+}
+
+func (d *daemon) newAdmission() (*admission.Pool, error) {
+	n := d.admissionBytes()
+	return admission.New(admission.Options{
+		MaxBytes: n, MaxInputBytes: max(n/inputPart, int64(d.config.writeMaxBody)), MaxRequests: int(d.config.maxRequests),
+		BytesSetting: "--admission.max-in-flight-size", RequestsSetting: "--admission.max-requests",
+	})
+}
+
+// admitWrite opens the lease of one remote-write request.
+func (d *daemon) admitWrite(cut func()) remotewrite.Loan {
+	l := new(admission.Lease)
+	l.Open(d.admission, admission.Input, cut)
+	return l
+}
