@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,11 +22,29 @@ import (
 // ErrRejected says that the receiver found fault with the content of a
 // request: to send the same again would not help. What was valid may have been
 // written.
-var ErrRejected = errors.New("remotewrite: rejected by the receiver")
+var ErrRejected = errors.New("rejected by the receiver")
 
 // ErrUnavailable says that the receiver did not take a request for reasons
 // that are not in it: the same may be taken later.
-var ErrUnavailable = errors.New("remotewrite: the receiver is not available")
+var ErrUnavailable = errors.New("the receiver is not available")
+
+// RedirectError is the reason of an ErrUnavailable: the receiver answered that
+// requests should go elsewhere. They do not: a POST that is redirected becomes
+// a GET as a rule, and what answers that has not taken anything.
+type RedirectError struct {
+	Status int
+	// To is where it points to, without user, password and query, which may be
+	// secrets. Empty if it does not say.
+	To string
+}
+
+// Error implements error.
+func (e *RedirectError) Error() string {
+	if e.To == "" {
+		return fmt.Sprintf("it redirects (%d) and does not say where", e.Status)
+	}
+	return fmt.Sprintf("it redirects (%d) to %s", e.Status, e.To)
+}
 
 // ClientOptions configure a Client. The zero value of a field means its default.
 type ClientOptions struct {
@@ -34,7 +53,8 @@ type ClientOptions struct {
 	// Protocol to speak. Default: 2.0, and 1.0 when the receiver is found not
 	// to understand it; 2.0 is tried again after an hour, and after it was away.
 	Protocol wire.Protocol
-	// HTTP sends the requests. Default: a client with a time-out of 30 s.
+	// HTTP sends the requests; its CheckRedirect is not used, because redirects
+	// are never followed. Default: a client with a time-out of 30 s.
 	HTTP *http.Client
 	// Header is added to every request.
 	Header http.Header
@@ -67,14 +87,17 @@ type buffers struct {
 func NewClient(o ClientOptions) (*Client, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil {
-		return nil, fmt.Errorf("remotewrite: URL: %w", err)
+		return nil, fmt.Errorf("URL: %w", err)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("remotewrite: URL must be http://… or https://…, got %q", u.Redacted())
+		return nil, fmt.Errorf("URL must be http://… or https://…, got %q", u.Redacted())
 	}
-	if o.HTTP == nil {
-		o.HTTP = &http.Client{Timeout: 30 * time.Second}
+	hc := http.Client{Timeout: 30 * time.Second}
+	if o.HTTP != nil {
+		hc = *o.HTTP
 	}
+	hc.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	o.HTTP = &hc
 	o.MaxRetryAfter = cmp.Or(o.MaxRetryAfter, time.Minute)
 	if o.Now == nil {
 		o.Now = time.Now
@@ -120,7 +143,7 @@ func (c *Client) Send(ctx context.Context, series []Series, header http.Header) 
 		r.Requests++
 		r.Bytes += len(body)
 		a := c.post(ctx, r.Protocol, body, header)
-		if c.only == 0 && c.learn(r.Protocol, a) {
+		if c.only == 0 && c.learn(r.Protocol, a, points) {
 			continue
 		}
 		r.Status, r.Written, r.RetryAfter = a.status, a.written, a.retryAfter
@@ -158,15 +181,17 @@ func (c *Client) Protocol() wire.Protocol {
 
 // learn draws conclusions from an answer, and reports whether the request has
 // to be made again, in protocol 1.0.
-func (c *Client) learn(p wire.Protocol, a answer) (again bool) {
+func (c *Client) learn(p wire.Protocol, a answer, points int) (again bool) {
 	switch {
-	case a.away():
+	case a.away() || p == wire.V1 && a.foreign() != "":
 		c.lacksV2.Store(nil) // another may come back than went
 	case p == wire.V1 && a.status/100 == 2:
 		c.speaksV1.Store(true)
-	case p == wire.V2 && a.counted:
+	case p == wire.V2 && a.counted && a.written <= points:
 		c.lacksV2.Store(nil)
-	case p == wire.V2 && (a.lacksV2() || c.speaksV1.Load() && a.baffled()):
+	case p == wire.V2 && (a.counted || a.lacksV2() || c.speaksV1.Load() && !isTenants(a.status)):
+		// It counts what it was not sent, or says that it does not know 2.0, or
+		// may answer so because of that.
 		now := c.o.Now()
 		c.lacksV2.Store(&now)
 		return true
@@ -177,21 +202,22 @@ func (c *Client) learn(p wire.Protocol, a answer) (again bool) {
 // answer is what came back for one request.
 type answer struct {
 	status     int
-	text       string // the beginning of the body, if the status is an error
+	text       string // the beginning of the body
+	page       bool   // the body is one for people: HTML
 	counted    bool   // the receiver said how many points it wrote
 	written    int
 	retryAfter time.Duration
-	err        error // no answer came
+	err        error // no answer came, or a RedirectError
 }
 
 // away says whether nobody was there, or only one who stands before the receiver.
 func (a answer) away() bool {
-	return a.err != nil || a.status == http.StatusBadGateway || a.status == http.StatusServiceUnavailable || a.status == http.StatusGatewayTimeout
+	switch a.status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return a.err != nil
 }
-
-// baffled says whether one who is known to speak protocol 1.0 may answer 2.0 so
-// because he does not know it.
-func (a answer) baffled() bool { return !a.counted && !isTenants(a.status) }
 
 // lacksV2 says whether this is the answer to protocol 2.0 of one who does not
 // know it: one who does counts what he wrote. He may take the body for one of
@@ -201,26 +227,71 @@ func (a answer) lacksV2() bool {
 		(a.status/100 == 2 || a.status == http.StatusUnsupportedMediaType || a.status == http.StatusBadRequest)
 }
 
+// foreign says in what an answer is not one that a receiver of protocol 1.0
+// gives, though its status is one of a receiver's; empty if it is. A status
+// alone proves little: a login page is 200, and a server that wants TLS is 400.
+//
+// The specification wants clients to ignore the body of an answer, and
+// receivers to send none. Those in use keep to the latter, so a body with a
+// success is the work of somebody else.
+func (a answer) foreign() string {
+	switch {
+	case a.status == http.StatusRequestEntityTooLarge:
+		return "" // a proxy says that in HTML, and a smaller request helps
+	case a.page:
+		return "a page for people"
+	case a.status/100 == 2 && a.text != "":
+		return "a body, which a receiver does not send"
+	case a.status == http.StatusBadRequest && strings.Contains(a.text, wantsTLS):
+		return "a demand for https"
+	}
+	return ""
+}
+
+// wantsTLS is in what Go's server answers to HTTP on a port for HTTPS, with 400.
+const wantsTLS = "HTTP request to an HTTPS server"
+
 // verdict says whether the answer to so many points is success, a fault of
 // theirs, or trouble of the receiver's. Only what is about the content is the
-// former: a wrong password or path refuses good data and bad alike, and can be
-// mended while the data waits.
+// second: a wrong password or path refuses good data and bad alike, and can be
+// mended while the data waits. Success is what a receiver of the protocol
+// answers when it has everything: in 2.0 its counts say so, point for point.
 func (a answer) verdict(p wire.Protocol, points int) error {
 	switch {
 	case a.err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, a.err)
+	case a.status/100 == 2 && !slices.Contains(successes, a.status):
+		return fmt.Errorf("%w: it answers %d, which no receiver does", ErrUnavailable, a.status)
 	case a.status/100 == 2 && p == wire.V2 && !a.counted:
-		return fmt.Errorf("%w: it answers %d to protocol 2.0 without saying what it wrote", ErrUnavailable, a.status)
-	case a.status/100 == 2 && p == wire.V2 && a.written == 0 && points > 0:
-		return fmt.Errorf("%w: it answers %d, and 0 of %d samples written", ErrRejected, a.status, points)
-	case a.status/100 == 2:
+		return fmt.Errorf("%w: it answers %d to protocol 2.0 without saying what it wrote%s", ErrUnavailable, a.status, a.quoted())
+	case a.status/100 == 2 && p == wire.V2 && a.written != points:
+		return fmt.Errorf("%w: it answers %d, and that it wrote %d of %d samples", ErrUnavailable, a.status, a.written, points)
+	case a.status/100 == 2 && p == wire.V2:
 		return nil
+	}
+	if why := a.foreign(); why != "" && !a.counted {
+		return fmt.Errorf("%w: it answers %d with %s%s", ErrUnavailable, a.status, why, a.quoted())
 	}
 	switch a.status {
 	case http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
 		return fmt.Errorf("%w: %d %s", ErrRejected, a.status, a.text)
 	}
+	if a.status/100 == 2 {
+		return nil
+	}
 	return fmt.Errorf("%w: %d %s", ErrUnavailable, a.status, a.text)
+}
+
+// successes are what receivers answer when they have taken a request:
+// Prometheus and VictoriaMetrics 204, Mimir and Thanos 200, Metricbeat 202.
+var successes = []int{http.StatusOK, http.StatusAccepted, http.StatusNoContent}
+
+// quoted is the beginning of the body, for an error.
+func (a answer) quoted() string {
+	if a.text == "" {
+		return ""
+	}
+	return ": " + wire.Quote(a.text)
 }
 
 // maxAnswerBytes is what is read of an answer: the rest is not for us.
@@ -245,14 +316,16 @@ func (c *Client) post(ctx context.Context, p wire.Protocol, body []byte, header 
 		return answer{err: err}
 	}
 	defer resp.Body.Close()
-	a := answer{status: resp.StatusCode}
+	if resp.StatusCode/100 == 3 {
+		return answer{status: resp.StatusCode, err: &RedirectError{resp.StatusCode, place(resp)}}
+	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if err != nil && resp.StatusCode/100 != 2 {
-		return answer{err: err}
+	if err != nil {
+		return answer{err: err} // what was written once is written again
 	}
-	if a.status/100 != 2 {
-		a.text = strings.TrimSpace(string(text))
-	}
+	a := answer{status: resp.StatusCode, text: strings.TrimSpace(string(text))}
+	a.page = strings.HasPrefix(a.text, "<") ||
+		a.text != "" && strings.HasPrefix(strings.ToLower(resp.Header.Get("Content-Type")), "text/html")
 	samples, counted := count(resp.Header, wire.HeaderSamplesWritten)
 	histograms, _ := count(resp.Header, wire.HeaderHistogramsWritten)
 	a.written, a.counted = samples+histograms, counted
@@ -261,6 +334,20 @@ func (c *Client) post(ctx context.Context, p wire.Protocol, body []byte, header 
 	}
 	return a
 }
+
+// place is where a redirect points to, as far as it may be shown.
+func place(resp *http.Response) string {
+	to, err := resp.Location()
+	if err != nil {
+		return ""
+	}
+	to.User, to.RawQuery, to.Fragment, to.RawFragment = nil, "", "", ""
+	s := to.String()
+	return s[:min(len(s), maxPlaceBytes)]
+}
+
+// maxPlaceBytes is what is shown of the place that a redirect points to.
+const maxPlaceBytes = 256
 
 // count reads a header that is a number, if it is there.
 func count(h http.Header, name string) (n int, ok bool) {

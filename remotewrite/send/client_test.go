@@ -225,7 +225,7 @@ func TestClientSend(t *testing.T) {
 		"204 without counts, 1.0":    {0, []func(http.ResponseWriter){status(204)}, []wire.Protocol{wire.V2, wire.V1}, nil, 1, 0},
 		"415, but 2.0 only":          {wire.V2, []func(http.ResponseWriter){status(415)}, []wire.Protocol{wire.V2}, ErrUnavailable, 0, 0},
 		"204 without counts, 2.0":    {wire.V2, []func(http.ResponseWriter){status(204)}, []wire.Protocol{wire.V2}, ErrUnavailable, 0, 0},
-		"204 with nothing written":   {0, []func(http.ResponseWriter){status(204, samplesWritten, "0")}, []wire.Protocol{wire.V2}, ErrRejected, 0, 0},
+		"204 with nothing written":   {0, []func(http.ResponseWriter){status(204, samplesWritten, "0")}, []wire.Protocol{wire.V2}, ErrUnavailable, 0, 0},
 		"204 with a histogram":       {0, []func(http.ResponseWriter){status(204, samplesWritten, "0", histogramsWritten, "1")}, []wire.Protocol{wire.V2}, nil, 1, 0},
 		"400 with counts is refusal": {0, []func(http.ResponseWriter){status(400, samplesWritten, "1")}, []wire.Protocol{wire.V2}, ErrRejected, 1, 0},
 		"409, as Thanos says it":     {wire.V1, []func(http.ResponseWriter){status(409)}, []wire.Protocol{wire.V1}, ErrRejected, 0, 0},

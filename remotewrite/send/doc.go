@@ -18,8 +18,16 @@
 // shards. When memory or the bound on dirty points presses, the cache asks and
 // everything goes at once.
 //
-// Trouble is of two kinds. What is not about the content (no answer, 5xx, 429,
-// 401, 403, 404) is tried for ever, and what waits stays dirty. What is (400,
+// Success is what a receiver answers when it has every point: in protocol 2.0
+// its counts are what was sent, in 1.0 the answer is 200, 202 or 204 and has no
+// body. Redirects are not followed, since a POST that is redirected becomes a
+// GET as a rule, and the page that it gets is no receiver. Whatever else has a
+// status of 2xx or 3xx, and a 400 that is a page or a demand for https, is the
+// work of somebody who stands before the receiver, or of one who is mistaken.
+//
+// Trouble is of two kinds. What is not about the content (no answer, no
+// receiver's answer, 5xx, 429, 401, 403, 404) is retried without end, and what
+// waits stays dirty. What is (400,
 // 409, 413, 422) loses points: of a request of protocol 2.0 those that the
 // receiver says it did not write; one of 1.0 is taken as a whole or not at all,
 // and is cut in two until the bad points are alone. They are counted and

@@ -56,7 +56,8 @@ type Forwarder struct {
 	tick  time.Duration // unit of the cache's coarse clock
 	lanes []*lane
 
-	away, rejects sparseLog // for the two kinds of trouble
+	away, rejects sparseLog                     // for the two kinds of trouble
+	redirect      atomic.Pointer[RedirectError] // that was said; nil if it took something since
 
 	counters forwardCounters
 }
@@ -75,7 +76,7 @@ const (
 // NewForwarder returns a Forwarder that sends nothing until it is run.
 func NewForwarder(o ForwarderOptions) (*Forwarder, error) {
 	if o.Cache == nil || o.Client == nil {
-		return nil, errors.New("remotewrite: a forwarder needs a cache and a client")
+		return nil, errors.New("a forwarder needs a cache and a client")
 	}
 	o.Lanes = cmp.Or(o.Lanes, 2)
 	o.MaxDirtyAge = cmp.Or(o.MaxDirtyAge, time.Minute)
@@ -96,7 +97,7 @@ func NewForwarder(o ForwarderOptions) (*Forwarder, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Lanes < 1 || o.MaxDirtyAge < 0 || o.MaxPerRequest < 1 || o.MaxRequestBytes < 1 || o.MinBackoff < 0 || o.MaxBackoff < o.MinBackoff {
-		return nil, fmt.Errorf("remotewrite: lanes, age, points and bytes of a request and back-off must be positive, got %d, %v, %d, %d and %v to %v",
+		return nil, fmt.Errorf("lanes, age, points and bytes of a request and back-off must be positive, got %d, %v, %d, %d and %v to %v",
 			o.Lanes, o.MaxDirtyAge, o.MaxPerRequest, o.MaxRequestBytes, o.MinBackoff, o.MaxBackoff)
 	}
 	f := &Forwarder{o: o, tick: max(o.MaxDirtyAge/ticksPerAge, minTick), age: stopwatch{now: o.Now, last: o.Now()}}
@@ -248,6 +249,23 @@ func (f *Forwarder) Stats() ForwardStats {
 	return s
 }
 
+// sayAway logs that the receiver did not take a request. A redirect will be
+// there until somebody changes a URL, so it is said once.
+func (f *Forwarder) sayAway(err error) {
+	var to *RedirectError
+	if !errors.As(err, &to) {
+		f.away.warn("The receiver is not available; what it did not take is kept and sent again.", "err", err)
+		return
+	}
+	if said := f.redirect.Load(); said != nil && *said == *to {
+		return
+	}
+	if f.away.warn("The receiver redirects, which is not followed: the URL to send to must be the place itself. "+
+		"What it did not take is kept and sent again.", "status", to.Status, "to", to.To) {
+		f.redirect.Store(to)
+	}
+}
+
 // sparseLog drops what comes too soon after the last line, and says how much
 // that was with the next.
 type sparseLog struct {
@@ -262,17 +280,19 @@ type sparseLog struct {
 // sparseGap is the least time between two lines.
 const sparseGap = 10 * time.Second
 
-func (s *sparseLog) warn(msg string, args ...any) {
+// warn reports whether the line was not dropped.
+func (s *sparseLog) warn(msg string, args ...any) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	if d := now.Sub(s.last); !s.last.IsZero() && d >= 0 && d < sparseGap {
 		s.dropped++
-		return
+		return false
 	}
 	if s.dropped > 0 {
 		args = append(args, "more_like_it", s.dropped)
 	}
 	s.last, s.dropped = now, 0
 	s.log.Warn(msg, args...)
+	return true
 }

@@ -11,7 +11,7 @@ import (
 // longer each time, and goes on with the others. What it holds stays dirty.
 
 // errHeld says that a bucket is held.
-var errHeld = errors.New("remotewrite: the bucket is held")
+var errHeld = errors.New("the bucket is held")
 
 // isTenants says whether a status is about the tenant, where there are some,
 // and not about the receiver.

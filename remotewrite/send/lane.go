@@ -353,6 +353,7 @@ func (l *lane) send(ctx context.Context, bucket string, series []Series) (Result
 			if c.failing.Swap(false) {
 				l.f.o.Logger.Info("The receiver takes again what it is sent.")
 			}
+			l.f.redirect.Store(nil)
 			l.holds.end(bucket)
 			return r, err
 		}
@@ -366,7 +367,7 @@ func (l *lane) send(ctx context.Context, bucket string, series []Series) (Result
 			return r, errHeld
 		}
 		c.failing.Store(true)
-		l.f.away.warn("The receiver is not available; what it did not take is kept and sent again.", "err", err)
+		l.f.sayAway(err)
 		if err := wait(ctx, max(backoff, r.RetryAfter)); err != nil {
 			return r, err
 		}
