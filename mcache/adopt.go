@@ -2,14 +2,151 @@ package mcache
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"unsafe"
 )
 
-// write writes the series that were read to their shards, up to the first
-// error. Shards that another loader is at come last.
-func (l *loader) write() (series, points uint64, err error) {
+// loader takes in the frames of a file: what its reader finds it writes. All
+// series of a batch are read before the first is written: they are then written
+// by shard, under one hold of each shard's lock, in the order of the file. That
+// is also what keeps the order in which they were made, by which batches find them.
+type loader struct {
+	savedReader
+	cache *Cache
+
+	// Of the series of a batch, each with the place of its series.
+	hashes  []labelHash // of labels
+	targets []savedTarget
+	bucket  *bucket // of the series before
+
+	order   []int32 // places in series, by shard
+	ends    []int32 // by shard
+	busy    []int   // shards
+	life    uint32  // of the first in series, less one
+	records []Record
+}
+
+// savedTarget is where a series goes.
+type savedTarget struct {
+	bucket *bucket // nil: nowhere
+	fp     Fingerprint
+}
+
+// labelHash is the hashes of a label.
+type labelHash struct{ name, value Hash }
+
+func (l *loader) hashesOf(x *savedSeries) []labelHash { return l.hashes[x.labels.from:x.labels.to] }
+
+// recordsOf is the records of a series; valid until the next call.
+func (l *loader) recordsOf(x *savedSeries) []Record {
+	l.records = l.records[:0]
+	for _, c := range l.chunksOf(x) {
+		l.records = appendRecords(l.records, c.bytes, c.first)
+	}
+	return l.records
+}
+
+// frame takes in a frame. What is before the first that is damaged is taken in, too.
+func (l *loader) frame(f frame) (o outcome) {
+	if o.damage = f.check(); o.damage != nil {
+		return o
+	}
+	for l.begin(f); l.more() && o.noRoom == nil; {
+		if err := l.read(f.kind); err != nil {
+			o.damage = fmt.Errorf("frame that ends at %d: %w", f.end, err)
+		}
+		if l.sizes.shards > 0 {
+			l.cache.makeReady(&l.sizes)
+		}
+		l.noteGone(&o)
+		l.write(&o)
+	}
+	return o
+}
+
+// noteGone notes what buckets have lost with series that left whole.
+func (l *loader) noteGone(o *outcome) {
+	for i := range l.gone {
+		g := &l.gone[i]
+		if b := l.openBucket(g.bucket, widthHPTS, o); b != nil {
+			b.note(g.group, g.complete)
+		}
+	}
+}
+
+// openBucket is Cache.openBucket, which is spared for the bucket opened last. It
+// returns nil if there can be none.
+func (l *loader) openBucket(name string, width uint32, o *outcome) *bucket {
+	b := l.bucket
+	if b == nil || b.name != name || b.width.Load() != width || l.cache.findBucket(name) != b {
+		var err error
+		if b, err = l.cache.openBucket(strings.Clone(name), width); err != nil {
+			o.refuse(err)
+			return nil
+		}
+		l.bucket = b
+	}
+	return b
+}
+
+// refuse counts a series that was intact and is not kept.
+func (o *outcome) refuse(err error) {
+	o.refused++
+	if o.why == nil {
+		o.why = err
+	}
+}
+
+// aim finds the bucket and the fingerprint of each series of the batch.
+func (l *loader) aim(o *outcome) {
+	l.hashes, l.targets = l.hashes[:0], l.targets[:0]
+	var before span32
+	for i := range l.series {
+		x := &l.series[i]
+		var t savedTarget
+		k := before.from
+		for j := x.labels.from; j < x.labels.to; j++ {
+			var h labelHash
+			if l.same[j]&sameName != 0 {
+				h.name = l.hashes[k].name
+			} else {
+				h.name = l.cache.HashString(l.labels[j].Name)
+			}
+			if l.same[j]&sameValue != 0 {
+				h.value = l.hashes[k].value
+			} else {
+				h.value = l.cache.HashString(l.labels[j].Value)
+			}
+			l.hashes = append(l.hashes, h)
+			t.fp.Add(h.name, h.value)
+			k++
+		}
+		before = x.labels
+		if t.bucket = l.openBucket(x.bucket, x.width, o); t.bucket != nil {
+			t.fp = t.fp.in(t.bucket)
+		}
+		l.targets = append(l.targets, t)
+		o.read++
+		o.readPoints += l.points(x)
+	}
+	if l.refused > 0 {
+		o.readPoints += l.refusedPoints
+		o.refused += uint64(l.refused)
+		if o.why == nil {
+			o.why = errRefusedRecords
+		}
+	}
+}
+
+var errRefusedRecords = errors.New("mcache: records that are not valid")
+
+// write writes the series of the batch to their shards, as far as there is
+// memory. Shards that another loader is at come last.
+func (l *loader) write(o *outcome) {
+	l.aim(o)
 	l.sortByShard()
 	n := uint32(len(l.series))
 	l.life = l.cache.lives.Add(n) - n
@@ -19,18 +156,17 @@ func (l *loader) write() (series, points uint64, err error) {
 			busy = append(busy, i)
 			continue
 		}
-		if err = l.writeShard(i, &series, &points); err != nil {
-			return series, points, err
+		if l.writeShard(i, o); o.noRoom != nil {
+			return
 		}
 	}
 	l.busy = busy
 	for _, i := range busy {
 		l.cache.shards[i].mu.Lock()
-		if err = l.writeShard(i, &series, &points); err != nil {
-			return series, points, err
+		if l.writeShard(i, o); o.noRoom != nil {
+			return
 		}
 	}
-	return series, points, nil
 }
 
 // sortByShard sets l.order by counting, and l.ends to where each shard's part
@@ -39,47 +175,49 @@ func (l *loader) sortByShard() {
 	c := l.cache
 	mask := uint64(len(c.shards) - 1)
 	l.ends = append(l.ends[:0], make([]int32, len(c.shards)+1)...)
-	for i := range l.series {
-		l.ends[l.series[i].fp.hi&mask+1]++
+	n := 0
+	for i := range l.targets {
+		if l.targets[i].bucket != nil {
+			l.ends[l.targets[i].fp.hi&mask+1]++
+			n++
+		}
 	}
 	for i := range c.shards {
 		l.ends[i+1] += l.ends[i]
 	}
-	l.order = slices.Grow(l.order[:0], len(l.series))[:len(l.series)]
-	for i := range l.series {
-		k := l.series[i].fp.hi & mask
-		l.order[l.ends[k]] = int32(i)
-		l.ends[k]++
+	l.order = slices.Grow(l.order[:0], n)[:n]
+	for i := range l.targets {
+		if l.targets[i].bucket != nil {
+			k := l.targets[i].fp.hi & mask
+			l.order[l.ends[k]] = int32(i)
+			l.ends[k]++
+		}
 	}
 }
 
 // writeShard writes the series of one shard, whose lock is held, and lets go of it.
-func (l *loader) writeShard(shard int, series, points *uint64) (err error) {
+func (l *loader) writeShard(shard int, o *outcome) {
 	s, from := l.cache.shards[shard], int32(0)
 	if shard > 0 {
 		from = l.ends[shard-1]
 	}
-	for order := l.order[from:l.ends[shard]]; len(order) > 0 && err == nil; {
-		b, n := l.series[order[0]].bucket, 1
-		for n < len(order) && l.series[order[n]].bucket == b {
+	for order := l.order[from:l.ends[shard]]; len(order) > 0 && o.noRoom == nil; {
+		b, n := l.targets[order[0]].bucket, 1
+		for n < len(order) && l.targets[order[n]].bucket == b {
 			n++
 		}
-		var done, written int
-		done, written, err = l.writeTo(s, b, order[:n])
-		*series += uint64(done)
-		*points += uint64(written)
-		l.cache.insertedInto(b, written)
+		l.cache.insertedInto(b, l.writeTo(s, b, order[:n], o))
 		order = order[n:]
 	}
 	s.settle()
 	s.mu.Unlock()
 	l.cache.evict()
-	return err
 }
 
-// writeTo writes series of one bucket, up to the first error. They are counted
-// before they are made, all at once, unless the bucket counts them by metric.
-func (l *loader) writeTo(s *shard, b *bucket, order []int32) (done, points int, err error) {
+// writeTo writes series of one bucket and returns how many points those are.
+// They are counted before they are made, all at once, unless the bucket counts
+// them by metric.
+func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points int) {
 	flags := flagHeld
 	claims := 0
 	if b.limits.SeriesPerMetric == 0 {
@@ -91,49 +229,57 @@ func (l *loader) writeTo(s *shard, b *bucket, order []int32) (done, points int, 
 		// All are about to be looked up. Read in a loop of their own, the slots come at once.
 		touched := uint64(0)
 		for _, i := range order {
-			touched += slots[s.ids.start(l.series[i].fp.tag())]
+			touched += slots[s.ids.start(l.targets[i].fp.tag())]
 		}
 		s.touched = touched
 	}
 	for _, i := range order {
-		x := &l.series[i]
+		x, f := &l.series[i], l.targets[i].fp
 		if x.dirty {
 			s.stampNow() // what may not have been sent is pinned from here on
 		}
-		id, made, e := s.findOrCreate(b, x.fp, x.flags|flags, l.labelsOf(x), l.hashesOf(x))
+		id, made, err := s.findOrCreate(b, f, x.flags|flags, l.labelsOf(x), l.hashesOf(x))
 		if made {
 			s.recs.view[id].life = l.life + uint32(i) + 1 // by its place in the file, not by shard
 			claims--
 		}
 		n := 0
-		if err = e; err == nil {
-			n, err = l.writeSeries(s, id, x)
+		if err == nil {
+			n, err = l.writeSeries(s, id, b, f, x)
 		}
 		points += n
-		if err != nil {
+		if errors.Is(err, ErrNoMemory) {
+			o.noRoom = err
 			break
 		}
-		done++
+		if err != nil {
+			o.refuse(err)
+			if n == 0 {
+				continue
+			}
+		}
+		o.series++
 	}
+	o.points += uint64(points)
 	if b.limits.SeriesPerMetric == 0 {
 		b.series.Add(-int64(claims))
 	}
-	return done, points, err
+	return points
 }
 
 // writeSeries gives the series its blocks as they are if it is new, and
 // otherwise sample by sample.
-func (l *loader) writeSeries(s *shard, id uint32, x *savedSeries) (points int, err error) {
+func (l *loader) writeSeries(s *shard, id uint32, b *bucket, f Fingerprint, x *savedSeries) (points int, err error) {
 	r := &s.recs.view[id]
 	if r.points > 0 || r.flags&(flagStarts|flagBlob) != 0 {
-		points, err = s.writeClean(&id, x.bucket, x.fp, content{samples: l.decoded(l.samplesOf(x)), starts: l.startTimes(x), records: l.recordsOf(x)})
-	} else if points, err = s.adoptAll(&id, x.fp, l.samplesOf(x)); err == nil {
+		points, err = s.writeClean(&id, b, f, content{samples: l.decoded(l.samplesOf(x)), starts: l.startTimes(x), records: l.recordsOf(x)})
+	} else if points, err = s.adoptAll(&id, f, l.samplesOf(x)); err == nil {
 		if starts := l.startsOf(x); len(starts) > 0 {
-			err = s.adoptStarts(&id, x.bucket, x.fp, starts)
+			err = s.adoptStarts(&id, b, f, starts)
 		}
 		if records := l.recordsOf(x); err == nil && len(records) > 0 {
 			var n int
-			n, err = s.writeClean(&id, x.bucket, x.fp, content{records: records})
+			n, err = s.writeClean(&id, b, f, content{records: records})
 			points += n
 		}
 	}

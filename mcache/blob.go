@@ -67,8 +67,8 @@ func openBlob(b []byte) (o blob, ok bool) {
 		points += blockLen(c)
 	}
 	for l := o.records; l.n > 0; {
-		_, c := l.next()
-		if !checkChunk(c) {
+		start, c := l.next()
+		if !checkChunk(c, start) {
 			return blob{}, false
 		}
 		points += recordCount(c)

@@ -197,12 +197,12 @@ func TestLimitsDoNotRefuseWhatWasSaved(t *testing.T) {
 		}
 	}
 	var file strings.Builder
-	if _, err := c.Save(&file, 0); err != nil {
+	if _, err := c.Save(&file, 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range []Limits{{Series: 10}, {SeriesPerMetric: 10}} {
 		c, write = limited(t, Options{Limits: l})
-		if st, err := c.Load(strings.NewReader(file.String())); err != nil || st.Series != 50 {
+		if st, err := c.Load(strings.NewReader(file.String()), LoadOptions{}); err != nil || st.Series != 50 {
 			t.Fatalf("%+v, %v", st, err)
 		}
 		if err := write("a", "m", 0); err != nil {

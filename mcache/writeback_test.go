@@ -546,10 +546,10 @@ func TestSaveUnsent(t *testing.T) {
 	}
 	to := newTestCache(t, Options{WriteBack: true})
 	var file bytes.Buffer
-	if _, err := from.Save(&file, 0); err != nil {
+	if _, err := from.Save(&file, 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := to.Load(&file); err != nil {
+	if _, err := to.Load(&file, LoadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := from.Dirty().Points, to.Dirty().Points; a != b || a == 0 {

@@ -54,7 +54,7 @@ func (d *daemon) loadSnapshot() error {
 	done := d.progress.follow("Reading the snapshot", func() string {
 		return fmt.Sprintf("%s of %s", showBytes(float64(read.Load())), showBytes(float64(size)))
 	})
-	st, err := d.metrics.Load(countingReader{f, &read})
+	st, err := d.metrics.Load(countingReader{f, &read}, mcache.LoadOptions{})
 	done()
 	switch {
 	case errors.Is(err, mcache.ErrDamaged):
@@ -95,7 +95,7 @@ func (d *daemon) saveSnapshot(written *atomic.Int64) (st mcache.Saved, err error
 	}()
 	began := time.Now()
 	w := bufio.NewWriterSize(countingWriter{f, written}, 1<<20)
-	st, err = d.metrics.Save(w, began.UnixMilli())
+	st, err = d.metrics.Save(w, began.UnixMilli(), nil)
 	if err = errors.Join(err, w.Flush()); err != nil {
 		return st, err
 	}

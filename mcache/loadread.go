@@ -1,0 +1,470 @@
+package mcache
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"unsafe"
+)
+
+// savedReader reads the payloads of frames: bytes become series, with their
+// bucket's name and all they hold, found sound. There is no cache in it. What it
+// hands out are views of the payload, valid until the next call.
+//
+// Blocks are not decoded but inspected: what passes can be decoded, and has its
+// times in order.
+type savedReader struct {
+	version     uint32
+	checkRecord func(value []byte) error // of LoadOptions; may be nil
+
+	in    []byte
+	bad   bool
+	codec codec
+	out   [blockMax]Sample
+
+	// A batch: what the last call of read found.
+	series  []savedSeries
+	labels  []Label
+	same    []sameAs     // of labels
+	blocks  []savedBlock // samples and start times
+	chunks  []savedChunk
+	gone    []savedGone
+	sizes   saveSizes // of an untyped file; no shards if there were none
+	refused int       // chunks of records that checkRecord refused
+	// refusedPoints is how many records were in these.
+	refusedPoints uint64
+	sorted        bool // the labels of the series read last are in order
+}
+
+// savedSeries is a series that was read and found sound.
+type savedSeries struct {
+	bucket     string
+	width      uint32 // of a point
+	flags      seriesFlags
+	dirty      bool
+	unsentFrom int64
+	complete   int64  // from when on nothing is missing; math.MinInt64 if nothing is known to be
+	labels     span32 // of savedReader.labels
+	samples    span32 // of savedReader.blocks
+	starts     span32 // of savedReader.blocks
+	records    span32 // of savedReader.chunks
+}
+
+// span32 is a part of one of the reader's arrays.
+type span32 struct{ from, to int32 }
+
+// sameAs says what a label has in common with the one at its place in the
+// series before.
+type sameAs uint8
+
+const (
+	sameName sameAs = 1 << iota
+	sameValue
+)
+
+// savedBlock is a block that was inspected and found sound.
+type savedBlock struct {
+	bytes       []byte
+	first, last int64
+	n           int
+	step        uint32 // common step of its samples, 0 if there is none
+}
+
+// savedChunk is a chunk of records that was found sound.
+type savedChunk struct {
+	bytes []byte
+	first int64
+}
+
+// savedGone says that a bucket lacks everything of a group of names before complete.
+type savedGone struct {
+	bucket   string
+	group    int
+	complete int64
+}
+
+func (l *savedReader) labelsOf(x *savedSeries) []Label { return l.labels[x.labels.from:x.labels.to] }
+func (l *savedReader) samplesOf(x *savedSeries) []savedBlock {
+	return l.blocks[x.samples.from:x.samples.to]
+}
+func (l *savedReader) startsOf(x *savedSeries) []savedBlock {
+	return l.blocks[x.starts.from:x.starts.to]
+}
+func (l *savedReader) chunksOf(x *savedSeries) []savedChunk {
+	return l.chunks[x.records.from:x.records.to]
+}
+
+// points of the series, records included, start times not.
+func (l *savedReader) points(x *savedSeries) (n uint64) {
+	for _, b := range l.samplesOf(x) {
+		n += uint64(b.n)
+	}
+	for _, c := range l.chunksOf(x) {
+		n += uint64(recordCount(c.bytes))
+	}
+	return n
+}
+
+// Bounds of a batch, beside one series: some three times the labels that a
+// frame has whose series have ten, and what may otherwise be many times as
+// large here as in the file.
+const (
+	maxLabelsAtOnce = 32 << 10
+	maxGoneAtOnce   = 16 << 10
+	maxChunksAtOnce = 64 << 10 // blocks, too
+)
+
+// begin makes f the frame that is read. Its payload was checked.
+func (l *savedReader) begin(f frame) { l.in = f.payload }
+
+// more reports whether there is more of the frame, of that kind, to read.
+func (l *savedReader) more() bool { return len(l.in) > 0 }
+
+// read reads a batch, up to the first series that is damaged: what is before
+// it is in the batch, what is behind it cannot be read.
+func (l *savedReader) read(kind frameKind) (err error) {
+	l.series, l.labels, l.same, l.blocks, l.chunks, l.gone = l.series[:0], l.labels[:0], l.same[:0], l.blocks[:0], l.chunks[:0], l.gone[:0]
+	l.bad, l.sorted, l.sizes = false, false, saveSizes{}
+	l.refused, l.refusedPoints = 0, 0
+	for err == nil && len(l.in) > 0 && len(l.labels) < maxLabelsAtOnce && len(l.gone) < maxGoneAtOnce && len(l.blocks)+len(l.chunks) < maxChunksAtOnce {
+		switch kind {
+		case frameSizes:
+			err = l.readSizes()
+		case frameSeries:
+			err = l.readSeries()
+		case frameGone:
+			err = l.readGone()
+		case frameOld:
+			err = l.readOld()
+		default:
+			err = fmt.Errorf("%w: frame of the unknown kind %q", ErrDamaged, byte(kind))
+		}
+	}
+	if err != nil {
+		l.in = nil
+	}
+	return err
+}
+
+// What an item of an untyped file is, where it is no series.
+const (
+	oldSizes = 'N'
+	oldGone  = 'G'
+)
+
+// readOld reads an item of a file whose frames do not say what they are.
+func (l *savedReader) readOld() error {
+	switch kind := l.in[0]; {
+	case kind == oldSizes && l.version >= 3:
+		l.in = l.in[1:]
+		return l.readSizes()
+	case kind == oldGone && l.version >= 3:
+		l.in = l.in[1:]
+		return l.readGone()
+	default:
+		return l.readSeries()
+	}
+}
+
+func (l *savedReader) readSizes() error {
+	for _, v := range l.sizes.fields() {
+		if *v = l.uvarint(); *v > maxSize {
+			l.bad = true
+		}
+	}
+	if l.bad || l.sizes.shards == 0 {
+		l.sizes = saveSizes{}
+		return errSizes
+	}
+	return nil
+}
+
+// readGone reads what a bucket has lost with series that left whole.
+func (l *savedReader) readGone() error {
+	name := l.view()
+	n := l.uvarint()
+	if l.bad || n > goneGroups {
+		return errGoneMarks
+	}
+	for ; n > 0; n-- {
+		group, t := l.uvarint(), l.start()
+		if l.bad || group >= goneGroups || t > MaxTime+1 {
+			return errGoneMarks
+		}
+		l.gone = append(l.gone, savedGone{name, int(group), t})
+	}
+	return nil
+}
+
+var (
+	errSizes     = fmt.Errorf("%w: sizes", ErrDamaged)
+	errGoneMarks = fmt.Errorf("%w: what is gone", ErrDamaged)
+	errSeries    = fmt.Errorf("%w: series", ErrDamaged)
+)
+
+// maxSize bounds a size that is read, so that sums do not overflow.
+const maxSize = 1 << 48
+
+func (l *savedReader) uvarint() uint64 {
+	if len(l.in) > 0 && l.in[0] < 0x80 { // nearly all
+		v := l.in[0]
+		l.in = l.in[1:]
+		return uint64(v)
+	}
+	v, n := binary.Uvarint(l.in)
+	if n <= 0 {
+		l.bad, l.in = true, nil
+		return 0
+	}
+	l.in = l.in[n:]
+	return v
+}
+
+func (l *savedReader) text() []byte {
+	n := l.uvarint()
+	if n > uint64(len(l.in)) {
+		l.bad, l.in = true, nil
+		return nil
+	}
+	b := l.in[:n] // with what is behind it, which inspect may read
+	l.in = l.in[n:]
+	return b
+}
+
+func (l *savedReader) start() int64 {
+	u := l.uvarint()
+	return int64(u>>1) ^ -int64(u&1)
+}
+
+// view is text as a string that is valid as long as the payload is.
+func (l *savedReader) view() string {
+	b := l.text()
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+// readSeries reads one series behind the others.
+func (l *savedReader) readSeries() (err error) {
+	x := savedSeries{complete: math.MinInt64}
+	kind := l.in[0]
+	l.in = l.in[1:]
+	x.bucket = l.view()
+	sorted := l.readLabels(&x)
+	if l.version >= 2 {
+		what := l.uvarint()
+		if x.dirty = what&savedDirty != 0; x.dirty {
+			x.unsentFrom = l.start()
+		}
+		if what&savedLost != 0 {
+			x.complete = l.start()
+		}
+		if what > savedDirty|savedLost || x.complete > MaxTime+1 {
+			return errSeries
+		}
+	}
+	if x.samples, err = l.readBlocks(); err != nil {
+		return err
+	}
+	if x.starts, err = l.readBlocks(); err != nil {
+		return err
+	}
+	if x.records, err = l.readChunks(); err != nil {
+		return err
+	}
+	switch kind {
+	case saveLabelled:
+		x.width = widthHPTS
+		if !sorted { // not as Save wrote them
+			if err := l.sortLabels(&x); err != nil {
+				return err
+			}
+		}
+	case saveRaw, saveRawPairs:
+		if labels := l.labelsOf(&x); len(labels) != 1 || labels[0].Name != rawName || len(labels[0].Value) > MaxKey {
+			return errSeries
+		}
+		x.flags = flagRaw
+		x.width = widthHPTS
+		if kind == saveRaw {
+			x.width = widthValue
+		}
+	default:
+		return errSeries
+	}
+	l.series = append(l.series, x)
+	return nil
+}
+
+// readLabels reads the labels of a series. Most have the same name, and many
+// the same value, as in the series before: what holds for their order holds
+// here, too. It reports whether checkLabels would leave them as they are.
+func (l *savedReader) readLabels(x *savedSeries) (sorted bool) {
+	var before span32
+	if n := len(l.series); n > 0 {
+		before = l.series[n-1].labels
+	}
+	inherits := l.sorted // as the series before, as long as the names are its
+	x.labels.from = int32(len(l.labels))
+	k := before.from
+	sorted = true
+	n := l.uvarint()
+	if l.bad = l.bad || n > MaxLabels; l.bad {
+		l.in = nil
+	}
+	for ; n > 0 && !l.bad; n-- {
+		y := Label{l.view(), l.view()}
+		var same sameAs
+		if k < before.to && l.labels[k].Name == y.Name {
+			same = sameName
+			sorted = sorted && (inherits || l.mayFollow(x, y.Name))
+			inherits = l.sorted
+		} else {
+			sorted = sorted && l.mayFollow(x, y.Name)
+			inherits = false
+		}
+		if k < before.to && l.labels[k].Value == y.Value {
+			same |= sameValue
+		}
+		sorted = sorted && y.Value != ""
+		l.labels, l.same = append(l.labels, y), append(l.same, same)
+		k++
+	}
+	x.labels.to = int32(len(l.labels))
+	l.sorted = sorted && x.labels.to > x.labels.from
+	return l.sorted
+}
+
+// mayFollow reports whether a label of that name may stand behind those that x
+// has by now.
+func (l *savedReader) mayFollow(x *savedSeries, name string) bool {
+	if name == bucketName || name == rawName {
+		return false
+	}
+	n := len(l.labels)
+	return n == int(x.labels.from) || l.labels[n-1].Name < name
+}
+
+// sortLabels does for the series read last what checkLabels asks for.
+func (l *savedReader) sortLabels(x *savedSeries) error {
+	labels, err := checkLabels(l.labelsOf(x))
+	if err != nil {
+		return err
+	}
+	l.labels = append(l.labels[:x.labels.from], labels...) // a copy, or they themselves
+	l.same = append(l.same[:x.labels.from], make([]sameAs, len(labels))...)
+	x.labels.to = int32(len(l.labels))
+	return nil
+}
+
+// readBlocks reads a list of blocks and inspects each.
+func (l *savedReader) readBlocks() (part span32, err error) {
+	part.from = int32(len(l.blocks))
+	last := int64(-MaxTime - 1)
+	for n := l.uvarint(); n > 0 && !l.bad; n-- {
+		start, b := l.start(), l.text()
+		if l.bad {
+			return part, errSeries
+		}
+		l.blocks = append(l.blocks, savedBlock{bytes: b, first: start})
+		x := &l.blocks[len(l.blocks)-1]
+		if err := l.inspect(x); err != nil {
+			return part, fmt.Errorf("%w: %w", errSeries, err)
+		}
+		if start <= last || x.last > MaxTime {
+			return part, fmt.Errorf("%w: block from %d to %d after %d", errSeries, start, x.last, last)
+		}
+		last = x.last
+	}
+	part.to = int32(len(l.blocks))
+	return part, nil
+}
+
+// readChunks reads a list of chunks of records. Those that checkRecord refuses
+// are left out.
+func (l *savedReader) readChunks() (part span32, err error) {
+	part.from = int32(len(l.chunks))
+	for n := l.uvarint(); n > 0 && !l.bad; n-- {
+		start, b := l.start(), l.text()
+		if l.bad || !checkChunk(b, start) {
+			return part, errSeries
+		}
+		if l.checkRecord != nil && !l.checkRecords(b) {
+			l.refused++
+			l.refusedPoints += uint64(recordCount(b))
+			continue
+		}
+		l.chunks = append(l.chunks, savedChunk{b, start})
+	}
+	if l.bad {
+		return part, errSeries
+	}
+	part.to = int32(len(l.chunks))
+	return part, nil
+}
+
+// checkRecords asks of each record of a sound chunk whether it may be kept.
+func (l *savedReader) checkRecords(b []byte) bool {
+	rest := b[recordHeader:]
+	for range recordCount(b) {
+		_, n := binary.Uvarint(rest)
+		size, m := binary.Uvarint(rest[n:])
+		rest = rest[n+m:]
+		if l.checkRecord(rest[:size:size]) != nil {
+			return false
+		}
+		rest = rest[size:]
+	}
+	return true
+}
+
+// inspect finds out whether a block can be decoded, and what it holds. Only
+// times that are on no grid are decoded for that.
+func (l *savedReader) inspect(x *savedBlock) error {
+	b, start := x.bytes, x.first
+	if n, last, step, ok := inspect(b[:len(b)+unpackSlack], start); ok {
+		x.n, x.last = n, last
+		if n >= stepSamples && step <= math.MaxUint32 {
+			x.step = uint32(step)
+		}
+		return nil
+	}
+	n, err := l.decode(b, start)
+	if err != nil {
+		return err
+	}
+	for i, y := range l.out[1:n] {
+		if y.T <= l.out[i].T {
+			return fmt.Errorf("time %d after %d", y.T, l.out[i].T)
+		}
+	}
+	if l.out[0].T != start {
+		return fmt.Errorf("it begins at %d, not %d", l.out[0].T, start)
+	}
+	x.n, x.last, x.step = n, l.out[n-1].T, commonStepOr(l.out[:n], 0)
+	return nil
+}
+
+func (l *savedReader) decode(b []byte, start int64) (int, error) {
+	return l.codec.decode(&l.out, b[:len(b)+unpackSlack], start)
+}
+
+// checkChunk reports whether b is a chunk of records as appendChunk makes it,
+// of which the first is at start.
+func checkChunk(b []byte, start int64) bool {
+	if len(b) < recordHeader || recordBytes(b) != len(b) || recordCount(b) == 0 {
+		return false
+	}
+	rest := b[recordHeader:]
+	for i := range recordCount(b) {
+		d, n := binary.Uvarint(rest)
+		if n <= 0 || (d == 0) != (i == 0) || start < -MaxTime || start > MaxTime || d > uint64(MaxTime-start) {
+			return false
+		}
+		start += int64(d)
+		size, m := binary.Uvarint(rest[n:])
+		if m <= 0 || size > uint64(len(rest)-n-m) {
+			return false
+		}
+		rest = rest[n+m+int(size):]
+	}
+	return len(rest) == 0
+}
