@@ -73,7 +73,7 @@ func auth(c *conn, args [][]byte) {
 	switch {
 	case len(args) > 3:
 		c.fail(errSyntax)
-	case len(args) == 2 && c.srv.o.Password == "":
+	case len(args) == 2 && c.srv.password() == "":
 		c.fail("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
 	case len(args) == 2 && c.login("default", args[1]), len(args) == 3 && c.login(string(args[1]), args[2]):
 		c.ok()
@@ -85,9 +85,10 @@ func auth(c *conn, args [][]byte) {
 // login checks a password in a time that tells nothing about it. There is one
 // user, and without a password every password is right, as with Redis' nopass.
 func (c *conn) login(user string, password []byte) bool {
-	want, got := sha256.Sum256([]byte(c.srv.o.Password)), sha256.Sum256(password)
+	wanted := c.srv.password()
+	want, got := sha256.Sum256([]byte(wanted)), sha256.Sum256(password)
 	same := subtle.ConstantTimeCompare(want[:], got[:]) == 1
-	if user != "default" || !same && c.srv.o.Password != "" {
+	if user != "default" || !same && wanted != "" {
 		return false
 	}
 	c.setAuthenticated(true)
@@ -189,7 +190,7 @@ func selectDB(c *conn, args [][]byte) {
 }
 
 func resetConn(c *conn, _ [][]byte) {
-	c.setAuthenticated(c.srv.o.Password == "")
+	c.setAuthenticated(c.srv.password() == "")
 	c.resp3, c.silent, c.skip = false, false, 0
 	c.rename("")
 	c.simple("RESET")

@@ -42,6 +42,41 @@ func TestGoRedis(t *testing.T) {
 	}
 }
 
+// TestSetPassword: a new password is asked of those who come, and of nobody who is there.
+func TestSetPassword(t *testing.T) {
+	s, addr := newServer(t, func(o *Options) { o.Password = "old" })
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	client := func(password string) *redis.Client {
+		c := redis.NewClient(&redis.Options{Addr: addr, Password: password, PoolSize: 1, MaxRetries: -1})
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	early := client("old")
+	if err := early.Ping(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetPassword("new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := early.Ping(ctx).Err(); err != nil {
+		t.Errorf("whoever was there: %v", err)
+	}
+	if err := client("old").Ping(ctx).Err(); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+		t.Errorf("with the old one: %v", err)
+	}
+	if err := client("new").Ping(ctx).Err(); err != nil {
+		t.Errorf("with the new one: %v", err)
+	}
+	if err := s.SetPassword(""); err == nil {
+		t.Error("the password was taken away")
+	}
+	open, _ := newServer(t, nil)
+	if err := open.SetPassword("x"); err == nil {
+		t.Error("a password was given to a server without")
+	}
+}
+
 func goRedisStrings(t *testing.T, ctx context.Context, c *redis.Client) {
 	t.Helper()
 	check := func(what string, got, want any, err error) {

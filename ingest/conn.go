@@ -89,7 +89,7 @@ func newConn(s *Server, nc net.Conn, id int64) *conn {
 	c.readFn, c.writeFn = c.rawRead, c.rawWrite
 	c.created = s.tick.Load()
 	c.active.Store(c.created)
-	c.setAuthenticated(s.o.Password == "")
+	c.setAuthenticated(s.password() == "")
 	c.framer.reset()
 	return c
 }

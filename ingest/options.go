@@ -36,9 +36,10 @@ type Options struct {
 	// Parameters are what CONFIG knows beside Redis' own.
 	Parameters []Parameter
 
-	// Password is asked for by AUTH when it is not empty.
+	// Password is asked for by AUTH when it is not empty; SetPassword changes it.
 	Password string
-	// TLS makes every connection a TLS one.
+	// TLS makes every connection a TLS one. Its GetCertificate may give another
+	// one from time to time.
 	TLS *tls.Config
 	// NoProtectedMode permits listeners that are open to other machines
 	// although there is no password.

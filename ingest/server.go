@@ -15,7 +15,8 @@ type Server struct {
 	o        Options
 	limits   frameLimits // of clients that are past AUTH
 	commands commandSet
-	series   *directory // nil without Options.Metrics
+	pass     atomic.Pointer[string] // see SetPassword
+	series   *directory             // nil without Options.Metrics
 	started  time.Time
 	// tick counts the sweeper's rounds: a clock that costs a load.
 	tick atomic.Int64
@@ -82,6 +83,7 @@ func NewServer(o Options) (*Server, error) {
 		stop:      make(chan struct{}),
 		swept:     make(chan struct{}),
 	}
+	s.pass.Store(&s.o.Password)
 	if o.Metrics != nil {
 		s.series = newDirectory(&o)
 	}
@@ -100,11 +102,24 @@ func NewServer(o Options) (*Server, error) {
 	return s, nil
 }
 
+// SetPassword changes what AUTH asks for. Clients that have given the one before
+// stay. To begin to ask for one, or to stop, would leave clients that are
+// connected as they are; it is an error.
+func (s *Server) SetPassword(password string) error {
+	if (password == "") != (s.password() == "") {
+		return errors.New("ingest: a password can be changed, but not be given or taken away, while clients are served")
+	}
+	s.pass.Store(&password)
+	return nil
+}
+
+func (s *Server) password() string { return *s.pass.Load() }
+
 // Serve accepts connections from l, which it closes before it returns. It
 // returns nil after Shutdown.
 func (s *Server) Serve(l net.Listener) error {
 	defer l.Close()
-	if s.o.Password == "" && !s.o.NoProtectedMode && !loopback(l.Addr()) {
+	if s.password() == "" && !s.o.NoProtectedMode && !loopback(l.Addr()) {
 		return fmt.Errorf("%w: %s is not a loopback address", ErrProtected, l.Addr())
 	}
 	s.mu.Lock()

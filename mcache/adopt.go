@@ -220,7 +220,8 @@ func (l *loader) writeShard(shard int, o *outcome) {
 func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points int) {
 	flags := flagHeld
 	claims := 0
-	if b.limits.SeriesPerMetric == 0 {
+	together := b.limits.Load().SeriesPerMetric == 0
+	if together {
 		flags = flagClaimed
 		claims = len(order)
 		b.series.Add(int64(claims))
@@ -261,7 +262,7 @@ func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points
 		o.series++
 	}
 	o.points += uint64(points)
-	if b.limits.SeriesPerMetric == 0 {
+	if together {
 		b.series.Add(-int64(claims))
 	}
 	return points

@@ -131,7 +131,7 @@ type Cache struct {
 	byID       atomic.Pointer[[]*bucket]
 	serial     int // of the bucket made last
 	maxBuckets int
-	limits     func(bucket string) Limits
+	limits     bucketLimits
 	local      string // Options.LocalBucket
 
 	perMetric tally // series by bucket and metric name, where that is limited
@@ -146,7 +146,7 @@ type bucket struct {
 	age     atomic.Uint32
 	inserts atomic.Uint64 // points
 	series  atomic.Int64  // keys included, start times not
-	limits  Limits
+	limits  atomic.Pointer[Limits]
 	// Series refused because of limits.
 	overSeries, overMetric atomic.Uint64
 	evictions              atomic.Uint64
@@ -188,14 +188,9 @@ func New(o Options) (*Cache, error) {
 		return nil, fmt.Errorf("mcache: negative or too large option: age cycle %d, max bytes %d, max buckets %d (limit %d)",
 			o.AgeCycle, o.MaxBytes, o.MaxBuckets, 1<<16-1)
 	}
-	if err := o.Limits.check(); err != nil {
+	limits := bucketLimits{o.Limits, maps.Clone(o.BucketLimits)}
+	if err := limits.check(); err != nil {
 		return nil, err
-	}
-	o.BucketLimits = maps.Clone(o.BucketLimits)
-	for name, l := range o.BucketLimits {
-		if err := l.check(); err != nil {
-			return nil, fmt.Errorf("bucket %q: %w", name, err)
-		}
 	}
 	if o.BlobAccount >= kvcache.MaxAccounts {
 		return nil, fmt.Errorf("mcache: blob account must be below %d, got %d", kvcache.MaxAccounts, o.BlobAccount)
@@ -204,7 +199,7 @@ func New(o Options) (*Cache, error) {
 		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
 	}
 	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), blobs: o.Blobs, overflow: o.Overflow, maxBuckets: o.MaxBuckets,
-		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: o.limitsOf, local: o.LocalBucket}
+		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: limits, local: o.LocalBucket}
 	c.perMetric.m = o.Memory
 	c.maxBytes.Store(o.MaxBytes)
 	c.byName.Store(&map[string]*bucket{})
@@ -298,7 +293,9 @@ func (c *Cache) makeBucket(name string) (*bucket, error) {
 		names[k] = v
 	}
 	c.serial++ // a bucket made again shares nothing with the one that was removed
-	b := &bucket{name: name, limits: c.limits(name), salt: c.HashString(fmt.Sprintf("bucket %d", c.serial))}
+	b := &bucket{name: name, salt: c.HashString(fmt.Sprintf("bucket %d", c.serial))}
+	limits := c.limits.of(name)
+	b.limits.Store(&limits)
 	// The place of a removed bucket is free once its last series has gone.
 	place := -1
 	for i, was := range old {

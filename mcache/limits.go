@@ -2,8 +2,10 @@ package mcache
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 
 	"mcached/kvcache"
@@ -32,12 +34,58 @@ func (l Limits) check() error {
 	return nil
 }
 
-// limitsOf are those of the bucket of that name.
-func (o *Options) limitsOf(bucket string) Limits {
-	if l, ok := o.BucketLimits[bucket]; ok {
+// bucketLimits are those of all buckets, and of some by name.
+type bucketLimits struct {
+	all   Limits
+	named map[string]Limits
+}
+
+func (l *bucketLimits) of(bucket string) Limits {
+	if l, ok := l.named[bucket]; ok {
 		return l
 	}
-	return o.Limits
+	return l.all
+}
+
+// SetLimits changes the limits of Options, also of the buckets that are there:
+// what they hold stays. Series of one metric name are counted only where they
+// are limited, so that this limit can be changed in a bucket that is there, but
+// neither begun nor given up: the error names such buckets, whose limit of that
+// kind stays as it was. All else is in force then.
+func (c *Cache) SetLimits(all Limits, named map[string]Limits) error {
+	next := bucketLimits{all, maps.Clone(named)}
+	if err := next.check(); err != nil {
+		return err
+	}
+	c.bucketsMu.Lock()
+	defer c.bucketsMu.Unlock()
+	c.limits = next
+	var kept []string
+	for name, b := range *c.byName.Load() {
+		l, was := next.of(name), *b.limits.Load()
+		if (l.SeriesPerMetric > 0) != (was.SeriesPerMetric > 0) {
+			l.SeriesPerMetric = was.SeriesPerMetric
+			kept = append(kept, name)
+		}
+		b.limits.Store(&l)
+	}
+	if len(kept) > 0 {
+		slices.Sort(kept)
+		return fmt.Errorf("mcache: whether the series of one metric are limited stays as it was for the buckets that are there: %q", kept)
+	}
+	return nil
+}
+
+func (l *bucketLimits) check() error {
+	if err := l.all.check(); err != nil {
+		return err
+	}
+	for name, l := range l.named {
+		if err := l.check(); err != nil {
+			return fmt.Errorf("%w, for bucket %q", err, name)
+		}
+	}
+	return nil
 }
 
 // claim is what one series takes of its bucket's limits.
@@ -54,7 +102,7 @@ func claimOf(b *bucket, name Hash) claim { return claim{b, name.a ^ b.salt.a, tr
 // ErrNoMemory; nothing is claimed then. held says that the series was there
 // before the cache was: it counts, and is not refused.
 func (c *Cache) take(b *bucket, labels []Label, held bool) (claim, error) {
-	l := b.limits
+	l := *b.limits.Load()
 	if held {
 		l.Series = 0
 	}
@@ -105,7 +153,7 @@ func (s *shard) claimed(r *series) (p claim, ok bool) {
 		return p, false
 	}
 	b := s.cache.bucket(r.bucket)
-	if b.limits.SeriesPerMetric > 0 && r.flags&flagRaw == 0 {
+	if b.limits.Load().SeriesPerMetric > 0 && r.flags&flagRaw == 0 {
 		if name := s.metricName(r); name != nil {
 			return claimOf(b, s.cache.Hash(name)), true
 		}

@@ -214,6 +214,68 @@ func TestLimitsDoNotRefuseWhatWasSaved(t *testing.T) {
 	}
 }
 
+// TestSetLimits: limits change while buckets are there and written to.
+func TestSetLimits(t *testing.T) {
+	c, write := limited(t, Options{Limits: Limits{Series: 10, SeriesPerMetric: 5}})
+	fill := func(bucket, name string) (n int) {
+		for i := range 100 {
+			if err := write(bucket, name, i); err == nil {
+				n++
+			} else if !errors.Is(err, ErrSeriesLimit) {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	expect := func(bucket, name string, want int) {
+		t.Helper()
+		if got := fill(bucket, name); got != want {
+			t.Errorf("%s of bucket %s: %d series, want %d", name, bucket, got, want)
+		}
+	}
+	expect("a", "m", 5)
+	if err := c.SetLimits(Limits{Series: 30, SeriesPerMetric: 20}, map[string]Limits{"b": {Series: 3}}); err != nil {
+		t.Fatal(err)
+	}
+	expect("a", "m", 20)
+	expect("a", "other", 10)
+	expect("b", "m", 3)
+	if err := c.SetLimits(Limits{Series: 2, SeriesPerMetric: 2}, nil); err == nil || !strings.Contains(err.Error(), `["b"]`) {
+		t.Errorf("beginning to count in b: %v", err)
+	}
+	expect("a", "m", 20) // what is there is written all the same
+	expect("a", "third", 0)
+	expect("b", "m", 3)
+	expect("c", "m", 2)
+	if err := c.SetLimits(Limits{}, nil); err == nil || !strings.Contains(err.Error(), `["a" "c"]`) {
+		t.Errorf("giving up: %v", err)
+	}
+	expect("a", "m", 20)
+	expect("b", "m", 100)
+	expect("c", "other", 2) // of one name still
+	expect("d", "m", 100)
+	if err := c.SetLimits(Limits{Series: -1}, nil); err == nil {
+		t.Error("a negative limit was taken")
+	}
+	if err := c.SetLimits(Limits{}, map[string]Limits{"x": {SeriesPerMetric: -1}}); err == nil {
+		t.Error("a negative limit of one bucket was taken")
+	}
+	// While others write.
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 500 {
+				if g == 0 {
+					_ = c.SetLimits(Limits{Series: i, SeriesPerMetric: i}, nil)
+				} else if err := write("a", fmt.Sprint("g", g), i); err != nil && !errors.Is(err, ErrSeriesLimit) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestLimitsAreChecked(t *testing.T) {
 	m := newTestMemory(t, 64<<20, 64<<10)
 	for _, o := range []Options{{Limits: Limits{Series: -1}}, {Limits: Limits{SeriesPerMetric: -1}}, {BucketLimits: map[string]Limits{"x": {Series: -1}}}} {

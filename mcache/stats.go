@@ -82,7 +82,7 @@ func (c *Cache) Stats() Stats {
 		}
 		bs := BucketStats{Name: b.name, Width: int(b.width.Load()), Age: b.age.Load(), Inserts: b.inserts.Load(),
 			Evictions: b.evictions.Load(), Series: b.series.Load(),
-			OverSeries: b.overSeries.Load(), OverMetric: b.overMetric.Load(), Limits: b.limits}
+			OverSeries: b.overSeries.Load(), OverMetric: b.overMetric.Load(), Limits: *b.limits.Load()}
 		if int(b.id) < len(gens) {
 			bs.Generations = gens[b.id]
 		}
