@@ -45,6 +45,9 @@ type Options struct {
 	MaxQueryBytes int
 	// MaxResponseBytes bounds an answer before compression. Default: 1 GiB.
 	MaxResponseBytes int64
+	// MaxReadQueries bounds the queries in one remote read. Prometheus sends
+	// one, others one for each selector of a query. Default: 100.
+	MaxReadQueries int
 	// MaxFrameBytes is about where an answer to a streamed remote read cuts a
 	// series. Default: 1 MiB, as Prometheus has it.
 	MaxFrameBytes int
@@ -82,6 +85,10 @@ type Options struct {
 	// Exemplars returns the exemplars of a bucket. Default: there are none.
 	Exemplars func(ctx context.Context, bucket string) (storage.ExemplarQuerier, error)
 
+	// Admission opens a loan for each request, of which all that it holds is
+	// taken. Default: no bound.
+	Admission func() Loan
+
 	// Gzip makes what compresses answers. Default: compress/gzip at its fastest.
 	Gzip func() Gzip
 	// GzipLocal compresses for clients on this machine, too: where a tunnel, or
@@ -110,6 +117,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxSeries, 1_000_000)
 	setDefault(&o.MaxQueryBytes, 256<<10)
 	setDefault(&o.MaxResponseBytes, 1<<30)
+	setDefault(&o.MaxReadQueries, 100)
 	setDefault(&o.MaxFrameBytes, 1<<20)
 	setDefault(&o.MaxLabelCacheBytes, 16<<20)
 	setDefault(&o.LookbackDelta, 5*time.Minute)
@@ -250,7 +258,9 @@ func (a *API) Stats() Stats {
 
 // queryable returns what one request reads.
 func (a *API) queryable(r *http.Request) *Queryable {
-	return NewQueryable(a.cache, a.bucket(r), QueryableOptions{MaxSeries: a.o.MaxSeries, Labels: a.labels})
+	q := NewQueryable(a.cache, a.bucket(r), QueryableOptions{MaxSeries: a.o.MaxSeries, Labels: a.labels})
+	q.loan = loanOf(r.Context())
+	return q
 }
 
 func (a *API) bucket(r *http.Request) string {

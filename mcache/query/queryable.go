@@ -45,6 +45,7 @@ type Queryable struct {
 	selected     atomic.Int64 // series
 	computed     atomic.Int64 // samples that plans read
 
+	loan      Loan      // of the request that this is for; may be nil
 	computer  *computer // of the range query that this is for; may be nil
 	unplanned bool      // the query must not have a computer
 }
@@ -121,6 +122,15 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	if q.o.MaxSeries > 0 && len(ids) > q.o.MaxSeries {
 		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, len(ids), q.o.MaxSeries))
 	}
+	window, step := int64(0), int64(0)
+	if hints != nil {
+		if window, step = hints.Range, hints.Step; window == 0 {
+			window = defaultWindowMs / 12
+		}
+	}
+	if err := q.takeSeries(ctx, len(ids), mint, maxt, window, step); err != nil {
+		return storage.ErrSeriesSet(err)
+	}
 	// Ids in order are the same order every time, which sums of floats and
 	// ties want, and they read each shard's tables from front to back.
 	slices.Sort(ids)
@@ -157,7 +167,12 @@ func (qr *querier) LabelValues(ctx context.Context, name string, hints *storage.
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
+	settle, err := qr.q.takeTexts(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	values, err := qr.q.cache.LabelValues(qr.q.bucket, name, convertMatchers(matchers), labelLimit(hints))
+	settle(values)
 	return values, nil, err
 }
 
@@ -166,7 +181,12 @@ func (qr *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ma
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
+	settle, err := qr.q.takeTexts(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	names, err := qr.q.cache.LabelNames(qr.q.bucket, convertMatchers(matchers), labelLimit(hints))
+	settle(names)
 	return names, nil, err
 }
 
