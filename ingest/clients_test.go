@@ -27,13 +27,13 @@ func TestGoRedis(t *testing.T) {
 	for _, protocol := range []int{2, 3} {
 		t.Run(fmt.Sprintf("RESP%d", protocol), func(t *testing.T) {
 			_, addr := newServer(t, func(o *Options) { o.Password = "secret" })
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithDeadline(context.Background(), lastly(t))
 			defer cancel()
-			c := redis.NewClient(&redis.Options{Addr: addr, Protocol: protocol, Password: "secret", ClientName: "go"})
+			c := redis.NewClient(&redis.Options{Addr: addr, Protocol: protocol, Password: "secret", ClientName: "go", ReadTimeout: time.Until(lastly(t))})
 			defer c.Close()
 			goRedisStrings(t, ctx, c)
 			goRedisSeries(t, ctx, c)
-			wrong := redis.NewClient(&redis.Options{Addr: addr, Protocol: protocol, Password: "wrong", MaxRetries: -1})
+			wrong := redis.NewClient(&redis.Options{Addr: addr, Protocol: protocol, Password: "wrong", MaxRetries: -1, ReadTimeout: time.Until(lastly(t))})
 			defer wrong.Close()
 			if err := wrong.Ping(ctx).Err(); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
 				t.Errorf("with a wrong password: %v", err)
@@ -210,7 +210,7 @@ func TestRedisCLI(t *testing.T) {
 		{"--scan", "", "a\n"},
 		{"INFO server", "", "redis_version:7.0.15"},
 	} {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithDeadline(context.Background(), lastly(t))
 		cmd := exec.CommandContext(ctx, cli, append([]string{"-p", port}, strings.Fields(c.args)...)...)
 		cmd.Stdin = strings.NewReader(c.in)
 		out, err := cmd.CombinedOutput()
@@ -225,7 +225,7 @@ func TestRedisBenchmark(t *testing.T) {
 	bench := program(t, "redis-benchmark")
 	s, addr := newServer(t, nil)
 	_, port, _ := net.SplitHostPort(addr)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithDeadline(context.Background(), lastly(t))
 	defer cancel()
 	out, err := exec.CommandContext(ctx, bench, "-p", port, "-t", "ping,set,get,incr,mset", "-n", "5000", "-r", "1000", "-P", "16", "-q").CombinedOutput()
 	if err != nil || strings.Contains(string(out), "rror") || strings.Count(string(out), "requests per second") < 6 {
@@ -259,7 +259,7 @@ func TestNodeClients(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithDeadline(context.Background(), lastly(t))
 	defer cancel()
 	install := exec.CommandContext(ctx, npm, "install", "--no-audit", "--no-fund", "--ignore-scripts")
 	install.Dir = dir
@@ -298,7 +298,7 @@ func TestTLS(t *testing.T) {
 		shortTimeouts(o)
 		o.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	})
-	c := redis.NewClient(&redis.Options{Addr: addr, TLSConfig: &tls.Config{RootCAs: roots, ServerName: "localhost"}})
+	c := redis.NewClient(&redis.Options{Addr: addr, TLSConfig: &tls.Config{RootCAs: roots, ServerName: "localhost"}, ReadTimeout: time.Until(lastly(t))})
 	defer c.Close()
 	big := strings.Repeat("v", 200_000)
 	if err := c.Set(t.Context(), "k", big, 0).Err(); err != nil {
@@ -310,7 +310,7 @@ func TestTLS(t *testing.T) {
 	// Who never ends the handshake is closed, and so is who does not begin it.
 	silent, garbage := dial(t, addr), dial(t, addr)
 	send(t, garbage, "PING\r\n")
-	_ = silent.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = silent.SetReadDeadline(lastly(t))
 	if _, err := silent.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("a silent client got %v", err)
 	}

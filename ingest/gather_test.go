@@ -6,7 +6,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 )
 
 // newIdleLoop is a loop that the test drives, and a way to connect to it.
@@ -186,7 +185,7 @@ func TestGatheredAnswersThatDoNotFit(t *testing.T) {
 	}
 	alive(t, addr)
 	_ = c.CloseWrite()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(lastly(t))
 	got, err := io.ReadAll(c)
 	if want := strings.Repeat(bulks(value)[4:], gets); string(got) != want || err != nil {
 		t.Fatalf("got %d bytes, want %d, %v", len(got), len(want), err)

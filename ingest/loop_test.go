@@ -5,7 +5,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 )
 
 // looped is how many connections are served by loops.
@@ -13,17 +12,6 @@ func looped(s *Server) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.slots) - len(s.vacant)
-}
-
-// waitFor looks again and again until ok.
-func waitFor(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for i := 0; !ok(); i++ {
-		if i == 1000 {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }
 
 // TestSlowCommandsLeaveTheLoop mixes them with others in one pipeline: answers
@@ -75,7 +63,7 @@ func TestReadersOfNothingLeaveTheLoop(t *testing.T) {
 	waitFor(t, "all of them to leave", func() bool { return s.Stats().Connections == clients && looped(s) == 0 })
 	alive(t, addr)
 	for _, c := range conns {
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(lastly(t))
 		got, err := io.ReadAll(c)
 		if want := strings.Repeat(bulks(value)[4:], gets); string(got) != want || err != nil {
 			t.Fatalf("got %d bytes, want %d, %v", len(got), len(want), err)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -174,35 +175,41 @@ func program(t testing.TB, name string) string {
 	return path
 }
 
+// startRedis runs a redis-server until the test ends. It cannot say which port
+// the kernel chose for it, so it is given one that the kernel gives to nobody
+// who does not ask for it, and another if that is in use.
 func startRedis(t testing.TB) (addr string) {
 	t.Helper()
 	path := program(t, "redis-server")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	for i := 0; ; i++ {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
+	for range 20 {
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		cmd := exec.CommandContext(t.Context(), path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(ended) }()
+		t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
+		addr = net.JoinHostPort("127.0.0.1", port)
+		gone := false
+		waitFor(t, "redis-server to listen or to end", func() bool {
+			c, err := net.Dial("tcp", addr)
+			if err == nil {
+				c.Close()
+			}
+			select {
+			case <-ended:
+				gone = true
+			default:
+			}
+			return err == nil || gone
+		})
+		if !gone {
 			return addr
 		}
-		if i == 500 {
-			t.Fatalf("redis-server does not listen: %v", err)
-		}
-		time.Sleep(10 * time.Millisecond)
 	}
+	t.Fatal("redis-server finds no port")
+	return ""
 }
 
 // TestRandomCommandsAsRedis sends the same random commands to redis-server and
