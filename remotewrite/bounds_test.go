@@ -14,8 +14,8 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/golang/snappy"
@@ -381,50 +381,90 @@ func dial(t *testing.T, r receiver) net.Conn {
 	return c
 }
 
+// one is a listener for one connection, the end of a pipe: a network within the
+// bubble of synctest, whose clock the deadlines of both ends follow.
+type one struct {
+	conn   chan net.Conn
+	closed chan struct{}
+}
+
+func (o *one) Accept() (net.Conn, error) {
+	select {
+	case c := <-o.conn:
+		return c, nil
+	case <-o.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (o *one) Close() error {
+	close(o.closed)
+	return nil
+}
+
+func (o *one) Addr() net.Addr { return &net.TCPAddr{} }
+
+// dialWithin is dial within the bubble of synctest.
+func dialWithin(t *testing.T, r receiver) net.Conn {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	l := &one{make(chan net.Conn, 1), make(chan struct{})}
+	l.conn <- theirs
+	s := &http.Server{Handler: r}
+	served := make(chan struct{})
+	go func() { _ = s.Serve(l); close(served) }()
+	t.Cleanup(func() {
+		ours.Close()
+		_ = s.Close()
+		<-served
+		time.Sleep(time.Minute) // net/http and the test's own goroutines linger for less
+	})
+	return ours
+}
+
 // A sender that announces much and sends a byte now and then is sent away in
 // time, and until then costs what it has sent, not what it announced.
 func TestSlowBodyIsNotWaitedFor(t *testing.T) {
 	for name, head := range map[string]string{"announced": "Content-Length: 30000000", "chunked": "Transfer-Encoding: chunked"} {
 		t.Run(name, func(t *testing.T) {
-			a := &admission{limit: 1 << 30}
-			r := newReceiver(t, Options{BodyTimeout: 300 * time.Millisecond, Admission: a.open})
-			c := dial(t, r)
-			fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", head)
-			stop := make(chan struct{})
-			var dripping sync.WaitGroup
-			dripping.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					case <-time.After(10 * time.Millisecond):
-					}
-					one := "x"
+			synctest.Test(t, func(t *testing.T) {
+				const timeout = 300 * time.Millisecond
+				a := &admission{limit: 1 << 30}
+				r := newReceiver(t, Options{BodyTimeout: timeout, Admission: a.open})
+				c := dialWithin(t, r)
+				began := time.Now()
+				fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", head)
+				go func() {
+					drop := "x"
 					if name == "chunked" {
-						one = "1\r\nx\r\n"
+						drop = "1\r\nx\r\n"
 					}
-					if _, err := io.WriteString(c, one); err != nil {
-						return // hung up on, as it should be
+					for {
+						if _, err := io.WriteString(c, drop); err != nil {
+							return // hung up on, as it should be
+						}
+						time.Sleep(10 * time.Millisecond)
 					}
+				}()
+				resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took != timeout {
+					t.Errorf("it was sent away after %v, want %v", took, timeout)
+				}
+				text := make([]byte, resp.ContentLength)
+				_, _ = io.ReadFull(resp.Body, text)
+				if resp.StatusCode != 503 || !regexp.MustCompile(`[1-9][0-9]* bytes of the body came within 300ms`).Match(text) || resp.Header.Get("Retry-After") == "" {
+					t.Errorf("answer is %d %s", resp.StatusCode, text)
+				}
+				if n := r.Stats().SlowBodies; n != 1 {
+					t.Errorf("%d slow bodies counted", n)
+				}
+				if now, most := a.lent(); most != firstBodyBytes || now != 0 {
+					t.Errorf("it was lent %d bytes, want %d; %d still are", most, firstBodyBytes, now)
 				}
 			})
-			defer dripping.Wait()
-			defer close(stop)
-			c.SetReadDeadline(time.Now().Add(10 * time.Second))
-			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			text, _ := io.ReadAll(resp.Body)
-			if resp.StatusCode != 503 || !regexp.MustCompile(`[1-9][0-9]* bytes of the body came within 300ms`).Match(text) || resp.Header.Get("Retry-After") == "" {
-				t.Errorf("answer is %d %s", resp.StatusCode, text)
-			}
-			if n := r.Stats().SlowBodies; n != 1 {
-				t.Errorf("%d slow bodies counted", n)
-			}
-			if now, most := a.lent(); most != firstBodyBytes || now != 0 {
-				t.Errorf("it was lent %d bytes, want %d; %d still are", most, firstBodyBytes, now)
-			}
 		})
 	}
 }
@@ -483,46 +523,51 @@ func (r *tricklingReader) Read(p []byte) (int, error) {
 // What is worked on at a time is bounded, and whoever waits for it and goes is
 // not waited for.
 func TestRequestsWaitTheirTurn(t *testing.T) {
-	r := newReceiver(t, Options{MaxConcurrent: 1})
-	r.working <- struct{}{} // another request
-	body := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	w := httptest.NewRecorder()
-	r.ServeHTTP(w, httptest.NewRequest("POST", "/", bytes.NewReader(body)).WithContext(ctx))
-	answered(t, w, 503, "canceled")
-	r.Holds()
-	waited := make(chan *httptest.ResponseRecorder)
-	go func() { waited <- r.Post("", "", body) }()
-	select {
-	case w := <-waited:
-		t.Fatalf("answered %d before its turn", w.Code)
-	case <-time.After(20 * time.Millisecond):
-	}
-	<-r.working
-	answered(t, <-waited, 204, "")
-	r.Holds(line(`{__name__="x"}`, sample(0, 1)))
+	synctest.Test(t, func(t *testing.T) {
+		r := newReceiver(t, Options{MaxConcurrent: 1})
+		r.working <- struct{}{} // another request
+		body := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest("POST", "/", bytes.NewReader(body)).WithContext(ctx))
+		answered(t, w, 503, "canceled")
+		r.Holds()
+		waited := make(chan *httptest.ResponseRecorder, 1)
+		go func() { waited <- r.Post("", "", body) }()
+		synctest.Wait()
+		select {
+		case w := <-waited:
+			t.Fatalf("answered %d before its turn", w.Code)
+		default:
+		}
+		<-r.working
+		answered(t, <-waited, 204, "")
+		r.Holds(line(`{__name__="x"}`, sample(0, 1)))
+	})
 }
 
 // The deadline of a body ends with it: the next request may come later.
 func TestConnectionOutlivesTheDeadline(t *testing.T) {
-	r := newReceiver(t, Options{BodyTimeout: 50 * time.Millisecond})
-	c := dial(t, r)
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	in := bufio.NewReader(c)
-	for i := range 2 {
-		packed := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(float64(i), 1)}}))
-		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(packed), packed)
-		resp, err := http.ReadResponse(in, nil)
-		if err != nil {
-			t.Fatalf("request %d: %v", i, err)
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 50 * time.Millisecond
+		r := newReceiver(t, Options{BodyTimeout: timeout})
+		c := dialWithin(t, r)
+		in := bufio.NewReader(c)
+		for i := range 2 {
+			packed := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("x"), Samples: []mcache.Sample{sample(float64(i), 1)}}))
+			fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(packed), packed)
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatalf("request %d: %v", i, err)
+			}
+			if resp.StatusCode != 204 {
+				t.Fatalf("request %d: %s", i, resp.Status)
+			}
+			time.Sleep(2 * timeout)
 		}
-		if resp.StatusCode != 204 {
-			t.Fatalf("request %d: %s", i, resp.Status)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	r.Holds(line(`{__name__="x"}`, sample(0, 1), sample(1, 1)))
+		r.Holds(line(`{__name__="x"}`, sample(0, 1), sample(1, 1)))
+	})
 }
 
 func TestBodyCutInTheMiddle(t *testing.T) {

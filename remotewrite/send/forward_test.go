@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/golang/snappy"
@@ -42,10 +43,21 @@ func (r receiver) forwarderTo(url string, p wire.Protocol, o ForwarderOptions) *
 	return f
 }
 
+// waitFor looks again and again until ok, for minutes: machines that run tests
+// are slow or busy.
+func waitFor(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
 // drained runs Drain to its end.
 func drained(t testing.TB, f *Forwarder) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if left := f.Drain(ctx); left != (Left{}) {
 		t.Fatalf("Drain leaves %+v", left)
@@ -97,6 +109,7 @@ func TestForwarderDelivers(t *testing.T) {
 		go func() { done <- f.Run(ctx) }()
 
 		const series, rounds = 60, 150
+		sent := uint64(0)
 		for i := range rounds {
 			request := writev2.Request{Symbols: []string{"", "__name__", "x", "i"}}
 			for n := range series {
@@ -118,8 +131,9 @@ func TestForwarderDelivers(t *testing.T) {
 				request.Timeseries = append(request.Timeseries, ts)
 			}
 			answered(t, up.Send(wire.V2, marshal(t, &request)), 204, "")
-			if i%10 == 0 {
-				time.Sleep(10 * time.Millisecond)
+			if i%50 == 49 { // it is sent while it is written, in parts
+				waitFor(t, "more to be sent", func() bool { return f.Stats().Sent > sent })
+				sent = f.Stats().Sent
 			}
 		}
 		ran := f.Stats()
@@ -172,10 +186,12 @@ func TestForwarderKeepsOrder(t *testing.T) {
 	up.Cache.SetMaxDirty(2000) // half of it kicks
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
 	const series, rounds = 20, 300
 	refused := 0
 	for i := range rounds {
+		if i == 60 { // more waits than is kicked for, however fast it would be
+			go func() { done <- f.Run(ctx) }()
+		}
 		for n := range series {
 			for {
 				err := up.Cache.AppendSamples("default", named("x", "n", fmt.Sprint(n)), mcache.Sample{T: now.UnixMilli() + int64(i)*1000, V: 1})
@@ -347,16 +363,20 @@ func TestForwarderDrainGivesUp(t *testing.T) {
 	up := newWriteBack(t, remotewrite.Options{})
 	clock := now
 	f := up.forwarderTo(server.URL, 0, ForwarderOptions{Now: func() time.Time { return clock }})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	for i := range 100 {
 		if err := up.Cache.AppendSamples("default", named("x", "i", fmt.Sprint(i)), sample(0, float64(i))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	clock = clock.Add(10 * time.Second)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	left := f.Drain(ctx)
-	if left.Points != 100 || left.OldestAge < 9*time.Second || left.OldestAge > 11*time.Second || f.Stats().Retries == 0 {
+	gaveUp := make(chan Left)
+	go func() { gaveUp <- f.Drain(ctx) }()
+	waitFor(t, "it to try again", func() bool { return f.Stats().Retries >= 3 })
+	cancel()
+	left := <-gaveUp
+	if left.Points != 100 || left.OldestAge < 9*time.Second || left.OldestAge > 11*time.Second {
 		t.Errorf("%+v left, %+v", left, f.Stats())
 	}
 	away.Store(false)
@@ -409,11 +429,13 @@ func TestForwarderDue(t *testing.T) {
 // What is little goes in few requests, however many shards it lies in; what is
 // much is spread over the time there is.
 func TestForwarderFewRequests(t *testing.T) {
+	synctest.Test(t, fewRequests)
+}
+
+func fewRequests(t *testing.T) {
 	down := newReceiver(t, remotewrite.Options{})
-	server := httptest.NewServer(down)
-	defer server.Close()
 	up := newReceiverWith(t, remotewrite.Options{}, mcache.Options{WriteBack: true, Shards: 16})
-	f := up.forwarderTo(server.URL, wire.V2, ForwarderOptions{Lanes: 2, MaxDirtyAge: time.Second})
+	f := up.directTo(down, ForwarderOptions{Lanes: 2, MaxDirtyAge: time.Second})
 	var all []Series
 	for i := range 400 {
 		all = append(all, Series{Labels: named("x", "i", fmt.Sprint(i)), Samples: []mcache.Sample{sample(0, 1)}})
@@ -422,14 +444,12 @@ func TestForwarderFewRequests(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
-	for deadline := time.Now().Add(10 * time.Second); f.Stats().DirtyPoints > 0 && time.Now().Before(deadline); {
-		time.Sleep(10 * time.Millisecond)
-	}
+	time.Sleep(time.Second)
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if st := f.Stats(); st.Sent != 400 || st.Runs != 400 || st.Requests != 2 {
+	if st := f.Stats(); st.DirtyPoints != 0 || st.Sent != 400 || st.Runs != 400 || st.Requests != 2 {
 		t.Errorf("%+v: want 400 runs in a request of each lane", st)
 	}
 	for _, c := range []struct {

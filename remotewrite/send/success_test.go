@@ -224,9 +224,7 @@ func TestForwarderIsRedirectedToHTTPS(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			left := make(chan Left)
 			go func() { left <- f.Drain(ctx) }()
-			for asked.Load() < 20 {
-				time.Sleep(time.Millisecond)
-			}
+			waitFor(t, "it to be tried again and again", func() bool { return asked.Load() >= 20 })
 			cancel()
 			if n := (<-left).Points; n != 100 || reached.Load() != 0 {
 				t.Errorf("%d of 100 samples are kept, %d requests followed the redirect", n, reached.Load())
