@@ -85,3 +85,17 @@ func checkHistogram(h *writev2.Histogram) (changed bool, err error) {
 	}
 	return reduce, i.Validate()
 }
+
+// CheckHistogram returns an error for bytes that are not a native histogram as
+// a Handler keeps one: for records that were stored elsewhere meanwhile.
+func CheckHistogram(b []byte) error {
+	var h writev2.Histogram
+	if err := h.Unmarshal(b); err != nil {
+		return err
+	}
+	finer, err := checkHistogram(&h)
+	if err == nil && finer {
+		err = fmt.Errorf("its schema is finer than %d", maxSchema)
+	}
+	return err
+}

@@ -186,3 +186,31 @@ func TestUnknownFieldOfAHistogram(t *testing.T) {
 	h.StartTimestamp = 0
 	r.Holds(fmt.Sprintf(`{__name__="h"} %d:record:%x`, h.Timestamp, marshal(t, &h)))
 }
+
+// TestCheckHistogram takes what a Handler keeps, and nothing that it would not.
+func TestCheckHistogram(t *testing.T) {
+	good := validHistograms()["integer"]
+	encode := func(change func(h *writev2.Histogram)) []byte {
+		h := good
+		change(&h)
+		b, err := h.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if err := CheckHistogram(encode(func(*writev2.Histogram) {})); err != nil {
+		t.Error(err)
+	}
+	for name, b := range map[string][]byte{
+		"a span of 4 G":  encode(func(h *writev2.Histogram) { h.PositiveSpans = []writev2.BucketSpan{{Length: math.MaxUint32}} }),
+		"a span too far": encode(func(h *writev2.Histogram) { h.PositiveSpans = []writev2.BucketSpan{{Length: 2}} }),
+		"finer":          encode(func(h *writev2.Histogram) { h.Schema = maxSchema + 1 }),
+		"unknown schema": encode(func(h *writev2.Histogram) { h.Schema = 100 }),
+		"no histogram":   []byte("\xff\xff"),
+	} {
+		if CheckHistogram(b) == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}

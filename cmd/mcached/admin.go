@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
@@ -37,8 +34,8 @@ func (d *daemon) allowAdmin(next http.Handler) http.Handler {
 	})
 }
 
-// snapshotNews is a line of the answer to POST /-/snapshot: how far it is, and
-// in the last one what was written, or what was wrong.
+// snapshotNews is the answer to POST /-/snapshot: what was written, or what was
+// wrong; and that to GET /-/snapshot/progress: how far it is.
 type snapshotNews struct {
 	Bytes   int64   `json:"bytes"`
 	Path    string  `json:"path,omitempty"`
@@ -46,12 +43,12 @@ type snapshotNews struct {
 	Points  uint64  `json:"points,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"`
 	Error   string  `json:"error,omitempty"`
-	Done    bool    `json:"done"`
 }
 
-// serveSnapshot writes a snapshot, and a line of JSON every now and then.
-func (d *daemon) serveSnapshot(w http.ResponseWriter, r *http.Request) {
-	if d.config.snapshotPath == "" {
+// serveSnapshot writes a snapshot, and answers when that is done: 200 says that
+// it is on the disk. Whoever asked may go; it is written all the same.
+func (d *daemon) serveSnapshot(w http.ResponseWriter, _ *http.Request) {
+	if d.snapshot == nil {
 		http.Error(w, "mcached: there is nowhere to write a snapshot to: start the daemon with --snapshot.path", http.StatusConflict)
 		return
 	}
@@ -59,44 +56,38 @@ func (d *daemon) serveSnapshot(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "mcached: a snapshot is being written already", http.StatusConflict)
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	control := http.NewResponseController(w)
-	tell := func(n snapshotNews) {
-		b, err := json.Marshal(n)
-		if err != nil {
-			panic(err) // numbers and text only
-		}
-		// Whoever asked may go; the snapshot is written all the same.
-		_ = control.SetWriteDeadline(time.Now().Add(d.config.webReadTimeout.std()))
-		_, _ = w.Write(append(b, '\n'))
-		_ = control.Flush()
-	}
-	var bytes atomic.Int64
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // it takes what it takes
 	began := time.Now()
-	result := make(chan snapshotNews, 1)
-	go func() {
-		n := snapshotNews{Path: d.config.snapshotPath, Done: true}
-		st, err := d.saveSnapshot(&bytes)
-		d.saving.Unlock() // before anyone hears that it is done
-		if n.Bytes, n.Series, n.Points = st.Bytes, st.Series, st.Points; err != nil {
-			n.Error = err.Error()
-			d.log.Error("The snapshot was not written.", "path", n.Path, "err", err)
-		}
-		n.Seconds = time.Since(began).Seconds()
-		result <- n
-	}()
-	ticker := time.NewTicker(drawEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case n := <-result:
-			tell(n)
-			_ = control.SetWriteDeadline(time.Time{})
-			return
-		case <-ticker.C:
-			tell(snapshotNews{Bytes: bytes.Load()})
-		}
+	n := snapshotNews{Path: d.snapshot.path}
+	code := http.StatusOK
+	st, err := d.saveSnapshot()
+	d.saving.Unlock() // before anyone hears that it is done
+	if n.Bytes, n.Series, n.Points, n.Seconds = st.Bytes, st.Series, st.Points, time.Since(began).Seconds(); err != nil {
+		n.Error = err.Error()
+		code = http.StatusInternalServerError
+		d.log.Error("The snapshot was not written.", "path", n.Path, "err", err)
 	}
+	answerJSON(w, code, n)
+}
+
+// serveSnapshotProgress says how far the snapshot is that is being written, or how far
+// the last one came.
+func (d *daemon) serveSnapshotProgress(w http.ResponseWriter, _ *http.Request) {
+	var n snapshotNews
+	if d.snapshot != nil {
+		n.Bytes = d.snapshot.written.Load()
+	}
+	answerJSON(w, http.StatusOK, n)
+}
+
+func answerJSON(w http.ResponseWriter, code int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // numbers and text only
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(b, '\n'))
 }
 
 // snapshotCommand is `mcached snapshot`.
@@ -109,46 +100,49 @@ func snapshotCommand(ctx context.Context, args []string, out, errOut io.Writer) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout.std())
 	defer cancel()
-	res, err := f.do(ctx, http.MethodPost, "/-/snapshot", nil)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
 	var bytes atomic.Int64
 	began := time.Now()
 	done := newProgress(errOut).follow("Writing the snapshot", func() string {
 		return fmt.Sprintf("%s, %s", showBytes(float64(bytes.Load())), time.Since(began).Round(time.Second))
 	})
-	last, err := readNews(res.Body, &bytes)
+	asking, stop := context.WithCancel(ctx)
+	go func() { _ = every(asking, drawEvery, func() { f.askProgress(asking, &bytes) }) }()
+	last, err := f.askSnapshot(ctx)
+	stop()
 	done()
-	switch {
-	case err != nil:
-		return fmt.Errorf("the daemon broke off: %w", err)
-	case last.Error != "":
-		return errors.New(last.Error)
+	if err != nil {
+		return err
 	}
 	_, err = fmt.Fprintf(out, "%s: %s series, %s samples, %s in %.1f s\n", printable(last.Path), short(float64(last.Series)), short(float64(last.Points)),
 		showBytes(float64(last.Bytes)), last.Seconds)
 	return err
 }
 
-// readNews returns the last line of an answer, and keeps bytes up to date meanwhile.
-func readNews(r io.Reader, bytes *atomic.Int64) (snapshotNews, error) {
-	const maxLine = 64 << 10
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	for lines.Scan() {
-		var n snapshotNews
-		if err := json.Unmarshal(lines.Bytes(), &n); err != nil {
-			return n, fmt.Errorf("%.100q is not of a snapshot", lines.Text())
-		}
-		if n.Done {
-			return n, nil
-		}
+// askSnapshot has a snapshot written and waits for it.
+func (f *apiFlags) askSnapshot(ctx context.Context) (snapshotNews, error) {
+	return f.news(ctx, http.MethodPost, "/-/snapshot")
+}
+
+// askProgress keeps bytes up to date, as far as the daemon tells.
+func (f *apiFlags) askProgress(ctx context.Context, bytes *atomic.Int64) {
+	if n, err := f.news(ctx, http.MethodGet, "/-/snapshot/progress"); err == nil {
 		bytes.Store(n.Bytes)
 	}
-	if err := lines.Err(); err != nil {
-		return snapshotNews{}, err
+}
+
+func (f *apiFlags) news(ctx context.Context, method, path string) (n snapshotNews, err error) {
+	res, err := f.do(ctx, method, path, nil)
+	if err != nil {
+		return n, err
 	}
-	return snapshotNews{}, net.ErrClosed
+	defer res.Body.Close()
+	const maxNews = 64 << 10
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxNews))
+	if err != nil {
+		return n, fmt.Errorf("the daemon broke off: %w", err)
+	}
+	if err := json.Unmarshal(b, &n); err != nil {
+		return n, fmt.Errorf("%.100q is not of a snapshot", b)
+	}
+	return n, nil
 }

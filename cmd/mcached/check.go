@@ -4,14 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // checkConfigCommand is `mcached check-config`: it reads what the daemon would
@@ -22,7 +18,7 @@ func checkConfigCommand(_ context.Context, args []string, out, errOut io.Writer)
 	if err != nil {
 		return usageError{err}
 	}
-	if err := checkSnapshotPlace(c.snapshotPath); err != nil {
+	if _, err := checkSnapshotPlace(c.snapshotPath); err != nil {
 		return usageError{err}
 	}
 	for _, w := range c.warnings(os.Environ()) {
@@ -30,24 +26,6 @@ func checkConfigCommand(_ context.Context, args []string, out, errOut io.Writer)
 	}
 	_, err = fmt.Fprintln(out, "The flags and the files they name are in order.")
 	return err
-}
-
-// checkSnapshotPlace says whether a snapshot can be written beside path.
-func checkSnapshotPlace(path string) error {
-	if path == "" {
-		return nil
-	}
-	dir := filepath.Dir(path)
-	switch info, err := os.Stat(dir); {
-	case err != nil:
-		return fmt.Errorf("--snapshot.path=%s: %w", path, err)
-	case !info.IsDir():
-		return fmt.Errorf("--snapshot.path=%s: %w", path, &fs.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR})
-	}
-	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("--snapshot.path=%s: no file can be made in %s: %w", path, dir, err)
-	}
-	return nil
 }
 
 // warnings are what is allowed and probably not meant. environment is as

@@ -22,6 +22,7 @@
 //	admin.go         actions of an operator: mcached snapshot, and what it asks of
 //	progress.go      how far long work is, on a terminal and elsewhere
 //	snapshot.go      the metric cache in a file, over a restart
+//	snapshot_path.go what may stand where that file goes, and who has it
 //	forward.go       handing every sample on to another store; forward_config.go
 //	scrape.go        the daemon scraping itself, as a Prometheus would; self.go
 //	                 shows what it has of itself, whatever else is stored

@@ -28,7 +28,8 @@ type stats struct {
 	admission admission.Stats
 	forward   *send.ForwardStats // nil: nothing is forwarded
 	dirty     mcache.DirtyStats
-	heapLimit int64 // bytes
+	snapshot  *snapshotStats // nil: there is none
+	heapLimit int64          // bytes
 	accounts  []accountStats
 }
 
@@ -105,6 +106,10 @@ func (d *daemon) readStats() *stats {
 	}
 	if d.resp != nil {
 		s.resp = d.resp.Stats()
+	}
+	if d.snapshot != nil {
+		st := d.snapshot.stats()
+		s.snapshot = &st
 	}
 	return s
 }

@@ -252,6 +252,23 @@ func rows() []row {
 		{"mcached_forward_refused_total", "Writes told to come back because too many samples waited for --forward.url.", counter, nil,
 			forwarding(one(func(s *stats) float64 { return float64(s.dirty.Refused) }))},
 
+		{"mcached_snapshot_last_success_timestamp_seconds", "When the newest snapshot was begun that is whole, that of a daemon before this one included; 0 if there is none.", gauge, nil,
+			snapshots(one(func(s *stats) float64 {
+				if s.snapshot.lastSuccess.IsZero() {
+					return 0
+				}
+				return float64(s.snapshot.lastSuccess.UnixMilli()) / 1000
+			}))},
+		{"mcached_snapshot_duration_seconds", "How long this daemon's last snapshot took to write; 0 before the first.", gauge, nil,
+			snapshots(one(func(s *stats) float64 { return s.snapshot.took.Seconds() }))},
+		{"mcached_snapshot_size_bytes", "Size of the newest snapshot.", gauge, nil,
+			snapshots(one(func(s *stats) float64 { return float64(s.snapshot.bytes) }))},
+		{"mcached_snapshot_errors_total", "Snapshots that were not written (save), or not read as a whole (load).", counter, []string{"op"},
+			snapshots(func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.snapshot.saveErrors), "save")
+				emit(float64(s.snapshot.loadErrors), "load")
+			})},
+
 		{"mcached_query_requests_total", "Requests to read metrics, by kind.", counter, []string{"kind"},
 			func(s *stats, emit func(float64, ...string)) {
 				emit(float64(s.query.InstantQueries), "instant")
@@ -352,6 +369,15 @@ func rows() []row {
 			one(func(s *stats) float64 { return float64(s.blobs.Compacted) })},
 		{"mcached_blobs_refused_total", "Writes refused because there was no memory at all.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.blobs.Refused) })},
+	}
+}
+
+// snapshots emits what read does, if the daemon has a snapshot.
+func snapshots(read func(*stats, func(float64, ...string))) func(*stats, func(float64, ...string)) {
+	return func(s *stats, emit func(float64, ...string)) {
+		if s.snapshot != nil {
+			read(s, emit)
+		}
 	}
 }
 

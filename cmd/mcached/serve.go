@@ -39,7 +39,8 @@ type daemon struct {
 	log      *slog.Logger
 	progress *progress // of long work
 
-	saving sync.Mutex // held while a snapshot is written
+	snapshot *snapshotState // nil: none
+	saving   sync.Mutex     // held while one is written
 
 	pressure  *pressure.Controller
 	memory    *kvcache.Memory
@@ -101,9 +102,13 @@ func serve(c *config, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// open does all that can fail, and starts nothing. Listeners come first: a
-// port that is taken is the commonest failure, and costs least to find.
+// open does all that can fail, and starts nothing. Listeners come first, but
+// for a look at what must be this daemon's alone: a port that is taken is the
+// commonest failure, and costs least to find.
 func (d *daemon) open() error {
+	if err := d.openSnapshot(); err != nil {
+		return err
+	}
 	for _, a := range d.config.webListen {
 		l, err := listen("HTTP", a, "choose another with --web.listen-address")
 		if err != nil {
@@ -134,10 +139,10 @@ func (d *daemon) open() error {
 	if err := d.setShares(d.config.memoryShares); err != nil {
 		return err
 	}
-	if err := d.loadSnapshot(); err != nil {
+	if err := d.openFrontDoors(); err != nil {
 		return err
 	}
-	if err := d.openFrontDoors(); err != nil {
+	if err := d.loadSnapshot(); err != nil {
 		return err
 	}
 	if err := d.openForward(); err != nil {
@@ -399,6 +404,9 @@ func (d *daemon) close() {
 	}
 	if d.resp != nil {
 		_ = d.resp.Shutdown(context.Background()) // at once: nothing is served any more
+	}
+	if d.snapshot != nil {
+		d.snapshot.lock.release()
 	}
 	if d.outlived.Load() {
 		return // someone may still read: the end of the process unmaps

@@ -24,7 +24,8 @@ func (s *server) selected(t *testing.T, at string) any {
 }
 
 // TestE2ESnapshot: what a daemon holds when it stops another one holds after
-// its start, to the bit; and a file that was damaged is refused in one line.
+// its start, to the bit; of a file that was damaged it has what is intact, and
+// says so; and it does not start with what is no snapshot, or another's.
 func TestE2ESnapshot(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -62,18 +63,45 @@ func TestE2ESnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, bytes.ReplaceAll(file, []byte("mcached"), []byte("mcaches")), 0o600); err != nil {
+	const header = 32
+	damaged := append(bytes.Clone(file[:header]), bytes.ReplaceAll(file[header:], []byte("mcached"), []byte("mcaches"))...)
+	if err := os.WriteFile(path, damaged, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s = startServer(t, "--snapshot.path="+path, "--self-scrape.interval=0")
-	if out := s.output(); strings.Count(out, "refused") < 1 || strings.Contains(fmt.Sprint(s.selected(t, at)), `__name__:up`) {
+	if out := s.output(); !strings.Contains(out, "The snapshot is damaged") || strings.Contains(fmt.Sprint(s.selected(t, at)), `__name__:up`) {
 		t.Errorf("a damaged snapshot was taken, or nothing said: %s", out)
+	}
+	if b, err := os.ReadFile(path + ".damaged"); err != nil || !bytes.Equal(b, damaged) {
+		t.Errorf("its copy: %d bytes, %v", len(b), err)
+	}
+	none := []string{"--web.listen-address=127.0.0.1:0", "--resp.listen-address=127.0.0.1:0", "--memory.size=64MiB"}
+	if code, said := refusal(t, append(none, "--snapshot.path="+path)...); code != exitError || !strings.Contains(said, fmt.Sprintf("another mcached (process %d)", s.cmd.Process.Pid)) {
+		t.Errorf("another's snapshot: exit code %d and %q", code, said)
 	}
 	if code := s.stop(); code != exitOK {
 		t.Errorf("exit code %d: %s", code, s.output())
 	}
 
-	code, said := refusal(t, "--web.listen-address=127.0.0.1:0", "--resp.listen-address=127.0.0.1:0", "--memory.size=64MiB", "--snapshot.path="+filepath.Join(dir, "none", "snapshot"))
+	for _, name := range []string{"dir", "pipe", "text"} {
+		at := filepath.Join(dir, name)
+		if err := map[string]func() error{
+			"dir":  func() error { return os.Mkdir(at, 0o700) },
+			"pipe": func() error { return syscall.Mkfifo(at, 0o600) },
+			"text": func() error { return os.WriteFile(at, []byte("not a snapshot, but somebody's"), 0o600) },
+		}[name](); err != nil {
+			t.Fatal(err)
+		}
+		before, _ := os.ReadDir(dir)
+		if code, said := refusal(t, append(none, "--snapshot.path="+at)...); code != exitError || !strings.Contains(said, "--snapshot.path="+at) {
+			t.Errorf("%s: exit code %d and %q", name, code, said)
+		}
+		if after, _ := os.ReadDir(dir); len(after) != len(before) {
+			t.Errorf("%s: %v, and before %v", name, after, before)
+		}
+	}
+
+	code, said := refusal(t, append(none, "--snapshot.path="+filepath.Join(dir, "none", "snapshot"))...)
 	if code != exitError || !strings.Contains(said, "--snapshot.path") {
 		t.Errorf("a path that cannot be written: exit code %d and %q", code, said)
 	}
