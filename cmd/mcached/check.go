@@ -35,7 +35,8 @@ func (c *config) warnings(environment []string) []string {
 	for _, name := range unknownVariables(environment) {
 		all = append(all, fmt.Sprintf("the environment has %s, which is no flag's: mcached --help lists the flags, --a.b-c is MCACHED_A_B_C", name))
 	}
-	return all
+	_, ofFeatures := c.enableFeatures.features()
+	return append(all, ofFeatures...)
 }
 
 // clientVariables are what the commands other than the daemon read.

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v2"
+
+	"mcached/mcache/query"
 )
 
 // config is what the command line and the environment say, checked as far as
@@ -55,6 +57,8 @@ type config struct {
 	queryMaxSamples     count
 	queryMaxConcurrency count
 	queryMaxSeries      count
+	queryMaxBody        byteSize
+	enableFeatures      featureList
 	queryLookback       duration
 	querySlow           duration // 0: none is logged
 	corsOrigin          origin
@@ -166,10 +170,15 @@ func newServeApp(c *config) *kingpin.Application {
 		"Queries at a time; more wait, up to a quarter of --web.max-connections and 1000, and others are told to come back (503).")
 	add("query.max-series", "1000000", &c.queryMaxSeries,
 		"Series one selector may match.")
+	add("query.max-body-size", "8MiB", &c.queryMaxBody,
+		"Body of one query: a panel that lists all of 100,000 pods takes about 4MiB.")
 	add("query.lookback-delta", "5m", &c.queryLookback,
 		"How old the last sample of a series may be for an instant value.")
 	add("query.log-slower-than", "1s", &c.querySlow,
 		"Log queries and remote reads that take at least this long, at most ten a second; 0 logs none.")
+
+	app.Flag("enable-feature", "Features of PromQL that have to be asked for, as in Prometheus: "+strings.Join(query.FeatureNames(), ", ")+". Between commas, repeatable; those that are always on change nothing.").
+		PlaceHolder("NAMES").SetValue(namedValue{&c.enableFeatures, "enable-feature"})
 
 	add("web.cors.origin", "", &c.corsOrigin,
 		"Regular expression for the origins whose web pages may read, as https?://grafana\\.example; empty for none.")
@@ -271,6 +280,7 @@ func (c *config) check() error {
 	}{
 		{"remote-write.max-body-size", c.writeMaxBody}, {"remote-write.max-decoded-size", c.writeMaxDecoded},
 		{"remote-write.max-label-name-size", c.writeMaxLabelName}, {"remote-write.max-label-value-size", c.writeMaxLabelValue},
+		{"query.max-body-size", c.queryMaxBody},
 	} {
 		if s.value == 0 {
 			return fmt.Errorf("--%s must be more than 0", s.flag)

@@ -187,11 +187,13 @@ func (d *daemon) openFrontDoors() error {
 		TenancyHeader:         c.tenancyHeader, DefaultBucket: defaultBucket,
 		Admission: d.admitWrite, Logger: d.log,
 	})
+	features, _ := c.enableFeatures.features()
 	d.queries = query.NewAPI(d.metrics, query.Options{
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
 		MaxWaiting: d.maxWaiting(), MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
+		MaxQueryBytes: int(c.queryMaxBody), MaxQueryFlag: "--query.max-body-size", Features: features,
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
-		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Admission: d.admitRead, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
+		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
 	})
 	if d.respListener == nil {
 		return nil

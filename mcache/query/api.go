@@ -40,14 +40,14 @@ type Options struct {
 	MaxWaiting int
 	// MaxSeries bounds what one selector may match. Default: a million.
 	MaxSeries int
-	// MaxQueryBytes bounds a request's parameters, those in its body and those
-	// in its URL each. Default: 256 KiB.
+	// MaxQueryBytes bounds the parameters in a request's body. Default: 8 MiB,
+	// which is room for a list of some 100,000 names.
 	MaxQueryBytes int
+	// MaxQueryFlag is named by the error about that bound: what raises it.
+	// Default: the name of the option.
+	MaxQueryFlag string
 	// MaxResponseBytes bounds an answer before compression. Default: 1 GiB.
 	MaxResponseBytes int64
-	// MaxReadQueries bounds the queries in one remote read. Prometheus sends
-	// one, others one for each selector of a query. Default: 100.
-	MaxReadQueries int
 	// MaxFrameBytes is about where an answer to a streamed remote read cuts a
 	// series. Default: 1 MiB, as Prometheus has it.
 	MaxFrameBytes int
@@ -61,9 +61,8 @@ type Options struct {
 	// SlowerThan is how long a query or remote read takes, waiting included,
 	// that the Logger is told of. Default: none is.
 	SlowerThan time.Duration
-	// Experimental allows what PromQL has not settled on yet: functions,
-	// expressions for durations, extended ranges and fill modifiers.
-	Experimental bool
+	// Features are what PromQL has not settled on yet. Default: none.
+	Features Features
 
 	// TenancyHeader names the header whose value is the bucket to read.
 	// Default: none, all read DefaultBucket.
@@ -84,10 +83,6 @@ type Options struct {
 	Metadata func(bucket, metric string) map[string][]metadata.Metadata
 	// Exemplars returns the exemplars of a bucket. Default: there are none.
 	Exemplars func(ctx context.Context, bucket string) (storage.ExemplarQuerier, error)
-
-	// Admission opens a loan for each request, of which all that it holds is
-	// taken. Default: no bound.
-	Admission func() Loan
 
 	// Gzip makes what compresses answers. Default: compress/gzip at its fastest.
 	Gzip func() Gzip
@@ -115,9 +110,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxConcurrency, 20)
 	setDefault(&o.MaxWaiting, 1000)
 	setDefault(&o.MaxSeries, 1_000_000)
-	setDefault(&o.MaxQueryBytes, 256<<10)
+	setDefault(&o.MaxQueryBytes, 8<<20)
+	setDefault(&o.MaxQueryFlag, "MaxQueryBytes")
 	setDefault(&o.MaxResponseBytes, 1<<30)
-	setDefault(&o.MaxReadQueries, 100)
 	setDefault(&o.MaxFrameBytes, 1<<20)
 	setDefault(&o.MaxLabelCacheBytes, 16<<20)
 	setDefault(&o.LookbackDelta, 5*time.Minute)
@@ -199,7 +194,7 @@ func NewAPI(c *mcache.Cache, o Options) *API {
 	a := &API{
 		o:       o,
 		cache:   c,
-		parser:  boundedParser{parser.NewParser(parserOptions(o))},
+		parser:  newBoundedParser(o.Features.parserOptions()),
 		labels:  NewLabelCache(o.MaxLabelCacheBytes),
 		started: o.Now(),
 		queries: newGate(o.MaxConcurrency, o.MaxWaiting),
@@ -212,26 +207,15 @@ func NewAPI(c *mcache.Cache, o Options) *API {
 		Timeout:                  o.Timeout,
 		LookbackDelta:            o.LookbackDelta,
 		NoStepSubqueryIntervalFn: func(int64) int64 { return o.SubqueryStep.Milliseconds() },
-		EnableAtModifier:         true,
-		EnableNegativeOffset:     true,
-		EnablePerStepStats:       true,
 		Parser:                   a.parser,
 	}
+	o.Features.apply(&engine)
 	a.engine = promql.NewEngine(engine)
 	a.handoff.Parser = a.parser
 	engine.Parser = &a.handoff
 	a.planned = promql.NewEngine(engine)
 	a.mux = a.routes()
 	return a
-}
-
-func parserOptions(o Options) parser.Options {
-	return parser.Options{
-		EnableExperimentalFunctions:  o.Experimental,
-		ExperimentalDurationExpr:     o.Experimental,
-		EnableExtendedRangeSelectors: o.Experimental,
-		EnableBinopFillModifiers:     o.Experimental,
-	}
 }
 
 // Stats returns a reading of the counters.
@@ -259,7 +243,7 @@ func (a *API) Stats() Stats {
 // queryable returns what one request reads.
 func (a *API) queryable(r *http.Request) *Queryable {
 	q := NewQueryable(a.cache, a.bucket(r), QueryableOptions{MaxSeries: a.o.MaxSeries, Labels: a.labels})
-	q.loan = loanOf(r.Context())
+	q.unplanned = a.o.Features.unplanned()
 	return q
 }
 

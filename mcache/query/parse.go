@@ -2,6 +2,8 @@ package query
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -17,13 +19,52 @@ const (
 	maxDepth         = 500 // levels; a chain of operators is as deep as it is long
 )
 
+// What has to be compiled as a regular expression takes 20 µs and 8 KiB for
+// each of its alternatives, and nothing can interrupt that, either. A list of
+// values without any other sign than | is not compiled and has no bound of its
+// own; one in brackets, or with signs escaped, as Grafana sends it, is. Beyond
+// largePatternBytes one is compiled at a time, which takes a second at most.
+const (
+	maxPatternBytes   = 2 << 20 // some 60,000 names of pods
+	largePatternBytes = 128 << 10
+)
+
 // boundedParser is Prometheus' parser, for expressions of a bounded size.
-type boundedParser struct{ parser.Parser }
+type boundedParser struct {
+	parser.Parser
+	large *sync.Mutex // held by who parses large patterns
+}
+
+func newBoundedParser(o parser.Options) boundedParser {
+	return boundedParser{parser.NewParser(o), new(sync.Mutex)}
+}
+
+// admit checks the size of an expression and waits for its turn, if it needs one.
+func (p boundedParser) admit(inputs ...string) (done func(), err error) {
+	patterns := 0
+	for _, input := range inputs {
+		unquoted, n := measure(input)
+		if unquoted > maxUnquotedBytes {
+			return nil, fmt.Errorf("expression is too long: %d bytes outside of quotes, at most %d", unquoted, maxUnquotedBytes)
+		}
+		patterns += n
+	}
+	if patterns > maxPatternBytes {
+		return nil, fmt.Errorf("regular expressions are too long: %d bytes, at most %d; lists of values with no other sign than | do not count", patterns, maxPatternBytes)
+	}
+	if patterns < largePatternBytes {
+		return func() {}, nil
+	}
+	p.large.Lock()
+	return p.large.Unlock, nil
+}
 
 func (p boundedParser) ParseExpr(input string) (parser.Expr, error) {
-	if err := checkUnquoted(input); err != nil {
+	done, err := p.admit(input)
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	expr, err := p.Parser.ParseExpr(input)
 	if err != nil {
 		return nil, err
@@ -35,44 +76,47 @@ func (p boundedParser) ParseExpr(input string) (parser.Expr, error) {
 }
 
 func (p boundedParser) ParseMetricSelector(input string) ([]*labels.Matcher, error) {
-	if err := checkUnquoted(input); err != nil {
+	done, err := p.admit(input)
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	return p.Parser.ParseMetricSelector(input)
 }
 
 func (p boundedParser) ParseMetricSelectors(inputs []string) ([][]*labels.Matcher, error) {
-	for _, input := range inputs {
-		if err := checkUnquoted(input); err != nil {
-			return nil, err
-		}
+	done, err := p.admit(inputs...)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	return p.Parser.ParseMetricSelectors(inputs)
 }
 
-// checkUnquoted counts what stands outside of quotes and comments.
-func checkUnquoted(input string) error {
-	n := 0
+// measure counts what stands outside of quotes and comments, and the bytes of
+// texts in quotes that may be regular expressions to compile.
+func measure(input string) (unquoted, patterns int) {
 	for i := 0; i < len(input); i++ {
 		switch c := input[i]; c {
 		case '"', '\'', '`':
+			start := i + 1
 			for i++; i < len(input) && input[i] != c; i++ {
 				if input[i] == '\\' && c != '`' {
 					i++
 				}
+			}
+			if text := input[start:min(i, len(input))]; strings.ContainsAny(text, `\.+*?()[]{}^$`) {
+				patterns += len(text)
 			}
 		case '#':
 			for i < len(input) && input[i] != '\n' {
 				i++
 			}
 		default:
-			n++
+			unquoted++
 		}
 	}
-	if n > maxUnquotedBytes {
-		return fmt.Errorf("expression is too long: %d bytes outside of quotes, at most %d", n, maxUnquotedBytes)
-	}
-	return nil
+	return unquoted, patterns
 }
 
 func depth(node parser.Node) int {

@@ -76,7 +76,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	a.admit(w, r, a.mux)
+	a.mux.ServeHTTP(w, r)
 }
 
 func (a *API) setCORS(w http.ResponseWriter, r *http.Request) {
@@ -100,10 +100,7 @@ func (a *API) setCORS(w http.ResponseWriter, r *http.Request) {
 // handler reads the parameters, runs e and writes its answer.
 func (a *API) handler(e endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.parseForm(w, r); errors.As(err, new(refusal)) {
-			a.respondError(w, asAPIError(err))
-			return
-		} else if err != nil {
+		if err := a.parseForm(w, r); err != nil {
 			a.respondError(w, badData(err))
 			return
 		}
@@ -122,22 +119,41 @@ func (a *API) handler(e endpoint) http.Handler {
 	})
 }
 
-// parseForm reads all parameters, within the bound.
+// maxURLBytes bounds the parameters in a URL. A server's bound for the head of
+// a request is often lower.
+const maxURLBytes = 256 << 10
+
+// parseForm reads all parameters, within the bounds.
 func (a *API) parseForm(w http.ResponseWriter, r *http.Request) error {
-	if n := len(r.URL.RawQuery); n > a.o.MaxQueryBytes {
-		return fmt.Errorf("parameters in the URL are too large: %d bytes, at most %d", n, a.o.MaxQueryBytes)
+	if n, most := len(r.URL.RawQuery), min(maxURLBytes, a.o.MaxQueryBytes); n > most {
+		return fmt.Errorf("parameters in the URL are too large: %d bytes, at most %d; send them in the body of a POST", n, most)
 	}
-	r.Body = lentBody{http.MaxBytesReader(w, r.Body, int64(a.o.MaxQueryBytes)), r.Context()}
-	err := r.ParseForm()
-	if err == nil {
-		if err = r.ParseMultipartForm(int64(a.o.MaxQueryBytes)); errors.Is(err, http.ErrNotMultipart) {
-			return nil
-		}
+	if n := r.ContentLength; n > int64(a.o.MaxQueryBytes) {
+		return a.errLargeBody(fmt.Sprintf("%d bytes", n))
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, int64(a.o.MaxQueryBytes))
+	err := parseParameters(r, int64(a.o.MaxQueryBytes))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return a.errLargeBody("more")
 	}
 	if err != nil {
 		return fmt.Errorf("error parsing form values: %w", err)
 	}
 	return nil
+}
+
+func parseParameters(r *http.Request, maxBytes int64) error {
+	if err := r.ParseForm(); err != nil {
+		return err
+	}
+	if err := r.ParseMultipartForm(maxBytes); !errors.Is(err, http.ErrNotMultipart) {
+		return err
+	}
+	return nil
+}
+
+func (a *API) errLargeBody(came string) error {
+	return fmt.Errorf("parameters in the body are too large: at most %d bytes (%s), came %s", a.o.MaxQueryBytes, a.o.MaxQueryFlag, came)
 }
 
 // completeFromHeader says from when on the samples in an answer are complete.
@@ -171,8 +187,6 @@ func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
 		return
 	}
 	out := sender{api: a, w: w, gzip: a.compresses(r)}
-	// Without room for a compressor it goes out as it is.
-	out.gzip = out.gzip && (result.maxBytes < minGzipBytes || loanOf(r.Context()).Take(r.Context(), gzipBytes) == nil)
 	buf := a.buffer()
 	jw := jsonWriter{buf: *buf, flush: out.part}
 	jw.raw(`{"status":"success","data":`)
@@ -233,7 +247,9 @@ func (a *API) respondError(w http.ResponseWriter, e *apiError) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(jw.buf)))
-	setRetryAfter(h, e)
+	if e.typ == errorUnavailable {
+		h.Set("Retry-After", "1")
+	}
 	w.WriteHeader(e.typ.status)
 	if _, err := w.Write(jw.buf); err != nil {
 		a.o.Logger.Debug("error was not taken", "err", err)

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/promql/parser"
+
 	"mcached/mcache"
 )
 
@@ -130,8 +132,11 @@ func TestCORS(t *testing.T) {
 func TestBounds(t *testing.T) {
 	o := testOptions()
 	o.MaxSeries, o.MaxSamples, o.MaxQueryBytes, o.MaxResponseBytes = 2, 100, 2000, 1000
+	o.MaxQueryFlag = "--the-flag"
 	a := smallAPI(t, o)
 	long := strings.Repeat("x", 2001)
+	unknownLength := httptest.NewRequest(http.MethodPost, "/api/v1/query", io.MultiReader(strings.NewReader("query="+long)))
+	unknownLength.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	for _, c := range []struct {
 		name   string
 		w      *httptest.ResponseRecorder
@@ -141,8 +146,9 @@ func TestBounds(t *testing.T) {
 		{"series", get(t, a, "query", "query", `{job=~".+"}`), 422, failure("execution", "expanding series: too many series selected: 3, at most 2")},
 		{"series of a lookup", get(t, a, "series", "match[]", `{job=~".+"}`), 422, failure("execution", "too many series selected: 3, at most 2")},
 		{"samples", get(t, a, "query", "query", `sum_over_time(requests_total[1h:1s])`), 422, failure("execution", "query processing would load too many samples into memory in query execution")},
-		{"body", post(t, a, "query", "query", long), 400, failure("bad_data", "error parsing form values: http: request body too large")},
-		{"URL", get(t, a, "query", "query", long), 400, failure("bad_data", "parameters in the URL are too large: 2007 bytes, at most 2000")},
+		{"body", post(t, a, "query", "query", long), 400, failure("bad_data", "parameters in the body are too large: at most 2000 bytes (--the-flag), came 2007 bytes")},
+		{"body of unknown length", send(t, a, unknownLength), 400, failure("bad_data", "parameters in the body are too large: at most 2000 bytes (--the-flag), came more")},
+		{"URL", get(t, a, "query", "query", long), 400, failure("bad_data", "parameters in the URL are too large: 2007 bytes, at most 2000; send them in the body of a POST")},
 		{"answer", get(t, a, "query", "query", `requests_total[9m]`), 422, failure("execution", "the answer is too large: more than 1000 bytes")},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantBody(t, c.w, c.status, c.body) })
@@ -150,8 +156,49 @@ func TestBounds(t *testing.T) {
 	if w := get(t, a, "query", "query", `requests_total[3m]`); w.Code != 200 {
 		t.Errorf("an answer that may be too large but is not: %d %s", w.Code, w.Body)
 	}
-	if n := a.Stats().Errors; n != 6 {
-		t.Errorf("%d errors counted, of 6", n)
+	if n := a.Stats().Errors; n != 7 {
+		t.Errorf("%d errors counted, of 7", n)
+	}
+}
+
+// TestAllPods asks as Grafana does for "All" of many pods: one expression that
+// lists them.
+func TestAllPods(t *testing.T) {
+	a := smallAPI(t, testOptions())
+	var list strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&list, "service-deployment-%08x-%05d|", i*2654435761, i)
+	}
+	w := post(t, a, "query", "query", `count({job=~"`+list.String()+`api"})`)
+	if w.Code != 200 || list.Len() < 3<<20 {
+		t.Errorf("%d bytes: %d %.300s", list.Len(), w.Code, w.Body)
+	}
+	if w := post(t, a, "query", "query", `count({job=~"`+list.String()+list.String()+list.String()+`api"})`); w.Code != 400 || !strings.Contains(w.Body.String(), "at most 8388608 bytes (MaxQueryBytes)") {
+		t.Errorf("beyond 8 MiB: %d %.300s", w.Code, w.Body)
+	}
+}
+
+// TestPatternBytes: what must be compiled is bounded, however it is quoted and
+// divided; lists of values are not.
+func TestPatternBytes(t *testing.T) {
+	p := newBoundedParser(parser.Options{})
+	list := "." + strings.Repeat("a", maxPatternBytes/2)
+	long, plain := list+"|"+list, strings.Repeat("a|b|", maxPatternBytes/4)+"c"
+	for input, want := range map[string]string{
+		`{a=~"` + long + `"}`:                         "regular expressions are too long",
+		"{a=~`" + long + "`}":                         "regular expressions are too long",
+		`{a=~"` + list + `"} + {a=~'` + list + `d|'}`: "regular expressions are too long",
+		`{a=~"` + long + `\"`:                         "regular expressions are too long",
+		`{a=~"` + plain + `"}`:                        "",
+		`{a=~"` + list + `"}`:                         "",
+	} {
+		_, err := p.ParseExpr(input)
+		if got := fmt.Sprint(err); err == nil && want != "" || err != nil && (want == "" || !strings.HasPrefix(got, want)) {
+			t.Errorf("%.40s: %.200v, want %q", input, err, want)
+		}
+	}
+	if _, err := p.ParseMetricSelectors([]string{`{a=~"` + list + `"}`, `{b=~"` + list + `b"}`}); err == nil {
+		t.Error("two selectors of a request were measured each by itself")
 	}
 }
 
@@ -164,6 +211,8 @@ func TestHardQueries(t *testing.T) {
 	type hard struct{ name, query string }
 	queries := []hard{
 		{"alternatives", `{__name__=~"` + strings.Repeat("a|", 100_000) + `b"}`},
+		{"a million alternatives", `{__name__=~"` + strings.Repeat("a.|", 1_000_000) + `b"}`},
+		{"sets", `{__name__=~"` + strings.Repeat("[ab]c|", 20_000) + `b"}`},
 		{"repetition", `{__name__=~"(((a{30}){30}){30}){30}"}`},
 		{"nested stars", `{__name__=~"(.*)*(.*)*(.*)*x"}`},
 		{"invalid UTF-8", "{a=\"\xff\"}"},

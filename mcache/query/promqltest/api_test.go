@@ -46,7 +46,21 @@ type pair struct {
 	theirs, ours http.Handler
 }
 
-func newPair(t *testing.T) pair {
+func newPair(t *testing.T) pair { return newStores(t).pair(settings{}) }
+
+// settings are what both servers are told.
+type settings struct {
+	maxSamples int // 0: the default
+	features   query.Features
+}
+
+// stores are the storage of a pair.
+type stores struct {
+	theirs *teststorage.TestStorage
+	ours   *cacheStorage
+}
+
+func newStores(t *testing.T) stores {
 	theirs := teststorage.New(t)
 	t.Cleanup(func() { theirs.Close() })
 	ours := newCacheStorage(t, 1)
@@ -64,18 +78,33 @@ func newPair(t *testing.T) pair {
 	if err := a.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	now := func() time.Time { return time.UnixMilli(dataEnd) }
-	return pair{
-		theirs: prometheusAPI(theirs, theirs),
-		ours:   query.NewAPI(ours.cache, query.Options{DefaultBucket: bucket, Now: now}),
-	}
+	return stores{theirs, ours}
 }
 
-// prometheusAPI is the server of Prometheus, as its own flags make it by default.
-func prometheusAPI(s storage.SampleAndChunkQueryable, exemplars storage.ExemplarQueryable) http.Handler {
-	p := parser.NewParser(parser.Options{})
+func (s stores) pair(o settings) pair {
+	return pair{theirs: prometheusAPI(s.theirs, s.theirs, o), ours: s.api(o)}
+}
+
+// api is our half of a pair, which takes much less time to make.
+func (s stores) api(o settings) http.Handler {
+	now := func() time.Time { return time.UnixMilli(dataEnd) }
+	return query.NewAPI(s.ours.cache, query.Options{DefaultBucket: bucket, Now: now, MaxSamples: o.maxSamples, Features: o.features})
+}
+
+// prometheusAPI is the server of Prometheus, as its own flags make it by default
+// and by --enable-feature.
+func prometheusAPI(s storage.SampleAndChunkQueryable, exemplars storage.ExemplarQueryable, o settings) http.Handler {
+	p := parser.NewParser(parser.Options{
+		ExperimentalDurationExpr:     true,
+		EnableExperimentalFunctions:  o.features.ExperimentalFunctions,
+		EnableExtendedRangeSelectors: o.features.ExtendedRangeSelectors,
+		EnableBinopFillModifiers:     o.features.BinopFillModifiers,
+	})
 	engine := promql.NewEngine(promql.EngineOpts{
-		MaxSamples:               50_000_000,
+		MaxSamples:               cmp.Or(o.maxSamples, 50_000_000),
+		EnableDelayedNameRemoval: o.features.DelayedNameRemoval,
+		EnableTypeAndUnitLabels:  o.features.TypeAndUnitLabels,
+		UseStartTimestamps:       o.features.UseStartTimestamps,
 		Timeout:                  2 * time.Minute,
 		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Minute.Milliseconds() },
 		EnableAtModifier:         true,

@@ -50,7 +50,7 @@ func TestRemoteReadByPrometheus(t *testing.T) {
 			t.Fatal(err)
 		}
 		read := remote.NewSampleAndChunkQueryableClient(client, labels.EmptyLabels(), nil, true, func() (int64, error) { return math.MaxInt64, nil })
-		through := pair{theirs: prometheusAPI(read, nil), ours: p.ours}
+		through := pair{theirs: prometheusAPI(read, nil, settings{}), ours: p.ours}
 		types = nil
 		queries := 0
 		for _, e := range []string{
