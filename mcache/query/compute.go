@@ -63,26 +63,47 @@ func (r *room) slab() *[maxSlab]float64 {
 // computer carries out plans for one request.
 type computer struct {
 	steps
-	maxPoints int // that may be results of one plan, before and after aggregation
-	plans     []*plan
-	room      *room
+	maxSamples int // that the query may hold at once, as the engine counts them
+	plans      []*plan
+	room       *room
+
+	// held is more than, or as much as, what the engine would have held at once
+	// for any of the plans that were carried out: see exceeds.
+	held int
+	// failed is the error of a plan, in the engine's words: the engine, which
+	// takes it for one of the storage, puts words of its own before it.
+	failed error
 }
+
+// exceeds reports that the engine might have found more samples than it may
+// hold, had there been no plans: while it works on one of them, it holds what
+// it takes for that beside what it holds of the rest of the expression, which
+// is at most peak. It has to be asked then.
+func (c *computer) exceeds(peak int) bool { return c != nil && c.held > c.maxSamples-peak }
 
 // newComputer returns a computer for a range query, or nil if its times are not
 // ones to compute with: the engine then does what it does.
-func newComputer(start, end time.Time, step, lookback time.Duration, maxPoints int, r *room) *computer {
+func newComputer(start, end time.Time, step, lookback time.Duration, maxSamples int, r *room) *computer {
 	const maxSeconds = math.MaxInt64 / int64(time.Second) // what nanoseconds can count
 	if step < time.Millisecond || max(-start.Unix(), end.Unix()) >= maxSeconds-int64(365*24*time.Hour/time.Second) {
 		return nil
 	}
 	// The engine's conversions, which are not those of package time before 1970.
 	from, to := start.UnixNano()/int64(time.Millisecond), end.UnixNano()/int64(time.Millisecond)
-	return &computer{maxPoints: maxPoints, room: r, steps: steps{
+	return &computer{maxSamples: maxSamples, room: r, steps: steps{
 		start:    from,
 		interval: step.Milliseconds(),
 		n:        int((to-from)/step.Milliseconds()) + 1,
 		lookback: lookback.Milliseconds(),
 	}}
+}
+
+// own is the error of a plan, if that is what the engine tells of.
+func (c *computer) own(err error) error {
+	if c != nil && c.failed != nil && errors.Is(err, c.failed) {
+		return c.failed
+	}
+	return err
 }
 
 func (c *computer) planOf(matchers []*labels.Matcher) *plan {
@@ -97,8 +118,9 @@ func (c *computer) planOf(matchers []*labels.Matcher) *plan {
 	return nil
 }
 
-// errUnplanned says that there are histograms among the samples of a plan, or
-// far more steps than results. The query has to be given to the engine as it was.
+// errUnplanned says that there are histograms among the samples of a plan, far
+// more steps than results, or nearly as many samples as a query may hold. The
+// query has to be given to the engine as it was.
 var errUnplanned = errors.New("this is for the engine")
 
 // errSameLabels is Prometheus' error for series that differ in name only.
@@ -128,22 +150,18 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 	}
 	found, notes, err := c.compute(ctx, q, p, set)
 	if err != nil {
+		c.failed = err
 		return storage.ErrSeriesSet(err)
-	}
-	// The engine copies them.
-	if q.loan != nil {
-		if err := q.loan.Take(ctx, product(int64(len(found.groups)), seriesBytes+product(stepBytes, int64(c.n)))); err != nil {
-			return storage.ErrSeriesSet(err)
-		}
 	}
 	return &computedSet{steps: c.steps, rows: found.rows(), at: -1, notes: notes}
 }
 
-// compute carries out a plan on the series that were found for it.
+// compute carries out a plan on the series that were found for it. Its errors
+// have the engine's words.
 func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seriesSet) (*collector, annotations.Annotations, error) {
 	out := newCollector(c.steps, p.aggregate, len(set.series))
 	out.room = c.room
-	points := 0
+	points := 0 // results of series, which the engine has all before it aggregates
 	var notes annotations.Annotations
 	// Series of one name remain different without it.
 	var seen map[uint64]struct{}
@@ -155,7 +173,12 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 		hire:    func() *worker { return c.room.worker().reuse(c.steps, p) },
 		dismiss: c.room.keep,
 	}
-	team.handOver = func(s *series, row []float64, n int) error {
+	team.handOver = func(s *series, row []float64, n, samples int) error {
+		held := points + n
+		if p.rangeMs > 0 {
+			held += samples // of which the engine holds those of one window
+		}
+		c.held = max(c.held, held)
 		if n == 0 {
 			return nil
 		}
@@ -174,23 +197,31 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 			}
 		}
 		out.add(ls, row)
-		if err := out.lend(ctx, q.loan); err != nil {
-			return err
-		}
-		if points += n; points > c.maxPoints {
+		if points += n; points > c.maxSamples {
 			return promql.ErrTooManySamples("query execution")
 		}
-		if out.size > c.maxPoints {
+		if out.size > c.maxSamples {
 			return errUnplanned // steps without results take room here and none there
 		}
 		return nil
 	}
 	samples, err := team.run(ctx, c.n)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, engineError(err)
 	}
 	q.computed.Add(int64(samples))
 	return out, notes, nil
+}
+
+// engineError is what the engine makes of the end of a context.
+func engineError(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return promql.ErrQueryCanceled("expression evaluation")
+	case errors.Is(err, context.DeadlineExceeded):
+		return promql.ErrQueryTimeout("expression evaluation")
+	}
+	return err
 }
 
 // typed reports whether there are labels beside the name that a rate loses.

@@ -11,11 +11,13 @@ import (
 // its rows by itself, and hands them on when all batches before it have been:
 // sums of floats depend on their order, and the engine's is that of the series.
 type crew struct {
-	series   []series
-	batch    int // series in one
-	hire     func() *worker
-	dismiss  func(*worker)
-	handOver func(s *series, row []float64, n int) error // called in the order of series, by one worker at a time
+	series  []series
+	batch   int // series in one
+	hire    func() *worker
+	dismiss func(*worker)
+	// handOver takes the row of a series, which has n results of so many
+	// samples. It is called in the order of series, by one worker at a time.
+	handOver func(s *series, row []float64, n, samples int) error
 
 	mu      sync.Mutex
 	passed  sync.Cond // a turn has ended
@@ -25,6 +27,9 @@ type crew struct {
 	err     error     // the first, in the order of series: all end
 	fault   any       // what a worker panicked with
 }
+
+// result counts what is in a row, and what was decoded for it.
+type result struct{ n, samples int }
 
 // maxWorkers bounds the processors that one query takes: there are other
 // queries, and those who write.
@@ -73,7 +78,7 @@ func (c *crew) work(ctx context.Context, n int) {
 		}
 	}()
 	w.rows = slices.Grow(w.rows[:0], min(c.batch, len(c.series))*n)
-	rows, results := w.rows[:cap(w.rows)], make([]int, 0, min(c.batch, len(c.series)))
+	rows, results := w.rows[:cap(w.rows)], make([]result, 0, min(c.batch, len(c.series)))
 	for {
 		c.mu.Lock()
 		b := c.next
@@ -91,13 +96,13 @@ func (c *crew) work(ctx context.Context, n int) {
 				err = errUnplanned
 				break
 			}
-			results = append(results, w.compute(rows[i*n:(i+1)*n]))
+			results = append(results, result{w.compute(rows[i*n : (i+1)*n]), len(w.times)})
 		}
 		if !c.await(b) {
 			return
 		}
 		for i, k := range results {
-			if e := c.handOver(&batch[i], rows[i*n:(i+1)*n], k); e != nil {
+			if e := c.handOver(&batch[i], rows[i*n:(i+1)*n], k.n, k.samples); e != nil {
 				err = e
 				break
 			}

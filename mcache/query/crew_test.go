@@ -17,7 +17,7 @@ func crewSeries(t *testing.T, n, points int) (*computer, *plan, []series, *Query
 	for i := range n {
 		fill(t, c, "default", 1000, ramp(points, float64(i), 1), "__name__", "m", "i", fmt.Sprintf("%06d", i))
 	}
-	k := &computer{steps: steps{start: t0, interval: 1000, n: points, lookback: 300_000}, maxPoints: 1 << 30}
+	k := &computer{steps: steps{start: t0, interval: 1000, n: points, lookback: 300_000}, maxSamples: 1 << 30}
 	expr, err := NewAPI(c, testOptions()).parser.ParseExpr("m")
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestCrew(t *testing.T) {
 			workers.Add(1)
 			return &worker{steps: k.steps, plan: p}
 		}}
-		team.handOver = func(s *series, row []float64, n int) error {
+		team.handOver = func(s *series, row []float64, n, samples int) error {
 			if inside.Add(1) != 1 {
 				t.Error("two hand over at a time")
 			}
@@ -86,7 +86,7 @@ func TestCrewFault(t *testing.T) {
 	k, p, all, _ := crewSeries(t, 1500, 200)
 	team := crew{series: all, hire: func() *worker { return &worker{steps: k.steps, plan: p} }, dismiss: func(*worker) {}}
 	n := 0
-	team.handOver = func(*series, []float64, int) error {
+	team.handOver = func(*series, []float64, int, int) error {
 		if n++; n == 700 {
 			panic("a broken invariant")
 		}
@@ -107,7 +107,7 @@ func TestCrewEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	team := crew{series: all, hire: func() *worker { return &worker{steps: k.steps, plan: p} }, dismiss: func(*worker) {}}
 	n := 0
-	team.handOver = func(*series, []float64, int) error {
+	team.handOver = func(*series, []float64, int, int) error {
 		if n++; n == 10 {
 			cancel()
 		}

@@ -1,15 +1,18 @@
 package query
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"mcached/mcache"
@@ -306,3 +309,50 @@ func TestRoomIsNotShared(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// TestPlanErrorsAreTheEngines: what goes wrong inside a plan reads as if there
+// were none, also where the engine tells of it.
+func TestPlanErrorsAreTheEngines(t *testing.T) {
+	c := newCache(t)
+	for i, typ := range []string{"counter", "gauge"} {
+		fill(t, c, "default", 15_000, ramp(41, float64(i), 1), "__name__", "m_total", "__type__", typ)
+	}
+	o := testOptions()
+	a := NewAPI(c, o)
+	ask := func(query string, more ...string) *httptest.ResponseRecorder {
+		return get(t, a, "query_range", append(more, "query", query, "start", seconds(t0), "end", seconds(t0+600_000), "step", "15")...)
+	}
+	for _, query := range []string{"rate(m_total[5m])", "topk(1, rate(m_total[5m]))", "1 + rate(m_total[5m])"} {
+		got, want := ask(query), ask(query, "stats", "true") // the second has no plans
+		if got.Body.String() != want.Body.String() || got.Code != 422 {
+			t.Errorf("%s: got %d %s\nwant %d %s", query, got.Code, got.Body, want.Code, want.Body)
+		}
+	}
+	// A client that goes away in the middle of a plan.
+	k := newComputer(time.UnixMilli(t0), time.UnixMilli(t0+600_000), 15*time.Second, 5*time.Minute, 1e6, &a.room)
+	expr, err := a.parser.ParseExpr("1 + sum(m_total)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, k.plans = rewrite(expr)
+	for want, cause := range map[error]error{promql.ErrQueryCanceled("expression evaluation"): context.Canceled, promql.ErrQueryTimeout("expression evaluation"): context.DeadlineExceeded} {
+		q := NewQueryable(c, "default", QueryableOptions{})
+		found, err := k.selectFor(t.Context(), q, k.plans[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = k.compute(endedContext{t.Context(), cause}, q, k.plans[0], found)
+		k.failed = err
+		if err != want || k.own(fmt.Errorf("expanding series: %w", err)) != want {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+}
+
+// endedContext has ended, for a cause.
+type endedContext struct {
+	context.Context
+	err error
+}
+
+func (c endedContext) Err() error { return c.err }

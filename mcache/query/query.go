@@ -65,6 +65,7 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 		}
 		if c := newComputer(start, end, step, lookback, a.o.MaxSamples, &a.room); c != nil {
 			if p, ok := wholePlanOf(expr); ok {
+				q.computer = c
 				return &wholePlan{computer: c, q: q, plan: p}, nil
 			}
 			expr, c.plans = rewrite(expr)
@@ -99,7 +100,6 @@ func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, er
 	if errors.Is(err, errUnplanned) {
 		q = a.queryable(r)
 		q.unplanned = true
-		q.loan.Keep(answerBytes)
 		query, result, err = a.execute(ctx, q, opts, prepare, &s.waited)
 	}
 	s.read, s.err, s.samples = q, err, q.computed.Load()
@@ -107,7 +107,6 @@ func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, er
 		a.tell(r, s)
 		return answer{}, err
 	}
-	q.loan.Keep(answerBytes + resultBytes(result.Value))
 	s.samples += query.Stats().Samples.SamplesRead
 	a.tell(r, s)
 	truncated := truncate(result, limit)
@@ -157,18 +156,13 @@ func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 		return nil, nil, err
 	}
 	defer a.queries.leave()
-	if p, ok := query.(promql.Query); ok {
-		if stmt, ok := p.Statement().(*parser.EvalStmt); ok {
-			if err := q.loan.Take(ctx, literalBytes(stmt, a.o.SubqueryStep)); err != nil {
-				query.Close()
-				return nil, nil, err
-			}
-		}
-	}
 	result := query.Exec(ctx)
+	if result.Err == nil && q.computer.exceeds(query.Stats().Samples.PeakSamples) {
+		result.Err = errUnplanned
+	}
 	if result.Err != nil {
 		query.Close()
-		return nil, nil, result.Err
+		return nil, nil, q.computer.own(result.Err)
 	}
 	return query, result, nil
 }

@@ -45,7 +45,6 @@ type Queryable struct {
 	selected     atomic.Int64 // series
 	computed     atomic.Int64 // samples that plans read
 
-	loan      Loan      // of the request that this is for; may be nil
 	computer  *computer // of the range query that this is for; may be nil
 	unplanned bool      // the query must not have a computer
 }
@@ -109,6 +108,7 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 		return storage.ErrSeriesSet(err)
 	}
 	q := qr.q
+	orderMatchers(matchers)
 	converted := convertMatchers(matchers)
 	ids, err := q.cache.Select(q.bucket, converted, nil)
 	if err != nil {
@@ -121,15 +121,6 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	}
 	if q.o.MaxSeries > 0 && len(ids) > q.o.MaxSeries {
 		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, len(ids), q.o.MaxSeries))
-	}
-	window, step := int64(0), int64(0)
-	if hints != nil {
-		if window, step = hints.Range, hints.Step; window == 0 {
-			window = defaultWindowMs / 12
-		}
-	}
-	if err := q.takeSeries(ctx, len(ids), mint, maxt, window, step); err != nil {
-		return storage.ErrSeriesSet(err)
 	}
 	// Ids in order are the same order every time, which sums of floats and
 	// ties want, and they read each shard's tables from front to back.
@@ -167,12 +158,7 @@ func (qr *querier) LabelValues(ctx context.Context, name string, hints *storage.
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	settle, err := qr.q.takeTexts(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
 	values, err := qr.q.cache.LabelValues(qr.q.bucket, name, convertMatchers(matchers), labelLimit(hints))
-	settle(values)
 	return values, nil, err
 }
 
@@ -181,12 +167,7 @@ func (qr *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ma
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	settle, err := qr.q.takeTexts(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
 	names, err := qr.q.cache.LabelNames(qr.q.bucket, convertMatchers(matchers), labelLimit(hints))
-	settle(names)
 	return names, nil, err
 }
 
@@ -195,6 +176,35 @@ func labelLimit(hints *storage.LabelHints) int {
 		return 0
 	}
 	return hints.Limit
+}
+
+// orderMatchers puts first what series must have, as Prometheus' storage does to
+// the list in the expression: absent() makes labels of that list and goes by
+// its order.
+func orderMatchers(ms []*labels.Matcher) {
+	if len(ms) < 2 {
+		return
+	}
+	var (
+		names [8]string // room on the stack, for most lists
+		rest  [8]*labels.Matcher
+	)
+	mustBeSet, subtracting, n := names[:0], rest[:0], 0
+	for _, m := range ms {
+		if !m.Matches("") {
+			mustBeSet = append(mustBeSet, m.Name)
+		}
+	}
+	for _, m := range ms {
+		negative := m.Type == labels.MatchNotEqual || m.Type == labels.MatchNotRegexp
+		if !slices.Contains(mustBeSet, m.Name) || negative && m.Matches("") {
+			subtracting = append(subtracting, m)
+		} else {
+			ms[n] = m
+			n++
+		}
+	}
+	copy(ms[n:], subtracting)
 }
 
 var matchTypes = [...]mcache.MatchType{

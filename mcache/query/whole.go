@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/prometheus/prometheus/promql"
@@ -41,12 +40,6 @@ func (w *wholePlan) Exec(ctx context.Context) *promql.Result {
 		return &promql.Result{Err: fmt.Errorf("expanding series: %w", err)}
 	}
 	found, notes, err := w.computer.compute(ctx, w.q, w.plan, set)
-	switch {
-	case errors.Is(err, context.Canceled):
-		err = promql.ErrQueryCanceled("expression evaluation")
-	case errors.Is(err, context.DeadlineExceeded):
-		err = promql.ErrQueryTimeout("expression evaluation")
-	}
 	if err != nil {
 		return &promql.Result{Err: err}
 	}
