@@ -4,6 +4,11 @@ import (
 	"embed"
 	"io/fs"
 	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/common/model"
 )
 
 // pageFiles are the status page: plain HTML, CSS and JavaScript, with nothing
@@ -36,4 +41,33 @@ func servePage() http.Handler {
 		}
 		files.ServeHTTP(w, r)
 	})
+}
+
+// exploreWindows are the times, in seconds, that the page can look back.
+var exploreWindows = []int{300, 900, 3600, 21600, 86400}
+
+// redirectGraph sends links to Prometheus' own page, which alerts and chats are
+// full of, to the explore part of ours. Of several graphs it takes the first.
+func redirectGraph(w http.ResponseWriter, r *http.Request) {
+	given := r.URL.Query()
+	to := url.Values{}
+	if expr := given.Get("g0.expr"); expr != "" {
+		to.Set("expr", expr)
+		if d, err := model.ParseDuration(given.Get("g0.range_input")); err == nil {
+			to.Set("window", strconv.Itoa(exploreWindow(time.Duration(d))))
+		}
+	}
+	// Relative, so that it also holds behind a proxy that serves us under a path.
+	w.Header().Set("Location", "./?"+to.Encode()+"#explore")
+	w.WriteHeader(http.StatusFound)
+}
+
+// exploreWindow is the shortest window that shows all of d, or the longest.
+func exploreWindow(d time.Duration) int {
+	for _, seconds := range exploreWindows {
+		if d <= time.Duration(seconds)*time.Second {
+			return seconds
+		}
+	}
+	return exploreWindows[len(exploreWindows)-1]
 }

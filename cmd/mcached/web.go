@@ -21,6 +21,7 @@ func (d *daemon) handler() http.Handler {
 	d.handle(mux, "query", d.queries, "/api/v1/")
 	d.handle(mux, "query", d.selfAPI(), selfPath+"/api/v1/")
 	d.handle(mux, "page", servePage(), "GET /{$}", "GET /page/{file}")
+	d.handle(mux, "page", http.HandlerFunc(redirectGraph), "GET /graph", "GET /query") // Prometheus' page, until 3.0 and since
 	d.handle(mux, "page", http.HandlerFunc(d.serveRegions), "GET /api/v1/status/regions")
 	d.handle(mux, "page", http.HandlerFunc(d.serveSelf), "GET /api/v1/status/self")
 	d.handle(mux, "metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{Registry: d.registry, EnableOpenMetrics: true}), "/metrics")
