@@ -317,8 +317,8 @@ func TestConcurrent(t *testing.T) {
 		st := c.Stats()
 		return reads.Load() >= 1000 && drops.Load() >= 20 && st.Reclaimed > 0 && st.Evictions > 0 && st.Mended > 0
 	}
-	for deadline := time.Now().Add(20 * time.Second); !enough() && time.Now().Before(deadline); {
-		time.Sleep(100 * time.Millisecond)
+	for deadline := time.Now().Add(3 * time.Minute); !enough() && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
 	}
 	close(stop)
 	wg.Wait()

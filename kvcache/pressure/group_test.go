@@ -20,6 +20,7 @@ const (
 	groupLimit     = 256 << 20
 	groupFloor     = 64 << 20
 	groupNeighbour = 80 << 20
+	groupUnseen    = groupFloor / 2 // what the neighbour takes between two looks at the most
 )
 
 // groupCache is the process in the group: a cache that is always full, under
@@ -64,12 +65,12 @@ func groupCache() {
 		}
 	}()
 	go func() {
-		for deadline := time.Now().Add(30 * time.Second); m.Used() < c.Initial()*8/10 && time.Now().Before(deadline); {
+		for m.Used() < c.Initial()*8/10 {
 			time.Sleep(time.Millisecond)
 		}
 		fmt.Println(m.Used(), puts.Load(), c.Initial(), c.Stats().LimitName)
 		for in.Scan() {
-			fmt.Println(m.Used(), puts.Load(), c.Stats().Releases, c.Stats().LimitName)
+			fmt.Println(m.Used(), puts.Load(), c.Stats().Releases, c.Stats().LimitName, c.Stats().Polls)
 		}
 		os.Exit(0)
 	}()
@@ -89,13 +90,7 @@ func makeGroup(t *testing.T) string {
 	}
 	t.Cleanup(func() {
 		// Its processes have been waited for; the kernel takes a moment.
-		for range 50 {
-			if os.Remove(dir) == nil {
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		t.Errorf("%s is left over", dir)
+		waitFor(t, "the group to be removed", func() bool { return os.Remove(dir) == nil })
 	})
 	if err := os.WriteFile(filepath.Join(dir, limit), []byte(strconv.Itoa(groupLimit)), 0o644); err != nil {
 		skipGroup(t, "no limit can be set here", err)
@@ -112,21 +107,25 @@ func TestGroupSqueeze(t *testing.T) {
 			t.Errorf("join: %v", err)
 		}
 	}
-	cache := startRole(t, "cache", 0)
+	cache := startRole(t, "cache")
 	join(cache)
 	var before, after, puts, more, initial, releases int64
 	var name string
 	if _, err := fmt.Sscan(cache.ask(), &before, &puts, &initial, &name); err != nil {
 		t.Fatalf("the cache did not start: %v", err)
 	}
-	near := startRole(t, "neighbour", groupNeighbour)
+	near := startRole(t, "neighbour")
 	join(near)
-	if near.ask() == "" {
+	looks := func() (n int64) {
+		if _, err := fmt.Sscan(cache.ask(), &after, &more, &releases, &name, &n); err != nil {
+			t.Errorf("the cache was killed: %v", err)
+		}
+		return n
+	}
+	if !takes(t, near, groupNeighbour, groupUnseen, looks) {
 		t.Error("the neighbour was killed")
 	}
-	if _, err := fmt.Sscan(cache.ask(), &after, &more, &releases, &name); err != nil {
-		t.Errorf("the cache was killed: %v", err)
-	}
+	looks()
 	t.Logf("%s: initial budget %d MiB; %d MiB used before, %d after, %d releases, %d puts meanwhile",
 		name, initial>>20, before>>20, after>>20, releases, more-puts)
 	if initial > groupLimit-groupFloor || after > before-groupNeighbour/4 || releases == 0 || more == puts || name == "node" {

@@ -77,6 +77,18 @@ func testOptions() Options {
 	return Options{Now: func() time.Time { return time.UnixMilli(t0 + 600_000) }}
 }
 
+// waitFor looks again and again until ok, for minutes: machines that run tests
+// are slow or busy.
+func waitFor(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("waited in vain for %s", what)
+			return
+		}
+	}
+}
+
 // seconds is a time in the form clients send.
 func seconds(ms int64) string { return fmt.Sprintf("%d.%03d", ms/1000, ms%1000) }
 
