@@ -1,7 +1,9 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"mcached/mcache"
 )
@@ -59,7 +61,9 @@ func (k *seriesKey) lock() *seriesKey {
 	return k
 }
 
-// relabel gives a key other labels, and returns what stands for it now.
+// relabel gives a key other labels, and returns what stands for it now. What
+// is to stand for it is in the directory, and locked, before the first sample
+// moves: whoever wants the same labels meanwhile finds them taken.
 func (d *directory) relabel(k *seriesKey, labels []mcache.Label) (*seriesKey, error) {
 	n, err := d.make(k.name, labels)
 	if err != nil {
@@ -70,30 +74,48 @@ func (d *directory) relabel(k *seriesKey, labels []mcache.Label) (*seriesKey, er
 	if n.print == k.print {
 		return k, nil
 	}
-	d.mu.RLock()
-	other, taken := d.byPrint[n.print]
-	d.mu.RUnlock()
-	if taken {
-		return nil, fmt.Errorf("TSDB: the key %q has the same name and labels", other.name)
-	}
-	if d.locate(n) {
-		return nil, fmt.Errorf("TSDB: there is a series %s already", selector(n.labels))
+	n.mu.Lock() // nobody else knows it yet
+	defer n.mu.Unlock()
+	if err := d.reserve(k, n); err != nil {
+		return nil, err
 	}
 	n.seriesOptions, n.lastMs, n.written = k.seriesOptions, k.lastMs, k.written
-	moved, err := d.move(k, n)
-	if err != nil {
-		return nil, err
+	moved := false
+	if d.locate(n) {
+		err = fmt.Errorf("TSDB: there is a series %s already", selector(n.labels))
+	} else if moved, err = d.move(k, n); err != nil && d.locate(n) {
+		_, _ = d.cache.Delete(n.id, -mcache.MaxTime, mcache.MaxTime) // k has all of it
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err != nil {
+		delete(d.byPrint, n.print)
+		n.moved = k // for those who wait for it
+		return nil, err
+	}
 	delete(d.byPrint, k.print)
 	delete(d.empty, k)
-	d.byName[n.name], d.byPrint[n.print] = n, n
+	d.byName[n.name] = n
 	if !moved {
 		d.empty[n] = struct{}{}
 	}
 	k.moved = n
 	return n, nil
+}
+
+// reserve puts the labels of n into the directory, of which k is to become n.
+// Both are locked.
+func (d *directory) reserve(k, n *seriesKey) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.byName[k.name] != k {
+		return errors.New(strings.TrimPrefix(errNoKey, "ERR ")) // it was removed meanwhile
+	}
+	if other, taken := d.byPrint[n.print]; taken {
+		return fmt.Errorf("TSDB: the key %q has the same name and labels", other.name)
+	}
+	d.byPrint[n.print] = n
+	return nil
 }
 
 // moveSamples is how many samples move at a time.

@@ -217,6 +217,9 @@ func (d *directory) adopt(k *seriesKey) (*seriesKey, error) {
 	if other, ok := d.byPrint[k.print]; ok {
 		return other, nil
 	}
+	if other, ok := d.byName[k.name]; ok { // which has got other labels meanwhile
+		return other, nil
+	}
 	if len(d.byName) >= d.max {
 		return nil, fmt.Errorf("TSDB: too many keys, the limit is %d", d.max)
 	}
