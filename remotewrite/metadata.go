@@ -47,11 +47,15 @@ func (d *metadata) put(bucket, name string, m wire.Metadata) {
 	}
 	if !ok {
 		d.n++
-		name = strings.Clone(name)
 	}
 	d.bytes += grown
-	d.buckets[bucket][name] = wire.Metadata{Type: m.Type, Help: strings.Clone(m.Help), Unit: strings.Clone(m.Unit)}
+	// A map keeps the string of the key that was assigned last, also when it
+	// had one that is equal: what is a view must not become it.
+	d.buckets[bucket][strings.Clone(name)] = wire.Metadata{Type: m.Type, Help: strings.Clone(m.Help), Unit: strings.Clone(m.Unit)}
 }
+
+// PutMetadata keeps what is said of a metric, as if a sender had said it.
+func (h *Handler) PutMetadata(bucket, metric string, m wire.Metadata) { h.meta.put(bucket, metric, m) }
 
 // Metadata calls f for each metric of the bucket that a sender described, in
 // no set order, until f returns false. f must not call the Handler.
