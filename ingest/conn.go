@@ -184,6 +184,7 @@ func (c *conn) consume() {
 	for ; c.start < c.end && !c.quit; turn++ {
 		if turn >= turnCommands && c.loop != nil && c.hold(int64(len(c.in))) == nil {
 			c.freeBundle()
+			poison(c.in[:c.start:c.start])
 			c.more = true
 			return
 		}
@@ -215,6 +216,7 @@ func (c *conn) consume() {
 	}
 	c.small = turn == 1 && bytes < smallBytes && c.bundle != nil && c.bundle.n == 1 && c.bundle.kind <= bundleSet && c.start == c.end
 	c.freeBundle()
+	poison(c.in[:c.start:c.start])
 	if c.start == c.end {
 		c.freeInput()
 		if c.half.Load() != 0 {
@@ -368,6 +370,7 @@ func (c *conn) takeInput() {
 
 // freeInput gives the buffer back; what is in it is lost.
 func (c *conn) freeInput() {
+	poison(c.in)
 	if len(c.in) == bufferBytes {
 		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
 	}
@@ -392,6 +395,7 @@ func (c *conn) grow() error {
 	}
 	b := make([]byte, want)
 	c.end = copy(b, c.in[:c.end])
+	poison(c.in)
 	if len(c.in) == bufferBytes {
 		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
 	}
@@ -487,6 +491,9 @@ func (c *conn) takeOutput() {
 
 // freeOutput gives the buffer back, unless one large value has blown it up.
 func (c *conn) freeOutput() {
+	if c.outBuf != nil {
+		poison(c.b)
+	}
 	if c.outBuf != nil && cap(c.b) <= 4*c.srv.o.MaxOutputBytes {
 		c.outBuf.b = c.b[:0]
 		c.srv.outputs.Put(c.outBuf)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -292,7 +293,8 @@ func (c *Cache) makeBucket(name string) (*bucket, error) {
 	for k, v := range *c.byName.Load() {
 		names[k] = v
 	}
-	c.serial++ // a bucket made again shares nothing with the one that was removed
+	c.serial++                 // a bucket made again shares nothing with the one that was removed
+	name = strings.Clone(name) // it may be a part of a request
 	b := &bucket{name: name, salt: c.HashString(fmt.Sprintf("bucket %d", c.serial))}
 	limits := c.limits.of(name)
 	b.limits.Store(&limits)

@@ -207,12 +207,14 @@ const (
 )
 
 func (h *Handler) putBackBody(b *[]byte) {
+	poison(*b)
 	if cap(*b) <= keepBytes {
 		h.bodies.Put(b)
 	}
 }
 
 func (h *Handler) putBack(in *intake) {
+	poison(in.decoded)
 	if cap(in.decoded) > keepBytes || cap(in.series)+cap(in.at)+cap(in.syms) > 3*keepSeries ||
 		cap(in.samples) > keepSamples || in.batch.Len() > keepSeries || h.o.MaxSamples-in.left > keepSamples {
 		return

@@ -82,6 +82,7 @@ func (c *collector) add(ls labels.Labels, row []float64) {
 // giveBack ends the use of all rows.
 func (c *collector) giveBack() {
 	for _, s := range c.slabs {
+		poison(s[:])
 		c.room.slabs.Put(s)
 	}
 	c.slabs, c.slab = nil, nil

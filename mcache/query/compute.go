@@ -47,6 +47,9 @@ func (r *room) worker() *worker {
 }
 
 func (r *room) keep(w *worker) {
+	poison(w.rows)
+	poison(w.values)
+	poison(w.lost)
 	if !w.large() {
 		w.plan, w.it.series = nil, nil // of the query that ends
 		r.workers.Put(w)

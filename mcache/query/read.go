@@ -182,6 +182,8 @@ func (rd *reader) samples(ctx context.Context) error {
 		b = new(messageBuffers)
 	}
 	defer func() {
+		poison(b.message)
+		poison(b.body)
 		if cap(b.message) <= maxKeptMessageBytes {
 			rd.api.messages.Put(b)
 		}

@@ -352,6 +352,7 @@ func (a *API) buffer() *[]byte {
 // release takes back a buffer that has become grown. One that a huge label made
 // large is left to the collector.
 func (a *API) release(b *[]byte, grown []byte) {
+	poison(grown)
 	if cap(grown) > 4*bufferBytes {
 		return
 	}

@@ -20,6 +20,7 @@ type nowhere struct {
 
 func (n *nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	n.bytes += int(r.ContentLength)
+	r.Body.Close()
 	points := 0
 	for i := range n.from.series {
 		points += n.from.series[i].points()

@@ -126,7 +126,7 @@ type Result struct {
 // options. Send keeps nothing of its arguments.
 func (c *Client) Send(ctx context.Context, series []Series, header http.Header) (Result, error) {
 	b := c.pool.Get().(*buffers)
-	defer c.putBack(b)
+	defer func() { c.putBack(b) }()
 	points := 0
 	for i := range series {
 		points += series[i].points()
@@ -142,7 +142,10 @@ func (c *Client) Send(ctx context.Context, series []Series, header http.Header) 
 		body := b.packer.block()
 		r.Requests++
 		r.Bytes += len(body)
-		a := c.post(ctx, r.Protocol, body, header)
+		a, free := c.post(ctx, r.Protocol, body, header)
+		if !free { // the transport still reads the body, to an end that nobody waits for
+			b = new(buffers)
+		}
 		if c.only == 0 && c.learn(r.Protocol, a, points) {
 			continue
 		}
@@ -159,6 +162,8 @@ func (c *Client) Send(ctx context.Context, series []Series, header http.Header) 
 const keepSendBytes = 16 << 20
 
 func (c *Client) putBack(b *buffers) {
+	poison(b.packer.out)
+	poison(b.packer.text)
 	if b.packer.cap() <= keepSendBytes {
 		c.pool.Put(b)
 	}
@@ -297,11 +302,47 @@ func (a answer) quoted() string {
 // maxAnswerBytes is what is read of an answer: the rest is not for us.
 const maxAnswerBytes = 1 << 10
 
-func (c *Client) post(ctx context.Context, p wire.Protocol, body []byte, header http.Header) answer {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.o.URL, bytes.NewReader(body))
+// outgoing is a body on its way. A transport may go on reading it after the
+// answer is there, so its buffer is free only when all readers are closed.
+type outgoing struct {
+	body    []byte
+	readers atomic.Int32
+}
+
+func (o *outgoing) reader() (io.ReadCloser, error) {
+	o.readers.Add(1)
+	return &outgoingReader{Reader: bytes.NewReader(o.body), of: o}, nil
+}
+
+type outgoingReader struct {
+	*bytes.Reader
+	of     *outgoing
+	closed atomic.Bool
+}
+
+// Close implements io.Closer. It may be called more than once.
+func (r *outgoingReader) Close() error {
+	if !r.closed.Swap(true) {
+		r.of.readers.Add(-1)
+	}
+	return nil
+}
+
+// post sends body and reports what came of it, and whether the body is free to
+// be used again.
+func (c *Client) post(ctx context.Context, p wire.Protocol, body []byte, header http.Header) (a answer, free bool) {
+	o := outgoing{body: body}
+	a = c.postFrom(ctx, p, &o, header)
+	return a, o.readers.Load() == 0
+}
+
+func (c *Client) postFrom(ctx context.Context, p wire.Protocol, o *outgoing, header http.Header) answer {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.o.URL, nil)
 	if err != nil {
 		return answer{err: err}
 	}
+	req.ContentLength, req.GetBody = int64(len(o.body)), o.reader
+	req.Body, _ = o.reader()
 	wire.SetHeaders(req.Header, p)
 	for _, h := range []http.Header{c.o.Header, header} {
 		for k, v := range h {

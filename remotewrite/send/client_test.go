@@ -414,3 +414,39 @@ func TestClientFallsBackAgainstAnOldReceiver(t *testing.T) {
 	}
 	r.Holds(line(`{__name__="x"}`, sample(0, 1)))
 }
+
+// A transport may read on in a body after the answer is there. It must not find
+// there what was sent since.
+func TestABodyIsNotUsedAgainWhileItIsRead(t *testing.T) {
+	both(t, func(t *testing.T, p wire.Protocol) {
+		var bodies []io.ReadCloser
+		client, err := NewClient(ClientOptions{URL: "http://down/", Protocol: p, HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			bodies = append(bodies, r.Body)
+			return &http.Response{StatusCode: 503, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+		})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const requests = 10
+		request := func(i int) []Series {
+			return []Series{{Labels: named("x", "i", fmt.Sprint(i)), Samples: []mcache.Sample{sample(0, float64(i)), sample(15, float64(i))}}}
+		}
+		for i := range requests {
+			if _, err := client.Send(t.Context(), request(i), nil); !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		for i, body := range bodies {
+			packed := must(io.ReadAll(body))
+			got, err := snappy.Decode(nil, packed)
+			want := AppendV1(nil, request(i))
+			if p == wire.V2 {
+				want = new(EncoderV2).Append(nil, request(i))
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("request %d: another body came after the answer (%v)", i, err)
+			}
+			body.Close()
+		}
+	})
+}
