@@ -46,7 +46,7 @@ func BenchmarkDecode2000(b *testing.B) {
 			in := r.intakes.Get().(*intake)
 			in.decoded = body
 			for b.Loop() {
-				in.reset(p, "default", now.UnixMilli())
+				in.reset(p, "default")
 				if err := in.decode(); err != nil {
 					b.Fatal(err)
 				}

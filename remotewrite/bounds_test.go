@@ -593,7 +593,7 @@ func TestNothingOfABodyIsKept(t *testing.T) {
 		r := newReceiver(t, Options{})
 		in := r.intakes.Get().(*intake)
 		in.decoded = encode(t, p, Series{Labels: named("first", "a", "1"), Samples: []mcache.Sample{sample(0, 1)}})
-		in.reset(p, "default", now.UnixMilli())
+		in.reset(p, "default")
 		if err := in.write(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -615,7 +615,7 @@ func TestKnownSeriesAllocateNothing(t *testing.T) {
 		body := encode(t, p, series...)
 		write := func() {
 			in.decoded = body
-			in.reset(p, "default", now.UnixMilli())
+			in.reset(p, "default")
 			if err := in.write(t.Context()); err != nil || in.written != len(series) {
 				t.Fatalf("%d written, %v", in.written, err)
 			}

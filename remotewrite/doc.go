@@ -54,8 +54,8 @@
 // Native histograms of all kinds, as records that hold the message of protocol
 // 2.0; Prometheus' rules say which are valid, and schemas finer than readers
 // know are merged, as it does. Of exemplars the latest, in a ring that is
-// bounded by number and bytes; one that comes without a sample is welcome,
-// because Prometheus sends them so. Metadata by metric name, up to a bound:
+// bounded by number and bytes, each once however often it is sent; one that
+// comes without a sample is welcome, because Prometheus sends them so. Metadata by metric name, up to a bound:
 // losing a description loses no data, so it never changes the answer.
 //
 // # Cost

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/prompb"
@@ -116,7 +114,8 @@ func (in *intake) checkExemplar(x Exemplar) error {
 }
 
 // keepExemplars puts the exemplars of the request into the ring, but for those
-// of series that were refused, which are counted as such.
+// of series that were refused, which are counted as such. One that is earlier
+// than all that the ring has room for counts as kept: it would not be for long.
 func (in *intake) keepExemplars() {
 	at := in.at // in the order of the request, as the exemplars are
 	for _, x := range in.exemplars {
@@ -131,117 +130,7 @@ func (in *intake) keepExemplars() {
 			in.problems.say(err)
 			continue
 		}
-		in.ring.put(exemplarSeries{in.bucket, x.fp}, in.labels, x.Exemplar)
+		in.ring.put(in.bucket, x.fp, in.cache.Fingerprint(x.Labels), in.labels, x.Exemplar, in.nowMs)
 		in.writtenExemplars++
 	}
-}
-
-// ring keeps the latest exemplars of all buckets: at most max, of at most
-// maxBytes. A new one pushes the oldest out.
-type ring struct {
-	max, maxBytes int
-
-	mu    sync.Mutex
-	slots []kept // in use are count, from first on, cyclically
-	first uint64 // the number of the oldest; it lies at first modulo len(slots)
-	count uint64
-	bytes int
-	last  map[exemplarSeries]uint64 // the number of a series' latest
-}
-
-type exemplarSeries struct {
-	bucket string
-	fp     mcache.Fingerprint
-}
-
-type kept struct {
-	key    exemplarSeries
-	labels []mcache.Label
-	Exemplar
-	bytes int
-}
-
-// put keeps x of the series with the labels given, and copies both. The latest
-// of a series once more is taken for a repetition.
-func (r *ring) put(key exemplarSeries, labels []mcache.Label, x Exemplar) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var series []mcache.Label
-	if n, ok := r.last[key]; ok {
-		latest := &r.slots[n%uint64(len(r.slots))]
-		if latest.T == x.T && latest.V == x.V && slices.Equal(latest.Labels, x.Labels) {
-			return
-		}
-		series = latest.labels // series with many exemplars have their labels once
-	}
-	k := kept{key: key, bytes: exemplarBytes}
-	k.key.bucket = strings.Clone(key.bucket)
-	if series == nil {
-		series = cloneLabels(labels, &k.bytes)
-	}
-	k.labels = series
-	k.Exemplar = Exemplar{x.T, x.V, cloneLabels(x.Labels, &k.bytes)}
-	if r.slots == nil {
-		r.slots, r.last = make([]kept, r.max), make(map[exemplarSeries]uint64)
-	}
-	for r.count > 0 && (r.count == uint64(len(r.slots)) || r.bytes+k.bytes > r.maxBytes) {
-		oldest := &r.slots[r.first%uint64(len(r.slots))]
-		if r.last[oldest.key] == r.first {
-			delete(r.last, oldest.key)
-		}
-		r.bytes -= oldest.bytes
-		*oldest = kept{}
-		r.first++
-		r.count--
-	}
-	n := r.first + r.count
-	r.slots[n%uint64(len(r.slots))] = k
-	r.last[k.key] = n
-	r.count++
-	r.bytes += k.bytes
-}
-
-// exemplarBytes is what an exemplar takes beside its strings: a slot, an
-// entry of the map, headers of strings.
-const exemplarBytes = 200
-
-func cloneLabels(ls []mcache.Label, bytes *int) []mcache.Label {
-	out := make([]mcache.Label, len(ls))
-	for i, l := range ls {
-		*bytes += len(l.Name) + len(l.Value) + 32
-		out[i] = mcache.Label{Name: strings.Clone(l.Name), Value: strings.Clone(l.Value)}
-	}
-	return out
-}
-
-// Exemplars returns what is kept of a bucket from one time, in ms, to another,
-// both included, of the series that match wants. The caller may keep it, but
-// not change it. match must not call the Handler.
-func (h *Handler) Exemplars(bucket string, from, to int64, match func(series []mcache.Label) bool) []SeriesExemplars {
-	r := &h.ring
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	place := map[mcache.Fingerprint]int{} // in out; -1 for one that does not match
-	var out []SeriesExemplars
-	for n := r.first; n < r.first+r.count; n++ {
-		k := &r.slots[n%uint64(len(r.slots))]
-		if k.key.bucket != bucket || k.T < from || k.T > to {
-			continue
-		}
-		at, seen := place[k.key.fp]
-		if !seen {
-			if at = -1; match(k.labels) {
-				at = len(out)
-				out = append(out, SeriesExemplars{Labels: k.labels})
-			}
-			place[k.key.fp] = at
-		}
-		if at >= 0 {
-			out[at].Exemplars = append(out[at].Exemplars, k.Exemplar)
-		}
-	}
-	for _, s := range out {
-		slices.SortStableFunc(s.Exemplars, func(a, b Exemplar) int { return cmp.Compare(a.T, b.T) })
-	}
-	return out
 }

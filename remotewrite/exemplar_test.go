@@ -3,6 +3,9 @@ package remotewrite
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -157,24 +160,113 @@ func TestExemplarsOfRefusedSeries(t *testing.T) {
 	})
 }
 
-// The ring gives up the oldest for the newest, by number and by bytes, and
+// The ring gives up the earliest for the latest, by number and by bytes, and
 // forgets what it knew of series that are gone.
 func TestExemplarRing(t *testing.T) {
-	for name, o := range map[string]Options{"number": {MaxExemplars: 8}, "bytes": {MaxExemplarBytes: 3000}} {
+	for name, o := range map[string]Options{"number": {MaxExemplars: 8}, "bytes": {MaxExemplarBytes: 7000}} {
 		t.Run(name, func(t *testing.T) {
 			r := newReceiver(t, o)
 			var all []string
 			for i := range 100 {
-				s := Series{Labels: named("a", "i", fmt.Sprint(i%30))}
-				x := exemplar(float64(i), float64(i), "trace_id", fmt.Sprint(i))
+				s := Series{Labels: named(fmt.Sprintf("a%02d", i%30))}
+				x := exemplar(float64(i-100), float64(i), "trace_id", fmt.Sprint(i))
 				answered(t, r.Send(wire.V2, withExemplars(t, wire.V2, []Exemplar{x}, s)), 204, "")
 				all = append(all, exemplarLine(s.Labels, x))
 			}
-			held := int(r.ring.count)
-			if held < 4 || held > 10 || r.ring.bytes > r.o.MaxExemplarBytes || len(r.ring.last) != held {
-				t.Fatalf("%d exemplars of %d series in %d bytes", held, len(r.ring.last), r.ring.bytes)
+			held := len(r.ring.kept)
+			if held < 4 || held > 10 || r.ring.bytes > r.o.MaxExemplarBytes || len(r.ring.series) != held || len(r.ring.there) != held {
+				t.Fatalf("%d exemplars of %d series in %d bytes", held, len(r.ring.series), r.ring.bytes)
 			}
 			r.exemplarsHeld(all[100-held:]...)
+
+			// One that has no room at all pushes nothing out.
+			huge := Series{Labels: named("huge", "x", strings.Repeat("x", 10_000))}
+			if name == "bytes" {
+				answered(t, r.Send(wire.V2, withExemplars(t, wire.V2, []Exemplar{exemplar(0, 1)}, huge)), 204, "")
+				r.exemplarsHeld(all[100-held:]...)
+			}
 		})
 	}
+}
+
+// Whatever is sent again, in whatever order and however often, is kept once,
+// and what is kept in the end is what would be kept without that.
+func TestExemplarsAreIdempotent(t *testing.T) {
+	both(t, func(t *testing.T, p wire.Protocol) {
+		for _, o := range []Options{{}, {MaxExemplars: 25}, {MaxExemplarBytes: 12_000}} {
+			rng := rand.New(rand.NewPCG(11, uint64(o.MaxExemplars)))
+			var requests [][]byte
+			for i := range 40 {
+				var xs []Exemplar
+				var series []Series
+				for k := range 1 + rng.IntN(3) {
+					// Two of one series in a request, with one time and value among them, and times that are ahead.
+					xs = append(xs, exemplar(float64(i-35), float64(k%2), "trace_id", fmt.Sprint(i, k)))
+					series = append(series, Series{Labels: named(fmt.Sprint("s", i%7)), Samples: []mcache.Sample{sample(float64(i-40), 1)}})
+				}
+				requests = append(requests, withExemplars(t, p, xs, series...))
+			}
+			once := newReceiver(t, o)
+			for _, b := range requests {
+				answered(t, once.Send(p, b), 204, "")
+			}
+			held := func(r receiver) (lines []string) {
+				for _, s := range r.Exemplars("default", math.MinInt64, math.MaxInt64, func([]mcache.Label) bool { return true }) {
+					for _, x := range s.Exemplars {
+						lines = append(lines, exemplarLine(s.Labels, x))
+					}
+				}
+				slices.Sort(lines)
+				return lines
+			}
+			want := held(once)
+			if bounded := o.MaxExemplars > 0 || o.MaxExemplarBytes > 0; bounded != (len(want) < 60) || len(want) < 10 {
+				t.Fatalf("%+v: %d are kept", o, len(want))
+			}
+			for range 20 {
+				r := newReceiver(t, o)
+				// A sender that is refused repeats a request before it goes on to the next.
+				for i, b := range requests {
+					for range rng.IntN(20) + 1 {
+						answered(t, r.Send(p, b), 204, "")
+					}
+					for range rng.IntN(3) { // another queue of it is late
+						answered(t, r.Send(p, requests[rng.IntN(i+1)]), 204, "")
+					}
+				}
+				// The last is all of them again.
+				for _, i := range rng.Perm(len(requests)) {
+					answered(t, r.Send(p, requests[i]), 204, "")
+				}
+				// Where two have the same time, chance says which makes way first.
+				got := held(r)
+				if !slices.Equal(times(got), times(want)) || len(slices.Compact(slices.Clone(got))) != len(got) ||
+					o.MaxExemplars+o.MaxExemplarBytes == 0 && !slices.Equal(got, want) {
+					t.Fatalf("%+v: %d are kept\n%s\nwant %d\n%s", o, len(got), strings.Join(got, "\n"), len(want), strings.Join(want, "\n"))
+				}
+			}
+		}
+	})
+}
+
+// times are those of lines of exemplars, sorted.
+func times(lines []string) (all []string) {
+	for _, l := range lines {
+		all = append(all, regexp.MustCompile(`} (\d+):`).FindStringSubmatch(l)[1])
+	}
+	slices.Sort(all)
+	return all
+}
+
+// What is read can be put back, as after a restart, and is there once.
+func TestPutExemplars(t *testing.T) {
+	r, other := newReceiver(t, Options{}), newReceiver(t, Options{})
+	xs := []Exemplar{exemplar(1, 0.5, "trace_id", "abc"), exemplar(-1, 7)}
+	answered(t, r.Send(wire.V2, withExemplars(t, wire.V2, xs, Series{Labels: named("a", "x", "1")}, Series{Labels: named("b")})), 204, "")
+	for range 2 {
+		for _, s := range r.Exemplars("default", math.MinInt64, math.MaxInt64, func([]mcache.Label) bool { return true }) {
+			other.PutExemplars("default", s)
+		}
+	}
+	other.exemplarsHeld(exemplarLine(named("a", "x", "1"), xs[0]), exemplarLine(named("b"), xs[1]))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"net/http"
 	"strconv"
@@ -38,7 +39,7 @@ func NewHandler(c *mcache.Cache, o Options) *Handler {
 	h.meta.max, h.meta.maxBytes = h.o.MaxMetadata, h.o.MaxMetadataBytes
 	h.fresh.perSecond = float64(h.o.MaxNewSeriesPerSecond)
 	h.fresh.burst = h.fresh.perSecond * burstSeconds
-	h.ring.max, h.ring.maxBytes = h.o.MaxExemplars, h.o.MaxExemplarBytes
+	h.ring = ring{max: h.o.MaxExemplars, maxBytes: h.o.MaxExemplarBytes, seed: maphash.MakeSeed()}
 	h.bodies.New = func() any { return new([]byte) }
 	h.intakes.New = func() any { return &intake{o: &h.o, cache: c, meta: &h.meta, ring: &h.ring, fresh: &h.fresh} }
 	h.working = make(chan struct{}, h.o.MaxConcurrent)
@@ -87,7 +88,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	in.reset(p, bucket, h.o.Now().Add(h.o.MaxAhead).UnixMilli())
+	in.reset(p, bucket)
 	if err := in.write(r.Context()); err != nil {
 		if p == wire.V2 {
 			setWritten(w.Header(), 0, 0, 0)

@@ -22,6 +22,7 @@ type intake struct {
 
 	protocol wire.Protocol
 	bucket   string
+	nowMs    int64 // the clock
 	maxT     int64 // ms; samples after it are refused
 
 	decoded []byte // everything below points into it
@@ -73,8 +74,9 @@ type place struct {
 // extent is a piece of the decoded body. 32 bits suffice: see Options.MaxDecodedBytes.
 type extent struct{ from, to uint32 }
 
-func (in *intake) reset(p wire.Protocol, bucket string, maxT int64) {
-	in.protocol, in.bucket, in.maxT = p, bucket, maxT
+func (in *intake) reset(p wire.Protocol, bucket string) {
+	now := in.o.Now()
+	in.protocol, in.bucket, in.nowMs, in.maxT = p, bucket, now.UnixMilli(), now.Add(in.o.MaxAhead).UnixMilli()
 	in.batch.Reset(bucket)
 	in.at, in.series = in.at[:0], in.series[:0]
 	in.syms = in.syms[:0]
