@@ -2,7 +2,6 @@ package mcache
 
 import (
 	"encoding/binary"
-	"fmt"
 	"unsafe"
 
 	"mcached/kvcache"
@@ -38,9 +37,6 @@ type index struct {
 const (
 	bucketName = ""
 	rawName    = "\xff"
-
-	// maxArenaBytes is what a 32-bit place can address; chunks count in 8 bytes.
-	maxArenaBytes = 1<<32 - 1
 )
 
 type nameRec struct {
@@ -282,96 +278,6 @@ func (x *index) value(pair uint32) []byte {
 func (x *index) name(pair uint32) []byte {
 	r := &x.names.view[x.pairs.view[pair].name]
 	return x.text.at(r.text, r.textLen)
-}
-
-// spanStep is by how much a small span grows at most: each time costs a system
-// call that every processor waits for.
-const spanStep = 32 << 10
-
-// growSpan makes room for n bytes behind those used, and for an eighth more
-// than are used, so that there are few such calls and little slack; small
-// spans double. Where that is too much, room for n has to do.
-func growSpan(span *kvcache.Span, used, n int) error {
-	if span.Grow(used+max(n, used/8, min(used, spanStep))) == nil {
-		return nil
-	}
-	return span.Grow(used + n)
-}
-
-// arena is bytes that are only added to.
-type arena struct {
-	span kvcache.Span
-	view []byte
-	used int
-}
-
-func (a *arena) reserve(n int) error {
-	if a.used+n <= len(a.view) {
-		return nil
-	}
-	if a.used+n > maxArenaBytes {
-		return fmt.Errorf("%w: index of a shard beyond %d bytes", ErrNoMemory, int64(maxArenaBytes))
-	}
-	if err := growSpan(&a.span, a.used, n); err != nil {
-		return err
-	}
-	a.view = kvcache.View[byte](&a.span)
-	return nil
-}
-
-func (a *arena) put(b string) (uint32, error) {
-	if err := a.reserve(len(b)); err != nil {
-		return 0, err
-	}
-	at := a.used
-	a.used += copy(a.view[at:], b)
-	return uint32(at), nil
-}
-
-func (a *arena) at(place, n uint32) []byte { return a.view[place : place+n] }
-
-func (a *arena) free() {
-	a.span.Free()
-	a.view, a.used = nil, 0
-}
-
-// records is an array of records that are only added.
-type records[T any] struct {
-	span kvcache.Span
-	view []T
-	n    int
-}
-
-func (r *records[T]) add(v T) (uint32, error) {
-	if r.n == len(r.view) {
-		var t T
-		size := int(unsafe.Sizeof(t))
-		if err := growSpan(&r.span, r.n*size, size); err != nil {
-			return 0, err
-		}
-		r.view = kvcache.View[T](&r.span)
-	}
-	r.view[r.n] = v
-	r.n++
-	return uint32(r.n - 1), nil
-}
-
-// reserve makes room for n more.
-func (r *records[T]) reserve(n int) error {
-	if r.n+n <= len(r.view) {
-		return nil
-	}
-	var t T
-	if err := r.span.Grow((r.n + n) * int(unsafe.Sizeof(t))); err != nil {
-		return err
-	}
-	r.view = kvcache.View[T](&r.span)
-	return nil
-}
-
-func (r *records[T]) free() {
-	r.span.Free()
-	r.view, r.n = nil, 0
 }
 
 // le is the byte order of everything outside the heap.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -284,49 +283,4 @@ func TestLimitsAreChecked(t *testing.T) {
 			t.Errorf("%+v was taken", o)
 		}
 	}
-}
-
-// The tally against a map, with keys that meet in few slots.
-func TestTallyModel(t *testing.T) {
-	const seed = 1
-	r := rand.New(rand.NewPCG(seed, 0))
-	c := &tally{m: newTestMemory(t, 64<<20, 64<<10)}
-	want := map[uint64]int{}
-	grown, emptied, refused := 0, 0, 0
-	for step := range 60_000 {
-		key := uint64(r.IntN(40))<<58 | uint64(r.IntN(400)) // the low bits choose the slot
-		if step/15_000%2 == 0 == (r.IntN(3) > 0) {
-			before := len(c.view)
-			n, err := c.add(key, 4)
-			if err != nil || n != want[key] {
-				t.Fatalf("seed %d step %d: %d, %v, want %d", seed, step, n, err, want[key])
-			}
-			if n == 4 {
-				refused++
-			} else {
-				want[key]++
-			}
-			if len(c.view) != before {
-				grown++
-			}
-		} else if want[key] > 0 {
-			c.remove(key)
-			if want[key]--; want[key] == 0 {
-				delete(want, key)
-				emptied++
-			}
-		}
-		if c.used != len(want) {
-			t.Fatalf("seed %d step %d: %d keys, want %d", seed, step, c.used, len(want))
-		}
-	}
-	if grown < 3 || emptied < 1000 || refused < 100 {
-		t.Errorf("grown %d times, emptied %d, refused %d", grown, emptied, refused)
-	}
-	for key, n := range want {
-		if got := c.view[c.slot(key)].n; int(got) != n {
-			t.Errorf("key %x: %d, want %d", key, got, n)
-		}
-	}
-	c.free()
 }

@@ -1,0 +1,123 @@
+package mcache
+
+import (
+	"math/bits"
+	"sync"
+
+	"mcached/kvcache"
+)
+
+// tally counts by 64-bit keys, all of them hashes: open addressing with linear
+// probing, sixteen bytes a slot, outside the heap. Nothing is in it unless a
+// bucket has a limit for each metric, and then one slot for each of its
+// metrics. That two metrics share a key has a chance of 2^-64, and then they
+// share a limit. It has a lock of its own, which is taken last of all.
+type tally struct {
+	mu   sync.Mutex
+	m    *kvcache.Memory
+	span kvcache.Span
+	view []tallySlot
+	used int
+}
+
+// A slot whose count is 0 is empty: what is deleted is closed up.
+type tallySlot struct {
+	key uint64
+	n   int64
+}
+
+const (
+	tallySlotBytes = 16
+	tallyLoad      = 3 // of 4
+)
+
+// slot is where key is, or where it would be put.
+func (t *tally) slot(key uint64) int {
+	mask := len(t.view) - 1
+	i := int(key) & mask
+	for t.view[i].n != 0 && t.view[i].key != key {
+		i = (i + 1) & mask
+	}
+	return i
+}
+
+// add counts one more of key, unless there are limit already, and returns how
+// many there were. On an error, ErrNoMemory, nothing was counted.
+func (t *tally) add(key uint64, limit int) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if (t.used+1)*4 > len(t.view)*tallyLoad {
+		if err := t.grow(); err != nil {
+			return 0, err
+		}
+	}
+	s := &t.view[t.slot(key)]
+	n := int(s.n)
+	if n >= limit {
+		return n, nil
+	}
+	if s.n == 0 {
+		s.key = key
+		t.used++
+	}
+	s.n++
+	return n, nil
+}
+
+// remove counts one less of key, which must have been counted.
+func (t *tally) remove(key uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := -1
+	if t.used > 0 {
+		i = t.slot(key)
+	}
+	if i < 0 || t.view[i].n == 0 {
+		panic("mcache: a metric is given up that has no series")
+	}
+	if t.view[i].n--; t.view[i].n > 0 {
+		return
+	}
+	t.used--
+	// Close the gap: a later slot moves into it unless that would put it
+	// before the place where its probing begins.
+	mask := len(t.view) - 1
+	for j := (i + 1) & mask; t.view[j].n != 0; j = (j + 1) & mask {
+		if home := int(t.view[j].key) & mask; (j-home)&mask >= (j-i)&mask {
+			t.view[i], t.view[j] = t.view[j], tallySlot{}
+			i = j
+		}
+	}
+}
+
+// grow doubles the table, a power of two of slots.
+func (t *tally) grow() error {
+	fresh := tally{span: t.m.NewSpan()}
+	if err := fresh.span.Grow(max(2*len(t.view)*tallySlotBytes, 1)); err != nil {
+		return err
+	}
+	all := kvcache.View[tallySlot](&fresh.span)
+	fresh.view = all[:1<<(bits.Len(uint(len(all)))-1)]
+	for _, s := range t.view {
+		if s.n != 0 {
+			fresh.view[fresh.slot(s.key)] = s
+		}
+	}
+	t.span.Free()
+	t.span, t.view = fresh.span, fresh.view
+	return nil
+}
+
+// bytes is its memory.
+func (t *tally) bytes() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.span.Len()
+}
+
+func (t *tally) free() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.span.Free()
+	t.view, t.used = nil, 0
+}
