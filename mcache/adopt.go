@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unsafe"
+
+	"mcached/kvcache/offheap"
 )
 
 // loader takes in the frames of a file: what its reader finds it writes. All
@@ -226,11 +228,11 @@ func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points
 		claims = len(order)
 		b.series.Add(int64(claims))
 	}
-	if slots := s.ids.slots; len(slots) > 0 {
+	if s.ids.Len() > 0 {
 		// All are about to be looked up. Read in a loop of their own, the slots come at once.
 		touched := uint64(0)
 		for _, i := range order {
-			touched += slots[s.ids.start(l.targets[i].fp.tag())]
+			touched += s.ids.Touch(l.targets[i].fp.tag())
 		}
 		s.touched = touched
 	}
@@ -241,7 +243,7 @@ func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points
 		}
 		id, made, err := s.findOrCreate(b, f, x.flags|flags, l.labelsOf(x), l.hashesOf(x))
 		if made {
-			s.recs.view[id].life = l.life + uint32(i) + 1 // by its place in the file, not by shard
+			s.recs.At(id).life = l.life + uint32(i) + 1 // by its place in the file, not by shard
 			claims--
 		}
 		n := 0
@@ -271,7 +273,7 @@ func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points
 // writeSeries gives the series its blocks as they are if it is new, and
 // otherwise sample by sample.
 func (l *loader) writeSeries(s *shard, id uint32, b *bucket, f Fingerprint, x *savedSeries) (points int, err error) {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if r.points > 0 || r.flags&(flagStarts|flagBlob) != 0 {
 		points, err = s.writeClean(&id, b, f, content{samples: l.decoded(l.samplesOf(x)), starts: l.startTimes(x), records: l.recordsOf(x)})
 	} else if points, err = s.adoptAll(&id, f, l.samplesOf(x)); err == nil {
@@ -285,7 +287,7 @@ func (l *loader) writeSeries(s *shard, id uint32, b *bucket, f Fingerprint, x *s
 		}
 	}
 	if id != noID {
-		r := &s.recs.view[id]
+		r := s.recs.At(id)
 		r.completeFrom = max(r.completeFrom, x.complete)
 		s.loaded(id, x.unsentFrom, x.dirty)
 	}
@@ -298,7 +300,7 @@ func (s *shard) adoptStarts(id *uint32, b *bucket, f Fingerprint, blocks []saved
 	if err := s.retry(id, f, func() bool {
 		var err error
 		if shadow, err = s.create(b, shadowOf(f), flagShadow, nil, nil); err == nil {
-			s.recs.view[*id].flags |= flagStarts
+			s.recs.At(*id).flags |= flagStarts
 		}
 		return err == nil
 	}); err != nil {
@@ -334,7 +336,7 @@ func (s *shard) adopt(id uint32, b *savedBlock, last bool) bool {
 	if !s.dirReserve(id, 1) {
 		return false
 	}
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	partial := last && b.n <= blockPartial
 	tables := s.log
 	if partial {
@@ -395,18 +397,17 @@ func (c *Cache) makeReady(z *saveSizes) {
 	// Text, pairs and postings are what one shard had, whatever the number of shards.
 	like := func(v uint64) int { return int(v / z.shards) }
 	text, pairs, postings := like(z.textBytes), like(z.pairs), like(z.postingBytes)
-	const slot = 8*4/lookupLoad + 1 // bytes of a lookup
-	need := series*(seriesBytes+dirtBytes+slot) + sets + text + pairs*(int(unsafe.Sizeof(pairRec{}))+slot) + postings
+	need := series*(seriesBytes+dirtBytes+offheap.LookupEntryBytes) + sets + text + pairs*(int(unsafe.Sizeof(pairRec{}))+offheap.LookupEntryBytes) + postings
 	if int64(need) > (c.memory.Budget()-c.memory.Used())/int64(2*len(c.shards)) {
 		return
 	}
 	for _, s := range c.shards {
 		s.mu.Lock()
 		x := &s.index
-		err := errors.Join(s.recs.reserve(series), s.ids.reserve(series), x.sets.reserve(sets),
-			x.text.reserve(text), x.pairs.reserve(pairs), x.byPair.reserve(pairs), x.chunks.reserve(postings))
+		err := errors.Join(s.recs.Reserve(series), s.ids.Reserve(series), x.sets.Reserve(sets),
+			x.text.Reserve(text), x.pairs.Reserve(pairs), x.byPair.Reserve(pairs), x.chunks.Reserve(postings))
 		if err == nil && c.writeBack {
-			err = errors.Join(s.dirt.reserve(series), s.lates.reserve(series), s.marks.reserve(series))
+			err = errors.Join(s.dirt.Reserve(series), s.lates.Reserve(series), s.marks.Reserve(series))
 		}
 		s.mu.Unlock()
 		if err != nil {

@@ -40,7 +40,7 @@ func (x *index) remembered(name uint32, m *Matcher) []uint32 {
 	a := x.answers.of[q]
 	if a == nil {
 		a = &answer{}
-		for p := x.names.view[name].firstPair; p != noID; p = x.pairs.view[p].nextPair {
+		for p := x.names.At(name).firstPair; p != noID; p = x.pairs.At(p).nextPair {
 			if x.matchesPair(m, p) {
 				a.pairs = append(a.pairs, p)
 			}
@@ -48,8 +48,8 @@ func (x *index) remembered(name uint32, m *Matcher) []uint32 {
 		x.answers.keep(q, a)
 	} else {
 		before := len(a.pairs)
-		for p := a.seen; p < x.pairs.n; p++ {
-			if x.pairs.view[p].name == name && x.matchesPair(m, uint32(p)) {
+		for p := a.seen; p < x.pairs.Len(); p++ {
+			if x.pairs.At(uint32(p)).name == name && x.matchesPair(m, uint32(p)) {
 				a.pairs = append(a.pairs, uint32(p))
 			}
 		}
@@ -57,10 +57,10 @@ func (x *index) remembered(name uint32, m *Matcher) []uint32 {
 			x.answers = answers{}
 		}
 	}
-	a.seen = x.pairs.n
+	a.seen = x.pairs.Len()
 	var live []uint32
 	for _, p := range a.pairs {
-		if x.pairs.view[p].live > 0 {
+		if x.pairs.At(p).live > 0 {
 			live = append(live, p)
 		}
 	}

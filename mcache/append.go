@@ -75,7 +75,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 			continue
 		}
 		written := 0
-		if r := &s.recs.view[id]; plain {
+		if r := s.recs.At(id); plain {
 			// Nearly all is written by this alone.
 			if r.touched != age {
 				s.touch(id, age)
@@ -141,7 +141,7 @@ func (s *shard) settle() {
 // must be found it lets go of the lock for a while, in which the series may
 // itself be evicted: *id is then noID and the rest was not written.
 func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
-	if !s.cache.writeBack || len(c.samples)+len(c.records) == 0 || s.recs.view[*id].flags&flagRaw != 0 {
+	if !s.cache.writeBack || len(c.samples)+len(c.records) == 0 || s.recs.At(*id).flags&flagRaw != 0 {
 		return s.writeClean(id, bk, f, c)
 	}
 	if c.local {
@@ -161,12 +161,12 @@ func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points 
 
 // writeClean is write without a note that the points are dirty.
 func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
-	if age := bk.age.Load(); s.recs.view[*id].touched != age {
+	if age := bk.age.Load(); s.recs.At(*id).touched != age {
 		s.touch(*id, age)
 	}
 	done := 0 // samples before this one were written as a run
 	if len(c.starts) == 0 {
-		done = s.insertRun(&s.recs.view[*id], c.samples)
+		done = s.insertRun(s.recs.At(*id), c.samples)
 		points = done
 	}
 	for k := done; k < len(c.samples); k++ {
@@ -178,15 +178,15 @@ func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (po
 			err = errBatchTime
 			continue
 		}
-		if s.recs.view[*id].flags&flagBlob != 0 && s.overlaps(&s.recs.view[*id], x.T) {
+		if s.recs.At(*id).flags&flagBlob != 0 && s.overlaps(s.recs.At(*id), x.T) {
 			if e := s.retry(id, f, func() bool { return s.restore(*id) }); e != nil {
 				return points, e
 			}
 		}
-		if s.recs.view[*id].flags&(flagStarts|flagRecords) == 0 && k >= len(c.starts) && s.insert(*id, x.T, x.V) {
+		if s.recs.At(*id).flags&(flagStarts|flagRecords) == 0 && k >= len(c.starts) && s.insert(*id, x.T, x.V) {
 			points++
 			// The next head may take many at once.
-			n := s.insertRun(&s.recs.view[*id], c.samples[k+1:])
+			n := s.insertRun(s.recs.At(*id), c.samples[k+1:])
 			points += n
 			done = k + 1 + n
 			continue
@@ -235,7 +235,7 @@ func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (po
 // lateRun is how many samples from k on are late, in order, and nothing but
 // samples: those that mend takes at once.
 func (s *shard) lateRun(id uint32, c content, k int) int {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if k < len(c.starts) || r.flags&(flagStarts|flagRecords) != 0 {
 		return 0
 	}
@@ -276,7 +276,7 @@ func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
 
 // eraseRecordAt makes way for a sample at t.
 func (s *shard) eraseRecordAt(id uint32, t int64) bool {
-	d := s.recordDir(&s.recs.view[id])
+	d := s.recordDir(s.recs.At(id))
 	return d == nil || t > d.end || s.eraseRecords(id, t, t)
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"mcached/kvcache"
+	"mcached/kvcache/offheap"
 )
 
 var (
@@ -135,7 +136,7 @@ type Cache struct {
 	limits     bucketLimits
 	local      string // Options.LocalBucket
 
-	perMetric tally // series by bucket and metric name, where that is limited
+	perMetric *offheap.Tally // series by bucket and metric name, where that is limited
 }
 
 // bucket is a namespace of keys.
@@ -201,7 +202,7 @@ func New(o Options) (*Cache, error) {
 	}
 	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), blobs: o.Blobs, overflow: o.Overflow, maxBuckets: o.MaxBuckets,
 		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: limits, local: o.LocalBucket}
-	c.perMetric.m = o.Memory
+	c.perMetric = offheap.NewTally(o.Memory)
 	c.maxBytes.Store(o.MaxBytes)
 	c.byName.Store(&map[string]*bucket{})
 	c.byID.Store(new([]*bucket))
@@ -225,7 +226,7 @@ func (c *Cache) Close() error {
 		s.reset()
 		s.mu.Unlock()
 	}
-	c.perMetric.free()
+	c.perMetric.Free()
 	return nil
 }
 

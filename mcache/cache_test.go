@@ -310,8 +310,8 @@ func checkCache(t *testing.T, c *Cache) Stats {
 	for _, s := range c.shards {
 		s.mu.Lock()
 		err := s.check()
-		for id := range s.recs.view[:s.recs.n] {
-			if r := &s.recs.view[id]; r.flags&flagInUse != 0 && r.flags&flagShadow == 0 {
+		for id := range s.recs.All() {
+			if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 && r.flags&flagShadow == 0 {
 				series++
 			}
 		}

@@ -62,7 +62,7 @@ func (s *shard) countPairs(b *bucket, alone bool, f func(x *index, p uint32, ser
 	x := &s.index
 	if !alone {
 		s.match(b, nil, &picker{}).each(func(id uint32) {
-			if r := &s.recs.view[id]; r.flags&(flagRaw|flagShadow) == 0 {
+			if r := s.recs.At(id); r.flags&(flagRaw|flagShadow) == 0 {
 				for _, p := range x.set(r.pairs, int(r.nPairs))[1:] {
 					f(x, p, 1)
 				}
@@ -70,9 +70,9 @@ func (s *shard) countPairs(b *bucket, alone bool, f func(x *index, p uint32, ser
 		})
 		return
 	}
-	for p := range x.pairs.view[:x.pairs.n] {
+	for p := range x.pairs.All() {
 		n := x.name(uint32(p))
-		if live := x.pairs.view[p].live; live > 0 && string(n) != bucketName && string(n) != rawName {
+		if live := x.pairs.At(uint32(p)).live; live > 0 && string(n) != bucketName && string(n) != rawName {
 			f(x, uint32(p), int(live))
 		}
 	}

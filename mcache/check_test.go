@@ -14,8 +14,8 @@ func (s *shard) check() error {
 	}
 	var bytes int64
 	live, points := 0, int64(0)
-	for id := range s.recs.view[:s.recs.n] {
-		r := &s.recs.view[id]
+	for id := range s.recs.All() {
+		r := s.recs.At(uint32(id))
 		if r.flags&flagInUse == 0 {
 			continue
 		}
@@ -43,17 +43,17 @@ func (s *shard) check() error {
 		if run.since < s.cleanBefore {
 			return fmt.Errorf("shard %d, series %d: in flight since %d, clean before %d", s.number, run.id, run.since, s.cleanBefore)
 		}
-		if s.recs.view[run.id].life == run.life {
+		if s.recs.At(run.id).life == run.life {
 			flying++
-			if s.marks.view[run.id]&markFlying == 0 {
+			if *s.marks.At(run.id)&markFlying == 0 {
 				return fmt.Errorf("shard %d, series %d is in flight and not marked", s.number, run.id)
 			}
 		}
 	}
-	for id := range s.dirt.n {
-		d, l, m := s.dirt.view[id], s.lates.view[id], s.marks.view[id]
+	for id := range s.dirt.Len() {
+		d, l, m := *s.dirt.At(uint32(id)), *s.lates.At(uint32(id)), *s.marks.At(uint32(id))
 		dirty += int64(d.points)
-		if used := id < s.recs.n && s.recs.view[id].flags&flagInUse != 0; (d.since == 0) != (d.points == 0) || !used && (d != noDirt || l != noLate || m != 0) {
+		if used := id < s.recs.Len() && s.recs.At(uint32(id)).flags&flagInUse != 0; (d.since == 0) != (d.points == 0) || !used && (d != noDirt || l != noLate || m != 0) {
 			return fmt.Errorf("shard %d, series %d in use %v: %+v, %+v, %b", s.number, id, used, d, l, m)
 		}
 		if (m&markLate != 0) != (l.from <= l.to) || (m&markBusy != 0) != (l.writing > 0) {
@@ -76,8 +76,8 @@ func (s *shard) check() error {
 	for b := range s.lists {
 		for class, l := range s.lists[b] {
 			older, last := uint32(noID), uint32(0)
-			for id := l.oldest; id != noID; id = s.recs.view[id].newer {
-				r := &s.recs.view[id]
+			for id := l.oldest; id != noID; id = s.recs.At(id).newer {
+				r := s.recs.At(id)
 				if r.older != older || int(r.class) != class || int(r.bucket) != b || r.touched < last && class != classBlob {
 					return fmt.Errorf("shard %d: list %d/%d is broken at series %d", s.number, b, class, id)
 				}
@@ -98,7 +98,7 @@ func (s *shard) check() error {
 // checkSeries checks that the chunks that still exist are ordered and
 // disjoint, and returns how many samples they hold.
 func (s *shard) checkSeries(id uint32) (points int, err error) {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if s.find(r.fp) != id {
 		return 0, fmt.Errorf("its fingerprint leads elsewhere")
 	}

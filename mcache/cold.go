@@ -40,10 +40,10 @@ func (s *shard) overflowRegion() (moved int) {
 			s.mu.Lock()
 		}
 		// While the lock was free another series may have come to the id: it goes, too.
-		if int(id) >= s.recs.n {
+		if int(id) >= s.recs.Len() {
 			break
 		}
-		r := &s.recs.view[id]
+		r := s.recs.At(id)
 		if r.flags&flagInUse == 0 || r.bytes == seriesBytes || s.isDirty(id) {
 			continue
 		}
@@ -111,7 +111,7 @@ func (s *shard) overflowPiece(most int) (moved int, more, short bool) {
 			bucket := s.cache.bucket(uint16(b))
 			for {
 				id := s.oldestClean(b, class)
-				if id == noID || !bucket.cold(s.cache.ageCycle, s.recs.view[id].touched) {
+				if id == noID || !bucket.cold(s.cache.ageCycle, s.recs.At(id).touched) {
 					break
 				}
 				if moved == most {
@@ -134,7 +134,7 @@ func (s *shard) oldestClean(bucket, class int) uint32 {
 		if id == noID || !s.isDirty(id) {
 			return id
 		}
-		id = s.recs.view[id].newer
+		id = s.recs.At(id).newer
 	}
 	return noID
 }
@@ -187,7 +187,7 @@ func (s *shard) coldestBlob() uint32 {
 	best, most := uint32(noID), uint32(0)
 	for b := range s.lists {
 		if id := s.oldestClean(b, classBlob); id != noID {
-			if age := s.cache.bucket(uint16(b)).age.Load() - s.recs.view[id].touched; best == noID || age > most {
+			if age := s.cache.bucket(uint16(b)).age.Load() - s.recs.At(id).touched; best == noID || age > most {
 				best, most = id, age
 			}
 		}

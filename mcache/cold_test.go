@@ -173,7 +173,7 @@ func TestOverflowOrder(t *testing.T) {
 					if locked == nil {
 						t.Fatalf("seed %d: %s is gone", seed, key)
 					}
-					r := &s.recs.view[id]
+					r := s.recs.At(id)
 					if r.bytes == seriesBytes && r.flags&flagBlob != 0 {
 						for g := range model.gen {
 							if model.gen[g][key] {

@@ -41,7 +41,7 @@ func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 
 // eraseBlob frees the blob if all of it goes, and restores it if a part does.
 func (s *shard) eraseBlob(id uint32, from, to int64) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	s.pruneBlob(r)
 	o, ok := s.blobOf(r)
 	if !ok || from > o.last || to < o.first() {
@@ -59,7 +59,7 @@ func (s *shard) eraseBlob(id uint32, from, to int64) bool {
 // eraseSamples takes out the samples from from to to, both inclusive. It may
 // stop half way, and report false, when there is no memory.
 func (s *shard) eraseSamples(id uint32, from, to int64) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	s.prune(r)
 	if r.head != 0 && r.headLen() > 0 && r.headLast() >= from {
 		s.eraseHead(r, from, to)
@@ -111,7 +111,7 @@ func (s *shard) eraseHead(r *series, from, to int64) {
 
 // eraseBlock takes samples out of block k and says how many went and are left.
 func (s *shard) eraseBlock(id uint32, k int, from, to int64) (gone, left int, ok bool) {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	n := s.load(s.dirOf(r)[k])
 	kept := s.joined[:0]
 	for _, x := range s.block1[:n] {

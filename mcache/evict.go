@@ -31,12 +31,12 @@ func (s *shard) listOf(bucket uint16) *[sizeClasses + 1]ends {
 
 // list puts a series at the young end of its list.
 func (s *shard) list(id uint32) {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	r.class = listClass(r)
 	l := &s.listOf(r.bucket)[r.class]
 	r.older, r.newer = l.newest, noID
 	if l.newest != noID {
-		s.recs.view[l.newest].newer = id
+		s.recs.At(l.newest).newer = id
 	} else {
 		l.oldest = id
 	}
@@ -44,15 +44,15 @@ func (s *shard) list(id uint32) {
 }
 
 func (s *shard) unlist(id uint32) {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	l := &s.listOf(r.bucket)[r.class]
 	if r.older != noID {
-		s.recs.view[r.older].newer = r.newer
+		s.recs.At(r.older).newer = r.newer
 	} else {
 		l.oldest = r.newer
 	}
 	if r.newer != noID {
-		s.recs.view[r.newer].older = r.older
+		s.recs.At(r.newer).older = r.older
 	} else {
 		l.newest = r.older
 	}
@@ -60,7 +60,7 @@ func (s *shard) unlist(id uint32) {
 
 // relist moves a series whose size changed, as it was written, to its class.
 func (s *shard) relist(id uint32) {
-	if r := &s.recs.view[id]; r.class != listClass(r) {
+	if r := s.recs.At(id); r.class != listClass(r) {
 		s.unlist(id)
 		s.list(id)
 	}
@@ -69,7 +69,7 @@ func (s *shard) relist(id uint32) {
 // touch marks a series as written at its bucket's present age.
 func (s *shard) touch(id uint32, age uint32) {
 	s.unlist(id)
-	s.recs.view[id].touched = age
+	s.recs.At(id).touched = age
 	s.list(id)
 }
 
@@ -92,14 +92,14 @@ func (s *shard) coldest(gen int) uint32 {
 			age := s.cache.bucket(uint16(b)).age.Load()
 			id := s.lists[b][class].oldest
 			for range maxDirtyLooks {
-				if id == noID || generation(age, s.recs.view[id].touched) != gen {
+				if id == noID || generation(age, s.recs.At(id).touched) != gen {
 					break
 				}
 				if !s.isDirty(id) {
 					return id
 				}
 				s.cache.kickNow()
-				id = s.recs.view[id].newer
+				id = s.recs.At(id).newer
 			}
 		}
 	}
@@ -147,7 +147,7 @@ func (s *shard) evictOne(gen int) bool {
 	}
 	var o Overflow
 	overflow := s.cache.overflow
-	if s.recs.view[id].flags&flagShadow != 0 {
+	if s.recs.At(id).flags&flagShadow != 0 {
 		overflow = nil // start times alone are nothing to hand on
 	}
 	if overflow != nil {
@@ -155,9 +155,9 @@ func (s *shard) evictOne(gen int) bool {
 	}
 	s.overflowed += uint64(s.points(id))
 	s.evictions++
-	s.cache.bucket(s.recs.view[id].bucket).evictions.Add(1)
+	s.cache.bucket(s.recs.At(id).bucket).evictions.Add(1)
 	if overflow == nil { // else it is somewhere else now
-		s.noteGone(&s.recs.view[id])
+		s.noteGone(s.recs.At(id))
 	}
 	s.remove(id)
 	s.tidy()
@@ -171,7 +171,7 @@ func (s *shard) evictOne(gen int) bool {
 
 // points is how many points the series holds now, its start times included.
 func (s *shard) points(id uint32) uint32 {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	s.prune(r)
 	n := r.points + uint32(s.pointsInBlob(r))
 	if shadow := s.shadow(r); shadow != noID {

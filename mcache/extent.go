@@ -92,6 +92,6 @@ func (s *shard) addBytesOf(bytes map[string]*int64, r *series) {
 	}
 	*sum += int64(r.bytes) + s.blobSize(r)
 	if shadow := s.shadow(r); shadow != noID {
-		*sum += int64(s.recs.view[shadow].bytes) + s.blobSize(&s.recs.view[shadow])
+		*sum += int64(s.recs.At(shadow).bytes) + s.blobSize(s.recs.At(shadow))
 	}
 }

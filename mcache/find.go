@@ -17,20 +17,20 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 		s.slots = make([]unsafe.Pointer, len(places))
 	}
 	s.found = s.found[:len(places)]
-	if len(s.ids.slots) == 0 {
+	if s.ids.Len() == 0 {
 		for k := range s.found {
 			s.found[k] = noID
 		}
 		return
 	}
-	recs, guessed := s.recs.view, s.guess(places)
+	recs, guessed := s.recs.All(), s.guess(places)
 	rest, found := places[guessed:], s.found[guessed:]
 	var touch uint64
 	for k := range rest {
-		touch += s.ids.slots[s.ids.start(rest[k].fp.tag())]
+		touch += s.ids.Touch(rest[k].fp.tag())
 	}
 	for k := range rest {
-		found[k] = s.ids.first(rest[k].fp.tag())
+		found[k] = s.ids.First(rest[k].fp.tag())
 	}
 	for _, id := range found {
 		if int(id) < len(recs) { // not noID
@@ -63,7 +63,7 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 	if s.cache.writeBack {
 		for _, id := range s.found {
 			if id != noID {
-				touch += uint64(s.dirt.view[id].since)
+				touch += uint64(s.dirt.At(id).since)
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 // all, and records are read one behind the other. guess gives up when it is
 // wrong too often.
 func (s *shard) guess(places []batchPlace) (n int) {
-	recs, found := s.recs.view[:s.recs.n], s.found[:len(places)]
+	recs, found := s.recs.All(), s.found[:len(places)]
 	credit, next := guessCredit, s.guessed
 	for n < len(places) {
 		f := &places[n].fp
@@ -111,15 +111,15 @@ const (
 // touchPartial reads the partial blocks of series.
 func (s *shard) touchPartial(ids []uint32) (touch uint64) {
 	for _, id := range ids {
-		touch += uint64(s.recs.view[id].dir)
+		touch += uint64(s.recs.At(id).dir)
 	}
 	for _, id := range ids {
-		if r := &s.recs.view[id]; r.flags&flagPartial != 0 {
+		if r := s.recs.At(id); r.flags&flagPartial != 0 {
 			touch += uint64(s.dirOf(r)[r.dirLen-1].start)
 		}
 	}
 	for _, id := range ids {
-		if r := &s.recs.view[id]; r.flags&flagPartial != 0 {
+		if r := s.recs.At(id); r.flags&flagPartial != 0 {
 			if p := s.hot.Pointer(s.dirOf(r)[r.dirLen-1].ref); p != nil {
 				touch += *slot(p, 0)
 			}

@@ -70,8 +70,8 @@ func TestGenerationsOracle(t *testing.T) {
 			s := c.shards[0]
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			for id := range s.recs.view[:s.recs.n] {
-				if r := &s.recs.view[id]; r.flags&flagInUse != 0 {
+			for id := range s.recs.All() {
+				if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 {
 					classes[s.labels(r, nil)[0].Value] = r.class
 				}
 			}
@@ -259,7 +259,7 @@ func (s *shard) sealKey(t *testing.T, c *Cache, key []byte) {
 		t.Fatal("key is gone")
 	}
 	defer s.mu.Unlock()
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if r.headLen() == 0 {
 		return
 	}

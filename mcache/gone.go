@@ -80,8 +80,8 @@ func (s *shard) metricName(r *series) []byte {
 // knows of no names: that must be quick, the machine wants the memory.
 func (s *shard) noteAllGone() {
 	last := map[uint16]int64{} // by bucket
-	for id := range s.recs.view[:s.recs.n] {
-		r := &s.recs.view[id]
+	for id := range s.recs.All() {
+		r := s.recs.At(uint32(id))
 		if r.flags&flagInUse == 0 || r.flags&(flagRaw|flagShadow) != 0 {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"mcached/kvcache"
+	"mcached/kvcache/offheap"
 )
 
 // index finds the series of one shard by their labels. All of it lives in
@@ -22,17 +23,20 @@ import (
 type index struct {
 	m *kvcache.Memory
 
-	text   arena // bytes of names and values
-	sets   arena // pair ids of series, 4 bytes each
-	chunks arena // of postings; 8-byte aligned
+	text   offheap.Arena // bytes of names and values
+	sets   offheap.Arena // pair ids of series, 4 bytes each
+	chunks offheap.Arena // of postings; 8-byte aligned
 
-	names  records[nameRec]
-	pairs  records[pairRec]
-	byName lookup
-	byPair lookup
+	names  offheap.Vector[nameRec]
+	pairs  offheap.Vector[pairRec]
+	byName offheap.Lookup
+	byPair offheap.Lookup
 
 	answers answers
 }
+
+// noID stands for no series, pair or name.
+const noID = offheap.NoID
 
 const (
 	bucketName = ""
@@ -63,41 +67,42 @@ const (
 )
 
 func newIndex(m *kvcache.Memory) index {
-	x := index{m: m, text: arena{span: m.NewSpan()}, sets: arena{span: m.NewSpan()}, chunks: arena{span: m.NewSpan(), used: 8},
-		byName: newLookup(m), byPair: newLookup(m)}
-	x.names.span, x.pairs.span = m.NewSpan(), m.NewSpan()
-	return x
+	return index{
+		m: m, text: offheap.NewArena(m, 0), sets: offheap.NewArena(m, 0), chunks: offheap.NewArena(m, 8),
+		names: offheap.NewVector[nameRec](m), pairs: offheap.NewVector[pairRec](m),
+		byName: offheap.NewLookup(m), byPair: offheap.NewLookup(m),
+	}
 }
 
 func (x *index) free() {
-	x.text.free()
-	x.sets.free()
-	x.chunks.free()
-	x.names.free()
-	x.pairs.free()
-	x.byName.free()
-	x.byPair.free()
+	x.text.Free()
+	x.sets.Free()
+	x.chunks.Free()
+	x.names.Free()
+	x.pairs.Free()
+	x.byName.Free()
+	x.byPair.Free()
 }
 
 // bytes is the memory of all its spans.
 func (x *index) bytes() int64 {
-	return int64(x.text.span.Len() + x.sets.span.Len() + x.chunks.span.Len() + x.names.span.Len() + x.pairs.span.Len() +
-		x.byName.bytes() + x.byPair.bytes())
+	return int64(x.text.Bytes() + x.sets.Bytes() + x.chunks.Bytes() + x.names.Bytes() + x.pairs.Bytes() +
+		x.byName.Bytes() + x.byPair.Bytes())
 }
 
 // findName returns the name's id or noID.
 func (x *index) findName(h Hash, name string) uint32 {
-	return x.byName.find(uint32(h.a>>32), func(id uint32) bool {
-		r := &x.names.view[id]
-		return string(x.text.at(r.text, r.textLen)) == name
+	return x.byName.Find(uint32(h.a>>32), func(id uint32) bool {
+		r := x.names.At(id)
+		return string(x.text.At(r.text, r.textLen)) == name
 	})
 }
 
 // findPair returns the pair's id or noID.
 func (x *index) findPair(tag, name uint32, value string) uint32 {
-	return x.byPair.find(tag, func(id uint32) bool {
-		r := &x.pairs.view[id]
-		return r.name == name && string(x.text.at(r.text, r.textLen)) == value
+	return x.byPair.Find(tag, func(id uint32) bool {
+		r := x.pairs.At(id)
+		return r.name == name && string(x.text.At(r.text, r.textLen)) == value
 	})
 }
 
@@ -111,18 +116,18 @@ func (x *index) nameID(h Hash, text string) (uint32, error) {
 	if name := x.findName(h, text); name != noID {
 		return name, nil
 	}
-	at, err := x.text.put(text)
+	at, err := x.text.Put(text)
 	if err != nil {
 		return 0, err
 	}
-	if err := x.byName.reserve(1); err != nil {
+	if err := x.byName.Reserve(1); err != nil {
 		return 0, err
 	}
-	name, err := x.names.add(nameRec{text: at, textLen: uint32(len(text)), firstPair: noID})
+	name, err := x.names.Append(nameRec{text: at, textLen: uint32(len(text)), firstPair: noID})
 	if err != nil {
 		return 0, err
 	}
-	x.byName.add(uint32(h.a>>32), name)
+	x.byName.Add(uint32(h.a>>32), name)
 	return name, nil
 }
 
@@ -133,19 +138,19 @@ func (x *index) pair(name uint32, h Hash, value string) (uint32, error) {
 	if id := x.findPair(tag, name, value); id != noID {
 		return id, nil
 	}
-	text, err := x.text.put(value)
+	text, err := x.text.Put(value)
 	if err != nil {
 		return 0, err
 	}
-	if err := x.byPair.reserve(1); err != nil {
+	if err := x.byPair.Reserve(1); err != nil {
 		return 0, err
 	}
-	id, err := x.pairs.add(pairRec{name: name, text: text, textLen: uint32(len(value)), nextPair: x.names.view[name].firstPair})
+	id, err := x.pairs.Append(pairRec{name: name, text: text, textLen: uint32(len(value)), nextPair: x.names.At(name).firstPair})
 	if err != nil {
 		return 0, err
 	}
-	x.byPair.add(tag, id)
-	n := &x.names.view[name]
+	x.byPair.Add(tag, id)
+	n := x.names.At(name)
 	n.firstPair = id
 	n.pairs++
 	return id, nil
@@ -163,23 +168,23 @@ func (x *index) copyPair(c *Cache, other *index, p uint32) (uint32, error) {
 
 // putSet stores the pair ids of a series and returns their place.
 func (x *index) putSet(pairs []uint32) (uint32, error) {
-	return x.sets.put(unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(pairs))), len(pairs)*4))
+	return x.sets.Put(unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(pairs))), len(pairs)*4))
 }
 
 // set is the pair ids of a series; a view.
 func (x *index) set(place uint32, n int) []uint32 {
-	b := x.sets.at(place, uint32(n)*4)
+	b := x.sets.At(place, uint32(n)*4)
 	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(b))), n)
 }
 
 // post adds a series to the postings of its pairs. It fails before the first
 // change or not at all.
 func (x *index) post(id uint32, pairs []uint32) error {
-	if err := x.chunks.reserve(len(pairs) * (chunkHeader + chunkMaxBytes)); err != nil {
+	if err := x.chunks.Reserve(len(pairs) * (chunkHeader + chunkMaxBytes)); err != nil {
 		return err
 	}
 	for _, p := range pairs {
-		x.postOne(&x.pairs.view[p], id)
+		x.postOne(x.pairs.At(p), id)
 	}
 	return nil
 }
@@ -219,16 +224,14 @@ func (x *index) postOne(p *pairRec, id uint32) {
 }
 
 func (x *index) newChunk(capacity int) uint32 {
-	at := x.chunks.used
-	x.chunks.used += chunkHeader + capacity
-	b := x.chunks.view[at:]
+	at, b := x.chunks.Take(chunkHeader + capacity)
 	le.PutUint32(b, 0)
 	le.PutUint16(b[4:], uint16(capacity))
 	le.PutUint16(b[6:], 0)
-	return uint32(at / 8)
+	return at / 8
 }
 
-func (x *index) chunk(unit uint32) []byte { return x.chunks.view[int(unit)*8:] }
+func (x *index) chunk(unit uint32) []byte { return x.chunks.From(int(unit) * 8) }
 
 // posting calls f with every id, dead ones too, in no set order.
 func (x *index) posting(p *pairRec, f func(id uint32)) {
@@ -264,20 +267,20 @@ func (x *index) posting(p *pairRec, f func(id uint32)) {
 // unpost takes a dead series off the live counts of its pairs.
 func (x *index) unpost(pairs []uint32) {
 	for _, p := range pairs {
-		x.pairs.view[p].live--
+		x.pairs.At(p).live--
 	}
 }
 
 // value is the text of a pair's value; a view.
 func (x *index) value(pair uint32) []byte {
-	r := &x.pairs.view[pair]
-	return x.text.at(r.text, r.textLen)
+	r := x.pairs.At(pair)
+	return x.text.At(r.text, r.textLen)
 }
 
 // name is the text of a pair's name; a view.
 func (x *index) name(pair uint32) []byte {
-	r := &x.names.view[x.pairs.view[pair].name]
-	return x.text.at(r.text, r.textLen)
+	r := &*x.names.At(x.pairs.At(pair).name)
+	return x.text.At(r.text, r.textLen)
 }
 
 // le is the byte order of everything outside the heap.

@@ -9,7 +9,7 @@ import (
 // insert writes one sample. It reports false, and has changed nothing, when
 // there is no memory: the caller gives up the lock, makes room and comes again.
 func (s *shard) insert(id uint32, t int64, v uint64) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	p := s.hot.Pointer(r.head)
 	if p != nil {
 		switch r.mode {
@@ -84,7 +84,7 @@ func (s *shard) added(r *series, n int) {
 // insertSlow is insert for all that does not fit the head as it lies. p is the
 // head's array, nil if there is none.
 func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if x.T <= r.sealedEnd {
 		one := [1]Sample{x}
 		return s.mend(id, one[:]) == 1
@@ -115,7 +115,7 @@ func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
 		// x went with the rest.
 		s.inserted += uint64(added)
 		s.overwritten += uint64(1 - added)
-		s.recs.view[id].points += uint32(added)
+		s.recs.At(id).points += uint32(added)
 		return true
 	}
 	s.begin(id, all[n:])
@@ -135,7 +135,7 @@ func (s *shard) turn(id uint32, old []Sample, x Sample) bool {
 
 // begin lays out kept, of which the last is new, in the head that was sealed.
 func (s *shard) begin(id uint32, kept []Sample) {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	// They are few enough to be pairs if they are nothing better.
 	l, ok := layHead(kept, r.step, int(r.size)*8)
 	if !ok || l.size != int(r.size)*8 {
@@ -149,7 +149,7 @@ func (s *shard) begin(id uint32, kept []Sample) {
 // layAnew gives the head of id the form l and the samples all, of which added
 // are new.
 func (s *shard) layAnew(id uint32, l layout, all []Sample, added int) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if r.head == 0 || int(r.size)*8 != l.size {
 		ref, _, ok := s.hot.Alloc(l.size, kindHead, id, r.headLen())
 		if !ok {
@@ -182,7 +182,7 @@ func (s *shard) forgetHead(r *series) {
 // partial, and fill it up when they are as many as it has room for. seal fails
 // without a change.
 func (s *shard) seal(id uint32, ss []Sample, held int) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if r.flags&flagPartial != 0 && !s.hot.Live(s.dirOf(r)[r.dirLen-1].ref) {
 		s.prune(r)
 	}
@@ -209,7 +209,7 @@ func (s *shard) seal(id uint32, ss []Sample, held int) bool {
 		s.release(r, int(r.dirLen)-1, blockLen(b))
 		e.ref = ref
 	}
-	r = &s.recs.view[id]
+	r = s.recs.At(id)
 	r.sealedEnd = ss[len(ss)-1].T
 	// A grid without holes has the step that it has.
 	if r.mode != modeGrid || ss[len(ss)-1].T-ss[0].T != int64(len(ss)-1)*int64(r.step) {
@@ -236,7 +236,7 @@ func (s *shard) addBlocks(id uint32, all []Sample, start int64, old int) bool {
 	if !ok {
 		return false
 	}
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	k := int(r.dirLen)
 	if old > 0 {
 		k--
@@ -261,7 +261,7 @@ func (s *shard) storeAll(id uint32, all []Sample, start int64, first int, last b
 		if !ok {
 			for _, e := range s.entries {
 				b := s.block(e)
-				s.account(&s.recs.view[id], -int(entryBytes(len(b))))
+				s.account(s.recs.At(id), -int(entryBytes(len(b))))
 				s.log.Free(e.ref, blockLen(b))
 			}
 			return nil, false, false
@@ -307,7 +307,7 @@ var zeros [unpackSlack]byte
 
 // store encodes ss into an entry for id, with the heads if it is partial.
 func (s *shard) store(id uint32, ss []Sample, partial bool) (kvcache.Ref, bool) {
-	s.encoded = s.codec.encode(s.encoded[:0], ss, int64(s.recs.view[id].step))
+	s.encoded = s.codec.encode(s.encoded[:0], ss, int64(s.recs.At(id).step))
 	if partial {
 		return s.put(id, s.hot, s.encoded)
 	}
@@ -319,7 +319,7 @@ func (s *shard) put(id uint32, tables *kvcache.Tables, b []byte) (kvcache.Ref, b
 	ref, dst, ok := tables.Alloc(len(b), kindBlock, id, blockLen(b))
 	if ok {
 		copy(dst, b)
-		s.account(&s.recs.view[id], int(entryBytes(len(b))))
+		s.account(s.recs.At(id), int(entryBytes(len(b))))
 	}
 	return ref, ok
 }
@@ -348,11 +348,11 @@ func (s *shard) mend(id uint32, run []Sample) (done int) {
 
 // mendOne mends the samples at the beginning of run that belong into one block.
 func (s *shard) mendOne(id uint32, run []Sample) int {
-	s.prune(&s.recs.view[id])
-	if s.overlaps(&s.recs.view[id], run[0].T) && !s.restore(id) || !s.dirReserve(id, 1) {
+	s.prune(s.recs.At(id))
+	if s.overlaps(s.recs.At(id), run[0].T) && !s.restore(id) || !s.dirReserve(id, 1) {
 		return 0
 	}
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	dir := s.dirOf(r)
 	k, n := planTake(len(dir), func(i int) int64 { return dir[i].start }, run)
 	part := run[:n]

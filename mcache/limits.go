@@ -121,7 +121,7 @@ func (c *Cache) take(b *bucket, labels []Label, held bool) (claim, error) {
 			if held {
 				l.SeriesPerMetric = math.MaxInt
 			}
-			n, err := c.perMetric.add(p.metric, l.SeriesPerMetric)
+			n, err := c.perMetric.Add(p.metric, l.SeriesPerMetric)
 			if err == nil && n >= l.SeriesPerMetric {
 				b.overMetric.Add(1)
 				err = fmt.Errorf("%w: %q of bucket %q has %d, its limit is %d", ErrMetricLimit, clipped(labels[i].Value), b.name, n, l.SeriesPerMetric)
@@ -139,7 +139,7 @@ func (c *Cache) take(b *bucket, labels []Label, held bool) (claim, error) {
 func (c *Cache) giveBack(p claim) {
 	p.bucket.series.Add(-1)
 	if p.named {
-		c.perMetric.remove(p.metric)
+		c.perMetric.Remove(p.metric)
 	}
 }
 
@@ -159,8 +159,8 @@ func (s *shard) claimed(r *series) (p claim, ok bool) {
 
 // giveBackAll gives up the claims of all series of the shard.
 func (s *shard) giveBackAll() {
-	for id := range s.recs.view[:s.recs.n] {
-		if r := &s.recs.view[id]; r.flags&flagInUse != 0 {
+	for id := range s.recs.All() {
+		if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 {
 			if p, ok := s.claimed(r); ok {
 				s.cache.giveBack(p)
 			}

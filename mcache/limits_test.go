@@ -93,8 +93,8 @@ func TestLimitOfSeriesPerMetric(t *testing.T) {
 			t.Errorf("a series without a name: %v", err)
 		}
 	}
-	if c.perMetric.used != 6 {
-		t.Errorf("%d metrics counted, want 6", c.perMetric.used)
+	if c.perMetric.Len() != 6 {
+		t.Errorf("%d metrics counted, want 6", c.perMetric.Len())
 	}
 	for _, b := range c.Stats().Buckets {
 		if b.OverMetric != 10 || b.OverSeries != 6 || b.Series != 25 {
@@ -139,8 +139,8 @@ func TestLimitsCountWhatIsThere(t *testing.T) {
 					t.Fatalf("round %d: %d refused, want 60", round, refused)
 				}
 				empty(c)
-				if c.perMetric.used != 0 || !c.IsEmpty("a") {
-					t.Fatalf("round %d: %d metrics are still counted, empty: %v", round, c.perMetric.used, c.IsEmpty("a"))
+				if c.perMetric.Len() != 0 || !c.IsEmpty("a") {
+					t.Fatalf("round %d: %d metrics are still counted, empty: %v", round, c.perMetric.Len(), c.IsEmpty("a"))
 				}
 			}
 		})

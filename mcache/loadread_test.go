@@ -24,7 +24,7 @@ func TestReadSizes(t *testing.T) {
 		if o := l.frame(frame{kind: frameSizes, payload: payloadOf(payload), checksum: checksum(payload)}); o != (outcome{}) {
 			t.Errorf("factor %d: %+v", factor, o)
 		}
-		if n := len(c.shards[0].recs.view); (n >= 1000) != (factor == 1) {
+		if n := c.shards[0].recs.Cap(); (n >= 1000) != (factor == 1) {
 			t.Errorf("factor %d: room for %d series", factor, n)
 		}
 		checkCache(t, c)
@@ -182,8 +182,8 @@ func FuzzLoadSeries(f *testing.F) {
 		// What was taken in can be read.
 		var snap Snapshot
 		for _, s := range c.shards {
-			for id := range s.recs.view[:s.recs.n] {
-				if s.recs.view[id].flags&flagInUse != 0 {
+			for id := range s.recs.All() {
+				if s.recs.At(uint32(id)).flags&flagInUse != 0 {
 					c.Snapshot(s.seriesID(uint32(id)), -MaxTime, MaxTime, &snap)
 					for it := snap.Iterator(); it.Next(); {
 					}

@@ -171,7 +171,7 @@ func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing)
 			}
 		}
 		s.flight = o.runs[part.first:]
-		p.ended = int(p.next) >= s.dirt.n
+		p.ended = int(p.next) >= s.dirt.Len()
 		s.settle()
 		s.mu.Unlock()
 		if p.ended || o.Points() >= maxPoints {
@@ -184,7 +184,7 @@ func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing)
 // points together, moves the pass behind them, and notes how old the others are.
 func (s *shard) findDue(p *Pass, due Due, most int, o *Outgoing) []uint32 {
 	ids, points := o.due[:0], 0
-	dirt := s.dirt.view[:s.dirt.n]
+	dirt := s.dirt.All()
 	id := int(p.next)
 	for end := min(len(dirt), id+scanPiece); id < end && len(ids) < collectPiece && points < most; id++ {
 		d := &dirt[id]
@@ -192,8 +192,8 @@ func (s *shard) findDue(p *Pass, due Due, most int, o *Outgoing) []uint32 {
 			continue
 		}
 		// It may be in flight, in the middle of a write, or of a bucket that is left out.
-		if d.since > due.Since && !(due.Sealed && d.points >= blockMax) || s.marks.view[id]&(markFlying|markBusy) != 0 ||
-			len(o.without) > 0 && o.leaves(s.recs.view[id].bucket) {
+		if d.since > due.Since && !(due.Sealed && d.points >= blockMax) || *s.marks.At(uint32(id))&(markFlying|markBusy) != 0 ||
+			len(o.without) > 0 && o.leaves(s.recs.At(uint32(id)).bucket) {
 			if p.oldest == 0 || d.since < p.oldest {
 				p.oldest = d.since
 			}
@@ -228,15 +228,15 @@ func (o *Outgoing) leaves(bucket uint16) bool {
 // collect adds what is dirty of one series to o, up to about `most` points, and
 // reports whether that was all.
 func (s *shard) collect(id uint32, most int, o *Outgoing, part *outPart) (all bool) {
-	r, d := &s.recs.view[id], &s.dirt.view[id]
+	r, d := s.recs.At(id), s.dirt.At(id)
 	run := outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: len(o.numbers),
 		samples: len(o.samples), record: len(o.records), first: math.MaxInt64, last: math.MinInt64}
 	all = true
-	if s.marks.view[id]&markLate != 0 {
-		l := &s.lates.view[id]
+	if *s.marks.At(id)&markLate != 0 {
+		l := s.lates.At(id)
 		if all = s.collectRange(r, l.from, l.to, most, o, &run); all {
 			l.from, l.to = noLate.from, noLate.to
-			s.marks.view[id] &^= markLate
+			*s.marks.At(id) &^= markLate
 		} else {
 			l.from = run.last + 1
 		}
@@ -258,7 +258,7 @@ func (s *shard) collect(id uint32, most int, o *Outgoing, part *outPart) (all bo
 		s.dirty -= int64(run.taken)
 		return all
 	}
-	s.marks.view[id] |= markFlying
+	*s.marks.At(id) |= markFlying
 	o.addLabels(s, r, part, &run)
 	o.runs = append(o.runs, run)
 	return all
@@ -407,16 +407,16 @@ func (s *shard) land(runs []outRun, returned bool) {
 	for i := range runs {
 		run := &runs[i]
 		s.dirty -= int64(run.taken)
-		if s.flightHoles && s.recs.view[run.id].life != run.life {
+		if s.flightHoles && s.recs.At(run.id).life != run.life {
 			continue // the series was removed, and another may have its id
 		}
-		s.marks.view[run.id] &^= markFlying
+		*s.marks.At(run.id) &^= markFlying
 		if !returned && !run.kept {
 			continue
 		}
 		s.returns++
 		s.dirty += int64(run.taken)
-		d := &s.dirt.view[run.id]
+		d := s.dirt.At(run.id)
 		d.points += run.taken
 		if d.since == 0 || run.since < d.since {
 			d.since = run.since

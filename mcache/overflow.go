@@ -51,7 +51,7 @@ func listClass(r *series) uint8 {
 // has changed nothing, when there is no memory. moved says that it may use what
 // is kept for moving entries. A series that turns out to hold nothing is removed.
 func (s *shard) overflow(id uint32, moved bool) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if !s.prune(r) {
 		s.lost += uint64(s.points(id)) // start times that outlived their samples
 		s.noteGone(r)
@@ -102,7 +102,7 @@ func (s *shard) overflowOne(gen int) bool {
 			s.mu.Unlock()
 			return false
 		}
-		b := s.cache.bucket(s.recs.view[id].bucket)
+		b := s.cache.bucket(s.recs.At(id).bucket)
 		done := s.overflow(id, moved)
 		if done {
 			s.evictions++
@@ -272,7 +272,7 @@ func (s *shard) overlaps(r *series, t int64) bool {
 // restore puts the blocks and records of the blob back into the directories,
 // in front of what is there. It fails without a change.
 func (s *shard) restore(id uint32) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	o, ok := s.blobOf(r)
 	if !ok {
 		s.pruneBlob(r)
@@ -307,7 +307,7 @@ func (s *shard) restore(id uint32) bool {
 	blocks, records := o.blocks.n, o.records.n
 	s.entries = s.entries[:0]
 	ok = s.restoreChunks(id, o.blocks, kindBlock) && s.restoreChunks(id, o.records, kindRecords)
-	r = &s.recs.view[id]
+	r = s.recs.At(id)
 	if !ok {
 		for k, e := range s.entries {
 			b, points := s.block(e), 0
@@ -362,7 +362,7 @@ func (s *shard) restoreChunks(id uint32, l blobChunks, kind uint16) bool {
 			return false
 		}
 		copy(dst, b)
-		s.account(&s.recs.view[id], int(entryBytes(len(dst))))
+		s.account(s.recs.At(id), int(entryBytes(len(dst))))
 		s.entries = append(s.entries, dirEntry{ref, start})
 	}
 	return true

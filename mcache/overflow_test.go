@@ -116,7 +116,7 @@ func TestBlobJoined(t *testing.T) {
 		}
 		evictAll(t, c)
 	}
-	o, ok := s.blobOf(&s.recs.view[0])
+	o, ok := s.blobOf(s.recs.At(0))
 	if !ok || o.points != written || o.blocks.n > written/64+1 {
 		t.Errorf("%d samples in %d blocks, %d written", o.points, o.blocks.n, written)
 	}
@@ -313,7 +313,7 @@ func TestBlobDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	evictAll(t, c)
-	b := s.blobs.Value(s.recs.view[0].blobRef())
+	b := s.blobs.Value(s.recs.At(0).blobRef())
 	b[len(b)/2] ^= 1
 	if got := readAll(t, c, "default", name("a"), math.MinInt64, math.MaxInt64); len(got) != 0 {
 		t.Errorf("%d samples read from a damaged blob", len(got))
@@ -403,7 +403,7 @@ func FuzzBlob(f *testing.F) {
 	}
 	evictAll(f, c)
 	s := c.shards[0]
-	own := slices.Clone(s.blobs.Value(s.recs.view[0].blobRef()))
+	own := slices.Clone(s.blobs.Value(s.recs.At(0).blobRef()))
 	if o, ok := openBlob(own); !ok || o.points != 400 || o.first() != 0 || o.last != 199_500 {
 		f.Fatal("own blob is none")
 	}

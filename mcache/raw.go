@@ -84,7 +84,7 @@ func (c *Cache) Range(bucket string, key []byte, from, to int64) ([]Run, error) 
 		return nil, nil
 	}
 	var snap Snapshot
-	s.snapshot(&s.recs.view[id], from, to, &snap)
+	s.snapshot(s.recs.At(id), from, to, &snap)
 	s.mu.Unlock()
 	return snap.runs(b.width.Load()), nil
 }
@@ -136,7 +136,7 @@ func (c *Cache) Take(bucket string, key []byte) ([]Run, error) {
 		return nil, nil
 	}
 	var snap Snapshot
-	s.snapshot(&s.recs.view[id], math.MinInt64, math.MaxInt64, &snap)
+	s.snapshot(s.recs.At(id), math.MinInt64, math.MaxInt64, &snap)
 	s.taken += uint64(s.points(id))
 	s.remove(id)
 	s.settle()
@@ -158,11 +158,11 @@ func (c *Cache) Pop() (bucket string, key []byte, runs []Run, ok bool) {
 				continue
 			}
 			var o Overflow
-			hidden := s.recs.view[id].flags&flagShadow != 0
+			hidden := s.recs.At(id).flags&flagShadow != 0
 			if !hidden {
 				o = s.export(id)
 			}
-			b := s.cache.bucket(s.recs.view[id].bucket)
+			b := s.cache.bucket(s.recs.At(id).bucket)
 			s.popped += uint64(s.points(id))
 			s.remove(id)
 			s.settle()
@@ -179,7 +179,7 @@ func (c *Cache) Pop() (bucket string, key []byte, runs []Run, ok bool) {
 
 // export is everything a series holds, copied and decoded.
 func (s *shard) export(id uint32) Overflow {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	s.prune(r)
 	o := Overflow{Bucket: s.cache.bucket(r.bucket).name}
 	if labels := s.labels(r, nil); r.flags&flagRaw != 0 {

@@ -222,8 +222,8 @@ func TestReclaimPinned(t *testing.T) {
 		for w.c.shards[0].overflowOne(gen) {
 		}
 	}
-	if r := &w.c.shards[0].recs.view[w.c.shards[0].recs.n-1]; r.flags&flagBlob != 0 || r.points != 500 {
-		t.Fatalf("the dirty series was evicted: %+v", *r)
+	if all := w.c.shards[0].recs.All(); all[len(all)-1].flags&flagBlob != 0 || all[len(all)-1].points != 500 {
+		t.Fatalf("the dirty series was evicted: %+v", all[len(all)-1])
 	}
 	w.m.SetBudget(1)
 	if got := readAll(t, w.c, "default", name("dirty"), math.MinInt64, math.MaxInt64); !slices.Equal(got, dirty) {

@@ -124,7 +124,7 @@ func (s *shard) recordTables(r *series, k int) *kvcache.Tables {
 // insertRecord writes one record. Like insert it reports false, and no point
 // has changed, when there is no memory.
 func (s *shard) insertRecord(id uint32, x Record) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if s.overlaps(r, x.T) && !s.restore(id) {
 		return false
 	}
@@ -133,7 +133,7 @@ func (s *shard) insertRecord(id uint32, x Record) bool {
 		if !s.eraseSamples(id, x.T, x.T) {
 			return false
 		}
-		r = &s.recs.view[id]
+		r = s.recs.At(id)
 		d = s.recordDir(r)
 	}
 	if d == nil || x.T > d.end {
@@ -148,7 +148,7 @@ func (s *shard) insertRecord(id uint32, x Record) bool {
 // extend appends x to the open chunk, in its place or in a larger one. It
 // reports done = false if there is none or it is full.
 func (s *shard) extend(id uint32, x Record) (done, ok bool) {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	d := s.recordDir(r)
 	if d == nil || r.flags&flagOpen == 0 {
 		return false, false
@@ -191,7 +191,7 @@ func (s *shard) openRecords(id uint32, x Record) bool {
 	if !s.recordReserve(id, 1) || !s.closeRecords(id) {
 		return false
 	}
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	s.encoded = appendChunk(s.encoded[:0], []Record{x})
 	ref, b, ok := s.hot.Alloc(len(s.encoded)+recordSpare, kindRecords, id, 1)
 	if !ok {
@@ -210,7 +210,7 @@ func (s *shard) openRecords(id uint32, x Record) bool {
 
 // closeRecords moves the open chunk to the sealed blocks, cut to size.
 func (s *shard) closeRecords(id uint32) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if r.flags&flagOpen == 0 {
 		return true
 	}
@@ -234,7 +234,7 @@ func (s *shard) closeRecords(id uint32) bool {
 // mendRecords inserts a record that is not after all others: its chunk is
 // taken apart and written again.
 func (s *shard) mendRecords(id uint32, x Record) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	s.prune(r)
 	d := s.recordDir(r)
 	if d.len == 0 {
@@ -269,7 +269,7 @@ func (s *shard) rewriteRecords(id uint32, k int, all []Record) bool {
 	if !s.recordReserve(id, 1) {
 		return false
 	}
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	d := s.recordDir(r)
 	size := 0
 	for _, x := range all {
@@ -312,7 +312,7 @@ func (s *shard) rewriteRecords(id uint32, k int, all []Record) bool {
 // eraseRecords takes out the records from from to to, both inclusive. It may
 // stop half way, and report false, when there is no memory.
 func (s *shard) eraseRecords(id uint32, from, to int64) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	s.prune(r)
 	for k := 0; s.recordDir(r) != nil && k < int(s.recordDir(r).len); k++ {
 		d := s.recordDir(r)
@@ -350,7 +350,7 @@ func (s *shard) eraseRecords(id uint32, from, to int64) bool {
 
 // recordReserve makes room for n more entries in the record directory of id.
 func (s *shard) recordReserve(id uint32, n int) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	old := s.recordDir(r)
 	have, capacity := 0, 0
 	if old != nil {

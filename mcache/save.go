@@ -205,7 +205,7 @@ func (w *saveWindow) encode(c *Cache) {
 			}
 			n++
 			x.from = len(w.encoded)
-			if int(x.id) < s.recs.n && s.recs.view[x.id].flags&flagInUse != 0 && s.recs.view[x.id].flags&flagShadow == 0 {
+			if int(x.id) < s.recs.Len() && s.recs.At(x.id).flags&flagInUse != 0 && s.recs.At(x.id).flags&flagShadow == 0 {
 				w.encoded, x.points = s.appendSeries(w.encoded, x.id)
 			}
 			x.to = len(w.encoded)
@@ -218,7 +218,7 @@ func (w *saveWindow) encode(c *Cache) {
 
 // appendSeries encodes one series, or nothing if it holds nothing.
 func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if !s.prune(r) {
 		return dst, 0
 	}
@@ -251,8 +251,8 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 	}
 	dst, points, records := s.appendBlocks(dst, r)
 	if shadow := s.shadow(r); shadow != noID {
-		s.prune(&s.recs.view[shadow])
-		dst, _, _ = s.appendBlocks(dst, &s.recs.view[shadow])
+		s.prune(s.recs.At(shadow))
+		dst, _, _ = s.appendBlocks(dst, s.recs.At(shadow))
 	} else {
 		dst = binary.AppendUvarint(dst, 0)
 	}
@@ -312,10 +312,10 @@ func (c *Cache) appendSizes(dst []byte) []byte {
 	for _, s := range c.shards {
 		s.mu.Lock()
 		z.series += uint64(s.live)
-		z.setBytes += uint64(s.index.sets.used)
-		z.textBytes += uint64(s.index.text.used)
-		z.pairs += uint64(s.index.pairs.n)
-		z.postingBytes += uint64(s.index.chunks.used)
+		z.setBytes += uint64(s.index.sets.Len())
+		z.textBytes += uint64(s.index.text.Len())
+		z.pairs += uint64(s.index.pairs.Len())
+		z.postingBytes += uint64(s.index.chunks.Len())
 		s.mu.Unlock()
 	}
 	for _, v := range z.fields() {

@@ -20,8 +20,8 @@ func contents(t *testing.T, c *Cache) map[string]string {
 	all := map[string]string{}
 	for _, s := range c.shards {
 		s.mu.Lock()
-		for id := range s.recs.view[:s.recs.n] {
-			r := &s.recs.view[id]
+		for id := range s.recs.All() {
+			r := s.recs.At(uint32(id))
 			if r.flags&flagInUse == 0 || r.flags&flagShadow != 0 {
 				continue
 			}
@@ -211,7 +211,7 @@ func TestSaveGone(t *testing.T) {
 		s.mu.Lock()
 		id := s.find(f)
 		s.lost += uint64(s.points(id))
-		s.noteGone(&s.recs.view[id])
+		s.noteGone(s.recs.At(id))
 		s.remove(id)
 		s.mu.Unlock()
 	}
@@ -317,7 +317,7 @@ func TestSaveLost(t *testing.T) {
 			if id == noID {
 				return math.MinInt64
 			}
-			return s.recs.view[id].completeFrom
+			return s.recs.At(id).completeFrom
 		}
 		if a, b := at(c), at(d); a != b {
 			t.Errorf("series %d: complete from %d before, %d after", i, a, b)

@@ -10,7 +10,7 @@ import (
 type SeriesID uint64
 
 func (s *shard) seriesID(id uint32) SeriesID {
-	return SeriesID(s.recs.view[id].life)<<32 | SeriesID(id)<<8 | SeriesID(s.number)
+	return SeriesID(s.recs.At(id).life)<<32 | SeriesID(id)<<8 | SeriesID(s.number)
 }
 
 // lookup returns the shard, locked, and the series of an id. The shard is nil
@@ -21,8 +21,8 @@ func (c *Cache) locked(sid SeriesID) (*shard, *series, uint32) {
 	}
 	s, id := c.shards[sid&0xff], uint32(sid>>8)&(maxSeriesShard-1)
 	s.mu.Lock()
-	if int(id) < s.recs.n {
-		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && r.life == uint32(sid>>32) {
+	if int(id) < s.recs.Len() {
+		if r := s.recs.At(id); r.flags&flagInUse != 0 && r.life == uint32(sid>>32) {
 			return s, r, id
 		}
 	}
@@ -44,7 +44,7 @@ func (c *Cache) Select(bucket string, ms []Matcher, dst []SeriesID) ([]SeriesID,
 		s.mu.Lock()
 		set := s.match(b, ms, &p)
 		set.each(func(id uint32) {
-			if s.recs.view[id].flags&(flagRaw|flagShadow) == 0 {
+			if s.recs.At(id).flags&(flagRaw|flagShadow) == 0 {
 				dst = append(dst, s.seriesID(id))
 			}
 		})
@@ -125,7 +125,7 @@ func (s *shard) match(b *bucket, ms []Matcher, k *picker) bitset {
 	if own == noID {
 		return nil
 	}
-	ofBucket := clause{pairs: []uint32{uint32(own)}, cost: int(x.pairs.view[own].n)}
+	ofBucket := clause{pairs: []uint32{uint32(own)}, cost: int(x.pairs.At(uint32(own)).n)}
 	clauses := append(k.clauses[:0], ofBucket)
 	for i := range ms {
 		m := &ms[i]
@@ -141,7 +141,7 @@ func (s *shard) match(b *bucket, ms []Matcher, k *picker) bitset {
 			}
 		}
 		for _, p := range c.pairs {
-			c.cost += int(x.pairs.view[p].n)
+			c.cost += int(x.pairs.At(p).n)
 		}
 		clauses = append(clauses, c)
 	}
@@ -156,10 +156,10 @@ func (s *shard) match(b *bucket, ms []Matcher, k *picker) bitset {
 		return a.cost - b.cost
 	})
 	k.clauses = clauses
-	k.have = k.have.empty((s.recs.n + 63) / 64)
+	k.have = k.have.empty((s.recs.Len() + 63) / 64)
 	have := k.have
 	for _, p := range clauses[0].pairs {
-		x.posting(&x.pairs.view[p], have.set)
+		x.posting(x.pairs.At(p), have.set)
 	}
 	for i := range clauses[1:] {
 		if c := &clauses[1+i]; c.not || c.pairs[0] != uint32(own) { // the bucket is looked at below
@@ -168,7 +168,7 @@ func (s *shard) match(b *bucket, ms []Matcher, k *picker) bitset {
 	}
 	// Tombstones of a series stand in its postings until a rebuild.
 	have.each(func(id uint32) {
-		if r := &s.recs.view[id]; r.flags&flagInUse == 0 || r.bucket != b.id {
+		if r := s.recs.At(id); r.flags&flagInUse == 0 || r.bucket != b.id {
 			have[id>>6] &^= 1 << (id & 63)
 		}
 	})
@@ -188,7 +188,7 @@ func (s *shard) narrow(k *picker, c *clause) {
 			wanted[p] = true
 		}
 		have.each(func(id uint32) {
-			r := &s.recs.view[id]
+			r := s.recs.At(id)
 			if slices.ContainsFunc(x.set(r.pairs, int(r.nPairs)), func(p uint32) bool { return wanted[p] }) == c.not {
 				have[id>>6] &^= 1 << (id & 63)
 			}
@@ -198,7 +198,7 @@ func (s *shard) narrow(k *picker, c *clause) {
 	k.other = k.other.empty(len(have))
 	other := k.other
 	for _, p := range c.pairs {
-		x.posting(&x.pairs.view[p], other.set)
+		x.posting(x.pairs.At(p), other.set)
 	}
 	for i := range have {
 		if c.not {
@@ -221,7 +221,7 @@ func (x *index) pairsOf(c *Cache, m *Matcher) []uint32 {
 			if v == "" {
 				continue
 			}
-			if p := x.findPair(pairTag(name, c.HashString(v)), name, v); p != noID && x.pairs.view[p].live > 0 {
+			if p := x.findPair(pairTag(name, c.HashString(v)), name, v); p != noID && x.pairs.At(p).live > 0 {
 				pairs = append(pairs, p)
 			}
 		}
@@ -231,8 +231,8 @@ func (x *index) pairsOf(c *Cache, m *Matcher) []uint32 {
 	if m.Syntax != "" && m.Type >= MatchRegexp {
 		return x.remembered(name, m)
 	}
-	for p := x.names.view[name].firstPair; p != noID; p = x.pairs.view[p].nextPair {
-		if x.pairs.view[p].live > 0 && x.matchesPair(m, p) {
+	for p := x.names.At(name).firstPair; p != noID; p = x.pairs.At(p).nextPair {
+		if x.pairs.At(p).live > 0 && x.matchesPair(m, p) {
 			pairs = append(pairs, p)
 		}
 	}

@@ -122,7 +122,7 @@ func (s *shard) dirOf(r *series) []dirEntry {
 
 // dirReserve makes room for n more entries in the directory of id.
 func (s *shard) dirReserve(id uint32, n int) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if int(r.dirLen)+n <= int(r.dirCap) {
 		return true
 	}
@@ -266,16 +266,16 @@ func (s *shard) recount(r *series) {
 // A record is valid until the next.
 func (s *shard) inUse(yield func(id uint32, r *series) bool) {
 	const piece = 1024
-	for id := 0; id < s.recs.n; id++ {
+	for id := 0; id < s.recs.Len(); id++ {
 		if id%piece == piece-1 {
 			s.mu.Unlock()
 			runtime.Gosched()
 			s.mu.Lock()
-			if id >= s.recs.n {
+			if id >= s.recs.Len() {
 				return
 			}
 		}
-		if r := &s.recs.view[id]; r.flags&flagInUse != 0 && !yield(uint32(id), r) {
+		if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 && !yield(uint32(id), r) {
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"mcached/kvcache"
+	"mcached/kvcache/offheap"
 )
 
 // shard is the part of a Cache under one lock: the series whose fingerprint
@@ -26,14 +27,14 @@ type shard struct {
 
 	blobs *kvcache.Tables // what eviction took; see blob.go
 
-	recs  records[series]
-	ids   lookup // by fingerprint
+	recs  offheap.Vector[series]
+	ids   offheap.Lookup // by fingerprint
 	index index
 	// editions counts the indexes that there were: pair ids are of one edition.
 	editions uint32
-	dirt     records[dirt] // by id, for write-back
-	lates    records[late]
-	marks    records[mark]
+	dirt     offheap.Vector[dirt] // by id, for write-back
+	lates    offheap.Vector[late]
+	marks    offheap.Vector[mark]
 	live     int    // series in use
 	free     uint32 // first id that may be given again, chained by newer; noID if none
 	tombs    uint32 // first id that is dead in postings, chained by newer
@@ -92,9 +93,9 @@ func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
 	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.moved)
 	s.blobs = kvcache.NewTables(c.memory, c.memory.RegisterFor(s, blobs), kvcache.Log, s.moved)
-	s.recs.span = c.memory.NewSpan()
-	s.dirt.span, s.lates.span, s.marks.span = c.memory.NewSpan(), c.memory.NewSpan(), c.memory.NewSpan()
-	s.ids = newLookup(c.memory)
+	s.recs = offheap.NewVector[series](c.memory)
+	s.dirt, s.lates, s.marks = offheap.NewVector[dirt](c.memory), offheap.NewVector[late](c.memory), offheap.NewVector[mark](c.memory)
+	s.ids = offheap.NewLookup(c.memory)
 	s.index = newIndex(c.memory)
 	s.scratch = make([]Sample, 0, blockMax)
 	s.scratch2 = make([]Sample, 0, blockMax)
@@ -106,7 +107,7 @@ func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 
 // moved puts the new address of an entry where its old one was.
 func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	switch aux {
 	case kindHead:
 		r.head = to
@@ -198,12 +199,12 @@ func (s *shard) reset() {
 	s.hot.DropAll()
 	s.blobs.DropAll()
 	s.fix.DropAll()
-	s.recs.free()
-	s.dirt.free()
-	s.lates.free()
-	s.marks.free()
+	s.recs.Free()
+	s.dirt.Free()
+	s.lates.Free()
+	s.marks.Free()
 	s.dirty, s.flight, s.flightHoles = 0, nil, false
-	s.ids.free()
+	s.ids.Free()
 	s.index.free()
 	s.index = newIndex(s.cache.memory)
 	s.forgetPairs()
@@ -214,23 +215,12 @@ func (s *shard) reset() {
 
 // find returns the id of the series with the fingerprint f, or noID.
 func (s *shard) find(f Fingerprint) uint32 {
-	l := &s.ids
-	if len(l.slots) == 0 {
-		return noID
+	id := s.ids.First(f.tag())
+	if id == noID || s.recs.At(id).fp == f {
+		return id
 	}
-	tag := f.tag()
-	for i := l.start(tag); ; {
-		slot := l.slots[i]
-		if slot == 0 {
-			return noID
-		}
-		if uint32(slot>>32) == tag && uint32(slot) != deadID && s.recs.view[uint32(slot)-1].fp == f {
-			return uint32(slot) - 1
-		}
-		if i++; i == len(l.slots) {
-			i = 0
-		}
-	}
+	// Another series has the same tag.
+	return s.ids.Find(f.tag(), func(id uint32) bool { return s.recs.At(id).fp == f })
 }
 
 // create makes the series f with the pairs of names and values given, which
@@ -263,44 +253,44 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 	if err := s.pairsOf(b, labels, hashes); err != nil {
 		return noID, err
 	}
-	if err := s.ids.reserve(1); err != nil {
+	if err := s.ids.Reserve(1); err != nil {
 		return noID, err
 	}
 	set, err := x.putSet(s.pairIDs)
 	if err != nil {
 		return noID, err
 	}
-	if s.free == noID && s.recs.n >= maxSeriesShard {
+	if s.free == noID && s.recs.Len() >= maxSeriesShard {
 		return noID, fmt.Errorf("%w: %d series in a shard", ErrSeriesLimit, maxSeriesShard)
 	}
 	var id uint32
 	if s.free == noID {
-		if err = s.reserveDirt(s.recs.n + 1); err != nil {
+		if err = s.reserveDirt(s.recs.Len() + 1); err != nil {
 			return noID, err
 		}
-		if id, err = s.recs.add(series{}); err != nil {
+		if id, err = s.recs.Append(series{}); err != nil {
 			return noID, err
 		}
-		s.recs.view[id].newer = s.free
+		s.recs.At(id).newer = s.free
 		s.free = id
 	}
 	id = s.free
 	if err := x.post(id, s.pairIDs); err != nil {
 		return noID, err
 	}
-	s.free = s.recs.view[id].newer
+	s.free = s.recs.At(id).newer
 	life := uint32(0)
 	if flags&(flagHeld|flagClaimed) == 0 { // else the loader sets it
 		life = s.cache.lives.Add(1)
 	}
-	s.recs.view[id] = series{
+	*s.recs.At(id) = series{
 		fp: f, bucket: b.id, life: life, flags: flagInUse | flags&^(flagHeld|flagClaimed),
 		touched: b.age.Load(), sealedEnd: math.MinInt64, completeFrom: math.MinInt64,
 		pairs: set, nPairs: uint16(len(s.pairIDs)), older: noID, newer: noID,
 	}
-	s.ids.add(f.tag(), id)
+	s.ids.Add(f.tag(), id)
 	s.live++
-	s.account(&s.recs.view[id], seriesBytes)
+	s.account(s.recs.At(id), seriesBytes)
 	s.list(id)
 	return id, nil
 }
@@ -346,7 +336,7 @@ func (s *shard) addPair(nameText, valueText string, h *labelHash) (err error) {
 				s.pairIDs = append(s.pairIDs, p)
 				return nil
 			}
-			name = x.pairs.view[p].name
+			name = x.pairs.At(p).name
 		}
 	}
 	if name == noID {
@@ -406,7 +396,7 @@ const (
 
 // remove takes a series out of the shard. Its points are counted by the caller.
 func (s *shard) remove(id uint32) {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	if shadow := s.shadow(r); shadow != noID {
 		s.remove(shadow)
 	}
@@ -415,7 +405,7 @@ func (s *shard) remove(id uint32) {
 	s.freeLive(r)
 	s.freeBlob(r)
 	s.account(r, -int(r.bytes))
-	s.ids.remove(r.fp.tag(), id)
+	s.ids.Remove(r.fp.tag(), id)
 	if p, ok := s.claimed(r); ok {
 		s.cache.giveBack(p)
 	}
@@ -433,9 +423,9 @@ func (s *shard) rebuild() error {
 	old := &s.index
 	ids := make([]uint32, 0, 16)
 	// First all places, so that a failure leaves the records as they are.
-	places := make([]uint32, s.recs.n)
-	for id := range s.recs.view[:s.recs.n] {
-		r := &s.recs.view[id]
+	places := make([]uint32, s.recs.Len())
+	for id := range s.recs.All() {
+		r := s.recs.At(uint32(id))
 		if r.flags&flagInUse == 0 {
 			continue
 		}
@@ -458,8 +448,8 @@ func (s *shard) rebuild() error {
 		}
 		places[id] = place
 	}
-	for id := range s.recs.view[:s.recs.n] {
-		if r := &s.recs.view[id]; r.flags&flagInUse != 0 {
+	for id := range s.recs.All() {
+		if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 {
 			r.pairs = places[id]
 		}
 	}
@@ -468,8 +458,8 @@ func (s *shard) rebuild() error {
 	s.forgetPairs()
 	for s.tombs != noID {
 		id := s.tombs
-		s.tombs = s.recs.view[id].newer
-		s.recs.view[id].newer = s.free
+		s.tombs = s.recs.At(id).newer
+		s.recs.At(id).newer = s.free
 		s.free = id
 	}
 	s.dead = 0

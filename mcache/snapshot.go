@@ -78,7 +78,7 @@ func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 	}
 	if shadow := s.shadow(r); shadow != noID {
 		snap.starts = new(Snapshot)
-		s.snapshot(&s.recs.view[shadow], from, to, snap.starts)
+		s.snapshot(s.recs.At(shadow), from, to, snap.starts)
 	}
 }
 

@@ -21,7 +21,7 @@ func (s *shard) shadow(r *series) uint32 {
 // insertStart notes the start time of the sample at t, 0 if it has none. The
 // series has been written to just now.
 func (s *shard) insertStart(id uint32, b *bucket, t, start int64) bool {
-	r := &s.recs.view[id]
+	r := s.recs.At(id)
 	shadow := s.shadow(r)
 	if shadow == noID {
 		if start == 0 {
@@ -31,9 +31,9 @@ func (s *shard) insertStart(id uint32, b *bucket, t, start int64) bool {
 		if shadow, err = s.create(b, shadowOf(r.fp), flagShadow, nil, nil); err != nil {
 			return false
 		}
-		s.recs.view[id].flags |= flagStarts
+		s.recs.At(id).flags |= flagStarts
 	}
-	if age := b.age.Load(); s.recs.view[shadow].touched != age {
+	if age := b.age.Load(); s.recs.At(shadow).touched != age {
 		s.touch(shadow, age)
 	}
 	return s.insert(shadow, t, math.Float64bits(float64(start)))

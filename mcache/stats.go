@@ -70,7 +70,7 @@ func (c *Cache) Stats() Stats {
 	byID := *c.byID.Load()
 	names := *c.byName.Load()
 	gens := make([][3]GenerationStats, len(byID))
-	st.IndexBytes = int64(c.perMetric.bytes())
+	st.IndexBytes = int64(c.perMetric.Bytes())
 	for _, s := range c.shards {
 		s.mu.Lock()
 		s.addStats(&st, gens)
@@ -118,8 +118,8 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 	st.BlobsRestored += s.blob.restored
 	st.BlobsRefused += s.blob.refused
 	st.BlobsLost += s.blob.lost
-	for id := range s.recs.view[:s.recs.n] {
-		r := &s.recs.view[id]
+	for id := range s.recs.All() {
+		r := s.recs.At(uint32(id))
 		if r.flags&flagInUse == 0 || int(r.bucket) >= len(gens) {
 			continue
 		}
@@ -132,7 +132,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 
 // indexBytes is what records, lookup, dictionary and postings take.
 func (s *shard) indexBytes() int64 {
-	return int64(s.recs.span.Len()) + int64(s.dirt.span.Len()) + int64(s.lates.span.Len()) + int64(s.marks.span.Len()) + int64(s.ids.bytes()) + s.index.bytes()
+	return int64(s.recs.Bytes()) + int64(s.dirt.Bytes()) + int64(s.lates.Bytes()) + int64(s.marks.Bytes()) + int64(s.ids.Bytes()) + s.index.bytes()
 }
 
 func addTables(sum *kvcache.TablesStats, t kvcache.TablesStats) {

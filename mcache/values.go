@@ -15,11 +15,11 @@ import (
 func (c *Cache) LabelNames(bucket string, ms []Matcher, limit int) ([]string, error) {
 	return c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, found func() bitset) {
 		x := &s.index
-		names := make(bitset, (x.names.n+63)/64)
-		found().each(func(p uint32) { names.set(x.pairs.view[p].name) })
+		names := make(bitset, (x.names.Len()+63)/64)
+		found().each(func(p uint32) { names.set(x.pairs.At(p).name) })
 		names.each(func(n uint32) {
-			r := &x.names.view[n]
-			if text := x.text.at(r.text, r.textLen); string(text) != bucketName && string(text) != rawName {
+			r := x.names.At(n)
+			if text := x.text.At(r.text, r.textLen); string(text) != bucketName && string(text) != rawName {
 				l.add(text)
 			}
 		})
@@ -40,17 +40,17 @@ func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]str
 		if only == noID {
 			return
 		}
-		if n := &x.names.view[only]; alone && int(n.pairs) < x.pairs.n/chainShare {
-			for p := n.firstPair; p != noID; p = x.pairs.view[p].nextPair {
-				if r := &x.pairs.view[p]; r.live > 0 {
-					l.add(x.text.at(r.text, r.textLen))
+		if n := x.names.At(only); alone && int(n.pairs) < x.pairs.Len()/chainShare {
+			for p := n.firstPair; p != noID; p = x.pairs.At(p).nextPair {
+				if r := x.pairs.At(p); r.live > 0 {
+					l.add(x.text.At(r.text, r.textLen))
 				}
 			}
 			return
 		}
 		found().each(func(p uint32) {
-			if r := &x.pairs.view[p]; r.name == only {
-				l.add(x.text.at(r.text, r.textLen))
+			if r := x.pairs.At(p); r.name == only {
+				l.add(x.text.At(r.text, r.textLen))
 			}
 		})
 	})
@@ -95,17 +95,17 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 // walked by number, which is how they lie in memory, and so do their texts.
 func (s *shard) pairsFound(b *bucket, ms []Matcher, alone bool) bitset {
 	x := &s.index
-	found := make(bitset, (x.pairs.n+63)/64)
+	found := make(bitset, (x.pairs.Len()+63)/64)
 	if alone {
-		for p := range x.pairs.view[:x.pairs.n] {
-			if x.pairs.view[p].live > 0 {
+		for p := range x.pairs.All() {
+			if x.pairs.At(uint32(p)).live > 0 {
 				found.set(uint32(p))
 			}
 		}
 		return found
 	}
 	s.match(b, ms, &picker{}).each(func(id uint32) {
-		r := &s.recs.view[id]
+		r := s.recs.At(id)
 		if r.flags&(flagRaw|flagShadow) != 0 {
 			return
 		}

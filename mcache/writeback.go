@@ -152,7 +152,7 @@ func (c *Cache) admitDirty() error {
 // beginWrite notes, before they are written, that points become dirty.
 func (s *shard) beginWrite(id uint32, what content) {
 	tick := s.stampNow()
-	d := &s.dirt.view[id]
+	d := s.dirt.At(id)
 	if d.since == 0 {
 		d.since = tick
 	}
@@ -165,14 +165,14 @@ func (s *shard) beginWrite(id uint32, what content) {
 	n := len(what.samples) + len(what.records)
 	d.points += uint32(n)
 	s.dirty += int64(n)
-	s.lates.view[id].writing++
-	s.marks.view[id] |= markBusy
+	s.lates.At(id).writing++
+	*s.marks.At(id) |= markBusy
 }
 
 // wrote is beginWrite and endWrite of samples in order that were written at
 // once, under the stamp of tick: their series is not dated later than their region.
 func (s *shard) wrote(id uint32, ss []Sample, tick uint32) {
-	d := &s.dirt.view[id]
+	d := s.dirt.At(id)
 	if d.since == 0 {
 		d.since = tick
 	}
@@ -185,12 +185,12 @@ func (s *shard) wrote(id uint32, ss []Sample, tick uint32) {
 
 // endWrite is called when all of beginWrite's points were written, or refused.
 func (s *shard) endWrite(id uint32) {
-	l := &s.lates.view[id]
+	l := s.lates.At(id)
 	if l.writing > 0 { // not if the series was removed meanwhile
 		l.writing--
 	}
 	if l.writing == 0 {
-		s.marks.view[id] &^= markBusy
+		*s.marks.At(id) &^= markBusy
 	}
 }
 
@@ -201,7 +201,7 @@ func (s *shard) wroteLocal(id uint32, what content) {
 	if !s.isClean(id) {
 		return
 	}
-	d := &s.dirt.view[id]
+	d := s.dirt.At(id)
 	for i := range what.samples {
 		if t := what.samples[i].T; t <= MaxTime {
 			d.sent = max(d.sent, t)
@@ -211,10 +211,10 @@ func (s *shard) wroteLocal(id uint32, what content) {
 
 // late takes note of points from from to to if they are not after what was sent.
 func (s *shard) late(id uint32, from, to int64) {
-	if sent := s.dirt.view[id].sent; from <= sent {
-		l := &s.lates.view[id]
+	if sent := s.dirt.At(id).sent; from <= sent {
+		l := s.lates.At(id)
 		l.from, l.to = min(l.from, from), max(l.to, min(to, sent))
-		s.marks.view[id] |= markLate
+		*s.marks.At(id) |= markLate
 	}
 }
 
@@ -226,18 +226,18 @@ var (
 
 // reserveDirt makes room for what write-back knows of n series.
 func (s *shard) reserveDirt(n int) error {
-	for s.cache.writeBack && s.dirt.n < n {
-		if s.marks.n == s.dirt.n {
-			if _, err := s.marks.add(0); err != nil {
+	for s.cache.writeBack && s.dirt.Len() < n {
+		if s.marks.Len() == s.dirt.Len() {
+			if _, err := s.marks.Append(0); err != nil {
 				return err
 			}
 		}
-		if s.lates.n == s.dirt.n {
-			if _, err := s.lates.add(noLate); err != nil {
+		if s.lates.Len() == s.dirt.Len() {
+			if _, err := s.lates.Append(noLate); err != nil {
 				return err
 			}
 		}
-		if _, err := s.dirt.add(noDirt); err != nil {
+		if _, err := s.dirt.Append(noDirt); err != nil {
 			return err
 		}
 	}
@@ -246,7 +246,7 @@ func (s *shard) reserveDirt(n int) error {
 
 // isClean reports whether nothing of a series is dirty or in flight.
 func (s *shard) isClean(id uint32) bool {
-	return s.dirt.view[id].since == 0 && s.marks.view[id]&markFlying == 0
+	return s.dirt.At(id).since == 0 && *s.marks.At(id)&markFlying == 0
 }
 
 // isDirty reports whether a series, or that whose start times it holds, must not be evicted.
@@ -254,7 +254,7 @@ func (s *shard) isDirty(id uint32) bool {
 	if !s.cache.writeBack {
 		return false
 	}
-	if r := &s.recs.view[id]; r.flags&flagShadow != 0 {
+	if r := s.recs.At(id); r.flags&flagShadow != 0 {
 		if id = s.find(shadowOf(r.fp)); id == noID {
 			return false
 		}
@@ -266,10 +266,10 @@ func (s *shard) isDirty(id uint32) bool {
 // that has landed.
 func (s *shard) forgetDirt(id uint32) {
 	if s.cache.writeBack {
-		d := &s.dirt.view[id]
+		d := s.dirt.At(id)
 		s.dirty -= int64(d.points)
-		s.flightHoles = s.flightHoles || s.marks.view[id]&markFlying != 0
-		*d, s.lates.view[id], s.marks.view[id] = noDirt, noLate, 0
+		s.flightHoles = s.flightHoles || *s.marks.At(id)&markFlying != 0
+		*d, *s.lates.At(id), *s.marks.At(id) = noDirt, noLate, 0
 	}
 }
 
@@ -312,15 +312,15 @@ func (c *Cache) Settle(shard int, p *Pass) {
 // look is a pass that collects nothing.
 func (s *shard) look() *Pass {
 	p := &Pass{began: max(s.cache.tick.Load(), 1), returns: s.returns}
-	for id := 0; id < s.dirt.n; id++ {
+	for id := 0; id < s.dirt.Len(); id++ {
 		if id%scanPiece == scanPiece-1 {
 			s.mu.Unlock()
 			s.mu.Lock()
 		}
-		if id >= s.dirt.n {
+		if id >= s.dirt.Len() {
 			break
 		}
-		if since := s.dirt.view[id].since; since != 0 && (p.oldest == 0 || since < p.oldest) {
+		if since := s.dirt.At(uint32(id)).since; since != 0 && (p.oldest == 0 || since < p.oldest) {
 			p.oldest = since
 		}
 	}
@@ -333,12 +333,12 @@ func (s *shard) unsentFrom(id uint32) (t int64, dirty bool) {
 	if !s.cache.writeBack {
 		return 0, false
 	}
-	t = s.lates.view[id].from
-	if s.marks.view[id]&markFlying != 0 {
+	t = s.lates.At(id).from
+	if *s.marks.At(id)&markFlying != 0 {
 		i := sort.Search(len(s.flight), func(i int) bool { return s.flight[i].id >= id })
 		t = min(t, s.flight[i].first)
 	}
-	if d := &s.dirt.view[id]; d.since != 0 {
+	if d := s.dirt.At(id); d.since != 0 {
 		t = min(t, max(d.sent, -MaxTime-1)+1)
 	}
 	return t, !s.isClean(id)
@@ -350,7 +350,7 @@ func (s *shard) loaded(id uint32, unsentFrom int64, dirty bool) {
 	if !s.cache.writeBack {
 		return
 	}
-	r, d := &s.recs.view[id], &s.dirt.view[id]
+	r, d := s.recs.At(id), s.dirt.At(id)
 	if s.isClean(id) && d.sent == noDirt.sent {
 		d.sent = s.newest(r)
 	}

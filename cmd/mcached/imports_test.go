@@ -24,7 +24,8 @@ const (
 var mayImport = map[string][]string{
 	"kvcache":          {"golang.org/x/sys/..."},
 	"kvcache/pressure": {"golang.org/x/sys/..."},
-	"mcache":           {"mcached/kvcache"},
+	"kvcache/offheap":  {"mcached/kvcache"},
+	"mcache":           {"mcached/kvcache", "mcached/kvcache/offheap"},
 	"mcache/query": {
 		"mcached/mcache",
 		"github.com/golang/snappy",

@@ -1,22 +1,34 @@
-package mcache
+package offheap
 
 import (
 	"math/rand/v2"
 	"testing"
+
+	"mcached/kvcache"
 )
+
+func newTestMemory(t testing.TB) *kvcache.Memory {
+	t.Helper()
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, RegionBytes: 64 << 10, ReserveBytes: 128 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
 
 // The tally against a map, with keys that meet in few slots.
 func TestTallyModel(t *testing.T) {
 	const seed = 1
 	r := rand.New(rand.NewPCG(seed, 0))
-	c := &tally{m: newTestMemory(t, 64<<20, 64<<10)}
+	c := NewTally(newTestMemory(t))
 	want := map[uint64]int{}
 	grown, emptied, refused := 0, 0, 0
 	for step := range 60_000 {
 		key := uint64(r.IntN(40))<<58 | uint64(r.IntN(400)) // the low bits choose the slot
 		if step/15_000%2 == 0 == (r.IntN(3) > 0) {
 			before := len(c.view)
-			n, err := c.add(key, 4)
+			n, err := c.Add(key, 4)
 			if err != nil || n != want[key] {
 				t.Fatalf("seed %d step %d: %d, %v, want %d", seed, step, n, err, want[key])
 			}
@@ -29,14 +41,14 @@ func TestTallyModel(t *testing.T) {
 				grown++
 			}
 		} else if want[key] > 0 {
-			c.remove(key)
+			c.Remove(key)
 			if want[key]--; want[key] == 0 {
 				delete(want, key)
 				emptied++
 			}
 		}
-		if c.used != len(want) {
-			t.Fatalf("seed %d step %d: %d keys, want %d", seed, step, c.used, len(want))
+		if c.Len() != len(want) {
+			t.Fatalf("seed %d step %d: %d keys, want %d", seed, step, c.Len(), len(want))
 		}
 	}
 	if grown < 3 || emptied < 1000 || refused < 100 {
@@ -47,5 +59,5 @@ func TestTallyModel(t *testing.T) {
 			t.Errorf("key %x: %d, want %d", key, got, n)
 		}
 	}
-	c.free()
+	c.Free()
 }

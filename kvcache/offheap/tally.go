@@ -1,4 +1,4 @@
-package mcache
+package offheap
 
 import (
 	"math/bits"
@@ -7,17 +7,27 @@ import (
 	"mcached/kvcache"
 )
 
-// tally counts by 64-bit keys, all of them hashes: open addressing with linear
+// Tally counts by 64-bit keys, all of them hashes: open addressing with linear
 // probing, sixteen bytes a slot, outside the heap. Nothing is in it unless a
 // bucket has a limit for each metric, and then one slot for each of its
 // metrics. That two metrics share a key has a chance of 2^-64, and then they
 // share a limit. It has a lock of its own, which is taken last of all.
-type tally struct {
+type Tally struct {
 	mu   sync.Mutex
 	m    *kvcache.Memory
 	span kvcache.Span
 	view []tallySlot
 	used int
+}
+
+// NewTally returns an empty Tally.
+func NewTally(m *kvcache.Memory) *Tally { return &Tally{m: m} }
+
+// Len is how many keys have a count.
+func (t *Tally) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.used
 }
 
 // A slot whose count is 0 is empty: what is deleted is closed up.
@@ -32,7 +42,7 @@ const (
 )
 
 // slot is where key is, or where it would be put.
-func (t *tally) slot(key uint64) int {
+func (t *Tally) slot(key uint64) int {
 	mask := len(t.view) - 1
 	i := int(key) & mask
 	for t.view[i].n != 0 && t.view[i].key != key {
@@ -41,9 +51,9 @@ func (t *tally) slot(key uint64) int {
 	return i
 }
 
-// add counts one more of key, unless there are limit already, and returns how
+// Add counts one more of key, unless there are limit already, and returns how
 // many there were. On an error, ErrNoMemory, nothing was counted.
-func (t *tally) add(key uint64, limit int) (int, error) {
+func (t *Tally) Add(key uint64, limit int) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if (t.used+1)*4 > len(t.view)*tallyLoad {
@@ -64,8 +74,8 @@ func (t *tally) add(key uint64, limit int) (int, error) {
 	return n, nil
 }
 
-// remove counts one less of key, which must have been counted.
-func (t *tally) remove(key uint64) {
+// Remove counts one less of key, which must have been counted.
+func (t *Tally) Remove(key uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := -1
@@ -73,7 +83,7 @@ func (t *tally) remove(key uint64) {
 		i = t.slot(key)
 	}
 	if i < 0 || t.view[i].n == 0 {
-		panic("mcache: a metric is given up that has no series")
+		panic("offheap: a count below zero")
 	}
 	if t.view[i].n--; t.view[i].n > 0 {
 		return
@@ -91,8 +101,8 @@ func (t *tally) remove(key uint64) {
 }
 
 // grow doubles the table, a power of two of slots.
-func (t *tally) grow() error {
-	fresh := tally{span: t.m.NewSpan()}
+func (t *Tally) grow() error {
+	fresh := Tally{span: t.m.NewSpan()}
 	if err := fresh.span.Grow(max(2*len(t.view)*tallySlotBytes, 1)); err != nil {
 		return err
 	}
@@ -108,14 +118,14 @@ func (t *tally) grow() error {
 	return nil
 }
 
-// bytes is its memory.
-func (t *tally) bytes() int {
+// Bytes is its memory.
+func (t *Tally) Bytes() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.span.Len()
 }
 
-func (t *tally) free() {
+func (t *Tally) Free() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.span.Free()
