@@ -18,8 +18,11 @@ type Lookup struct {
 }
 
 const (
-	NoID   = 1<<32 - 1
-	deadID = 1<<32 - 1 // as id + 1
+	// NoID is no id: what Find and First return if there is none. Ids are below
+	// NoID − 1.
+	NoID = 1<<32 - 1
+
+	deadID = 1<<32 - 1 // in a slot, where ids are one more
 
 	lookupLoad = 3 // of 4
 
@@ -134,8 +137,10 @@ func (l *Lookup) Remove(tag, id uint32) {
 	}
 }
 
+// Bytes is the memory that it takes.
 func (l *Lookup) Bytes() int { return l.span.Len() }
 
+// Free gives the memory back; the Lookup is empty then.
 func (l *Lookup) Free() {
 	l.span.Free()
 	l.slots, l.used, l.live = nil, 0, 0

@@ -8,10 +8,9 @@ import (
 )
 
 // Tally counts by 64-bit keys, all of them hashes: open addressing with linear
-// probing, sixteen bytes a slot, outside the heap. Nothing is in it unless a
-// bucket has a limit for each metric, and then one slot for each of its
-// metrics. That two metrics share a key has a chance of 2^-64, and then they
-// share a limit. It has a lock of its own, which is taken last of all.
+// probing, sixteen bytes a slot. Two things whose hashes are equal, a chance of
+// 2^-64, share a count. It has a lock of its own, a leaf: nothing is called
+// with it held but the Memory. It is safe for concurrent use.
 type Tally struct {
 	mu   sync.Mutex
 	m    *kvcache.Memory
@@ -118,13 +117,14 @@ func (t *Tally) grow() error {
 	return nil
 }
 
-// Bytes is its memory.
+// Bytes is the memory that it takes.
 func (t *Tally) Bytes() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.span.Len()
 }
 
+// Free gives the memory back; the Tally is empty then.
 func (t *Tally) Free() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

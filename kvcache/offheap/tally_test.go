@@ -3,25 +3,13 @@ package offheap
 import (
 	"math/rand/v2"
 	"testing"
-
-	"mcached/kvcache"
 )
 
-func newTestMemory(t testing.TB) *kvcache.Memory {
-	t.Helper()
-	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, RegionBytes: 64 << 10, ReserveBytes: 128 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	return m
-}
-
-// The tally against a map, with keys that meet in few slots.
+// TestTallyModel holds a Tally to a map, with keys that meet in few slots.
 func TestTallyModel(t *testing.T) {
 	const seed = 1
 	r := rand.New(rand.NewPCG(seed, 0))
-	c := NewTally(newTestMemory(t))
+	c := NewTally(newTestMemory(t, 64<<20))
 	want := map[uint64]int{}
 	grown, emptied, refused := 0, 0, 0
 	for step := range 60_000 {

@@ -6,7 +6,7 @@ import (
 	"mcached/kvcache"
 )
 
-// Vector is an array that values are only added to.
+// Vector is an array of T, which must hold no pointers. Values are only added.
 type Vector[T any] struct {
 	span kvcache.Span
 	view []T
@@ -22,15 +22,16 @@ func (v *Vector[T]) Len() int { return v.n }
 // Cap is for how many values there is room.
 func (v *Vector[T]) Cap() int { return len(v.view) }
 
-// At is the value number i, valid until the next Append, Reserve or Free.
+// At is the value number i, below Len; a view.
 func (v *Vector[T]) At(i uint32) *T { return &v.view[i] }
 
-// All is all values, valid until the next Append, Reserve or Free.
+// All is all values; a view.
 func (v *Vector[T]) All() []T { return v.view[:v.n] }
 
-// Bytes is the memory of the Vector.
+// Bytes is the memory that it takes.
 func (v *Vector[T]) Bytes() int { return v.span.Len() }
 
+// Append adds a value and returns its number. On an error nothing was added.
 func (v *Vector[T]) Append(x T) (uint32, error) {
 	if v.n == len(v.view) {
 		var t T
@@ -45,7 +46,7 @@ func (v *Vector[T]) Append(x T) (uint32, error) {
 	return uint32(v.n - 1), nil
 }
 
-// Reserve makes room for n more.
+// Reserve makes room for n more values, so that as many Appends cannot fail.
 func (v *Vector[T]) Reserve(n int) error {
 	if v.n+n <= len(v.view) {
 		return nil
@@ -58,6 +59,7 @@ func (v *Vector[T]) Reserve(n int) error {
 	return nil
 }
 
+// Free gives the memory back; the Vector is empty then.
 func (v *Vector[T]) Free() {
 	v.span.Free()
 	v.view, v.n = nil, 0
