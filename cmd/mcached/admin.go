@@ -26,8 +26,8 @@ func (d *daemon) allowAdmin(next http.Handler) http.Handler {
 		for _, h := range [...]string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
 			local = local && r.Header.Get(h) == ""
 		}
-		if !local && !bool(d.config.webAdmin) {
-			http.Error(w, "mcached: admin actions are for clients on this machine; --web.enable-admin=true opens them to all", http.StatusForbidden)
+		if !local && !bool(d.live.Load().webAdmin) {
+			http.Error(w, "mcached: admin actions are for clients on this machine; --web.enable-admin opens them to all", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)

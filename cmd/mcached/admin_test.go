@@ -10,7 +10,7 @@ import (
 // for whom a proxy speaks; unless all may.
 func TestAllowAdmin(t *testing.T) {
 	acted := 0
-	d := &daemon{config: &config{}}
+	d := &daemon{}
 	h := d.allowAdmin(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { acted++ }))
 	for _, c := range []struct {
 		peer, header string
@@ -21,7 +21,7 @@ func TestAllowAdmin(t *testing.T) {
 		{"127.0.0.1:1234", "X-Forwarded-For", false}, {"127.0.0.1:1234", "Forwarded", false}, {"[::1]:1", "Via", false}, {"[::1]:1", "X-Real-IP", false},
 	} {
 		for _, all := range []bool{false, true} {
-			d.config.webAdmin = truth(all)
+			d.live.Store(&config{webAdmin: truth(all)})
 			before := acted
 			r := httptest.NewRequest(http.MethodPost, "/-/snapshot", nil)
 			r.RemoteAddr = c.peer

@@ -7,13 +7,12 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
-	"go.yaml.in/yaml/v2"
 
 	"mcached/mcache/query"
 )
@@ -23,7 +22,7 @@ import (
 type config struct {
 	webListen         []string
 	webConfigFile     string
-	webTLS            bool // by webConfigFile
+	webSettings       *webSettings // by webConfigFile
 	webMaxConnections count
 	webReadTimeout    duration
 	webDebug          truth
@@ -35,7 +34,7 @@ type config struct {
 	respPassword     string // the content of respPasswordFile
 	respTLSCertFile  string
 	respTLSKeyFile   string
-	respTLS          *tls.Config // by the two above; nil: none
+	respCertificate  *heldCertificate // of the two above; nil: no TLS
 	respMaxClients   count
 
 	memorySize   byteSize // 0: automatic
@@ -82,6 +81,7 @@ type config struct {
 	log promslog.Config
 
 	flags map[string]string // all of the above, as spelt
+	args  []string          // that all of it was read from, with the environment
 }
 
 // The least budgets that leave room for the indexes and a few regions per
@@ -97,7 +97,7 @@ const (
 // environment, as MCACHED_WEB_LISTEN_ADDRESS for --web.listen-address.
 func newServeApp(c *config) *kingpin.Application {
 	app := kingpin.New("mcached", "A metrics ingestion cache: remote write in, PromQL and Redis clients out, in memory that it gives back.\n\n"+
-		"Other commands: mcached query, mcached stats, mcached snapshot, mcached metrics, mcached check-config, mcached version (each with --help).")
+		"Other commands: mcached query, stats, snapshot, reload, healthy, metrics, check-config, version (each with --help).")
 	app.HelpFlag.Short('h')
 	app.HelpFlag.NoEnvar() // a stray MCACHED_VERSION in the environment must not end the daemon
 	app.Version(version.Print("mcached"))
@@ -120,7 +120,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("web.enable-debug", "false", &c.webDebug,
 		"Serve profiles of the daemon at /debug/pprof/.")
 	add("web.enable-admin", "false", &c.webAdmin,
-		"Let clients of other machines have a snapshot written, not only those of this one.")
+		"Let clients of other machines have a snapshot written and files read again, not only those of this one.")
 
 	app.Flag("resp.listen-address", "Address for Redis clients; off turns them off, as does an empty one.").
 		Default("127.0.0.1:6379").StringVar(&c.respListen)
@@ -220,7 +220,7 @@ func newServeApp(c *config) *kingpin.Application {
 // parseConfig reads the command line. Its errors are one line, fit to be
 // printed as they are.
 func parseConfig(args []string) (*config, error) {
-	c := &config{}
+	c := &config{args: args}
 	app := newServeApp(c)
 	args, err := spellBooleans(app, args)
 	if err != nil {
@@ -228,7 +228,7 @@ func parseConfig(args []string) (*config, error) {
 	}
 	if _, err := app.Parse(args); err != nil {
 		if strings.HasPrefix(err.Error(), "unexpected ") {
-			return nil, fmt.Errorf("%w; the commands are query, stats, snapshot, metrics, check-config and version, and none to serve", err)
+			return nil, fmt.Errorf("%w; the commands are query, stats, snapshot, reload, healthy, metrics, check-config and version, and none to serve", err)
 		}
 		return nil, err
 	}
@@ -296,31 +296,11 @@ func (c *config) check() error {
 	if err := c.forward.check(c.tenancyHeader, c.webListen); err != nil {
 		return err
 	}
-	if err := web.Validate(c.webConfigFile); err != nil {
-		return fmt.Errorf("--web.config.file: %w", err)
-	}
 	var err error
-	if c.webTLS, err = configuresTLS(c.webConfigFile); err != nil {
+	if c.webSettings, err = readWebSettings(c.webConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
 	}
 	return c.checkRESP()
-}
-
-// configuresTLS says whether the toolkit's file turns TLS on, for the URLs
-// that the daemon shows.
-func configuresTLS(path string) (bool, error) {
-	if path == "" {
-		return false, nil
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return false, err
-	}
-	var f struct {
-		TLS map[string]any `yaml:"tls_server_config"`
-	}
-	err = yaml.Unmarshal(b, &f)
-	return len(f.TLS) > 0, err
 }
 
 func (c *config) checkRESP() error {
@@ -328,11 +308,10 @@ func (c *config) checkRESP() error {
 		return fmt.Errorf("--resp.tls-cert-file and --resp.tls-key-file come together or not at all")
 	}
 	if c.respTLSCertFile != "" {
-		certificate, err := tls.LoadX509KeyPair(c.respTLSCertFile, c.respTLSKeyFile)
-		if err != nil {
+		c.respCertificate = &heldCertificate{certFile: c.respTLSCertFile, keyFile: c.respTLSKeyFile}
+		if err := c.respCertificate.read(); err != nil {
 			return fmt.Errorf("--resp.tls-cert-file and --resp.tls-key-file: %w", err)
 		}
-		c.respTLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	}
 	if c.respPasswordFile != "" {
 		p, err := readPassword(c.respPasswordFile)
@@ -355,6 +334,28 @@ func (c *config) checkRESP() error {
 		return fmt.Errorf("--resp.listen-address=%s is open to others without a password: give --resp.password-file, or allow it by --resp.protected-mode=false", c.respListen)
 	}
 	return nil
+}
+
+// heldCertificate is a certificate that can be read again.
+type heldCertificate struct {
+	certFile, keyFile string
+	inForce           atomic.Pointer[tls.Certificate]
+}
+
+func (h *heldCertificate) read() error {
+	c, err := tls.LoadX509KeyPair(h.certFile, h.keyFile)
+	if err == nil {
+		h.inForce.Store(&c)
+	}
+	return err
+}
+
+// config is of a server with the certificate that is in force at each handshake.
+func (h *heldCertificate) config() *tls.Config {
+	if h == nil {
+		return nil
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.inForce.Load(), nil }}
 }
 
 // isLoopback says whether only this machine can reach a listener on host. An

@@ -19,6 +19,9 @@
 //	metrics.go       /metrics, from the table in
 //	metrics_rows.go  what the daemon tells of itself, filled from Stats
 //	metadata.go      types and help texts for the API; exemplars.go likewise
+//	websecurity.go   TLS and passwords of HTTP; reload.go reads files again, and
+//	                 puts in force what of the command line can change
+//	operate.go       mcached reload and healthy
 //	admin.go         actions of an operator: mcached snapshot, and what it asks of
 //	progress.go      how far long work is, on a terminal and elsewhere
 //	snapshot.go      the metric cache in a file, over a restart

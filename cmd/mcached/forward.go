@@ -24,10 +24,10 @@ func (d *daemon) openForward() error {
 	if f.url == "" {
 		return nil
 	}
-	d.circle = newCircleGuard(rand.Text())
+	d.circle, d.forwardBy = newCircleGuard(rand.Text()), newTransport(f.http.Transport)
 	client, err := send.NewClient(send.ClientOptions{
 		URL: f.url, Protocol: wire.Protocol(f.protocol), Header: f.headers.header(),
-		HTTP: &http.Client{Transport: d.circle.sign(f.http.Transport), Timeout: f.http.Timeout, CheckRedirect: f.http.CheckRedirect},
+		HTTP: &http.Client{Transport: d.circle.sign(d.forwardBy), Timeout: f.http.Timeout, CheckRedirect: f.http.CheckRedirect},
 	})
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (d *daemon) boundDirty() {
 	if d.forwarder == nil {
 		return
 	}
-	n := int64(d.config.forward.maxDirty)
+	n := int64(d.live.Load().forward.maxDirty)
 	if n == 0 {
 		n = max(d.memory.Budget()/dirtyShare, minMaxDirty)
 	}

@@ -29,7 +29,8 @@ type forwardConfig struct {
 	headers        headerLines
 	httpConfigFile string
 
-	http *http.Client // by httpConfigFile and timeout
+	http  *http.Client // by httpConfigFile and timeout
+	files []string     // that it was made of
 }
 
 // Bounds of the flags. Points are younger than a second only while they are
@@ -119,23 +120,14 @@ func (f *forwardConfig) client() (*http.Client, error) {
 			return nil, fmt.Errorf("%s: %s", f.httpConfigFile, strings.ReplaceAll(err.Error(), "\n", " "))
 		}
 	}
-	var files []string
-	if c.BasicAuth != nil {
-		files = append(files, c.BasicAuth.UsernameFile, c.BasicAuth.PasswordFile)
-	}
-	if c.Authorization != nil {
-		files = append(files, c.Authorization.CredentialsFile)
-	}
-	if c.OAuth2 != nil {
-		files = append(files, c.OAuth2.ClientSecretFile)
-	}
-	for _, name := range files {
-		if name == "" {
-			continue
-		}
+	f.files = filesOf(c)
+	for _, name := range f.files {
 		if _, err := os.ReadFile(name); err != nil {
 			return nil, err
 		}
+	}
+	if f.httpConfigFile != "" {
+		f.files = append(f.files, f.httpConfigFile)
 	}
 	client, err := promconfig.NewClientFromConfig(*c, "forward")
 	if err != nil {
@@ -148,6 +140,26 @@ func (f *forwardConfig) client() (*http.Client, error) {
 		t.WriteBufferSize = forwardWriteBuffer
 	}
 	return client, nil
+}
+
+// filesOf are the files that a configuration names.
+func filesOf(c *promconfig.HTTPClientConfig) []string {
+	files := []string{c.TLSConfig.CAFile, c.TLSConfig.CertFile, c.TLSConfig.KeyFile, c.BearerTokenFile}
+	if c.BasicAuth != nil {
+		files = append(files, c.BasicAuth.UsernameFile, c.BasicAuth.PasswordFile)
+	}
+	if c.Authorization != nil {
+		files = append(files, c.Authorization.CredentialsFile)
+	}
+	if o := c.OAuth2; o != nil {
+		files = append(files, o.ClientSecretFile, o.ClientCertificateKeyFile, o.TLSConfig.CAFile, o.TLSConfig.CertFile, o.TLSConfig.KeyFile)
+	}
+	if c.HTTPHeaders != nil {
+		for _, h := range c.HTTPHeaders.Headers {
+			files = append(files, h.Files...)
+		}
+	}
+	return slices.DeleteFunc(files, func(name string) bool { return name == "" })
 }
 
 // forwardWriteBuffer bytes hold most requests of 25,000 samples, in runs of 20 or more.

@@ -43,6 +43,7 @@ func commands() map[string]subcommand {
 	return map[string]subcommand{
 		"query": quiet(queryCommand), "stats": quiet(statsCommand), "metrics": quiet(metricsCommand),
 		"check-config": checkConfigCommand, "snapshot": snapshotCommand,
+		"reload": quiet(reloadCommand), "healthy": quiet(healthyCommand),
 	}
 }
 

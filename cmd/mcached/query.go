@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,8 +25,11 @@ import (
 
 // apiFlags say which daemon a command talks to.
 type apiFlags struct {
-	url, user, passwordFile, tenant string
-	timeout                         duration
+	url, user, passwordFile, tokenFile, caFile string
+	tenant, tenantHeader                       string
+	timeout                                    duration
+
+	http *http.Client // by the above; nil until it is wanted
 }
 
 // add declares them, with how long to wait by default.
@@ -32,11 +37,49 @@ func (f *apiFlags) add(app *kingpin.Application, timeout string) {
 	app.HelpFlag.Short('h')
 	app.HelpFlag.NoEnvar()
 	app.UsageWriter(os.Stdout)
-	flag(app, "url", "The daemon, or any server with Prometheus' API.").Default("http://127.0.0.1:9201").StringVar(&f.url)
+	flag(app, "url", "The daemon, or any server with Prometheus' API, as http://host:9201 or host:9201.").Default("http://127.0.0.1:9201").StringVar(&f.url)
+	flag(app, "ca-file", "Certificates (PEM) that the daemon's is to be signed by, instead of the system's.").PlaceHolder("FILE").StringVar(&f.caFile)
 	flag(app, "user", "User for basic authentication.").PlaceHolder("NAME").StringVar(&f.user)
 	flag(app, "password-file", "File with the password for basic authentication.").PlaceHolder("FILE").StringVar(&f.passwordFile)
-	flag(app, "tenant", "Bucket to read, sent as X-Scope-OrgID.").PlaceHolder("NAME").StringVar(&f.tenant)
+	flag(app, "bearer-token-file", "File with a token to authenticate by, for a proxy say.").PlaceHolder("FILE").StringVar(&f.tokenFile)
+	flag(app, "tenant", "Bucket to read, sent as --tenant-header.").PlaceHolder("NAME").StringVar(&f.tenant)
+	flag(app, "tenant-header", "Header that names the bucket, the daemon's --tenancy.header.").Default("X-Scope-OrgID").StringVar(&f.tenantHeader)
 	flag(app, "timeout", "How long to wait for the answer.").Default(timeout).SetValue(namedValue{&f.timeout, "timeout"})
+}
+
+// client makes the HTTP client.
+func (f *apiFlags) client() (*http.Client, error) {
+	if f.http != nil {
+		return f.http, nil
+	}
+	f.http = http.DefaultClient
+	if f.caFile != "" {
+		b, err := os.ReadFile(f.caFile)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--ca-file: %w", err)}
+		}
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(b) {
+			return nil, usageError{fmt.Errorf("--ca-file: there is no certificate in %s", f.caFile)}
+		}
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		f.http = &http.Client{Transport: t}
+	}
+	return f.http, nil
+}
+
+// base is the URL that paths are below.
+func (f *apiFlags) base() (string, error) {
+	text := strings.TrimSuffix(f.url, "/")
+	if !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", usageError{fmt.Errorf("--url must be host:port, http://… or https://…, got %q", f.url)}
+	}
+	return text, nil
 }
 
 // flag declares one that is read from the environment as well: --password-file
@@ -52,16 +95,41 @@ func flag(app *kingpin.Application, name, help string) *kingpin.FlagClause {
 // maxAnswerBytes is as much of an answer as a terminal is shown.
 const maxAnswerBytes = 256 << 20
 
-// do asks the daemon for a path below its URL. The caller closes the answer's
-// body; a status other than 200 is an error.
+// do is ask; a status other than 200 is an error.
 func (f *apiFlags) do(ctx context.Context, method, path string, q url.Values) (*http.Response, error) {
-	u := strings.TrimSuffix(f.url, "/") + path
+	res, err := f.ask(ctx, method, path, q)
+	if err != nil || res.StatusCode == http.StatusOK {
+		return res, err
+	}
+	defer res.Body.Close()
+	const maxErrorBytes = 64 << 10
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBytes))
+	if err != nil {
+		return nil, err
+	}
+	return nil, statusError{res.StatusCode, answerError(res.Status, b)}
+}
+
+// ask asks the daemon for a path below its URL. The caller closes the answer's body.
+func (f *apiFlags) ask(ctx context.Context, method, path string, q url.Values) (*http.Response, error) {
+	client, err := f.client()
+	if err != nil {
+		return nil, err
+	}
+	u, err := f.base()
+	if err != nil {
+		return nil, err
+	}
+	u += path
 	if q != nil {
 		u += "?" + q.Encode()
 	}
 	req, err := http.NewRequestWithContext(ctx, method, u, nil)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--url: %w", err)}
+	}
+	if f.user != "" && f.tokenFile != "" {
+		return nil, usageError{errors.New("--user and --bearer-token-file are two ways to authenticate: give one")}
 	}
 	if f.user != "" {
 		password := ""
@@ -72,10 +140,17 @@ func (f *apiFlags) do(ctx context.Context, method, path string, q url.Values) (*
 		}
 		req.SetBasicAuth(f.user, password)
 	}
-	if f.tenant != "" {
-		req.Header.Set("X-Scope-OrgID", f.tenant)
+	if f.tokenFile != "" {
+		token, err := readPassword(f.tokenFile)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--bearer-token-file: %w", err)}
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	res, err := http.DefaultClient.Do(req)
+	if f.tenant != "" {
+		req.Header.Set(f.tenantHeader, f.tenant)
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		reason := err
 		if ue := (*url.Error)(nil); errors.As(err, &ue) {
@@ -83,16 +158,7 @@ func (f *apiFlags) do(ctx context.Context, method, path string, q url.Values) (*
 		}
 		return nil, fmt.Errorf("%s does not answer: %w (is the daemon running? another is named by --url)", f.url, reason)
 	}
-	if res.StatusCode == http.StatusOK {
-		return res, nil
-	}
-	defer res.Body.Close()
-	const maxErrorBytes = 64 << 10
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBytes))
-	if err != nil {
-		return nil, err
-	}
-	return nil, statusError{res.StatusCode, answerError(res.Status, b)}
+	return res, nil
 }
 
 // statusError is an answer of another status than 200.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,7 +21,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/net/netutil"
 
 	"mcached/ingest"
@@ -35,7 +35,9 @@ import (
 
 // daemon holds what has been opened, in the order in which it was.
 type daemon struct {
-	config   *config
+	config   *config                // as it was at the start
+	live     atomic.Pointer[config] // with what a reload has changed, see applicable
+	reloader *reloader
 	log      *slog.Logger
 	progress *progress // of long work
 
@@ -58,6 +60,7 @@ type daemon struct {
 
 	forwarder *send.Forwarder // nil: a pure cache
 	circle    *circleGuard    // of the forwarder, or nil
+	forwardBy *transport      // likewise
 
 	admission *admission.Pool
 	resp      *ingest.Server
@@ -65,6 +68,7 @@ type daemon struct {
 	respListener net.Listener // nil: no RESP
 	webListeners []net.Listener
 	webServers   []*http.Server
+	webSecurity  *webSecurity
 
 	// ready is what /-/ready answers: true from the moment every listener
 	// serves until the first sign of the end.
@@ -78,6 +82,8 @@ type daemon struct {
 // serve runs the daemon until a signal or a failure ends it.
 func serve(c *config, stdout, stderr io.Writer) int {
 	d := &daemon{config: c, started: time.Now(), progress: newProgress(stderr)}
+	d.live.Store(c)
+	hangup, user1 := catchSignals()
 	c.log.Writer = d.progress
 	d.log = promslog.New(&c.log)
 	d.progress.log = d.log
@@ -89,7 +95,7 @@ func serve(c *config, stdout, stderr io.Writer) int {
 		return fail(stderr, exitError, err)
 	}
 	d.welcome(stdout)
-	err := d.run()
+	err := d.run(hangup, user1)
 	d.drain()
 	if d.config.snapshotPath != "" {
 		err = errors.Join(err, d.followSnapshot())
@@ -131,8 +137,7 @@ func (d *daemon) open() error {
 	if d.blobs, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory, Account: accountBlobs}); err != nil {
 		return err
 	}
-	limits, bucketLimits := d.config.limits()
-	bucketLimits[selfBucket] = mcache.Limits{} // nobody but the daemon writes there
+	limits, bucketLimits := d.seriesLimits(d.config)
 	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, Blobs: true, BlobAccount: accountOverflow, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits, LocalBucket: selfBucket}); err != nil {
 		return err
 	}
@@ -158,7 +163,8 @@ func (d *daemon) open() error {
 			d.log.Warn("Anyone who can reach this address may read and write: --web.config.file asks for a password.", "address", l.Addr())
 		}
 	}
-	handler := d.handler()
+	d.webSecurity = newWebSecurity(d.config.webSettings)
+	handler := d.webSecurity.guard(d.handler())
 	for range d.webListeners {
 		d.webServers = append(d.webServers, &http.Server{
 			Handler:           handler,
@@ -166,10 +172,18 @@ func (d *daemon) open() error {
 			ReadTimeout:       d.config.webReadTimeout.std(),
 			IdleTimeout:       d.config.webReadTimeout.std(),
 			MaxHeaderBytes:    maxHeaderBytes,
-			ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+			ErrorLog:          log.New(&handshakeLog{log: d.log, now: time.Now}, "", 0),
 		})
 	}
+	d.openReload()
 	return nil
+}
+
+// seriesLimits are those of the cache's buckets. Nobody but the daemon writes to its own.
+func (d *daemon) seriesLimits(c *config) (all mcache.Limits, named map[string]mcache.Limits) {
+	all, named = c.limits()
+	named[selfBucket] = mcache.Limits{}
+	return all, named
 }
 
 // openFrontDoors makes what answers requests, with the bounds of the config.
@@ -201,7 +215,7 @@ func (d *daemon) openFrontDoors() error {
 	o := ingest.Options{
 		Blobs: d.blobs, Memory: d.memory, Metrics: d.metrics, Bucket: defaultBucket,
 		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients),
-		Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respTLS,
+		Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respCertificate.config(),
 		Parameters: d.shareParameters(),
 	}
 	if c.memorySize != 0 { // else the pressure controller would undo it
@@ -260,7 +274,7 @@ func listen(what, address, advice string) (net.Listener, error) {
 }
 
 // run starts every actor, and returns when the first that ended has ended all.
-func (d *daemon) run() error {
+func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 	var g run.Group
 	stopping, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -271,8 +285,9 @@ func (d *daemon) run() error {
 		return nil
 	}, func(reason error) {
 		d.ready.Store(false)
-		d.deadline = time.Now().Add(d.config.shutdown.std())
-		d.log.Info("Stopping.", "reason", reason, "timeout", d.config.shutdown.std())
+		timeout := d.live.Load().shutdown.std()
+		d.deadline = time.Now().Add(timeout)
+		d.log.Info("Stopping.", "reason", reason, "timeout", timeout)
 		stop()
 	})
 	// Asked for before anything serves: the first client may be the one that stops us.
@@ -289,7 +304,7 @@ func (d *daemon) run() error {
 	}, func(error) {})
 	for i, l := range d.webListeners {
 		d.addServer(&g, "HTTP", l, func(l net.Listener) error {
-			return web.Serve(l, d.webServers[i], &web.FlagConfig{WebConfigFile: &d.config.webConfigFile}, d.log)
+			return d.webSecurity.serve(l, d.webServers[i])
 		}, d.webServers[i].Shutdown)
 	}
 	if d.resp != nil {
@@ -304,14 +319,8 @@ func (d *daemon) run() error {
 		})
 	})
 	d.addForwarder(&g)
-	if d.config.snapshotPath != "" {
-		asked := make(chan os.Signal, 1)
-		signal.Notify(asked, syscall.SIGUSR1)
-		d.addLoop(&g, func(ctx context.Context) error {
-			defer signal.Stop(asked)
-			return d.snapshotLoop(ctx, asked)
-		})
-	}
+	d.addLoop(&g, func(ctx context.Context) error { return d.snapshotLoop(ctx, user1) })
+	d.addReloader(&g, hangup)
 	if interval := d.config.selfScrape.std(); interval > 0 {
 		s := &selfScraper{cache: d.metrics, gatherer: d.registry, bucket: defaultBucket, forward: bool(d.config.selfForward), job: selfJob, instance: d.instance,
 			interval: interval, now: time.Now, log: d.log}
@@ -465,7 +474,7 @@ func (d *daemon) url() string {
 		return d.webListeners[0].Addr().String()
 	}
 	scheme := "http"
-	if d.config.webTLS {
+	if d.config.webSettings.tls != nil {
 		scheme = "https"
 	}
 	return scheme + "://" + net.JoinHostPort(reachable(host), port)

@@ -269,6 +269,10 @@ func (d *daemon) snapshotLoop(ctx context.Context, asked <-chan os.Signal) error
 		case <-ctx.Done():
 			return nil
 		case <-asked:
+			if d.config.snapshotPath == "" {
+				d.log.Warn("There is nowhere to write a snapshot to: start the daemon with --snapshot.path.")
+				continue
+			}
 			if err := d.followSnapshot(); err != nil {
 				d.log.Error("The snapshot was not written.", "path", d.config.snapshotPath, "err", err)
 			}

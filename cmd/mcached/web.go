@@ -31,6 +31,7 @@ func (d *daemon) handler() http.Handler {
 	d.handle(mux, "health", http.HandlerFunc(d.serveReady), "/-/ready")
 	d.handle(mux, "admin", http.NewCrossOriginProtection().Handler(d.allowAdmin(http.HandlerFunc(d.serveSnapshot))), "POST /-/snapshot")
 	d.handle(mux, "admin", d.allowAdmin(http.HandlerFunc(d.serveSnapshotProgress)), "GET /-/snapshot/progress")
+	d.handle(mux, "admin", http.NewCrossOriginProtection().Handler(d.allowAdmin(http.HandlerFunc(d.serveReload))), "POST /-/reload", "PUT /-/reload")
 	if d.config.webDebug {
 		d.handle(mux, "debug", http.HandlerFunc(pprof.Index), "/debug/pprof/")
 		d.handle(mux, "debug", http.HandlerFunc(pprof.Profile), "/debug/pprof/profile")
