@@ -137,6 +137,7 @@ type Cache struct {
 	local      string // Options.LocalBucket
 
 	perMetric *offheap.Tally // series by bucket and metric name, where that is limited
+	retained  retentions
 }
 
 // bucket is a namespace of keys.

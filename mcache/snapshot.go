@@ -26,7 +26,8 @@ type snapBlock struct {
 }
 
 // Snapshot copies what the series has from from to to, both inclusive, in ms,
-// into s. It reports false when the series has gone; s is then empty.
+// into s. It reports false when the series has gone; s is then empty. What is
+// beyond the retention of the series is left out; see SetRetention.
 func (c *Cache) Snapshot(id SeriesID, from, to int64, s *Snapshot) bool {
 	sh, r, _ := c.locked(id)
 	if sh == nil {
@@ -35,7 +36,7 @@ func (c *Cache) Snapshot(id SeriesID, from, to int64, s *Snapshot) bool {
 		return false
 	}
 	defer sh.mu.Unlock()
-	sh.snapshot(r, from, to, s)
+	sh.snapshot(r, max(from, c.shownFromLocked(sh, r)), to, s)
 	return true
 }
 

@@ -1,0 +1,63 @@
+package mcache
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+)
+
+// retentions say how far back of their last point series are shown. It is by
+// label set, so that it holds whoever writes the series, and also for one that
+// comes back; a Cache without any pays a load for each Snapshot.
+type retentions struct {
+	some atomic.Bool
+	mu   sync.RWMutex
+	ms   map[retentionKey]int64
+}
+
+type retentionKey struct {
+	bucket string
+	fp     Fingerprint
+}
+
+// SetRetention hides, from all Snapshots of the series with these labels, the
+// points that are older than ms before its last one; 0 shows all. It holds
+// whether or not there is such a series, until it is set again: the caller
+// bounds for how many it is set, at some 100 bytes of heap each. What is
+// hidden stays in the cache until it is evicted.
+func (c *Cache) SetRetention(bucket string, f Fingerprint, ms int64) {
+	r := &c.retained
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ms > 0 {
+		if r.ms == nil {
+			r.ms = map[retentionKey]int64{}
+		}
+		r.ms[retentionKey{bucket, f}] = ms
+	} else {
+		delete(r.ms, retentionKey{bucket, f})
+	}
+	r.some.Store(len(r.ms) > 0)
+}
+
+// shownFromLocked is the earliest time of which points of r may be shown.
+func (c *Cache) shownFromLocked(s *shard, r *series) int64 {
+	if !c.retained.some.Load() {
+		return math.MinInt64
+	}
+	b := c.bucket(r.bucket)
+	key := retentionKey{b.name, r.fp.in(b)} // a second time it is taken out
+	c.retained.mu.RLock()
+	ms, ok := c.retained.ms[key]
+	c.retained.mu.RUnlock()
+	if !ok {
+		return math.MinInt64
+	}
+	last := s.lastTime(r)
+	if r.flags&flagBlob != 0 {
+		if o := s.blobs.Value(r.blobRef()); o != nil {
+			last = max(last, blobLast(o))
+		}
+	}
+	return max(last, ms-math.MaxInt64) - ms
+}

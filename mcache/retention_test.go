@@ -1,0 +1,58 @@
+package mcache
+
+import (
+	"math"
+	"testing"
+)
+
+// TestRetention hides what is older than so much before the last point, of
+// samples in heads, in blocks and in blobs, for whoever reads it.
+func TestRetention(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1, Blobs: true})
+	const n, step = 1000, 10
+	a, b := name("a"), name("b")
+	write := func(labels []Label, from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			if err := c.AppendSamples("v", labels, Sample{int64(i) * step, math.Float64bits(float64(i))}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	shows := func(what string, labels []Label, from, to int) {
+		t.Helper()
+		got := readAll(t, c, "v", labels, -MaxTime, MaxTime)
+		if len(got) != to-from || got[0].T != int64(from)*step || got[len(got)-1].T != int64(to-1)*step {
+			t.Errorf("%s: %d samples %v, want those from %d to %d", what, len(got), got[:min(len(got), 3)], from, to)
+		}
+	}
+	c.SetRetention("v", c.Fingerprint(a), 300*step) // before there is such a series
+	write(a, 0, n)
+	write(b, 0, n)
+	shows("a", a, n-301, n)
+	shows("b, which has none", b, 0, n)
+	c.SetRetention("w", c.Fingerprint(b), step)
+	shows("b, which has one in another bucket", b, 0, n)
+	c.SetRetention("v", c.Fingerprint(a), 5*step)
+	shows("a, less", a, n-6, n)
+	write(a, n, n+2)
+	shows("a, written", a, n-4, n+2)
+	c.SetRetention("v", c.Fingerprint(a), math.MaxInt64)
+	shows("a, the longest", a, 0, n+2)
+	c.SetRetention("v", c.Fingerprint(a), 300*step)
+	if got := readAll(t, c, "v", a, 0, 500*step); len(got) != 0 {
+		t.Errorf("a, beyond: %d samples", len(got))
+	}
+	evictAll(t, c)
+	if st := c.Stats(); st.BlobsWritten < 2 {
+		t.Fatalf("not all is in blobs: %+v", st)
+	}
+	shows("a in a blob", a, n-299, n+2)
+	shows("b in a blob", b, 0, n)
+	c.SetRetention("v", c.Fingerprint(a), 0)
+	c.SetRetention("w", c.Fingerprint(b), 0)
+	shows("a, all again", a, 0, n+2)
+	if c.retained.some.Load() || len(c.retained.ms) > 0 {
+		t.Error("something is left")
+	}
+}
