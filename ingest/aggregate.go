@@ -6,7 +6,8 @@ import (
 )
 
 // aggregators are the names of AGGREGATION and REDUCE, in no order that matters.
-var aggregators = [...]string{"avg", "sum", "min", "max", "range", "count", "first", "last", "std.p", "std.s", "var.p", "var.s", "twa"}
+// They are about numbers; countnan is about NaN and countall about both.
+var aggregators = [...]string{"avg", "sum", "min", "max", "range", "count", "first", "last", "std.p", "std.s", "var.p", "var.s", "twa", "countnan", "countall"}
 
 func parseAggregator(b []byte) (string, bool) {
 	for _, a := range aggregators {
@@ -25,12 +26,16 @@ type point struct {
 
 // summary is all that the aggregators need to know of some values, but twa.
 type summary struct {
-	n                          int
+	n, nan                     int // numbers, and NaN
 	sum, min, max, first, last float64
 	mean, m2                   float64 // Welford's: no cancellation where the mean is large
 }
 
 func (s *summary) add(v float64) {
+	if v != v {
+		s.nan++
+		return
+	}
 	if s.n == 0 {
 		s.min, s.max, s.first = v, v, v
 	}
@@ -42,7 +47,18 @@ func (s *summary) add(v float64) {
 	s.m2 += d * (v - s.mean)
 }
 
-// result is one aggregator's; the summary is not empty.
+// has reports whether there is what the aggregator is about.
+func (s *summary) has(aggregator string) bool {
+	switch aggregator {
+	case "countnan":
+		return s.nan > 0
+	case "countall":
+		return s.n+s.nan > 0
+	}
+	return s.n > 0
+}
+
+// result is one aggregator's; there is what it is about.
 func (s *summary) result(aggregator string) float64 {
 	n := float64(s.n)
 	sample := s.m2 / max(n-1, 1) // of one value it is 0
@@ -59,6 +75,10 @@ func (s *summary) result(aggregator string) float64 {
 		return s.max - s.min
 	case "count":
 		return n
+	case "countnan":
+		return float64(s.nan)
+	case "countall":
+		return float64(s.n + s.nan)
 	case "first":
 		return s.first
 	case "last":
@@ -81,7 +101,7 @@ type aggregation struct {
 	bucketMs int64
 	alignMs  int64
 	stamp    byte // where in its bucket the time of a result is: '-', '~' or '+'
-	empty    bool // report buckets without samples between those with some
+	empty    bool // report buckets without samples as well, where there are some before and after
 }
 
 // start is the beginning of the bucket that t is in.
@@ -103,7 +123,14 @@ func (a *aggregation) time(start int64) int64 {
 	return max(start, 0)
 }
 
-func (a *aggregation) needsTWA() bool { return slices.Contains(a.kinds, "twa") }
+// needsNeighbours says that the samples next to the range matter.
+func (a *aggregation) needsNeighbours() bool { return a.empty || slices.Contains(a.kinds, "twa") }
+
+// window is the range that is asked for, and the numbers next to it, if known.
+type window struct {
+	from, to      int64
+	before, after *point
+}
 
 // rows are results: values holds width of them for each time.
 type rows struct {
@@ -130,62 +157,100 @@ func (r *rows) limit(n int, reverse bool) {
 	}
 }
 
-// aggregate makes buckets of points in order of time. before and after, where
-// they exist, are the neighbours of the points, to which twa draws its lines.
-// It reports false when there would be more than most rows.
-func (a *aggregation) aggregate(points []point, before, after *point, most int) (r rows, ok bool) {
-	r.width = len(a.kinds)
-	points = slices.DeleteFunc(points, func(p point) bool { return p.v != p.v })
-	var prev *summary // of the bucket before
+// aggregate makes buckets of points in order of time, which are all in the
+// window. With EMPTY, those without samples are reported too: between samples,
+// and at the edges of the window where a neighbour lies beyond. It reports
+// false when there would be more than most rows.
+func (a *aggregation) aggregate(points []point, w window, most int) (rows, bool) {
+	b := bucketing{aggregation: a, window: w, most: most, numbers: points, next: a.start(w.from), rows: rows{width: len(a.kinds)}}
+	if slices.ContainsFunc(points, func(p point) bool { return p.v != p.v }) {
+		b.numbers = slices.DeleteFunc(slices.Clone(points), func(p point) bool { return p.v != p.v })
+	}
+	begun := w.before != nil // empty buckets may follow
 	for i := 0; i < len(points); {
 		start := a.start(points[i].t)
-		j := i
 		var s summary
-		for ; j < len(points) && points[j].t < start+a.bucketMs; j++ {
-			s.add(points[j].v)
+		for ; i < len(points) && points[i].t < start+a.bucketMs; i++ {
+			s.add(points[i].v)
 		}
-		if prev != nil && a.empty {
-			for gap := a.start(points[i-1].t) + a.bucketMs; gap < start; gap += a.bucketMs {
-				if len(r.times) >= most {
-					return r, false
-				}
-				r.times = append(r.times, a.time(gap))
-				for _, k := range a.kinds {
-					r.values = append(r.values, a.emptyResult(k, gap, prev, points[i-1], points[i]))
-				}
-			}
+		if !a.empty && !slices.ContainsFunc(a.kinds, s.has) {
+			continue
 		}
-		if len(r.times) >= most {
-			return r, false
+		if a.empty && begun && !b.gap(start) || !b.bucket(start, &s) {
+			return b.rows, false
 		}
-		r.times = append(r.times, a.time(start))
-		for _, k := range a.kinds {
-			if k == "twa" {
-				left, right := before, after
-				if i > 0 {
-					left = &points[i-1]
-				}
-				if j < len(points) {
-					right = &points[j]
-				}
-				r.values = append(r.values, timeWeighted(points[i:j], left, right, start, start+a.bucketMs))
-			} else {
-				r.values = append(r.values, s.result(k))
-			}
-		}
-		prev, i = &s, j
+		begun = true
 	}
-	return r, true
+	if a.empty && begun && w.after != nil && !b.gap(a.start(w.to)+a.bucketMs) {
+		return b.rows, false
+	}
+	return b.rows, true
 }
 
-func (a *aggregation) emptyResult(kind string, start int64, prev *summary, left, right point) float64 {
-	switch kind {
-	case "sum", "count":
+// bucketing is an aggregation under way.
+type bucketing struct {
+	*aggregation
+	window
+	most    int
+	numbers []point // the points that are no NaN
+	done    int     // of numbers, these are in the buckets so far
+	next    int64   // where the bucket after those begins
+	rows
+}
+
+// neighbours are the numbers next to numbers[b.done:to].
+func (b *bucketing) neighbours(to int) (left, right *point) {
+	left, right = b.before, b.after
+	if b.done > 0 {
+		left = &b.numbers[b.done-1]
+	}
+	if to < len(b.numbers) {
+		right = &b.numbers[to]
+	}
+	return left, right
+}
+
+// bucket adds the row of the bucket that begins at start and has what s says.
+func (b *bucketing) bucket(start int64, s *summary) bool {
+	if b.len() >= b.most {
+		return false
+	}
+	b.times = append(b.times, b.time(start))
+	to := b.done + s.n
+	left, right := b.neighbours(to)
+	for _, k := range b.kinds {
+		switch {
+		case !s.has(k):
+			b.values = append(b.values, b.emptyResult(k, start, left, right))
+		case k == "twa":
+			b.values = append(b.values, timeWeighted(b.numbers[b.done:to], left, right, max(start, b.from), min(start+b.bucketMs, b.to)))
+		default:
+			b.values = append(b.values, s.result(k))
+		}
+	}
+	b.done, b.next = to, start+b.bucketMs
+	return true
+}
+
+// gap adds rows of empty buckets up to that which begins at to.
+func (b *bucketing) gap(to int64) bool {
+	for start := b.next; start < to; start += b.bucketMs {
+		if !b.bucket(start, &summary{}) {
+			return false
+		}
+	}
+	return true
+}
+
+// emptyResult is what there is to say of a bucket without samples.
+func (b *bucketing) emptyResult(kind string, start int64, left, right *point) float64 {
+	switch {
+	case kind == "sum", kind == "count", kind == "countnan", kind == "countall":
 		return 0
-	case "last":
-		return prev.last
-	case "twa":
-		return timeWeighted(nil, &left, &right, start, start+a.bucketMs)
+	case kind == "last" && left != nil:
+		return left.v
+	case kind == "twa" && left != nil && right != nil:
+		return timeWeighted(nil, left, right, max(start, b.from), min(start+b.bucketMs, b.to))
 	}
 	return math.NaN()
 }
@@ -253,13 +318,14 @@ func reduce(reducer string, all []rows) rows {
 		t := cells[i].t
 		var s summary
 		for ; i < len(cells) && cells[i].t == t; i++ {
-			if v := cells[i].v; v == v {
-				s.add(v)
-			}
+			s.add(cells[i].v)
 		}
-		if s.n > 0 {
+		switch {
+		case s.has(reducer):
 			out.add(t, s.result(reducer))
-		} else {
+		case reducer == "count" || reducer == "countnan":
+			out.add(t, 0)
+		default:
 			out.add(t, math.NaN())
 		}
 	}

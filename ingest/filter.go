@@ -60,9 +60,9 @@ func parseFilter(b []byte) (f filter, ok bool) {
 	if inner, list = strings.CutSuffix(inner, ")"); !list {
 		return f, false
 	}
-	for inner != "" {
+	for more := true; more; {
 		var v string
-		if inner[0] == '"' {
+		if strings.HasPrefix(inner, `"`) {
 			end := strings.IndexByte(inner[1:], '"')
 			if end < 0 {
 				return f, false
@@ -71,15 +71,18 @@ func parseFilter(b []byte) (f filter, ok bool) {
 			if inner != "" && inner[0] != ',' {
 				return f, false
 			}
-			inner = strings.TrimPrefix(inner, ",")
+			inner, more = strings.CutPrefix(inner, ",")
 		} else {
-			v, inner, _ = strings.Cut(inner, ",")
+			v, inner, more = strings.Cut(inner, ",")
 		}
-		if v = strings.TrimSpace(v); v != "" && !slices.Contains(f.set, v) {
+		if v = strings.TrimSpace(v); v == "" {
+			return f, false // as in (a,) and (a,,b)
+		}
+		if !slices.Contains(f.set, v) {
 			f.set = append(f.set, v)
 		}
 	}
-	return f, len(f.set) > 0
+	return f, true
 }
 
 func unquote(s string) string {
@@ -89,22 +92,19 @@ func unquote(s string) string {
 	return s
 }
 
-// parseFilters reads all of them, and answers what is wrong.
-func (c *conn) parseFilters(args [][]byte) ([]filter, bool) {
-	var fs []filter
+// parseFilters reads all of them, or says what is wrong.
+func parseFilters(args [][]byte) (fs []filter, problem string) {
 	positive := false
 	for _, a := range args {
 		f, ok := parseFilter(a)
 		if !ok {
-			c.fail("ERR TSDB: failed parsing labels")
-			return nil, false
+			return nil, "failed parsing labels"
 		}
 		positive = positive || f.positive()
 		fs = append(fs, f)
 	}
 	if !positive {
-		c.fail("ERR TSDB: please provide at least one matcher")
-		return nil, false
+		return nil, "please provide at least one matcher"
 	}
-	return fs, true
+	return fs, ""
 }

@@ -78,17 +78,30 @@ func TestAggregateIsWhatItSays(t *testing.T) {
 			points = append(points, point{at, float64(rng.IntN(20) - 10)})
 		}
 		a := aggregation{kinds: []string{"sum", "count", "min", "last"}, bucketMs: 1 + int64(rng.IntN(60)), alignMs: int64(rng.IntN(100)), stamp: '-', empty: rng.IntN(2) == 0}
-		got, ok := a.aggregate(append([]point(nil), points...), nil, nil, 1<<20)
+		first, end := points[0].t, points[len(points)-1].t
+		w := window{from: first - int64(rng.IntN(90)), to: end + int64(rng.IntN(90))}
+		if rng.IntN(2) == 0 {
+			w.before = &point{w.from - 1 - int64(rng.IntN(9)), 7}
+		}
+		if rng.IntN(2) == 0 {
+			w.after = &point{w.to + 1 + int64(rng.IntN(9)), 8}
+		}
+		if a.empty && w.before != nil {
+			first = w.from
+		}
+		if a.empty && w.after != nil {
+			end = w.to
+		}
+		got, ok := a.aggregate(points, w, 1<<20)
 		if !ok {
 			t.Fatal("refused")
 		}
 		i := 0
-		first := points[0].t
 		for (first-a.alignMs)%a.bucketMs != 0 {
 			first--
 		}
-		for start := first; start <= points[len(points)-1].t; start += a.bucketMs {
-			n, sum, least, last := 0, 0.0, 0.0, 0.0
+		for start := first; start <= end; start += a.bucketMs {
+			n, sum, least, last := 0, 0.0, 0.0, 7.0
 			for _, p := range points {
 				if p.t < start+a.bucketMs {
 					last = p.v

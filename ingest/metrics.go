@@ -11,7 +11,7 @@ func metricCommands() []command {
 	create := "[RETENTION ms] [ENCODING COMPRESSED | UNCOMPRESSED] [CHUNK_SIZE bytes] [DUPLICATE_POLICY policy] [IGNORE ms difference] [LABELS label value ...]"
 	query := "[LATEST] [FILTER_BY_TS ts ...] [FILTER_BY_VALUE min max] "
 	aggregate := "[COUNT count] [[ALIGN start | end | ts] AGGREGATION aggregator[,aggregator ...] ms [BUCKETTIMESTAMP - | ~ | +] [EMPTY]]"
-	multi := query + "[WITHLABELS | SELECTED_LABELS label ...] " + aggregate + " FILTER filter [filter ...] [GROUPBY label REDUCE reducer]"
+	multi := query + "[WITHLABELS | SELECTED_LABELS label ...] " + aggregate + " FILTER filter [filter ...] [GROUPBY label REDUCE reducer] [EXCLUDEEMPTY]"
 	return []command{
 		{name: "ts.create", arity: -2, group: groupSeries, syntax: "key " + create, summary: "Creates a time series.", flags: write | denyoom, keys: one, run: tsCreate},
 		{name: "ts.alter", arity: -2, group: groupSeries, syntax: "key " + create, summary: "Changes the options of a time series.", flags: write | denyoom, keys: one, run: tsAlter},

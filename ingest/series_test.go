@@ -90,6 +90,78 @@ func shortOne(t testing.TB, r *bufio.Reader) string {
 // TestSeriesCommands is a conversation about time series; "command → answer".
 func TestSeriesCommands(t *testing.T) {
 	for name, script := range map[string]string{
+		"edges": `
+TS.MADD none 1 1 → [-ERR TSDB: the key does not exist]
+TS.ADD k 10 100 → 10
+TS.ADD k 20 110 → 20
+TS.RANGE k 12 17 AGGREGATION twa 2 EMPTY → [[12 103] [14 105] [16 106.5]]
+TS.RANGE k 11 13 AGGREGATION last 1 EMPTY → [[11 100] [12 100] [13 100]]
+TS.RANGE k 18 22 AGGREGATION last 1 EMPTY → [[18 100] [19 100] [20 110]]
+TS.RANGE k 8 12 AGGREGATION last 1 EMPTY → [[10 100] [11 100] [12 100]]
+TS.REVRANGE k 8 12 AGGREGATION count 1 EMPTY → [[12 0] [11 0] [10 1]]
+TS.RANGE k 2 5 AGGREGATION sum 1 EMPTY → []
+TS.RANGE k 25 30 AGGREGATION sum 1 EMPTY → []
+TS.RANGE k 12 13 AGGREGATION avg,sum 1 EMPTY → [[12 NaN 0] [13 NaN 0]]
+TS.RANGE k 12 13 AGGREGATION sum 1 → []
+TS.RANGE k 15 25 AGGREGATION twa 10 → [[20 110]]
+TS.RANGE k 15 25 AGGREGATION twa 10 EMPTY → [[10 107.5] [20 110]]
+TS.RANGE k - + AGGREGATION twa 8 → [[8 103] [16 108]]
+TS.RANGE k 12 17 FILTER_BY_VALUE 110 200 AGGREGATION sum 2 EMPTY → []`,
+		"NaN": `
+TS.CREATE k DUPLICATE_POLICY MAX → OK
+TS.ADD k 1 1 → 1
+TS.ADD k 2 nan → 2
+TS.ADD k 3 -NaN → 3
+TS.ADD k 4 3 → 4
+TS.ADD k 4 nan → -ERR TSDB: Error at upsert, update is not supported when either current or new value is NaN and DUPLICATE_POLICY is MAX/MIN/SUM
+TS.ADD k 2 1 → -ERR TSDB: Error at upsert, update is not supported when either current or new value is NaN and DUPLICATE_POLICY is MAX/MIN/SUM
+TS.ADD k 4 nan ON_DUPLICATE LAST → 4
+TS.ADD k 3 7 ON_DUPLICATE FIRST → 3
+TS.ADD k 3 nan ON_DUPLICATE BLOCK → -ERR TSDB: Error at upsert, update is not supported when DUPLICATE_POLICY is set to BLOCK mode
+TS.RANGE k - + → [[1 1] [2 NaN] [3 7] [4 3]]
+TS.RANGE k - + AGGREGATION sum,countnan,countall 1 → [[1 1 0 1] [2 0 1 1] [3 7 0 1] [4 3 0 1]]
+TS.RANGE k - + AGGREGATION count 1 → [[1 1] [3 1] [4 1]]
+TS.RANGE k 2 2 AGGREGATION twa 1 EMPTY → [[2 4]]
+TS.ADD n 1 nan → 1
+TS.INCRBY n 1 TIMESTAMP 2 → -ERR TSDB: cannot increment/decrement NaN value
+TS.INCRBY n nan → -ERR TSDB: invalid increase/decrease value
+TS.ADD n 2 1. → -ERR TSDB: invalid value
+TS.ADD n 2 .1 → -ERR TSDB: invalid value
+TS.ADD n 2 0x1 → -ERR TSDB: invalid value
+TS.ADD n 2 1.e5 → -ERR TSDB: invalid value
+TS.ADD n 2 -1.5e+1 → 2`,
+		"many": `
+TS.CREATE a LABELS g x n a → OK
+TS.ADD b 1 2 LABELS g x n b → 1
+TS.ADD c 1 nan LABELS g x n c → 1
+TS.MRANGE - + EXCLUDEEMPTY FILTER g=x → [[b [] [[1 2]]] [c [] [[1 NaN]]]]
+TS.MREVRANGE 2 3 FILTER g=x EXCLUDEEMPTY → []
+TS.MRANGE - + EXCLUDEEMPTY AGGREGATION sum 10 FILTER g=x → [[b [] [[0 2]]]]
+TS.MRANGE - + EXCLUDEEMPTY FILTER g=x GROUPBY g REDUCE sum → -ERR TSDB: EXCLUDEEMPTY cannot be used with GROUPBY
+TS.RANGE b - + EXCLUDEEMPTY → -ERR TSDB: unknown argument 'excludeempty'
+TS.MRANGE - + FILTER g=x GROUPBY g REDUCE countnan → [[g=x [] [[1 1]]]]
+TS.MRANGE - + FILTER g=x GROUPBY g REDUCE countall → [[g=x [] [[1 2]]]]
+TS.MRANGE - + FILTER n=c GROUPBY g REDUCE count → [[g=x [] [[1 0]]]]
+TS.MRANGE - + FILTER n=c GROUPBY g REDUCE max → [[g=x [] [[1 NaN]]]]
+TS.QUERYINDEX n=(a,b) → [a b]
+TS.QUERYINDEX n=(a,) → -ERR TSDB: failed parsing labels
+TS.QUERYINDEX n=(a,,b) → -ERR TSDB: failed parsing labels
+TS.QUERYINDEX n=() → -ERR TSDB: failed parsing labels
+MODULE LIST → [[name timeseries ver 11000 path  args []]]
+FLUSHALL → OK
+TS.QUERYINDEX g=x → []
+EXISTS a b c → 0`,
+		"ignore": `
+TS.INCRBY i 1 TIMESTAMP 100 IGNORE 100000 5 → 100
+TS.INCRBY i 3 TIMESTAMP 150 → 100
+TS.RANGE i - + → [[100 1]]
+TS.INCRBY i 7 TIMESTAMP 100 → 100
+TS.DECRBY i 5 TIMESTAMP 160 → 100
+TS.DECRBY i 6 TIMESTAMP 170 → 170
+TS.RANGE i - + → [[100 8] [170 2]]
+TS.CREATE j IGNORE -1 5 → -ERR TSDB: IGNORE arguments cannot be negative
+TS.CREATE j IGNORE 1 → -ERR TSDB: Couldn't parse IGNORE
+TS.CREATE j LABELS a "b,c" → -ERR TSDB: Couldn't parse LABELS`,
 		"create": `
 TS.CREATE k RETENTION 60000 CHUNK_SIZE 128 DUPLICATE_POLICY LAST LABELS a 1 → OK
 TS.CREATE k → -ERR TSDB: key already exists
@@ -133,7 +205,7 @@ TS.CREATE o LABELS __name__ k a 4 → OK
 TS.ALTER k LABELS a 4 → -ERR TSDB: the key "o" has the same name and labels
 TS.ALTER k RETENTION 10 → OK
 TS.ALTER nokey → -ERR TSDB: the key does not exist
-TS.INFO k → [totalSamples 1 memoryUsage 0 firstTimestamp 1 lastTimestamp 1 retentionTime 10 chunkCount 1 chunkSize 128 chunkType compressed duplicatePolicy last labels [[a 3]] sourceKey null rules [] ignoreMaxTimeDiff 0 ignoreMaxValDiff 0]`,
+TS.INFO k → [totalSamples 1 memoryUsage 412 firstTimestamp 1 lastTimestamp 1 retentionTime 10 chunkCount 1 chunkSize 128 chunkType compressed duplicatePolicy last labels [[a 3]] sourceKey null rules [] ignoreMaxTimeDiff 0 ignoreMaxValDiff 0]`,
 		"add": `
 TS.ADD k 1000 1.5 → 1000
 TS.ADD k 1000 2 → -ERR TSDB: Error at upsert, update is not supported when DUPLICATE_POLICY is set to BLOCK mode
@@ -204,7 +276,7 @@ TS.RANGE k 70 80 → []
 TS.RANGE k 80 70 → []
 TS.REVRANGE k - + COUNT 2 → [[60 6] [30 3]]
 TS.RANGE k - + COUNT 2 → [[10 1] [20 2]]
-TS.RANGE k - + COUNT 0 → []
+TS.RANGE k - + COUNT 0 → -ERR TSDB: Invalid COUNT value
 TS.RANGE k - + FILTER_BY_TS 10 30 31 → [[10 1] [30 3]]
 TS.RANGE k - + FILTER_BY_VALUE 2 3 → [[20 2] [30 3]]
 TS.RANGE k - + FILTER_BY_TS 10 30 FILTER_BY_VALUE 2 3 COUNT 5 → [[30 3]]
@@ -223,7 +295,8 @@ TS.RANGE k - + AGGREGATION sum 20 BUCKETTIMESTAMP + → [[20 1] [40 5] [80 6]]
 TS.RANGE k - + AGGREGATION sum 20 BUCKETTIMESTAMP ~ → [[10 1] [30 5] [70 6]]
 TS.RANGE k - + AGGREGATION sum,avg,last 20 EMPTY → [[0 1 1 1] [20 5 2.5 3] [40 0 NaN 3] [60 6 6 6]]
 TS.RANGE k - + AGGREGATION twa 20 → [[0 1.5] [20 3] [60 6]]
-TS.RANGE k 20 30 AGGREGATION twa 20 → [[20 3]]
+TS.RANGE k 20 30 AGGREGATION twa 20 → [[20 2.5]]
+TS.RANGE k 20 30 AGGREGATION twa 20 EMPTY → [[20 2.5]]
 TS.RANGE k - + AGGREGATION twa 20 EMPTY → [[0 1.5] [20 3] [40 5] [60 6]]
 TS.RANGE k - + AGGREGATION foo 20 → -ERR TSDB: Unknown aggregation type
 TS.RANGE k - + AGGREGATION sum 0 → -ERR TSDB: bucketDuration must be greater than zero
@@ -290,6 +363,48 @@ TS.QUERYINDEX a=b → (k)`,
 				}
 			}
 		})
+	}
+}
+
+// TestRetentionHoldsForAll: what TS.RANGE does not show, no other reader of the
+// cache shows, be it that the key was created, altered, given labels or removed.
+func TestRetentionHoldsForAll(t *testing.T) {
+	s, addr := newServer(t, nil)
+	shown := func(ms ...mcache.Matcher) string {
+		t.Helper()
+		ids, err := s.o.Metrics.Select("default", ms, nil)
+		if err != nil || len(ids) != 1 {
+			t.Fatalf("%d series, %v", len(ids), err)
+		}
+		var snap mcache.Snapshot
+		s.o.Metrics.Snapshot(ids[0], -mcache.MaxTime, mcache.MaxTime, &snap)
+		var times []int64
+		for it := snap.Iterator(); it.Next(); {
+			times = append(times, it.At().T)
+		}
+		return fmt.Sprint(times)
+	}
+	k, room := mcache.Matcher{Name: nameLabel, Value: "k"}, mcache.Matcher{Name: "room", Value: "b"}
+	for _, step := range []struct{ commands, want string }{
+		{"TS.CREATE k RETENTION 50|TS.ADD k 100 1|TS.ADD k 140 2|TS.ADD k 160 3", "[140 160]"},
+		{"TS.ALTER k RETENTION 10", "[160]"},
+		{"TS.ALTER k LABELS room b", "[160]"}, // hidden samples do not move
+		{"TS.ADD k 150 4|TS.ADD k 165 5", "[160 165]"},
+		{"TS.ALTER k RETENTION 0", "[150 160 165]"},
+		{"TS.ALTER k RETENTION 10|DEL k|TS.ADD k 100 1|TS.ADD k 200 1", "[100 200]"},
+	} {
+		for i, a := range converse(t, addr, strings.Split(step.commands, "|")...) {
+			if a[0] == '-' {
+				t.Fatalf("%s: %d: %s", step.commands, i, a)
+			}
+		}
+		ms := []mcache.Matcher{k}
+		if strings.Contains(step.want, "165") {
+			ms = append(ms, room)
+		}
+		if got := shown(ms...); got != step.want {
+			t.Errorf("%s: %s, want %s", step.commands, got, step.want)
+		}
 	}
 }
 
@@ -365,6 +480,28 @@ func TestSelectorRoundTrip(t *testing.T) {
 	for _, s := range []string{"a{", "a{}x", "{", "{}", `a{b}`, `a{b="c}`, `a{b="c"`, `a{b="c" }`, `a{b="c",}`, `a{="c"}`, "a{b=`c`}"} {
 		if l, ok := parseSelector(s); ok && len(l) > 1 {
 			t.Errorf("%s means %v", s, l)
+		}
+	}
+}
+
+// TestTWAEndsAtTheRange draws no line beyond the range that was asked for.
+func TestTWAEndsAtTheRange(t *testing.T) {
+	_, addr := newServer(t, nil)
+	var adds []string
+	for i := range 121 {
+		adds = append(adds, fmt.Sprintf("TS.ADD g %d %d", i*1000, 100+i%2*10))
+	}
+	converse(t, addr, adds...)
+	for command, want := range map[string]string{
+		"TS.RANGE g 30000 90000 AGGREGATION twa 60000":             "[[0 105] [60000 105]]",
+		"TS.REVRANGE g 30000 90000 AGGREGATION twa 60000":          "[[60000 105] [0 105]]",
+		"TS.RANGE g 30500 30900 AGGREGATION twa 60000 EMPTY":       "[[0 107]]",
+		"TS.RANGE g 0 120000 AGGREGATION twa 60000":                "[[0 105] [60000 105] [120000 100]]",
+		"TS.RANGE g 29000 31000 AGGREGATION twa 60000":             "[[0 105]]",
+		"TS.RANGE g 30000 90000 ALIGN start AGGREGATION twa 60000": "[[30000 105] [90000 100]]",
+	} {
+		if got := short(t, converse(t, addr, command)[0]); got != want {
+			t.Errorf("%s: %s, want %s", command, got, want)
 		}
 	}
 }

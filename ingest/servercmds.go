@@ -31,6 +31,10 @@ func serverCommands() []command {
 		{name: "function", arity: -2, group: groupServer, syntax: "FLUSH [ASYNC | SYNC]", summary: "There are no functions to flush.", flags: write, subs: []command{
 			{name: "flush", arity: -2, syntax: "[ASYNC | SYNC]", summary: "Does nothing.", run: functionFlush},
 		}},
+		{name: "module", arity: -2, group: groupServer, syntax: "LIST", summary: "Tells of RedisTimeSeries, whose commands are spoken.", flags: admin, subs: []command{
+			{name: "list", arity: 2, summary: "Lists what HELLO tells as modules.", run: func(c *conn, _ [][]byte) { c.modules() }},
+			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("module") }},
+		}},
 		{name: "wait", arity: 3, group: groupServer, syntax: "numreplicas timeout", summary: "There are no replicas to wait for.", run: wait},
 		{name: "memory", arity: -2, group: groupServer, syntax: "USAGE key [SAMPLES count] | STATS | PURGE", summary: "Tells what memory is used for.", flags: readonly, subs: []command{
 			{name: "usage", arity: -3, syntax: "key [SAMPLES count]", summary: "Returns what a key costs in bytes, its share of the index included.", run: memoryUsage},
@@ -147,6 +151,9 @@ func flush(c *conn, args [][]byte) {
 		return
 	}
 	c.srv.o.Blobs.Clear()
+	if d := c.srv.series; d != nil {
+		d.removeAll()
+	}
 	c.ok()
 }
 

@@ -3,6 +3,8 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"mcached/mcache"
@@ -35,6 +37,7 @@ func tsAlter(c *conn, args [][]byte) {
 	k = k.lock()
 	defer k.mu.Unlock()
 	if a.retention {
+		c.srv.series.retain(k, a.retentionMs)
 		k.retentionMs = a.retentionMs
 	}
 	if a.chunkSize {
@@ -95,6 +98,8 @@ func (d *directory) relabel(k *seriesKey, labels []mcache.Label) (*seriesKey, er
 	}
 	delete(d.byPrint, k.print)
 	delete(d.empty, k)
+	d.retain(k, 0)
+	d.retain(n, n.retentionMs)
 	d.byName[n.name] = n
 	if !moved {
 		d.empty[n] = struct{}{}
@@ -211,15 +216,27 @@ func (d *directory) abandonLocked(k *seriesKey) {
 		delete(d.byName, k.name)
 		delete(d.byPrint, k.print)
 		delete(d.empty, k)
+		d.retain(k, 0)
 	}
 }
 
 // remove forgets a key that was created or written here, with its samples.
 func (d *directory) remove(name []byte) bool {
 	k, ok := d.entry(name)
-	if !ok {
-		return false
+	return ok && d.removeKey(k)
+}
+
+// removeAll removes all keys that were created or written here, for FLUSHALL.
+func (d *directory) removeAll() {
+	d.mu.RLock()
+	all := slices.Collect(maps.Values(d.byName))
+	d.mu.RUnlock()
+	for _, k := range all {
+		d.removeKey(k)
 	}
+}
+
+func (d *directory) removeKey(k *seriesKey) bool {
 	k = k.lock()
 	defer k.mu.Unlock()
 	d.mu.Lock()
@@ -228,6 +245,7 @@ func (d *directory) remove(name []byte) bool {
 		delete(d.byName, k.name)
 		delete(d.byPrint, k.print)
 		delete(d.empty, k)
+		d.retain(k, 0)
 	}
 	d.mu.Unlock()
 	if there && d.locate(k) {

@@ -19,183 +19,164 @@ type rangeArgs struct {
 	count      int // -1 for all
 	agg        *aggregation
 	withLabels bool
+	noEmpty    bool // EXCLUDEEMPTY
 	selected   []string
 	filters    []filter
 	groupBy    string
 	reducer    string
+
+	explicitFrom, explicitTo bool
+	align, stamp             []byte // ALIGN and BUCKETTIMESTAMP, nil for not said
+	empty                    bool
+	words                    []rangeWord // those that may be said here
 }
 
-var rangeKeywords = [...]string{"latest", "filter_by_ts", "filter_by_value", "count", "align", "aggregation",
-	"buckettimestamp", "empty", "withlabels", "selected_labels", "filter", "groupby"}
+// wants reports whether a point passes FILTER_BY_VALUE and FILTER_BY_TS.
+func (a *rangeArgs) wants(t int64, v float64) bool {
+	if a.byValue && !(v >= a.least && v <= a.most) {
+		return false
+	}
+	if a.times == nil {
+		return true
+	}
+	_, ok := slices.BinarySearch(a.times, t)
+	return ok
+}
 
-// words takes from args what is not a keyword.
-func words(args [][]byte) (taken, rest [][]byte) {
-	for i, a := range args {
-		for _, w := range rangeKeywords {
-			if equalFold(a, w) {
-				return args[:i], args[i:]
-			}
+// rangeWord is an option. parse takes what follows the word from args, and
+// returns the rest or the words of an error.
+type rangeWord struct {
+	name  string
+	multi bool // for TS.MRANGE and its like only
+	parse func(a *rangeArgs, args [][]byte) (rest [][]byte, problem string)
+}
+
+var rangeWords = [...]rangeWord{
+	{"latest", false, func(_ *rangeArgs, args [][]byte) ([][]byte, string) { return args, "" }}, // there are no compactions whose last bucket is open
+	{"filter_by_ts", false, parseFilterByTimes},
+	{"filter_by_value", false, parseFilterByValue},
+	{"count", false, parseCount},
+	{"align", false, func(a *rangeArgs, args [][]byte) ([][]byte, string) { return parseOne(&a.align, args, "ALIGN") }},
+	{"aggregation", false, parseAggregation},
+	{"buckettimestamp", false, func(a *rangeArgs, args [][]byte) ([][]byte, string) {
+		return parseOne(&a.stamp, args, "BUCKETTIMESTAMP")
+	}},
+	{"empty", false, func(a *rangeArgs, args [][]byte) ([][]byte, string) { a.empty = true; return args, "" }},
+	{"withlabels", true, func(a *rangeArgs, args [][]byte) ([][]byte, string) { a.withLabels = true; return args, "" }},
+	{"excludeempty", true, func(a *rangeArgs, args [][]byte) ([][]byte, string) { a.noEmpty = true; return args, "" }},
+	{"selected_labels", true, parseSelectedLabels},
+	{"filter", true, parseFilterWord},
+	{"groupby", true, parseGroupBy},
+}
+
+// word finds the option that b names.
+func (a *rangeArgs) word(b []byte) *rangeWord {
+	for i := range a.words {
+		if equalFold(b, a.words[i].name) {
+			return &a.words[i]
 		}
 	}
-	return args, nil
+	return nil
+}
+
+// untilWord takes from args what comes before the next option.
+func (a *rangeArgs) untilWord(args [][]byte) (taken, rest [][]byte) {
+	n := slices.IndexFunc(args, func(b []byte) bool { return a.word(b) != nil })
+	if n < 0 {
+		n = len(args)
+	}
+	return args[:n], args[n:]
 }
 
 // parseRange reads "from to" and the options behind them, those of TS.MRANGE
 // if multi, and answers what is wrong.
 func (c *conn) parseRange(args [][]byte, multi bool) (a rangeArgs, ok bool) {
-	a.count = -1
-	bad := func(what string) (rangeArgs, bool) {
-		c.fail("ERR TSDB: " + what)
+	if problem := a.parse(args, multi); problem != "" {
+		c.fail("ERR TSDB: " + problem)
 		return a, false
 	}
+	return a, true
+}
+
+func (a *rangeArgs) parse(args [][]byte, multi bool) (problem string) {
+	a.count, a.words = -1, rangeWords[:]
+	var ok bool
 	if a.from, ok = bound(args[0], "-", 0); !ok {
-		return bad("wrong fromTimestamp")
+		return "wrong fromTimestamp"
 	}
 	if a.to, ok = bound(args[1], "+", mcache.MaxTime); !ok {
-		return bad("wrong toTimestamp")
+		return "wrong toTimestamp"
 	}
-	explicitFrom, explicitTo := string(args[0]) != "-", string(args[1]) != "+"
-	var agg aggregation
-	var align, stamp []byte
-	filtered := false
+	a.explicitFrom, a.explicitTo = string(args[0]) != "-", string(args[1]) != "+"
 	for args = args[2:]; len(args) > 0; {
-		word := string(lower(nil, args[0]))
-		args = args[1:]
-		var list [][]byte
-		switch {
-		case word == "latest": // There are no compactions whose last bucket is open.
-		case word == "filter_by_ts":
-			list, args = words(args)
-			if len(list) == 0 {
-				return bad("FILTER_BY_TS one or more arguments are missing")
-			}
-			a.times = []int64{}
-			for _, b := range list {
-				t, ok := parseInt(b)
-				if !ok || t < 0 {
-					return bad("Couldn't parse FILTER_BY_TS")
-				}
-				a.times = append(a.times, t)
-			}
-			slices.Sort(a.times)
-		case word == "filter_by_value":
-			if len(args) < 2 {
-				return bad("FILTER_BY_VALUE one or more arguments are missing")
-			}
-			if a.least, ok = parseFloat(args[0]); !ok {
-				return bad("Couldn't parse MIN")
-			}
-			if a.most, ok = parseFloat(args[1]); !ok {
-				return bad("Couldn't parse MAX")
-			}
-			a.byValue, args = true, args[2:]
-		case word == "count":
-			if len(args) == 0 {
-				return bad("COUNT argument is missing")
-			}
-			n, ok := parseInt(args[0])
-			if !ok {
-				return bad("Couldn't parse COUNT")
-			}
-			if n < 0 {
-				return bad("Invalid COUNT value")
-			}
-			a.count, args = int(min(n, math.MaxInt32)), args[1:]
-		case word == "align" && len(args) > 0:
-			align, args = args[0], args[1:]
-		case word == "aggregation":
-			if len(args) < 2 {
-				return bad("Couldn't parse AGGREGATION")
-			}
-			for name := range strings.SplitSeq(string(args[0]), ",") {
-				k, ok := parseAggregator([]byte(name))
-				if !ok {
-					return bad("Unknown aggregation type")
-				}
-				if len(agg.kinds) == len(aggregators) {
-					return bad(fmt.Sprintf("too many aggregators, the limit is %d", len(aggregators)))
-				}
-				agg.kinds = append(agg.kinds, k)
-			}
-			if agg.bucketMs, ok = parseInt(args[1]); !ok {
-				return bad("Couldn't parse AGGREGATION")
-			}
-			if agg.bucketMs <= 0 || agg.bucketMs > mcache.MaxTime {
-				return bad("bucketDuration must be greater than zero")
-			}
-			a.agg, args = &agg, args[2:]
-		case word == "buckettimestamp" && len(args) > 0:
-			stamp, args = args[0], args[1:]
-		case word == "empty":
-			agg.empty = true
-		case multi && word == "withlabels":
-			a.withLabels = true
-		case multi && word == "selected_labels":
-			if list, args = words(args); len(list) == 0 {
-				return bad("SELECTED_LABELS should have at least 1 parameter")
-			}
-			for _, b := range list {
-				a.selected = append(a.selected, string(b))
-			}
-		case multi && word == "filter":
-			list, args = words(args)
-			if a.filters, ok = c.parseFilters(list); !ok {
-				return a, false
-			}
-			filtered = true
-		case multi && word == "groupby":
-			if len(args) < 3 || !equalFold(args[1], "reduce") {
-				return bad("Couldn't parse GROUPBY")
-			}
-			a.groupBy = string(args[0])
-			if a.reducer, ok = parseAggregator(args[2]); !ok || a.reducer == "twa" || a.reducer == "first" || a.reducer == "last" {
-				return bad("Invalid reducer type")
-			}
-			args = args[3:]
-		default:
-			return bad("unknown argument '" + clip([]byte(word), 64) + "'")
+		w := a.word(args[0])
+		if w == nil || w.multi && !multi {
+			return "unknown argument '" + clip(lower(nil, args[0]), 64) + "'"
+		}
+		if args, problem = w.parse(a, args[1:]); problem != "" {
+			return problem
 		}
 	}
+	return a.settle(multi)
+}
+
+// settle checks what the options mean together.
+func (a *rangeArgs) settle(multi bool) (problem string) {
 	switch {
-	case multi && !filtered:
-		return bad("missing FILTER argument")
+	case multi && a.filters == nil:
+		return "missing FILTER argument"
 	case a.withLabels && a.selected != nil:
-		return bad("cannot accept WITHLABELS and SELECTED_LABELS together")
-	case a.agg == nil && (align != nil || stamp != nil || agg.empty):
-		return bad("ALIGN, BUCKETTIMESTAMP and EMPTY can only be used with AGGREGATION")
-	case a.groupBy != "" && a.agg != nil && len(agg.kinds) > 1:
-		return bad("GROUPBY cannot be used with several aggregators")
+		return "cannot accept WITHLABELS and SELECTED_LABELS together"
+	case a.noEmpty && a.groupBy != "":
+		return "EXCLUDEEMPTY cannot be used with GROUPBY"
+	case a.agg == nil && (a.align != nil || a.stamp != nil || a.empty):
+		return "ALIGN, BUCKETTIMESTAMP and EMPTY can only be used with AGGREGATION"
+	case a.groupBy != "" && a.agg != nil && len(a.agg.kinds) > 1:
+		return "GROUPBY cannot be used with several aggregators"
 	case a.agg == nil:
-		return a, true
+		return ""
 	}
+	a.agg.empty = a.empty
+	if problem = a.settleAlign(); problem != "" {
+		return problem
+	}
+	return a.settleStamp()
+}
+
+func (a *rangeArgs) settleAlign() (problem string) {
+	var ok bool
 	switch {
-	case align == nil:
-	case equalFold(align, "start") || equalFold(align, "-"):
-		if !explicitFrom {
-			return bad("start alignment can only be used with explicit start timestamp")
+	case a.align == nil:
+	case equalFold(a.align, "start") || equalFold(a.align, "-"):
+		if !a.explicitFrom {
+			return "start alignment can only be used with explicit start timestamp"
 		}
-		agg.alignMs = a.from
-	case equalFold(align, "end") || equalFold(align, "+"):
-		if !explicitTo {
-			return bad("end alignment can only be used with explicit end timestamp")
+		a.agg.alignMs = a.from
+	case equalFold(a.align, "end") || equalFold(a.align, "+"):
+		if !a.explicitTo {
+			return "end alignment can only be used with explicit end timestamp"
 		}
-		agg.alignMs = a.to
+		a.agg.alignMs = a.to
 	default:
-		if agg.alignMs, ok = parseInt(align); !ok || agg.alignMs < 0 || agg.alignMs > mcache.MaxTime {
-			return bad("unknown ALIGN parameter")
+		if a.agg.alignMs, ok = parseInt(a.align); !ok || a.agg.alignMs < 0 || a.agg.alignMs > mcache.MaxTime {
+			return "unknown ALIGN parameter"
 		}
 	}
+	return ""
+}
+
+func (a *rangeArgs) settleStamp() (problem string) {
 	switch {
-	case stamp == nil || equalFold(stamp, "-") || equalFold(stamp, "start"):
-		agg.stamp = '-'
-	case equalFold(stamp, "~") || equalFold(stamp, "mid"):
-		agg.stamp = '~'
-	case equalFold(stamp, "+") || equalFold(stamp, "end"):
-		agg.stamp = '+'
+	case a.stamp == nil || equalFold(a.stamp, "-") || equalFold(a.stamp, "start"):
+		a.agg.stamp = '-'
+	case equalFold(a.stamp, "~") || equalFold(a.stamp, "mid"):
+		a.agg.stamp = '~'
+	case equalFold(a.stamp, "+") || equalFold(a.stamp, "end"):
+		a.agg.stamp = '+'
 	default:
-		return bad("unknown BUCKETTIMESTAMP parameter")
+		return "unknown BUCKETTIMESTAMP parameter"
 	}
-	return a, true
+	return ""
 }
 
 func bound(b []byte, open string, is int64) (int64, bool) {
@@ -204,4 +185,113 @@ func bound(b []byte, open string, is int64) (int64, bool) {
 	}
 	t, ok := parseInt(b)
 	return min(t, mcache.MaxTime), ok && t >= 0
+}
+
+func parseOne(to *[]byte, args [][]byte, name string) (rest [][]byte, problem string) {
+	if len(args) == 0 {
+		return nil, name + " argument is missing"
+	}
+	*to = args[0]
+	return args[1:], ""
+}
+
+func parseFilterByTimes(a *rangeArgs, args [][]byte) (rest [][]byte, problem string) {
+	list, rest := a.untilWord(args)
+	if len(list) == 0 {
+		return nil, "FILTER_BY_TS one or more arguments are missing"
+	}
+	a.times = make([]int64, 0, len(list))
+	for _, b := range list {
+		t, ok := parseInt(b)
+		if !ok || t < 0 {
+			return nil, "Couldn't parse FILTER_BY_TS"
+		}
+		a.times = append(a.times, t)
+	}
+	slices.Sort(a.times)
+	return rest, ""
+}
+
+func parseFilterByValue(a *rangeArgs, args [][]byte) (rest [][]byte, problem string) {
+	if len(args) < 2 {
+		return nil, "FILTER_BY_VALUE one or more arguments are missing"
+	}
+	var ok bool
+	if a.least, ok = parseFloat(args[0]); !ok {
+		return nil, "Couldn't parse MIN"
+	}
+	if a.most, ok = parseFloat(args[1]); !ok {
+		return nil, "Couldn't parse MAX"
+	}
+	a.byValue = true
+	return args[2:], ""
+}
+
+func parseCount(a *rangeArgs, args [][]byte) (rest [][]byte, problem string) {
+	if len(args) == 0 {
+		return nil, "COUNT argument is missing"
+	}
+	n, ok := parseInt(args[0])
+	if !ok {
+		return nil, "Couldn't parse COUNT"
+	}
+	if n < 1 {
+		return nil, "Invalid COUNT value"
+	}
+	a.count = int(min(n, math.MaxInt32))
+	return args[1:], ""
+}
+
+func parseAggregation(a *rangeArgs, args [][]byte) (rest [][]byte, problem string) {
+	if len(args) < 2 {
+		return nil, "Couldn't parse AGGREGATION"
+	}
+	a.agg = &aggregation{}
+	for name := range strings.SplitSeq(string(args[0]), ",") {
+		k, ok := parseAggregator([]byte(name))
+		if !ok {
+			return nil, "Unknown aggregation type"
+		}
+		if len(a.agg.kinds) == len(aggregators) {
+			return nil, fmt.Sprintf("too many aggregators, the limit is %d", len(aggregators))
+		}
+		a.agg.kinds = append(a.agg.kinds, k)
+	}
+	var ok bool
+	if a.agg.bucketMs, ok = parseInt(args[1]); !ok {
+		return nil, "Couldn't parse AGGREGATION"
+	}
+	if a.agg.bucketMs <= 0 || a.agg.bucketMs > mcache.MaxTime {
+		return nil, "bucketDuration must be greater than zero"
+	}
+	return args[2:], ""
+}
+
+func parseSelectedLabels(a *rangeArgs, args [][]byte) (rest [][]byte, problem string) {
+	list, rest := a.untilWord(args)
+	if len(list) == 0 {
+		return nil, "SELECTED_LABELS should have at least 1 parameter"
+	}
+	for _, b := range list {
+		a.selected = append(a.selected, string(b))
+	}
+	return rest, ""
+}
+
+func parseFilterWord(a *rangeArgs, args [][]byte) (rest [][]byte, problem string) {
+	list, rest := a.untilWord(args)
+	a.filters, problem = parseFilters(list)
+	return rest, problem
+}
+
+func parseGroupBy(a *rangeArgs, args [][]byte) (rest [][]byte, problem string) {
+	if len(args) < 3 || !equalFold(args[1], "reduce") {
+		return nil, "Couldn't parse GROUPBY"
+	}
+	a.groupBy = string(args[0])
+	var ok bool
+	if a.reducer, ok = parseAggregator(args[2]); !ok || a.reducer == "twa" || a.reducer == "first" || a.reducer == "last" {
+		return nil, "Invalid reducer type"
+	}
+	return args[3:], ""
 }

@@ -66,6 +66,9 @@ type seriesOptions struct {
 	ignoreValue  float64
 }
 
+// keyBytes is what a seriesKey and the record of its series take, labels left out.
+const keyBytes = 400
+
 // seriesKey is a key with its series.
 type seriesKey struct {
 	name    string
@@ -201,7 +204,15 @@ func (d *directory) create(name string, labels []mcache.Label, o seriesOptions) 
 	}
 	d.byName[name], d.byPrint[k.print] = k, k
 	d.empty[k] = struct{}{}
+	d.retain(k, o.retentionMs)
 	return k, false, nil
+}
+
+// retain makes the retention of a key hold for whoever reads its series.
+func (d *directory) retain(k *seriesKey, ms int64) {
+	if ms > 0 || k.retentionMs > 0 {
+		d.cache.SetRetention(d.bucket, k.print, ms)
+	}
 }
 
 // adopt gives a key that the cache has, but the directory has not, an entry.

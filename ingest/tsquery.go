@@ -12,58 +12,44 @@ import (
 // are made from. COUNT is the caller's, except that the first samples are
 // enough if they are all that will be used of them.
 func (c *conn) query(k *seriesKey, a *rangeArgs, firstFew bool, room int) (r rows, ok bool) {
-	d := c.srv.series
-	from := a.from
-	k = k.lock()
-	if k.retentionMs > 0 {
-		if last, _, has := d.lastLocked(k, c.nowMs()); has {
-			from = max(from, last-k.retentionMs)
-		}
+	from, to := a.from, a.to
+	if a.agg != nil && a.agg.needsNeighbours() {
+		from, to = -mcache.MaxTime, mcache.MaxTime
 	}
-	k.mu.Unlock()
-	readFrom, readTo := from, a.to
-	if a.agg != nil && a.agg.needsTWA() {
-		readFrom, readTo = -mcache.MaxTime, mcache.MaxTime // the neighbours are needed
-	}
+	w := window{from: a.from, to: a.to}
 	var points []point
-	var before, after *point
 	ok = true
-	d.each(k, readFrom, readTo, func(t int64, v float64) bool {
-		if a.byValue && !(v >= a.least && v <= a.most) {
-			return true
-		}
-		if a.times != nil {
-			if _, has := slices.BinarySearch(a.times, t); !has {
-				return true
-			}
-		}
+	c.srv.series.each(k, from, to, func(t int64, v float64) bool {
 		switch {
-		case t < from:
-			before = &point{t, v}
-			return true
+		case !a.wants(t, v):
+		case t < a.from:
+			if v == v {
+				w.before = &point{t, v}
+			}
 		case t > a.to:
-			after = &point{t, v}
-			return false
+			if v == v {
+				w.after = &point{t, v}
+			}
+			return v != v
 		case len(points) >= room:
 			ok = false
 			return false
+		default:
+			points = append(points, point{t, v})
+			return !firstFew || a.agg != nil || a.count < 0 || len(points) < a.count
 		}
-		points = append(points, point{t, v})
-		return !firstFew || a.agg != nil || a.count < 0 || len(points) < a.count
+		return true
 	})
-	if !ok {
+	switch {
+	case !ok:
 		return r, false
+	case a.agg != nil:
+		return a.agg.aggregate(points, w, room)
 	}
-	if a.agg != nil {
-		if r, ok = a.agg.aggregate(points, before, after, room); !ok {
-			return r, false
-		}
-	} else {
-		r.width = 1
-		r.times, r.values = make([]int64, len(points)), make([]float64, len(points))
-		for i, p := range points {
-			r.times[i], r.values[i] = p.t, p.v
-		}
+	r.width = 1
+	r.times, r.values = make([]int64, len(points)), make([]float64, len(points))
+	for i, p := range points {
+		r.times[i], r.values[i] = p.t, p.v
 	}
 	return r, true
 }
@@ -130,6 +116,7 @@ func tsMRange(c *conn, args [][]byte, reverse bool) {
 	}
 	room := c.srv.o.MaxReplySamples
 	all := make([]rows, len(keys))
+	some := 0 // series with rows
 	for i, k := range keys {
 		if all[i], ok = c.query(k, &a, !reverse && a.groupBy == "", room); !ok {
 			c.tooMany()
@@ -137,6 +124,9 @@ func tsMRange(c *conn, args [][]byte, reverse bool) {
 		}
 		if a.groupBy == "" {
 			all[i].limit(a.count, reverse)
+		}
+		if all[i].len() > 0 {
+			some++
 		}
 		if room -= all[i].len() * max(all[i].width, 1); room < 0 {
 			c.tooMany()
@@ -147,8 +137,14 @@ func tsMRange(c *conn, args [][]byte, reverse bool) {
 		c.groups(&a, keys, all, reverse)
 		return
 	}
-	c.series(len(keys))
+	if !a.noEmpty {
+		some = len(keys)
+	}
+	c.series(some)
 	for i, k := range keys {
+		if a.noEmpty && all[i].len() == 0 {
+			continue
+		}
 		c.oneOf(k.name, 3)
 		c.labels(k.given(), a.withLabels, a.selected)
 		if c.resp3 {
@@ -320,8 +316,9 @@ func tsMGet(c *conn, args [][]byte) {
 }
 
 func tsQueryIndex(c *conn, args [][]byte) {
-	fs, ok := c.parseFilters(args[1:])
-	if !ok {
+	fs, problem := parseFilters(args[1:])
+	if problem != "" {
+		c.fail("ERR TSDB: " + problem)
 		return
 	}
 	keys, err := c.srv.series.selectKeys(fs)
@@ -365,6 +362,10 @@ func tsInfo(c *conn, args [][]byte) {
 		if c.srv.o.Metrics.Snapshot(id, -mcache.MaxTime, mcache.MaxTime, &s) {
 			bytes = s.Bytes()
 		}
+	}
+	bytes += keyBytes + len(k.name)
+	for _, l := range k.labels {
+		bytes += len(l.Name) + len(l.Value)
 	}
 	if o.chunkBytes == 0 {
 		o.chunkBytes = defaultChunkBytes

@@ -12,134 +12,13 @@ const (
 	errKeyExists   = "ERR TSDB: key already exists"
 	errTimestamp   = "ERR TSDB: invalid timestamp, must be a nonnegative integer"
 	errSampleValue = "ERR TSDB: invalid value"
+	errIncrement   = "ERR TSDB: invalid increase/decrease value"
+	errIncrNaN     = "ERR TSDB: cannot increment/decrement NaN value"
 	errBlocked     = "ERR TSDB: Error at upsert, update is not supported when DUPLICATE_POLICY is set to BLOCK mode"
+	errNaN         = "ERR TSDB: Error at upsert, update is not supported when either current or new value is NaN and DUPLICATE_POLICY is MAX/MIN/SUM"
 	errRetention   = "ERR TSDB: Timestamp is older than retention"
 	errBackwards   = "ERR TSDB: timestamp must be equal to or higher than the maximum existing timestamp"
 )
-
-// createArgs are the options of TS.CREATE and what goes with them elsewhere.
-type createArgs struct {
-	seriesOptions
-	labels    []mcache.Label
-	hasLabels bool
-	on        duplicatePolicy // ON_DUPLICATE
-	at        []byte          // TIMESTAMP
-	retention bool            // that it was said, for TS.ALTER; so the others
-	chunkSize bool
-	ignore    bool
-}
-
-// createKeywords end the labels of LABELS, which some clients do not send last.
-var createKeywords = [...]string{"retention", "encoding", "chunk_size", "duplicate_policy", "on_duplicate", "ignore", "timestamp"}
-
-func isCreateKeyword(b []byte) bool {
-	for _, w := range createKeywords {
-		if equalFold(b, w) {
-			return true
-		}
-	}
-	return false
-}
-
-// defaultChunkBytes is RedisTimeSeries'; here it is only told.
-const defaultChunkBytes = 4096
-
-// parseCreate reads options, and answers what is wrong with them.
-func (c *conn) parseCreate(args [][]byte) (a createArgs, ok bool) {
-	a.chunkBytes = defaultChunkBytes
-	bad := func(what string) (createArgs, bool) {
-		c.fail("ERR TSDB: " + what)
-		return a, false
-	}
-	for len(args) > 0 {
-		word := string(lower(nil, args[0]))
-		args = args[1:]
-		if word == "labels" {
-			a.hasLabels = true
-			for len(args) >= 2 && !isCreateKeyword(args[0]) {
-				l := mcache.Label{Name: string(args[0]), Value: string(args[1])}
-				if l.Name == "" || l.Value == "" {
-					return bad("Couldn't parse LABELS")
-				}
-				a.labels = append(a.labels, l)
-				args = args[2:]
-			}
-			if len(args) > 0 && !isCreateKeyword(args[0]) {
-				return bad("Couldn't parse LABELS")
-			}
-			continue
-		}
-		if word == "compressed" || word == "uncompressed" {
-			a.uncompressed = word == "uncompressed"
-			continue
-		}
-		if !isCreateKeyword([]byte(word)) {
-			return bad("unknown argument '" + clip([]byte(word), 64) + "'")
-		}
-		if len(args) == 0 {
-			return bad("Couldn't parse " + upper(word))
-		}
-		value := args[0]
-		args = args[1:]
-		n, isInt := parseInt(value)
-		switch word {
-		case "retention":
-			if !isInt || n < 0 {
-				return bad("Couldn't parse RETENTION")
-			}
-			a.retentionMs, a.retention = n, true
-		case "chunk_size":
-			if !isInt {
-				return bad("Couldn't parse CHUNK_SIZE")
-			}
-			if n < 48 || n > 1<<20 || n%8 != 0 {
-				return bad("CHUNK_SIZE value must be a multiple of 8 in the range [48 .. 1048576]")
-			}
-			a.chunkBytes, a.chunkSize = n, true
-		case "encoding":
-			switch {
-			case equalFold(value, "compressed"):
-			case equalFold(value, "uncompressed"):
-				a.uncompressed = true
-			default:
-				return bad("unknown ENCODING parameter")
-			}
-		case "duplicate_policy", "on_duplicate":
-			p, ok := parsePolicy(value)
-			if !ok {
-				return bad("Unknown " + upper(word))
-			}
-			if word == "on_duplicate" {
-				a.on = p
-			} else {
-				a.policy = p
-			}
-		case "ignore":
-			if len(args) == 0 || !isInt || n < 0 {
-				return bad("Couldn't parse IGNORE")
-			}
-			v, ok := parseFloat(args[0])
-			if !ok || v < 0 {
-				return bad("Couldn't parse IGNORE")
-			}
-			a.ignoreMs, a.ignoreValue, a.ignore = n, v, true
-			args = args[1:]
-		case "timestamp":
-			a.at = value
-		}
-	}
-	return a, true
-}
-
-func upper(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if c-'a' < 26 {
-			b[i] = c - 0x20
-		}
-	}
-	return string(b)
-}
 
 // failWith answers an error of the directory or the metric cache.
 func (c *conn) failWith(err error) {
@@ -179,10 +58,17 @@ func (c *conn) timestamp(b []byte) (int64, bool) {
 	return t, ok && t >= 0 && t <= mcache.MaxTime
 }
 
-// sampleValue reads a value; NaN is legal and is the one NaN.
+// sampleValue reads a value; NaN is legal and is the one NaN. As in
+// RedisTimeSeries a point has digits on both sides, and there are no
+// hexadecimal numbers.
 func sampleValue(b []byte) (float64, bool) {
-	if equalFold(b, "nan") {
+	if equalFold(b, "nan") || equalFold(b, "-nan") {
 		return math.NaN(), true
+	}
+	for i, c := range b {
+		if c == '.' && (i == 0 || i+1 == len(b) || b[i-1]-'0' > 9 || b[i+1]-'0' > 9) || c|0x20 == 'x' {
+			return 0, false
+		}
 	}
 	return parseFloat(b)
 }
@@ -243,10 +129,10 @@ func (c *conn) addSample(k *seriesKey, t int64, v float64, on duplicatePolicy) (
 		case !has:
 		case k.retentionMs > 0 && t < lastMs && lastMs-t > k.retentionMs:
 			return 0, errRetention
-		case on == policyLast && t >= lastMs && t-lastMs <= k.ignoreMs && k.ignoreMs > 0 && math.Abs(v-lastV) <= k.ignoreValue:
+		case on == policyLast && k.ignores(t, v, lastMs, lastV):
 			return lastMs, ""
 		}
-		if has && on != policyLast {
+		if has && (on != policyLast || v != v) {
 			var keep bool
 			var problem string
 			if v, keep, problem = d.merge(k, t, v, on); problem != "" {
@@ -263,6 +149,12 @@ func (c *conn) addSample(k *seriesKey, t int64, v float64, on duplicatePolicy) (
 		k.lastMs, k.written = t, true
 	}
 	return t, ""
+}
+
+// ignores says that IGNORE spares a sample: it is near the last one. NaN is
+// near nothing.
+func (k *seriesKey) ignores(t int64, v float64, lastMs int64, last float64) bool {
+	return t >= lastMs && t-lastMs <= k.ignoreMs && math.Abs(v-last) <= k.ignoreValue
 }
 
 // problemOf is the words for an error of write, or none for none.
@@ -289,6 +181,16 @@ func (d *directory) merge(k *seriesKey, t int64, v float64, on duplicatePolicy) 
 		return v, false, ""
 	}
 	old := math.Float64frombits(it.At().V)
+	switch wasNaN, isNaN := old != old, v != v; {
+	case on == policyNone || on == policyBlock:
+		return 0, false, errBlocked
+	case wasNaN != isNaN && (on == policyMin || on == policyMax || on == policySum):
+		return 0, false, errNaN
+	case isNaN:
+		return old, true, "" // a number is worth more than none, whatever the policy
+	case wasNaN:
+		return v, false, ""
+	}
 	switch on {
 	case policyFirst:
 		return old, true, ""
@@ -299,7 +201,7 @@ func (d *directory) merge(k *seriesKey, t int64, v float64, on duplicatePolicy) 
 	case policySum:
 		return old + v, false, ""
 	}
-	return 0, false, errBlocked
+	return v, false, ""
 }
 
 // write puts one sample into the cache by way of the batch b. k.mu is held.
@@ -342,7 +244,7 @@ func tsMAdd(c *conn, args [][]byte) {
 func tsIncrBy(c *conn, args [][]byte, sign float64) {
 	by, ok := parseFloat(args[2])
 	if !ok {
-		c.fail(errSampleValue)
+		c.fail(errIncrement)
 		return
 	}
 	a, ok := c.parseCreate(args[3:])
@@ -372,7 +274,16 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 		}
 		t = lastMs // our clock is behind the writer's
 	}
-	if err := c.srv.series.write(&c.batch, k, t, last+sign*by); err != nil {
+	sum := last + sign*by
+	switch {
+	case last != last:
+		c.fail(errIncrNaN)
+		return
+	case has && k.ignores(t, sum, lastMs, last):
+		c.integer(lastMs)
+		return
+	}
+	if err := c.srv.series.write(&c.batch, k, t, sum); err != nil {
 		if !existed {
 			c.srv.series.abandonLocked(k)
 		}
