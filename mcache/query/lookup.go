@@ -161,7 +161,7 @@ func (l *lookup) strings(read func(context.Context, *storage.LabelHints, ...*lab
 		slices.Sort(found)
 		found = slices.Compact(found)
 	}
-	result := answer{notes: annotations.Annotations{}}
+	result := answer{notes: annotations.Annotations{}, read: l.read}
 	if l.limit > 0 && len(found) > l.limit {
 		found = found[:l.limit]
 		result.notes.Add(errTruncated)

@@ -74,6 +74,8 @@ func TestMissing(t *testing.T) {
 		"instant": ask(),
 		"range":   get(t, a, "query_range", "query", "sum(m) / sum(m offset 1m)", "start", seconds(t0), "end", seconds(end), "step", "1000"),
 		"series":  get(t, a, "series", "match[]", "m", "start", seconds(t0), "end", seconds(end)),
+		"labels":  get(t, a, "labels", "start", seconds(t0), "end", seconds(t0+1000)),
+		"values":  get(t, a, "label/i/values", "start", seconds(t0), "end", seconds(t0+1000)),
 	} {
 		if strings.Count(w.Body.String(), warning) != 1 || w.Header().Get(completeFromHeader) != text {
 			t.Errorf("%s: no %s: %v %.300s", name, warning, w.Header(), w.Body)
@@ -97,8 +99,8 @@ func TestMissing(t *testing.T) {
 	if w.Trailer.Get(completeFromHeader) != text || w.StatusCode != http.StatusOK {
 		t.Errorf("stream: %v", w.Trailer)
 	}
-	if n := a.Stats().Incomplete; n != 5 {
-		t.Errorf("%d incomplete answers counted, of 5", n)
+	if n := a.Stats().Incomplete; n != 7 {
+		t.Errorf("%d incomplete answers counted, of 7", n)
 	}
 }
 

@@ -100,8 +100,7 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	seriesOnly, allTimes := false, false
 	if hints != nil {
 		mint, maxt, limit = hints.Start, hints.End, hints.Limit
-		// Of all times, every series has a sample.
-		allTimes = mint <= minTime.UnixMilli() && maxt >= maxTime.UnixMilli()
+		allTimes = ofAllTimes(mint, maxt)
 		seriesOnly = hints.Func == "series" && !allTimes
 	}
 	if err := ctx.Err(); err != nil {
@@ -153,22 +152,50 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	return set
 }
 
-// LabelValues are those of all times: the index does not know when a value was in use.
+// LabelValues are those of the series that have a sample in the querier's time,
+// as a select of series has it; of all times, of all series that there are.
 func (qr *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	values, err := qr.q.cache.LabelValues(qr.q.bucket, name, convertMatchers(matchers), labelLimit(hints))
+	q, ms := qr.q, convertMatchers(matchers)
+	if ofAllTimes(qr.mint, qr.maxt) {
+		values, err := q.cache.LabelValues(q.bucket, name, ms, labelLimit(hints))
+		return values, nil, err
+	}
+	values, complete, err := q.cache.LabelValuesIn(q.bucket, name, ms, qr.mint, qr.maxt, labelLimit(hints))
+	qr.noteLabelsMissing(ms, complete)
 	return values, nil, err
 }
 
-// LabelNames are those of all times, as LabelValues are.
+// LabelNames are of the same series.
 func (qr *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	names, err := qr.q.cache.LabelNames(qr.q.bucket, convertMatchers(matchers), labelLimit(hints))
+	q, ms := qr.q, convertMatchers(matchers)
+	if ofAllTimes(qr.mint, qr.maxt) {
+		names, err := q.cache.LabelNames(q.bucket, ms, labelLimit(hints))
+		return names, nil, err
+	}
+	names, complete, err := q.cache.LabelNamesIn(q.bucket, ms, qr.mint, qr.maxt, labelLimit(hints))
+	qr.noteLabelsMissing(ms, complete)
 	return names, nil, err
+}
+
+// noteLabelsMissing tells of series that may have been in the time: of those
+// that are there, before complete, and of those that have gone.
+func (qr *querier) noteLabelsMissing(ms []mcache.Matcher, complete int64) {
+	qr.q.noteMissing(qr.mint, complete)
+	if until, ok := qr.q.cache.GoneUntil(qr.q.bucket, ms); ok {
+		qr.q.noteMissing(qr.mint, until)
+	}
+}
+
+// ofAllTimes reports that a request says nothing of time: every series has a
+// sample in it.
+func ofAllTimes(mint, maxt int64) bool {
+	return mint <= minTime.UnixMilli() && maxt >= maxTime.UnixMilli()
 }
 
 func labelLimit(hints *storage.LabelHints) int {
