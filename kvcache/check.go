@@ -18,8 +18,15 @@ func (c *Cache) Check() error {
 }
 
 func (s *shard) checkLocked(number uint32) error {
-	if err := s.t.Check(); err != nil {
-		return err
+	for n, t := range s.logs {
+		if err := t.Check(); err != nil {
+			return err
+		}
+		for _, r := range t.list {
+			if b := &s.m.tables[r]; int(b.log) != n || b.order == 0 || b.order > t.order {
+				return fmt.Errorf("kvcache: region %d of log %d is noted in log %d, with order %d of %d", r, n, b.log, b.order, t.order)
+			}
+		}
 	}
 	live := int64(0) // a sum of weights
 	for x := range s.dir.all() {
@@ -29,20 +36,20 @@ func (s *shard) checkLocked(number uint32) error {
 		}
 		live += n
 	}
-	if live != s.t.weight {
+	if n := s.weightLocked(); live != n {
 		return fmt.Errorf("kvcache: %d records in tables, %d of them expire; %d and %d in indexes",
-			weightRecords(s.t.weight), weightExpiring(s.t.weight), weightRecords(live), weightExpiring(live))
+			weightRecords(n), weightExpiring(n), weightRecords(live), weightExpiring(live))
 	}
 	for n, r := range s.places.region {
 		if r == 0 {
 			continue
 		}
-		if b := &s.m.tables[r-1]; int(b.place) != n || s.t.list[b.pos] != Region(r-1) {
+		if b := &s.m.tables[r-1]; int(b.place) != n || s.logs[b.log].list[b.pos] != Region(r-1) {
 			return fmt.Errorf("kvcache: place %d has region %d, which has place %d", n, r-1, b.place)
 		}
 	}
-	if n := len(s.places.region) - len(s.places.free) - len(s.places.gone); n != len(s.t.list) {
-		return fmt.Errorf("kvcache: %d places in use for %d regions", n, len(s.t.list))
+	if n := len(s.places.region) - len(s.places.free) - len(s.places.gone); n != s.regionsLocked() {
+		return fmt.Errorf("kvcache: %d places in use for %d regions", n, s.regionsLocked())
 	}
 	return nil
 }

@@ -72,6 +72,9 @@ func (d *directory) split(x *index, p *places, segment func(record unsafe.Pointe
 		half[1].clear()
 		return x.resize(len(x.lines)+len(x.lines)/4, p)
 	}
+	for _, h := range half {
+		h.inheritGhosts(x)
+	}
 	if x.depth == d.bits {
 		deeper := make([]*index, 0, 2*len(d.indexes))
 		for _, y := range d.indexes {

@@ -24,8 +24,12 @@
 //	dead     bytes of freed entries whose region still lives
 //	spare    a region without an owner that still has its pages
 //	reclaim  to take a region from its owner, as it is
-//	ageing   to take the oldest region because a writer needs room; what is
-//	         still read is written again
+//	log      regions in order of age; a shard of a Cache has two
+//	probation the log of records that were not read since they were written
+//	lasting  the log of those that were, or that came back
+//	ghost    12 bits of the hash of a record that probation dropped unread
+//	ageing   to take a region because a writer needs room; what is still read
+//	         is written again
 //	budget   bytes permitted now, for regions and indexes together
 //	account  who holds regions and indexes: one has a share of the budget
 //	pinned   of a region: its owner has refused to part with it, for now
@@ -42,7 +46,8 @@
 //	             current ──▶ ├──────┼───────────┼──────┤ fill        free
 //
 //	Cache        shards, by the lowest bits of the key's hash, a lock each
-//	  shard      a directory of indexes, by the next bits, each in a Span
+//	  shard      two logs, each a Tables (logs.go)
+//	             a directory of indexes, by the next bits, each in a Span
 //	    index    home line, by the upper half of the hash, and one other line
 //	             ┌ 12 tags ────┬ freq ┬ away ┬ 12 refs ───────────────────┐
 //	             │ 7 bits + 1  │ 24 b │ 8 b  │ place and unit, 32 bits    │
@@ -61,6 +66,9 @@
 //	   (share.go). A writer keeps what is still read of them; SetBudget does not
 //	4  Hot regions in the same order: heads of series, which are written
 //	5  whole owners, when the indexes alone are more than the budget
+//
+// Of a Cache, it is the shard that says which of its regions goes when one is
+// asked for, and logs.go how it chooses.
 //
 // Regions whose owners refuse, because they hold what is nowhere else yet, are
 // passed over until Unpin. Each choice looks at the head of one list for each
@@ -107,10 +115,10 @@
 //
 // # Cost
 //
-// An entry costs 8 bytes of header and 5.8 to 7.3 bytes of index, 14.0 in all at
-// 1 Mi entries, and up to 7 of padding; nothing on the heap. There is an open
-// region for each shard, half empty on average: shards × region size is at
-// most a 32nd of the budget. An index moves as a whole when it grows, under
+// An entry costs 8 bytes of header and 6.8 to 8.6 bytes of index, 1.0 to 1.3 of
+// them ghosts, 15.5 in all at 1 Mi entries, and up to 7 of padding; nothing on the
+// heap. There are two open regions for each shard, half empty on average:
+// shards × region size is at most a 128th of the budget. An index moves as a whole when it grows, under
 // its shard's lock: it is split at some 22 Ki records, 1 to 3 ms.
 //
 // # Figures
@@ -135,7 +143,7 @@
 // not: it writes a second one. A load of 86 % in place of 92 made no call
 // measurably faster and cost 1.5 bytes an entry.
 //
-//	-bench Overhead       14.0 bytes an entry, 6.0 of them index; 14.8 resident
+//	-bench Overhead       15.5 bytes an entry, 7.5 of them index
 //	-bench Reclaim$       33 GiB/s given back, 4 KiB pages, 1 KiB values
 //	-bench ReclaimDelay   slowest of others' calls 6 to 12 ms meanwhile, 1 to 7 ms without
 //	-bench ForcedGC       0.42 ms with 10 Mi entries, 0.43 ms with none
@@ -149,7 +157,7 @@
 // Dory moves an entry to the youngest table when it is read; here it is
 // counted, and moved when its region ages out. Dory looks at the machine once
 // a second; see package pressure. Segments that age as a whole, and eviction
-// that merges what is still read, are known from Pelikan's segcache; the
-// frequency bits and their use from S3-FIFO; two lines of which one follows
+// that merges what is still read, are known from Pelikan's segcache; two logs,
+// ghosts, and the frequency bits and their use from S3-FIFO; two lines of which one follows
 // from the other, from cuckoo filters.
 package kvcache

@@ -75,7 +75,9 @@ func (l *line) touch(slot int) {
 type index struct {
 	span  Span
 	lines []line // a view of span
-	used  int    // slots taken, by vanished records, too
+	// ghosts are the rest of the span; see ghostLine.
+	ghosts []ghostLine
+	used   int // slots taken, by vanished records, too
 
 	// stay is how many more inserts go by before it is tried again to grow,
 	// after the kernel or the budget refused.
@@ -258,23 +260,39 @@ func (x *index) sweep(p *places) {
 	}
 }
 
+// pagesOf is how many pages an index of at least n lines takes, with its ghosts.
+func pagesOf(n int) int {
+	const each = pageLines * (ghostWhole - ghostParts)
+	return (n*ghostWhole + each - 1) / each
+}
+
+// grow makes the span of an empty index n pages long.
+func (x *index) grow(pages int) error {
+	if err := x.span.Grow(pages * MinRegionBytes); err != nil {
+		return err
+	}
+	all := View[line](&x.span)
+	n := len(all) - ghostLines(len(all))
+	x.lines, x.ghosts = all[:n:n], View[ghostLine](&x.span)[n:]
+	return nil
+}
+
 // resize moves the addresses of what lives to an index of about n lines, more
 // if it must. The error is ErrNoMemory; the index is then as it was.
 func (x *index) resize(n int, p *places) error {
 	for {
-		n = (n + pageLines - 1) / pageLines * pageLines
 		to := index{span: p.m.NewSpanFor(x.span.account), depth: x.depth, prefix: x.prefix}
-		if err := to.span.Grow(n * lineBytes); err != nil {
+		if err := to.grow(pagesOf(n)); err != nil {
 			return err
 		}
-		to.lines = View[line](&to.span)
 		if x.moveTo(p, func(unsafe.Pointer) *index { return &to }) {
+			to.inheritGhosts(x)
 			x.span.Free()
 			*x = to
 			return nil
 		}
 		to.span.Free()
-		n += n / 4
+		n += n/4 + 1
 	}
 }
 
@@ -309,5 +327,5 @@ func (x *index) moveTo(p *places, to func(record unsafe.Pointer) *index) bool {
 // clear gives the lines back.
 func (x *index) clear() {
 	x.span.Free()
-	x.lines, x.used = nil, 0
+	x.lines, x.ghosts, x.used = nil, nil, 0
 }

@@ -170,6 +170,32 @@ func (m *Memory) Unpin() {
 	m.shrink()
 }
 
+// exchange swaps the ages of two Log regions of one account, none of them
+// pinned. An owner that is asked to part with r, and would rather part with v,
+// exchanges them first: who is asked next, and for how much, stays the same.
+func (m *Memory) exchange(r, v Region) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, b := &m.regions[r], &m.regions[v]
+	if a.serial == b.serial {
+		return // the same, or one that took in what was moved out of the other
+	}
+	if a.serial > b.serial {
+		r, v, a, b = v, r, b, a
+	}
+	l := m.listOf(v)
+	behind := b.next
+	l.remove(m, v)
+	l.insertBefore(m, v, r)
+	l.remove(m, r)
+	if behind == noRegion {
+		l.pushBack(m, r)
+	} else {
+		l.insertBefore(m, r, behind)
+	}
+	a.serial, b.serial = b.serial, a.serial
+}
+
 // dropOldestOf drops the oldest Log region of one owner, as it is.
 func (m *Memory) dropOldestOf(owner int) bool {
 	m.mu.Lock()

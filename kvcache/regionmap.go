@@ -37,10 +37,10 @@ func (t *Tables) Use(r Region) (live, dead int) {
 func (s *shard) RegionUse(r Region, epoch uint32) (live, dead int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.t.Owns(r, epoch) {
+	if !s.ownsLocked(r, epoch) {
 		return 0, 0, false
 	}
-	live, dead = s.t.Use(r)
+	live, dead = s.logs[probation].Use(r)
 	return live, dead, true
 }
 

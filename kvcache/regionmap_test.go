@@ -88,7 +88,7 @@ func BenchmarkRegionMap(b *testing.B) {
 		s := &c.shards[i]
 		s.mu.Lock()
 		for range 20 << 10 / len(c.shards) {
-			if _, _, ok := s.t.Alloc(1<<20-8, 1, 0, 0); !ok {
+			if _, _, ok := s.logs[probation].Alloc(1<<20-8, 1, 0, 0); !ok {
 				b.Fatal("no memory")
 			}
 		}

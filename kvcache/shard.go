@@ -12,7 +12,8 @@ type shard struct {
 	m *Memory
 
 	mu     sync.Mutex
-	t      *Tables // the records; see recordWeight for what their sum counts
+	logs   [2]*Tables // the records, see logs.go; see recordWeight for what their sums count
+	policy policy
 	places places
 	dir    directory
 	count  counters
@@ -27,13 +28,14 @@ type shard struct {
 
 // counters of one shard; all only grow. CacheStats says what they are.
 type counters struct {
-	hits, misses              uint64
-	puts, inPlace, deletes    uint64
-	evicted, expired, regions uint64
-	reinserted, compacted     uint64
-	waited, refused           uint64
-	grown, shrunk, stayed     uint64
-	passes                    uint64
+	hits, misses               uint64
+	puts, inPlace, deletes     uint64
+	evicted, expired, regions  uint64
+	reinserted, compacted      uint64
+	promoted, returned, spared uint64
+	waited, refused            uint64
+	grown, shrunk, stayed      uint64
+	passes                     uint64
 }
 
 // hash says where a record is:
@@ -116,7 +118,7 @@ func (s *shard) removeLocked(f *found) {
 	ref := s.places.long(f.ref())
 	weight := recordWeight((*(*header)(f.p)).aux()&auxExpires != 0)
 	f.x.erase(f.i, f.slot)
-	s.t.Free(ref, weight)
+	s.of(ref).Free(ref, weight)
 	f.p = nil
 }
 
@@ -126,28 +128,22 @@ func (s *shard) removeLocked(f *found) {
 func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64) (needBytes int64) {
 	n := recordBytes(len(key), len(value), expiresMs != 0)
 	aux := recordAux(len(key), expiresMs != 0)
+	var t *Tables
 	if f.p != nil {
-		if old := (*header)(f.p); old.aux() == aux && old.units() == unitsOf(n) {
-			// The same room: nothing dies, and the log does not grow. The record
-			// stays as old as it was, so the write counts as a read does.
-			if pad := padOf(n); pad != old.pad() {
-				s.t.repad(s.places.long(f.ref()), pad)
-			}
-			*old = makeHeader(unitsOf(n), padOf(n), aux, h.home())
-			writeRecord(unsafe.Slice((*byte)(unsafe.Add(f.p, headerBytes)), n), key, value, expiresMs)
-			s.noteExpiry(f.ref(), expiresMs)
-			f.line().touch(f.slot)
-			s.count.inPlace++
+		if old := (*header)(f.p); old.aux() == aux && old.units() >= unitsOf(n) {
+			s.overwriteLocked(f, h, key, value, expiresMs)
 			return 0
 		}
+		t = s.of(s.places.long(f.ref()))
 	} else if need := s.growLocked(f.x); need > 0 && f.x.used >= f.x.slots() {
 		return need
 	} else {
 		f.x = s.seg(h) // it may have been split
+		t = s.admitLocked(f.x, h, n)
 	}
-	regions := len(s.t.list)
+	regions := s.regionsLocked()
 	weight := recordWeight(expiresMs != 0)
-	ref, b, ok := s.t.Alloc(n, aux, h.home(), weight)
+	ref, b, ok := t.Alloc(n, aux, h.home(), weight)
 	if !ok {
 		return int64(s.m.regionBytes)
 	}
@@ -158,18 +154,36 @@ func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64
 		old, oldWeight := s.places.long(f.ref()), recordWeight((*(*header)(f.p)).aux()&auxExpires != 0)
 		f.line().refs[f.slot] = short
 		f.line().touch(f.slot)
-		s.t.Free(old, oldWeight)
+		t.Free(old, oldWeight)
 	case !s.insertLocked(f.x, h, short):
-		s.t.Free(ref, weight)
-		return int64(len(f.x.lines)*lineBytes)*5/4 + MinRegionBytes
+		t.Free(ref, weight)
+		return int64(f.x.span.Len())*5/4 + MinRegionBytes
 	}
 	s.noteExpiry(short, expiresMs)
-	if len(s.t.list) > regions {
-		s.t.beginCompaction()
+	if s.regionsLocked() > regions {
+		s.beginCompactionLocked()
 		s.passLocked(1 + len(s.dir.indexes)/minGone)
 	}
 	s.compactLocked(compactPart * (headerBytes + n))
 	return 0
+}
+
+// overwriteLocked writes a record that is no longer than the one found in its
+// place: no address changes, and the log does not grow. What is left over is
+// dead. The record stays as old as it was, so the write counts as a read does.
+func (s *shard) overwriteLocked(f *found, h hash, key, value []byte, expiresMs int64) {
+	n := recordBytes(len(key), len(value), expiresMs != 0)
+	ref, old := s.places.long(f.ref()), (*header)(f.p)
+	writeRecord(unsafe.Slice((*byte)(unsafe.Add(f.p, headerBytes)), n), key, value, expiresMs)
+	if unitsOf(n) < old.units() {
+		s.of(ref).shorten(ref, n)
+	} else if pad := padOf(n); pad != old.pad() {
+		s.of(ref).repad(ref, pad)
+	}
+	*old = makeHeader(unitsOf(n), padOf(n), old.aux(), h.home())
+	s.noteExpiry(f.ref(), expiresMs)
+	f.line().touch(f.slot)
+	s.count.inPlace++
 }
 
 // compactPart is how many bytes a write moves, for each that it adds, while
@@ -179,15 +193,27 @@ const compactPart = 4
 
 // compactLocked goes on with a compaction, if there is one. It reports whether
 // there is more to do.
-func (s *shard) compactLocked(maxBytes int) bool {
-	if !s.t.compacting() {
-		return false
+func (s *shard) compactLocked(maxBytes int) (more bool) {
+	for _, t := range s.logs {
+		if !t.compacting() {
+			continue
+		}
+		if !t.compactSome(maxBytes) {
+			more = t.compacting() || more
+			continue
+		}
+		s.count.compacted++
+		more = t.beginCompaction() || more
 	}
-	if !s.t.compactSome(maxBytes) {
-		return s.t.compacting()
+	return more
+}
+
+// beginCompactionLocked reports whether there is something to compact.
+func (s *shard) beginCompactionLocked() (begun bool) {
+	for _, t := range s.logs {
+		begun = t.beginCompaction() || begun
 	}
-	s.count.compacted++
-	return s.t.beginCompaction()
+	return begun
 }
 
 func (s *shard) noteExpiry(ref uint32, ms int64) {
@@ -240,7 +266,7 @@ func (s *shard) growLocked(x *index) (needBytes int64) {
 	if err != nil {
 		s.count.stayed++
 		x.stay = stayInserts
-		return int64(n*lineBytes) + 2*MinRegionBytes
+		return int64(pagesOf(n)+2) * MinRegionBytes
 	}
 	s.count.grown++
 	return 0
@@ -283,6 +309,7 @@ func (s *shard) openedLocked(r Region) {
 		}
 	}
 	s.places.add(r)
+	s.policy.single = s.regionsLocked() < minLogRegions
 }
 
 // movedLocked is called by Tables when compaction moved a record.
@@ -298,115 +325,4 @@ func (s *shard) movedLocked(_ uint16, home uint32, from, to Ref) int {
 	ms := recordExpiry(s.m.at(to))
 	s.noteExpiry(short, ms)
 	return recordWeight(ms != 0)
-}
-
-// DropRegion implements Owner: the region vanishes as it is.
-func (s *shard) DropRegion(r Region, epoch uint32) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.t.Owns(r, epoch) {
-		return false
-	}
-	s.dropLocked(r)
-	return true
-}
-
-func (s *shard) dropLocked(r Region) {
-	s.count.evicted += uint64(weightRecords(s.t.Drop(r)))
-	s.count.regions++
-}
-
-// DropAll implements Owner.
-func (s *shard) DropAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.count.evicted += uint64(s.clearLocked())
-}
-
-// clearLocked forgets everything and returns how many records that was.
-func (s *shard) clearLocked() int64 {
-	n := weightRecords(s.t.DropAll())
-	for x := range s.dir.all() {
-		x.clear()
-	}
-	s.places.clear()
-	s.sweeping = false
-	return n
-}
-
-// ageChunk bounds how many records of an ageing region are looked at under
-// one lock: at some 100 ns each, a tenth of a millisecond.
-const ageChunk = 1024
-
-// AgeRegion makes Memory's Evict kinder than its SetBudget: records that were
-// read since they were written are written again, at the young end of the
-// log, up to half of the region's bytes; the rest vanishes.
-func (s *shard) AgeRegion(r Region, epoch uint32) bool {
-	kept := uint32(0)
-	for unit := uint32(0); ; {
-		s.mu.Lock()
-		if !s.t.Owns(r, epoch) {
-			s.mu.Unlock()
-			return unit > 0
-		}
-		more := s.ageLocked(r, epoch, &unit, &kept)
-		if !more {
-			if s.t.Owns(r, epoch) {
-				s.dropLocked(r)
-			}
-		}
-		s.mu.Unlock()
-		if !more {
-			return true
-		}
-	}
-}
-
-// ageLocked rewrites records from *unit on. It reports whether there are more.
-func (s *shard) ageLocked(r Region, epoch uint32, unit, kept *uint32) bool {
-	if r == s.t.cur || r == s.t.old {
-		return false // the youngest is the oldest: there is no place to write to
-	}
-	nowMs := s.c.nowMs()
-	for range ageChunk {
-		if *unit*unitBytes >= s.m.tables[r].fill {
-			return false
-		}
-		from := makeRef(epoch, r, *unit)
-		p := s.m.at(from)
-		hd := *(*header)(p)
-		*unit += hd.units()
-		if !hd.live() || *kept+hd.bytes() > uint32(s.m.regionBytes/2) {
-			continue
-		}
-		if ms := recordExpiry(p); ms != 0 && ms <= nowMs {
-			continue
-		}
-		h := s.c.hash(recordKey(p))
-		x := s.seg(h)
-		i, slot, ok := x.findRef(h.home(), h.tag(), s.places.short(from))
-		if !ok {
-			panic("kvcache: a live record that is not in the index")
-		}
-		l := &x.lines[i]
-		if l.frequency(slot) == 0 {
-			continue
-		}
-		weight := recordWeight(hd.aux()&auxExpires != 0)
-		to, dst, ok := s.t.AllocMoved(int(hd.value()), hd.aux(), hd.owner(), weight)
-		if !ok {
-			return false
-		}
-		copy(dst, s.t.Value(from))
-		l.refs[slot] = s.places.short(to)
-		l.setFrequency(slot, l.frequency(slot)-1)
-		s.noteExpiry(l.refs[slot], recordExpiry(s.m.at(to)))
-		*kept += hd.bytes()
-		s.count.reinserted++
-		s.t.Free(from, weight)
-		if !s.t.Owns(r, epoch) {
-			return false
-		}
-	}
-	return true
 }

@@ -8,10 +8,12 @@ type CacheStats struct {
 	Regions      int
 	LiveBytes    int64
 	PaddingBytes int64 // of the live ones: records are multiples of 8 bytes
-	DeadBytes    int64 // deleted or overwritten, not yet compacted
-	FreeBytes    int64 // of regions, not yet written
-	Indexes      int
-	IndexBytes   int64
+	// ProbationBytes are the live ones of records that were not read again yet.
+	ProbationBytes int64
+	DeadBytes      int64 // deleted or overwritten, not yet compacted
+	FreeBytes      int64 // of regions, not yet written
+	Indexes        int
+	IndexBytes     int64
 
 	Hits, Misses uint64 // of Get
 	Puts         uint64 // by Put and Update
@@ -19,6 +21,9 @@ type CacheStats struct {
 	Deletes      uint64
 	Evicted      uint64 // entries that vanished with their region
 	Reinserted   uint64 // entries kept when their region aged out, because they were read
+	Promoted     uint64 // of those, the ones that left probation by it
+	Returned     uint64 // entries written soon after probation dropped them, and so kept out of it
+	Spared       uint64 // regions kept as they were, because nearly all in them was read
 	Expired      uint64
 	Compacted    uint64 // regions
 	Reclaimed    uint64 // regions that held entries when they were taken
@@ -52,14 +57,17 @@ func (c *Cache) Stats() CacheStats {
 func (s *shard) addTo(sum *CacheStats) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.t.Stats()
-	sum.Entries += int(weightRecords(t.Weight))
-	sum.Expiring += int(weightExpiring(t.Weight))
-	sum.Regions += t.Regions
-	sum.LiveBytes += t.LiveBytes
-	sum.PaddingBytes += t.PaddingBytes
-	sum.DeadBytes += t.DeadBytes
-	sum.FreeBytes += t.FreeBytes
+	for _, log := range s.logs {
+		t := log.Stats()
+		sum.Entries += int(weightRecords(t.Weight))
+		sum.Expiring += int(weightExpiring(t.Weight))
+		sum.Regions += t.Regions
+		sum.LiveBytes += t.LiveBytes
+		sum.PaddingBytes += t.PaddingBytes
+		sum.DeadBytes += t.DeadBytes
+		sum.FreeBytes += t.FreeBytes
+	}
+	sum.ProbationBytes += s.logs[probation].live
 	for x := range s.dir.all() {
 		sum.Indexes++
 		sum.IndexBytes += int64(x.span.Len())
@@ -72,6 +80,9 @@ func (s *shard) addTo(sum *CacheStats) {
 	sum.Deletes += c.deletes
 	sum.Evicted += c.evicted
 	sum.Reinserted += c.reinserted
+	sum.Promoted += c.promoted
+	sum.Returned += c.returned
+	sum.Spared += c.spared
 	sum.Expired += c.expired
 	sum.Compacted += c.compacted
 	sum.Reclaimed += c.regions

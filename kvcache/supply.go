@@ -67,15 +67,17 @@ func (m *Memory) supplyOne() bool {
 		return false
 	}
 	err := m.populate(r)
-	if err == nil && m.used.Load() <= m.budget.Load() {
-		m.mu.Lock()
+	m.mu.Lock()
+	if err == nil && m.used.Load() <= m.budget.Load() && m.spares < m.readyLocked() {
 		m.spare.pushBack(m, r)
 		m.spares++
 		m.stats.RegionsPrepared++
 		m.mu.Unlock()
 		return true
 	}
-	// The kernel has none to give, or someone else needs it more.
+	m.mu.Unlock()
+	// The kernel has none to give, someone else needs it more, or nobody does
+	// any longer, because all was forgotten meanwhile.
 	m.dontNeed(r)
 	m.used.Add(-int64(m.regionBytes))
 	m.mu.Lock()

@@ -1,6 +1,7 @@
 package kvcache
 
 import (
+	"slices"
 	"time"
 	"unsafe"
 )
@@ -82,16 +83,17 @@ func (s *shard) expire(maxBytes int) (removed, readBytes int) {
 type dueRegion struct {
 	r     Region
 	epoch uint32
-	index int // in the list of regions
+	index int // in the lists of regions
 }
 
 // due lists the regions to look at, from where the last sweep stopped, once round.
 func (s *shard) due(nowMs int64) (due []dueRegion) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for n := range s.t.list {
-		i := (s.expireNext + n) % len(s.t.list)
-		r := s.t.list[i]
+	all := slices.Concat(s.logs[probation].list, s.logs[lasting].list)
+	for n := range all {
+		i := (s.expireNext + n) % len(all)
+		r := all[i]
 		if ms := s.places.expiry[s.m.tables[r].place]; ms != 0 && ms <= nowMs {
 			due = append(due, dueRegion{r, s.m.regions[r].epoch.Load(), i})
 		}
@@ -102,7 +104,7 @@ func (s *shard) due(nowMs int64) (due []dueRegion) {
 // expireLocked removes expired records from *unit on. While a region is read,
 // its earliest expiry is found anew: writers note theirs as always.
 func (s *shard) expireLocked(r Region, epoch uint32, first bool, unit *uint32, nowMs int64) (removed int, more bool) {
-	if !s.t.Owns(r, epoch) {
+	if !s.ownsLocked(r, epoch) {
 		return 0, false
 	}
 	if first {
@@ -134,8 +136,8 @@ func (s *shard) expireLocked(r Region, epoch uint32, first bool, unit *uint32, n
 		x.erase(i, slot)
 		s.count.expired++
 		removed++
-		s.t.Free(ref, recordWeight(true))
-		if !s.t.Owns(r, epoch) {
+		s.of(ref).Free(ref, recordWeight(true))
+		if !s.ownsLocked(r, epoch) {
 			return removed, false
 		}
 	}
@@ -145,7 +147,7 @@ func (s *shard) expireLocked(r Region, epoch uint32, first bool, unit *uint32, n
 // tidy compacts while that pays, and shrinks indexes.
 func (s *shard) tidy() {
 	s.mu.Lock()
-	more := s.t.beginCompaction()
+	more := s.beginCompactionLocked()
 	s.mu.Unlock()
 	for more {
 		s.mu.Lock()
@@ -170,7 +172,7 @@ func (s *shard) shrinkLocked(x *index) {
 		x.clear()
 		return
 	}
-	if x.used*100 >= x.slots()*minLoadPercent || len(x.lines) <= pageLines {
+	if x.used*100 >= x.slots()*minLoadPercent || x.span.Len() <= MinRegionBytes {
 		return
 	}
 	x.sweep(&s.places)

@@ -66,6 +66,8 @@ type table struct {
 	pos     uint32 // index in Tables.list
 	place   uint32 // the blob cache's number for the region
 	written uint32 // the greatest stamp under which anything in it was written
+	log     uint8  // which of its owner's sets it is in: Tables.log
+	order   uint64 // of age within its set: the lowest is the oldest
 }
 
 // Tables is the growing set of PackedTables of one shard. Entries are written
@@ -94,6 +96,8 @@ type Tables struct {
 	reuse []Ref
 
 	stamp  uint32 // see SetStamp
+	log    uint8  // the owner's number for this set, noted at each region
+	order  uint64 // of the youngest region
 	cur    Region // where entries go
 	old    Region // where compaction puts the survivors, in age before the young
 	list   []Region
@@ -178,7 +182,7 @@ func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint1
 		}
 		full := *into
 		*into = r
-		t.m.tables[r] = table{pos: uint32(len(t.list))}
+		t.m.tables[r] = table{pos: uint32(len(t.list)), log: t.log, order: t.orderBefore(before)}
 		t.list = append(t.list, r)
 		if t.opened != nil {
 			t.opened(r)
@@ -203,6 +207,48 @@ func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint1
 	t.pad += int64(padOf(n))
 	t.weight += int64(weight)
 	return ref, unsafe.Slice((*byte)(unsafe.Add(p, headerBytes)), n), true
+}
+
+// orderBefore is the order of a region that begins: youngest, or as old as the
+// one before which it stands.
+func (t *Tables) orderBefore(before Region) uint64 {
+	if before != noRegion {
+		return t.m.tables[before].order
+	}
+	t.order++
+	return t.order
+}
+
+// oldest is the region of the lowest order among those that entries do not go
+// to now, or noRegion.
+func (t *Tables) oldest() Region {
+	oldest := noRegion
+	for _, r := range t.list {
+		if r != t.cur && r != t.old && (oldest == noRegion || t.m.tables[r].order < t.m.tables[oldest].order) {
+			oldest = r
+		}
+	}
+	return oldest
+}
+
+// renew makes the region the youngest of the set. Its entries and their
+// addresses stay as they are.
+func (t *Tables) renew(r Region) { t.m.tables[r].order = t.orderBefore(noRegion) }
+
+// shorten cuts a live entry to a value of n bytes and puts a dead entry where
+// its rest was. The caller has written the value, and writes the header.
+func (t *Tables) shorten(ref Ref, n int) {
+	h := t.m.head(ref)
+	units, rest := unitsOf(n), h.units()-unitsOf(n)
+	p := unsafe.Add(unsafe.Pointer(h), uintptr(units)*unitBytes)
+	*(*header)(p) = makeHeader(rest, 0, 0, 0) &^ liveBit
+	if scrubFreed {
+		scrub(unsafe.Slice((*byte)(unsafe.Add(p, headerBytes)), (rest-1)*unitBytes))
+	}
+	b := &t.m.tables[ref.region()]
+	b.live -= rest * unitBytes
+	t.live -= int64(rest) * unitBytes
+	t.repad(ref, padOf(n))
 }
 
 // allocDead is alloc at the place of a dead entry of that many units.

@@ -179,8 +179,8 @@ func TestStalePlace(t *testing.T) {
 		if err := c.Put(key[:], make([]byte, 100), 0); err != nil {
 			t.Fatal(err)
 		}
-		if len(s.t.list) > 5 {
-			r := s.t.list[int(n)%len(s.t.list)]
+		if list := s.logs[probation].list; len(list) > 5 {
+			r := list[int(n)%len(list)]
 			if !s.DropRegion(r, s.m.regions[r].epoch.Load()) {
 				t.Fatal("not dropped")
 			}
