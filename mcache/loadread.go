@@ -446,25 +446,3 @@ func (l *savedReader) inspect(x *savedBlock) error {
 func (l *savedReader) decode(b []byte, start int64) (int, error) {
 	return l.codec.decode(&l.out, b[:len(b)+unpackSlack], start)
 }
-
-// checkChunk reports whether b is a chunk of records as appendChunk makes it,
-// of which the first is at start.
-func checkChunk(b []byte, start int64) bool {
-	if len(b) < recordHeader || recordBytes(b) != len(b) || recordCount(b) == 0 {
-		return false
-	}
-	rest := b[recordHeader:]
-	for i := range recordCount(b) {
-		d, n := binary.Uvarint(rest)
-		if n <= 0 || (d == 0) != (i == 0) || start < -MaxTime || start > MaxTime || d > uint64(MaxTime-start) {
-			return false
-		}
-		start += int64(d)
-		size, m := binary.Uvarint(rest[n:])
-		if m <= 0 || size > uint64(len(rest)-n-m) {
-			return false
-		}
-		rest = rest[n+m+int(size):]
-	}
-	return len(rest) == 0
-}

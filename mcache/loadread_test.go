@@ -82,16 +82,6 @@ func TestCheckRecord(t *testing.T) {
 	}
 }
 
-// TestCheckChunk takes no chunk whose times go beyond what can be stored.
-func TestCheckChunk(t *testing.T) {
-	b := appendChunk(nil, []Record{{5, []byte("a")}, {6, []byte("b")}})
-	for start, want := range map[int64]bool{5: true, MaxTime - 1: true, MaxTime: false, -MaxTime: true, -MaxTime - 1: false, math.MaxInt64: false, math.MinInt64: false} {
-		if got := checkChunk(b, start); got != want {
-			t.Errorf("from %d: %v", start, got)
-		}
-	}
-}
-
 // TestLoadRefused keeps all but what has no place: in a bucket of another
 // width, or in one bucket more than there may be.
 func TestLoadRefused(t *testing.T) {

@@ -234,32 +234,6 @@ func (s *shard) loadPart(x blobPart) int {
 // lastOf is the time of the last sample of a block.
 func (s *shard) lastOf(x blobPart) int64 { return s.block1[s.loadPart(x)-1].T }
 
-// fit drops the oldest chunks until a blob of the others has at most limit
-// bytes. It returns how many points those were, and from when on none is missing.
-func (p *blobParts) fit(limit int) (dropped int, from int64) {
-	bytes := blobFixed
-	for _, list := range [...][]blobPart{p.blocks, p.records} {
-		for _, x := range list {
-			bytes += blobPartHeader + len(x.bytes)
-		}
-	}
-	from = math.MinInt64
-	for bytes > limit {
-		list := &p.blocks
-		if len(p.blocks) == 0 || len(p.records) > 0 && p.records[0].start < p.blocks[0].start {
-			list = &p.records
-		}
-		x := (*list)[0]
-		*list = (*list)[1:]
-		bytes -= blobPartHeader + len(x.bytes)
-		dropped += x.n
-		if len(*list) > 0 {
-			from = max(from, (*list)[0].start)
-		}
-	}
-	return dropped, from
-}
-
 // overlaps reports whether r has a blob with a point at or after t.
 func (s *shard) overlaps(r *series, t int64) bool {
 	if r.flags&flagBlob == 0 || t > r.sealedEnd {

@@ -1,7 +1,6 @@
 package mcache
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"sort"
@@ -33,12 +32,6 @@ const (
 	MaxRecord = 64 << 10
 )
 
-// Record is one point whose value is bytes.
-type Record struct {
-	T     int64 // ms
-	Value []byte
-}
-
 // MaxRecord is the longest value of a record that this cache takes, in bytes.
 func (c *Cache) MaxRecord() int { return min(MaxRecord, c.memory.RegionBytes()/8) }
 
@@ -67,50 +60,6 @@ func (d *recordDir) entries() []dirEntry {
 		return nil
 	}
 	return unsafe.Slice((*dirEntry)(unsafe.Add(unsafe.Pointer(d), recordDirBytes)), d.cap)[:d.len]
-}
-
-func recordCount(b []byte) int { return int(le.Uint16(b)) }
-func recordBytes(b []byte) int { return int(le.Uint32(b[2:])) }
-
-// appendRecord encodes one record behind the time before it.
-func appendRecord(dst []byte, before int64, x Record) []byte {
-	dst = binary.AppendUvarint(dst, uint64(x.T-before))
-	dst = binary.AppendUvarint(dst, uint64(len(x.Value)))
-	return append(dst, x.Value...)
-}
-
-// appendChunk encodes a chunk of sorted records.
-func appendChunk(dst []byte, rs []Record) []byte {
-	at := len(dst)
-	dst = append(dst, make([]byte, recordHeader)...)
-	before := rs[0].T
-	for _, x := range rs {
-		dst = appendRecord(dst, before, x)
-		before = x.T
-	}
-	setChunk(dst[at:], len(rs), len(dst)-at)
-	return dst
-}
-
-func setChunk(b []byte, records, bytes int) {
-	le.PutUint16(b, uint16(records))
-	le.PutUint32(b[2:], uint32(bytes))
-}
-
-// appendRecords appends the records of a chunk that begins at start to dst.
-// Their values are views of b.
-func appendRecords(dst []Record, b []byte, start int64) []Record {
-	t := start
-	rest := b[recordHeader:recordBytes(b)]
-	for range recordCount(b) {
-		d, n := binary.Uvarint(rest)
-		size, m := binary.Uvarint(rest[n:])
-		rest = rest[n+m:]
-		t += int64(d)
-		dst = append(dst, Record{t, rest[:size:size]})
-		rest = rest[size:]
-	}
-	return dst
 }
 
 // recordTables is where chunk k of r lives.

@@ -1,0 +1,77 @@
+package mcache
+
+import (
+	"encoding/binary"
+)
+
+// Record is one point whose value is bytes.
+type Record struct {
+	T     int64 // ms
+	Value []byte
+}
+
+func recordCount(b []byte) int { return int(le.Uint16(b)) }
+func recordBytes(b []byte) int { return int(le.Uint32(b[2:])) }
+
+// appendRecord encodes one record behind the time before it.
+func appendRecord(dst []byte, before int64, x Record) []byte {
+	dst = binary.AppendUvarint(dst, uint64(x.T-before))
+	dst = binary.AppendUvarint(dst, uint64(len(x.Value)))
+	return append(dst, x.Value...)
+}
+
+// appendChunk encodes a chunk of sorted records.
+func appendChunk(dst []byte, rs []Record) []byte {
+	at := len(dst)
+	dst = append(dst, make([]byte, recordHeader)...)
+	before := rs[0].T
+	for _, x := range rs {
+		dst = appendRecord(dst, before, x)
+		before = x.T
+	}
+	setChunk(dst[at:], len(rs), len(dst)-at)
+	return dst
+}
+
+func setChunk(b []byte, records, bytes int) {
+	le.PutUint16(b, uint16(records))
+	le.PutUint32(b[2:], uint32(bytes))
+}
+
+// appendRecords appends the records of a chunk that begins at start to dst.
+// Their values are views of b.
+func appendRecords(dst []Record, b []byte, start int64) []Record {
+	t := start
+	rest := b[recordHeader:recordBytes(b)]
+	for range recordCount(b) {
+		d, n := binary.Uvarint(rest)
+		size, m := binary.Uvarint(rest[n:])
+		rest = rest[n+m:]
+		t += int64(d)
+		dst = append(dst, Record{t, rest[:size:size]})
+		rest = rest[size:]
+	}
+	return dst
+}
+
+// checkChunk reports whether b is a chunk of records as appendChunk makes it,
+// of which the first is at start.
+func checkChunk(b []byte, start int64) bool {
+	if len(b) < recordHeader || recordBytes(b) != len(b) || recordCount(b) == 0 {
+		return false
+	}
+	rest := b[recordHeader:]
+	for i := range recordCount(b) {
+		d, n := binary.Uvarint(rest)
+		if n <= 0 || (d == 0) != (i == 0) || start < -MaxTime || start > MaxTime || d > uint64(MaxTime-start) {
+			return false
+		}
+		start += int64(d)
+		size, m := binary.Uvarint(rest[n:])
+		if m <= 0 || size > uint64(len(rest)-n-m) {
+			return false
+		}
+		rest = rest[n+m+int(size):]
+	}
+	return len(rest) == 0
+}
