@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"mcached/kvcache/offheap"
+	"mcached/mcache/block"
 )
 
 // loader takes in the frames of a file: what its reader finds it writes. All
@@ -24,11 +25,10 @@ type loader struct {
 	targets []savedTarget
 	bucket  *bucket // of the series before
 
-	order   []int32 // places in series, by shard
-	ends    []int32 // by shard
-	busy    []int   // shards
-	life    uint32  // of the first in series, less one
-	records []Record
+	order []int32 // places in series, by shard
+	ends  []int32 // by shard
+	busy  []int   // shards
+	life  uint32  // of the first in series, less one
 }
 
 // savedTarget is where a series goes.
@@ -46,7 +46,7 @@ func (l *loader) hashesOf(x *savedSeries) []labelHash { return l.hashes[x.labels
 func (l *loader) recordsOf(x *savedSeries) []Record {
 	l.records = l.records[:0]
 	for _, c := range l.chunksOf(x) {
-		l.records = appendRecords(l.records, c.bytes, c.first)
+		l.records = block.AppendRecords(l.records, c.bytes, c.first)
 	}
 	return l.records
 }

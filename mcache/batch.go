@@ -49,7 +49,7 @@ func (b *Batch) Series(f Fingerprint) {
 
 // Sample adds one sample to the series begun last: t in ms, v the bit pattern.
 func (b *Batch) Sample(t int64, v uint64) {
-	b.samples = append(b.samples, Sample{t, v})
+	b.samples = append(b.samples, Sample{T: t, V: v})
 }
 
 // StartTime gives the sample added last a start time in ms; 0 is none.
@@ -66,7 +66,7 @@ func (b *Batch) StartTime(start int64) {
 // Record adds one point whose value is bytes to the series begun last. value
 // must stay as it is until the batch is reset.
 func (b *Batch) Record(t int64, value []byte) {
-	b.records = append(b.records, Record{t, value})
+	b.records = append(b.records, Record{T: t, Value: value})
 }
 
 // Len is the number of series.

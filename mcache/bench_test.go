@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mcached/kvcache"
+	"mcached/mcache/block/mix"
 )
 
 const benchStep = 15000
@@ -20,7 +21,7 @@ func fill(b testing.TB, c *Cache, n int) []Fingerprint {
 	for i := range fps {
 		ls := kubernetesLabels(i)
 		fps[i] = c.Fingerprint(ls)
-		if err := c.AppendSamples("default", ls, Sample{0, math.Float64bits(float64(i))}); err != nil {
+		if err := c.AppendSamples("default", ls, Sample{T: 0, V: math.Float64bits(float64(i))}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -63,7 +64,7 @@ func BenchmarkAppend(b *testing.B) {
 				}
 				var values [256][1024]uint64 // by time, so that they come one behind the other
 				for i := range values[0] {
-					_, next := generator(i, rnd)
+					_, next := mix.Generator(i, rnd)
 					for k := range values {
 						values[k][i] = math.Float64bits(next())
 					}
@@ -181,7 +182,7 @@ func BenchmarkCreate(b *testing.B) {
 			c.RemoveBucket("default")
 			b.StartTimer()
 		}
-		if err := c.AppendSamples("default", labels[i%len(labels)], Sample{int64(i), 0}); err != nil {
+		if err := c.AppendSamples("default", labels[i%len(labels)], Sample{T: int64(i), V: 0}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -227,7 +228,7 @@ func BenchmarkLabelValues(b *testing.B) {
 	c := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
 	for i := range series {
 		ls := append(kubernetesLabels(i), Label{"serial", fmt.Sprintf("unit-%07d", i*7919%series)})
-		if err := c.AppendSamples("default", ls, Sample{0, 0}); err != nil {
+		if err := c.AppendSamples("default", ls, Sample{T: 0, V: 0}); err != nil {
 			b.Fatal(err)
 		}
 	}

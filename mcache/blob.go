@@ -1,6 +1,9 @@
 package mcache
 
-import "mcached/kvcache"
+import (
+	"mcached/kvcache"
+	"mcached/mcache/block"
+)
 
 // Of a series: the address of its blob.
 
@@ -17,17 +20,17 @@ func (r *series) setBlob(ref kvcache.Ref) {
 
 // blobOf is the blob of r, valid until the next call on the shard's tables; ok
 // is false if it has none, or had one that is gone.
-func (s *shard) blobOf(r *series) (o blob, ok bool) {
+func (s *shard) blobOf(r *series) (o block.Blob, ok bool) {
 	if r.flags&flagBlob == 0 {
-		return blob{}, false
+		return block.Blob{}, false
 	}
 	b := s.blobs.Value(r.blobRef())
 	if b == nil {
-		return blob{}, false
+		return block.Blob{}, false
 	}
-	if o, ok = openBlob(b); !ok {
+	if o, ok = block.OpenBlob(b); !ok {
 		// Nothing of ours writes such a thing. It is as good as gone.
-		points := blobPoints(b)
+		points := block.BlobPoints(b)
 		s.blobs.Free(r.blobRef(), points)
 		s.lost += uint64(points)
 		s.blob.lost += uint64(points)
@@ -45,7 +48,7 @@ func (s *shard) pointsInBlob(r *series) int {
 	if b == nil {
 		return 0
 	}
-	return blobPoints(b)
+	return block.BlobPoints(b)
 }
 
 // blobSize is the bytes that the blob of r takes, 0 if it has none.

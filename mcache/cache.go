@@ -11,6 +11,7 @@ import (
 
 	"mcached/kvcache"
 	"mcached/kvcache/offheap"
+	"mcached/mcache/block"
 )
 
 var (
@@ -44,7 +45,7 @@ var (
 const (
 	// MaxTime bounds times and offsets on both sides, so that their distances
 	// never overflow: ±2^61 ms is 73 million years.
-	MaxTime = 1 << 61
+	MaxTime = block.MaxTime
 	// MaxKey is the length of a key of the raw API.
 	MaxKey = 1<<16 - 1
 	// MaxLabels of a series.

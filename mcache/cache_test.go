@@ -94,7 +94,7 @@ func TestTimesExact(t *testing.T) {
 		at := int64(1_700_000_000_000)
 		for i := range 1500 {
 			at = next(i, at)
-			want = append(want, Sample{at, math.Float64bits(float64(i) / 8)})
+			want = append(want, Sample{T: at, V: math.Float64bits(float64(i) / 8)})
 		}
 		for round := range 2 {
 			if err := c.AppendSamples("b", name(kind), want[round*750:(round+1)*750]...); err != nil {
@@ -381,7 +381,7 @@ func TestLongSeries(t *testing.T) {
 		ss := make([]Sample, 500)
 		for i := range ss {
 			at += 15000
-			ss[i] = Sample{at, math.Float64bits(float64(from + i))}
+			ss[i] = Sample{T: at, V: math.Float64bits(float64(from + i))}
 		}
 		if err := c.AppendSamples("default", name("long"), ss...); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,8 @@ package mcache
 import (
 	"fmt"
 	"math"
+
+	"mcached/mcache/block"
 )
 
 // check walks a shard and reports the first broken invariant. The lock is held.
@@ -150,7 +152,7 @@ func (s *shard) checkSeries(id uint32) (points int, err error) {
 		if b == nil {
 			continue
 		}
-		all := appendRecords(nil, b, e.start)
+		all := block.AppendRecords(nil, b, e.start)
 		for _, x := range all {
 			if x.T <= last {
 				return 0, fmt.Errorf("record chunk %d: time %d after %d", k, x.T, last)
@@ -171,11 +173,11 @@ func (s *shard) checkSeries(id uint32) (points int, err error) {
 
 // checkBlob checks that the chunks of a blob are ordered and disjoint, and
 // returns how many points they hold and the time of the last.
-func (s *shard) checkBlob(o blob) (points int, end int64, err error) {
+func (s *shard) checkBlob(o block.Blob) (points int, end int64, err error) {
 	last := int64(math.MinInt64)
-	for k := 0; o.blocks.n > 0; k++ {
-		start, b := o.blocks.next()
-		n := s.loadPart(blobPart{start, blockLen(b), b})
+	for k := 0; o.Blocks.Len() > 0; k++ {
+		start, b := o.Blocks.Next()
+		n := s.loadPart(block.Part{Start: start, N: block.Len(b), Bytes: b})
 		for _, x := range s.block1[:n] {
 			if x.T <= last {
 				return 0, 0, fmt.Errorf("block %d of the blob: time %d after %d", k, x.T, last)
@@ -188,9 +190,9 @@ func (s *shard) checkBlob(o blob) (points int, end int64, err error) {
 		points += n
 	}
 	end, last = last, math.MinInt64
-	for k := 0; o.records.n > 0; k++ {
-		start, b := o.records.next()
-		for _, x := range appendRecords(nil, b, start) {
+	for k := 0; o.Records.Len() > 0; k++ {
+		start, b := o.Records.Next()
+		for _, x := range block.AppendRecords(nil, b, start) {
 			if x.T <= last {
 				return 0, 0, fmt.Errorf("records %d of the blob: time %d after %d", k, x.T, last)
 			}
@@ -198,8 +200,8 @@ func (s *shard) checkBlob(o blob) (points int, end int64, err error) {
 			points++
 		}
 	}
-	if end = max(end, last); points != o.points || end > o.last {
-		return 0, 0, fmt.Errorf("blob of %d points until %d says %d until %d", points, end, o.points, o.last)
+	if end = max(end, last); points != o.Points || end > o.Last {
+		return 0, 0, fmt.Errorf("blob of %d points until %d says %d until %d", points, end, o.Points, o.Last)
 	}
 	return points, end, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"mcached/kvcache"
+	"mcached/mcache/block/mix"
 )
 
 // TestOverflowCold fills most of the budget with series that nobody writes any
@@ -229,9 +230,9 @@ func BenchmarkOverflow(b *testing.B) {
 		rnd := rand.New(rand.NewPCG(1, 1))
 		var ss [samples]Sample
 		for i := range series {
-			_, next := generator(i, rnd)
+			_, next := mix.Generator(i, rnd)
 			for k := range ss {
-				ss[k] = Sample{int64(k) * benchStep, math.Float64bits(next())}
+				ss[k] = Sample{T: int64(k) * benchStep, V: math.Float64bits(next())}
 			}
 			if err := c.AppendSamples("default", kubernetesLabels(i), ss[:]...); err != nil {
 				b.Fatal(err)
@@ -271,7 +272,7 @@ func BenchmarkChurn(b *testing.B) {
 					var fps []Fingerprint
 					var next []func() float64
 					for i := range active {
-						_, f := generator(i, rnd)
+						_, f := mix.Generator(i, rnd)
 						fps, next = append(fps, c.Fingerprint(kubernetesLabels(life*active+i))), append(next, f)
 					}
 					for k := range samples {

@@ -1,6 +1,10 @@
 package mcache
 
-import "sort"
+import (
+	"sort"
+
+	"mcached/mcache/block"
+)
 
 // Delete removes what a series holds from from to to, both inclusive, in ms,
 // and returns how many points those were. A series that has gone has none.
@@ -44,13 +48,13 @@ func (s *shard) eraseBlob(id uint32, from, to int64) bool {
 	r := s.recs.At(id)
 	s.pruneBlob(r)
 	o, ok := s.blobOf(r)
-	if !ok || from > o.last || to < o.first() {
+	if !ok || from > o.Last || to < o.First() {
 		return true
 	}
-	if from > o.first() || to < o.last {
+	if from > o.First() || to < o.Last {
 		return s.restore(id)
 	}
-	s.erased += uint64(o.points)
+	s.erased += uint64(o.Points)
 	s.freeBlob(r)
 	s.relist(id)
 	return true
@@ -126,7 +130,7 @@ func (s *shard) eraseBlock(id uint32, k int, from, to int64) (gone, left int, ok
 	var es []dirEntry
 	partial := false
 	if len(kept) > 0 {
-		if es, partial, ok = s.storeAll(id, kept, kept[0].T, blockMax, last); !ok {
+		if es, partial, ok = s.storeAll(id, kept, kept[0].T, block.MaxSamples, last); !ok {
 			return 0, n, false
 		}
 	}

@@ -65,8 +65,8 @@ func (s *shard) addExtentOf(e *Extent, r *series) {
 		}
 	}
 	if o, ok := s.blobOf(r); ok {
-		e.Chunks += o.blocks.n + o.records.n
-		e.MinTime, e.MaxTime = min(e.MinTime, o.first()), max(e.MaxTime, o.last)
+		e.Chunks += o.Blocks.Len() + o.Records.Len()
+		e.MinTime, e.MaxTime = min(e.MinTime, o.First()), max(e.MaxTime, o.Last)
 	}
 	chunks(s.dirOf(r), r.sealedEnd)
 	if d := s.recordDir(r); d != nil {

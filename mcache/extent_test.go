@@ -4,6 +4,8 @@ import (
 	"math"
 	"reflect"
 	"testing"
+
+	"mcached/mcache/block"
 )
 
 // TestExtent compares with what was written, for each form that a point can take.
@@ -23,11 +25,11 @@ func TestExtent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	app("b", "pairs", Sample{500, 1}, Sample{777, 2})
+	app("b", "pairs", Sample{T: 500, V: 1}, Sample{T: 777, V: 2})
 	want("b", Extent{1, 500, 777, nil})
-	app("b", "grid", Sample{1000, 1}, Sample{2000, 1}, Sample{3000, 1}, Sample{4000, 1})
+	app("b", "grid", Sample{T: 1000, V: 1}, Sample{T: 2000, V: 1}, Sample{T: 3000, V: 1}, Sample{T: 4000, V: 1})
 	want("b", Extent{2, 500, 4000, nil})
-	app("other", "m", Sample{1, 1})
+	app("other", "m", Sample{T: 1, V: 1})
 	if err := c.Insert("raw", []byte("k"), -5, make([]byte, 8)); err != nil {
 		t.Fatal(err)
 	}
@@ -35,11 +37,11 @@ func TestExtent(t *testing.T) {
 	want("raw", nothing)
 	long := make([]Sample, 10_000)
 	for i := range long {
-		long[i] = Sample{int64(i-100) * 15_000, uint64(i)}
+		long[i] = Sample{T: int64(i-100) * 15_000, V: uint64(i)}
 	}
 	app("b", "long", long...)
 	e := c.Extent("b", false)
-	if e.MinTime != -1_500_000 || e.MaxTime != 9899*15_000 || e.Chunks < 3+10_000/blockMax || e.Chunks > 10_000/32 {
+	if e.MinTime != -1_500_000 || e.MaxTime != 9899*15_000 || e.Chunks < 3+10_000/block.MaxSamples || e.Chunks > 10_000/32 {
 		t.Errorf("%+v", e)
 	}
 	var b Batch

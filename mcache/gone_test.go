@@ -12,7 +12,7 @@ func TestGone(t *testing.T) {
 	c := newTestCache(t, Options{Memory: m, Shards: 2})
 	write := func(bucket, name string, i int, at int64) {
 		t.Helper()
-		if err := c.AppendSamples(bucket, []Label{{"__name__", name}, {"i", fmt.Sprint(i)}}, Sample{at, 1}, Sample{at + 1000, 2}); err != nil {
+		if err := c.AppendSamples(bucket, []Label{{"__name__", name}, {"i", fmt.Sprint(i)}}, Sample{T: at, V: 1}, Sample{T: at + 1000, V: 2}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -87,7 +87,7 @@ func TestGoneReclaimed(t *testing.T) {
 	for i := range 10 {
 		samples := make([]Sample, 3000)
 		for k := range samples {
-			samples[k] = Sample{int64(k+1) * 1000, uint64(i*k) * 0x9e3779b97f4a7c15}
+			samples[k] = Sample{T: int64(k+1) * 1000, V: uint64(i*k) * 0x9e3779b97f4a7c15}
 		}
 		if err := c.AppendSamples("b", []Label{{"__name__", "m"}, {"i", fmt.Sprint(i)}}, samples...); err != nil {
 			t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/bits"
 	"unsafe"
+
+	"mcached/mcache/block"
 )
 
 // The head of a series is the array that its newest samples are written to,
@@ -60,7 +62,7 @@ func headFrom(dst []Sample, r *series, p unsafe.Pointer, from int64) []Sample {
 		}
 		for ; have != 0; have &= have - 1 {
 			i := bits.TrailingZeros64(have)
-			dst = append(dst, Sample{r.start + int64(i)*int64(r.step), *slot(p, i)})
+			dst = append(dst, Sample{T: r.start + int64(i)*int64(r.step), V: *slot(p, i)})
 		}
 		return dst
 	}
@@ -113,7 +115,7 @@ func onGrid(ss []Sample, step int64, slots int) bool {
 // commonStep is the most frequent distance in ss, or 0 if it needs more than
 // 32 bits.
 func commonStep(ss []Sample) uint32 {
-	d := modalDistance(ss)
+	d := block.ModalDistance(ss)
 	if d <= 0 || d > 1<<32-1 {
 		return 0
 	}

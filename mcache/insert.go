@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"mcached/kvcache"
+	"mcached/mcache/block"
 )
 
 // insert writes one sample. It reports false, and has changed nothing, when
@@ -37,7 +38,7 @@ func (s *shard) insert(id uint32, t int64, v uint64) bool {
 			}
 		case modePairs:
 			if n := int(r.next); n > 0 && t > r.start && n < int(r.size)*8/pairBytes {
-				*pair(p, n) = Sample{t, v}
+				*pair(p, n) = Sample{T: t, V: v}
 				r.next, r.start = uint8(n+1), t
 				s.added(r, 1)
 				return true
@@ -46,7 +47,7 @@ func (s *shard) insert(id uint32, t int64, v uint64) bool {
 	} else if r.head != 0 {
 		s.prune(r)
 	}
-	return s.insertSlow(id, p, Sample{t, v})
+	return s.insertSlow(id, p, Sample{T: t, V: v})
 }
 
 // insertRun writes the samples at the beginning of ss that need nothing but a
@@ -194,19 +195,19 @@ func (s *shard) seal(id uint32, ss []Sample, held int) bool {
 	default:
 		e := &s.dirOf(r)[r.dirLen-1]
 		b := s.hot.Value(e.ref)
-		if blockLen(b)+len(ss) > blockPartial || sectionsOf(b) == maxSections {
+		if block.Len(b)+len(ss) > blockPartial || block.Sections(b) == block.MaxSections {
 			old := s.load(*e)
 			if !s.addBlocks(id, append(append(s.joined[:0], s.block1[:old]...), ss...), e.start, old) {
 				return false
 			}
 			break
 		}
-		s.encoded = s.codec.appendSection(s.encoded[:0], b, e.start, ss, int64(r.step))
+		s.encoded = s.codec.AppendSection(s.encoded[:0], b, e.start, ss, int64(r.step))
 		ref, ok := s.put(id, s.hot, s.encoded)
 		if !ok {
 			return false
 		}
-		s.release(r, int(r.dirLen)-1, blockLen(b))
+		s.release(r, int(r.dirLen)-1, block.Len(b))
 		e.ref = ref
 	}
 	r = s.recs.At(id)
@@ -232,7 +233,7 @@ func (s *shard) addBlocks(id uint32, all []Sample, start int64, old int) bool {
 	if !s.dirReserve(id, 1) {
 		return false
 	}
-	es, partial, ok := s.storeAll(id, all, start, blockMax, true)
+	es, partial, ok := s.storeAll(id, all, start, block.MaxSamples, true)
 	if !ok {
 		return false
 	}
@@ -255,14 +256,14 @@ func (s *shard) storeAll(id uint32, all []Sample, start int64, first int, last b
 	s.entries = s.entries[:0]
 	for len(all) > 0 {
 		part := all[:min(first, len(all))]
-		all, first = all[len(part):], blockMax
+		all, first = all[len(part):], block.MaxSamples
 		partial = last && len(all) == 0 && len(part) <= blockPartial
 		ref, ok := s.store(id, part, partial)
 		if !ok {
 			for _, e := range s.entries {
 				b := s.block(e)
 				s.account(s.recs.At(id), -int(entryBytes(len(b))))
-				s.log.Free(e.ref, blockLen(b))
+				s.log.Free(e.ref, block.Len(b))
 			}
 			return nil, false, false
 		}
@@ -277,7 +278,7 @@ func (s *shard) storeAll(id uint32, all []Sample, start int64, first int, last b
 // blockPartial is how many samples a block may have to be kept with the heads
 // for more to come: with more than these, the samples of a head that was full
 // of pairs would not fit.
-const blockPartial = blockMax - headMax/pairBytes
+const blockPartial = block.MaxSamples - headMax/pairBytes
 
 func commonStepOr(ss []Sample, step uint32) uint32 {
 	if len(ss) < stepSamples {
@@ -289,8 +290,8 @@ func commonStepOr(ss []Sample, step uint32) uint32 {
 // load decodes the block of e, which must not have vanished, into s.block1.
 func (s *shard) load(e dirEntry) int { return s.loadTo(&s.block1, e) }
 
-func (s *shard) loadTo(dst *[blockMax]Sample, e dirEntry) int {
-	n, err := s.codec.decode(dst, s.slack(s.block(e)), e.start)
+func (s *shard) loadTo(dst *[block.MaxSamples]Sample, e dirEntry) int {
+	n, err := s.codec.Decode(dst, s.slack(s.block(e)), e.start)
 	if err != nil {
 		panic("mcache: own block: " + err.Error())
 	}
@@ -303,11 +304,11 @@ func (s *shard) slack(b []byte) []byte {
 	return s.bytes1
 }
 
-var zeros [unpackSlack]byte
+var zeros [block.Slack]byte
 
 // store encodes ss into an entry for id, with the heads if it is partial.
 func (s *shard) store(id uint32, ss []Sample, partial bool) (kvcache.Ref, bool) {
-	s.encoded = s.codec.encode(s.encoded[:0], ss, int64(s.recs.At(id).step))
+	s.encoded = s.codec.Encode(s.encoded[:0], ss, int64(s.recs.At(id).step))
 	if partial {
 		return s.put(id, s.hot, s.encoded)
 	}
@@ -316,7 +317,7 @@ func (s *shard) store(id uint32, ss []Sample, partial bool) (kvcache.Ref, bool) 
 
 // put makes an entry of the block b for id.
 func (s *shard) put(id uint32, tables *kvcache.Tables, b []byte) (kvcache.Ref, bool) {
-	ref, dst, ok := tables.Alloc(len(b), kindBlock, id, blockLen(b))
+	ref, dst, ok := tables.Alloc(len(b), kindBlock, id, block.Len(b))
 	if ok {
 		copy(dst, b)
 		s.account(s.recs.At(id), int(entryBytes(len(b))))

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"unsafe"
+
+	"mcached/mcache/block"
 )
 
 // savedReader reads the payloads of frames: bytes become series, with their
@@ -19,8 +21,8 @@ type savedReader struct {
 
 	in    []byte
 	bad   bool
-	codec codec
-	out   [blockMax]Sample
+	codec block.Codec
+	out   [block.MaxSamples]Sample
 
 	// A batch: what the last call of read found.
 	series  []savedSeries
@@ -33,7 +35,8 @@ type savedReader struct {
 	refused int       // chunks of records that checkRecord refused
 	// refusedPoints is how many records were in these.
 	refusedPoints uint64
-	sorted        bool // the labels of the series read last are in order
+	records       []Record // scratch
+	sorted        bool     // the labels of the series read last are in order
 }
 
 // savedSeries is a series that was read and found sound.
@@ -100,7 +103,7 @@ func (l *savedReader) points(x *savedSeries) (n uint64) {
 		n += uint64(b.n)
 	}
 	for _, c := range l.chunksOf(x) {
-		n += uint64(recordCount(c.bytes))
+		n += uint64(block.RecordCount(c.bytes))
 	}
 	return n
 }
@@ -384,12 +387,12 @@ func (l *savedReader) readChunks() (part span32, err error) {
 	part.from = int32(len(l.chunks))
 	for n := l.uvarint(); n > 0 && !l.bad; n-- {
 		start, b := l.start(), l.text()
-		if l.bad || !checkChunk(b, start) {
+		if l.bad || !block.CheckChunk(b, start) {
 			return part, errSeries
 		}
 		if l.checkRecord != nil && !l.checkRecords(b) {
 			l.refused++
-			l.refusedPoints += uint64(recordCount(b))
+			l.refusedPoints += uint64(block.RecordCount(b))
 			continue
 		}
 		l.chunks = append(l.chunks, savedChunk{b, start})
@@ -403,15 +406,11 @@ func (l *savedReader) readChunks() (part span32, err error) {
 
 // checkRecords asks of each record of a sound chunk whether it may be kept.
 func (l *savedReader) checkRecords(b []byte) bool {
-	rest := b[recordHeader:]
-	for range recordCount(b) {
-		_, n := binary.Uvarint(rest)
-		size, m := binary.Uvarint(rest[n:])
-		rest = rest[n+m:]
-		if l.checkRecord(rest[:size:size]) != nil {
+	l.records = block.AppendRecords(l.records[:0], b, 0)
+	for _, x := range l.records {
+		if l.checkRecord(x.Value) != nil {
 			return false
 		}
-		rest = rest[size:]
 	}
 	return true
 }
@@ -420,7 +419,7 @@ func (l *savedReader) checkRecords(b []byte) bool {
 // times that are on no grid are decoded for that.
 func (l *savedReader) inspect(x *savedBlock) error {
 	b, start := x.bytes, x.first
-	if n, last, step, ok := inspect(b[:len(b)+unpackSlack], start); ok {
+	if n, last, step, ok := block.Inspect(b[:len(b)+block.Slack], start); ok {
 		x.n, x.last = n, last
 		if n >= stepSamples && step <= math.MaxUint32 {
 			x.step = uint32(step)
@@ -444,5 +443,5 @@ func (l *savedReader) inspect(x *savedBlock) error {
 }
 
 func (l *savedReader) decode(b []byte, start int64) (int, error) {
-	return l.codec.decode(&l.out, b[:len(b)+unpackSlack], start)
+	return l.codec.Decode(&l.out, b[:len(b)+block.Slack], start)
 }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"math"
 	"testing"
+
+	"mcached/mcache/block"
 )
 
 // payloadOf is b with the capacity that the reader wants behind it.
-func payloadOf(b []byte) []byte { return append(make([]byte, 0, len(b)+unpackSlack), b...) }
+func payloadOf(b []byte) []byte { return append(make([]byte, 0, len(b)+block.Slack), b...) }
 
 // TestReadSizes takes sizes in, and makes room for them within reason.
 func TestReadSizes(t *testing.T) {
@@ -109,7 +111,7 @@ func TestLoadRefused(t *testing.T) {
 // savedSeeds are payloads of all kinds, by kind.
 func savedSeeds(f *testing.F) {
 	c := newTestCache(f, Options{Memory: newTestMemory(f, 16<<20, 64<<10), Shards: 1})
-	_ = c.AppendSamples("default", name("a"), Sample{1, 2}, Sample{3, 4})
+	_ = c.AppendSamples("default", name("a"), Sample{T: 1, V: 2}, Sample{T: 3, V: 4})
 	b, _ := c.shards[0].appendSeries(nil, 0)
 	f.Add(byte(frameSeries), b)
 	f.Add(byte(frameSeries), append(b, b...))

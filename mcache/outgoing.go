@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sort"
 	"unsafe"
+
+	"mcached/mcache/block"
 )
 
 // This file gives out what is dirty, as runs of a series, and takes back what
@@ -192,7 +194,7 @@ func (s *shard) findDue(p *Pass, due Due, most int, o *Outgoing) []uint32 {
 			continue
 		}
 		// It may be in flight, in the middle of a write, or of a bucket that is left out.
-		if d.since > due.Since && !(due.Sealed && d.points >= blockMax) || *s.marks.At(uint32(id))&(markFlying|markBusy) != 0 ||
+		if d.since > due.Since && !(due.Sealed && d.points >= block.MaxSamples) || *s.marks.At(uint32(id))&(markFlying|markBusy) != 0 ||
 			len(o.without) > 0 && o.leaves(s.recs.At(uint32(id)).bucket) {
 			if p.oldest == 0 || d.since < p.oldest {
 				p.oldest = d.since
@@ -281,7 +283,7 @@ func (s *shard) collectRange(r *series, from, to int64, most int, o *Outgoing, r
 			x := o.it.Record()
 			at := len(o.values)
 			o.values = append(o.values, x.Value...)
-			o.records = append(o.records, Record{x.T, o.values[at:len(o.values):len(o.values)]})
+			o.records = append(o.records, Record{T: x.T, Value: o.values[at:len(o.values):len(o.values)]})
 			t = x.T
 		} else {
 			x := o.it.At()
@@ -313,11 +315,11 @@ func (s *shard) collectSamples(r *series, from, to int64, most int, o *Outgoing,
 			if !s.log.Live(dir[k].ref) {
 				continue // it was reclaimed, so it was clean
 			}
-			o.samples = slices.Grow(o.samples, blockMax)
+			o.samples = slices.Grow(o.samples, block.MaxSamples)
 			n := len(o.samples)
-			block := o.samples[n : n+blockMax]
-			block = block[:s.loadTo((*[blockMax]Sample)(block), dir[k])]
-			o.samples, all = appendRange(o.samples, block, from, to, at+most)
+			run := o.samples[n : n+block.MaxSamples]
+			run = run[:s.loadTo((*[block.MaxSamples]Sample)(run), dir[k])]
+			o.samples, all = appendRange(o.samples, run, from, to, at+most)
 		}
 	}
 	if p := s.hot.Pointer(r.head); all && p != nil && r.headLen() > 0 && r.headLast() >= from {

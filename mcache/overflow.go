@@ -1,6 +1,10 @@
 package mcache
 
-import "math"
+import (
+	"math"
+
+	"mcached/mcache/block"
+)
 
 // With Options.Blobs, eviction does not remove a series. What it holds is
 // encoded into one blob, in regions of class Log that hold nothing else; its
@@ -60,17 +64,17 @@ func (s *shard) overflow(id uint32, moved bool) bool {
 	}
 	if r.points > 0 {
 		last := s.gather(r)
-		dropped, from := s.parts.fit(s.blobs.MaxValue())
+		dropped, from := s.parts.Fit(s.blobs.MaxValue())
 		kept := int(r.points) + s.pointsInBlob(r) - dropped
 		alloc := s.blobs.Alloc
 		if moved {
 			alloc = s.blobs.AllocMoved
 		}
-		ref, b, ok := alloc(s.parts.blobBytes(), kindBlob, id, kept)
+		ref, b, ok := alloc(s.parts.Bytes(), kindBlob, id, kept)
 		if !ok {
 			return false
 		}
-		s.parts.appendBlob(b[:0], last)
+		s.parts.Append(b[:0], last)
 		s.freeBlob(r)
 		r.setBlob(ref)
 		r.sealedEnd = max(r.sealedEnd, last)
@@ -125,16 +129,23 @@ func (s *shard) freeLive(r *series) {
 	s.hot.Free(r.head, r.headLen())
 	for k, e := range s.dirOf(r) {
 		if b := s.block(e); b != nil {
-			s.tablesOf(r, k).Free(e.ref, blockLen(b))
+			s.tablesOf(r, k).Free(e.ref, block.Len(b))
 		}
 	}
 	s.fix.Free(r.dir, 0)
 	for k, e := range s.recordDir(r).entries() {
 		if b := s.block(e); b != nil {
-			s.recordTables(r, k).Free(e.ref, recordCount(b))
+			s.recordTables(r, k).Free(e.ref, block.RecordCount(b))
 		}
 	}
 	s.fix.Free(r.records, 0)
+}
+
+// gathered is the chunks of a series that go into a blob, in order. Bytes of the
+// last block are nil while its samples are in shard.joined.
+type gathered struct {
+	block.Parts
+	encoded []byte // what the bytes of some are views of
 }
 
 // gather lists the chunks of r, which was pruned, in s.parts: those of its blob,
@@ -142,34 +153,34 @@ func (s *shard) freeLive(r *series) {
 // Most are views of the tables, valid until something is freed.
 func (s *shard) gather(r *series) (last int64) {
 	p := &s.parts
-	p.blocks, p.records, p.encoded = p.blocks[:0], p.records[:0], p.encoded[:0]
+	p.Blocks, p.Records, p.encoded = p.Blocks[:0], p.Records[:0], p.encoded[:0]
 	last = math.MinInt64
 	if o, ok := s.blobOf(r); ok {
-		last = o.last
-		for o.blocks.n > 0 {
-			start, b := o.blocks.next()
-			s.gatherBlock(r, blobPart{start, blockLen(b), b})
+		last = o.Last
+		for o.Blocks.Len() > 0 {
+			start, b := o.Blocks.Next()
+			s.gatherBlock(r, block.Part{Start: start, N: block.Len(b), Bytes: b})
 		}
-		for o.records.n > 0 {
-			start, b := o.records.next()
-			p.records = append(p.records, blobPart{start, recordCount(b), b})
+		for o.Records.Len() > 0 {
+			start, b := o.Records.Next()
+			p.Records = append(p.Records, block.Part{Start: start, N: block.RecordCount(b), Bytes: b})
 		}
 	}
 	for _, e := range s.dirOf(r) {
 		b := s.block(e)
-		s.gatherBlock(r, blobPart{e.start, blockLen(b), b})
+		s.gatherBlock(r, block.Part{Start: e.start, N: block.Len(b), Bytes: b})
 	}
 	if head := headSamples(s.scratch[:0], r, s.hot.Pointer(r.head)); len(head) > 0 {
 		s.gatherSamples(r, head[0].T, head)
 	}
 	s.gatherEnd(r)
-	if n := len(p.blocks); n > 0 {
-		last = max(last, s.lastOf(p.blocks[n-1]))
+	if n := len(p.Blocks); n > 0 {
+		last = max(last, s.lastOf(p.Blocks[n-1]))
 	}
 	if d := s.recordDir(r); d != nil {
 		for _, e := range d.entries() {
 			b := s.block(e)
-			p.records = append(p.records, blobPart{e.start, recordCount(b), b[:recordBytes(b)]})
+			p.Records = append(p.Records, block.Part{Start: e.start, N: block.RecordCount(b), Bytes: b[:block.RecordBytes(b)]})
 		}
 		if d.len > 0 {
 			last = max(last, d.end)
@@ -180,51 +191,51 @@ func (s *shard) gather(r *series) (last int64) {
 
 // gatherBlock adds a block, joined with the one before it if both are small:
 // each life of a series leaves a short one at its end. Sections become one.
-func (s *shard) gatherBlock(r *series, x blobPart) {
+func (s *shard) gatherBlock(r *series, x block.Part) {
 	p := &s.parts
-	if k := len(p.blocks) - 1; sectionsOf(x.bytes) > 1 || k >= 0 && p.blocks[k].n+x.n <= blockMax {
+	if k := len(p.Blocks) - 1; block.Sections(x.Bytes) > 1 || k >= 0 && p.Blocks[k].N+x.N <= block.MaxSamples {
 		n := s.loadPart(x)
-		s.gatherSamples(r, x.start, s.block1[:n])
+		s.gatherSamples(r, x.Start, s.block1[:n])
 		return
 	}
 	s.gatherEnd(r)
-	p.blocks = append(p.blocks, x)
+	p.Blocks = append(p.Blocks, x)
 }
 
 // gatherSamples adds samples, at most a block, in the same way.
 func (s *shard) gatherSamples(r *series, start int64, ss []Sample) {
 	p := &s.parts
-	k := len(p.blocks) - 1
-	if k < 0 || p.blocks[k].n+len(ss) > blockMax {
+	k := len(p.Blocks) - 1
+	if k < 0 || p.Blocks[k].N+len(ss) > block.MaxSamples {
 		s.gatherEnd(r)
-		p.blocks = append(p.blocks, blobPart{start: start, n: len(ss)})
+		p.Blocks = append(p.Blocks, block.Part{Start: start, N: len(ss)})
 		s.joined = append(s.joined[:0], ss...)
 		return
 	}
-	q := &p.blocks[k]
-	if q.bytes != nil {
+	q := &p.Blocks[k]
+	if q.Bytes != nil {
 		s.scratch2 = append(s.scratch2[:0], ss...) // ss may be in block1
 		ss = s.scratch2
 		s.joined = append(s.joined[:0], s.block1[:s.loadPart(*q)]...)
-		q.bytes = nil
+		q.Bytes = nil
 	}
 	s.joined = append(s.joined, ss...)
-	q.n += len(ss)
+	q.N += len(ss)
 }
 
 // gatherEnd encodes the last block if its samples are not encoded yet.
 func (s *shard) gatherEnd(r *series) {
 	p := &s.parts
-	if k := len(p.blocks) - 1; k >= 0 && p.blocks[k].bytes == nil {
+	if k := len(p.Blocks) - 1; k >= 0 && p.Blocks[k].Bytes == nil {
 		at := len(p.encoded)
-		p.encoded = s.codec.encode(p.encoded, s.joined, int64(r.step))
-		p.blocks[k].bytes = p.encoded[at:]
+		p.encoded = s.codec.Encode(p.encoded, s.joined, int64(r.step))
+		p.Blocks[k].Bytes = p.encoded[at:]
 	}
 }
 
 // loadPart decodes the block of x into s.block1.
-func (s *shard) loadPart(x blobPart) int {
-	n, err := s.codec.decode(&s.block1, s.slack(x.bytes), x.start)
+func (s *shard) loadPart(x block.Part) int {
+	n, err := s.codec.Decode(&s.block1, s.slack(x.Bytes), x.Start)
 	if err != nil {
 		panic("mcache: own block: " + err.Error())
 	}
@@ -232,7 +243,7 @@ func (s *shard) loadPart(x blobPart) int {
 }
 
 // lastOf is the time of the last sample of a block.
-func (s *shard) lastOf(x blobPart) int64 { return s.block1[s.loadPart(x)-1].T }
+func (s *shard) lastOf(x block.Part) int64 { return s.block1[s.loadPart(x)-1].T }
 
 // overlaps reports whether r has a blob with a point at or after t.
 func (s *shard) overlaps(r *series, t int64) bool {
@@ -240,7 +251,7 @@ func (s *shard) overlaps(r *series, t int64) bool {
 		return false
 	}
 	b := s.blobs.Value(r.blobRef())
-	return b != nil && t <= blobLast(b)
+	return b != nil && t <= block.BlobLast(b)
 }
 
 // restore puts the blocks and records of the blob back into the directories,
@@ -256,12 +267,12 @@ func (s *shard) restore(id uint32) bool {
 	// is left for the point that all of this is for.
 	most := maxDir(s.fix.MaxValue()) - 1
 	lost, from := 0, int64(math.MinInt64)
-	for o.blocks.n > max(most-int(r.dirLen), 0) {
-		_, b := o.blocks.next()
-		lost += blockLen(b)
-		if o.blocks.n > 0 {
-			rest := o.blocks
-			from, _ = rest.next()
+	for o.Blocks.Len() > max(most-int(r.dirLen), 0) {
+		_, b := o.Blocks.Next()
+		lost += block.Len(b)
+		if o.Blocks.Len() > 0 {
+			rest := o.Blocks
+			from, _ = rest.Next()
 		} else {
 			from = max(from, s.afterBlob(r))
 		}
@@ -270,30 +281,30 @@ func (s *shard) restore(id uint32) bool {
 	if d := s.recordDir(r); d != nil {
 		have = int(d.len)
 	}
-	for o.records.n > max(most-have, 0) {
-		_, b := o.records.next()
-		lost += recordCount(b)
-		from = max(from, o.last+1)
+	for o.Records.Len() > max(most-have, 0) {
+		_, b := o.Records.Next()
+		lost += block.RecordCount(b)
+		from = max(from, o.Last+1)
 	}
-	if o.blocks.n > 0 && !s.dirReserve(id, o.blocks.n) || o.records.n > 0 && !s.recordReserve(id, o.records.n) {
+	if o.Blocks.Len() > 0 && !s.dirReserve(id, o.Blocks.Len()) || o.Records.Len() > 0 && !s.recordReserve(id, o.Records.Len()) {
 		return false
 	}
-	blocks, records := o.blocks.n, o.records.n
+	blocks, records := o.Blocks.Len(), o.Records.Len()
 	s.entries = s.entries[:0]
-	ok = s.restoreChunks(id, o.blocks, kindBlock) && s.restoreChunks(id, o.records, kindRecords)
+	ok = s.restoreChunks(id, o.Blocks, kindBlock) && s.restoreChunks(id, o.Records, kindRecords)
 	r = s.recs.At(id)
 	if !ok {
 		for k, e := range s.entries {
 			b, points := s.block(e), 0
-			if points = recordCount(b); k < blocks {
-				points = blockLen(b)
+			if points = block.RecordCount(b); k < blocks {
+				points = block.Len(b)
 			}
 			s.account(r, -int(entryBytes(len(b))))
 			s.log.Free(e.ref, points)
 		}
 		return false
 	}
-	points := o.points - lost
+	points := o.Points - lost
 	if blocks > 0 {
 		s.dirReplace(r, 0, 0, s.entries[:blocks]...)
 	}
@@ -302,11 +313,11 @@ func (s *shard) restore(id uint32) bool {
 		es := s.entries[blocks:]
 		d.replace(0, 0, es...)
 		for _, e := range es {
-			d.points += uint32(recordCount(s.block(e)))
+			d.points += uint32(block.RecordCount(s.block(e)))
 		}
 		if int(d.len) == records {
 			b := s.block(es[records-1])
-			all := appendRecords(nil, b, es[records-1].start)
+			all := block.AppendRecords(nil, b, es[records-1].start)
 			d.end = max(d.end, all[len(all)-1].T)
 		}
 	}
@@ -322,14 +333,14 @@ func (s *shard) restore(id uint32) bool {
 }
 
 // restoreChunks stores chunks in the log and appends their entries to s.entries.
-func (s *shard) restoreChunks(id uint32, l blobChunks, kind uint16) bool {
-	for l.n > 0 {
-		start, b := l.next()
+func (s *shard) restoreChunks(id uint32, l block.Chunks, kind uint16) bool {
+	for l.Len() > 0 {
+		start, b := l.Next()
 		points := 0
 		if kind == kindBlock {
-			points = blockLen(b)
+			points = block.Len(b)
 		} else {
-			points = recordCount(b)
+			points = block.RecordCount(b)
 		}
 		ref, dst, ok := s.log.Alloc(len(b), kind, id, points)
 		if !ok {
@@ -348,7 +359,7 @@ func (s *shard) snapshotBlob(r *series, snap *Snapshot) (chunks []snapBlock) {
 	if r.flags&flagBlob == 0 {
 		return nil
 	}
-	if b := s.blobs.Value(r.blobRef()); b != nil && blobLast(b) < snap.from {
+	if b := s.blobs.Value(r.blobRef()); b != nil && block.BlobLast(b) < snap.from {
 		return nil // as most reads: its checksum would cost more than they do
 	}
 	after := s.afterBlob(r)
@@ -358,22 +369,22 @@ func (s *shard) snapshotBlob(r *series, snap *Snapshot) (chunks []snapBlock) {
 		return nil
 	}
 	s.blob.read++
-	snap.buf, snap.blocks = o.blocks.copyOut(snap.from, snap.to, snap.buf, snap.blocks, zeros[:])
-	snap.recordBuf, chunks = o.records.copyOut(snap.from, snap.to, snap.recordBuf, nil, nil)
+	snap.buf, snap.blocks = copyOut(o.Blocks, snap.from, snap.to, snap.buf, snap.blocks, zeros[:])
+	snap.recordBuf, chunks = copyOut(o.Records, snap.from, snap.to, snap.recordBuf, nil, nil)
 	return chunks
 }
 
-// copyOut appends the chunks that may have something in from to to to buf, each
+// copyOut appends the chunks of l that may have something in from to to to buf, each
 // with slack behind it, and their places to at.
-func (l blobChunks) copyOut(from, to int64, buf []byte, at []snapBlock, slack []byte) ([]byte, []snapBlock) {
-	for l.n > 0 {
-		start, b := l.next()
+func copyOut(l block.Chunks, from, to int64, buf []byte, at []snapBlock, slack []byte) ([]byte, []snapBlock) {
+	for l.Len() > 0 {
+		start, b := l.Next()
 		if start > to {
 			break
 		}
-		if l.n > 0 {
+		if l.Len() > 0 {
 			rest := l
-			if next, _ := rest.next(); next <= from {
+			if next, _ := rest.Next(); next <= from {
 				continue
 			}
 		}

@@ -3,7 +3,6 @@ package mcache
 import (
 	"bytes"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -90,7 +89,7 @@ func mapsEqual(a, b map[string]string) bool {
 func ramp(from, n int) []Sample {
 	ss := make([]Sample, n)
 	for i := range ss {
-		ss[i] = Sample{int64(from+i) * 15000, math.Float64bits(float64(from + i))}
+		ss[i] = Sample{T: int64(from+i) * 15000, V: math.Float64bits(float64(from + i))}
 	}
 	return ss
 }
@@ -117,8 +116,8 @@ func TestBlobJoined(t *testing.T) {
 		evictAll(t, c)
 	}
 	o, ok := s.blobOf(s.recs.At(0))
-	if !ok || o.points != written || o.blocks.n > written/64+1 {
-		t.Errorf("%d samples in %d blocks, %d written", o.points, o.blocks.n, written)
+	if !ok || o.Points != written || o.Blocks.Len() > written/64+1 {
+		t.Errorf("%d samples in %d blocks, %d written", o.Points, o.Blocks.Len(), written)
 	}
 	if st := checkCache(t, c); st.Blobs.Regions > 2 || st.BlobsWritten != 40 || st.BlobsRead == 0 || st.BlobsRestored != 0 {
 		t.Errorf("%+v", st)
@@ -161,8 +160,8 @@ func TestBlobLate(t *testing.T) {
 			want[x.T] = x.V
 		}
 		check("live again")
-		late := Sample{int64(at)*15000 + 7, 99}
-		must(c.AppendSamples("default", name("a"), late, Sample{int64(at) * 15000, 98}))
+		late := Sample{T: int64(at)*15000 + 7, V: 99}
+		must(c.AppendSamples("default", name("a"), late, Sample{T: int64(at) * 15000, V: 98}))
 		want[late.T], want[int64(at)*15000] = 99, 98
 		check("late")
 		if st := c.Stats(); st.BlobsRestored != 1 || st.BlobPoints != 0 {
@@ -385,60 +384,4 @@ func TestOverflowRace(t *testing.T) {
 	if st := checkCache(t, c); st.BlobsWritten < 500 || st.Reclaimed+st.Overflowed != 0 || reads.Load() < 100 {
 		t.Errorf("too little happened: %d reads, %+v", reads.Load(), st)
 	}
-}
-
-// FuzzBlob opens arbitrary bytes, with their checksum put right: they are a
-// blob or none, and the chunks of one can be decoded or not, without a panic.
-func FuzzBlob(f *testing.F) {
-	c := newTestCache(f, Options{Memory: newTestMemory(f, 16<<20, 64<<10), Shards: 1, Blobs: true})
-	var b Batch
-	b.Reset("default")
-	b.Series(c.Fingerprint(name("a")))
-	for i := range 200 {
-		b.Sample(int64(i)*1000, uint64(i*i))
-		b.Record(int64(i)*1000+500, []byte("record"))
-	}
-	if _, err := c.AppendNew(&b, 0, name("a")); err != nil {
-		f.Fatal(err)
-	}
-	evictAll(f, c)
-	s := c.shards[0]
-	own := slices.Clone(s.blobs.Value(s.recs.At(0).blobRef()))
-	if o, ok := openBlob(own); !ok || o.points != 400 || o.first() != 0 || o.last != 199_500 {
-		f.Fatal("own blob is none")
-	}
-	f.Add(own)
-	f.Add(own[:blobHeader+2])
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, ok := openBlob(b); ok && !bytes.Equal(b, own) && len(b) >= 4 && crc32.Checksum(b[4:], castagnoli) != le.Uint32(b) {
-			t.Fatal("a blob with a wrong checksum")
-		}
-		if len(b) < 4 {
-			return
-		}
-		b = slices.Clone(b)
-		le.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
-		o, ok := openBlob(b)
-		if !ok {
-			return
-		}
-		points := 0
-		var codec codec
-		var out [blockMax]Sample
-		for o.blocks.n > 0 {
-			start, c := o.blocks.next()
-			if n, err := codec.decode(&out, append(slices.Clone(c), zeros[:]...), start); err == nil && n != blockLen(c) {
-				t.Fatalf("block of %d says %d", n, blockLen(c))
-			}
-			points += blockLen(c)
-		}
-		for o.records.n > 0 {
-			start, c := o.records.next()
-			points += len(appendRecords(nil, c, start))
-		}
-		if points != o.points {
-			t.Fatalf("%d points, the header says %d", points, o.points)
-		}
-	})
 }

@@ -3,6 +3,8 @@ package mcache
 import (
 	"math"
 	"sort"
+
+	"mcached/mcache/block"
 )
 
 // Planning a mend touches no memory: it decides by times and counts alone, and
@@ -18,14 +20,14 @@ type place struct {
 // the first block if it is before all, and how many samples of the run belong
 // there: those before the start of the next block. blocks may be 0; run is
 // sorted and not empty.
-func planTake(blocks int, start func(block int) int64, run []Sample) (block, take int) {
-	block = max(sort.Search(blocks, func(i int) bool { return start(i) > run[0].T })-1, 0)
+func planTake(blocks int, start func(block int) int64, run []Sample) (at, take int) {
+	at = max(sort.Search(blocks, func(i int) bool { return start(i) > run[0].T })-1, 0)
 	limit := int64(math.MaxInt64)
-	if block+1 < blocks {
-		limit = start(block + 1)
+	if at+1 < blocks {
+		limit = start(at + 1)
 	}
-	take = sort.Search(min(len(run), blockMax), func(i int) bool { return run[i].T >= limit })
-	return block, take
+	take = sort.Search(min(len(run), block.MaxSamples), func(i int) bool { return run[i].T >= limit })
+	return at, take
 }
 
 // planPlace decides whether part, as planTake took it for block k, joins that
@@ -33,7 +35,7 @@ func planTake(blocks int, start func(block int) int64, run []Sample) (block, tak
 // where none of the part lies inside it.
 func planPlace(k, n int, first, last int64, part []Sample) place {
 	switch {
-	case n < blockMax:
+	case n < block.MaxSamples:
 		return place{k, true}
 	case part[0].T > last:
 		return place{k + 1, false}
@@ -46,10 +48,10 @@ func planPlace(k, n int, first, last int64, part []Sample) place {
 // planSplit is how many of n samples, at most two blocks' worth, the first
 // block takes: all, or half, so that both halves have room again.
 func planSplit(n int) int {
-	if n > blockMax {
+	if n > block.MaxSamples {
 		return n / 2
 	}
-	return blockMax
+	return block.MaxSamples
 }
 
 // headKeep is how much of a full head stays when it is sealed: an eighth. The

@@ -3,6 +3,8 @@ package mcache
 import (
 	"fmt"
 	"testing"
+
+	"mcached/mcache/block"
 )
 
 // TestPlanSmallWorld tries planTake and planPlace on every directory of up to
@@ -53,7 +55,7 @@ func TestPlanSmallWorld(t *testing.T) {
 				if p := planPlace(k, 1, dir[k], last, run[:take]); p != (place{k, true}) {
 					t.Fatalf("%s: a block with room is left: %v", in, p)
 				}
-				p := planPlace(k, blockMax, dir[k], last, run[:take])
+				p := planPlace(k, block.MaxSamples, dir[k], last, run[:take])
 				inside := run[take-1].T >= dir[k] && run[0].T <= last
 				if p.join != inside {
 					t.Fatalf("%s: full block %d to %d: %v", in, dir[k], last, p)
@@ -72,9 +74,9 @@ func TestPlanSmallWorld(t *testing.T) {
 	if worlds < 20_000 || joins == 0 || apart == 0 {
 		t.Errorf("too little happened: %d worlds, %d joins, %d apart", worlds, joins, apart)
 	}
-	for n := 1; n <= 2*blockMax; n++ {
+	for n := 1; n <= 2*block.MaxSamples; n++ {
 		first := min(planSplit(n), n)
-		if first < 1 || first > blockMax || n-first > blockMax {
+		if first < 1 || first > block.MaxSamples || n-first > block.MaxSamples {
 			t.Errorf("%d samples are split at %d", n, first)
 		}
 	}

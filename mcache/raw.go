@@ -30,7 +30,7 @@ func (c *Cache) Insert(bucket string, key []byte, offset int64, values []byte) e
 	}
 	ss := make([]Sample, n)
 	for i := range ss {
-		ss[i] = Sample{offset + int64(i), le.Uint64(values[i*widthValue:])}
+		ss[i] = Sample{T: offset + int64(i), V: le.Uint64(values[i*widthValue:])}
 	}
 	return c.insertRaw(bucket, key, widthValue, ss)
 }
@@ -42,7 +42,7 @@ func (c *Cache) InsertHPTS(bucket string, key []byte, pairs []byte) error {
 	}
 	ss := make([]Sample, len(pairs)/widthHPTS)
 	for i := range ss {
-		ss[i] = Sample{int64(le.Uint64(pairs[i*widthHPTS:])), le.Uint64(pairs[i*widthHPTS+8:])}
+		ss[i] = Sample{T: int64(le.Uint64(pairs[i*widthHPTS:])), V: le.Uint64(pairs[i*widthHPTS+8:])}
 		if ss[i].T > MaxTime || ss[i].T < -MaxTime {
 			return fmt.Errorf("%w: %d is beyond ±2^61", ErrTime, ss[i].T)
 		}
@@ -192,7 +192,7 @@ func (s *shard) export(id uint32) Overflow {
 	for it := snap.Iterator(); it.Next(); {
 		if it.OnRecord() {
 			x := it.Record()
-			o.Records = append(o.Records, Record{x.T, slices.Clone(x.Value)})
+			o.Records = append(o.Records, Record{T: x.T, Value: slices.Clone(x.Value)})
 			continue
 		}
 		o.Samples = append(o.Samples, it.At())

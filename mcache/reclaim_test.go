@@ -213,7 +213,7 @@ func TestReclaimPinned(t *testing.T) {
 	w.c.SetTick(2)
 	var dirty []Sample
 	for i := range 500 {
-		dirty = append(dirty, Sample{int64(i) * 1000, uint64(i)})
+		dirty = append(dirty, Sample{T: int64(i) * 1000, V: uint64(i)})
 	}
 	if err := w.c.AppendSamples("default", name("dirty"), dirty...); err != nil {
 		t.Fatal(err)

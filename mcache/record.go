@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"mcached/kvcache"
+	"mcached/mcache/block"
 )
 
 // Records are the third width: points whose value is bytes, such as native
@@ -104,11 +105,11 @@ func (s *shard) extend(id uint32, x Record) (done, ok bool) {
 	}
 	e := &d.entries()[d.len-1]
 	b := s.hot.Value(e.ref)
-	if b == nil || recordCount(b) >= recordsMax || recordBytes(b) >= recordBytesMax {
+	if b == nil || block.RecordCount(b) >= recordsMax || block.RecordBytes(b) >= recordBytesMax {
 		return false, false
 	}
-	n, used := recordCount(b), recordBytes(b)
-	s.encoded = appendRecord(s.encoded[:0], d.end, x)
+	n, used := block.RecordCount(b), block.RecordBytes(b)
+	s.encoded = block.AppendRecord(s.encoded[:0], d.end, x)
 	if need := used + len(s.encoded); need > len(b) {
 		ref, grown, ok := s.hot.Alloc(max(need, 2*len(b)), kindRecords, id, n)
 		if !ok {
@@ -120,7 +121,7 @@ func (s *shard) extend(id uint32, x Record) (done, ok bool) {
 		e.ref, b = ref, grown
 	}
 	copy(b[used:], s.encoded)
-	setChunk(b, n+1, used+len(s.encoded))
+	block.SetChunk(b, n+1, used+len(s.encoded))
 	s.hot.AddWeight(e.ref, 1)
 	d.end = x.T
 	s.addedRecords(r, 1)
@@ -141,7 +142,7 @@ func (s *shard) openRecords(id uint32, x Record) bool {
 		return false
 	}
 	r := s.recs.At(id)
-	s.encoded = appendChunk(s.encoded[:0], []Record{x})
+	s.encoded = block.AppendChunk(s.encoded[:0], []Record{x})
 	ref, b, ok := s.hot.Alloc(len(s.encoded)+recordSpare, kindRecords, id, 1)
 	if !ok {
 		return false
@@ -166,7 +167,7 @@ func (s *shard) closeRecords(id uint32) bool {
 	d := s.recordDir(r)
 	e := &d.entries()[d.len-1]
 	if b := s.hot.Value(e.ref); b != nil {
-		n, used := recordCount(b), recordBytes(b)
+		n, used := block.RecordCount(b), block.RecordBytes(b)
 		ref, sealed, ok := s.log.Alloc(used, kindRecords, id, n)
 		if !ok {
 			return false
@@ -193,7 +194,7 @@ func (s *shard) mendRecords(id uint32, x Record) bool {
 	dir := d.entries()
 	k := max(sort.Search(len(dir), func(i int) bool { return dir[i].start > x.T })-1, 0)
 	s.bytes1 = append(s.bytes1[:0], s.block(dir[k])...)
-	all := appendRecords(nil, s.bytes1, dir[k].start)
+	all := block.AppendRecords(nil, s.bytes1, dir[k].start)
 	at := sort.Search(len(all), func(i int) bool { return all[i].T >= x.T })
 	added := 1
 	if at < len(all) && all[at].T == x.T {
@@ -232,13 +233,13 @@ func (s *shard) rewriteRecords(id uint32, k int, all []Record) bool {
 	for rest := all; len(rest) > 0; first = len(rest) {
 		part := rest[:first]
 		rest = rest[first:]
-		s.encoded = appendChunk(s.encoded[:0], part)
+		s.encoded = block.AppendChunk(s.encoded[:0], part)
 		ref, b, ok := s.log.Alloc(len(s.encoded), kindRecords, id, len(part))
 		if !ok {
 			for _, e := range s.entries {
 				b := s.block(e)
 				s.account(r, -int(entryBytes(len(b))))
-				s.log.Free(e.ref, recordCount(b))
+				s.log.Free(e.ref, block.RecordCount(b))
 			}
 			return false
 		}
@@ -249,7 +250,7 @@ func (s *shard) rewriteRecords(id uint32, k int, all []Record) bool {
 	e := d.entries()[k]
 	b := s.block(e)
 	s.account(r, -int(entryBytes(len(b))))
-	s.recordTables(r, k).Free(e.ref, recordCount(b))
+	s.recordTables(r, k).Free(e.ref, block.RecordCount(b))
 	if k == int(d.len)-1 {
 		r.flags &^= flagOpen
 	}
@@ -273,7 +274,7 @@ func (s *shard) eraseRecords(id uint32, from, to int64) bool {
 			continue
 		}
 		s.bytes1 = append(s.bytes1[:0], s.block(e)...)
-		all := appendRecords(nil, s.bytes1, e.start)
+		all := block.AppendRecords(nil, s.bytes1, e.start)
 		kept := make([]Record, 0, len(all))
 		for _, x := range all {
 			if x.T < from || x.T > to {
@@ -339,7 +340,7 @@ func (s *shard) recordReserve(id uint32, n int) bool {
 func (s *shard) dropOldestRecords(r *series, d *recordDir) {
 	dir := d.entries()
 	if b := s.block(dir[0]); b != nil {
-		n := recordCount(b)
+		n := block.RecordCount(b)
 		s.account(r, -int(entryBytes(len(b))))
 		s.recordTables(r, 0).Free(dir[0].ref, n)
 		s.lost += uint64(n)
@@ -370,7 +371,7 @@ func (s *shard) pruneRecords(r *series) (changed bool) {
 	d.len = uint16(kept)
 	d.points = 0
 	for _, e := range d.entries() {
-		d.points += uint32(recordCount(s.block(e)))
+		d.points += uint32(block.RecordCount(s.block(e)))
 	}
 	return true
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+
+	"mcached/mcache/block"
 )
 
 // retentions say how far back of their last point series are shown. It is by
@@ -56,7 +58,7 @@ func (c *Cache) shownFromLocked(s *shard, r *series) int64 {
 	last := s.lastTime(r)
 	if r.flags&flagBlob != 0 {
 		if o := s.blobs.Value(r.blobRef()); o != nil {
-			last = max(last, blobLast(o))
+			last = max(last, block.BlobLast(o))
 		}
 	}
 	return max(last, ms-math.MaxInt64) - ms

@@ -14,7 +14,7 @@ func TestRetention(t *testing.T) {
 	write := func(labels []Label, from, to int) {
 		t.Helper()
 		for i := from; i < to; i++ {
-			if err := c.AppendSamples("v", labels, Sample{int64(i) * step, math.Float64bits(float64(i))}); err != nil {
+			if err := c.AppendSamples("v", labels, Sample{T: int64(i) * step, V: math.Float64bits(float64(i))}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,10 +1,12 @@
 package mcache
 
+import "mcached/mcache/block"
+
 // Sample is one point of a series.
-type Sample struct {
-	T int64  // milliseconds since 1970; in the raw API an offset in slots
-	V uint64 // bit pattern of the value; every pattern is legal
-}
+type Sample = block.Sample
+
+// Record is one point whose value is bytes.
+type Record = block.Record
 
 // Label is one name and value of a series' label set.
 type Label struct{ Name, Value string }

@@ -8,6 +8,8 @@ import (
 	"iter"
 	"math"
 	"slices"
+
+	"mcached/mcache/block"
 )
 
 // Saved counts what Save wrote.
@@ -257,54 +259,54 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 		dst = binary.AppendUvarint(dst, 0)
 	}
 	entries := s.recordDir(r).entries()
-	dst = binary.AppendUvarint(dst, uint64(records.n+len(entries)))
-	for records.n > 0 {
-		start, b := records.next()
+	dst = binary.AppendUvarint(dst, uint64(records.Len()+len(entries)))
+	for records.Len() > 0 {
+		start, b := records.Next()
 		dst = appendText(binary.AppendVarint(dst, start), string(b))
-		points += uint64(recordCount(b))
+		points += uint64(block.RecordCount(b))
 	}
 	for _, e := range entries {
 		b := s.block(e)
 		dst = binary.AppendVarint(dst, e.start)
-		dst = appendText(dst, string(b[:recordBytes(b)]))
-		points += uint64(recordCount(b))
+		dst = appendText(dst, string(b[:block.RecordBytes(b)]))
+		points += uint64(block.RecordCount(b))
 	}
 	return dst, points
 }
 
 // appendBlocks encodes the blocks of r, which was pruned, those of its blob
 // first, and its head. It returns the chunks of records in its blob.
-func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64, records blobChunks) {
+func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64, records block.Chunks) {
 	o, _ := s.blobOf(r)
 	dir := s.dirOf(r)
 	head := headSamples(s.scratch[:0], r, s.hot.Pointer(r.head))
-	n := o.blocks.n + len(dir)
+	n := o.Blocks.Len() + len(dir)
 	if len(head) > 0 {
 		n++
 	}
 	dst = binary.AppendUvarint(dst, uint64(n))
-	for o.blocks.n > 0 {
-		start, b := o.blocks.next()
+	for o.Blocks.Len() > 0 {
+		start, b := o.Blocks.Next()
 		dst = binary.AppendVarint(dst, start)
 		dst = binary.AppendUvarint(dst, uint64(len(b)))
 		dst = append(dst, b...)
-		points += uint64(blockLen(b))
+		points += uint64(block.Len(b))
 	}
 	for _, e := range dir {
 		b := s.block(e)
 		dst = binary.AppendVarint(dst, e.start)
 		dst = binary.AppendUvarint(dst, uint64(len(b)))
 		dst = append(dst, b...)
-		points += uint64(blockLen(b))
+		points += uint64(block.Len(b))
 	}
 	if len(head) > 0 {
-		s.encoded = s.codec.encode(s.encoded[:0], head, int64(r.step))
+		s.encoded = s.codec.Encode(s.encoded[:0], head, int64(r.step))
 		dst = binary.AppendVarint(dst, head[0].T)
 		dst = binary.AppendUvarint(dst, uint64(len(s.encoded)))
 		dst = append(dst, s.encoded...)
 		points += uint64(len(head))
 	}
-	return dst, points, o.records
+	return dst, points, o.Records
 }
 
 func (c *Cache) appendSizes(dst []byte) []byte {

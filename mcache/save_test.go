@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mcached/kvcache"
+	"mcached/mcache/block/mix"
 )
 
 // contents is everything a cache holds, by bucket and labels.
@@ -109,7 +110,7 @@ func oldCacheOf(t testing.TB, shards int) *Cache {
 	for i := range 20 {
 		var ss []Sample
 		for k := range 10*i + 1 {
-			ss = append(ss, Sample{int64(1_700_000_000_000 + 15000*k + k%3*i/10), math.Float64bits(float64(i*k) / 8)})
+			ss = append(ss, Sample{T: int64(1_700_000_000_000 + 15000*k + k%3*i/10), V: math.Float64bits(float64(i*k) / 8)})
 		}
 		if err := c.AppendSamples("default", kubernetesLabels(i), ss...); err != nil {
 			t.Fatal(err)
@@ -159,7 +160,7 @@ func TestSaveOrder(t *testing.T) {
 	const series = 3000
 	c := newTestCache(t, Options{})
 	for i := range series { // so that ids are used again
-		if err := c.AppendSamples("brief", kubernetesLabels(i), Sample{1, 2}); err != nil {
+		if err := c.AppendSamples("brief", kubernetesLabels(i), Sample{T: 1, V: 2}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,11 +199,11 @@ func TestSaveOrder(t *testing.T) {
 func TestSaveGone(t *testing.T) {
 	c := newTestCache(t, Options{})
 	for _, metric := range []string{"went", "stays"} {
-		if err := c.AppendSamples("default", name(metric), Sample{5000, 1}); err != nil {
+		if err := c.AppendSamples("default", name(metric), Sample{T: 5000, V: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c.AppendSamples("empty", name("went"), Sample{7000, 1}); err != nil {
+	if err := c.AppendSamples("empty", name("went"), Sample{T: 7000, V: 1}); err != nil {
 		t.Fatal(err)
 	}
 	for _, bucket := range []string{"default", "empty"} {
@@ -239,7 +240,7 @@ func TestSaveLost(t *testing.T) {
 	c := newTestCache(t, Options{Memory: m, Shards: 1})
 	for at := range int64(2000) {
 		for i := range 10 {
-			if err := c.AppendSamples("default", kubernetesLabels(i), Sample{at * 15_000, rand.Uint64()}); err != nil {
+			if err := c.AppendSamples("default", kubernetesLabels(i), Sample{T: at * 15_000, V: rand.Uint64()}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -293,7 +294,7 @@ func benchmarkSave(b *testing.B, series, samples int) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	next := make([]func() float64, series)
 	for i := range next {
-		_, next[i] = generator(i, rnd)
+		_, next[i] = mix.Generator(i, rnd)
 	}
 	var batch Batch
 	for k := 1; k < samples; k++ {

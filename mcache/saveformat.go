@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"mcached/mcache/block"
 )
 
 // What Save writes and Load reads is a file of frames:
@@ -288,12 +290,12 @@ func (r *frameReader) readPayload(f frame, buf []byte, n uint32) (_ frame, err e
 // what there is.
 func readFrame(r io.Reader, buf []byte, n int) ([]byte, error) {
 	buf = buf[:0]
-	for len(buf) < n || cap(buf) < n+unpackSlack {
-		if len(buf)+unpackSlack >= cap(buf) {
-			buf = append(make([]byte, 0, unpackSlack+min(n, max(2*len(buf), 2*frameBytes))), buf...)
+	for len(buf) < n || cap(buf) < n+block.Slack {
+		if len(buf)+block.Slack >= cap(buf) {
+			buf = append(make([]byte, 0, block.Slack+min(n, max(2*len(buf), 2*frameBytes))), buf...)
 		}
 		at := len(buf)
-		buf = buf[:min(n, cap(buf)-unpackSlack)]
+		buf = buf[:min(n, cap(buf)-block.Slack)]
 		if k, err := io.ReadFull(r, buf[at:]); err != nil {
 			return buf[:at+k], err
 		}

@@ -12,6 +12,8 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"mcached/mcache/block"
 )
 
 // frameSpan is where a frame lies in a file, its head included.
@@ -171,7 +173,7 @@ func TestSaveEveryCount(t *testing.T) {
 	c := newTestCache(t, Options{Shards: 2})
 	var file bytes.Buffer
 	for n := uint64(1); n <= most; n++ {
-		if err := c.AppendSamples("default", []Label{{"a", fmt.Sprint(n)}}, Sample{1, n}); err != nil {
+		if err := c.AppendSamples("default", []Label{{"a", fmt.Sprint(n)}}, Sample{T: 1, V: n}); err != nil {
 			t.Fatal(err)
 		}
 		file.Reset()
@@ -254,7 +256,7 @@ func saveSome(t testing.TB, series int) []byte {
 	for i := range series {
 		ss := make([]Sample, 300)
 		for k := range ss {
-			ss[k] = Sample{int64(k) * 15000, rnd.Uint64()}
+			ss[k] = Sample{T: int64(k) * 15000, V: rnd.Uint64()}
 		}
 		if err := c.AppendSamples("default", kubernetesLabels(i), ss...); err != nil {
 			t.Fatal(err)
@@ -272,7 +274,7 @@ func saveSome(t testing.TB, series int) []byte {
 func TestLoadDamaged(t *testing.T) {
 	c := newTestCache(t, Options{})
 	for i := range 5 {
-		if err := c.AppendSamples("default", kubernetesLabels(i), Sample{1, 2}, Sample{3, 4}); err != nil {
+		if err := c.AppendSamples("default", kubernetesLabels(i), Sample{T: 1, V: 2}, Sample{T: 3, V: 4}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -335,7 +337,7 @@ func TestLoadIntact(t *testing.T) {
 		if f.kind != frameSeries {
 			continue
 		}
-		l := savedReader{version: saveVersion, in: append(make([]byte, 0, f.to-f.from+unpackSlack), file[f.from+frameHeader:f.to]...)}
+		l := savedReader{version: saveVersion, in: append(make([]byte, 0, f.to-f.from+block.Slack), file[f.from+frameHeader:f.to]...)}
 		for l.more() {
 			if err := l.read(f.kind); err != nil {
 				t.Fatal(err)

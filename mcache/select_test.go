@@ -52,7 +52,7 @@ func TestSelectModel(t *testing.T) {
 		}
 		ls = append(ls, Label{"id", fmt.Sprint(rnd.IntN(40))})
 		slices.SortFunc(ls, byName)
-		if err := c.AppendSamples(bucket, ls, Sample{int64(op), 0}); err != nil {
+		if err := c.AppendSamples(bucket, ls, Sample{T: int64(op), V: 0}); err != nil {
 			t.Fatal(err)
 		}
 		model[bucket][labelsKey(ls)] = ls
@@ -168,7 +168,7 @@ func TestBatch(t *testing.T) {
 		b.Reset("default")
 		for i := range 50 + round {
 			b.Series(c.Fingerprint(kubernetesLabels(i)))
-			s := Sample{int64(round) * 15000, uint64(i * round)}
+			s := Sample{T: int64(round) * 15000, V: uint64(i * round)}
 			b.Sample(s.T, s.V)
 			want[i] = append(want[i], s)
 		}
@@ -209,7 +209,7 @@ func TestFullOfHeads(t *testing.T) {
 	c := newTestCache(t, Options{Memory: m, Shards: 4, AgeCycle: 5000})
 	const series = 60_000
 	for i := range series {
-		if err := c.AppendSamples("default", kubernetesLabels(i), Sample{int64(i), uint64(i)}); err != nil {
+		if err := c.AppendSamples("default", kubernetesLabels(i), Sample{T: int64(i), V: uint64(i)}); err != nil {
 			t.Fatalf("series %d: %v", i, err)
 		}
 		if i >= 2000 && i%1000 == 0 {
@@ -334,7 +334,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	c := newTestCache(t, Options{Shards: 1})
 	const n = 3000
 	for i := range n {
-		if err := c.AppendSamples("b", []Label{{"__name__", "m"}, {"i", fmt.Sprintf("%04d", i)}}, Sample{1, 0}); err != nil {
+		if err := c.AppendSamples("b", []Label{{"__name__", "m"}, {"i", fmt.Sprintf("%04d", i)}}, Sample{T: 1, V: 0}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"mcached/kvcache"
+	"mcached/mcache/block"
 )
 
 // series is what a shard keeps of one series: two cache lines, of which an
@@ -154,7 +155,7 @@ func maxDir(maxValue int) int { return min((maxValue-recordDirBytes)/dirEntryByt
 func (s *shard) dropOldest(r *series) {
 	dir := s.dirOf(r)
 	if b := s.block(dir[0]); b != nil {
-		n := blockLen(b)
+		n := block.Len(b)
 		s.release(r, 0, n)
 		s.lost += uint64(n)
 		r.points -= uint32(n)
@@ -241,7 +242,7 @@ func (s *shard) recount(r *series) {
 	for _, e := range s.dirOf(r) {
 		if b := s.block(e); b != nil {
 			bytes += entryBytes(len(b))
-			points += uint32(blockLen(b))
+			points += uint32(block.Len(b))
 		}
 	}
 	if r.head != 0 {

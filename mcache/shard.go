@@ -9,6 +9,7 @@ import (
 
 	"mcached/kvcache"
 	"mcached/kvcache/offheap"
+	"mcached/mcache/block"
 )
 
 // shard is the part of a Cache under one lock: the series whose fingerprint
@@ -65,8 +66,8 @@ type shard struct {
 	unpruned                                         bool // a region was dropped since the last prune of all
 
 	// Scratch, so that nothing is allocated.
-	codec             codec
-	block1            [blockMax]Sample
+	codec             block.Codec
+	block1            [block.MaxSamples]Sample
 	scratch, scratch2 []Sample
 	joined            []Sample
 	encoded, bytes1   []byte
@@ -80,7 +81,7 @@ type shard struct {
 	touched           uint64           // keeps what findAll reads from being optimised away
 	yields            uint64           // times that a write let go of the lock
 	entries           []dirEntry
-	parts             blobParts
+	parts             gathered
 }
 
 // ends is a list of series; the coldest is the oldest.
@@ -97,11 +98,11 @@ func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 	s.dirt, s.lates, s.marks = offheap.NewVector[dirt](c.memory), offheap.NewVector[late](c.memory), offheap.NewVector[mark](c.memory)
 	s.ids = offheap.NewLookup(c.memory)
 	s.index = newIndex(c.memory)
-	s.scratch = make([]Sample, 0, blockMax)
-	s.scratch2 = make([]Sample, 0, blockMax)
-	s.joined = make([]Sample, 0, 2*blockMax)
-	s.encoded = make([]byte, 0, maxBlockBytes)
-	s.bytes1 = make([]byte, 0, maxBlockBytes+unpackSlack)
+	s.scratch = make([]Sample, 0, block.MaxSamples)
+	s.scratch2 = make([]Sample, 0, block.MaxSamples)
+	s.joined = make([]Sample, 0, 2*block.MaxSamples)
+	s.encoded = make([]byte, 0, block.MaxBytes)
+	s.bytes1 = make([]byte, 0, block.MaxBytes+block.Slack)
 	return s
 }
 
@@ -120,13 +121,13 @@ func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
 		return 0
 	case kindBlob:
 		r.setBlob(to)
-		return blobPoints(s.blobs.Value(to))
+		return block.BlobPoints(s.blobs.Value(to))
 	case kindRecords:
 		dir := s.recordDir(r).entries()
 		for k := len(dir) - 1; k >= 0; k-- {
 			if dir[k].ref == from {
 				dir[k].ref = to
-				return recordCount(s.block(dir[k]))
+				return block.RecordCount(s.block(dir[k]))
 			}
 		}
 		panic("mcache: a record chunk that no directory knows")
@@ -135,7 +136,7 @@ func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
 		for k := len(dir) - 1; k >= 0; k-- {
 			if dir[k].ref == from {
 				dir[k].ref = to
-				return blockLen(s.block(dir[k]))
+				return block.Len(s.block(dir[k]))
 			}
 		}
 		panic("mcache: a block that no directory knows")

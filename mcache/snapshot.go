@@ -3,6 +3,8 @@ package mcache
 import (
 	"math"
 	"sort"
+
+	"mcached/mcache/block"
 )
 
 // Snapshot is a copy of the chunks of one series that overlap a range of
@@ -100,11 +102,11 @@ func (s *shard) snapshotRecords(r *series, snap *Snapshot, chunks []snapBlock) {
 		if k+1 < len(dir) && dir[k+1].start <= snap.from {
 			continue
 		}
-		chunks = append(chunks, snapBlock{e.start, len(snap.recordBuf), recordBytes(b)})
-		snap.recordBuf = append(snap.recordBuf, b[:recordBytes(b)]...)
+		chunks = append(chunks, snapBlock{e.start, len(snap.recordBuf), block.RecordBytes(b)})
+		snap.recordBuf = append(snap.recordBuf, b[:block.RecordBytes(b)]...)
 	}
 	for _, c := range chunks {
-		snap.records = appendRecords(snap.records, snap.recordBuf[c.at:], c.start)
+		snap.records = block.AppendRecords(snap.records, snap.recordBuf[c.at:], c.start)
 	}
 	in := func(t int64) int {
 		return sort.Search(len(snap.records), func(i int) bool { return snap.records[i].T >= t })
@@ -152,7 +154,7 @@ func (s *Snapshot) HasPoint() bool {
 }
 
 // Bytes is the size of the copied blocks.
-func (s *Snapshot) Bytes() int { return len(s.buf) - len(s.blocks)*unpackSlack }
+func (s *Snapshot) Bytes() int { return len(s.buf) - len(s.blocks)*block.Slack }
 
 // Iterator walks the points of a Snapshot in order of time. It decodes one
 // block at a time, 6 KiB of state; it is not safe for concurrent use, but a
@@ -254,8 +256,8 @@ type sampleIterator struct {
 }
 
 type iteratorStore struct {
-	codec codec
-	out   [blockMax]Sample
+	codec block.Codec
+	out   [block.MaxSamples]Sample
 }
 
 func (it *sampleIterator) next() bool {
@@ -323,7 +325,7 @@ func (it *sampleIterator) load() bool {
 			it.store = new(iteratorStore)
 		}
 		b := s.blocks[it.block]
-		n, err := it.store.codec.decode(&it.store.out, s.buf[b.at:b.at+b.len+unpackSlack], b.start)
+		n, err := it.store.codec.Decode(&it.store.out, s.buf[b.at:b.at+b.len+block.Slack], b.start)
 		if err != nil {
 			panic("mcache: own block: " + err.Error())
 		}

@@ -18,7 +18,7 @@ func TestRuns(t *testing.T) {
 		if at += 15_000; rnd.IntN(50) == 0 {
 			at += rnd.Int64N(1e6)
 		}
-		all = append(all, Sample{at, math.Float64bits(float64(i) / 8)})
+		all = append(all, Sample{T: at, V: math.Float64bits(float64(i) / 8)})
 	}
 	if err := c.AppendSamples("default", name("m"), all...); err != nil {
 		t.Fatal(err)

@@ -113,7 +113,7 @@ func TestSqueezedDirty(t *testing.T) {
 	c.SetTick(2)
 	write := func(from, to int) error {
 		for i := from; i < to; i++ {
-			if err := c.AppendSamples("default", name(fmt.Sprint("series ", i)), Sample{1000, uint64(i)}); err != nil {
+			if err := c.AppendSamples("default", name(fmt.Sprint("series ", i)), Sample{T: 1000, V: uint64(i)}); err != nil {
 				return err
 			}
 		}

@@ -32,7 +32,7 @@ func TestManyValues(t *testing.T) {
 				v += string(b)
 			}
 			want[v] = true
-			if err := c.AppendSamples("b", []Label{{"__name__", "m"}, {"i", fmt.Sprint(i)}, {"v", v}}, Sample{1, 0}); err != nil {
+			if err := c.AppendSamples("b", []Label{{"__name__", "m"}, {"i", fmt.Sprint(i)}, {"v", v}}, Sample{T: 1, V: 0}); err != nil {
 				t.Fatal(err)
 			}
 		}

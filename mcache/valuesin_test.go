@@ -29,7 +29,7 @@ func TestValuesIn(t *testing.T) {
 				if rnd.IntN(200) == 0 {
 					at += rnd.IntN(1000) // a pause
 				}
-				ss = append(ss, Sample{int64(at)*step + rnd.Int64N(3)*rnd.Int64N(400), rnd.Uint64()})
+				ss = append(ss, Sample{T: int64(at)*step + rnd.Int64N(3)*rnd.Int64N(400), V: rnd.Uint64()})
 			}
 			if err := c.AppendSamples("b", labels, ss...); err != nil {
 				t.Fatal(err)
@@ -139,7 +139,7 @@ func BenchmarkValuesIn(b *testing.B) {
 		if i%2 == 0 {
 			at = old
 		}
-		if err := c.AppendSamples("default", kubernetesLabels(i), Sample{at, 0}, Sample{at + 15_000, 0}); err != nil {
+		if err := c.AppendSamples("default", kubernetesLabels(i), Sample{T: at, V: 0}, Sample{T: at + 15_000, V: 0}); err != nil {
 			b.Fatal(err)
 		}
 	}

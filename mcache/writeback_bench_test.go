@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"mcached/mcache/block/mix"
 )
 
 // BenchmarkWriteBack is BenchmarkAppend of 100,000 series with all that
@@ -21,7 +23,7 @@ func BenchmarkWriteBack(b *testing.B) {
 			rnd := rand.New(rand.NewPCG(1, 1))
 			values := make([][256]uint64, 1024)
 			for i := range values {
-				_, next := generator(i, rnd)
+				_, next := mix.Generator(i, rnd)
 				for k := range values[i] {
 					values[i][k] = math.Float64bits(next())
 				}

@@ -355,7 +355,7 @@ func TestWriteBackDue(t *testing.T) {
 		t.Helper()
 		var ss []Sample
 		for i := from; i < from+n; i++ {
-			ss = append(ss, Sample{i * 1000, uint64(i)})
+			ss = append(ss, Sample{T: i * 1000, V: uint64(i)})
 		}
 		if err := c.AppendSamples("default", []Label{{"__name__", name}}, ss...); err != nil {
 			t.Fatal(err)
@@ -385,7 +385,7 @@ func TestWriteBackDue(t *testing.T) {
 	}
 	// Buckets that are left out are collected later, and so is what is kept.
 	for _, bucket := range []string{"default", "other", "third"} {
-		if err := c.AppendSamples(bucket, []Label{{"__name__", "x " + bucket}}, Sample{1000, 1}); err != nil {
+		if err := c.AppendSamples(bucket, []Label{{"__name__", "x " + bucket}}, Sample{T: 1000, V: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -416,7 +416,7 @@ func TestWriteBackDue(t *testing.T) {
 	default:
 		t.Error("half of the bound is dirty, and no kick")
 	}
-	if err := c.AppendSamples("default", []Label{{"__name__", "a"}}, Sample{99_000, 1}); !errors.Is(err, ErrDirty) {
+	if err := c.AppendSamples("default", []Label{{"__name__", "a"}}, Sample{T: 99_000, V: 1}); !errors.Is(err, ErrDirty) {
 		t.Errorf("beyond the bound: %v", err)
 	}
 	expect(Due{Since: AllTicks}, "[a 12]")
@@ -431,11 +431,11 @@ func TestWriteBackLocal(t *testing.T) {
 	name := func(n string) []Label { return []Label{{"__name__", n}} }
 	local := func(n string, at int64) {
 		t.Helper()
-		if err := c.AppendLocal("default", name(n), Sample{at, 1}); err != nil {
+		if err := c.AppendLocal("default", name(n), Sample{T: at, V: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	global := func(n string, at int64) error { return c.AppendSamples("default", name(n), Sample{at, 2}) }
+	global := func(n string, at int64) error { return c.AppendSamples("default", name(n), Sample{T: at, V: 2}) }
 	sent := downstream{}
 	expect := func(want string) {
 		t.Helper()
@@ -483,7 +483,7 @@ func TestWriteBackLocal(t *testing.T) {
 func TestLocalBucket(t *testing.T) {
 	c := newTestCache(t, Options{LocalBucket: "own"})
 	labels := []Label{{"__name__", "x"}}
-	if err := c.AppendLocal("own", labels, Sample{1, 1}); err != nil {
+	if err := c.AppendLocal("own", labels, Sample{T: 1, V: 1}); err != nil {
 		t.Fatal(err)
 	}
 	var b Batch
@@ -493,14 +493,14 @@ func TestLocalBucket(t *testing.T) {
 	_, batch := c.Append(&b)
 	_, anew := c.AppendNew(&b, 0, labels)
 	for how, err := range map[string]error{
-		"Append": batch, "AppendNew": anew, "AppendSamples": c.AppendSamples("own", labels, Sample{2, 2}),
+		"Append": batch, "AppendNew": anew, "AppendSamples": c.AppendSamples("own", labels, Sample{T: 2, V: 2}),
 		"Insert": c.Insert("own", []byte("k"), 0, make([]byte, 8)), "InsertHPTS": c.InsertHPTS("own", []byte("k"), make([]byte, 16)),
 	} {
 		if !errors.Is(err, ErrLocal) {
 			t.Errorf("%s: %v", how, err)
 		}
 	}
-	if err := c.AppendSamples("owner", labels, Sample{2, 2}); err != nil {
+	if err := c.AppendSamples("owner", labels, Sample{T: 2, V: 2}); err != nil {
 		t.Error(err)
 	}
 }
@@ -531,7 +531,7 @@ func TestSaveUnsent(t *testing.T) {
 	from := newTestCache(t, Options{WriteBack: true})
 	for i := range 100 {
 		for at := range int64(50 + i) {
-			if err := from.AppendSamples("default", kubernetesLabels(i), Sample{at * 15_000, uint64(at)}); err != nil {
+			if err := from.AppendSamples("default", kubernetesLabels(i), Sample{T: at * 15_000, V: uint64(at)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -540,7 +540,7 @@ func TestSaveUnsent(t *testing.T) {
 		}
 	}
 	for i := range 10 { // one more for some that are clean
-		if err := from.AppendSamples("default", kubernetesLabels(i), Sample{1 << 40, 1}); err != nil {
+		if err := from.AppendSamples("default", kubernetesLabels(i), Sample{T: 1 << 40, V: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -555,7 +555,7 @@ func TestSaveUnsent(t *testing.T) {
 	if a, b := from.Dirty().Points, to.Dirty().Points; a != b || a == 0 {
 		t.Errorf("%d points were dirty, %d are", a, b)
 	}
-	if err := to.AppendSamples("default", kubernetesLabels(20), Sample{1 << 41, 1}); err != nil {
+	if err := to.AppendSamples("default", kubernetesLabels(20), Sample{T: 1 << 41, V: 1}); err != nil {
 		t.Fatal(err)
 	}
 	// What was dirty is pinned at once.

@@ -25,7 +25,9 @@ var mayImport = map[string][]string{
 	"kvcache":          {"golang.org/x/sys/..."},
 	"kvcache/pressure": {"golang.org/x/sys/..."},
 	"kvcache/offheap":  {"mcached/kvcache"},
-	"mcache":           {"mcached/kvcache", "mcached/kvcache/offheap"},
+	"mcache/block":     {},
+	"mcache/block/mix": {}, // what benchmarks seal
+	"mcache":           {"mcached/kvcache", "mcached/kvcache/offheap", "mcached/mcache/block"},
 	"mcache/query": {
 		"mcached/mcache",
 		"github.com/golang/snappy",

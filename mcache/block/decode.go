@@ -1,4 +1,4 @@
-package mcache
+package block
 
 import (
 	"encoding/binary"
@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// unpack reads n numbers of w bits. src must have unpackSlack bytes more than it needs.
-func unpack(dst *[blockMax]uint64, n int, src []byte, w uint) {
+// unpack reads n numbers of w bits. src must have Slack bytes more than it needs.
+func unpack(dst *[MaxSamples]uint64, n int, src []byte, w uint) {
 	switch {
 	case w == 0:
 		clear(dst[:n])
@@ -32,16 +32,16 @@ func unpack(dst *[blockMax]uint64, n int, src []byte, w uint) {
 	}
 }
 
-// blockLen is the number of samples of a block.
-func blockLen(b []byte) int { return int(b[0]) + 1 }
+// Len is the number of samples of a block.
+func Len(b []byte) int { return int(b[0]) + 1 }
 
-// decode fills out with the samples of b, which begins at time start, and
-// returns how many there are. buf is b with unpackSlack more bytes behind it,
+// Decode fills out with the samples of b, which begins at time start, and
+// returns how many there are. buf is b with Slack more bytes behind it,
 // whose content does not matter. A block that is damaged in a way that shows
-// is errBlock; out is then undefined.
-func (c *codec) decode(out *[blockMax]Sample, buf []byte, start int64) (int, error) {
-	if len(buf) < 2+unpackSlack || buf[0] >= blockMax {
-		return 0, fmt.Errorf("%w: header", errBlock)
+// is ErrDamaged; out is then undefined.
+func (c *Codec) Decode(out *[MaxSamples]Sample, buf []byte, start int64) (int, error) {
+	if len(buf) < 2+Slack || buf[0] >= MaxSamples {
+		return 0, fmt.Errorf("%w: header", ErrDamaged)
 	}
 	if buf[1]&3 == timeSections {
 		return c.decodeSections(out, buf, start)
@@ -50,16 +50,16 @@ func (c *codec) decode(out *[blockMax]Sample, buf []byte, start int64) (int, err
 }
 
 // decodeOne is decode for a block without sections, of at most len(out) samples.
-func (c *codec) decodeOne(out []Sample, buf []byte, start int64) (int, error) {
-	if len(buf) < 2+unpackSlack || int(buf[0]) >= len(out) {
-		return 0, fmt.Errorf("%w: header", errBlock)
+func (c *Codec) decodeOne(out []Sample, buf []byte, start int64) (int, error) {
+	if len(buf) < 2+Slack || int(buf[0]) >= len(out) {
+		return 0, fmt.Errorf("%w: header", ErrDamaged)
 	}
-	r := blockReader{buf: buf, end: len(buf) - unpackSlack, at: 2}
+	r := blockReader{buf: buf, end: len(buf) - Slack, at: 2}
 	n := int(buf[0]) + 1
 	out = out[:n]
 	tmode, vmode, exp := buf[1]&3, buf[1]>>2&3, int(buf[1]>>4)
 	if exp > maxExponent || tmode > timeDelta || vmode > valueDelta {
-		return 0, fmt.Errorf("%w: modes %d, %d, exponent %d", errBlock, tmode, vmode, exp)
+		return 0, fmt.Errorf("%w: modes %d, %d, exponent %d", ErrDamaged, tmode, vmode, exp)
 	}
 	out[0].T = start
 	if n > 1 {
@@ -120,7 +120,7 @@ func (c *codec) decodeOne(out []Sample, buf []byte, start int64) (int, error) {
 }
 
 // values turns offsets into floats; one loop for each of the four kinds keeps them tight.
-func (c *codec) values(out []Sample, delta bool, v, base int64, shift byte, exp int) {
+func (c *Codec) values(out []Sample, delta bool, v, base int64, shift byte, exp int) {
 	div := pow10[exp]
 	offs := c.offs[:len(out)]
 	switch {
@@ -149,14 +149,14 @@ func (c *codec) values(out []Sample, delta bool, v, base int64, shift byte, exp 
 
 // blockReader reads a block up to end; what would go beyond sets bad.
 type blockReader struct {
-	buf     []byte // with unpackSlack behind end
+	buf     []byte // with Slack behind end
 	at, end int
 	bad     bool
 }
 
 func (r *blockReader) err() error {
 	if r.bad || r.at > r.end {
-		return fmt.Errorf("%w: ends at %d of %d", errBlock, r.at, r.end)
+		return fmt.Errorf("%w: ends at %d of %d", ErrDamaged, r.at, r.end)
 	}
 	return nil
 }
@@ -195,7 +195,7 @@ func (r *blockReader) varint() int64 {
 }
 
 // ints reads n offsets into offs and returns their base.
-func (r *blockReader) ints(offs *[blockMax]uint64, n int) (base int64) {
+func (r *blockReader) ints(offs *[MaxSamples]uint64, n int) (base int64) {
 	w, exceptions := uint(r.byte()), int(r.byte())
 	base = r.varint()
 	size := (n*int(w) + 7) / 8

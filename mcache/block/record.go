@@ -1,8 +1,11 @@
-package mcache
+package block
 
-import (
-	"encoding/binary"
-)
+import "encoding/binary"
+
+// le is the byte order of numbers of a fixed size.
+var le = binary.LittleEndian
+
+const recordHeader = 6
 
 // Record is one point whose value is bytes.
 type Record struct {
@@ -10,40 +13,40 @@ type Record struct {
 	Value []byte
 }
 
-func recordCount(b []byte) int { return int(le.Uint16(b)) }
-func recordBytes(b []byte) int { return int(le.Uint32(b[2:])) }
+func RecordCount(b []byte) int { return int(le.Uint16(b)) }
+func RecordBytes(b []byte) int { return int(le.Uint32(b[2:])) }
 
-// appendRecord encodes one record behind the time before it.
-func appendRecord(dst []byte, before int64, x Record) []byte {
+// AppendRecord encodes one record behind the time before it.
+func AppendRecord(dst []byte, before int64, x Record) []byte {
 	dst = binary.AppendUvarint(dst, uint64(x.T-before))
 	dst = binary.AppendUvarint(dst, uint64(len(x.Value)))
 	return append(dst, x.Value...)
 }
 
-// appendChunk encodes a chunk of sorted records.
-func appendChunk(dst []byte, rs []Record) []byte {
+// AppendChunk encodes a chunk of sorted records.
+func AppendChunk(dst []byte, rs []Record) []byte {
 	at := len(dst)
 	dst = append(dst, make([]byte, recordHeader)...)
 	before := rs[0].T
 	for _, x := range rs {
-		dst = appendRecord(dst, before, x)
+		dst = AppendRecord(dst, before, x)
 		before = x.T
 	}
-	setChunk(dst[at:], len(rs), len(dst)-at)
+	SetChunk(dst[at:], len(rs), len(dst)-at)
 	return dst
 }
 
-func setChunk(b []byte, records, bytes int) {
+func SetChunk(b []byte, records, bytes int) {
 	le.PutUint16(b, uint16(records))
 	le.PutUint32(b[2:], uint32(bytes))
 }
 
-// appendRecords appends the records of a chunk that begins at start to dst.
+// AppendRecords appends the records of a chunk that begins at start to dst.
 // Their values are views of b.
-func appendRecords(dst []Record, b []byte, start int64) []Record {
+func AppendRecords(dst []Record, b []byte, start int64) []Record {
 	t := start
-	rest := b[recordHeader:recordBytes(b)]
-	for range recordCount(b) {
+	rest := b[recordHeader:RecordBytes(b)]
+	for range RecordCount(b) {
 		d, n := binary.Uvarint(rest)
 		size, m := binary.Uvarint(rest[n:])
 		rest = rest[n+m:]
@@ -54,14 +57,14 @@ func appendRecords(dst []Record, b []byte, start int64) []Record {
 	return dst
 }
 
-// checkChunk reports whether b is a chunk of records as appendChunk makes it,
+// CheckChunk reports whether b is a chunk of records as appendChunk makes it,
 // of which the first is at start.
-func checkChunk(b []byte, start int64) bool {
-	if len(b) < recordHeader || recordBytes(b) != len(b) || recordCount(b) == 0 {
+func CheckChunk(b []byte, start int64) bool {
+	if len(b) < recordHeader || RecordBytes(b) != len(b) || RecordCount(b) == 0 {
 		return false
 	}
 	rest := b[recordHeader:]
-	for i := range recordCount(b) {
+	for i := range RecordCount(b) {
 		d, n := binary.Uvarint(rest)
 		if n <= 0 || (d == 0) != (i == 0) || start < -MaxTime || start > MaxTime || d > uint64(MaxTime-start) {
 			return false

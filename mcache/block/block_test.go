@@ -1,4 +1,4 @@
-package mcache
+package block
 
 import (
 	"encoding/binary"
@@ -9,17 +9,17 @@ import (
 )
 
 // decodeBlock decodes b through a copy with the slack that decode asks for.
-func decodeBlock(c *codec, out *[blockMax]Sample, b []byte, start int64) (int, error) {
-	return c.decode(out, append(append([]byte(nil), b...), make([]byte, unpackSlack)...), start)
+func decodeBlock(c *Codec, out *[MaxSamples]Sample, b []byte, start int64) (int, error) {
+	return c.Decode(out, append(append([]byte(nil), b...), make([]byte, Slack)...), start)
 }
 
-func checkBlock(t *testing.T, c *codec, ss []Sample, step int64) int {
+func checkBlock(t *testing.T, c *Codec, ss []Sample, step int64) int {
 	t.Helper()
-	b := c.encode(nil, ss, step)
-	if len(b) > maxBlockBytes {
-		t.Fatalf("block of %d bytes, bound %d", len(b), maxBlockBytes)
+	b := c.Encode(nil, ss, step)
+	if len(b) > MaxBytes {
+		t.Fatalf("block of %d bytes, bound %d", len(b), MaxBytes)
 	}
-	var out [blockMax]Sample
+	var out [MaxSamples]Sample
 	n, err := decodeBlock(c, &out, b, ss[0].T)
 	if err != nil || n != len(ss) {
 		t.Fatalf("decode: %d of %d samples, %v; input %v", n, len(ss), err, ss)
@@ -45,14 +45,14 @@ var awkward = []uint64{
 // series and the awkward patterns make, and reads them back bit for bit.
 func TestBlockExact(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	var c codec
+	var c Codec
 	samples, modes := 0, [4]int{}
 	rounds := 160_000 // ten million samples
 	if testing.Short() {
 		rounds /= 10
 	}
 	for round := range rounds {
-		n := 1 + rnd.IntN(blockMax)
+		n := 1 + rnd.IntN(MaxSamples)
 		ss := make([]Sample, n)
 		step := []int64{1, 1000, 15000, 60000}[rnd.IntN(4)]
 		tm := rnd.Int64N(1<<42) - 1<<40
@@ -91,7 +91,7 @@ func TestBlockExact(t *testing.T) {
 			}
 		}
 		checkBlock(t, &c, ss, []int64{0, step}[rnd.IntN(2)])
-		modes[c.encode(nil, ss, step)[1]>>2&3]++
+		modes[c.Encode(nil, ss, step)[1]>>2&3]++
 		samples += n
 	}
 	if modes[valueRaw] == 0 || modes[valueFrame] == 0 || modes[valueDelta] == 0 {
@@ -105,7 +105,7 @@ func FuzzBlock(f *testing.F) {
 		f.Add(binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, v), 42), int64(15000), uint8(3))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, step int64, jitter uint8) {
-		n := min(len(data)/8, blockMax)
+		n := min(len(data)/8, MaxSamples)
 		if n == 0 || step <= 0 || step > 1<<40 {
 			return
 		}
@@ -118,18 +118,18 @@ func FuzzBlock(f *testing.F) {
 				at += int64(data[i])
 			}
 		}
-		checkBlock(t, new(codec), ss, step)
+		checkBlock(t, new(Codec), ss, step)
 	})
 }
 
 // FuzzBlockDamaged decodes arbitrary bytes: an error or samples, never a panic.
 func FuzzBlockDamaged(f *testing.F) {
-	var c codec
-	f.Add(c.encode(nil, []Sample{{1, 2}, {3, 4}, {5, math.Float64bits(0.25)}}, 2))
-	f.Add(c.appendSection(nil, c.encode(nil, []Sample{{1, 2}, {3, 4}}, 2), 1, []Sample{{5, 6}}, 2))
+	var c Codec
+	f.Add(c.Encode(nil, []Sample{{1, 2}, {3, 4}, {5, math.Float64bits(0.25)}}, 2))
+	f.Add(c.AppendSection(nil, c.Encode(nil, []Sample{{1, 2}, {3, 4}}, 2), 1, []Sample{{5, 6}}, 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var out [blockMax]Sample
-		_, _ = decodeBlock(new(codec), &out, b, 0)
+		var out [MaxSamples]Sample
+		_, _ = decodeBlock(new(Codec), &out, b, 0)
 	})
 }
 
@@ -137,29 +137,29 @@ func FuzzBlockDamaged(f *testing.F) {
 // them back, and none of what a damaged one seems to say.
 func TestSections(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	var c codec
+	var c Codec
 	damaged := 0
 	for range 2000 {
 		var all []Sample
 		var b []byte
 		at := rnd.Int64N(1<<40) - 1<<39
-		sections := 1 + rnd.IntN(maxSections)
+		sections := 1 + rnd.IntN(MaxSections)
 		for k := range sections {
-			part := make([]Sample, 1+rnd.IntN(blockMax/maxSections))
+			part := make([]Sample, 1+rnd.IntN(MaxSamples/MaxSections))
 			for i := range part {
 				at += 1 + rnd.Int64N(3)*rnd.Int64N(20000)
 				part[i] = Sample{at, []uint64{math.Float64bits(float64(i)), rnd.Uint64(), awkward[i%len(awkward)]}[rnd.IntN(3)]}
 			}
 			if all = append(all, part...); k == 0 {
-				b = c.encode(nil, part, 15000)
+				b = c.Encode(nil, part, 15000)
 			} else {
-				b = c.appendSection(nil, b, all[0].T, part, 15000)
+				b = c.AppendSection(nil, b, all[0].T, part, 15000)
 			}
 		}
-		if sectionsOf(b) != sections || blockLen(b) != len(all) || len(b) > maxBlockBytes {
-			t.Fatalf("%d sections of %d, %d samples of %d, %d bytes", sectionsOf(b), sections, blockLen(b), len(all), len(b))
+		if Sections(b) != sections || Len(b) != len(all) || len(b) > MaxBytes {
+			t.Fatalf("%d sections of %d, %d samples of %d, %d bytes", Sections(b), sections, Len(b), len(all), len(b))
 		}
-		var out [blockMax]Sample
+		var out [MaxSamples]Sample
 		if n, err := decodeBlock(&c, &out, b, all[0].T); err != nil || !slices.Equal(out[:n], all) {
 			t.Fatalf("%d sections: %v", sections, err)
 		}

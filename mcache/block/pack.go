@@ -1,4 +1,4 @@
-package mcache
+package block
 
 import (
 	"encoding/binary"
@@ -10,7 +10,7 @@ import (
 // planValues takes the zeros that all of the first n c.ints end with off them
 // and decides whether they or their distances, which it leaves in c.deltas,
 // are packed. The first distance is the base.
-func (c *codec) planValues(n int) (mode byte, shift int, base int64, plan packPlan) {
+func (c *Codec) planValues(n int) (mode byte, shift int, base int64, plan packPlan) {
 	ints, deltas := c.ints[:n], c.deltas[:n]
 	v := ints[0]
 	or, least, most := uint64(v), v, v
@@ -85,7 +85,7 @@ type packPlan struct {
 }
 
 // packing weighs packed bits against exceptions for the offsets of ints, at
-// most blockMax, from base. None needs more than widest bits.
+// most MaxSamples, from base. None needs more than widest bits.
 func packing(ints []int64, base int64, widest int) packPlan {
 	best := packPlan{cost: math.MaxInt}
 	exceptions := 0

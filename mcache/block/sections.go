@@ -1,4 +1,4 @@
-package mcache
+package block
 
 import (
 	"encoding/binary"
@@ -16,28 +16,28 @@ import (
 //	         length of the rest (2 bytes), time of its first sample less that
 //	         of the block (uvarint), its block
 const (
-	// maxSections bounds what the heads of a series that is on no grid, which
+	// MaxSections bounds what the heads of a series that is on no grid, which
 	// are short, spend on headers. Heads full of slots make four before their
 	// block is full.
-	maxSections = 4
+	MaxSections = 4
 
 	sectionLength   = 2                               // bytes of the length
 	sectionOverhead = sectionLength + 10 + 2 + 10 + 3 // of a section: length, time, and what else its block has before its packed bits
 )
 
-// sectionsOf is how many sections b has; 1 if it is a plain block.
-func sectionsOf(b []byte) int {
+// Sections is how many sections b has; 1 if it is a plain block.
+func Sections(b []byte) int {
 	if b[1]&3 == timeSections {
 		return int(b[1] >> 2)
 	}
 	return 1
 }
 
-// appendSection appends to dst the block old, which begins at start, with ss,
+// AppendSection appends to dst the block old, which begins at start, with ss,
 // which come after it, as one more section.
-func (c *codec) appendSection(dst, old []byte, start int64, ss []Sample, step int64) []byte {
-	count := sectionsOf(old)
-	dst = append(dst, byte(blockLen(old)+len(ss)-1), timeSections|byte(count+1)<<2)
+func (c *Codec) AppendSection(dst, old []byte, start int64, ss []Sample, step int64) []byte {
+	count := Sections(old)
+	dst = append(dst, byte(Len(old)+len(ss)-1), timeSections|byte(count+1)<<2)
 	if count == 1 {
 		dst = append(binary.LittleEndian.AppendUint16(dst, uint16(1+len(old))), 0)
 		dst = append(dst, old...)
@@ -47,48 +47,48 @@ func (c *codec) appendSection(dst, old []byte, start int64, ss []Sample, step in
 	at := len(dst)
 	dst = append(dst, 0, 0)
 	dst = binary.AppendUvarint(dst, uint64(ss[0].T-start))
-	dst = c.encode(dst, ss, step)
+	dst = c.Encode(dst, ss, step)
 	binary.LittleEndian.PutUint16(dst[at:], uint16(len(dst)-at-sectionLength))
 	return dst
 }
 
-// sections walks the sections of buf, a block with unpackSlack bytes behind
+// sections walks the sections of buf, a block with Slack bytes behind
 // it, and calls f with each and the time that it begins at. Each has as many
 // bytes behind it that may be read.
 func sections(buf []byte, start int64, f func(section []byte, start int64) error) error {
-	at, end := 2, len(buf)-unpackSlack
+	at, end := 2, len(buf)-Slack
 	for range buf[1] >> 2 {
 		if at+sectionLength > end {
-			return fmt.Errorf("%w: sections", errBlock)
+			return fmt.Errorf("%w: sections", ErrDamaged)
 		}
 		next := at + sectionLength + int(binary.LittleEndian.Uint16(buf[at:]))
 		if next > end {
-			return fmt.Errorf("%w: section of %d bytes at %d of %d", errBlock, next-at, at, end)
+			return fmt.Errorf("%w: section of %d bytes at %d of %d", ErrDamaged, next-at, at, end)
 		}
 		gap, k := binary.Uvarint(buf[at+sectionLength : next])
 		if k <= 0 {
-			return fmt.Errorf("%w: section at %d", errBlock, at)
+			return fmt.Errorf("%w: section at %d", ErrDamaged, at)
 		}
-		if err := f(buf[at+sectionLength+k:next+unpackSlack], start+int64(gap)); err != nil {
+		if err := f(buf[at+sectionLength+k:next+Slack], start+int64(gap)); err != nil {
 			return err
 		}
 		at = next
 	}
 	if at != end {
-		return fmt.Errorf("%w: sections end at %d of %d", errBlock, at, end)
+		return fmt.Errorf("%w: sections end at %d of %d", ErrDamaged, at, end)
 	}
 	return nil
 }
 
 // decodeSections is decode for a block of sections.
-func (c *codec) decodeSections(out *[blockMax]Sample, buf []byte, start int64) (n int, err error) {
+func (c *Codec) decodeSections(out *[MaxSamples]Sample, buf []byte, start int64) (n int, err error) {
 	err = sections(buf, start, func(section []byte, start int64) error {
 		k, err := c.decodeOne(out[n:], section, start)
 		n += k
 		return err
 	})
-	if err == nil && n != blockLen(buf) {
-		err = fmt.Errorf("%w: %d samples in sections of %d", errBlock, n, blockLen(buf))
+	if err == nil && n != Len(buf) {
+		err = fmt.Errorf("%w: %d samples in sections of %d", ErrDamaged, n, Len(buf))
 	}
 	return n, err
 }

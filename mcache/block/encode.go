@@ -1,4 +1,4 @@
-package mcache
+package block
 
 import (
 	"encoding/binary"
@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// A block is up to blockMax samples in their sealed form. Its first time is
+// A block is up to MaxSamples samples in their sealed form. Its first time is
 // kept beside its address, not in it.
 //
 //	byte 0   number of samples − 1
@@ -29,7 +29,7 @@ import (
 // divided by 10^e as floats are divided, gives back its very bits. That test
 // is made on every value, so a block is bit-exact for any input.
 const (
-	blockMax = 128
+	MaxSamples = 128
 
 	timeGrid  = 0 // start + i·step
 	timeGridR = 1 // start + i·step + residual
@@ -53,28 +53,28 @@ const (
 	// for some would cost more time than it saves bytes.
 	shortBlock = 40
 
-	// unpackSlack bytes may be read, not used, behind a block.
-	unpackSlack = 16
+	// Slack bytes may be read, not used, behind a block.
+	Slack = 16
 )
 
-// maxBlockBytes bounds an encoded block: raw values of full width and residual
+// MaxBytes bounds an encoded block: raw values of full width and residual
 // times of full width, with every header, those of sections included.
-const maxBlockBytes = 2 + 10 + 2*(2+10+8*blockMax+blockMax) + 16 + maxSections*sectionOverhead
+const MaxBytes = 2 + 10 + 2*(2+10+8*MaxSamples+MaxSamples) + 16 + MaxSections*sectionOverhead
 
-var errBlock = errors.New("mcache: damaged block")
+var ErrDamaged = errors.New("mcache: damaged block")
 
 var pow10 = [maxExponent + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10}
 
-// codec is the scratch space of encoding and decoding; 3 KiB, one a shard.
-type codec struct {
-	ints, deltas [blockMax]int64
-	offs         [blockMax]uint64
-	foreign      [blockMax / 64]uint64 // bit i: value i is not decimal
+// Codec is the scratch space of encoding and decoding; 3 KiB, one a shard.
+type Codec struct {
+	ints, deltas [MaxSamples]int64
+	offs         [MaxSamples]uint64
+	foreign      [MaxSamples / 64]uint64 // bit i: value i is not decimal
 }
 
-// encode appends the block of ss to dst. ss holds 1 to blockMax samples in
+// Encode appends the block of ss to dst. ss holds 1 to MaxSamples samples in
 // order of time, each time once. step is the series' step in ms, or 0.
-func (c *codec) encode(dst []byte, ss []Sample, step int64) []byte {
+func (c *Codec) Encode(dst []byte, ss []Sample, step int64) []byte {
 	n := len(ss)
 	at := len(dst)
 	dst = append(dst, byte(n-1), 0)
@@ -88,10 +88,10 @@ func (c *codec) encode(dst []byte, ss []Sample, step int64) []byte {
 }
 
 // encodeTimes picks the grid that most distances suggest.
-func (c *codec) encodeTimes(dst []byte, ss []Sample, step int64) (mode byte, _ []byte) {
+func (c *Codec) encodeTimes(dst []byte, ss []Sample, step int64) (mode byte, _ []byte) {
 	n := len(ss)
 	if d := ss[1].T - ss[0].T; step <= 0 || (d != step && ss[n-1].T-ss[0].T != int64(n-1)*step) {
-		step = modalDistance(ss)
+		step = ModalDistance(ss)
 	}
 	regular := true
 	for i := 1; i < n; i++ {
@@ -123,9 +123,9 @@ func (c *codec) encodeTimes(dst []byte, ss []Sample, step int64) (mode byte, _ [
 	return timeDelta, appendInts(dst, delta, deltaBase, deltaPlan)
 }
 
-// modalDistance is the most frequent distance between neighbours, the smaller
+// ModalDistance is the most frequent distance between neighbours, the smaller
 // of two equally frequent ones. ss has at least two samples.
-func modalDistance(ss []Sample) int64 {
+func ModalDistance(ss []Sample) int64 {
 	// One that makes up more than half survives a vote against all others
 	// (Boyer and Moore), which is how nearly every series is.
 	n := len(ss) - 1
@@ -150,7 +150,7 @@ func modalDistance(ss []Sample) int64 {
 	if count*2 > n {
 		return most
 	}
-	ds := make([]int64, n, 2*blockMax)
+	ds := make([]int64, n, 2*MaxSamples)
 	for i := range n {
 		ds[i] = ss[i+1].T - ss[i].T
 	}
@@ -167,7 +167,7 @@ func modalDistance(ss []Sample) int64 {
 	return best
 }
 
-func (c *codec) encodeValues(dst []byte, ss []Sample) (mode byte, exp int, _ []byte) {
+func (c *Codec) encodeValues(dst []byte, ss []Sample) (mode byte, exp int, _ []byte) {
 	n := len(ss)
 	exp, foreign, ok := c.decimals(ss)
 	if !ok {
@@ -197,9 +197,9 @@ func (c *codec) encodeValues(dst []byte, ss []Sample) (mode byte, exp int, _ []b
 
 // decimals fills c.ints with the values as integers over 10^exp. Values that
 // are none are marked in c.foreign and take the integer before them.
-func (c *codec) decimals(ss []Sample) (exp, foreign int, ok bool) {
+func (c *Codec) decimals(ss []Sample) (exp, foreign int, ok bool) {
 	limit := len(ss) / foreignShare
-	c.foreign = [blockMax / 64]uint64{}
+	c.foreign = [MaxSamples / 64]uint64{}
 	if k := 1; ss[len(ss)-1].V == ss[0].V { // perhaps a constant
 		for k < len(ss) && ss[k].V == ss[0].V {
 			k++
@@ -266,7 +266,7 @@ func fractions(dst []int64, ss []Sample, power float64) int {
 }
 
 // rescale multiplies the first n integers, if all of them stay in bounds.
-func (c *codec) rescale(n int, by float64) bool {
+func (c *Codec) rescale(n int, by float64) bool {
 	limit := int64(maxDecimal / by)
 	for i := range n {
 		if c.ints[i] > limit || c.ints[i] < -limit {
@@ -299,7 +299,7 @@ func decimal(v float64, vbits uint64, exp int) (int64, int, bool) {
 	return 0, 0, false
 }
 
-func (c *codec) encodeRaw(dst []byte, ss []Sample) []byte {
+func (c *Codec) encodeRaw(dst []byte, ss []Sample) []byte {
 	least := ss[0].V
 	for i := range ss {
 		least = min(least, ss[i].V)

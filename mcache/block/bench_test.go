@@ -1,4 +1,4 @@
-package mcache
+package block
 
 import (
 	"math"
@@ -6,7 +6,11 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"mcached/mcache/block/mix"
 )
+
+const benchStep = 15000
 
 // BenchmarkCodec seals and opens blocks of the mix, and of each class, beside
 // Prometheus' XOR chunks on the same data. ns/op is a sample.
@@ -16,11 +20,11 @@ func BenchmarkCodec(b *testing.B) {
 	byClass := map[string][][]Sample{}
 	var names []string
 	for i := range blocks {
-		class, next := generator(i, rnd)
-		for range 4 * blockMax { // let it leave its beginning behind
+		class, next := mix.Generator(i, rnd)
+		for range 4 * MaxSamples { // let it leave its beginning behind
 			next()
 		}
-		ss := make([]Sample, blockMax)
+		ss := make([]Sample, MaxSamples)
 		for k := range ss {
 			ss[k] = Sample{1_700_000_000_000 + int64(k)*benchStep, math.Float64bits(next())}
 		}
@@ -34,31 +38,31 @@ func BenchmarkCodec(b *testing.B) {
 		data := byClass[class]
 		perSample := func(b *testing.B, n int) float64 { return float64(b.Elapsed().Nanoseconds()) / float64(n) }
 		b.Run(class+"/encode", func(b *testing.B) {
-			var c codec
+			var c Codec
 			var buf []byte
 			bytes, n := 0, 0
 			for i := range b.N {
-				buf = c.encode(buf[:0], data[i%len(data)], benchStep)
+				buf = c.Encode(buf[:0], data[i%len(data)], benchStep)
 				bytes += len(buf)
-				n += blockMax
+				n += MaxSamples
 			}
 			b.ReportMetric(float64(bytes)/float64(n), "B/sample")
 			b.ReportMetric(perSample(b, n), "ns/sample")
 		})
 		b.Run(class+"/decode", func(b *testing.B) {
-			var c codec
-			var out [blockMax]Sample
+			var c Codec
+			var out [MaxSamples]Sample
 			var bufs [][]byte
 			for _, ss := range data {
-				bufs = append(bufs, append(c.encode(nil, ss, benchStep), zeros[:]...))
+				bufs = append(bufs, append(c.Encode(nil, ss, benchStep), make([]byte, Slack)...))
 			}
 			b.ResetTimer()
 			for i := range b.N {
-				if _, err := c.decode(&out, bufs[i%len(bufs)], 0); err != nil {
+				if _, err := c.Decode(&out, bufs[i%len(bufs)], 0); err != nil {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(perSample(b, b.N*blockMax), "ns/sample")
+			b.ReportMetric(perSample(b, b.N*MaxSamples), "ns/sample")
 		})
 		b.Run(class+"/xor-encode", func(b *testing.B) {
 			bytes, n := 0, 0
@@ -69,7 +73,7 @@ func BenchmarkCodec(b *testing.B) {
 					app.Append(0, s.T, math.Float64frombits(s.V))
 				}
 				bytes += len(x.Bytes())
-				n += blockMax
+				n += MaxSamples
 			}
 			b.ReportMetric(float64(bytes)/float64(n), "B/sample")
 			b.ReportMetric(perSample(b, n), "ns/sample")
@@ -92,7 +96,7 @@ func BenchmarkCodec(b *testing.B) {
 					_, _ = it.At()
 				}
 			}
-			b.ReportMetric(perSample(b, b.N*blockMax), "ns/sample")
+			b.ReportMetric(perSample(b, b.N*MaxSamples), "ns/sample")
 		})
 	}
 }

@@ -1,14 +1,14 @@
-package mcache
+package block
 
 import (
 	"math"
 )
 
-// inspect reports whether decode, given the same, finds a sound block whose
+// Inspect reports whether decode, given the same, finds a sound block whose
 // times are on a grid, and what that is. It decodes no values: what they
 // are, any are. Of another block it says that it is not ok, sound or not.
-func inspect(buf []byte, start int64) (n int, last, step int64, ok bool) {
-	if len(buf) < 2+unpackSlack || buf[0] >= blockMax {
+func Inspect(buf []byte, start int64) (n int, last, step int64, ok bool) {
+	if len(buf) < 2+Slack || buf[0] >= MaxSamples {
 		return 0, 0, 0, false
 	}
 	if buf[1]&3 != timeSections {
@@ -17,8 +17,8 @@ func inspect(buf []byte, start int64) (n int, last, step int64, ok bool) {
 	last = math.MinInt64
 	err := sections(buf, start, func(section []byte, from int64) error {
 		k, end, s, ok := inspectOne(section, from)
-		if !ok || from <= last || (n == 0 && from != start) || (n > 0 && s != 0 && step != 0 && s != step) || n+k > blockMax {
-			return errBlock
+		if !ok || from <= last || (n == 0 && from != start) || (n > 0 && s != 0 && step != 0 && s != step) || n+k > MaxSamples {
+			return ErrDamaged
 		}
 		n, last = n+k, end
 		if s != 0 {
@@ -26,15 +26,15 @@ func inspect(buf []byte, start int64) (n int, last, step int64, ok bool) {
 		}
 		return nil
 	})
-	return n, last, step, err == nil && n == blockLen(buf)
+	return n, last, step, err == nil && n == Len(buf)
 }
 
 // inspectOne is inspect for a block without sections. step is 0 for a single sample.
 func inspectOne(buf []byte, start int64) (n int, last, step int64, ok bool) {
-	if len(buf) < 2+unpackSlack || buf[0] >= blockMax || start < -MaxTime || start > MaxTime {
+	if len(buf) < 2+Slack || buf[0] >= MaxSamples || start < -MaxTime || start > MaxTime {
 		return 0, 0, 0, false
 	}
-	r := blockReader{buf: buf, end: len(buf) - unpackSlack, at: 2}
+	r := blockReader{buf: buf, end: len(buf) - Slack, at: 2}
 	n = int(buf[0]) + 1
 	tmode, vmode, exp := buf[1]&3, buf[1]>>2&3, int(buf[1]>>4)
 	if exp > maxExponent || tmode != timeGrid || vmode > valueDelta {

@@ -1,4 +1,4 @@
-package mcache
+package block
 
 import (
 	"math/bits"
@@ -11,7 +11,7 @@ func TestPacking(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(9, 9))
 	withExceptions, far := 0, 0
 	for range 20_000 {
-		ints := make([]int64, 1+rnd.IntN(blockMax))
+		ints := make([]int64, 1+rnd.IntN(MaxSamples))
 		base, w := rnd.Int64()-rnd.Int64(), rnd.IntN(64)
 		for i := range ints {
 			ints[i] = base + rnd.Int64()>>(63-w)
