@@ -8,16 +8,6 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// A blob is what eviction took of one series, in one entry of shard.blobs:
-//
-//	CRC-32C of all behind it (4) | points (4) | time that none of them is after (8)
-//	blocks:  count (uvarint), then of each
-//	         start, as distance from that of the one before (varint) | length (uvarint) | bytes
-//	records: count (uvarint), chunks in the same form
-//
-// Blocks and chunks of records are as they lie in the tables; what was in the
-// head is a block, joined with the partial one. Start times are in a blob of
-// the shadow's own.
 const (
 	blobHeader = 4 + 4 + 8
 	// blobPartHeader bounds what a part takes beside its bytes.

@@ -8,27 +8,9 @@ import (
 	"slices"
 )
 
-// A block is up to MaxSamples samples in their sealed form. Its first time is
-// kept beside its address, not in it.
-//
-//	byte 0   number of samples − 1
-//	byte 1   time mode (2 bits) | value mode (2) | decimal exponent (4)
-//	         then, for more than one sample, the step in ms (uvarint),
-//	         for time modes other than timeGrid the residuals (ints)
-//	values   valueRaw: the smallest of the bit patterns (8 bytes), ints of the differences
-//	         else: shift (6 bits) | has exceptions (1 bit), the first value if
-//	         valueDelta (varint), ints, and the values that are not decimal:
-//	         count (1 byte), then place (1 byte) and bits (8) of each
-//
-// ints are n integers as offsets from a base, packed at w bits each, with the
-// few that need more behind them:
-//
-//	w (1 byte) | exceptions (1 byte) | base (varint) | ⌈n·w/8⌉ bytes | exceptions: place (1), offset (uvarint)
-//
-// A value is decimal with exponent e if some integer of less than 53 bits,
-// divided by 10^e as floats are divided, gives back its very bits. That test
-// is made on every value, so a block is bit-exact for any input.
+// The modes and limits of the format, which doc.go describes.
 const (
+	// MaxSamples is how many samples a block has at most.
 	MaxSamples = 128
 
 	timeGrid  = 0 // start + i·step
@@ -42,19 +24,34 @@ const (
 	valueDelta = 2 // previous + base + offset
 
 	maxExponent = 10
-	maxDecimal  = 1 << 53
+	maxDecimal  = 1 << 53 // decimals are below it, and above its negative
+)
 
+// What the encoder decides by; a decoder need not know.
+const (
 	// exceptionBits is what one exception costs beside the packed bits, about.
 	exceptionBits = 40
-	// maxForeign values may be not decimal before the block is raw: one in eight.
+	// foreignShare: one value in so many may be foreign before the block is raw.
 	foreignShare = 8
 
 	// shortBlock samples are packed without exceptions unless they jump: to look
 	// for some would cost more time than it saves bytes.
 	shortBlock = 40
+)
 
-	// Slack bytes may be read, not used, behind a block.
-	Slack = 16
+// Slack is how many bytes behind a block Decode and Inspect may read, and do
+// not use.
+const Slack = 16
+
+// What the bytes of a block have room for.
+const (
+	_ = uint(256 - MaxSamples)                    // number of samples − 1, places of exceptions
+	_ = uint(timeDelta - timeGridR)               // two bits of time mode,
+	_ = uint(3 - timeSections)                    // of which the last says sections
+	_ = uint(15 - maxExponent)                    // four bits of exponent
+	_ = uint(63 - MaxSections)                    // six bits of sections
+	_ = uint(1<<(8*sectionLength) - 1 - MaxBytes) // the length of a section
+	_ = uint(Slack - 9)                           // unpack reads a word and a byte from the last bit
 )
 
 // MaxBytes bounds an encoded block: raw values of full width and residual

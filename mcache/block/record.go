@@ -5,15 +5,19 @@ import "encoding/binary"
 // le is the byte order of numbers of a fixed size.
 var le = binary.LittleEndian
 
-const recordHeader = 6
+const recordHeader = 2 + 4
 
-// Record is one point whose value is bytes.
+// Record is one point whose value is bytes. Of those that AppendRecords returns
+// it is a view.
 type Record struct {
 	T     int64 // ms
 	Value []byte
 }
 
+// RecordCount is the number of records of a sound chunk.
 func RecordCount(b []byte) int { return int(le.Uint16(b)) }
+
+// RecordBytes is how many bytes of a sound chunk are in use.
 func RecordBytes(b []byte) int { return int(le.Uint32(b[2:])) }
 
 // AppendRecord encodes one record behind the time before it.
@@ -23,7 +27,7 @@ func AppendRecord(dst []byte, before int64, x Record) []byte {
 	return append(dst, x.Value...)
 }
 
-// AppendChunk encodes a chunk of sorted records.
+// AppendChunk encodes a chunk of records, at least one, in order of time.
 func AppendChunk(dst []byte, rs []Record) []byte {
 	at := len(dst)
 	dst = append(dst, make([]byte, recordHeader)...)
@@ -36,6 +40,8 @@ func AppendChunk(dst []byte, rs []Record) []byte {
 	return dst
 }
 
+// SetChunk writes the head of a chunk: how many records it has, and how many
+// bytes are in use.
 func SetChunk(b []byte, records, bytes int) {
 	le.PutUint16(b, uint16(records))
 	le.PutUint32(b[2:], uint32(bytes))
@@ -57,7 +63,7 @@ func AppendRecords(dst []Record, b []byte, start int64) []Record {
 	return dst
 }
 
-// CheckChunk reports whether b is a chunk of records as appendChunk makes it,
+// CheckChunk reports whether b is a chunk of records as AppendChunk makes it,
 // of which the first is at start.
 func CheckChunk(b []byte, start int64) bool {
 	if len(b) < recordHeader || RecordBytes(b) != len(b) || RecordCount(b) == 0 {

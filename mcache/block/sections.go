@@ -9,12 +9,6 @@ import (
 // that was sealed into it. To add one, what is there is copied, not decoded: a
 // sample is encoded twice before its block is full, once in its section and
 // once when all sections become one.
-//
-//	byte 0   number of samples of all − 1
-//	byte 1   timeSections (2 bits) | number of sections (6)
-//	then for each section
-//	         length of the rest (2 bytes), time of its first sample less that
-//	         of the block (uvarint), its block
 const (
 	// MaxSections bounds what the heads of a series that is on no grid, which
 	// are short, spend on headers. Heads full of slots make four before their
