@@ -231,7 +231,7 @@ func (c *conn) integerArg(b []byte) (int64, bool) {
 
 // parseFloat reads a number as strtod does within Redis' limits: no spaces, no NaN.
 func parseFloat(b []byte) (float64, bool) {
-	if len(b) == 0 || len(b) > 256 || strings.ContainsRune(string(b), '_') {
+	if len(b) == 0 || len(b) > maxLongDoubleText || strings.ContainsRune(string(b), '_') {
 		return 0, false
 	}
 	v, err := strconv.ParseFloat(string(b), 64)

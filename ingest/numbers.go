@@ -99,13 +99,16 @@ func incrByFloat(c *conn, args [][]byte) {
 const (
 	longDoubleBits   = 64
 	longDoubleMaxExp = 16384
+	longDoubleMinExp = -16444 // of the smallest, which is subnormal
+	// maxLongDoubleText is Redis' own bound: the largest number has 4,933 digits.
+	maxLongDoubleText = 5*1024 - 1
 )
 
 func tooLarge(v *big.Float) bool { return v.IsInf() || v.MantExp(nil) > longDoubleMaxExp }
 
 // parseLongDouble reads a number as strtold does, infinity included, NaN not.
 func parseLongDouble(b []byte) (*big.Float, bool) {
-	if len(b) == 0 || len(b) > 256 || bytes.ContainsRune(b, '_') {
+	if len(b) == 0 || len(b) > maxLongDoubleText || bytes.ContainsRune(b, '_') {
 		return nil, false
 	}
 	text := strings.ToLower(string(b))
@@ -117,7 +120,7 @@ func parseLongDouble(b []byte) (*big.Float, bool) {
 		return nil, false
 	}
 	v, _, err := big.ParseFloat(text, 10, longDoubleBits, big.ToNearestEven)
-	if err != nil || tooLarge(v) {
+	if err != nil || tooLarge(v) || v.Sign() != 0 && v.MantExp(nil) < longDoubleMinExp {
 		return nil, false
 	}
 	return v, true
