@@ -43,7 +43,7 @@ func goldenForms() (names []string, blocks map[string][]Sample) {
 	})
 	add("raw", 6, grid, noise)
 	add("raw, narrow", 6, grid, func(i int) uint64 { return 0x3ff123456789abcd + uint64(i*i)<<3 })
-	add("jitter", 20, func(i int) int64 { return grid(i) + int64(i%2*3) }, float(func(i int) float64 { return float64(i) }))
+	add("jitter", 19, func(i int) int64 { return grid(i) + int64(i%3&1*3) }, float(func(i int) float64 { return float64(i) }))
 	add("holes", 20, func(i int) int64 { return grid(i + i/7*100) }, float(func(i int) float64 { return float64(i) }))
 	return names, blocks
 }
