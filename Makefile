@@ -26,11 +26,15 @@ build: ## build bin/mcached and bin/mcbench, static
 run: build ## build the daemon and run it with defaults (more flags: make run ARGS=--memory.size=1GiB)
 	bin/mcached $(ARGS)
 
+# How long the tests of a package may take: the last resort of all that wait,
+# on however slow a machine, so it is long. They take two minutes at the most.
+TIMEOUT ?= 20m
+
 .PHONY: test
 test: ## everything a change must pass: vet, unit, model and end-to-end tests, the race detector where it matters
 	$(GO) vet ./...
-	$(GO) test -timeout 10m ./...
-	@set -e; for m in $(MODULES); do echo "cd $$m && go test ./..."; (cd $$m && $(GO) vet ./... && $(GO) test -timeout 10m ./...); done
+	$(GO) test -timeout $(TIMEOUT) ./...
+	@set -e; for m in $(MODULES); do echo "cd $$m && go test ./..."; (cd $$m && $(GO) vet ./... && $(GO) test -timeout $(TIMEOUT) ./...); done
 	$(MAKE) --no-print-directory race
 
 # Tests that measure memory, live within a limit of it, or count allocations: the race detector has its own of both.
@@ -40,9 +44,17 @@ NOT_RACE := Resident|AllocateNothing|Allocs|E2EMemory|Squeeze
 race: ## all packages, and the daemon end to end, under the race detector (needs a C compiler)
 	@if command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo "go test -race -short ./..."; \
-		CGO_ENABLED=1 GOFLAGS="-race $$($(GO) env GOFLAGS)" $(GO) test -short -timeout 20m -skip '$(NOT_RACE)' ./...; \
+		CGO_ENABLED=1 GOFLAGS="-race $$($(GO) env GOFLAGS)" $(GO) test -short -timeout $(TIMEOUT) -skip '$(NOT_RACE)' ./...; \
 	elif [ "$$CI" = true ]; then echo "the race detector needs a C compiler: apt-get install gcc libc6-dev" >&2; exit 1; \
 	else echo "race: skipped, it needs a C compiler (apt-get install gcc libc6-dev)"; fi
+
+.PHONY: debug
+debug: ## a build that overwrites freed memory and checks its invariants: all short tests, the daemon end to end, too
+	GOFLAGS="-tags=kvdebug $$($(GO) env GOFLAGS)" $(GO) vet ./...
+	GOFLAGS="-tags=kvdebug $$($(GO) env GOFLAGS)" $(GO) test -short -timeout $(TIMEOUT) -skip '$(NOT_DEBUG)' ./...
+
+# Tests that count allocations: what is checked and overwritten costs some.
+NOT_DEBUG := AllocateNothing|Allocs
 
 .PHONY: e2e
 e2e: ## only the end-to-end tests, with what they do
