@@ -29,14 +29,20 @@ func (s *shard) listOf(bucket uint16) *[sizeClasses + 1]ends {
 	return &s.lists[bucket]
 }
 
-// list puts a series at the young end of its list.
+// list puts a series at the young end of its list. It is as young as the one
+// that is there, at least: who let go of the lock on the way comes back with an
+// age that others may have left behind.
 func (s *shard) list(id uint32) {
 	r := s.recs.At(id)
 	r.class = listClass(r)
 	l := &s.listOf(r.bucket)[r.class]
 	r.older, r.newer = l.newest, noID
 	if l.newest != noID {
-		s.recs.At(l.newest).newer = id
+		newest := s.recs.At(l.newest)
+		newest.newer = id
+		if r.class != classBlob {
+			r.touched = max(r.touched, newest.touched)
+		}
 	} else {
 		l.oldest = id
 	}

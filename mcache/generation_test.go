@@ -251,6 +251,32 @@ func describe(sequence []int, f func(int) any) (all []any) {
 	return all
 }
 
+// TestWriterWithAnOldAge is a writer that read its bucket's age, let go of the
+// lock, and comes back when others have written at a later one: lists stay in
+// the order of ages, by which eviction finds the coldest.
+func TestWriterWithAnOldAge(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1})
+	for _, key := range []string{"slow", "fast"} {
+		if err := c.Insert("b", []byte(key), 0, make([]byte, 8)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age := c.bucket(0).age.Load()
+	c.bucket(0).age.Add(2)
+	for _, w := range []struct {
+		key string
+		age uint32
+	}{{"fast", age + 2}, {"slow", age + 1}} {
+		_, s, id := c.lockKey("b", []byte(w.key))
+		s.touch(id, w.age)
+		if got := s.recs.At(id).touched; got != age+2 {
+			t.Errorf("%s is of age %d, want %d", w.key, got, age+2)
+		}
+		s.mu.Unlock()
+	}
+	checkCache(t, c)
+}
+
 // sealKey seals the head of a key now.
 func (s *shard) sealKey(t *testing.T, c *Cache, key []byte) {
 	t.Helper()
