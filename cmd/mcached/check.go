@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"mcached/kvcache/pressure"
 )
 
 // checkConfigCommand is `mcached check-config`: it reads what the daemon would
@@ -21,17 +23,38 @@ func checkConfigCommand(_ context.Context, args []string, out, errOut io.Writer)
 	if _, err := checkSnapshotPlace(c.snapshotPath); err != nil {
 		return usageError{err}
 	}
-	for _, w := range c.warnings(os.Environ()) {
+	for _, w := range c.warnings(os.Environ(), machineBytes()) {
 		fmt.Fprintf(errOut, "mcached: warning: %s\n", w)
 	}
 	_, err = fmt.Fprintln(out, "The flags and the files they name are in order.")
 	return err
 }
 
+// machineBytes is the memory that the daemon could have at the most: the
+// machine's, or the least limit of the control groups above it; 0 if nobody knows.
+func machineBytes() int64 {
+	n, err := pressure.TotalBytes(nil)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // warnings are what is allowed and probably not meant. environment is as
-// os.Environ gives it.
-func (c *config) warnings(environment []string) []string {
+// os.Environ gives it, machine is machineBytes.
+func (c *config) warnings(environment []string, machine int64) []string {
 	var all []string
+	if machine > 0 {
+		has := showBytes(float64(machine))
+		switch size, heap := int64(c.memorySize), int64(c.memoryHeap); {
+		case size > machine:
+			all = append(all, fmt.Sprintf("--memory.size=%s is more than there is: the machine, or the control group, has %s", &c.memorySize, has))
+		case size > machine-heap && heap > 0:
+			all = append(all, fmt.Sprintf("--memory.size=%s and --memory.heap-limit=%s together are more than there is: the machine, or the control group, has %s", &c.memorySize, &c.memoryHeap, has))
+		case int64(c.memoryKeep) >= machine:
+			all = append(all, fmt.Sprintf("--memory.keep-available=%s leaves nothing to the cache: the machine, or the control group, has %s", &c.memoryKeep, has))
+		}
+	}
 	for _, name := range unknownVariables(environment) {
 		all = append(all, fmt.Sprintf("the environment has %s, which is no flag's: mcached --help lists the flags, --a.b-c is MCACHED_A_B_C", name))
 	}

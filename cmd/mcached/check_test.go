@@ -48,6 +48,32 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// TestMemoryWarnings: sizes beyond the machine are allowed, and said.
+func TestMemoryWarnings(t *testing.T) {
+	const machine = 4 << 30
+	for args, says := range map[string]string{
+		"": "", "--memory.size=4GiB": "", "--memory.size=3Gi --memory.heap-limit=1Gi": "", "--memory.keep-available=3GiB": "",
+		"--memory.size=4.1GiB":                            "--memory.size=",
+		"--memory.size=3.5GiB --memory.heap-limit=600MiB": "together",
+		"--memory.keep-available=4GiB":                    "--memory.keep-available=4GiB",
+	} {
+		c, err := parseConfig(strings.Fields(args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := strings.Join(c.warnings(nil, machine), "\n")
+		if !strings.Contains(w, says) || (says == "") != (w == "") || says != "" && !strings.Contains(w, "4 GiB") {
+			t.Errorf("%q: %q", args, w)
+		}
+		if w := c.warnings(nil, 0); len(w) > 0 {
+			t.Errorf("%q, and nobody knows the machine: %q", args, w)
+		}
+	}
+	if n := machineBytes(); n < 64<<20 || n > 1<<50 {
+		t.Errorf("this machine has %d bytes", n)
+	}
+}
+
 // TestCheckConfig: what would go wrong at the start goes wrong here, and what
 // is probably not meant is said.
 func TestCheckConfig(t *testing.T) {
@@ -63,6 +89,7 @@ func TestCheckConfig(t *testing.T) {
 		says string
 	}{
 		{"--memory.size=64Mi", exitOK, "MCACHED_MEMORY_SIZES"},
+		{"--memory.size=900Ti", exitOK, "more than there is"},
 		{"--snapshot.path=" + dir + "/snapshot", exitOK, ""},
 		{"--snapshot.path=" + dir + "/none/snapshot", exitUsage, dir + "/none"},
 		{"--snapshot.path=" + file + "/snapshot", exitUsage, "not a directory"},

@@ -22,7 +22,7 @@ func TestFeatures(t *testing.T) {
 	if len(warnings) != 2 || !strings.HasPrefix(warnings[0], "Unknown option for --enable-feature: no-such-thing;") || !strings.HasPrefix(warnings[1], "--enable-feature=exemplar-storage concerns") {
 		t.Errorf("warnings %q", warnings)
 	}
-	if all := c.warnings(nil); !slices.Equal(all, warnings) {
+	if all := c.warnings(nil, 0); !slices.Equal(all, warnings) {
 		t.Errorf("check-config says %q", all)
 	}
 	if got := c.flags["enable-feature"]; got != "promql-experimental-functions,no-such-thing,exemplar-storage,use-start-timestamps" {

@@ -87,7 +87,7 @@ func serve(c *config, stdout, stderr io.Writer) int {
 	c.log.Writer = d.progress
 	d.log = promslog.New(&c.log)
 	d.progress.log = d.log
-	for _, w := range c.warnings(os.Environ()) {
+	for _, w := range c.warnings(os.Environ(), machineBytes()) {
 		d.log.Warn(w)
 	}
 	if err := d.open(); err != nil {
