@@ -29,7 +29,8 @@ type stats struct {
 	forward   *send.ForwardStats // nil: nothing is forwarded
 	dirty     mcache.DirtyStats
 	snapshot  *snapshotStats // nil: there is none
-	heapLimit int64          // bytes
+	reload    reloadStats
+	heapLimit int64 // bytes
 	accounts  []accountStats
 }
 
@@ -107,6 +108,7 @@ func (d *daemon) readStats() *stats {
 	if d.resp != nil {
 		s.resp = d.resp.Stats()
 	}
+	s.reload = d.reloader.stats()
 	if d.snapshot != nil {
 		st := d.snapshot.stats()
 		s.snapshot = &st

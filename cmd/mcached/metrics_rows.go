@@ -252,6 +252,16 @@ func rows() []row {
 		{"mcached_forward_refused_total", "Writes told to come back because too many samples waited for --forward.url.", counter, nil,
 			forwarding(one(func(s *stats) float64 { return float64(s.dirty.Refused) }))},
 
+		{"mcached_config_last_reload_successful", "1 if all files are in force as they are now, 0 if one that has changed was not taken, or the last reload was not.", gauge, nil,
+			one(func(s *stats) float64 { return s.reload.right })},
+		{"mcached_config_last_reload_success_timestamp_seconds", "When the daemon was last started or reloaded without a failure.", gauge, nil,
+			one(func(s *stats) float64 { return s.reload.lastSuccess })},
+		{"mcached_config_reloads_total", "Reloads that were asked for, by result.", counter, []string{"result"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(s.reload.total-s.reload.failed, "success")
+				emit(s.reload.failed, "failure")
+			}},
+
 		{"mcached_snapshot_last_success_timestamp_seconds", "When the newest snapshot was begun that is whole, that of a daemon before this one included; 0 if there is none.", gauge, nil,
 			snapshots(one(func(s *stats) float64 {
 				if s.snapshot.lastSuccess.IsZero() {

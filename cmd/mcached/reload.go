@@ -35,6 +35,7 @@ type source struct {
 	files func() []string // that it was read from last
 	read  func() error    // again; an error leaves all as it was
 
+	broken bool   // what is there now was not taken
 	seen   string // of the files when they were looked at last
 	before string // in the round before that
 	told   string // seen when a failure was last told
@@ -52,10 +53,28 @@ type reloader struct {
 	mu      sync.Mutex // held while something is read
 	sources []*source
 	inForce map[string]string // flags as spelt
+	// lastFailed is how much of the command line the last reload did not take.
+	lastFailed int
 
 	total, failed atomic.Uint64 // reloads that were asked for
 	lastRight     atomic.Bool   // the last one, and what was read since, had no failure
 	lastAt        atomic.Int64  // Unix ms of the last that was without failure
+}
+
+// reloadStats are for metrics.
+type reloadStats struct {
+	right         float64 // 1 or 0
+	lastSuccess   float64 // Unix seconds
+	total, failed float64
+}
+
+func (r *reloader) stats() (s reloadStats) {
+	if r.lastRight.Load() {
+		s.right = 1
+	}
+	s.lastSuccess = float64(r.lastAt.Load()) / 1000
+	s.total, s.failed = float64(r.total.Load()), float64(r.failed.Load())
+	return s
 }
 
 // flagChanges are what became of flags that are spelt differently now.
@@ -92,10 +111,14 @@ func (r *reloader) watch() {
 			continue
 		}
 		s.seen = now
-		switch changed, err := s.again(); {
-		case err != nil:
+		changed, err := s.again()
+		if err != nil {
 			r.tell(s, err)
-		case changed:
+			continue
+		}
+		s.broken = false
+		r.lastRight.Store(r.lastFailed == 0 && !slices.ContainsFunc(r.sources, func(s *source) bool { return s.broken }))
+		if changed {
 			r.log.Info("Read again.", "flag", "--"+s.flag, "files", strings.Join(s.files(), ", "))
 		}
 	}
@@ -115,21 +138,15 @@ func (r *reloader) reload() reloadNews {
 			s.told = "" // whoever asks is told again
 			r.tell(s, err)
 			news.Failed = append(news.Failed, fmt.Sprintf("--%s: %v", s.flag, err))
-		} else if changed {
+			continue
+		}
+		if s.broken = false; changed {
 			news.Changed = append(news.Changed, fmt.Sprintf("--%s: %s", s.flag, strings.Join(s.files(), ", ")))
 		}
 	}
+	r.lastFailed = 0
 	if len(news.Failed) == 0 { // else the command line is wrong for the same reason
-		if c, err := r.reread(); err != nil {
-			news.Failed = append(news.Failed, err.Error())
-			r.log.Warn("The command line was not taken; what was in force stays so.", "err", err)
-		} else {
-			f := r.apply(r.inForce, c)
-			news.Changed, news.Restart, news.Failed = append(news.Changed, f.changed...), append(news.Restart, f.restart...), append(news.Failed, f.failed...)
-			if len(f.failed) > 0 {
-				r.log.Warn("Not all flags were taken.", "failed", strings.Join(f.failed, "; "))
-			}
-		}
+		r.rereadFlags(&news)
 	}
 	if len(news.Restart) > 0 {
 		r.log.Warn("Some flags have changed that only a restart changes.", "flags", strings.Join(news.Restart, "; "))
@@ -146,6 +163,21 @@ func (r *reloader) reload() reloadNews {
 		r.failed.Add(1)
 	}
 	return news
+}
+
+// rereadFlags is the part of reload that looks at the command line.
+func (r *reloader) rereadFlags(news *reloadNews) {
+	c, err := r.reread()
+	if err != nil {
+		news.Failed, r.lastFailed = append(news.Failed, err.Error()), 1
+		r.log.Warn("The command line was not taken; what was in force stays so.", "err", err)
+		return
+	}
+	f := r.apply(r.inForce, c)
+	news.Changed, news.Restart, news.Failed = append(news.Changed, f.changed...), append(news.Restart, f.restart...), append(news.Failed, f.failed...)
+	if r.lastFailed = len(f.failed); r.lastFailed > 0 {
+		r.log.Warn("Not all flags were taken.", "failed", strings.Join(f.failed, "; "))
+	}
 }
 
 // again reads a source if its files have another content than what is in force.
@@ -166,6 +198,7 @@ func (s *source) again() (changed bool, err error) {
 
 // tell warns of a file once for each time that it has changed.
 func (r *reloader) tell(s *source, err error) {
+	s.broken = true
 	r.lastRight.Store(false)
 	if s.told != s.seen {
 		r.log.Warn("A file that has changed was not taken; what was read before stays in force.", "flag", "--"+s.flag, "err", err)

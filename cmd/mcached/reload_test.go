@@ -90,6 +90,9 @@ func TestWatch(t *testing.T) {
 	r.watch()
 	r.watch()
 	expect("as it was", "b", 5, 4)
+	if !r.lastRight.Load() || r.stats().right != 1 {
+		t.Error("the file is right again, and the metric says otherwise")
+	}
 	overwrite(t, path, "c")
 	if news := r.reload(); len(news.Failed) != 0 || len(news.Changed) != 1 || !strings.Contains(news.Changed[0], path) {
 		t.Errorf("reloaded: %+v", news)
