@@ -134,6 +134,45 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 	}
 }
 
+// TestE2EAlertsFire has promtool run the cases of the alerts: each fires in one,
+// and none on a healthy day. Each has a section of the runbook.
+func TestE2EAlertsFire(t *testing.T) {
+	promtool := realServer(t, "promtool", "prometheus")
+	t.Parallel()
+	c := exec.Command(promtool, "test", "rules", "alerts_test.yml")
+	c.Dir = "../deploy"
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("promtool: %v\n%s", err, out)
+	}
+	read := func(file string) string {
+		b, err := os.ReadFile("../deploy/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	alerts := regexp.MustCompile(`(?m)^  - alert: (\w+)$`).FindAllStringSubmatch(read("alerts.yml"), -1)
+	if len(alerts) < 20 {
+		t.Fatalf("only %d alerts", len(alerts))
+	}
+	cases, runbook := read("alerts_test.yml"), read("RUNBOOK.md")
+	for _, a := range alerts {
+		fires := regexp.MustCompile(`exp_samples: \[.*alertname="` + a[1] + `"`)
+		if !fires.MatchString(cases) {
+			t.Errorf("no case has %s fire", a[1])
+		}
+		if !strings.Contains(runbook, "\n## "+a[1]+"\n") {
+			t.Errorf("the runbook has no section %s", a[1])
+		}
+		if !strings.Contains(read("alerts.yml"), "runbook: RUNBOOK.md#"+strings.ToLower(a[1])+"\n") {
+			t.Errorf("%s does not lead to the runbook", a[1])
+		}
+	}
+	if sections := strings.Count(runbook, "\n## "); sections != len(alerts) {
+		t.Errorf("the runbook has %d sections for %d alerts", sections, len(alerts))
+	}
+}
+
 // hasPrefix says whether one of the names begins so, as patterns do.
 func hasPrefix(names map[string]bool, prefix string) bool {
 	for n := range names {
