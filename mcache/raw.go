@@ -28,26 +28,45 @@ func (c *Cache) Insert(bucket string, key []byte, offset int64, values []byte) e
 	if offset < -MaxTime || offset > MaxTime-int64(n) {
 		return fmt.Errorf("%w: %d values from %d on go beyond ±2^61", ErrTime, n, offset)
 	}
-	ss := make([]Sample, n)
-	for i := range ss {
-		ss[i] = Sample{T: offset + int64(i), V: le.Uint64(values[i*widthValue:])}
+	ss := make([]Sample, min(n, rawPiece))
+	for at := 0; at < n; at += len(ss) {
+		ss = ss[:min(len(ss), n-at)]
+		for i := range ss {
+			ss[i] = Sample{T: offset + int64(at+i), V: le.Uint64(values[(at+i)*widthValue:])}
+		}
+		if err := c.insertRaw(bucket, key, widthValue, ss); err != nil {
+			return err
+		}
 	}
-	return c.insertRaw(bucket, key, widthValue, ss)
+	return nil
 }
+
+// rawPiece is how many values are decoded at a time: a megabyte. What is longer
+// is written in pieces, those before an error stay.
+const rawPiece = 64 << 10
 
 // InsertHPTS writes pairs of a time and a value to a key. They need not be in order.
 func (c *Cache) InsertHPTS(bucket string, key []byte, pairs []byte) error {
 	if len(pairs) == 0 || len(pairs)%widthHPTS != 0 {
 		return fmt.Errorf("%w: %d bytes are not a whole number of %d", ErrValues, len(pairs), widthHPTS)
 	}
-	ss := make([]Sample, len(pairs)/widthHPTS)
-	for i := range ss {
-		ss[i] = Sample{T: int64(le.Uint64(pairs[i*widthHPTS:])), V: le.Uint64(pairs[i*widthHPTS+8:])}
-		if ss[i].T > MaxTime || ss[i].T < -MaxTime {
-			return fmt.Errorf("%w: %d is beyond ±2^61", ErrTime, ss[i].T)
+	n := len(pairs) / widthHPTS
+	for i := range n {
+		if t := int64(le.Uint64(pairs[i*widthHPTS:])); t > MaxTime || t < -MaxTime {
+			return fmt.Errorf("%w: %d is beyond ±2^61", ErrTime, t)
 		}
 	}
-	return c.insertRaw(bucket, key, widthHPTS, ss)
+	ss := make([]Sample, min(n, rawPiece))
+	for at := 0; at < n; at += len(ss) {
+		ss = ss[:min(len(ss), n-at)]
+		for i := range ss {
+			ss[i] = Sample{T: int64(le.Uint64(pairs[(at+i)*widthHPTS:])), V: le.Uint64(pairs[(at+i)*widthHPTS+8:])}
+		}
+		if err := c.insertRaw(bucket, key, widthHPTS, ss); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *Cache) insertRaw(bucket string, key []byte, width uint32, ss []Sample) error {
@@ -76,17 +95,42 @@ func (c *Cache) Get(bucket string, key []byte) ([]Run, error) {
 
 // Range returns what a key holds from offset from to offset to, both inclusive.
 func (c *Cache) Range(bucket string, key []byte, from, to int64) ([]Run, error) {
+	var snap Snapshot
+	width, err := c.ReadKey(bucket, key, from, to, &snap)
+	if width == 0 {
+		return nil, err
+	}
+	return snap.runs(width), nil
+}
+
+// ReadKey is Range for what is too large to be held decoded: it copies what the
+// key holds into snap, encoded, and returns the bytes that a point has in its
+// bucket, 8 or 16; 0 if the key is not there.
+func (c *Cache) ReadKey(bucket string, key []byte, from, to int64, snap *Snapshot) (width int, err error) {
 	if c.closed.Load() {
-		return nil, ErrClosed
+		return 0, ErrClosed
 	}
 	b, s, id := c.lockKey(bucket, key)
 	if s == nil {
-		return nil, nil
+		return 0, nil
 	}
-	var snap Snapshot
-	s.snapshot(s.recs.At(id), from, to, &snap)
+	s.snapshot(s.recs.At(id), from, to, snap)
 	s.mu.Unlock()
-	return snap.runs(b.width.Load()), nil
+	return int(b.width.Load()), nil
+}
+
+// KeyBytes is what a key has allocated, which a Snapshot of it takes, too.
+func (c *Cache) KeyBytes(bucket string, key []byte) int64 {
+	if c.closed.Load() {
+		return 0
+	}
+	_, s, id := c.lockKey(bucket, key)
+	if s == nil {
+		return 0
+	}
+	defer s.mu.Unlock()
+	r := s.recs.At(id)
+	return int64(r.bytes) + s.blobSize(r)
 }
 
 // lockKey finds a key and returns its shard, locked; nil if it is not there.
@@ -106,7 +150,7 @@ func (c *Cache) lockKey(bucket string, key []byte) (*bucket, *shard, uint32) {
 }
 
 // runs puts the samples into runs of the given width of points.
-func (s *Snapshot) runs(width uint32) (runs []Run) {
+func (s *Snapshot) runs(width int) (runs []Run) {
 	next := int64(math.MinInt64)
 	for it := s.Iterator(); it.Next(); {
 		if it.OnRecord() {
@@ -128,26 +172,45 @@ func (s *Snapshot) runs(width uint32) (runs []Run) {
 
 // Take returns all that a key holds and removes it.
 func (c *Cache) Take(bucket string, key []byte) ([]Run, error) {
+	var snap Snapshot
+	width, err := c.TakeKey(bucket, key, &snap)
+	if width == 0 {
+		return nil, err
+	}
+	return snap.runs(width), nil
+}
+
+// TakeKey is to Take what ReadKey is to Get.
+func (c *Cache) TakeKey(bucket string, key []byte, snap *Snapshot) (width int, err error) {
 	if c.closed.Load() {
-		return nil, ErrClosed
+		return 0, ErrClosed
 	}
 	b, s, id := c.lockKey(bucket, key)
 	if s == nil {
-		return nil, nil
+		return 0, nil
 	}
-	var snap Snapshot
-	s.snapshot(s.recs.At(id), math.MinInt64, math.MaxInt64, &snap)
+	defer s.mu.Unlock()
+	s.snapshot(s.recs.At(id), math.MinInt64, math.MaxInt64, snap)
 	s.taken += uint64(s.points(id))
 	s.remove(id)
 	s.settle()
-	s.mu.Unlock()
-	return snap.runs(b.width.Load()), nil
+	return int(b.width.Load()), nil
 }
 
 // Pop takes the key that eviction would take next: the largest of the coldest
 // generation of the next shard that has one, and at last those that have a blob only. Series with labels are popped
 // too: their key is nil, and their records are gone. ok is false when the cache is empty.
 func (c *Cache) Pop() (bucket string, key []byte, runs []Run, ok bool) {
+	var snap Snapshot
+	bucket, key, width := c.PopKey(&snap)
+	if width == 0 {
+		return "", nil, nil, false
+	}
+	return bucket, key, snap.runs(width), true
+}
+
+// PopKey is to Pop what ReadKey is to Get. Width is 0 when the cache is empty.
+func (c *Cache) PopKey(snap *Snapshot) (bucket string, key []byte, width int) {
 	for gen := 3; gen >= genBlob; gen-- {
 		for range c.shards {
 			s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
@@ -157,24 +220,27 @@ func (c *Cache) Pop() (bucket string, key []byte, runs []Run, ok bool) {
 				s.mu.Unlock()
 				continue
 			}
-			var o Overflow
-			hidden := s.recs.At(id).flags&flagShadow != 0
+			r := s.recs.At(id)
+			hidden := r.flags&flagShadow != 0
+			b := s.cache.bucket(r.bucket)
 			if !hidden {
-				o = s.export(id)
+				s.prune(r)
+				if r.flags&flagRaw != 0 {
+					key = []byte(s.labels(r, nil)[0].Value)
+				}
+				s.snapshot(r, math.MinInt64, math.MaxInt64, snap)
 			}
-			b := s.cache.bucket(s.recs.At(id).bucket)
 			s.popped += uint64(s.points(id))
 			s.remove(id)
 			s.settle()
 			s.mu.Unlock()
 			if hidden {
-				return c.Pop()
+				return c.PopKey(snap)
 			}
-			snap := Snapshot{from: math.MinInt64, to: math.MaxInt64, head: o.Samples}
-			return o.Bucket, o.Key, snap.runs(b.width.Load()), true
+			return b.name, key, int(b.width.Load())
 		}
 	}
-	return "", nil, nil, false
+	return "", nil, 0
 }
 
 // export is everything a series holds, copied and decoded.

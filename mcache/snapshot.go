@@ -156,6 +156,16 @@ func (s *Snapshot) HasPoint() bool {
 // Bytes is the size of the copied blocks.
 func (s *Snapshot) Bytes() int { return len(s.buf) - len(s.blocks)*block.Slack }
 
+// Held is what the snapshot has on the heap, to be used again.
+func (s *Snapshot) Held() int64 {
+	const record = 32 // a time and a slice
+	n := int64(cap(s.buf) + cap(s.recordBuf) + 16*cap(s.head) + 24*cap(s.blocks) + record*cap(s.records))
+	if s.starts != nil {
+		n += s.starts.Held()
+	}
+	return n
+}
+
 // Iterator walks the points of a Snapshot in order of time. It decodes one
 // block at a time, 6 KiB of state; it is not safe for concurrent use, but a
 // Snapshot may have many.
