@@ -157,6 +157,23 @@ func (r *rows) limit(n int, reverse bool) {
 	}
 }
 
+// room is how many bytes the buckets of points may take, at most rows of them,
+// with as much again while they grow.
+func (a *aggregation) room(points []point, w window, most int) int64 {
+	n := int64(len(points))
+	if a.empty && n > 0 {
+		from, to := points[0].t, points[n-1].t
+		if w.before != nil {
+			from = w.from
+		}
+		if w.after != nil {
+			to = w.to
+		}
+		n = max(n, (to-from)/a.bucketMs+2)
+	}
+	return 2 * min(n, int64(most)) * int64(8+8*len(a.kinds))
+}
+
 // aggregate makes buckets of points in order of time, which are all in the
 // window. With EMPTY, those without samples are reported too: between samples,
 // and at the edges of the window where a neighbour lies beyond. It reports

@@ -190,6 +190,7 @@ func (c *conn) run(cmd *command, args [][]byte) {
 		c.leave() // if it can
 	}
 	cmd.run(c, args)
+	c.worked()
 }
 
 // crossProtocol recognizes the start of an HTTP request: a browser that was

@@ -59,8 +59,11 @@ type conn struct {
 	at     int     // where in reply.b the answer to the command at work begins
 	client
 
-	bundle *bundle      // of GETs or SETs that are to be run, nil between turns
-	batch  mcache.Batch // for TS.ADD
+	work    admission.Lease // for what the command at work collects
+	working bool            // work is open
+	busy    error           // why a query of it has no result, if that is for want of room
+	bundle  *bundle         // of GETs or SETs that are to be run, nil between turns
+	batch   mcache.Batch    // for TS.ADD
 
 	// For readFn and writeFn, which RawConn calls.
 	readFn, writeFn func(fd uintptr) bool
@@ -271,16 +274,6 @@ func (c *conn) shed(err error) {
 	c.srv.counters.overloaded.Add(1)
 	c.refusedRoom(err)
 	c.quit = true
-}
-
-// refusedRoom answers for what Admission had no room for.
-func (c *conn) refusedRoom(err error) {
-	var r *admission.Refusal
-	if errors.As(err, &r) && r.After == 0 {
-		c.fail("ERR " + err.Error())
-	} else {
-		c.fail("BUSY " + err.Error())
-	}
 }
 
 // fill waits for more input and reads it behind what there is.

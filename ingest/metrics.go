@@ -1,8 +1,11 @@
 package ingest
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 
+	"mcached/ingest/admission"
 	"mcached/mcache"
 )
 
@@ -31,9 +34,9 @@ func metricCommands() []command {
 
 		{name: "mc.insert", arity: 5, group: groupMetrics, syntax: "bucket key offset values", summary: "Writes values of 8 bytes to consecutive offsets.", flags: write | denyoom, run: mcInsert},
 		{name: "mc.hpts", arity: 4, group: groupMetrics, syntax: "bucket key pairs", summary: "Writes pairs of a time and a value, 16 bytes each.", flags: write | denyoom, run: mcHPTS},
-		{name: "mc.get", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key.", flags: readonly, run: func(c *conn, args [][]byte) { c.runs(c.srv.o.Metrics.Get(string(args[1]), args[2])) }},
+		{name: "mc.get", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key.", flags: readonly, run: func(c *conn, args [][]byte) { c.readKey(args, math.MinInt64, math.MaxInt64) }},
 		{name: "mc.range", arity: 5, group: groupMetrics, syntax: "bucket key from to", summary: "Returns the runs of a key between two offsets, both included.", flags: readonly, run: mcRange},
-		{name: "mc.take", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key and removes it.", flags: write, run: func(c *conn, args [][]byte) { c.runs(c.srv.o.Metrics.Take(string(args[1]), args[2])) }},
+		{name: "mc.take", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key and removes it.", flags: write, run: mcTake},
 		{name: "mc.pop", arity: 1, group: groupMetrics, summary: "Takes the key that would be evicted next.", flags: write, run: mcPop},
 		{name: "mc.age", arity: 2, group: groupMetrics, syntax: "bucket", summary: "Advances the generations of a bucket.", flags: write | fast, run: func(c *conn, args [][]byte) { c.srv.o.Metrics.Age(string(args[1])); c.ok() }},
 		{name: "mc.stats", arity: -1, group: groupMetrics, syntax: "[bucket]", summary: "Returns the figures of the metric cache or of a bucket.", flags: readonly, run: mcStats},
@@ -74,28 +77,114 @@ func mcRange(c *conn, args [][]byte) {
 	if !ok {
 		return
 	}
-	c.runs(c.srv.o.Metrics.Range(string(args[1]), args[2], from, to))
+	c.readKey(args, from, to)
 }
 
-// runs answers an array of pairs: an offset and the values from there on.
-func (c *conn) runs(runs []mcache.Run, err error) {
+// readKey answers what a key holds. It has room for that first, encoded as it is.
+func (c *conn) readKey(args [][]byte, from, to int64) {
+	m, bucket := c.srv.o.Metrics, string(args[1])
+	if !c.room(m.KeyBytes(bucket, args[2])) {
+		return
+	}
+	var snap mcache.Snapshot
+	width, err := m.ReadKey(bucket, args[2], from, to, &snap)
+	c.snapshot(&snap, width, err)
+}
+
+func mcTake(c *conn, args [][]byte) {
+	m, bucket := c.srv.o.Metrics, string(args[1])
+	if !c.room(m.KeyBytes(bucket, args[2])) {
+		return
+	}
+	var snap mcache.Snapshot
+	width, err := m.TakeKey(bucket, args[2], &snap)
+	c.snapshot(&snap, width, err)
+}
+
+// snapshot answers an array of pairs: an offset and the values from there on.
+// They are decoded as they are written, the first time to be counted.
+func (c *conn) snapshot(snap *mcache.Snapshot, width int, err error) {
 	if err != nil {
 		c.failWith(err)
 		return
 	}
-	c.array(len(runs))
-	for _, r := range runs {
+	if width == 0 {
+		c.array(0)
+		return
+	}
+	n := 0
+	for r := (runs{it: snap.Iterator(), width: width}); ; n++ {
+		if _, points := r.run(); points == 0 {
+			break
+		}
+	}
+	c.array(n)
+	it, ahead := snap.Iterator(), runs{it: snap.Iterator(), width: width}
+	for range n {
+		first, points := ahead.run()
 		c.array(2)
-		c.integer(r.Offset)
-		c.bulk(r.Values)
-		c.spill()
+		c.integer(first)
+		c.head('$', points*width)
+		for range points {
+			for it.Next() && it.OnRecord() { // which raw keys have none of
+			}
+			x := it.At()
+			if width == pairBytes {
+				c.b = binary.LittleEndian.AppendUint64(c.b, uint64(x.T))
+			}
+			c.b = binary.LittleEndian.AppendUint64(c.b, x.V)
+			c.spill()
+		}
+		c.b = append(c.b, "\r\n"...)
+		if c.spill(); c.quit {
+			return
+		}
 	}
 }
 
+// pairBytes is a point of a bucket of pairs.
+const pairBytes = 16
+
+// runs finds the points of a key that are answered together: those of
+// consecutive offsets, or, of pairs, all.
+type runs struct {
+	it    mcache.Iterator
+	width int
+	on    bool // it stands on a point that is in no run yet
+}
+
+// run is the next run: its first offset and how many points it has, 0 at the end.
+func (r *runs) run() (first int64, n int) {
+	if !r.on && !r.advance() {
+		return 0, 0
+	}
+	first = r.it.At().T
+	for n = 1; r.advance(); n++ {
+		if r.width != pairBytes && r.it.At().T != first+int64(n) {
+			break
+		}
+	}
+	return first, n
+}
+
+func (r *runs) advance() bool {
+	for r.on = r.it.Next(); r.on && r.it.OnRecord(); r.on = r.it.Next() {
+	}
+	return r.on
+}
+
+// popPart is the part of what reads may hold that MC.POP takes for its key, of
+// which it does not know beforehand which it will be.
+const popPart = 8
+
 // mcPop answers bucket, key and runs; the key of a labelled series is null.
 func mcPop(c *conn, _ [][]byte) {
-	bucket, key, runs, ok := c.srv.o.Metrics.Pop()
-	if !ok {
+	if !c.room(c.srv.o.Admission.Limit(admission.Read) / popPart) {
+		return
+	}
+	var snap mcache.Snapshot
+	bucket, key, width := c.srv.o.Metrics.PopKey(&snap)
+	if width == 0 {
 		c.nullArray()
 		return
 	}
@@ -106,7 +195,7 @@ func mcPop(c *conn, _ [][]byte) {
 	} else {
 		c.bulk(key)
 	}
-	c.runs(runs, nil)
+	c.snapshot(&snap, width, nil)
 }
 
 func mcStats(c *conn, args [][]byte) {

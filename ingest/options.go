@@ -69,6 +69,14 @@ type Options struct {
 	// MaxKeys bounds the series that TS.CREATE and TS.ADD keep options for,
 	// at about 500 bytes of Go heap each. Default 1,000,000.
 	MaxKeys int
+	// MaxKeyBytes bounds what these take together, with their labels, those
+	// without a sample included. Default 64 MiB.
+	MaxKeyBytes int
+	// MaxLabels of a series that TS commands name or create. Default 128.
+	MaxLabels int
+	// MaxLabelNameBytes and MaxLabelValueBytes of each. Defaults 1 KiB and
+	// 16 KiB. A key that is its metric's name is a value, too.
+	MaxLabelNameBytes, MaxLabelValueBytes int
 
 	// IdleTimeout closes connections that ask nothing. Default 10 minutes;
 	// negative never.
@@ -113,6 +121,10 @@ func (o *Options) setDefaults() error {
 		{"MaxOutputBytes", &o.MaxOutputBytes, 64 << 10, 1024},
 		{"MaxReplySamples", &o.MaxReplySamples, 1_000_000, 1},
 		{"MaxKeys", &o.MaxKeys, 1_000_000, 1},
+		{"MaxKeyBytes", &o.MaxKeyBytes, 64 << 20, 1 << 10},
+		{"MaxLabels", &o.MaxLabels, 128, 1},
+		{"MaxLabelNameBytes", &o.MaxLabelNameBytes, 1 << 10, 1},
+		{"MaxLabelValueBytes", &o.MaxLabelValueBytes, 16 << 10, 1},
 	} {
 		if *b.value == 0 {
 			*b.value = b.def

@@ -1,13 +1,16 @@
 package ingest
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"time"
 
 	"mcached/ingest/admission"
+	"mcached/mcache"
 )
 
 func newPool(t *testing.T, o admission.Options) *admission.Pool {
@@ -95,6 +98,13 @@ func TestStalledCommandsAreCut(t *testing.T) {
 	}
 }
 
+// ask is the first line of the answer to a command.
+func ask(t *testing.T, addr, command string) string {
+	t.Helper()
+	line, _, _ := strings.Cut(talk(t, addr, command), "\r\n")
+	return line
+}
+
 // eventually waits until f finds nothing wrong.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
@@ -107,4 +117,118 @@ func eventually(t *testing.T, what string, f func() error) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
+}
+
+// Keys without samples are on the heap: their text is bounded, each and in sum.
+func TestKeysWithoutSamplesAreBounded(t *testing.T) {
+	s, addr := newServer(t, func(o *Options) { o.MaxKeyBytes = 100 << 10 })
+	refused := 0
+	for i := range 20 {
+		got := ask(t, addr, bulks("TS.CREATE", fmt.Sprint("k", i), "LABELS", "l", strings.Repeat("x", 10_000)))
+		if got != "+OK" {
+			refused++
+			if !strings.Contains(got, "resp.max-keys-size") {
+				t.Fatal(got)
+			}
+		}
+	}
+	if refused != 11 {
+		t.Errorf("%d of 20 were refused", refused)
+	}
+	var many []string
+	for i := range 200 {
+		many = append(many, fmt.Sprint("l", i), "x")
+	}
+	for _, x := range []struct {
+		labels []string
+		want   string
+	}{
+		{[]string{"l", strings.Repeat("x", 200_000)}, "has a value of 200000 bytes, the limit is 16384"},
+		{[]string{strings.Repeat("n", 2000), "x"}, "a label's name of 2000 bytes, the limit is 1024"},
+		{many, "a series of 201 labels, the limit is 128"},
+	} {
+		if got := ask(t, addr, bulks(append([]string{"TS.CREATE", "new", "LABELS"}, x.labels...)...)); !strings.Contains(got, x.want) {
+			t.Errorf("got %.200q, want %q", got, x.want)
+		}
+	}
+	// What goes makes room, and other labels are counted as well.
+	if got := ask(t, addr, bulks("TS.ALTER", "k0", "LABELS", "l", strings.Repeat("y", 16_000))); !strings.Contains(got, "resp.max-keys-size") {
+		t.Error(got)
+	}
+	if got := ask(t, addr, bulks("DEL", "k1", "k2", "k3")); got != ":3" {
+		t.Error(got)
+	}
+	if got := ask(t, addr, bulks("TS.ALTER", "k0", "LABELS", "l", strings.Repeat("y", 16_000))); got != "+OK" {
+		t.Error(got)
+	}
+	for i := range 9 {
+		ask(t, addr, bulks("DEL", fmt.Sprint("k", i)))
+	}
+	if s.series.bytes != 0 || len(s.series.byName) != 0 || len(s.series.byPrint) != 0 {
+		t.Errorf("%d bytes of %d keys, %d label sets are left", s.series.bytes, len(s.series.byName), len(s.series.byPrint))
+	}
+}
+
+// What a command collects before it answers is taken first, and given back.
+func TestReadsTakeRoom(t *testing.T) {
+	p := newPool(t, admission.Options{MaxBytes: 4 << 20})
+	s, addr := newServer(t, func(o *Options) { o.Admission = p })
+	const n = 100_000
+	for i := range n / 1000 {
+		samples := make([]mcache.Sample, 1000)
+		for j := range samples {
+			samples[j] = mcache.Sample{T: int64(i*1000+j) * 1000, V: math.Float64bits(float64(j))}
+		}
+		if err := s.o.Metrics.AppendSamples(s.o.Bucket, []mcache.Label{{Name: nameLabel, Value: "m"}}, samples...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, command := range [][]string{
+		{"TS.RANGE", "m", "-", "+"}, {"TS.REVRANGE", "m", "-", "+", "COUNT", "1"}, {"TS.MRANGE", "-", "+", "FILTER", "__name__=m"},
+		{"TS.MRANGE", "-", "+", "FILTER", "__name__=m", "GROUPBY", "__name__", "REDUCE", "sum"},
+	} {
+		if got := ask(t, addr, bulks(command...)); !strings.HasPrefix(got, "-ERR needs ") {
+			t.Errorf("%s: got %.100q", command, got)
+		}
+	}
+	// What is aggregated is held as well; a part of it is not too much.
+	if got := ask(t, addr, bulks("TS.RANGE", "m", "0", "999")); got != "*1" {
+		t.Errorf("got %.100q", got)
+	}
+	nothingHeld(t, p)
+}
+
+// MC.GET answers as it decodes: it holds what the cache does, not what it writes.
+func TestRawKeysAreAnsweredAsTheyAreDecoded(t *testing.T) {
+	p := newPool(t, admission.Options{MaxBytes: 2 << 20})
+	s, addr := newServer(t, func(o *Options) { o.Admission = p })
+	const n = 500_000
+	want := make([]byte, 8*n)
+	for i := range n {
+		binary.LittleEndian.PutUint64(want[8*i:], uint64(i/1000))
+	}
+	if err := s.o.Metrics.Insert("b", []byte("k"), 5, want); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.o.Metrics.Insert("b", []byte("k"), n+100, want[:16]); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.o.Metrics.InsertHPTS("pairs", []byte("k"), want[:32]); err != nil {
+		t.Fatal(err)
+	}
+	whole := fmt.Sprintf("*2\r\n*2\r\n:5\r\n$%d\r\n%s\r\n*2\r\n:%d\r\n$16\r\n%s\r\n", 8*n, want, n+100, want[:16])
+	for _, command := range [][]string{{"MC.GET", "b", "k"}, {"MC.RANGE", "b", "k", "0", "10000000"}, {"MC.TAKE", "b", "k"}} {
+		if got := talk(t, addr, bulks(command...)); got != whole {
+			t.Errorf("%s: got %d bytes, want %d", command, len(got), len(whole))
+		}
+	}
+	for command, want := range map[string]string{
+		"MC.GET b k":              "*0\r\n",
+		"MC.RANGE pairs k -10 10": "*1\r\n*2\r\n:0\r\n$16\r\n" + string(make([]byte, 16)) + "\r\n",
+	} {
+		if got := talk(t, addr, bulks(strings.Fields(command)...)); got != want {
+			t.Errorf("%s: got %q, want %q", command, got, want)
+		}
+	}
+	nothingHeld(t, p)
 }

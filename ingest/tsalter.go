@@ -93,12 +93,11 @@ func (d *directory) relabel(k *seriesKey, labels []mcache.Label) (*seriesKey, er
 	defer d.mu.Unlock()
 	if err != nil {
 		delete(d.byPrint, n.print)
+		d.bytes -= n.bytes()
 		n.moved = k // for those who wait for it
 		return nil, err
 	}
-	delete(d.byPrint, k.print)
-	delete(d.empty, k)
-	d.retain(k, 0)
+	d.leaveLocked(k)
 	d.retain(n, n.retentionMs)
 	d.byName[n.name] = n
 	if !moved {
@@ -119,7 +118,11 @@ func (d *directory) reserve(k, n *seriesKey) error {
 	if other, taken := d.byPrint[n.print]; taken {
 		return fmt.Errorf("TSDB: the key %q has the same name and labels", other.name)
 	}
+	if err := d.roomLocked(n); err != nil {
+		return err
+	}
 	d.byPrint[n.print] = n
+	d.bytes += n.bytes()
 	return nil
 }
 
@@ -213,10 +216,7 @@ func (d *directory) abandonLocked(k *seriesKey) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, empty := d.empty[k]; empty && d.byName[k.name] == k {
-		delete(d.byName, k.name)
-		delete(d.byPrint, k.print)
-		delete(d.empty, k)
-		d.retain(k, 0)
+		d.leaveLocked(k)
 	}
 }
 
@@ -242,10 +242,7 @@ func (d *directory) removeKey(k *seriesKey) bool {
 	d.mu.Lock()
 	there := d.byName[k.name] == k
 	if there {
-		delete(d.byName, k.name)
-		delete(d.byPrint, k.print)
-		delete(d.empty, k)
-		d.retain(k, 0)
+		d.leaveLocked(k)
 	}
 	d.mu.Unlock()
 	if there && d.locate(k) {

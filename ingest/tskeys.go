@@ -97,18 +97,19 @@ func (k *seriesKey) given() []mcache.Label {
 type directory struct {
 	cache  *mcache.Cache
 	bucket string
-	max    int
+	o      *Options // for what bounds it
 
 	mu      sync.RWMutex
 	byName  map[string]*seriesKey
 	byPrint map[mcache.Fingerprint]*seriesKey
+	bytes   int64 // of the keys that are in both
 	// empty are those that have no sample, which the cache cannot find.
 	empty map[*seriesKey]struct{}
 }
 
 func newDirectory(o *Options) *directory {
 	return &directory{
-		cache: o.Metrics, bucket: o.Bucket, max: o.MaxKeys,
+		cache: o.Metrics, bucket: o.Bucket, o: o,
 		byName:  map[string]*seriesKey{},
 		byPrint: map[mcache.Fingerprint]*seriesKey{},
 		empty:   map[*seriesKey]struct{}{},
@@ -132,6 +133,9 @@ func (d *directory) make(name string, labels []mcache.Label) (*seriesKey, error)
 		if l.Name == "" || l.Value == "" || !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value) || i > 0 && l.Name == k.labels[i-1].Name {
 			return nil, errors.New("TSDB: Couldn't parse LABELS")
 		}
+	}
+	if err := d.checkLabels(k.labels); err != nil {
+		return nil, err
 	}
 	k.print = d.cache.Fingerprint(k.labels)
 	return k, nil
@@ -199,10 +203,9 @@ func (d *directory) create(name string, labels []mcache.Label, o seriesOptions) 
 	if other, ok := d.byPrint[k.print]; ok {
 		return nil, false, fmt.Errorf("TSDB: the key %s has the same name and labels", strconv.Quote(other.name))
 	}
-	if len(d.byName) >= d.max {
-		return nil, false, fmt.Errorf("TSDB: too many keys, the limit is %d", d.max)
+	if err := d.enterLocked(k); err != nil {
+		return nil, false, err
 	}
-	d.byName[name], d.byPrint[k.print] = k, k
 	d.empty[k] = struct{}{}
 	d.retain(k, o.retentionMs)
 	return k, false, nil
@@ -231,11 +234,72 @@ func (d *directory) adopt(k *seriesKey) (*seriesKey, error) {
 	if other, ok := d.byName[k.name]; ok { // which has got other labels meanwhile
 		return other, nil
 	}
-	if len(d.byName) >= d.max {
-		return nil, fmt.Errorf("TSDB: too many keys, the limit is %d", d.max)
+	if err := d.enterLocked(k); err != nil {
+		return nil, err
 	}
-	d.byName[k.name], d.byPrint[k.print] = k, k
 	return k, nil
+}
+
+// entryBytes and labelBytes are what an entry of the directory takes beside its
+// text: the struct, places in the maps, headers of strings.
+const (
+	entryBytes = 500
+	labelBytes = 32
+)
+
+// bytes is what k takes on the heap.
+func (k *seriesKey) bytes() int64 {
+	n := entryBytes + len(k.name)
+	for _, l := range k.labels {
+		n += labelBytes + len(l.Name) + len(l.Value)
+	}
+	return int64(n)
+}
+
+// enterLocked puts a key into the directory, which has none of its name or print.
+func (d *directory) enterLocked(k *seriesKey) error {
+	if len(d.byName) >= d.o.MaxKeys {
+		return fmt.Errorf("TSDB: too many keys, the limit is %d", d.o.MaxKeys)
+	}
+	if err := d.roomLocked(k); err != nil {
+		return err
+	}
+	d.bytes += k.bytes()
+	d.byName[k.name], d.byPrint[k.print] = k, k
+	return nil
+}
+
+// roomLocked says whether there is room for the text of one more key.
+func (d *directory) roomLocked(k *seriesKey) error {
+	if n := k.bytes(); d.bytes+n > int64(d.o.MaxKeyBytes) {
+		return fmt.Errorf("TSDB: no room for a key of %d bytes with its labels: all keys have %d of the %d that resp.max-keys-size leaves them", n, d.bytes, d.o.MaxKeyBytes)
+	}
+	return nil
+}
+
+// leaveLocked takes a key out.
+func (d *directory) leaveLocked(k *seriesKey) {
+	d.bytes -= k.bytes()
+	delete(d.byName, k.name)
+	delete(d.byPrint, k.print)
+	delete(d.empty, k)
+	d.retain(k, 0)
+}
+
+// checkLabels holds labels to the bounds that remote write has as well.
+func (d *directory) checkLabels(labels []mcache.Label) error {
+	if len(labels) > d.o.MaxLabels {
+		return fmt.Errorf("TSDB: a series of %d labels, the limit is %d", len(labels), d.o.MaxLabels)
+	}
+	for _, l := range labels {
+		if len(l.Name) > d.o.MaxLabelNameBytes {
+			return fmt.Errorf("TSDB: a label's name of %d bytes, the limit is %d", len(l.Name), d.o.MaxLabelNameBytes)
+		}
+		if len(l.Value) > d.o.MaxLabelValueBytes {
+			return fmt.Errorf("TSDB: label %s has a value of %d bytes, the limit is %d", strconv.Quote(l.Name), len(l.Value), d.o.MaxLabelValueBytes)
+		}
+	}
+	return nil
 }
 
 // locate finds the key's series in the cache: that with these labels and no others.
@@ -268,15 +332,28 @@ func equalMatchers(labels []mcache.Label) []mcache.Matcher {
 	return ms
 }
 
+// bytesOf is what the samples of k take as they are stored.
+func (d *directory) bytesOf(k *seriesKey) int64 {
+	k = k.lock()
+	defer k.mu.Unlock()
+	if !d.locate(k) {
+		return 0
+	}
+	return d.cache.SeriesBytes(k.id)
+}
+
 // selectKeys returns the series that all filters match, sorted by key, empty
 // ones that were created included.
-func (d *directory) selectKeys(filters []filter) ([]*seriesKey, error) {
+func (d *directory) selectKeys(filters []filter, lend func(int64) error) ([]*seriesKey, error) {
 	ms := make([]mcache.Matcher, len(filters))
 	for i := range filters {
 		ms[i] = filters[i].matcher()
 	}
 	ids, err := d.cache.Select(d.bucket, ms, nil)
 	if err != nil {
+		return nil, err
+	}
+	if err := lend(keyRoom * int64(len(ids))); err != nil {
 		return nil, err
 	}
 	found := make(map[*seriesKey]struct{}, len(ids))

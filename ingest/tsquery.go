@@ -18,6 +18,9 @@ func (c *conn) query(k *seriesKey, a *rangeArgs, firstFew bool, room int) (r row
 	}
 	w := window{from: a.from, to: a.to}
 	var points []point
+	if c.busy = c.lend(c.srv.series.bytesOf(k)); c.busy != nil {
+		return r, false
+	}
 	ok = true
 	c.srv.series.each(k, from, to, func(t int64, v float64) bool {
 		switch {
@@ -34,6 +37,9 @@ func (c *conn) query(k *seriesKey, a *rangeArgs, firstFew bool, room int) (r row
 		case len(points) >= room:
 			ok = false
 			return false
+		case len(points) == cap(points) && !c.roomFor(&points):
+			ok = false
+			return false
 		default:
 			points = append(points, point{t, v})
 			return !firstFew || a.agg != nil || a.count < 0 || len(points) < a.count
@@ -44,6 +50,9 @@ func (c *conn) query(k *seriesKey, a *rangeArgs, firstFew bool, room int) (r row
 	case !ok:
 		return r, false
 	case a.agg != nil:
+		if c.busy = c.lend(a.agg.room(points, w, room)); c.busy != nil {
+			return r, false
+		}
 		return a.agg.aggregate(points, w, room)
 	}
 	r.width = 1
@@ -55,6 +64,11 @@ func (c *conn) query(k *seriesKey, a *rangeArgs, firstFew bool, room int) (r row
 }
 
 func (c *conn) tooMany() {
+	if c.busy != nil {
+		c.refusedRoom(c.busy)
+		c.busy = nil
+		return
+	}
 	c.fail(fmt.Sprintf("ERR TSDB: the query needs too many samples, the limit is %d: use COUNT, a shorter range or fewer series", c.srv.o.MaxReplySamples))
 }
 
@@ -109,7 +123,7 @@ func tsMRange(c *conn, args [][]byte, reverse bool) {
 	if !ok {
 		return
 	}
-	keys, err := c.srv.series.selectKeys(a.filters)
+	keys, err := c.srv.series.selectKeys(a.filters, c.lend)
 	if err != nil {
 		c.failWith(err)
 		return
@@ -134,6 +148,9 @@ func tsMRange(c *conn, args [][]byte, reverse bool) {
 		}
 	}
 	if a.groupBy != "" {
+		if !c.room(int64(c.srv.o.MaxReplySamples-room) * 2 * sampleRoom) {
+			return
+		}
 		c.groups(&a, keys, all, reverse)
 		return
 	}
@@ -301,7 +318,7 @@ func tsMGet(c *conn, args [][]byte) {
 	if !ok {
 		return
 	}
-	keys, err := c.srv.series.selectKeys(a.filters)
+	keys, err := c.srv.series.selectKeys(a.filters, c.lend)
 	if err != nil {
 		c.failWith(err)
 		return
@@ -321,7 +338,7 @@ func tsQueryIndex(c *conn, args [][]byte) {
 		c.fail("ERR TSDB: " + problem)
 		return
 	}
-	keys, err := c.srv.series.selectKeys(fs)
+	keys, err := c.srv.series.selectKeys(fs, c.lend)
 	if err != nil {
 		c.failWith(err)
 		return
@@ -341,6 +358,9 @@ func tsInfo(c *conn, args [][]byte) {
 	}
 	if len(args) > 2 && (len(args) > 3 || !equalFold(args[2], "debug")) {
 		c.wrongArity("ts.info")
+		return
+	}
+	if !c.room(2 * c.srv.series.bytesOf(k)) {
 		return
 	}
 	var n, first, last int64

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 
+	"mcached/ingest/admission"
 	"mcached/mcache"
 )
 
@@ -28,6 +29,10 @@ func (c *conn) failWith(err error) {
 	}
 	if errors.Is(err, mcache.ErrNoMemory) {
 		c.refuse(err)
+		return
+	}
+	if errors.As(err, new(*admission.Refusal)) {
+		c.refusedRoom(err)
 		return
 	}
 	c.fail("ERR " + plain(err))

@@ -42,6 +42,17 @@ func (c *Cache) Snapshot(id SeriesID, from, to int64, s *Snapshot) bool {
 	return true
 }
 
+// SeriesBytes is what a series has allocated for its points, which a Snapshot
+// of it takes, too; 0 if it has gone.
+func (c *Cache) SeriesBytes(id SeriesID) int64 {
+	s, r, _ := c.locked(id)
+	if s == nil {
+		return 0
+	}
+	defer s.mu.Unlock()
+	return int64(r.bytes) + s.blobSize(r)
+}
+
 func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 	snap.from, snap.to = from, to
 	snap.buf, snap.blocks, snap.head = snap.buf[:0], snap.blocks[:0], snap.head[:0]

@@ -27,6 +27,15 @@ func (d *daemon) admissionBytes() int64 {
 	return max(d.heapLimit/admissionPart, int64(c.largestWrite()))
 }
 
+// maxKeyBytes is how much the keys of TS.CREATE may take.
+func (d *daemon) maxKeyBytes() int {
+	const part, least, most = 8, 1 << 20, 1 << 30 // the most is what Options takes
+	if n := d.config.respMaxKeys; n != 0 {
+		return int(min(int64(n), most))
+	}
+	return int(min(max(d.heapLimit/part, least), most))
+}
+
 // largestWrite is what the largest permitted request needs: it is all there,
 // as it came and decompressed, and as it comes it may take half.
 func (c *config) largestWrite() byteSize {

@@ -36,6 +36,7 @@ type config struct {
 	respTLSKeyFile   string
 	respCertificate  *heldCertificate // of the two above; nil: no TLS
 	respMaxClients   count
+	respMaxKeys      byteSize // 0: by the heap's limit
 
 	memorySize   byteSize // 0: automatic
 	memoryKeep   byteSize // 0: by the law's own default
@@ -134,6 +135,9 @@ func newServeApp(c *config) *kingpin.Application {
 		PlaceHolder("FILE").StringVar(&c.respTLSKeyFile)
 	add("resp.max-clients", "10000", &c.respMaxClients,
 		"Redis connections at a time.")
+
+	add("resp.max-keys-size", "0", &c.respMaxKeys,
+		"Bytes for the keys that TS.CREATE and TS.ADD name, with their labels and options; 0 means an eighth of the heap's limit.")
 
 	add("memory.size", "0", &c.memorySize,
 		"Bytes for everything cached, as 512MiB or 2GiB; 0 takes what the machine has to spare.")

@@ -87,6 +87,7 @@ type iterator struct {
 	at       mcache.Sample // its time is that of the histogram, on one
 	state    iteratorState
 	series   *series
+	lent     int64 // bytes of the snapshot that the query's loan has
 	histogramDecoder
 }
 
@@ -111,7 +112,28 @@ func (it *iterator) reset(s *series) {
 		return
 	}
 	s.q.noteMissing(s.mint, it.snapshot.CompleteFrom())
+	if n := it.snapshot.Held(); n > max(it.lent, smallSnapshot) && !it.lend(n) {
+		return
+	}
 	it.it.Reset(&it.snapshot)
+}
+
+// smallSnapshot is what a snapshot may have without asking: a day of one series.
+const smallSnapshot = 16 << 10
+
+// lend takes from the loan what the snapshot has grown to. If there is no room
+// the iterator is exhausted, with an error.
+func (it *iterator) lend(bytes int64) bool {
+	q := it.series.q
+	if q.loan == nil {
+		return true
+	}
+	if err := q.loan.Take(context.Background(), bytes-it.lent); err != nil {
+		it.err, it.state = err, exhausted
+		return false
+	}
+	it.lent = bytes
+	return true
 }
 
 func (it *iterator) Next() chunkenc.ValueType {
