@@ -282,6 +282,14 @@ func (c *Cache) IsEmpty(bucket string) bool {
 	return b == nil || b.series.Load() == 0
 }
 
+// SeriesOf is how many series and keys a bucket has.
+func (c *Cache) SeriesOf(bucket string) int {
+	if b := c.findBucket(bucket); b != nil {
+		return int(b.series.Load())
+	}
+	return 0
+}
+
 // Buckets lists the names of all buckets, sorted.
 func (c *Cache) Buckets() []string {
 	set := map[string]bool{}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"mcached/ingest/admission"
+	"mcached/mcache/query"
 	"mcached/remotewrite"
 )
 
@@ -54,5 +55,12 @@ func (d *daemon) newAdmission() (*admission.Pool, error) {
 func (d *daemon) admitWrite(cut func()) remotewrite.Loan {
 	l := new(admission.Lease)
 	l.Open(d.admission, admission.Input, cut)
+	return l
+}
+
+// admitRead opens the lease of one request to the query API.
+func (d *daemon) admitRead() query.Loan {
+	l := new(admission.Lease)
+	l.Open(d.admission, admission.Read, nil)
 	return l
 }

@@ -207,7 +207,7 @@ func (d *daemon) openFrontDoors() error {
 		MaxWaiting: d.maxWaiting(), MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
 		MaxQueryBytes: int(c.queryMaxBody), MaxQueryFlag: "--query.max-body-size", Features: features,
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
-		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
+		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Admission: d.admitRead, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
 	})
 	if d.respListener == nil {
 		return nil

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"math"
 
 	"github.com/prometheus/common/model"
@@ -16,6 +17,7 @@ type collector struct {
 	aggregate
 	series  int // that may come
 	size    int // values kept
+	lent    int // values that the loan has for them
 	groups  []group
 	slab    []float64 // room for rows that stay as they are
 	room    *room
@@ -77,6 +79,20 @@ func (c *collector) add(ls labels.Labels, row []float64) {
 	case parser.COUNT, parser.GROUP:
 		g.counted(row)
 	}
+}
+
+// lend takes from a loan what is kept, some of it ahead. A group has up to four rows.
+func (c *collector) lend(ctx context.Context, l Loan) error {
+	if c.size <= c.lent || l == nil {
+		return nil
+	}
+	rows := int64(1)
+	if c.op != 0 {
+		rows = 4
+	}
+	more := max(c.size-c.lent, c.lent/8, 1<<10)
+	c.lent += more
+	return l.Take(ctx, 8*rows*int64(more))
 }
 
 // giveBack ends the use of all rows.

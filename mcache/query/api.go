@@ -48,6 +48,9 @@ type Options struct {
 	MaxQueryFlag string
 	// MaxResponseBytes bounds an answer before compression. Default: 1 GiB.
 	MaxResponseBytes int64
+	// MaxReadQueries bounds the queries in one remote read. Prometheus sends
+	// one, others one for each selector of a query. Default: 100.
+	MaxReadQueries int
 	// MaxFrameBytes is about where an answer to a streamed remote read cuts a
 	// series. Default: 1 MiB, as Prometheus has it.
 	MaxFrameBytes int
@@ -84,6 +87,10 @@ type Options struct {
 	// Exemplars returns the exemplars of a bucket. Default: there are none.
 	Exemplars func(ctx context.Context, bucket string) (storage.ExemplarQuerier, error)
 
+	// Admission opens a loan for each request, of which all that it holds is
+	// taken. Default: no bound.
+	Admission func() Loan
+
 	// Gzip makes what compresses answers. Default: compress/gzip at its fastest.
 	Gzip func() Gzip
 	// GzipLocal compresses for clients on this machine, too: where a tunnel, or
@@ -113,6 +120,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxQueryBytes, 8<<20)
 	setDefault(&o.MaxQueryFlag, "MaxQueryBytes")
 	setDefault(&o.MaxResponseBytes, 1<<30)
+	setDefault(&o.MaxReadQueries, 100)
 	setDefault(&o.MaxFrameBytes, 1<<20)
 	setDefault(&o.MaxLabelCacheBytes, 16<<20)
 	setDefault(&o.LookbackDelta, 5*time.Minute)
@@ -244,6 +252,7 @@ func (a *API) Stats() Stats {
 func (a *API) queryable(r *http.Request) *Queryable {
 	q := NewQueryable(a.cache, a.bucket(r), QueryableOptions{MaxSeries: a.o.MaxSeries, Labels: a.labels})
 	q.unplanned = a.o.Features.unplanned()
+	q.loan = loanOf(r.Context())
 	return q
 }
 

@@ -156,6 +156,12 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 		c.failed = err
 		return storage.ErrSeriesSet(err)
 	}
+	// The engine copies them.
+	if q.loan != nil {
+		if err := q.loan.Take(ctx, product(int64(len(found.groups)), seriesBytes+product(stepBytes, int64(c.n)))); err != nil {
+			return storage.ErrSeriesSet(err)
+		}
+	}
 	return &computedSet{steps: c.steps, rows: found.rows(), at: -1, notes: notes}
 }
 
@@ -200,6 +206,9 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 			}
 		}
 		out.add(ls, row)
+		if err := out.lend(ctx, q.loan); err != nil {
+			return err
+		}
 		if points += n; points > c.maxSamples {
 			return promql.ErrTooManySamples("query execution")
 		}

@@ -39,6 +39,9 @@
 //     is checked before the first byte, its size included.
 //   - Everything that waits, runs, or is kept has a bound in Options, and a
 //     client that goes away ends what runs for it.
+//   - What all requests hold together is bounded by Options.Admission: a request
+//     has a loan of what it is going to need before it allocates it, of the
+//     engine's results as well, and until its answer has been taken. See hold.go.
 //
 // # Plans
 //

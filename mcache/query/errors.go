@@ -49,10 +49,16 @@ func asAPIError(err error) *apiError {
 		canceled promql.ErrQueryCanceled
 		timeout  promql.ErrQueryTimeout
 		stored   promql.ErrStorage
+		noRoom   refusal
 	)
 	switch {
 	case errors.As(err, &api):
 		return api
+	case errors.As(err, &noRoom):
+		if _, later := noRoom.RetryAfter(); later {
+			return &apiError{errorUnavailable, err}
+		}
+		return &apiError{errorExec, err}
 	case errors.Is(err, errGateFull):
 		return &apiError{errorUnavailable, err}
 	case errors.As(err, &canceled), errors.Is(err, context.Canceled):

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"encoding/binary"
 	"hash/crc32"
 	"math/bits"
@@ -92,10 +93,24 @@ type frameWriter struct {
 	message []byte // the one that is being made
 	labels  []byte // of the series, encoded
 	xor     xorEncoder
+	lent    int64 // bytes of the two buffers that the loan has
+}
+
+// lend takes from the loan what the buffers have grown to, if they have.
+func (fw *frameWriter) lend(ctx context.Context) error {
+	n := int64(cap(fw.out) + cap(fw.message))
+	if n <= max(fw.lent, bufferBytes) {
+		return nil
+	}
+	err := fw.rd.q.loan.Take(ctx, n-fw.lent)
+	if err == nil {
+		fw.lent = n
+	}
+	return err
 }
 
 // series writes the frames of one series, or none if it has no samples.
-func (fw *frameWriter) series(s *series, query int) error {
+func (fw *frameWriter) series(ctx context.Context, s *series, query int) error {
 	it := &fw.rd.it
 	it.reset(s)
 	more := it.Next() != chunkenc.ValNone
@@ -118,6 +133,9 @@ func (fw *frameWriter) series(s *series, query int) error {
 		fw.out = binary.AppendUvarint(fw.out, uint64(len(fw.message)))
 		fw.out = binary.BigEndian.AppendUint32(fw.out, crc32.Checksum(fw.message, fw.crc))
 		fw.out = append(fw.out, fw.message...)
+		if err := fw.lend(ctx); err != nil {
+			return err
+		}
 		if len(fw.out) >= flushBytes {
 			if err := fw.flush(); err != nil {
 				return err

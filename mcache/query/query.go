@@ -100,6 +100,7 @@ func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, er
 	if errors.Is(err, errUnplanned) {
 		q = a.queryable(r)
 		q.unplanned = true
+		q.loan.Keep(answerBytes)
 		query, result, err = a.execute(ctx, q, opts, prepare, &s.waited)
 	}
 	s.read, s.err, s.samples = q, err, q.computed.Load()
@@ -107,6 +108,7 @@ func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, er
 		a.tell(r, s)
 		return answer{}, err
 	}
+	q.loan.Keep(answerBytes + resultBytes(result.Value))
 	s.samples += query.Stats().Samples.SamplesRead
 	a.tell(r, s)
 	truncated := truncate(result, limit)
@@ -156,6 +158,14 @@ func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 		return nil, nil, err
 	}
 	defer a.queries.leave()
+	if p, ok := query.(promql.Query); ok {
+		if stmt, ok := p.Statement().(*parser.EvalStmt); ok {
+			if err := q.loan.Take(ctx, literalBytes(stmt, a.o.SubqueryStep)); err != nil {
+				query.Close()
+				return nil, nil, err
+			}
+		}
+	}
 	result := query.Exec(ctx)
 	if result.Err == nil && q.computer.exceeds(query.Stats().Samples.PeakSamples) {
 		result.Err = errUnplanned

@@ -45,6 +45,7 @@ type Queryable struct {
 	selected     atomic.Int64 // series
 	computed     atomic.Int64 // samples that plans read
 
+	loan      Loan      // of the request that this is for; may be nil
 	computer  *computer // of the range query that this is for; may be nil
 	unplanned bool      // the query must not have a computer
 }
@@ -121,6 +122,15 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	if q.o.MaxSeries > 0 && len(ids) > q.o.MaxSeries {
 		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, len(ids), q.o.MaxSeries))
 	}
+	window, step := int64(0), int64(0)
+	if hints != nil {
+		if window, step = hints.Range, hints.Step; window == 0 {
+			window = defaultWindowMs / 12
+		}
+	}
+	if err := q.takeSeries(ctx, len(ids), mint, maxt, window, step); err != nil {
+		return storage.ErrSeriesSet(err)
+	}
 	// Ids in order are the same order every time, which sums of floats and
 	// ties want, and they read each shard's tables from front to back.
 	slices.Sort(ids)
@@ -159,12 +169,18 @@ func (qr *querier) LabelValues(ctx context.Context, name string, hints *storage.
 		return nil, nil, err
 	}
 	q, ms := qr.q, convertMatchers(matchers)
+	settle, err := q.takeTexts(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	if ofAllTimes(qr.mint, qr.maxt) {
 		values, err := q.cache.LabelValues(q.bucket, name, ms, labelLimit(hints))
+		settle(values)
 		return values, nil, err
 	}
 	values, complete, err := q.cache.LabelValuesIn(q.bucket, name, ms, qr.mint, qr.maxt, labelLimit(hints))
 	qr.noteLabelsMissing(ms, complete)
+	settle(values)
 	return values, nil, err
 }
 
@@ -174,12 +190,18 @@ func (qr *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, ma
 		return nil, nil, err
 	}
 	q, ms := qr.q, convertMatchers(matchers)
+	settle, err := q.takeTexts(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	if ofAllTimes(qr.mint, qr.maxt) {
 		names, err := q.cache.LabelNames(q.bucket, ms, labelLimit(hints))
+		settle(names)
 		return names, nil, err
 	}
 	names, complete, err := q.cache.LabelNamesIn(q.bucket, ms, qr.mint, qr.maxt, labelLimit(hints))
 	qr.noteLabelsMissing(ms, complete)
+	settle(names)
 	return names, nil, err
 }
 

@@ -8,7 +8,9 @@ import (
 	"hash/crc32"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/golang/snappy"
@@ -34,10 +36,14 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 		a.readError(w, asAPIError(err))
 		return
 	}
-	defer a.reads.leave()
+	leave := sync.OnceFunc(a.reads.leave)
+	defer leave()
 	waited := a.o.Now().Sub(arrived)
-	request, err := decodeReadRequest(w, r)
-	if err != nil {
+	request, err := a.decodeReadRequest(w, r)
+	if errors.As(err, new(refusal)) {
+		a.readError(w, asAPIError(err))
+		return
+	} else if err != nil {
 		a.readError(w, badData(err))
 		return
 	}
@@ -46,7 +52,8 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 		a.readError(w, badData(err))
 		return
 	}
-	rd := &reader{api: a, w: w, q: a.queryable(r), request: request}
+	rd := &reader{api: a, w: w, q: a.queryable(r), request: request, evaluated: leave}
+	rd.base = rd.q.loan.Held()
 	if streamed {
 		err = rd.stream(ctx)
 	} else {
@@ -69,15 +76,17 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 // readError answers as text: this protocol has no other form for errors.
 func (a *API) readError(w http.ResponseWriter, e *apiError) {
 	a.counts.errors.Add(1)
-	if e.typ == errorUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
+	setRetryAfter(w.Header(), e)
 	w.Header().Del("Content-Encoding")
 	http.Error(w, e.err.Error(), e.typ.status)
 }
 
-func decodeReadRequest(w http.ResponseWriter, r *http.Request) (*prompb.ReadRequest, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReadRequestBytes))
+// readFactor is how much of a request to read is held for each of its bytes: a
+// matcher of two empty names takes six bytes, and eighty as a struct.
+const readFactor = 16
+
+func (a *API) decodeReadRequest(w http.ResponseWriter, r *http.Request) (*prompb.ReadRequest, error) {
+	body, err := io.ReadAll(lentBody{http.MaxBytesReader(w, r.Body, maxReadRequestBytes), r.Context()})
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +97,9 @@ func decodeReadRequest(w http.ResponseWriter, r *http.Request) (*prompb.ReadRequ
 	if n > maxReadRequestBytes {
 		return nil, fmt.Errorf("snappy: decoded length %d exceeds limit %d", n, maxReadRequestBytes)
 	}
+	if err := loanOf(r.Context()).Take(r.Context(), readFactor*int64(n)); err != nil {
+		return nil, err
+	}
 	raw, err := snappy.Decode(nil, body)
 	if err != nil {
 		return nil, err
@@ -95,6 +107,9 @@ func decodeReadRequest(w http.ResponseWriter, r *http.Request) (*prompb.ReadRequ
 	var request prompb.ReadRequest
 	if err := request.Unmarshal(raw); err != nil {
 		return nil, err
+	}
+	if n := len(request.Queries); n > a.o.MaxReadQueries {
+		return nil, fmt.Errorf("too many queries in one remote read: %d, at most %d", n, a.o.MaxReadQueries)
 	}
 	return &request, nil
 }
@@ -124,6 +139,9 @@ type reader struct {
 	it      iterator
 	read    int  // samples
 	begun   bool // something has been sent
+
+	base      int64  // what the loan held before anything was selected
+	evaluated func() // ends the turn: what is left is the client's to take
 }
 
 // selectSeries finds the series of a query.
@@ -184,13 +202,18 @@ func (rd *reader) samples(ctx context.Context) error {
 	defer func() {
 		poison(b.message)
 		poison(b.body)
-		if cap(b.message) <= maxKeptMessageBytes {
+		if cap(b.message)+cap(b.body) <= maxKeptMessageBytes {
 			rd.api.messages.Put(b)
 		}
 	}()
+	loan := rd.q.loan
+	if err := loan.Take(ctx, int64(cap(b.message)+cap(b.body))); err != nil {
+		return err
+	}
 	message := b.message[:0]
 	for _, query := range rd.request.Queries {
-		start := len(message)
+		start, before := len(message), cap(message)
+		held := loan.Held()
 		found, err := rd.selectSeries(ctx, query, false)
 		if err != nil {
 			return err
@@ -201,32 +224,71 @@ func (rd *reader) samples(ctx context.Context) error {
 					return err
 				}
 			}
-			if message, err = rd.appendSeries(message, &found[i]); err != nil {
+			if message, err = rd.appendSeries(ctx, message, &found[i]); err != nil {
 				return err
 			}
 		}
 		message = wrap(message, start, fieldResults)
+		loan.Keep(held + int64(cap(message)-before)) // the series have been read
+		rd.it.lent = 0
 	}
 	rd.api.noteMissing(rd.w.Header(), rd.q)
-	b.body = snappy.Encode(b.body[:cap(b.body)], message)
-	b.message = message
-	body := b.body
+	if n := snappy.MaxEncodedLen(len(message)); n > cap(b.body) {
+		if err := loan.Take(ctx, int64(n-cap(b.body))); err != nil {
+			return err
+		}
+		b.body = make([]byte, n)
+	}
+	body := snappy.Encode(b.body[:cap(b.body)], message)
+	rd.api.counts.bytes.Add(uint64(len(message)))
+	if b.message = message; cap(message) > maxKeptMessageBytes {
+		b.message = nil
+	}
+	message = nil
+	loan.Keep(rd.base + int64(cap(b.message)+cap(b.body)))
+	rd.evaluated()
 	h := rd.w.Header()
 	h.Set("Content-Type", "application/x-protobuf")
 	h.Set("Content-Encoding", "snappy")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	rd.begun = true
-	rd.api.counts.bytes.Add(uint64(len(message)))
-	_, err := rd.w.Write(body)
-	return err
+	for part := range slices.Chunk(body, flushBytes) {
+		if err := rd.send(part); err != nil {
+			return err
+		}
+	}
+	return finish(rd.w)
+}
+
+// maxSampleBytes is more than a sample takes: two keys, a length, a value and a time.
+const maxSampleBytes = 32
+
+// room returns b with room for n bytes more. The loan has what it grows by, and
+// for a moment what it was as well.
+func (rd *reader) room(ctx context.Context, b []byte, n int) ([]byte, error) {
+	if n <= cap(b)-len(b) {
+		return b, nil
+	}
+	old, want := int64(cap(b)), max(2*cap(b), len(b)+n, flushBytes)
+	if limit := rd.api.o.MaxResponseBytes; int64(len(b)+n) > limit {
+		return b, badData(fmt.Errorf("the answer is too large: more than %d bytes", limit))
+	}
+	if err := rd.q.loan.Take(ctx, int64(want)); err != nil {
+		return b, err
+	}
+	b = append(make([]byte, 0, want), b...)
+	rd.q.loan.Keep(rd.q.loan.Held() - old)
+	return b, nil
 }
 
 // appendSeries appends a TimeSeries, unless it has no samples.
-func (rd *reader) appendSeries(b []byte, s *series) ([]byte, error) {
+func (rd *reader) appendSeries(ctx context.Context, b []byte, s *series) (_ []byte, err error) {
 	it := &rd.it
 	it.reset(s)
 	if it.Next() == chunkenc.ValNone {
 		return b, it.Err()
+	}
+	if b, err = rd.room(ctx, b, labelBytes(s.labels)); err != nil {
+		return b, err
 	}
 	start := len(b)
 	b = appendLabels(b, s.labels)
@@ -236,9 +298,17 @@ func (rd *reader) appendSeries(b []byte, s *series) ([]byte, error) {
 			// What is stored is the message of remote write 2.0, whose fields
 			// are those of the one that is wanted here.
 			v := it.it.Record().Value
+			if b, err = rd.room(ctx, b, len(v)+2*maxSampleBytes); err != nil {
+				return b, err
+			}
 			b = binary.AppendUvarint(append(b, fieldHistograms), uint64(len(v)))
 			b = append(b, v...)
 		} else {
+			if 2*maxSampleBytes > cap(b)-len(b) {
+				if b, err = rd.room(ctx, b, 2*maxSampleBytes); err != nil {
+					return b, err
+				}
+			}
 			at := it.it.At()
 			b = appendSample(b, at.T, at.V)
 		}
@@ -252,6 +322,13 @@ func (rd *reader) appendSeries(b []byte, s *series) ([]byte, error) {
 		return b, badData(fmt.Errorf("the answer is too large: more than %d bytes", limit))
 	}
 	return wrap(b, start, fieldTimeseries), nil
+}
+
+// labelBytes is more than labels take as messages.
+func labelBytes(ls labels.Labels) int {
+	n := 0
+	ls.Range(func(l labels.Label) { n += len(l.Name) + len(l.Value) + maxSampleBytes })
+	return n + 2*maxSampleBytes
 }
 
 // stream answers with XOR chunks, a series a frame, in the order of their labels.
@@ -274,10 +351,12 @@ func (rd *reader) stream(ctx context.Context) error {
 					return err
 				}
 			}
-			if err := fw.series(&found[j], i); err != nil {
+			if err := fw.series(ctx, &found[j], i); err != nil {
 				return err
 			}
 		}
+		rd.q.loan.Keep(rd.base + fw.lent)
+		rd.it.lent = 0
 	}
 	err := fw.flush()
 	*buf = fw.out

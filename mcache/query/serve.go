@@ -76,7 +76,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	a.mux.ServeHTTP(w, r)
+	a.admit(w, r, a.mux)
 }
 
 func (a *API) setCORS(w http.ResponseWriter, r *http.Request) {
@@ -100,7 +100,10 @@ func (a *API) setCORS(w http.ResponseWriter, r *http.Request) {
 // handler reads the parameters, runs e and writes its answer.
 func (a *API) handler(e endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.parseForm(w, r); err != nil {
+		if err := a.parseForm(w, r); errors.As(err, new(refusal)) {
+			a.respondError(w, asAPIError(err))
+			return
+		} else if err != nil {
 			a.respondError(w, badData(err))
 			return
 		}
@@ -131,7 +134,7 @@ func (a *API) parseForm(w http.ResponseWriter, r *http.Request) error {
 	if n := r.ContentLength; n > int64(a.o.MaxQueryBytes) {
 		return a.errLargeBody(fmt.Sprintf("%d bytes", n))
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, int64(a.o.MaxQueryBytes))
+	r.Body = lentBody{http.MaxBytesReader(w, r.Body, int64(a.o.MaxQueryBytes)), r.Context()}
 	err := parseParameters(r, int64(a.o.MaxQueryBytes))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return a.errLargeBody("more")
@@ -187,6 +190,8 @@ func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
 		return
 	}
 	out := sender{api: a, w: w, gzip: a.compresses(r)}
+	// Without room for a compressor it goes out as it is.
+	out.gzip = out.gzip && (result.maxBytes < minGzipBytes || loanOf(r.Context()).Take(r.Context(), gzipBytes) == nil)
 	buf := a.buffer()
 	jw := jsonWriter{buf: *buf, flush: out.part}
 	jw.raw(`{"status":"success","data":`)
@@ -247,9 +252,7 @@ func (a *API) respondError(w http.ResponseWriter, e *apiError) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(jw.buf)))
-	if e.typ == errorUnavailable {
-		h.Set("Retry-After", "1")
-	}
+	setRetryAfter(h, e)
 	w.WriteHeader(e.typ.status)
 	if _, err := w.Write(jw.buf); err != nil {
 		a.o.Logger.Debug("error was not taken", "err", err)
