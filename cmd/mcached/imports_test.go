@@ -31,7 +31,8 @@ var mayImport = map[string][]string{
 	"mcache/query": {
 		"mcached/mcache",
 		"github.com/golang/snappy",
-		"github.com/prometheus/common/model", // the label and duration types of the packages below
+		"github.com/prometheus/common/model",                                           // the label and duration types of the packages below
+		"github.com/prometheus/common/expfmt", "github.com/prometheus/client_model/go", // what federation is written in
 		"github.com/prometheus/prometheus/model/...",
 		"github.com/prometheus/prometheus/prompb/...",
 		"github.com/prometheus/prometheus/schema", // the names of the labels that have a meaning

@@ -18,7 +18,7 @@ func (d *daemon) handler() http.Handler {
 	// Web pages of others may not write: a browser would let them, without a content type.
 	writes := http.NewCrossOriginProtection().Handler(d.circle.refuse(d.keepSelf(d.writes)))
 	d.handle(mux, "write", writes, "/api/v1/write", "/api/v1/push", "/write") // the last two are Cortex' and old Prometheus'
-	d.handle(mux, "query", d.queries, "/api/v1/")
+	d.handle(mux, "query", d.queries, "/api/v1/", "GET /federate")
 	d.handle(mux, "query", d.selfAPI(), selfPath+"/api/v1/")
 	d.handle(mux, "page", servePage(), "GET /{$}", "GET /page/{file}")
 	d.handle(mux, "page", http.HandlerFunc(redirectGraph), "GET /graph", "GET /query") // Prometheus' page, until 3.0 and since

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,6 +60,7 @@ func (a *API) routes() *http.ServeMux {
 	handle("targets", constant(`{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}`), get)
 	handle("targets/metadata", constant(`[]`), get)
 	mux.HandleFunc("POST /api/v1/read", a.remoteRead)
+	mux.HandleFunc("GET /federate", a.federate)
 	return mux
 }
 
@@ -69,7 +71,7 @@ func constant(json string) endpoint {
 	}
 }
 
-// ServeHTTP answers a request whose path begins with /api/v1/.
+// ServeHTTP answers a request whose path begins with /api/v1/, or is /federate.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.setCORS(w, r)
 	if r.Method == http.MethodOptions {
@@ -267,12 +269,14 @@ type sender struct {
 	zip   Gzip // once the first part has been sent, if gzip is set
 	begun bool
 	bytes int64 // before compression
+
+	contentType string // "": JSON
 }
 
 func (s *sender) begin() {
 	s.begun = true
 	h := s.w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", cmp.Or(s.contentType, "application/json"))
 	h.Add("Vary", "Accept-Encoding")
 	if !s.gzip {
 		return
@@ -317,16 +321,35 @@ func (s *sender) last(b []byte) error {
 		}
 	}
 	err := s.write(b)
-	if s.zip != nil {
-		if e := s.zip.Close(); err == nil {
-			err = e
-		}
-		s.api.gzips.Put(s.zip)
+	if e := s.closeGzip(); err == nil {
+		err = e
 	}
 	if !whole && err == nil {
 		err = finish(s.w)
 	}
 	return err
+}
+
+func (s *sender) closeGzip() error {
+	if s.zip == nil {
+		return nil
+	}
+	err := s.zip.Close()
+	s.api.gzips.Put(s.zip)
+	s.zip = nil
+	return err
+}
+
+// end ends an answer of which all parts have been sent.
+func (s *sender) end() error {
+	if !s.begun {
+		s.gzip = false
+		s.begin()
+	}
+	if err := s.closeGzip(); err != nil {
+		return err
+	}
+	return finish(s.w)
 }
 
 // finish sees to it that all of an answer has gone out under its deadline, and
