@@ -8,8 +8,6 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"github.com/golang/snappy"
 )
 
 // A body costs what has come of it. A sender that announces much, or nothing,
@@ -97,7 +95,7 @@ func (l *lease) release() {
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lease) (err error) {
 	want := r.ContentLength
 	if want > int64(h.o.MaxBodyBytes) {
-		return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes, more than %d", errTooLarge, want, h.o.MaxBodyBytes)}
+		return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes, more than %d%s", errTooLarge, want, h.o.MaxBodyBytes, h.o.flag("MaxBodyBytes"))}
 	}
 	// Not every ResponseWriter has a deadline to set, those of tests have none.
 	rc := http.NewResponseController(w)
@@ -122,7 +120,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lea
 	} else {
 		*b, err = readAll((*b)[:0], r.Body, h.o.MaxBodyBytes+1, l)
 		if err == nil && len(*b) > h.o.MaxBodyBytes {
-			return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of more than %d bytes", errTooLarge, h.o.MaxBodyBytes)}
+			return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of more than %d bytes%s", errTooLarge, h.o.MaxBodyBytes, h.o.flag("MaxBodyBytes"))}
 		}
 	}
 	h.counters.bodyBytes.Add(uint64(len(*b)))
@@ -166,37 +164,6 @@ func readAll(b []byte, r io.Reader, limit int, l *lease) ([]byte, error) {
 		}
 	}
 	return b, nil
-}
-
-// decodedLen is how long body is when it is decompressed. The lease covers it.
-func (h *Handler) decodedLen(body []byte, l *lease) (int, error) {
-	n, err := snappy.DecodedLen(body)
-	if err != nil {
-		return 0, refused{http.StatusBadRequest, 0, fmt.Errorf("snappy: %w", err)}
-	}
-	if n > h.o.MaxDecodedBytes {
-		return 0, refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes when decompressed, more than %d", errTooLarge, n, h.o.MaxDecodedBytes)}
-	}
-	// A block of snappy expands by at most 64 bytes for each 3: a body that
-	// claims more lies, and gets no memory for it.
-	if n > maxSnappyRatio*len(body) {
-		return 0, refused{http.StatusBadRequest, 0, fmt.Errorf("snappy: %d bytes cannot hold %d", len(body), n)}
-	}
-	return n, l.take(n)
-}
-
-// maxSnappyRatio is above what snappy can compress: a copy of 64 bytes takes 3 bytes, or 2.
-const maxSnappyRatio = 32
-
-// decompress sets decoded to the n bytes that body holds.
-func (in *intake) decompress(body []byte, n int) (err error) {
-	if cap(in.decoded) < n {
-		in.decoded = make([]byte, n+n/8)
-	}
-	if in.decoded, err = snappy.Decode(in.decoded[:cap(in.decoded)], body); err != nil {
-		return refused{http.StatusBadRequest, 0, fmt.Errorf("snappy: %w", err)}
-	}
-	return nil
 }
 
 // Buffers that grew for a request beyond these are not kept for the next.

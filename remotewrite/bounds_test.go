@@ -47,7 +47,7 @@ func TestSnappyBombs(t *testing.T) {
 		"60 MB in six bytes":     {claim(60<<20, 2), 400, "6 bytes cannot hold 62914560"},
 		"more than a length has": {claim(math.MaxUint64, 0), 400, "snappy"},
 		"length cut off":         {[]byte{0x80}, 400, "snappy"},
-		"nothing":                {nil, 400, "snappy"},
+		"nothing":                {nil, 400, "the body is empty"},
 		"longer than it says":    {append(snappy.Encode(nil, []byte("abc")), 1, 2, 3), 400, "snappy"},
 		"shorter than it says":   {snappy.Encode(nil, []byte("abc"))[:3], 400, "snappy"},
 		"framed, not a block":    {[]byte("\xff\x06\x00\x00sNaPpY"), 400, "snappy"},
@@ -126,8 +126,8 @@ func TestBombsOfEmptyMessages(t *testing.T) {
 	}{
 		"series of v1":           {wire.V1, repeat(nil, wire.TagV1Series, 0), 413},
 		"samples of v1":          {wire.V1, inside(wire.TagV1Series, wire.TagV1SeriesSample, 0), 413},
-		"labels of v1":           {wire.V1, inside(wire.TagV1Series, wire.TagV1SeriesLabel, 0), 400},
-		"labels with a name, v1": {wire.V1, inside(wire.TagV1Series, wire.TagV1SeriesLabel, 6, wire.TagLabelName, 1, 'a', wire.TagLabelValue, 1, 'b'), 400},
+		"labels of v1":           {wire.V1, inside(wire.TagV1Series, wire.TagV1SeriesLabel, 0), 204},
+		"labels with a name, v1": {wire.V1, inside(wire.TagV1Series, wire.TagV1SeriesLabel, 6, wire.TagLabelName, 1, 'a', wire.TagLabelValue, 1, 'b'), 204},
 		"metadata of v1":         {wire.V1, repeat(nil, wire.TagV1Metadata, 0), 204},
 		"series of v2":           {wire.V2, repeat(nil, wire.TagV2Series, 0), 413},
 		"symbols of v2":          {wire.V2, repeat(nil, wire.TagV2Symbol, 0), 413},
@@ -157,7 +157,7 @@ func TestHundredThousandLabels(t *testing.T) {
 		}
 		good := Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}
 		w := r.Send(p, encode(t, p, good, bomb, Series{Labels: named("z"), Samples: good.Samples}))
-		answered(t, w, 400, "more than 128 labels")
+		answered(t, w, 400, "1 of 3 samples were not written, the others were: a series has 100001 labels, more than 128, for x{l000000=")
 		if w.Body.Len() > 2000 {
 			t.Errorf("the answer has %d bytes", w.Body.Len())
 		}
@@ -323,13 +323,13 @@ func TestSeriesLimits(t *testing.T) {
 			return all
 		}
 		w := r.Send(p, encode(t, p, of("x", 4, 0)...))
-		answered(t, w, 400, `1 elements were not written`)
-		answered(t, w, 400, `too many series of one metric: "x" of bucket "default" has 3, its limit is 3, for {"__name__"="x", "i"="3"}`)
+		answered(t, w, 400, `1 of 4 samples were not written, the others were: too many series of one metric`)
+		answered(t, w, 400, `too many series of one metric: "x" of bucket "default" has 3, its limit is 3, for x{i="3"}`)
 		if p == wire.V2 {
 			wrote(t, w, 3)
 		}
 		w = r.Send(p, encode(t, p, append(of("y", 4, 0), of("x", 3, 15)...)...))
-		answered(t, w, 400, `bucket "default" has 5, its limit is 5, for {"__name__"="y", "i"="2"}`)
+		answered(t, w, 400, `bucket "default" has 5, its limit is 5, for y{i="2"}`)
 		if p == wire.V2 {
 			wrote(t, w, 5)
 		}

@@ -12,7 +12,7 @@
 //
 // # Picture
 //
-//	body ──bounds, snappy──▶ decoded ──one pass──▶ Batch ──Append──▶ cache
+//	body ──bounds, snappy or zstd──▶ decoded ──one pass──▶ Batch ──Append──▶ cache
 //	                            ▲      fingerprint  │ known series: done
 //	                            │                   ▼
 //	                            └──decode, check── Missing ──AppendNew──▶ cache
@@ -41,7 +41,10 @@
 // # What is answered
 //
 // 204 if all was written. 400 if any element was not, though the valid rest
-// was; the text has the reasons, with limits and what came. 503 with
+// was; the first line of the text, which is what senders log, has how many
+// samples, why, by which flag that can be changed and of which series. In
+// protocol 1.0, which has no numbers for it, an exemplar that cannot be kept is
+// no reason for a 400; neither is a series without samples. 503 with
 // Retry-After when memory, or the bytes in flight, do not suffice: a sender
 // tries again, and since writing a sample twice is writing it once, whatever
 // part was written the first time does no harm. Protocol 2.0 answers carry

@@ -107,8 +107,8 @@ func (in *intake) checkExemplar(x Exemplar) error {
 	if runes > maxExemplarRunes {
 		return fmt.Errorf("its labels have %d characters, more than %d", runes, maxExemplarRunes)
 	}
-	if x.T > in.maxT {
-		return fmt.Errorf("it is %d ms more than %v ahead of the clock", x.T-in.maxT, in.o.MaxAhead)
+	if in.isBadTime(x.T) {
+		return in.badTime(x.T)
 	}
 	return nil
 }
@@ -126,8 +126,7 @@ func (in *intake) keepExemplars() {
 			continue
 		}
 		if err := in.decodeLabels(x.series); err != nil {
-			in.problems.count[reasonExemplars]++
-			in.problems.say(err)
+			in.refuseExemplars(1, in.because(err, x.series))
 			continue
 		}
 		in.ring.put(in.bucket, x.fp, in.cache.Fingerprint(x.Labels), in.labels, x.Exemplar, in.nowMs)

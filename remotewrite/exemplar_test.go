@@ -101,7 +101,9 @@ func TestRuleExemplarsAreKept(t *testing.T) {
 	})
 }
 
-func TestRuleInvalidExemplarsAre400(t *testing.T) {
+// An exemplar that cannot be kept costs no sample. Only protocol 2.0 has words
+// for it: a 400 with the numbers of what was written.
+func TestRuleInvalidExemplars(t *testing.T) {
 	for name, c := range map[string]struct {
 		x    Exemplar
 		text string
@@ -110,7 +112,7 @@ func TestRuleInvalidExemplarsAre400(t *testing.T) {
 		"twice":         {exemplar(0, 1, "a", "1", "a", "2"), `label "a" occurs twice`},
 		"no name":       {exemplar(0, 1, "", "1"), "without a name"},
 		"not UTF-8":     {exemplar(0, 1, "a", "\xff"), "not UTF-8"},
-		"in the future": {exemplar(601, 1, "a", "1"), "1000 ms more than 10m0s ahead"},
+		"in the future": {exemplar(601, 1, "a", "1"), "is more than 10m0s ahead of the clock, for a{}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, p wire.Protocol) {
@@ -118,9 +120,15 @@ func TestRuleInvalidExemplarsAre400(t *testing.T) {
 				good := exemplar(0, 1, "trace_id", strings.Repeat("é", 120))
 				s := []mcache.Sample{sample(0, 1)}
 				w := r.Send(p, withExemplars(t, p, []Exemplar{c.x, good}, Series{Labels: named("a"), Samples: s}, Series{Labels: named("b"), Samples: s}))
-				answered(t, w, 400, c.text)
-				if p == wire.V2 {
+				if p == wire.V1 {
+					answered(t, w, 204, "")
+				} else {
+					answered(t, w, 400, c.text)
+					answered(t, w, 400, "all 2 samples were written, but: exemplars that are not valid: ")
 					wrote(t, w, 2, 0, 1)
+				}
+				if n := r.Stats().InvalidExemplars; n != 1 {
+					t.Errorf("%d invalid exemplars counted, want 1", n)
 				}
 				r.Holds(line(`{__name__="a"}`, s...), line(`{__name__="b"}`, s...))
 				r.exemplarsHeld(exemplarLine(named("b"), good))

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +29,8 @@ type Handler struct {
 	working chan struct{} // as many as there are intakes in use
 
 	counters counters
-	loggedS  atomic.Int64 // unix seconds of the last line in the log
+	loggedS  atomic.Int64 // unix seconds of the last line in the log about what was refused
+	noticedS atomic.Int64 // and about what was taken all the same
 }
 
 // NewHandler returns a receiver that writes into c, which stays the caller's to close.
@@ -51,7 +51,7 @@ func NewHandler(c *mcache.Cache, o Options) *Handler {
 // the first that is wrong.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.counters.requests.Add(1)
-	p, bucket, err := h.accept(r)
+	p, e, bucket, err := h.accept(r)
 	if err != nil {
 		if p := refusedAs(err); p.status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", http.MethodPost)
@@ -72,7 +72,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	n, err := h.decodedLen(*raw, l)
+	n, err := h.decodedLen(e, *raw, l)
 	if err != nil {
 		h.refuse(w, r, err)
 		return
@@ -84,7 +84,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { <-h.working }()
 	in := h.intakes.Get().(*intake)
 	defer h.putBack(in)
-	if err := in.decompress(*raw, n); err != nil {
+	if err := in.decompress(h, e, *raw, n, l); err != nil {
 		h.refuse(w, r, err)
 		return
 	}
@@ -125,14 +125,31 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, in *intake) {
 	if in.protocol == wire.V2 {
 		setWritten(w.Header(), in.written, in.writtenHistograms, in.writtenExemplars)
 	}
-	switch {
-	case in.problems.retry != nil:
-		h.refuse(w, r, refused{http.StatusServiceUnavailable, h.o.RetryAfter, in.problems.retry})
-	case in.problems.total() > 0:
-		h.refuse(w, r, refused{http.StatusBadRequest, 0, errors.New(in.problems.text())})
-	default:
+	if in.problems.retry == nil && in.problems.failed == 0 {
 		w.WriteHeader(http.StatusNoContent)
+		if in.problems.notice != "" && h.maySay(&h.noticedS, noticeGapS) {
+			h.o.Logger.Warn("remote write taken, but", "from", r.RemoteAddr, "bucket", in.bucket, "reason", plain(in.problems.notice))
+		}
+		return
 	}
+	all := in.sent.samples + in.sent.histograms + in.refused
+	why := errors.New(in.problems.text(all-in.written-in.writtenHistograms, all))
+	if in.problems.retry != nil {
+		h.refuse(w, r, refused{http.StatusServiceUnavailable, h.o.RetryAfter, why})
+		return
+	}
+	h.refuse(w, r, refused{http.StatusBadRequest, 0, why})
+}
+
+// noticeGapS is the least time in seconds between two lines in the log about
+// what is taken all the same.
+const noticeGapS = 60
+
+// maySay reports whether a line may be logged, of a kind that was logged at
+// *last, in unix seconds, and notes that it was.
+func (h *Handler) maySay(last *atomic.Int64, gapS int64) bool {
+	now, was := h.o.Now().Unix(), last.Load()
+	return (was == 0 || now-was >= gapS || now < was) && last.CompareAndSwap(was, now)
 }
 
 // setWritten says what was written, as protocol 2.0 demands. The keys are
@@ -144,27 +161,27 @@ func setWritten(header http.Header, samples, histograms, exemplars int) {
 }
 
 // accept looks at the method and the headers.
-func (h *Handler) accept(r *http.Request) (wire.Protocol, string, error) {
+func (h *Handler) accept(r *http.Request) (p wire.Protocol, e encoding, bucket string, err error) {
 	if r.Method != http.MethodPost {
-		return 0, "", refused{http.StatusMethodNotAllowed, 0, fmt.Errorf("remote write is a POST, got %s", wire.Quote(r.Method))}
+		return 0, 0, "", refused{http.StatusMethodNotAllowed, 0, fmt.Errorf("remote write is a POST, got %s", wire.Quote(r.Method))}
 	}
-	p, err := wire.ProtocolOf(r.Header.Get("Content-Type"))
+	p, err = wire.ProtocolOf(r.Header.Get("Content-Type"))
 	if err != nil {
-		return 0, "", refused{http.StatusUnsupportedMediaType, 0, err}
+		return 0, 0, "", refused{http.StatusUnsupportedMediaType, 0, err}
 	}
-	if e := r.Header.Get("Content-Encoding"); e != "" && e != "snappy" && !strings.EqualFold(e, "snappy") {
-		return 0, "", refused{http.StatusUnsupportedMediaType, 0, fmt.Errorf("Content-Encoding must be snappy, got %s", wire.Quote(e))}
+	if e, err = encodingOf(r.Header.Get("Content-Encoding")); err != nil {
+		return 0, 0, "", refused{http.StatusUnsupportedMediaType, 0, err}
 	}
-	bucket := h.o.DefaultBucket
+	bucket = h.o.DefaultBucket
 	if h.o.TenancyHeader != "" {
 		if v := r.Header.Get(h.o.TenancyHeader); v != "" {
 			bucket = v
 		}
 		if len(bucket) > h.o.MaxBucketBytes {
-			return 0, "", refused{http.StatusBadRequest, 0, fmt.Errorf("%s has %d bytes, more than %d", h.o.TenancyHeader, len(bucket), h.o.MaxBucketBytes)}
+			return 0, 0, "", refused{http.StatusBadRequest, 0, fmt.Errorf("%s has %d bytes, more than %d%s", h.o.TenancyHeader, len(bucket), h.o.MaxBucketBytes, h.o.flag("MaxBucketBytes"))}
 		}
 	}
-	return p, bucket, nil
+	return p, e, bucket, nil
 }
 
 // refused is an answer other than 204.
@@ -190,8 +207,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if a.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(a.retryAfter.Seconds()))))
 	}
-	now := h.o.Now().Unix()
-	if last := h.loggedS.Load(); last != now && h.loggedS.CompareAndSwap(last, now) {
+	if h.maySay(&h.loggedS, 1) {
 		h.o.Logger.Warn("remote write refused", "status", a.status, "from", r.RemoteAddr, "reason", a.Error())
 	}
 	http.Error(w, a.Error(), a.status)

@@ -116,7 +116,7 @@ func TestRuleInvalidHistogramsAre400(t *testing.T) {
 				h.CustomValues = append(h.CustomValues, float64(i))
 			}
 		}), "bytes, more than"},
-		"in the future": {change("integer", func(h *writev2.Histogram) { h.Timestamp = now.UnixMilli() + 600_001 }), "histograms more than 10m0s ahead of the clock"},
+		"in the future": {change("integer", func(h *writev2.Histogram) { h.Timestamp = now.UnixMilli() + 600_001 }), "is more than 10m0s ahead of the clock, for h{}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, p wire.Protocol) {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"iter"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"mcached/mcache"
 	"mcached/remotewrite/wire"
@@ -22,10 +25,12 @@ type intake struct {
 
 	protocol wire.Protocol
 	bucket   string
-	nowMs    int64 // the clock
-	maxT     int64 // ms; samples after it are refused
+	nowMs    int64  // the clock
+	maxT     int64  // ms; samples after it are refused
+	usual    uint64 // ms from earlyMs to behind maxT: times in there need no second look
 
-	decoded []byte // everything below points into it
+	decoded          []byte        // everything below points into it
+	zstd, zstdStream *zstd.Decoder // nil until a body needs one: of announced length, of any
 
 	batch mcache.Batch
 	at    []place // by index in batch
@@ -56,7 +61,9 @@ type intake struct {
 	left     int // samples, histograms and exemplars that may still come
 	problems problems
 
-	sent struct{ samples, histograms int } // in the batch
+	sent    struct{ samples, histograms int } // in the batch
+	refused int                               // samples and histograms that are not
+	early   int                               // samples and histograms of sent before earlyMs
 
 	written           int // samples
 	writtenHistograms int
@@ -77,6 +84,7 @@ type extent struct{ from, to uint32 }
 func (in *intake) reset(p wire.Protocol, bucket string) {
 	now := in.o.Now()
 	in.protocol, in.bucket, in.nowMs, in.maxT = p, bucket, now.UnixMilli(), now.Add(in.o.MaxAhead).UnixMilli()
+	in.usual = uint64(max(in.maxT+1-earlyMs, 0))
 	in.batch.Reset(bucket)
 	in.at, in.series = in.at[:0], in.series[:0]
 	in.syms = in.syms[:0]
@@ -86,6 +94,7 @@ func (in *intake) reset(p wire.Protocol, bucket string) {
 	in.exemplars, in.hand = in.exemplars[:0], 0
 	in.left = in.o.MaxSamples
 	in.sent.samples, in.sent.histograms = 0, 0
+	in.refused, in.early = 0, 0
 	in.written, in.writtenHistograms, in.writtenExemplars = 0, 0, 0
 	in.beginSeries()
 	in.problems.reset()
@@ -108,7 +117,7 @@ func (in *intake) write(ctx context.Context) error {
 	if err != nil {
 		// It tells how many points it wrote, not of which kind: no more is
 		// claimed than must have been.
-		in.problems.cache(err)
+		in.problems.cache(err, in.o, func() string { return "one of those that are known" })
 		samples, histograms = max(0, n-histograms), max(0, n-samples)
 	}
 	in.written += samples
@@ -147,11 +156,12 @@ func (in *intake) create(i int) {
 	}
 	at := &in.at[i]
 	if err := in.decodeLabels(at.extent); err != nil {
-		in.problems.add(reasonLabels, err)
+		in.problems.add(reasonLabels, 1, in.because(err, at.extent))
 		return
 	}
 	if !in.fresh.take(in.o.Now()) {
-		in.problems.retry = fmt.Errorf("%w: more than %d a second", errNewSeries, in.o.MaxNewSeriesPerSecond)
+		in.problems.retry = fmt.Errorf("%w: more than %d a second%s, for %s", errNewSeries,
+			in.o.MaxNewSeriesPerSecond, in.o.flag("MaxNewSeriesPerSecond"), describe(in.labels))
 		return
 	}
 	n, err := in.cache.AppendNew(&in.batch, i, in.labels)
@@ -162,12 +172,33 @@ func (in *intake) create(i int) {
 	if errors.Is(err, mcache.ErrSeriesLimit) {
 		in.fresh.giveBack() // or a bucket that is full would use up the allowance of all
 	}
-	if err != nil && in.problems.room() { // a flood is not described one by one
-		err = fmt.Errorf("%w, for %s", err, describe(in.labels))
-	}
 	if err != nil {
-		in.problems.cache(err)
+		in.problems.cache(err, in.o, func() string { return describe(in.labels) })
 	}
+}
+
+// because is why something of the series at e was not written, for problems.
+func (in *intake) because(why error, e extent) func() string {
+	return func() string {
+		labels := in.labelsOf(e)
+		if why == errTooManyLabels {
+			n := 0
+			for range labels {
+				n++
+			}
+			why = fmt.Errorf("a series has %d labels, more than %d%s", n, in.o.MaxLabels, in.o.flag("MaxLabels"))
+		}
+		return fmt.Sprintf("%v, for %s", why, wire.Describe(labels))
+	}
+}
+
+// labelsOf yields the labels of the series at e, valid or not, of which there
+// may be millions. The strings are views into decoded.
+func (in *intake) labelsOf(e extent) iter.Seq2[string, string] {
+	if in.protocol == wire.V1 {
+		return eachLabelV1(in.decoded[e.from:e.to])
+	}
+	return in.eachLabelV2(in.decoded[e.from:e.to])
 }
 
 // decodeLabels fills labels with the valid label set of the series at e. The
@@ -205,25 +236,24 @@ func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool) {
 	if len(in.histograms) > 0 || len(in.exemplars) > in.hand || in.whyBad != nil {
 		in.endRareSeries(f, e)
 	}
-	out := 0
+	out, odd := 0, false
 	for _, s := range in.samples {
-		if s.T > in.maxT || s.T < -mcache.MaxTime {
-			out++
+		if uint64(s.T-earlyMs) >= in.usual {
+			odd = true
 		}
 	}
-	if out > 0 {
-		in.refuseTimes(e, out)
+	if odd {
+		out = in.oddTimes(e)
 	}
 	if len(in.samples)+len(in.histograms) == out {
 		if out == 0 && in.whyBad == nil && len(in.exemplars) == in.hand {
-			in.refuse(e, reasonEmpty, 1, "a series without samples or histograms")
+			in.emptySeries(e)
 		}
 		return
 	}
 	if suspect {
 		if err := in.decodeLabels(e); err != nil {
-			in.problems.add(reasonLabels, err)
-			in.exemplars = in.exemplars[:in.hand] // counted with their series
+			in.refuseLabels(e, err)
 			return
 		}
 	}
@@ -252,57 +282,131 @@ func (in *intake) endRareSeries(f mcache.Fingerprint, e extent) {
 		in.exemplars[i].series, in.exemplars[i].fp = e, f
 	}
 	if in.badHistograms > 0 {
-		in.refuse(e, reasonHistograms, in.badHistograms, fmt.Sprintf("histograms are not valid (%v)", in.whyBad))
+		in.refused += in.badHistograms
+		in.problems.add(reasonHistograms, in.badHistograms, in.because(fmt.Errorf("histograms that are not valid: %w", in.whyBad), e))
 	}
 	if in.badExemplars > 0 {
-		in.refuse(e, reasonExemplars, in.badExemplars, fmt.Sprintf("exemplars are not valid (%v)", in.whyBad))
+		in.refuseExemplars(in.badExemplars, in.because(fmt.Errorf("exemplars that are not valid: %w", in.whyBad), e))
 	}
 	good := in.histograms[:0]
 	for _, h := range in.histograms {
-		if h.t <= in.maxT && h.t >= -mcache.MaxTime {
-			good = append(good, h)
+		if in.isBadTime(h.t) {
+			in.refused++
+			in.whyBad = errTime
+			in.problems.add(reasonFuture, 1, func() string { return in.because(in.badTime(h.t), e)() })
+			continue
+		}
+		good = append(good, h)
+		in.noteEarly(h.t, e)
+	}
+	in.histograms = good
+}
+
+// refuseExemplars counts n that are not kept. A sender of protocol 1.0 cannot
+// be told so without being told that its samples were not written, and drops
+// or sends them again; one of 2.0 reads in the headers what was written.
+func (in *intake) refuseExemplars(n int, why func() string) {
+	if in.protocol == wire.V1 {
+		in.problems.tolerate(reasonExemplars, n, why)
+		return
+	}
+	in.problems.add(reasonExemplars, n, why)
+}
+
+// emptySeries is for a series without anything. The specification of protocol
+// 2.0 forbids it; in 1.0 nothing is wrong with it, and nothing to be written.
+func (in *intake) emptySeries(e extent) {
+	why := in.because(errEmptySeries, e)
+	if in.protocol == wire.V1 {
+		in.problems.tolerate(reasonEmpty, 1, why)
+		return
+	}
+	in.problems.add(reasonEmpty, 1, why)
+}
+
+var errEmptySeries = errors.New("a series without samples or histograms")
+
+// refuseLabels is for the series in hand, the labels of which are not valid.
+func (in *intake) refuseLabels(e extent, why error) {
+	in.refused += len(in.samples) + len(in.histograms)
+	in.problems.add(reasonLabels, 1, in.because(why, e))
+	in.exemplars = in.exemplars[:in.hand] // counted with their series
+}
+
+// oddTimes looks at the samples in hand, some of which have times that are out
+// of bounds or early, and returns how many are refused.
+func (in *intake) oddTimes(e extent) (out int) {
+	first := int64(0)
+	for _, s := range in.samples {
+		if !in.isBadTime(s.T) {
+			in.noteEarly(s.T, e)
+		} else if out++; out == 1 {
+			first = s.T
 		}
 	}
-	if out := len(in.histograms) - len(good); out > 0 {
-		in.histograms, in.whyBad = good, errTime
-		in.refuse(e, reasonFuture, out, fmt.Sprintf("histograms more than %v ahead of the clock", in.o.MaxAhead))
+	if out > 0 {
+		in.refused += out
+		in.problems.add(reasonFuture, out, func() string { return in.because(in.badTime(first), e)() })
 	}
+	return out
 }
 
 var errTime = errors.New("time out of bounds")
 
-// refuseTimes counts n of the samples in hand as too far ahead, or before all times.
-func (in *intake) refuseTimes(e extent, n int) {
-	ahead, first := false, int64(math.MaxInt64)
-	for _, s := range in.samples {
-		if s.T > in.maxT {
-			ahead, first = true, min(first, s.T)
-		}
-	}
-	why := "samples earlier than the cache has times for"
-	if ahead {
-		why = fmt.Sprintf("samples more than %v ahead of the clock, the first by %d ms more than that", in.o.MaxAhead, first-in.maxT)
-	}
-	in.refuse(e, reasonFuture, n, why)
-}
+// isBadTime reports whether no sample may have a time.
+func (in *intake) isBadTime(t int64) bool { return t > in.maxT || t < -mcache.MaxTime }
 
-// refuse counts n elements of the series at e as not written.
-func (in *intake) refuse(e extent, r reason, n int, why string) {
-	in.problems.count[r] += n
-	if !in.problems.room() {
+// earlyMs is in March 1973. No metric is that old: a time before it was meant
+// as seconds, or never set.
+const earlyMs = 100_000_000_000
+
+// noteEarly counts a sample of the series at e if its time is early. It is
+// written all the same, since nothing forbids it.
+func (in *intake) noteEarly(t int64, e extent) {
+	if t >= earlyMs {
 		return
 	}
-	series := "a series with invalid labels"
-	if in.decodeLabels(e) == nil {
-		series = describe(in.labels)
+	in.early++
+	in.problems.note(func() string {
+		looks := ""
+		if near(t, in.nowMs/1000) {
+			looks = ", which looks like seconds and not milliseconds"
+		}
+		return fmt.Sprintf("samples of long ago were written, the first at %s%s, for %s", timeText(t), looks, wire.Describe(in.labelsOf(e)))
+	})
+}
+
+// badTime says what is wrong with a time that is bad.
+func (in *intake) badTime(t int64) error {
+	if t < -mcache.MaxTime {
+		return fmt.Errorf("a time of %d ms, before all times that are kept", t)
 	}
-	in.problems.say(fmt.Errorf("%s: %d, of %s", why, n, series))
+	looks := ""
+	switch {
+	case near(t/1000, in.nowMs):
+		looks = ": it looks like microseconds and not milliseconds"
+	case near(t/1_000_000, in.nowMs):
+		looks = ": it looks like nanoseconds and not milliseconds"
+	}
+	return fmt.Errorf("a time of %s is more than %v%s ahead of the clock%s", timeText(t), in.o.MaxAhead, in.o.flag("MaxAhead"), looks)
+}
+
+// near reports whether two times, of which b is of the clock, are less than
+// some ten years apart, whatever their unit is.
+func near(a, b int64) bool { return a > b-b/5 && a < b+b/5 }
+
+// timeText is a time in ms, and what that is in words if words go that far.
+func timeText(t int64) string {
+	if t < -62135596800000 || t > 253402300799999 { // years 1 to 9999
+		return fmt.Sprintf("%d ms", t)
+	}
+	return fmt.Sprintf("%d ms (%s)", t, time.UnixMilli(t).UTC().Format("2006-01-02T15:04:05.999Z"))
 }
 
 // tooMany is the error for a request that holds more than it may.
-func tooMany(what string, limit int) error {
-	return fmt.Errorf("%w: more than %d %s in one request", errTooLarge, limit, what)
+func (o *Options) tooMany(what string, limit int, option string) error {
+	return fmt.Errorf("%w: more than %d %s in one request%s", errTooLarge, limit, what, o.flag(option))
 }
 
 // errTooLarge marks the bounds that are answered 413.
-var errTooLarge = errors.New("request too large")
+var errTooLarge = errors.New("nothing of it was written")

@@ -8,7 +8,7 @@ import (
 
 // errNewSeries says that too many new series have come lately. It is answered
 // 503: what is refused now is welcome later, and the sender keeps it.
-var errNewSeries = errors.New("remotewrite: too many new series")
+var errNewSeries = errors.New("too many new series")
 
 // allowance is how many series may be created: perSecond, and what was not
 // used of the last burst's worth. It keeps a flood of new series, a deployment

@@ -67,6 +67,10 @@ type Options struct {
 	// cut, which may be called at any time, ends the wait for the rest of that
 	// request. Default: no bound.
 	Admission func(cut func()) Loan
+	// Flags says by which flag an operator sets an option, by its name, as
+	// "MaxLabels": the texts that name a limit name it, too. "Limits.Series" and
+	// "Limits.SeriesPerMetric" are those of the cache. Default: none.
+	Flags map[string]string
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Logger is told about refused requests, at most once a second. Default: nobody.
@@ -118,6 +122,14 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	return o
+}
+
+// flag is how an operator changes an option, for a text.
+func (o *Options) flag(option string) string {
+	if f := o.Flags[option]; f != "" {
+		return " (" + f + ")"
+	}
+	return ""
 }
 
 func def[T comparable](p *T, v T) {

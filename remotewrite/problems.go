@@ -30,9 +30,11 @@ const maxMessages = 5
 
 // problems collects what was wrong in a request that is processed all the same.
 type problems struct {
-	count    [reasons]int
-	messages []error
-	retry    error // no memory, say: the sender should come again
+	count    [reasons]int // elements: samples, histograms, exemplars, or series as a whole
+	failed   int          // of them, those that make the answer a 400
+	messages []string     // of the first of those
+	retry    error        // no memory, say: the sender should come again
+	notice   string       // the first of what is only logged
 }
 
 var errMalformed = errors.New("malformed protobuf")
@@ -44,56 +46,90 @@ func malformed(message string, at int) error {
 
 func (p *problems) reset() {
 	p.count = [reasons]int{}
-	p.messages = p.messages[:0]
-	p.retry = nil
+	p.failed, p.messages = 0, p.messages[:0]
+	p.retry, p.notice = nil, ""
 }
 
+// room reports whether what is wrong with one more is going to be said. A flood
+// is not described one by one.
 func (p *problems) room() bool { return len(p.messages) < maxMessages }
 
-func (p *problems) say(err error) {
+// add counts n elements that were not written. why, which is called if it is
+// going to be said, names the reason first and the series last.
+func (p *problems) add(r reason, n int, why func() string) {
+	p.count[r] += n
+	p.failed += n
 	if p.room() {
-		p.messages = append(p.messages, err)
+		p.messages = append(p.messages, why())
 	}
 }
 
-func (p *problems) add(r reason, err error) {
-	p.count[r]++
-	p.say(err)
+// tolerate counts n elements that were not kept, and that no sender is told
+// of: to refuse a request for them would cost its samples.
+func (p *problems) tolerate(r reason, n int, why func() string) {
+	p.count[r] += n
+	p.note(why)
 }
 
-// cache files an error of the cache.
-func (p *problems) cache(err error) {
+// note has something logged that is no reason to refuse anything.
+func (p *problems) note(why func() string) {
+	if p.notice == "" {
+		p.notice = why()
+	}
+}
+
+// cache files an error of the cache about the series that series describes.
+func (p *problems) cache(err error, o *Options, series func() string) {
+	r := reasonOther
+	flag := ""
 	switch {
-	case errors.Is(err, mcache.ErrNoMemory), errors.Is(err, mcache.ErrDirty), errors.Is(err, mcache.ErrClosed):
+	case errors.Is(err, mcache.ErrNoMemory), errors.Is(err, mcache.ErrDirty), errors.Is(err, mcache.ErrClosed), errors.Is(err, mcache.ErrBuckets):
 		p.retry = err
+		return
 	case errors.Is(err, mcache.ErrMetricLimit):
-		p.add(reasonMetricLimit, err)
+		r, flag = reasonMetricLimit, o.flag("Limits.SeriesPerMetric")
 	case errors.Is(err, mcache.ErrSeriesLimit):
-		p.add(reasonSeriesLimit, err)
+		r, flag = reasonSeriesLimit, o.flag("Limits.Series")
 	case errors.Is(err, mcache.ErrLabels):
-		p.add(reasonLabels, err)
-	default:
-		p.add(reasonOther, err)
+		r = reasonLabels
 	}
+	p.add(r, 1, func() string { return err.Error() + flag + ", for " + series() })
 }
 
-func (p *problems) total() int {
-	n := 0
-	for _, c := range p.count {
-		n += c
-	}
-	return n
-}
-
-// text is the body of the answer.
-func (p *problems) text() string {
+// text is the body of the answer: lost are how many of all samples were not
+// written. Senders log the first line alone, so that has the first reason.
+func (p *problems) text(lost, all int) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%d elements were not written, the valid rest was:", p.total())
-	for _, err := range p.messages {
-		s.WriteString("\n")
-		s.WriteString(err.Error())
+	switch {
+	case lost > 0 && lost == all:
+		fmt.Fprintf(&s, "%d of %d samples were not written: ", lost, all)
+	case lost > 0:
+		fmt.Fprintf(&s, "%d of %d samples were not written, the others were: ", lost, all)
+	default:
+		fmt.Fprintf(&s, "all %d samples were written, but: ", all)
 	}
-	return s.String()
+	if p.retry != nil {
+		s.WriteString(p.retry.Error())
+		s.WriteString("; send it again")
+		for _, m := range p.messages {
+			s.WriteString("\n" + m)
+		}
+		return plain(s.String())
+	}
+	s.WriteString(strings.Join(p.messages, "\n"))
+	if !p.room() {
+		fmt.Fprintf(&s, "\nand more like it, %d in all", p.failed)
+	}
+	return plain(s.String())
+}
+
+// plain leaves the names of packages out of a text: they mean nothing to a
+// sender.
+func plain(text string) string {
+	for _, p := range []string{"kvcache: ", "mcache: "} {
+		text = strings.ReplaceAll(text, p, "")
+	}
+	return text
 }
 
 // errOtherProtocol is a body of one protocol under the name of the other.

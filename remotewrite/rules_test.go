@@ -64,7 +64,7 @@ func TestRuleContentType(t *testing.T) {
 
 func TestRuleContentEncoding(t *testing.T) {
 	body := snappy.Encode(nil, encode(t, wire.V1, Series{Labels: named("up"), Samples: []mcache.Sample{sample(0, 1)}}))
-	for encoding, ok := range map[string]bool{"snappy": true, "": true, "Snappy": true, "gzip": false, "zstd": false, "identity": false, "snappy, gzip": false} {
+	for encoding, ok := range map[string]bool{"snappy": true, "": true, "Snappy": true, "gzip": false, "br": false, "identity": false, "snappy, gzip": false} {
 		r := newReceiver(t, Options{})
 		if w := r.Post(wire.ContentTypeV1, encoding, body); ok {
 			answered(t, w, http.StatusNoContent, "")
@@ -167,8 +167,8 @@ func TestRuleInvalidLabels(t *testing.T) {
 		labels []mcache.Label
 		text   string
 	}{
-		"none":                      {nil, "without a metric name: {}"},
-		"no metric name":            {labels("a", "b"), `without a metric name: {"a"="b"}`},
+		"none":                      {nil, "a series without a metric name, for {}"},
+		"no metric name":            {labels("a", "b"), `a series without a metric name, for {a="b"}`},
 		"empty metric name":         {named("", "a", "b"), "without a metric name"},
 		"only an empty metric name": {named(""), "without a metric name"},
 		"duplicate name":            {named("x", "a", "1", "a", "2"), `label "a" occurs twice`},
@@ -180,7 +180,7 @@ func TestRuleInvalidLabels(t *testing.T) {
 		"name not UTF-8":            {named("x", "a\xff", "v"), `not UTF-8: "a\xff"`},
 		"name not UTF-8, no value":  {named("x", "a\xff", ""), `not UTF-8: "a\xff"`},
 		"value not UTF-8":           {named("x", "a", "\xc3\x28"), `the value of label "a" is not UTF-8`},
-		"too many":                  {many, "more than 128 labels"},
+		"too many":                  {many, "a series has 201 labels, more than 128, for many{l000="},
 		"long name":                 {named("x", strings.Repeat("n", 1025), "v"), "has 1025 bytes, more than 1024"},
 		"long value":                {named("x", "a", strings.Repeat("v", 16385)), "has 16385 bytes, more than 16384"},
 	} {
@@ -265,7 +265,7 @@ func TestRuleFutureSamples(t *testing.T) {
 		alone := Series{Labels: named("y"), Samples: []mcache.Sample{sample(700, 1)}}
 		for range 2 {
 			w := r.Send(p, encode(t, p, s, alone))
-			answered(t, w, 400, `samples more than 10m0s ahead of the clock, the first by 1 ms more than that: 2, of {"__name__"="x"}`)
+			answered(t, w, 400, "3 of 5 samples were not written, the others were: a time of 1795209347865 ms (2026-11-20T21:15:47.865Z) is more than 10m0s ahead of the clock, for x{}\na time of 1795209447864 ms")
 			if p == wire.V2 {
 				wrote(t, w, 2)
 			}
@@ -373,12 +373,21 @@ func TestRuleSymbolsAfterSeries(t *testing.T) {
 	r.Holds(line(`{__name__="x"}`, sample(0, 1)))
 }
 
-func TestRuleEmptySeriesIs400(t *testing.T) {
+// A series without samples is against the rules of 2.0. Those of 1.0 say
+// nothing of it, and there is nothing of it that could be lost.
+func TestRuleEmptySeries(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
-		w := r.Send(p, encode(t, p, Series{Labels: named("x"), Samples: nil}, Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}))
-		answered(t, w, 400, `a series without samples or histograms: 1, of {"__name__"="x"}`)
+		w := r.Send(p, encode(t, p, Series{Labels: named("x")}, Series{Labels: named("y"), Samples: []mcache.Sample{sample(0, 1)}}, Series{Labels: labels("no", "name")}))
+		if p == wire.V1 {
+			answered(t, w, 204, "")
+		} else {
+			answered(t, w, 400, "all 1 samples were written, but: a series without samples or histograms, for x{}")
+		}
 		r.Holds(line(`{__name__="y"}`, sample(0, 1)))
+		if n := r.Stats().EmptySeries; n != 2 {
+			t.Errorf("%d empty series counted, want 2", n)
+		}
 	})
 }
 

@@ -38,13 +38,17 @@ type Stats struct {
 	InvalidExemplars  uint64
 	SeriesRefused     uint64
 	MetadataNotStored uint64 // of metrics beyond MaxMetadata
+
+	// EarlySamples were written, histograms among them, with a time before
+	// March 1973: one in seconds, or none.
+	EarlySamples uint64
 }
 
 type counters struct {
 	requests, v1, v2, notAdmitted, slowBodies, flood            atomic.Uint64
 	refused400, refused413, refused415, refused503, refusedElse atomic.Uint64
 	bodyBytes, decodedBytes, series, unknown                    atomic.Uint64
-	samples, histograms, exemplars                              atomic.Uint64
+	samples, histograms, exemplars, early                       atomic.Uint64
 	problems                                                    [reasons]atomic.Uint64
 }
 
@@ -60,6 +64,9 @@ func (c *counters) add(in *intake) {
 	c.samples.Add(uint64(in.written))
 	c.histograms.Add(uint64(in.writtenHistograms))
 	c.exemplars.Add(uint64(in.writtenExemplars))
+	if in.early > 0 {
+		c.early.Add(uint64(in.early))
+	}
 	if errors.Is(in.problems.retry, errNewSeries) {
 		c.flood.Add(1)
 	}
@@ -108,5 +115,6 @@ func (h *Handler) Stats() Stats {
 		InvalidExemplars:  c.problems[reasonExemplars].Load(),
 		SeriesRefused:     c.problems[reasonOther].Load(),
 		MetadataNotStored: notStored,
+		EarlySamples:      c.early.Load(),
 	}
 }

@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"bytes"
 	"encoding/binary"
+	"iter"
 	"math/bits"
 
 	"github.com/prometheus/prometheus/prompb"
@@ -36,7 +37,7 @@ func (in *intake) decodeV1() error {
 				return malformed("request", start)
 			}
 			if series++; series > in.o.MaxSeries {
-				return tooMany("series", in.o.MaxSeries)
+				return in.o.tooMany("series", in.o.MaxSeries, "MaxSeries")
 			}
 			if err := in.seriesV1(from, to); err != nil {
 				return err
@@ -104,14 +105,14 @@ func (in *intake) seriesV1(from, to int) error {
 			f.Add(in.cache.Hash(name), in.cache.Hash(value))
 		case wire.TagV1SeriesSample:
 			if len(in.samples) >= in.left {
-				return tooMany("samples", in.o.MaxSamples)
+				return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
 			}
 			if !in.sample(b[at:end], wire.LastV1Sample) {
 				return malformed("sample", at)
 			}
 		case wire.TagV1SeriesExemplar, wire.TagV1SeriesHistogram:
 			if len(in.samples)+len(in.histograms)+len(in.exemplars)-in.hand >= in.left {
-				return tooMany("samples", in.o.MaxSamples)
+				return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
 			}
 			if t == wire.TagV1SeriesExemplar && !in.exemplar(b[at:end]) {
 				return malformed("exemplar", at)
@@ -293,6 +294,32 @@ func label(b []byte) (name, value []byte, ok bool) {
 		}
 	}
 	return name, value, true
+}
+
+// eachLabelV1 yields the labels of a TimeSeries message as far as it is
+// well-formed, as views into b.
+func eachLabelV1(b []byte) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for i := 0; i >= 0 && i < len(b); {
+			t, i2 := wire.Tag(b, i)
+			if i2 < 0 {
+				return
+			}
+			if t != wire.TagV1SeriesLabel {
+				i = wire.Skip(b, t, i2)
+				continue
+			}
+			from, to := wire.Bytes(b, i2)
+			if from < 0 {
+				return
+			}
+			name, value, ok := label(b[from:to])
+			if !ok || !yield(view(name), view(value)) {
+				return
+			}
+			i = to
+		}
+	}
 }
 
 // labelsV1 appends the labels of a TimeSeries message that seriesV1 has read.

@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"errors"
 	"fmt"
+	"iter"
 
 	"mcached/mcache"
 	"mcached/remotewrite/wire"
@@ -37,12 +38,12 @@ func (in *intake) decodeV2() error {
 			}
 			if t == wire.TagV2Symbol {
 				if len(in.syms) == in.o.MaxSymbols {
-					return tooMany("symbols", in.o.MaxSymbols)
+					return in.o.tooMany("symbols", in.o.MaxSymbols, "MaxSymbols")
 				}
 				in.syms = append(in.syms, symbol{raw: b[from:to]})
 			} else {
 				if len(in.series) == in.o.MaxSeries {
-					return tooMany("series", in.o.MaxSeries)
+					return in.o.tooMany("series", in.o.MaxSeries, "MaxSeries")
 				}
 				in.series = append(in.series, extent{uint32(from), uint32(to)})
 			}
@@ -115,14 +116,14 @@ func (in *intake) seriesV2(e extent) error {
 			}
 		case wire.TagV2SeriesSample:
 			if len(in.samples) >= in.left {
-				return tooMany("samples", in.o.MaxSamples)
+				return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
 			}
 			if !in.sample(b[at:end], wire.LastV2Sample) {
 				return malformed("sample", at)
 			}
 		case wire.TagV2SeriesExemplar, wire.TagV2SeriesHistogram:
 			if len(in.samples)+len(in.histograms)+len(in.exemplars)-in.hand >= in.left {
-				return tooMany("samples", in.o.MaxSamples)
+				return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
 			}
 			if t == wire.TagV2SeriesExemplar && !in.exemplar(b[at:end]) {
 				return malformed("exemplar", at)
@@ -144,8 +145,8 @@ func (in *intake) seriesV2(e extent) error {
 		bad = fmt.Errorf("metadata refers to symbols %d and %d of %d", meta.help, meta.unit, len(in.syms))
 	}
 	if bad != nil {
-		in.problems.add(reasonLabels, bad)
-		in.exemplars = in.exemplars[:in.hand]
+		in.refused += in.badHistograms
+		in.refuseLabels(e, bad)
 		return nil
 	}
 	if meta != (metadataRefs{}) {
@@ -271,7 +272,7 @@ var errOddRefs = errors.New("a series has an odd number of label references")
 func (in *intake) pair(p *refPair, name, value uint32, n int) error {
 	switch {
 	case n == in.o.MaxLabels:
-		return fmt.Errorf("a series has more than %d labels", in.o.MaxLabels)
+		return errTooManyLabels
 	case int(name) >= len(in.syms) || int(value) >= len(in.syms):
 		return fmt.Errorf("a label refers to symbols %d and %d of %d", name, value, len(in.syms))
 	}
@@ -359,21 +360,52 @@ func (in *intake) labelsV2(b []byte, dst []mcache.Label) ([]mcache.Label, error)
 func (in *intake) collectRefs(b []byte) {
 	in.refs = in.refs[:0]
 	limit := 2*in.o.MaxLabels + 2
-	for i := 0; i >= 0 && i < len(b) && len(in.refs) < limit; {
-		var t, v uint64
-		switch t, i = wire.Tag(b, i); t {
-		case wire.TagV2SeriesRef:
-			v, i = wire.Uvarint(b, i)
-			in.refs = append(in.refs, uint32(v))
-		case wire.TagV2SeriesRefs:
-			at, end := wire.Bytes(b, i)
-			for at >= 0 && at < end && len(in.refs) < limit {
-				v, at = wire.Uvarint(b[:end], at)
-				in.refs = append(in.refs, uint32(v))
+	for ref := range eachRef(b) {
+		if len(in.refs) == limit {
+			break
+		}
+		in.refs = append(in.refs, ref)
+	}
+}
+
+// eachRef yields the references of a TimeSeries message as far as it is well-formed.
+func eachRef(b []byte) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for i := 0; i >= 0 && i < len(b); {
+			var t, v uint64
+			switch t, i = wire.Tag(b, i); t {
+			case wire.TagV2SeriesRef:
+				if v, i = wire.Uvarint(b, i); !yield(uint32(v)) {
+					return
+				}
+			case wire.TagV2SeriesRefs:
+				at, end := wire.Bytes(b, i)
+				for at >= 0 && at < end {
+					if v, at = wire.Uvarint(b[:end], at); !yield(uint32(v)) {
+						return
+					}
+				}
+				i = end
+			default:
+				i = wire.Skip(b, t, i)
 			}
-			i = end
-		default:
-			i = wire.Skip(b, t, i)
+		}
+	}
+}
+
+// eachLabelV2 yields the labels of a TimeSeries message, but for those whose
+// references lead nowhere, as views into the body.
+func (in *intake) eachLabelV2(b []byte) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		name, isValue := uint32(0), false
+		for ref := range eachRef(b) {
+			if isValue = !isValue; isValue {
+				name = ref
+				continue
+			}
+			if max(int(name), int(ref)) < len(in.syms) && !yield(view(in.syms[name].raw), view(in.syms[ref].raw)) {
+				return
+			}
 		}
 	}
 }

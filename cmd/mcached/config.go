@@ -71,6 +71,11 @@ type config struct {
 	writeMaxLabels     count
 	writeMaxLabelName  byteSize
 	writeMaxLabelValue byteSize
+	writeMaxAhead      duration
+	writeMaxExemplars  count
+	writeExemplarSize  byteSize
+	writeMaxMetadata   count
+	writeMetadataSize  byteSize
 
 	bucketMaxSeries    natural // 0: no bound
 	bucketMaxPerMetric natural // 0: no bound
@@ -202,6 +207,16 @@ func newServeApp(c *config) *kingpin.Application {
 		"Bytes of a label's name.")
 	add("remote-write.max-label-value-size", "16KiB", &c.writeMaxLabelValue,
 		"Bytes of a label's value.")
+	add("remote-write.max-time-ahead", "10m", &c.writeMaxAhead,
+		"How far ahead of this machine's clock a sample may be; what is further is rejected (400).")
+	add("remote-write.max-exemplars", "10000", &c.writeMaxExemplars,
+		"Exemplars kept of all series, the latest.")
+	add("remote-write.max-exemplars-size", "8MiB", &c.writeExemplarSize,
+		"Memory for exemplars and the labels of their series, beside --memory.size.")
+	add("remote-write.max-metadata", "20000", &c.writeMaxMetadata,
+		"Metrics of which type, help and unit are kept; later ones are not described.")
+	add("remote-write.max-metadata-size", "8MiB", &c.writeMetadataSize,
+		"Bytes of names, helps and units of metrics, beside --memory.size.")
 	add("bucket.max-series", "0", &c.bucketMaxSeries,
 		"Series of one bucket, whoever writes them. Known ones are written all the same, new ones are refused (400). 0 for no bound.")
 	add("bucket.max-series-per-metric", "0", &c.bucketMaxPerMetric,
@@ -272,7 +287,7 @@ func (c *config) check() error {
 		value duration
 	}{
 		{"web.read-timeout", c.webReadTimeout}, {"query.timeout", c.queryTimeout},
-		{"query.lookback-delta", c.queryLookback}, {"shutdown.timeout", c.shutdown},
+		{"query.lookback-delta", c.queryLookback}, {"shutdown.timeout", c.shutdown}, {"remote-write.max-time-ahead", c.writeMaxAhead},
 	} {
 		if d.value == 0 {
 			return fmt.Errorf("--%s must be more than 0", d.flag)
@@ -284,6 +299,7 @@ func (c *config) check() error {
 	}{
 		{"remote-write.max-body-size", c.writeMaxBody}, {"remote-write.max-decoded-size", c.writeMaxDecoded},
 		{"remote-write.max-label-name-size", c.writeMaxLabelName}, {"remote-write.max-label-value-size", c.writeMaxLabelValue},
+		{"remote-write.max-exemplars-size", c.writeExemplarSize}, {"remote-write.max-metadata-size", c.writeMetadataSize},
 		{"query.max-body-size", c.queryMaxBody},
 	} {
 		if s.value == 0 {
@@ -401,3 +417,18 @@ func validHeaderName(s string) bool {
 
 // std is the plain value: the packages know nothing of flags.
 func (d duration) std() time.Duration { return time.Duration(d) }
+
+// writeFlags are the flags that set options of the receiver and limits of the
+// cache, for the texts that name them.
+var writeFlags = map[string]string{
+	"MaxBodyBytes":           "--remote-write.max-body-size",
+	"MaxDecodedBytes":        "--remote-write.max-decoded-size",
+	"MaxSamples":             "--remote-write.max-samples",
+	"MaxNewSeriesPerSecond":  "--remote-write.max-new-series",
+	"MaxLabels":              "--remote-write.max-labels",
+	"MaxLabelNameBytes":      "--remote-write.max-label-name-size",
+	"MaxLabelValueBytes":     "--remote-write.max-label-value-size",
+	"MaxAhead":               "--remote-write.max-time-ahead",
+	"Limits.Series":          "--bucket.max-series or --bucket.limits",
+	"Limits.SeriesPerMetric": "--bucket.max-series-per-metric or --bucket.limits",
+}

@@ -195,6 +195,8 @@ func rows() []row {
 			one(func(s *stats) float64 { return float64(s.write.DecodedBytes) })},
 		{"mcached_remote_write_samples_total", "Samples written by remote write.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.write.Samples) })},
+		{"mcached_remote_write_early_samples_total", "Samples and histograms written by remote write with a time before March 1973, such as one in seconds; part of those written.", counter, nil,
+			one(func(s *stats) float64 { return float64(s.write.EarlySamples) })},
 		{"mcached_remote_write_histograms_total", "Native histograms written by remote write.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.write.Histograms) })},
 		{"mcached_remote_write_exemplars_total", "Exemplars written by remote write.", counter, nil,

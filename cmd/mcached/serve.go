@@ -196,9 +196,11 @@ func (d *daemon) openFrontDoors() error {
 	d.writes = remotewrite.NewHandler(d.metrics, remotewrite.Options{
 		MaxBodyBytes: int(c.writeMaxBody), MaxDecodedBytes: int(c.writeMaxDecoded), MaxSamples: int(c.writeMaxSamples),
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
-		MaxNewSeriesPerSecond: int(c.writeMaxNewSeries),
-		BodyTimeout:           min(writeBodyTimeout, c.webReadTimeout.std()),
-		TenancyHeader:         c.tenancyHeader, DefaultBucket: defaultBucket,
+		MaxNewSeriesPerSecond: int(c.writeMaxNewSeries), MaxAhead: c.writeMaxAhead.std(),
+		MaxExemplars: int(c.writeMaxExemplars), MaxExemplarBytes: int(c.writeExemplarSize),
+		MaxMetadata: int(c.writeMaxMetadata), MaxMetadataBytes: int(c.writeMetadataSize), Flags: writeFlags,
+		BodyTimeout:   min(writeBodyTimeout, c.webReadTimeout.std()),
+		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket,
 		Admission: d.admitWrite, Logger: d.log,
 	})
 	features, _ := c.enableFeatures.features()
