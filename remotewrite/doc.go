@@ -13,9 +13,9 @@
 // # Picture
 //
 //	body ──bounds, snappy or zstd──▶ decoded ──one pass──▶ Batch ──Append──▶ cache
-//	                            ▲      fingerprint  │ known series: done
-//	                            │                   ▼
-//	                            └──decode, check── Missing ──AppendNew──▶ cache
+//	                                   ▲      fingerprint  │ known series: done
+//	                                   │                   ▼
+//	                                   └──decode, check── Missing ──AppendNew──▶ cache
 //
 // # Terms
 //
