@@ -64,6 +64,7 @@ func (l *loader) frame(f frame) (o outcome) {
 			l.cache.makeReady(&l.sizes)
 		}
 		l.noteGone(&o)
+		l.noteCoverage(&o)
 		l.write(&o)
 	}
 	return o
@@ -75,6 +76,19 @@ func (l *loader) noteGone(o *outcome) {
 		g := &l.gone[i]
 		if b := l.openBucket(g.bucket, widthHPTS, o); b != nil {
 			b.note(g.group, g.complete)
+		}
+	}
+}
+
+// noteCoverage keeps what is said of the times that buckets cover, until the
+// whole file was read.
+func (l *loader) noteCoverage(o *outcome) {
+	for i := range l.covers {
+		x := &l.covers[i]
+		if b := l.openBucket(x.bucket, widthHPTS, o); b != nil {
+			b.cover.mu.Lock()
+			b.cover.loaded = x.list
+			b.cover.mu.Unlock()
 		}
 	}
 }
@@ -208,7 +222,7 @@ func (l *loader) writeShard(shard int, o *outcome) {
 		for n < len(order) && l.targets[order[n]].bucket == b {
 			n++
 		}
-		l.cache.insertedInto(b, l.writeTo(s, b, order[:n], o))
+		l.cache.countInto(b, l.writeTo(s, b, order[:n], o))
 		order = order[n:]
 	}
 	s.settle()
@@ -289,6 +303,7 @@ func (l *loader) writeSeries(s *shard, id uint32, b *bucket, f Fingerprint, x *s
 	if id != noID {
 		r := s.recs.At(id)
 		r.completeFrom = max(r.completeFrom, x.complete)
+		r.flags |= flagLoaded
 		s.loaded(id, x.unsentFrom, x.dirty)
 	}
 	return points, err

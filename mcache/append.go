@@ -60,6 +60,9 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 	}()
 	yields, age := s.yields, bk.age.Load()
 	s.findAll(places, age)
+	if bk.cover.watching.Load() {
+		s.noteResumed(bk, b, places)
+	}
 	plain, writeBack := len(b.starts)+len(b.records) == 0, s.cache.writeBack
 	tick, stamped := uint32(0), yields-1 // what yields was then
 	for k := range places {

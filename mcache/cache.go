@@ -89,6 +89,10 @@ type Options struct {
 	// LocalBucket names the bucket that AppendLocal alone may write to; writes
 	// by other ways fail with ErrLocal. Default: none is kept so.
 	LocalBucket string
+	// Now tells the time in unix ms at which points arrive. With it the cache
+	// knows from when to when it has all that was written: see CoveredFrom.
+	// Default: none, and nothing is said of that.
+	Now func() int64
 
 	// The ancestor's other options have no use here: "initial data size" and
 	// "initial entries" (arrays start at 128 bytes and double), "max gap" (a
@@ -135,7 +139,8 @@ type Cache struct {
 	serial     int // of the bucket made last
 	maxBuckets int
 	limits     bucketLimits
-	local      string // Options.LocalBucket
+	local      string       // Options.LocalBucket
+	now        func() int64 // Options.Now; may be nil
 
 	perMetric *offheap.Tally // series by bucket and metric name, where that is limited
 	retained  retentions
@@ -156,6 +161,7 @@ type bucket struct {
 	evictions              atomic.Uint64
 	gone                   atomic.Pointer[gone] // nil until a series left whole
 	rest                   rest
+	cover                  coverage
 }
 
 // Widths of a point. A bucket of labelled series holds times with values, as
@@ -203,7 +209,7 @@ func New(o Options) (*Cache, error) {
 		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
 	}
 	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), blobs: o.Blobs, overflow: o.Overflow, maxBuckets: o.MaxBuckets,
-		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: limits, local: o.LocalBucket}
+		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: limits, local: o.LocalBucket, now: o.Now}
 	c.perMetric = offheap.NewTally(o.Memory)
 	c.maxBytes.Store(o.MaxBytes)
 	c.byName.Store(&map[string]*bucket{})
@@ -325,11 +331,16 @@ func (c *Cache) makeBucket(name string) (*bucket, error) {
 	return b, nil
 }
 
-// insertedInto counts n points and ages the bucket at the end of a cycle.
+// insertedInto counts n points that were written to a bucket.
 func (c *Cache) insertedInto(b *bucket, n int) {
-	if n == 0 {
-		return
+	if n > 0 {
+		c.countInto(b, n)
+		c.arrived(b)
 	}
+}
+
+// countInto counts n points and ages the bucket at the end of a cycle.
+func (c *Cache) countInto(b *bucket, n int) {
 	after := b.inserts.Add(uint64(n))
 	if cycles := after/c.ageCycle - (after-uint64(n))/c.ageCycle; cycles > 0 {
 		b.age.Add(uint32(cycles))
@@ -406,6 +417,7 @@ func (c *Cache) evictKeys(n int64) bool {
 // forgetting series of which everything has vanished. It is
 // meant to be called every second or so by whoever owns the cache.
 func (c *Cache) Maintain() {
+	c.closeGaps()
 	if c.blobs {
 		c.overflowCold()
 	}

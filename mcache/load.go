@@ -70,7 +70,9 @@ func (c *Cache) Load(r io.Reader, o LoadOptions) (Loaded, error) {
 	p.read(&fr, c.newLoader(fr.version, o), o.Extra)
 	close(p.frames)
 	running.Wait()
-	return p.result(&fr)
+	st, err = p.result(&fr)
+	c.takeCoverage(err == nil, st.TimeMs)
+	return st, err
 }
 
 func (c *Cache) newLoader(version uint32, o LoadOptions) *loader {

@@ -31,6 +31,7 @@ type savedReader struct {
 	blocks  []savedBlock // samples and start times
 	chunks  []savedChunk
 	gone    []savedGone
+	covers  []savedCover
 	sizes   saveSizes // of an untyped file; no shards if there were none
 	refused int       // chunks of records that checkRecord refused
 	// refusedPoints is how many records were in these.
@@ -86,6 +87,12 @@ type savedGone struct {
 	complete int64
 }
 
+// savedCover is the intervals of a bucket; list is nobody else's.
+type savedCover struct {
+	bucket string
+	list   []Interval
+}
+
 func (l *savedReader) labelsOf(x *savedSeries) []Label { return l.labels[x.labels.from:x.labels.to] }
 func (l *savedReader) samplesOf(x *savedSeries) []savedBlock {
 	return l.blocks[x.samples.from:x.samples.to]
@@ -127,9 +134,10 @@ func (l *savedReader) more() bool { return len(l.in) > 0 }
 // it is in the batch, what is behind it cannot be read.
 func (l *savedReader) read(kind frameKind) (err error) {
 	l.series, l.labels, l.same, l.blocks, l.chunks, l.gone = l.series[:0], l.labels[:0], l.same[:0], l.blocks[:0], l.chunks[:0], l.gone[:0]
+	l.covers = l.covers[:0]
 	l.bad, l.sorted, l.sizes = false, false, saveSizes{}
 	l.refused, l.refusedPoints = 0, 0
-	for err == nil && len(l.in) > 0 && len(l.labels) < maxLabelsAtOnce && len(l.gone) < maxGoneAtOnce && len(l.blocks)+len(l.chunks) < maxChunksAtOnce {
+	for err == nil && len(l.in) > 0 && len(l.labels) < maxLabelsAtOnce && len(l.gone)+len(l.covers) < maxGoneAtOnce && len(l.blocks)+len(l.chunks) < maxChunksAtOnce {
 		switch kind {
 		case frameSizes:
 			err = l.readSizes()
@@ -137,6 +145,8 @@ func (l *savedReader) read(kind frameKind) (err error) {
 			err = l.readSeries()
 		case frameGone:
 			err = l.readGone()
+		case frameCover:
+			err = l.readCover()
 		case frameOld:
 			err = l.readOld()
 		default:
@@ -199,7 +209,37 @@ func (l *savedReader) readGone() error {
 	return nil
 }
 
+// readCover reads the intervals of a bucket.
+func (l *savedReader) readCover() error {
+	x := savedCover{bucket: l.view()}
+	n := l.uvarint()
+	if l.bad || n > maxIntervals {
+		return errCover
+	}
+	last := int64(-MaxTime - 1)
+	for ; n > 0; n-- {
+		from, length := l.start(), l.uvarint()
+		if l.bad || from <= last || from >= MaxTime || length >= uint64(MaxTime-from) {
+			return errCover
+		}
+		last = from + int64(length)
+		x.list = append(x.list, Interval{from, last})
+	}
+	l.covers = append(l.covers, x)
+	return nil
+}
+
+// appendIntervals encodes intervals that have ends.
+func appendIntervals(dst []byte, list []Interval) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(list)))
+	for _, x := range list {
+		dst = binary.AppendUvarint(binary.AppendVarint(dst, x.From), uint64(x.To-x.From))
+	}
+	return dst
+}
+
 var (
+	errCover     = fmt.Errorf("%w: intervals", ErrDamaged)
 	errSizes     = fmt.Errorf("%w: sizes", ErrDamaged)
 	errGoneMarks = fmt.Errorf("%w: what is gone", ErrDamaged)
 	errSeries    = fmt.Errorf("%w: series", ErrDamaged)

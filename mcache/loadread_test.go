@@ -117,6 +117,7 @@ func savedSeeds(f *testing.F) {
 	f.Add(byte(frameSeries), append(b, b...))
 	f.Add(byte(frameSizes), c.appendSizes(nil))
 	f.Add(byte(frameGone), appendText(nil, "b\x01\x02\x03"))
+	f.Add(byte(frameCover), appendIntervals(appendText(nil, "b"), []Interval{{-1, 5}, {7, 9}}))
 	d := oldCacheOf(f, 2)
 	d.findBucket("default").note(3, 1000)
 	var file bytes.Buffer

@@ -42,6 +42,11 @@ func (c *Cache) Save(w io.Writer, nowMs int64, extra iter.Seq2[string, []byte]) 
 			err = fw.flush(frameGone)
 		}
 	}
+	if err == nil {
+		if fw.buf = c.appendCoverage(fw.buf, nowMs); len(fw.buf) > frameHeader {
+			err = fw.flush(frameCover)
+		}
+	}
 	if extra != nil && err == nil {
 		for name, b := range extra {
 			if len(name)+len(b) > MaxExtra {

@@ -36,6 +36,8 @@ import (
 //	G  for each bucket of which series left whole: bucket | number of groups
 //	        of names, for each: group (uvarint), time (varint) from which on
 //	        nothing of the group is missing
+//	C  for each bucket of labelled series: bucket | number of intervals of time
+//	        that it covers, for each: from (varint), length (uvarint), in ms
 //	X  something that is not the cache's: name | bytes that only the caller knows
 //	E  end: counts of series (8) and points (8), so that a cut file shows
 //
@@ -49,6 +51,8 @@ import (
 //
 // # Older versions
 //
+// Version 4 has no intervals.
+//
 // Up to version 3 the header has no checksum, and a frame is length (4),
 // CRC-32C of the payload (4), payload. What is a series, sizes (N) or groups
 // (G) says the first byte of each. The end is 16 bytes long and the last
@@ -56,7 +60,7 @@ import (
 // Version 1 has nothing of what was not acknowledged, 2 no sizes and groups.
 const (
 	saveMagic   = "mcached series\x00\x01"
-	saveVersion = 4
+	saveVersion = 5
 	saveOldest  = 1
 	saveUntyped = 3 // the last version whose frames did not say what they are
 	saveHeader  = len(saveMagic) + 4 + 8
@@ -71,6 +75,7 @@ const (
 	frameSizes  = frameKind('N')
 	frameSeries = frameKind('S')
 	frameGone   = frameKind('G')
+	frameCover  = frameKind('C')
 	frameExtra  = frameKind('X')
 	frameEnd    = frameKind('E')
 	// frameOld is a frame of an untyped file, of series, sizes and groups.
@@ -179,7 +184,7 @@ func (r *frameReader) readHeader() (usable bool, err error) {
 		r.version, r.savedMs = saveVersion, 0 // as is most likely
 		return true, fmt.Errorf("%w: wrong checksum of the header", ErrDamaged)
 	}
-	if r.version != saveVersion {
+	if r.version < saveOldest || r.version > saveVersion {
 		return false, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrVersion, r.version, saveOldest, saveVersion)
 	}
 	return true, nil

@@ -229,6 +229,7 @@ func TestLoadShortFrame(t *testing.T) {
 func TestGolden(t *testing.T) {
 	c := oldCacheOf(t, 1)
 	c.findBucket("other").note(3, 1000)
+	c.findBucket("default").cover.list = []Interval{{-5, 100}, {1000, 1234000}}
 	var file bytes.Buffer
 	extra := maps.All(map[string][]byte{"of another": []byte("bytes")})
 	if _, err := c.Save(&file, 1234567, extra); err != nil {

@@ -77,6 +77,7 @@ const (
 	flagClaimed             // for create only: it was counted
 	flagBlob                // has a blob; all that is in it is before all the rest
 	flagRecords             // has records, or had some
+	flagLoaded              // was loaded, and its next write tells something of coverage
 )
 
 // Sizes of a head's array. A full grid of headMax bytes has one presence bit a slot.

@@ -1,0 +1,309 @@
+package mcache
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Coverage says of which times a bucket has all that was written to it, or
+// says what it has lost (Snapshot.CompleteFrom, GoneUntil). It is a short list of
+// intervals for each bucket:
+//
+//	saved          crash   start  first write                      now
+//	  ┌──────────────┐                 ┌───────────────────────────────
+//	  │   covered    │      gap        │            covered
+//	──┴──────────────┴─────────────────┴───────────────────────────────
+//
+// An interval begins with the first write to a bucket since it was made, or was
+// loaded; until the bucket is written again after a load the gap is open. What
+// was before the first interval is not known: a daemon that starts without a
+// snapshot does not know what another had.
+//
+// Times of intervals are those at which points arrived. A point that carries a
+// time at or after the beginning of an interval arrived after it, hence it is
+// here; the first write also carries points whose predecessors went past.
+// Where a snapshot ends an interval, points of its last moments were on their
+// way: closeLagMs are left out.
+//
+// # Gaps that close
+//
+// An orderly stop loses nothing that was acknowledged, and senders of remote
+// write deliver later what they could not deliver: where they do, there is no
+// gap. Each series tells: at its first write after a load it goes on at the
+// distance of its step, or it skips some. If all but one in a hundred go on, the
+// gap is taken away, and those that skip are marked as incomplete, each by
+// itself. After a crash the points between the snapshot and the crash are skipped by all.
+//
+// Options.Now is what makes a cache know of all this. Without it nothing is
+// claimed, and nothing denied.
+
+// Interval is a range of time in unix ms, both ends included. To is MaxTime
+// while the interval is being written to.
+type Interval struct{ From, To int64 }
+
+const (
+	// maxIntervals of a bucket. Beyond them the oldest are forgotten: what was
+	// covered then is not known to be.
+	maxIntervals = 64
+	// closeLagMs is how long a sample may take from its time to its arrival: a
+	// scrape interval of 15 s, the 5 s that a sender collects a batch for, and time to retry.
+	closeLagMs = 60_000
+	// resumeMs is how long the first writes of series are watched, from the
+	// first one on, before they say whether the gap is one.
+	resumeMs = 120_000
+	// A gap is none if at most one in skipShare of the series skips a part of it.
+	skipShare = 100
+)
+
+// coverage is the intervals of one bucket.
+type coverage struct {
+	open     atomic.Bool // the last interval is being written to
+	watching atomic.Bool // the gap before it may be none
+
+	mu   sync.Mutex
+	list []Interval // in order, disjoint
+	// loaded is what a snapshot said that is being loaded.
+	loaded []Interval
+
+	// While watching:
+	savedMs       int64 // of the snapshot
+	lastLife      uint32
+	sinceMs       int64 // of the first series that was seen to go on, or to skip; 0 for none yet
+	same, skipped int
+	newestSame    int64 // last time of a series that went on
+}
+
+// begin opens an interval, as the bucket is written for the first time.
+func (v *coverage) begin(nowMs int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.open.Load() {
+		return
+	}
+	// The clock may have been set back: no interval is in the future.
+	v.list = append(endBefore(v.list, nowMs), Interval{nowMs, MaxTime})
+	v.bound()
+	v.open.Store(true)
+}
+
+// endBefore cuts what is at or after the time t off.
+func endBefore(list []Interval, t int64) []Interval {
+	for n := len(list); n > 0 && list[n-1].To >= t; n = len(list) {
+		if list[n-1].From < t-closeLagMs {
+			list[n-1].To = t - closeLagMs
+			break
+		}
+		list = list[:n-1]
+	}
+	return list
+}
+
+func (v *coverage) bound() {
+	if n := len(v.list) - maxIntervals; n > 0 {
+		v.list = slices.Delete(v.list, 0, n)
+	}
+}
+
+// arrived notes that points were written to b.
+func (c *Cache) arrived(b *bucket) {
+	if c.now != nil && !b.cover.open.Load() {
+		b.cover.begin(c.now())
+	}
+}
+
+// CoveredFrom reports false if all that was written to the bucket with times
+// from from to to, in unix ms and inclusive, is here or is said to be missing otherwise. Else it
+// returns the time from which on that holds.
+func (c *Cache) CoveredFrom(bucket string, from, to int64) (complete int64, ok bool) {
+	if c.now == nil || from > to {
+		return 0, false
+	}
+	b := c.findBucket(bucket)
+	if b == nil {
+		if now := c.now(); from < now {
+			return now, true // nothing has come yet
+		}
+		return 0, false
+	}
+	v := &b.cover
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	next := int64(MaxTime) // where the gap ends that is before next
+	if n := len(v.list); n == 0 || v.list[n-1].To != MaxTime {
+		next = c.now() // nothing is known of what has not been written yet
+	}
+	for i := len(v.list) - 1; i >= 0; i-- {
+		x := v.list[i]
+		if x.To < to && next-1 > x.To && next > from {
+			return next, true
+		}
+		if from >= x.From {
+			return 0, false
+		}
+		next = x.From
+	}
+	if next > from {
+		return next, true
+	}
+	return 0, false
+}
+
+// Coverage lists the intervals of a bucket.
+func (c *Cache) Coverage(bucket string) []Interval {
+	b := c.findBucket(bucket)
+	if b == nil {
+		return nil
+	}
+	b.cover.mu.Lock()
+	defer b.cover.mu.Unlock()
+	return slices.Clone(b.cover.list)
+}
+
+// noteResumed looks at the series of a batch that are about to be written for
+// the first time since a load: whether each goes on where it was, or skips
+// something. The shard is locked, and found is as findAll left it.
+func (s *shard) noteResumed(bk *bucket, b *Batch, places []batchPlace) {
+	v := &bk.cover
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	seen := v.same + v.skipped
+	for k := range places {
+		id := s.found[k]
+		if id == noID {
+			continue
+		}
+		r := &s.recs.view[id]
+		if r.flags&flagLoaded == 0 {
+			continue
+		}
+		r.flags &^= flagLoaded
+		last := s.lastTime(r)
+		if r.step == 0 || last == notGone {
+			continue
+		}
+		what := b.of(int(places[k].series))
+		var t int64
+		switch {
+		case len(what.samples) > 0:
+			t = what.samples[0].T
+		case len(what.records) > 0:
+			t = what.records[0].T
+		default:
+			continue
+		}
+		// One and a half steps are one that came late.
+		if distance := t - last; distance <= int64(r.step)+int64(r.step)/2 {
+			v.same++
+			v.newestSame = max(v.newestSame, last)
+			continue
+		}
+		v.skipped++
+		r.completeFrom = max(r.completeFrom, t)
+	}
+	if seen == 0 && v.same+v.skipped > 0 {
+		v.sinceMs = s.cache.now()
+	}
+}
+
+// closeGaps takes away the gaps that turned out to be none.
+func (c *Cache) closeGaps() {
+	if c.now == nil {
+		return
+	}
+	for _, b := range *c.byName.Load() {
+		if b.cover.watching.Load() {
+			b.cover.judge(c.now())
+		}
+	}
+}
+
+// judge decides on the gap before the open interval, once series were watched
+// for long enough.
+func (v *coverage) judge(nowMs int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.same+v.skipped == 0 || nowMs-v.sinceMs < resumeMs || !v.open.Load() {
+		return
+	}
+	v.watching.Store(false)
+	v.list = v.closedLocked()
+}
+
+// closedLocked is the list without the gaps that the series seen so far have
+// no part of: from where they were last written to the open interval.
+func (v *coverage) closedLocked() []Interval {
+	n := len(v.list)
+	if n < 2 || v.same == 0 || v.skipped*skipShare > v.same+v.skipped {
+		return v.list
+	}
+	k := n - 2
+	for k > 0 && v.newestSame < v.list[k].From {
+		k--
+	}
+	return append(v.list[:k:k], Interval{v.list[k].From, MaxTime})
+}
+
+// saved is the list as a snapshot of the time nowMs ends it.
+func (v *coverage) saved(nowMs int64) []Interval {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	list := v.list
+	if v.watching.Load() && v.open.Load() {
+		list = v.closedLocked() // the next daemon sees none of what was seen here
+	}
+	list = slices.Clone(list)
+	if n := len(list); n > 0 && list[n-1].To == MaxTime {
+		list[n-1].To = max(nowMs, list[n-1].From)
+	}
+	return list
+}
+
+// load takes over what a snapshot of the time savedMs has said of a bucket.
+// What was written meanwhile stays.
+func (v *coverage) load(nowMs, savedMs int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	list := endBefore(v.loaded, min(savedMs, nowMs))
+	v.loaded = nil
+	if v.open.Load() {
+		now := v.list[len(v.list)-1]
+		list = append(endBefore(list, now.From), now)
+	}
+	v.list = list
+	v.bound()
+	v.same, v.skipped, v.sinceMs, v.newestSame = 0, 0, 0, notGone
+	v.watching.Store(len(list) > 0)
+}
+
+// takeCoverage ends a load. Of a snapshot that is not here as a whole, nothing is
+// known to be covered.
+func (c *Cache) takeCoverage(whole bool, savedMs int64) {
+	if c.now == nil {
+		return
+	}
+	now := c.now()
+	for _, b := range *c.byName.Load() {
+		if !whole {
+			b.cover.mu.Lock()
+			b.cover.loaded = nil
+			b.cover.mu.Unlock()
+		}
+		b.cover.load(now, savedMs)
+	}
+}
+
+// appendCoverage encodes the intervals of the buckets of labelled series, as
+// they end with a snapshot of the time nowMs.
+func (c *Cache) appendCoverage(dst []byte, nowMs int64) []byte {
+	for _, b := range *c.byName.Load() {
+		if b.width.Load() != widthHPTS {
+			continue
+		}
+		list := b.cover.saved(nowMs)
+		if len(list) > 0 {
+			dst = appendIntervals(appendText(dst, b.name), list)
+		}
+	}
+	return dst
+}
