@@ -173,7 +173,7 @@ func (s *shard) noteResumed(bk *bucket, b *Batch, places []batchPlace) {
 		if id == noID {
 			continue
 		}
-		r := &s.recs.view[id]
+		r := s.recs.At(id)
 		if r.flags&flagLoaded == 0 {
 			continue
 		}

@@ -292,8 +292,11 @@ func rows() []row {
 			one(func(s *stats) float64 { return float64(s.query.Errors) })},
 		{"mcached_query_rejected_total", "Requests to read metrics that were turned away because too many waited; part of the errors.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.query.Rejected) })},
-		{"mcached_query_incomplete_total", "Answers that said from when on they are complete, because older samples were evicted or reclaimed.", counter, nil,
-			one(func(s *stats) float64 { return float64(s.query.Incomplete) })},
+		{"mcached_query_incomplete_total", "Answers that said from when on they are complete: because older samples were evicted or reclaimed (evicted), or because the daemon was down or not written to before (uncovered).", counter, []string{"reason"},
+			func(s *stats, emit func(float64, ...string)) {
+				emit(float64(s.query.Incomplete), "evicted")
+				emit(float64(s.query.Uncovered), "uncovered")
+			}},
 		{"mcached_query_slow_total", "Queries and remote reads that took at least --query.log-slower-than.", counter, nil,
 			one(func(s *stats) float64 { return float64(s.query.Slow) })},
 		{"mcached_query_series_total", "Series selected by requests.", counter, nil,

@@ -138,7 +138,8 @@ func (d *daemon) open() error {
 		return err
 	}
 	limits, bucketLimits := d.seriesLimits(d.config)
-	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, Blobs: true, BlobAccount: accountOverflow, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits, LocalBucket: selfBucket}); err != nil {
+	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, Blobs: true, BlobAccount: accountOverflow, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits, LocalBucket: selfBucket,
+		Now: func() int64 { return time.Now().UnixMilli() }}); err != nil {
 		return err
 	}
 	if err := d.setShares(d.config.memoryShares); err != nil {

@@ -175,8 +175,8 @@ type API struct {
 
 // counts is Stats while it is counted.
 type counts struct {
-	instant, ranges, lookups, reads, errors, incomplete atomic.Uint64
-	series, samples, bytes, slow                        atomic.Uint64
+	instant, ranges, lookups, reads, errors, incomplete, uncovered atomic.Uint64
+	series, samples, bytes, slow                                   atomic.Uint64
 }
 
 // Stats counts what an API has done since it was made.
@@ -187,7 +187,8 @@ type Stats struct {
 	RemoteReads    uint64
 	Errors         uint64 // answers with a status of 400 and above
 	Rejected       uint64 // of these, because too many waited already
-	Incomplete     uint64 // answers that told of missing samples
+	Incomplete     uint64 // answers that told of samples that were evicted or reclaimed
+	Uncovered      uint64 // answers that told of samples that never came, or came to a process before this one
 	Slow           uint64 // queries and remote reads that took longer than SlowerThan
 	Series         uint64 // selected
 	Samples        uint64 // read
@@ -235,6 +236,7 @@ func (a *API) Stats() Stats {
 		RemoteReads:    a.counts.reads.Load(),
 		Errors:         a.counts.errors.Load(),
 		Incomplete:     a.counts.incomplete.Load(),
+		Uncovered:      a.counts.uncovered.Load(),
 		Slow:           a.counts.slow.Load(),
 		Series:         a.counts.series.Load(),
 		Samples:        a.counts.samples.Load(),

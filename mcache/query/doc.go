@@ -15,7 +15,8 @@
 // A query is an expression of PromQL, evaluated at one time (instant) or at
 // steps of a range. A lookup is a request for series or labels, without
 // samples. A remote read is a request for samples, without PromQL. An answer is
-// incomplete if some of what it should have seen was evicted or reclaimed.
+// incomplete if some of what it should have seen was evicted, reclaimed or never
+// received.
 //
 // # Picture
 //

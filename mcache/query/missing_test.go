@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -164,4 +165,113 @@ func TestTSDBStatus(t *testing.T) {
 	if w := get(t, a, "status/tsdb", "limit", "1", "bytes", "true"); !strings.Contains(w.Body.String(), `"memoryInBytesByMetricName":[{"name":"requests_total","value":`) {
 		t.Errorf("%s", w.Body)
 	}
+}
+
+// TestUncovered: what came before the first write, or between a snapshot and
+// the first write after a crash, is not known, and all ways of reading say so;
+// once, and only where the time that was asked for has a part in it.
+func TestUncovered(t *testing.T) {
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	now := int64(t0)
+	open := func() *mcache.Cache {
+		c, err := mcache.New(mcache.Options{Memory: memory, Shards: 1, Now: func() int64 { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	c := open()
+	write := func(until int64) {
+		for ; now < until; now += 15_000 {
+			for i := range 3 {
+				if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", "m", "i", fmt.Sprint(i)}), mcache.Sample{T: now, V: 1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	const hour = 3_600_000
+	answers := uint64(0)
+	check := func(a *API, from, want int64) {
+		t.Helper()
+		text, warning := "", "warnings"
+		if want != 0 {
+			text = time.UnixMilli(want).UTC().Format(time.RFC3339Nano)
+			warning = `"warnings":["samples before ` + text + ` may be missing: until then this server was down, or had not been written to"]`
+		}
+		ms := now - from
+		for name, w := range map[string]*httptest.ResponseRecorder{
+			"instant": get(t, a, "query", "query", fmt.Sprintf("sum(count_over_time(m[%dms])) + sum(count_over_time(m[%dms]))", ms, ms)),
+			"range":   get(t, a, "query_range", "query", "sum(m) / count(m)", "start", seconds(from+1), "end", seconds(now), "step", "1000"),
+			"plan":    get(t, a, "query_range", "query", "sum(rate(m[1m]))", "start", seconds(from+60_000), "end", seconds(now), "step", "60"),
+			"series":  get(t, a, "series", "match[]", "m", "start", seconds(from+1), "end", seconds(now)),
+			"none":    get(t, a, "query", "query", fmt.Sprintf("count_over_time(nothing[%dms])", ms)),
+		} {
+			if name == "range" && from+1 < want && from+1+5*60_000 >= want {
+				continue // by its lookback
+			}
+			n := 0
+			if want != 0 {
+				n = 1
+				answers++
+			}
+			if strings.Count(w.Body.String(), warning) != n || w.Header().Get(completeFromHeader) != text {
+				t.Errorf("%s: no %s: %v %.300s", name, warning, w.Header(), w.Body)
+			}
+		}
+		request := &prompb.ReadRequest{Queries: []*prompb.Query{{StartTimestampMs: from, EndTimestampMs: now, Matchers: []*prompb.LabelMatcher{{Name: "__name__", Value: "m"}}}}}
+		if w := readRequest(t, a, request); w.Header().Get(completeFromHeader) != text {
+			t.Errorf("remote read: %v", w.Header())
+		}
+		if want != 0 {
+			answers++
+		}
+		if st := a.Stats(); st.Uncovered != answers || st.Incomplete != 0 {
+			t.Errorf("%d answers counted of %d, %d as incomplete", st.Uncovered, answers, st.Incomplete)
+		}
+	}
+	api := func() *API {
+		answers = 0
+		o := testOptions()
+		o.Now = func() time.Time { return time.UnixMilli(now) }
+		return NewAPI(c, o)
+	}
+	a := api()
+	now += hour
+	begin := now
+	write(now + hour)
+	check(a, begin-hour/2, begin)
+	check(a, begin+10*60_000, 0)
+	for _, w := range []*httptest.ResponseRecorder{get(t, a, "series", "match[]", "m"), get(t, a, "query", "query", "time()")} {
+		if strings.Contains(w.Body.String(), "warnings") {
+			t.Errorf("of all times, or of none: %.300s", w.Body)
+		}
+	}
+
+	var file bytes.Buffer
+	if _, err := c.Save(&file, now, nil); err != nil {
+		t.Fatal(err)
+	}
+	saved := now
+	write(now + hour/2) // all of it is lost
+	c = open()
+	if _, err := c.Load(&file, mcache.LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	a = api()
+	check(a, saved-10*60_000, now) // nothing has come since
+	crashed := now
+	now += 20_000
+	first := now
+	write(now + hour)
+	check(a, crashed-10*60_000, first)
+	check(a, begin+20*60_000, first)
+	check(a, first+10*60_000, 0)
+	now = saved - 5*60_000 // of what was before the snapshot nothing is missing
+	check(a, begin+10*60_000, 0)
 }

@@ -42,8 +42,11 @@ type Queryable struct {
 	// completeFrom is the latest time, in unix ms, before which samples of a
 	// series that was read may be missing; math.MinInt64 when none is known to be.
 	completeFrom atomic.Int64
-	selected     atomic.Int64 // series
-	computed     atomic.Int64 // samples that plans read
+	// uncovered is that of those times before which samples never came, or came
+	// to a process before this one.
+	uncovered atomic.Int64
+	selected  atomic.Int64 // series
+	computed  atomic.Int64 // samples that plans read
 
 	loan      Loan      // of the request that this is for; may be nil
 	computer  *computer // of the range query that this is for; may be nil
@@ -54,6 +57,7 @@ type Queryable struct {
 func NewQueryable(c *mcache.Cache, bucket string, o QueryableOptions) *Queryable {
 	q := &Queryable{cache: c, bucket: bucket, o: o}
 	q.completeFrom.Store(math.MinInt64)
+	q.uncovered.Store(math.MinInt64)
 	return q
 }
 
@@ -71,16 +75,37 @@ func (q *Queryable) CompleteFrom() (int64, bool) {
 
 // noteMissing remembers that a read which began at from lacks samples before complete.
 func (q *Queryable) noteMissing(from, complete int64) {
-	if complete <= from {
-		return
-	}
-	for {
-		old := q.completeFrom.Load()
-		if complete <= old || q.completeFrom.CompareAndSwap(old, complete) {
-			return
-		}
+	if complete > from {
+		raise(&q.completeFrom, complete)
 	}
 }
+
+// noteUncovered is noteMissing of what was not received.
+func (q *Queryable) noteUncovered(from, complete int64) {
+	raise(&q.uncovered, complete)
+	q.noteMissing(from, complete)
+}
+
+// raise makes a at least v.
+func raise(a *atomic.Int64, v int64) {
+	for old := a.Load(); v > old && !a.CompareAndSwap(old, v); {
+		old = a.Load()
+	}
+}
+
+// missingReason says why samples before the time of CompleteFrom may be missing.
+func (q *Queryable) missingReason() string {
+	if q.uncovered.Load() == q.completeFrom.Load() {
+		return reasonUncovered
+	}
+	return reasonEvicted
+}
+
+// Reasons why samples are missing, as answers and counters name them.
+const (
+	reasonEvicted   = "evicted"
+	reasonUncovered = "uncovered"
+)
 
 // querier is a Queryable narrowed to a time. It holds nothing that must be released.
 type querier struct {
@@ -118,6 +143,9 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	// asks of all times asks for what there is.
 	if until, ok := q.cache.GoneUntil(q.bucket, converted); ok && !allTimes {
 		q.noteMissing(mint, until)
+	}
+	if complete, ok := q.cache.CoveredFrom(q.bucket, mint, maxt); ok && !allTimes {
+		q.noteUncovered(mint, complete)
 	}
 	if q.o.MaxSeries > 0 && len(ids) > q.o.MaxSeries {
 		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, len(ids), q.o.MaxSeries))

@@ -171,9 +171,13 @@ func (a *API) noteMissing(h http.Header, read *Queryable) (note error) {
 	if !ok {
 		return nil
 	}
-	a.counts.incomplete.Add(1)
 	text := time.UnixMilli(ms).UTC().Format(time.RFC3339Nano)
 	h.Set(completeFromHeader, text)
+	if read.missingReason() == reasonUncovered {
+		a.counts.uncovered.Add(1)
+		return fmt.Errorf("samples before %s may be missing: until then this server was down, or had not been written to", text)
+	}
+	a.counts.incomplete.Add(1)
 	return fmt.Errorf("samples before %s may be missing: they were evicted, or the memory they were in was given back", text)
 }
 

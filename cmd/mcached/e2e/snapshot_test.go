@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,14 +15,15 @@ import (
 	"time"
 )
 
-// selected is the answer to a range selector over everything of one job.
+// selected is the data of the answer to a range selector over everything of one
+// job, without the warning of a daemon that has not been written to yet.
 func (s *server) selected(t *testing.T, at string) any {
 	t.Helper()
-	var v any
+	var v struct{ Data any }
 	if err := s.get(`/api/v1/query?time=`+at+`&query=`+`%7Bjob%3D%22mcached%22%2C__name__!~%22mcached_http.*%7Cgo_.*%7Cprocess_.*%22%7D%5B1d%5D`, &v); err != nil {
 		t.Fatal(err)
 	}
-	return v
+	return v.Data
 }
 
 // TestE2ESnapshot: what a daemon holds when it stops another one holds after
@@ -104,5 +107,68 @@ func TestE2ESnapshot(t *testing.T) {
 	code, said := refusal(t, append(none, "--snapshot.path="+filepath.Join(dir, "none", "snapshot"))...)
 	if code != exitError || !strings.Contains(said, "--snapshot.path") {
 		t.Errorf("a path that cannot be written: exit code %d and %q", code, said)
+	}
+}
+
+// TestE2ECrash: after a crash the last snapshot is back, and every answer over
+// what came between it and the first write after the start says so; as does a
+// daemon that begins without a snapshot, over what was before.
+func TestE2ECrash(t *testing.T) {
+	t.Parallel()
+	args := []string{"--snapshot.path=" + filepath.Join(t.TempDir(), "snapshot"), "--self-scrape.interval=0"}
+	// completeFrom asks for everything from a time on.
+	completeFrom := func(s *server, from time.Time) (at time.Time, warned bool) {
+		t.Helper()
+		res, err := http.Get(s.url + "/api/v1/query_range?query=m&step=1&start=" + fmt.Sprint(from.Unix()) + "&end=" + fmt.Sprint(time.Now().Unix()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s, %v", res.Status, body, err)
+		}
+		if h := res.Header.Get("X-Mcached-Complete-From"); h != "" {
+			if at, err = time.Parse(time.RFC3339Nano, h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		warned = strings.Count(string(body), "may be missing: until then this server was down, or had not been written to") == 1
+		if warned == at.IsZero() {
+			t.Errorf("a header without a warning, or a warning without a header: %v, %s", res.Header, body)
+		}
+		return at, warned
+	}
+	began := time.Now()
+	s := startServer(t, args...)
+	s.send(1, "__name__", "m")
+	wrote := time.Now()
+	if at, _ := completeFrom(s, began.Add(-time.Minute)); at.Before(began.Add(-time.Millisecond)) || at.After(wrote) {
+		t.Errorf("began at %v, first written to before %v: complete from %v", began, wrote, at)
+	}
+	if code, _, errs := invoke(t, "snapshot", "--url="+s.url); code != exitOK {
+		t.Fatal(errs)
+	}
+	s.send(2, "__name__", "m", "lost", "yes")
+	if err := s.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-s.exited
+	crashed := time.Now()
+
+	s = startServer(t, args...)
+	if at, _ := completeFrom(s, crashed); at.Before(crashed.Add(-time.Second)) {
+		t.Errorf("crashed at %v, not written to yet: complete from %v", crashed, at)
+	}
+	before := time.Now()
+	s.send(3, "__name__", "m")
+	if at, _ := completeFrom(s, wrote); at.Before(before.Add(-time.Millisecond)) || at.After(time.Now()) {
+		t.Errorf("first written to between %v and now: complete from %v", before, at)
+	}
+	if n := s.metric(`mcached_query_incomplete_total{reason="uncovered"}`); n != 2 {
+		t.Errorf("%v answers counted of 2", n)
+	}
+	if code := s.stop(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, s.output())
 	}
 }
