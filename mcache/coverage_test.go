@@ -100,7 +100,7 @@ func TestCoverageColdStart(t *testing.T) {
 	v.wants("b", 1_005_000, v.now, 0)
 	v.wants("b", 1_005_000, MaxTime, 0)
 	v.wants("b", 10, 5, 0)
-	if err := v.AppendLocal("own", name("m"), Sample{v.now, 1}); err != nil {
+	if err := v.AppendLocal("own", name("m"), Sample{T: v.now, V: 1}); err != nil {
 		t.Fatal(err)
 	}
 	v.wants("own", v.now, v.now, 0)
@@ -240,7 +240,7 @@ func TestCoverageRestarts(t *testing.T) {
 	for range 3 { // only the daemon's own samples come
 		v = v.restart(v.save(), v.now+10_000)
 		for range 10 {
-			if err := v.AppendLocal("b", name("own"), Sample{v.now, 1}); err != nil {
+			if err := v.AppendLocal("b", name("own"), Sample{T: v.now, V: 1}); err != nil {
 				t.Fatal(err)
 			}
 			v.now += step
