@@ -21,6 +21,7 @@
 //	metadata.go      types and help texts for the API; exemplars.go likewise
 //	websecurity.go   TLS and passwords of HTTP; reload.go reads files again, and
 //	                 puts in force what of the command line can change
+//	notify.go        what systemd is told
 //	operate.go       mcached reload and healthy
 //	admin.go         actions of an operator: mcached snapshot, and what it asks of
 //	progress.go      how far long work is, on a terminal and elsewhere

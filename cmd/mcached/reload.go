@@ -315,7 +315,9 @@ func (d *daemon) addReloader(g *run.Group, asked <-chan os.Signal) {
 			case <-ctx.Done():
 				return nil
 			case <-asked:
+				notifyReloading()
 				d.reloader.reload()
+				notifyReady()
 			case <-ticker.C:
 				d.reloader.watch()
 			}

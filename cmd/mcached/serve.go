@@ -289,6 +289,7 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 		return nil
 	}, func(reason error) {
 		d.ready.Store(false)
+		notifyStopping()
 		timeout := d.live.Load().shutdown.std()
 		d.deadline = time.Now().Add(timeout)
 		d.log.Info("Stopping.", "reason", reason, "timeout", timeout)
@@ -338,6 +339,7 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 		return nil
 	}, func(error) {})
 	d.ready.Store(true)
+	notifyReady()
 
 	err := g.Run()
 	(<-finished)()
