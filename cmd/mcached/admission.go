@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"mcached/ingest/admission"
 	"mcached/mcache/query"
 	"mcached/remotewrite"
@@ -18,6 +20,10 @@ const (
 	admissionPart = 2
 	inputPart     = 4 // of admission, at the least the largest body
 )
+
+// admissionWait is how long a request waits for room. It has its turn meanwhile,
+// which others wait for: twenty large queries that wait let eighty a second pass.
+const admissionWait = 250 * time.Millisecond
 
 // admissionBytes is how much requests may have in hand together.
 func (d *daemon) admissionBytes() int64 {
@@ -46,6 +52,7 @@ func (c *config) largestWrite() byteSize {
 func (d *daemon) newAdmission() (*admission.Pool, error) {
 	n := d.admissionBytes()
 	return admission.New(admission.Options{
+		MaxWait:  admissionWait,
 		MaxBytes: n, MaxInputBytes: max(n/inputPart, int64(d.config.writeMaxBody)), MaxRequests: int(d.config.maxRequests),
 		BytesSetting: "--admission.max-in-flight-size", RequestsSetting: "--admission.max-requests",
 	})

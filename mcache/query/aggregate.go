@@ -95,6 +95,18 @@ func (c *collector) lend(ctx context.Context, l Loan) error {
 	return l.Take(ctx, 8*rows*int64(more))
 }
 
+// lendAll takes from a loan what rows that stay as they are may need in all, so
+// that queries which have some of it do not wait for each other. What may be much
+// is taken as it comes: many a series has few steps.
+func (c *collector) lendAll(ctx context.Context, l Loan) error {
+	want := product(int64(c.series), int64(c.n))
+	if l == nil || c.op != 0 || want > largeBytes/8 {
+		return nil
+	}
+	c.lent = int(want)
+	return l.Take(ctx, 8*want)
+}
+
 // giveBack ends the use of all rows.
 func (c *collector) giveBack() {
 	for _, s := range c.slabs {

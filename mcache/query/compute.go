@@ -170,6 +170,9 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seriesSet) (*collector, annotations.Annotations, error) {
 	out := newCollector(c.steps, p.aggregate, len(set.series))
 	out.room = c.room
+	if err := out.lendAll(ctx, q.loan); err != nil {
+		return nil, nil, err
+	}
 	points := 0 // results of series, which the engine has all before it aggregates
 	var notes annotations.Annotations
 	// Series of one name remain different without it.
