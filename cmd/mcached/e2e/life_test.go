@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -145,14 +146,19 @@ func TestE2EStopDeadline(t *testing.T) {
 func TestE2ESelfScrape(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--self-scrape.interval=1s")
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(host(s.url))
 	eventually(t, "the first scrape can be read", func() error {
 		up, err := s.instant("up")
 		if err != nil {
 			return err
 		}
-		want := `{"__name__":"up","instance":"` + strings.TrimPrefix(s.url, "http://") + `","job":"mcached"}`
+		want := `{"__name__":"up","instance":"` + net.JoinHostPort(name, port) + `","job":"mcached"}`
 		if up[want] != "1" {
-			return errors.New("up is not 1")
+			return fmt.Errorf("%v, want 1 for %s", up, want)
 		}
 		return nil
 	})
