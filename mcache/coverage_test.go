@@ -2,6 +2,8 @@ package mcache
 
 import (
 	"bytes"
+	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -302,6 +304,24 @@ func TestCoverageDamaged(t *testing.T) {
 		t.Fatal("it is whole")
 	}
 	if n := len(next.Coverage("b")); n != 0 || next.Stats().Series != 1 {
+		t.Errorf("%d intervals", n)
+	}
+}
+
+// TestCoverageExtra: what is wrong with things of others says nothing of series.
+func TestCoverageExtra(t *testing.T) {
+	v := newCovered(t, 1_000_000_000)
+	v.write("b", 1)
+	v.now += 1_000_000
+	var file bytes.Buffer
+	if _, err := v.Save(&file, v.now, maps.All(map[string][]byte{"x": nil})); err != nil {
+		t.Fatal(err)
+	}
+	next := newCovered(t, v.now)
+	if _, err := next.Load(&file, LoadOptions{Extra: func(string, []byte) error { return errors.New("not mine") }}); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	if n := len(next.Coverage("b")); n != 1 {
 		t.Errorf("%d intervals", n)
 	}
 }

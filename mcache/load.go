@@ -2,6 +2,7 @@ package mcache
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,8 @@ type LoadOptions struct {
 	// during the call.
 	CheckRecord func(value []byte) error
 	// Extra is called with each of the extras of Save, one after the other, in
-	// order; b is valid during the call. Its errors count as damage. Nil takes none.
+	// order; b is valid during the call. Its errors count as damage, but not to
+	// what series hold. Nil takes none.
 	Extra func(name string, b []byte) error
 }
 
@@ -52,7 +54,7 @@ func (c *Cache) Load(r io.Reader, o LoadOptions) (Loaded, error) {
 	fr := frameReader{br: bufio.NewReader(r), maxBytes: maxFrameBytes, room: p.room}
 	usable, err := fr.readHeader()
 	if err != nil {
-		p.damage(err)
+		p.damage(err, true)
 	}
 	if !usable {
 		st.Damaged, st.Bytes = p.damaged, fr.at
@@ -71,7 +73,7 @@ func (c *Cache) Load(r io.Reader, o LoadOptions) (Loaded, error) {
 	close(p.frames)
 	running.Wait()
 	st, err = p.result(&fr)
-	c.takeCoverage(err == nil, st.TimeMs)
+	c.takeCoverage(!p.partial && st.Refused == 0 && p.fatal == nil, st.TimeMs)
 	return st, err
 }
 
@@ -90,6 +92,7 @@ type loadPool struct {
 	bytes    int // of payloads in hand
 	sum      outcome
 	damaged  int
+	partial  bool  // what was damaged may have been series
 	fatal    error // of the file itself, or ErrNoMemory
 	first    error // of what was damaged
 
@@ -162,16 +165,17 @@ func (p *loadPool) done(f frame, o outcome) {
 	}
 	p.mu.Unlock()
 	if o.damage != nil {
-		p.damage(o.damage)
+		p.damage(o.damage, f.kind != frameExtra)
 	}
 	p.give(f)
 }
 
-// damage counts a damaged part.
-func (p *loadPool) damage(err error) {
+// damage counts a damaged part, and notes whether there may have been series in it.
+func (p *loadPool) damage(err error, series bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.damaged++
+	p.partial = p.partial || series
 	if p.first == nil {
 		p.first = err
 	}
@@ -191,7 +195,7 @@ func (p *loadPool) read(fr *frameReader, l *loader, extra func(string, []byte) e
 		case err == io.EOF:
 			return
 		case errors.Is(err, ErrDamaged):
-			p.damage(err)
+			p.damage(err, true)
 			p.free <- nil // if room was found for it, the file was cut, and nothing follows
 		case err != nil:
 			p.mu.Lock()
@@ -227,6 +231,10 @@ func handExtra(f frame, extra func(string, []byte) error) (o outcome) {
 	if o.damage = f.check(); o.damage != nil || extra == nil {
 		return o
 	}
+	if len(f.payload) > MaxExtra+binary.MaxVarintLen32 {
+		o.damage = fmt.Errorf("%w: extra of %d bytes at %d, limit %d", ErrDamaged, len(f.payload), f.at, MaxExtra)
+		return o
+	}
 	l := savedReader{in: f.payload}
 	name := l.view()
 	if l.bad {
@@ -256,11 +264,13 @@ func (p *loadPool) result(fr *frameReader) (Loaded, error) {
 	switch {
 	case !p.ended:
 		st.Damaged++
+		p.partial = true
 		if p.first == nil {
 			p.first = fmt.Errorf("%w: it ends after %d bytes, before its end mark", ErrDamaged, fr.at)
 		}
 	case p.first == nil && (p.endSeries != p.sum.read || p.endPoints != p.sum.readPoints):
 		st.Damaged++
+		p.partial = true
 		p.first = fmt.Errorf("%w: %d series and %d points read, its end mark says %d and %d", ErrDamaged, p.sum.read, p.sum.readPoints, p.endSeries, p.endPoints)
 	}
 	if p.first != nil {

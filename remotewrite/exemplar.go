@@ -91,14 +91,25 @@ func (in *intake) exemplarLabels(refs []uint32) ([]mcache.Label, error) {
 }
 
 func (in *intake) checkExemplar(x Exemplar) error {
+	if err := checkExemplarLabels(x.Labels); err != nil {
+		return err
+	}
+	if in.isBadTime(x.T) {
+		return in.badTime(x.T)
+	}
+	return nil
+}
+
+// checkExemplarLabels sorts the labels of an exemplar and says what is wrong with them.
+func checkExemplarLabels(ls []mcache.Label) error {
 	runes := 0
-	slices.SortFunc(x.Labels, func(a, b mcache.Label) int { return cmp.Compare(a.Name, b.Name) })
-	for i, l := range x.Labels {
+	slices.SortFunc(ls, func(a, b mcache.Label) int { return cmp.Compare(a.Name, b.Name) })
+	for i, l := range ls {
 		runes += utf8.RuneCountInString(l.Name) + utf8.RuneCountInString(l.Value)
 		switch {
 		case l.Name == "":
 			return fmt.Errorf("it has a label without a name")
-		case i > 0 && l.Name == x.Labels[i-1].Name:
+		case i > 0 && l.Name == ls[i-1].Name:
 			return fmt.Errorf("label %s occurs twice in it", wire.Quote(l.Name))
 		case !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value):
 			return fmt.Errorf("its label %s=%s is not UTF-8", wire.Quote(l.Name), wire.Quote(l.Value))
@@ -106,9 +117,6 @@ func (in *intake) checkExemplar(x Exemplar) error {
 	}
 	if runes > maxExemplarRunes {
 		return fmt.Errorf("its labels have %d characters, more than %d", runes, maxExemplarRunes)
-	}
-	if in.isBadTime(x.T) {
-		return in.badTime(x.T)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 	"mcached/remotewrite"
 )
 
-// A snapshot is the metric cache in one file, so that a restart does not begin
+// A snapshot is the metric cache in one file, with exemplars and descriptions, so that a restart does not begin
 // cold. It is read before the first request and written after the last, and
 // whenever SIGUSR1 or `mcached snapshot` asks for it. The file is replaced whole or not at all.
 
@@ -127,7 +127,7 @@ func (d *daemon) loadSnapshot() error {
 	done := d.progress.follow("Reading the snapshot", func() string {
 		return fmt.Sprintf("%s of %s", showBytes(float64(read.Load())), showBytes(float64(size)))
 	})
-	st, err := d.metrics.Load(countingReader{f, &read}, mcache.LoadOptions{CheckRecord: remotewrite.CheckHistogram})
+	st, err := d.metrics.Load(countingReader{f, &read}, mcache.LoadOptions{CheckRecord: remotewrite.CheckHistogram, Extra: d.writes.TakeKept})
 	done()
 	d.snapshot.read(st, err)
 	return d.tellLoaded(path, st, err, time.Since(began))
@@ -195,7 +195,7 @@ func (d *daemon) saveSnapshot() (st mcache.Saved, err error) {
 		}
 	}()
 	w := bufio.NewWriterSize(countingWriter{f, &d.snapshot.written}, 1<<20)
-	st, err = d.metrics.Save(w, began.UnixMilli(), nil)
+	st, err = d.metrics.Save(w, began.UnixMilli(), d.writes.Kept())
 	if err = errors.Join(err, w.Flush()); err != nil {
 		return st, err
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -21,6 +22,8 @@ import (
 
 	"mcached/kvcache"
 	"mcached/mcache"
+	"mcached/remotewrite"
+	"mcached/remotewrite/wire"
 )
 
 // newSnapshotDaemon is a daemon that has nothing but metrics and a snapshot.
@@ -36,7 +39,7 @@ func newSnapshotDaemon(t *testing.T, path string) *daemon {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { metrics.Close() })
-	d := &daemon{config: &config{snapshotPath: path}, memory: memory, metrics: metrics, progress: newProgress(io.Discard), log: slog.New(slog.DiscardHandler)}
+	d := &daemon{config: &config{snapshotPath: path}, memory: memory, metrics: metrics, writes: remotewrite.NewHandler(metrics, remotewrite.Options{}), progress: newProgress(io.Discard), log: slog.New(slog.DiscardHandler)}
 	t.Cleanup(func() {
 		if d.snapshot != nil {
 			d.snapshot.lock.release()
@@ -357,5 +360,29 @@ func TestSnapshotCrafted(t *testing.T) {
 	d.mustOpenSnapshot(t)
 	if st := d.metrics.Stats(); st.Series != 2 || st.Points != 3 || !strings.Contains(log.String(), "refused") {
 		t.Errorf("%d series of %d points; %s", st.Series, st.Points, log.String())
+	}
+}
+
+// TestSnapshotKept: exemplars and descriptions are back after a restart.
+func TestSnapshotKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snapshot")
+	d := newSnapshotDaemon(t, path)
+	d.mustOpenSnapshot(t)
+	series := remotewrite.SeriesExemplars{Labels: []mcache.Label{{Name: "__name__", Value: "m"}},
+		Exemplars: []remotewrite.Exemplar{{T: 1000, V: math.Float64bits(2), Labels: []mcache.Label{{Name: "trace_id", Value: "abc"}}}}}
+	d.writes.PutExemplars("default", series)
+	want := wire.Metadata{Type: "counter", Help: "what it is", Unit: "things"}
+	d.writes.PutMetadata("default", "m", want)
+	if _, err := d.saveSnapshot(); err != nil {
+		t.Fatal(err)
+	}
+	d.snapshot.lock.release()
+	d = newSnapshotDaemon(t, path)
+	d.mustOpenSnapshot(t)
+	if got, ok := d.writes.Describe("default", "m"); !ok || got != want {
+		t.Errorf("%+v, %v", got, ok)
+	}
+	if got := d.writes.Exemplars("default", 0, 2000, func([]mcache.Label) bool { return true }); !reflect.DeepEqual(got, []remotewrite.SeriesExemplars{series}) {
+		t.Errorf("%+v", got)
 	}
 }
