@@ -16,8 +16,8 @@
 //	memory.go        the budget of what is cached, and the limit of the Go heap
 //	web.go           HTTP: which path goes to which package, readiness, counting
 //	page.go, page/   the status page; regions.go gives it the map of memory
-//	metrics.go       /metrics, from the table in
-//	metrics_rows.go  what the daemon tells of itself, filled from Stats
+//	metrics.go       /metrics, from the rows that each package lists beside its
+//	                 Stats; metrics_rows.go has those that are of none
 //	metadata.go      types and help texts for the API; exemplars.go likewise
 //	websecurity.go   TLS and passwords of HTTP; reload.go reads files again, and
 //	                 puts in force what of the command line can change

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
@@ -40,17 +42,36 @@ type accountStats struct {
 	kvcache.AccountStats
 }
 
+// metrics are the rows that this reading has, as each part lists its own.
+func (s *stats) metrics() []metric {
+	parts := [][]metric{s.memory.Metrics(), s.ownMetrics(), s.pressure.Metrics(), s.series.Metrics(), s.write.Metrics()}
+	if s.forward != nil {
+		parts = append(parts, s.forward.Metrics(), s.dirty.Metrics())
+	}
+	parts = append(parts, s.reload.metrics())
+	if s.snapshot != nil {
+		parts = append(parts, s.snapshot.metrics())
+	}
+	parts = append(parts, s.query.Metrics(), s.resp.Metrics(), s.admission.Metrics(), s.blobs.Metrics())
+	return slices.Concat(parts...)
+}
+
+// rows are all that a daemon may have, for the table and for descriptions.
+// /metrics is filled from the same, so neither can drift.
+func rows() []metric {
+	return (&stats{forward: &send.ForwardStats{}, snapshot: &snapshotStats{}}).metrics()
+}
+
 // statsCollector turns rows into metrics.
 type statsCollector struct {
 	read  func() *stats
-	rows  []row
-	descs []*prometheus.Desc // of rows, by index
+	descs map[string]*prometheus.Desc // by name
 }
 
 func newStatsCollector(read func() *stats) *statsCollector {
-	c := &statsCollector{read: read, rows: rows()}
-	for _, r := range c.rows {
-		c.descs = append(c.descs, prometheus.NewDesc(r.name, r.help, r.labels, nil))
+	c := &statsCollector{read: read, descs: map[string]*prometheus.Desc{}}
+	for _, r := range rows() {
+		c.descs[r.Name] = prometheus.NewDesc(r.Name, r.Help, r.Labels, nil)
 	}
 	return c
 }
@@ -64,12 +85,15 @@ func (c *statsCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *statsCollector) Collect(ch chan<- prometheus.Metric) {
-	s := c.read()
-	for i, r := range c.rows {
-		r.read(s, func(v float64, labelValues ...string) {
-			m, err := prometheus.NewConstMetric(c.descs[i], r.kind, v, labelValues...)
+	for _, r := range c.read().metrics() {
+		desc, kind := c.descs[r.Name], prometheus.GaugeValue
+		if r.Kind == "counter" {
+			kind = prometheus.CounterValue
+		}
+		r.Read(func(v float64, labelValues ...string) {
+			m, err := prometheus.NewConstMetric(desc, kind, v, labelValues...)
 			if err != nil { // a label value that is not UTF-8; the scrape reports it and goes on
-				m = prometheus.NewInvalidMetric(c.descs[i], err)
+				m = prometheus.NewInvalidMetric(desc, err)
 			}
 			ch <- m
 		})

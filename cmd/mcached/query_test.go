@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // api answers every query with one body, and remembers what was asked.
@@ -157,14 +155,26 @@ func TestMetricsTable(t *testing.T) {
 
 // TestMetricNames: what is documented follows the rules for names.
 func TestMetricNames(t *testing.T) {
+	twice := map[string]bool{}
 	for _, r := range rows() {
-		counter := strings.HasSuffix(r.name, "_total")
-		if counter != (r.kind == prometheus.CounterValue) {
-			t.Errorf("%s: only counters end in _total, and all do", r.name)
+		if twice[r.Name] {
+			t.Errorf("%s is there twice", r.Name)
 		}
-		for _, l := range r.labels {
+		twice[r.Name] = true
+		if !strings.HasPrefix(r.Name, "mcached_") || r.Help == "" || r.Kind != "gauge" && r.Kind != "counter" {
+			t.Errorf("%+v", r)
+		}
+		if strings.HasSuffix(r.Name, "_total") != (r.Kind == "counter") {
+			t.Errorf("%s: only counters end in _total, and all do", r.Name)
+		}
+		r.Read(func(_ float64, values ...string) {
+			if len(values) != len(r.Labels) {
+				t.Errorf("%s: values %q of the labels %q", r.Name, values, r.Labels)
+			}
+		})
+		for _, l := range r.Labels {
 			if l == "job" || l == "instance" {
-				t.Errorf("%s: the label %s is the scraper's to set", r.name, l)
+				t.Errorf("%s: the label %s is the scraper's to set", r.Name, l)
 			}
 		}
 	}
@@ -175,7 +185,7 @@ func TestMetricNames(t *testing.T) {
 func TestStatsMetrics(t *testing.T) {
 	names := map[string]bool{"process_resident_memory_bytes": true, "process_start_time_seconds": true}
 	for _, r := range rows() {
-		names[r.name] = true
+		names[r.Name] = true
 	}
 	for _, row := range summary {
 		if !names[row.metric] {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // metricsCommand is `mcached metrics`.
@@ -29,12 +28,11 @@ func writeMetricsTable(out io.Writer) error {
 	var b strings.Builder
 	b.WriteString("# Metrics of mcached\n\nPrinted by `mcached metrics` from the code that fills `/metrics`. Beside these there are the usual `go_…` and `process_…`.\n\n")
 	b.WriteString("| metric | type | labels | meaning |\n|---|---|---|---|\n")
-	kinds := map[prometheus.ValueType]string{prometheus.GaugeValue: "gauge", prometheus.CounterValue: "counter"}
 	line := func(name, kind string, labels []string, help string) {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kind, strings.Join(labels, ", "), help)
 	}
 	for _, r := range rows() {
-		line(r.name, kinds[r.kind], r.labels, r.help)
+		line(r.Name, r.Kind, r.Labels, r.Help)
 	}
 	for _, h := range httpRows {
 		line(h.name, h.kind, h.labels, h.help)

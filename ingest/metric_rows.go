@@ -1,0 +1,44 @@
+package ingest
+
+// Metric describes a metric of the package's Stats, and reads it. It is an alias
+// of a type without a name, so that packages which may not import each other,
+// and know nothing of who shows their metrics, agree on it.
+type Metric = struct {
+	Name, Kind, Help string   // Kind is gauge or counter
+	Labels           []string // their names
+	// Read calls emit for each series, with the values of the labels in their order.
+	Read func(emit func(v float64, labelValues ...string))
+}
+
+// single reads a metric without labels.
+func single(v float64) func(func(float64, ...string)) {
+	return func(emit func(float64, ...string)) { emit(v) }
+}
+
+// Metrics are the rows of s.
+func (s *Stats) Metrics() []Metric {
+	return []Metric{
+		{"mcached_resp_connections", "gauge", "Redis clients connected.", nil,
+			single(float64(s.Connections))},
+		{"mcached_resp_connections_accepted_total", "counter", "Connections of Redis clients.", nil,
+			single(float64(s.ConnectionsAccepted))},
+		{"mcached_resp_connections_closed_total", "counter", "Connections of Redis clients that the daemon refused or ended, by reason.", []string{"reason"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.ConnectionsRefused), "max_clients")
+				emit(float64(s.ConnectionsTimedOut), "timeout")
+				emit(float64(s.ConnectionsShed), "not_admitted")
+			}},
+		{"mcached_resp_commands_total", "counter", "Commands of Redis clients.", nil,
+			single(float64(s.Commands))},
+		{"mcached_resp_errors_total", "counter", "Commands answered with an error, and breaches of the protocol.", []string{"kind"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.CommandErrors), "command")
+				emit(float64(s.ProtocolErrors), "protocol")
+			}},
+		{"mcached_resp_bytes_total", "counter", "Bytes read from and written to Redis clients.", []string{"direction"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.BytesRead), "read")
+				emit(float64(s.BytesWritten), "written")
+			}},
+	}
+}

@@ -1,0 +1,51 @@
+package query
+
+// Metric describes a metric of the package's Stats, and reads it. It is an alias
+// of a type without a name, so that packages which may not import each other,
+// and know nothing of who shows their metrics, agree on it.
+type Metric = struct {
+	Name, Kind, Help string   // Kind is gauge or counter
+	Labels           []string // their names
+	// Read calls emit for each series, with the values of the labels in their order.
+	Read func(emit func(v float64, labelValues ...string))
+}
+
+// single reads a metric without labels.
+func single(v float64) func(func(float64, ...string)) {
+	return func(emit func(float64, ...string)) { emit(v) }
+}
+
+// Metrics are the rows of s.
+func (s *Stats) Metrics() []Metric {
+	return []Metric{
+		{"mcached_query_requests_total", "counter", "Requests to read metrics, by kind.", []string{"kind"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.InstantQueries), "instant")
+				emit(float64(s.RangeQueries), "range")
+				emit(float64(s.Lookups), "lookup")
+				emit(float64(s.RemoteReads), "remote_read")
+			}},
+		{"mcached_query_errors_total", "counter", "Requests to read metrics that were answered with an error.", nil,
+			single(float64(s.Errors))},
+		{"mcached_query_rejected_total", "counter", "Requests to read metrics that were turned away because too many waited; part of the errors.", nil,
+			single(float64(s.Rejected))},
+		{"mcached_query_incomplete_total", "counter", "Answers that said from when on they are complete: because older samples were evicted or reclaimed (evicted), or because the daemon was down or not written to before (uncovered).", []string{"reason"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.Incomplete), "evicted")
+				emit(float64(s.Uncovered), "uncovered")
+			}},
+		{"mcached_query_slow_total", "counter", "Queries and remote reads that took at least --query.log-slower-than.", nil,
+			single(float64(s.Slow))},
+		{"mcached_query_series_total", "counter", "Series selected by requests.", nil,
+			single(float64(s.Series))},
+		{"mcached_query_samples_total", "counter", "Samples read by requests.", nil,
+			single(float64(s.Samples))},
+		{"mcached_query_response_bytes_total", "counter", "Bytes of answers, before compression.", nil,
+			single(float64(s.ResponseBytes))},
+		{"mcached_query_requests", "gauge", "Requests to read metrics that are under way, by state.", []string{"state"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.Running), "running")
+				emit(float64(s.Waiting), "waiting")
+			}},
+	}
+}

@@ -1,0 +1,55 @@
+package send
+
+import "time"
+
+// Metric describes a metric of the package's Stats, and reads it. It is an alias
+// of a type without a name, so that packages which may not import each other,
+// and know nothing of who shows their metrics, agree on it.
+type Metric = struct {
+	Name, Kind, Help string   // Kind is gauge or counter
+	Labels           []string // their names
+	// Read calls emit for each series, with the values of the labels in their order.
+	Read func(emit func(v float64, labelValues ...string))
+}
+
+// single reads a metric without labels.
+func single(v float64) func(func(float64, ...string)) {
+	return func(emit func(float64, ...string)) { emit(v) }
+}
+
+// Metrics are the rows of s.
+func (s *ForwardStats) Metrics() []Metric {
+	return []Metric{
+		{"mcached_forward_samples_total", "counter", "Samples and histograms handed to --forward.url, by result: those it rejects are lost to it. Not there if nothing is forwarded, as are all of mcached_forward_…", []string{"result"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.Sent), "taken")
+				emit(float64(s.Rejected), "rejected")
+			}},
+		{"mcached_forward_runs_total", "counter", "Runs of samples of one series each that were collected for --forward.url: the longer they are, the less a sample costs.", nil,
+			single(float64(s.Runs))},
+		{"mcached_forward_requests_total", "counter", "Requests to --forward.url of any outcome.", nil,
+			single(float64(s.Requests))},
+		{"mcached_forward_retries_total", "counter", "Requests to --forward.url that it was not available for, and that are sent again.", nil,
+			single(float64(s.Retries))},
+		{"mcached_forward_splits_total", "counter", "Requests to --forward.url cut in two to find what it rejects.", nil,
+			single(float64(s.Splits))},
+		{"mcached_forward_forced_total", "counter", "Times everything was forwarded because memory or the bound on waiting samples asked for it.", nil,
+			single(float64(s.Forced))},
+		{"mcached_forward_bytes_total", "counter", "Bytes of request bodies to --forward.url, compressed.", nil,
+			single(float64(s.Bytes))},
+		{"mcached_forward_in_flight_samples", "gauge", "Samples that --forward.url was sent and has not acknowledged.", nil,
+			single(float64(s.InFlight))},
+		{"mcached_forward_last_success_timestamp_seconds", "gauge", "When --forward.url last took something; 0 if never.", nil,
+			single(unixSeconds(s.LastSuccess))},
+		{"mcached_forward_dirty_age_seconds", "gauge", "How long the oldest of those samples has waited.", nil,
+			single(s.OldestAge.Seconds())},
+	}
+}
+
+// unixSeconds is 0 for no time.
+func unixSeconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
