@@ -23,7 +23,7 @@ const (
 
 // failWith answers an error of the directory or the metric cache.
 func (c *conn) failWith(err error) {
-	if errors.Is(err, mcache.ErrDirty) {
+	if errors.Is(err, mcache.ErrDirty) || errors.Is(err, mcache.ErrBuckets) {
 		c.fail("BUSY " + plain(err) + ", try again later")
 		return
 	}

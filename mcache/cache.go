@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -66,8 +68,11 @@ type Options struct {
 	// Shards is a power of two ("slots"). Default: 4 × GOMAXPROCS, at least 8,
 	// at most 64; fewer if the Memory has less than 16 regions for each.
 	Shards int
-	// MaxBuckets bounds the number of buckets. Default 1,024, at most 65,535.
+	// MaxBuckets bounds the number of buckets. One without a series makes way
+	// for another. Default 1,024, at most 65,535.
 	MaxBuckets int
+	// KeepBuckets exist from the start and make way for no other.
+	KeepBuckets []string
 	// Limits of each bucket but those named in BucketLimits, which have their
 	// own. Default: none.
 	Limits       Limits
@@ -140,6 +145,9 @@ type Cache struct {
 	maxBuckets int
 	limits     bucketLimits
 	local      string       // Options.LocalBucket
+	kept       []string     // Options.KeepBuckets and local
+	loads      atomic.Int32 // Loads under way
+	displaced  atomic.Int64 // until when buckets that made way had lost something; notGone if none had
 	now        func() int64 // Options.Now; may be nil
 
 	perMetric *offheap.Tally // series by bucket and metric name, where that is limited
@@ -214,8 +222,18 @@ func New(o Options) (*Cache, error) {
 	c.maxBytes.Store(o.MaxBytes)
 	c.byName.Store(&map[string]*bucket{})
 	c.byID.Store(new([]*bucket))
+	c.displaced.Store(notGone)
+	c.kept = slices.Clone(o.KeepBuckets)
+	if o.LocalBucket != "" {
+		c.kept = append(c.kept, o.LocalBucket)
+	}
 	for i := range o.Shards {
 		c.shards = append(c.shards, newShard(c, i, o.BlobAccount))
+	}
+	for _, name := range c.kept {
+		if _, err := c.makeBucket(name); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -307,19 +325,9 @@ func (c *Cache) makeBucket(name string) (*bucket, error) {
 	b := &bucket{name: name, salt: c.HashString(fmt.Sprintf("bucket %d", c.serial))}
 	limits := c.limits.of(name)
 	b.limits.Store(&limits)
-	// The place of a removed bucket is free once its last series has gone.
-	place := -1
-	for i, was := range old {
-		if names[was.name] != was && was.series.Load() == 0 {
-			place = i
-			break
-		}
-	}
+	place := c.placeLocked(old, names)
 	if place < 0 {
-		if len(old) >= c.maxBuckets {
-			return nil, fmt.Errorf("%w: %d, limit %d", ErrBuckets, len(old)+1, c.maxBuckets)
-		}
-		place = len(old)
+		return nil, fmt.Errorf("%w: %d, limit %d", ErrBuckets, len(old)+1, c.maxBuckets)
 	}
 	ids := make([]*bucket, max(len(old), place+1))
 	copy(ids, old)
@@ -329,6 +337,42 @@ func (c *Cache) makeBucket(name string) (*bucket, error) {
 	c.byID.Store(&ids)
 	c.byName.Store(&names)
 	return b, nil
+}
+
+// placeLocked is a place for one more bucket, or -1. That of a removed bucket is
+// free once its last series has gone. When all are taken, a bucket that has no
+// series makes way, and is taken out of names.
+func (c *Cache) placeLocked(old []*bucket, names map[string]*bucket) int {
+	for i, was := range old {
+		if names[was.name] != was && was.end() {
+			return i
+		}
+	}
+	if len(old) < c.maxBuckets {
+		return len(old)
+	}
+	if c.loads.Load() > 0 {
+		return -1 // a bucket may have been opened for what is still being read
+	}
+	for i, was := range old {
+		if !slices.Contains(c.kept, was.name) && was.end() {
+			if names[was.name] == was {
+				delete(names, was.name)
+				raise(&c.displaced, was.goneUntil())
+			}
+			return i
+		}
+	}
+	return -1
+}
+
+// endedBucket is what the number of series of a bucket is when its place is another's.
+const endedBucket = math.MinInt64 / 2
+
+// end ends a bucket if it has no series: none can be claimed in it any more, by
+// whoever found it before.
+func (b *bucket) end() bool {
+	return b.series.Load() <= endedBucket || b.series.CompareAndSwap(0, endedBucket)
 }
 
 // insertedInto counts n points that were written to a bucket.

@@ -122,8 +122,9 @@ func (s *shard) lastTime(r *series) int64 {
 // overflow function is not gone.
 func (c *Cache) GoneUntil(bucket string, ms []Matcher) (complete int64, ok bool) {
 	b := c.findBucket(bucket)
-	if b == nil {
-		return 0, false
+	if b == nil { // or it made way for another
+		until := c.displaced.Load()
+		return until, until != notGone
 	}
 	g := b.gone.Load()
 	if g == nil {
@@ -140,6 +141,17 @@ func (c *Cache) GoneUntil(bucket string, ms []Matcher) (complete int64, ok bool)
 		}
 	}
 	return until, until != notGone
+}
+
+// goneUntil is GoneUntil of all of the bucket's series.
+func (b *bucket) goneUntil() int64 {
+	until := int64(notGone)
+	if g := b.gone.Load(); g != nil {
+		for i := range g {
+			until = max(until, g[i].Load())
+		}
+	}
+	return until
 }
 
 // groupsOf lists the groups of the names that the matchers allow, unless that is any.

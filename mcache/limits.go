@@ -104,6 +104,9 @@ func (c *Cache) take(b *bucket, labels []Label, held bool) (claim, error) {
 	}
 	for {
 		n := b.series.Load()
+		if n < 0 {
+			return claim{}, fmt.Errorf("%w: %q made way for another a moment ago", ErrBuckets, b.name)
+		}
 		if l.Series > 0 && n >= int64(l.Series) {
 			b.overSeries.Add(1)
 			return claim{}, fmt.Errorf("%w: bucket %q has %d, its limit is %d", ErrSeriesLimit, b.name, n, l.Series)

@@ -50,6 +50,8 @@ func (c *Cache) Load(r io.Reader, o LoadOptions) (Loaded, error) {
 	if c.closed.Load() {
 		return st, ErrClosed
 	}
+	c.loads.Add(1)
+	defer c.loads.Add(-1)
 	p := newLoadPool()
 	fr := frameReader{br: bufio.NewReader(r), maxBytes: maxFrameBytes, room: p.room}
 	usable, err := fr.readHeader()

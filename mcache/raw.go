@@ -279,13 +279,13 @@ func (c *Cache) Age(bucket string) {
 // IsEmpty reports whether a bucket holds no key.
 func (c *Cache) IsEmpty(bucket string) bool {
 	b := c.findBucket(bucket)
-	return b == nil || b.series.Load() == 0
+	return b == nil || b.series.Load() <= 0
 }
 
 // SeriesOf is how many series and keys a bucket has.
 func (c *Cache) SeriesOf(bucket string) int {
 	if b := c.findBucket(bucket); b != nil {
-		return int(b.series.Load())
+		return int(max(b.series.Load(), 0))
 	}
 	return 0
 }

@@ -630,3 +630,30 @@ func TestKnownSeriesAllocateNothing(t *testing.T) {
 		}
 	})
 }
+
+// A table of buckets that is full is no fault of the request: it is welcome later.
+func TestFullTableOfBucketsIs503(t *testing.T) {
+	r := newReceiverWith(t, Options{TenancyHeader: "X-Scope-OrgID", Flags: map[string]string{"MaxBuckets": "--buckets"}}, mcache.Options{MaxBuckets: 2, KeepBuckets: []string{"default"}})
+	for _, p := range []wire.Protocol{wire.V1, wire.V2} {
+		body := encode(t, p, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
+		for _, c := range []struct {
+			bucket string
+			want   int
+			text   string
+		}{{"a", 204, ""}, {"b", 503, "--buckets"}, {"", 204, ""}, {"a", 204, ""}} {
+			req := httptest.NewRequest("POST", "/", bytes.NewReader(snappy.Encode(nil, body)))
+			if p == wire.V2 {
+				req.Header.Set("Content-Type", wire.ContentTypeV2)
+			}
+			if c.bucket != "" {
+				req.Header.Set("X-Scope-OrgID", c.bucket)
+			}
+			w := httptest.NewRecorder()
+			r.ServeHTTP(w, req)
+			answered(t, w, c.want, c.text)
+			if (w.Header().Get("Retry-After") != "") != (c.want == 503) {
+				t.Errorf("%s: Retry-After is %q", c.bucket, w.Header().Get("Retry-After"))
+			}
+		}
+	}
+}

@@ -83,7 +83,10 @@ func (p *problems) cache(err error, o *Options, series func() string) {
 	r := reasonOther
 	flag := ""
 	switch {
-	case errors.Is(err, mcache.ErrNoMemory), errors.Is(err, mcache.ErrDirty), errors.Is(err, mcache.ErrClosed), errors.Is(err, mcache.ErrBuckets):
+	case errors.Is(err, mcache.ErrBuckets):
+		p.retry = fmt.Errorf("%w%s", err, o.flag("MaxBuckets"))
+		return
+	case errors.Is(err, mcache.ErrNoMemory), errors.Is(err, mcache.ErrDirty), errors.Is(err, mcache.ErrClosed):
 		p.retry = err
 		return
 	case errors.Is(err, mcache.ErrMetricLimit):

@@ -77,6 +77,7 @@ type config struct {
 	writeMaxMetadata   count
 	writeMetadataSize  byteSize
 
+	maxBuckets         count
 	bucketMaxSeries    natural // 0: no bound
 	bucketMaxPerMetric natural // 0: no bound
 	bucketLimits       bucketLimits
@@ -217,6 +218,8 @@ func newServeApp(c *config) *kingpin.Application {
 		"Metrics of which type, help and unit are kept; later ones are not described.")
 	add("remote-write.max-metadata-size", "8MiB", &c.writeMetadataSize,
 		"Bytes of names, helps and units of metrics, beside --memory.size.")
+	add("bucket.max-buckets", "1024", &c.maxBuckets,
+		"Buckets at a time, at most 65535. One without a series makes way for another; beyond that writes to new ones are told to come back (503, -BUSY).")
 	add("bucket.max-series", "0", &c.bucketMaxSeries,
 		"Series of one bucket, whoever writes them. Known ones are written all the same, new ones are refused (400). 0 for no bound.")
 	add("bucket.max-series-per-metric", "0", &c.bucketMaxPerMetric,
@@ -278,6 +281,9 @@ func (c *config) check() error {
 	}
 	if c.memoryHeap != 0 && c.memoryHeap < minHeapBytes {
 		return fmt.Errorf("--memory.heap-limit must be 0 or at least 32MiB, got %s", &c.memoryHeap)
+	}
+	if c.maxBuckets > 1<<16-1 {
+		return fmt.Errorf("--bucket.max-buckets must be at most 65535, got %d", c.maxBuckets)
 	}
 	if c.selfScrape != 0 && time.Duration(c.selfScrape) < minScrape {
 		return fmt.Errorf("--self-scrape.interval must be 0 or at least 1s, got %s", &c.selfScrape)
@@ -429,6 +435,7 @@ var writeFlags = map[string]string{
 	"MaxLabelNameBytes":      "--remote-write.max-label-name-size",
 	"MaxLabelValueBytes":     "--remote-write.max-label-value-size",
 	"MaxAhead":               "--remote-write.max-time-ahead",
+	"MaxBuckets":             "--bucket.max-buckets",
 	"Limits.Series":          "--bucket.max-series or --bucket.limits",
 	"Limits.SeriesPerMetric": "--bucket.max-series-per-metric or --bucket.limits",
 }

@@ -32,7 +32,7 @@ func (d *daemon) selfAPI() http.Handler {
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
 		MaxWaiting: d.maxWaiting(), MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(),
 		DefaultBucket: selfBucket, CORSOrigin: c.corsOrigin.Regexp,
-		BuildInfo: buildInfo(), Flags: c.flags, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
+		BuildInfo: buildInfo(), Flags: c.flags, Admission: d.admitRead, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
 	}))
 }
 

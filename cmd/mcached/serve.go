@@ -139,6 +139,7 @@ func (d *daemon) open() error {
 	}
 	limits, bucketLimits := d.seriesLimits(d.config)
 	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, Blobs: true, BlobAccount: accountOverflow, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits, LocalBucket: selfBucket,
+		MaxBuckets: int(d.config.maxBuckets), KeepBuckets: []string{defaultBucket},
 		Now: func() int64 { return time.Now().UnixMilli() }}); err != nil {
 		return err
 	}
