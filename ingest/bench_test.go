@@ -120,6 +120,27 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 }
 
+// One command a turn, as of a client without a pipeline.
+func BenchmarkAlone(b *testing.B) {
+	for _, size := range []int{64, 10_000} {
+		for _, name := range []string{"GET", "SET"} {
+			b.Run(fmt.Sprintf("%s/value=%d", name, size), func(b *testing.B) {
+				c := newSession(b, nil)
+				set := bulks("SET", "key", strings.Repeat("v", size))
+				c.feed([]byte(set))
+				in := []byte(bulks("GET", "key"))
+				if name == "SET" {
+					in = []byte(set)
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					c.feed(in)
+				}
+			})
+		}
+	}
+}
+
 func BenchmarkSeriesAdd(b *testing.B) {
 	for _, series := range []int{1, 10_000} {
 		for _, pipeline := range []int{1, 16} {

@@ -106,18 +106,12 @@ func (c *conn) freeBundle() {
 // getMany answers the values of keys, each as a bulk or null.
 func (c *conn) getMany(keys [][]byte) {
 	for len(keys) > 1 {
-		n := c.srv.o.Blobs.GetMany(keys, func(_ int, v []byte, ok bool) {
-			if ok {
-				c.bulk(v)
-			} else {
-				c.null()
-			}
-		})
+		n := c.srv.o.Blobs.GetMany(keys, func(_ int, v []byte, ok bool) { c.answerGet(v, ok) })
 		keys = keys[n:]
 		c.spill()
 	}
 	if len(keys) == 1 {
-		c.getInto(keys[0])
+		c.get(keys[0])
 		c.spill()
 	}
 }
@@ -127,10 +121,10 @@ func (c *conn) setMany(keys, values [][]byte) {
 	for len(keys) > 0 {
 		n, err := c.putMany(keys, values)
 		for range n {
-			c.ok()
+			c.answerSet(nil)
 		}
 		if err != nil {
-			c.refuse(err)
+			c.answerSet(err)
 			c.failed++
 			n++
 		}

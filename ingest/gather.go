@@ -123,24 +123,21 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 	if kind == bundleGet {
 		return from + blobs.GetMany(g.askedKeys[from:n], func(i int, v []byte, ok bool) {
 			c := g.begin(from+i, "get")
-			if ok {
-				c.bulk(v)
-			} else {
-				c.null()
-			}
+			c.answerGet(v, ok)
 			g.end(from+i, c)
 		})
 	}
 	stored, err := blobs.PutMany(g.askedKeys[from:n], g.askedVals[from:n])
+	set := func(i int, err error) {
+		c := g.begin(i, "set")
+		c.answerSet(err)
+		g.end(i, c)
+	}
 	for to = from; to < from+stored; to++ {
-		c := g.begin(to, "set")
-		c.ok()
-		g.end(to, c)
+		set(to, nil)
 	}
 	if err != nil {
-		c := g.begin(to, "set")
-		c.refuse(err)
-		g.end(to, c)
+		set(to, err)
 		l.srv.counters.failed.Add(1)
 		to++
 	}

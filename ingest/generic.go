@@ -264,9 +264,7 @@ func keys(c *conn, args [][]byte) {
 }
 
 func randomKey(c *conn, _ [][]byte) {
-	if !c.value(c.srv.o.Blobs.RandomKey) {
-		c.null()
-	}
+	c.answerGet(c.srv.o.Blobs.RandomKey(nil))
 }
 
 func objectEncoding(c *conn, args [][]byte) {

@@ -12,8 +12,6 @@ import (
 type reply struct {
 	b     []byte
 	resp3 bool
-	// lastLen is the length of the last value read, see value.
-	lastLen int
 }
 
 func (r *reply) ok()                 { r.b = redcon.AppendOK(r.b) }
@@ -116,59 +114,6 @@ func (r *reply) text(s string) {
 	r.b = append(r.b, "txt:"...)
 	r.b = append(r.b, s...)
 	r.b = append(r.b, "\r\n"...)
-}
-
-// value writes a bulk of what get appends, without a copy in between. The
-// length comes first on the wire and is known last: room is left for as many
-// digits as the last value's length had, and the bytes move only when that
-// was wrong. If get reports false, value writes nothing and reports false.
-func (r *reply) value(get func(dst []byte) ([]byte, bool)) bool {
-	at := len(r.b)
-	from := r.guess()
-	b, ok := get(r.b)
-	if !ok {
-		r.b = r.b[:at]
-		return false
-	}
-	r.b = b
-	r.settle(at, from)
-	return true
-}
-
-// guess leaves room for "$<length>\r\n" and returns where the value begins.
-func (r *reply) guess() int {
-	var room [24]byte
-	r.b = append(r.b, room[:3+digits(r.lastLen)]...)
-	return len(r.b)
-}
-
-// settle writes the header at `at` of the value that was appended at `from`,
-// and the end of the bulk.
-func (r *reply) settle(at, from int) {
-	n := len(r.b) - from
-	var buf [24]byte
-	h := append(buf[:0], '$')
-	h = strconv.AppendInt(h, int64(n), 10)
-	h = append(h, '\r', '\n')
-	if d := at + len(h) - from; d != 0 {
-		if d > 0 {
-			r.b = append(r.b, buf[:d]...)
-		}
-		copy(r.b[from+d:], r.b[from:from+n])
-		r.b = r.b[:from+d+n]
-	}
-	copy(r.b[at:], h)
-	r.b = append(r.b, '\r', '\n')
-	r.lastLen = n
-}
-
-func digits(n int) int {
-	d := 1
-	for n >= 10 {
-		n /= 10
-		d++
-	}
-	return d
 }
 
 func appendBulk(b, v []byte) []byte { return redcon.AppendBulk(b, v) }

@@ -53,20 +53,29 @@ func plain(err error) string {
 	return s
 }
 
-// getInto appends the value of key as a bulk, or null.
-func (c *conn) getInto(key []byte) {
-	at, from := len(c.b), c.guess()
-	b, ok := c.srv.o.Blobs.Get(c.b, key)
-	if !ok {
-		c.b = c.b[:at]
+// What a GET and a plain SET answer is said here and nowhere else, whether they
+// came alone, in a bundle or were gathered; for TS.ADD it is replyAdded.
+
+func (c *conn) answerGet(value []byte, ok bool) {
+	if ok {
+		c.bulk(value)
+	} else {
 		c.null()
-		return
 	}
-	c.b = b
-	c.settle(at, from)
 }
 
-func get(c *conn, args [][]byte) { c.getInto(args[1]) }
+// answerSet answers what Put or PutMany said of a key.
+func (c *conn) answerSet(err error) {
+	if err != nil {
+		c.refuse(err)
+	} else {
+		c.ok()
+	}
+}
+
+func (c *conn) get(key []byte) { c.srv.o.Blobs.View(key, c.answerGet) }
+
+func get(c *conn, args [][]byte) { c.get(args[1]) }
 
 // setOptions are what may follow SET key value and GETEX key.
 type setOptions struct {
@@ -154,11 +163,7 @@ func (c *conn) nowMs() int64 { return c.srv.o.Now().UnixMilli() }
 
 func set(c *conn, args [][]byte) {
 	if len(args) == 3 {
-		if err := c.srv.o.Blobs.Put(args[1], args[2], 0); err != nil {
-			c.refuse(err)
-			return
-		}
-		c.ok()
+		c.answerSet(c.srv.o.Blobs.Put(args[1], args[2], 0))
 		return
 	}
 	o, ok := c.parseSet(args[3:], false)
@@ -276,7 +281,7 @@ func getEX(c *conn, args [][]byte) {
 	}
 	// Redis looks for the key before it reads the number.
 	if o.expire == nil && !o.persist || !c.srv.o.Blobs.Has(args[1]) {
-		c.getInto(args[1])
+		c.get(args[1])
 		return
 	}
 	expiresMs, ok := c.optionExpiry("getex", o)

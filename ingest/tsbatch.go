@@ -12,7 +12,7 @@ func (c *conn) addMany(names, times, values [][]byte, create bool) {
 		if n == 0 {
 			n = 1
 			at := len(c.b)
-			c.addAlone(names[0], times[0], values[0], create)
+			c.add(names[0], times[0], values[0], nil, create)
 			if create && c.b[at] == '-' {
 				c.failed++
 			}
@@ -20,31 +20,6 @@ func (c *conn) addMany(names, times, values [][]byte, create bool) {
 		c.spill()
 		names, times, values = names[n:], times[n:], values[n:]
 	}
-}
-
-func (c *conn) addAlone(name, at, value []byte, create bool) {
-	if create {
-		tsAdd(c, [][]byte{nil, name, at, value})
-		return
-	}
-	v, ok := sampleValue(value)
-	if !ok {
-		c.fail(errSampleValue)
-		return
-	}
-	t, ok := c.timestamp(at)
-	if !ok {
-		c.fail(errTimestamp)
-		return
-	}
-	k, ok := c.srv.series.entry(name)
-	if !ok {
-		if k, ok = c.srv.series.find(string(name)); !ok {
-			c.fail(errNoKey)
-			return
-		}
-	}
-	c.replyAdded(c.addSample(k, t, v, policyNone))
 }
 
 // added is a sample of a run.

@@ -78,33 +78,46 @@ func sampleValue(b []byte) (float64, bool) {
 	return parseFloat(b)
 }
 
-func tsAdd(c *conn, args [][]byte) {
-	v, ok := sampleValue(args[3])
+func tsAdd(c *conn, args [][]byte) { c.add(args[1], args[2], args[3], args[4:], true) }
+
+// add is a TS.ADD with its options, or one sample of a TS.MADD, which creates
+// no key.
+func (c *conn) add(name, at, value []byte, options [][]byte, create bool) {
+	v, ok := sampleValue(value)
 	if !ok {
 		c.fail(errSampleValue)
 		return
 	}
-	t, ok := c.timestamp(args[2])
+	t, ok := c.timestamp(at)
 	if !ok {
 		c.fail(errTimestamp)
 		return
 	}
-	a, ok := c.parseCreate(args[4:])
+	a, ok := c.parseCreate(options)
 	if !ok {
 		return
 	}
-	k, existed := c.srv.series.entry(args[1])
-	if !existed {
-		var err error
-		if k, existed, err = c.srv.series.create(string(args[1]), a.labels, a.seriesOptions); err != nil {
-			c.failWith(err)
+	d := c.srv.series
+	k, existed := d.entry(name)
+	var err error
+	switch {
+	case existed:
+	case create:
+		k, existed, err = d.create(string(name), a.labels, a.seriesOptions)
+	default:
+		if k, existed = d.find(string(name)); !existed {
+			c.fail(errNoKey)
 			return
 		}
+	}
+	if err != nil {
+		c.failWith(err)
+		return
 	}
 	t, problem := c.addSample(k, t, v, a.on)
 	if problem != "" && !existed {
 		k.mu.Lock()
-		c.srv.series.abandonLocked(k)
+		d.abandonLocked(k)
 		k.mu.Unlock()
 	}
 	c.replyAdded(t, problem)

@@ -241,6 +241,26 @@ func (c *Cache) Get(dst, key []byte) ([]byte, bool) {
 	return dst, true
 }
 
+// View is Get for callers that copy the value themselves: it calls f once, with
+// a view that is valid during the call, or with false if there is no value. f
+// runs under a lock: it must be quick and must not call the Cache.
+func (c *Cache) View(key []byte, f func(value []byte, ok bool)) {
+	h := c.hash(key)
+	s := c.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.getLocked(h, key)
+	if at.p == nil {
+		s.count.misses++
+		f(nil, false)
+		return
+	}
+	at.line().touch(at.slot)
+	s.count.hits++
+	v := recordValue(at.p)
+	f(v[:len(v):len(v)], true)
+}
+
 // with calls f with what is stored under key, if anything, under the lock.
 func (c *Cache) with(key []byte, f func(s *shard, f *found)) bool {
 	h := c.hash(key)
