@@ -52,8 +52,10 @@ const (
 	// resumeMs is how long the first writes of series are watched, from the
 	// first one on, before they say whether the gap is one.
 	resumeMs = 120_000
-	// A gap is none if at most one in skipShare of the series skips a part of it.
-	skipShare = 100
+	// A gap is none if at most one in skipShare of the series skips a part of it,
+	// and maxSkipped in all.
+	skipShare  = 100
+	maxSkipped = 4096
 )
 
 // coverage is the intervals of one bucket.
@@ -72,6 +74,13 @@ type coverage struct {
 	sinceMs       int64 // of the first series that was seen to go on, or to skip; 0 for none yet
 	same, skipped int
 	newestSame    int64 // last time of a series that went on
+	marks         []skippedSeries
+}
+
+// skippedSeries is a series that lacks something before from.
+type skippedSeries struct {
+	id   SeriesID
+	from int64
 }
 
 // begin opens an interval, as the bucket is written for the first time.
@@ -198,8 +207,9 @@ func (s *shard) noteResumed(bk *bucket, b *Batch, places []batchPlace) {
 			v.newestSame = max(v.newestSame, last)
 			continue
 		}
-		v.skipped++
-		r.completeFrom = max(r.completeFrom, t)
+		if v.skipped++; v.skipped <= maxSkipped {
+			v.marks = append(v.marks, skippedSeries{s.seriesID(id), t})
+		}
 	}
 	if seen == 0 && v.same+v.skipped > 0 {
 		v.sinceMs = s.cache.now()
@@ -213,28 +223,43 @@ func (c *Cache) closeGaps() {
 	}
 	for _, b := range *c.byName.Load() {
 		if b.cover.watching.Load() {
-			b.cover.judge(c.now())
+			for _, x := range b.cover.judge(c.now()) {
+				c.markIncomplete(x.id, x.from)
+			}
 		}
 	}
 }
 
+// markIncomplete notes that a series lacks something before from.
+func (c *Cache) markIncomplete(id SeriesID, from int64) {
+	if s, r, _ := c.locked(id); s != nil {
+		r.completeFrom = max(r.completeFrom, from)
+		s.mu.Unlock()
+	}
+}
+
 // judge decides on the gap before the open interval, once series were watched
-// for long enough.
-func (v *coverage) judge(nowMs int64) {
+// for long enough. If it was none, the series that skipped a part of it are to
+// be marked.
+func (v *coverage) judge(nowMs int64) (marks []skippedSeries) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.same+v.skipped == 0 || nowMs-v.sinceMs < resumeMs || !v.open.Load() {
-		return
+		return nil
 	}
 	v.watching.Store(false)
-	v.list = v.closedLocked()
+	if list := v.closedLocked(); len(list) < len(v.list) {
+		v.list, marks = list, v.marks
+	}
+	v.marks = nil
+	return marks
 }
 
 // closedLocked is the list without the gaps that the series seen so far have
 // no part of: from where they were last written to the open interval.
 func (v *coverage) closedLocked() []Interval {
 	n := len(v.list)
-	if n < 2 || v.same == 0 || v.skipped*skipShare > v.same+v.skipped {
+	if n < 2 || v.same == 0 || v.skipped*skipShare > v.same+v.skipped || v.skipped > maxSkipped {
 		return v.list
 	}
 	k := n - 2
@@ -249,7 +274,7 @@ func (v *coverage) saved(nowMs int64) []Interval {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	list := v.list
-	if v.watching.Load() && v.open.Load() {
+	if v.watching.Load() && v.open.Load() && v.skipped == 0 {
 		list = v.closedLocked() // the next daemon sees none of what was seen here
 	}
 	list = slices.Clone(list)
@@ -272,7 +297,7 @@ func (v *coverage) load(nowMs, savedMs int64) {
 	}
 	v.list = list
 	v.bound()
-	v.same, v.skipped, v.sinceMs, v.newestSame = 0, 0, 0, notGone
+	v.same, v.skipped, v.sinceMs, v.newestSame, v.marks = 0, 0, 0, notGone, nil
 	v.watching.Store(len(list) > 0)
 }
 

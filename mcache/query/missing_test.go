@@ -189,10 +189,20 @@ func TestUncovered(t *testing.T) {
 	write := func(until int64) {
 		for ; now < until; now += 15_000 {
 			for i := range 3 {
-				if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", "m", "i", fmt.Sprint(i)}), mcache.Sample{T: now, V: 1}); err != nil {
+				ls := pairsToLabels([]string{"__name__", "m", "i", fmt.Sprint(i)})
+				var b mcache.Batch
+				b.Reset("default")
+				b.Series(c.Fingerprint(ls))
+				b.Sample(now, 1)
+				_, err := c.Append(&b)
+				if len(b.Missing()) > 0 {
+					_, err = c.AppendNew(&b, 0, ls)
+				}
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
+			c.Maintain()
 		}
 	}
 	const hour = 3_600_000
