@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,6 +177,9 @@ func (h *Handler) accept(r *http.Request) (p wire.Protocol, e encoding, bucket s
 	if h.o.TenancyHeader != "" {
 		if v := r.Header.Get(h.o.TenancyHeader); v != "" {
 			bucket = v
+		}
+		if strings.Contains(bucket, "|") {
+			return 0, 0, "", refused{http.StatusBadRequest, 0, fmt.Errorf("%s names several tenants, which only reads can: %s", h.o.TenancyHeader, wire.Quote(bucket))}
 		}
 		if len(bucket) > h.o.MaxBucketBytes {
 			return 0, 0, "", refused{http.StatusBadRequest, 0, fmt.Errorf("%s has %d bytes, more than %d%s", h.o.TenancyHeader, len(bucket), h.o.MaxBucketBytes, h.o.flag("MaxBucketBytes"))}

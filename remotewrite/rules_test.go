@@ -447,6 +447,10 @@ func TestRuleTenancyHeaderNamesTheBucket(t *testing.T) {
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, req)
 	answered(t, w, 400, "X-Scope-OrgID has 151 bytes, more than 150")
+	req.Header.Set("X-Scope-OrgID", "one|two")
+	w = httptest.NewRecorder()
+	r.ServeHTTP(w, req)
+	answered(t, w, 400, "X-Scope-OrgID names several tenants, which only reads can")
 }
 
 func TestRuleOverloadIs503(t *testing.T) {
