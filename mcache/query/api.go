@@ -67,8 +67,8 @@ type Options struct {
 	// Features are what PromQL has not settled on yet. Default: none.
 	Features Features
 
-	// TenancyHeader names the header whose value is the bucket to read.
-	// Default: none, all read DefaultBucket.
+	// TenancyHeader names the header whose value is the bucket to read, or
+	// several that are read as one, as a|b. Default: none, all read DefaultBucket.
 	TenancyHeader string
 	// DefaultBucket is read when there is no such header. Default: "default".
 	DefaultBucket string
@@ -153,12 +153,11 @@ func setDefault[T comparable](p *T, v T) {
 // concurrent use.
 type API struct {
 	o       Options
-	cache   *mcache.Cache
+	source  Source
 	engine  *promql.Engine
 	parser  parser.Parser
 	planned *promql.Engine // the same, for what handoff has
 	handoff handoff
-	labels  *LabelCache
 	mux     *http.ServeMux
 	started time.Time
 	buffers sync.Pool // *[]byte of flushBytes and some, for answers
@@ -200,11 +199,16 @@ type Stats struct {
 // NewAPI returns an API that reads c.
 func NewAPI(c *mcache.Cache, o Options) *API {
 	o = o.withDefaults()
+	return NewAPIOf(FromCache(c, NewLabelCache(o.MaxLabelCacheBytes)), o)
+}
+
+// NewAPIOf returns an API that reads s.
+func NewAPIOf(s Source, o Options) *API {
+	o = o.withDefaults()
 	a := &API{
 		o:       o,
-		cache:   c,
+		source:  s,
 		parser:  newBoundedParser(o.Features.parserOptions()),
-		labels:  NewLabelCache(o.MaxLabelCacheBytes),
 		started: o.Now(),
 		queries: newGate(o.MaxConcurrency, o.MaxWaiting),
 		reads:   newGate(o.MaxConcurrency, o.MaxWaiting),
@@ -252,7 +256,8 @@ func (a *API) Stats() Stats {
 
 // queryable returns what one request reads.
 func (a *API) queryable(r *http.Request) *Queryable {
-	q := NewQueryable(a.cache, a.bucket(r), QueryableOptions{MaxSeries: a.o.MaxSeries, Labels: a.labels})
+	bucket := a.bucket(r)
+	q := NewQueryable(a.sourceOf(bucket), bucket, QueryableOptions{MaxSeries: a.o.MaxSeries})
 	q.unplanned = a.o.Features.unplanned()
 	q.loan = loanOf(r.Context())
 	return q

@@ -219,7 +219,7 @@ func BenchmarkRemoteRead(b *testing.B) {
 // BenchmarkSelect is finding series and reading their samples, without an engine.
 func BenchmarkSelect(b *testing.B) {
 	c := benchCache(b)
-	q := NewQueryable(c, "default", QueryableOptions{Labels: NewLabelCache(16 << 20)})
+	q := NewQueryable(FromCache(c, NewLabelCache(16<<20)), "default", QueryableOptions{})
 	querier, _ := q.Querier(t0, benchEnd)
 	all := labels.MustNewMatcher(labels.MatchEqual, "__name__", "http_server_requests_total")
 	b.Run("series=1000", func(b *testing.B) {

@@ -23,7 +23,7 @@ func crewSeries(t *testing.T, n, points int) (*computer, *plan, []series, *Query
 		t.Fatal(err)
 	}
 	p, _ := wholePlanOf(expr)
-	q := NewQueryable(c, "default", QueryableOptions{})
+	q := NewQueryable(FromCache(c, nil), "default", QueryableOptions{})
 	set, err := k.selectFor(context.Background(), q, p)
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +58,7 @@ func TestCrew(t *testing.T) {
 				t.Error("two hand over at a time")
 			}
 			defer inside.Add(-1)
-			if s.id != all[handed].id || n != points || len(row) != points || s.labels.Get("i") != fmt.Sprintf("%06.0f", row[0]) {
+			if s.place != all[handed].place || n != points || len(row) != points || s.labels.Get("i") != fmt.Sprintf("%06.0f", row[0]) {
 				t.Errorf("series %d: %d results, the first %v", handed, n, row[0])
 			}
 			if handed++; handed == stop {

@@ -23,10 +23,15 @@
 //	GET, POST ─▶ API ─ parameters ─ gate ─▶ promql.Engine ─▶ answer ─ jsonWriter ─▶ gzip ─▶ client
 //	                                          │ Select            ▲
 //	                                          ▼                   │ what is missing
-//	                    LabelCache ◀── Queryable ── series ── iterator
-//	                                          │        Snapshot │
+//	                                   Queryable ── series ── iterator
+//	                                          │ Select          │ Snapshot
 //	                                          ▼                 ▼
-//	                                         mcache: index   mcache: chunks
+//	                                        Source ───────── Found
+//	                     LabelCache ◀── │ cacheSource: one bucket, mcache's index and chunks
+//	                                    │ joined: several buckets of another Source
+//
+// All that reads goes through a Source, an interface of six methods that are
+// asked in bulk. What other daemons, or a store, have can be another.
 //
 // # Invariants
 //

@@ -114,7 +114,7 @@ func TestResetHints(t *testing.T) {
 	if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", "h"}), mcache.Sample{T: t0 + 13*step, V: math.Float64bits(1)}); err != nil {
 		t.Fatal(err)
 	}
-	q := NewQueryable(c, "default", QueryableOptions{})
+	q := NewQueryable(FromCache(c, nil), "default", QueryableOptions{})
 	check := func(how string, i int, it chunkenc.Iterator, kind chunkenc.ValueType) {
 		t.Helper()
 		p, at := points[i], t0+int64(i)*step

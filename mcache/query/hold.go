@@ -164,7 +164,7 @@ func (q *Queryable) takeSeries(ctx context.Context, n int, start, end, window, s
 	}
 	want := product(perSeries, int64(n))
 	if want > largeBytes && step > 0 {
-		e := q.cache.Extent(q.bucket, false)
+		e := q.source.Extent(q.bucket, false)
 		if start, end = max(start, e.MinTime-window), min(end, e.MaxTime+max(window, defaultWindowMs)); start > end {
 			start = end
 		}
@@ -178,20 +178,27 @@ func (q *Queryable) takeSeries(ctx context.Context, n int, start, end, window, s
 const textBytes = 64
 
 // takeTexts takes from the loan what a list of names or values may need. settle
-// gives back what it did not.
-func (q *Queryable) takeTexts(ctx context.Context) (settle func(texts []string), err error) {
-	if q.loan == nil {
-		return func([]string) {}, nil
-	}
-	held := q.loan.Held()
-	if err := q.loan.Take(ctx, textBytes*int64(q.cache.SeriesOf(q.bucket))); err != nil {
+// gives back what it did not, and notes what may be missing from the list.
+func (qr *querier) takeTexts(ctx context.Context) (settle func(Texts) []string, err error) {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return func(texts []string) {
-		for _, t := range texts {
-			held += int64(len(t)) + 16
+	q, held := qr.q, int64(0)
+	if q.loan != nil {
+		held = q.loan.Held()
+		if err := q.loan.Take(ctx, textBytes*int64(q.source.SeriesOf(q.bucket))); err != nil {
+			return nil, err
 		}
-		q.loan.Keep(held)
+	}
+	return func(t Texts) []string {
+		q.note(qr.mint, t.Missing)
+		if q.loan != nil {
+			for _, text := range t.List {
+				held += int64(len(text)) + 16
+			}
+			q.loan.Keep(held)
+		}
+		return t.List
 	}, nil
 }
 

@@ -184,16 +184,14 @@ func (a *API) metadata(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	found := map[string][]metadata.Metadata{}
-	if a.o.Metadata != nil {
-		for name, ms := range a.o.Metadata(a.bucket(r), r.FormValue("metric")) {
-			if limit >= 0 && len(found) >= limit {
-				break
-			}
-			if perMetric > 0 && len(ms) > perMetric {
-				ms = ms[:perMetric]
-			}
-			found[name] = ms
+	for name, ms := range a.metadataOf(a.bucket(r), r.FormValue("metric")) {
+		if limit >= 0 && len(found) >= limit {
+			break
 		}
+		if perMetric > 0 && len(ms) > perMetric {
+			ms = ms[:perMetric]
+		}
+		found[name] = ms
 	}
 	return answer{data: func(w *jsonWriter) { w.any(found) }}, nil
 }

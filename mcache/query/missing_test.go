@@ -220,6 +220,8 @@ func TestUncovered(t *testing.T) {
 			"range":   get(t, a, "query_range", "query", "sum(m) / count(m)", "start", seconds(from+1), "end", seconds(now), "step", "1000"),
 			"plan":    get(t, a, "query_range", "query", "sum(rate(m[1m]))", "start", seconds(from+60_000), "end", seconds(now), "step", "60"),
 			"series":  get(t, a, "series", "match[]", "m", "start", seconds(from+1), "end", seconds(now)),
+			"labels":  get(t, a, "labels", "start", seconds(from+1), "end", seconds(now)),
+			"values":  get(t, a, "label/i/values", "match[]", "m", "start", seconds(from+1), "end", seconds(now)),
 			"none":    get(t, a, "query", "query", fmt.Sprintf("count_over_time(nothing[%dms])", ms)),
 		} {
 			if name == "range" && from+1 < want && from+1+5*60_000 >= want {

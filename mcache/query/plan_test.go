@@ -336,7 +336,7 @@ func TestPlanErrorsAreTheEngines(t *testing.T) {
 	}
 	_, k.plans = rewrite(expr)
 	for want, cause := range map[error]error{promql.ErrQueryCanceled("expression evaluation"): context.Canceled, promql.ErrQueryTimeout("expression evaluation"): context.DeadlineExceeded} {
-		q := NewQueryable(c, "default", QueryableOptions{})
+		q := NewQueryable(FromCache(c, nil), "default", QueryableOptions{})
 		found, err := k.selectFor(t.Context(), q, k.plans[0])
 		if err != nil {
 			t.Fatal(err)

@@ -303,14 +303,7 @@ func (a *API) queryExemplars(r *http.Request) (answer, error) {
 	if len(selectors) == 0 {
 		return answer{}, nil
 	}
-	if a.o.Exemplars == nil {
-		return answer{data: func(w *jsonWriter) { w.raw("[]") }}, nil
-	}
-	querier, err := a.o.Exemplars(r.Context(), a.bucket(r))
-	if err != nil {
-		return answer{}, err
-	}
-	found, err := querier.Select(start, end, selectors...)
+	found, err := a.exemplarsOf(r.Context(), a.bucket(r), start, end, selectors)
 	if err != nil {
 		return answer{}, err
 	}

@@ -26,16 +26,14 @@ const checkEverySeries = 128
 type QueryableOptions struct {
 	// MaxSeries bounds what one select may match. Default: no bound.
 	MaxSeries int
-	// Labels keeps the label sets of series between queries. Default: none is kept.
-	Labels *LabelCache
 }
 
-// Queryable reads one bucket of a cache as Prometheus' PromQL engine wants to.
+// Queryable reads one bucket of a Source as Prometheus' PromQL engine wants to.
 //
 // It is made for one query and remembers what that query could not see: ask
 // CompleteFrom when the results have been read. It is safe for concurrent use.
 type Queryable struct {
-	cache  *mcache.Cache
+	source Source
 	bucket string
 	o      QueryableOptions
 
@@ -54,8 +52,8 @@ type Queryable struct {
 }
 
 // NewQueryable returns a Queryable of bucket, which need not exist.
-func NewQueryable(c *mcache.Cache, bucket string, o QueryableOptions) *Queryable {
-	q := &Queryable{cache: c, bucket: bucket, o: o}
+func NewQueryable(s Source, bucket string, o QueryableOptions) *Queryable {
+	q := &Queryable{source: s, bucket: bucket, o: o}
 	q.completeFrom.Store(math.MinInt64)
 	q.uncovered.Store(math.MinInt64)
 	return q
@@ -84,6 +82,12 @@ func (q *Queryable) noteMissing(from, complete int64) {
 func (q *Queryable) noteUncovered(from, complete int64) {
 	raise(&q.uncovered, complete)
 	q.noteMissing(from, complete)
+}
+
+// note remembers what a read which began at from lacks as a whole.
+func (q *Queryable) note(from int64, m Missing) {
+	q.noteMissing(from, m.Gone)
+	q.noteUncovered(from, m.Uncovered)
 }
 
 // raise makes a at least v.
@@ -122,57 +126,41 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	if p := qr.q.computer.planOf(matchers); p != nil {
 		return qr.q.computer.run(ctx, qr.q, p)
 	}
-	mint, maxt, limit := qr.mint, qr.maxt, 0
-	seriesOnly, allTimes := false, false
-	if hints != nil {
-		mint, maxt, limit = hints.Start, hints.End, hints.Limit
-		allTimes = ofAllTimes(mint, maxt)
-		seriesOnly = hints.Func == "series" && !allTimes
-	}
-	if err := ctx.Err(); err != nil {
-		return storage.ErrSeriesSet(err)
-	}
 	q := qr.q
-	orderMatchers(matchers)
-	converted := convertMatchers(matchers)
-	ids, err := q.cache.Select(q.bucket, converted, nil)
-	if err != nil {
-		return storage.ErrSeriesSet(err)
-	}
-	// After the select, so that what leaves between the two is told of. Who
-	// asks of all times asks for what there is.
-	if until, ok := q.cache.GoneUntil(q.bucket, converted); ok && !allTimes {
-		q.noteMissing(mint, until)
-	}
-	if complete, ok := q.cache.CoveredFrom(q.bucket, mint, maxt); ok && !allTimes {
-		q.noteUncovered(mint, complete)
-	}
-	if q.o.MaxSeries > 0 && len(ids) > q.o.MaxSeries {
-		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, len(ids), q.o.MaxSeries))
-	}
+	wanted, limit, seriesOnly := qr.selection(matchers), 0, false
 	window, step := int64(0), int64(0)
 	if hints != nil {
+		wanted.From, wanted.To, limit = hints.Start, hints.End, hints.Limit
+		seriesOnly = hints.Func == "series" && !wanted.ofAllTimes()
 		if window, step = hints.Range, hints.Step; window == 0 {
 			window = defaultWindowMs / 12
 		}
 	}
-	if err := q.takeSeries(ctx, len(ids), mint, maxt, window, step); err != nil {
+	if err := ctx.Err(); err != nil {
 		return storage.ErrSeriesSet(err)
 	}
-	// Ids in order are the same order every time, which sums of floats and
-	// ties want, and they read each shard's tables from front to back.
-	slices.Sort(ids)
-
-	set := &seriesSet{series: make([]series, 0, len(ids)), at: -1}
-	reader := labelReader{cache: q.cache, kept: q.o.Labels}
-	for i, id := range ids {
+	orderMatchers(matchers)
+	found, err := q.source.Select(ctx, wanted)
+	if err != nil {
+		return storage.ErrSeriesSet(err)
+	}
+	q.note(wanted.From, found.Missing())
+	n := found.Len()
+	if q.o.MaxSeries > 0 && n > q.o.MaxSeries {
+		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, n, q.o.MaxSeries))
+	}
+	if err := q.takeSeries(ctx, n, wanted.From, wanted.To, window, step); err != nil {
+		return storage.ErrSeriesSet(err)
+	}
+	set := &seriesSet{q: q, found: found, mint: wanted.From, maxt: wanted.To, series: make([]series, 0, n), at: -1}
+	for i := range n {
 		if i%checkEverySeries == checkEverySeries-1 {
 			if err := ctx.Err(); err != nil {
 				return storage.ErrSeriesSet(err)
 			}
 		}
-		if ls, ok := reader.read(id); ok { // else it was evicted since
-			set.series = append(set.series, series{q: q, id: id, labels: ls, mint: mint, maxt: maxt})
+		if ls, ok := found.Labels(i); ok { // else it was evicted since
+			set.series = append(set.series, series{set: set, place: i, labels: ls})
 		}
 	}
 	if sortSeries {
@@ -190,62 +178,29 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	return set
 }
 
+func (qr *querier) selection(matchers []*labels.Matcher) Selection {
+	return Selection{Bucket: qr.q.bucket, Matchers: matchers, From: qr.mint, To: qr.maxt}
+}
+
 // LabelValues are those of the series that have a sample in the querier's time,
 // as a select of series has it; of all times, of all series that there are.
 func (qr *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, nil, err
-	}
-	q, ms := qr.q, convertMatchers(matchers)
-	settle, err := q.takeTexts(ctx)
+	settle, err := qr.takeTexts(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	if ofAllTimes(qr.mint, qr.maxt) {
-		values, err := q.cache.LabelValues(q.bucket, name, ms, labelLimit(hints))
-		settle(values)
-		return values, nil, err
-	}
-	values, complete, err := q.cache.LabelValuesIn(q.bucket, name, ms, qr.mint, qr.maxt, labelLimit(hints))
-	qr.noteLabelsMissing(ms, complete)
-	settle(values)
-	return values, nil, err
+	found, err := qr.q.source.LabelValues(ctx, name, qr.selection(matchers), labelLimit(hints))
+	return settle(found), nil, err
 }
 
 // LabelNames are of the same series.
 func (qr *querier) LabelNames(ctx context.Context, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, nil, err
-	}
-	q, ms := qr.q, convertMatchers(matchers)
-	settle, err := q.takeTexts(ctx)
+	settle, err := qr.takeTexts(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	if ofAllTimes(qr.mint, qr.maxt) {
-		names, err := q.cache.LabelNames(q.bucket, ms, labelLimit(hints))
-		settle(names)
-		return names, nil, err
-	}
-	names, complete, err := q.cache.LabelNamesIn(q.bucket, ms, qr.mint, qr.maxt, labelLimit(hints))
-	qr.noteLabelsMissing(ms, complete)
-	settle(names)
-	return names, nil, err
-}
-
-// noteLabelsMissing tells of series that may have been in the time: of those
-// that are there, before complete, and of those that have gone.
-func (qr *querier) noteLabelsMissing(ms []mcache.Matcher, complete int64) {
-	qr.q.noteMissing(qr.mint, complete)
-	if until, ok := qr.q.cache.GoneUntil(qr.q.bucket, ms); ok {
-		qr.q.noteMissing(qr.mint, until)
-	}
-}
-
-// ofAllTimes reports that a request says nothing of time: every series has a
-// sample in it.
-func ofAllTimes(mint, maxt int64) bool {
-	return mint <= minTime.UnixMilli() && maxt >= maxTime.UnixMilli()
+	found, err := qr.q.source.LabelNames(ctx, qr.selection(matchers), labelLimit(hints))
+	return settle(found), nil, err
 }
 
 func labelLimit(hints *storage.LabelHints) int {

@@ -15,8 +15,11 @@ import (
 
 // seriesSet is the outcome of a select: all of its series in one allocation.
 type seriesSet struct {
-	series []series
-	at     int
+	q          *Queryable
+	found      Found
+	mint, maxt int64 // unix ms, inclusive: what the series are read for
+	series     []series
+	at         int
 }
 
 func (s *seriesSet) Next() bool {
@@ -58,12 +61,11 @@ func (s *seriesSet) keepOverlapping(ctx context.Context, limit int) error {
 	return nil
 }
 
-// series is one selected series and the time it is read for.
+// series is one selected series.
 type series struct {
-	q          *Queryable
-	id         mcache.SeriesID
-	labels     labels.Labels
-	mint, maxt int64 // unix ms, inclusive
+	set    *seriesSet
+	place  int // in set.found
+	labels labels.Labels
 }
 
 func (s *series) Labels() labels.Labels { return s.labels }
@@ -104,14 +106,15 @@ func (it *iterator) reset(s *series) {
 	it.series, it.state = s, fresh
 	it.at = mcache.Sample{T: math.MinInt64}
 	it.histogramDecoder.reset()
-	if !s.q.cache.Snapshot(s.id, s.mint, s.maxt, &it.snapshot) {
+	set := s.set
+	if !set.found.Snapshot(s.place, set.mint, set.maxt, &it.snapshot) {
 		// The series was evicted after it was selected: none of its samples
 		// can be read any more, whatever their time.
-		s.q.noteMissing(s.mint, s.maxt)
+		set.q.noteMissing(set.mint, set.maxt)
 		it.state = exhausted
 		return
 	}
-	s.q.noteMissing(s.mint, it.snapshot.CompleteFrom())
+	set.q.noteMissing(set.mint, it.snapshot.CompleteFrom())
 	if n := it.snapshot.Held(); n > max(it.lent, smallSnapshot) && !it.lend(n) {
 		return
 	}
@@ -124,7 +127,7 @@ const smallSnapshot = 16 << 10
 // lend takes from the loan what the snapshot has grown to. If there is no room
 // the iterator is exhausted, with an error.
 func (it *iterator) lend(bytes int64) bool {
-	q := it.series.q
+	q := it.series.set.q
 	if q.loan == nil {
 		return true
 	}
@@ -198,7 +201,7 @@ const maxBeforeMs = 10 * 60_000
 // histogramBefore returns the point before t if it is a histogram, in floats.
 func (s *series) histogramBefore(t int64) (before *histogram.FloatHistogram, isFloat bool) {
 	var snapshot mcache.Snapshot
-	if !s.q.cache.Snapshot(s.id, t-maxBeforeMs, t-1, &snapshot) {
+	if !s.set.found.Snapshot(s.place, t-maxBeforeMs, t-1, &snapshot) {
 		return nil, false
 	}
 	var record []byte

@@ -78,6 +78,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	if err := a.checkTenants(r); err != nil {
+		a.respondError(w, badData(err))
+		return
+	}
 	a.admit(w, r, a.mux)
 }
 

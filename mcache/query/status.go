@@ -130,10 +130,12 @@ func (a *API) tsdbStatus(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	defer a.lookups.leave()
-	found := a.cache.Cardinality(a.bucket(r), limit)
+	bucket := a.bucket(r)
+	source := a.sourceOf(bucket)
+	found := source.Cardinality(bucket, limit)
 	var st tsdbStatus
 	st.HeadStats.NumSeries, st.HeadStats.NumLabelPairs = found.Series, found.Pairs
-	extent := a.cache.Extent(a.bucket(r), r.FormValue("bytes") == "true")
+	extent := source.Extent(bucket, r.FormValue("bytes") == "true")
 	st.HeadStats.ChunkCount, st.HeadStats.MinTime, st.HeadStats.MaxTime = int64(extent.Chunks), extent.MinTime, extent.MaxTime
 	st.BytesByMetricName = cardinalities(mcache.Top(extent.BytesByMetric, limit))
 	st.SeriesCountByMetricName = cardinalities(found.ByMetric)

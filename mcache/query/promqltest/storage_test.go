@@ -39,7 +39,7 @@ func newCacheStorage(tb testing.TB, shards int) *cacheStorage {
 		tb.Fatal(err)
 	}
 	return &cacheStorage{
-		Queryable: query.NewQueryable(cache, bucket, query.QueryableOptions{Labels: query.NewLabelCache(1 << 20)}),
+		Queryable: query.NewQueryable(query.FromCache(cache, query.NewLabelCache(1<<20)), bucket, query.QueryableOptions{}),
 		memory:    memory,
 		cache:     cache,
 	}
