@@ -49,9 +49,11 @@ race: ## all packages, and the daemon end to end, under the race detector (needs
 	else echo "race: skipped, it needs a C compiler (apt-get install gcc libc6-dev)"; fi
 
 .PHONY: debug
-debug: ## a build that overwrites freed memory and checks its invariants: all short tests, the daemon end to end, too
-	GOFLAGS="-tags=kvdebug $$($(GO) env GOFLAGS)" $(GO) vet ./...
-	GOFLAGS="-tags=kvdebug $$($(GO) env GOFLAGS)" $(GO) test -short -timeout $(TIMEOUT) -skip '$(NOT_DEBUG)' ./...
+debug: export GOFLAGS := -tags=kvdebug $(shell $(GO) env GOFLAGS)
+debug: ## a build that overwrites freed memory and checks its invariants: all short tests, the daemon end to end, and in a storm
+	$(GO) vet ./...
+	$(GO) test -short -timeout $(TIMEOUT) -skip '$(NOT_DEBUG)' ./...
+	$(GO) test -timeout $(TIMEOUT) -run 'E2EStorm' ./cmd/mcached/e2e
 
 # Tests that count allocations: what is checked and overwritten costs some.
 NOT_DEBUG := AllocateNothing|Allocs

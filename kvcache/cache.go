@@ -61,6 +61,7 @@ type Cache struct {
 
 	sweepMu   sync.Mutex // held by Sweep
 	sweepNext int        // the shard where it goes on
+	checks    checks     // of debug builds
 
 	stop   chan struct{} // closed by Close
 	done   sync.WaitGroup

@@ -3,7 +3,8 @@ package kvcache
 import "fmt"
 
 // Check walks everything and reports the first broken invariant. It is for
-// tests: it holds one shard's lock after the other for as long as that takes.
+// tests and for debug builds, whose sweeper calls it: it holds one shard's lock
+// after the other for as long as that takes.
 func (c *Cache) Check() error {
 	for i := range c.shards {
 		s := &c.shards[i]

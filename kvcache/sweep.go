@@ -26,6 +26,7 @@ func (c *Cache) sweepEvery(every time.Duration) {
 			return
 		case <-tick.C:
 			c.Sweep()
+			c.checks.now(c.Check)
 		}
 	}
 }

@@ -129,6 +129,7 @@ type Cache struct {
 	coldSeen atomic.Uint64 // points that came to all buckets, as far as noteRest saw them
 	closed   atomic.Bool
 	lives    atomic.Uint32 // of the series made last
+	checks   checks        // of debug builds
 
 	// Of write-back.
 	writeBack    bool
@@ -473,6 +474,7 @@ func (c *Cache) Maintain() {
 		}
 		s.pruneAll()
 	}
+	c.checks.now(c.Check)
 }
 
 // pruneAll takes vanished blocks out of all directories, some series at a

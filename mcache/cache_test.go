@@ -309,7 +309,7 @@ func checkCache(t *testing.T, c *Cache) Stats {
 	series := int64(0) // but for those that hold start times, which no bucket counts
 	for _, s := range c.shards {
 		s.mu.Lock()
-		err := s.check()
+		err := s.checkLocked()
 		for id := range s.recs.All() {
 			if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 && r.flags&flagShadow == 0 {
 				series++

@@ -7,8 +7,23 @@ import (
 	"mcached/mcache/block"
 )
 
-// check walks a shard and reports the first broken invariant. The lock is held.
-func (s *shard) check() error {
+// Check walks everything and reports the first broken invariant. It is for
+// tests and for debug builds, in which Maintain calls it: it holds one shard's
+// lock after the other for as long as that takes.
+func (c *Cache) Check() error {
+	for _, s := range c.shards {
+		s.mu.Lock()
+		err := s.checkLocked()
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLocked walks a shard and reports the first broken invariant.
+func (s *shard) checkLocked() error {
 	for _, t := range []interface{ Check() error }{s.hot, s.log, s.fix, s.blobs} {
 		if err := t.Check(); err != nil {
 			return err
