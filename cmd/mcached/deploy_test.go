@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,11 +13,17 @@ import (
 // that this version takes.
 func TestDeployedFlags(t *testing.T) {
 	flag := regexp.MustCompile(`(?m)--[a-z]+\.[a-z.-]+(?:=[^\s"']*)?`)
-	for _, file := range []string{"deploy/kubernetes/node/daemonset.yaml", "deploy/kubernetes/standalone/statefulset.yaml", "deploy/mcached.service"} {
+	password := filepath.Join(t.TempDir(), "password") // where a Secret is mounted
+	if err := os.WriteFile(password, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"deploy/kubernetes/node/daemonset.yaml", "deploy/kubernetes/redis/daemonset.yaml", "deploy/kubernetes/standalone/statefulset.yaml",
+		"deploy/kubernetes/components/snapshot/kustomization.yaml", "deploy/kubernetes/components/snapshot-node/kustomization.yaml", "deploy/mcached.service"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
+		b = bytes.ReplaceAll(b, []byte("/etc/mcached/password"), []byte(password))
 		var args []string
 		for _, line := range strings.Split(string(b), "\n") {
 			if !strings.HasPrefix(strings.TrimSpace(line), "#") {

@@ -70,7 +70,7 @@ func TestDocumentLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	followed := 0
-	for _, doc := range []string{"README.md", ".github/CONTRIBUTING.md", "cmd/mcached/CHANGELOG.md", "cmd/mcached/deploy/RUNBOOK.md", "cmd/mcbench/BENCHMARKS.md"} {
+	for _, doc := range []string{"README.md", ".github/CONTRIBUTING.md", "cmd/mcached/CHANGELOG.md", "cmd/mcached/deploy/RUNBOOK.md", "cmd/mcached/deploy/kubernetes/README.md", "cmd/mcbench/BENCHMARKS.md"} {
 		b, err := os.ReadFile(filepath.Join(root, doc))
 		if err != nil {
 			t.Error(err)
