@@ -1,9 +1,11 @@
 package ingest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -248,18 +250,34 @@ func clientSetInfo(c *conn, args [][]byte) {
 	c.ok()
 }
 
+// described is what a line of CLIENT LIST is made of, without a lock.
+type described struct {
+	id                        int64
+	sock                      net.Conn
+	name, libName, libVersion string
+	created, active           int64 // ticks
+}
+
+// describedBytes is about what a line takes, with what it is made of.
+const describedBytes = 1 << 10
+
+func (c *conn) describedLocked() described {
+	return described{c.id, c.sock, c.name, c.libName, c.libVersion, c.created, c.active.Load()}
+}
+
 // describe is the connection's line of CLIENT LIST.
 func (c *conn) describe() string {
 	c.srv.mu.Lock()
-	defer c.srv.mu.Unlock()
-	return c.describeLocked(c.last)
+	d := c.describedLocked()
+	c.srv.mu.Unlock()
+	return d.line(c.srv, c.last)
 }
 
-func (c *conn) describeLocked(last string) string {
-	now, every := c.srv.tick.Load(), c.srv.every.Seconds()
+func (d *described) line(s *Server, last string) string {
+	now, every := s.tick.Load(), s.every.Seconds()
 	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d idle=%d flags=N db=0 sub=0 cmd=%s user=default lib-name=%s lib-ver=%s",
-		c.id, c.sock.RemoteAddr(), c.sock.LocalAddr(), c.name,
-		int(float64(now-c.created)*every), int(float64(now-c.active.Load())*every), last, c.libName, c.libVersion)
+		d.id, d.sock.RemoteAddr(), d.sock.LocalAddr(), d.name,
+		int(float64(now-d.created)*every), int(float64(now-d.active)*every), last, d.libName, d.libVersion)
 }
 
 func clientList(c *conn, args [][]byte) {
@@ -287,25 +305,30 @@ func clientList(c *conn, args [][]byte) {
 			return
 		}
 	}
+	slices.Sort(ids)
 	s := c.srv
 	s.mu.Lock()
-	var all []*conn
+	all := make([]described, 0, len(s.conns))
 	for k := range s.conns {
-		if normal && (ids == nil || slices.Contains(ids, k.id)) {
-			all = append(all, k)
-		}
-	}
-	slices.SortFunc(all, func(a, b *conn) int { return int(a.id - b.id) })
-	var b strings.Builder
-	for _, k := range all {
-		last := "-" // what others run is their own
-		if k == c {
-			last = "client|list"
-		}
-		b.WriteString(k.describeLocked(last))
-		b.WriteByte('\n')
+		all = append(all, k.describedLocked())
 	}
 	s.mu.Unlock()
+	if !c.room(int64(len(all)) * describedBytes) {
+		return
+	}
+	slices.SortFunc(all, func(a, b described) int { return cmp.Compare(a.id, b.id) })
+	var b strings.Builder
+	for i := range all {
+		if _, wanted := slices.BinarySearch(ids, all[i].id); !normal || ids != nil && !wanted {
+			continue
+		}
+		last := "-" // what others run is their own
+		if all[i].id == c.id {
+			last = "client|list"
+		}
+		b.WriteString(all[i].line(s, last))
+		b.WriteByte('\n')
+	}
 	c.text(b.String())
 }
 
@@ -327,10 +350,23 @@ func clientKill(c *conn, args [][]byte) {
 		c.fail(errSyntax)
 		return
 	}
+	// Addresses are spelt without the lock.
+	s := c.srv
+	s.mu.Lock()
+	all := make(map[*conn]net.Conn, len(s.conns))
+	for k := range s.conns {
+		all[k] = k.sock
+	}
+	s.mu.Unlock()
+	for k, sock := range all {
+		if k.id != id && (addr == "" || sock.RemoteAddr().String() != addr) {
+			delete(all, k)
+		}
+	}
 	killed := int64(0)
-	c.srv.mu.Lock()
-	for k := range c.srv.conns {
-		if k.id == id || addr != "" && k.sock.RemoteAddr().String() == addr {
+	s.mu.Lock()
+	for k := range all {
+		if _, open := s.conns[k]; open {
 			killed++
 			if k == c {
 				c.quit = true
@@ -339,7 +375,7 @@ func clientKill(c *conn, args [][]byte) {
 			}
 		}
 	}
-	c.srv.mu.Unlock()
+	s.mu.Unlock()
 	switch {
 	case !old:
 		c.integer(killed)

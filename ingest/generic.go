@@ -180,6 +180,9 @@ const scanStep = 64
 // millisecond's work.
 const loopScan = 1000
 
+// loopPattern is the longest pattern that is served in a loop.
+const loopPattern = 64
+
 // scan answers about COUNT keys, fewer when they fill an output buffer.
 func scan(c *conn, args [][]byte) {
 	cursor, err := strconv.ParseUint(string(args[1]), 10, 64)
@@ -188,7 +191,7 @@ func scan(c *conn, args [][]byte) {
 		return
 	}
 	count := int64(10)
-	var pattern []byte
+	var matching *pattern
 	strings := true
 	for i := 2; i < len(args); i += 2 {
 		a := args[i]
@@ -210,7 +213,13 @@ func scan(c *conn, args [][]byte) {
 				c.leave()
 			}
 		case equalFold(a, "match"):
-			pattern = args[i+1]
+			var ok bool
+			if matching, ok = c.patternArg(args[i+1]); !ok {
+				return
+			}
+			if c.loop != nil && len(args[i+1]) > loopPattern {
+				c.leave()
+			}
 		case equalFold(a, "type"):
 			strings = equalFold(args[i+1], "string")
 		default:
@@ -218,49 +227,92 @@ func scan(c *conn, args [][]byte) {
 			return
 		}
 	}
-	var found []byte // keys as bulks
-	n, seen := 0, int64(0)
+	w := scanning{c: c, matching: matching}
+	if !strings {
+		w.none = true
+	}
 	// Where keys are few, a call of the cache may meet none: a few more are made.
-	for calls := int64(0); seen < count && calls < 16+2*count/scanStep && len(found) < c.srv.o.MaxOutputBytes; calls++ {
-		cursor = c.srv.o.Blobs.Scan(cursor, int(min(count-seen, scanStep)), func(key []byte, _ kvcache.Entry) {
-			seen++
-			if strings && (pattern == nil || match(pattern, key)) {
-				found = appendBulk(found, key)
-				n++
-			}
-		})
-		if cursor == 0 {
+	for calls := int64(0); w.seen < count && calls < 16+2*count/scanStep && len(w.found) < c.srv.o.MaxOutputBytes; calls++ {
+		if cursor = w.step(cursor, int(min(count-w.seen, scanStep))); cursor == 0 {
 			break
 		}
 	}
 	c.array(2)
 	c.bulkString(strconv.FormatUint(cursor, 10))
-	c.array(n)
-	c.b = append(c.b, found...)
+	c.array(w.n)
+	c.b = append(c.b, w.found...)
+}
+
+// scanning is a walk over keys of which some are answered. They are copied under
+// the cache's lock, and held against the pattern without it.
+type scanning struct {
+	c        *conn
+	matching *pattern // nil: all
+	none     bool     // nothing is answered
+	seen     int64
+	n        int
+	found    []byte // bulks, n of them
+	batch    []byte
+	ends     []int // of the keys in batch
+}
+
+// largeKeys is how much the keys of a step may have together for the next to be
+// of many: with long keys one step could be of megabytes.
+const largeKeys = 64 << 10
+
+// step looks at about count keys and returns the cursor behind them.
+func (w *scanning) step(cursor uint64, count int) uint64 {
+	if len(w.batch) > largeKeys {
+		count = 1
+	}
+	w.batch, w.ends = w.batch[:0], w.ends[:0]
+	cursor = w.c.srv.o.Blobs.Scan(cursor, count, func(key []byte, _ kvcache.Entry) {
+		w.batch = append(w.batch, key...)
+		w.ends = append(w.ends, len(w.batch))
+	})
+	w.seen += int64(len(w.ends))
+	at := 0
+	for _, end := range w.ends {
+		if key := w.batch[at:end]; !w.none && (w.matching == nil || w.matching.match(key)) {
+			w.found = appendBulk(w.found, key)
+			w.n++
+		}
+		at = end
+	}
+	return cursor
 }
 
 // keys answers all keys that match. They are counted before they are
 // written, so all of them are held; MaxCommandBytes bounds them.
 func keys(c *conn, args [][]byte) {
-	var found []byte
-	n, cursor := 0, uint64(0)
-	for {
-		cursor = c.srv.o.Blobs.Scan(cursor, scanStep, func(key []byte, _ kvcache.Entry) {
-			if match(args[1], key) {
-				found = appendBulk(found, key)
-				n++
-			}
-		})
-		if len(found) > c.srv.o.MaxCommandBytes {
+	matching, ok := c.patternArg(args[1])
+	if !ok {
+		return
+	}
+	w, held := scanning{c: c, matching: matching}, 0
+	for cursor := uint64(0); ; {
+		cursor = w.step(cursor, scanStep)
+		if len(w.found) > c.srv.o.MaxCommandBytes {
 			c.fail("ERR too many keys: more than " + itoa(int64(c.srv.o.MaxCommandBytes)) + " bytes of them, use SCAN")
 			return
+		}
+		if n := 2 * cap(w.found); n > max(held, 2*largeKeys) { // and what it is copied to
+			if !c.room(int64(n - held)) {
+				return
+			}
+			held = n
 		}
 		if cursor == 0 {
 			break
 		}
 	}
-	c.array(n)
-	c.b = append(c.b, found...)
+	c.array(w.n)
+	for found := w.found; len(found) > 0; {
+		part := found[:min(len(found), c.srv.o.MaxOutputBytes)]
+		c.b = append(c.b, part...)
+		found = found[len(part):]
+		c.spill()
+	}
 }
 
 func randomKey(c *conn, _ [][]byte) {
