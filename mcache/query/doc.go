@@ -33,6 +33,10 @@
 // All that reads goes through a Source, an interface of six methods that are
 // asked in bulk. What other daemons, or a store, have can be another.
 //
+// A range query passes ServeHTTP, admit, handler, queryRange, evaluate, execute
+// and Exec on its way to the engine or a plan, and from the handler respond,
+// value, computed and points on its way to JSON.
+//
 // # Invariants
 //
 //   - A select finds series and their labels, no samples. Samples are copied,

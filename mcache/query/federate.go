@@ -57,7 +57,7 @@ func (a *API) federate(w http.ResponseWriter, r *http.Request) {
 		expfmt.NewFormat(expfmt.TypeProtoCompact), expfmt.NewFormat(expfmt.TypeTextPlain))
 	out := sender{api: a, w: w, gzip: a.compresses(r), contentType: string(format)}
 	buffered := bufio.NewWriterSize(partWriter{&out}, flushBytes)
-	err = encodeFamilies(expfmt.NewEncoder(buffered, format), latest, holdsHistograms(format))
+	err = encodeFamilies(expfmt.NewEncoder(buffered, format), latest, format)
 	if err == nil {
 		err = buffered.Flush()
 	}
@@ -76,9 +76,7 @@ func (a *API) federate(w http.ResponseWriter, r *http.Request) {
 // federateError answers as text, which is what those who scrape log.
 func (a *API) federateError(w http.ResponseWriter, e *apiError) {
 	a.counts.errors.Add(1)
-	if e.typ == errorUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
+	setRetryAfter(w.Header(), e)
 	http.Error(w, e.err.Error(), e.typ.status)
 }
 
@@ -158,8 +156,9 @@ func holdsHistograms(f expfmt.Format) bool {
 // encodeFamilies writes samples that are sorted by their metric's name. A name
 // that has samples of several types has a family of each, one after the other,
 // which no exposition should have and every Prometheus reads.
-func encodeFamilies(to expfmt.Encoder, samples promql.Vector, histograms bool) error {
+func encodeFamilies(to expfmt.Encoder, samples promql.Vector, format expfmt.Format) error {
 	var family *dto.MetricFamily
+	histograms := holdsHistograms(format)
 	for i := range samples {
 		s := &samples[i]
 		name := s.Metric.Get(model.MetricNameLabel)

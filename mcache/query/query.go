@@ -21,9 +21,7 @@ func (a *API) query(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return a.evaluate(r, slow{kind: "instant", start: at, end: at}, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (evaluation, error) {
-		return a.engine.NewInstantQuery(ctx, q, opts, r.FormValue("query"), at)
-	})
+	return a.evaluate(r, slow{kind: "instant", start: at, end: at})
 }
 
 // queryRange answers a range query.
@@ -50,38 +48,13 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 	if end.Sub(start)/step > maxPoints {
 		return answer{}, badData(errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"))
 	}
-	return a.evaluate(r, slow{kind: "range", start: start, end: end, step: step}, func(ctx context.Context, q *Queryable, opts promql.QueryOpts) (evaluation, error) {
-		if q.unplanned || r.FormValue("stats") != "" {
-			// Statistics are of what the engine does.
-			return a.engine.NewRangeQuery(ctx, q, opts, r.FormValue("query"), start, end, step)
-		}
-		expr, err := a.parser.ParseExpr(r.FormValue("query"))
-		if err != nil {
-			return nil, err
-		}
-		lookback := opts.LookbackDelta()
-		if lookback <= 0 {
-			lookback = a.o.LookbackDelta
-		}
-		if c := newComputer(start, end, step, lookback, a.o.MaxSamples, &a.room); c != nil {
-			if p, ok := wholePlanOf(expr); ok {
-				q.computer = c
-				return &wholePlan{computer: c, q: q, plan: p}, nil
-			}
-			expr, c.plans = rewrite(expr)
-			q.computer = c
-		}
-		return a.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), start, end, step)
-	})
+	return a.evaluate(r, slow{kind: "range", start: start, end: end, step: step})
 }
 
-// preparation makes a query that reads from a Queryable.
-type preparation func(context.Context, *Queryable, promql.QueryOpts) (evaluation, error)
-
-// evaluate runs the query that prepare makes, with the parameters common to
-// both kinds, and tells of it if it was slow.
-func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, error) {
-	s.arrived, s.expr = a.o.Now(), r.FormValue("query")
+// evaluate runs a query, with the parameters common to both kinds, and tells of
+// it if it was slow.
+func (a *API) evaluate(r *http.Request, s slow) (answer, error) {
+	s.arrived, s.expr, s.stats = a.o.Now(), r.FormValue("query"), r.FormValue("stats")
 	limit, err := limitParam(r)
 	if err != nil {
 		return answer{}, err
@@ -96,12 +69,12 @@ func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, er
 		return answer{}, badData(err)
 	}
 	q := a.queryable(r)
-	query, result, err := a.execute(ctx, q, opts, prepare, &s.waited)
+	query, result, err := a.execute(ctx, q, opts, &s)
 	if errors.Is(err, errUnplanned) {
 		q = a.queryable(r)
 		q.unplanned = true
 		q.loan.Keep(answerBytes)
-		query, result, err = a.execute(ctx, q, opts, prepare, &s.waited)
+		query, result, err = a.execute(ctx, q, opts, &s)
 	}
 	s.read, s.err, s.samples = q, err, q.computed.Load()
 	if err != nil {
@@ -115,8 +88,7 @@ func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, er
 	if truncated {
 		result.Warnings.Add(errTruncated)
 	}
-	wanted := r.FormValue("stats")
-	if note := statsNote(wanted); note != nil {
+	if note := statsNote(s.stats); note != nil {
 		result.Warnings.Add(note)
 	}
 	a.counts.samples.Add(uint64(s.samples))
@@ -126,7 +98,7 @@ func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, er
 			w.escaped(string(result.Value.Type()))
 			w.raw(`,"result":`)
 			w.value(result.Value)
-			if wanted != "" {
+			if s.stats != "" {
 				w.raw(`,"stats":`)
 				w.any(stats.NewQueryStats(query.Stats()))
 			}
@@ -134,23 +106,50 @@ func (a *API) evaluate(r *http.Request, s slow, prepare preparation) (answer, er
 		},
 		maxBytes: maxJSONBytes(result.Value),
 		notes:    result.Warnings,
-		query:    r.FormValue("query"),
+		query:    s.expr,
 		read:     q,
 		close:    query.Close,
 	}, nil
 }
 
+// prepare makes the query that is to be run on q: by the engine as it is, by
+// the engine with plans in it, or by a plan alone.
+func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, s *slow) (evaluation, error) {
+	switch {
+	case s.step == 0:
+		return a.engine.NewInstantQuery(ctx, q, opts, s.expr, s.start)
+	case q.unplanned || s.stats != "": // statistics are of what the engine does
+		return a.engine.NewRangeQuery(ctx, q, opts, s.expr, s.start, s.end, s.step)
+	}
+	expr, err := a.parser.ParseExpr(s.expr)
+	if err != nil {
+		return nil, err
+	}
+	lookback := opts.LookbackDelta()
+	if lookback <= 0 {
+		lookback = a.o.LookbackDelta
+	}
+	if c := newComputer(s.start, s.end, s.step, lookback, a.o.MaxSamples, &a.room); c != nil {
+		q.computer = c
+		if p, ok := wholePlanOf(expr); ok {
+			return &wholePlan{computer: c, q: q, plan: p}, nil
+		}
+		expr, c.plans = rewrite(expr)
+	}
+	return a.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
+}
+
 // execute runs a query when it is its turn. The turn ends with the evaluation:
 // a client that reads slowly keeps nobody waiting. The time until it began is
-// added to waited. The query must be closed unless there is an error.
-func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, prepare preparation, waited *time.Duration) (evaluation, *promql.Result, error) {
-	query, err := prepare(ctx, q, opts)
+// added to s.waited. The query must be closed unless there is an error.
+func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, s *slow) (evaluation, *promql.Result, error) {
+	query, err := a.prepare(ctx, q, opts, s)
 	if err != nil {
 		return nil, nil, badParam("query", err)
 	}
 	came := a.o.Now()
 	err = a.queries.enter(ctx)
-	*waited += a.o.Now().Sub(came)
+	s.waited += a.o.Now().Sub(came)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = promql.ErrQueryTimeout("query queue")

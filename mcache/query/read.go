@@ -144,8 +144,16 @@ type reader struct {
 	evaluated func() // ends the turn: what is left is the client's to take
 }
 
+// seriesOrder is that in which series are read.
+type seriesOrder bool
+
+const (
+	asFound  seriesOrder = false
+	byLabels seriesOrder = true
+)
+
 // selectSeries finds the series of a query.
-func (rd *reader) selectSeries(ctx context.Context, query *prompb.Query, sorted bool) ([]series, error) {
+func (rd *reader) selectSeries(ctx context.Context, query *prompb.Query, order seriesOrder) ([]series, error) {
 	matchers, err := fromLabelMatchers(query.Matchers)
 	if err != nil {
 		return nil, badData(err)
@@ -155,7 +163,7 @@ func (rd *reader) selectSeries(ctx context.Context, query *prompb.Query, sorted 
 		hints.Start, hints.End = max(hints.Start, h.StartMs), min(hints.End, h.EndMs)
 	}
 	querier := querier{q: rd.q, mint: hints.Start, maxt: hints.End}
-	set := querier.Select(ctx, sorted, hints, matchers...)
+	set := querier.Select(ctx, bool(order), hints, matchers...)
 	if found, ok := set.(*seriesSet); ok {
 		return found.series, nil
 	}
@@ -214,7 +222,7 @@ func (rd *reader) samples(ctx context.Context) error {
 	for _, query := range rd.request.Queries {
 		start, before := len(message), cap(message)
 		held := loan.Held()
-		found, err := rd.selectSeries(ctx, query, false)
+		found, err := rd.selectSeries(ctx, query, asFound)
 		if err != nil {
 			return err
 		}
@@ -341,7 +349,7 @@ func (rd *reader) stream(ctx context.Context) error {
 	defer func() { rd.api.release(buf, *buf) }()
 	fw := frameWriter{rd: rd, out: *buf, crc: crc32.MakeTable(crc32.Castagnoli)}
 	for i, query := range rd.request.Queries {
-		found, err := rd.selectSeries(ctx, query, true)
+		found, err := rd.selectSeries(ctx, query, byLabels)
 		if err != nil {
 			return err
 		}

@@ -35,6 +35,7 @@ type slow struct {
 	queries    []*prompb.Query // in place of expr
 	start, end time.Time
 	step       time.Duration // of a range
+	stats      string        // that were asked for
 	arrived    time.Time
 	waited     time.Duration // for its turn
 	samples    int64
