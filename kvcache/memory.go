@@ -349,6 +349,23 @@ func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Reg
 	return r, true
 }
 
+// renew makes a region in use the youngest of its class and account, unless it
+// is pinned, and reports whether it did.
+func (m *Memory) renew(r Region) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g := &m.regions[r]
+	if g.pinned {
+		return false
+	}
+	l := m.listOf(r)
+	l.remove(m, r)
+	l.pushBack(m, r)
+	m.serial++
+	g.serial = m.serial
+	return true
+}
+
 // listOf is the list that the region in use r is in.
 func (m *Memory) listOf(r Region) *list {
 	g := &m.regions[r]

@@ -235,6 +235,15 @@ func (t *Tables) oldest() Region {
 // addresses stay as they are.
 func (t *Tables) renew(r Region) { t.m.tables[r].order = t.orderBefore(noRegion) }
 
+// RenewOpen makes the region that entries go to now the youngest of its class
+// and account, as what is written last to it is: owners that fill a region
+// slowly call it now and then, and the region then ages from there.
+func (t *Tables) RenewOpen() {
+	if t.cur != noRegion && t.m.renew(t.cur) {
+		t.renew(t.cur)
+	}
+}
+
 // shorten cuts a live entry to a value of n bytes and puts a dead entry where
 // its rest was. The caller has written the value, and writes the header.
 func (t *Tables) shorten(ref Ref, n int) {

@@ -58,7 +58,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 		s.settle()
 		s.mu.Unlock()
 	}()
-	yields, age := s.yields, bk.age.Load()
+	yields, age := s.yields, s.ageLocked(bk)
 	s.findAll(places, age)
 	if bk.cover.watching.Load() {
 		s.noteResumed(bk, b, places)
@@ -135,6 +135,9 @@ func (s *shard) writeRest(id uint32, bk *bucket, b *Batch, place *batchPlace, fi
 // settle publishes what others read without the lock; called before unlocking.
 func (s *shard) settle() {
 	s.allocated.Store(s.bytes)
+	if s.inserted >= s.turns.next {
+		s.turnLocked()
+	}
 	if s.cache.writeBack {
 		s.dirtyPublished.Store(s.dirty)
 	}
@@ -164,7 +167,7 @@ func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points 
 
 // writeClean is write without a note that the points are dirty.
 func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
-	if age := bk.age.Load(); s.recs.At(*id).touched != age {
+	if age := s.ageLocked(bk); s.recs.At(*id).touched != age {
 		s.touch(*id, age)
 	}
 	done := 0 // samples before this one were written as a run

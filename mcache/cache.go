@@ -393,7 +393,8 @@ func (c *Cache) countInto(b *bucket, n int) {
 }
 
 // makeRoom finds memory for a shard that had none. Dead bytes go first, then
-// the oldest Log regions of all owners, then keys as eviction takes them, and
+// heads of generation 3 where heads are most of what there is, then the oldest
+// Log regions of all owners, then keys as eviction takes them, and
 // Hot regions when all of that was not enough; where indexes are nearly all
 // there is, the largest of them. It is called without locks and
 // reports whether trying again makes sense. Most want one region; an index that
@@ -405,7 +406,7 @@ func (c *Cache) makeRoom(s *shard, tries int) bool {
 	s.mu.Unlock()
 	least := int64(2 * c.memory.RegionBytes())
 	room := max(least, min(least<<tries, c.memory.Budget()/8))
-	return c.memory.EvictLog(room) || c.dropIndex(room) || c.evictKeys(room) || c.memory.Evict(room)
+	return c.evictCold(room) || c.memory.EvictLog(room) || c.dropIndex(room) || c.evictKeys(room) || c.memory.Evict(room)
 }
 
 // indexShare of the budget is where it is indexes that leave no room. They do
@@ -448,13 +449,18 @@ func (c *Cache) evictKeys(n int64) bool {
 		}
 	}
 	c.evictTo(c.allocated()*3/4, false)
+	c.compactShards()
+	return c.memory.EvictLog(n)
+}
+
+// compactShards compacts all shards until nothing is worth it.
+func (c *Cache) compactShards() {
 	for _, s := range c.shards {
 		s.mu.Lock()
 		s.compactAll()
 		s.settle()
 		s.mu.Unlock()
 	}
-	return c.memory.EvictLog(n)
 }
 
 // Maintain does the work that no caller should wait for, in bounded pieces:

@@ -58,6 +58,60 @@ func (s *shard) overflowRegion() (moved int) {
 	return moved
 }
 
+// evictCold makes n bytes free of the heads of generation 3, for as long as heads
+// take more regions than all that is sealed. Were the oldest of that dropped
+// first, series that are written would lose the history that they have sealed
+// to heads that nobody writes to any more. With blobs these go there, as many
+// as it takes; without, as many as evictKeys evicts at once, so that an index
+// can be rebuilt in what becomes free. It reports whether there is room.
+func (c *Cache) evictCold(n int64) bool {
+	if !c.blobs {
+		if c.mostlyHeads() {
+			c.evictOf(3, c.allocated()*3/4, false)
+			c.compactShards()
+		}
+		return c.memory.Room() >= n
+	}
+	for idle := 0; idle < len(c.shards) && c.memory.Room() < n; {
+		s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
+		if s.overflowColdHeads() {
+			idle = 0
+		} else {
+			idle++
+		}
+	}
+	return c.memory.Room() >= n
+}
+
+// mostlyHeads reports whether heads take more regions than all that is sealed.
+func (c *Cache) mostlyHeads() bool {
+	heads, sealed := 0, 0
+	for _, s := range c.shards {
+		s.mu.Lock()
+		heads, sealed = heads+s.hot.Stats().Regions, sealed+s.log.Stats().Regions+s.blobs.Stats().Regions
+		s.mu.Unlock()
+	}
+	return heads > sealed
+}
+
+// overflowColdHeads puts series of generation 3 into blobs until that has freed
+// a region. It reports false if there are none, if what is sealed takes more
+// regions than heads, or if blobs find no room.
+func (s *shard) overflowColdHeads() bool {
+	s.mu.Lock()
+	heads, sealed := s.hot.Stats().Regions, s.log.Stats().Regions+s.blobs.Stats().Regions
+	s.mu.Unlock()
+	for before := s.cache.memory.Room(); heads > sealed; {
+		if done, _ := s.overflowColdest(3, true); !done {
+			return false
+		}
+		if s.cache.memory.Room() > before {
+			return true
+		}
+	}
+	return false
+}
+
 // hotPiece is how many series overflowRegion moves under one hold of the lock:
 // half a millisecond.
 const hotPiece = 512
@@ -73,11 +127,9 @@ const (
 	coldPerMaintain = 8192
 	// coldPiece of them under one hold of a lock.
 	coldPiece = 64
-	// coldRounds says which series are cold besides being in generation 3:
-	// since they were written last, their bucket took as many points as would
-	// give this many to each of its series. Where there are more series than
-	// points in an age cycle, a series can be in generation 3 between two
-	// scrapes.
+	// coldRounds of points for each series are enough to tell that one which got
+	// none is cold (turn.go). Where there are more series than points in an age
+	// cycle, a series can be in generation 3 between two scrapes.
 	coldRounds = 16
 )
 
@@ -111,7 +163,7 @@ func (s *shard) overflowPiece(most int) (moved int, more, short bool) {
 			bucket := s.cache.bucket(uint16(b))
 			for {
 				id := s.oldestClean(b, class)
-				if id == noID || !bucket.cold(s.cache.ageCycle, s.recs.At(id).touched) {
+				if id == noID || !s.coldLocked(bucket, s.recs.At(id).touched) {
 					break
 				}
 				if moved == most {
@@ -172,22 +224,13 @@ func (c *Cache) noteRest() {
 	}
 }
 
-// cold reports whether a series that was written last at age touched is cold.
-func (b *bucket) cold(ageCycle uint64, touched uint32) bool {
-	if b.rest.long.Load() {
-		return true
-	}
-	ages := b.age.Load() - touched
-	return ages >= 2 && uint64(ages)*ageCycle >= coldRounds*uint64(max(b.series.Load(), 0))
-}
-
 // coldestBlob is the series that has had nothing but a blob for the longest
 // time, of the bucket in which it was written the longest ago, or noID.
 func (s *shard) coldestBlob() uint32 {
 	best, most := uint32(noID), uint32(0)
 	for b := range s.lists {
 		if id := s.oldestClean(b, classBlob); id != noID {
-			if age := s.cache.bucket(uint16(b)).age.Load() - s.recs.At(id).touched; best == noID || age > most {
+			if age := s.ageLocked(s.cache.bucket(uint16(b))) - s.recs.At(id).touched; best == noID || age > most {
 				best, most = id, age
 			}
 		}

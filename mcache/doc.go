@@ -86,8 +86,23 @@
 // write). Ageing is one addition. Within a bucket and a size class, a power of
 // two of bytes, series are listed by their last age, so that the candidates of
 // eviction stand at the heads of the lists. Eviction ends under the maximum.
-// If the Memory itself is full, the oldest sealed blocks and blobs of all series
-// go first, being the oldest data; keys are evicted when there are none. Indexes
+//
+// The age of a bucket has two parts. An age cycle passes when the bucket took as
+// many points as Options say, whatever the size of the cache. A turn passes in a
+// shard when it took a quarter of the points that it held when the turn began
+// (turn.go). So generation 3 is what got none of the last quarter of the points
+// that the memory holds, or of the last half, and is there whenever series end.
+// Hence the rule: no series that is written at least once in a turn makes way
+// while one is there that ended a turn ago; however small the cache, however
+// many series come and go, and however large those grow that stay. It keeps at
+// least as much of its recent past as a series of the same size that ended
+// before. TestChurn holds this over budgets, sizes and churn.
+//
+// If the Memory itself is full, generation 3 gives up its heads first, for as
+// long as heads take more regions than all that is sealed. Otherwise the oldest
+// sealed blocks and blobs of all series go first, being the oldest data: a
+// region is as old as the turn in which it was written last. Keys of
+// generations 2 and 1 are evicted when there are none. Indexes
 // do not shrink with that. Where they are three quarters of the budget, as when
 // that has fallen far, the shard with the largest forgets all its series. So a
 // writer is refused only when what is dirty leaves no room.

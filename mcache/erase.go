@@ -17,7 +17,7 @@ func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 			return points, nil
 		}
 		// To delete is to write: what changes its size moves to the young end of its list.
-		age := c.bucket(r.bucket).age.Load()
+		age := s.ageLocked(c.bucket(r.bucket))
 		s.touch(id, age)
 		if shadow := s.shadow(r); shadow != noID {
 			s.touch(shadow, age)

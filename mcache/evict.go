@@ -95,7 +95,7 @@ func (s *shard) coldest(gen int) uint32 {
 	}
 	for class := sizeClasses - 1; class >= 0; class-- {
 		for b := range s.lists {
-			age := s.cache.bucket(uint16(b)).age.Load()
+			age := s.ageLocked(s.cache.bucket(uint16(b)))
 			id := s.lists[b][class].oldest
 			for range maxDirtyLooks {
 				if id == noID || generation(age, s.recs.At(id).touched) != gen {
@@ -125,22 +125,30 @@ func (c *Cache) evict() {
 // evictTo evicts until no more than limit bytes are allocated. With blobs,
 // they take what they can.
 func (c *Cache) evictTo(limit int64, blobs bool) {
-	if c.allocated() <= limit {
-		return
-	}
 	for gen := 3; gen >= genBlob; gen-- {
-		for idle := 0; idle < len(c.shards); {
-			s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
-			if blobs && s.overflowOne(gen) || s.evictOne(gen) {
-				idle = 0
-			} else {
-				idle++
-			}
-			if c.allocated() <= limit {
-				return
-			}
+		if c.evictOf(gen, limit, blobs) {
+			return
 		}
 	}
+}
+
+// evictOf is evictTo for one generation. It reports whether that was enough.
+func (c *Cache) evictOf(gen int, limit int64, blobs bool) bool {
+	if c.allocated() <= limit {
+		return true
+	}
+	for idle := 0; idle < len(c.shards); {
+		s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
+		if blobs && s.overflowOne(gen) || s.evictOne(gen) {
+			idle = 0
+		} else {
+			idle++
+		}
+		if c.allocated() <= limit {
+			return true
+		}
+	}
+	return false
 }
 
 // evictOne hands the coldest key of the generation to the overflow function.

@@ -44,7 +44,7 @@ func TestGenerationsOracle(t *testing.T) {
 		model := literal{[3]map[string]bool{{}, {}, {}}}
 		var c *Cache
 		classes := map[string]uint8{}
-		evicted, byGen := 0, [3]int{}
+		evicted, turned, byGen := 0, 0, [3]int{}
 		c = newTestCache(t, Options{Shards: 1, MaxBytes: 60 << 10, AgeCycle: 1 << 40, Overflow: func(o Overflow) {
 			key := string(o.Key)
 			cold := model.evictable()
@@ -92,18 +92,26 @@ func TestGenerationsOracle(t *testing.T) {
 			}
 			// The classes as eviction will see them: written, not yet evicted.
 			limit := c.maxBytes.Swap(0)
+			turns := c.shards[0].turns.passed
 			if err := c.Insert("b", []byte(key), offsets[key], values); err != nil {
 				t.Fatal(err)
 			}
 			offsets[key] += int64(n)
+			for range c.shards[0].turns.passed - turns { // by what the shard holds
+				model.age()
+				turned++
+			}
 			readClasses()
+			if op%1000 == 999 { // down into generations 2 and 1
+				c.SetMaxBytes(limit / 20)
+			}
 			c.SetMaxBytes(limit)
 			if got := c.allocated(); got > limit {
 				t.Fatalf("seed %d: %d bytes allocated after eviction, maximum %d", seed, got, limit)
 			}
 		}
-		if st := c.Stats(); evicted < 200 || byGen[1] == 0 || byGen[2] == 0 || int(st.Evictions) != evicted {
-			t.Errorf("seed %d: too little happened: %d evicted, by generation %v", seed, evicted, byGen)
+		if st := c.Stats(); evicted < 200 || turned < 20 || byGen[0] == 0 || byGen[1] == 0 || byGen[2] == 0 || int(st.Evictions) != evicted {
+			t.Errorf("seed %d: too little happened: %d evicted, by generation %v, %d turns", seed, evicted, byGen, turned)
 		}
 		// The generations that Stats tells are those of the model.
 		g := c.Stats().Buckets[0].Generations

@@ -99,29 +99,38 @@ func (s *shard) overflowOne(gen int) bool {
 	if gen == genBlob {
 		return false
 	}
-	for moved := false; ; moved = true {
-		s.mu.Lock()
-		id := s.coldest(gen)
-		if id == noID {
-			s.mu.Unlock()
-			return false
-		}
-		b := s.cache.bucket(s.recs.At(id).bucket)
-		done := s.overflow(id, moved)
-		if done {
-			s.evictions++
-			b.evictions.Add(1)
-			s.tidy()
-			s.settle()
-		} else if moved {
-			s.blob.refused++
-		}
-		s.mu.Unlock()
-		if done || moved {
-			return done
-		}
-		s.cache.memory.EvictLog(int64(s.cache.memory.RegionBytes()))
+	done, none := s.overflowColdest(gen, false)
+	if done || none {
+		return done
 	}
+	s.cache.memory.EvictLog(int64(s.cache.memory.RegionBytes()))
+	done, none = s.overflowColdest(gen, true)
+	if !done && !none {
+		s.mu.Lock()
+		s.blob.refused++
+		s.mu.Unlock()
+	}
+	return done
+}
+
+// overflowColdest puts the coldest key of the generation into a blob. It says
+// whether it did, and if not, whether there is none. moved is as for overflow.
+func (s *shard) overflowColdest(gen int, moved bool) (done, none bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := s.coldest(gen)
+	if id == noID {
+		return false, true
+	}
+	b := s.cache.bucket(s.recs.At(id).bucket)
+	if !s.overflow(id, moved) {
+		return false, false
+	}
+	s.evictions++
+	b.evictions.Add(1)
+	s.tidy()
+	s.settle()
+	return true, false
 }
 
 // freeLive frees all that the tables hold of r, but for its blob.

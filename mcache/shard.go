@@ -45,7 +45,8 @@ type shard struct {
 	rebuildAt int
 
 	lists [][sizeClasses + 1]ends // by bucket id; the last is classBlob
-	bytes int64                   // allocated for series, as eviction counts
+	turns turns
+	bytes int64 // allocated for series, as eviction counts
 	// allocated is bytes as of the last unlock, for those who have no lock.
 	allocated atomic.Int64
 
@@ -159,6 +160,7 @@ func (s *shard) DropRegion(r kvcache.Region, epoch uint32) bool {
 				s.blob.lost += points
 			}
 			s.unpruned = true
+			s.shortenTurnLocked()
 			return true
 		}
 	}
@@ -211,6 +213,7 @@ func (s *shard) reset() {
 	s.forgetPairs()
 	s.live, s.dead, s.rebuildAt, s.bytes, s.free, s.tombs = 0, 0, 0, 0, noID, noID
 	s.lists = nil
+	s.shortenTurnLocked()
 	s.unpruned = false
 }
 
@@ -286,7 +289,7 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 	}
 	*s.recs.At(id) = series{
 		fp: f, bucket: b.id, life: life, flags: flagInUse | flags&^(flagHeld|flagClaimed),
-		touched: b.age.Load(), sealedEnd: math.MinInt64, completeFrom: math.MinInt64,
+		touched: s.ageLocked(b), sealedEnd: math.MinInt64, completeFrom: math.MinInt64,
 		pairs: set, nPairs: uint16(len(s.pairIDs)), older: noID, newer: noID,
 	}
 	s.ids.Add(f.tag(), id)

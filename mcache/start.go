@@ -33,7 +33,7 @@ func (s *shard) insertStart(id uint32, b *bucket, t, start int64) bool {
 		}
 		s.recs.At(id).flags |= flagStarts
 	}
-	if age := b.age.Load(); s.recs.At(shadow).touched != age {
+	if age := s.ageLocked(b); s.recs.At(shadow).touched != age {
 		s.touch(shadow, age)
 	}
 	return s.insert(shadow, t, math.Float64bits(float64(start)))

@@ -43,8 +43,8 @@ type Stats struct {
 // BucketStats is a reading of one bucket.
 type BucketStats struct {
 	Name        string
-	Width       int // bytes of a point
-	Age         uint32
+	Width       int    // bytes of a point
+	Age         uint32 // age cycles and calls of Age; turns, which are a shard's own, are not in it
 	Inserts     uint64 // points written, overwriting ones included
 	Evictions   uint64 // keys
 	Series      int64  // and keys
@@ -123,7 +123,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 		if r.flags&flagInUse == 0 || int(r.bucket) >= len(gens) {
 			continue
 		}
-		g := &gens[r.bucket][generation(s.cache.bucket(r.bucket).age.Load(), r.touched)-1]
+		g := &gens[r.bucket][generation(s.ageLocked(s.cache.bucket(r.bucket)), r.touched)-1]
 		g.Keys++
 		g.Points += uint64(r.points)
 		g.Bytes += int64(r.bytes)

@@ -1,0 +1,150 @@
+package mcache
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"mcached/kvcache"
+)
+
+// churn is a load of series that come and go beside some that stay.
+type churn struct {
+	budget   int64
+	maxBytes int64
+	blobs    bool
+	waves    int
+	pods     int // that are new with each wave
+	living   int // series that are written in every wave
+	samples  int // of each series in a wave
+	ended    int // waves after which as many series as are living end
+}
+
+// left is what is there at the end.
+type left struct {
+	living   float64 // samples of each that is written still
+	ended    float64 // of each that ended
+	podsFrom int     // the first wave of which half of the pods have a sample
+}
+
+func churnLabels(kind string, i int) []Label {
+	return []Label{{"__name__", "http_requests_total"}, {"cluster", "eu-west-1"}, {"job", kind}, {"namespace", fmt.Sprint("team-", i%50)}, {"pod", fmt.Sprintf("%s-%08x-%05x", kind, uint32(i)*2654435761, i)}}
+}
+
+func (w churn) run(t testing.TB) (l left) {
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: w.budget})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	c, err := New(Options{Memory: m, Blobs: w.blobs, MaxBytes: w.maxBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var b Batch
+	const step = 15_000
+	value := func(i, at int) uint64 { return math.Float64bits(float64(i%100*at) + float64((i*7+at*13)%29)) }
+	write := func(all [][]Label, at int) {
+		b.Reset("default")
+		for i, ls := range all {
+			b.Series(c.Fingerprint(ls))
+			b.Sample(int64(at)*step, value(i, at))
+		}
+		if _, err := c.Append(&b); err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range b.Missing() {
+			if _, err := c.AppendNew(&b, i, all[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	set := func(kind string, from, n int) (all [][]Label) {
+		for i := range n {
+			all = append(all, churnLabels(kind, from+i))
+		}
+		return all
+	}
+	living, ended := set("living", 0, w.living), set("ended", 0, w.living)
+	for wave := range w.waves {
+		pods := set("pod", wave*w.pods, w.pods)
+		for k := range w.samples {
+			at := wave*w.samples + k
+			write(living, at)
+			if wave < w.ended {
+				write(ended, at)
+			}
+			for p := pods; len(p) > 0; {
+				n := min(len(p), 1000)
+				write(p[:n], at)
+				p = p[n:]
+			}
+			c.Maintain()
+		}
+	}
+	kept := func(all [][]Label) (n float64) {
+		for _, ls := range all {
+			n += float64(len(readAll(t, c, "default", ls, math.MinInt64, math.MaxInt64)))
+		}
+		return n / float64(len(all))
+	}
+	l.living, l.ended = kept(living), kept(ended)
+	for l.podsFrom = 0; l.podsFrom < w.waves; l.podsFrom++ {
+		n, of := 0, 0
+		for i := 0; i < w.pods; i += 7 {
+			if of++; len(readAll(t, c, "default", churnLabels("pod", l.podsFrom*w.pods+i), math.MinInt64, math.MaxInt64)) > 0 {
+				n++
+			}
+		}
+		if 2*n >= of {
+			break
+		}
+	}
+	return l
+}
+
+// TestChurn holds what survives churn to the rule: whatever the budget, how
+// long series live and how many there are, those that are still written keep
+// more of their recent past than series of the same size that ended before, and
+// nothing that ended is kept for longer than they are.
+func TestChurn(t *testing.T) {
+	cells, lossy, endedLess := 16, 0, 0
+	if testing.Short() {
+		cells = 4
+	}
+	for seed := range uint64(cells) {
+		rnd := rand.New(rand.NewPCG(seed, 14))
+		w := churn{
+			blobs: seed%2 == 0, waves: 20 + rnd.IntN(30), living: 20 + rnd.IntN(300),
+			samples: []int{1, 3, 10, 30}[rnd.IntN(4)], budget: int64(8+rnd.IntN(16)) << 20,
+		}
+		w.ended = 1 + rnd.IntN(w.waves*3/4)
+		// A series that ends takes some 350 bytes, and 2 a sample beyond the 20th.
+		all := float64(w.budget) * (1.3 + 2*rnd.Float64())
+		w.pods = int(all) / (350 + 2*max(w.samples-20, 0)) / w.waves
+		if seed%3 == 0 {
+			w.maxBytes = w.budget / int64(2+rnd.IntN(4))
+		}
+		l := w.run(t)
+		of := w.waves * w.samples
+		t.Logf("seed %d: %+v: living keep %.1f of %d, ended %.1f of %d, pods from wave %d of %d", seed, w, l.living, of, l.ended, w.ended*w.samples, l.podsFrom, w.waves)
+		if l.living < float64(of) {
+			lossy++
+		}
+		if l.ended < float64(w.ended*w.samples)/2 {
+			endedLess++
+		}
+		if l.living < min(l.ended, float64(of)) {
+			t.Errorf("seed %d: of %d samples the living keep %.1f, of %d those that ended keep %.1f", seed, of, l.living, w.ended*w.samples, l.ended)
+		}
+		if least := 0.9 * float64((w.waves-l.podsFrom)*w.samples); l.living < least {
+			t.Errorf("seed %d: the living keep %.1f samples, those that ended before as many are there, want %.1f", seed, l.living, least)
+		}
+	}
+	t.Logf("the living lost something in %d of %d, those that ended half of theirs in %d", lossy, cells, endedLess)
+	if endedLess < cells/4 {
+		t.Errorf("only in %d of %d was there too little memory", endedLess, cells)
+	}
+}
