@@ -63,7 +63,9 @@
 //	3  Log regions by age, whatever they hold and whoever's they are: sealed
 //	   blocks of series, what was evicted of series, clients' blobs. Before
 //	   that, the oldest Log regions of accounts that hold more than their share
-//	   (share.go). A writer keeps what is still read of them; SetBudget does not
+//	   (share.go). A writer keeps what is still read of them; SetBudget does not.
+//	   A region is as old as its first entry, or as the last time that its owner
+//	   renewed it while it was being filled (Tables.RenewOpen)
 //	4  Hot regions in the same order: heads of series, which are written
 //	5  whole owners, when the indexes alone are more than the budget
 //

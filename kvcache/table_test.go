@@ -41,6 +41,35 @@ func (h *holder) DropRegion(r Region, epoch uint32) bool {
 
 func (h *holder) DropAll() { h.lost += h.t.DropAll() }
 
+// TestRenewOpen has two owners open a region each, one after the other. Whose
+// was renewed since goes last.
+func TestRenewOpen(t *testing.T) {
+	for _, renewed := range []bool{false, true} {
+		m, err := NewMemory(MemoryOptions{BudgetBytes: 24 * 4096, RegionBytes: 4096, ReserveBytes: 64 * 4096, ReadyRegions: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow, other := newHolder(m, Log), newHolder(m, Log)
+		slow.t.RenewOpen() // nothing is open yet
+		for _, h := range []*holder{slow, other} {
+			if _, _, ok := h.t.Alloc(64, 0, 1, 1); !ok {
+				t.Fatal("no memory")
+			}
+		}
+		if renewed {
+			slow.t.RenewOpen()
+		}
+		if err := slow.t.Check(); err != nil {
+			t.Fatal(err)
+		}
+		m.dropOldest(Log, false)
+		if want := map[bool][2]int{false: {1, 0}, true: {0, 1}}[renewed]; slow.drop != want[0] || other.drop != want[1] {
+			t.Errorf("renewed %v: %d of the slow owner's regions went, %d of the other's, want %v", renewed, slow.drop, other.drop, want)
+		}
+		m.Close()
+	}
+}
+
 // TestTablesModel runs random operations on tiny regions against plain maps:
 // a live entry reads back what was written, a vanished one reads as nil, the
 // weights of what vanished and what is left add up.

@@ -24,6 +24,7 @@ func TestOverflowCold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	before := c.Stats()
 	c.Maintain()
 	// At once, none is cold of those that got the last turn, a quarter of what was
 	// there when it began.
@@ -42,7 +43,6 @@ func TestOverflowCold(t *testing.T) {
 	if st := c.Stats(); late > 0 || moved == 0 || st.Buckets[0].Generations[2].Keys == 0 {
 		t.Fatalf("%d of %d series are cold at once, %d of them of the last turn: %+v", moved, i, late, st)
 	}
-	before := c.Stats()
 	const run = 100
 	for at := 0; at*hot < 12*i; at += run { // two turns, with what these hold themselves
 		for k := range hot {

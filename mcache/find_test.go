@@ -22,7 +22,7 @@ func TestGuess(t *testing.T) {
 		t.Helper()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.findAll(places, bk.age.Load())
+		s.findAll(places, s.ageLocked(bk))
 		for k := range places {
 			if want := s.find(places[k].fp); s.found[k] != want {
 				t.Fatalf("%s: place %d is series %d, not %d", what, k, s.found[k], want)

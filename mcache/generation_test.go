@@ -269,7 +269,7 @@ func TestWriterWithAnOldAge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	age := c.bucket(0).age.Load()
+	age := c.shards[0].ageLocked(c.bucket(0))
 	c.bucket(0).age.Add(2)
 	for _, w := range []struct {
 		key string
