@@ -23,6 +23,7 @@ type config struct {
 	webListen         []string
 	webConfigFile     string
 	webSettings       *webSettings // by webConfigFile
+	webAllowedHosts   []string     // beyond what is known without
 	webMaxConnections count
 	webReadTimeout    duration
 	webDebug          truth
@@ -119,8 +120,10 @@ func newServeApp(c *config) *kingpin.Application {
 		Default("127.0.0.1:9201").StringsVar(&c.webListen)
 	app.Flag("web.config.file", "File that turns on TLS or basic authentication for HTTP, in exporter-toolkit's format.").
 		PlaceHolder("FILE").StringVar(&c.webConfigFile)
+	app.Flag("web.allowed-host", "Name that requests to a loopback address may be for, beside localhost and this machine's: of a proxy that passes on the Host header. Repeatable; * for any.").
+		PlaceHolder("NAME").StringsVar(&c.webAllowedHosts)
 	add("web.max-connections", "1024", &c.webMaxConnections,
-		"HTTP connections at a time, for each address.")
+		"HTTP connections at a time, for each address. Beyond them, idle ones make way.")
 	add("web.read-timeout", "1m", &c.webReadTimeout,
 		"Longest time to read one HTTP request, and an idle connection's life.")
 

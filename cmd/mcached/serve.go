@@ -21,7 +21,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
-	"golang.org/x/net/netutil"
 
 	"mcached/ingest"
 	"mcached/ingest/admission"
@@ -120,7 +119,7 @@ func (d *daemon) open() error {
 		if err != nil {
 			return err
 		}
-		d.webListeners = append(d.webListeners, netutil.LimitListener(l, int(d.config.webMaxConnections)))
+		d.webListeners = append(d.webListeners, limitConns(l, int(d.config.webMaxConnections)))
 	}
 
 	var err error
@@ -166,7 +165,7 @@ func (d *daemon) open() error {
 		}
 	}
 	d.webSecurity = newWebSecurity(d.config.webSettings)
-	handler := d.webSecurity.guard(d.handler())
+	handler := d.checkHost(d.webSecurity.guard(d.handler()))
 	for range d.webListeners {
 		d.webServers = append(d.webServers, &http.Server{
 			Handler:           handler,
@@ -174,6 +173,7 @@ func (d *daemon) open() error {
 			ReadTimeout:       d.config.webReadTimeout.std(),
 			IdleTimeout:       d.config.webReadTimeout.std(),
 			MaxHeaderBytes:    maxHeaderBytes,
+			ConnState:         connState,
 			ErrorLog:          log.New(&handshakeLog{log: d.log, now: time.Now}, "", 0),
 		})
 	}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// connLimit bounds the connections of an HTTP listener. When there are as many as
+// there may be, the one that has been idle for the longest time makes way for the
+// next: a client that finds its connection closed opens another, while one that is
+// not accepted finds nobody, health checks included. Connections that have sent
+// nothing yet make way, too, when they have had newGrace for it.
+type connLimit struct {
+	net.Listener
+	max int
+
+	mu     sync.Mutex
+	conns  map[*limitedConn]struct{}
+	change chan struct{} // has an element when one was closed or became idle
+	made   uint64        // connections that made way
+}
+
+// newGrace is how long a new connection may take for its first byte.
+const newGrace = time.Second
+
+// limitedConn is one connection. Its fields are guarded by connLimit.mu.
+type limitedConn struct {
+	net.Conn
+	limit *connLimit
+	idle  bool // it waits for a request
+	fresh bool // for the first one
+	since time.Time
+}
+
+func limitConns(l net.Listener, most int) *connLimit {
+	return &connLimit{Listener: l, max: most, conns: map[*limitedConn]struct{}{}, change: make(chan struct{}, 1)}
+}
+
+// Accept implements net.Listener. If there are too many and none can make way,
+// it waits for that.
+func (l *connLimit) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &limitedConn{Conn: nc, limit: l, idle: true, fresh: true, since: time.Now()}
+	for !l.enter(c) {
+		select {
+		case <-l.change:
+		case <-time.After(newGrace / 4): // until a new one has been new for too long
+		}
+	}
+	return c, nil
+}
+
+// enter takes c in, if need be in the place of another.
+func (l *connLimit) enter(c *limitedConn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.conns) >= l.max {
+		var oldest *limitedConn
+		for k := range l.conns {
+			if k.idle && (!k.fresh || time.Since(k.since) > newGrace) && (oldest == nil || k.since.Before(oldest.since)) {
+				oldest = k
+			}
+		}
+		if oldest == nil {
+			return false
+		}
+		delete(l.conns, oldest)
+		l.made++
+		_ = oldest.Conn.Close() // which the server finds out
+	}
+	l.conns[c] = struct{}{}
+	return true
+}
+
+func (l *connLimit) changed() {
+	select {
+	case l.change <- struct{}{}:
+	default:
+	}
+}
+
+// Close implements net.Conn.
+func (c *limitedConn) Close() error {
+	c.limit.mu.Lock()
+	delete(c.limit.conns, c)
+	c.limit.mu.Unlock()
+	c.limit.changed()
+	return c.Conn.Close()
+}
+
+// connState is http.Server.ConnState: it knows which connections are idle.
+func connState(nc net.Conn, state http.ConnState) {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	c, ok := nc.(*limitedConn)
+	if !ok || state != http.StateActive && state != http.StateIdle {
+		return
+	}
+	c.limit.mu.Lock()
+	c.idle, c.fresh, c.since = state == http.StateIdle, false, time.Now()
+	c.limit.mu.Unlock()
+	if state == http.StateIdle {
+		c.limit.changed()
+	}
+}
