@@ -1,5 +1,7 @@
 package mcache
 
+import "slices"
+
 // Batch is a set of samples for Append. It is reused by its owner and not
 // safe for concurrent use. Its memory grows to the largest batch it has held.
 type Batch struct {
@@ -67,6 +69,32 @@ func (b *Batch) StartTime(start int64) {
 // must stay as it is until the batch is reset.
 func (b *Batch) Record(t int64, value []byte) {
 	b.records = append(b.records, Record{T: t, Value: value})
+}
+
+// Decoders that know the series of a sample only after it write into the batch
+// directly, and say then whose samples those are: they take Samples, append to
+// it, give it back by SetSamples, and end with SeriesFrom, or, if they want
+// none of it, with SetSamples of what it was.
+
+// Samples are those of all series, one behind the other, valid until one is added.
+func (b *Batch) Samples() []Sample { return b.samples }
+
+// SetSamples takes back Samples with more behind it, or without what is not in
+// any series yet.
+func (b *Batch) SetSamples(samples []Sample) { b.samples = samples }
+
+// SeriesFrom is Series for samples that are there already: those from the
+// first-th of all on. starts are the start times of the first of them.
+func (b *Batch) SeriesFrom(first int, f Fingerprint, starts []int64) {
+	b.series = append(b.series, batchSeries{f, int32(first), int32(len(b.records))})
+	if len(starts) == 0 {
+		return
+	}
+	b.starts = slices.Grow(b.starts, first+len(starts)-len(b.starts))
+	for len(b.starts) < first {
+		b.starts = append(b.starts, 0)
+	}
+	b.starts = append(b.starts, starts...)
 }
 
 // Len is the number of series.

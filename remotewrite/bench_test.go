@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/golang/snappy"
+	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
@@ -47,7 +48,13 @@ func BenchmarkDecode2000(b *testing.B) {
 			in.decoded = body
 			for b.Loop() {
 				in.reset(p, "default")
-				if err := in.decode(); err != nil {
+				err := error(nil)
+				if p == wire.V1 {
+					err = in.decodeV1()
+				} else {
+					err = in.decodeV2()
+				}
+				if err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -71,6 +78,25 @@ func BenchmarkDecode2000(b *testing.B) {
 			}
 			perSample(b)
 		})
+	}
+}
+
+// BenchmarkSnappy decompresses a request as it comes from a sender in Go: by the
+// library that is used here, and by the one that senders use.
+func BenchmarkSnappy(b *testing.B) {
+	for _, p := range []wire.Protocol{wire.V1, wire.V2} {
+		plain := benchRequest(b, p, 0)
+		packed, dst := snappy.Encode(nil, plain), make([]byte, len(plain))
+		for name, decode := range map[string]func(dst, src []byte) ([]byte, error){"s2": s2.Decode, "golang": snappy.Decode} {
+			b.Run("v"+p.String()+"/"+name, func(b *testing.B) {
+				b.SetBytes(int64(len(plain)))
+				for b.Loop() {
+					if _, err := decode(dst, packed); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -183,7 +183,7 @@ func (h *Handler) putBackBody(b *[]byte) {
 func (h *Handler) putBack(in *intake) {
 	poison(in.decoded)
 	if cap(in.decoded) > keepBytes || cap(in.series)+cap(in.at)+cap(in.syms) > 3*keepSeries ||
-		cap(in.samples) > keepSamples || in.batch.Len() > keepSeries || h.o.MaxSamples-in.left > keepSamples {
+		cap(in.batch.Samples()) > keepSamples || in.batch.Len() > keepSeries || h.o.MaxSamples-in.left > keepSamples {
 		return
 	}
 	h.intakes.Put(in)

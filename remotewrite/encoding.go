@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/golang/snappy"
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 
 	"mcached/remotewrite/wire"
@@ -39,7 +39,7 @@ func (h *Handler) decodedLen(e encoding, body []byte, l *lease) (n int, err erro
 	switch {
 	case corrupt:
 	case e == snappyBlock:
-		n, err = snappy.DecodedLen(body)
+		n, err = s2.DecodedLen(body)
 		claimed, corrupt = uint64(n), err != nil
 		// A block expands by at most 64 bytes for each 3: a body that claims
 		// more lies, and gets no memory for it.
@@ -76,7 +76,8 @@ func (in *intake) decompress(h *Handler, e encoding, body []byte, n int, l *leas
 	}
 	in.reserve(n)
 	if e == snappyBlock {
-		in.decoded, err = snappy.Decode(in.decoded[:cap(in.decoded)], body)
+		// It reads what snappy writes, in two thirds of the time (BenchmarkSnappy).
+		in.decoded, err = s2.Decode(in.decoded[:cap(in.decoded)], body)
 	} else if err = in.unzstd(body, n); err == nil && len(in.decoded) != n {
 		err = errLength
 	}
@@ -150,7 +151,7 @@ func (e encoding) corrupt(body []byte) error {
 	if looks := e.foreign(body); looks != "" {
 		return fmt.Errorf("the body, of %d bytes, is not %s: it looks like %s", len(body), what, looks)
 	}
-	if n, err := snappy.DecodedLen(body); e == snappyBlock && err == nil && n > maxSnappyRatio*len(body) {
+	if n, err := s2.DecodedLen(body); e == snappyBlock && err == nil && n > maxSnappyRatio*len(body) {
 		return fmt.Errorf("the body is not %s: its %d bytes cannot hold %d", what, len(body), n)
 	}
 	return fmt.Errorf("the body, of %d bytes, is not %s, or damaged", len(body), what)
@@ -183,7 +184,7 @@ func (e encoding) foreign(body []byte) string {
 	case isText(body):
 		return "text: " + wire.Quote(string(body[:min(len(body), 256)]))
 	}
-	if n, err := snappy.DecodedLen(body); e == zstdFrames && err == nil && n <= maxSnappyRatio*len(body) && n >= len(body)/2 {
+	if n, err := s2.DecodedLen(body); e == zstdFrames && err == nil && n <= maxSnappyRatio*len(body) && n >= len(body)/2 {
 		return "a block of snappy, which is taken with Content-Encoding: snappy"
 	}
 	return ""

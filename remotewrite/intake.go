@@ -35,8 +35,7 @@ type intake struct {
 	batch mcache.Batch
 	at    []place // by index in batch
 
-	// Of the series in hand:
-	samples       []mcache.Sample
+	// Of the series in hand, the samples of which are the last in batch:
 	starts        []int64 // start times of the first samples; the others have none
 	histograms    []histogram
 	badHistograms int
@@ -50,6 +49,7 @@ type intake struct {
 	// Of the labels of the series before, those with an empty value not in the sum:
 	sum        mcache.Fingerprint
 	empty      int       // how many have an empty value
+	ends       []uint32  // where each of them ends, from the beginning of the first
 	before     []byte    // protocol 1.0: as they lie in decoded
 	pairs      []pair    // protocol 1.0: one by one
 	refsBefore []byte    // protocol 2.0: the references of the series before
@@ -104,7 +104,13 @@ func (in *intake) reset(p wire.Protocol, bucket string) {
 // request as a whole: nothing was written then. What is wrong with single
 // series or samples ends up in problems.
 func (in *intake) write(ctx context.Context) error {
-	if err := in.decode(); err != nil {
+	err := error(nil)
+	if in.protocol == wire.V1 {
+		err = in.decodeV1()
+	} else {
+		err = in.decodeV2()
+	}
+	if err != nil {
 		return err
 	}
 	n, err := in.cache.Append(&in.batch)
@@ -138,14 +144,6 @@ func (in *intake) write(ctx context.Context) error {
 // the sender is still there: some 100 µs of work, or much more when memory has
 // to be found for each.
 const createsPerLook = 64
-
-// decode puts the body into the batch.
-func (in *intake) decode() error {
-	if in.protocol == wire.V1 {
-		return in.decodeV1()
-	}
-	return in.decodeV2()
-}
 
 // create writes series i of the batch, which the cache does not know.
 func (in *intake) create(i int) {
@@ -220,7 +218,7 @@ func (in *intake) decodeLabels(e extent) error {
 
 // beginSeries forgets the series in hand.
 func (in *intake) beginSeries() {
-	in.samples, in.starts = in.samples[:0], in.starts[:0]
+	in.starts = in.starts[:0]
 	if len(in.histograms) > 0 || in.whyBad != nil {
 		clear(in.histograms)
 		in.histograms = in.histograms[:0]
@@ -230,46 +228,34 @@ func (in *intake) beginSeries() {
 }
 
 // endSeries is what both protocols do when a series has been read: what is
-// good of it goes into the batch.
-func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool) {
-	in.left -= len(in.samples)
+// good of it stays in the batch. samples are those of the batch, from first on
+// those of the series in hand. odd says that not all of their times are usual.
+func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, samples []mcache.Sample, first int, odd bool) {
+	in.left -= len(samples) - first
 	if len(in.histograms) > 0 || len(in.exemplars) > in.hand || in.whyBad != nil {
 		in.endRareSeries(f, e)
 	}
-	out, odd := 0, false
-	for _, s := range in.samples {
-		if uint64(s.T-earlyMs) >= in.usual {
-			odd = true
-		}
-	}
 	if odd {
-		out = in.oddTimes(e)
+		samples = in.oddTimes(e, samples, first)
 	}
-	if len(in.samples)+len(in.histograms) == out {
-		if out == 0 && in.whyBad == nil && len(in.exemplars) == in.hand {
+	if len(samples)-first+len(in.histograms) == 0 {
+		in.batch.SetSamples(samples)
+		if !odd && in.whyBad == nil && len(in.exemplars) == in.hand {
 			in.emptySeries(e)
 		}
 		return
 	}
 	if suspect {
 		if err := in.decodeLabels(e); err != nil {
-			in.refuseLabels(e, err)
+			in.refuseLabels(e, err, samples, first)
 			return
 		}
 	}
-	in.at = append(in.at, place{extent: e, samples: uint32(len(in.samples) - out), histograms: uint32(len(in.histograms))})
-	in.sent.samples += len(in.samples) - out
+	in.at = append(in.at, place{extent: e, samples: uint32(len(samples) - first), histograms: uint32(len(in.histograms))})
+	in.sent.samples += len(samples) - first
 	in.sent.histograms += len(in.histograms)
-	in.batch.Series(f)
-	for i, s := range in.samples {
-		if s.T > in.maxT || s.T < -mcache.MaxTime {
-			continue
-		}
-		in.batch.Sample(s.T, s.V)
-		if i < len(in.starts) {
-			in.batch.StartTime(in.starts[i])
-		}
-	}
+	in.batch.SetSamples(samples)
+	in.batch.SeriesFrom(first, f, in.starts)
 	for _, h := range in.histograms {
 		in.batch.Record(h.t, h.value)
 	}
@@ -327,28 +313,37 @@ func (in *intake) emptySeries(e extent) {
 var errEmptySeries = errors.New("a series without samples or histograms")
 
 // refuseLabels is for the series in hand, the labels of which are not valid.
-func (in *intake) refuseLabels(e extent, why error) {
-	in.refused += len(in.samples) + len(in.histograms)
+func (in *intake) refuseLabels(e extent, why error, samples []mcache.Sample, first int) {
+	in.batch.SetSamples(samples[:first])
+	in.refused += len(samples) - first + len(in.histograms)
 	in.problems.add(reasonLabels, 1, in.because(why, e))
 	in.exemplars = in.exemplars[:in.hand] // counted with their series
 }
 
-// oddTimes looks at the samples in hand, some of which have times that are out
-// of bounds or early, and returns how many are refused.
-func (in *intake) oddTimes(e extent) (out int) {
-	first := int64(0)
-	for _, s := range in.samples {
-		if !in.isBadTime(s.T) {
-			in.noteEarly(s.T, e)
-		} else if out++; out == 1 {
-			first = s.T
+// oddTimes looks at the samples from first on, some of which have times that
+// are out of bounds or early, and takes out those that are refused.
+func (in *intake) oddTimes(e extent, samples []mcache.Sample, first int) []mcache.Sample {
+	good, bad := first, int64(0)
+	for i := first; i < len(samples); i++ {
+		t := samples[i].T
+		if in.isBadTime(t) {
+			if good == i {
+				bad = t // the first of them
+			}
+			continue
 		}
+		in.noteEarly(t, e)
+		if samples[good] = samples[i]; i-first < len(in.starts) {
+			in.starts[good-first] = in.starts[i-first]
+		}
+		good++
 	}
-	if out > 0 {
+	if out := len(samples) - good; out > 0 {
+		in.starts = in.starts[:min(len(in.starts), good-first)]
 		in.refused += out
-		in.problems.add(reasonFuture, out, func() string { return in.because(in.badTime(first), e)() })
+		in.problems.add(reasonFuture, out, func() string { return in.because(in.badTime(bad), e)() })
 	}
-	return out
+	return samples[:good]
 }
 
 var errTime = errors.New("time out of bounds")

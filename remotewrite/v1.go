@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"math/bits"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/prompb"
 
@@ -14,7 +15,6 @@ import (
 
 // pair is a label of the series before, by its place among the labels.
 type pair struct {
-	size        int    // bytes in the body, tag and length included
 	text        []byte // of the name
 	name, value mcache.Hash
 	empty       bool // the value is
@@ -73,9 +73,18 @@ func (in *intake) seriesV1(from, to int) error {
 		return err
 	}
 	in.beginSeries()
-	moreLabels := 0
+	samples, moreLabels, odd := in.batch.Samples(), 0, false
+	first := len(samples)
 	for i < to {
 		start := i
+		if x, end := usualSample(b, i); end > 0 { // nearly all
+			if len(samples)-first >= in.left {
+				return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
+			}
+			odd = odd || uint64(x.T-earlyMs) >= in.usual
+			samples, i = append(samples, x), end
+			continue
+		}
 		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return malformed("series", start)
@@ -91,6 +100,9 @@ func (in *intake) seriesV1(from, to int) error {
 			return malformed("series", start)
 		}
 		i = end
+		if t != wire.TagV1SeriesLabel && in.handFull(len(samples)-first) {
+			return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
+		}
 		switch t {
 		case wire.TagV1SeriesLabel:
 			// It comes behind a sample, which no sender does, or is one too many.
@@ -104,26 +116,30 @@ func (in *intake) seriesV1(from, to int) error {
 			}
 			f.Add(in.cache.Hash(name), in.cache.Hash(value))
 		case wire.TagV1SeriesSample:
-			if len(in.samples) >= in.left {
-				return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
-			}
-			if !in.sample(b[at:end], wire.LastV1Sample) {
+			x, _, ok := decodeSample(b[at:end], wire.LastV1Sample)
+			if !ok {
 				return malformed("sample", at)
 			}
-		case wire.TagV1SeriesExemplar, wire.TagV1SeriesHistogram:
-			if len(in.samples)+len(in.histograms)+len(in.exemplars)-in.hand >= in.left {
-				return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
-			}
-			if t == wire.TagV1SeriesExemplar && !in.exemplar(b[at:end]) {
+			odd = odd || uint64(x.T-earlyMs) >= in.usual
+			samples = append(samples, x)
+		case wire.TagV1SeriesExemplar:
+			if !in.exemplar(b[at:end]) {
 				return malformed("exemplar", at)
 			}
-			if t == wire.TagV1SeriesHistogram && !in.histogram(b[at:end]) {
+		case wire.TagV1SeriesHistogram:
+			if !in.histogram(b[at:end]) {
 				return malformed("histogram", at)
 			}
 		}
 	}
-	in.endSeries(f, extent{uint32(from), uint32(to)}, suspect)
+	in.endSeries(f, extent{uint32(from), uint32(to)}, suspect, samples, first, odd)
 	return nil
+}
+
+// handFull reports whether the series in hand, with so many samples, has all
+// that a request may have.
+func (in *intake) handFull(samples int) bool {
+	return samples+len(in.histograms)+len(in.exemplars)-in.hand >= in.left
 }
 
 // labelsLikeBefore sums up the labels at b[i:] and returns the index behind
@@ -137,15 +153,17 @@ func (in *intake) seriesV1(from, to int) error {
 // within, puts the next in the place of the one before, and goes on from there.
 // The sum is that of the series before, less what went, plus what came.
 func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Fingerprint, suspect bool, err error) {
-	before, from, n := in.before, i, 0
+	from, n := i, 0
+	before := in.before // from the place on that b[i:] is like
 	for {
-		same := commonPrefix(before, b[i:])
-		passed := 0
-		for n < len(in.pairs) && in.pairs[n].size <= same-passed {
-			passed += in.pairs[n].size
+		ends, limit := in.ends, uint32(i-from+commonPrefix(before, b[i:]))
+		for n < len(ends) && ends[n] <= limit {
 			n++
 		}
-		i, before = i+passed, before[passed:]
+		if n > 0 {
+			passed := int(ends[n-1]) - (i - from)
+			i, before = i+passed, before[passed:]
+		}
 		if i >= len(b) || b[i] != wire.TagV1SeriesLabel || n == in.o.MaxLabels {
 			break
 		}
@@ -158,16 +176,17 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 			return 0, f, false, malformed("label", at)
 		}
 		if n == len(in.pairs) {
-			in.pairs = append(in.pairs, pair{})
+			in.pairs, in.ends = append(in.pairs, pair{}), append(in.ends, uint32(end-from))
 		} else {
 			in.takeOut(&in.pairs[n])
+			before = before[int(in.ends[n])-(i-from):]
+			moveEnds(in.ends[n:], end-from)
 		}
 		p := &in.pairs[n]
-		before = before[p.size:]
 		if p.text == nil || !bytes.Equal(p.text, name) { // a changed label mostly has another value only
 			p.name = in.cache.Hash(name)
 		}
-		p.size, p.text, p.value, p.empty = end-i, name, in.cache.Hash(value), len(value) == 0
+		p.text, p.value, p.empty = name, in.cache.Hash(value), len(value) == 0
 		if p.empty {
 			in.empty++
 		} else {
@@ -179,8 +198,17 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 	for k := n; k < len(in.pairs); k++ {
 		in.takeOut(&in.pairs[k])
 	}
-	in.pairs, in.before = in.pairs[:n], b[from:i]
+	in.pairs, in.ends, in.before = in.pairs[:n], in.ends[:n], b[from:i]
 	return i, in.sum, in.empty > 0, nil
+}
+
+// moveEnds makes the first of ends be at end, and keeps the distances to the others.
+func moveEnds(ends []uint32, end int) {
+	if d := uint32(end) - ends[0]; d != 0 {
+		for k := range ends {
+			ends[k] += d
+		}
+	}
 }
 
 // takeOut takes a label of the series before out of the sum.
@@ -195,21 +223,23 @@ func (in *intake) takeOut(p *pair) {
 // commonPrefix is how many bytes of a and b are the same from their beginning.
 func commonPrefix(a, b []byte) int {
 	n := min(len(a), len(b))
-	a, b = a[:n], b[:n]
+	p, q := unsafe.Pointer(unsafe.SliceData(a)), unsafe.Pointer(unsafe.SliceData(b))
 	i := 0
+	// All within both, which the compiler does not see and would check each time.
 	for ; i+32 <= n; i += 32 {
-		x, y := a[i:i+32:i+32], b[i:i+32:i+32]
-		if (binary.LittleEndian.Uint64(x)^binary.LittleEndian.Uint64(y))|
-			(binary.LittleEndian.Uint64(x[8:])^binary.LittleEndian.Uint64(y[8:]))|
-			(binary.LittleEndian.Uint64(x[16:])^binary.LittleEndian.Uint64(y[16:]))|
-			(binary.LittleEndian.Uint64(x[24:])^binary.LittleEndian.Uint64(y[24:])) != 0 {
+		x, y := (*[4]uint64)(unsafe.Add(p, i)), (*[4]uint64)(unsafe.Add(q, i))
+		if (x[0]^y[0])|(x[1]^y[1])|(x[2]^y[2])|(x[3]^y[3]) != 0 {
 			break
 		}
 	}
 	for ; i+8 <= n; i += 8 {
-		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
-			return i + bits.TrailingZeros64(x)/8
+		if *(*uint64)(unsafe.Add(p, i)) != *(*uint64)(unsafe.Add(q, i)) {
+			return i + bits.TrailingZeros64(binary.LittleEndian.Uint64(a[i:])^binary.LittleEndian.Uint64(b[i:]))/8
 		}
+	}
+	if i < n && n >= 8 { // the last eight, of which some are known to be the same
+		x := binary.LittleEndian.Uint64(a[n-8:]) ^ binary.LittleEndian.Uint64(b[n-8:])
+		return n - 8 + bits.TrailingZeros64(x)/8
 	}
 	for i < n && a[i] == b[i] {
 		i++
@@ -217,48 +247,62 @@ func commonPrefix(a, b []byte) int {
 	return i
 }
 
-// sample decodes a Sample message: of either protocol, since they differ in a
-// field that is skipped.
-func (in *intake) sample(b []byte, last uint64) bool {
-	// What every sender writes: the value, then the time, both not zero.
-	if len(b) > 10 && b[0] == wire.TagSampleValue && b[9] == wire.TagSampleTime {
-		if t, i := wire.Uvarint(b, 10); i == len(b) {
-			in.samples = append(in.samples, mcache.Sample{T: int64(t), V: binary.LittleEndian.Uint64(b[1:])})
-			return true
+// usualSample decodes a field of a series at b[i:] that is a sample as every
+// sender writes it: the value, then the time, both not zero.
+//
+//	12 len 09 v0 v1 v2 v3 v4 v5 v6 v7 10 t0 t1 t2 t3 t4 t5
+//
+// It returns the index behind it, or 0 if it is none.
+func usualSample(b []byte, i int) (x mcache.Sample, end int) {
+	const head, most = 12, 22 // bytes before the time, and of all at the most
+	if len(b)-i <= head || b[i] != wire.TagV1SeriesSample || b[i+2] != wire.TagSampleValue || b[i+11] != wire.TagSampleTime {
+		return x, 0
+	}
+	end = i + 2 + int(b[i+1])
+	if end > len(b) || end > i+most {
+		return x, 0
+	}
+	x.V = binary.LittleEndian.Uint64(b[i+3:])
+	if t := i + head; end-t == 6 && t+8 <= cap(b) { // as from 2004 to 2109
+		if six := binary.LittleEndian.Uint64(b[t : t+8]); six&0x8080_8080_8080 == 0x0080_8080_8080 {
+			x.T = int64(six&0x7f | six>>1&(0x7f<<7) | six>>2&(0x7f<<14) | six>>3&(0x7f<<21) | six>>4&(0x7f<<28) | six>>5&(0x7f<<35))
+			return x, end
 		}
 	}
-	var s mcache.Sample
-	var start int64
+	t, behind := wire.Uvarint(b, i+head)
+	if behind != end {
+		return x, 0
+	}
+	x.T = int64(t)
+	return x, end
+}
+
+// decodeSample decodes a Sample message with any fields, of either protocol,
+// since they differ in one that 1.0 skips: the start time, 0 if there is none.
+func decodeSample(b []byte, last uint64) (x mcache.Sample, startTime int64, ok bool) {
 	for i := 0; i < len(b); {
 		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
-			return false
+			return x, 0, false
 		}
 		var v uint64
 		switch {
 		case t == wire.TagSampleValue:
-			s.V, i = wire.Fixed64(b, i2)
+			x.V, i = wire.Fixed64(b, i2)
 		case t == wire.TagSampleTime:
 			v, i = wire.Uvarint(b, i2)
-			s.T = int64(v)
+			x.T = int64(v)
 		case t == wire.TagSampleStart && last == wire.LastV2Sample:
 			v, i = wire.Uvarint(b, i2)
-			start = int64(v)
+			startTime = int64(v)
 		default:
 			i = wire.SkipUnknown(b, t, i2, last)
 		}
 		if i < 0 {
-			return false
+			return x, 0, false
 		}
 	}
-	if start != 0 {
-		for len(in.starts) < len(in.samples) {
-			in.starts = append(in.starts, 0)
-		}
-		in.starts = append(in.starts, start)
-	}
-	in.samples = append(in.samples, s)
-	return true
+	return x, startTime, true
 }
 
 // label decodes a Label message; both are views into b.

@@ -80,8 +80,20 @@ func (in *intake) seriesV2(e extent) error {
 	var bad error // what is wrong with the labels
 	parts := 0    // fields that hold references
 	var meta metadataRefs
+	samples, odd := in.batch.Samples(), false
+	first := len(samples)
 	for i := int(e.from); i < len(b); {
 		start := i
+		if b[i] == wire.TagV2SeriesSample {
+			if x, end := usualSample(b, i); end > 0 { // nearly all
+				if len(samples)-first >= in.left {
+					return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
+				}
+				odd = odd || uint64(x.T-earlyMs) >= in.usual
+				samples, i = append(samples, x), end
+				continue
+			}
+		}
 		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return malformed("series", start)
@@ -104,6 +116,9 @@ func (in *intake) seriesV2(e extent) error {
 			return malformed("series", start)
 		}
 		i = end
+		if t != wire.TagV2SeriesRefs && t != wire.TagV2SeriesMetadata && in.handFull(len(samples)-first) {
+			return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
+		}
 		switch t {
 		case wire.TagV2SeriesRefs:
 			if parts++; parts == 1 {
@@ -115,25 +130,25 @@ func (in *intake) seriesV2(e extent) error {
 				return malformed("references", at)
 			}
 		case wire.TagV2SeriesSample:
-			if len(in.samples) >= in.left {
-				return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
-			}
-			if !in.sample(b[at:end], wire.LastV2Sample) {
+			x, startTime, ok := decodeSample(b[at:end], wire.LastV2Sample)
+			if !ok {
 				return malformed("sample", at)
 			}
-		case wire.TagV2SeriesExemplar, wire.TagV2SeriesHistogram:
-			if len(in.samples)+len(in.histograms)+len(in.exemplars)-in.hand >= in.left {
-				return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
+			if odd = odd || uint64(x.T-earlyMs) >= in.usual; startTime != 0 {
+				in.start(len(samples)-first, startTime)
 			}
-			if t == wire.TagV2SeriesExemplar && !in.exemplar(b[at:end]) {
+			samples = append(samples, x)
+		case wire.TagV2SeriesExemplar:
+			if !in.exemplar(b[at:end]) {
 				return malformed("exemplar", at)
 			}
-			if t == wire.TagV2SeriesHistogram && !in.histogram(b[at:end]) {
+		case wire.TagV2SeriesHistogram:
+			if !in.histogram(b[at:end]) {
 				return malformed("histogram", at)
 			}
 		case wire.TagV2SeriesMetadata:
 			// Messages that come in parts are merged, says protobuf.
-			if !meta.decode(b[at:end]) {
+			if at < end && !meta.decode(b[at:end]) {
 				return malformed("metadata", at)
 			}
 		}
@@ -146,14 +161,22 @@ func (in *intake) seriesV2(e extent) error {
 	}
 	if bad != nil {
 		in.refused += in.badHistograms
-		in.refuseLabels(e, bad)
+		in.refuseLabels(e, bad, samples, first)
 		return nil
 	}
 	if meta != (metadataRefs{}) {
 		in.describeV2(meta)
 	}
-	in.endSeries(f, e, suspect)
+	in.endSeries(f, e, suspect, samples, first, odd)
 	return nil
+}
+
+// start notes the start time of sample i of the series in hand.
+func (in *intake) start(i int, startTime int64) {
+	for len(in.starts) < i {
+		in.starts = append(in.starts, 0)
+	}
+	in.starts = append(in.starts, startTime)
 }
 
 // metadataRefs is a Metadata message.
@@ -191,7 +214,6 @@ func (m *metadataRefs) decode(b []byte) bool {
 
 // refPair is a label of the series before, by its place among the labels.
 type refPair struct {
-	size              int // bytes of both references in the body
 	name, value       uint32
 	nameHash, valHash mcache.Hash
 	empty             bool // the value is
@@ -205,13 +227,15 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 	}
 	before, n, i := in.refsBefore, 0, 0
 	for {
-		same := commonPrefix(before, raw[i:])
-		passed := 0
-		for n < len(in.refPairs) && in.refPairs[n].size <= same-passed {
-			passed += in.refPairs[n].size
+		ends, limit := in.ends, uint32(i+commonPrefix(before, raw[i:]))
+		for n < len(ends) && ends[n] <= limit {
 			n++
 		}
-		if i, before = i+passed, before[passed:]; i == len(raw) {
+		if n > 0 {
+			passed := int(ends[n-1]) - i
+			i, before = i+passed, before[passed:]
+		}
+		if i == len(raw) {
 			break
 		}
 		name, j := wire.Uvarint(raw, i)
@@ -227,33 +251,32 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 			return f, false, errMalformed
 		}
 		if n == len(in.refPairs) {
-			in.refPairs = append(in.refPairs, refPair{})
+			in.refPairs, in.ends = append(in.refPairs, refPair{}), append(in.ends, uint32(j))
 		} else {
 			in.takeOutRef(&in.refPairs[n])
+			before = before[int(in.ends[n])-i:]
+			moveEnds(in.ends[n:], j)
 		}
-		p := &in.refPairs[n]
-		before = before[p.size:]
-		if err := in.pair(p, uint32(name), uint32(value), n); err != nil {
+		if err := in.pair(&in.refPairs[n], uint32(name), uint32(value), n); err != nil {
 			in.forgetRefs()
 			if !validRefs(raw[j:]) {
 				err = errMalformed
 			}
 			return f, false, err
 		}
-		p.size = j - i
 		i = j
 		n++
 	}
 	for k := n; k < len(in.refPairs); k++ {
 		in.takeOutRef(&in.refPairs[k])
 	}
-	in.refPairs, in.refsBefore = in.refPairs[:n], raw
+	in.refPairs, in.ends, in.refsBefore = in.refPairs[:n], in.ends[:n], raw
 	return in.sum, in.empty > 0, nil
 }
 
 // forgetRefs leaves no series before to compare with.
 func (in *intake) forgetRefs() {
-	in.refPairs, in.refsBefore = in.refPairs[:0], nil
+	in.refPairs, in.ends, in.refsBefore = in.refPairs[:0], in.ends[:0], nil
 	in.sum, in.empty = mcache.Fingerprint{}, 0
 }
 

@@ -47,7 +47,7 @@ var mayImport = map[string][]string{
 	"remotewrite/send": {"mcached/mcache", "mcached/remotewrite/wire", "github.com/golang/snappy"},
 	"remotewrite": {
 		"mcached/mcache", "mcached/remotewrite/wire",
-		"github.com/golang/snappy", "github.com/klauspost/compress/zstd",
+		"github.com/klauspost/compress/s2", "github.com/klauspost/compress/zstd",
 		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
 	},
 	"remotewrite/writetest": { // for the tests of both ends

@@ -44,6 +44,18 @@ func uvarintLong(b []byte, i int) (uint64, int) {
 // Bytes reads a length at b[i:] and returns where the bytes it announces begin
 // and end; from is -1 if they do not fit b.
 func Bytes(b []byte, i int) (from, to int) {
+	if i+1 < len(b) { // a length of one byte or two, as nearly all are
+		n, from := int(b[i]), i+1
+		if n >= 0x80 {
+			n, from = n&0x7f|int(b[i+1])<<7, i+2
+		}
+		if n < 0x80<<7 {
+			if to := from + n; to <= len(b) {
+				return from, to
+			}
+			return -1, -1
+		}
+	}
 	n, i := Uvarint(b, i)
 	if i < 0 || n > uint64(len(b)-i) {
 		return -1, -1
