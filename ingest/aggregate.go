@@ -3,6 +3,8 @@ package ingest
 import (
 	"math"
 	"slices"
+
+	"mcached/ingest/resp"
 )
 
 // aggregators are the names of AGGREGATION and REDUCE, in no order that matters.
@@ -11,7 +13,7 @@ var aggregators = [...]string{"avg", "sum", "min", "max", "range", "count", "fir
 
 func parseAggregator(b []byte) (string, bool) {
 	for _, a := range aggregators {
-		if equalFold(b, a) {
+		if resp.EqualFold(b, a) {
 			return a, true
 		}
 	}

@@ -78,34 +78,6 @@ func TestEmptyMultibulkIsIgnored(t *testing.T) {
 	}
 }
 
-// TestIncompleteBulkIsParsedOnce holds the framer to looking at each byte
-// once: the time for a command that comes a byte at a time is not quadratic.
-func TestIncompleteBulkIsParsedOnce(t *testing.T) {
-	l := (&Options{MaxArgs: 100, MaxBulkBytes: 1 << 20, MaxInlineBytes: 1 << 10, MaxCommandBytes: 1 << 20}).frameLimits()
-	in := []byte(bulks("SET", "key", strings.Repeat("v", 1000), "EX", "100"))
-	var f framer
-	f.reset()
-	last := 0
-	for i := 1; i < len(in); i++ {
-		n, _, need, err := f.next(in[:i], &l)
-		if n != 0 || err != nil {
-			t.Fatalf("a command of %d bytes came out of %d: %v", len(in), i, err)
-		}
-		if f.pos < last {
-			t.Fatalf("went back from %d to %d", last, f.pos)
-		}
-		// What was announced is known, so the middle of a bulk is not looked at.
-		if need <= i || f.bulk >= 0 && need != f.pos+f.bulk+2 {
-			t.Fatalf("at %d: parsed up to %d, needs %d", i, f.pos, need)
-		}
-		last = f.pos
-	}
-	n, args, _, err := f.next(in, &l)
-	if n != len(in) || len(args) != 5 || err != nil {
-		t.Fatalf("got %d of %d bytes, %d arguments, %v", n, len(in), len(args), err)
-	}
-}
-
 func TestGarbageBeforeAuth(t *testing.T) {
 	_, addr := newServer(t, func(o *Options) { o.Password = "secret" })
 	for in, want := range map[string]string{

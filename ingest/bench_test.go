@@ -188,17 +188,3 @@ func BenchmarkSocket(b *testing.B) {
 		}
 	}
 }
-
-func BenchmarkFramer(b *testing.B) {
-	in := []byte(bulks("SET", "key:000000000001", strings.Repeat("v", 64)))
-	l := frameLimits{args: 1 << 20, bulkBytes: 1 << 20, inlineBytes: 1 << 16, commandBytes: 1 << 24}
-	var f framer
-	f.reset()
-	b.SetBytes(int64(len(in)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if n, args, _, err := f.next(in, &l); n != len(in) || len(args) != 3 || err != nil {
-			b.Fatal(n, args, err)
-		}
-	}
-}

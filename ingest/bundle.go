@@ -1,5 +1,7 @@
 package ingest
 
+import "mcached/ingest/resp"
+
 // A bundle is a run of GETs, of plain SETs or of plain TS.ADDs in one pipeline.
 // It is gathered while commands of the same kind follow one another and then
 // done with the caches' calls for many keys, which take each lock once and wait
@@ -33,11 +35,11 @@ const (
 func (c *conn) bundleOf(args [][]byte) bundleKind {
 	switch {
 	case !c.authenticated || c.silent || c.skip > 0:
-	case len(args) == 2 && equalFold(args[0], "get"):
+	case len(args) == 2 && resp.EqualFold(args[0], "get"):
 		return bundleGet
-	case len(args) == 3 && equalFold(args[0], "set"):
+	case len(args) == 3 && resp.EqualFold(args[0], "set"):
 		return bundleSet
-	case len(args) == 4 && c.srv.series != nil && equalFold(args[0], "ts.add"):
+	case len(args) == 4 && c.srv.series != nil && resp.EqualFold(args[0], "ts.add"):
 		return bundleAdd
 	}
 	return noBundle

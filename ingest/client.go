@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mcached/ingest/resp"
 )
 
 // client is what a connection has said about itself. Other connections read
@@ -28,7 +30,7 @@ func (c *conn) setAuthenticated(ok bool) {
 	c.authenticated = ok
 	c.limits = &c.srv.limits
 	if !ok {
-		l := c.srv.limits.unauthenticated()
+		l := c.srv.limits.Unauthenticated()
 		c.limits = &l
 	}
 }
@@ -36,18 +38,18 @@ func (c *conn) setAuthenticated(ok bool) {
 func connectionCommands() []command {
 	return []command{
 		{name: "ping", arity: -1, group: groupConnection, syntax: "[message]", summary: "Returns the server's liveliness response.", flags: fast, run: ping},
-		{name: "echo", arity: 2, group: groupConnection, syntax: "message", summary: "Returns the given string.", flags: fast, run: func(c *conn, args [][]byte) { c.bulk(args[1]) }},
+		{name: "echo", arity: 2, group: groupConnection, syntax: "message", summary: "Returns the given string.", flags: fast, run: func(c *conn, args [][]byte) { c.Bulk(args[1]) }},
 		{name: "auth", arity: -2, group: groupConnection, syntax: "[username] password", summary: "Authenticates the connection.", flags: fast | noauth, run: auth},
 		{name: "hello", arity: -1, group: groupConnection, syntax: "[protover [AUTH username password] [SETNAME clientname]]", summary: "Handshakes with the server and chooses RESP2 or RESP3.", flags: fast | noauth, run: hello},
 		{name: "select", arity: 2, group: groupConnection, syntax: "index", summary: "Changes the selected database; there is only 0.", flags: fast, run: selectDB},
-		{name: "quit", arity: -1, group: groupConnection, summary: "Closes the connection.", flags: fast | noauth, run: func(c *conn, _ [][]byte) { c.ok(); c.quit = true }},
+		{name: "quit", arity: -1, group: groupConnection, summary: "Closes the connection.", flags: fast | noauth, run: func(c *conn, _ [][]byte) { c.OK(); c.quit = true }},
 		{name: "reset", arity: 1, group: groupConnection, summary: "Resets the connection.", flags: fast | noauth, run: resetConn},
 		{name: "client", arity: -2, group: groupConnection, syntax: "subcommand [argument ...]", summary: "Names and lists connections.", subs: []command{
-			{name: "id", arity: 2, summary: "Returns the connection's id.", run: func(c *conn, _ [][]byte) { c.integer(c.id) }},
+			{name: "id", arity: 2, summary: "Returns the connection's id.", run: func(c *conn, _ [][]byte) { c.Int(c.id) }},
 			{name: "getname", arity: 2, summary: "Returns the connection's name.", run: clientGetName},
 			{name: "setname", arity: 3, syntax: "connection-name", summary: "Sets the connection's name.", run: clientSetName},
 			{name: "setinfo", arity: 4, syntax: "LIB-NAME libname | LIB-VER libver", summary: "Sets information about the client's library.", run: clientSetInfo},
-			{name: "info", arity: 2, summary: "Returns information about the connection.", run: func(c *conn, _ [][]byte) { c.text(c.describe() + "\n") }},
+			{name: "info", arity: 2, summary: "Returns information about the connection.", run: func(c *conn, _ [][]byte) { c.Text(c.describe() + "\n") }},
 			{name: "list", arity: -2, syntax: "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", summary: "Lists open connections.", flags: slow, run: clientList},
 			{name: "kill", arity: -3, syntax: "ip:port | ID client-id | ADDR ip:port", summary: "Closes a connection.", flags: admin, run: clientKill},
 			{name: "no-evict", arity: 3, syntax: "ON | OFF", summary: "Is accepted; clients are never evicted.", run: clientSwitch},
@@ -61,9 +63,9 @@ func connectionCommands() []command {
 func ping(c *conn, args [][]byte) {
 	switch len(args) {
 	case 1:
-		c.b = append(c.b, "+PONG\r\n"...)
+		c.B = append(c.B, "+PONG\r\n"...)
 	case 2:
-		c.bulk(args[1])
+		c.Bulk(args[1])
 	default:
 		c.wrongArity("ping")
 	}
@@ -74,13 +76,13 @@ const errWrongPass = "WRONGPASS invalid username-password pair or user is disabl
 func auth(c *conn, args [][]byte) {
 	switch {
 	case len(args) > 3:
-		c.fail(errSyntax)
+		c.Fail(errSyntax)
 	case len(args) == 2 && c.srv.password() == "":
-		c.fail("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
+		c.Fail("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
 	case len(args) == 2 && c.login("default", args[1]), len(args) == 3 && c.login(string(args[1]), args[2]):
-		c.ok()
+		c.OK()
 	default:
-		c.fail(errWrongPass)
+		c.Fail(errWrongPass)
 	}
 }
 
@@ -98,66 +100,66 @@ func (c *conn) login(user string, password []byte) bool {
 }
 
 func hello(c *conn, args [][]byte) {
-	resp3, name, named := c.resp3, "", false
+	resp3, name, named := c.V3, "", false
 	if len(args) > 1 {
-		v, ok := parseInt(args[1])
+		v, ok := resp.ParseInt(args[1])
 		if !ok {
-			c.fail("ERR Protocol version is not an integer or out of range")
+			c.Fail("ERR Protocol version is not an integer or out of range")
 			return
 		}
 		if v != 2 && v != 3 {
-			c.fail("NOPROTO unsupported protocol version")
+			c.Fail("NOPROTO unsupported protocol version")
 			return
 		}
 		resp3 = v == 3
 	}
 	for i := 2; i < len(args); i++ {
 		switch more := len(args) - i - 1; {
-		case equalFold(args[i], "auth") && more >= 2:
+		case resp.EqualFold(args[i], "auth") && more >= 2:
 			if !c.login(string(args[i+1]), args[i+2]) {
-				c.fail(errWrongPass)
+				c.Fail(errWrongPass)
 				return
 			}
 			i += 2
-		case equalFold(args[i], "setname") && more >= 1:
+		case resp.EqualFold(args[i], "setname") && more >= 1:
 			if !validName(args[i+1]) {
-				c.fail(errClientName)
+				c.Fail(errClientName)
 				return
 			}
 			name, named = string(args[i+1]), true
 			i++
 		default:
-			c.fail("ERR Syntax error in HELLO option '" + clip(args[i], 128) + "'")
+			c.Fail("ERR Syntax error in HELLO option '" + clip(args[i], 128) + "'")
 			return
 		}
 	}
 	if !c.authenticated {
-		c.fail("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+		c.Fail("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return
 	}
 	if named {
 		c.rename(name)
 	}
-	c.resp3 = resp3
-	c.mapOf(7)
-	c.bulkString("server")
-	c.bulkString("redis")
-	c.bulkString("version")
-	c.bulkString(redisVersion)
-	c.bulkString("proto")
-	c.integer(c.proto())
-	c.bulkString("id")
-	c.integer(c.id)
-	c.bulkString("mode")
-	c.bulkString("standalone")
-	c.bulkString("role")
-	c.bulkString("master")
-	c.bulkString("modules")
+	c.V3 = resp3
+	c.MapOf(7)
+	c.BulkString("server")
+	c.BulkString("redis")
+	c.BulkString("version")
+	c.BulkString(redisVersion)
+	c.BulkString("proto")
+	c.Int(c.proto())
+	c.BulkString("id")
+	c.Int(c.id)
+	c.BulkString("mode")
+	c.BulkString("standalone")
+	c.BulkString("role")
+	c.BulkString("master")
+	c.BulkString("modules")
 	c.modules()
 }
 
 func (c *conn) proto() int64 {
-	if c.resp3 {
+	if c.V3 {
 		return 3
 	}
 	return 2
@@ -166,36 +168,36 @@ func (c *conn) proto() int64 {
 // modules tells clients that look for RedisTimeSeries that it is spoken here.
 func (c *conn) modules() {
 	if c.srv.o.Metrics == nil {
-		c.array(0)
+		c.Array(0)
 		return
 	}
-	c.array(1)
-	c.mapOf(4)
-	c.bulkString("name")
-	c.bulkString("timeseries")
-	c.bulkString("ver")
-	c.integer(11_000)
-	c.bulkString("path")
-	c.bulkString("")
-	c.bulkString("args")
-	c.array(0)
+	c.Array(1)
+	c.MapOf(4)
+	c.BulkString("name")
+	c.BulkString("timeseries")
+	c.BulkString("ver")
+	c.Int(11_000)
+	c.BulkString("path")
+	c.BulkString("")
+	c.BulkString("args")
+	c.Array(0)
 }
 
 func selectDB(c *conn, args [][]byte) {
 	if n, ok := c.integerArg(args[1]); ok {
 		if n != 0 {
-			c.fail("ERR DB index is out of range")
+			c.Fail("ERR DB index is out of range")
 		} else {
-			c.ok()
+			c.OK()
 		}
 	}
 }
 
 func resetConn(c *conn, _ [][]byte) {
 	c.setAuthenticated(c.srv.password() == "")
-	c.resp3, c.silent, c.skip = false, false, 0
+	c.V3, c.silent, c.skip = false, false, 0
 	c.rename("")
-	c.simple("RESET")
+	c.Simple("RESET")
 }
 
 func (c *conn) rename(name string) {
@@ -215,39 +217,39 @@ func validName(b []byte) bool {
 
 func clientGetName(c *conn, _ [][]byte) {
 	if c.name == "" {
-		c.null()
+		c.Null()
 	} else {
-		c.bulkString(c.name)
+		c.BulkString(c.name)
 	}
 }
 
 func clientSetName(c *conn, args [][]byte) {
 	if !validName(args[2]) {
-		c.fail(errClientName)
+		c.Fail(errClientName)
 		return
 	}
 	c.rename(string(args[2]))
-	c.ok()
+	c.OK()
 }
 
 func clientSetInfo(c *conn, args [][]byte) {
 	field := &c.libName
 	switch {
-	case equalFold(args[2], "lib-name"):
-	case equalFold(args[2], "lib-ver"):
+	case resp.EqualFold(args[2], "lib-name"):
+	case resp.EqualFold(args[2], "lib-ver"):
 		field = &c.libVersion
 	default:
-		c.fail("ERR Unrecognized option '" + clip(args[2], 128) + "'")
+		c.Fail("ERR Unrecognized option '" + clip(args[2], 128) + "'")
 		return
 	}
 	if !validName(args[3]) {
-		c.fail("ERR " + string(lower(nil, args[2])) + " cannot contain spaces, newlines or special characters.")
+		c.Fail("ERR " + string(resp.Lower(nil, args[2])) + " cannot contain spaces, newlines or special characters.")
 		return
 	}
 	c.srv.mu.Lock()
 	*field = string(args[3])
 	c.srv.mu.Unlock()
-	c.ok()
+	c.OK()
 }
 
 // described is what a line of CLIENT LIST is made of, without a lock.
@@ -285,23 +287,23 @@ func clientList(c *conn, args [][]byte) {
 	normal := true
 	if len(args) > 2 {
 		switch {
-		case equalFold(args[2], "type") && len(args) == 4:
-			normal = equalFold(args[3], "normal")
-			if !normal && !equalFold(args[3], "master") && !equalFold(args[3], "replica") && !equalFold(args[3], "slave") && !equalFold(args[3], "pubsub") {
-				c.fail("ERR Unknown client type '" + clip(args[3], 128) + "'")
+		case resp.EqualFold(args[2], "type") && len(args) == 4:
+			normal = resp.EqualFold(args[3], "normal")
+			if !normal && !resp.EqualFold(args[3], "master") && !resp.EqualFold(args[3], "replica") && !resp.EqualFold(args[3], "slave") && !resp.EqualFold(args[3], "pubsub") {
+				c.Fail("ERR Unknown client type '" + clip(args[3], 128) + "'")
 				return
 			}
-		case equalFold(args[2], "id") && len(args) > 3:
+		case resp.EqualFold(args[2], "id") && len(args) > 3:
 			for _, a := range args[3:] {
-				id, ok := parseInt(a)
+				id, ok := resp.ParseInt(a)
 				if !ok || id < 1 {
-					c.fail("ERR Invalid client ID")
+					c.Fail("ERR Invalid client ID")
 					return
 				}
 				ids = append(ids, id)
 			}
 		default:
-			c.fail(errSyntax)
+			c.Fail(errSyntax)
 			return
 		}
 	}
@@ -329,7 +331,7 @@ func clientList(c *conn, args [][]byte) {
 		b.WriteString(all[i].line(s, last))
 		b.WriteByte('\n')
 	}
-	c.text(b.String())
+	c.Text(b.String())
 }
 
 func clientKill(c *conn, args [][]byte) {
@@ -338,16 +340,16 @@ func clientKill(c *conn, args [][]byte) {
 	switch {
 	case old:
 		addr = string(args[2])
-	case len(args) == 4 && equalFold(args[2], "id"):
+	case len(args) == 4 && resp.EqualFold(args[2], "id"):
 		var ok bool
-		if id, ok = parseInt(args[3]); !ok || id < 1 {
-			c.fail("ERR client-id should be greater than 0")
+		if id, ok = resp.ParseInt(args[3]); !ok || id < 1 {
+			c.Fail("ERR client-id should be greater than 0")
 			return
 		}
-	case len(args) == 4 && equalFold(args[2], "addr"):
+	case len(args) == 4 && resp.EqualFold(args[2], "addr"):
 		addr = string(args[3])
 	default:
-		c.fail(errSyntax)
+		c.Fail(errSyntax)
 		return
 	}
 	// Addresses are spelt without the lock.
@@ -378,46 +380,46 @@ func clientKill(c *conn, args [][]byte) {
 	s.mu.Unlock()
 	switch {
 	case !old:
-		c.integer(killed)
+		c.Int(killed)
 	case killed == 0:
-		c.fail("ERR No such client")
+		c.Fail("ERR No such client")
 	default:
-		c.ok()
+		c.OK()
 	}
 }
 
 func clientSwitch(c *conn, args [][]byte) {
-	if equalFold(args[2], "on") || equalFold(args[2], "off") {
-		c.ok()
+	if resp.EqualFold(args[2], "on") || resp.EqualFold(args[2], "off") {
+		c.OK()
 	} else {
-		c.fail(errSyntax)
+		c.Fail(errSyntax)
 	}
 }
 
 func clientReply(c *conn, args [][]byte) {
 	switch {
-	case equalFold(args[2], "on"):
+	case resp.EqualFold(args[2], "on"):
 		c.silent, c.skip = false, 0
-		c.ok()
-	case equalFold(args[2], "off"):
+		c.OK()
+	case resp.EqualFold(args[2], "off"):
 		c.silent = true
-	case equalFold(args[2], "skip"):
+	case resp.EqualFold(args[2], "skip"):
 		if !c.silent {
 			c.skip = 2
 		}
 	default:
-		c.fail(errSyntax)
+		c.Fail(errSyntax)
 	}
 }
 
 // help lists the subcommands of a command.
 func (c *conn) help(name string) {
 	cmd := c.srv.commands.byName[name]
-	c.array(1 + 2*len(cmd.subs))
-	c.simple(strings.ToUpper(name) + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
+	c.Array(1 + 2*len(cmd.subs))
+	c.Simple(strings.ToUpper(name) + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
 	for _, s := range cmd.subs {
-		c.simple(strings.TrimSpace(strings.ToUpper(s.name) + " " + s.syntax))
-		c.simple("    " + s.summary)
+		c.Simple(strings.TrimSpace(strings.ToUpper(s.name) + " " + s.syntax))
+		c.Simple("    " + s.summary)
 	}
 }
 

@@ -1,8 +1,9 @@
 package ingest
 
 import (
-	"strconv"
 	"strings"
+
+	"mcached/ingest/resp"
 )
 
 // A command is a row of the table from which everything about commands comes:
@@ -91,12 +92,12 @@ func (s *commandSet) find(name []byte) *command {
 		return nil
 	}
 	var buf [maxNameBytes]byte
-	return s.byName[string(lower(buf[:0], name))]
+	return s.byName[string(resp.Lower(buf[:0], name))]
 }
 
 func (m *command) sub(name []byte) *command {
 	for i := range m.subs {
-		if equalFold(name, m.subs[i].name) {
+		if resp.EqualFold(name, m.subs[i].name) {
 			return &m.subs[i]
 		}
 	}
@@ -107,37 +108,10 @@ func (m *command) takes(args int) bool {
 	return args == m.arity || m.arity < 0 && args >= -m.arity
 }
 
-// lower appends b in lower case. Names are ASCII.
-func lower(dst, b []byte) []byte {
-	for _, c := range b {
-		if c-'A' < 26 {
-			c |= 0x20
-		}
-		dst = append(dst, c)
-	}
-	return dst
-}
-
-// equalFold reports whether b is s in any case; s is in lower case.
-func equalFold(b []byte, s string) bool {
-	if len(b) != len(s) {
-		return false
-	}
-	for i, c := range b {
-		if c-'A' < 26 {
-			c |= 0x20
-		}
-		if c != s[i] {
-			return false
-		}
-	}
-	return true
-}
-
 // execute runs one command. args are views of the input.
 func (c *conn) execute(args [][]byte) {
 	c.commands++
-	c.at = len(c.b)
+	c.at = len(c.B)
 	cmd := c.srv.commands.find(args[0])
 	switch {
 	case cmd == nil && crossProtocol(args[0]):
@@ -149,7 +123,7 @@ func (c *conn) execute(args [][]byte) {
 	case !cmd.takes(len(args)):
 		c.wrongArity(cmd.name)
 	case !c.authenticated && cmd.flags&noauth == 0:
-		c.fail("NOAUTH Authentication required.")
+		c.Fail("NOAUTH Authentication required.")
 	case cmd.subs == nil:
 		c.last = cmd.name
 		c.run(cmd, args)
@@ -157,11 +131,11 @@ func (c *conn) execute(args [][]byte) {
 		c.last = cmd.name
 		c.runSub(cmd, args)
 	}
-	if len(c.b) > c.at && c.b[c.at] == '-' {
+	if len(c.B) > c.at && c.B[c.at] == '-' {
 		c.failed++
 	}
 	if c.silent || c.skip > 0 {
-		c.b = c.b[:c.at]
+		c.B = c.B[:c.at]
 		if c.skip > 0 {
 			c.skip--
 		}
@@ -176,7 +150,7 @@ func (c *conn) runSub(cmd *command, args [][]byte) {
 	sub := cmd.sub(args[1])
 	switch {
 	case sub == nil:
-		c.fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try " + strings.ToUpper(cmd.name) + " HELP.")
+		c.Fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try " + strings.ToUpper(cmd.name) + " HELP.")
 	case !sub.takes(len(args)):
 		c.wrongArity(cmd.name + "|" + sub.name)
 	default:
@@ -196,7 +170,7 @@ func (c *conn) run(cmd *command, args [][]byte) {
 // crossProtocol recognizes the start of an HTTP request: a browser that was
 // made to post to this port must not get its body run as commands.
 func crossProtocol(name []byte) bool {
-	return equalFold(name, "post") || equalFold(name, "host:")
+	return resp.EqualFold(name, "post") || resp.EqualFold(name, "host:")
 }
 
 // unknown words the error as Redis does, because clients look for it.
@@ -206,11 +180,11 @@ func (c *conn) unknown(args [][]byte) {
 	for at, a := b.Len(), args[1:]; len(a) > 0 && b.Len()-at < 128; a = a[1:] {
 		b.WriteString("'" + clip(a[0], 128-(b.Len()-at)) + "' ")
 	}
-	c.fail(b.String())
+	c.Fail(b.String())
 }
 
 func (c *conn) wrongArity(name string) {
-	c.fail("ERR wrong number of arguments for '" + name + "' command")
+	c.Fail("ERR wrong number of arguments for '" + name + "' command")
 }
 
 func clip(b []byte, n int) string { return string(b[:min(len(b), n)]) }
@@ -223,18 +197,9 @@ const (
 
 // integerArg reads an integer or answers that it is none.
 func (c *conn) integerArg(b []byte) (int64, bool) {
-	v, ok := parseInt(b)
+	v, ok := resp.ParseInt(b)
 	if !ok {
-		c.fail(errInteger)
+		c.Fail(errInteger)
 	}
 	return v, ok
-}
-
-// parseFloat reads a number as strtod does within Redis' limits: no spaces, no NaN.
-func parseFloat(b []byte) (float64, bool) {
-	if len(b) == 0 || len(b) > maxLongDoubleText || strings.ContainsRune(string(b), '_') {
-		return 0, false
-	}
-	v, err := strconv.ParseFloat(string(b), 64)
-	return v, err == nil && v == v
 }

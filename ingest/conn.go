@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mcached/ingest/admission"
+	"mcached/ingest/resp"
 	"mcached/mcache"
 )
 
@@ -52,9 +53,9 @@ type conn struct {
 	need       int             // how long the command in progress is at the least
 	lease      admission.Lease // for an input that is not whole, or larger than bufferBytes
 	held       int64           // bytes of it
-	framer     framer
-	limits     *frameLimits
-	reply
+	framer     resp.Framer
+	limits     *resp.Limits
+	resp.Reply
 	outBuf *buffer // that reply.b was taken from, nil while there are no answers
 	at     int     // where in reply.b the answer to the command at work begins
 	client
@@ -93,7 +94,7 @@ func newConn(s *Server, nc net.Conn, id int64) *conn {
 	c.created = s.tick.Load()
 	c.active.Store(c.created)
 	c.setAuthenticated(s.password() == "")
-	c.framer.reset()
+	c.framer.Reset()
 	return c
 }
 
@@ -191,12 +192,12 @@ func (c *conn) consume() {
 			c.more = true
 			return
 		}
-		n, args, need, err := c.framer.next(c.in[c.start:c.end], c.limits)
+		n, args, need, err := c.framer.Next(c.in[c.start:c.end], c.limits)
 		if err != nil {
 			c.freeBundle()
 			c.srv.counters.protocol.Add(1)
 			c.srv.o.Logger.Debug("RESP protocol error", "client", c.nc.RemoteAddr(), "err", err)
-			c.fail(err.Error())
+			c.Fail(err.Error())
 			c.quit = true
 			return
 		}
@@ -213,7 +214,7 @@ func (c *conn) consume() {
 			continue
 		}
 		c.runBundle()
-		if c.execute(args); len(c.b) >= c.srv.o.MaxOutputBytes {
+		if c.execute(args); len(c.B) >= c.srv.o.MaxOutputBytes {
 			c.writeOut()
 		}
 	}
@@ -383,7 +384,7 @@ const argBytes = 2 * (8 + 24)
 func (c *conn) grow() error {
 	want := min(max(2*len(c.in), c.need), 8*len(c.in))
 	// The arguments of a command of many get a table beside them.
-	if err := c.hold(int64(want) + argBytes*int64(len(c.framer.marks))); err != nil {
+	if err := c.hold(int64(want) + argBytes*int64(c.framer.Pending())); err != nil {
 		return err
 	}
 	b := make([]byte, want)
@@ -398,11 +399,11 @@ func (c *conn) grow() error {
 
 // flush writes the answers.
 func (c *conn) flush() error {
-	if len(c.b) == 0 {
+	if len(c.B) == 0 {
 		c.freeOutput()
 		return nil
 	}
-	c.out = c.b
+	c.out = c.B
 	var err error
 	if c.loop != nil {
 		err = c.loopWrite()
@@ -424,7 +425,7 @@ func (c *conn) flush() error {
 	if c.writing.Load() != 0 {
 		c.writing.Store(0)
 	}
-	c.srv.counters.bytesOut.Add(uint64(len(c.b)))
+	c.srv.counters.bytesOut.Add(uint64(len(c.B)))
 	c.out = nil
 	c.freeOutput()
 	return err
@@ -478,28 +479,28 @@ type buffer struct{ b []byte }
 func (c *conn) takeOutput() {
 	if c.outBuf == nil {
 		c.outBuf = c.srv.outputs.Get().(*buffer)
-		c.b = c.outBuf.b
+		c.B = c.outBuf.b
 	}
 }
 
 // freeOutput gives the buffer back, unless one large value has blown it up.
 func (c *conn) freeOutput() {
 	if c.outBuf != nil {
-		poison(c.b)
+		poison(c.B)
 	}
-	if c.outBuf != nil && cap(c.b) <= 4*c.srv.o.MaxOutputBytes {
-		c.outBuf.b = c.b[:0]
+	if c.outBuf != nil && cap(c.B) <= 4*c.srv.o.MaxOutputBytes {
+		c.outBuf.b = c.B[:0]
 		c.srv.outputs.Put(c.outBuf)
 	}
-	c.outBuf, c.b = nil, nil
+	c.outBuf, c.B = nil, nil
 }
 
 // spill writes what was answered so far, from inside a long answer.
 func (c *conn) spill() {
 	switch {
-	case len(c.b) < c.srv.o.MaxOutputBytes:
+	case len(c.B) < c.srv.o.MaxOutputBytes:
 	case c.silent || c.skip > 0:
-		c.b = c.b[:c.at]
+		c.B = c.B[:c.at]
 	default:
 		c.writeOut()
 	}

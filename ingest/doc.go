@@ -29,7 +29,7 @@
 // can be made to panic or spin before AUTH, parses an incomplete command from
 // its start at every read, and copies every command, which is most of what a
 // small GET costs. What redcon writes, it writes for us: its appenders make
-// all answers that RESP2 has. RESP3's types are beside them in reply.go.
+// all answers that RESP2 has. All of that is package resp, which knows no command.
 //
 // What a command costs besides the cache's own work (a sketch, which the
 // benchmarks hold to): a pass over its count and length lines, 30 ns; one map

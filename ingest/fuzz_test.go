@@ -6,6 +6,8 @@ import (
 	"io"
 	"testing"
 	"time"
+
+	"mcached/ingest/resp"
 )
 
 // capture is a socket that keeps what is written.
@@ -35,14 +37,14 @@ func FuzzCommands(f *testing.F) {
 		c := newSession(t, func(o *Options) { o.MaxReplySamples = 1000 })
 		out := new(bytes.Buffer)
 		c.nc = capture{b: out}
-		c.resp3 = resp3
+		c.V3 = resp3
 		want := 0
 		for line := range bytes.SplitSeq(input, []byte("\n")) {
 			if bytes.ContainsAny(line, "\x00\r") || len(line) > 10_000 {
 				continue
 			}
-			args, ok := splitLine(line, nil)
-			if !ok || len(args) == 0 || equalFold(args[0], "client") && len(args) > 1 && equalFold(args[1], "reply") || crossProtocol(args[0]) {
+			args, ok := resp.SplitLine(line, nil)
+			if !ok || len(args) == 0 || resp.EqualFold(args[0], "client") && len(args) > 1 && resp.EqualFold(args[1], "reply") || crossProtocol(args[0]) {
 				continue
 			}
 			words := make([]string, len(args))

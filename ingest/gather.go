@@ -79,7 +79,7 @@ func (l *loop) readSmall(c *conn) (bytes int) {
 	}
 	c.readable = n == len(b) || c.hung
 	c.active.Store(l.srv.tick.Load())
-	used, args, need, err := c.framer.next(b[:n], c.limits)
+	used, args, need, err := c.framer.Next(b[:n], c.limits)
 	if err == nil && used == n && len(args) > 0 {
 		if kind := c.bundleOf(args); kind == bundleGet || kind == bundleSet {
 			g.conns[g.n], g.kinds[g.n], g.keys[g.n] = c, kind, args[1]
@@ -97,7 +97,7 @@ func (l *loop) readSmall(c *conn) (bytes int) {
 	c.end = copy(c.in, b[:n])
 	c.more, c.need = true, need
 	if err != nil {
-		c.framer.reset()
+		c.framer.Reset()
 	}
 	l.queue(c)
 	return n
@@ -147,12 +147,12 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 // begin returns the client of a request, ready to be answered.
 func (g *gathering) begin(i int, name string) *conn {
 	c := g.conns[g.asked[i]]
-	c.last, c.b = name, g.out
+	c.last, c.B = name, g.out
 	return c
 }
 
 func (g *gathering) end(i int, c *conn) {
-	g.out, c.b = c.b, nil
+	g.out, c.B = c.B, nil
 	g.ends[i] = len(g.out)
 }
 
@@ -172,7 +172,7 @@ func (l *loop) sendSmall(first, to int) (bytes int) {
 		case max(sent, 0) < len(b):
 			c.small = false
 			c.takeOutput()
-			c.b = append(c.b, b[max(sent, 0):]...)
+			c.B = append(c.B, b[max(sent, 0):]...)
 			l.queue(c)
 		case c.shutting.Load():
 			c.finish()

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 
+	"mcached/ingest/resp"
 	"mcached/kvcache"
 )
 
@@ -56,21 +57,21 @@ func (c *conn) countKeys(keys [][]byte, f func(key []byte) bool) {
 			n++
 		}
 	}
-	c.integer(n)
+	c.Int(n)
 }
 
 func typeOf(c *conn, args [][]byte) {
 	if c.srv.o.Blobs.Has(args[1]) {
-		c.simple("string")
+		c.Simple("string")
 		return
 	}
 	if d := c.srv.series; d != nil {
 		if _, ok := d.find(string(args[1])); ok {
-			c.simple("TSDB-TYPE")
+			c.Simple("TSDB-TYPE")
 			return
 		}
 	}
-	c.simple("none")
+	c.Simple("none")
 }
 
 // remaining answers a key's expiration in units of so many milliseconds,
@@ -79,13 +80,13 @@ func (c *conn) remaining(key []byte, unitMs int64, relative bool) {
 	ms, ok := c.srv.o.Blobs.Expiry(key)
 	switch {
 	case !ok:
-		c.integer(-2)
+		c.Int(-2)
 	case ms == 0:
-		c.integer(-1)
+		c.Int(-1)
 	case relative:
-		c.integer(rounded(max(ms-c.nowMs(), 0), unitMs))
+		c.Int(rounded(max(ms-c.nowMs(), 0), unitMs))
 	default:
-		c.integer(rounded(ms, unitMs))
+		c.Int(rounded(ms, unitMs))
 	}
 }
 
@@ -103,25 +104,25 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 	var nx, xx, gt, lt bool
 	for _, a := range args[3:] {
 		switch {
-		case equalFold(a, "nx"):
+		case resp.EqualFold(a, "nx"):
 			nx = true
-		case equalFold(a, "xx"):
+		case resp.EqualFold(a, "xx"):
 			xx = true
-		case equalFold(a, "gt"):
+		case resp.EqualFold(a, "gt"):
 			gt = true
-		case equalFold(a, "lt"):
+		case resp.EqualFold(a, "lt"):
 			lt = true
 		default:
-			c.fail("ERR Unsupported option " + clip(a, 128))
+			c.Fail("ERR Unsupported option " + clip(a, 128))
 			return
 		}
 	}
 	switch {
 	case nx && (xx || gt || lt):
-		c.fail("ERR NX and XX, GT or LT options at the same time are not compatible")
+		c.Fail("ERR NX and XX, GT or LT options at the same time are not compatible")
 		return
 	case gt && lt:
-		c.fail("ERR GT and LT options at the same time are not compatible")
+		c.Fail("ERR GT and LT options at the same time are not compatible")
 		return
 	}
 	n, ok := c.integerArg(args[2])
@@ -135,7 +136,7 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 	}
 	// A time that has passed is legal here: it removes the key.
 	if n > math.MaxInt64/unitMs || n < math.MinInt64/unitMs || n*unitMs > math.MaxInt64-base {
-		c.fail("ERR invalid expire time in '" + name + "' command")
+		c.Fail("ERR invalid expire time in '" + name + "' command")
 		return
 	}
 	at := n*unitMs + base
@@ -155,7 +156,7 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 		c.refuse(err)
 		return
 	}
-	c.flag(done)
+	c.Flag(done)
 }
 
 func persist(c *conn, args [][]byte) {
@@ -170,7 +171,7 @@ func persist(c *conn, args [][]byte) {
 		c.refuse(err)
 		return
 	}
-	c.flag(done)
+	c.Flag(done)
 }
 
 // scanStep is how many keys are looked at under the cache's lock at a time.
@@ -180,6 +181,19 @@ const scanStep = 64
 // millisecond's work.
 const loopScan = 1000
 
+// maxPatternBytes bounds a pattern of SCAN and KEYS. Redis has no bound, and takes
+// the length of the pattern times that of the key for each key.
+const maxPatternBytes = 1024
+
+// patternArg compiles a pattern, or answers that it is too long.
+func (c *conn) patternArg(b []byte) (*resp.Pattern, bool) {
+	if len(b) > maxPatternBytes {
+		c.Fail("ERR pattern of " + itoa(int64(len(b))) + " bytes is too long, the limit is " + itoa(maxPatternBytes))
+		return nil, false
+	}
+	return resp.Compile(b), true
+}
+
 // loopPattern is the longest pattern that is served in a loop.
 const loopPattern = 64
 
@@ -187,32 +201,32 @@ const loopPattern = 64
 func scan(c *conn, args [][]byte) {
 	cursor, err := strconv.ParseUint(string(args[1]), 10, 64)
 	if err != nil {
-		c.fail("ERR invalid cursor")
+		c.Fail("ERR invalid cursor")
 		return
 	}
 	count := int64(10)
-	var matching *pattern
+	var matching *resp.Pattern
 	strings := true
 	for i := 2; i < len(args); i += 2 {
 		a := args[i]
 		switch {
 		case i+1 == len(args):
-			c.fail(errSyntax)
+			c.Fail(errSyntax)
 			return
-		case equalFold(a, "count"):
+		case resp.EqualFold(a, "count"):
 			var ok bool
 			if count, ok = c.integerArg(args[i+1]); !ok {
 				return
 			}
 			if count < 1 {
-				c.fail(errSyntax)
+				c.Fail(errSyntax)
 				return
 			}
 			count = min(count, math.MaxInt32) // the answer is bounded in bytes anyway
 			if c.loop != nil && count > loopScan {
 				c.leave()
 			}
-		case equalFold(a, "match"):
+		case resp.EqualFold(a, "match"):
 			var ok bool
 			if matching, ok = c.patternArg(args[i+1]); !ok {
 				return
@@ -220,10 +234,10 @@ func scan(c *conn, args [][]byte) {
 			if c.loop != nil && len(args[i+1]) > loopPattern {
 				c.leave()
 			}
-		case equalFold(a, "type"):
-			strings = equalFold(args[i+1], "string")
+		case resp.EqualFold(a, "type"):
+			strings = resp.EqualFold(args[i+1], "string")
 		default:
-			c.fail(errSyntax)
+			c.Fail(errSyntax)
 			return
 		}
 	}
@@ -237,18 +251,18 @@ func scan(c *conn, args [][]byte) {
 			break
 		}
 	}
-	c.array(2)
-	c.bulkString(strconv.FormatUint(cursor, 10))
-	c.array(w.n)
-	c.b = append(c.b, w.found...)
+	c.Array(2)
+	c.BulkString(strconv.FormatUint(cursor, 10))
+	c.Array(w.n)
+	c.B = append(c.B, w.found...)
 }
 
 // scanning is a walk over keys of which some are answered. They are copied under
 // the cache's lock, and held against the pattern without it.
 type scanning struct {
 	c        *conn
-	matching *pattern // nil: all
-	none     bool     // nothing is answered
+	matching *resp.Pattern // nil: all
+	none     bool          // nothing is answered
 	seen     int64
 	n        int
 	found    []byte // bulks, n of them
@@ -273,8 +287,8 @@ func (w *scanning) step(cursor uint64, count int) uint64 {
 	w.seen += int64(len(w.ends))
 	at := 0
 	for _, end := range w.ends {
-		if key := w.batch[at:end]; !w.none && (w.matching == nil || w.matching.match(key)) {
-			w.found = appendBulk(w.found, key)
+		if key := w.batch[at:end]; !w.none && (w.matching == nil || w.matching.Match(key)) {
+			w.found = resp.AppendBulk(w.found, key)
 			w.n++
 		}
 		at = end
@@ -293,7 +307,7 @@ func keys(c *conn, args [][]byte) {
 	for cursor := uint64(0); ; {
 		cursor = w.step(cursor, scanStep)
 		if len(w.found) > c.srv.o.MaxCommandBytes {
-			c.fail("ERR too many keys: more than " + itoa(int64(c.srv.o.MaxCommandBytes)) + " bytes of them, use SCAN")
+			c.Fail("ERR too many keys: more than " + itoa(int64(c.srv.o.MaxCommandBytes)) + " bytes of them, use SCAN")
 			return
 		}
 		if n := 2 * cap(w.found); n > max(held, 2*largeKeys) { // and what it is copied to
@@ -306,10 +320,10 @@ func keys(c *conn, args [][]byte) {
 			break
 		}
 	}
-	c.array(w.n)
+	c.Array(w.n)
 	for found := w.found; len(found) > 0; {
 		part := found[:min(len(found), c.srv.o.MaxOutputBytes)]
-		c.b = append(c.b, part...)
+		c.B = append(c.B, part...)
 		found = found[len(part):]
 		c.spill()
 	}
@@ -322,7 +336,7 @@ func randomKey(c *conn, _ [][]byte) {
 func objectEncoding(c *conn, args [][]byte) {
 	encoding := ""
 	err := c.peek(args[2], func(e kvcache.Entry, ok bool) {
-		switch _, isInt := parseInt(e.Value); {
+		switch _, isInt := resp.ParseInt(e.Value); {
 		case !ok:
 			encoding = ""
 		case isInt:
@@ -337,16 +351,16 @@ func objectEncoding(c *conn, args [][]byte) {
 	case err != nil:
 		c.refuse(err)
 	case encoding == "":
-		c.null()
+		c.Null()
 	default:
-		c.bulkString(encoding)
+		c.BulkString(encoding)
 	}
 }
 
 func objectFreq(c *conn, args [][]byte) {
 	if f, ok := c.srv.o.Blobs.Frequency(args[2]); ok {
-		c.integer(int64(f))
+		c.Int(int64(f))
 	} else {
-		c.null()
+		c.Null()
 	}
 }

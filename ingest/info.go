@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"mcached/ingest/resp"
 )
 
 // info answers INFO with the lines that monitoring and clients look for, each
@@ -15,7 +17,7 @@ import (
 func info(c *conn, args [][]byte) {
 	var want []string
 	for _, a := range args[1:] {
-		want = append(want, string(lower(nil, a)))
+		want = append(want, string(resp.Lower(nil, a)))
 	}
 	all := len(want) == 0 || slices.ContainsFunc(want, func(w string) bool {
 		return w == "all" || w == "default" || w == "everything"
@@ -33,7 +35,7 @@ func info(c *conn, args [][]byte) {
 			b.WriteString(l + "\r\n")
 		}
 	}
-	c.text(b.String())
+	c.Text(b.String())
 }
 
 type infoSection struct {

@@ -79,8 +79,8 @@ func TestTurnsAreBounded(t *testing.T) {
 	c.end = copy(c.in, strings.Repeat("PING\r\n", 3*turnCommands))
 	for turn := 1; turn <= 3; turn++ {
 		c.consume()
-		if int(c.commands) != turn*turnCommands || c.more != (turn < 3) || len(c.b) != turn*turnCommands*len("+PONG\r\n") {
-			t.Fatalf("turn %d: %d commands, %d bytes, more: %v", turn, c.commands, len(c.b), c.more)
+		if int(c.commands) != turn*turnCommands || c.more != (turn < 3) || len(c.B) != turn*turnCommands*len("+PONG\r\n") {
+			t.Fatalf("turn %d: %d commands, %d bytes, more: %v", turn, c.commands, len(c.B), c.more)
 		}
 	}
 	if c.in != nil {

@@ -38,10 +38,10 @@ func metricCommands() []command {
 		{name: "mc.range", arity: 5, group: groupMetrics, syntax: "bucket key from to", summary: "Returns the runs of a key between two offsets, both included.", flags: readonly, run: mcRange},
 		{name: "mc.take", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key and removes it.", flags: write, run: mcTake},
 		{name: "mc.pop", arity: 1, group: groupMetrics, summary: "Takes the key that would be evicted next.", flags: write, run: mcPop},
-		{name: "mc.age", arity: 2, group: groupMetrics, syntax: "bucket", summary: "Advances the generations of a bucket.", flags: write | fast, run: func(c *conn, args [][]byte) { c.srv.o.Metrics.Age(string(args[1])); c.ok() }},
+		{name: "mc.age", arity: 2, group: groupMetrics, syntax: "bucket", summary: "Advances the generations of a bucket.", flags: write | fast, run: func(c *conn, args [][]byte) { c.srv.o.Metrics.Age(string(args[1])); c.OK() }},
 		{name: "mc.stats", arity: -1, group: groupMetrics, syntax: "[bucket]", summary: "Returns the figures of the metric cache or of a bucket.", flags: readonly, run: mcStats},
 		{name: "mc.buckets", arity: 1, group: groupMetrics, summary: "Returns the names of the buckets.", flags: readonly, run: func(c *conn, _ [][]byte) { c.strings(c.srv.o.Metrics.Buckets()) }},
-		{name: "mc.drop", arity: 2, group: groupMetrics, syntax: "bucket", summary: "Removes a bucket with all it holds.", flags: write, run: func(c *conn, args [][]byte) { c.flag(c.srv.o.Metrics.RemoveBucket(string(args[1]))) }},
+		{name: "mc.drop", arity: 2, group: groupMetrics, syntax: "bucket", summary: "Removes a bucket with all it holds.", flags: write, run: func(c *conn, args [][]byte) { c.Flag(c.srv.o.Metrics.RemoveBucket(string(args[1]))) }},
 	}
 }
 
@@ -64,7 +64,7 @@ func (c *conn) done(err error) {
 	if err != nil {
 		c.failWith(err)
 	} else {
-		c.ok()
+		c.OK()
 	}
 }
 
@@ -109,7 +109,7 @@ func (c *conn) snapshot(snap *mcache.Snapshot, width int, err error) {
 		return
 	}
 	if width == 0 {
-		c.array(0)
+		c.Array(0)
 		return
 	}
 	n := 0
@@ -118,24 +118,24 @@ func (c *conn) snapshot(snap *mcache.Snapshot, width int, err error) {
 			break
 		}
 	}
-	c.array(n)
+	c.Array(n)
 	it, ahead := snap.Iterator(), runs{it: snap.Iterator(), width: width}
 	for range n {
 		first, points := ahead.run()
-		c.array(2)
-		c.integer(first)
-		c.head('$', points*width)
+		c.Array(2)
+		c.Int(first)
+		c.BulkHead(points * width)
 		for range points {
 			for it.Next() && it.OnRecord() { // which raw keys have none of
 			}
 			x := it.At()
 			if width == pairBytes {
-				c.b = binary.LittleEndian.AppendUint64(c.b, uint64(x.T))
+				c.B = binary.LittleEndian.AppendUint64(c.B, uint64(x.T))
 			}
-			c.b = binary.LittleEndian.AppendUint64(c.b, x.V)
+			c.B = binary.LittleEndian.AppendUint64(c.B, x.V)
 			c.spill()
 		}
-		c.b = append(c.b, "\r\n"...)
+		c.B = append(c.B, "\r\n"...)
 		if c.spill(); c.quit {
 			return
 		}
@@ -185,15 +185,15 @@ func mcPop(c *conn, _ [][]byte) {
 	var snap mcache.Snapshot
 	bucket, key, width := c.srv.o.Metrics.PopKey(&snap)
 	if width == 0 {
-		c.nullArray()
+		c.NullArray()
 		return
 	}
-	c.array(3)
-	c.bulkString(bucket)
+	c.Array(3)
+	c.BulkString(bucket)
 	if key == nil {
-		c.null()
+		c.Null()
 	} else {
-		c.bulk(key)
+		c.Bulk(key)
 	}
 	c.snapshot(&snap, width, nil)
 }
@@ -209,10 +209,10 @@ func mcStats(c *conn, args [][]byte) {
 		value int64
 	}
 	list := func(rows []row) {
-		c.mapOf(len(rows))
+		c.MapOf(len(rows))
 		for _, r := range rows {
-			c.bulkString(r.name)
-			c.integer(r.value)
+			c.BulkString(r.name)
+			c.Int(r.value)
 		}
 	}
 	if len(args) == 1 {
@@ -240,5 +240,5 @@ func mcStats(c *conn, args [][]byte) {
 		list(rows)
 		return
 	}
-	c.fail("ERR no such bucket")
+	c.Fail("ERR no such bucket")
 }

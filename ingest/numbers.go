@@ -5,8 +5,8 @@ import (
 	"math"
 	"math/big"
 	"strconv"
-	"strings"
 
+	"mcached/ingest/resp"
 	"mcached/kvcache"
 )
 
@@ -20,7 +20,7 @@ func decrBy(c *conn, args [][]byte) {
 	switch n, ok := c.integerArg(args[2]); {
 	case !ok:
 	case n == math.MinInt64:
-		c.fail("ERR decrement would overflow")
+		c.Fail("ERR decrement would overflow")
 	default:
 		increment(c, args[1], -n)
 	}
@@ -34,7 +34,7 @@ func increment(c *conn, key []byte, by int64) {
 		v := int64(0)
 		problem = ""
 		if ok {
-			if v, ok = parseInt(old.Value); !ok {
+			if v, ok = resp.ParseInt(old.Value); !ok {
 				problem = errInteger
 				return old, kvcache.Keep
 			}
@@ -50,30 +50,30 @@ func increment(c *conn, key []byte, by int64) {
 	case err != nil:
 		c.refuse(err)
 	case problem != "":
-		c.fail(problem)
+		c.Fail(problem)
 	default:
-		c.integer(sum)
+		c.Int(sum)
 	}
 }
 
 func incrByFloat(c *conn, args [][]byte) {
-	by, ok := parseLongDouble(args[2])
+	by, ok := resp.ParseLongDouble(args[2])
 	if !ok {
-		c.fail(errFloat)
+		c.Fail(errFloat)
 		return
 	}
 	var text []byte
 	problem := ""
 	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
-		v := new(big.Float).SetPrec(longDoubleBits)
+		v := new(big.Float).SetPrec(resp.LongDoubleBits)
 		problem = ""
 		if ok {
-			if v, ok = parseLongDouble(old.Value); !ok {
+			if v, ok = resp.ParseLongDouble(old.Value); !ok {
 				problem = errFloat
 				return old, kvcache.Keep
 			}
 		}
-		if by.IsInf() || v.IsInf() || tooLarge(v.Add(v, by)) {
+		if by.IsInf() || v.IsInf() || resp.TooLarge(v.Add(v, by)) {
 			problem = "ERR increment would produce NaN or Infinity"
 			return old, kvcache.Keep
 		}
@@ -88,40 +88,8 @@ func incrByFloat(c *conn, args [][]byte) {
 	case err != nil:
 		c.refuse(err)
 	case problem != "":
-		c.fail(problem)
+		c.Fail(problem)
 	default:
-		c.bulk(text)
+		c.Bulk(text)
 	}
-}
-
-// Redis adds in the 80-bit numbers of x86 and writes 17 digits behind the
-// point, which is why 0.1 and 0.2 make 0.3 there.
-const (
-	longDoubleBits   = 64
-	longDoubleMaxExp = 16384
-	longDoubleMinExp = -16444 // of the smallest, which is subnormal
-	// maxLongDoubleText is Redis' own bound: the largest number has 4,933 digits.
-	maxLongDoubleText = 5*1024 - 1
-)
-
-func tooLarge(v *big.Float) bool { return v.IsInf() || v.MantExp(nil) > longDoubleMaxExp }
-
-// parseLongDouble reads a number as strtold does, infinity included, NaN not.
-func parseLongDouble(b []byte) (*big.Float, bool) {
-	if len(b) == 0 || len(b) > maxLongDoubleText || bytes.ContainsRune(b, '_') {
-		return nil, false
-	}
-	text := strings.ToLower(string(b))
-	if s := strings.TrimLeft(text, "+-"); s == "inf" || s == "infinity" {
-		return new(big.Float).SetInf(text[0] == '-'), len(text)-len(s) < 2
-	}
-	// Exponents of more digits than any number has would only cost time.
-	if _, exp, ok := strings.Cut(text, "e"); ok && len(exp) > 6 {
-		return nil, false
-	}
-	v, _, err := big.ParseFloat(text, 10, longDoubleBits, big.ToNearestEven)
-	if err != nil || tooLarge(v) || v.Sign() != 0 && v.MantExp(nil) < longDoubleMinExp {
-		return nil, false
-	}
-	return v, true
 }

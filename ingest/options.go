@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mcached/ingest/admission"
+	"mcached/ingest/resp"
 	"mcached/kvcache"
 	"mcached/mcache"
 )
@@ -158,8 +159,8 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-func (o *Options) frameLimits() frameLimits {
-	return frameLimits{args: o.MaxArgs, bulkBytes: o.MaxBulkBytes, inlineBytes: o.MaxInlineBytes, commandBytes: o.MaxCommandBytes}
+func (o *Options) frameLimits() resp.Limits {
+	return resp.Limits{Args: o.MaxArgs, BulkBytes: o.MaxBulkBytes, InlineBytes: o.MaxInlineBytes, CommandBytes: o.MaxCommandBytes}
 }
 
 // Parameter is one that CONFIG GET shows and CONFIG SET changes. Its functions

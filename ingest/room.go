@@ -63,8 +63,8 @@ func (c *conn) worked() {
 func (c *conn) refusedRoom(err error) {
 	var r *admission.Refusal
 	if errors.As(err, &r) && r.After == 0 {
-		c.fail("ERR " + err.Error())
+		c.Fail("ERR " + err.Error())
 	} else {
-		c.fail("BUSY " + err.Error())
+		c.Fail("BUSY " + err.Error())
 	}
 }

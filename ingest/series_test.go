@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"mcached/ingest/resp"
 	"mcached/mcache"
 )
 
@@ -20,7 +21,7 @@ func converse(t testing.TB, addr string, commands ...string) []string {
 	r := bufio.NewReader(c)
 	var answers []string
 	for _, typed := range commands {
-		args, ok := splitLine([]byte(typed), nil)
+		args, ok := resp.SplitLine([]byte(typed), nil)
 		if !ok {
 			t.Fatalf("unbalanced quotes: %s", typed)
 		}

@@ -8,12 +8,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mcached/ingest/resp"
 )
 
 // Server answers Redis clients. It is safe for concurrent use.
 type Server struct {
 	o        Options
-	limits   frameLimits // of clients that are past AUTH
+	limits   resp.Limits // of clients that are past AUTH
 	commands commandSet
 	pass     atomic.Pointer[string] // see SetPassword
 	series   *directory             // nil without Options.Metrics

@@ -5,11 +5,13 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"mcached/ingest/resp"
 	"mcached/kvcache"
 	"mcached/mcache"
 )
@@ -165,13 +167,15 @@ func alive(t testing.TB, addr string) {
 
 // bulks is a command as clients send it.
 func bulks(args ...string) string {
-	var r reply
-	r.array(len(args))
+	var r resp.Reply
+	r.Array(len(args))
 	for _, a := range args {
-		r.bulkString(a)
+		r.BulkString(a)
 	}
-	return string(r.b)
+	return string(r.B)
 }
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
 func TestShutdownEndsIdleConnections(t *testing.T) {
 	s, addr := newServer(t, nil)

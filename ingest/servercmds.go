@@ -3,6 +3,8 @@ package ingest
 import (
 	"slices"
 	"strings"
+
+	"mcached/ingest/resp"
 )
 
 // redisVersion is the version of Redis whose commands and errors these are.
@@ -14,18 +16,18 @@ func serverCommands() []command {
 		{name: "config", arity: -2, group: groupServer, syntax: "GET parameter [parameter ...] | SET parameter value [parameter value ...] | RESETSTAT", summary: "Reads and sets the configuration.", flags: admin, subs: []command{
 			{name: "get", arity: -3, syntax: "parameter [parameter ...]", summary: "Returns the parameters that match.", run: configGet},
 			{name: "set", arity: -4, syntax: "parameter value [parameter value ...]", summary: "Sets parameters; maxmemory is the one that can be.", flags: slow, run: configSet},
-			{name: "resetstat", arity: 2, summary: "Is accepted; counters that only ever grow are not reset.", run: func(c *conn, _ [][]byte) { c.ok() }},
-			{name: "rewrite", arity: 2, summary: "Is refused: there is no configuration file.", run: func(c *conn, _ [][]byte) { c.fail("ERR The server is running without a config file") }},
+			{name: "resetstat", arity: 2, summary: "Is accepted; counters that only ever grow are not reset.", run: func(c *conn, _ [][]byte) { c.OK() }},
+			{name: "rewrite", arity: 2, summary: "Is refused: there is no configuration file.", run: func(c *conn, _ [][]byte) { c.Fail("ERR The server is running without a config file") }},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("config") }},
 		}},
 		{name: "info", arity: -1, group: groupServer, syntax: "[section [section ...]]", summary: "Returns information about the server.", run: info},
 		{name: "time", arity: 1, group: groupServer, summary: "Returns the server time.", flags: fast, run: func(c *conn, _ [][]byte) {
 			us := c.srv.o.Now().UnixMicro()
-			c.array(2)
-			c.bulkInt(us / 1e6)
-			c.bulkInt(us % 1e6)
+			c.Array(2)
+			c.BulkInt(us / 1e6)
+			c.BulkInt(us % 1e6)
 		}},
-		{name: "dbsize", arity: 1, group: groupServer, summary: "Returns the number of keys.", flags: readonly | fast, run: func(c *conn, _ [][]byte) { c.integer(int64(c.srv.o.Blobs.Len())) }},
+		{name: "dbsize", arity: 1, group: groupServer, summary: "Returns the number of keys.", flags: readonly | fast, run: func(c *conn, _ [][]byte) { c.Int(int64(c.srv.o.Blobs.Len())) }},
 		{name: "flushdb", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write | slow, run: flush},
 		{name: "flushall", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write | slow, run: flush},
 		{name: "function", arity: -2, group: groupServer, syntax: "FLUSH [ASYNC | SYNC]", summary: "There are no functions to flush.", flags: write, subs: []command{
@@ -39,7 +41,7 @@ func serverCommands() []command {
 		{name: "memory", arity: -2, group: groupServer, syntax: "USAGE key [SAMPLES count] | STATS | PURGE", summary: "Tells what memory is used for.", flags: readonly, subs: []command{
 			{name: "usage", arity: -3, syntax: "key [SAMPLES count]", summary: "Returns what a key costs in bytes, its share of the index included.", run: memoryUsage},
 			{name: "stats", arity: 2, summary: "Returns details about memory.", run: memoryStats},
-			{name: "purge", arity: 2, summary: "Gives unused memory back to the operating system.", flags: slow, run: func(c *conn, _ [][]byte) { c.srv.o.Memory.Trim(0); c.ok() }},
+			{name: "purge", arity: 2, summary: "Gives unused memory back to the operating system.", flags: slow, run: func(c *conn, _ [][]byte) { c.srv.o.Memory.Trim(0); c.OK() }},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("memory") }},
 		}},
 	}
@@ -49,38 +51,38 @@ func commandCommand(c *conn, args [][]byte) {
 	set := &c.srv.commands
 	switch {
 	case len(args) == 1:
-		c.array(len(set.rows))
+		c.Array(len(set.rows))
 		for i := range set.rows {
 			c.commandInfo(&set.rows[i], set.rows[i].name)
 		}
-	case equalFold(args[1], "count") && len(args) == 2:
-		c.integer(int64(len(set.rows)))
-	case equalFold(args[1], "list") && len(args) == 2:
-		c.array(len(set.rows))
+	case resp.EqualFold(args[1], "count") && len(args) == 2:
+		c.Int(int64(len(set.rows)))
+	case resp.EqualFold(args[1], "list") && len(args) == 2:
+		c.Array(len(set.rows))
 		for i := range set.rows {
-			c.bulkString(set.rows[i].name)
+			c.BulkString(set.rows[i].name)
 		}
-	case equalFold(args[1], "info"):
+	case resp.EqualFold(args[1], "info"):
 		names := c.commandNames(args[2:])
-		c.array(len(names))
+		c.Array(len(names))
 		for _, n := range names {
 			if cmd := set.byName[n]; cmd != nil {
 				c.commandInfo(cmd, cmd.name)
 			} else {
-				c.null()
+				c.Null()
 			}
 		}
-	case equalFold(args[1], "docs"):
+	case resp.EqualFold(args[1], "docs"):
 		names := slices.DeleteFunc(c.commandNames(args[2:]), func(n string) bool { return set.byName[n] == nil })
-		c.mapOf(len(names))
+		c.MapOf(len(names))
 		for _, n := range names {
-			c.bulkString(n)
+			c.BulkString(n)
 			c.commandDocs(set.byName[n])
 		}
-	case equalFold(args[1], "count"), equalFold(args[1], "list"):
-		c.wrongArity("command|" + string(lower(nil, args[1])))
+	case resp.EqualFold(args[1], "count"), resp.EqualFold(args[1], "list"):
+		c.wrongArity("command|" + string(resp.Lower(nil, args[1])))
 	default:
-		c.fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try COMMAND HELP.")
+		c.Fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try COMMAND HELP.")
 	}
 }
 
@@ -88,7 +90,7 @@ func commandCommand(c *conn, args [][]byte) {
 func (c *conn) commandNames(args [][]byte) []string {
 	var names []string
 	for _, a := range args {
-		names = append(names, string(lower(nil, a)))
+		names = append(names, string(resp.Lower(nil, a)))
 	}
 	if len(args) == 0 {
 		for i := range c.srv.commands.rows {
@@ -99,22 +101,22 @@ func (c *conn) commandNames(args [][]byte) []string {
 }
 
 func (c *conn) commandInfo(cmd *command, name string) {
-	c.array(10)
-	c.bulkString(name)
-	c.integer(int64(cmd.arity))
+	c.Array(10)
+	c.BulkString(name)
+	c.Int(int64(cmd.arity))
 	f := cmd.flags.names()
-	c.setOf(len(f))
+	c.SetOf(len(f))
 	for _, n := range f {
-		c.simple(n)
+		c.Simple(n)
 	}
 	for _, k := range cmd.keys {
-		c.integer(int64(k))
+		c.Int(int64(k))
 	}
-	c.setOf(1)
-	c.simple("@" + string(cmd.group))
-	c.array(0) // tips
-	c.array(0) // key specifications
-	c.array(len(cmd.subs))
+	c.SetOf(1)
+	c.Simple("@" + string(cmd.group))
+	c.Array(0) // tips
+	c.Array(0) // key specifications
+	c.Array(len(cmd.subs))
 	for i := range cmd.subs {
 		c.commandInfo(&cmd.subs[i], cmd.name+"|"+cmd.subs[i].name)
 	}
@@ -125,78 +127,78 @@ func (c *conn) commandDocs(cmd *command) {
 	if cmd.syntax != "" {
 		n++
 	}
-	c.mapOf(n)
-	c.bulkString("summary")
-	c.bulkString(cmd.summary)
-	c.bulkString("since")
-	c.bulkString("1.0.0")
-	c.bulkString("group")
-	c.bulkString(string(cmd.group))
+	c.MapOf(n)
+	c.BulkString("summary")
+	c.BulkString(cmd.summary)
+	c.BulkString("since")
+	c.BulkString("1.0.0")
+	c.BulkString("group")
+	c.BulkString(string(cmd.group))
 	if cmd.syntax != "" {
-		c.bulkString("arguments")
-		c.array(1)
-		c.mapOf(3)
-		c.bulkString("name")
-		c.bulkString(cmd.syntax)
-		c.bulkString("type")
-		c.bulkString("string")
-		c.bulkString("display_text")
-		c.bulkString(cmd.syntax)
+		c.BulkString("arguments")
+		c.Array(1)
+		c.MapOf(3)
+		c.BulkString("name")
+		c.BulkString(cmd.syntax)
+		c.BulkString("type")
+		c.BulkString("string")
+		c.BulkString("display_text")
+		c.BulkString(cmd.syntax)
 	}
 }
 
 func flush(c *conn, args [][]byte) {
-	if len(args) > 2 || len(args) == 2 && !equalFold(args[1], "async") && !equalFold(args[1], "sync") {
-		c.fail(errSyntax)
+	if len(args) > 2 || len(args) == 2 && !resp.EqualFold(args[1], "async") && !resp.EqualFold(args[1], "sync") {
+		c.Fail(errSyntax)
 		return
 	}
 	c.srv.o.Blobs.Clear()
 	if d := c.srv.series; d != nil {
 		d.removeAll()
 	}
-	c.ok()
+	c.OK()
 }
 
 func functionFlush(c *conn, args [][]byte) {
-	if len(args) > 3 || len(args) == 3 && !equalFold(args[2], "async") && !equalFold(args[2], "sync") {
-		c.fail("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
+	if len(args) > 3 || len(args) == 3 && !resp.EqualFold(args[2], "async") && !resp.EqualFold(args[2], "sync") {
+		c.Fail("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
 		return
 	}
-	c.ok()
+	c.OK()
 }
 
 func wait(c *conn, args [][]byte) {
 	if _, ok := c.integerArg(args[1]); !ok {
 		return
 	}
-	switch ms, ok := parseInt(args[2]); {
+	switch ms, ok := resp.ParseInt(args[2]); {
 	case !ok:
-		c.fail("ERR timeout is not an integer or out of range")
+		c.Fail("ERR timeout is not an integer or out of range")
 	case ms < 0:
-		c.fail("ERR timeout is negative")
+		c.Fail("ERR timeout is negative")
 	default:
-		c.integer(0)
+		c.Int(0)
 	}
 }
 
 func memoryUsage(c *conn, args [][]byte) {
 	if len(args) > 3 {
-		if len(args) != 5 || !equalFold(args[3], "samples") {
-			c.fail(errSyntax)
+		if len(args) != 5 || !resp.EqualFold(args[3], "samples") {
+			c.Fail(errSyntax)
 			return
 		}
 		switch n, ok := c.integerArg(args[4]); {
 		case !ok:
 			return
 		case n < 0:
-			c.fail(errSyntax)
+			c.Fail(errSyntax)
 			return
 		}
 	}
 	if n, ok := c.srv.o.Blobs.EntryBytes(args[2]); ok {
-		c.integer(int64(n))
+		c.Int(int64(n))
 	} else {
-		c.null()
+		c.Null()
 	}
 }
 
@@ -220,13 +222,13 @@ func memoryStats(c *conn, _ [][]byte) {
 		{"keys.free-bytes", b.FreeBytes},
 		{"keys.index-bytes", b.IndexBytes},
 	}
-	c.mapOf(len(rows) + 1)
+	c.MapOf(len(rows) + 1)
 	for _, r := range rows {
-		c.bulkString(r.name)
-		c.integer(r.value)
+		c.BulkString(r.name)
+		c.Int(r.value)
 	}
-	c.bulkString("keys.overhead-per-key")
-	c.double(b.OverheadPerEntry())
+	c.BulkString("keys.overhead-per-key")
+	c.Double(b.OverheadPerEntry())
 }
 
 // parameters are what CONFIG GET knows, and what CONFIG SET refuses to
@@ -253,33 +255,33 @@ func (s *Server) parameters() [][2]string {
 func configGet(c *conn, args [][]byte) {
 	var found [][2]string
 	for _, p := range c.srv.parameters() {
-		if slices.ContainsFunc(args[2:], func(pattern []byte) bool { return match(lower(nil, pattern), []byte(p[0])) }) {
+		if slices.ContainsFunc(args[2:], func(pattern []byte) bool { return resp.Match(resp.Lower(nil, pattern), []byte(p[0])) }) {
 			found = append(found, p)
 		}
 	}
-	c.mapOf(len(found))
+	c.MapOf(len(found))
 	for _, p := range found {
-		c.bulkString(p[0])
-		c.bulkString(p[1])
+		c.BulkString(p[0])
+		c.BulkString(p[1])
 	}
 }
 
 func configSet(c *conn, args [][]byte) {
 	if len(args)%2 != 0 {
-		c.fail(errSyntax)
+		c.Fail(errSyntax)
 		return
 	}
 	known := c.srv.parameters()
 	budget := int64(-1)
 	for i := 2; i < len(args); i += 2 {
-		name, value := string(lower(nil, args[i])), string(args[i+1])
+		name, value := string(resp.Lower(nil, args[i])), string(args[i+1])
 		at := slices.IndexFunc(known, func(p [2]string) bool { return p[0] == name })
 		refuse := func(why string) {
-			c.fail("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + why)
+			c.Fail("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + why)
 		}
 		switch {
 		case at < 0:
-			c.fail("ERR Unknown option or number of arguments for CONFIG SET - '" + clip(args[i], 128) + "'")
+			c.Fail("ERR Unknown option or number of arguments for CONFIG SET - '" + clip(args[i], 128) + "'")
 			return
 		case known[at][1] == value:
 			// Nothing changes.
@@ -302,23 +304,23 @@ func configSet(c *conn, args [][]byte) {
 	}
 	if budget > 0 {
 		if err := c.srv.o.SetBudget(budget); err != nil {
-			c.fail("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - " + err.Error())
+			c.Fail("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - " + err.Error())
 			return
 		}
 	}
 	for i := 2; i < len(args); i += 2 {
-		name := string(lower(nil, args[i]))
+		name := string(resp.Lower(nil, args[i]))
 		for _, p := range c.srv.o.Parameters {
 			if p.Name != name {
 				continue
 			}
 			if err := p.Set(string(args[i+1])); err != nil {
-				c.fail("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + err.Error())
+				c.Fail("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + err.Error())
 				return
 			}
 		}
 	}
-	c.ok()
+	c.OK()
 }
 
 // parseMemory reads "100mb" as redis.conf has it: k is 1000, kb is 1024.
@@ -334,7 +336,7 @@ func parseMemory(s string) (int64, bool) {
 			break
 		}
 	}
-	n, ok := parseInt([]byte(s))
+	n, ok := resp.ParseInt([]byte(s))
 	if !ok || n < 0 || n > (1<<62)/unit {
 		return 0, false
 	}

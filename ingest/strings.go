@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"mcached/ingest/resp"
 	"mcached/kvcache"
 )
 
@@ -37,10 +38,10 @@ func stringCommands() []command {
 // refuse answers an error of the cache.
 func (c *conn) refuse(err error) {
 	if errors.Is(err, kvcache.ErrNoMemory) {
-		c.fail("OOM command not allowed when used memory > 'maxmemory'.")
+		c.Fail("OOM command not allowed when used memory > 'maxmemory'.")
 		return
 	}
-	c.fail("ERR " + plain(err))
+	c.Fail("ERR " + plain(err))
 }
 
 // plain is the words of an error of a cache, without the names of packages:
@@ -58,9 +59,9 @@ func plain(err error) string {
 
 func (c *conn) answerGet(value []byte, ok bool) {
 	if ok {
-		c.bulk(value)
+		c.Bulk(value)
 	} else {
-		c.null()
+		c.Null()
 	}
 }
 
@@ -69,7 +70,7 @@ func (c *conn) answerSet(err error) {
 	if err != nil {
 		c.refuse(err)
 	} else {
-		c.ok()
+		c.OK()
 	}
 }
 
@@ -95,7 +96,7 @@ var expireWords = [...]expireWord{{"ex", 1000, true}, {"px", 1, true}, {"exat", 
 
 func findExpireWord(b []byte) *expireWord {
 	for i := range expireWords {
-		if equalFold(b, expireWords[i].name) {
+		if resp.EqualFold(b, expireWords[i].name) {
 			return &expireWords[i]
 		}
 	}
@@ -109,20 +110,20 @@ func (c *conn) parseSet(args [][]byte, getex bool) (o setOptions, ok bool) {
 	for i := 0; i < len(args); i++ {
 		a := args[i]
 		switch {
-		case !getex && equalFold(a, "nx") && !o.xx:
+		case !getex && resp.EqualFold(a, "nx") && !o.xx:
 			o.nx = true
-		case !getex && equalFold(a, "xx") && !o.nx:
+		case !getex && resp.EqualFold(a, "xx") && !o.nx:
 			o.xx = true
-		case !getex && equalFold(a, "get"):
+		case !getex && resp.EqualFold(a, "get"):
 			o.get = true
-		case !getex && equalFold(a, "keepttl") && o.expire == nil:
+		case !getex && resp.EqualFold(a, "keepttl") && o.expire == nil:
 			o.keepTTL = true
-		case getex && equalFold(a, "persist") && o.expire == nil:
+		case getex && resp.EqualFold(a, "persist") && o.expire == nil:
 			o.persist = true
 		default:
 			w := findExpireWord(a)
 			if w == nil || i+1 == len(args) || o.keepTTL || o.persist || o.expire != nil && o.expire != w {
-				c.fail(errSyntax)
+				c.Fail(errSyntax)
 				return o, false
 			}
 			o.expire, o.value = w, args[i+1]
@@ -153,7 +154,7 @@ func (c *conn) expiry(name string, n, unitMs int64, relative bool) (ms int64, ok
 		now = c.nowMs()
 	}
 	if n <= 0 || n > (math.MaxInt64-now)/unitMs {
-		c.fail("ERR invalid expire time in '" + name + "' command")
+		c.Fail("ERR invalid expire time in '" + name + "' command")
 		return 0, false
 	}
 	return n*unitMs + now, true
@@ -174,13 +175,13 @@ func set(c *conn, args [][]byte) {
 	if !ok {
 		return
 	}
-	at, stored := len(c.b), false
+	at, stored := len(c.B), false
 	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
-		c.b = c.b[:at]
+		c.B = c.B[:at]
 		if o.get && ok {
-			c.bulk(old.Value)
+			c.Bulk(old.Value)
 		} else if o.get {
-			c.null()
+			c.Null()
 		}
 		if stored = !(o.nx && ok || o.xx && !ok); !stored {
 			return old, kvcache.Keep
@@ -193,13 +194,13 @@ func set(c *conn, args [][]byte) {
 	})
 	switch {
 	case err != nil:
-		c.b = c.b[:at]
+		c.B = c.B[:at]
 		c.refuse(err)
 	case o.get:
 	case stored:
-		c.ok()
+		c.OK()
 	default:
-		c.null()
+		c.Null()
 	}
 }
 
@@ -219,7 +220,7 @@ func (c *conn) setIfAbsent(key, value []byte) {
 		c.refuse(err)
 		return
 	}
-	c.flag(stored)
+	c.Flag(stored)
 }
 
 func setEX(c *conn, args [][]byte, name string, unitMs int64) {
@@ -237,39 +238,39 @@ func setEX(c *conn, args [][]byte, name string, unitMs int64) {
 		c.refuse(err)
 		return
 	}
-	c.ok()
+	c.OK()
 }
 
 func getSet(c *conn, args [][]byte) {
-	at := len(c.b)
+	at := len(c.B)
 	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
-		c.b = c.b[:at]
+		c.B = c.B[:at]
 		if ok {
-			c.bulk(old.Value)
+			c.Bulk(old.Value)
 		} else {
-			c.null()
+			c.Null()
 		}
 		return kvcache.Entry{Value: args[2]}, kvcache.Store
 	})
 	if err != nil {
-		c.b = c.b[:at]
+		c.B = c.B[:at]
 		c.refuse(err)
 	}
 }
 
 func getDel(c *conn, args [][]byte) {
-	at := len(c.b)
+	at := len(c.B)
 	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
-		c.b = c.b[:at]
+		c.B = c.B[:at]
 		if !ok {
-			c.null()
+			c.Null()
 			return old, kvcache.Keep
 		}
-		c.bulk(old.Value)
+		c.Bulk(old.Value)
 		return old, kvcache.Remove
 	})
 	if err != nil {
-		c.b = c.b[:at]
+		c.B = c.B[:at]
 		c.refuse(err)
 	}
 }
@@ -288,24 +289,24 @@ func getEX(c *conn, args [][]byte) {
 	if !ok {
 		return
 	}
-	at := len(c.b)
+	at := len(c.B)
 	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
-		c.b = c.b[:at]
+		c.B = c.B[:at]
 		if !ok {
-			c.null()
+			c.Null()
 			return old, kvcache.Keep
 		}
-		c.bulk(old.Value)
+		c.Bulk(old.Value)
 		return kvcache.Entry{Value: old.Value, ExpiresMs: expiresMs}, kvcache.Store
 	})
 	if err != nil {
-		c.b = c.b[:at]
+		c.B = c.B[:at]
 		c.refuse(err)
 	}
 }
 
 func mget(c *conn, args [][]byte) {
-	c.array(len(args) - 1)
+	c.Array(len(args) - 1)
 	c.getMany(args[1:])
 }
 
@@ -320,7 +321,7 @@ func mset(c *conn, args [][]byte) {
 		c.refuse(err)
 		return
 	}
-	c.ok()
+	c.OK()
 }
 
 // putPairs stores keys with their values, which follow them, in their order,
@@ -352,7 +353,7 @@ func msetNX(c *conn, args [][]byte) {
 	defer c.srv.msetnx.Unlock()
 	for i := 1; i < len(args); i += 2 {
 		if c.srv.o.Blobs.Has(args[i]) {
-			c.integer(0)
+			c.Int(0)
 			return
 		}
 	}
@@ -360,7 +361,7 @@ func msetNX(c *conn, args [][]byte) {
 		c.refuse(err)
 		return
 	}
-	c.integer(1)
+	c.Int(1)
 }
 
 func appendValue(c *conn, args [][]byte) {
@@ -375,7 +376,7 @@ func appendValue(c *conn, args [][]byte) {
 		c.refuse(err)
 		return
 	}
-	c.integer(int64(n))
+	c.Int(int64(n))
 }
 
 // peek shows f the value of key without a copy.
@@ -392,7 +393,7 @@ func strlen(c *conn, args [][]byte) {
 		c.refuse(err)
 		return
 	}
-	c.integer(int64(n))
+	c.Int(int64(n))
 }
 
 func getRange(c *conn, args [][]byte) {
@@ -404,13 +405,13 @@ func getRange(c *conn, args [][]byte) {
 	if !ok {
 		return
 	}
-	at := len(c.b)
+	at := len(c.B)
 	err := c.peek(args[1], func(e kvcache.Entry, _ bool) {
-		c.b = c.b[:at]
-		c.bulk(part(e.Value, from, to))
+		c.B = c.B[:at]
+		c.Bulk(part(e.Value, from, to))
 	})
 	if err != nil {
-		c.b = c.b[:at]
+		c.B = c.B[:at]
 		c.refuse(err)
 	}
 }

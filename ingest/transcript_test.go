@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mcached/ingest/resp"
 )
 
 var update = flag.Bool("update", false, "record testdata/*.txt anew from redis-server")
@@ -94,7 +96,7 @@ func replay(t *testing.T, addr, file string, record bool) {
 			}
 			i++
 		}
-		args, ok := splitLine([]byte(typed), nil)
+		args, ok := resp.SplitLine([]byte(typed), nil)
 		if !ok {
 			t.Fatalf("%s:%d: unbalanced quotes", file, i)
 		}

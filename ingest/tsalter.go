@@ -16,7 +16,7 @@ func tsAlter(c *conn, args [][]byte) {
 	d := c.srv.series
 	k, ok := d.find(string(args[1]))
 	if !ok {
-		c.fail(errNoKey)
+		c.Fail(errNoKey)
 		return
 	}
 	a, ok := c.parseCreate(args[2:])
@@ -49,7 +49,7 @@ func tsAlter(c *conn, args [][]byte) {
 	if a.ignore {
 		k.ignoreMs, k.ignoreValue = a.ignoreMs, a.ignoreValue
 	}
-	c.ok()
+	c.OK()
 }
 
 // lock locks the key, or the one that it was altered into.
@@ -165,17 +165,17 @@ func tsDel(c *conn, args [][]byte) {
 	d := c.srv.series
 	k, ok := d.find(string(args[1]))
 	if !ok {
-		c.fail(errNoKey)
+		c.Fail(errNoKey)
 		return
 	}
 	from, ok := bound(args[2], "-", 0)
 	if !ok {
-		c.fail("ERR TSDB: wrong fromTimestamp")
+		c.Fail("ERR TSDB: wrong fromTimestamp")
 		return
 	}
 	to, ok := bound(args[3], "+", mcache.MaxTime)
 	if !ok {
-		c.fail("ERR TSDB: wrong toTimestamp")
+		c.Fail("ERR TSDB: wrong toTimestamp")
 		return
 	}
 	n, err := d.cut(k, from, to, c.nowMs())
@@ -183,7 +183,7 @@ func tsDel(c *conn, args [][]byte) {
 		c.failWith(err)
 		return
 	}
-	c.integer(int64(n))
+	c.Int(int64(n))
 }
 
 // cut removes the samples of k from from to to.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"mcached/ingest/resp"
 	"mcached/mcache"
 )
 
@@ -72,7 +73,7 @@ var rangeWords = [...]rangeWord{
 // word finds the option that b names.
 func (a *rangeArgs) word(b []byte) *rangeWord {
 	for i := range a.words {
-		if equalFold(b, a.words[i].name) {
+		if resp.EqualFold(b, a.words[i].name) {
 			return &a.words[i]
 		}
 	}
@@ -92,7 +93,7 @@ func (a *rangeArgs) untilWord(args [][]byte) (taken, rest [][]byte) {
 // if multi, and answers what is wrong.
 func (c *conn) parseRange(args [][]byte, multi bool) (a rangeArgs, ok bool) {
 	if problem := a.parse(args, multi); problem != "" {
-		c.fail("ERR TSDB: " + problem)
+		c.Fail("ERR TSDB: " + problem)
 		return a, false
 	}
 	return a, true
@@ -111,7 +112,7 @@ func (a *rangeArgs) parse(args [][]byte, multi bool) (problem string) {
 	for args = args[2:]; len(args) > 0; {
 		w := a.word(args[0])
 		if w == nil || w.multi && !multi {
-			return "unknown argument '" + clip(lower(nil, args[0]), 64) + "'"
+			return "unknown argument '" + clip(resp.Lower(nil, args[0]), 64) + "'"
 		}
 		if args, problem = w.parse(a, args[1:]); problem != "" {
 			return problem
@@ -147,18 +148,18 @@ func (a *rangeArgs) settleAlign() (problem string) {
 	var ok bool
 	switch {
 	case a.align == nil:
-	case equalFold(a.align, "start") || equalFold(a.align, "-"):
+	case resp.EqualFold(a.align, "start") || resp.EqualFold(a.align, "-"):
 		if !a.explicitFrom {
 			return "start alignment can only be used with explicit start timestamp"
 		}
 		a.agg.alignMs = a.from
-	case equalFold(a.align, "end") || equalFold(a.align, "+"):
+	case resp.EqualFold(a.align, "end") || resp.EqualFold(a.align, "+"):
 		if !a.explicitTo {
 			return "end alignment can only be used with explicit end timestamp"
 		}
 		a.agg.alignMs = a.to
 	default:
-		if a.agg.alignMs, ok = parseInt(a.align); !ok || a.agg.alignMs < 0 || a.agg.alignMs > mcache.MaxTime {
+		if a.agg.alignMs, ok = resp.ParseInt(a.align); !ok || a.agg.alignMs < 0 || a.agg.alignMs > mcache.MaxTime {
 			return "unknown ALIGN parameter"
 		}
 	}
@@ -167,11 +168,11 @@ func (a *rangeArgs) settleAlign() (problem string) {
 
 func (a *rangeArgs) settleStamp() (problem string) {
 	switch {
-	case a.stamp == nil || equalFold(a.stamp, "-") || equalFold(a.stamp, "start"):
+	case a.stamp == nil || resp.EqualFold(a.stamp, "-") || resp.EqualFold(a.stamp, "start"):
 		a.agg.stamp = '-'
-	case equalFold(a.stamp, "~") || equalFold(a.stamp, "mid"):
+	case resp.EqualFold(a.stamp, "~") || resp.EqualFold(a.stamp, "mid"):
 		a.agg.stamp = '~'
-	case equalFold(a.stamp, "+") || equalFold(a.stamp, "end"):
+	case resp.EqualFold(a.stamp, "+") || resp.EqualFold(a.stamp, "end"):
 		a.agg.stamp = '+'
 	default:
 		return "unknown BUCKETTIMESTAMP parameter"
@@ -183,7 +184,7 @@ func bound(b []byte, open string, is int64) (int64, bool) {
 	if string(b) == open {
 		return is, true
 	}
-	t, ok := parseInt(b)
+	t, ok := resp.ParseInt(b)
 	return min(t, mcache.MaxTime), ok && t >= 0
 }
 
@@ -202,7 +203,7 @@ func parseFilterByTimes(a *rangeArgs, args [][]byte) (rest [][]byte, problem str
 	}
 	a.times = make([]int64, 0, len(list))
 	for _, b := range list {
-		t, ok := parseInt(b)
+		t, ok := resp.ParseInt(b)
 		if !ok || t < 0 {
 			return nil, "Couldn't parse FILTER_BY_TS"
 		}
@@ -217,10 +218,10 @@ func parseFilterByValue(a *rangeArgs, args [][]byte) (rest [][]byte, problem str
 		return nil, "FILTER_BY_VALUE one or more arguments are missing"
 	}
 	var ok bool
-	if a.least, ok = parseFloat(args[0]); !ok {
+	if a.least, ok = resp.ParseFloat(args[0]); !ok {
 		return nil, "Couldn't parse MIN"
 	}
-	if a.most, ok = parseFloat(args[1]); !ok {
+	if a.most, ok = resp.ParseFloat(args[1]); !ok {
 		return nil, "Couldn't parse MAX"
 	}
 	a.byValue = true
@@ -231,7 +232,7 @@ func parseCount(a *rangeArgs, args [][]byte) (rest [][]byte, problem string) {
 	if len(args) == 0 {
 		return nil, "COUNT argument is missing"
 	}
-	n, ok := parseInt(args[0])
+	n, ok := resp.ParseInt(args[0])
 	if !ok {
 		return nil, "Couldn't parse COUNT"
 	}
@@ -258,7 +259,7 @@ func parseAggregation(a *rangeArgs, args [][]byte) (rest [][]byte, problem strin
 		a.agg.kinds = append(a.agg.kinds, k)
 	}
 	var ok bool
-	if a.agg.bucketMs, ok = parseInt(args[1]); !ok {
+	if a.agg.bucketMs, ok = resp.ParseInt(args[1]); !ok {
 		return nil, "Couldn't parse AGGREGATION"
 	}
 	if a.agg.bucketMs <= 0 || a.agg.bucketMs > mcache.MaxTime {
@@ -285,7 +286,7 @@ func parseFilterWord(a *rangeArgs, args [][]byte) (rest [][]byte, problem string
 }
 
 func parseGroupBy(a *rangeArgs, args [][]byte) (rest [][]byte, problem string) {
-	if len(args) < 3 || !equalFold(args[1], "reduce") {
+	if len(args) < 3 || !resp.EqualFold(args[1], "reduce") {
 		return nil, "Couldn't parse GROUPBY"
 	}
 	a.groupBy = string(args[0])

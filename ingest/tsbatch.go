@@ -11,9 +11,9 @@ func (c *conn) addMany(names, times, values [][]byte, create bool) {
 		n := c.addRun(names, times, values, create)
 		if n == 0 {
 			n = 1
-			at := len(c.b)
+			at := len(c.B)
 			c.add(names[0], times[0], values[0], nil, create)
-			if create && c.b[at] == '-' {
+			if create && c.B[at] == '-' {
 				c.failed++
 			}
 		}

@@ -3,6 +3,7 @@ package ingest
 import (
 	"strings"
 
+	"mcached/ingest/resp"
 	"mcached/mcache"
 )
 
@@ -41,7 +42,7 @@ var createWords = [...]createWord{
 
 func findCreateWord(b []byte) *createWord {
 	for i := range createWords {
-		if equalFold(b, createWords[i].name) {
+		if resp.EqualFold(b, createWords[i].name) {
 			return &createWords[i]
 		}
 	}
@@ -54,7 +55,7 @@ func (c *conn) parseCreate(args [][]byte) (a createArgs, ok bool) {
 	for len(args) > 0 {
 		var problem string
 		if args, problem = a.parseNext(args); problem != "" {
-			c.fail("ERR TSDB: " + problem)
+			c.Fail("ERR TSDB: " + problem)
 			return a, false
 		}
 	}
@@ -66,16 +67,16 @@ func (a *createArgs) parseNext(args [][]byte) (rest [][]byte, problem string) {
 	word := args[0]
 	args = args[1:]
 	switch {
-	case equalFold(word, "labels"):
+	case resp.EqualFold(word, "labels"):
 		return a.parseLabels(args)
-	case equalFold(word, "compressed"), equalFold(word, "uncompressed"):
-		a.uncompressed = equalFold(word, "uncompressed")
+	case resp.EqualFold(word, "compressed"), resp.EqualFold(word, "uncompressed"):
+		a.uncompressed = resp.EqualFold(word, "uncompressed")
 		return args, ""
 	}
 	w := findCreateWord(word)
 	switch {
 	case w == nil:
-		return nil, "unknown argument '" + clip(lower(nil, word), 64) + "'"
+		return nil, "unknown argument '" + clip(resp.Lower(nil, word), 64) + "'"
 	case len(args) < w.values:
 		return nil, "Couldn't parse " + strings.ToUpper(w.name)
 	}
@@ -101,7 +102,7 @@ func labelText(name, value []byte) bool {
 }
 
 func parseRetention(a *createArgs, v [][]byte) (problem string) {
-	n, ok := parseInt(v[0])
+	n, ok := resp.ParseInt(v[0])
 	if !ok || n < 0 {
 		return "Couldn't parse RETENTION"
 	}
@@ -111,9 +112,9 @@ func parseRetention(a *createArgs, v [][]byte) (problem string) {
 
 func parseEncoding(a *createArgs, v [][]byte) (problem string) {
 	switch {
-	case equalFold(v[0], "compressed"):
+	case resp.EqualFold(v[0], "compressed"):
 		a.uncompressed = false
-	case equalFold(v[0], "uncompressed"):
+	case resp.EqualFold(v[0], "uncompressed"):
 		a.uncompressed = true
 	default:
 		return "unknown ENCODING parameter"
@@ -122,7 +123,7 @@ func parseEncoding(a *createArgs, v [][]byte) (problem string) {
 }
 
 func parseChunkSize(a *createArgs, v [][]byte) (problem string) {
-	n, ok := parseInt(v[0])
+	n, ok := resp.ParseInt(v[0])
 	if !ok {
 		return "Couldn't parse CHUNK_SIZE"
 	}
@@ -143,8 +144,8 @@ func parsePolicyOf(to *duplicatePolicy, v []byte, name string) (problem string) 
 }
 
 func parseIgnore(a *createArgs, v [][]byte) (problem string) {
-	ms, ok := parseInt(v[0])
-	difference, isFloat := parseFloat(v[1])
+	ms, ok := resp.ParseInt(v[0])
+	difference, isFloat := resp.ParseFloat(v[1])
 	switch {
 	case !ok || !isFloat:
 		return "Couldn't parse IGNORE"

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"mcached/ingest/resp"
 	"mcached/mcache"
 )
 
@@ -49,7 +50,7 @@ var policyNames = [...]string{"", "block", "first", "last", "min", "max", "sum"}
 
 func parsePolicy(b []byte) (duplicatePolicy, bool) {
 	for p := policyBlock; p <= policySum; p++ {
-		if equalFold(b, policyNames[p]) {
+		if resp.EqualFold(b, policyNames[p]) {
 			return p, true
 		}
 	}

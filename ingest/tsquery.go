@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"mcached/ingest/resp"
 	"mcached/mcache"
 )
 
@@ -69,13 +70,13 @@ func (c *conn) tooMany() {
 		c.busy = nil
 		return
 	}
-	c.fail(fmt.Sprintf("ERR TSDB: the query needs too many samples, the limit is %d: use COUNT, a shorter range or fewer series", c.srv.o.MaxReplySamples))
+	c.Fail(fmt.Sprintf("ERR TSDB: the query needs too many samples, the limit is %d: use COUNT, a shorter range or fewer series", c.srv.o.MaxReplySamples))
 }
 
 func tsRange(c *conn, args [][]byte, reverse bool) {
 	k, ok := c.srv.series.find(string(args[1]))
 	if !ok {
-		c.fail(errNoKey)
+		c.Fail(errNoKey)
 		return
 	}
 	a, ok := c.parseRange(args[2:], false)
@@ -92,10 +93,10 @@ func tsRange(c *conn, args [][]byte, reverse bool) {
 }
 
 func (c *conn) rows(r rows) {
-	c.array(r.len())
+	c.Array(r.len())
 	for i, t := range r.times {
-		c.array(1 + r.width)
-		c.integer(t)
+		c.Array(1 + r.width)
+		c.Int(t)
 		for _, v := range r.row(i) {
 			c.sampleDouble(v)
 		}
@@ -105,17 +106,17 @@ func (c *conn) rows(r rows) {
 
 // sampleDouble is a double, or in RESP2 a simple string of it.
 func (c *conn) sampleDouble(v float64) {
-	if c.resp3 {
-		c.double(v)
+	if c.V3 {
+		c.Double(v)
 		return
 	}
-	c.b = append(c.b, '+')
+	c.B = append(c.B, '+')
 	if v != v {
-		c.b = append(c.b, "NaN"...)
+		c.B = append(c.B, "NaN"...)
 	} else {
-		c.b = appendDouble(c.b, v)
+		c.B = resp.AppendDouble(c.B, v)
 	}
-	c.b = append(c.b, "\r\n"...)
+	c.B = append(c.B, "\r\n"...)
 }
 
 func tsMRange(c *conn, args [][]byte, reverse bool) {
@@ -164,11 +165,11 @@ func tsMRange(c *conn, args [][]byte, reverse bool) {
 		}
 		c.oneOf(k.name, 3)
 		c.labels(k.given(), a.withLabels, a.selected)
-		if c.resp3 {
-			c.mapOf(1)
-			c.bulkString("aggregators")
+		if c.V3 {
+			c.MapOf(1)
+			c.BulkString("aggregators")
 			if a.agg == nil {
-				c.array(0)
+				c.Array(0)
 			} else {
 				c.strings(a.agg.kinds)
 			}
@@ -179,45 +180,45 @@ func tsMRange(c *conn, args [][]byte, reverse bool) {
 
 // series begins the answer of a command that answers for several series.
 func (c *conn) series(n int) {
-	if c.resp3 {
-		c.mapOf(n)
+	if c.V3 {
+		c.MapOf(n)
 	} else {
-		c.array(n)
+		c.Array(n)
 	}
 }
 
 // oneOf begins one series of it, with n parts besides its name.
 func (c *conn) oneOf(name string, n int) {
-	if c.resp3 {
-		c.bulkString(name)
-		c.array(n)
+	if c.V3 {
+		c.BulkString(name)
+		c.Array(n)
 	} else {
 		// In RESP2 the aggregators are left out, and the name is in their place.
-		c.array(3)
-		c.bulkString(name)
+		c.Array(3)
+		c.BulkString(name)
 	}
 }
 
 func (c *conn) strings(s []string) {
-	c.array(len(s))
+	c.Array(len(s))
 	for _, v := range s {
-		c.bulkString(v)
+		c.BulkString(v)
 	}
 }
 
 // labels writes all labels, those selected, or none.
 func (c *conn) labels(labels []mcache.Label, all bool, chosen []string) {
 	pair := func(name string) {
-		if !c.resp3 {
-			c.array(2)
+		if !c.V3 {
+			c.Array(2)
 		}
-		c.bulkString(name)
+		c.BulkString(name)
 	}
 	head := func(n int) {
-		if c.resp3 {
-			c.mapOf(n)
+		if c.V3 {
+			c.MapOf(n)
 		} else {
-			c.array(n)
+			c.Array(n)
 		}
 	}
 	switch {
@@ -225,16 +226,16 @@ func (c *conn) labels(labels []mcache.Label, all bool, chosen []string) {
 		head(len(labels))
 		for _, l := range labels {
 			pair(l.Name)
-			c.bulkString(l.Value)
+			c.BulkString(l.Value)
 		}
 	default:
 		head(len(chosen))
 		for _, name := range chosen {
 			pair(name)
 			if i := slices.IndexFunc(labels, func(l mcache.Label) bool { return l.Name == name }); i >= 0 {
-				c.bulkString(labels[i].Value)
+				c.BulkString(labels[i].Value)
 			} else {
-				c.null()
+				c.Null()
 			}
 		}
 	}
@@ -269,13 +270,13 @@ func (c *conn) groups(a *rangeArgs, keys []*seriesKey, all []rows, reverse bool)
 		g := byValue[v]
 		labels := []mcache.Label{{Name: a.groupBy, Value: v}}
 		c.oneOf(a.groupBy+"="+v, 4)
-		if c.resp3 {
+		if c.V3 {
 			c.labels(labels, a.withLabels, a.selected)
-			c.mapOf(1)
-			c.bulkString("reducers")
+			c.MapOf(1)
+			c.BulkString("reducers")
 			c.strings([]string{a.reducer})
-			c.mapOf(1)
-			c.bulkString("sources")
+			c.MapOf(1)
+			c.BulkString("sources")
 			c.strings(g.sources)
 		} else {
 			labels = append(labels, mcache.Label{Name: "__reducer__", Value: a.reducer}, mcache.Label{Name: "__source__", Value: strings.Join(g.sources, ",")})
@@ -292,23 +293,23 @@ func (c *conn) lastSample(k *seriesKey) {
 	t, v, ok := c.srv.series.lastLocked(k, c.nowMs())
 	k.mu.Unlock()
 	if !ok {
-		c.array(0)
+		c.Array(0)
 		return
 	}
-	c.array(2)
-	c.integer(t)
+	c.Array(2)
+	c.Int(t)
 	c.sampleDouble(v)
 }
 
 func tsGet(c *conn, args [][]byte) {
-	if len(args) > 2 && (len(args) > 3 || !equalFold(args[2], "latest")) {
+	if len(args) > 2 && (len(args) > 3 || !resp.EqualFold(args[2], "latest")) {
 		c.wrongArity("ts.get")
 		return
 	}
 	if k, ok := c.srv.series.find(string(args[1])); ok {
 		c.lastSample(k)
 	} else {
-		c.fail(errNoKey)
+		c.Fail(errNoKey)
 	}
 }
 
@@ -335,7 +336,7 @@ func tsMGet(c *conn, args [][]byte) {
 func tsQueryIndex(c *conn, args [][]byte) {
 	fs, problem := parseFilters(args[1:])
 	if problem != "" {
-		c.fail("ERR TSDB: " + problem)
+		c.Fail("ERR TSDB: " + problem)
 		return
 	}
 	keys, err := c.srv.series.selectKeys(fs, c.lend)
@@ -343,9 +344,9 @@ func tsQueryIndex(c *conn, args [][]byte) {
 		c.failWith(err)
 		return
 	}
-	c.setOf(len(keys))
+	c.SetOf(len(keys))
 	for _, k := range keys {
-		c.bulkString(k.name)
+		c.BulkString(k.name)
 		c.spill()
 	}
 }
@@ -353,10 +354,10 @@ func tsQueryIndex(c *conn, args [][]byte) {
 func tsInfo(c *conn, args [][]byte) {
 	k, ok := c.srv.series.find(string(args[1]))
 	if !ok {
-		c.fail(errNoKey)
+		c.Fail(errNoKey)
 		return
 	}
-	if len(args) > 2 && (len(args) > 3 || !equalFold(args[2], "debug")) {
+	if len(args) > 2 && (len(args) > 3 || !resp.EqualFold(args[2], "debug")) {
 		c.wrongArity("ts.info")
 		return
 	}
@@ -390,8 +391,8 @@ func tsInfo(c *conn, args [][]byte) {
 	if o.chunkBytes == 0 {
 		o.chunkBytes = defaultChunkBytes
 	}
-	c.mapOf(14)
-	number := func(name string, v int64) { c.simple(name); c.integer(v) }
+	c.MapOf(14)
+	number := func(name string, v int64) { c.Simple(name); c.Int(v) }
 	number("totalSamples", n)
 	number("memoryUsage", int64(bytes))
 	number("firstTimestamp", first)
@@ -399,29 +400,29 @@ func tsInfo(c *conn, args [][]byte) {
 	number("retentionTime", o.retentionMs)
 	number("chunkCount", min(n, 1))
 	number("chunkSize", o.chunkBytes)
-	c.simple("chunkType")
+	c.Simple("chunkType")
 	if o.uncompressed {
-		c.simple("uncompressed")
+		c.Simple("uncompressed")
 	} else {
-		c.simple("compressed")
+		c.Simple("compressed")
 	}
-	c.simple("duplicatePolicy")
+	c.Simple("duplicatePolicy")
 	if o.policy == policyNone {
-		c.null()
+		c.Null()
 	} else {
-		c.simple(policyNames[o.policy])
+		c.Simple(policyNames[o.policy])
 	}
-	c.simple("labels")
+	c.Simple("labels")
 	c.labels(k.given(), true, nil)
-	c.simple("sourceKey")
-	c.null()
-	c.simple("rules")
-	if c.resp3 {
-		c.mapOf(0)
+	c.Simple("sourceKey")
+	c.Null()
+	c.Simple("rules")
+	if c.V3 {
+		c.MapOf(0)
 	} else {
-		c.array(0)
+		c.Array(0)
 	}
 	number("ignoreMaxTimeDiff", o.ignoreMs)
-	c.simple("ignoreMaxValDiff")
+	c.Simple("ignoreMaxValDiff")
 	c.sampleDouble(o.ignoreValue)
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"mcached/ingest/admission"
+	"mcached/ingest/resp"
 	"mcached/mcache"
 )
 
@@ -24,7 +25,7 @@ const (
 // failWith answers an error of the directory or the metric cache.
 func (c *conn) failWith(err error) {
 	if errors.Is(err, mcache.ErrDirty) || errors.Is(err, mcache.ErrBuckets) {
-		c.fail("BUSY " + plain(err) + ", try again later")
+		c.Fail("BUSY " + plain(err) + ", try again later")
 		return
 	}
 	if errors.Is(err, mcache.ErrNoMemory) {
@@ -35,7 +36,7 @@ func (c *conn) failWith(err error) {
 		c.refusedRoom(err)
 		return
 	}
-	c.fail("ERR " + plain(err))
+	c.Fail("ERR " + plain(err))
 }
 
 func tsCreate(c *conn, args [][]byte) {
@@ -48,9 +49,9 @@ func tsCreate(c *conn, args [][]byte) {
 	case err != nil:
 		c.failWith(err)
 	case existed:
-		c.fail(errKeyExists)
+		c.Fail(errKeyExists)
 	default:
-		c.ok()
+		c.OK()
 	}
 }
 
@@ -59,7 +60,7 @@ func (c *conn) timestamp(b []byte) (int64, bool) {
 	if len(b) == 1 && b[0] == '*' {
 		return c.nowMs(), true
 	}
-	t, ok := parseInt(b)
+	t, ok := resp.ParseInt(b)
 	return t, ok && t >= 0 && t <= mcache.MaxTime
 }
 
@@ -67,7 +68,7 @@ func (c *conn) timestamp(b []byte) (int64, bool) {
 // RedisTimeSeries a point has digits on both sides, and there are no
 // hexadecimal numbers.
 func sampleValue(b []byte) (float64, bool) {
-	if equalFold(b, "nan") || equalFold(b, "-nan") {
+	if resp.EqualFold(b, "nan") || resp.EqualFold(b, "-nan") {
 		return math.NaN(), true
 	}
 	for i, c := range b {
@@ -75,7 +76,7 @@ func sampleValue(b []byte) (float64, bool) {
 			return 0, false
 		}
 	}
-	return parseFloat(b)
+	return resp.ParseFloat(b)
 }
 
 func tsAdd(c *conn, args [][]byte) { c.add(args[1], args[2], args[3], args[4:], true) }
@@ -85,12 +86,12 @@ func tsAdd(c *conn, args [][]byte) { c.add(args[1], args[2], args[3], args[4:], 
 func (c *conn) add(name, at, value []byte, options [][]byte, create bool) {
 	v, ok := sampleValue(value)
 	if !ok {
-		c.fail(errSampleValue)
+		c.Fail(errSampleValue)
 		return
 	}
 	t, ok := c.timestamp(at)
 	if !ok {
-		c.fail(errTimestamp)
+		c.Fail(errTimestamp)
 		return
 	}
 	a, ok := c.parseCreate(options)
@@ -106,7 +107,7 @@ func (c *conn) add(name, at, value []byte, options [][]byte, create bool) {
 		k, existed, err = d.create(string(name), a.labels, a.seriesOptions)
 	default:
 		if k, existed = d.find(string(name)); !existed {
-			c.fail(errNoKey)
+			c.Fail(errNoKey)
 			return
 		}
 	}
@@ -125,9 +126,9 @@ func (c *conn) add(name, at, value []byte, options [][]byte, create bool) {
 
 func (c *conn) replyAdded(t int64, problem string) {
 	if problem != "" {
-		c.fail(problem)
+		c.Fail(problem)
 	} else {
-		c.integer(t)
+		c.Int(t)
 	}
 }
 
@@ -246,7 +247,7 @@ func tsMAdd(c *conn, args [][]byte) {
 		c.wrongArity("ts.madd")
 		return
 	}
-	c.array(len(args) / 3)
+	c.Array(len(args) / 3)
 	g := c.takeBundle()
 	for args = args[1:]; len(args) > 0; {
 		n := min(len(args)/3, bundleKeys)
@@ -260,9 +261,9 @@ func tsMAdd(c *conn, args [][]byte) {
 
 // tsIncrBy adds to the last value, with sign -1 for TS.DECRBY.
 func tsIncrBy(c *conn, args [][]byte, sign float64) {
-	by, ok := parseFloat(args[2])
+	by, ok := resp.ParseFloat(args[2])
 	if !ok {
-		c.fail(errIncrement)
+		c.Fail(errIncrement)
 		return
 	}
 	a, ok := c.parseCreate(args[3:])
@@ -274,7 +275,7 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 		t, ok = c.timestamp(a.at)
 	}
 	if !ok {
-		c.fail(errTimestamp)
+		c.Fail(errTimestamp)
 		return
 	}
 	k, existed, err := c.srv.series.create(string(args[1]), a.labels, a.seriesOptions)
@@ -287,7 +288,7 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 	lastMs, last, has := c.srv.series.lastLocked(k, c.nowMs())
 	if has && t < lastMs {
 		if a.at != nil {
-			c.fail(errBackwards)
+			c.Fail(errBackwards)
 			return
 		}
 		t = lastMs // our clock is behind the writer's
@@ -295,10 +296,10 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 	sum := last + sign*by
 	switch {
 	case last != last:
-		c.fail(errIncrNaN)
+		c.Fail(errIncrNaN)
 		return
 	case has && k.ignores(t, sum, lastMs, last):
-		c.integer(lastMs)
+		c.Int(lastMs)
 		return
 	}
 	if err := c.srv.series.write(&c.batch, k, t, sum); err != nil {
@@ -309,5 +310,5 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 		return
 	}
 	k.lastMs, k.written = max(t, k.lastMs), true
-	c.integer(t)
+	c.Int(t)
 }

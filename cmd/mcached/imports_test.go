@@ -56,7 +56,8 @@ var mayImport = map[string][]string{
 		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
 	},
 	"ingest/admission": {},
-	"ingest":           {"mcached/mcache", "mcached/kvcache", "mcached/ingest/admission", "github.com/tidwall/redcon"},
+	"ingest/resp":      {"github.com/tidwall/redcon"},
+	"ingest":           {"mcached/mcache", "mcached/kvcache", "mcached/ingest/admission", "mcached/ingest/resp"},
 	"cmd/mcached":      {"..."},
 	"cmd/mcached/e2e":  {}, // tests alone, whose imports are not in question
 	"cmd/mcbench": {

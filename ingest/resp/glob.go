@@ -1,12 +1,12 @@
-package ingest
+package resp
 
-// match reports whether s matches a pattern as KEYS has them: * and ? and
+// Match reports whether s matches a pattern as KEYS has them: * and ? and
 // [a-c] and [^a], with \ before what is meant literally. It follows Redis'
 // stringmatchlen, including what that makes of an unfinished [.
 //
 // A * is tried again only from the last one, so the work is at most
 // len(p) × len(s): Redis' own, which recurses, can be made to take for ever.
-func match(p, s []byte) bool {
+func Match(p, s []byte) bool {
 	i, j := 0, 0
 	star, mark := -1, 0
 	for j < len(s) {

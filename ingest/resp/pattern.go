@@ -1,21 +1,17 @@
-package ingest
+package resp
 
 import (
 	"bytes"
 	"math/bits"
 )
 
-// maxPatternBytes bounds a pattern of SCAN and KEYS. Redis has no bound, and takes
-// the length of the pattern times that of the key for each key.
-const maxPatternBytes = 1024
-
-// A pattern is one of match's that many keys are held against. Between its stars
+// A Pattern is one of Match's that many keys are held against. Between its stars
 // there are segments: the first stands at the start, the last at the end, and each
 // other at the first place behind the one before where it fits, since a later
 // place leaves less. So a key is gone through once. To find a segment that is
 // text takes what bytes.Index does; one with ? or [] takes an operation for each
 // byte and each 64 elements (Baeza-Yates and Gonnet's shift-and).
-type pattern struct {
+type Pattern struct {
 	segments []segment
 	star     bool // there is one; without there is one segment, which is all
 }
@@ -35,9 +31,9 @@ type byteSet [4]uint64
 func (s *byteSet) add(c byte)      { s[c>>6] |= 1 << (c & 63) }
 func (s *byteSet) has(c byte) bool { return s[c>>6]>>(c&63)&1 != 0 }
 
-// compile reads a pattern as match does.
-func compile(p []byte) *pattern {
-	g := new(pattern)
+// Compile reads a pattern as Match does.
+func Compile(p []byte) *Pattern {
+	g := new(Pattern)
 	var elements []byteSet
 	for i := 0; i < len(p); {
 		if p[i] == '*' {
@@ -134,9 +130,9 @@ func (s *segment) prepare() {
 	}
 }
 
-// match reports whether the pattern is what b is. It is not for two goroutines at
+// Match reports whether the pattern is what b is. It is not for two goroutines at
 // the same time.
-func (g *pattern) match(b []byte) bool {
+func (g *Pattern) Match(b []byte) bool {
 	first, last := &g.segments[0], &g.segments[len(g.segments)-1]
 	if !g.star {
 		return len(b) == first.len() && first.at(b)
@@ -155,13 +151,4 @@ func (g *pattern) match(b []byte) bool {
 		}
 	}
 	return true
-}
-
-// patternArg compiles a pattern, or answers that it is too long.
-func (c *conn) patternArg(b []byte) (*pattern, bool) {
-	if len(b) > maxPatternBytes {
-		c.fail("ERR pattern of " + itoa(int64(len(b))) + " bytes is too long, the limit is " + itoa(maxPatternBytes))
-		return nil, false
-	}
-	return compile(b), true
 }

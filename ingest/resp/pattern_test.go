@@ -1,23 +1,22 @@
-package ingest
+package resp
 
 import (
 	"bytes"
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 )
 
-// FuzzPattern holds compiled patterns to match.
+// FuzzPattern holds compiled patterns to Match.
 func FuzzPattern(f *testing.F) {
 	for _, p := range []string{"", "*", "a*b", "*a?c*", "[a-c]*[^b]", "[", "[^", "[a", "\\", "\\*a", "a**b", "?", "*[]*", "[a-", "*\\"} {
 		f.Add([]byte(p), []byte("abc*"))
 	}
 	f.Fuzz(func(t *testing.T, p, s []byte) {
-		if len(p) > maxPatternBytes {
+		if len(p) > 1024 {
 			return
 		}
-		if got, want := compile(p).match(s), match(p, s); got != want {
+		if got, want := Compile(p).Match(s), Match(p, s); got != want {
 			t.Errorf("%q of %q: %v, want %v", p, s, got, want)
 		}
 	})
@@ -35,7 +34,7 @@ func TestPatternModel(t *testing.T) {
 	hits := 0
 	for range 200_000 {
 		p, s := text("ab*?[]-^\\", 10), text("ab-", 12)
-		got, want := compile(p).match(s), match(p, s)
+		got, want := Compile(p).Match(s), Match(p, s)
 		if got != want {
 			t.Fatalf("%q of %q: %v, want %v", p, s, got, want)
 		}
@@ -50,19 +49,9 @@ func TestPatternModel(t *testing.T) {
 	for _, n := range []int{63, 64, 65, 128, 200} {
 		p := []byte("*" + strings.Repeat("?", n) + "[bc]*")
 		for _, s := range []string{strings.Repeat("a", n), strings.Repeat("a", n) + "b", strings.Repeat("a", 300) + "c" + "aa", strings.Repeat("a", 300)} {
-			if got, want := compile(p).match([]byte(s)), match(p, []byte(s)); got != want {
+			if got, want := Compile(p).Match([]byte(s)), Match(p, []byte(s)); got != want {
 				t.Errorf("%d: %.80q: %v, want %v", n, s, got, want)
 			}
-		}
-	}
-}
-
-func TestLongPatternsAreRefused(t *testing.T) {
-	_, addr := newServer(t, nil)
-	long := "*" + strings.Repeat("a", 60_000) + "b"
-	for _, command := range [][]string{{"SCAN", "0", "MATCH", long}, {"KEYS", long}} {
-		if got := ask(t, addr, bulks(command...)); got != fmt.Sprintf("-ERR pattern of %d bytes is too long, the limit is 1024", len(long)) {
-			t.Errorf("got %.100q", got)
 		}
 	}
 }
@@ -71,10 +60,10 @@ func TestLongPatternsAreRefused(t *testing.T) {
 func BenchmarkPattern(b *testing.B) {
 	key := bytes.Repeat([]byte("a"), 64<<10-1)
 	for _, p := range []string{"*" + strings.Repeat("a", 1021) + "b*", "*" + strings.Repeat("?", 1021) + "b*"} {
-		g := compile([]byte(p))
+		g := Compile([]byte(p))
 		b.Run(p[1:2], func(b *testing.B) {
 			for b.Loop() {
-				if g.match(key) {
+				if g.Match(key) {
 					b.Fatal("a match")
 				}
 			}

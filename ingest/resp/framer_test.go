@@ -1,4 +1,4 @@
-package ingest
+package resp
 
 import (
 	"bytes"
@@ -9,17 +9,27 @@ import (
 	"testing"
 )
 
+// bulks is a command as clients send it.
+func bulks(args ...string) string {
+	var r Reply
+	r.Array(len(args))
+	for _, a := range args {
+		r.BulkString(a)
+	}
+	return string(r.B)
+}
+
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
-var testLimits = frameLimits{args: 8, bulkBytes: 64, inlineBytes: 100, commandBytes: 200}
+var testLimits = Limits{Args: 8, BulkBytes: 64, InlineBytes: 100, CommandBytes: 200}
 
-// frames runs a stream through a framer in pieces and lists what comes out.
-func frames(stream []byte, l *frameLimits, piece func(left int) int) (out []string) {
-	var f framer
-	f.reset()
+// frames runs a stream through a Framer in pieces and lists what comes out.
+func frames(stream []byte, l *Limits, piece func(left int) int) (out []string) {
+	var f Framer
+	f.Reset()
 	var buf []byte
 	for len(stream) > 0 || len(buf) > 0 {
-		n, args, _, err := f.next(buf, l)
+		n, args, _, err := f.Next(buf, l)
 		switch {
 		case err != nil:
 			return append(out, "error")
@@ -42,19 +52,19 @@ func frames(stream []byte, l *frameLimits, piece func(left int) int) (out []stri
 
 // reference is the grammar written down once more, with all of the stream in
 // hand and no thought of speed.
-func reference(stream []byte, l *frameLimits) (out []string) {
+func reference(stream []byte, l *Limits) (out []string) {
 	s := string(stream)
 	for s != "" {
 		if s[0] != '*' {
 			line, rest, ok := strings.Cut(s, "\n")
-			if !ok && len(s) > l.inlineBytes || ok && len(line) > l.inlineBytes {
+			if !ok && len(s) > l.InlineBytes || ok && len(line) > l.InlineBytes {
 				return append(out, "error")
 			}
 			if !ok {
 				return append(out, "incomplete")
 			}
-			args, ok := splitLine([]byte(strings.TrimSuffix(line, "\r")), nil)
-			if !ok || len(args) > l.args {
+			args, ok := SplitLine([]byte(strings.TrimSuffix(line, "\r")), nil)
+			if !ok || len(args) > l.Args {
 				return append(out, "error")
 			}
 			if len(args) > 0 {
@@ -67,7 +77,7 @@ func reference(stream []byte, l *frameLimits) (out []string) {
 		if state != "" {
 			return append(out, state)
 		}
-		if count > int64(l.args) {
+		if count > int64(l.Args) {
 			return append(out, "error")
 		}
 		var args []string
@@ -83,7 +93,7 @@ func reference(stream []byte, l *frameLimits) (out []string) {
 			if n, rest, state = referenceLine(rest[1:]); state != "" {
 				return append(out, state)
 			}
-			if total += n; n < 0 || n > int64(l.bulkBytes) || total > int64(l.commandBytes) {
+			if total += n; n < 0 || n > int64(l.BulkBytes) || total > int64(l.CommandBytes) {
 				return append(out, "error")
 			}
 			if int64(len(rest)) < n+2 {
@@ -194,9 +204,9 @@ func TestParseInt(t *testing.T) {
 		"": false, "-": false, "-0": false, "00": false, "01": false, "+1": false, " 1": false, "1 ": false,
 		"9223372036854775808": false, "-9223372036854775809": false, "99999999999999999999": false, "1x": false,
 	} {
-		got, ok := parseInt([]byte(s))
+		got, ok := ParseInt([]byte(s))
 		if n, _ := strconv.ParseInt(s, 10, 64); ok != want || ok && got != n {
-			t.Errorf("parseInt(%q) = %d, %v", s, got, ok)
+			t.Errorf("ParseInt(%q) = %d, %v", s, got, ok)
 		}
 	}
 }
@@ -211,8 +221,50 @@ func TestMatch(t *testing.T) {
 		{"[\\]]", "]", true}, {"[abc", "c", true}, {"a**b", "ab", true}, {"*a*a*a*b", strings.Repeat("a", 200), false},
 		{"", "", true}, {"", "a", false}, {"a\\", "a\\", true}, {"[", "[", false},
 	} {
-		if got := match([]byte(c.pattern), []byte(c.s)); got != c.want {
-			t.Errorf("match(%q, %q) = %v", c.pattern, c.s, got)
+		if got := Match([]byte(c.pattern), []byte(c.s)); got != c.want {
+			t.Errorf("Match(%q, %q) = %v", c.pattern, c.s, got)
+		}
+	}
+}
+
+// TestIncompleteBulkIsParsedOnce holds the framer to looking at each byte
+// once: the time for a command that comes a byte at a time is not quadratic.
+func TestIncompleteBulkIsParsedOnce(t *testing.T) {
+	l := Limits{Args: 100, BulkBytes: 1 << 20, InlineBytes: 1 << 10, CommandBytes: 1 << 20}
+	in := []byte(bulks("SET", "key", strings.Repeat("v", 1000), "EX", "100"))
+	var f Framer
+	f.Reset()
+	last := 0
+	for i := 1; i < len(in); i++ {
+		n, _, need, err := f.Next(in[:i], &l)
+		if n != 0 || err != nil {
+			t.Fatalf("a command of %d bytes came out of %d: %v", len(in), i, err)
+		}
+		if f.pos < last {
+			t.Fatalf("went back from %d to %d", last, f.pos)
+		}
+		// What was announced is known, so the middle of a bulk is not looked at.
+		if need <= i || f.bulk >= 0 && need != f.pos+f.bulk+2 {
+			t.Fatalf("at %d: parsed up to %d, needs %d", i, f.pos, need)
+		}
+		last = f.pos
+	}
+	n, args, _, err := f.Next(in, &l)
+	if n != len(in) || len(args) != 5 || err != nil {
+		t.Fatalf("got %d of %d bytes, %d arguments, %v", n, len(in), len(args), err)
+	}
+}
+
+func BenchmarkFramer(b *testing.B) {
+	in := []byte(bulks("SET", "key:000000000001", strings.Repeat("v", 64)))
+	l := Limits{Args: 1 << 20, BulkBytes: 1 << 20, InlineBytes: 1 << 16, CommandBytes: 1 << 24}
+	var f Framer
+	f.Reset()
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if n, args, _, err := f.Next(in, &l); n != len(in) || len(args) != 3 || err != nil {
+			b.Fatal(n, args, err)
 		}
 	}
 }

@@ -1,9 +1,8 @@
-package ingest
+package resp
 
 import (
 	"bytes"
 	"fmt"
-	"math"
 )
 
 // Bounds of the framing that nobody needs to set.
@@ -16,33 +15,33 @@ const (
 	unauthenticatedBulkBytes = 16 << 10
 )
 
-// A protocolError ends its connection, after the replies to everything before it.
-type protocolError string
+// A ProtocolError ends its connection, after the replies to everything before it.
+type ProtocolError string
 
-func (e protocolError) Error() string { return "ERR Protocol error: " + string(e) }
+func (e ProtocolError) Error() string { return "ERR Protocol error: " + string(e) }
 
-// frameLimits are the bounds of one command; see Options for what they mean.
-type frameLimits struct {
-	args         int
-	bulkBytes    int
-	inlineBytes  int
-	commandBytes int
+// Limits are the bounds of one command, as the options of a server say them.
+type Limits struct {
+	Args         int
+	BulkBytes    int
+	InlineBytes  int
+	CommandBytes int
 }
 
-// unauthenticated is l as it is for a client that has yet to say AUTH.
-func (l frameLimits) unauthenticated() frameLimits {
-	l.args = min(l.args, unauthenticatedArgs)
-	l.bulkBytes = min(l.bulkBytes, unauthenticatedBulkBytes)
+// Unauthenticated is l as it is for a client that has yet to say AUTH.
+func (l Limits) Unauthenticated() Limits {
+	l.Args = min(l.Args, unauthenticatedArgs)
+	l.BulkBytes = min(l.BulkBytes, unauthenticatedBulkBytes)
 	return l
 }
 
-// A framer finds the commands in a stream of bytes. It remembers how far it
+// A Framer finds the commands in a stream of bytes. It remembers how far it
 // has got inside a command of which only a part has arrived, so every byte is
 // looked at once however the stream is cut, and a bulk is never looked at.
 //
 // It keeps offsets from the first byte of the command, not slices, because
 // the buffer may move between two calls.
-type framer struct {
+type Framer struct {
 	// pos is parsed up to here; only bytes from here on are looked at.
 	pos int
 	// want is the number of arguments that the command still lacks, 0 when
@@ -65,8 +64,8 @@ type mark struct{ from, to uint32 }
 // keepMarks is how many marks survive a large command.
 const keepMarks = 1024
 
-// reset forgets the command in progress.
-func (f *framer) reset() {
+// Reset forgets the command in progress.
+func (f *Framer) Reset() {
 	f.pos, f.want, f.bulk, f.argBytes = 0, 0, -1, 0
 	if cap(f.marks) > keepMarks {
 		f.marks, f.args = nil, nil
@@ -74,13 +73,16 @@ func (f *framer) reset() {
 	f.marks = f.marks[:0]
 }
 
-// next looks for a command at the start of b, which begins at the first byte
-// of the same command as in the calls before, until next has returned an
+// Pending is how many arguments of the command in progress are complete.
+func (f *Framer) Pending() int { return len(f.marks) }
+
+// Next looks for a command at the start of b, which begins at the first byte
+// of the same command as in the calls before, until Next has returned an
 // n > 0. Then n bytes are done with, and args is the command: views of b,
-// valid until b changes or next is called again; no arguments means that
+// valid until b changes or Next is called again; no arguments means that
 // there is nothing to do (an empty line, *0, *-1). n is 0 when bytes are
 // missing; need is then how long b has to become at the least.
-func (f *framer) next(b []byte, l *frameLimits) (n int, args [][]byte, need int, err error) {
+func (f *Framer) Next(b []byte, l *Limits) (n int, args [][]byte, need int, err error) {
 	if f.want == 0 {
 		if len(b) == 0 {
 			return 0, nil, 1, nil
@@ -95,8 +97,8 @@ func (f *framer) next(b []byte, l *frameLimits) (n int, args [][]byte, need int,
 		if count <= 0 {
 			return end, nil, 0, nil
 		}
-		if count > int64(l.args) {
-			return 0, nil, 0, protocolError(fmt.Sprintf("invalid multibulk length (%d arguments, the limit is %d)", count, l.args))
+		if count > int64(l.Args) {
+			return 0, nil, 0, ProtocolError(fmt.Sprintf("invalid multibulk length (%d arguments, the limit is %d)", count, l.Args))
 		}
 		f.pos, f.want, f.bulk, f.argBytes = end, int(count), -1, 0
 		f.marks = f.marks[:0]
@@ -107,20 +109,20 @@ func (f *framer) next(b []byte, l *frameLimits) (n int, args [][]byte, need int,
 				return 0, nil, f.pos + 1, nil
 			}
 			if b[f.pos] != '$' {
-				return 0, nil, 0, protocolError(fmt.Sprintf("expected '$', got '%c'", printable(b[f.pos])))
+				return 0, nil, 0, ProtocolError(fmt.Sprintf("expected '$', got '%c'", printable(b[f.pos])))
 			}
 			size, end, err := countLine(b, f.pos+1, "invalid bulk length", "too big bulk count string")
 			if end == 0 || err != nil {
 				return 0, nil, len(b) + 1, err
 			}
 			if size < 0 {
-				return 0, nil, 0, protocolError("invalid bulk length")
+				return 0, nil, 0, ProtocolError("invalid bulk length")
 			}
-			if size > int64(l.bulkBytes) {
-				return 0, nil, 0, protocolError(fmt.Sprintf("invalid bulk length (%d bytes, the limit is %d)", size, l.bulkBytes))
+			if size > int64(l.BulkBytes) {
+				return 0, nil, 0, ProtocolError(fmt.Sprintf("invalid bulk length (%d bytes, the limit is %d)", size, l.BulkBytes))
 			}
-			if f.argBytes += int(size); f.argBytes > l.commandBytes {
-				return 0, nil, 0, protocolError(fmt.Sprintf("command too long (%d bytes, the limit is %d)", f.argBytes, l.commandBytes))
+			if f.argBytes += int(size); f.argBytes > l.CommandBytes {
+				return 0, nil, 0, ProtocolError(fmt.Sprintf("command too long (%d bytes, the limit is %d)", f.argBytes, l.CommandBytes))
 			}
 			f.pos, f.bulk = end, int(size)
 		}
@@ -129,7 +131,7 @@ func (f *framer) next(b []byte, l *frameLimits) (n int, args [][]byte, need int,
 			return 0, nil, end + 2, nil
 		}
 		if b[end] != '\r' || b[end+1] != '\n' {
-			return 0, nil, 0, protocolError("a bulk is not followed by CRLF")
+			return 0, nil, 0, ProtocolError("a bulk is not followed by CRLF")
 		}
 		f.marks = append(f.marks, mark{uint32(f.pos), uint32(end)})
 		f.pos, f.bulk = end+2, -1
@@ -146,7 +148,7 @@ func (f *framer) next(b []byte, l *frameLimits) (n int, args [][]byte, need int,
 
 // countLine reads a number and CRLF at b[at:]. end is the offset behind them,
 // or 0 when the line is not complete.
-func countLine(b []byte, at int, invalid, tooBig protocolError) (v int64, end int, err error) {
+func countLine(b []byte, at int, invalid, tooBig ProtocolError) (v int64, end int, err error) {
 	// The usual line has one to four digits.
 	for i := at; i < len(b) && i < at+5; i++ {
 		d := b[i] - '0'
@@ -173,71 +175,44 @@ func countLine(b []byte, at int, invalid, tooBig protocolError) (v int64, end in
 	if i == 0 || line[i-1] != '\r' {
 		return 0, 0, invalid
 	}
-	v, ok := parseInt(line[:i-1])
+	v, ok := ParseInt(line[:i-1])
 	if !ok {
 		return 0, 0, invalid
 	}
 	return v, at + i + 1, nil
 }
 
-// parseInt reads a decimal integer as Redis does: no sign but a minus, no
-// leading zeros, no spaces, within 64 bits.
-func parseInt(b []byte) (int64, bool) {
-	if len(b) == 0 {
-		return 0, false
-	}
-	neg := b[0] == '-'
-	if neg {
-		b = b[1:]
-	}
-	if len(b) == 0 || len(b) > 19 || b[0] == '0' && (neg || len(b) > 1) {
-		return 0, false
-	}
-	var v uint64 // 19 digits fit
-	for _, c := range b {
-		d := c - '0'
-		if d > 9 {
-			return 0, false
-		}
-		v = v*10 + uint64(d)
-	}
-	if neg {
-		return -int64(v), v <= 1<<63
-	}
-	return int64(v), v <= math.MaxInt64
-}
-
 // inline reads a command that somebody typed.
-func (f *framer) inline(b []byte, l *frameLimits) (n int, args [][]byte, need int, err error) {
+func (f *Framer) inline(b []byte, l *Limits) (n int, args [][]byte, need int, err error) {
 	i := bytes.IndexByte(b[f.pos:], '\n')
 	if i < 0 {
-		if len(b) > l.inlineBytes {
-			return 0, nil, 0, protocolError(fmt.Sprintf("too big inline request (more than %d bytes)", l.inlineBytes))
+		if len(b) > l.InlineBytes {
+			return 0, nil, 0, ProtocolError(fmt.Sprintf("too big inline request (more than %d bytes)", l.InlineBytes))
 		}
 		f.pos = len(b)
 		return 0, nil, len(b) + 1, nil
 	}
 	line := b[:f.pos+i]
 	n, f.pos = len(line)+1, 0
-	if len(line) > l.inlineBytes {
-		return 0, nil, 0, protocolError(fmt.Sprintf("too big inline request (%d bytes, the limit is %d)", len(line), l.inlineBytes))
+	if len(line) > l.InlineBytes {
+		return 0, nil, 0, ProtocolError(fmt.Sprintf("too big inline request (%d bytes, the limit is %d)", len(line), l.InlineBytes))
 	}
 	line = bytes.TrimSuffix(line, []byte("\r"))
-	args, ok := splitLine(line, f.args[:0])
+	args, ok := SplitLine(line, f.args[:0])
 	if !ok {
-		return 0, nil, 0, protocolError("unbalanced quotes in request")
+		return 0, nil, 0, ProtocolError("unbalanced quotes in request")
 	}
-	if len(args) > l.args {
-		return 0, nil, 0, protocolError(fmt.Sprintf("too many arguments in an inline request (%d, the limit is %d)", len(args), l.args))
+	if len(args) > l.Args {
+		return 0, nil, 0, ProtocolError(fmt.Sprintf("too many arguments in an inline request (%d, the limit is %d)", len(args), l.Args))
 	}
 	f.args = args
 	return n, args, 0, nil
 }
 
-// splitLine splits a typed line into words with the quoting of redis-cli:
+// SplitLine splits a typed line into words with the quoting of redis-cli:
 // "…" knows \n \r \t \b \a \xHH and \ before anything, '…' knows \'.
 // It reports false when a quote is not closed or closed inside a word.
-func splitLine(line []byte, args [][]byte) ([][]byte, bool) {
+func SplitLine(line []byte, args [][]byte) ([][]byte, bool) {
 	for {
 		line = bytes.TrimLeft(line, " \t\r\v\f\x00")
 		if len(line) == 0 {
