@@ -105,7 +105,7 @@ const (
 // environment, as MCACHED_WEB_LISTEN_ADDRESS for --web.listen-address.
 func newServeApp(c *config) *kingpin.Application {
 	app := kingpin.New("mcached", "A metrics ingestion cache: remote write in, PromQL and Redis clients out, in memory that it gives back.\n\n"+
-		"Other commands: mcached query, stats, snapshot, reload, healthy, metrics, check-config, version (each with --help).")
+		"Other commands: mcached query, stats, snapshot, reload, healthy, metrics, check-config, version (mcached help COMMAND).")
 	app.HelpFlag.Short('h')
 	app.HelpFlag.NoEnvar() // a stray MCACHED_VERSION in the environment must not end the daemon
 	app.Version(version.Print("mcached"))

@@ -41,7 +41,7 @@ func commands() map[string]subcommand {
 		return func(ctx context.Context, args []string, out, _ io.Writer) error { return f(ctx, args, out) }
 	}
 	return map[string]subcommand{
-		"query": quiet(queryCommand), "stats": quiet(statsCommand), "metrics": quiet(metricsCommand),
+		"query": queryCommand, "stats": quiet(statsCommand), "metrics": quiet(metricsCommand),
 		"check-config": checkConfigCommand, "snapshot": snapshotCommand,
 		"reload": quiet(reloadCommand), "healthy": quiet(healthyCommand),
 	}
@@ -60,12 +60,34 @@ func complete(words []string, stdout, stderr io.Writer) int {
 		}
 	}
 	if len(words) <= 1 && (len(words) == 0 || !strings.HasPrefix(words[0], "-")) {
-		for _, name := range append(slices.Sorted(maps.Keys(commands())), "serve", "version") {
+		for _, name := range append(slices.Sorted(maps.Keys(commands())), "help", "serve", "version") {
 			fmt.Fprintln(stdout, name)
 		}
 		return exitOK
 	}
 	_, _ = newServeApp(&config{}).Parse(append([]string{ask}, words...)) // prints, and ends the process
+	return exitOK
+}
+
+// fishCompletion has fish ask as bash does.
+const fishCompletion = `function __mcached_complete
+    set -l words (commandline -opc) (commandline -ct)
+    command mcached --completion-bash $words[2..-1]
+end
+complete -c mcached -a '(__mcached_complete)'
+`
+
+// manual prints the page for man that kingpin makes of the daemon's flags.
+func manual(stdout, stderr io.Writer) int {
+	var page strings.Builder
+	app := newServeApp(&config{})
+	app.UsageWriter(&page)
+	app.Terminate(func(int) {})
+	if _, err := app.Parse([]string{"--help-man"}); err != nil {
+		return fail(stderr, exitUsage, err)
+	}
+	// The version has a line of the head, not several.
+	fmt.Fprint(stdout, strings.Replace(page.String(), version.Print("mcached"), version.Version, 1))
 	return exitOK
 }
 
@@ -83,8 +105,16 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 	case "version":
 		fmt.Fprintln(stdout, version.Print("mcached"))
 		return exitOK
+	case "help": // of one command, or of all
+		args = append(args[1:], "--help")
+		return dispatch(args, stdout, stderr)
 	case "--completion-bash":
 		return complete(args[1:], stdout, stderr)
+	case "--completion-script-fish":
+		fmt.Fprint(stdout, fishCompletion)
+		return exitOK
+	case "--help-man":
+		return manual(stdout, stderr)
 	case "serve":
 		args = args[1:]
 	}

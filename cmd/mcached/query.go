@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -199,7 +200,7 @@ func answerError(status string, b []byte) error {
 }
 
 // queryCommand is `mcached query`.
-func queryCommand(ctx context.Context, args []string, out io.Writer) error {
+func queryCommand(ctx context.Context, args []string, out, errOut io.Writer) error {
 	app := kingpin.New("mcached query", "Ask PromQL of a running daemon. Without --range the values of one moment, as a table; with it, a plot of each series.")
 	var f apiFlags
 	f.add(app, "1m")
@@ -209,7 +210,7 @@ func queryCommand(ctx context.Context, args []string, out io.Writer) error {
 	flag(app, "range", "How far back to look, as 1h.").PlaceHolder("1h").SetValue(namedValue{&window, "range"})
 	flag(app, "step", "Distance of points in a range; by default what fits the plot.").PlaceHolder("15s").SetValue(namedValue{&step, "step"})
 	flag(app, "time", "The moment, or the end of the range: RFC 3339 or Unix seconds; by default now.").PlaceHolder("TIME").StringVar(&at)
-	flag(app, "output", "How to show the answer: auto, table, json or plot.").Short('o').Default("auto").EnumVar(&output, "auto", "table", "json", "plot")
+	flag(app, "output", "How to show the answer: auto, table, plot, csv, tsv or json.").Short('o').Default("auto").EnumVar(&output, "auto", "table", "plot", "csv", "tsv", "json")
 	if _, err := app.Parse(args); err != nil {
 		return usageError{err}
 	}
@@ -250,10 +251,19 @@ func queryCommand(ctx context.Context, args []string, out io.Writer) error {
 	if err := json.Unmarshal(b, &a); err != nil {
 		return fmt.Errorf("the answer is not JSON as Prometheus writes it: %w", err)
 	}
-	for _, w := range append(a.Warnings, a.Infos...) {
-		fmt.Fprintf(out, "# %s\n", printable(w))
+	said := out
+	if output == "csv" || output == "tsv" {
+		said = errOut // what programs read has rows only
 	}
-	if a.Data.ResultType == "matrix" && output != "table" {
+	for _, w := range append(a.Warnings, a.Infos...) {
+		fmt.Fprintf(said, "# %s\n", printable(w))
+	}
+	switch {
+	case output == "csv":
+		return separated(out, a, ',')
+	case output == "tsv":
+		return separated(out, a, '\t')
+	case a.Data.ResultType == "matrix" && output != "table":
 		return plot(out, a, end.Add(-window.std()), end, width)
 	}
 	return table(out, a)
@@ -268,11 +278,14 @@ type answer struct {
 	}
 }
 
-// series is one of an answer's; exactly one of the fields with values is used.
+// series is one of an answer's, with values or native histograms, or in a range
+// some of both.
 type series struct {
-	Metric map[string]string
-	Value  point
-	Values []point
+	Metric     map[string]string
+	Value      point
+	Values     []point
+	Histogram  *histogramPoint
+	Histograms []histogramPoint
 }
 
 // point is a time in seconds and a value.
@@ -312,7 +325,7 @@ func (a answer) list() ([]series, error) {
 	return list, nil
 }
 
-// table prints a line for each value.
+// table prints a line for each value, and some for each native histogram.
 func table(out io.Writer, a answer) error {
 	list, err := a.list()
 	if err != nil {
@@ -324,12 +337,18 @@ func table(out io.Writer, a answer) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	for _, s := range list {
-		if s.Values == nil {
-			fmt.Fprintf(w, "%s\t%s\n", seriesName(s.Metric), printable(s.Value.text))
-			continue
+		name := seriesName(s.Metric)
+		switch {
+		case s.Histogram != nil:
+			fmt.Fprintf(w, "%s\t%s\n%s", name, s.Histogram.summary(), s.Histogram.rows())
+		case s.Values == nil && s.Histograms == nil:
+			fmt.Fprintf(w, "%s\t%s\n", name, printable(s.Value.text))
 		}
 		for _, v := range s.Values {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", seriesName(s.Metric), v.time().Format(time.RFC3339), printable(v.text))
+			fmt.Fprintf(w, "%s\t%s\t%s\n", name, v.time().Format(time.RFC3339), printable(v.text))
+		}
+		for _, h := range s.Histograms {
+			fmt.Fprintf(w, "%s\t%s\t%s\n%s", name, h.time().Format(time.RFC3339), h.summary(), h.rows())
 		}
 	}
 	return w.Flush()
@@ -345,13 +364,26 @@ func seriesName(metric map[string]string) string {
 	}
 	slices.Sort(names)
 	for i, n := range names {
-		names[i] = printable(n) + "=" + strconv.Quote(metric[n])
+		names[i] = spellName(n) + "=" + strconv.Quote(metric[n])
 	}
-	name := printable(metric["__name__"])
+	name := metric["__name__"]
+	if name != "" && !plainName.MatchString(name) {
+		return "{" + strings.Join(append([]string{strconv.Quote(name)}, names...), ",") + "}"
+	}
 	if len(names) == 0 {
 		return cmp.Or(name, "{}")
 	}
 	return name + "{" + strings.Join(names, ",") + "}"
+}
+
+// plainName is a name that PromQL takes without quotes.
+var plainName = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*$`)
+
+func spellName(n string) string {
+	if plainName.MatchString(n) && !strings.Contains(n, ":") {
+		return n
+	}
+	return strconv.Quote(n)
 }
 
 // printable keeps what others wrote from steering the terminal.

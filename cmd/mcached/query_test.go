@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/prometheus/promql/parser"
 )
 
 // api answers every query with one body, and remembers what was asked.
@@ -63,6 +65,61 @@ func TestQueryJSON(t *testing.T) {
 	u, _ := api(t, 200, body)
 	if code, out, _ := ask("--url="+u, "-o", "json", "x"); code != exitOK || out != body+"\n" || !json.Valid([]byte(out)) {
 		t.Errorf("code %d, %q", code, out)
+	}
+}
+
+func TestQuerySeparated(t *testing.T) {
+	vector := `{"status":"success","warnings":["older samples are gone"],"data":{"resultType":"vector","result":[
+		{"metric":{"__name__":"up","job":"a,b"},"value":[1700000000.5,"1"]},{"metric":{"x":"say \"hi\""},"value":[1700000000.5,"NaN"]}]}}`
+	u, _ := api(t, 200, vector)
+	for format, want := range map[string]string{
+		"csv": "time,__name__,job,x,value\n1700000000.5,up,\"a,b\",,1\n1700000000.5,,,\"say \"\"hi\"\"\",NaN\n",
+		"tsv": "time\t__name__\tjob\tx\tvalue\n1700000000.5\tup\ta,b\t\t1\n1700000000.5\t\t\t\"say \"\"hi\"\"\"\tNaN\n",
+	} {
+		if code, out, errs := ask("--url="+u, "-o", format, "x"); code != exitOK || out != want || errs != "# older samples are gone\n" {
+			t.Errorf("%s: code %d, %q, output\n%q\nwant\n%q", format, code, errs, out, want)
+		}
+	}
+	u, _ = api(t, 200, `{"status":"success","data":{"resultType":"matrix","result":[
+		{"metric":{"a":"1"},"values":[[1,"2"]],"histograms":[[2,{"count":"3","sum":"4.5","buckets":[[0,"0.5","1","3"]]}]]}]}}`)
+	if code, out, _ := ask("--url="+u, "-o", "csv", "--range=1m", "x"); code != exitOK || out != "time,a,value,lower,upper,count\n1,1,2,,,\n2,1,,0.5,1,3\n" {
+		t.Errorf("code %d, %q", code, out)
+	}
+}
+
+// TestQueryHistogram: native histograms are a table of buckets.
+func TestQueryHistogram(t *testing.T) {
+	u, _ := api(t, 200, `{"status":"success","data":{"resultType":"vector","result":[
+		{"metric":{"__name__":"h"},"histogram":[1,{"count":"7","sum":"4.5","buckets":[[1,"-1","-0.5","1"],[3,"-0.001","0.001","2"],[0,"0.5","1","4"]]}]}]}}`)
+	code, out, errs := ask("--url="+u, "h")
+	want := "h                 histogram, count 7, sum 4.5\n" +
+		"  [-1, -0.5)      1                             ▇▇▇▇▇▇▇▇▇▇\n" +
+		"  [-0.001, 0.001] 2                             ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇\n"
+	for _, line := range strings.Split(strings.TrimSpace(want), "\n") {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), strings.Join(strings.Fields(line), " ")) {
+			t.Errorf("code %d, %q, output\n%s\nhas no %q", code, errs, out, line)
+		}
+	}
+	if !strings.Contains(out, "(0.5, 1]") || !strings.Contains(out, strings.Repeat("▇", maxBar)) || strings.Contains(out, strings.Repeat("▇", maxBar+1)) {
+		t.Errorf("output\n%s", out)
+	}
+}
+
+// TestSeriesName: names are spelt as PromQL takes them.
+func TestSeriesName(t *testing.T) {
+	for want, metric := range map[string]map[string]string{
+		"{}": {}, "up": {"__name__": "up"}, "job:up:sum": {"__name__": "job:up:sum"}, `up{a="1",b="2"}`: {"__name__": "up", "b": "2", "a": "1"},
+		`{"http.requests"}`: {"__name__": "http.requests"}, `{"a b","x.y"="1",z="2"}`: {"__name__": "a b", "x.y": "1", "z": "2"}, `{"x.y"="1"}`: {"x.y": "1"}, `{"größe"}`: {"__name__": "größe"},
+	} {
+		got := seriesName(metric)
+		if got != want {
+			t.Errorf("%v is %s, want %s", metric, got, want)
+		}
+		if got != "{}" {
+			if _, err := parser.NewParser(parser.Options{}).ParseExpr(got); err != nil {
+				t.Errorf("%s: %v", got, err)
+			}
+		}
 	}
 }
 

@@ -7,10 +7,12 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -450,20 +452,36 @@ func (d *daemon) welcome(w io.Writer) {
 		d.log.Info("Ready.", "version", version.Version, "http", base, "resp", d.config.respListen, "forward", d.config.forward.url)
 		return
 	}
+	// A name that is right, and nothing that is secret.
+	auth, curl := "", "curl"
+	for _, user := range slices.Sorted(maps.Keys(d.config.webSettings.users))[:min(1, len(d.config.webSettings.users))] {
+		auth, curl = fmt.Sprintf(", basic_auth: {username: %s, password_file: FILE}", user), "curl -u "+user
+	}
 	fmt.Fprintf(w, `mcached %s is ready.
-  write   remote_write: [{url: %s/api/v1/write}]   in prometheus.yml
+  write   remote_write: [{url: %s/api/v1/write%s}]   in prometheus.yml
   read    %s as a Prometheus data source in Grafana, or
-          curl '%s/api/v1/query?query=up'
-`, version.Version, base, base, base)
+          %s '%s/api/v1/query?query=up'
+`, version.Version, base, auth, base, curl, base)
 	if d.respListener != nil {
 		host, port, err := net.SplitHostPort(d.respListener.Addr().String())
 		if err == nil {
-			fmt.Fprintf(w, "  redis   redis-cli -h %s -p %s set hello world\n", reachable(host), port)
+			fmt.Fprintf(w, "  redis   redis-cli -h %s -p %s%s set hello world\n", reachable(host), port, d.redisOptions())
 		}
 	}
 	if d.forwarder != nil {
 		fmt.Fprintf(w, "  forward to %s, at most %s behind\n", d.config.forward.url, &d.config.forward.maxDirtyAge)
 	}
+}
+
+// redisOptions are what redis-cli needs to be let in.
+func (d *daemon) redisOptions() (options string) {
+	if d.config.respCertificate != nil {
+		options = " --tls --cacert " + d.config.respTLSCertFile
+	}
+	if d.config.respPasswordFile != "" {
+		options += fmt.Sprintf(` -a "$(cat %s)"`, d.config.respPasswordFile)
+	}
+	return options
 }
 
 // reachable is a host to connect to for a listener on host.

@@ -175,3 +175,45 @@ func TestE2ECompletion(t *testing.T) {
 		t.Errorf("%v, %q", err, out)
 	}
 }
+
+// TestE2EHelp: what a newcomer types, and what packagers do.
+func TestE2EHelp(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ args, says string }{
+		{"help", "--memory.size"}, {"help query", "--range"}, {"help check-config", "--memory.size"}, {"healthy --help", "ready"},
+		{"--completion-script-fish", "complete -c mcached"}, {"--help-man", ".TH mcached 1 "},
+	} {
+		if code, out, errs := invoke(t, strings.Fields(c.args)...); code != exitOK || !strings.Contains(out, c.says) {
+			t.Errorf("%s: code %d, %q, no %q in %.300q", c.args, code, errs, c.says, out)
+		}
+	}
+}
+
+// TestE2EWelcome: the command that the daemon prints for Redis clients works
+// with the certificate and the password that it has.
+func TestE2EWelcome(t *testing.T) {
+	realServer(t, "redis-cli", "redis-tools")
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile, _ := certificate(t, dir)
+	passwordFile := filepath.Join(dir, "password")
+	write(t, passwordFile, "open sesame\n")
+	for _, flags := range [][]string{nil, {"--resp.password-file=" + passwordFile}, {"--resp.password-file=" + passwordFile, "--resp.tls-cert-file=" + certFile, "--resp.tls-key-file=" + keyFile}} {
+		s := startServer(t, flags...)
+		line := regexp.MustCompile(`(?m)^  redis   (redis-cli .*)$`).FindStringSubmatch(s.output())
+		if line == nil {
+			t.Fatalf("no command in\n%s", s.output())
+		}
+		out, err := exec.Command("sh", "-c", line[1]).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "OK") {
+			t.Errorf("%s: %v, %s", line[1], err, out)
+		}
+		if strings.Contains(s.output(), "sesame") {
+			t.Error("the password is shown")
+		}
+	}
+	write(t, filepath.Join(dir, "web.yml"), basicAuth(t, "reader", "secret"))
+	s := start(t, daemonBinary(t), "--web.listen-address=127.0.0.1:0", "--resp.listen-address=off", "--memory.size=16MiB", "--web.config.file="+filepath.Join(dir, "web.yml"))
+	s.said(0, "curl -u reader 'http://")
+	s.said(0, "basic_auth: {username: reader, ")
+}
