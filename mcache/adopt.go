@@ -6,10 +6,10 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"unsafe"
 
 	"mcached/kvcache/offheap"
 	"mcached/mcache/block"
+	"mcached/mcache/index"
 )
 
 // loader takes in the frames of a file: what its reader finds it writes. All
@@ -412,15 +412,14 @@ func (c *Cache) makeReady(z *saveSizes) {
 	// Text, pairs and postings are what one shard had, whatever the number of shards.
 	like := func(v uint64) int { return int(v / z.shards) }
 	text, pairs, postings := like(z.textBytes), like(z.pairs), like(z.postingBytes)
-	need := series*(seriesBytes+dirtBytes+offheap.LookupEntryBytes) + sets + text + pairs*(int(unsafe.Sizeof(pairRec{}))+offheap.LookupEntryBytes) + postings
+	need := series*(seriesBytes+dirtBytes+offheap.LookupEntryBytes) + sets + text + pairs*index.PairBytes + postings
 	if int64(need) > (c.memory.Budget()-c.memory.Used())/int64(2*len(c.shards)) {
 		return
 	}
 	for _, s := range c.shards {
 		s.mu.Lock()
-		x := &s.index
-		err := errors.Join(s.recs.Reserve(series), s.ids.Reserve(series), x.sets.Reserve(sets),
-			x.text.Reserve(text), x.pairs.Reserve(pairs), x.byPair.Reserve(pairs), x.chunks.Reserve(postings))
+		err := errors.Join(s.recs.Reserve(series), s.ids.Reserve(series),
+			s.index.Reserve(index.Sizes{Sets: sets, Text: text, Pairs: pairs, Postings: postings}))
 		if err == nil && c.writeBack {
 			err = errors.Join(s.dirt.Reserve(series), s.lates.Reserve(series), s.marks.Reserve(series))
 		}

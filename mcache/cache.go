@@ -14,6 +14,7 @@ import (
 	"mcached/kvcache"
 	"mcached/kvcache/offheap"
 	"mcached/mcache/block"
+	"mcached/mcache/index"
 )
 
 var (
@@ -118,7 +119,7 @@ type Overflow struct {
 // Cache is a three-generation cache of time series. It is safe for concurrent use.
 type Cache struct {
 	memory   *kvcache.Memory
-	hasher   hasher
+	hasher   index.Hasher
 	shards   []*shard
 	maxBytes atomic.Int64
 	ageCycle uint64
@@ -217,7 +218,7 @@ func New(o Options) (*Cache, error) {
 	if need := headMax + 64; o.Memory.RegionBytes() < need*2 {
 		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
 	}
-	c := &Cache{memory: o.Memory, hasher: newHasher(), ageCycle: uint64(o.AgeCycle), blobs: o.Blobs, overflow: o.Overflow, maxBuckets: o.MaxBuckets,
+	c := &Cache{memory: o.Memory, hasher: index.NewHasher(), ageCycle: uint64(o.AgeCycle), blobs: o.Blobs, overflow: o.Overflow, maxBuckets: o.MaxBuckets,
 		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: limits, local: o.LocalBucket, now: o.Now}
 	c.perMetric = offheap.NewTally(o.Memory)
 	c.maxBytes.Store(o.MaxBytes)

@@ -3,6 +3,8 @@ package mcache
 import (
 	"cmp"
 	"slices"
+
+	"mcached/mcache/index"
 )
 
 // Count is a name and how many of something it has.
@@ -34,8 +36,8 @@ func (c *Cache) Cardinality(bucket string, limit int) Cardinality {
 		alone := len(*c.byID.Load()) == 1
 		for _, s := range c.shards {
 			s.mu.Lock()
-			s.countPairs(b, alone, func(x *index, p uint32, series int) {
-				pairs[pair{string(x.name(p)), string(x.value(p))}] += series
+			s.countPairs(b, alone, func(x *index.Index, p uint32, series int) {
+				pairs[pair{string(x.Name(p)), string(x.Value(p))}] += series
 			})
 			s.mu.Unlock()
 		}
@@ -58,22 +60,22 @@ func (c *Cache) Cardinality(bucket string, limit int) Cardinality {
 
 // countPairs calls f with every pair of labelled series and how many of them
 // have it, one by one where other buckets share the dictionary.
-func (s *shard) countPairs(b *bucket, alone bool, f func(x *index, p uint32, series int)) {
+func (s *shard) countPairs(b *bucket, alone bool, f func(x *index.Index, p uint32, series int)) {
 	x := &s.index
 	if !alone {
-		s.match(b, nil, &picker{}).each(func(id uint32) {
+		s.match(b, nil, &index.Picker{}).Each(func(id uint32) {
 			if r := s.recs.At(id); r.flags&(flagRaw|flagShadow) == 0 {
-				for _, p := range x.set(r.pairs, int(r.nPairs))[1:] {
+				for _, p := range x.Set(r.pairs, int(r.nPairs))[1:] {
 					f(x, p, 1)
 				}
 			}
 		})
 		return
 	}
-	for p := range x.pairs.All() {
-		n := x.name(uint32(p))
-		if live := x.pairs.At(uint32(p)).live; live > 0 && string(n) != bucketName && string(n) != rawName {
-			f(x, uint32(p), int(live))
+	for p := range uint32(x.Pairs()) {
+		n := x.Name(p)
+		if live := x.Live(p); live > 0 && string(n) != bucketName && string(n) != rawName {
+			f(x, p, live)
 		}
 	}
 }

@@ -1,12 +1,13 @@
 package mcache
 
 import (
-	"hash/maphash"
 	"math/bits"
+
+	"mcached/mcache/index"
 )
 
 // Hash is a keyed 128-bit hash of one string, for Fingerprint.Add.
-type Hash struct{ a, b uint64 }
+type Hash = index.Hash
 
 // Fingerprint identifies a label set by the sum of a keyed 128-bit hash of
 // each of its pairs. The order of pairs does not matter, so front doors need
@@ -17,32 +18,23 @@ type Hash struct{ a, b uint64 }
 // key is drawn anew by each Cache, so nobody can look for them outside it.
 type Fingerprint struct{ hi, lo uint64 }
 
-// hasher holds the keys of a Cache.
-type hasher struct{ a, b maphash.Seed }
-
-func newHasher() hasher { return hasher{maphash.MakeSeed(), maphash.MakeSeed()} }
-
 // Hash hashes a label name or value. It may be kept as long as the Cache.
-func (c *Cache) Hash(s []byte) Hash {
-	return Hash{maphash.Bytes(c.hasher.a, s), maphash.Bytes(c.hasher.b, s)}
-}
+func (c *Cache) Hash(s []byte) Hash { return c.hasher.Hash(s) }
 
 // HashString is Hash for a string.
-func (c *Cache) HashString(s string) Hash {
-	return Hash{maphash.String(c.hasher.a, s), maphash.String(c.hasher.b, s)}
-}
+func (c *Cache) HashString(s string) Hash { return c.hasher.HashString(s) }
 
 // Add adds a pair. Pairs with an empty value are no part of a label set:
 // callers leave them out.
 func (f *Fingerprint) Add(name, value Hash) {
-	f.hi += fold(name.a^0x9e3779b97f4a7c15, value.a^0xd1b54a32d192ed03)
-	f.lo += fold(name.b^0x8cb92ba72f3d8dd7, value.b^0xaef17502108ef2d9)
+	f.hi += fold(name.A^0x9e3779b97f4a7c15, value.A^0xd1b54a32d192ed03)
+	f.lo += fold(name.B^0x8cb92ba72f3d8dd7, value.B^0xaef17502108ef2d9)
 }
 
 // Remove takes out a pair that was added.
 func (f *Fingerprint) Remove(name, value Hash) {
-	f.hi -= fold(name.a^0x9e3779b97f4a7c15, value.a^0xd1b54a32d192ed03)
-	f.lo -= fold(name.b^0x8cb92ba72f3d8dd7, value.b^0xaef17502108ef2d9)
+	f.hi -= fold(name.A^0x9e3779b97f4a7c15, value.A^0xd1b54a32d192ed03)
+	f.lo -= fold(name.B^0x8cb92ba72f3d8dd7, value.B^0xaef17502108ef2d9)
 }
 
 // fold multiplies to 128 bits and xors the halves, as wyhash does.
@@ -64,7 +56,7 @@ func (c *Cache) Fingerprint(ls []Label) Fingerprint {
 
 // in is the fingerprint of the same label set in one bucket.
 func (f Fingerprint) in(b *bucket) Fingerprint {
-	return Fingerprint{f.hi ^ b.salt.a, f.lo ^ b.salt.b}
+	return Fingerprint{f.hi ^ b.salt.A, f.lo ^ b.salt.B}
 }
 
 // tag is what lookup keeps of it; shards are chosen by other bits.

@@ -68,9 +68,9 @@ const metricName = "__name__"
 // metricName is the value of __name__, nil if there is none; a view.
 func (s *shard) metricName(r *series) []byte {
 	x := &s.index
-	for _, p := range x.set(r.pairs, int(r.nPairs))[1:] { // the first is the bucket
-		if string(x.name(p)) == metricName {
-			return x.value(p)
+	for _, p := range x.Set(r.pairs, int(r.nPairs))[1:] { // the first is the bucket
+		if string(x.Name(p)) == metricName {
+			return x.Value(p)
 		}
 	}
 	return nil
@@ -158,10 +158,10 @@ func (b *bucket) goneUntil() int64 {
 func (c *Cache) groupsOf(ms []Matcher) (groups []int, ok bool) {
 	for i := range ms {
 		m := &ms[i]
-		if m.Name != "__name__" || !m.positive() {
+		if m.Name != "__name__" || !m.Positive() {
 			continue
 		}
-		names, ok := m.candidates()
+		names, ok := m.Candidates()
 		if !ok || len(names) > goneGroups {
 			continue
 		}

@@ -92,7 +92,7 @@ type claim struct {
 }
 
 // claimOf is the claim of a series whose name has the hash given.
-func claimOf(b *bucket, name Hash) claim { return claim{b, name.a ^ b.salt.a, true} }
+func claimOf(b *bucket, name Hash) claim { return claim{b, name.A ^ b.salt.A, true} }
 
 // take makes a claim. The error is ErrSeriesLimit, ErrMetricLimit or
 // ErrNoMemory; nothing is claimed then. held says that the series was there

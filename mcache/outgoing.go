@@ -360,10 +360,10 @@ func (o *Outgoing) addLabels(s *shard, r *series, part *outPart, run *outRun) {
 		part.edition = s.editions
 		o.round++
 	}
-	for _, p := range s.index.set(r.pairs, int(r.nPairs))[1:] { // without the bucket
+	for _, p := range s.index.Set(r.pairs, int(r.nPairs))[1:] { // without the bucket
 		k := &o.known[p%knownPairs]
 		if k.pair != p || k.round != o.round {
-			l := Label{o.addText(s.index.name(p)), o.addText(s.index.value(p))}
+			l := Label{o.addText(s.index.Name(p)), o.addText(s.index.Value(p))}
 			*k = knownPair{p, o.round, uint32(len(o.labels)), uint32(len(l.Name) + len(l.Value))}
 			o.labels = append(o.labels, l)
 		}

@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -9,6 +10,9 @@ import (
 // The raw API is the ancestor's: a key of a bucket is a map from offset to
 // value. An offset is an integer of any meaning; with InsertHPTS it is a time.
 // Values are 8 bytes each, pairs are 16 (offset, then value), little-endian.
+
+// le is the byte order of everything outside the heap.
+var le = binary.LittleEndian
 
 // Run is points of a key one behind the other. In a bucket of values they have
 // consecutive offsets, the first of which is Offset. In a bucket of pairs

@@ -239,10 +239,10 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 	}
 	dst = appendText(append(dst, kind), b.name)
 	x := &s.index
-	pairs := x.set(r.pairs, int(r.nPairs))[1:] // without the bucket
+	pairs := x.Set(r.pairs, int(r.nPairs))[1:] // without the bucket
 	dst = binary.AppendUvarint(dst, uint64(len(pairs)))
 	for _, p := range pairs {
-		name, value := x.name(p), x.value(p)
+		name, value := x.Name(p), x.Value(p)
 		dst = append(binary.AppendUvarint(dst, uint64(len(name))), name...)
 		dst = append(binary.AppendUvarint(dst, uint64(len(value))), value...)
 	}
@@ -319,10 +319,11 @@ func (c *Cache) appendSizes(dst []byte) []byte {
 	for _, s := range c.shards {
 		s.mu.Lock()
 		z.series += uint64(s.live)
-		z.setBytes += uint64(s.index.sets.Len())
-		z.textBytes += uint64(s.index.text.Len())
-		z.pairs += uint64(s.index.pairs.Len())
-		z.postingBytes += uint64(s.index.chunks.Len())
+		x := s.index.Sizes()
+		z.setBytes += uint64(x.Sets)
+		z.textBytes += uint64(x.Text)
+		z.pairs += uint64(x.Pairs)
+		z.postingBytes += uint64(x.Postings)
 		s.mu.Unlock()
 	}
 	for _, v := range z.fields() {

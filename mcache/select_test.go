@@ -114,7 +114,7 @@ func TestSelectModel(t *testing.T) {
 	}
 	answers := 0
 	for _, s := range c.shards {
-		answers += len(s.index.answers.of)
+		answers += s.index.Answers()
 	}
 	if st := checkCache(t, c); hits < 1000 || st.Rebuilds < 3 || answers < 8 {
 		t.Errorf("too little happened: %d hits, %d rebuilds, %d answers remembered", hits, st.Rebuilds, answers)
@@ -129,33 +129,11 @@ func matchesAll(ms []Matcher, ls []Label) bool {
 				v = l.Value
 			}
 		}
-		if !ms[i].matches(v) {
+		if !ms[i].Decide(v) {
 			return false
 		}
 	}
 	return true
-}
-
-// TestKnowledge holds what NewMatcher finds out about expressions to the
-// expressions themselves.
-func TestKnowledge(t *testing.T) {
-	for value, want := range map[string]string{
-		"a|b|c": "[a b c] ", "ab.*": "[] ab", "a[bc]": "[ab ac] ", "(a|b)c": "[ac bc] ", "": "[] ", "abc": "[abc] ",
-		"(?i)abc": "[] ", ".*": "[] ", "a+": "[] ", "x(y|z.*)": "[] x", "[a-z]{3}": "[] ",
-	} {
-		m := mustMatcher(t, MatchRegexp, "n", value)
-		if got := fmt.Sprint(m.Set, " ", m.Prefix); strings.TrimSpace(got) != strings.TrimSpace(want) && value != "" {
-			t.Errorf("%q: %q, want %q", value, got, want)
-		}
-		for _, v := range m.Set {
-			if !m.Matches(v) {
-				t.Errorf("%q does not match %q of its set", value, v)
-			}
-		}
-	}
-	if _, err := NewMatcher(MatchRegexp, "n", "("); err == nil {
-		t.Error("a broken expression is taken")
-	}
 }
 
 // TestBatch writes known, new and unknown series in one batch and reads back
@@ -325,49 +303,5 @@ func TestConcurrent(t *testing.T) {
 	st := checkCache(t, c)
 	if !enough() {
 		t.Errorf("too little happened: %d reads, %d drops, %d full, %+v", reads.Load(), drops.Load(), full.Load(), st)
-	}
-}
-
-// TestAnswersAreBounded asks with more expressions, and such with more values,
-// than an index remembers.
-func TestAnswersAreBounded(t *testing.T) {
-	c := newTestCache(t, Options{Shards: 1})
-	const n = 3000
-	for i := range n {
-		if err := c.AppendSamples("b", []Label{{"__name__", "m"}, {"i", fmt.Sprintf("%04d", i)}}, Sample{T: 1, V: 0}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	as := &c.shards[0].index.answers
-	most, times := 0, 0
-	for i := range 150 {
-		value := fmt.Sprintf("%d.+|x%d", i%2, i)
-		if i%5 == 4 {
-			value = fmt.Sprintf(".+%d", i)
-		}
-		ids, err := c.Select("b", []Matcher{mustMatcher(t, MatchRegexp, "i", value)}, nil)
-		want := 0
-		for j := range n {
-			if text := fmt.Sprintf("%04d", j); i%5 < 4 && text[0] == '0'+byte(i%2) || i%5 == 4 && len(text) > len(fmt.Sprint(i)) && strings.HasSuffix(text, fmt.Sprint(i)) {
-				want++
-			}
-		}
-		if err != nil || len(ids) != want {
-			t.Fatalf("%s: %d series, want %d, %v", value, len(ids), want, err)
-		}
-		kept := 0
-		for _, a := range as.of {
-			kept += len(a.pairs)
-		}
-		if kept != as.kept || kept > maxAnswerPairs || len(as.of) > maxAnswers {
-			t.Fatalf("%d pairs in %d answers, counted as %d", kept, len(as.of), as.kept)
-		}
-		if len(as.of) < most {
-			times++
-		}
-		most = len(as.of)
-	}
-	if times < 2 {
-		t.Errorf("forgotten %d times: that shows too little", times)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"mcached/kvcache"
 	"mcached/kvcache/offheap"
 	"mcached/mcache/block"
+	"mcached/mcache/index"
 )
 
 // shard is the part of a Cache under one lock: the series whose fingerprint
@@ -30,7 +31,7 @@ type shard struct {
 
 	recs  offheap.Vector[series]
 	ids   offheap.Lookup // by fingerprint
-	index index
+	index index.Index
 	// editions counts the indexes that there were: pair ids are of one edition.
 	editions uint32
 	dirt     offheap.Vector[dirt] // by id, for write-back
@@ -98,7 +99,7 @@ func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 	s.recs = offheap.NewVector[series](c.memory)
 	s.dirt, s.lates, s.marks = offheap.NewVector[dirt](c.memory), offheap.NewVector[late](c.memory), offheap.NewVector[mark](c.memory)
 	s.ids = offheap.NewLookup(c.memory)
-	s.index = newIndex(c.memory)
+	s.index = index.New(c.memory, c.hasher)
 	s.scratch = make([]Sample, 0, block.MaxSamples)
 	s.scratch2 = make([]Sample, 0, block.MaxSamples)
 	s.joined = make([]Sample, 0, 2*block.MaxSamples)
@@ -208,8 +209,8 @@ func (s *shard) reset() {
 	s.marks.Free()
 	s.dirty, s.flight, s.flightHoles = 0, nil, false
 	s.ids.Free()
-	s.index.free()
-	s.index = newIndex(s.cache.memory)
+	s.index.Free()
+	s.index = index.New(s.cache.memory, s.cache.hasher)
 	s.forgetPairs()
 	s.live, s.dead, s.rebuildAt, s.bytes, s.free, s.tombs = 0, 0, 0, 0, noID, noID
 	s.lists = nil
@@ -260,7 +261,7 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 	if err := s.ids.Reserve(1); err != nil {
 		return noID, err
 	}
-	set, err := x.putSet(s.pairIDs)
+	set, err := x.PutSet(s.pairIDs)
 	if err != nil {
 		return noID, err
 	}
@@ -279,7 +280,7 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 		s.free = id
 	}
 	id = s.free
-	if err := x.post(id, s.pairIDs); err != nil {
+	if err := x.Post(id, s.pairIDs); err != nil {
 		return noID, err
 	}
 	s.free = s.recs.At(id).newer
@@ -335,12 +336,12 @@ func (s *shard) pairsOf(b *bucket, labels []Label, hashes []labelHash) error {
 func (s *shard) addPair(nameText, valueText string, h *labelHash) (err error) {
 	x, name := &s.index, uint32(noID)
 	if k := len(s.pairIDs); k < len(s.before) {
-		if p := s.before[k]; string(x.name(p)) == nameText {
-			if h == nil && string(x.value(p)) == valueText {
+		if p := s.before[k]; string(x.Name(p)) == nameText {
+			if h == nil && string(x.Value(p)) == valueText {
 				s.pairIDs = append(s.pairIDs, p)
 				return nil
 			}
-			name = x.pairs.At(p).name
+			name = x.NameOf(p)
 		}
 	}
 	if name == noID {
@@ -350,7 +351,7 @@ func (s *shard) addPair(nameText, valueText string, h *labelHash) (err error) {
 		} else {
 			nh = s.cache.HashString(nameText)
 		}
-		if name, err = x.nameID(nh, nameText); err != nil {
+		if name, err = x.AddName(nh, nameText); err != nil {
 			return err
 		}
 	}
@@ -360,9 +361,9 @@ func (s *shard) addPair(nameText, valueText string, h *labelHash) (err error) {
 	} else {
 		vh = s.cache.HashString(valueText)
 	}
-	recent := &s.recent[pairTag(name, vh)%recentPairs]
+	recent := &s.recent[index.PairTag(name, vh)%recentPairs]
 	if recent.value != vh || recent.name != name {
-		id, err := x.pair(name, vh, valueText)
+		id, err := x.AddPair(name, vh, valueText)
 		if err != nil {
 			return err
 		}
@@ -413,7 +414,7 @@ func (s *shard) remove(id uint32) {
 	if p, ok := s.claimed(r); ok {
 		s.cache.giveBack(p)
 	}
-	s.index.unpost(s.index.set(r.pairs, int(r.nPairs)))
+	s.index.Unpost(s.index.Set(r.pairs, int(r.nPairs)))
 	*r = series{newer: s.tombs}
 	s.tombs = id
 	s.dead++
@@ -423,7 +424,7 @@ func (s *shard) remove(id uint32) {
 // rebuild writes the index anew without dead series, whose ids are then free.
 // On an error the old one stays.
 func (s *shard) rebuild() error {
-	fresh := newIndex(s.cache.memory)
+	fresh := index.New(s.cache.memory, s.cache.hasher)
 	old := &s.index
 	ids := make([]uint32, 0, 16)
 	// First all places, so that a failure leaves the records as they are.
@@ -434,20 +435,20 @@ func (s *shard) rebuild() error {
 			continue
 		}
 		ids = ids[:0]
-		for _, p := range old.set(r.pairs, int(r.nPairs)) {
-			n, err := fresh.copyPair(s.cache, old, p)
+		for _, p := range old.Set(r.pairs, int(r.nPairs)) {
+			n, err := fresh.Copy(old, p)
 			if err != nil {
-				fresh.free()
+				fresh.Free()
 				return err
 			}
 			ids = append(ids, n)
 		}
-		place, err := fresh.putSet(ids)
+		place, err := fresh.PutSet(ids)
 		if err == nil {
-			err = fresh.post(uint32(id), ids)
+			err = fresh.Post(uint32(id), ids)
 		}
 		if err != nil {
-			fresh.free()
+			fresh.Free()
 			return err
 		}
 		places[id] = place
@@ -457,7 +458,7 @@ func (s *shard) rebuild() error {
 			r.pairs = places[id]
 		}
 	}
-	old.free()
+	old.Free()
 	s.index = fresh
 	s.forgetPairs()
 	for s.tombs != noID {

@@ -132,7 +132,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 
 // indexBytes is what records, lookup, dictionary and postings take.
 func (s *shard) indexBytes() int64 {
-	return int64(s.recs.Bytes()) + int64(s.dirt.Bytes()) + int64(s.lates.Bytes()) + int64(s.marks.Bytes()) + int64(s.ids.Bytes()) + s.index.bytes()
+	return int64(s.recs.Bytes()) + int64(s.dirt.Bytes()) + int64(s.lates.Bytes()) + int64(s.marks.Bytes()) + int64(s.ids.Bytes()) + s.index.Bytes()
 }
 
 func addTables(sum *kvcache.TablesStats, t kvcache.TablesStats) {

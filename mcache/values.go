@@ -7,19 +7,20 @@ import (
 	"fmt"
 	"slices"
 	"unsafe"
+
+	"mcached/mcache/index"
 )
 
 // LabelNames returns the names that the selected series have, sorted; all of
 // the bucket if there are no matchers. At most limit are returned, if it is
 // above zero.
 func (c *Cache) LabelNames(bucket string, ms []Matcher, limit int) ([]string, error) {
-	return c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, found func() bitset) {
+	return c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, found func() index.Set) {
 		x := &s.index
-		names := make(bitset, (x.names.Len()+63)/64)
-		found().each(func(p uint32) { names.set(x.pairs.At(p).name) })
-		names.each(func(n uint32) {
-			r := x.names.At(n)
-			if text := x.text.At(r.text, r.textLen); string(text) != bucketName && string(text) != rawName {
+		names := index.NewSet(x.Names())
+		found().Each(func(p uint32) { names.Add(x.NameOf(p)) })
+		names.Each(func(n uint32) {
+			if text := x.NameText(n); string(text) != bucketName && string(text) != rawName {
 				l.add(text)
 			}
 		})
@@ -34,23 +35,23 @@ func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]str
 		return nil, fmt.Errorf("%w: name %q", ErrLabels, name)
 	}
 	h := c.HashString(name)
-	return c.texts(bucket, ms, limit, func(s *shard, l *textList, alone bool, found func() bitset) {
+	return c.texts(bucket, ms, limit, func(s *shard, l *textList, alone bool, found func() index.Set) {
 		x := &s.index
-		only := x.findName(h, name)
+		only := x.FindName(h, name)
 		if only == noID {
 			return
 		}
-		if n := x.names.At(only); alone && int(n.pairs) < x.pairs.Len()/chainShare {
-			for p := n.firstPair; p != noID; p = x.pairs.At(p).nextPair {
-				if r := x.pairs.At(p); r.live > 0 {
-					l.add(x.text.At(r.text, r.textLen))
+		if alone && x.PairsOf(only) < x.Pairs()/chainShare {
+			for p := range x.EachOf(only) {
+				if x.Live(p) > 0 {
+					l.add(x.Value(p))
 				}
 			}
 			return
 		}
-		found().each(func(p uint32) {
-			if r := x.pairs.At(p); r.name == only {
-				l.add(x.text.At(r.text, r.textLen))
+		found().Each(func(p uint32) {
+			if x.NameOf(p) == only {
+				l.add(x.Value(p))
 			}
 		})
 	})
@@ -63,7 +64,7 @@ const chainShare = 8
 // texts sorts what pick finds in each shard. pick is told whether every pair
 // counts, which is where there is one bucket and no condition, and can ask for
 // the set of those that count.
-func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard, l *textList, alone bool, found func() bitset)) ([]string, error) {
+func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard, l *textList, alone bool, found func() index.Set)) ([]string, error) {
 	b, err := c.selectable(bucket, ms)
 	if b == nil || err != nil {
 		return []string{}, err
@@ -76,7 +77,7 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 		before := len(l.ends)
 		l.skipped = 0
 		s.mu.Lock()
-		pick(s, &l, alone, func() bitset { return s.pairsFound(b, ms, alone) })
+		pick(s, &l, alone, func() index.Set { return s.pairsFound(b, ms, alone) })
 		s.mu.Unlock()
 		switch {
 		case l.seen == nil:
@@ -93,24 +94,24 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 
 // pairsFound is the set of the pairs that a selected series has. Pairs are
 // walked by number, which is how they lie in memory, and so do their texts.
-func (s *shard) pairsFound(b *bucket, ms []Matcher, alone bool) bitset {
+func (s *shard) pairsFound(b *bucket, ms []Matcher, alone bool) index.Set {
 	x := &s.index
-	found := make(bitset, (x.pairs.Len()+63)/64)
+	found := index.NewSet(x.Pairs())
 	if alone {
-		for p := range x.pairs.All() {
-			if x.pairs.At(uint32(p)).live > 0 {
-				found.set(uint32(p))
+		for p := range uint32(x.Pairs()) {
+			if x.Live(p) > 0 {
+				found.Add(p)
 			}
 		}
 		return found
 	}
-	s.match(b, ms, &picker{}).each(func(id uint32) {
+	s.match(b, ms, &index.Picker{}).Each(func(id uint32) {
 		r := s.recs.At(id)
 		if r.flags&(flagRaw|flagShadow) != 0 {
 			return
 		}
-		for _, p := range x.set(r.pairs, int(r.nPairs))[1:] {
-			found.set(p)
+		for _, p := range x.Set(r.pairs, int(r.nPairs))[1:] {
+			found.Add(p)
 		}
 	})
 	return found

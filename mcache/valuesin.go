@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"slices"
 	"sort"
+
+	"mcached/mcache/index"
 )
 
 // LabelNamesIn returns the names that the selected series have that have a
@@ -14,28 +16,27 @@ import (
 // lost what it had before may have been there, math.MinInt64 when there is none.
 func (c *Cache) LabelNamesIn(bucket string, ms []Matcher, from, to int64, limit int) (names []string, complete int64, err error) {
 	w := window{from: from, to: to, complete: math.MinInt64}
-	names, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, _ func() bitset) {
+	names, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, _ func() index.Set) {
 		x := &s.index
-		seen := make(bitset, (x.names.Len()+63)/64)
-		w.wanted = x.names.Len() - 1 // the first is the bucket's
+		seen := index.NewSet(x.Names())
+		w.wanted = x.Names() - 1 // the first is the bucket's
 		s.eachIn(bucket, ms, &w, func(pairs []uint32) bool {
 			for _, p := range pairs {
-				if !seen.has(x.pairs.At(p).name) {
+				if !seen.Has(x.NameOf(p)) {
 					return true
 				}
 			}
 			return false
 		}, func(pairs []uint32) {
 			for _, p := range pairs {
-				if n := x.pairs.At(p).name; !seen.has(n) {
-					seen.set(n)
+				if n := x.NameOf(p); !seen.Has(n) {
+					seen.Add(n)
 					w.wanted--
 				}
 			}
 		})
-		seen.each(func(n uint32) {
-			r := x.names.At(n)
-			l.add(x.text.At(r.text, r.textLen))
+		seen.Each(func(n uint32) {
+			l.add(x.NameText(n))
 		})
 	})
 	return names, w.complete, err
@@ -48,41 +49,38 @@ func (c *Cache) LabelValuesIn(bucket, name string, ms []Matcher, from, to int64,
 	}
 	h := c.HashString(name)
 	w := window{from: from, to: to, complete: math.MinInt64}
-	values, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, _ func() bitset) {
+	values, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, _ func() index.Set) {
 		x := &s.index
-		only := x.findName(h, name)
+		only := x.FindName(h, name)
 		if only == noID {
 			return
 		}
 		w.wanted = 0
-		for p := x.names.At(only).firstPair; p != noID; p = x.pairs.At(p).nextPair {
-			if x.pairs.At(p).live > 0 {
+		for p := range x.EachOf(only) {
+			if x.Live(p) > 0 {
 				w.wanted++
 			}
 		}
-		seen, at, value := make(bitset, (x.pairs.Len()+63)/64), 0, uint32(0)
+		seen, at, value := index.NewSet(x.Pairs()), 0, uint32(0)
 		s.eachIn(bucket, ms, &w, func(pairs []uint32) bool {
 			// Where the last series had it is where most have it.
-			if at >= len(pairs) || x.pairs.At(pairs[at]).name != only {
-				at = slices.IndexFunc(pairs, func(p uint32) bool { return x.pairs.At(p).name == only })
+			if at >= len(pairs) || x.NameOf(pairs[at]) != only {
+				at = slices.IndexFunc(pairs, func(p uint32) bool { return x.NameOf(p) == only })
 				if at < 0 {
 					at = 0
 					return false
 				}
 			}
 			value = pairs[at]
-			return !seen.has(value)
+			return !seen.Has(value)
 		}, func([]uint32) {
-			seen.set(value)
+			seen.Add(value)
 			w.wanted--
-			r := x.pairs.At(value)
-			l.add(x.text.At(r.text, r.textLen))
+			l.add(x.Value(value))
 		})
 	})
 	return values, w.complete, err
 }
-
-func (b bitset) has(id uint32) bool { return b[id>>6]>>(id&63)&1 != 0 }
 
 // window is a time, and what turns out about series in it.
 type window struct {
@@ -103,14 +101,14 @@ func (s *shard) eachIn(bucket string, ms []Matcher, w *window, useful func(pairs
 	if b == nil {
 		return
 	}
-	set := s.match(b, ms, &picker{})
+	set := s.match(b, ms, &index.Picker{})
 	for i, word := range set {
 		for ; word != 0 && w.wanted > 0; word &= word - 1 {
 			r := s.recs.At(uint32(i<<6 + bits.TrailingZeros64(word)))
 			if r.flags&(flagRaw|flagShadow) != 0 || s.lastTime(r) < w.from { // nor was anything it lost later
 				continue
 			}
-			if pairs := s.index.set(r.pairs, int(r.nPairs))[1:]; useful(pairs) && s.hasPointIn(r, w) {
+			if pairs := s.index.Set(r.pairs, int(r.nPairs))[1:]; useful(pairs) && s.hasPointIn(r, w) {
 				found(pairs)
 			}
 		}

@@ -28,7 +28,8 @@ var mayImport = map[string][]string{
 	"kvcache/offheap":  {"mcached/kvcache"},
 	"mcache/block":     {},
 	"mcache/block/mix": {}, // what benchmarks seal
-	"mcache":           {"mcached/kvcache", "mcached/kvcache/offheap", "mcached/mcache/block"},
+	"mcache/index":     {"mcached/kvcache/offheap"},
+	"mcache":           {"mcached/kvcache", "mcached/kvcache/offheap", "mcached/mcache/block", "mcached/mcache/index"},
 	"mcache/query": {
 		"mcached/mcache",
 		"github.com/golang/snappy",

@@ -1,4 +1,4 @@
-package mcache
+package index
 
 import (
 	"strings"
@@ -35,12 +35,12 @@ const (
 )
 
 // remembered lists the live pairs of a name that a regular expression matches.
-func (x *index) remembered(name uint32, m *Matcher) []uint32 {
+func (x *Index) remembered(name uint32, m *Matcher) []uint32 {
 	q := question{m.Syntax, m.Name, m.Value, m.Type}
 	a := x.answers.of[q]
 	if a == nil {
 		a = &answer{}
-		for p := x.names.At(name).firstPair; p != noID; p = x.pairs.At(p).nextPair {
+		for p := x.names.At(name).firstPair; p != None; p = x.pairs.At(p).nextPair {
 			if x.matchesPair(m, p) {
 				a.pairs = append(a.pairs, p)
 			}
@@ -83,7 +83,7 @@ func (as *answers) keep(q question, a *answer) {
 }
 
 // matchesPair reports whether m matches the value of a pair.
-func (x *index) matchesPair(m *Matcher, p uint32) bool {
-	v := x.value(p)
-	return m.hasPrefix(v) && m.matches(unsafe.String(unsafe.SliceData(v), len(v)))
+func (x *Index) matchesPair(m *Matcher, p uint32) bool {
+	v := x.Value(p)
+	return m.hasPrefix(v) && m.Decide(unsafe.String(unsafe.SliceData(v), len(v)))
 }

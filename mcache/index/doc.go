@@ -1,0 +1,48 @@
+// Package index finds the series of one shard by their labels: a dictionary of
+// names and pairs, the pairs of each series, and a posting for each pair; and
+// matchers, which are turned into sets of series.
+//
+// # Terms
+//
+//	name     a label's name, by number
+//	pair     a name and a value, by number
+//	set      the pairs of one series, by place; also a Set of numbers, one bit each
+//	posting  the ids of the series that have a pair
+//	dead     of a series: it has left, and its id still stands in postings
+//	live     how many series have a pair and are not dead
+//	answer   what is remembered of a regular expression: the pairs it matches
+//
+// # Picture
+//
+//	name   ─▶ text, its pairs, chained
+//	pair   ─▶ name, text of the value, live, posting
+//	series ─▶ its pairs, 4 bytes each
+//	posting   first id │ zigzag deltas, in chunks that grow by half
+//
+// All of it is in containers of package offheap: within the budget, without a
+// pointer. Only answers are on the heap, at most 64 KiB of them (answers.go).
+//
+// # Invariants
+//
+// Nothing is taken out but by Free. Numbers of names and pairs are given in
+// order and never again, which is what answers build on. A series that leaves
+// is taken off the live counts (Unpost); its id must not be given to another
+// one before the index was written anew without it (New, and Copy of each pair
+// that is still used). Who adds (AddName, AddPair, PutSet, Post) is told of
+// missing memory before anything that counts has changed.
+//
+// Match begins with the rarest condition that a series must meet, and narrows
+// what that finds by the others: by their postings, or, once few are left, by
+// the pairs of each. Whether a series is dead the caller knows.
+//
+// Two names are no labels: BucketName, whose value is the bucket, and RawName,
+// whose value is a key of the raw API.
+//
+// Views: texts and sets are memory of the index, valid until the next call that
+// adds. Concurrency: an Index is used under its shard's lock.
+//
+// # Cost
+//
+// A pair is 40 bytes, 11 to 16 of lookup and its text; a label of a series is 4
+// bytes in its set and 1.3 to 1.7 in a posting.
+package index

@@ -1,0 +1,332 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"iter"
+	"unsafe"
+
+	"mcached/kvcache/offheap"
+)
+
+// Index is the index of one shard.
+type Index struct {
+	hasher Hasher
+
+	text   offheap.Arena // bytes of names and values
+	sets   offheap.Arena // pair ids of series, 4 bytes each
+	chunks offheap.Arena // of postings; 8-byte aligned
+
+	names  offheap.Vector[nameRec]
+	pairs  offheap.Vector[pairRec]
+	byName offheap.Lookup
+	byPair offheap.Lookup
+
+	answers answers
+}
+
+// None stands for no series, pair or name.
+const None = offheap.NoID
+
+// Names that are no labels.
+const (
+	BucketName = ""
+	RawName    = "\xff"
+)
+
+type nameRec struct {
+	text, textLen uint32
+	firstPair     uint32 // None if none
+	pairs         uint32
+}
+
+type pairRec struct {
+	name          uint32
+	text, textLen uint32 // of the value
+	nextPair      uint32 // of the same name
+	live          uint32 // series that have it and are not dead
+	n             uint32 // ids in the posting, dead ones too
+	first, last   uint32 // ids
+	head, tail    uint32 // chunks: place in units of 8 bytes, 0 none
+}
+
+// A chunk of a posting: next (4 bytes, units of 8), capacity (2), length (2), deltas.
+const (
+	chunkHeader   = 8
+	chunkFirst    = 8
+	chunkMaxBytes = 1016
+)
+
+// New returns an empty Index, whose texts are hashed by h.
+func New(m *offheap.Memory, h Hasher) Index {
+	return Index{
+		hasher: h, text: offheap.NewArena(m, 0), sets: offheap.NewArena(m, 0), chunks: offheap.NewArena(m, 8),
+		names: offheap.NewVector[nameRec](m), pairs: offheap.NewVector[pairRec](m),
+		byName: offheap.NewLookup(m), byPair: offheap.NewLookup(m),
+	}
+}
+
+// Free gives its memory back. It is empty then, and not to be used again.
+func (x *Index) Free() {
+	x.text.Free()
+	x.sets.Free()
+	x.chunks.Free()
+	x.names.Free()
+	x.pairs.Free()
+	x.byName.Free()
+	x.byPair.Free()
+}
+
+// Bytes is the memory of all its spans.
+func (x *Index) Bytes() int64 {
+	return int64(x.text.Bytes() + x.sets.Bytes() + x.chunks.Bytes() + x.names.Bytes() + x.pairs.Bytes() +
+		x.byName.Bytes() + x.byPair.Bytes())
+}
+
+// FindName returns the name's id or None.
+func (x *Index) FindName(h Hash, name string) uint32 {
+	return x.byName.Find(uint32(h.A>>32), func(id uint32) bool {
+		r := x.names.At(id)
+		return string(x.text.At(r.text, r.textLen)) == name
+	})
+}
+
+// FindPair returns the pair's id or None.
+func (x *Index) FindPair(name uint32, h Hash, value string) uint32 {
+	return x.findPair(PairTag(name, h), name, value)
+}
+
+func (x *Index) findPair(tag, name uint32, value string) uint32 {
+	return x.byPair.Find(tag, func(id uint32) bool {
+		r := x.pairs.At(id)
+		return r.name == name && string(x.text.At(r.text, r.textLen)) == value
+	})
+}
+
+// PairTag is 32 bits of a hash of a pair of a name and a value of the hash h.
+func PairTag(name uint32, h Hash) uint32 {
+	return uint32((h.B ^ uint64(name)*0x9e3779b97f4a7c15) * 0xd1b54a32d192ed03 >> 32)
+}
+
+// AddName returns the id of a name, of which the hash is given, and makes it if
+// it is new. On an error nothing that counts has changed.
+func (x *Index) AddName(h Hash, text string) (uint32, error) {
+	if name := x.FindName(h, text); name != None {
+		return name, nil
+	}
+	at, err := x.text.Put(text)
+	if err != nil {
+		return 0, err
+	}
+	if err := x.byName.Reserve(1); err != nil {
+		return 0, err
+	}
+	name, err := x.names.Append(nameRec{text: at, textLen: uint32(len(text)), firstPair: None})
+	if err != nil {
+		return 0, err
+	}
+	x.byName.Add(uint32(h.A>>32), name)
+	return name, nil
+}
+
+// AddPair returns the id of a pair and makes it if it is new; h is the hash of the
+// value. On an error nothing that counts has changed.
+func (x *Index) AddPair(name uint32, h Hash, value string) (uint32, error) {
+	tag := PairTag(name, h)
+	if id := x.findPair(tag, name, value); id != None {
+		return id, nil
+	}
+	text, err := x.text.Put(value)
+	if err != nil {
+		return 0, err
+	}
+	if err := x.byPair.Reserve(1); err != nil {
+		return 0, err
+	}
+	id, err := x.pairs.Append(pairRec{name: name, text: text, textLen: uint32(len(value)), nextPair: x.names.At(name).firstPair})
+	if err != nil {
+		return 0, err
+	}
+	x.byPair.Add(tag, id)
+	n := x.names.At(name)
+	n.firstPair = id
+	n.pairs++
+	return id, nil
+}
+
+// Copy is the id in x of pair p of another index.
+func (x *Index) Copy(other *Index, p uint32) (uint32, error) {
+	name, value := other.Name(p), other.Value(p)
+	id, err := x.AddName(x.hasher.Hash(name), string(name))
+	if err != nil {
+		return 0, err
+	}
+	return x.AddPair(id, x.hasher.Hash(value), string(value))
+}
+
+// PutSet stores the pair ids of a series and returns their place.
+func (x *Index) PutSet(pairs []uint32) (uint32, error) {
+	return x.sets.Put(unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(pairs))), len(pairs)*4))
+}
+
+// Set is the pair ids of a series; a view.
+func (x *Index) Set(place uint32, n int) []uint32 {
+	b := x.sets.At(place, uint32(n)*4)
+	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(b))), n)
+}
+
+// Post adds a series to the postings of its pairs. It fails before the first
+// change or not at all.
+func (x *Index) Post(id uint32, pairs []uint32) error {
+	if err := x.chunks.Reserve(len(pairs) * (chunkHeader + chunkMaxBytes)); err != nil {
+		return err
+	}
+	for _, p := range pairs {
+		x.postOne(x.pairs.At(p), id)
+	}
+	return nil
+}
+
+func (x *Index) postOne(p *pairRec, id uint32) {
+	p.live++
+	p.n++
+	if p.n == 1 {
+		p.first, p.last = id, id
+		return
+	}
+	delta := int64(id) - int64(p.last)
+	p.last = id
+	if p.head == 0 {
+		p.head = x.newChunk(chunkFirst)
+		p.tail = p.head
+	}
+	c := x.chunk(p.tail)
+	capacity, length := int(le.Uint16(c[4:])), int(le.Uint16(c[6:]))
+	if u := uint64(delta<<1) ^ uint64(delta>>63); u < 0x80 && length < capacity { // nearly all
+		c[chunkHeader+length] = byte(u)
+		le.PutUint16(c[6:], uint16(length+1))
+		return
+	}
+	var b [binary.MaxVarintLen64]byte
+	k := binary.PutVarint(b[:], delta)
+	if length+k > capacity {
+		// Chunks grow by half, so that a posting wastes little whatever its length.
+		next := x.newChunk(min((capacity+capacity/2+7)&^7, chunkMaxBytes))
+		c = x.chunk(p.tail)
+		le.PutUint32(c, next)
+		p.tail = next
+		c, length = x.chunk(next), 0
+	}
+	copy(c[chunkHeader+length:], b[:k])
+	le.PutUint16(c[6:], uint16(length+k))
+}
+
+func (x *Index) newChunk(capacity int) uint32 {
+	at, b := x.chunks.Take(chunkHeader + capacity)
+	le.PutUint32(b, 0)
+	le.PutUint16(b[4:], uint16(capacity))
+	le.PutUint16(b[6:], 0)
+	return at / 8
+}
+
+func (x *Index) chunk(unit uint32) []byte { return x.chunks.From(int(unit) * 8) }
+
+// posting calls f with every id, dead ones too, in no set order.
+func (x *Index) posting(p *pairRec, f func(id uint32)) {
+	if p.n == 0 {
+		return
+	}
+	id := int64(p.first)
+	f(p.first)
+	for unit := p.head; unit != 0; {
+		c := x.chunk(unit)
+		b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]
+		for i := 0; i < len(b); {
+			u := uint64(b[i])
+			i++
+			if u >= 0x80 {
+				u &= 0x7f
+				for s := uint(7); ; s += 7 {
+					y := b[i]
+					i++
+					u |= uint64(y&0x7f) << s
+					if y < 0x80 {
+						break
+					}
+				}
+			}
+			id += int64(u>>1) ^ -int64(u&1)
+			f(uint32(id))
+		}
+		unit = le.Uint32(c)
+	}
+}
+
+// Unpost takes a dead series off the live counts of its pairs.
+func (x *Index) Unpost(pairs []uint32) {
+	for _, p := range pairs {
+		x.pairs.At(p).live--
+	}
+}
+
+// Value is the text of a pair's value; a view.
+func (x *Index) Value(pair uint32) []byte {
+	r := x.pairs.At(pair)
+	return x.text.At(r.text, r.textLen)
+}
+
+// Name is the text of a pair's name; a view.
+func (x *Index) Name(pair uint32) []byte {
+	r := &*x.names.At(x.pairs.At(pair).name)
+	return x.text.At(r.text, r.textLen)
+}
+
+// NameOf is the name of a pair.
+func (x *Index) NameOf(pair uint32) uint32 { return x.pairs.At(pair).name }
+
+// NameText is the text of a name; a view.
+func (x *Index) NameText(name uint32) []byte {
+	r := x.names.At(name)
+	return x.text.At(r.text, r.textLen)
+}
+
+// Live is how many series have the pair.
+func (x *Index) Live(pair uint32) int { return int(x.pairs.At(pair).live) }
+
+// Names and Pairs are how many there are: their numbers are all below. Some may
+// be of no series any more.
+func (x *Index) Names() int { return x.names.Len() }
+func (x *Index) Pairs() int { return x.pairs.Len() }
+
+// PairsOf is how many pairs the name has.
+func (x *Index) PairsOf(name uint32) int { return int(x.names.At(name).pairs) }
+
+// EachOf yields the pairs of a name, the youngest first.
+func (x *Index) EachOf(name uint32) iter.Seq[uint32] {
+	return func(yield func(pair uint32) bool) {
+		for p := x.names.At(name).firstPair; p != None && yield(p); p = x.pairs.At(p).nextPair {
+		}
+	}
+}
+
+// Sizes says how much an Index holds: pairs by number, all else in bytes.
+type Sizes struct{ Sets, Text, Pairs, Postings int }
+
+// Sizes is what it holds.
+func (x *Index) Sizes() Sizes {
+	return Sizes{Sets: x.sets.Len(), Text: x.text.Len(), Pairs: x.pairs.Len(), Postings: x.chunks.Len()}
+}
+
+// PairBytes is what a pair takes beside its text and its posting.
+const PairBytes = int(unsafe.Sizeof(pairRec{})) + offheap.LookupEntryBytes
+
+// Reserve makes room for as much more. The error is kvcache.ErrNoMemory.
+func (x *Index) Reserve(z Sizes) error {
+	return errors.Join(x.sets.Reserve(z.Sets), x.text.Reserve(z.Text), x.pairs.Reserve(z.Pairs), x.byPair.Reserve(z.Pairs), x.chunks.Reserve(z.Postings))
+}
+
+// Answers is how many answers of regular expressions it remembers.
+func (x *Index) Answers() int { return len(x.answers.of) }
+
+// le is the byte order of everything outside the heap.
+var le = binary.LittleEndian
