@@ -146,7 +146,7 @@ func (l *loader) aim(o *outcome) {
 		}
 		l.targets = append(l.targets, t)
 		o.read++
-		o.readPoints += l.points(x)
+		o.readPoints += x.points
 	}
 	if l.refused > 0 {
 		o.readPoints += l.refusedPoints

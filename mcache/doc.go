@@ -122,6 +122,13 @@
 // store has not acknowledged, gives them out as long runs, and neither reclaims
 // nor evicts them; writeback.go has the design.
 //
+// # Snapshots and coverage
+//
+// Save writes a cache to a file and Load reads it back: saveformat.go has the
+// format, loadread.go the reader, which has no cache in it, adopt.go what writes
+// its series into one. A bucket knows of which times it has all that was written
+// to it, across snapshots, stops and crashes; coverage.go has the design.
+//
 // # Arithmetic
 //
 // Per series: record 128, lookup 11 to 16, pair ids 4 a label, postings 1.3 to

@@ -52,6 +52,7 @@ type savedSeries struct {
 	samples    span32 // of savedReader.blocks
 	starts     span32 // of savedReader.blocks
 	records    span32 // of savedReader.chunks
+	points     uint64 // of samples and records
 }
 
 // span32 is a part of one of the reader's arrays.
@@ -102,17 +103,6 @@ func (l *savedReader) startsOf(x *savedSeries) []savedBlock {
 }
 func (l *savedReader) chunksOf(x *savedSeries) []savedChunk {
 	return l.chunks[x.records.from:x.records.to]
-}
-
-// points of the series, records included, start times not.
-func (l *savedReader) points(x *savedSeries) (n uint64) {
-	for _, b := range l.samplesOf(x) {
-		n += uint64(b.n)
-	}
-	for _, c := range l.chunksOf(x) {
-		n += uint64(block.RecordCount(c.bytes))
-	}
-	return n
 }
 
 // Bounds of a batch, beside one series: some three times the labels that a
@@ -304,14 +294,17 @@ func (l *savedReader) readSeries() (err error) {
 			return errSeries
 		}
 	}
-	if x.samples, err = l.readBlocks(); err != nil {
+	if x.samples, x.points, err = l.readBlocks(); err != nil {
 		return err
 	}
-	if x.starts, err = l.readBlocks(); err != nil {
+	if x.starts, _, err = l.readBlocks(); err != nil {
 		return err
 	}
 	if x.records, err = l.readChunks(); err != nil {
 		return err
+	}
+	for _, c := range l.chunksOf(&x) {
+		x.points += uint64(block.RecordCount(c.bytes))
 	}
 	switch kind {
 	case saveLabelled:
@@ -399,26 +392,27 @@ func (l *savedReader) sortLabels(x *savedSeries) error {
 }
 
 // readBlocks reads a list of blocks and inspects each.
-func (l *savedReader) readBlocks() (part span32, err error) {
+func (l *savedReader) readBlocks() (part span32, points uint64, err error) {
 	part.from = int32(len(l.blocks))
 	last := int64(-MaxTime - 1)
 	for n := l.uvarint(); n > 0 && !l.bad; n-- {
 		start, b := l.start(), l.text()
 		if l.bad {
-			return part, errSeries
+			return part, 0, errSeries
 		}
 		l.blocks = append(l.blocks, savedBlock{bytes: b, first: start})
 		x := &l.blocks[len(l.blocks)-1]
 		if err := l.inspect(x); err != nil {
-			return part, fmt.Errorf("%w: %w", errSeries, err)
+			return part, 0, fmt.Errorf("%w: %w", errSeries, err)
 		}
 		if start <= last || x.last > MaxTime {
-			return part, fmt.Errorf("%w: block from %d to %d after %d", errSeries, start, x.last, last)
+			return part, 0, fmt.Errorf("%w: block from %d to %d after %d", errSeries, start, x.last, last)
 		}
 		last = x.last
+		points += uint64(x.n)
 	}
 	part.to = int32(len(l.blocks))
-	return part, nil
+	return part, points, nil
 }
 
 // readChunks reads a list of chunks of records. Those that checkRecord refuses

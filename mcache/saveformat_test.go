@@ -90,7 +90,7 @@ func readFile(r io.Reader) (series, points uint64, err error) {
 			}
 			for i := range l.series {
 				series++
-				points += l.points(&l.series[i])
+				points += l.series[i].points
 			}
 		}
 	}
