@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
 )
 
@@ -82,12 +83,16 @@ func manual(stdout, stderr io.Writer) int {
 	var page strings.Builder
 	app := newServeApp(&config{})
 	app.UsageWriter(&page)
-	app.Terminate(func(int) {})
-	if _, err := app.Parse([]string{"--help-man"}); err != nil {
-		return fail(stderr, exitUsage, err)
+	context, err := app.ParseContext(nil)
+	if err == nil {
+		err = app.UsageForContextWithTemplate(context, 2, kingpin.ManPageTemplate)
 	}
-	// The version has a line of the head, not several.
-	fmt.Fprint(stdout, strings.Replace(page.String(), version.Print("mcached"), version.Version, 1))
+	if err != nil {
+		return fail(stderr, exitError, err)
+	}
+	// The head is one line, of which the version is the third part.
+	_, rest, _ := strings.Cut(page.String(), "\n.SH")
+	fmt.Fprintf(stdout, ".TH mcached 1 \"mcached %s\"\n.SH%s", version.Version, rest)
 	return exitOK
 }
 

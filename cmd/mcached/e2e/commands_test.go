@@ -181,9 +181,9 @@ func TestE2EHelp(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ args, says string }{
 		{"help", "--memory.size"}, {"help query", "--range"}, {"help check-config", "--memory.size"}, {"healthy --help", "ready"},
-		{"--completion-script-fish", "complete -c mcached"}, {"--help-man", ".TH mcached 1 "},
+		{"--completion-script-fish", "complete -c mcached"}, {"--help-man", ".TH mcached 1 \"mcached dev\"\n.SH"},
 	} {
-		if code, out, errs := invoke(t, strings.Fields(c.args)...); code != exitOK || !strings.Contains(out, c.says) {
+		if code, out, errs := invoke(t, strings.Fields(c.args)...); code != exitOK || !strings.Contains(out, c.says) || strings.Count(out, ".TH ") > 1 {
 			t.Errorf("%s: code %d, %q, no %q in %.300q", c.args, code, errs, c.says, out)
 		}
 	}
