@@ -52,6 +52,9 @@ const (
 	// resumeMs is how long the first writes of series are watched, from the
 	// first one on, before they say whether the gap is one.
 	resumeMs = 120_000
+	// giveUpMs after the first write nobody is watched any more: a gap of which no
+	// series tells anything stays one.
+	giveUpMs = 3_600_000
 	// A gap is none if at most one in skipShare of the series skips a part of it,
 	// and maxSkipped in all.
 	skipShare  = 100
@@ -244,7 +247,14 @@ func (c *Cache) markIncomplete(id SeriesID, from int64) {
 func (v *coverage) judge(nowMs int64) (marks []skippedSeries) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.same+v.skipped == 0 || nowMs-v.sinceMs < resumeMs || !v.open.Load() {
+	if !v.open.Load() || nowMs-v.list[len(v.list)-1].From < resumeMs {
+		return nil
+	}
+	if v.same+v.skipped == 0 {
+		v.watching.Store(nowMs-v.list[len(v.list)-1].From < giveUpMs)
+		return nil
+	}
+	if nowMs-v.sinceMs < resumeMs {
 		return nil
 	}
 	v.watching.Store(false)

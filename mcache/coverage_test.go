@@ -272,6 +272,25 @@ func TestCoverageRestarts(t *testing.T) {
 	}
 }
 
+// TestCoverageGivesUp: a gap of which no series tells anything stays, and
+// writers are not watched for ever because of it.
+func TestCoverageGivesUp(t *testing.T) {
+	v := newCovered(t, 1_000_000_000)
+	v.write("b", 1)
+	v.now += 1_000_000
+	v = v.restart(v.save(), v.now)
+	first := v.now
+	for range 100 {
+		v.write("b", 2) // another
+		v.now += giveUpMs / 100
+		v.Maintain()
+		if watched := v.findBucket("b").cover.watching.Load(); watched != (v.now-first < giveUpMs) {
+			t.Fatalf("watched after %d ms: %v", v.now-first, watched)
+		}
+	}
+	v.wants("b", 1_000_000_000, v.now, first)
+}
+
 // TestCoverageClock: a clock that was set back leaves no interval in the future.
 func TestCoverageClock(t *testing.T) {
 	v := newCovered(t, 1_000_000_000)
