@@ -60,6 +60,7 @@ type conn struct {
 	at     int     // where in reply.b the answer to the command at work begins
 	client
 
+	backlog *backlog        // nil unless the client was slower than its answers
 	work    admission.Lease // for what the command at work collects
 	working bool            // work is open
 	busy    error           // why a query of it has no result, if that is for want of room
@@ -78,6 +79,7 @@ type conn struct {
 	// Read by the sweeper and CLIENT LIST: ticks, 0 for not.
 	created  int64
 	active   atomic.Int64 // last time that something was read
+	unread   atomic.Int64 // bytes of answers that wait for the client
 	half     atomic.Int64 // since when a command is incomplete
 	writing  atomic.Int64 // since when a write waits for the client
 	shutting atomic.Bool  // to end after what was read
@@ -126,6 +128,7 @@ func (c *conn) serve() {
 
 // finish forgets the connection and closes its socket.
 func (c *conn) finish() {
+	c.settle()
 	c.freeInput()
 	s := c.srv
 	s.mu.Lock()
@@ -404,15 +407,21 @@ func (c *conn) flush() error {
 		return nil
 	}
 	c.out = c.B
+	written := len(c.B)
 	var err error
 	if c.loop != nil {
 		err = c.loopWrite()
 	}
 	if len(c.out) == 0 || err != nil {
 		// Done, or broken.
+	} else if c.raw != nil && c.isBehind() {
+		err = c.behind()
 	} else if c.raw != nil {
 		if err = c.raw.Write(c.writeFn); err == nil {
 			err = c.ioErr
+		}
+		if err == nil && len(c.out) > 0 {
+			err = c.behind()
 		}
 	} else {
 		for len(c.out) > 0 && err == nil {
@@ -422,10 +431,10 @@ func (c *conn) flush() error {
 			c.out = c.out[n:]
 		}
 	}
-	if c.writing.Load() != 0 {
+	if c.writing.Load() != 0 && c.raw == nil {
 		c.writing.Store(0)
 	}
-	c.srv.counters.bytesOut.Add(uint64(len(c.B)))
+	c.srv.counters.bytesOut.Add(uint64(written))
 	c.out = nil
 	c.freeOutput()
 	return err
@@ -452,7 +461,7 @@ func (c *conn) loopWrite() error {
 	return nil
 }
 
-// rawWrite writes what a socket takes.
+// rawWrite writes what a socket takes now.
 func (c *conn) rawWrite(fd uintptr) bool {
 	for len(c.out) > 0 {
 		n, err := syscall.Write(int(fd), c.out)
@@ -461,9 +470,8 @@ func (c *conn) rawWrite(fd uintptr) bool {
 			c.out = c.out[n:]
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			// Since when it has taken nothing: progress starts the time anew.
-			c.writing.Store(c.srv.tick.Load())
-			return false
+			c.ioErr = nil
+			return true
 		default:
 			c.ioErr = err
 			return true
@@ -486,13 +494,18 @@ func (c *conn) takeOutput() {
 // freeOutput gives the buffer back, unless one large value has blown it up.
 func (c *conn) freeOutput() {
 	if c.outBuf != nil {
-		poison(c.B)
-	}
-	if c.outBuf != nil && cap(c.B) <= 4*c.srv.o.MaxOutputBytes {
-		c.outBuf.b = c.B[:0]
-		c.srv.outputs.Put(c.outBuf)
+		c.srv.putOutput(c.outBuf, c.B)
 	}
 	c.outBuf, c.B = nil, nil
+}
+
+// putOutput takes back a buffer that has become b.
+func (s *Server) putOutput(o *buffer, b []byte) {
+	poison(b)
+	if cap(b) <= 4*s.o.MaxOutputBytes {
+		o.b = b[:0]
+		s.outputs.Put(o)
+	}
 }
 
 // spill writes what was answered so far, from inside a long answer.
@@ -533,6 +546,7 @@ func (c *conn) lingerOn() {
 	if c.loop != nil && !c.leave() {
 		return
 	}
+	c.settle()
 	cw, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || cw.CloseWrite() != nil {
 		return
@@ -541,14 +555,16 @@ func (c *conn) lingerOn() {
 	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
 }
 
+const unreadForLong = "answers were not read for WriteTimeout"
+
 // overdue says why the connection should be closed at tick now, or nothing.
 func (c *conn) overdue(now int64) string {
 	s := c.srv
 	late := func(since int64, d time.Duration) bool { return since != 0 && now-since > s.ticks(d) }
 	switch {
 	case c.killed.Load(): // and was counted, but has not gone yet
-	case late(c.writing.Load(), s.o.WriteTimeout):
-		return "answers were not read for WriteTimeout"
+	case late(c.writing.Load(), s.o.WriteTimeout) && late(c.active.Load(), s.o.WriteTimeout), late(c.writing.Load(), slowest*s.o.WriteTimeout):
+		return unreadForLong
 	case late(c.half.Load(), s.o.CommandTimeout):
 		return "a command was not complete within CommandTimeout"
 	case s.o.IdleTimeout > 0 && late(c.active.Load(), s.o.IdleTimeout):

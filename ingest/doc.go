@@ -45,9 +45,10 @@
 //   - framing: MaxArgs, MaxBulkBytes, MaxInlineBytes, MaxCommandBytes, and
 //     Redis' own smaller numbers before AUTH. A buffer grows only as bytes
 //     come, and what stays of it between two reads is lent by Admission.
-//   - answers: MaxOutputBytes is written before more is collected, so a slow
-//     reader holds that and one value. MaxReplySamples for what must be
-//     counted first.
+//   - answers: MaxOutputBytes is written before more is collected. What the
+//     client does not take is kept, so that it may write a pipeline before it
+//     reads, as far as Admission has room: see backlog. MaxReplySamples for what
+//     must be counted first.
 //   - connections: MaxConnections. A connection that waits has neither input
 //     nor output buffer.
 //   - time: IdleTimeout, CommandTimeout for the rest of a begun command,

@@ -85,8 +85,10 @@ type Options struct {
 	// CommandTimeout is how long the rest of a command may take to arrive,
 	// and a TLS handshake. Default one minute.
 	CommandTimeout time.Duration
-	// WriteTimeout is how long a client may take nothing of its answers.
-	// Default 10 seconds.
+	// WriteTimeout is how long a client may take nothing of its answers, if it
+	// sends nothing that can be taken either: answers that it does not read yet
+	// are kept meanwhile, up to half of what Admission leaves to reads, or 16 MiB
+	// without one. Then it is closed, which is logged. Default 10 seconds.
 	WriteTimeout time.Duration
 
 	// Admission, if set, is asked for the memory of commands that are not whole

@@ -1,11 +1,14 @@
 package ingest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -232,3 +235,82 @@ func TestRawKeysAreAnsweredAsTheyAreDecoded(t *testing.T) {
 	}
 	nothingHeld(t, p)
 }
+
+// A client may write all of its commands before it reads the first answer.
+func TestPipelineWrittenBeforeItIsRead(t *testing.T) {
+	p := newPool(t, admission.Options{MaxBytes: 256 << 20})
+	_, addr := newServer(t, func(o *Options) { o.Admission = p })
+	value := strings.Repeat("v", 1000)
+	if got := ask(t, addr, bulks("SET", "k", value)); got != "+OK" {
+		t.Fatal(got)
+	}
+	const n = 40_000
+	c := dial(t, addr)
+	get := bulks("GET", "k")
+	for range n / 100 {
+		send(t, c, strings.Repeat(get, 100))
+	}
+	send(t, c, bulks("PING"))
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "answers are kept", func() error {
+		if p.Stats().Bytes[admission.Read] < 10<<20 {
+			return fmt.Errorf("%+v", p.Stats())
+		}
+		return nil
+	})
+	got, err := io.ReadAll(c)
+	if want := strings.Repeat("$1000\r\n"+value+"\r\n", n) + "+PONG\r\n"; string(got) != want || err != nil {
+		t.Errorf("got %d bytes, want %d, %v", len(got), len(want), err)
+	}
+	nothingHeld(t, p)
+}
+
+// Where the bounds end, a client that does not read is closed, and the log says
+// who it was and what it had not read.
+func TestPipelineThatIsNeverRead(t *testing.T) {
+	var mu sync.Mutex
+	var log bytes.Buffer
+	p := newPool(t, admission.Options{MaxBytes: 4 << 20})
+	s, addr := newServer(t, func(o *Options) {
+		o.Admission, o.WriteTimeout = p, 200*time.Millisecond
+		o.Logger = slog.New(slog.NewTextHandler(writing(func(b []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return log.Write(b)
+		}), nil))
+	})
+	ask(t, addr, bulks("SET", "k", strings.Repeat("v", 10_000)))
+	c := dial(t, addr)
+	get := strings.Repeat(bulks("GET", "k"), 100)
+	go func() {
+		for {
+			if _, err := io.WriteString(c, get); err != nil {
+				return // closed, as it should be
+			}
+		}
+	}()
+	eventually(t, "it is closed", func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !strings.Contains(log.String(), "unread_bytes=") || !strings.Contains(log.String(), c.LocalAddr().String()) {
+			return fmt.Errorf("the log is %q", log.String())
+		}
+		return nil
+	})
+	if st := p.Stats(); st.Bytes[admission.Read] > st.Limits[admission.Read]+st.Limits[admission.Stranger] {
+		t.Errorf("%+v", st)
+	}
+	eventually(t, "it has gone", func() error {
+		if n := s.Stats().Connections; n != 0 {
+			return fmt.Errorf("%d connections", n)
+		}
+		return nil
+	})
+	nothingHeld(t, p)
+}
+
+type writing func([]byte) (int, error)
+
+func (w writing) Write(b []byte) (int, error) { return w(b) }

@@ -32,6 +32,9 @@ type Server struct {
 	slots []atomic.Pointer[conn]
 
 	counters counters
+	// toldUnread is when the log was told last of a client that does not read, in
+	// unix seconds; unsaid are those it has not been told of since.
+	toldUnread, unsaid atomic.Int64
 	// commandsPerS is that of the last second or of the last round, if those take longer.
 	commandsPerS atomic.Uint64
 	msetnx       sync.Mutex // held by MSETNX
@@ -231,7 +234,11 @@ func (s *Server) sweep() {
 		for c := range s.conns {
 			if why := c.overdue(now); why != "" {
 				s.counters.timedOut.Add(1)
-				s.o.Logger.Debug("closing a RESP connection", "client", c.nc.RemoteAddr(), "why", why)
+				if why == unreadForLong {
+					s.unread(c, why, c.unread.Load())
+				} else {
+					s.o.Logger.Debug("closing a RESP connection", "client", c.nc.RemoteAddr(), "why", why)
+				}
 				c.shut()
 			}
 		}
