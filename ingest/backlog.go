@@ -54,6 +54,7 @@ func (c *conn) behind() error {
 		g = new(backlog)
 		g.moved.L = &g.mu
 		g.lease.Open(c.srv.o.Admission, admission.Read, nil)
+		g.lease.Bulk()
 		c.backlog = g
 	}
 	n := int64(cap(c.B))

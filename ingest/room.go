@@ -26,6 +26,7 @@ func (c *conn) lend(n int64) error {
 	if !c.working {
 		c.working = true
 		c.work.Open(c.srv.o.Admission, admission.Read, nil)
+		c.work.Bulk()
 	}
 	if c.loop != nil {
 		return c.work.Try(n)

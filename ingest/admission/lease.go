@@ -15,6 +15,7 @@ type Lease struct {
 	bytes int64 // under Pool.mu
 	// request says that it counts in MaxRequests.
 	request bool
+	bulk    bool // see Bulk
 
 	// For Input and Stranger, under Pool.mu: whom to call when others need the
 	// room, and the place among those who may be.
@@ -35,6 +36,10 @@ func (l *Lease) Open(p *Pool, k Kind, cut func()) {
 	}
 	*l = Lease{pool: p, kind: k, cut: cut}
 }
+
+// Bulk says that l has no part in what is kept for small reads, however little
+// it holds yet: it is for something that grows.
+func (l *Lease) Bulk() { l.bulk = true }
 
 // Held is what it holds.
 func (l *Lease) Held() int64 {
@@ -70,7 +75,7 @@ func (l *Lease) take(ctx context.Context, n int64) error {
 	if l.wasCut {
 		return p.refuseLocked(l, n)
 	}
-	small := l.kind == Read && l.bytes+n <= smallBytes
+	small := l.small(n)
 	ok := (len(p.waiting[l.kind]) == 0 || small) && p.roomLocked(l, n)
 	switch {
 	case ok:
@@ -89,6 +94,9 @@ func (l *Lease) take(ctx context.Context, n int64) error {
 	l.progressLocked()
 	return nil
 }
+
+// small says whether l is a small read with n bytes more.
+func (l *Lease) small(n int64) bool { return l.kind == Read && !l.bulk && l.bytes+n <= smallBytes }
 
 // Keep gives back what l holds beyond n bytes.
 func (l *Lease) Keep(n int64) {

@@ -144,7 +144,7 @@ func (p *Pool) roomLocked(l *Lease, n int64) bool {
 		return false
 	}
 	share := p.share[l.kind]
-	if l.kind == Read && l.bytes+n <= smallBytes {
+	if l.small(n) {
 		share += p.small
 	}
 	return n <= share-p.used[l.kind]

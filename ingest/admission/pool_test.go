@@ -86,6 +86,9 @@ func TestSmallReadsHaveAReserve(t *testing.T) {
 		t.Errorf("a small read was refused: %v", err)
 	}
 	refusal(t, small.Try(1))
+	bulk := open(p, Read)
+	bulk.Bulk()
+	refusal(t, bulk.Try(1))
 }
 
 func TestRefusalsSayWhatAndWhen(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // for all clients: an estimate before it is worked on, more as it grows, what
 // is left of it until the client has taken the answer.
 //
-//	request     answerBytes: its parameters, a buffer, a compressor
+//	request     answerBytes, and bufferBytes and perhaps gzipBytes for its answer
 //	parameters  formFactor bytes for each byte of a form
 //	select      seriesBytes for each series, and stepBytes for each step that the
 //	            engine is going to evaluate of it: before a subquery runs, it has
@@ -43,9 +43,9 @@ type Loan interface {
 }
 
 const (
-	// answerBytes are taken for each request: a buffer of bufferBytes, what
-	// net/http has, and small results.
-	answerBytes = 96 << 10
+	// answerBytes are taken for each request: what net/http has, and parameters.
+	// Many may wait for their turn. The buffer for the answer is taken with it.
+	answerBytes = 24 << 10
 	// gzipBytes is what a compressor holds.
 	gzipBytes = 512 << 10
 	// seriesBytes is what a selected series takes beside its points: its place

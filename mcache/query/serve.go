@@ -199,6 +199,10 @@ func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
 		a.respondError(w, err)
 		return
 	}
+	if err := loanOf(r.Context()).Take(r.Context(), bufferBytes); err != nil {
+		a.respondError(w, asAPIError(err))
+		return
+	}
 	out := sender{api: a, w: w, gzip: a.compresses(r)}
 	// Without room for a compressor it goes out as it is.
 	out.gzip = out.gzip && (result.maxBytes < minGzipBytes || loanOf(r.Context()).Take(r.Context(), gzipBytes) == nil)
