@@ -225,7 +225,7 @@ func (l *loader) writeShard(shard int, o *outcome) {
 		l.cache.countInto(b, l.writeTo(s, b, order[:n], o))
 		order = order[n:]
 	}
-	s.settle()
+	s.publishLocked()
 	s.mu.Unlock()
 	l.cache.evict()
 }

@@ -55,7 +55,7 @@ const roomTries = 8
 func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples int, err error) {
 	s.mu.Lock()
 	defer func() {
-		s.settle()
+		s.publishLocked()
 		s.mu.Unlock()
 	}()
 	yields, age := s.yields, s.ageLocked(bk)
@@ -132,8 +132,8 @@ func (s *shard) writeRest(id uint32, bk *bucket, b *Batch, place *batchPlace, fi
 	return s.write(&id, bk, place.fp, what)
 }
 
-// settle publishes what others read without the lock; called before unlocking.
-func (s *shard) settle() {
+// publishLocked publishes what others read without the lock; called before unlocking.
+func (s *shard) publishLocked() {
 	s.allocated.Store(s.bytes)
 	if s.inserted >= s.turns.next {
 		s.turnLocked()
@@ -265,7 +265,7 @@ var errGone = fmt.Errorf("%w: series was evicted while it was written", ErrNoMem
 // is errGone.
 func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
 	for tries := 0; !try(); tries++ {
-		s.settle()
+		s.publishLocked()
 		s.yields++
 		s.mu.Unlock()
 		ok := tries < roomTries && s.cache.makeRoom(s, tries)
@@ -318,7 +318,7 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 	s := c.shardOf(f)
 	s.mu.Lock()
 	defer func() {
-		s.settle()
+		s.publishLocked()
 		s.mu.Unlock()
 	}()
 	for tries := 0; ; tries++ {
@@ -344,7 +344,7 @@ func (s *shard) findOrCreate(bk *bucket, f Fingerprint, flags seriesFlags, label
 		if !errors.Is(err, ErrNoMemory) {
 			return noID, false, err
 		}
-		s.settle()
+		s.publishLocked()
 		s.mu.Unlock()
 		ok := tries < roomTries && s.cache.makeRoom(s, tries)
 		s.mu.Lock()

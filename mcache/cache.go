@@ -459,7 +459,7 @@ func (c *Cache) compactShards() {
 	for _, s := range c.shards {
 		s.mu.Lock()
 		s.compactAll()
-		s.settle()
+		s.publishLocked()
 		s.mu.Unlock()
 	}
 }
@@ -497,7 +497,7 @@ func (s *shard) pruneAll() {
 		if !s.prune(r) {
 			s.lost += uint64(s.points(id)) // start times that outlived their samples
 			s.noteGone(r)
-			s.remove(id)
+			s.removeLocked(id)
 		}
 	}
 }

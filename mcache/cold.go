@@ -29,13 +29,13 @@ func (c *Cache) overflowHot(n int64) (moved int) {
 func (s *shard) overflowRegion() (moved int) {
 	s.mu.Lock()
 	defer func() {
-		s.settle()
+		s.publishLocked()
 		s.mu.Unlock()
 	}()
 	ids := s.hot.OldestOwners(nil)
 	for k, id := range ids {
 		if k%hotPiece == hotPiece-1 {
-			s.settle()
+			s.publishLocked()
 			s.mu.Unlock()
 			s.mu.Lock()
 		}
@@ -48,7 +48,7 @@ func (s *shard) overflowRegion() (moved int) {
 			continue
 		}
 		b := s.cache.bucket(r.bucket)
-		if !s.overflow(id, true) {
+		if !s.toBlobLocked(id, true) {
 			break
 		}
 		s.evictions++
@@ -102,7 +102,7 @@ func (s *shard) overflowColdHeads() bool {
 	heads, sealed := s.hot.Stats().Regions, s.log.Stats().Regions+s.blobs.Stats().Regions
 	s.mu.Unlock()
 	for before := s.cache.memory.Room(); heads > sealed; {
-		if done, _ := s.overflowColdest(3, true); !done {
+		if done, _ := s.tryColdestToBlob(3, true); !done {
 			return false
 		}
 		if s.cache.memory.Room() > before {
@@ -145,7 +145,7 @@ func (c *Cache) overflowCold() {
 			var short bool
 			s.mu.Lock()
 			moved, more, short = s.overflowPiece(min(left, coldPiece))
-			s.settle()
+			s.publishLocked()
 			s.mu.Unlock()
 			left -= moved
 			if short {
@@ -169,7 +169,7 @@ func (s *shard) overflowPiece(most int) (moved int, more, short bool) {
 				if moved == most {
 					return moved, true, false
 				}
-				if !s.overflow(id, false) {
+				if !s.toBlobLocked(id, false) {
 					return moved, true, true
 				}
 				moved++

@@ -30,9 +30,9 @@ func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 		}
 		if ok && r.points == 0 && r.flags&flagBlob == 0 {
 			s.erased += uint64(s.points(id)) // start times that outlived their samples
-			s.remove(id)
+			s.removeLocked(id)
 		}
-		s.settle()
+		s.publishLocked()
 		s.mu.Unlock()
 		if ok {
 			return points, nil
@@ -89,8 +89,8 @@ func (s *shard) eraseSamples(id uint32, from, to int64) bool {
 
 func (s *shard) eraseHead(r *series, from, to int64) {
 	p := s.hot.Pointer(r.head)
-	old := headSamples(s.scratch[:0], r, p)
-	kept := s.scratch2[:0]
+	old := headSamples(s.samples[:0], r, p)
+	kept := s.samples2[:0]
 	for _, x := range old {
 		if x.T < from || x.T > to {
 			kept = append(kept, x)

@@ -297,7 +297,7 @@ func (s *shard) sealKey(t *testing.T, c *Cache, key []byte) {
 	if r.headLen() == 0 {
 		return
 	}
-	ss := headSamples(s.scratch[:0], r, s.hot.Pointer(r.head))
+	ss := headSamples(s.samples[:0], r, s.hot.Pointer(r.head))
 	if !s.seal(id, ss, len(ss)) {
 		t.Fatal("no memory")
 	}

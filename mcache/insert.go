@@ -90,7 +90,7 @@ func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
 		one := [1]Sample{x}
 		return s.mend(id, one[:]) == 1
 	}
-	old := headSamples(s.scratch[:0], r, p)
+	old := headSamples(s.samples[:0], r, p)
 	if r.mode == modeGrid && r.size == headMax/slotBytes && len(old) >= headMax/pairBytes && x.T > r.headLast() {
 		return s.turn(id, old, x) // no form has room for one more
 	}
@@ -99,7 +99,7 @@ func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
 	if r.head != 0 {
 		size = int(r.size) * 8
 	}
-	all, added := merge(s.scratch2[:0], old, one[:])
+	all, added := merge(s.samples2[:0], old, one[:])
 	l, ok := layHead(all, r.step, size)
 	if ok {
 		return s.layAnew(id, l, all, added)

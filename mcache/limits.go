@@ -94,10 +94,10 @@ type claim struct {
 // claimOf is the claim of a series whose name has the hash given.
 func claimOf(b *bucket, name Hash) claim { return claim{b, name.A ^ b.salt.A, true} }
 
-// take makes a claim. The error is ErrSeriesLimit, ErrMetricLimit or
+// claimFor makes a claim. The error is ErrSeriesLimit, ErrMetricLimit or
 // ErrNoMemory; nothing is claimed then. held says that the series was there
 // before the cache was: it counts, and is not refused.
-func (c *Cache) take(b *bucket, labels []Label, held bool) (claim, error) {
+func (c *Cache) claimFor(b *bucket, labels []Label, held bool) (claim, error) {
 	l := *b.limits.Load()
 	if held {
 		l.Series = 0

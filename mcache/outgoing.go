@@ -174,7 +174,7 @@ func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing)
 		}
 		s.flight = o.runs[part.first:]
 		p.ended = int(p.next) >= s.dirt.Len()
-		s.settle()
+		s.publishLocked()
 		s.mu.Unlock()
 		if p.ended || o.Points() >= maxPoints {
 			return !p.ended
@@ -426,5 +426,5 @@ func (s *shard) land(runs []outRun, returned bool) {
 		s.late(run.id, run.first, run.last)
 	}
 	s.flight, s.flightHoles = nil, false
-	s.settle()
+	s.publishLocked()
 }

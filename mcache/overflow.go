@@ -51,15 +51,15 @@ func listClass(r *series) uint8 {
 	return sizeClass(r.bytes)
 }
 
-// overflow puts all that the series has into one blob. It reports false, and
+// toBlobLocked puts all that the series has into one blob. It reports false, and
 // has changed nothing, when there is no memory. moved says that it may use what
 // is kept for moving entries. A series that turns out to hold nothing is removed.
-func (s *shard) overflow(id uint32, moved bool) bool {
+func (s *shard) toBlobLocked(id uint32, moved bool) bool {
 	r := s.recs.At(id)
 	if !s.prune(r) {
 		s.lost += uint64(s.points(id)) // start times that outlived their samples
 		s.noteGone(r)
-		s.remove(id)
+		s.removeLocked(id)
 		return true
 	}
 	if r.points > 0 {
@@ -93,18 +93,18 @@ func (s *shard) overflow(id uint32, moved bool) bool {
 	return true
 }
 
-// overflowOne puts the coldest key of the generation into a blob. It reports
+// coldestToBlob puts the coldest key of the generation into a blob. It reports
 // false if there is none, or no memory.
-func (s *shard) overflowOne(gen int) bool {
+func (s *shard) coldestToBlob(gen int) bool {
 	if gen == genBlob {
 		return false
 	}
-	done, none := s.overflowColdest(gen, false)
+	done, none := s.tryColdestToBlob(gen, false)
 	if done || none {
 		return done
 	}
 	s.cache.memory.EvictLog(int64(s.cache.memory.RegionBytes()))
-	done, none = s.overflowColdest(gen, true)
+	done, none = s.tryColdestToBlob(gen, true)
 	if !done && !none {
 		s.mu.Lock()
 		s.blob.refused++
@@ -113,9 +113,9 @@ func (s *shard) overflowOne(gen int) bool {
 	return done
 }
 
-// overflowColdest puts the coldest key of the generation into a blob. It says
-// whether it did, and if not, whether there is none. moved is as for overflow.
-func (s *shard) overflowColdest(gen int, moved bool) (done, none bool) {
+// tryColdestToBlob puts the coldest key of the generation into a blob. It says
+// whether it did, and if not, whether there is none. moved is as for toBlobLocked.
+func (s *shard) tryColdestToBlob(gen int, moved bool) (done, none bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := s.coldest(gen)
@@ -123,13 +123,13 @@ func (s *shard) overflowColdest(gen int, moved bool) (done, none bool) {
 		return false, true
 	}
 	b := s.cache.bucket(s.recs.At(id).bucket)
-	if !s.overflow(id, moved) {
+	if !s.toBlobLocked(id, moved) {
 		return false, false
 	}
 	s.evictions++
 	b.evictions.Add(1)
 	s.tidy()
-	s.settle()
+	s.publishLocked()
 	return true, false
 }
 
@@ -179,7 +179,7 @@ func (s *shard) gather(r *series) (last int64) {
 		b := s.block(e)
 		s.gatherBlock(r, block.Part{Start: e.start, N: block.Len(b), Bytes: b})
 	}
-	if head := headSamples(s.scratch[:0], r, s.hot.Pointer(r.head)); len(head) > 0 {
+	if head := headSamples(s.samples[:0], r, s.hot.Pointer(r.head)); len(head) > 0 {
 		s.gatherSamples(r, head[0].T, head)
 	}
 	s.gatherEnd(r)
@@ -223,8 +223,8 @@ func (s *shard) gatherSamples(r *series, start int64, ss []Sample) {
 	}
 	q := &p.Blocks[k]
 	if q.Bytes != nil {
-		s.scratch2 = append(s.scratch2[:0], ss...) // ss may be in block1
-		ss = s.scratch2
+		s.samples2 = append(s.samples2[:0], ss...) // ss may be in block1
+		ss = s.samples2
 		s.joined = append(s.joined[:0], s.block1[:s.loadPart(*q)]...)
 		q.Bytes = nil
 	}

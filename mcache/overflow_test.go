@@ -16,7 +16,7 @@ func evictAll(t testing.TB, c *Cache) {
 	t.Helper()
 	for _, s := range c.shards {
 		for gen := 3; gen > genBlob; gen-- {
-			for s.overflowOne(gen) {
+			for s.coldestToBlob(gen) {
 			}
 		}
 	}

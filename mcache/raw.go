@@ -196,8 +196,8 @@ func (c *Cache) TakeKey(bucket string, key []byte, snap *Snapshot) (width int, e
 	defer s.mu.Unlock()
 	s.snapshot(s.recs.At(id), math.MinInt64, math.MaxInt64, snap)
 	s.taken += uint64(s.points(id))
-	s.remove(id)
-	s.settle()
+	s.removeLocked(id)
+	s.publishLocked()
 	return int(b.width.Load()), nil
 }
 
@@ -235,8 +235,8 @@ func (c *Cache) PopKey(snap *Snapshot) (bucket string, key []byte, width int) {
 				s.snapshot(r, math.MinInt64, math.MaxInt64, snap)
 			}
 			s.popped += uint64(s.points(id))
-			s.remove(id)
-			s.settle()
+			s.removeLocked(id)
+			s.publishLocked()
 			s.mu.Unlock()
 			if hidden {
 				return c.PopKey(snap)
@@ -323,13 +323,13 @@ func (c *Cache) RemoveBucket(name string) bool {
 		return false
 	}
 	for _, s := range c.shards {
-		s.removeBucket(b)
+		s.emptyBucket(b)
 	}
 	return true
 }
 
-// removeBucket removes the series of b, letting others have the lock now and then.
-func (s *shard) removeBucket(b *bucket) {
+// emptyBucket removes the series of b, letting others have the lock now and then.
+func (s *shard) emptyBucket(b *bucket) {
 	const piece = 1024
 	for more := true; more; {
 		more = false
@@ -339,13 +339,13 @@ func (s *shard) removeBucket(b *bucket) {
 			for n < piece && int(b.id) < len(s.lists) && s.lists[b.id][class].oldest != noID {
 				id := s.lists[b.id][class].oldest
 				s.removed += uint64(s.points(id))
-				s.remove(id)
+				s.removeLocked(id)
 				n++
 			}
 		}
 		more = n == piece
 		s.tidy()
-		s.settle()
+		s.publishLocked()
 		s.mu.Unlock()
 	}
 }

@@ -53,7 +53,7 @@ func newReclaimWorld(t *testing.T, writeBack bool) *reclaimWorld {
 				t.Fatal(err)
 			}
 			s.mu.Lock()
-			if !s.overflow(s.find(w.c.rawFingerprint(worldKey(era, i)).in(w.c.findBucket("evicted"))), false) {
+			if !s.toBlobLocked(s.find(w.c.rawFingerprint(worldKey(era, i)).in(w.c.findBucket("evicted"))), false) {
 				t.Fatal("no memory for a blob")
 			}
 			s.mu.Unlock()
@@ -219,7 +219,7 @@ func TestReclaimPinned(t *testing.T) {
 		t.Fatal(err)
 	}
 	for gen := 3; gen > genBlob; gen-- {
-		for w.c.shards[0].overflowOne(gen) {
+		for w.c.shards[0].coldestToBlob(gen) {
 		}
 	}
 	if all := w.c.shards[0].recs.All(); all[len(all)-1].flags&flagBlob != 0 || all[len(all)-1].points != 500 {

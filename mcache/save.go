@@ -284,7 +284,7 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64, records block.Chunks) {
 	o, _ := s.blobOf(r)
 	dir := s.dirOf(r)
-	head := headSamples(s.scratch[:0], r, s.hot.Pointer(r.head))
+	head := headSamples(s.samples[:0], r, s.hot.Pointer(r.head))
 	n := o.Blocks.Len() + len(dir)
 	if len(head) > 0 {
 		n++

@@ -213,7 +213,7 @@ func TestSaveGone(t *testing.T) {
 		id := s.find(f)
 		s.lost += uint64(s.points(id))
 		s.noteGone(s.recs.At(id))
-		s.remove(id)
+		s.removeLocked(id)
 		s.mu.Unlock()
 	}
 	var file bytes.Buffer

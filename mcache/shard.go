@@ -5,17 +5,21 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"mcached/kvcache"
-	"mcached/kvcache/offheap"
 	"mcached/mcache/block"
 	"mcached/mcache/index"
 )
 
 // shard is the part of a Cache under one lock: the series whose fingerprint
-// leads here, their chunks, and an index of their labels. It shares nothing
-// with other shards, so that none ever waits for two locks.
+// leads here, their chunks, and an index of their labels. What all shards use
+// besides, the Memory, the tally of metrics, the ages of buckets, has locks of
+// its own that are leaves, or none: so none ever waits for two shards' locks.
+//
+// It has four parts that are nothing by themselves, and are embedded: the
+// roster says which series there are, the ledger what of them a downstream store
+// has not got, counts what became of points; scratch is what calls would
+// otherwise allocate. All below mu needs it, but for what is atomic.
 type shard struct {
 	cache  *Cache
 	number int
@@ -29,82 +33,31 @@ type shard struct {
 
 	blobs *kvcache.Tables // what eviction took; see blob.go
 
-	recs  offheap.Vector[series]
-	ids   offheap.Lookup // by fingerprint
+	roster
 	index index.Index
 	// editions counts the indexes that there were: pair ids are of one edition.
 	editions uint32
-	dirt     offheap.Vector[dirt] // by id, for write-back
-	lates    offheap.Vector[late]
-	marks    offheap.Vector[mark]
-	live     int    // series in use
-	free     uint32 // first id that may be given again, chained by newer; noID if none
-	tombs    uint32 // first id that is dead in postings, chained by newer
-	dead     int    // how many are
-	// rebuildAt is the number of dead series below which a rebuild that found
-	// no memory is not tried again.
-	rebuildAt int
+	turns    turns
 
-	lists [][sizeClasses + 1]ends // by bucket id; the last is classBlob
-	turns turns
 	bytes int64 // allocated for series, as eviction counts
 	// allocated is bytes as of the last unlock, for those who have no lock.
 	allocated atomic.Int64
+	unpruned  bool   // a region was dropped since the last prune of all
+	yields    uint64 // times that a write let go of the lock
 
-	// Of write-back. What is published is as of the last unlock or Settle.
-	dirty          int64    // points
-	returns        uint32   // how many runs were in flight and came back, over and over
-	flightHoles    bool     // a series that is in flight was removed
-	flight         []outRun // that are on their way, by id; views of an Outgoing
-	cleanBefore    uint32   // no region that was written to last before this tick holds a dirty point
-	dirtyPublished atomic.Int64
-	oldestDirty    atomic.Uint32 // tick, 0 if nothing is
-
-	// Points, each counted once; see Stats.
-	inserted, overwritten, mended                    uint64
-	overflowed, taken, popped, removed, lost, erased uint64
-	evictions, rebuilds                              uint64
-	blob                                             blobCounts
-	unpruned                                         bool // a region was dropped since the last prune of all
-
-	// Scratch, so that nothing is allocated.
-	codec             block.Codec
-	block1            [block.MaxSamples]Sample
-	scratch, scratch2 []Sample
-	joined            []Sample
-	encoded, bytes1   []byte
-	pairIDs, before   []uint32    // of the series made last, and of the one before
-	beforeHashes      []labelHash // of pairIDs without the bucket, if known
-	recent            [recentPairs]recentPair
-	found             []uint32
-	guessed           uint32           // the series that is taken to be written next
-	slots             []unsafe.Pointer // in heads, where the next samples go
-	full              []uint32         // of found, those whose heads are full
-	touched           uint64           // keeps what findAll reads from being optimised away
-	yields            uint64           // times that a write let go of the lock
-	entries           []dirEntry
-	parts             gathered
+	ledger
+	counts
+	scratch
 }
 
-// ends is a list of series; the coldest is the oldest.
-type ends struct{ oldest, newest uint32 }
-
 func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
-	s := &shard{cache: c, number: number, free: noID, tombs: noID, cleanBefore: 1}
+	s := &shard{cache: c, number: number, roster: newRoster(c.memory), ledger: newLedger(c.memory), scratch: newScratch()}
 	s.owner = c.memory.Register(s)
 	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.moved)
 	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
 	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.moved)
 	s.blobs = kvcache.NewTables(c.memory, c.memory.RegisterFor(s, blobs), kvcache.Log, s.moved)
-	s.recs = offheap.NewVector[series](c.memory)
-	s.dirt, s.lates, s.marks = offheap.NewVector[dirt](c.memory), offheap.NewVector[late](c.memory), offheap.NewVector[mark](c.memory)
-	s.ids = offheap.NewLookup(c.memory)
 	s.index = index.New(c.memory, c.hasher)
-	s.scratch = make([]Sample, 0, block.MaxSamples)
-	s.scratch2 = make([]Sample, 0, block.MaxSamples)
-	s.joined = make([]Sample, 0, 2*block.MaxSamples)
-	s.encoded = make([]byte, 0, block.MaxBytes)
-	s.bytes1 = make([]byte, 0, block.MaxBytes+block.Slack)
 	return s
 }
 
@@ -218,23 +171,13 @@ func (s *shard) reset() {
 	s.unpruned = false
 }
 
-// find returns the id of the series with the fingerprint f, or noID.
-func (s *shard) find(f Fingerprint) uint32 {
-	id := s.ids.First(f.tag())
-	if id == noID || s.recs.At(id).fp == f {
-		return id
-	}
-	// Another series has the same tag.
-	return s.ids.Find(f.tag(), func(id uint32) bool { return s.recs.At(id).fp == f })
-}
-
 // create makes the series f with the pairs of names and values given, which
 // hold no duplicate; hashes are theirs, or nil. The error is ErrNoMemory or ErrSeriesLimit.
 func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
 	if flags&(flagShadow|flagClaimed) != 0 {
 		return s.createUnclaimed(b, f, flags, labels, hashes)
 	}
-	p, err := s.cache.take(b, labels, flags&flagHeld != 0)
+	p, err := s.cache.claimFor(b, labels, flags&flagHeld != 0)
 	if err != nil {
 		return noID, err
 	}
@@ -380,18 +323,6 @@ func (s *shard) forgetPairs() {
 	s.editions++
 }
 
-// recentPairs is how many pairs are known by the hash of their value alone,
-// which is as good as the value: see Fingerprint. Most of what tells one series
-// from the one before is the values of a few labels, again and again.
-const recentPairs = 64
-
-// recentPair is a pair that was used not long ago; with a hash of zero it is none.
-type recentPair struct {
-	value Hash
-	name  uint32
-	pair  uint32
-}
-
 const (
 	// maxSeriesShard is what a SeriesID has bits for.
 	maxSeriesShard = 1 << 24
@@ -399,11 +330,11 @@ const (
 	rebuildMin = 256
 )
 
-// remove takes a series out of the shard. Its points are counted by the caller.
-func (s *shard) remove(id uint32) {
+// removeLocked takes a series out of the shard. Its points are counted by the caller.
+func (s *shard) removeLocked(id uint32) {
 	r := s.recs.At(id)
 	if shadow := s.shadow(r); shadow != noID {
-		s.remove(shadow)
+		s.removeLocked(shadow)
 	}
 	s.unlist(id)
 	s.forgetDirt(id)
