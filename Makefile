@@ -118,6 +118,14 @@ lint: ## gofmt, vet and staticcheck
 
 STATICCHECK := v0.8.2
 
+.PHONY: page
+page: ## bundle the page's sources into the script and the style that the daemon serves (needs npm)
+	cd cmd/mcached/page && npm ci --silent --no-fund --no-audit && npm run -s bundle
+
+.PHONY: page-check
+page-check: page ## that the bundle in the tree is what its sources give
+	@git diff --exit-code --stat -- cmd/mcached/page || { echo "the page's bundle is not that of its sources: make page, and commit what it writes" >&2; exit 1; }
+
 .PHONY: clean
 clean: ## remove what the other targets made
 	rm -rf bin

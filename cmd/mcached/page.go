@@ -1,73 +1,66 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"embed"
-	"io/fs"
+	"encoding/hex"
 	"net/http"
-	"net/url"
-	"strconv"
+	"path"
 	"time"
-
-	"github.com/prometheus/common/model"
 )
 
-// pageFiles are the status page: plain HTML, CSS and JavaScript, with nothing
-// fetched from anywhere else. Its data come through the query API, so that it
-// can show nothing that its reader could not ask for.
+// pageFiles are the page: one document for all of its views, one script and one
+// style, with nothing fetched from anywhere else. Script and style are bundled
+// from page/src and style.css by `make page`; CI bundles them again and compares.
+// Its data come through the query API, so that it can show nothing that its reader
+// could not ask for.
 //
-//go:embed page
+//go:embed page/index.html page/icon.svg page/app.js page/app.css
 var pageFiles embed.FS
 
 // pagePolicy keeps whatever got into a label or a key from being run.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// servePage answers "/" and what the page refers to.
+// pageViews are the paths of the document: its script tells the views apart.
+// graph and query are Prometheus' own page, until 3.0 and since, which links in
+// alerts and chats lead to: its parameters are those of the explore view.
+var pageViews = []string{"GET /{$}", "GET /explore", "GET /status", "GET /cardinality", "GET /graph", "GET /query"}
+
+// servePage answers pageViews and what the page refers to.
 func servePage() http.Handler {
-	files := http.FileServerFS(pageFiles)
-	page, err := fs.ReadFile(pageFiles, "page/index.html")
-	if err != nil {
-		panic(err) // it is part of the program
+	document := pageFile("page/index.html")
+	files := map[string]http.HandlerFunc{}
+	for _, name := range []string{"icon.svg", "app.js", "app.css"} {
+		files["/page/"+name] = pageFile("page/" + name)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", pagePolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cache-Control", "no-cache")
-		if r.URL.Path == "/" {
-			h.Set("Content-Type", "text/html; charset=utf-8")
-			_, _ = w.Write(page) // a reader who has gone needs no answer
-			return
+		h.Set("Cache-Control", "no-cache") // ask each time: the tag says whether there is another version
+		serve := document
+		if path.Dir(r.URL.Path) == "/page" {
+			if serve = files[r.URL.Path]; serve == nil {
+				http.NotFound(w, r)
+				return
+			}
 		}
-		files.ServeHTTP(w, r)
+		serve(w, r)
 	})
 }
 
-// exploreWindows are the times, in seconds, that the page can look back.
-var exploreWindows = []int{300, 900, 3600, 21600, 86400}
-
-// redirectGraph sends links to Prometheus' own page, which alerts and chats are
-// full of, to the explore part of ours. Of several graphs it takes the first.
-func redirectGraph(w http.ResponseWriter, r *http.Request) {
-	given := r.URL.Query()
-	to := url.Values{}
-	if expr := given.Get("g0.expr"); expr != "" {
-		to.Set("expr", expr)
-		if d, err := model.ParseDuration(given.Get("g0.range_input")); err == nil {
-			to.Set("window", strconv.Itoa(exploreWindow(time.Duration(d))))
-		}
+// pageFile serves one file under a tag of its content.
+func pageFile(name string) http.HandlerFunc {
+	b, err := pageFiles.ReadFile(name)
+	if err != nil {
+		panic(err) // it is part of the program
 	}
-	// Relative, so that it also holds behind a proxy that serves us under a path.
-	w.Header().Set("Location", "./?"+to.Encode()+"#explore")
-	w.WriteHeader(http.StatusFound)
-}
-
-// exploreWindow is the shortest window that shows all of d, or the longest.
-func exploreWindow(d time.Duration) int {
-	for _, seconds := range exploreWindows {
-		if d <= time.Duration(seconds)*time.Second {
-			return seconds
-		}
+	sum := sha256.Sum256(b)
+	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", tag)
+		http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(b))
 	}
-	return exploreWindows[len(exploreWindows)-1]
 }

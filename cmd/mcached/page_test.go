@@ -1,38 +1,44 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"strings"
 	"testing"
 )
 
-// TestGraphRedirect follows links to Prometheus' page.
-func TestGraphRedirect(t *testing.T) {
-	for target, want := range map[string]string{
-		"/graph?g0.expr=sum(rate(x%5B5m%5D))%20%2B%201&g0.tab=0&g0.range_input=1h&g1.expr=other": "./?expr=sum%28rate%28x%5B5m%5D%29%29+%2B+1&window=3600#explore",
-		"/query?g0.expr=up&g0.show_tree=0":     "./?expr=up#explore",
-		"/graph?g0.expr=up&g0.range_input=7h":  "./?expr=up&window=86400#explore",
-		"/graph?g0.expr=up&g0.range_input=2w":  "./?expr=up&window=86400#explore",
-		"/graph?g0.expr=up&g0.range_input=%0d": "./?expr=up#explore",
-		"/graph":                               "./?#explore",
-		"/graph?g0.expr=a%0d%0ab%23c%26window": "./?expr=a%0D%0Ab%23c%26window#explore",
-	} {
-		w := httptest.NewRecorder()
-		redirectGraph(w, httptest.NewRequest(http.MethodGet, target, nil))
-		if got := w.Header().Get("Location"); got != want || w.Code != http.StatusFound {
-			t.Errorf("%s: %d %q, want %q", target, w.Code, got, want)
+// TestPageFiles: all views are one document, files come again only when they
+// have changed, and nothing else is there.
+func TestPageFiles(t *testing.T) {
+	page := servePage()
+	get := func(target, tag string) *httptest.ResponseRecorder {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, target, nil)
+		r.Header.Set("If-None-Match", tag)
+		page.ServeHTTP(w, r)
+		return w
+	}
+	document := get("/", "").Body.String()
+	for _, view := range []string{"/explore", "/status", "/cardinality", "/graph?g0.expr=up", "/query?g0.expr=up"} {
+		if w := get(view, ""); w.Code != http.StatusOK || w.Body.String() != document {
+			t.Errorf("%s: %d", view, w.Code)
 		}
 	}
-	page, err := os.ReadFile("page/index.html")
-	if err != nil {
-		t.Fatal(err)
+	total := 0
+	for _, file := range []string{"/page/app.js", "/page/app.css", "/page/icon.svg"} {
+		w := get(file, "")
+		total += w.Body.Len()
+		if w.Code != http.StatusOK || w.Body.Len() == 0 || w.Header().Get("Content-Security-Policy") != pagePolicy {
+			t.Errorf("%s: %d, %v", file, w.Code, w.Header())
+		}
+		if again := get(file, w.Header().Get("ETag")); again.Code != http.StatusNotModified || again.Body.Len() != 0 {
+			t.Errorf("%s again: %d", file, again.Code)
+		}
 	}
-	for _, seconds := range exploreWindows {
-		if !strings.Contains(string(page), fmt.Sprintf(`<option value="%d"`, seconds)) {
-			t.Errorf("the page has no window of %d s", seconds)
+	if total += len(document); total > 700_000 {
+		t.Errorf("the page has %d bytes", total)
+	}
+	for _, none := range []string{"/page/", "/page/index.html", "/page/package.json", "/page/src", "/page/../page.go"} {
+		if w := get(none, ""); w.Code == http.StatusOK && w.Body.String() != document {
+			t.Errorf("%s is served", none)
 		}
 	}
 }

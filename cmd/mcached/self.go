@@ -54,13 +54,14 @@ func (d *daemon) keepSelf(next http.Handler) http.Handler {
 // selfReading is the data of /api/v1/status/self: the daemon's registry now,
 // in the form of an instant query's answer, with what is needed to read it.
 type selfReading struct {
-	Version    string      `json:"version"`
-	Instance   string      `json:"instance"`
-	Job        string      `json:"job"`
-	StartTime  float64     `json:"startTime"`      // Unix seconds
-	Interval   float64     `json:"scrapeInterval"` // seconds between two points of the history; 0: there is none
-	ResultType string      `json:"resultType"`
-	Result     []selfPoint `json:"result"`
+	Version    string          `json:"version"`
+	Instance   string          `json:"instance"`
+	Job        string          `json:"job"`
+	StartTime  float64         `json:"startTime"`      // Unix seconds
+	Interval   float64         `json:"scrapeInterval"` // seconds between two points of the history; 0: there is none
+	ResultType string          `json:"resultType"`
+	Result     []selfPoint     `json:"result"`
+	Warnings   []loggedWarning `json:"warnings"` // of the log, the newest first
 }
 
 type selfPoint struct {
@@ -77,7 +78,7 @@ func (d *daemon) readSelf(now time.Time) (*selfReading, error) {
 	seconds := func(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 	r := &selfReading{
 		Version: version.Version, Instance: d.instance, Job: selfJob, StartTime: seconds(d.started), Interval: d.config.selfScrape.std().Seconds(),
-		ResultType: "vector",
+		ResultType: "vector", Warnings: d.warned.newest(),
 	}
 	at := seconds(now)
 	for _, f := range families {

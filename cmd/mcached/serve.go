@@ -40,7 +40,8 @@ type daemon struct {
 	live     atomic.Pointer[config] // with what a reload has changed, see applicable
 	reloader *reloader
 	log      *slog.Logger
-	progress *progress // of long work
+	warned   lastWarnings // that it logged
+	progress *progress    // of long work
 
 	snapshot *snapshotState // nil: none
 	saving   sync.Mutex     // held while one is written
@@ -86,7 +87,7 @@ func serve(c *config, stdout, stderr io.Writer) int {
 	d.live.Store(c)
 	hangup, user1 := catchSignals()
 	c.log.Writer = d.progress
-	d.log = promslog.New(&c.log)
+	d.log = slog.New(warningHandler{Handler: promslog.New(&c.log).Handler(), kept: &d.warned})
 	d.progress.log = d.log
 	for _, w := range c.warnings(os.Environ(), machineBytes()) {
 		d.log.Warn(w)

@@ -20,8 +20,7 @@ func (d *daemon) handler() http.Handler {
 	d.handle(mux, "write", writes, "/api/v1/write", "/api/v1/push", "/write") // the last two are Cortex' and old Prometheus'
 	d.handle(mux, "query", d.queries, "/api/v1/", "GET /federate")
 	d.handle(mux, "query", d.selfAPI(), selfPath+"/api/v1/")
-	d.handle(mux, "page", servePage(), "GET /{$}", "GET /page/{file}")
-	d.handle(mux, "page", http.HandlerFunc(redirectGraph), "GET /graph", "GET /query") // Prometheus' page, until 3.0 and since
+	d.handle(mux, "page", servePage(), append([]string{"GET /page/{file}"}, pageViews...)...)
 	d.handle(mux, "page", http.HandlerFunc(d.serveRegions), "GET /api/v1/status/regions")
 	d.handle(mux, "page", http.HandlerFunc(d.serveSelf), "GET /api/v1/status/self")
 	d.handle(mux, "metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{Registry: d.registry, EnableOpenMetrics: true}), "/metrics")

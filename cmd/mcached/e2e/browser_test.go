@@ -1,17 +1,25 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/prompb"
 	"golang.org/x/net/websocket"
 )
 
@@ -99,7 +107,8 @@ func (w *window) look(expression string) string {
 func (w *window) until(what, expression string) {
 	w.t.Helper()
 	eventually(w.t, what, func() error {
-		if v := w.look(expression); v != "true" {
+		// What is not there yet throws.
+		if v := w.look("(() => { try { return " + expression + " } catch (e) { return String(e) } })()"); v != "true" {
 			return fmt.Errorf("%s is %s; focus on #%s, which says %q", expression, v, w.look("document.activeElement.id"), w.look("document.activeElement.value"))
 		}
 		return nil
@@ -125,6 +134,13 @@ func (w *window) press(keys ...string) {
 	}
 }
 
+// typeIn writes a text letter by letter, as fingers do.
+func (w *window) typeIn(text string) {
+	for _, r := range text {
+		w.write(string(r))
+	}
+}
+
 func (w *window) write(text string) { w.call("Input.insertText", map[string]any{"text": text}) }
 
 // tabTo presses Tab until the element with that id has the focus.
@@ -139,13 +155,65 @@ func (w *window) tabTo(id string) {
 	w.t.Fatalf("no number of tabs leads to #%s", id)
 }
 
-// TestE2EKeyboard uses the page as a person without a mouse does: completion of
-// metrics, labels and values, a query, what is largest; then passes the URL on,
-// turns the lights off and makes the window narrow.
-func TestE2EKeyboard(t *testing.T) {
-	browser := realServer(t, "chromium", "chromium")
-	t.Parallel()
-	s := startServer(t, "--self-scrape.interval=1s")
+// point moves the pointer to a place of an element, from 0 to 1 of its width and height.
+func (w *window) point(kind, selector string, x, y float64) {
+	w.t.Helper()
+	var at struct{ X, Y, W, H float64 }
+	if err := json.Unmarshal([]byte(w.look(fmt.Sprintf(`(() => { const e = document.querySelector(%q); e.scrollIntoView({block: "center", behavior: "instant"}); const b = e.getBoundingClientRect(); return JSON.stringify({X: b.x, Y: b.y, W: b.width, H: b.height}) })()`, selector))), &at); err != nil {
+		w.t.Fatal(err)
+	}
+	params := map[string]any{"type": kind, "x": at.X + x*at.W, "y": at.Y + y*at.H, "button": "left", "buttons": 0, "clickCount": 1}
+	switch kind {
+	case "mouseHovers":
+		params["type"], params["button"] = "mouseMoved", "none"
+	case "mouseMoved", "mousePressed":
+		params["buttons"] = 1
+	}
+	w.call("Input.dispatchMouseEvent", params)
+}
+
+func (w *window) click(selector string) {
+	w.t.Helper()
+	w.point("mouseHovers", selector, 0.5, 0.5)
+	w.point("mousePressed", selector, 0.5, 0.5)
+	w.point("mouseReleased", selector, 0.5, 0.5)
+}
+
+// listen notes from now on what the page complains of.
+func (w *window) listen() {
+	w.t.Helper()
+	w.call("Page.enable", map[string]any{})
+	w.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `window.complaints = [];
+		addEventListener("error", e => complaints.push(String(e.message)));
+		addEventListener("unhandledrejection", e => complaints.push(String(e.reason)));
+		addEventListener("securitypolicyviolation", e => complaints.push(e.violatedDirective + " " + e.blockedURI));
+		console.error = (...a) => complaints.push(a.join(" "));`})
+}
+
+func (w *window) open(u string) {
+	w.t.Helper()
+	w.quiet() // of what was open before
+	w.call("Page.navigate", map[string]any{"url": u})
+	w.until("the page is there", `document.readyState === "complete" && !!document.getElementById("page") && !document.getElementById("page").hidden && location.href.startsWith(`+strconv.Quote(u[:strings.IndexAny(u+"?", "?")])+`)`)
+}
+
+func (w *window) quiet() {
+	w.t.Helper()
+	if said := w.look(`(window.complaints || []).join("; ")`); said != "" {
+		w.t.Errorf("the page complains: %s", said)
+	}
+}
+
+// What the tests look at: the text of the first editor, what is offered to
+// complete it, and what is said of the answer.
+const (
+	editorText = `document.querySelector(".editor").shadowRoot.querySelector(".cm-content").textContent`
+	offers     = `[...document.querySelector(".editor").shadowRoot.querySelectorAll(".cm-tooltip-autocomplete li")].map(li => li.textContent)`
+	said       = `document.querySelector(".said").textContent`
+)
+
+// hasMetrics waits for the daemon's own metrics.
+func hasMetrics(t *testing.T, s *server) {
 	eventually(t, "there is something to look at", func() error {
 		// A bucket is there from the first scrape on, so what is said of it comes with the second.
 		v, err := s.instant("mcached_series")
@@ -154,38 +222,71 @@ func TestE2EKeyboard(t *testing.T) {
 		}
 		return err
 	})
-	w := openWindow(t, browser)
-	w.call("Page.navigate", map[string]any{"url": s.url + "/"})
-	w.until("the memory is drawn", `document.readyState === "complete" && document.querySelectorAll("#map span").length > 0 && document.getElementById("notice").hidden`)
+}
 
-	w.tabTo("expr")
-	w.write("memory_budg")
-	w.until("metrics are offered", `!document.getElementById("hints").hidden && [...document.querySelectorAll("#hints li")].some(li => li.textContent === "mcached_memory_budget_bytes")`)
-	w.press("ArrowDown", "Enter")
-	w.until("one is taken", `document.getElementById("expr").value === "mcached_memory_budget_bytes" && document.getElementById("hints").hidden`)
+// TestE2EKeyboard uses the page as a person without a mouse does: completion of
+// metrics, labels and values, a query, other views, the metric browser; then
+// passes the URL on, turns the lights off and makes the window narrow.
+func TestE2EKeyboard(t *testing.T) {
+	browser := realServer(t, "chromium", "chromium")
+	t.Parallel()
+	s := startServer(t, "--self-scrape.interval=1s")
+	hasMetrics(t, s)
+	w := openWindow(t, browser)
+	w.listen()
+	w.open(s.url + "/")
+
+	w.tabTo("expr0")
+	w.typeIn("mcached_memory_budg")
+	w.until("metrics are offered", offers+`.some(o => o.includes("mcached_memory_budget_bytes"))`)
+	w.press("ArrowDown")
+	w.until("one is chosen", `document.querySelector(".editor").shadowRoot.querySelectorAll(".cm-tooltip-autocomplete li[aria-selected]").length === 1`)
 	w.press("Enter")
-	w.until("it is run", `document.getElementById("said").textContent.startsWith("1 value") && document.querySelector("#values td.n").textContent === "67108864" && !!document.querySelector("#graph path")`)
+	w.until("one is taken", editorText+` === "mcached_memory_budget_bytes"`)
+	w.press("Enter")
+	w.until("it is run", said+`.startsWith("1 series") && !!document.querySelector(".plot canvas") && document.querySelector(".legend td:nth-child(3)").title === "67108864"`)
 	shared := w.look("location.href")
 
-	// A label and its value; Tab takes what is first.
-	w.look(`document.getElementById("expr").value = ""`)
-	w.write("mcached_series{buck")
-	w.until("labels are offered", `[...document.querySelectorAll("#hints li")].some(li => li.textContent === "bucket")`)
+	// A label and its value; Tab takes what is first. Escape puts offers away.
+	w.look(`document.querySelector("button.remove").click()`) // of the only one: it is emptied
+	w.until("it is empty", editorText+`.startsWith("an expression")`)
+	w.tabTo("expr0")
+	w.typeIn("mcached_series{buck")
+	w.until("labels are offered", offers+`.some(o => o.includes("bucket"))`)
 	w.press("Tab")
-	w.write(`="def`)
-	w.until("values are offered", `[...document.querySelectorAll("#hints li")].some(li => li.textContent === "default")`)
-	w.press("Escape")
-	w.until("Escape puts them away", `document.getElementById("hints").hidden`)
-	w.write(`ault"}`)
+	w.until("Tab takes it", editorText+`.startsWith("mcached_series{bucket")`)
+	w.typeIn(`="def`)
+	w.until("values are offered", offers+`.some(o => o.includes("default"))`)
+	w.press("Tab")
 	w.press("Enter")
-	w.until("it is run", `document.getElementById("expr").value === 'mcached_series{bucket="default"}' && document.getElementById("said").textContent.startsWith("1 value")`)
+	w.until("it is run", editorText+` === 'mcached_series{bucket="default"}' && `+said+`.startsWith("1 series")`)
 
-	w.tabTo("count")
-	w.press(" ")
+	// What does not parse is marked, and said in the server's words.
+	w.open(s.url + "/graph?g0.expr=sum((")
+	w.until("it is marked", said+`.includes("parse error") && !!document.querySelector(".editor").shadowRoot.querySelector(".cm-lintRange-error, .cm-lintPoint-error")`)
+
+	w.look(`[...document.querySelectorAll("button")].find(b => b.textContent === "Metrics").focus()`)
+	w.press("Enter")
+	w.until("the browser opens", `document.getElementById("browse").open && document.querySelectorAll("#browse-list li").length > 50`)
+	w.write("budget")
+	w.until("it finds", `[...document.querySelectorAll("#browse-list button.link")].some(b => b.textContent === "mcached_memory_budget_bytes") && document.querySelectorAll("#browse-list li").length < 20`)
+	w.press("Escape")
+	w.until("it closes", `!document.getElementById("browse").open`)
+
+	for _, view := range []string{"status", "cardinality"} {
+		w.look(fmt.Sprintf(`document.querySelector('nav a[href="%s"]').focus()`, view))
+		w.press("Enter")
+		w.until("the view "+view, fmt.Sprintf(`!document.getElementById("%s").hidden && document.getElementById("explore").hidden && location.pathname === "/%s"`, view, view))
+	}
 	w.until("the largest are listed", `["Metrics by series", "Metrics by bytes of samples", "Labels by values"].every(h => [...document.querySelectorAll("#tops h3")].some(e => e.textContent === h && e.parentElement.querySelectorAll("tr").length > 3))`)
+	w.look(`document.querySelector("#tops button.link").focus()`)
+	w.press("Enter")
+	w.until("a metric leads to its labels", `document.querySelectorAll("#inside tr").length > 1`)
+	w.look("history.back()")
+	w.until("Back leads back", `location.pathname === "/status" && !document.getElementById("status").hidden`)
 
-	w.call("Page.navigate", map[string]any{"url": shared})
-	w.until("the URL that was passed on asks the same", `document.readyState === "complete" && document.getElementById("expr").value === "mcached_memory_budget_bytes" && document.getElementById("said").textContent.startsWith("1 value")`)
+	w.open(shared)
+	w.until("the URL that was passed on asks the same", editorText+` === "mcached_memory_budget_bytes" && `+said+`.startsWith("1 series")`)
 
 	background := `getComputedStyle(document.body).backgroundColor`
 	colours := map[string]bool{}
@@ -196,10 +297,134 @@ func TestE2EKeyboard(t *testing.T) {
 	if len(colours) != 2 {
 		t.Errorf("light and dark look the same: %v", colours)
 	}
-	for _, width := range []int{320, 500, 1900} {
-		w.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 400})
-		w.until(fmt.Sprintf("nothing sticks out of a window of %d", width), `document.documentElement.scrollWidth <= document.documentElement.clientWidth`)
+	for _, path := range []string{"/explore?g0.expr=mcached_series_bytes", "/status", "/cardinality"} {
+		w.open(s.url + path)
+		for _, width := range []int{320, 390, 1900} {
+			w.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 400})
+			w.until(fmt.Sprintf("nothing of %s sticks out of a window of %d", path, width), `document.documentElement.scrollWidth <= document.documentElement.clientWidth`)
+		}
 	}
+	w.quiet()
+}
+
+// TestE2EMouse uses the graph as a person with a mouse does: zooms, goes back,
+// reads values, hides and solos lines, sorts, stacks, changes the zone; then the
+// daemon goes.
+func TestE2EMouse(t *testing.T) {
+	browser := realServer(t, "chromium", "chromium")
+	t.Parallel()
+	s := startServer(t, "--self-scrape.interval=1s")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	now := time.Now().Truncate(time.Minute).UnixMilli()
+	var series []prompb.TimeSeries
+	for i := range 3 {
+		ts := oneSeries(now, 0, "__name__", "wave", "i", strconv.Itoa(i))
+		ts.Samples = nil
+		for at := now - 3600_000; at <= now; at += 15_000 {
+			if i == 2 && at > now-1800_000 && at < now-1200_000 {
+				continue // a gap
+			}
+			ts.Samples = append(ts.Samples, prompb.Sample{Timestamp: at, Value: float64(i+1) * 10})
+		}
+		series = append(series, ts)
+	}
+	hist := oneSeries(now, 0, "__name__", "latency")
+	hist.Samples = nil
+	for at := now - 3600_000; at <= now; at += 60_000 {
+		hist.Histograms = append(hist.Histograms, prompb.FromIntHistogram(at, &histogram.Histogram{Schema: 0, Count: 9, Sum: 20, ZeroThreshold: 1e-9,
+			PositiveSpans: []histogram.Span{{Offset: 0, Length: 3}}, PositiveBuckets: []int64{2, 1, 1}}))
+	}
+	series = append(series, hist)
+	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, series...))); err != nil || code != http.StatusNoContent {
+		t.Fatalf("%d %s %v", code, said, err)
+	}
+	w := openWindow(t, browser)
+	w.listen()
+	end := time.UnixMilli(now).UTC().Format("2006-01-02 15:04:05")
+	link := s.url + "/graph?g0.expr=wave&g0.range_input=1h&g0.end_input=" + url.QueryEscape(end)
+	w.open(link)
+	w.until("three lines are drawn", `document.querySelectorAll(".legend tbody tr").length === 3 && !!document.querySelector(".u-over")`)
+	if was := w.look(`document.getElementById("end").value`); was == "" {
+		t.Error("a link to an incident shows another time")
+	}
+
+	// Drag to zoom, Back to return.
+	w.point("mouseHovers", ".u-over", 0.25, 0.5)
+	w.point("mousePressed", ".u-over", 0.25, 0.5)
+	w.point("mouseMoved", ".u-over", 0.5, 0.5)
+	w.point("mouseReleased", ".u-over", 0.5, 0.5)
+	w.until("it is zoomed", `new URLSearchParams(location.search).get("g0.range_input").startsWith("15m") || new URLSearchParams(location.search).get("g0.range_input").startsWith("14m")`)
+	w.look("history.back()")
+	w.until("Back shows what was", `document.getElementById("range").value === "1h" && document.querySelectorAll(".legend tbody tr").length === 3`)
+
+	// The cursor reads all lines.
+	w.point("mouseHovers", ".u-over", 0.7, 0.5)
+	w.point("mouseHovers", ".u-over", 0.8, 0.5)
+	w.until("it reads all values", `[...document.querySelectorAll(".legend tbody td:nth-child(2)")].map(td => td.textContent).join() === "10,20,30"`)
+
+	// The legend sorts, hides and solos.
+	w.click(".legend th:nth-child(5) button") // max
+	w.until("the largest is first", `document.querySelector(".legend tbody code").textContent === 'wave{i="2"}'`)
+	w.click(".legend tbody button.series")
+	w.until("it is hidden", `document.querySelector(".legend tbody button.series").getAttribute("aria-pressed") === "false"`)
+	w.click(".legend tbody tr:nth-child(3) button.small")
+	w.until("one is alone", `[...document.querySelectorAll(".legend button.series")].map(b => b.getAttribute("aria-pressed")).join() === "false,false,true"`)
+
+	for _, option := range []string{"stacked", "log", "utc", "exemplars"} {
+		w.click("#" + option)
+		w.until(option+" is on", fmt.Sprintf(`document.getElementById("%s").getAttribute("aria-pressed") === "true" && document.querySelectorAll(".legend tbody tr").length === 3`, option))
+	}
+	if href := w.look("location.href"); !strings.Contains(href, "g0.stacked=1") || !strings.Contains(href, "log=1") || !strings.Contains(href, "tz=utc") {
+		t.Errorf("the URL does not hold the options: %s", href)
+	}
+
+	// The table sorts by value; the tree knows the parts.
+	w.click(`[data-tab="table"]`)
+	w.until("the table is shown", `document.querySelectorAll(".values tbody tr").length === 3`)
+	w.click(".values th:nth-child(2) button")
+	w.until("it is sorted", `document.querySelector(".values tbody td.n").textContent === "30"`)
+	w.open(s.url + "/graph?g0.tab=explain&g0.end_input=" + url.QueryEscape(end) + "&g0.expr=" + url.QueryEscape("sum by (i) (rate(wave[5m])) > 0"))
+	w.until("the tree is shown", `[...document.querySelectorAll(".tree code")].map(c => c.textContent.trim()).join("|") === ">|sum by (i)|rate|wave[5m]|0" && /3 series/.test(document.querySelector(".tree").textContent)`)
+
+	// A native histogram is a heat map, and a table of buckets.
+	w.open(strings.Replace(link, "expr=wave", "expr=latency", 1))
+	w.until("there is a heat map", `!!document.querySelector('canvas[aria-label^="Heat map"]')`)
+	w.click(`[data-tab="table"]`)
+	w.until("its buckets are listed", `document.querySelectorAll("table.buckets tr").length === 3 && /9 observations/.test(document.querySelector("table.buckets caption").textContent)`)
+
+	// Two expressions, each with an answer.
+	w.open(strings.Replace(link, "g0.expr=wave", "g0.expr=wave&g1.expr=latency", 1))
+	w.until("both are answered", `document.querySelectorAll(".panel").length === 2 && !!document.querySelector('canvas[aria-label^="Heat map"]') && !!document.querySelector(".u-over")`)
+	w.quiet()
+
+	// The daemon goes: what is shown stays, dimmed and dated.
+	w.open(link)
+	w.until("it is drawn", `document.querySelectorAll(".legend tbody tr").length === 3`)
+	s.stop()
+	w.click("button.run")
+	w.until("it is dimmed and dated", `document.querySelector(".panel").classList.contains("gone") && /does not answer; this is of \d{4}-/.test(`+said+`) && document.querySelectorAll(".legend tbody tr").length === 3`)
+}
+
+// TestE2EPagePrefix: the page works under a path that a proxy takes off.
+func TestE2EPagePrefix(t *testing.T) {
+	browser := realServer(t, "chromium", "chromium")
+	t.Parallel()
+	s := startServer(t, "--self-scrape.interval=1s")
+	hasMetrics(t, s)
+	target, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(http.StripPrefix("/cache/one", httputil.NewSingleHostReverseProxy(target)))
+	defer front.Close()
+	w := openWindow(t, browser)
+	w.listen()
+	w.open(front.URL + "/cache/one/graph?g0.expr=mcached_series")
+	w.until("it is answered", said+`.includes(" series, ")`)
+	w.click(`nav a[href="status"]`)
+	w.until("the status is drawn", `location.pathname === "/cache/one/status" && document.querySelectorAll("#map span").length > 0 && document.querySelectorAll("#plots canvas").length > 3`)
+	w.quiet()
 }
 
 // TestE2EPageWithoutScripts: a browser that is too old, or runs no scripts, is

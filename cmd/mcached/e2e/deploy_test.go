@@ -120,7 +120,7 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 		}
 	}
 
-	if b, err = os.ReadFile("../page/status.js"); err != nil {
+	if b, err = os.ReadFile("../page/src/status.js"); err != nil {
 		t.Fatal(err)
 	}
 	asked := regexp.MustCompile(`\bmcached_[a-z_]+`).FindAllString(string(b), -1)

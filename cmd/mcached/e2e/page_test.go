@@ -58,22 +58,69 @@ func TestE2EPage(t *testing.T) {
 		return err
 	})
 
-	page := dom(t, browser, s.url+"/?expr="+url.QueryEscape("evil")+"&window=300")
+	page := dom(t, browser, s.url+"/status")
 	for _, want := range []string{
-		"used of a budget of 64 MiB",     // memory
-		"Samples in, per second</h3>",    // plots
-		`<path d="M`,                     // with lines in them
-		`<td>default</td>`,               // buckets
-		"42.5", `&lt;img src=x onerror=`, // explore, as text
-		s.url + "/api/v1/write", // what to point at it
-		"redis-cli -h 127.0.0.1 -p",
-		`title="heads of series, `, "Each square is ", // regions
-		`id="machine" hidden`, `id="forward" aria-labelledby="forward-h" hidden`, // not of this daemon
+		"used of a budget of 64 MiB",         // memory
+		"Samples in, per second</h3>",        // plots
+		"<canvas",                            // with lines in them
+		`<td>default</td>`,                   // buckets
+		s.url + "/api/v1/write",              // what to point at it
+		"redis-cli -h 127.0.0.1 -p",          //
+		`title="heads of series, `,           // regions
+		"Each square is ",                    //
+		`id="machine" hidden`,                // not of this daemon
+		`aria-labelledby="forward-h" hidden`, //
+		"nothing was turned away",            // limits
 	} {
 		if !strings.Contains(page, want) {
-			t.Errorf("the page has no %q", want)
+			t.Errorf("the status view has no %q", want)
 		}
 	}
+	whole(t, page)
+	if page = dom(t, browser, s.url+"/explore?g0.tab=table&g0.expr="+url.QueryEscape("evil")); !strings.Contains(page, "42.5") || !strings.Contains(page, `&lt;img src=x onerror=`) {
+		t.Error("the value or its label is not on the page, as text")
+	}
+	whole(t, page)
+	if page = dom(t, browser, s.url+"/cardinality"); !strings.Contains(page, "Metrics by bytes of samples") || !strings.Contains(page, "series, ") {
+		t.Error("the cardinality view lists nothing")
+	}
+	whole(t, page)
+
+	// Far more series than fit, with names and values as long as may be.
+	long := strings.Repeat("x", 1000)
+	var many []prompb.TimeSeries
+	for i := range 3000 {
+		many = append(many, oneSeries(now, float64(i), "__name__", "many", "i", strconv.Itoa(i), "n"+long[:900], strings.Repeat("v", 10_000*(1-min(i, 1)))+"<b>\u202e\u0007"))
+	}
+	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, many...))); err != nil || code != http.StatusNoContent {
+		t.Fatalf("%d %s %v", code, said, err)
+	}
+	page = dom(t, browser, s.url+"/graph?g0.tab=1&g0.expr=many")
+	if !strings.Contains(page, "more than 1000 series, the first are shown") || strings.Count(page, `<code>many{`) != 500 || strings.Contains(page, `<b>"`) {
+		t.Errorf("%d of 3000 series are shown", strings.Count(page, `<code>many{`))
+	}
+	if page = dom(t, browser, s.url+"/graph?g0.tab=0&g0.expr=many"); !strings.Contains(page, "60 of 1001 lines are drawn") {
+		t.Error("the page does not say how many lines it draws")
+	}
+
+	// What goes wrong is said on the page, where nothing is, that, and since when.
+	if page = dom(t, browser, s.url+"/?g0.expr="+url.QueryEscape("sum((")); !strings.Contains(page, "unclosed left parenthesis") {
+		t.Error("the page does not say what is wrong with an expression")
+	}
+	if page = dom(t, browser, s.url+"/?expr=nothing_at_all&window=300"); !strings.Contains(page, "no series match") {
+		t.Error("the page does not say that there is nothing")
+	}
+	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, oneSeries(now-20*60_000, 1, "__name__", "past")))); err != nil || code != http.StatusNoContent {
+		t.Fatalf("%d %s %v", code, said, err)
+	}
+	if page = dom(t, browser, s.url+"/?g0.expr=past"); !strings.Contains(page, "last seen 20 minutes ago") {
+		t.Error("the page does not say when the series was seen last")
+	}
+}
+
+// whole looks for signs that a script went wrong.
+func whole(t *testing.T, page string) {
+	t.Helper()
 	for _, bad := range []string{"<img", "<title>pwned", "undefined", "NaN", "[object"} {
 		if strings.Contains(page, bad) {
 			t.Errorf("the page has %q", bad)
@@ -81,26 +128,6 @@ func TestE2EPage(t *testing.T) {
 	}
 	if !strings.Contains(page, `id="notice" role="status" hidden`) {
 		t.Error("the page shows an error")
-	}
-
-	// Far more series than fit, with names and values as long as may be.
-	long := strings.Repeat("x", 1000)
-	var many []prompb.TimeSeries
-	for i := range 3000 {
-		many = append(many, oneSeries(now, float64(i), "__name__", "many", "i", strconv.Itoa(i), "n"+long[:900], strings.Repeat("v", 10_000*(1-min(i, 1)))+"<b>"))
-	}
-	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, many...))); err != nil || code != http.StatusNoContent {
-		t.Fatalf("%d %s %v", code, said, err)
-	}
-	page = dom(t, browser, s.url+"/?expr=many&window=300")
-	if !strings.Contains(page, "more than 200 series, the first are shown") || strings.Count(page, `<td><code>many{`) != 200 || strings.Contains(page, "<b>\"") {
-		t.Errorf("%d of 3000 series are shown", strings.Count(page, `<td><code>many{`))
-	}
-
-	// What goes wrong is said on the page.
-	page = dom(t, browser, s.url+"/?expr="+url.QueryEscape("sum(("))
-	if !strings.Contains(page, "unclosed left parenthesis") {
-		t.Error("the page does not say what is wrong with an expression")
 	}
 }
 
@@ -110,8 +137,8 @@ func TestE2EPageHeaders(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	for path, kind := range map[string]string{
-		"/": "text/html", "/page/style.css": "text/css", "/page/status.js": "text/javascript", "/page/explore.js": "text/javascript",
-		"/page/plot.js": "text/javascript", "/page/icon.svg": "image/svg+xml",
+		"/": "text/html", "/explore": "text/html", "/status": "text/html", "/graph?g0.expr=up": "text/html",
+		"/page/app.css": "text/css", "/page/app.js": "text/javascript", "/page/icon.svg": "image/svg+xml",
 	} {
 		res, err := http.Get(s.url + path)
 		if err != nil {
@@ -122,7 +149,7 @@ func TestE2EPageHeaders(t *testing.T) {
 			t.Errorf("%s: %s, %v", path, res.Status, res.Header)
 		}
 	}
-	for _, path := range []string{"/page/", "/page/../main.go", "/page/none.js", "/index.html", "/page"} {
+	for _, path := range []string{"/page/", "/page/../main.go", "/page/none.js", "/page/index.html", "/page/src/main.js", "/page/package.json", "/index.html", "/page"} {
 		res, err := http.Get(s.url + path)
 		if err != nil {
 			t.Fatal(err)

@@ -160,8 +160,8 @@ func TestE2EPageIsOwn(t *testing.T) {
 		}
 		s.send(123e15, "__name__", "mcached_series", "job", "mcached", "instance", instance, "bucket", "lie")
 	}
-	page := dom(t, browser, s.url+"/")
-	if !strings.Contains(page, "used of a budget of 64 MiB") || !strings.Contains(page, "<td>default</td>") || !strings.Contains(page, `<path d="M`) {
+	page := dom(t, browser, s.url+"/status")
+	if !strings.Contains(page, "used of a budget of 64 MiB") || !strings.Contains(page, "<td>default</td>") || !strings.Contains(page, "<canvas") {
 		t.Error("its own numbers are not shown")
 	}
 	for _, lie := range []string{"123,000,000", "123P", "<td>lie</td>", "109.24"} {
@@ -174,7 +174,7 @@ func TestE2EPageIsOwn(t *testing.T) {
 	}
 
 	silent := startServer(t, "--self-scrape.interval=0")
-	page = dom(t, browser, silent.url+"/")
+	page = dom(t, browser, silent.url+"/status")
 	if !strings.Contains(page, "used of a budget of 64 MiB") || !strings.Contains(page, "keeps no history") || !strings.Contains(page, `id="notice" role="status" hidden`) {
 		t.Error("without a history, the page does not show what there is now")
 	}

@@ -1,37 +1,19 @@
-// The status part: what the daemon says of itself now (status/self), and the
-// history that it keeps of that where nobody else writes (below -/self).
-"use strict";
-
-const $ = id => document.getElementById(id);
-
-/** Asks the API; what goes wrong is an Error with the API's own words. */
-async function api(path, params, base = "") {
-  let res;
-  try {
-    res = await fetch(base + "api/v1/" + path + "?" + new URLSearchParams(params));
-  } catch {
-    throw new Error("the daemon does not answer");
-  }
-  let body;
-  try {
-    body = await res.json();
-  } catch {
-    throw new Error(`${res.status} ${res.statusText}`);
-  }
-  if (body.status !== "success") throw new Error(body.error || `${res.status} ${res.statusText}`);
-  return body;
-}
+// The status view: what the daemon says of itself now (status/self), and the
+// history that it keeps of that where nobody else writes (below -/self). A
+// refresh is three requests.
+import {$, api, bytes, colour, dateTime, el, seconds, short, quote} from "./util.js";
+import {figure} from "./plot.js";
 
 const history_ = "-/self/";
 
 /** What the daemon says of itself now: [{metric, value}] in all, and what is asked of it. */
-let own = [], instance = "", interval = 15, startedAt = 0, readAt = 0; // seconds
+let own = [], warnings = [], instance = "", interval = 15, startedAt = 0, readAt = 0; // seconds
 
 async function readOwn() {
-  const {data} = await api("status/self", {});
+  const {data} = await api("status/self");
   own = data.result.map(r => ({metric: r.metric, value: Number(r.value[1])}));
   readAt = data.result.length ? data.result[0].value[0] : 0;
-  ({instance, scrapeInterval: interval, startTime: startedAt} = data);
+  ({instance, scrapeInterval: interval, startTime: startedAt, warnings = []} = data);
 }
 
 /** The series of a metric that have these labels. */
@@ -46,26 +28,33 @@ const plots = [
   ["Memory used and budget", `label_replace(mcached_memory_used_bytes{M}, "name", "used", "", "") or label_replace(mcached_memory_budget_bytes{M}, "name", "budget", "", "")`, bytes],
   ["Resident memory and Go heap", `label_replace(process_resident_memory_bytes{M}, "name", "resident", "", "") or label_replace(go_memstats_heap_inuse_bytes{M}, "name", "heap", "", "")`, bytes],
   ["Requests, per second", "sum by (handler) (rate(mcached_http_requests_total{M}[W])) > 0", short],
-  ["Time of a request, 99th percentile", 'histogram_quantile(0.99, sum by (handler, le) (rate(mcached_http_request_duration_seconds_bucket{M}[W]))) > 0', v => v < 1 ? trim(v * 1000) + " ms" : trim(v) + " s"],
+  ["Time of a request, 99th percentile", "histogram_quantile(0.99, sum by (handler, le) (rate(mcached_http_request_duration_seconds_bucket{M}[W]))) > 0", seconds],
   ["Redis commands, per second", "rate(mcached_resp_commands_total{M}[W])", short],
   ["Processors in use", "rate(process_cpu_seconds_total{M}[W])", short],
+  ["", "rate(mcached_bucket_samples_total{M}[W])", short], // of each bucket, for the table
 ];
 
 /** The name of a series within a plot: the label that tells it from the others. */
-const tell = m => m.name || m.how || m.handler || Object.entries(m).map(([k, v]) => `${k}=${v}`).join(" ");
+const tell = m => m.name || m.how || m.handler || "";
 
-async function drawPlots() {
-  if (!interval) return $("plots").replaceChildren(el("p", {class: "quiet", text: "The daemon keeps no history of itself: --self-scrape.interval=15s has it do so."}));
+/** All plots are one question: each part of it has a label that says which it is. */
+async function readPlots() {
   const to = Math.floor(Date.now() / 1000);
   // A daemon that is younger than the window has no more to show than its life.
-  const window_ = Math.min(Number($("window").value), Math.max(60, to - startedAt)), from = to - window_;
+  const window_ = Math.min(Number($("window").value), Math.max(60, to - startedAt));
   const step = Math.max(interval, Math.ceil(window_ / 300));
-  const lookback = Math.max(4 * interval, 2 * step) + "s";
-  const figures = await Promise.all(plots.map(async ([title, query, show]) => {
-    const {data} = await api("query_range", {query: query.replaceAll("M", `instance=${JSON.stringify(instance)}`).replaceAll("[W]", `[${lookback}]`), start: from, end: to, step}, history_);
-    return figure(title, data.result.map(r => ({name: tell(r.metric), values: r.values})), from, to, step, show);
-  }));
-  if (!$("plots").matches(":hover")) $("plots").replaceChildren(...figures);
+  const grid = {from: to - Math.floor(window_ / step) * step, to, step};
+  const lookback = Math.max(4 * interval, 2 * step) + "s", m = `instance=${quote(instance)}`;
+  const query = plots.map(([, q], i) => `label_replace(${q.replaceAll("M", m).replaceAll("[W]", `[${lookback}]`)}, "plot", "${i}", "", "")`).join(" or ");
+  const {data} = await api("query_range", {query, start: grid.from, end: to, step}, {at: history_});
+  return {grid, of: i => data.result.filter(r => r.metric.plot === String(i))};
+}
+
+function drawPlots(read) {
+  if ($("plots").matches(":hover, :focus-within")) return; // somebody reads them
+  const figures = plots.map(([title, , show], i) => title && figure(title, read.of(i).map(r => ({name: tell(r.metric), values: r.values})), read.grid, show)).filter(Boolean);
+  $("plots").replaceChildren(...figures.map(f => f.figure));
+  for (const f of figures) f.draw();
 }
 
 /** What the budget is used for, in the order of the bar. */
@@ -157,23 +146,10 @@ async function drawMap() {
     : "No region was ever used.";
 }
 
-/** What the forwarding of samples tells of itself, if it is on. */
-function drawForward() {
-  const list = own.filter(r => r.metric.__name__.startsWith("mcached_forward_"));
-  $("forward").hidden = list.length === 0;
-  $("queue").tBodies[0].replaceChildren(...list.map(({metric: {__name__: name, ...rest}, value}) => el("tr", {},
-    el("td", {text: [name.replace("mcached_forward_", "").replaceAll("_", " "), ...Object.values(rest)].join(", ")}),
-    el("td", {class: "n", text: name.endsWith("_bytes") || name.endsWith("_bytes_total") ? bytes(value) : short(value)}))));
-}
-
 const maxBuckets = 50;
 
-async function drawBuckets() {
-  let rates = [];
-  if (interval) {
-    const {data} = await api("query", {query: `rate(mcached_bucket_samples_total{instance=${JSON.stringify(instance)}}[${4 * interval}s])`}, history_);
-    rates = data.result.map(r => ({metric: r.metric, value: Number(r.value[1])}));
-  }
+function drawBuckets(read) {
+  const rates = read ? read.of(plots.length - 1).map(r => ({metric: r.metric, value: Number(r.values[r.values.length - 1][1])})) : [];
   const find = (list, b) => { const r = list.find(r => r.metric.bucket === b); return r ? short(r.value) : "–"; };
   const limit = b => rows("mcached_bucket_max_series", {bucket: b}).map(r => short(r.value) + " a " + r.metric.of).join(", ") || "none";
   const largest = rows("mcached_series").sort((a, b) => b.value - a.value).slice(0, maxBuckets);
@@ -182,58 +158,58 @@ async function drawBuckets() {
     el("td", {class: "n", text: find(rates, bucket)}), el("td", {class: "n", text: find(rows("mcached_bucket_age"), bucket)}))));
 }
 
-async function countLargest() {
-  $("count").disabled = true;
-  try {
-    const {data} = await api("status/tsdb", {limit: 10, bytes: true});
-    const list = (title, rows, show = short) => el("div", {}, el("h3", {text: title}),
-      el("table", {}, el("tbody", {}, ...rows.map(r => el("tr", {}, el("td", {text: r.name}), el("td", {class: "n", text: show(r.value)}))))));
-    $("tops").replaceChildren(list("Metrics by series", data.seriesCountByMetricName), list("Metrics by bytes of samples", data.memoryInBytesByMetricName || [], bytes), list("Labels by values", data.labelValueCountByLabelName),
-      list("Labels by bytes of values", data.memoryInBytesByLabelName, bytes), list("Pairs by series", data.seriesCountByLabelValuePair));
-  } catch (e) {
-    $("tops").textContent = e.message;
-  } finally {
-    $("count").disabled = false;
-  }
+/** A list of metrics of this daemon, in their own words. */
+function table(id, list) {
+  $(id).hidden = list.length === 0;
+  $(id).querySelector("tbody").replaceChildren(...list.map(({name, value}) => el("tr", {}, el("td", {text: name}), el("td", {class: "n", text: value}))));
 }
 
-let timer;
-async function refresh() {
+const worded = (prefix, {metric: {__name__: name, ...rest}, value}) => ({
+  name: [name.replace(prefix, "").replace(/_total$/, "").replaceAll("_", " "), ...Object.values(rest)].join(", "),
+  value: /_bytes(_total)?$/.test(name) ? bytes(value) : /timestamp/.test(name) ? (value ? dateTime(value * 1000) : "never") : /_seconds$/.test(name) ? seconds(value) : short(value),
+});
+
+/** What turned requests away, if anything did. */
+const limits = /_(refused|rejected|not_admitted|not_written|connections_closed|floods|slow_bodies|timeouts?)_total$/;
+
+function drawRest() {
+  table("forward", own.filter(r => r.metric.__name__.startsWith("mcached_forward_")).map(r => worded("mcached_forward_", r)));
+  table("upstream", own.filter(r => r.metric.__name__.startsWith("mcached_upstream_")).map(r => worded("mcached_upstream_", r)));
+  table("cluster", own.filter(r => r.metric.__name__.startsWith("mcached_cluster_")).map(r => worded("mcached_cluster_", r)));
+  table("snapshots", own.filter(r => r.metric.__name__.startsWith("mcached_snapshot_")).map(r => worded("mcached_snapshot_", r)));
+  const hit = own.filter(r => r.value > 0 && limits.test(r.metric.__name__)).map(r => worded("mcached_", r));
+  table("limits", hit.length ? hit : [{name: "nothing was turned away since the start", value: ""}]);
+  $("warnings").hidden = warnings.length === 0;
+  $("warnings-list").replaceChildren(...warnings.map(w => el("li", {}, el("time", {text: dateTime(Date.parse(w.time))}), " ", el("span", {text: w.text}))));
+}
+
+let timer = 0, lastMs = 0;
+
+/** Draws all, and again after a while, as long as somebody looks. */
+export async function drawStatus() {
   clearTimeout(timer);
+  if ($("status").hidden || document.hidden) return;
   try {
     await readOwn();
     drawMemory();
     drawMachine();
-    drawForward();
-    await Promise.all([drawMap(), drawPlots(), drawBuckets()]);
+    drawRest();
+    const [read] = await Promise.all([interval ? readPlots() : null, drawMap()]);
+    if (read) drawPlots(read);
+    else $("plots").replaceChildren(el("p", {class: "quiet", text: "The daemon keeps no history of itself: --self-scrape.interval=15s has it do so."}));
+    drawBuckets(read);
+    lastMs = Date.now();
     $("notice").hidden = true;
+    $("status").classList.remove("gone");
   } catch (e) {
-    $("notice").textContent = e.message;
+    $("notice").textContent = e.message + (lastMs ? `; what is shown is of ${dateTime(lastMs)}` : "");
     $("notice").hidden = false;
+    $("status").classList.toggle("gone", !!e.gone && lastMs > 0);
   }
-  timer = setTimeout(refresh, Math.max(2, Math.min(interval || 15, 15)) * 1000);
+  timer = setTimeout(drawStatus, Math.max(2, Math.min(interval || 15, 15)) * 1000);
 }
 
-async function begin() {
-  $("notice").hidden = true;
-  $("notice").removeAttribute("class");
-  const base = location.href.replace(/[#?].*$/, "").replace(/\/$/, "");
-  $("try-write").textContent = `# prometheus.yml\nremote_write:\n- url: ${base}/api/v1/write`;
-  $("try-read").textContent = base;
-  $("try-query").textContent = `curl '${base}/api/v1/query?query=up'\nmcached query --url=${base} --range=15m 'rate(mcached_bucket_samples_total[1m])'`;
-  try {
-    const [{data: build}, {data: flags}] = await Promise.all(["buildinfo", "flags"].map(s => api("status/" + s, {})));
-    $("build").textContent = `${build.branch.replace(/^mcached-/, "")}, PromQL of Prometheus ${build.version}, ${build.goVersion}`;
-    if (flags["resp.listen-address"]) {
-      const [, host, port] = /^(.*):(\d+)$/.exec(flags["resp.listen-address"]) || [];
-      if (port) $("try-query").textContent += `\nredis-cli -h ${/^(|0\.0\.0\.0|\[::\])$/.test(host) ? location.hostname : host} -p ${port} set hello world`;
-    }
-  } catch (e) {
-    $("build").textContent = e.message;
-  }
-  refresh();
+export function initStatus() {
+  $("window").addEventListener("change", drawStatus);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) drawStatus(); });
 }
-
-$("window").addEventListener("change", refresh);
-$("count").addEventListener("click", countLargest);
-begin();
