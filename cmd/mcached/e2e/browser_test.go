@@ -109,7 +109,7 @@ func (w *window) until(what, expression string) {
 	eventually(w.t, what, func() error {
 		// What is not there yet throws.
 		if v := w.look("(() => { try { return " + expression + " } catch (e) { return String(e) } })()"); v != "true" {
-			return fmt.Errorf("%s is %s; focus on #%s, which says %q", expression, v, w.look("document.activeElement.id"), w.look("document.activeElement.value"))
+			return fmt.Errorf("%s is %s; focus on #%s; %s", expression, v, w.look("document.activeElement.id"), w.look(`[...document.querySelectorAll(".editor")].map(e => e.shadowRoot.querySelector(".cm-content").innerText).join(" | ") + ": " + [...document.querySelectorAll(".said, .legend")].map(e => e.innerText).join(" | ")`))
 		}
 		return nil
 	})
