@@ -167,6 +167,34 @@ func BenchmarkMend(b *testing.B) {
 	}
 }
 
+// BenchmarkBackfill writes, one a series and batch, samples in order before
+// what each series has, as a sender that empties its queue newest first.
+func BenchmarkBackfill(b *testing.B) {
+	const series, have, missing = 1000, 200, 600
+	c := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
+	fps := fill(b, c, series)
+	var batch Batch
+	write := func(k int) {
+		batch.Reset("default")
+		for i, f := range fps {
+			batch.Series(f)
+			batch.Sample(int64(k)*benchStep, math.Float64bits(float64(k*i%100)))
+		}
+		if _, err := c.Append(&batch); err != nil || len(batch.Missing()) > 0 {
+			b.Fatal(err)
+		}
+	}
+	for k := 1; k < have; k++ {
+		write(k)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; n++ {
+		write(n%missing - missing)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/series, "ns/sample")
+}
+
 // BenchmarkCreate makes new series; ns/op is one.
 func BenchmarkCreate(b *testing.B) {
 	c := newTestCache(b, Options{Memory: benchMemory(b, 8<<30)})

@@ -357,6 +357,11 @@ func (s *shard) mendOne(id uint32, run []Sample) int {
 	dir := s.dirOf(r)
 	k, n := planTake(len(dir), func(i int) int64 { return dir[i].start }, run)
 	part := run[:n]
+	if taken, ok := s.appendLate(id, k, part); !ok {
+		return 0
+	} else if taken {
+		return n
+	}
 	var old []Sample
 	count := 0
 	if len(dir) > 0 {
@@ -389,4 +394,56 @@ func (s *shard) mendOne(id uint32, run []Sample) int {
 	s.mended += uint64(len(part))
 	s.relist(id)
 	return n
+}
+
+// lateTail is how many samples the last section of a block may have to be made
+// anew for one more: as many as take little to encode, and enough that a block
+// is not made anew as a whole every few samples.
+const lateTail = 16
+
+// appendLate adds part, which is late, to block k of id if all of it comes
+// after what the block has, as where a sender catches up in order: the last
+// section is made anew, or there is one more, and the rest is copied. taken is
+// false, and nothing has changed, if it is not so simple; ok is false if there
+// is no memory. Only the last block of a series takes more by seal, so it is
+// left out here.
+func (s *shard) appendLate(id uint32, k int, part []Sample) (taken, ok bool) {
+	r := s.recs.At(id)
+	dir := s.dirOf(r)
+	if k < 0 || k >= len(dir)-1 || part[0].T <= dir[k].start || len(part) > lateTail {
+		return false, true
+	}
+	e := &dir[k]
+	b := s.block(*e)
+	held := block.Len(b)
+	if held+len(part) > block.MaxSamples {
+		return false, true
+	}
+	last := block.LastSection(b, e.start)
+	n, err := s.codec.Decode(&s.block1, s.slack(last.Samples), last.Start)
+	if err != nil {
+		panic("mcache: own block: " + err.Error())
+	}
+	if s.block1[n-1].T >= part[0].T {
+		return false, true
+	}
+	switch {
+	case n+len(part) <= lateTail:
+		s.encoded = s.codec.ReplaceLast(s.encoded[:0], b, e.start, last, append(append(s.joined[:0], s.block1[:n]...), part...), int64(r.step))
+	case block.Sections(b) < block.MaxSections:
+		s.encoded = s.codec.AppendSection(s.encoded[:0], b, e.start, part, int64(r.step))
+	default:
+		return false, true
+	}
+	ref, ok := s.put(id, s.log, s.encoded)
+	if !ok {
+		return false, false
+	}
+	s.release(r, k, held)
+	e.ref = ref
+	r.points += uint32(len(part))
+	s.inserted += uint64(len(part))
+	s.mended += uint64(len(part))
+	s.relist(id)
+	return true, true
 }
