@@ -81,8 +81,11 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 	}
 	var dashboard struct {
 		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
+			Title, Type, Description string
+			Targets                  []struct{ Expr string }
+		}
+		Annotations struct {
+			List []struct{ Name, Expr string }
 		}
 	}
 	if err := json.Unmarshal(b, &dashboard); err != nil {
@@ -90,7 +93,13 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 	}
 	variables := strings.NewReplacer("$__rate_interval", "1m", "$job", "mcached", "$instance", ".*")
 	checked := 0
+	for _, a := range dashboard.Annotations.List {
+		checkExpression(t, "dashboard, annotation "+a.Name, variables.Replace(a.Expr), names)
+	}
 	for _, p := range dashboard.Panels {
+		if p.Description == "" && p.Type != "row" {
+			t.Errorf("dashboard, %s: there is no description", p.Title)
+		}
 		for _, target := range p.Targets {
 			checkExpression(t, "dashboard, "+p.Title, variables.Replace(target.Expr), names)
 			checked++
