@@ -60,6 +60,7 @@ type config struct {
 	queryMaxSeries      count
 	queryMaxBody        byteSize
 	enableFeatures      featureList
+	upstream            upstreamConfig
 	queryLookback       duration
 	querySlow           duration // 0: none is logged
 	corsOrigin          origin
@@ -190,6 +191,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("query.log-slower-than", "1s", &c.querySlow,
 		"Log queries and remote reads that take at least this long, at most ten a second; 0 logs none.")
 
+	c.upstream.addFlags(app, add)
 	app.Flag("enable-feature", "Features of PromQL that have to be asked for, as in Prometheus: "+strings.Join(query.FeatureNames(), ", ")+". Between commas, repeatable; those that are always on change nothing.").
 		PlaceHolder("NAMES").SetValue(namedValue{&c.enableFeatures, "enable-feature"})
 
@@ -321,6 +323,9 @@ func (c *config) check() error {
 	}
 	if !validHeaderName(c.tenancyHeader) {
 		return fmt.Errorf("--tenancy.header is not a header's name: %q", c.tenancyHeader)
+	}
+	if err := c.upstream.check(c.webListen); err != nil {
+		return err
 	}
 	if err := c.forward.check(c.tenancyHeader, c.webListen); err != nil {
 		return err

@@ -213,6 +213,7 @@ func (d *daemon) openFrontDoors() error {
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
 		MaxWaiting: d.maxWaiting(), MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
 		MaxQueryBytes: int(c.queryMaxBody), MaxQueryFlag: "--query.max-body-size", Features: features,
+		Upstream:      c.upstream.options(c.tenancyHeader),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
 		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Admission: d.admitRead, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
 	})

@@ -91,6 +91,9 @@ type Options struct {
 	// taken. Default: no bound.
 	Admission func() Loan
 
+	// Upstream is the store that is asked for what memory lacks. Default: none.
+	Upstream *UpstreamOptions
+
 	// Gzip makes what compresses answers. Default: compress/gzip at its fastest.
 	Gzip func() Gzip
 	// GzipLocal compresses for clients on this machine, too: where a tunnel, or
@@ -170,6 +173,9 @@ type API struct {
 
 	counts  counts
 	slowLog slowLog
+
+	answerQuery func(*http.Request, slow) (answer, error) // evaluate, or readThrough
+	upstream    *upstream                                 // nil: none
 }
 
 // counts is Stats while it is counted.
@@ -194,6 +200,12 @@ type Stats struct {
 	ResponseBytes  uint64 // before compression
 	Running        int    // requests that read the cache now
 	Waiting        int    // requests that wait for that
+
+	// Queries that the store behind was to answer.
+	UpstreamAnswered uint64
+	UpstreamRefused  uint64 // it said that the query is wrong
+	UpstreamFailed   uint64 // no answer, or none that is one
+	UpstreamSkipped  uint64 // not asked, as it had failed
 }
 
 // NewAPI returns an API that reads c.
@@ -227,6 +239,11 @@ func NewAPIOf(s Source, o Options) *API {
 	a.handoff.Parser = a.parser
 	engine.Parser = &a.handoff
 	a.planned = promql.NewEngine(engine)
+	a.answerQuery = a.evaluate
+	if o.Upstream != nil {
+		a.upstream = newUpstream(*o.Upstream)
+		a.answerQuery = a.readThrough
+	}
 	a.mux = a.routes()
 	return a
 }
@@ -245,6 +262,10 @@ func (a *API) Stats() Stats {
 		Series:         a.counts.series.Load(),
 		Samples:        a.counts.samples.Load(),
 		ResponseBytes:  a.counts.bytes.Load(),
+	}
+	if u := a.upstream; u != nil {
+		s.UpstreamAnswered, s.UpstreamRefused = u.answered.Load(), u.refused.Load()
+		s.UpstreamFailed, s.UpstreamSkipped = u.failed.Load(), u.skipped.Load()
 	}
 	for _, g := range [...]*gate{a.queries, a.reads, a.lookups} {
 		s.Rejected += g.rejected.Load()

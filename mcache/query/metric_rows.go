@@ -34,6 +34,13 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.Incomplete), "evicted")
 				emit(float64(s.Uncovered), "uncovered")
 			}},
+		{"mcached_upstream_queries_total", "counter", "Queries that memory could not answer as a whole, by what --query.upstream made of them: answered; refused, as wrong; failed, without an answer; or skipped, as it had failed before.", []string{"outcome"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.UpstreamAnswered), "answered")
+				emit(float64(s.UpstreamRefused), "refused")
+				emit(float64(s.UpstreamFailed), "failed")
+				emit(float64(s.UpstreamSkipped), "skipped")
+			}},
 		{"mcached_query_slow_total", "counter", "Queries and remote reads that took at least --query.log-slower-than.", nil,
 			single(float64(s.Slow))},
 		{"mcached_query_series_total", "counter", "Series selected by requests.", nil,

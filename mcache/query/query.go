@@ -21,7 +21,7 @@ func (a *API) query(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return a.evaluate(r, slow{kind: "instant", start: at, end: at})
+	return a.answerQuery(r, slow{kind: "instant", start: at, end: at})
 }
 
 // queryRange answers a range query.
@@ -48,7 +48,7 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 	if end.Sub(start)/step > maxPoints {
 		return answer{}, badData(errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"))
 	}
-	return a.evaluate(r, slow{kind: "range", start: start, end: end, step: step})
+	return a.answerQuery(r, slow{kind: "range", start: start, end: end, step: step})
 }
 
 // evaluate runs a query, with the parameters common to both kinds, and tells of

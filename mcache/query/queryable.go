@@ -45,6 +45,7 @@ type Queryable struct {
 	uncovered atomic.Int64
 	selected  atomic.Int64 // series
 	computed  atomic.Int64 // samples that plans read
+	empty     atomic.Bool  // a select found no series
 
 	loan      Loan      // of the request that this is for; may be nil
 	computer  *computer // of the range query that this is for; may be nil
@@ -146,6 +147,9 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	}
 	q.note(wanted.From, found.Missing())
 	n := found.Len()
+	if n == 0 {
+		q.empty.Store(true)
+	}
 	if q.o.MaxSeries > 0 && n > q.o.MaxSeries {
 		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, n, q.o.MaxSeries))
 	}

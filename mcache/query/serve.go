@@ -25,6 +25,10 @@ type answer struct {
 	read *Queryable
 	// close releases what data refers to; it may be nil.
 	close func()
+	// handOn answers instead of data: with what another server says.
+	handOn func(http.ResponseWriter)
+	// source says where the answer is from, if there is a store behind.
+	source string
 }
 
 type endpoint func(r *http.Request) (answer, error)
@@ -97,7 +101,7 @@ func (a *API) setCORS(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Origin")
 	h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
-	h.Set("Access-Control-Expose-Headers", "Date, "+completeFromHeader)
+	h.Set("Access-Control-Expose-Headers", "Date, "+completeFromHeader+", "+sourceHeader)
 	if loc := a.o.CORSOrigin.FindStringIndex(origin); loc != nil && loc[1]-loc[0] == len(origin) {
 		h.Set("Access-Control-Allow-Origin", origin)
 	}
@@ -117,9 +121,14 @@ func (a *API) handler(e endpoint) http.Handler {
 		if result.close != nil {
 			defer result.close()
 		}
+		if result.source != "" {
+			w.Header().Set(sourceHeader, result.source)
+		}
 		switch {
 		case err != nil:
 			a.respondError(w, asAPIError(err))
+		case result.handOn != nil:
+			result.handOn(w)
 		case result.data == nil:
 			w.WriteHeader(http.StatusNoContent)
 		default:

@@ -1,0 +1,287 @@
+package query
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mcached/kvcache"
+	"mcached/mcache"
+)
+
+// lateCache has m from t0 on, where it was made: what was before is not covered.
+// Its clock stands ten minutes later.
+func lateCache(t *testing.T) *mcache.Cache {
+	t.Helper()
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := t0
+	c, err := mcache.New(mcache.Options{Memory: memory, Now: func() int64 { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(); memory.Close() })
+	fill(t, c, "default", 15_000, ramp(41, 0, 1), "__name__", "m")
+	now = t0 + 600_000
+	return c
+}
+
+// storeBehind is an API before a store, which answers as handler does.
+func storeBehind(t *testing.T, o UpstreamOptions, handler http.HandlerFunc) (a *API, asked *atomic.Int64, clock *atomic.Int64) {
+	t.Helper()
+	asked, clock = new(atomic.Int64), new(atomic.Int64)
+	clock.Store(t0 + 600_000)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		body, err := io.ReadAll(r.Body) // else the server does not see a client go
+		if err != nil {
+			t.Error(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		handler(w, r)
+	}))
+	t.Cleanup(server.Close)
+	u, err := url.Parse(server.URL + "/prefix/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.URL = u
+	options := testOptions()
+	options.TenancyHeader, options.Upstream = "X-Scope-OrgID", &o
+	options.Now = func() time.Time { return time.UnixMilli(clock.Load()) }
+	return NewAPI(lateCache(t), options), asked, clock
+}
+
+const storesAnswer = `{"status":"success","data":{"resultType":"vector","result":["the store's"]}}`
+
+func answerJSON(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// TestUpstreamIsAsked: for what memory lacks, and for nothing else.
+func TestUpstreamIsAsked(t *testing.T) {
+	var form url.Values
+	var header http.Header
+	var path string
+	a, asked, _ := storeBehind(t, UpstreamOptions{TenancyHeader: "X-Scope-OrgID"}, func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			t.Error(err)
+		}
+		form, header, path = r.Form, r.Header, r.URL.Path
+		answerJSON(200, storesAnswer)(w, r)
+	})
+	end := seconds(t0 + 600_000)
+	for _, c := range []struct {
+		name   string
+		path   string
+		params []string
+		store  bool
+	}{
+		{"covered", "query", []string{"query", "m", "time", end}, false},
+		{"as far back as it goes", "query", []string{"query", "sum_over_time(m[10m1ms])", "time", end}, false},
+		{"one ms more", "query", []string{"query", "sum_over_time(m[10m2ms])", "time", end}, true},
+		{"offset", "query", []string{"query", "m offset 10m", "time", end}, true},
+		{"at", "query", []string{"query", fmt.Sprintf("m @ %s", seconds(t0-1000)), "time", end}, true},
+		{"at the start of the range", "query_range", []string{"query", "m @ start()", "start", seconds(t0 + 60_000), "end", end, "step", "15"}, true},
+		{"subquery", "query", []string{"query", "max_over_time(m[6m:1m])", "time", end}, true},
+		{"range", "query_range", []string{"query", "sum(m)", "start", seconds(t0 + 300_000), "end", end, "step", "15"}, false},
+		{"range with a lookback of its own", "query_range", []string{"query", "sum(m)", "start", seconds(t0 + 60_000), "end", end, "step", "15", "lookback_delta", "20s"}, false},
+		{"the same without", "query_range", []string{"query", "sum(m)", "start", seconds(t0 + 60_000), "end", end, "step", "15"}, true},
+		{"a selector that is not here", "query", []string{"query", "sum(m) + sum(job:recorded)", "time", end}, true},
+		{"no selector", "query", []string{"query", "1 + 1", "time", "0"}, false},
+		{"a function of another dialect", "query", []string{"query", "median_over_time(m[1m])", "time", end}, true},
+		{"labels", "labels", []string{"start", "0"}, false},
+	} {
+		before := asked.Load()
+		w := post(t, a, c.path, append([]string{"limit", "7"}, c.params...)...)
+		source := w.Header().Get(sourceHeader)
+		if got := asked.Load() - before; got != map[bool]int64{true: 1}[c.store] || w.Code != 200 {
+			t.Errorf("%s: the store was asked %d times: %d %s", c.name, got, w.Code, w.Body)
+		}
+		switch {
+		case c.store:
+			if w.Body.String() != storesAnswer || source != sourceUpstream || form.Get("query") != c.params[1] || form.Get("limit") != "7" || path != "/prefix/api/v1/"+c.path || header.Get(hopHeader) == "" {
+				t.Errorf("%s: %s %q %s %v", c.name, w.Body, source, path, form)
+			}
+		case c.path != "labels" && source != sourceMemory:
+			t.Errorf("%s: source %q", c.name, source)
+		}
+	}
+	if s := a.Stats(); s.UpstreamAnswered != uint64(asked.Load()) || s.UpstreamFailed+s.UpstreamRefused+s.UpstreamSkipped != 0 {
+		t.Errorf("%+v", s)
+	}
+	// Tenants.
+	r := httptest.NewRequest(http.MethodGet, "/api/v1/query?query=m", nil)
+	r.Header.Set("X-Scope-OrgID", "team")
+	if w := send(t, a, r); w.Body.String() != storesAnswer || header.Get("X-Scope-OrgID") != "team" {
+		t.Errorf("a tenant: %s, %v", w.Body, header)
+	}
+	// What another daemon sent goes no further.
+	before := asked.Load()
+	for query, want := range map[string]int{"m": 200, "m[1h]": http.StatusLoopDetected} {
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/query?query="+query, nil)
+		r.Header.Set(hopHeader, "1")
+		if w := send(t, a, r); w.Code != want || asked.Load() != before {
+			t.Errorf("%s from another daemon: %d %s", query, w.Code, w.Body)
+		}
+	}
+}
+
+// TestUpstreamRefuses: what the store says of the query is the answer.
+func TestUpstreamRefuses(t *testing.T) {
+	for _, status := range []int{400, 422} {
+		body := failure("bad_data", "the store does not like it")
+		a, _, _ := storeBehind(t, UpstreamOptions{}, answerJSON(status, body))
+		wantBody(t, get(t, a, "query", "query", "m[1h]"), status, body)
+		if s := a.Stats(); s.UpstreamRefused != 1 || s.UpstreamFailed != 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// TestUpstreamFails: whatever the store does, what memory has is the answer,
+// and says that it is not all.
+func TestUpstreamFails(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	for name, c := range map[string]struct {
+		store http.HandlerFunc
+		says  string
+	}{
+		"HTML": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = io.WriteString(w, "<h1>It works!</h1>")
+		}, `it answers \"text/html\", not JSON`},
+		"redirect":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }, `it redirects (302) to \"/login\"`},
+		"500":          {answerJSON(500, "{}"), "it answers with status 500"},
+		"503":          {answerJSON(503, "{}"), "it answers with status 503"},
+		"unauthorized": {answerJSON(401, "{}"), "it answers with status 401"},
+		"loop":         {answerJSON(508, "{}"), "it answers with status 508"},
+		"no answer":    {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
+		"slow": {func(_ http.ResponseWriter, r *http.Request) {
+			select {
+			case <-hang:
+			case <-r.Context().Done():
+			}
+		}, "no answer within 50ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, asked, clock := storeBehind(t, UpstreamOptions{Timeout: 50 * time.Millisecond}, c.store)
+			for range breakerFailures {
+				w := get(t, a, "query", "query", "count_over_time(m[1h])")
+				body := w.Body.String()
+				if w.Code != 200 || !strings.Contains(body, `"value":[1795209300,"41"]`) || !strings.Contains(body, "the store behind did not answer, this is what is in memory: "+c.says) ||
+					!strings.Contains(body, "until then this server was down") || w.Header().Get(sourceHeader) != sourceMemory || w.Header().Get(completeFromHeader) == "" {
+					t.Fatalf("%d %v %s", w.Code, w.Header(), body)
+				}
+			}
+			before := asked.Load()
+			if w := get(t, a, "query", "query", "m[1h]"); !strings.Contains(w.Body.String(), "it has failed several times") || asked.Load() != before {
+				t.Errorf("the breaker: %s", w.Body)
+			}
+			if w := get(t, a, "query", "query", "m"); strings.Contains(w.Body.String(), "warnings") {
+				t.Errorf("what memory has: %s", w.Body)
+			}
+			clock.Add(breakerMin.Milliseconds())
+			if get(t, a, "query", "query", "m[1h]"); asked.Load() != before+1 {
+				t.Errorf("after a second the store was asked %d times", asked.Load()-before)
+			}
+			if s := a.Stats(); s.UpstreamFailed != breakerFailures+1 || s.UpstreamSkipped != 1 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// TestUpstreamBreaksOff: half of an answer does not pass for a whole one.
+func TestUpstreamBreaksOff(t *testing.T) {
+	for name, store := range map[string]http.HandlerFunc{
+		"too large": answerJSON(200, strings.Repeat("x", 2000)),
+		"broken": func(w http.ResponseWriter, r *http.Request) {
+			answerJSON(200, "half")(w, r)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		},
+	} {
+		a, _, _ := storeBehind(t, UpstreamOptions{MaxBodyBytes: 1999}, store)
+		func() {
+			defer func() {
+				if recover() != http.ErrAbortHandler {
+					t.Errorf("%s: it did not break off", name)
+				}
+			}()
+			get(t, a, "query", "query", "m[1h]")
+		}()
+	}
+}
+
+// TestUpstreamConcurrency holds up as many requests as may be sent.
+func TestUpstreamConcurrency(t *testing.T) {
+	arrived, hang := make(chan struct{}), make(chan struct{})
+	a, _, _ := storeBehind(t, UpstreamOptions{MaxConcurrency: 1, Timeout: time.Minute}, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-hang
+		answerJSON(200, storesAnswer)(w, r)
+	})
+	a.upstream.o.Timeout = time.Minute
+	first := make(chan *httptest.ResponseRecorder)
+	go func() { first <- get(t, a, "query", "query", "m[1h]") }()
+	<-arrived
+	a.upstream.o.Timeout = 20 * time.Millisecond
+	if w := get(t, a, "query", "query", "m[1h]"); w.Code != 200 || !strings.Contains(w.Body.String(), "1 requests to it are under way") {
+		t.Errorf("the second: %d %s", w.Code, w.Body)
+	}
+	close(hang)
+	if w := <-first; w.Body.String() != storesAnswer {
+		t.Errorf("the first: %d %s", w.Code, w.Body)
+	}
+	if n := len(a.upstream.slots); n != 0 {
+		t.Errorf("%d are under way in the end", n)
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	var b breaker
+	now := time.UnixMilli(t0)
+	for i := range breakerFailures {
+		if !b.allows(now) {
+			t.Fatalf("not allowed after %d failures", i)
+		}
+		b.failed(now)
+	}
+	for wait := breakerMin; wait <= breakerMax; wait *= 2 {
+		if b.allows(now.Add(wait - 1)) {
+			t.Fatalf("allowed before %s", wait)
+		}
+		now = now.Add(wait)
+		if !b.allows(now) || b.allows(now) {
+			t.Fatalf("after %s one may try, and no other", wait)
+		}
+		b.failed(now)
+	}
+	now = now.Add(breakerMax)
+	if !b.allows(now) {
+		t.Fatal("it never tries for longer than that")
+	}
+	b.forget()
+	if !b.allows(now) {
+		t.Fatal("a client that went away was taken for a failure")
+	}
+	b.answered()
+	if !b.allows(now) || !b.allows(now) {
+		t.Error("closed after an answer")
+	}
+}
