@@ -30,6 +30,7 @@ func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 		}
 		if ok && r.points == 0 && r.flags&flagBlob == 0 {
 			s.erased += uint64(s.points(id)) // start times that outlived their samples
+			s.noteLost(r)
 			s.removeLocked(id)
 		}
 		s.publishLocked()

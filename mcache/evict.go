@@ -86,13 +86,16 @@ func (s *shard) evictOne(gen int) bool {
 		overflow = nil // start times alone are nothing to hand on
 	}
 	if overflow != nil {
+		s.prune(s.recs.At(id))
 		o = s.export(id)
 	}
 	s.overflowed += uint64(s.points(id))
 	s.evictions++
 	s.cache.bucket(s.recs.At(id).bucket).evictions.Add(1)
-	if overflow == nil { // else it is somewhere else now
+	if overflow == nil {
 		s.noteGone(s.recs.At(id))
+	} else { // it is somewhere else now
+		s.noteLost(s.recs.At(id))
 	}
 	s.removeLocked(id)
 	s.tidy()

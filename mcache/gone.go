@@ -62,6 +62,15 @@ func (s *shard) noteGone(r *series) {
 	}
 }
 
+// noteLost is called just before a labelled series, which is pruned, is removed
+// by who asked for that, or who has it elsewhere now: what it had lost before
+// is missing all the same.
+func (s *shard) noteLost(r *series) {
+	if r.flags&(flagRaw|flagShadow) == 0 && r.completeFrom > notGone {
+		s.cache.bucket(r.bucket).note(nameGroup(s.metricName(r)), r.completeFrom)
+	}
+}
+
 // metricName names the label that holds a series' name.
 const metricName = "__name__"
 

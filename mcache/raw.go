@@ -235,6 +235,7 @@ func (c *Cache) PopKey(snap *Snapshot) (bucket string, key []byte, width int) {
 				s.snapshot(r, math.MinInt64, math.MaxInt64, snap)
 			}
 			s.popped += uint64(s.points(id))
+			s.noteLost(r)
 			s.removeLocked(id)
 			s.publishLocked()
 			s.mu.Unlock()
