@@ -223,10 +223,12 @@ func (w *saveWindow) encode(c *Cache) {
 	}
 }
 
-// appendSeries encodes one series, or nothing if it holds nothing.
+// appendSeries encodes one series. One that holds nothing any more is noted as
+// gone: the file has no place for what it lost, but for what its bucket notes.
 func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 	r := s.recs.At(id)
 	if !s.prune(r) {
+		s.noteGone(r) // it is not in the file, what it lost is
 		return dst, 0
 	}
 	b := s.cache.bucket(r.bucket)
