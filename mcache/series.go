@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"math"
 	"runtime"
 	"unsafe"
 
@@ -84,6 +85,17 @@ const (
 const (
 	headMin = 128
 	headMax = 256
+)
+
+// What would break without a word if one of these changed: each is at least zero.
+const (
+	_ = uint(64 - headMax/slotBytes)                       // series.have has a bit for every slot of a grid
+	_ = uint(math.MaxUint8 - headMax/slotBytes)            // series.size, next and headLen count slots in a byte
+	_ = uint(block.MaxSamples - headMax/pairBytes - 1)     // a full head of pairs fills a block in part
+	_ = uint(block.MaxSamples - headMax/slotBytes)         // a full grid fits into one
+	_ = uint(kvcache.MinRegionBytes - block.MaxBytes - 64) // the smallest region holds the largest block, and its header
+	_ = uint(kvcache.MinRegionBytes - 2*(headMax+64))      // and more than one head
+	_ = uint(0 - headMax%headMin - headMin%slotBytes)      // sizes double from the least to the largest, in whole slots
 )
 
 func (r *series) setPartial(on bool) {
