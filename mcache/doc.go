@@ -2,10 +2,10 @@
 //
 // # The problem
 //
-// Metrics come in mostly in order, seldom twice, now and then late, from many
-// series at once, and most are read within hours if ever. A store for them
-// should take a sample in tens of nanoseconds, keep it in about a byte, put a
-// late one where it belongs, and give up the right ones when memory runs out.
+// Metrics arrive mostly in order, seldom twice, now and then out of order, from
+// many series at once, and most are read within hours if ever. A store for them
+// should take a sample in tens of nanoseconds, keep it in about a byte, merge
+// one that is out of order, and evict the right ones when memory runs out.
 //
 // DalmatinerDB's mcache did that for arrays of 64-bit values: keys that are
 // written stay hot, others cool through three generations, eviction takes the
@@ -16,12 +16,81 @@
 //
 // # Terms
 //
-// A sample is a time in ms and a 64-bit value; a record is a time and bytes; a
-// point is either. A series is the points of one label set, or of one key of
-// the raw API, within a bucket (a tenant). A chunk is a run of points that lie
-// together: the head of a series, which is still written, or a sealed block.
-// To mend is to bring a late point into the sealed block where it belongs. A
-// blob is all that eviction took of one series, in one entry.
+// What is stored:
+//
+//	sample       a time in ms and a 64-bit value, of which every pattern is legal
+//	record       a time in ms and a value of bytes, such as a native histogram
+//	point        a sample or a record; a series has one for each time
+//	start time   when a counter began to count; it comes with a sample and is kept
+//	             as a point of a hidden series, the shadow
+//	label, pair  a name and a value; a pair is one in the dictionary of a shard
+//	series       the points of one label set, or of one key, within a bucket
+//	key          names a series of the raw API (raw.go), which has no labels
+//	bucket       a tenant: series, limits and ages of its own
+//	fingerprint  128 bits of hash that identify a label set or a key in a bucket
+//	batch        points of many series that are written together (Batch)
+//	grid, step   times at a fixed distance, and that distance in ms
+//
+// Where it lies:
+//
+//	shard        the series whose fingerprints lead there, under one lock
+//	descriptor   the 128 bytes in which a shard keeps what it knows of a series
+//	id           the number of a descriptor in its shard; a SeriesID also says
+//	             which shard, and which of the series that had that id
+//	lookup       a hash table from a part of the fingerprint to an id
+//	             (offheap.Lookup); package query calls requests for labels so
+//	chunk        points of one series that lie together: a head, a block, or
+//	             records
+//	head         the chunk that is written: an array of slots
+//	block        up to 128 samples, encoded (package block)
+//	sealed       encoded as a block. A block is partial until it is full
+//	section      one of the blocks that a partial block consists of
+//	directory    the start and the address of each block, or chunk of records
+//	address      a kvcache.Ref: what it points to, or nothing once that is gone
+//	region       the unit in which memory is taken away (package kvcache); Hot ones
+//	             hold heads, Log ones blocks and blobs, Fixed ones directories
+//	dictionary   names and values of labels, each once (package index)
+//	postings     for each pair, the ids of the series that have it
+//	tombstone    the id of a series that is gone while postings still list it
+//
+// What happens to it:
+//
+//	in order     of a point: it is after all points of its series
+//	out of order of a point: it is not
+//	mend         to merge out-of-order samples into sealed blocks
+//	turn         the time in which a shard takes a quarter of what it holds
+//	age cycle    the time in which a bucket takes Options.AgeCycle points
+//	generation   1, hot, to 3, cold: by the turns and cycles since the last write
+//	evict        to choose a series, the coldest first, and remove it whole, or
+//	             with Options.Blobs to move it to overflow
+//	overflow     evicted series that are still here, compressed, as blobs
+//	blob         one series in overflow: all its chunks in one entry
+//	restore      to put the blocks of a blob back into the directory
+//	reclaim      to take a region, with what is in it
+//	prune        to notice, series by series, what was reclaimed
+//	gone         of a series: evicted or reclaimed whole. Its bucket remembers
+//	             from which time on none is missing (GoneUntil)
+//	take, pop    to read a key and remove it; Pop chooses it as eviction does
+//	complete     of an answer: nothing of it was evicted or reclaimed, at or
+//	             after the time that it names
+//	coverage     the intervals of time in which a bucket received all its writes
+//	retention    how much of a series, back from its last point, reads show
+//
+// How it is read and sent on:
+//
+//	matcher      a condition that one label of a series meets (Matcher)
+//	Snapshot     a private copy of one series' chunks in a range of time, encoded
+//	snapshot     the file that Save writes and Load reads; never a Snapshot
+//	run          points of one series in order: those handed on together
+//	Extent       counts of chunks, and the first and the last time, of a bucket
+//	write-back   handing points on to a slower store, the downstream store
+//	dirty        accepted, and not acknowledged by the downstream store; else clean
+//	in flight    collected for the downstream store, and not answered yet
+//	tick         the caller's clock for write-back, in steps of its own
+//	pass         one walk over the dirty series of a shard (Collect)
+//	settle       to find, after a pass, which regions hold nothing dirty, and give
+//	             up those that were asked for
+//	pinned       of a region: it may hold dirty points and is not reclaimed
 //
 // # Picture
 //
@@ -29,7 +98,7 @@
 //	                                      │
 //	lookup: tag ─▶ id ────────────────────┤
 //	                                      ▼
-//	series record, 128 bytes:  step, presence, generation, sizes, places
+//	descriptor, 128 bytes:  step, presence, generation, sizes, addresses
 //	   │                  │                            │
 //	   │ head             │ directory                  │ label set
 //	   ▼                  ▼                            ▼
@@ -37,16 +106,15 @@
 //	│ raw slots │   │ b0 │ b1 │ b2 │ b3* │            ▲
 //	└───────────┘   └─┬──┴─┬──┴─┬──┴──┬──┘         postings
 //	 Hot tables       ▼    ▼    ▼     ▼
-//	                 blocks of ≤ 128 samples          spans
+//	                 blocks of ≤ 128 samples     (package index)
 //	                 Log tables       * partial, with the heads
 //
 // Heads are raw arrays of 128 or 256 bytes: a value a slot on a grid of the
 // series' step, with a bit each for presence, or (time, value) pairs for what
 // is on no grid. What a head cannot take in any form is sealed. A block is
-// bit-exact for every input and stores its times exactly (see block.go); the
-// last block of a series stays among the heads, in sections (see sections.go),
-// until it is full. A late sample unseals its block, is merged, and the block is
-// sealed again.
+// bit-exact for every input and stores its times exactly (package block). The
+// last block of a series stays among the heads, in sections, until it is full.
+// Mending decodes a block, merges the samples, and encodes the block again.
 //
 // # Invariants, and why they hold
 //
@@ -61,12 +129,12 @@
 //
 // A vanished chunk is a miss. Every address is a kvcache.Ref, which is
 // compared with its region's epoch at each use; directories are in regions
-// that go only with the whole shard. A series notices when it is next written,
-// read or swept (prune), and remembers from when on it is complete.
+// that go only with the whole shard. A series is pruned when it is next written,
+// read or swept, and remembers the time from which on it is complete.
 //
 // All that is in a blob is before all the rest of its series, so that a read
-// takes one after the other and finds no point twice. A late point in the range
-// of a blob, or a delete, takes it apart first (overflow.go).
+// takes one after the other and finds no point twice. An out-of-order point in
+// the range of a blob, or a delete, restores the blob first (overflow.go).
 //
 // Points are conserved; Stats has the equation. Each table counts the points
 // of its regions, so that a region that vanishes takes exactly these off what
@@ -75,82 +143,85 @@
 // Series are counted by bucket and, where that is limited, by metric name, when
 // they are made and when they leave, so that Limits hold whatever the shard.
 //
-// A shard shares nothing else with others, so no operation takes the locks of two, and
-// Append takes each shard's once. Functions that may run out of memory report
-// it before they have changed anything; their callers let go of the lock, make
-// room, look the series up again and retry.
+// No operation holds the locks of two shards. What shards share (the Memory,
+// the counts and ages of buckets, the tally of series by metric name) is atomic
+// or has a lock that is a leaf. Append takes the lock of each shard once.
+// Functions that may run out of memory report it before they have changed
+// anything; their callers let go of the lock, make room, look the series up
+// again and retry.
 //
 // # Generations
 //
 // A series is in generation 1 + min(2, age of its bucket − age at its last
 // write). Ageing is one addition. Within a bucket and a size class, a power of
 // two of bytes, series are listed by their last age, so that the candidates of
-// eviction stand at the heads of the lists. Eviction ends under the maximum.
+// eviction are the first of their lists. Eviction ends under the maximum.
 //
 // The age of a bucket has two parts. An age cycle passes when the bucket took as
 // many points as Options say, whatever the size of the cache. A turn passes in a
 // shard when it took a quarter of the points that it held when the turn began
 // (turn.go). So generation 3 is what got none of the last quarter of the points
 // that the memory holds, or of the last half, and is there whenever series end.
-// Hence the rule: no series that is written at least once in a turn makes way
+// Hence the rule: no series that is written at least once in a turn is evicted
 // while one is there that ended a turn ago; however small the cache, however
 // many series come and go, and however large those grow that stay. It keeps at
 // least as much of its recent past as a series of the same size that ended
 // before. TestChurn holds this over budgets, sizes and churn.
 //
-// If the Memory itself is full, generation 3 gives up its heads first, for as
+// If the Memory itself is full, series of generation 3 are evicted first, for as
 // long as heads take more regions than all that is sealed. Otherwise the oldest
-// sealed blocks and blobs of all series go first, being the oldest data: a
-// region is as old as the turn in which it was written last. Keys of
-// generations 2 and 1 are evicted when there are none. Indexes
-// do not shrink with that. Where they are three quarters of the budget, as when
-// that has fallen far, the shard with the largest forgets all its series. So a
-// writer is refused only when what is dirty leaves no room.
+// regions of blocks and blobs are reclaimed, whosever they are: a region is as
+// old as the turn in which it was written last. Series of generations 2 and 1
+// are evicted when there are none. Indexes do not shrink with that. Where they
+// are three quarters of the budget, as when that has fallen far, the shard with
+// the largest index drops all its series. So a writer is rejected only when what
+// is dirty leaves no room.
 //
 // With Options.Blobs, eviction moves what a series holds into a blob and frees
-// its head, blocks and directories; its record stays, with its place in the
-// index, until the blob's region goes. Maintain does the same with the cold
-// series of generation 3 when there is little room, and a writer that finds
-// nothing but heads with the series of the oldest region of these. Evicted again, a series has
-// one blob again, of both lives. Only a series that has nothing but a blob
-// leaves, when the records alone are more than the maximum. Why blobs are
-// entries of the shard and no values of a kvcache.Cache: see overflow.go.
+// its head, blocks and directories. Its descriptor and its postings stay until
+// the blob's region is reclaimed. Maintain does the same with the cold series of
+// generation 3 when there is little room; a writer that finds nothing but heads
+// to evict does it with the series of the oldest region of heads. When a series
+// is written again and evicted again, one blob holds both parts. A series
+// that has nothing but a blob is evicted whole when the descriptors alone are
+// more than the maximum. Why blobs are entries of the shard and no values of a
+// kvcache.Cache: see overflow.go.
 //
 // # Write-back
 //
-// A cache may be the way to a slower store. It then knows which points that
-// store has not acknowledged, gives them out as long runs, and neither reclaims
+// A cache may stand before a slower store. It then knows which points that
+// store has not acknowledged, hands them on as long runs, and neither reclaims
 // nor evicts them; writeback.go has the design.
 //
 // # Snapshots and coverage
 //
 // Save writes a cache to a file and Load reads it back: saveformat.go has the
 // format, loadread.go the reader, which has no cache in it, adopt.go what writes
-// its series into one. A bucket knows of which times it has all that was written
-// to it, across snapshots, stops and crashes; coverage.go has the design.
+// its series into one. A bucket knows in which intervals of time it received all
+// its writes, across snapshots, stops and crashes; coverage.go has the design.
 //
 // # Arithmetic
 //
-// Per series: record 128, lookup 11 to 16, pair ids 4 a label, postings 1.3 to
+// Per series: descriptor 128, lookup 11 to 16, pair ids 4 a label, postings 1.3 to
 // 1.7 a label, dictionary according to churn: about 235 bytes for ten labels
 // of 200 bytes of text. A new head is 136 bytes, one of a long-lived series
 // 264. With twice that, heads would be the largest part of a cache of hours
 // (1,440 instead of 1,130 bytes a series at 240 samples).
 //
-// Per sealed sample of the mix in gen_test.go: 0.79 bytes in the block, and
+// Per sealed sample of the mix of package mix: 0.79 bytes in the block, and
 // 16 + 8 bytes a block of directory and entry header, 0.19: about 1 byte.
 //
-// Per series in a blob: the record and its place in the index as above, and 20
-// to 40 bytes beside its samples, 4 a block. The mix at 150 samples a series
+// Per series in a blob: descriptor, lookup and postings as above, and 20 to 40
+// bytes beside its samples, 4 a block. The mix at 150 samples a series
 // takes 3.0 bytes a sample live and 1.1 in blobs; moving a series takes 1.4 µs
 // (-bench Overflow). Of series that take 60 samples and are then written no
 // more, a memory of 64 MiB keeps 4.5 million samples without blobs, at 14.3 bytes
 // a sample all in, and 7.6 million with them, at 8.7 (-bench Churn); writing them
 // takes no longer, as less is dropped.
 //
-// Per sample in order: the first line of the record, mostly found without the
-// lookup (find.go), and the slot: two cache misses that a batch overlaps, some
-// 14 ns; and sealing, about as much, because a head becomes a section of its
+// Per sample in order: the first cache line of the descriptor, mostly found
+// without the lookup (find.go), and the slot: two cache misses that a batch
+// overlaps, some 14 ns; and sealing, about as much, because a head becomes a section of its
 // block, and a full block is made of the sections: a sample is encoded twice
 // and decoded once.
 //
