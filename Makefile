@@ -92,7 +92,7 @@ URL        ?= http://127.0.0.1:9201/api/v1/write
 .PHONY: redis-tests
 redis-tests: ## Redis' own tests, as far as the types go, against the daemon that listens at REDIS_PORT
 	@test -d $(REDIS_TESTS) || git clone --depth 1 --branch 7.0.15 https://github.com/redis/redis $(REDIS_TESTS)
-	cd $(REDIS_TESTS) && for unit in type/string type/incr expire keyspace scan protocol quit auth; do \
+	cd $(REDIS_TESTS) && for unit in type/string type/incr expire keyspace scan protocol multi quit auth; do \
 		tclsh tests/test_helper.tcl --host 127.0.0.1 --port $(REDIS_PORT) --singledb --durable --ignore-encoding --ignore-digest \
 			--single unit/$$unit --tags '-needs:debug -needs:repl -needs:config-maxmemory -external:skip -large-memory' --skiptest '/Very big payload.*'; done
 

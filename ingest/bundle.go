@@ -34,7 +34,7 @@ const (
 // TS.ADD one that is on its own.
 func (c *conn) bundleOf(args [][]byte) bundleKind {
 	switch {
-	case !c.authenticated || c.silent || c.skip > 0:
+	case !c.authenticated || c.silent || c.skip > 0 || c.tx != nil && c.tx.open:
 	case len(args) == 2 && resp.EqualFold(args[0], "get"):
 		return bundleGet
 	case len(args) == 3 && resp.EqualFold(args[0], "set"):
@@ -87,12 +87,14 @@ func (c *conn) runBundle() {
 	case bundleSet:
 		c.last = "set"
 		c.setMany(g.keys[:n], g.values[:n])
+		c.srv.wroteKeys(g.keys[:n])
 	case bundleAdd:
 		c.last = "ts.add"
 		if c.loop != nil {
 			c.leave() // as all that is slow, if it can
 		}
 		c.addMany(g.keys[:n], g.times[:n], g.values[:n], true)
+		c.srv.wroteKeys(g.keys[:n])
 	}
 }
 

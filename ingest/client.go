@@ -196,6 +196,7 @@ func selectDB(c *conn, args [][]byte) {
 func resetConn(c *conn, _ [][]byte) {
 	c.setAuthenticated(c.srv.password() == "")
 	c.V3, c.silent, c.skip = false, false, 0
+	c.forget()
 	c.rename("")
 	c.Simple("RESET")
 }

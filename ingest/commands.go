@@ -34,6 +34,8 @@ const (
 	groupGeneric    group = "generic"
 	groupSeries     group = "timeseries"
 	groupMetrics    group = "mcache"
+
+	groupTransactions group = "transactions"
 )
 
 type flags uint8
@@ -70,6 +72,7 @@ func newCommandSet(metrics bool) commandSet {
 	rows = append(rows, serverCommands()...)
 	rows = append(rows, stringCommands()...)
 	rows = append(rows, genericCommands()...)
+	rows = append(rows, transactionCommands()...)
 	if metrics {
 		for _, m := range metricCommands() {
 			m.flags |= slow // writing may wait for memory, and reading for much
@@ -119,17 +122,22 @@ func (c *conn) execute(args [][]byte) {
 		c.quit = true
 		return
 	case cmd == nil:
+		c.broken(cmd)
 		c.unknown(args)
 	case !cmd.takes(len(args)):
+		c.broken(cmd)
 		c.wrongArity(cmd.name)
 	case !c.authenticated && cmd.flags&noauth == 0:
 		c.Fail("NOAUTH Authentication required.")
-	case cmd.subs == nil:
-		c.last = cmd.name
-		c.run(cmd, args)
+	case c.queues(cmd):
+		if cmd.subs == nil || c.subOf(cmd, args) != nil {
+			c.enqueue(args)
+		} else {
+			c.broken(cmd)
+		}
 	default:
 		c.last = cmd.name
-		c.runSub(cmd, args)
+		c.runAny(cmd, args)
 	}
 	if len(c.B) > c.at && c.B[c.at] == '-' {
 		c.failed++
@@ -142,10 +150,20 @@ func (c *conn) execute(args [][]byte) {
 	}
 }
 
-func (c *conn) runSub(cmd *command, args [][]byte) {
+// runAny runs a command or the subcommand that is meant.
+func (c *conn) runAny(cmd *command, args [][]byte) {
+	if cmd.subs == nil {
+		c.run(cmd, args)
+	} else if sub := c.subOf(cmd, args); sub != nil {
+		c.run(sub, args)
+	}
+}
+
+// subOf is the subcommand that is meant, or nil, and then it answers why.
+func (c *conn) subOf(cmd *command, args [][]byte) *command {
 	if len(args) < 2 {
 		c.wrongArity(cmd.name)
-		return
+		return nil
 	}
 	sub := cmd.sub(args[1])
 	switch {
@@ -153,17 +171,18 @@ func (c *conn) runSub(cmd *command, args [][]byte) {
 		c.Fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try " + strings.ToUpper(cmd.name) + " HELP.")
 	case !sub.takes(len(args)):
 		c.wrongArity(cmd.name + "|" + sub.name)
-	default:
-		c.run(sub, args)
+		sub = nil
 	}
+	return sub
 }
 
 // run runs a command, outside of the loop if it may take long.
 func (c *conn) run(cmd *command, args [][]byte) {
-	if c.loop != nil && (cmd.flags&slow != 0 || len(args) > loopArgs) {
+	if c.loop != nil && !c.holdsBack() && (cmd.flags&slow != 0 || len(args) > loopArgs) {
 		c.leave() // if it can
 	}
 	cmd.run(c, args)
+	c.srv.wrote(cmd, args)
 	c.worked()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -64,6 +65,8 @@ type conn struct {
 	work    admission.Lease // for what the command at work collects
 	working bool            // work is open
 	busy    error           // why a query of it has no result, if that is for want of room
+	gate    *sync.RWMutex   // held for reading while commands are run
+	tx      *transaction    // nil for none
 	bundle  *bundle         // of GETs or SETs that are to be run, nil between turns
 	batch   mcache.Batch    // for TS.ADD
 
@@ -128,6 +131,7 @@ func (c *conn) serve() {
 
 // finish forgets the connection and closes its socket.
 func (c *conn) finish() {
+	c.forget()
 	c.settle()
 	c.freeInput()
 	s := c.srv
@@ -161,7 +165,9 @@ func (c *conn) turn() bool {
 	switch {
 	case err == nil:
 		c.active.Store(c.srv.tick.Load())
+		c.enterGate()
 		c.consume()
+		c.leaveGate()
 	case errors.Is(err, errAgain):
 		return !c.shutting.Load()
 	case errors.As(err, new(*admission.Refusal)):
@@ -412,23 +418,12 @@ func (c *conn) flush() error {
 	if c.loop != nil {
 		err = c.loopWrite()
 	}
-	if len(c.out) == 0 || err != nil {
-		// Done, or broken.
-	} else if c.raw != nil && c.isBehind() {
-		err = c.behind()
-	} else if c.raw != nil {
-		if err = c.raw.Write(c.writeFn); err == nil {
-			err = c.ioErr
-		}
-		if err == nil && len(c.out) > 0 {
-			err = c.behind()
-		}
-	} else {
-		for len(c.out) > 0 && err == nil {
-			c.writing.Store(c.srv.tick.Load())
-			n := min(len(c.out), bufferBytes)
-			_, err = c.nc.Write(c.out[:n])
-			c.out = c.out[n:]
+	if len(c.out) > 0 && err == nil {
+		gated := c.gate != nil
+		c.leaveGate() // the client may take its time
+		err = c.waitWrite()
+		if gated {
+			c.enterGate()
 		}
 	}
 	if c.writing.Load() != 0 && c.raw == nil {
@@ -438,6 +433,32 @@ func (c *conn) flush() error {
 	c.out = nil
 	c.freeOutput()
 	return err
+}
+
+// waitWrite writes all of c.out, for as long as that takes.
+func (c *conn) waitWrite() error {
+	if c.raw != nil && c.isBehind() {
+		return c.behind()
+	}
+	if c.raw != nil {
+		err := c.raw.Write(c.writeFn)
+		if err == nil {
+			err = c.ioErr
+		}
+		if err == nil && len(c.out) > 0 {
+			err = c.behind()
+		}
+		return err
+	}
+	for len(c.out) > 0 {
+		c.writing.Store(c.srv.tick.Load())
+		n := min(len(c.out), bufferBytes)
+		if _, err := c.nc.Write(c.out[:n]); err != nil {
+			return err
+		}
+		c.out = c.out[n:]
+	}
+	return nil
 }
 
 // loopWrite writes what a socket in a loop takes. If that is not all, the
@@ -514,6 +535,7 @@ func (c *conn) spill() {
 	case len(c.B) < c.srv.o.MaxOutputBytes:
 	case c.silent || c.skip > 0:
 		c.B = c.B[:c.at]
+	case c.holdsBack():
 	default:
 		c.writeOut()
 	}

@@ -51,6 +51,8 @@
 //     must be counted first.
 //   - connections: MaxConnections. A connection that waits has neither input
 //     nor output buffer.
+//   - transactions: MaxCommandBytes for what is queued and for what is answered,
+//     65,536 commands; what is queued is lent by Admission.
 //   - time: IdleTimeout, CommandTimeout for the rest of a begun command,
 //     WriteTimeout for unread answers. One goroutine per server looks at all
 //     connections; there are no timers to set on the way.
@@ -74,6 +76,7 @@
 //     APPEND STRLEN GETRANGE SUBSTR INCR DECR INCRBY DECRBY INCRBYFLOAT
 //   - generic: DEL UNLINK EXISTS TOUCH TYPE TTL PTTL EXPIRETIME PEXPIRETIME
 //     EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST SCAN KEYS RANDOMKEY OBJECT
+//   - transactions: MULTI EXEC DISCARD WATCH UNWATCH
 //   - timeseries: TS.CREATE TS.ALTER TS.ADD TS.MADD TS.INCRBY TS.DECRBY
 //     TS.GET TS.MGET TS.RANGE TS.REVRANGE TS.MRANGE TS.MREVRANGE
 //     TS.QUERYINDEX TS.INFO TS.DEL
@@ -85,8 +88,8 @@
 //
 // # What differs
 //
-// Redis' own tests of strings, increments, expiry, keys, scan, protocol and
-// quit, go-redis' specs of strings, keys, scanning and time series (make
+// Redis' own tests of strings, increments, expiry, keys, scan, protocol,
+// transactions and quit, go-redis' specs of strings, keys, scanning and time series (make
 // redis-tests, make go-redis-specs), and RedisTimeSeries' flow tests were run
 // against a daemon. What they showed and was left as it is:
 //
@@ -94,7 +97,10 @@
 //     what belongs to them are unknown; a cache has no use for most. For the
 //     same reason SETBIT, BITCOUNT and their kin, LCS and SORT are unknown.
 //   - SETRANGE, RENAME, RENAMENX, COPY, MOVE, OBJECT IDLETIME and REFCOUNT,
-//     transactions, scripts, publications and databases but 0: not yet.
+//     scripts, publications and databases but 0: not yet.
+//   - WATCH counts a write that changes nothing, such as the DEL of a key that
+//     is not there, as one: EXEC answers null once more than it had to. What a
+//     transaction queues is bounded, and what it answers.
 //   - DUMP, RESTORE, MIGRATE, DEBUG, replication and keyspace notifications:
 //     what is cached here is made again, not carried elsewhere.
 //   - A value is at most as long as Options.MaxBulkBytes says, where Redis

@@ -43,6 +43,7 @@ func (l *loop) gather() {
 		l.at++
 		in += l.readSmall(c)
 	}
+	l.gate.RLock()
 	for kind := bundleGet; kind <= bundleSet; kind++ {
 		n := g.ask(kind)
 		for done := 0; done < n; {
@@ -51,6 +52,7 @@ func (l *loop) gather() {
 			done = to
 		}
 	}
+	l.gate.RUnlock()
 	k := &l.srv.counters
 	k.commands.Add(uint64(g.n))
 	k.bytesIn.Add(uint64(in))
@@ -128,6 +130,7 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 		})
 	}
 	stored, err := blobs.PutMany(g.askedKeys[from:n], g.askedVals[from:n])
+	l.srv.wroteKeys(g.askedKeys[from:n])
 	set := func(i int, err error) {
 		c := g.begin(i, "set")
 		c.answerSet(err)

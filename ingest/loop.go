@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -44,6 +45,7 @@ type loop struct {
 	ready     []*conn
 	at, round int
 	crowd     crowd
+	gate      sync.RWMutex // held for reading while it runs commands; see gates
 	gathering *gathering
 }
 
@@ -86,6 +88,7 @@ func (s *Server) startLoops() {
 			return
 		}
 		s.loops = append(s.loops, l)
+		s.gates.all = append(s.gates.all, &l.gate)
 		go l.run()
 	}
 }

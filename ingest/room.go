@@ -28,7 +28,7 @@ func (c *conn) lend(n int64) error {
 		c.work.Open(c.srv.o.Admission, admission.Read, nil)
 		c.work.Bulk()
 	}
-	if c.loop != nil {
+	if c.loop != nil || c.holdsBack() {
 		return c.work.Try(n)
 	}
 	return c.work.Take(context.Background(), n)

@@ -35,6 +35,8 @@ type Server struct {
 	// toldUnread is when the log was told last of a client that does not read, in
 	// unix seconds; unsaid are those it has not been told of since.
 	toldUnread, unsaid atomic.Int64
+	gates              gates
+	watchers           watchers
 	// commandsPerS is that of the last second or of the last round, if those take longer.
 	commandsPerS atomic.Uint64
 	msetnx       sync.Mutex // held by MSETNX
@@ -92,6 +94,7 @@ func NewServer(o Options) (*Server, error) {
 	if o.Metrics != nil {
 		s.series = newDirectory(&o)
 	}
+	s.gates.all = []*sync.RWMutex{&s.gates.shared}
 	s.inputs.New = func() any { return new([bufferBytes]byte) }
 	s.bundles.New = func() any { return new(bundle) }
 	s.outputs.New = func() any { return &buffer{make([]byte, 0, bufferBytes)} }

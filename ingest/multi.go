@@ -1,0 +1,367 @@
+package ingest
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"mcached/ingest/admission"
+)
+
+// # Transactions
+//
+// Between MULTI and EXEC commands are checked and queued; EXEC runs them with no
+// other command of any client in between. Everything that runs commands, a loop
+// or a connection's own goroutine, holds a gate for reading meanwhile: a loop
+// has its own, which nobody else touches as a rule, and all other connections
+// share one. EXEC takes all gates for writing. Sockets are never waited for
+// behind a gate: what is answered inside of a transaction is collected, and a
+// connection lets go of its gate while it waits for its client to read.
+//
+//	loop 1 ──▶ gate 1 ─┐
+//	loop 2 ──▶ gate 2 ─┼─▶ EXEC holds all of them
+//	others ──▶ gate  0 ┘
+//
+// WATCH puts its keys into a table that writers look at while there is any. A
+// key that was there and is gone counts as changed: it expired, or its memory
+// was wanted.
+
+// maxQueued bounds the commands of a transaction.
+const maxQueued = 1 << 16
+
+// transaction is what a connection has queued and watches.
+type transaction struct {
+	open   bool       // MULTI was said
+	broken bool       // a command could not be queued
+	queue  [][][]byte // copies
+	bytes  int64      // of the queue
+	lease  admission.Lease
+
+	watched []watched
+	dirty   atomic.Bool // a watched key was written; set by others
+	running bool        // EXEC is at work
+}
+
+type watched struct {
+	key   string
+	there bool // when it was watched
+}
+
+// queuedBytes is what a queued argument takes beside its bytes.
+const queuedBytes = 48
+
+// gates are what holds all commands off; see above.
+type gates struct {
+	mu     sync.Mutex // held by the transaction that is run
+	shared sync.RWMutex
+	all    []*sync.RWMutex // shared and those of the loops, constant while anything is served
+}
+
+// watchers are the connections that watch a key.
+type watchers struct {
+	some atomic.Bool // there are any
+	mu   sync.Mutex
+	keys map[string][]*conn
+}
+
+// enterGate is called before commands are run, leaveGate after.
+func (c *conn) enterGate() {
+	c.gate = &c.srv.gates.shared
+	if c.loop != nil {
+		c.gate = &c.loop.gate
+	}
+	c.gate.RLock()
+}
+
+func (c *conn) leaveGate() {
+	if c.gate != nil {
+		c.gate.RUnlock()
+		c.gate = nil
+	}
+}
+
+// alone runs f while no other connection runs a command.
+func (c *conn) alone(f func()) {
+	g := &c.srv.gates
+	behind := c.gate != nil
+	c.leaveGate()
+	g.mu.Lock()
+	for _, gate := range g.all {
+		gate.Lock()
+	}
+	f()
+	for _, gate := range g.all {
+		gate.Unlock()
+	}
+	g.mu.Unlock()
+	if behind {
+		c.enterGate()
+	}
+}
+
+func transactionCommands() []command {
+	return []command{
+		{name: "multi", arity: 1, group: groupTransactions, summary: "Begins a transaction.", flags: fast, run: multi},
+		{name: "exec", arity: 1, group: groupTransactions, summary: "Runs the commands of the transaction.", flags: slow, run: execTransaction},
+		{name: "discard", arity: 1, group: groupTransactions, summary: "Forgets the transaction.", flags: fast, run: discard},
+		{name: "watch", arity: -2, group: groupTransactions, syntax: "key [key ...]", summary: "Has EXEC do nothing if one of the keys is written before.", flags: fast, keys: [3]int{1, -1, 1}, run: watch},
+		{name: "unwatch", arity: 1, group: groupTransactions, summary: "Forgets all that is watched.", flags: fast, run: func(c *conn, _ [][]byte) { c.unwatch(); c.OK() }},
+	}
+}
+
+// queues reports whether cmd is queued, or refused, instead of run now, and
+// answers it then. cmd is nil for one that is unknown.
+func (c *conn) queues(cmd *command) bool {
+	if c.tx == nil || !c.tx.open || c.tx.running {
+		return false
+	}
+	if cmd == nil {
+		return true
+	}
+	switch cmd.name {
+	case "multi", "exec", "discard", "watch", "quit", "reset":
+		return false
+	}
+	return true
+}
+
+// broken notes that a command was refused, which spoils the transaction it is
+// part of, if it is.
+func (c *conn) broken(cmd *command) {
+	if c.queues(cmd) {
+		c.tx.broken = true
+	}
+}
+
+// enqueue queues a command that has been checked.
+func (c *conn) enqueue(args [][]byte) {
+	x := c.tx
+	n := int64(0)
+	for _, a := range args {
+		n += int64(len(a)) + queuedBytes
+	}
+	switch {
+	case len(x.queue) >= maxQueued:
+		c.breaks("ERR too many commands in a transaction, the limit is " + itoa(maxQueued))
+		return
+	case x.bytes+n > int64(c.srv.o.MaxCommandBytes):
+		c.breaks("ERR too many bytes in a transaction: " + itoa(x.bytes+n) + ", the limit is " + itoa(int64(c.srv.o.MaxCommandBytes)))
+		return
+	}
+	if x.bytes == 0 {
+		x.lease.Open(c.srv.o.Admission, admission.Input, c.cutQueue)
+	}
+	if err := x.lease.Try(n); err != nil {
+		x.broken = true
+		c.refusedRoom(err)
+		return
+	}
+	x.bytes += n
+	args = slices.Clone(args)
+	for i := range args {
+		args[i] = slices.Clone(args[i])
+	}
+	x.queue = append(x.queue, args)
+	c.Simple("QUEUED")
+}
+
+// cutQueue ends the connection, whose transaction keeps others from the room
+// that it takes and does not go on. It is called from any goroutine.
+func (c *conn) cutQueue() {
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	if _, open := c.srv.conns[c]; !open {
+		return
+	}
+	c.srv.counters.overloaded.Add(1)
+	c.srv.o.Logger.Debug("closing a RESP connection", "client", c.sock.RemoteAddr(), "why", "others need the room that its transaction takes")
+	c.shut()
+}
+
+// breaks answers an error for a command that is not queued, after which EXEC
+// runs none.
+func (c *conn) breaks(msg string) {
+	c.tx.broken = true
+	c.Fail(msg)
+}
+
+func multi(c *conn, _ [][]byte) {
+	switch {
+	case c.tx == nil:
+		c.tx = new(transaction)
+	case c.tx.open:
+		c.Fail("ERR MULTI calls can not be nested")
+		return
+	}
+	c.tx.open = true
+	c.OK()
+}
+
+func discard(c *conn, _ [][]byte) {
+	if c.tx == nil || !c.tx.open {
+		c.Fail("ERR DISCARD without MULTI")
+		return
+	}
+	c.forget()
+	c.OK()
+}
+
+// forget ends the transaction, if there is one, and all that is watched.
+func (c *conn) forget() {
+	c.unwatch()
+	if c.tx != nil {
+		c.tx.lease.Release()
+		c.tx = nil
+	}
+}
+
+func execTransaction(c *conn, _ [][]byte) {
+	x := c.tx
+	switch {
+	case x == nil || !x.open:
+		c.Fail("ERR EXEC without MULTI")
+		return
+	case x.broken:
+		c.forget()
+		c.Fail("EXECABORT Transaction discarded because of previous errors.")
+		return
+	}
+	c.alone(func() {
+		if c.changed() {
+			c.NullArray()
+			return
+		}
+		x.running = true
+		c.Array(len(x.queue))
+		for _, args := range x.queue {
+			c.runQueued(args)
+			c.tooMuch()
+		}
+		x.running = false
+	})
+	c.forget()
+	c.last = "exec"
+}
+
+// runQueued runs one command of a transaction and counts it.
+func (c *conn) runQueued(args [][]byte) {
+	c.commands++
+	at := len(c.B)
+	cmd := c.srv.commands.find(args[0])
+	c.last = cmd.name
+	c.runAny(cmd, args)
+	if len(c.B) > at && c.B[at] == '-' {
+		c.failed++
+	}
+}
+
+// tooMuch ends a connection whose transaction answers more than a connection
+// may be sent at a time; the commands are run all the same, as what was written
+// is written.
+func (c *conn) tooMuch() {
+	if len(c.B)-c.at > c.srv.o.MaxCommandBytes {
+		if !c.quit {
+			c.srv.o.Logger.Warn("closing a RESP connection: the answers of its transaction are too long", "client", c.sock.RemoteAddr(), "limit", c.srv.o.MaxCommandBytes)
+		}
+		c.quit = true
+		c.B = append(c.B[:c.at], "-ERR the answers of the transaction are too long, the limit is "...)
+		c.B = append(c.B, itoa(int64(c.srv.o.MaxCommandBytes))+" bytes\r\n"...)
+	}
+}
+
+// holdsBack says that answers are collected, because nobody may be waited for.
+func (c *conn) holdsBack() bool { return c.tx != nil && c.tx.running }
+
+func watch(c *conn, args [][]byte) {
+	if c.tx == nil {
+		c.tx = new(transaction)
+	}
+	if c.tx.open {
+		c.Fail("ERR WATCH inside MULTI is not allowed")
+		return
+	}
+	if len(c.tx.watched)+len(args)-1 > maxQueued {
+		c.Fail("ERR too many watched keys, the limit is " + itoa(maxQueued))
+		return
+	}
+	w := &c.srv.watchers
+	w.mu.Lock()
+	w.some.Store(true)
+	if w.keys == nil {
+		w.keys = map[string][]*conn{}
+	}
+	for _, a := range args[1:] {
+		key := string(a)
+		if !slices.Contains(w.keys[key], c) {
+			w.keys[key] = append(w.keys[key], c)
+			c.tx.watched = append(c.tx.watched, watched{key: key})
+		}
+	}
+	w.mu.Unlock()
+	for i := len(c.tx.watched) - 1; i >= 0 && i >= len(c.tx.watched)-len(args)+1; i-- {
+		k := &c.tx.watched[i]
+		k.there = c.srv.has([]byte(k.key))
+	}
+	c.OK()
+}
+
+// unwatch forgets all that is watched.
+func (c *conn) unwatch() {
+	if c.tx == nil || len(c.tx.watched) == 0 {
+		return
+	}
+	w := &c.srv.watchers
+	w.mu.Lock()
+	for _, k := range c.tx.watched {
+		left := slices.DeleteFunc(w.keys[k.key], func(o *conn) bool { return o == c })
+		if len(left) > 0 {
+			w.keys[k.key] = left
+		} else {
+			delete(w.keys, k.key)
+		}
+	}
+	w.some.Store(len(w.keys) > 0)
+	w.mu.Unlock()
+	c.tx.watched = nil
+	c.tx.dirty.Store(false)
+}
+
+// changed reports whether something that is watched is not as it was.
+func (c *conn) changed() bool {
+	return c.tx.dirty.Load() || slices.ContainsFunc(c.tx.watched, func(k watched) bool { return k.there && !c.srv.has([]byte(k.key)) })
+}
+
+// wrote tells those who watch of the keys of a command that has run.
+func (s *Server) wrote(cmd *command, args [][]byte) {
+	if !s.watchers.some.Load() || cmd.flags&write == 0 {
+		return
+	}
+	if cmd.keys[0] == 0 {
+		return // FLUSHALL and its like: what was there is gone, which EXEC sees
+	}
+	last := cmd.keys[1]
+	if last < 0 {
+		last += len(args)
+	}
+	for i := cmd.keys[0]; i <= last && i < len(args); i += cmd.keys[2] {
+		s.wroteKey(args[i])
+	}
+}
+
+func (s *Server) wroteKey(key []byte) {
+	w := &s.watchers
+	w.mu.Lock()
+	for _, c := range w.keys[string(key)] {
+		c.tx.dirty.Store(true)
+	}
+	w.mu.Unlock()
+}
+
+// wroteKeys is for commands that were run together.
+func (s *Server) wroteKeys(keys [][]byte) {
+	if s.watchers.some.Load() {
+		for _, k := range keys {
+			s.wroteKey(k)
+		}
+	}
+}
