@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -260,6 +261,8 @@ func TestPoolModel(t *testing.T) {
 	for hand := range 8 {
 		hands.Go(func() {
 			r := rand.New(rand.NewPCG(1, uint64(hand)))
+			// Each holds more than there is, however the hands take turns.
+			var held []*Lease
 			for range 2000 {
 				k := Kinds[r.IntN(len(Kinds))]
 				l := new(Lease)
@@ -292,6 +295,13 @@ func TestPoolModel(t *testing.T) {
 				if sum > 1<<20 || s.Requests > 8 {
 					t.Errorf("%+v", s)
 				}
+				if held = append(held, l); len(held) > 8 {
+					at := r.IntN(len(held))
+					held[at].Release()
+					held = slices.Delete(held, at, at+1)
+				}
+			}
+			for _, l := range held {
 				l.Release()
 			}
 		})
