@@ -512,7 +512,7 @@ func (d *directory) each(k *seriesKey, from, to int64, f func(t int64, v float64
 // last sample, before all of it is.
 var lastWindowsMs = [...]int64{10 * 60_000, 24 * 3_600_000, math.MaxInt64}
 
-// last is the youngest sample of k. k.mu is held.
+// lastLocked is the newest sample of k. k.mu is held.
 func (d *directory) lastLocked(k *seriesKey, nowMs int64) (t int64, v float64, ok bool) {
 	if !d.locate(k) {
 		return 0, 0, false

@@ -20,12 +20,12 @@ type loader struct {
 	savedReader
 	cache *Cache
 
-	// Of the series of a batch, each with the place of its series.
+	// Of the series of a batch, each with the position of its series.
 	hashes  []labelHash // of labels
 	targets []savedTarget
 	bucket  *bucket // of the series before
 
-	order []int32 // places in series, by shard
+	order []int32 // positions in series, by shard
 	ends  []int32 // by shard
 	busy  []int   // shards
 	life  uint32  // of the first in series, less one
@@ -257,7 +257,7 @@ func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points
 		}
 		id, made, err := s.findOrCreate(b, f, x.flags|flags, l.labelsOf(x), l.hashesOf(x))
 		if made {
-			s.recs.At(id).life = l.life + uint32(i) + 1 // by its place in the file, not by shard
+			s.recs.At(id).life = l.life + uint32(i) + 1 // by its position in the file, not by shard
 			claims--
 		}
 		n := 0

@@ -51,7 +51,7 @@ var errBatchTime = fmt.Errorf("%w: beyond ±2^61 ms", ErrTime)
 // roomTries bounds how often one sample waits for memory to be found.
 const roomTries = 8
 
-// appendBatch writes the series of b at the places given, all of this shard.
+// appendBatch writes the series of b at the positions given, all of this shard.
 func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples int, err error) {
 	s.mu.Lock()
 	defer func() {
@@ -125,7 +125,8 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 	return samples, err
 }
 
-// writeRest is write for the series at a place of b, without its first samples.
+// writeRest is write for the series at a position of b, without its first
+// samples.
 func (s *shard) writeRest(id uint32, bk *bucket, b *Batch, place *batchPlace, first int) (points int, err error) {
 	what := b.of(int(place.series))
 	what.samples = what.samples[first:]

@@ -19,7 +19,7 @@ type Batch struct {
 // batchPlace is one series of a batch, in the order in which it is written.
 type batchPlace struct {
 	fp     Fingerprint // in the bucket
-	series int32       // place in Batch.series
+	series int32       // position in Batch.series
 	from   int32       // first sample
 }
 
@@ -76,7 +76,8 @@ func (b *Batch) Record(t int64, value []byte) {
 // it, give it back by SetSamples, and end with SeriesFrom, or, if they want
 // none of it, with SetSamples of what it was.
 
-// Samples are those of all series, one behind the other, valid until one is added.
+// Samples are those of all series, in the order in which series were added;
+// valid until one is added.
 func (b *Batch) Samples() []Sample { return b.samples }
 
 // SetSamples takes back Samples with more behind it, or without what is not in
@@ -100,7 +101,7 @@ func (b *Batch) SeriesFrom(first int, f Fingerprint, starts []int64) {
 // Len is the number of series.
 func (b *Batch) Len() int { return len(b.series) }
 
-// Missing is, after Append, the places of the series that the cache does not
+// Missing is, after Append, the positions of the series that the cache does not
 // know. It is valid until the next call on the batch.
 func (b *Batch) Missing() []int { return b.missing }
 

@@ -4,7 +4,8 @@ import (
 	"math"
 )
 
-// Extent says what the labelled series of a bucket span.
+// Extent counts the chunks of a bucket's labelled series, and says from when to
+// when they have points.
 type Extent struct {
 	Chunks           int   // heads, sealed blocks and chunks of records
 	MinTime, MaxTime int64 // of the points that are there, in ms; math.MaxInt64 and math.MinInt64 if none is

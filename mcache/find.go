@@ -2,15 +2,15 @@ package mcache
 
 import "unsafe"
 
-// findAll finds the series at the places given, of a bucket of that age, and
-// brings to the processor what writing to them needs: the record with the
-// fingerprint, or, where that cannot be guessed, first a lookup's slot; the
-// slot of the head; what sealing a full head reads. Each is read in a loop of
-// its own with next to nothing in it, so that the processor is far ahead of
+// findAll finds the series at the positions given, of a bucket of that age, and
+// brings into the processor's caches what writing to them needs: the
+// descriptor, or, where its id cannot be guessed, first a slot of the lookup;
+// the slot of the head; what sealing a full head reads. Each is read in a loop
+// of its own with next to nothing in it, so that the processor is far ahead of
 // what it waits for, and many cache misses overlap. That takes a third off the
-// time of a batch over 100,000 series, and guessing a sixth of the rest. To
-// have the processor fetch records and heads some series ahead of the writing,
-// by its instructions for that, was tried: it takes another 2 or 3 % off.
+// time of a batch over 100,000 series, and guessing a sixth of the rest.
+// Prefetch instructions for descriptors and heads, some series ahead of the
+// writing, were tried: they take another 2 or 3 % off.
 func (s *shard) findAll(places []batchPlace, age uint32) {
 	if cap(s.found) < len(places) {
 		s.found = make([]uint32, len(places))
@@ -48,7 +48,7 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 			continue
 		}
 		if r.touched != age {
-			touch += uint64(r.newer) // its place in the list will change
+			touch += uint64(r.newer) // its neighbours in the list will change
 		}
 		if p := s.hot.Pointer(r.head); p != nil {
 			slots = append(slots, unsafe.Pointer(slot(p, int(r.next)&(int(r.size)-1))))
@@ -73,13 +73,13 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 	s.full, s.touched = full, touch
 }
 
-// guess finds the series at the first of places, and returns how many those
-// are. Senders write their series again and again in the order in which they
-// wrote them first, and series made one after the other have ids one after the
-// other: so the next series is looked for behind the last, where its
+// guess finds the series at the first of the positions, and returns how many
+// those are. Senders write their series again and again in the order in which
+// they wrote them first, and series made one after the other have ids one after
+// the other: so the next series is looked for behind the last, where its
 // fingerprint says whether it is meant. Where it is, the lookup is not read at
-// all, and records are read one behind the other. guess gives up when it is
-// wrong too often.
+// all, and descriptors are read sequentially. guess gives up when it is wrong
+// too often.
 func (s *shard) guess(places []batchPlace) (n int) {
 	recs, found := s.recs.All(), s.found[:len(places)]
 	credit, next := guessCredit, s.guessed

@@ -85,7 +85,7 @@ func (s *shard) metricName(r *series) []byte {
 	return nil
 }
 
-// noteAllGone is noteGone of every series. It reads their records only, and
+// noteAllGone is noteGone of every series. It reads descriptors only, and
 // knows of no names: that must be quick, the machine wants the memory.
 func (s *shard) noteAllGone() {
 	last := map[uint16]int64{} // by bucket
@@ -127,8 +127,8 @@ func (s *shard) lastTime(r *series) int64 {
 // labelled series that were evicted, or whose memory was reclaimed, as a whole:
 // of those that the matchers could have selected, as far as the metric's name
 // tells, and of some others. ok is false when there are none. What a series
-// that is still there has lost is Snapshot.CompleteFrom; what was handed to the
-// overflow function is not gone.
+// that is still there has lost is Snapshot.CompleteFrom; what was handed to
+// Options.Overflow is not gone.
 func (c *Cache) GoneUntil(bucket string, ms []Matcher) (complete int64, ok bool) {
 	b := c.findBucket(bucket)
 	if b == nil { // or it made way for another

@@ -8,31 +8,31 @@ import (
 
 // With Options.Blobs, eviction does not remove a series. What it holds is
 // encoded into one blob, in regions of class Log that hold nothing else; its
-// head, its blocks and its directories are freed. Its record, and with it its
-// place in the index, stays, and leads to the blob:
+// head, its blocks and its directories are freed. Its descriptor and its
+// postings stay; the descriptor has the address of the blob:
 //
 //	            overflow                      written again
 //	live  ─────────────────▶  in a blob  ─────────────────────▶  live, with a blob
 //	  ▲                           │                                  │     │
-//	  │ restore: late points,     │ region vanishes, evicted again   │     │ overflow:
+//	  │ restore: out of order,    │ region vanishes, evicted again   │     │ overflow:
 //	  └─ deletes ─────────────────┼──────────────────────────────────┘     │ one blob of both
 //	                              ▼                                        ▼
 //	                             gone                                  in a blob
 //
 // The one invariant: all that is in the blob is before all the rest of the
-// series. So a read needs no merging, it takes the blob's blocks and goes on
-// with those of the directory, and no point is ever there twice. What would
-// break it, a late point or a delete in the range of the blob, puts the blob's
-// blocks back into the directory first (restore). sealedEnd is at or after
-// the end of the blob, so that everything late is caught where it is anyway.
+// series. So a read merges nothing: it takes the blob's blocks, then those of
+// the directory, and no point is there twice. An out-of-order point or a delete
+// in the range of the blob would break it. So these put the blob's blocks back
+// into the directory first (restore). sealedEnd is at or after the end of the
+// blob, so that the comparison with it detects every out-of-order point.
 //
 // The blobs are entries of the shard's own Tables rather than values of a
-// kvcache.Cache, because then eviction is one step under one lock, with no
-// moment in which a reader finds the points in neither place; the regions
-// weigh their points, so that those of a vanished one are counted at once and
-// exactly once; and a blob costs no key and no slot of an index, some 30 bytes.
+// kvcache.Cache, because then eviction is one step under one lock: at no moment
+// a reader finds the points nowhere; the regions weigh their points, so that
+// those of a vanished one are counted at once and exactly once; and a blob
+// costs no key and no slot of an index, some 30 bytes.
 //
-// When a series is to be evicted whose blob is all that it has, it goes.
+// A series that has nothing but a blob is evicted whole.
 
 // blobCounts are counters of one shard; all only grow. Stats says what they are.
 type blobCounts struct {
@@ -272,7 +272,7 @@ func (s *shard) restore(id uint32) bool {
 		s.pruneBlob(r)
 		return true
 	}
-	// What a directory has no place for is lost, the oldest first; one place
+	// What a directory has no room for is lost, the oldest first; one place
 	// is left for the point that all of this is for.
 	most := maxDir(s.fix.MaxValue()) - 1
 	lost, from := 0, int64(math.MinInt64)
@@ -363,7 +363,8 @@ func (s *shard) restoreChunks(id uint32, l block.Chunks, kind uint16) bool {
 }
 
 // snapshotBlob is the part of snapshot that reads the blob of r: blocks are
-// copied, and the places of the chunks of records in snap.recordBuf returned.
+// copied; the positions of the chunks of records in snap.recordBuf are
+// returned.
 func (s *shard) snapshotBlob(r *series, snap *Snapshot) (chunks []snapBlock) {
 	if r.flags&flagBlob == 0 {
 		return nil

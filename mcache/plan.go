@@ -10,9 +10,9 @@ import (
 // Planning a mend touches no memory: it decides by times and counts alone, and
 // plan_test.go tries it on every small world.
 
-// place is where the beginning of a run of late samples goes.
+// place is where the beginning of an out-of-order run goes.
 type place struct {
-	block int  // the block it joins, or the place in the directory of one of its own
+	block int  // the block it joins, or the position in the directory of one of its own
 	join  bool // it joins the block
 }
 
@@ -55,7 +55,7 @@ func planSplit(n int) int {
 }
 
 // headKeep is how much of a full head stays when it is sealed: an eighth. The
-// late samples that are late by a scrape or a few find their place still there.
+// samples that are out of order by a scrape or a few find room.
 const headKeep = 8
 
 // planSeal is how many of n samples of a full head are sealed.

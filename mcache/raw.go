@@ -14,7 +14,7 @@ import (
 // le is the byte order of everything outside the heap.
 var le = binary.LittleEndian
 
-// Run is points of a key one behind the other. In a bucket of values they have
+// Run is points of a key in order of offset. In a bucket of values they have
 // consecutive offsets, the first of which is Offset. In a bucket of pairs
 // there is one run, in order of time.
 type Run struct {
@@ -202,8 +202,9 @@ func (c *Cache) TakeKey(bucket string, key []byte, snap *Snapshot) (width int, e
 }
 
 // Pop takes the key that eviction would take next: the largest of the coldest
-// generation of the next shard that has one, and at last those that have a blob only. Series with labels are popped
-// too: their key is nil, and their records are gone. ok is false when the cache is empty.
+// generation of the next shard that has one, and at last those that have a blob
+// only. Series with labels are popped too: their key is nil, and runs lack
+// their records. ok is false when the cache is empty.
 func (c *Cache) Pop() (bucket string, key []byte, runs []Run, ok bool) {
 	var snap Snapshot
 	bucket, key, width := c.PopKey(&snap)

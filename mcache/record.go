@@ -15,7 +15,7 @@ import (
 // own under a directory of their own, and share its generation and eviction. A
 // time holds one point, a sample or a record: the later write wins.
 //
-//	chunk: records (2 bytes) | bytes in use (4) | records, one behind the other
+//	chunk: records (2 bytes) | bytes in use (4) | records in order of time
 //	record: distance to the time before (uvarint) | length (uvarint) | value
 //
 // While flagOpen is set the last chunk lies with the heads and has capacity to

@@ -7,8 +7,8 @@ import (
 	"mcached/kvcache/offheap"
 )
 
-// roster says which series a shard has: their records by id, the way from a
-// fingerprint to an id, the lists that eviction goes by, and the ids that are
+// roster says which series a shard has: their descriptors by id, the lookup
+// from fingerprint to id, the lists that eviction goes by, and the ids that are
 // free or tombstones.
 type roster struct {
 	recs  offheap.Vector[series]

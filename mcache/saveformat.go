@@ -26,7 +26,7 @@ import (
 // the next one, which it finds by its sync and the checksum of its head. Kinds:
 //
 //	N  sizes: see saveSizes, each a uvarint; the first frame
-//	S  series, one behind the other, each:
+//	S  series, in sequence, each:
 //	        width (1) | bucket | labels (uvarint), each name and value |
 //	        what follows (1) | with savedDirty: the time (varint) from which on it
 //	        has points that a downstream store has not acknowledged | with

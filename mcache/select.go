@@ -3,15 +3,15 @@ package mcache
 import "mcached/mcache/index"
 
 // SeriesID is a series as found by Select. The id of a series that has gone
-// since finds nothing, also when another took its place.
+// since finds nothing, even if a later series has its number.
 type SeriesID uint64
 
 func (s *shard) seriesID(id uint32) SeriesID {
 	return SeriesID(s.recs.At(id).life)<<32 | SeriesID(id)<<8 | SeriesID(s.number)
 }
 
-// lookup returns the shard, locked, and the series of an id. The shard is nil
-// if the series has gone.
+// locked returns the series of an id and its shard, which the caller unlocks.
+// The shard is nil if the series has gone.
 func (c *Cache) locked(sid SeriesID) (*shard, *series, uint32) {
 	if int(sid&0xff) >= len(c.shards) {
 		return nil, nil, 0

@@ -9,8 +9,8 @@ import (
 	"mcached/mcache/block"
 )
 
-// series is what a shard keeps of one series: two cache lines, of which an
-// in-order append touches the first.
+// series is the descriptor of one series: two cache lines, of which an in-order
+// append touches the first.
 //
 //	directory ─▶ block … block [partial block] │ head
 //	             └──────────── sealedEnd ──────┘
@@ -41,7 +41,7 @@ type series struct {
 	nPairs       uint16
 	class        uint8 // of size
 	_            uint8
-	pairs        uint32 // place in index.sets
+	pairs        uint32 // its set in the index
 	older, newer uint32 // neighbours in the list of its bucket and class; noID at the ends
 	bytes        uint32 // allocated for it: head, blocks, directory, headers and seriesBytes
 	life         uint32 // tells this series from others that had its id; grows in the order in which series are made
@@ -49,7 +49,8 @@ type series struct {
 	records      kvcache.Ref // in shard.fix: a recordDir; 0 when there are none
 }
 
-// Ensure the layout: the record is two lines, the second of which begins with sealedEnd.
+// The layout: a descriptor is two cache lines; the second begins with
+// sealedEnd.
 const seriesBytes = 128
 
 var (
@@ -276,8 +277,8 @@ func (s *shard) recount(r *series) {
 }
 
 // inUse walks over all series, whose lock is held, and lets go of it for a
-// moment every 0.1 ms or so: series that come or go meanwhile may be met or not.
-// A record is valid until the next.
+// moment every 0.1 ms or so: series that come or go meanwhile may be met or
+// not. The *series is valid until the next.
 func (s *shard) inUse(yield func(id uint32, r *series) bool) {
 	const piece = 1024
 	for id := 0; id < s.recs.Len(); id++ {

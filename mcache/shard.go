@@ -358,7 +358,7 @@ func (s *shard) rebuild() error {
 	fresh := index.New(s.cache.memory, s.cache.hasher)
 	old := &s.index
 	ids := make([]uint32, 0, 16)
-	// First all places, so that a failure leaves the records as they are.
+	// First all sets, so that a failure leaves the descriptors as they are.
 	places := make([]uint32, s.recs.Len())
 	for id := range s.recs.All() {
 		r := s.recs.At(uint32(id))

@@ -7,10 +7,10 @@ import (
 	"mcached/mcache/block"
 )
 
-// Snapshot is a copy of the chunks of one series that overlap a range of
-// time, still encoded. It is taken under the shard's lock, which is held for
-// the copy only, and decoded without it. A Snapshot may be used again; its
-// Iterators are then invalid.
+// Snapshot is a copy of the chunks of one series that overlap a range of time,
+// still encoded. It has nothing to do with snapshots, the files of Save. It is
+// taken under the shard's lock, which is held for the copy only, and decoded
+// without it. A Snapshot may be used again; its Iterators are then invalid.
 type Snapshot struct {
 	from, to     int64
 	buf          []byte // blocks, each with unpackSlack bytes behind it

@@ -14,7 +14,7 @@ type Stats struct {
 	Inserted uint64 // new points; one that overwrites another is not counted here
 
 	Overwritten uint64
-	Mended      uint64 // late points that reached sealed blocks, of Inserted and Overwritten
+	Mended      uint64 // out-of-order points merged into sealed blocks, of Inserted and Overwritten
 	Overflowed  uint64 // evicted whole
 	Taken       uint64
 	Popped      uint64
@@ -27,7 +27,7 @@ type Stats struct {
 	BlobPoints    uint64 // of Points, those in blobs
 	BlobsWritten  uint64 // series put into blobs
 	BlobsRead     uint64 // by Snapshot and all that reads as it does
-	BlobsRestored uint64 // taken apart again, for a late point or a delete
+	BlobsRestored uint64 // taken apart again, for an out-of-order point or a delete
 	BlobsRefused  uint64 // series evicted whole because there was no memory for a blob
 	BlobsLost     uint64 // points, of Reclaimed, that vanished with the regions of blobs
 
@@ -35,7 +35,7 @@ type Stats struct {
 	MaxBytes       int64
 	Hot, Log, Dir  kvcache.TablesStats
 	Blobs          kvcache.TablesStats
-	IndexBytes     int64 // series records, lookups, dictionary, postings
+	IndexBytes     int64 // descriptors, lookups, dictionary, postings
 
 	Buckets []BucketStats
 }
@@ -130,7 +130,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 	}
 }
 
-// indexBytes is what records, lookup, dictionary and postings take.
+// indexBytes is what descriptors, lookup, dictionary and postings take.
 func (s *shard) indexBytes() int64 {
 	return int64(s.recs.Bytes()) + int64(s.dirt.Bytes()) + int64(s.lates.Bytes()) + int64(s.marks.Bytes()) + int64(s.ids.Bytes()) + s.index.Bytes()
 }

@@ -117,7 +117,7 @@ func (s *shard) pairsFound(b *bucket, ms []Matcher, alone bool) index.Set {
 	return found
 }
 
-// textList is texts one behind the other, so that there are two allocations
+// textList is texts in one string, so that there are two allocations
 // and not one for each, and nothing that the collector must follow.
 type textList struct {
 	text    []byte
@@ -188,7 +188,7 @@ func (l *textList) sorted(limit int) []string {
 // textKey is a text to be sorted.
 type textKey struct {
 	key   uint64
-	place uint32 // in the list
+	place uint32 // position in the list
 }
 
 func (l *textList) keys() []textKey {

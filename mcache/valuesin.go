@@ -116,8 +116,8 @@ func (s *shard) eachIn(bucket string, ms []Matcher, w *window, useful func(pairs
 }
 
 // hasPointIn reports whether the series, which did not end before the window,
-// has a point in it. Of nearly all that shows in the record and the times at
-// which blocks begin.
+// has a point in it. For nearly all, the descriptor and the times at which
+// blocks begin tell.
 func (s *shard) hasPointIn(r *series, w *window) bool {
 	if r.head != 0 && r.headLen() > 0 {
 		if t := r.headLast(); t >= w.from && t <= w.to && s.hot.Live(r.head) {

@@ -41,8 +41,8 @@ func (h *Handler) decodedLen(e encoding, body []byte, l *lease) (n int, err erro
 	case e == snappyBlock:
 		n, err = s2.DecodedLen(body)
 		claimed, corrupt = uint64(n), err != nil
-		// A block expands by at most 64 bytes for each 3: a body that claims
-		// more lies, and gets no memory for it.
+		// A body that claims to expand further than snappy can is corrupt, and
+		// gets no memory for it.
 		corrupt = corrupt || n > maxSnappyRatio*len(body) && (n <= h.o.MaxDecodedBytes || e.foreign(body) != "")
 	default:
 		var frame zstd.Header
@@ -65,7 +65,8 @@ func (h *Handler) tooLong(n uint64) error {
 	return fmt.Errorf("%w: a body of %d bytes when decompressed, more than %d%s", errTooLarge, n, h.o.MaxDecodedBytes, h.o.flag("MaxDecodedBytes"))
 }
 
-// maxSnappyRatio is above what snappy can compress: a copy of 64 bytes takes 3 bytes, or 2.
+// maxSnappyRatio is above what snappy can reach: its longest copy makes 64 bytes
+// of 3, a ratio of 21.3.
 const maxSnappyRatio = 32
 
 // decompress sets decoded to what body holds, which are n bytes, or any number

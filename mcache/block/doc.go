@@ -13,7 +13,7 @@
 //	record    a time in ms and a value of bytes, such as a native histogram
 //	block     up to 128 samples of one series, encoded
 //	section   one of the blocks in a block that is not full yet
-//	chunk     records of one series, one behind the other
+//	chunk     records of one series, in order of time
 //	blob      blocks and chunks of one series, in one piece, with a checksum
 //	grid      times at a fixed distance, the step
 //	residual  by how much a time is off its grid

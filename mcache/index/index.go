@@ -47,7 +47,7 @@ type pairRec struct {
 	live          uint32 // series that have it and are not dead
 	n             uint32 // ids in the posting, dead ones too
 	first, last   uint32 // ids
-	head, tail    uint32 // chunks: place in units of 8 bytes, 0 none
+	head, tail    uint32 // chunks: offset in units of 8 bytes, 0 none
 }
 
 // A chunk of a posting: next (4 bytes, units of 8), capacity (2), length (2), deltas.
@@ -77,7 +77,7 @@ func (x *Index) Free() {
 	x.byPair.Free()
 }
 
-// Bytes is the memory of all its spans.
+// Bytes is the memory that it takes.
 func (x *Index) Bytes() int64 {
 	return int64(x.text.Bytes() + x.sets.Bytes() + x.chunks.Bytes() + x.names.Bytes() + x.pairs.Bytes() +
 		x.byName.Bytes() + x.byPair.Bytes())
@@ -164,7 +164,7 @@ func (x *Index) Copy(other *Index, p uint32) (uint32, error) {
 	return x.AddPair(id, x.hasher.Hash(value), string(value))
 }
 
-// PutSet stores the pair ids of a series and returns their place.
+// PutSet stores the pair ids of a series and returns where they are.
 func (x *Index) PutSet(pairs []uint32) (uint32, error) {
 	return x.sets.Put(unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(pairs))), len(pairs)*4))
 }
