@@ -188,7 +188,7 @@ const maxPatternBytes = 1024
 // patternArg compiles a pattern, or answers that it is too long.
 func (c *conn) patternArg(b []byte) (*resp.Pattern, bool) {
 	if len(b) > maxPatternBytes {
-		c.Fail("ERR pattern of " + itoa(int64(len(b))) + " bytes is too long, the limit is " + itoa(maxPatternBytes))
+		c.Fail("ERR pattern of " + itoa(int64(len(b))) + " bytes is too long, the limit is " + itoa(maxPatternBytes) + ", which no setting changes")
 		return nil, false
 	}
 	return resp.Compile(b), true

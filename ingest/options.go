@@ -68,7 +68,7 @@ type Options struct {
 	// each. Default 1,000,000.
 	MaxReplySamples int
 	// MaxKeys bounds the series that TS.CREATE and TS.ADD keep options for,
-	// at about 500 bytes of Go heap each. Default 1,000,000.
+	// at about 500 bytes of Go heap each. Default: as many as MaxKeyBytes holds.
 	MaxKeys int
 	// MaxKeyBytes bounds what these take together, with their labels, those
 	// without a sample included. Default 64 MiB.
@@ -78,6 +78,9 @@ type Options struct {
 	// MaxLabelNameBytes and MaxLabelValueBytes of each. Defaults 1 KiB and
 	// 16 KiB. A key that is its metric's name is a value, too.
 	MaxLabelNameBytes, MaxLabelValueBytes int
+	// Flags says by which flag an operator sets an option, by its name, as
+	// "MaxLabels": the errors that name a limit name it, too. Default: none.
+	Flags map[string]string
 
 	// IdleTimeout closes connections that ask nothing. Default 10 minutes;
 	// negative never.
@@ -103,6 +106,14 @@ type Options struct {
 	Version string
 }
 
+// flag is how an operator changes an option, for an error.
+func (o *Options) flag(option string) string {
+	if f := o.Flags[option]; f != "" {
+		return " (" + f + ")"
+	}
+	return ""
+}
+
 func (o *Options) setDefaults() error {
 	if o.Blobs == nil || o.Memory == nil {
 		return errors.New("ingest: Options.Blobs and Options.Memory are required")
@@ -123,7 +134,7 @@ func (o *Options) setDefaults() error {
 		{"MaxCommandBytes", &o.MaxCommandBytes, max(64<<20, o.MaxBulkBytes), 64},
 		{"MaxOutputBytes", &o.MaxOutputBytes, 64 << 10, 1024},
 		{"MaxReplySamples", &o.MaxReplySamples, 1_000_000, 1},
-		{"MaxKeys", &o.MaxKeys, 1_000_000, 1},
+		{"MaxKeys", &o.MaxKeys, 1 << 30, 1},
 		{"MaxKeyBytes", &o.MaxKeyBytes, 64 << 20, 1 << 10},
 		{"MaxLabels", &o.MaxLabels, 128, 1},
 		{"MaxLabelNameBytes", &o.MaxLabelNameBytes, 1 << 10, 1},

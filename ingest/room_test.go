@@ -124,13 +124,16 @@ func eventually(t *testing.T, what string, f func() error) {
 
 // Keys without samples are on the heap: their text is bounded, each and in sum.
 func TestKeysWithoutSamplesAreBounded(t *testing.T) {
-	s, addr := newServer(t, func(o *Options) { o.MaxKeyBytes = 100 << 10 })
+	s, addr := newServer(t, func(o *Options) {
+		o.MaxKeyBytes = 100 << 10
+		o.Flags = map[string]string{"MaxKeyBytes": "--keys", "MaxLabels": "--labels", "MaxLabelNameBytes": "--names", "MaxLabelValueBytes": "--values"}
+	})
 	refused := 0
 	for i := range 20 {
 		got := ask(t, addr, bulks("TS.CREATE", fmt.Sprint("k", i), "LABELS", "l", strings.Repeat("x", 10_000)))
 		if got != "+OK" {
 			refused++
-			if !strings.Contains(got, "resp.max-keys-size") {
+			if !strings.Contains(got, "the limit is 102400 (--keys)") {
 				t.Fatal(got)
 			}
 		}
@@ -146,16 +149,16 @@ func TestKeysWithoutSamplesAreBounded(t *testing.T) {
 		labels []string
 		want   string
 	}{
-		{[]string{"l", strings.Repeat("x", 200_000)}, "has a value of 200000 bytes, the limit is 16384"},
-		{[]string{strings.Repeat("n", 2000), "x"}, "a label's name of 2000 bytes, the limit is 1024"},
-		{many, "a series of 201 labels, the limit is 128"},
+		{[]string{"l", strings.Repeat("x", 200_000)}, "has a value of 200000 bytes, the limit is 16384 (--values)"},
+		{[]string{strings.Repeat("n", 2000), "x"}, "a label's name of 2000 bytes, the limit is 1024 (--names)"},
+		{many, "a series of 201 labels, the limit is 128 (--labels)"},
 	} {
 		if got := ask(t, addr, bulks(append([]string{"TS.CREATE", "new", "LABELS"}, x.labels...)...)); !strings.Contains(got, x.want) {
 			t.Errorf("got %.200q, want %q", got, x.want)
 		}
 	}
 	// What goes makes room, and other labels are counted as well.
-	if got := ask(t, addr, bulks("TS.ALTER", "k0", "LABELS", "l", strings.Repeat("y", 16_000))); !strings.Contains(got, "resp.max-keys-size") {
+	if got := ask(t, addr, bulks("TS.ALTER", "k0", "LABELS", "l", strings.Repeat("y", 16_000))); !strings.Contains(got, "the limit is 102400 (--keys)") {
 		t.Error(got)
 	}
 	if got := ask(t, addr, bulks("DEL", "k1", "k2", "k3")); got != ":3" {

@@ -508,10 +508,10 @@ func TestTWAEndsAtTheRange(t *testing.T) {
 }
 
 func TestMaxKeysAndReplySamples(t *testing.T) {
-	_, addr := newServer(t, func(o *Options) { o.MaxKeys, o.MaxReplySamples = 2, 3 })
+	_, addr := newServer(t, func(o *Options) { o.MaxKeys, o.MaxReplySamples, o.Flags = 2, 3, map[string]string{"MaxKeys": "--keys"} })
 	got := converse(t, addr, "TS.ADD a 1 1", "TS.ADD b 1 1", "TS.ADD c 1 1",
 		"TS.MADD a 2 1 a 3 1", "TS.RANGE a - +", "TS.ADD a 4 1", "TS.RANGE a - +", "TS.RANGE a - + COUNT 2", "TS.RANGE a - + AGGREGATION sum 1")
-	for i, want := range map[int]string{2: "-ERR TSDB: too many keys, the limit is 2", 4: "[[1 1] [2 1] [3 1]]", 6: "limit is 3", 7: "[[1 1] [2 1]]", 8: "limit is 3"} {
+	for i, want := range map[int]string{2: "-ERR TSDB: too many keys, the limit is 2 (--keys), there are 2", 4: "[[1 1] [2 1] [3 1]]", 6: "limit is 3", 7: "[[1 1] [2 1]]", 8: "limit is 3"} {
 		if g := short(t, got[i]); !strings.Contains(g, want) {
 			t.Errorf("%d: got %s, want %s", i, g, want)
 		}

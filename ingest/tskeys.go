@@ -260,7 +260,7 @@ func (k *seriesKey) bytes() int64 {
 // enterLocked puts a key into the directory, which has none of its name or print.
 func (d *directory) enterLocked(k *seriesKey) error {
 	if len(d.byName) >= d.o.MaxKeys {
-		return fmt.Errorf("TSDB: too many keys, the limit is %d", d.o.MaxKeys)
+		return fmt.Errorf("TSDB: too many keys, the limit is %d%s, there are %d", d.o.MaxKeys, d.o.flag("MaxKeys"), len(d.byName))
 	}
 	if err := d.roomLocked(k); err != nil {
 		return err
@@ -273,7 +273,7 @@ func (d *directory) enterLocked(k *seriesKey) error {
 // roomLocked says whether there is room for the text of one more key.
 func (d *directory) roomLocked(k *seriesKey) error {
 	if n := k.bytes(); d.bytes+n > int64(d.o.MaxKeyBytes) {
-		return fmt.Errorf("TSDB: no room for a key of %d bytes with its labels: all keys have %d of the %d that resp.max-keys-size leaves them", n, d.bytes, d.o.MaxKeyBytes)
+		return fmt.Errorf("TSDB: no room for a key of %d bytes with its labels: all keys have %d, the limit is %d%s", n, d.bytes, d.o.MaxKeyBytes, d.o.flag("MaxKeyBytes"))
 	}
 	return nil
 }
@@ -290,14 +290,14 @@ func (d *directory) leaveLocked(k *seriesKey) {
 // checkLabels holds labels to the bounds that remote write has as well.
 func (d *directory) checkLabels(labels []mcache.Label) error {
 	if len(labels) > d.o.MaxLabels {
-		return fmt.Errorf("TSDB: a series of %d labels, the limit is %d", len(labels), d.o.MaxLabels)
+		return fmt.Errorf("TSDB: a series of %d labels, the limit is %d%s", len(labels), d.o.MaxLabels, d.o.flag("MaxLabels"))
 	}
 	for _, l := range labels {
 		if len(l.Name) > d.o.MaxLabelNameBytes {
-			return fmt.Errorf("TSDB: a label's name of %d bytes, the limit is %d", len(l.Name), d.o.MaxLabelNameBytes)
+			return fmt.Errorf("TSDB: a label's name of %d bytes, the limit is %d%s", len(l.Name), d.o.MaxLabelNameBytes, d.o.flag("MaxLabelNameBytes"))
 		}
 		if len(l.Value) > d.o.MaxLabelValueBytes {
-			return fmt.Errorf("TSDB: label %s has a value of %d bytes, the limit is %d", strconv.Quote(l.Name), len(l.Value), d.o.MaxLabelValueBytes)
+			return fmt.Errorf("TSDB: label %s has a value of %d bytes, the limit is %d%s", strconv.Quote(l.Name), len(l.Value), d.o.MaxLabelValueBytes, d.o.flag("MaxLabelValueBytes"))
 		}
 	}
 	return nil

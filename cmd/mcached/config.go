@@ -432,8 +432,8 @@ func validHeaderName(s string) bool {
 // std is the plain value: the packages know nothing of flags.
 func (d duration) std() time.Duration { return time.Duration(d) }
 
-// writeFlags are the flags that set options of the receiver and limits of the
-// cache, for the texts that name them.
+// writeFlags are the flags that set options of the receivers, of both doors,
+// and limits of the cache, for the texts that name them.
 var writeFlags = map[string]string{
 	"MaxBodyBytes":           "--remote-write.max-body-size",
 	"MaxDecodedBytes":        "--remote-write.max-decoded-size",
@@ -443,6 +443,7 @@ var writeFlags = map[string]string{
 	"MaxLabelNameBytes":      "--remote-write.max-label-name-size",
 	"MaxLabelValueBytes":     "--remote-write.max-label-value-size",
 	"MaxAhead":               "--remote-write.max-time-ahead",
+	"MaxKeyBytes":            "--resp.max-keys-size",
 	"MaxBuckets":             "--bucket.max-buckets",
 	"Limits.Series":          "--bucket.max-series or --bucket.limits",
 	"Limits.SeriesPerMetric": "--bucket.max-series-per-metric or --bucket.limits",

@@ -224,7 +224,7 @@ func (d *daemon) openFrontDoors() error {
 		Blobs: d.blobs, Memory: d.memory, Metrics: d.metrics, Bucket: defaultBucket,
 		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients), MaxKeyBytes: d.maxKeyBytes(),
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
-		Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respCertificate.config(),
+		Flags: writeFlags, Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respCertificate.config(),
 		Parameters: d.shareParameters(),
 	}
 	if c.memorySize != 0 { // else the pressure controller would undo it

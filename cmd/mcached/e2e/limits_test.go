@@ -13,6 +13,7 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
+	"github.com/redis/go-redis/v9"
 )
 
 // numbered are n series of one metric with a sample each, as a compressed body.
@@ -40,6 +41,31 @@ func TestE2ENewSeriesRate(t *testing.T) {
 	}
 	if code, said, err := s.post(ctx, numbered(t, "m", 0, 10)); err != nil || code != http.StatusNoContent {
 		t.Errorf("series that are known by now: %d %q %v", code, said, err)
+	}
+}
+
+// TestE2ELimitsNameFlags: what a Redis client is told about a limit names the
+// flag that an operator raises it with.
+func TestE2ELimitsNameFlags(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--resp.max-keys-size=1KiB", "--remote-write.max-labels=3", "--remote-write.max-label-name-size=10B", "--remote-write.max-label-value-size=20B")
+	c := redis.NewClient(&redis.Options{Addr: s.resp})
+	defer c.Close()
+	long := strings.Repeat("x", 30)
+	for _, x := range []struct {
+		labels []any
+		want   string
+	}{
+		{[]any{"a", 1, "b", 1, "c", 1}, "4 labels, the limit is 3 (--remote-write.max-labels)"},
+		{[]any{long, 1}, "30 bytes, the limit is 10 (--remote-write.max-label-name-size)"},
+		{[]any{"a", long}, "30 bytes, the limit is 20 (--remote-write.max-label-value-size)"},
+		{[]any{"a", 1}, ""},
+		{[]any{"a", 2}, "the limit is 1024 (--resp.max-keys-size)"},
+	} {
+		err := c.Do(t.Context(), append([]any{"TS.CREATE", "key" + fmt.Sprint(x.labels[1])[:1], "LABELS"}, x.labels...)...).Err()
+		if x.want == "" && err != nil || x.want != "" && (err == nil || !strings.Contains(err.Error(), x.want)) {
+			t.Errorf("%v: %v, want %q", x.labels, err, x.want)
+		}
 	}
 }
 
