@@ -218,7 +218,7 @@ func mcStats(c *conn, args [][]byte) {
 	if len(args) == 1 {
 		list([]row{
 			{"series", int64(st.Series)}, {"points", int64(st.Points)}, {"inserted", int64(st.Inserted)},
-			{"overwritten", int64(st.Overwritten)}, {"mended", int64(st.Mended)}, {"overflowed", int64(st.Overflowed)},
+			{"overwritten", int64(st.Overwritten)}, {"mended", int64(st.Mended)}, {"evicted", int64(st.Evicted)},
 			{"taken", int64(st.Taken)}, {"popped", int64(st.Popped)}, {"removed", int64(st.Removed)},
 			{"reclaimed", int64(st.Reclaimed)}, {"evictions", int64(st.Evictions)},
 			{"overflow.points", int64(st.BlobPoints)}, {"overflow.bytes", st.Blobs.LiveBytes},

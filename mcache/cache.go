@@ -85,9 +85,9 @@ type Options struct {
 	// BlobAccount of the Memory is what blobs count against; all else counts
 	// against account 0.
 	BlobAccount kvcache.Account
-	// Overflow is handed every key that eviction takes whole, after it is gone.
+	// Evicted is handed every key that eviction takes whole, after it is gone.
 	// It is called without locks, from whoever made the eviction necessary.
-	Overflow func(Overflow)
+	Evicted func(Evicted)
 	// WriteBack says that someone hands all labelled points on to a downstream
 	// store, by Collect and Acknowledge, and that what is not acknowledged yet
 	// must stay: it is neither reclaimed nor evicted.
@@ -106,8 +106,8 @@ type Options struct {
 	// anew by each Cache, so that clients cannot aim at a shard).
 }
 
-// Overflow is a key that was evicted, with all it held.
-type Overflow struct {
+// Evicted is a key that was evicted, with all it held.
+type Evicted struct {
 	Bucket  string
 	Key     []byte  // of the raw API, or nil
 	Labels  []Label // sorted, or nil
@@ -124,7 +124,7 @@ type Cache struct {
 	maxBytes atomic.Int64
 	ageCycle uint64
 	blobs    bool
-	overflow func(Overflow)
+	evicted  func(Evicted)
 	cursor   atomic.Uint64 // shard that eviction took from last
 	coldNext atomic.Uint64 // shard that overflowCold begins with
 	coldSeen atomic.Uint64 // points that came to all buckets, as far as noteRest saw them
@@ -218,7 +218,7 @@ func New(o Options) (*Cache, error) {
 	if need := headMax + 64; o.Memory.RegionBytes() < need*2 {
 		return nil, fmt.Errorf("mcache: regions of %d bytes are below %d", o.Memory.RegionBytes(), need*2)
 	}
-	c := &Cache{memory: o.Memory, hasher: index.NewHasher(), ageCycle: uint64(o.AgeCycle), blobs: o.Blobs, overflow: o.Overflow, maxBuckets: o.MaxBuckets,
+	c := &Cache{memory: o.Memory, hasher: index.NewHasher(), ageCycle: uint64(o.AgeCycle), blobs: o.Blobs, evicted: o.Evicted, maxBuckets: o.MaxBuckets,
 		writeBack: o.WriteBack, kick: make(chan struct{}, 1), limits: limits, local: o.LocalBucket, now: o.Now}
 	c.perMetric = offheap.NewTally(o.Memory)
 	c.maxBytes.Store(o.MaxBytes)

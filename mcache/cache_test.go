@@ -140,9 +140,9 @@ func modelRun(t *testing.T, seed uint64, blobs bool, maxBytes int64) {
 	rnd := rand.New(rand.NewPCG(seed, 99))
 	m := newTestMemory(t, 4<<20, 16<<10)
 	model := map[string]*modelKey{}
-	overflowed := 0
+	evicted := 0
 	c := newTestCache(t, Options{Memory: m, Shards: 1 << (seed % 3), MaxBytes: maxBytes, AgeCycle: 2000, Blobs: blobs,
-		Overflow: func(o Overflow) {
+		Evicted: func(o Evicted) {
 			id := o.Bucket + "/" + string(o.Key)
 			k := model[id]
 			if k == nil {
@@ -154,7 +154,7 @@ func modelRun(t *testing.T, seed uint64, blobs bool, maxBytes int64) {
 					t.Errorf("overflow of %s: offset %d has %x, want %x %v", id, s.T, s.V, v, ok)
 				}
 			}
-			overflowed += len(o.Samples)
+			evicted += len(o.Samples)
 			delete(model, id)
 		}})
 	shrunk, partial := 0, 0
@@ -276,11 +276,11 @@ func modelRun(t *testing.T, seed uint64, blobs bool, maxBytes int64) {
 		}
 	}
 	st := checkCache(t, c)
-	if st.Overflowed != uint64(overflowed) {
-		t.Errorf("overflowed %d points, the function saw %d", st.Overflowed, overflowed)
+	if st.Evicted != uint64(evicted) {
+		t.Errorf("evicted %d points, the function saw %d", st.Evicted, evicted)
 	}
-	if blobs && (st.BlobsWritten < 100 || st.BlobsRead < 100 || st.BlobsRestored < 20 || st.BlobsLost == 0 || (maxBytes <= 8<<10 && overflowed == 0)) {
-		t.Errorf("too little happened with blobs: %d overflowed, %+v", overflowed, st)
+	if blobs && (st.BlobsWritten < 100 || st.BlobsRead < 100 || st.BlobsRestored < 20 || st.BlobsLost == 0 || (maxBytes <= 8<<10 && evicted == 0)) {
+		t.Errorf("too little happened with blobs: %d evicted, %+v", evicted, st)
 	}
 	if st.Evictions < 20 || st.Mended < 100 || st.Reclaimed == 0 || st.Overwritten == 0 || shrunk == 0 || partial == 0 || st.Taken == 0 || st.Popped == 0 || (seed%3 == 0 && st.Rebuilds == 0) {
 		t.Errorf("too little happened: %+v, %d partial", st, partial)
@@ -328,7 +328,7 @@ func checkCache(t *testing.T, c *Cache) Stats {
 	if series != counted {
 		t.Fatalf("%d series, buckets count %d", series, counted)
 	}
-	if sum := st.Points + st.Overflowed + st.Taken + st.Popped + st.Removed + st.Erased + st.Reclaimed; sum != st.Inserted {
+	if sum := st.Points + st.Evicted + st.Taken + st.Popped + st.Removed + st.Erased + st.Reclaimed; sum != st.Inserted {
 		t.Fatalf("inserted %d points, accounted for %d: %+v", st.Inserted, sum, st)
 	}
 	return st

@@ -54,7 +54,7 @@ func TestOverflowCold(t *testing.T) {
 	}
 	st := checkCache(t, c)
 	regions := func(st Stats) int { return st.Hot.Regions + st.Log.Regions + st.Dir.Regions + st.Blobs.Regions }
-	if st.BlobsWritten < 1000 || st.Overflowed+st.Reclaimed+st.BlobsRestored != 0 || m.Room() < m.Budget()/8 || regions(st) > regions(before)*7/8 {
+	if st.BlobsWritten < 1000 || st.Evicted+st.Reclaimed+st.BlobsRestored != 0 || m.Room() < m.Budget()/8 || regions(st) > regions(before)*7/8 {
 		t.Errorf("%d series, %d regions, were %d: %+v", i, regions(st), regions(before), st)
 	}
 	for k := range hot {
@@ -142,7 +142,7 @@ func TestOverflowHot(t *testing.T) {
 		points += 20
 	}
 	st := checkCache(t, c)
-	if st.Points != uint64(points) || st.BlobsWritten < 100 || st.Reclaimed+st.Overflowed != 0 || m.Room() < int64(m.RegionBytes()) {
+	if st.Points != uint64(points) || st.BlobsWritten < 100 || st.Reclaimed+st.Evicted != 0 || m.Room() < int64(m.RegionBytes()) {
 		t.Errorf("%d keys: %+v", n, st)
 	}
 }
@@ -155,7 +155,7 @@ func TestOverflowOrder(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		model := literal{[3]map[string]bool{{}, {}, {}}} // live keys
 		inBlobs := map[string]bool{}
-		c := newTestCache(t, Options{Shards: 1, AgeCycle: 1 << 40, Blobs: true, Overflow: func(o Overflow) {
+		c := newTestCache(t, Options{Shards: 1, AgeCycle: 1 << 40, Blobs: true, Evicted: func(o Evicted) {
 			if len(model.evictable()) > 0 || !inBlobs[string(o.Key)] {
 				t.Fatalf("seed %d: %s was evicted whole while %d keys are live", seed, o.Key, len(model.evictable()))
 			}
@@ -219,7 +219,7 @@ func TestOverflowOrder(t *testing.T) {
 			c.evictTo(c.allocated()-1, true)
 			whole++
 		}
-		if st := checkCache(t, c); moved < 300 || byGen[0] == 0 || byGen[1] == 0 || byGen[2] == 0 || whole < 20 || len(inBlobs) != 0 || st.BlobPoints != 0 || st.Overflowed == 0 {
+		if st := checkCache(t, c); moved < 300 || byGen[0] == 0 || byGen[1] == 0 || byGen[2] == 0 || whole < 20 || len(inBlobs) != 0 || st.BlobPoints != 0 || st.Evicted == 0 {
 			t.Errorf("seed %d: too little happened: %d moved, by generation %v, %d evicted whole, %+v", seed, moved, byGen, whole, st)
 		}
 	}

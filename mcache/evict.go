@@ -72,7 +72,7 @@ func (c *Cache) evictOf(gen int, limit int64, blobs bool) bool {
 	return false
 }
 
-// evictOne hands the coldest key of the generation to the overflow function.
+// evictOne hands the coldest key of the generation to Options.Evicted.
 func (s *shard) evictOne(gen int) bool {
 	s.mu.Lock()
 	id := s.coldest(gen)
@@ -80,19 +80,19 @@ func (s *shard) evictOne(gen int) bool {
 		s.mu.Unlock()
 		return false
 	}
-	var o Overflow
-	overflow := s.cache.overflow
+	var o Evicted
+	handOn := s.cache.evicted
 	if s.recs.At(id).flags&flagShadow != 0 {
-		overflow = nil // start times alone are nothing to hand on
+		handOn = nil // start times alone are nothing to hand on
 	}
-	if overflow != nil {
+	if handOn != nil {
 		s.prune(s.recs.At(id))
 		o = s.export(id)
 	}
-	s.overflowed += uint64(s.points(id))
+	s.evicted += uint64(s.points(id))
 	s.evictions++
 	s.cache.bucket(s.recs.At(id).bucket).evictions.Add(1)
-	if overflow == nil {
+	if handOn == nil {
 		s.noteGone(s.recs.At(id))
 	} else { // it is somewhere else now
 		s.noteLost(s.recs.At(id))
@@ -101,8 +101,8 @@ func (s *shard) evictOne(gen int) bool {
 	s.tidy()
 	s.publishLocked()
 	s.mu.Unlock()
-	if overflow != nil {
-		overflow(o)
+	if handOn != nil {
+		handOn(o)
 	}
 	return true
 }

@@ -155,14 +155,14 @@ func ExampleCache_Select() {
 }
 
 func ExampleCache_Stats() {
-	overflowed := 0
-	c := newCache(mcache.Options{MaxBytes: 4096, Overflow: func(o mcache.Overflow) { overflowed += len(o.Samples) }})
+	evicted := 0
+	c := newCache(mcache.Options{MaxBytes: 4096, Evicted: func(o mcache.Evicted) { evicted += len(o.Samples) }})
 	defer c.Close()
 	for i := range 100 {
 		c.Insert("host1", fmt.Append(nil, "key", i), 0, values(1, 2))
 	}
 	st := c.Stats()
-	fmt.Println(st.Inserted == st.Points+st.Overflowed, st.Overflowed == uint64(overflowed), st.AllocatedBytes <= st.MaxBytes)
+	fmt.Println(st.Inserted == st.Points+st.Evicted, st.Evicted == uint64(evicted), st.AllocatedBytes <= st.MaxBytes)
 	fmt.Println(c.RemoveBucket("host1"), c.Stats().Points, c.Buckets())
 	// Output:
 	// true true true

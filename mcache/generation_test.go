@@ -45,7 +45,7 @@ func TestGenerationsOracle(t *testing.T) {
 		var c *Cache
 		classes := map[string]uint8{}
 		evicted, turned, byGen := 0, 0, [3]int{}
-		c = newTestCache(t, Options{Shards: 1, MaxBytes: 60 << 10, AgeCycle: 1 << 40, Overflow: func(o Overflow) {
+		c = newTestCache(t, Options{Shards: 1, MaxBytes: 60 << 10, AgeCycle: 1 << 40, Evicted: func(o Evicted) {
 			key := string(o.Key)
 			cold := model.evictable()
 			if !cold[key] {
@@ -138,7 +138,7 @@ func TestConservation(t *testing.T) {
 		if blobs {
 			maxBytes = 50 << 10 // of which the records of keys in blobs take most
 		}
-		c := newTestCache(t, Options{Memory: m, Shards: 2, MaxBytes: maxBytes, AgeCycle: 10_000, Blobs: blobs, Overflow: func(o Overflow) { handed += uint64(len(o.Samples)) }})
+		c := newTestCache(t, Options{Memory: m, Shards: 2, MaxBytes: maxBytes, AgeCycle: 10_000, Blobs: blobs, Evicted: func(o Evicted) { handed += uint64(len(o.Samples)) }})
 		buf := make([]byte, 64*8)
 		for op := range ops {
 			key := []byte(fmt.Sprint("key", rnd.IntN(500)))
@@ -169,7 +169,7 @@ func TestConservation(t *testing.T) {
 			}
 		}
 		st := checkCache(t, c)
-		if st.Overflowed != handed || st.Overflowed == 0 || st.Reclaimed == 0 || st.Taken == 0 || st.Popped == 0 || st.Removed == 0 || st.Mended == 0 || st.Overwritten == 0 {
+		if st.Evicted != handed || st.Evicted == 0 || st.Reclaimed == 0 || st.Taken == 0 || st.Popped == 0 || st.Removed == 0 || st.Mended == 0 || st.Overwritten == 0 {
 			t.Errorf("seed %d: too little happened, or %d points handed on: %+v", seed, handed, st)
 		}
 		if blobs && (st.BlobPoints == 0 || st.BlobsLost == 0 || st.BlobsRestored == 0) {

@@ -128,7 +128,7 @@ func (s *shard) lastTime(r *series) int64 {
 // of those that the matchers could have selected, as far as the metric's name
 // tells, and of some others. ok is false when there are none. What a series
 // that is still there has lost is Snapshot.CompleteFrom; what was handed to
-// Options.Overflow is not gone.
+// Options.Evicted is not gone.
 func (c *Cache) GoneUntil(bucket string, ms []Matcher) (complete int64, ok bool) {
 	b := c.findBucket(bucket)
 	if b == nil { // or it made way for another

@@ -53,7 +53,7 @@ func (s *Stats) Metrics() []Metric {
 			single(float64(s.Mended))},
 		{"mcached_series_samples_left_total", "counter", "Samples that left, by how: evicted, taken, popped, removed with their bucket, or reclaimed with their memory.", []string{"how"},
 			func(emit func(float64, ...string)) {
-				emit(float64(s.Overflowed), "evicted")
+				emit(float64(s.Evicted), "evicted")
 				emit(float64(s.Taken), "taken")
 				emit(float64(s.Popped), "popped")
 				emit(float64(s.Removed), "removed")

@@ -381,7 +381,7 @@ func TestOverflowRace(t *testing.T) {
 	}
 	done.Store(true)
 	wg.Wait()
-	if st := checkCache(t, c); st.BlobsWritten < 500 || st.Reclaimed+st.Overflowed != 0 || reads.Load() < 100 {
+	if st := checkCache(t, c); st.BlobsWritten < 500 || st.Reclaimed+st.Evicted != 0 || reads.Load() < 100 {
 		t.Errorf("too little happened: %d reads, %+v", reads.Load(), st)
 	}
 }

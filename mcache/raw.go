@@ -250,10 +250,10 @@ func (c *Cache) PopKey(snap *Snapshot) (bucket string, key []byte, width int) {
 }
 
 // export is everything a series holds, copied and decoded.
-func (s *shard) export(id uint32) Overflow {
+func (s *shard) export(id uint32) Evicted {
 	r := s.recs.At(id)
 	s.prune(r)
-	o := Overflow{Bucket: s.cache.bucket(r.bucket).name}
+	o := Evicted{Bucket: s.cache.bucket(r.bucket).name}
 	if labels := s.labels(r, nil); r.flags&flagRaw != 0 {
 		o.Key = []byte(labels[0].Value)
 	} else {

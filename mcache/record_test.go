@@ -129,7 +129,7 @@ func recordsRun(t *testing.T, seed uint64, blobs bool) {
 						if !ok || w.record != nil || w.v != it.At().V {
 							t.Fatalf("op %d: series %d at %d reads %x, want %+v %v", op, i, at, it.At().V, w, ok)
 						}
-						if st := it.StartTime(); st != int64(w.start) && (st != 0 || c.Stats().Reclaimed+c.Stats().Overflowed == 0) {
+						if st := it.StartTime(); st != int64(w.start) && (st != 0 || c.Stats().Reclaimed+c.Stats().Evicted == 0) {
 							t.Fatalf("op %d: series %d at %d starts at %d, want %d", op, i, at, st, w.start)
 						}
 					}
@@ -142,7 +142,7 @@ func recordsRun(t *testing.T, seed uint64, blobs bool) {
 			}
 			if x < 80 && got < len(k) {
 				lost += len(k) - got
-				if st := c.Stats(); st.Reclaimed+st.Overflowed == 0 {
+				if st := c.Stats(); st.Reclaimed+st.Evicted == 0 {
 					t.Fatalf("op %d: series %d reads %d points, want %d, and nothing has gone", op, i, got, len(k))
 				}
 			}

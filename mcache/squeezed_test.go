@@ -127,7 +127,7 @@ func TestSqueezedDirty(t *testing.T) {
 		t.Fatalf("all is dirty, and a write gets %v", err)
 	}
 	st := c.Stats()
-	if st.Reclaimed+st.Overflowed != 0 || st.Points < 10_000 {
+	if st.Reclaimed+st.Evicted != 0 || st.Points < 10_000 {
 		t.Fatalf("dirty points are gone: %+v", st)
 	}
 	tick := uint32(2)

@@ -4,7 +4,7 @@ import "mcached/kvcache"
 
 // Stats is a reading of a Cache. Points are conserved: at any rest
 //
-//	Inserted = Points + Overflowed + Taken + Popped + Removed + Erased + Reclaimed
+//	Inserted = Points + Evicted + Taken + Popped + Removed + Erased + Reclaimed
 //
 // where Points is what is in the cache now. A start time that came with a
 // sample is a point of its own, in a hidden series, here and below.
@@ -15,7 +15,7 @@ type Stats struct {
 
 	Overwritten uint64
 	Mended      uint64 // out-of-order points merged into sealed blocks, of Inserted and Overwritten
-	Overflowed  uint64 // evicted whole
+	Evicted     uint64 // with keys that were evicted whole
 	Taken       uint64
 	Popped      uint64
 	Removed     uint64 // with their bucket
@@ -96,7 +96,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 	st.Inserted += s.inserted
 	st.Overwritten += s.overwritten
 	st.Mended += s.mended
-	st.Overflowed += s.overflowed
+	st.Evicted += s.evicted
 	st.Taken += s.taken
 	st.Popped += s.popped
 	st.Removed += s.removed

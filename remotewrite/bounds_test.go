@@ -297,7 +297,7 @@ func TestNewSeriesInARow(t *testing.T) {
 		}
 	}
 	st := r.Cache.Stats()
-	if left := st.Overflowed + st.Reclaimed; st.Inserted != uint64(written) || st.Points+left != st.Inserted || left == 0 {
+	if left := st.Evicted + st.Reclaimed; st.Inserted != uint64(written) || st.Points+left != st.Inserted || left == 0 {
 		t.Errorf("%d samples were acknowledged: %d inserted, %d there, %d left", written, st.Inserted, st.Points, left)
 	}
 	// A key each, and nothing on the heap for any of them.
