@@ -72,8 +72,6 @@ type coverage struct {
 	loaded []Interval
 
 	// While watching:
-	savedMs       int64 // of the snapshot
-	lastLife      uint32
 	sinceMs       int64 // of the first series that was seen to go on, or to skip; 0 for none yet
 	same, skipped int
 	newestSame    int64 // last time of a series that went on

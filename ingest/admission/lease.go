@@ -52,14 +52,18 @@ func (l *Lease) Held() int64 {
 }
 
 // Try takes n bytes more, or returns a *Refusal at once.
-func (l *Lease) Try(n int64) error { return l.take(nil, n) }
+func (l *Lease) Try(n int64) error {
+	return l.take(n, func() bool { return false })
+}
 
 // Take takes n bytes more. If there is no room it waits for it, but not long,
 // and not beyond ctx; then it returns a *Refusal.
-func (l *Lease) Take(ctx context.Context, n int64) error { return l.take(ctx, n) }
+func (l *Lease) Take(ctx context.Context, n int64) error {
+	return l.take(n, func() bool { return l.pool.waitLocked(ctx, l, n) })
+}
 
-// take waits if ctx is not nil.
-func (l *Lease) take(ctx context.Context, n int64) error {
+// take asks wait, with the pool locked, whether there is room after all.
+func (l *Lease) take(n int64, wait func() bool) error {
 	p := l.pool
 	if p == nil || n <= 0 {
 		return nil
@@ -87,7 +91,7 @@ func (l *Lease) take(ctx context.Context, n int64) error {
 			p.grantLocked(l, n)
 			break
 		}
-		if ctx == nil || !p.waitLocked(ctx, l, n) {
+		if !wait() {
 			return p.refuseLocked(l, n)
 		}
 	}

@@ -277,7 +277,7 @@ func (x *Index) Value(pair uint32) []byte {
 
 // Name is the text of a pair's name; a view.
 func (x *Index) Name(pair uint32) []byte {
-	r := &*x.names.At(x.pairs.At(pair).name)
+	r := x.names.At(x.pairs.At(pair).name)
 	return x.text.At(r.text, r.textLen)
 }
 
