@@ -31,11 +31,11 @@ func (s *MemoryStats) Metrics() []Metric {
 				emit(float64(s.RegionsInUse), "in_use")
 				emit(float64(s.RegionsSpare), "spare")
 			}},
-		{"mcached_memory_regions_reclaimed_total", "counter", "Regions taken from their owners, oldest first, with what was in them.", nil,
+		{"mcached_memory_regions_reclaimed_total", "counter", "Regions reclaimed with all that was in them, the oldest first.", nil,
 			single(float64(s.RegionsReclaimed))},
-		{"mcached_memory_returned_bytes_total", "counter", "Bytes given back to the operating system.", nil,
+		{"mcached_memory_returned_bytes_total", "counter", "Bytes returned to the operating system.", nil,
 			single(float64(s.BytesReturned))},
-		{"mcached_memory_owners_dropped_total", "counter", "Times a shard forgot everything because the budget was below its indexes.", nil,
+		{"mcached_memory_owners_dropped_total", "counter", "Times a shard dropped everything because the budget was below its indexes.", nil,
 			single(float64(s.OwnersDropped))},
 	}
 }
@@ -43,7 +43,7 @@ func (s *MemoryStats) Metrics() []Metric {
 // Metrics are the rows of s.
 func (s *CacheStats) Metrics() []Metric {
 	return []Metric{
-		{"mcached_blobs_entries", "gauge", "Blobs held, expired ones that were not found yet included.", nil,
+		{"mcached_blobs_entries", "gauge", "Redis clients' values (blobs) held, those that expired and were not removed yet included.", nil,
 			single(float64(s.Entries))},
 		{"mcached_blobs_bytes", "gauge", "Bytes of the blobs' regions by what they hold, and of their index.", []string{"state"},
 			func(emit func(float64, ...string)) {
@@ -67,17 +67,17 @@ func (s *CacheStats) Metrics() []Metric {
 				emit(float64(s.Expired), "expired")
 				emit(float64(s.Evicted), "evicted")
 			}},
-		{"mcached_blobs_reinserted_total", "counter", "Blobs kept when their region aged out, because they had been read.", nil,
+		{"mcached_blobs_reinserted_total", "counter", "Blobs kept when their region was evicted, because they had been read.", nil,
 			single(float64(s.Reinserted))},
-		{"mcached_blobs_promoted_total", "counter", "Blobs of those that left probation by it.", nil,
+		{"mcached_blobs_promoted_total", "counter", "Of these, blobs moved out of probation.", nil,
 			single(float64(s.Promoted))},
-		{"mcached_blobs_returned_total", "counter", "Blobs written again soon after probation had dropped them, which skip it.", nil,
+		{"mcached_blobs_returned_total", "counter", "Blobs written again soon after probation evicted them; they skip it (ghost hits).", nil,
 			single(float64(s.Returned))},
 		{"mcached_blobs_probation_bytes", "gauge", "Bytes of blobs that were not read since they were written.", nil,
 			single(float64(s.ProbationBytes))},
-		{"mcached_blobs_regions_compacted_total", "counter", "Regions whose dead space was won back by copying the rest.", nil,
+		{"mcached_blobs_regions_compacted_total", "counter", "Regions compacted: live entries are copied out, and the region is free.", nil,
 			single(float64(s.Compacted))},
-		{"mcached_blobs_refused_total", "counter", "Writes refused because there was no memory at all.", nil,
+		{"mcached_blobs_refused_total", "counter", "Writes rejected because there was no memory at all.", nil,
 			single(float64(s.Refused))},
 	}
 }

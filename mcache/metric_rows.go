@@ -26,7 +26,7 @@ func (s *Stats) Metrics() []Metric {
 					emit(float64(b.Series), b.Name)
 				}
 			}},
-		{"mcached_series_points", "gauge", "Samples held, by generation: 1 is hot, 3 is cold, overflow was evicted and is still there.", []string{"generation"},
+		{"mcached_series_points", "gauge", "Samples held, by generation: 1 is hot, 3 is cold, overflow is evicted and kept compressed.", []string{"generation"},
 			func(emit func(float64, ...string)) {
 				s.byGeneration(func(g GenerationStats) float64 { return float64(g.Points) })(emit)
 				emit(float64(s.BlobPoints), "overflow")
@@ -45,11 +45,11 @@ func (s *Stats) Metrics() []Metric {
 			}},
 		{"mcached_series_dead_bytes", "gauge", "Bytes of the metric cache's regions that are deleted and not yet compacted.", nil,
 			single(float64(s.Hot.DeadBytes + s.Log.DeadBytes + s.Dir.DeadBytes + s.Blobs.DeadBytes))},
-		{"mcached_series_samples_inserted_total", "counter", "New samples taken in. Those held are these less all that left.", nil,
+		{"mcached_series_samples_inserted_total", "counter", "New samples. Those held are these less all that left.", nil,
 			single(float64(s.Inserted))},
 		{"mcached_series_samples_overwritten_total", "counter", "Samples that replaced one of the same time.", nil,
 			single(float64(s.Overwritten))},
-		{"mcached_series_samples_mended_total", "counter", "Late samples that were put into blocks already sealed.", nil,
+		{"mcached_series_samples_mended_total", "counter", "Out-of-order samples merged into sealed blocks.", nil,
 			single(float64(s.Mended))},
 		{"mcached_series_samples_left_total", "counter", "Samples that left, by how: evicted, taken, popped, removed with their bucket, or reclaimed with their memory.", []string{"how"},
 			func(emit func(float64, ...string)) {
@@ -59,19 +59,19 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.Removed), "removed")
 				emit(float64(s.Reclaimed), "reclaimed")
 			}},
-		{"mcached_series_evictions_total", "counter", "Series and raw keys evicted by size.", nil,
+		{"mcached_series_evictions_total", "counter", "Series and raw keys evicted, those moved to overflow included.", nil,
 			single(float64(s.Evictions))},
-		{"mcached_overflow_written_total", "counter", "Series whose samples were moved into an overflow blob.", nil,
+		{"mcached_overflow_written_total", "counter", "Series moved to overflow.", nil,
 			single(float64(s.BlobsWritten))},
-		{"mcached_overflow_read_total", "counter", "Reads of series that reached into their overflow blob.", nil,
+		{"mcached_overflow_read_total", "counter", "Reads of series that included overflow.", nil,
 			single(float64(s.BlobsRead))},
-		{"mcached_overflow_restored_total", "counter", "Overflow blobs taken apart again, for a late sample or a deletion.", nil,
+		{"mcached_overflow_restored_total", "counter", "Series moved back from overflow, for an out-of-order sample or a deletion.", nil,
 			single(float64(s.BlobsRestored))},
-		{"mcached_overflow_refused_total", "counter", "Series evicted for good because there was no memory for a blob.", nil,
+		{"mcached_overflow_refused_total", "counter", "Series evicted for good because there was no memory to compress them.", nil,
 			single(float64(s.BlobsRefused))},
-		{"mcached_overflow_samples_lost_total", "counter", "Samples that vanished with the memory of overflow blobs; part of those reclaimed.", nil,
+		{"mcached_overflow_samples_lost_total", "counter", "Samples of overflow that were reclaimed; part of all reclaimed.", nil,
 			single(float64(s.BlobsLost))},
-		{"mcached_series_index_rebuilds_total", "counter", "Times a shard's index was rebuilt to be rid of dead entries.", nil,
+		{"mcached_series_index_rebuilds_total", "counter", "Times a shard's index was rebuilt to drop tombstones.", nil,
 			single(float64(s.Rebuilds))},
 		{"mcached_bucket_age", "gauge", "Times a bucket has aged.", []string{"bucket"},
 			func(emit func(float64, ...string)) {
@@ -90,7 +90,7 @@ func (s *Stats) Metrics() []Metric {
 					}
 				}
 			}},
-		{"mcached_bucket_series_refused_total", "counter", "New series that a bucket's limits refused, whoever wrote them, each time that they came.", []string{"bucket", "of"},
+		{"mcached_bucket_series_refused_total", "counter", "New series that a bucket's limits rejected, whoever wrote them, each attempt counted.", []string{"bucket", "of"},
 			func(emit func(float64, ...string)) {
 				for _, b := range s.Buckets {
 					emit(float64(b.OverSeries), b.Name, "bucket")
@@ -109,11 +109,11 @@ func (s *Stats) Metrics() []Metric {
 // Metrics are the rows of s.
 func (s *DirtyStats) Metrics() []Metric {
 	return []Metric{
-		{"mcached_forward_dirty_samples", "gauge", "Samples that --forward.url has not acknowledged, those on their way included.", nil,
+		{"mcached_forward_dirty_samples", "gauge", "Samples that --forward.url has not acknowledged, those in flight included.", nil,
 			single(float64(s.Points))},
-		{"mcached_forward_dirty_limit_samples", "gauge", "Samples that may wait for --forward.url before writes are told to come back.", nil,
+		{"mcached_forward_dirty_limit_samples", "gauge", "Samples that may wait for --forward.url; beyond it writes are rejected.", nil,
 			single(float64(s.MaxPoints))},
-		{"mcached_forward_refused_total", "counter", "Writes told to come back because too many samples waited for --forward.url.", nil,
+		{"mcached_forward_refused_total", "counter", "Writes rejected because too many samples waited for --forward.url.", nil,
 			single(float64(s.Refused))},
 	}
 }

@@ -33,13 +33,13 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.Refused503), "503")
 				emit(float64(s.RefusedOther), "other")
 			}},
-		{"mcached_remote_write_not_admitted_total", "counter", "Remote-write requests sent back because too many bytes were in flight; part of those refused.", nil,
+		{"mcached_remote_write_not_admitted_total", "counter", "Remote-write requests rejected because too many bytes were in flight; part of those refused.", nil,
 			single(float64(s.NotAdmitted))},
 		{"mcached_remote_write_new_series_floods_total", "counter", "Remote-write requests with more new series than --remote-write.max-new-series allows; part of those refused.", nil,
 			single(float64(s.NewSeriesFlood))},
 		{"mcached_remote_write_slow_bodies_total", "counter", "Remote-write requests whose body took too long; part of those refused.", nil,
 			single(float64(s.SlowBodies))},
-		{"mcached_remote_write_body_bytes_total", "counter", "Bytes of remote-write requests as they came.", nil,
+		{"mcached_remote_write_body_bytes_total", "counter", "Bytes of remote-write requests before decompression.", nil,
 			single(float64(s.BodyBytes))},
 		{"mcached_remote_write_decoded_bytes_total", "counter", "Bytes of remote-write requests after decompression.", nil,
 			single(float64(s.DecodedBytes))},

@@ -124,14 +124,14 @@ func newServeApp(c *config) *kingpin.Application {
 	app.Flag("web.allowed-host", "Name that requests to a loopback address may be for, beside localhost and this machine's: of a proxy that passes on the Host header. Repeatable; * for any.").
 		PlaceHolder("NAME").StringsVar(&c.webAllowedHosts)
 	add("web.max-connections", "1024", &c.webMaxConnections,
-		"HTTP connections at a time, for each address. Beyond them, idle ones make way.")
+		"HTTP connections at a time, for each address. Beyond them, idle ones are closed.")
 	add("web.read-timeout", "1m", &c.webReadTimeout,
 		"Longest time to read one HTTP request, and an idle connection's life.")
 
 	add("web.enable-debug", "false", &c.webDebug,
 		"Serve profiles of the daemon at /debug/pprof/.")
 	add("web.enable-admin", "false", &c.webAdmin,
-		"Let clients of other machines have a snapshot written and files read again, not only those of this one.")
+		"Let clients on other machines request snapshots and reloads, not only those on this one.")
 
 	app.Flag("resp.listen-address", "Address for Redis clients; off turns them off, as does an empty one.").
 		Default("127.0.0.1:6379").StringVar(&c.respListen)
@@ -154,11 +154,11 @@ func newServeApp(c *config) *kingpin.Application {
 	add("memory.keep-available", "0", &c.memoryKeep,
 		"Bytes to leave available to the rest of the machine when --memory.size is 0; 0 means the larger of 512MiB and 5 %.")
 	add("memory.metrics-share", "100%", &c.memoryShares.metrics,
-		"Share of the memory that metrics may hold; below 100% series beyond it are evicted, into overflow, even if nobody else wants the room.")
+		"Share of the memory that metrics may hold. Below 100%, series beyond it are moved to overflow even if memory is free.")
 	add("memory.overflow-share", "25%", &c.memoryShares.overflow,
-		"Share of the memory that evicted series may hold when others want the room; they may use all that is not wanted.")
+		"Share of the memory that evicted series (overflow) may hold when memory is short; until then they may use all that is free.")
 	add("memory.blobs-share", "50%", &c.memoryShares.blobs,
-		"Share of the memory that Redis clients' values may hold when others want the room; they may use all that is not wanted.")
+		"Share of the memory that Redis clients' values may hold when memory is short; until then they may use all that is free.")
 	add("memory.heap-limit", "0", &c.memoryHeap,
 		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine or control group between 256MiB and 2GiB, and with a fixed --memory.size at most half of what that leaves.")
 
@@ -173,7 +173,7 @@ func newServeApp(c *config) *kingpin.Application {
 		PlaceHolder("HOST:PORT").StringVar(&c.selfInstance)
 	add("self-scrape.forward", "false", &c.selfForward,
 		"Hand the daemon's own metrics on to --forward.url, too.")
-	app.Flag("tenancy.header", "HTTP header that names the bucket of a request, as X-Scope-OrgID; empty puts all in one bucket. Trusted as it comes: set it behind a proxy only.").
+	app.Flag("tenancy.header", "HTTP header that names the bucket of a request, as X-Scope-OrgID; empty puts all in one bucket. It is trusted: use it only behind a proxy that sets it.").
 		PlaceHolder("NAME").StringVar(&c.tenancyHeader)
 
 	add("query.timeout", "2m", &c.queryTimeout,
@@ -181,7 +181,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("query.max-samples", "50000000", &c.queryMaxSamples,
 		"Samples a query may hold in memory.")
 	add("query.max-concurrency", "20", &c.queryMaxConcurrency,
-		"Queries at a time; more wait, up to a quarter of --web.max-connections and 1000, and others are told to come back (503).")
+		"Queries at a time. More wait, up to a quarter of --web.max-connections and 1000; the rest are rejected (503).")
 	add("query.max-series", "1000000", &c.queryMaxSeries,
 		"Series one selector may match.")
 	add("query.max-body-size", "8MiB", &c.queryMaxBody,
@@ -200,13 +200,13 @@ func newServeApp(c *config) *kingpin.Application {
 	add("web.compress-local", "false", &c.compressLocal,
 		"Compress answers for clients on this machine, too: for those that come through a tunnel, or a proxy that sets no X-Forwarded-For.")
 	add("remote-write.max-body-size", "32MiB", &c.writeMaxBody,
-		"Body of one remote-write request as it comes.")
+		"Body of one remote-write request before decompression.")
 	add("remote-write.max-decoded-size", "64MiB", &c.writeMaxDecoded,
 		"Body of one remote-write request after decompression.")
 	add("remote-write.max-samples", "1000000", &c.writeMaxSamples,
 		"Samples of one remote-write request.")
 	add("remote-write.max-new-series", "0", &c.writeMaxNewSeries,
-		"Series created a second, with as many at once as half a minute allows; known ones are written all the same, the rest is told to come back (503). 0 for no bound.")
+		"Series created a second; a burst may have half a minute's worth. Beyond it known series are written and new ones are rejected, to be retried (503). 0 for no bound.")
 	add("remote-write.max-labels", "128", &c.writeMaxLabels,
 		"Labels of one series.")
 	add("remote-write.max-label-name-size", "1KiB", &c.writeMaxLabelName,
@@ -214,30 +214,30 @@ func newServeApp(c *config) *kingpin.Application {
 	add("remote-write.max-label-value-size", "16KiB", &c.writeMaxLabelValue,
 		"Bytes of a label's value.")
 	add("remote-write.max-time-ahead", "10m", &c.writeMaxAhead,
-		"How far ahead of this machine's clock a sample may be; what is further is rejected (400).")
+		"How far ahead of this machine's clock a sample may be; samples further ahead are rejected (400).")
 	add("remote-write.max-exemplars", "10000", &c.writeMaxExemplars,
-		"Exemplars kept of all series, the latest.")
+		"Exemplars kept, of all series together: the latest.")
 	add("remote-write.max-exemplars-size", "8MiB", &c.writeExemplarSize,
 		"Memory for exemplars and the labels of their series, beside --memory.size.")
 	add("remote-write.max-metadata", "20000", &c.writeMaxMetadata,
-		"Metrics of which type, help and unit are kept; later ones are not described.")
+		"Metrics of which type, help and unit are kept. Metadata of further ones is dropped.")
 	add("remote-write.max-metadata-size", "8MiB", &c.writeMetadataSize,
 		"Bytes of names, helps and units of metrics, beside --memory.size.")
 	add("bucket.max-buckets", "1024", &c.maxBuckets,
-		"Buckets at a time, at most 65535. One without a series makes way for another; beyond that writes to new ones are told to come back (503, -BUSY).")
+		"Buckets at a time, at most 65535. A new one replaces one without a series; if all have series, writes to new buckets are rejected (503, -BUSY).")
 	add("bucket.max-series", "0", &c.bucketMaxSeries,
-		"Series of one bucket, whoever writes them. Known ones are written all the same, new ones are refused (400). 0 for no bound.")
+		"Series of one bucket, whoever writes them. Beyond it known series are written and new ones are rejected (400). 0 for no bound.")
 	add("bucket.max-series-per-metric", "0", &c.bucketMaxPerMetric,
 		"Series of one metric name in one bucket, likewise. 0 for no bound.")
 	app.Flag("bucket.limits", "Limits of one bucket instead of the two above, as team-a:max-series=500000,max-series-per-metric=20000. Repeatable; in the environment one a line.").
 		PlaceHolder("BUCKET:LIMITS").SetValue(namedValue{&c.bucketLimits, "bucket.limits"})
 	add("admission.max-in-flight-size", "0", &c.maxInFlight,
-		"Bytes in hand for all clients together: requests as they come and decompressed, results, answers until they are read. More are told to come back (503, -BUSY). 0 means half of the heap's limit, and at least room for the largest write.")
+		"Bytes in flight for all clients together: requests before and after decompression, results, answers that are not read yet. Requests beyond it are rejected, to be retried (503, -BUSY). 0 means half of the heap's limit, and at least room for the largest write.")
 	add("admission.max-requests", "1024", &c.maxRequests,
-		"Writes being worked on at a time; more are told to come back (503).")
+		"Writes in progress at a time; more are rejected, to be retried (503).")
 
 	add("shutdown.timeout", "10s", &c.shutdown,
-		"Longest time to finish requests under way, and to forward what waits, when asked to stop.")
+		"Longest time, when asked to stop, to finish requests in progress and to forward waiting samples.")
 	c.log.Level, c.log.Format = promslog.NewLevel(), promslog.NewFormat()
 	add("log.level", "info", c.log.Level, "Least severity to log: debug, info, warn or error.")
 	add("log.format", "logfmt", c.log.Format, "Format of log lines: logfmt or json.")

@@ -43,14 +43,14 @@ const (
 )
 
 func (f *forwardConfig) addFlags(app *kingpin.Application, add func(name, byDefault string, v kingpin.Value, help string)) {
-	app.Flag("forward.url", "Remote-write receiver that gets every sample; what it has not acknowledged is kept. Empty for none: a pure cache.").
+	app.Flag("forward.url", "Remote-write receiver that every sample is forwarded to. Unacknowledged samples are never evicted. Empty for none: a pure cache.").
 		PlaceHolder("URL").StringVar(&f.url)
 	add("forward.protocol", "auto", &f.protocol,
-		"Version of remote write to forward by: 2, 1, or auto for 2 and 1 when the receiver does not know it.")
+		"Version of remote write to forward by: 2, 1, or auto: 2, falling back to 1 if the receiver rejects it.")
 	add("forward.max-dirty-age", "1m", &f.maxDirtyAge,
 		"How long a sample may wait before it is forwarded: what a crash can lose, and how long a series' runs become.")
 	add("forward.max-dirty-size", "0", &f.maxDirty,
-		"Bytes of samples, at 16 each, that may wait for the receiver before writes are told to come back (503); 0 means an eighth of the memory.")
+		"Bytes of samples, at 16 each, that may wait for the receiver. Beyond it writes are rejected, to be retried (503). 0 means an eighth of the memory.")
 	add("forward.lanes", "2", &f.lanes,
 		"Requests to the receiver at a time.")
 	add("forward.max-samples-per-request", "25000", &f.maxSamples,

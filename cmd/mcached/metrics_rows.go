@@ -25,7 +25,7 @@ func (s *stats) ownMetrics() []metric {
 					emit(float64(a.UsedBytes), a.name)
 				}
 			}},
-		{"mcached_memory_account_share_bytes", "gauge", "Bytes that an account may hold when others want the room.", []string{"account"},
+		{"mcached_memory_account_share_bytes", "gauge", "Bytes that an account may hold when memory is short; it may use all that is free until then.", []string{"account"},
 			func(emit func(float64, ...string)) {
 				for _, a := range s.accounts {
 					emit(float64(a.ShareBytes), a.name)
@@ -36,7 +36,7 @@ func (s *stats) ownMetrics() []metric {
 
 func (s *snapshotStats) metrics() []metric {
 	return []metric{
-		{"mcached_snapshot_last_success_timestamp_seconds", "gauge", "When the newest snapshot was begun that is whole, that of a daemon before this one included; 0 if there is none.", nil,
+		{"mcached_snapshot_last_success_timestamp_seconds", "gauge", "When the newest complete snapshot was begun, by this daemon or one before it; 0 if there is none.", nil,
 			single(secondsOf(s.lastSuccess))},
 		{"mcached_snapshot_duration_seconds", "gauge", "How long this daemon's last snapshot took to write; 0 before the first.", nil,
 			single(s.took.Seconds())},
@@ -52,7 +52,7 @@ func (s *snapshotStats) metrics() []metric {
 
 func (s *reloadStats) metrics() []metric {
 	return []metric{
-		{"mcached_config_last_reload_successful", "gauge", "1 if all files are in force as they are now, 0 if one that has changed was not taken, or the last reload was not.", nil,
+		{"mcached_config_last_reload_successful", "gauge", "1 if all files are in force as they are now; 0 if a changed file, or the last reload, was rejected.", nil,
 			single(s.right)},
 		{"mcached_config_last_reload_success_timestamp_seconds", "gauge", "When the daemon was last started or reloaded without a failure.", nil,
 			single(s.lastSuccess)},

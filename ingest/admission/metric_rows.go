@@ -18,24 +18,24 @@ func single(v float64) func(func(float64, ...string)) {
 // Metrics are the rows of s.
 func (s *Stats) Metrics() []Metric {
 	return []Metric{
-		{"mcached_admission_in_flight_bytes", "gauge", "Bytes in hand for clients: write (being worked on), input (not whole yet), stranger (not whole, before the password), read (results and unread answers).", []string{"kind"},
+		{"mcached_admission_in_flight_bytes", "gauge", "Bytes in flight for clients: write (in progress), input (requests not received completely), stranger (the same, before authentication), read (results and unread answers).", []string{"kind"},
 			byKind(func(k Kind) float64 { return float64(s.Bytes[k]) })},
-		{"mcached_admission_limit_bytes", "gauge", "What each kind may have in hand; together they may have what writes may.", []string{"kind"},
+		{"mcached_admission_limit_bytes", "gauge", "Bytes that each kind may have in flight; all together may have what writes may.", []string{"kind"},
 			byKind(func(k Kind) float64 { return float64(s.Limits[k]) })},
-		{"mcached_admission_in_flight_requests", "gauge", "Writes being worked on.", nil,
+		{"mcached_admission_in_flight_requests", "gauge", "Writes in progress.", nil,
 			single(float64(s.Requests))},
-		{"mcached_admission_waiting", "gauge", "Requests that wait for others to give back bytes.", nil,
+		{"mcached_admission_waiting", "gauge", "Requests that wait for bytes that others have in flight.", nil,
 			single(float64(s.Waiting))},
-		{"mcached_admission_admitted_total", "counter", "Writes let in.", nil,
+		{"mcached_admission_admitted_total", "counter", "Writes admitted.", nil,
 			single(float64(s.Admitted))},
-		{"mcached_admission_refused_total", "counter", "Requests told to come back, by what there was too much of: bytes of a kind, or requests.", []string{"bound", "kind"},
+		{"mcached_admission_refused_total", "counter", "Requests rejected, by the bound that they hit: bytes of a kind, or requests.", []string{"bound", "kind"},
 			func(emit func(float64, ...string)) {
 				for _, k := range Kinds {
 					emit(float64(s.RefusedBytes[k]), "bytes", k.String())
 				}
 				emit(float64(s.RefusedRequests), "requests", Write.String())
 			}},
-		{"mcached_admission_cut_total", "counter", "Requests cut off because their rest did not come and others needed the room.", []string{"kind"},
+		{"mcached_admission_cut_total", "counter", "Stalled requests aborted because others needed their bytes.", []string{"kind"},
 			byKind(func(k Kind) float64 { return float64(s.Cut[k]) })},
 	}
 }

@@ -27,7 +27,7 @@ func (s *Stats) Metrics() []Metric {
 			}},
 		{"mcached_query_errors_total", "counter", "Requests to read metrics that were answered with an error.", nil,
 			single(float64(s.Errors))},
-		{"mcached_query_rejected_total", "counter", "Requests to read metrics that were turned away because too many waited; part of the errors.", nil,
+		{"mcached_query_rejected_total", "counter", "Requests to read metrics rejected because too many waited; part of the errors.", nil,
 			single(float64(s.Rejected))},
 		{"mcached_query_incomplete_total", "counter", "Answers that said from when on they are complete: because older samples were evicted or reclaimed (evicted), or because the daemon was down or not written to before (uncovered).", []string{"reason"},
 			func(emit func(float64, ...string)) {
@@ -49,7 +49,7 @@ func (s *Stats) Metrics() []Metric {
 			single(float64(s.Samples))},
 		{"mcached_query_response_bytes_total", "counter", "Bytes of answers, before compression.", nil,
 			single(float64(s.ResponseBytes))},
-		{"mcached_query_requests", "gauge", "Requests to read metrics that are under way, by state.", []string{"state"},
+		{"mcached_query_requests", "gauge", "Requests to read metrics in progress, by state.", []string{"state"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.Running), "running")
 				emit(float64(s.Waiting), "waiting")

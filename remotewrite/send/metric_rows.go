@@ -20,7 +20,7 @@ func single(v float64) func(func(float64, ...string)) {
 // Metrics are the rows of s.
 func (s *ForwardStats) Metrics() []Metric {
 	return []Metric{
-		{"mcached_forward_samples_total", "counter", "Samples and histograms handed to --forward.url, by result: those it rejects are lost to it. Not there if nothing is forwarded, as are all of mcached_forward_…", []string{"result"},
+		{"mcached_forward_samples_total", "counter", "Samples and histograms sent to --forward.url, by result. Rejected ones are not sent again. Absent, as all of mcached_forward_…, if nothing is forwarded.", []string{"result"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.Sent), "taken")
 				emit(float64(s.Rejected), "rejected")
@@ -29,19 +29,19 @@ func (s *ForwardStats) Metrics() []Metric {
 			single(float64(s.Runs))},
 		{"mcached_forward_requests_total", "counter", "Requests to --forward.url of any outcome.", nil,
 			single(float64(s.Requests))},
-		{"mcached_forward_retries_total", "counter", "Requests to --forward.url that it was not available for, and that are sent again.", nil,
+		{"mcached_forward_retries_total", "counter", "Requests to --forward.url that failed and are retried.", nil,
 			single(float64(s.Retries))},
 		{"mcached_forward_splits_total", "counter", "Requests to --forward.url cut in two to find what it rejects.", nil,
 			single(float64(s.Splits))},
-		{"mcached_forward_forced_total", "counter", "Times everything was forwarded because memory or the bound on waiting samples asked for it.", nil,
+		{"mcached_forward_forced_total", "counter", "Times everything was forwarded early, because memory was short or too many samples waited.", nil,
 			single(float64(s.Forced))},
 		{"mcached_forward_bytes_total", "counter", "Bytes of request bodies to --forward.url, compressed.", nil,
 			single(float64(s.Bytes))},
-		{"mcached_forward_in_flight_samples", "gauge", "Samples that --forward.url was sent and has not acknowledged.", nil,
+		{"mcached_forward_in_flight_samples", "gauge", "Samples sent to --forward.url and not acknowledged yet.", nil,
 			single(float64(s.InFlight))},
-		{"mcached_forward_last_success_timestamp_seconds", "gauge", "When --forward.url last took something; 0 if never.", nil,
+		{"mcached_forward_last_success_timestamp_seconds", "gauge", "When --forward.url last acknowledged samples; 0 if never.", nil,
 			single(unixSeconds(s.LastSuccess))},
-		{"mcached_forward_dirty_age_seconds", "gauge", "How long the oldest of those samples has waited.", nil,
+		{"mcached_forward_dirty_age_seconds", "gauge", "How long the oldest unacknowledged sample has waited.", nil,
 			single(s.OldestAge.Seconds())},
 	}
 }
