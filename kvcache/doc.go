@@ -1,6 +1,6 @@
 // Package kvcache is memory that can be taken away: regions outside the Go
 // heap under one budget, PackedTables in them for arrays and records, and a
-// cache of opaque blobs that loses a part of itself without noticing.
+// cache of keys and values that may lose any part of itself at any time.
 //
 // # Problem
 //
@@ -15,15 +15,18 @@
 //
 // # Terms
 //
-//	region   one span of the reserved address space, 4 KiB to 4 MiB
+//	region   a piece of the reserved address space, 4 KiB to 4 MiB
+//	span     memory outside regions that grows by pages and goes with its owner only:
+//	         indexes, and the containers of package offheap
 //	table    a PackedTable: a region filled from its start with entries
-//	entry    8 bytes of header and a value; a record is the entry of a blob
+//	entry    8 bytes of header and a value; a record is the entry of a
+//	         key and its value
 //	ref      the address of an entry, with the epoch of its region
 //	place    a shard's own number for one of its regions; 32-bit refs count them
 //	line     64 bytes of an index: 12 tags, frequencies, 32-bit refs
 //	dead     bytes of freed entries whose region still lives
 //	spare    a region without an owner that still has its pages
-//	reclaim  to take a region from its owner, as it is
+//	reclaim  to take a region from its owner, with what is in it
 //	log      regions in order of age; a shard of a Cache has two
 //	probation the log of records that were not read since they were written
 //	lasting  the log of those that were, or that came back
@@ -61,7 +64,7 @@
 //	2  dead bytes, but for SetBudget, which has no time to copy what is between
 //	   them: owners compact before they ask for others' regions
 //	3  Log regions by age, whatever they hold and whoever's they are: sealed
-//	   blocks of series, what was evicted of series, clients' blobs. Before
+//	   blocks of series, what was evicted of series, clients' values. Before
 //	   that, the oldest Log regions of accounts that hold more than their share
 //	   (share.go). A writer keeps what is still read of them; SetBudget does not.
 //	   A region is as old as its first entry, or as the last time that its owner

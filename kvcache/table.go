@@ -8,7 +8,7 @@ import (
 )
 
 // Ref is an epoch-checked address of an entry: it reads as a miss once the
-// entry's region was released, for ever. Zero is no entry.
+// entry's region was released, and stays so. Zero is no entry.
 //
 //	63            39 38             19 18             0
 //	┌───────────────┬─────────────────┬────────────────┐
@@ -71,7 +71,7 @@ type table struct {
 }
 
 // Tables is the growing set of PackedTables of one shard. Entries are written
-// one behind the other into the current region; a freed entry is dead until
+// in sequence into the current region; a freed entry is dead until
 // its whole region dies or is compacted, which moves the live ones out. Sets
 // that are no log give the place of a small dead entry to the next one of its
 // size.

@@ -273,7 +273,7 @@ func TestCoverageRestarts(t *testing.T) {
 }
 
 // TestCoverageGivesUp: a gap of which no series tells anything stays, and
-// writers are not watched for ever because of it.
+// writers are not watched without end because of it.
 func TestCoverageGivesUp(t *testing.T) {
 	v := newCovered(t, 1_000_000_000)
 	v.write("b", 1)

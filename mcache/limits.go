@@ -67,7 +67,7 @@ func (c *Cache) SetLimits(all Limits, named map[string]Limits) error {
 	}
 	if len(kept) > 0 {
 		slices.Sort(kept)
-		return fmt.Errorf("mcache: whether the series of one metric are limited stays as it was for the buckets that are there: %q", kept)
+		return fmt.Errorf("mcache: a limit of series of one metric cannot be added to, or removed from, existing buckets: %q", kept)
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func (c *Cache) claimFor(b *bucket, labels []Label, held bool) (claim, error) {
 	for {
 		n := b.series.Load()
 		if n < 0 {
-			return claim{}, fmt.Errorf("%w: %q made way for another a moment ago", ErrBuckets, b.name)
+			return claim{}, fmt.Errorf("%w: %q was replaced by another just now", ErrBuckets, b.name)
 		}
 		if l.Series > 0 && n >= int64(l.Series) {
 			b.overSeries.Add(1)

@@ -76,7 +76,7 @@ func (l *lease) refusal(err error) error {
 	}
 	if errors.As(err, &later) {
 		after, ok := later.RetryAfter()
-		if !ok { // it would be refused for ever
+		if !ok { // it would never be admitted
 			return refused{http.StatusRequestEntityTooLarge, 0, err}
 		}
 		return refused{http.StatusServiceUnavailable, max(after, time.Second), err}

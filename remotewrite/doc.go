@@ -46,10 +46,10 @@
 // protocol 1.0, which has no numbers for it, an exemplar that cannot be kept is
 // no reason for a 400; neither is a series without samples. 503 with
 // Retry-After when memory, or the bytes in flight, do not suffice: a sender
-// tries again, and since writing a sample twice is writing it once, whatever
-// part was written the first time does no harm. Protocol 2.0 answers carry
-// what was written in X-Prometheus-Remote-Write-{Samples,Histograms,
-// Exemplars}-Written, whatever the status.
+// retries, and since writes are idempotent, whatever part was written the first
+// time does no harm. Protocol 2.0 answers carry what was written in
+// X-Prometheus-Remote-Write-{Samples,Histograms,Exemplars}-Written, whatever
+// the status.
 //
 // # What is kept
 //
@@ -57,9 +57,10 @@
 // Native histograms of all kinds, as records that hold the message of protocol
 // 2.0; Prometheus' rules say which are valid, and schemas finer than readers
 // know are merged, as it does. Of exemplars the latest, in a ring that is
-// bounded by number and bytes, each once however often it is sent; one that
-// comes without a sample is welcome, because Prometheus sends them so. Metadata by metric name, up to a bound:
-// losing a description loses no data, so it never changes the answer.
+// bounded by number and bytes, each once however often it is sent; one without
+// a sample is accepted, because Prometheus sends them so. Metadata by metric
+// name, up to a bound: losing a description loses no data, so it never changes
+// the answer.
 //
 // # Cost
 //

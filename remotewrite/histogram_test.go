@@ -57,7 +57,7 @@ func withHistograms(t testing.TB, p wire.Protocol, hs []writev2.Histogram, more 
 	return marshal(t, m)
 }
 
-// Every kind is stored as it came, byte by byte, in a series that is new and
+// Every kind is stored unchanged, byte by byte, in a series that is new and
 // in one that is known.
 func TestRuleHistogramsAreStored(t *testing.T) {
 	for name, h := range validHistograms() {

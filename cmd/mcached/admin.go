@@ -139,7 +139,7 @@ func (f *apiFlags) news(ctx context.Context, method, path string) (n snapshotNew
 	const maxNews = 64 << 10
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxNews))
 	if err != nil {
-		return n, fmt.Errorf("the daemon broke off: %w", err)
+		return n, fmt.Errorf("the daemon aborted: %w", err)
 	}
 	if err := json.Unmarshal(b, &n); err != nil {
 		return n, fmt.Errorf("%.100q is not of a snapshot", b)

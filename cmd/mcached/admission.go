@@ -44,7 +44,7 @@ func (d *daemon) maxKeyBytes() int {
 }
 
 // largestWrite is what the largest permitted request needs: it is all there,
-// as it came and decompressed, and as it comes it may take half.
+// before and after decompression, and before it it may take half.
 func (c *config) largestWrite() byteSize {
 	return max(c.writeMaxBody+c.writeMaxDecoded, 2*c.writeMaxBody)
 }

@@ -2,7 +2,7 @@
 // Prometheus and its kin, keeps the recent samples of every series in memory
 // that nobody else on the machine is using, answers PromQL from there, and
 // gives the memory back when something else needs it. The same memory serves
-// blobs and time series to Redis clients.
+// values and time series to Redis clients.
 //
 // This package is the wiring. It turns flags into the options of the packages
 // that do the work, opens the listeners, reports on everything at /metrics,
@@ -15,7 +15,12 @@
 //	serve.go         the life of the daemon: open, run, stop, close
 //	memory.go        the budget of what is cached, and the limit of the Go heap
 //	web.go           HTTP: which path goes to which package, readiness, counting
-//	page.go, page/   the status page; regions.go gives it the map of memory
+//	conns.go         the bound on HTTP connections; host.go the names that loopback
+//	                 requests may be for
+//	admission.go     how the Go heap is divided; limits.go, shares.go: of buckets, and
+//	                 of accounts of the memory
+//	page.go, page/   the status page; regions.go gives it the map of memory,
+//	                 warnings.go the last lines of the log
 //	metrics.go       /metrics, from the rows that each package lists beside its
 //	                 Stats; metrics_rows.go has those that are of none
 //	metadata.go      types and help texts for the API; exemplars.go likewise
@@ -26,13 +31,16 @@
 //	admin.go         actions of an operator: mcached snapshot, and what it asks of
 //	progress.go      how far long work is, on a terminal and elsewhere
 //	snapshot.go      the metric cache in a file, over a restart
-//	snapshot_path.go what may stand where that file goes, and who has it
-//	forward.go       handing every sample on to another store; forward_config.go
+//	snapshot_path.go what may stand where that file goes, and the lock on it
+//	forward.go       forwarding every sample to another store; forward_config.go
+//	upstream.go      the server that answers queries which memory cannot;
+//	                 features.go has PromQL's optional parts
 //	scrape.go        the daemon scraping itself, as a Prometheus would; self.go
 //	                 shows what it has of itself, whatever else is stored
-//	query.go         mcached query, with plot.go drawing in a terminal
+//	query.go         mcached query; output.go has its formats, plot.go draws in a
+//	                 terminal
 //	stats.go         mcached stats
-//	table.go         mcached metrics, which prints METRICS.md
+//	table.go         mcached metrics, which prints METRICS.md; version.go
 //
 // # What forwarding promises
 //
@@ -40,12 +48,12 @@
 // cache until the receiver behind has acknowledged it. What can lose it is a
 // short list, and each item is counted: the receiver rejects it
 // (mcached_forward_samples_total{result="rejected"}); the process is killed
-// within --forward.max-dirty-age; a stop cannot drain within
-// --shutdown.timeout and there is no --snapshot.path (the log says how many).
-// Whatever else goes wrong with the receiver is tried again for ever, while
-// samples wait up to --forward.max-dirty-size; beyond that, writes get 503. One
-// daemon never gets its own samples back: requests carry the ids of all whose
-// samples they may hold, and a request with one's own id is answered 508.
+// within --forward.max-dirty-age; a stop cannot drain within --shutdown.timeout
+// and there is no --snapshot.path (the log says how many). Whatever else goes
+// wrong with the receiver is retried without limit, while samples wait up to
+// --forward.max-dirty-size; beyond that, writes get 503. One daemon never gets
+// its own samples back: requests carry the ids of all whose samples they may
+// hold, and a request with one's own id is answered 508.
 //
 // # Order of life
 //

@@ -120,10 +120,10 @@ func (d *daemon) drain() {
 }
 
 // forwardedBy is the header that names the daemons whose samples a request may
-// hold. Without it two daemons that forward to each other would do so for ever.
+// hold. Without it two daemons that forward to each other would never stop.
 const forwardedBy = "X-Mcached-Forwarded-By"
 
-// circleGuard finds out when samples that this daemon forwarded come back.
+// circleGuard detects samples that this daemon has forwarded before.
 type circleGuard struct {
 	id string // of this process, drawn by chance
 
@@ -146,7 +146,7 @@ func (c *circleGuard) refuse(next http.Handler) http.Handler {
 		if by := r.Header.Get(forwardedBy); by != "" {
 			ids := strings.Split(by, ",")
 			if slices.Contains(ids, c.id) {
-				http.Error(w, "mcached: samples come back to the daemon that forwarded them: --forward.url of this one, or of one behind it, leads in a circle", http.StatusLoopDetected)
+				http.Error(w, "mcached: forwarding loop: this daemon has forwarded these samples already; --forward.url of this one, or of one behind it, leads back here", http.StatusLoopDetected)
 				return
 			}
 			c.remember(ids)

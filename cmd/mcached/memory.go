@@ -38,7 +38,7 @@ func (d *daemon) openMemory() error {
 		return err
 	}
 	if d.pressure.Initial() < minMemoryBytes {
-		d.log.Warn("This machine has no memory to spare beyond what is to be kept available; the cache begins with the least.",
+		d.log.Warn("This machine has no memory to spare beyond what is kept available; the cache begins at its minimum size.",
 			"budget_bytes", d.memory.Budget(), "keep_available", d.config.flags["memory.keep-available"])
 	}
 	d.heapLimit = d.limitHeap()
@@ -90,7 +90,7 @@ func (d *daemon) limitHeap() int64 {
 	}
 	total, err := pressure.TotalBytes(nil)
 	if err != nil {
-		d.log.Warn("How much memory there is cannot be read; the heap's limit is the least.", "err", err)
+		d.log.Warn("The size of the machine's memory cannot be read; the heap limit is at its minimum.", "err", err)
 	}
 	n := heapLimitFor(total, int64(d.config.memorySize))
 	debug.SetMemoryLimit(n)

@@ -170,7 +170,7 @@ func (r *reloader) rereadFlags(news *reloadNews) {
 	c, err := r.reread()
 	if err != nil {
 		news.Failed, r.lastFailed = append(news.Failed, err.Error()), 1
-		r.log.Warn("The command line was not taken; what was in force stays so.", "err", err)
+		r.log.Warn("The command line was rejected; the previous settings stay in force.", "err", err)
 		return
 	}
 	f := r.apply(r.inForce, c)
@@ -201,7 +201,7 @@ func (r *reloader) tell(s *source, err error) {
 	s.broken = true
 	r.lastRight.Store(false)
 	if s.told != s.seen {
-		r.log.Warn("A file that has changed was not taken; what was read before stays in force.", "flag", "--"+s.flag, "err", err)
+		r.log.Warn("A file that has changed was rejected; its previous contents stay in force.", "flag", "--"+s.flag, "err", err)
 		s.told = s.seen
 	}
 }

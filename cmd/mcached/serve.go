@@ -246,7 +246,7 @@ const defaultBucket = "default"
 
 // Three kinds of readers wait in queues of their own. However many come, a
 // quarter of the connections is left to those who write and to health checks:
-// what waits longer than it may is told to come back, not left unaccepted.
+// what waits too long is rejected, not left unaccepted.
 const (
 	maxWaiting  = 1000
 	waitingPart = 4

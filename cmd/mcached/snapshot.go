@@ -148,7 +148,7 @@ func (d *daemon) tellLoaded(path string, st mcache.Loaded, err error, took time.
 		}
 		d.log.Warn("The snapshot is of a later mcached and refused; the cache begins empty.", "path", path, "moved_to", aside, "err", err)
 	case errors.Is(err, mcache.ErrNoMemory):
-		d.log.Warn("Not all of the snapshot has room.", append(args, "damaged_parts", st.Damaged, "refused_series", st.Refused, "err", err)...)
+		d.log.Warn("The snapshot does not fit into memory; a part of it was loaded.", append(args, "damaged_parts", st.Damaged, "refused_series", st.Refused, "err", err)...)
 	case st.Damaged > 0:
 		args = append(args, "damaged_parts", st.Damaged, "lost_series", st.LostSeries, "lost_points", st.LostPoints, "refused_series", st.Refused, "err", err)
 		if aside, err := keepDamaged(path); err != nil {

@@ -33,18 +33,18 @@
 //
 // The shares of those who wait for clients leave an eighth that only writes may
 // have. So neither unread answers nor half requests keep a write from
-// being taken: it ends by itself, and what it held is free again.
+// being admitted: it ends by itself, and what it held is free again.
 //
 // Whoever asks for more than there is waits a little if it can (Take), in the
 // order of asking, and is then refused; one that must not wait is refused at
-// once (Try). A Refusal says what was asked for, what there is, which setting is
-// the limit, and when to come again; or that it would never fit. Small reads
+// once (Try). A Refusal says what was asked for, what there is, which setting
+// is the limit, and when to retry; or that it would never fit. Small reads
 // (smallBytes) have a reserve and do not queue behind large ones, so that
 // "is it up?" is answered while reports wait.
 //
-// Those whose rest does not come make way: when Input or Stranger is used up,
-// the lease that has made no progress for the longest time, and for
-// graceTime at the least, is cut off. Its bytes are free at once.
+// Stalled requests are aborted: when Input or Stranger is used up, the lease
+// that has made no progress for the longest time, and for graceTime at least,
+// is cut off. Its bytes are free at once.
 //
 // # Invariants
 //

@@ -4,8 +4,8 @@ package resp
 // [a-c] and [^a], with \ before what is meant literally. It follows Redis'
 // stringmatchlen, including what that makes of an unfinished [.
 //
-// A * is tried again only from the last one, so the work is at most
-// len(p) × len(s): Redis' own, which recurses, can be made to take for ever.
+// A * is tried again only from the last one, so the work is at most len(p) ×
+// len(s): Redis' own, which recurses, can be made to take exponential time.
 func Match(p, s []byte) bool {
 	i, j := 0, 0
 	star, mark := -1, 0

@@ -3,12 +3,12 @@
 // them, so that the collector never walks what they hold.
 //
 //	Vector   values of one type by number, only added to
-//	Arena    bytes by place, only added to
+//	Arena    bytes by offset, only added to
 //	Lookup   ids by 32-bit tags; whether one is meant, the caller verifies
 //	Tally    counts by 64-bit hashes
 //
-// An index is made of them: mcache keeps records of series in Vectors, text
-// and postings in Arenas, and finds both by Lookups.
+// An index is made of them: mcache keeps descriptors of series in Vectors,
+// text and postings in Arenas, and finds both by Lookups.
 //
 // Memory: each grows by whole pages, and needs the old and the new size at once
 // only where it has to move (Lookup, Tally). What cannot grow returns an error

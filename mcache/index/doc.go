@@ -6,9 +6,10 @@
 //
 //	name     a label's name, by number
 //	pair     a name and a value, by number
-//	set      the pairs of one series, by place; also a Set of numbers, one bit each
+//	set      the pairs of one series (PutSet)
+//	Set      the type: a bitmap of numbers
 //	posting  the ids of the series that have a pair
-//	dead     of a series: it has left, and its id still stands in postings
+//	dead     of a series: it is gone, and its id is a tombstone in postings
 //	live     how many series have a pair and are not dead
 //	answer   what is remembered of a regular expression: the pairs it matches
 //
@@ -25,11 +26,11 @@
 // # Invariants
 //
 // Nothing is taken out but by Free. Numbers of names and pairs are given in
-// order and never again, which is what answers build on. A series that leaves
-// is taken off the live counts (Unpost); its id must not be given to another
-// one before the index was written anew without it (New, and Copy of each pair
-// that is still used). Who adds (AddName, AddPair, PutSet, Post) is told of
-// missing memory before anything that counts has changed.
+// order and never again, which is what answers build on. A series that is
+// removed is taken off the live counts (Unpost); its id must not be given to
+// another one before the index was written anew without it (New, and Copy of
+// each pair that is still used). Who adds (AddName, AddPair, PutSet, Post) is
+// told of missing memory before anything that counts has changed.
 //
 // Match begins with the rarest condition that a series must meet, and narrows
 // what that finds by the others: by their postings, or, once few are left, by

@@ -88,7 +88,7 @@ func (it *computedIterator) Next() chunkenc.ValueType {
 
 func (it *computedIterator) valueType() chunkenc.ValueType {
 	if it.at >= it.steps.n {
-		it.at = it.steps.n // for Next not to go on for ever
+		it.at = it.steps.n // so that Next ends
 		return chunkenc.ValNone
 	}
 	return chunkenc.ValFloat

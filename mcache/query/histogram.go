@@ -14,7 +14,7 @@ import (
 //
 // A histogram of a counter comes with a hint whether the counter was reset
 // since the one before it. Prometheus finds that out as it stores them, and on
-// reading says "not reset" or that it does not know; here it is found out on
+// reading says "not reset" or that it does not know; here it is detected on
 // reading. For the first that is read, that means to look for the one before.
 type histogramDecoder struct {
 	message writev2.Histogram

@@ -169,7 +169,7 @@ func (a *API) uncovered(r *http.Request, s *slow) bool {
 
 // errLoop is the answer to a query that came from another daemon.
 var errLoop = &apiError{errorType{"unavailable", http.StatusLoopDetected},
-	errors.New("this query came from another mcached, and is not in memory: it is not handed on again")}
+	errors.New("this query came from another mcached and memory lacks it: queries are passed on once only")}
 
 // askUpstream sends the query of a request to the store. An error says why there
 // is no answer; one that is an *apiError must be the answer.
@@ -180,7 +180,7 @@ func (a *API) askUpstream(r *http.Request) (answer, error) {
 	}
 	if !u.breaker.allows(a.o.Now()) {
 		u.skipped.Add(1)
-		return answer{}, errors.New("it has failed several times, and is not asked for a while")
+		return answer{}, errors.New("it failed several times and is not retried yet")
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	late := time.AfterFunc(u.o.Timeout, func() { cancel(fmt.Errorf("no answer within %s", u.o.Timeout)) })

@@ -189,7 +189,7 @@ func TestUpstreamFails(t *testing.T) {
 				}
 			}
 			before := asked.Load()
-			if w := get(t, a, "query", "query", "m[1h]"); !strings.Contains(w.Body.String(), "it has failed several times") || asked.Load() != before {
+			if w := get(t, a, "query", "query", "m[1h]"); !strings.Contains(w.Body.String(), "it failed several times") || asked.Load() != before {
 				t.Errorf("the breaker: %s", w.Body)
 			}
 			if w := get(t, a, "query", "query", "m"); strings.Contains(w.Body.String(), "warnings") {

@@ -74,7 +74,7 @@ type Client struct {
 	only wire.Protocol // if the options say so
 	pool sync.Pool     // of *buffers
 
-	lacksV2  atomic.Pointer[time.Time] // when the receiver was found to speak 1.0 only; nil if it is to be found out
+	lacksV2  atomic.Pointer[time.Time] // when the receiver was found to speak 1.0 only; nil while it is unknown
 	speaksV1 atomic.Bool               // it has taken a request of 1.0 for good
 }
 
@@ -111,7 +111,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 type Result struct {
 	Protocol wire.Protocol // of the last request
 	Status   int           // that it was answered with; 0 if it was not
-	Requests int           // two, when the protocol had to be found out
+	Requests int           // two, when it fell back to another protocol
 	Bytes    int           // of bodies, compressed
 	// Written is how many samples and histograms the receiver says to have
 	// written. In protocol 1.0 it does not say: then it is all, or 0 if Send
@@ -189,7 +189,7 @@ func (c *Client) Protocol() wire.Protocol {
 func (c *Client) learn(p wire.Protocol, a answer, points int) (again bool) {
 	switch {
 	case a.away() || p == wire.V1 && a.foreign() != "":
-		c.lacksV2.Store(nil) // another may come back than went
+		c.lacksV2.Store(nil) // another receiver may be there now
 	case p == wire.V1 && a.status/100 == 2:
 		c.speaksV1.Store(true)
 	case p == wire.V2 && a.counted && a.written <= points:

@@ -262,8 +262,8 @@ func TestClientSend(t *testing.T) {
 	}
 }
 
-// That a receiver lacks protocol 2.0 is not believed for ever: not for more than
-// an hour, and not when it was away in between.
+// That a receiver lacks protocol 2.0 is not believed without end: not for more
+// than an hour, and not when it was away in between.
 func TestClientTriesV2Again(t *testing.T) {
 	one := []Series{{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}}}
 	const lacking, upgraded, odd, away, busy = "lacks 2.0", "upgraded", "answers 500 to 2.0", "away", "busy"

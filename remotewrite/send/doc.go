@@ -25,20 +25,21 @@
 // status of 2xx or 3xx, and a 400 that is a page or a demand for https, is the
 // work of somebody who stands before the receiver, or of one who is mistaken.
 //
-// Trouble is of two kinds. What is not about the content (no answer, no
-// receiver's answer, 5xx, 429, 401, 403, 404) is retried without end, and what
-// waits stays dirty. What is (400,
-// 409, 413, 422) loses points: of a request of protocol 2.0 those that the
-// receiver says it did not write; one of 1.0 is taken as a whole or not at all,
-// and is cut in two until the bad points are alone. They are counted and
-// logged. Sending twice is sending once, so whatever is in doubt is sent again.
+// Failures are of two kinds. Those that are not about the content (no answer,
+// no receiver's answer, 5xx, 429, 401, 403, 404) are retried without limit; the
+// points stay dirty. Those that are (400, 409, 413, 422) lose points: of a
+// request of protocol 2.0 those that the receiver says it did not write; one of
+// 1.0 is accepted as a whole or rejected, and is cut in two until the bad
+// points are alone. They are counted and logged. Requests are idempotent, so
+// whatever is in doubt is sent again.
 //
 // Where buckets are tenants of the receiver, 429, 401, 403 and 404 are about one
 // of them. Its lane holds the bucket for a while and goes on with the others.
 //
-// A receiver that lacks protocol 2.0 gets 1.0, and is asked again after an hour,
-// and when it was away. The bodies are compressed without a search for what
-// repeats, since that is known (pack.go).
+// The client falls back to protocol 1.0 for a receiver that lacks 2.0, and
+// retries 2.0 after an hour, and when the receiver was unavailable. The bodies
+// are compressed without a search for what repeats, since that is known
+// (pack.go).
 //
 // Exemplars are not sent, and start times and metadata only by protocol 2.0.
 //

@@ -211,7 +211,7 @@ type ForwardStats struct {
 	Sent     uint64 // points that the receiver took
 	Rejected uint64 // points that it found fault with: lost to it
 	Runs     uint64 // of points of one series each, that were collected to be sent
-	Requests uint64 // of any outcome, those with which the protocol was found out included
+	Requests uint64 // of any outcome, those that detected the protocol included
 	Retries  uint64 // requests that were sent again because the receiver was not available
 	Splits   uint64 // requests cut in two to find what the receiver refuses
 	Forced   uint64 // passes over everything that the cache asked for

@@ -564,7 +564,7 @@ func TestE2EForwardAuthenticated(t *testing.T) {
 }
 
 // TestE2EForwardCircle: two daemons that forward to each other find out, and
-// keep what they hold instead of sending it round for ever.
+// keep what they hold instead of sending it round without end.
 func TestE2EForwardCircle(t *testing.T) {
 	t.Parallel()
 	a := freeAddress(t)
@@ -575,8 +575,8 @@ func TestE2EForwardCircle(t *testing.T) {
 	if err := newFeed("fed", 10).write(ctx, s, time.Now().UnixMilli()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the circle is found", func() error {
-		if !strings.Contains(b.output(), "508") || !strings.Contains(b.output(), "circle") {
+	eventually(t, "the loop is detected", func() error {
+		if !strings.Contains(b.output(), "508") || !strings.Contains(b.output(), "forwarding loop") {
 			return errors.New("nothing said")
 		}
 		return nil
