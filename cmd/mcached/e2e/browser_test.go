@@ -212,11 +212,12 @@ const (
 	said       = `document.querySelector(".said").textContent`
 )
 
-// hasMetrics waits for the daemon's own metrics.
+// hasMetrics waits for the daemon's own metrics, and until a graph of an hour,
+// whose points are 10 s apart, has one of them.
 func hasMetrics(t *testing.T, s *server) {
 	eventually(t, "there is something to look at", func() error {
 		// A bucket is there from the first scrape on, so what is said of it comes with the second.
-		v, err := s.instant("mcached_series")
+		v, err := s.instant("mcached_series offset 11s")
 		if err == nil && len(v) == 0 {
 			err = errors.New("not yet")
 		}

@@ -197,7 +197,7 @@ func (b *book) addRequest(contentType string, body []byte, refuse func(series st
 		for _, s := range ts.Samples {
 			add(key, s.Timestamp, bits(s.Value))
 			if s.StartTimestamp != 0 {
-				add(key+"start", s.Timestamp, fmt.Sprint(s.StartTimestamp))
+				b.add(key+"start", s.Timestamp, fmt.Sprint(s.StartTimestamp)) // belongs to the sample: receivers do not count it
 			}
 		}
 		for _, h := range ts.Histograms {

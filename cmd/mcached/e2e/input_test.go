@@ -96,7 +96,8 @@ func TestE2EBadInput(t *testing.T) {
 		{"no labels", snappy.Encode(nil, body(t, oneSeries(now, 1))), nil, 400},
 		{"far in the future", snappy.Encode(nil, body(t, oneSeries(now+int64(time.Hour/time.Millisecond), 1, "__name__", "a"))), nil, 400},
 		{"wrong type", good, []string{"Content-Type", "text/plain"}, 415},
-		{"wrong encoding", good, []string{"Content-Encoding", "zstd"}, 415},
+		{"wrong encoding", good, []string{"Content-Encoding", "br"}, 415},
+		{"snappy that is said to be zstd", good, []string{"Content-Encoding", "zstd"}, 400},
 	} {
 		code, said, err := s.post(ctx, c.body, c.headers...)
 		if err != nil || code != c.code || strings.TrimSpace(said) == "" || len(said) > 2000 {
@@ -146,11 +147,11 @@ func TestE2EBadInput(t *testing.T) {
 		return left
 	}
 	leave(s.resp, "*3\r\n$3\r\nSET\r\n$1000000\r\nxxx", "*2\r\n", "")
-	halfHTTP := []string{"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nabc", "GET / HT", ""}
+	halfHTTP := []string{"POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc", "GET / HT", ""}
 	leave(host(s.url), halfHTTP...)
 	for _, garbage := range []string{
 		"*1\r\n$9223372036854775807\r\nx", "*1000000000\r\n", "*9000000000000000000\r\n", "*1\r\n$-5\r\n", "$5\r\nhello\r\n",
-		"\x00\x01\x02\xff\xfe\r\n", "*2\r\n$3\r\nGET\r\n!3\r\n", strings.Repeat("A", 1<<20), "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"\x00\x01\x02\xff\xfe\r\n", "*2\r\n$3\r\nGET\r\n!3\r\n", strings.Repeat("A", 1<<20), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
 		conn, err := net.Dial("tcp", s.resp)
 		if err != nil {

@@ -84,7 +84,7 @@ func TestE2EStop(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		head := "POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\nquery"
+		head := "POST /api/v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\nquery"
 		if _, err := conn.Write([]byte(head)); err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestE2EStopDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write([]byte("POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nq")); err != nil {
+	if _, err := conn.Write([]byte("POST /api/v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nq")); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the request is under way", func() error {

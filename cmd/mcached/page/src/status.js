@@ -175,7 +175,6 @@ const limits = /_(refused|rejected|not_admitted|not_written|connections_closed|f
 function drawRest() {
   table("forward", own.filter(r => r.metric.__name__.startsWith("mcached_forward_")).map(r => worded("mcached_forward_", r)));
   table("upstream", own.filter(r => r.metric.__name__.startsWith("mcached_upstream_")).map(r => worded("mcached_upstream_", r)));
-  table("cluster", own.filter(r => r.metric.__name__.startsWith("mcached_cluster_")).map(r => worded("mcached_cluster_", r)));
   table("snapshots", own.filter(r => r.metric.__name__.startsWith("mcached_snapshot_")).map(r => worded("mcached_snapshot_", r)));
   const hit = own.filter(r => r.value > 0 && limits.test(r.metric.__name__)).map(r => worded("mcached_", r));
   table("limits", hit.length ? hit : [{name: "nothing was turned away since the start", value: ""}]);
