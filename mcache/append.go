@@ -239,8 +239,8 @@ func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (po
 	return points, err
 }
 
-// lateRun is how many samples from k on are late, in order, and nothing but
-// samples: those that mend takes at once.
+// lateRun is how many samples from k on are out of order, sorted, and nothing
+// but samples: those that mend takes at once.
 func (s *shard) lateRun(id uint32, c content, k int) int {
 	r := s.recs.At(id)
 	if k < len(c.starts) || r.flags&(flagStarts|flagRecords) != 0 {
@@ -281,7 +281,7 @@ func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
 	return nil
 }
 
-// eraseRecordAt makes way for a sample at t.
+// eraseRecordAt removes a record at t, which a sample replaces.
 func (s *shard) eraseRecordAt(id uint32, t int64) bool {
 	d := s.recordDir(s.recs.At(id))
 	return d == nil || t > d.end || s.eraseRecords(id, t, t)

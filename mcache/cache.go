@@ -69,10 +69,10 @@ type Options struct {
 	// Shards is a power of two ("slots"). Default: 4 × GOMAXPROCS, at least 8,
 	// at most 64; fewer if the Memory has less than 16 regions for each.
 	Shards int
-	// MaxBuckets bounds the number of buckets. One without a series makes way
-	// for another. Default 1,024, at most 65,535.
+	// MaxBuckets bounds the number of buckets. A new one replaces one without a
+	// series. Default 1,024, at most 65,535.
 	MaxBuckets int
-	// KeepBuckets exist from the start and make way for no other.
+	// KeepBuckets exist from the start and are never replaced.
 	KeepBuckets []string
 	// Limits of each bucket but those named in BucketLimits, which have their
 	// own. Default: none.
@@ -97,7 +97,7 @@ type Options struct {
 	LocalBucket string
 	// Now tells the time in unix ms at which points arrive. With it the cache
 	// knows from when to when it has all that was written: see CoveredFrom.
-	// Default: none, and nothing is said of that.
+	// Default: none; CoveredFrom then says nothing.
 	Now func() int64
 
 	// The ancestor's other options have no use here: "initial data size" and
@@ -149,7 +149,7 @@ type Cache struct {
 	local      string       // Options.LocalBucket
 	kept       []string     // Options.KeepBuckets and local
 	loads      atomic.Int32 // Loads under way
-	displaced  atomic.Int64 // until when buckets that made way had lost something; notGone if none had
+	displaced  atomic.Int64 // until when buckets that were replaced had lost something; notGone if none had
 	now        func() int64 // Options.Now; may be nil
 
 	perMetric *offheap.Tally // series by bucket and metric name, where that is limited
@@ -341,9 +341,9 @@ func (c *Cache) makeBucket(name string) (*bucket, error) {
 	return b, nil
 }
 
-// placeLocked is a place for one more bucket, or -1. That of a removed bucket is
-// free once its last series has gone. When all are taken, a bucket that has no
-// series makes way, and is taken out of names.
+// placeLocked is a place for one more bucket, or -1. That of a removed bucket
+// is free once its last series has gone. When all are taken, a bucket that has
+// no series is replaced, and taken out of names.
 func (c *Cache) placeLocked(old []*bucket, names map[string]*bucket) int {
 	for i, was := range old {
 		if names[was.name] != was && was.end() {

@@ -202,7 +202,7 @@ func (s *shard) noteResumed(bk *bucket, b *Batch, places []batchPlace) {
 		default:
 			continue
 		}
-		// One and a half steps are one that came late.
+		// One and a half steps are one step with a delay.
 		if distance := t - last; distance <= int64(r.step)+int64(r.step)/2 {
 			v.same++
 			v.newestSame = max(v.newestSame, last)

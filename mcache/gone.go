@@ -131,7 +131,7 @@ func (s *shard) lastTime(r *series) int64 {
 // Options.Evicted is not gone.
 func (c *Cache) GoneUntil(bucket string, ms []Matcher) (complete int64, ok bool) {
 	b := c.findBucket(bucket)
-	if b == nil { // or it made way for another
+	if b == nil { // or it was replaced by another
 		until := c.displaced.Load()
 		return until, until != notGone
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // insert writes one sample. It reports false, and has changed nothing, when
-// there is no memory: the caller gives up the lock, makes room and comes again.
+// there is no memory: the caller gives up the lock, makes room and retries.
 func (s *shard) insert(id uint32, t int64, v uint64) bool {
 	r := s.recs.At(id)
 	p := s.hot.Pointer(r.head)
@@ -401,12 +401,12 @@ func (s *shard) mendOne(id uint32, run []Sample) int {
 // is not made anew as a whole every few samples.
 const lateTail = 16
 
-// appendLate adds part, which is late, to block k of id if all of it comes
-// after what the block has, as where a sender catches up in order: the last
-// section is made anew, or there is one more, and the rest is copied. taken is
-// false, and nothing has changed, if it is not so simple; ok is false if there
-// is no memory. Only the last block of a series takes more by seal, so it is
-// left out here.
+// appendLate adds part, which is out of order, to block k of id if all of it
+// comes after what the block has, as where a sender catches up in order: the
+// last section is made anew, or there is one more, and the rest is copied.
+// taken is false, and nothing has changed, if it is not so simple; ok is false
+// if there is no memory. Only the last block of a series takes more by seal, so
+// it is left out here.
 func (s *shard) appendLate(id uint32, k int, part []Sample) (taken, ok bool) {
 	r := s.recs.At(id)
 	dir := s.dirOf(r)

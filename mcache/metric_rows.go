@@ -67,7 +67,7 @@ func (s *Stats) Metrics() []Metric {
 			single(float64(s.BlobsRead))},
 		{"mcached_overflow_restored_total", "counter", "Series moved back from overflow, for an out-of-order sample or a deletion.", nil,
 			single(float64(s.BlobsRestored))},
-		{"mcached_overflow_refused_total", "counter", "Series evicted for good because there was no memory to compress them.", nil,
+		{"mcached_overflow_refused_total", "counter", "Series evicted whole because there was no memory to compress them.", nil,
 			single(float64(s.BlobsRefused))},
 		{"mcached_overflow_samples_lost_total", "counter", "Samples of overflow that were reclaimed; part of all reclaimed.", nil,
 			single(float64(s.BlobsLost))},

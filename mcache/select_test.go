@@ -181,7 +181,7 @@ func b2i(b bool) int {
 }
 
 // TestFullOfHeads writes more series than fit while nothing is sealed: cold
-// keys make way, and what was written last is there.
+// keys are evicted, and what was written last is there.
 func TestFullOfHeads(t *testing.T) {
 	m := newTestMemory(t, 8<<20, 32<<10)
 	c := newTestCache(t, Options{Memory: m, Shards: 4, AgeCycle: 5000})

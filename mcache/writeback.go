@@ -17,7 +17,7 @@ import (
 //	─────────────┼───────────────────────────▶ time
 //	  clean   ▲▲ │  dirty: came in order
 //	     late.from…to
-//	     dirty: came late, or anew
+//	     dirty: out of order, or written again
 //
 // A series needs no list of its dirty points: those after sent are, and so is
 // all between late.from and late.to, where points were written at or before
@@ -68,7 +68,7 @@ const (
 	markBusy                    // there are writes that have let go of the lock half way
 )
 
-// late is the rest of it; shard.lates[id].
+// late is the rest of it: the range of out-of-order points; shard.lates[id].
 type late struct {
 	from, to int64  // empty if from > to; both at or before dirt.sent
 	writing  uint32 // writes that have let go of the lock half way
@@ -209,7 +209,8 @@ func (s *shard) wroteLocal(id uint32, what content) {
 	}
 }
 
-// late takes note of points from from to to if they are not after what was sent.
+// late notes points from from to to if they are out of order, not after what
+// was sent.
 func (s *shard) late(id uint32, from, to int64) {
 	if sent := s.dirt.At(id).sent; from <= sent {
 		l := s.lates.At(id)
@@ -282,8 +283,8 @@ func (s *shard) pinned(written uint32) bool {
 	return true
 }
 
-// Settle finds out which regions of the shard hold nothing dirty any more, and
-// lets them go if they were asked for. p is a pass over the shard that ended,
+// Settle finds which regions of the shard hold nothing dirty any more, and
+// gives up those that were asked for. p is a pass over the shard that ended,
 // and what it collected has landed. Without one, nil, Settle looks by itself.
 func (c *Cache) Settle(shard int, p *Pass) {
 	s := c.shards[shard]

@@ -130,7 +130,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lea
 	case errors.As(err, new(refused)):
 		return err
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		// A stalled network is no fault of the request: it may come again.
+		// A stalled network is no fault of the request: it may be retried.
 		h.counters.slowBodies.Add(1)
 		return refused{http.StatusServiceUnavailable, h.o.RetryAfter, fmt.Errorf("%d bytes of the body came within %v", len(*b), h.o.BodyTimeout)}
 	default:

@@ -65,7 +65,7 @@ func TestZstd(t *testing.T) {
 		} {
 			for _, encoding := range []string{"zstd", "ZSTD"} {
 				if name == "two frames" && p == wire.V2 {
-					continue // two messages one behind the other have two tables
+					continue // two concatenated messages have two tables
 				}
 				r.Cache.RemoveBucket("default")
 				answered(t, r.Post(contentType(p), encoding, body), 204, "")

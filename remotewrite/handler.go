@@ -25,7 +25,7 @@ type Handler struct {
 	ring  ring
 	fresh allowance
 
-	bodies  sync.Pool     // of *[]byte, for bodies as they come
+	bodies  sync.Pool     // of *[]byte, for bodies before decompression
 	intakes sync.Pool     // of *intake
 	working chan struct{} // as many as there are intakes in use
 

@@ -78,7 +78,7 @@ type Options struct {
 }
 
 // Loan is what one request has in hand. Its errors may have a method
-// RetryAfter() (after time.Duration, ok bool), which says when to come again;
+// RetryAfter() (after time.Duration, ok bool), which says when to retry;
 // not ok that it would always be refused.
 type Loan interface {
 	// Try takes n bytes more.

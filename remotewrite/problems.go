@@ -33,7 +33,7 @@ type problems struct {
 	count    [reasons]int // elements: samples, histograms, exemplars, or series as a whole
 	failed   int          // of them, those that make the answer a 400
 	messages []string     // of the first of those
-	retry    error        // no memory, say: the sender should come again
+	retry    error        // no memory, say: the sender should retry
 	notice   string       // the first of what is only logged
 }
 

@@ -14,8 +14,8 @@ import (
 // ring keeps the latest exemplars of all buckets: at most max, of at most
 // maxBytes. Senders repeat requests, out of order and as often as they like,
 // and what is kept does not depend on that: an exemplar is kept once, the
-// earliest makes way for a later one, and what has made way does not come back
-// for others to make way for it.
+// earliest is evicted for a later one, and what was evicted does not come back
+// to evict others.
 type ring struct {
 	max, maxBytes int
 	seed          maphash.Seed // of ranks
@@ -24,7 +24,7 @@ type ring struct {
 	kept   exemplarHeap
 	there  map[exemplarKey]struct{} // what is in kept
 	series map[seriesKey]*exemplarSeries
-	gone   exemplarRank // the latest that made way
+	gone   exemplarRank // the latest that was evicted
 	bytes  int          // of kept and series
 }
 

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// connLimit bounds the connections of an HTTP listener. When there are as many as
-// there may be, the one that has been idle for the longest time makes way for the
-// next: a client that finds its connection closed opens another, while one that is
-// not accepted finds nobody, health checks included. Connections that have sent
-// nothing yet make way, too, when they have had newGrace for it.
+// connLimit bounds the connections of an HTTP listener. When there are as many
+// as there may be, the one that has been idle for the longest time is closed
+// for the next: a client that finds its connection closed opens another, while
+// one that is not accepted finds nobody, health checks included. Connections
+// that have sent nothing yet are closed, too, when they have had newGrace for
+// it.
 type connLimit struct {
 	net.Listener
 	max int
@@ -20,7 +21,7 @@ type connLimit struct {
 	mu     sync.Mutex
 	conns  map[*limitedConn]struct{}
 	change chan struct{} // has an element when one was closed or became idle
-	made   uint64        // connections that made way
+	made   uint64        // connections closed for others
 }
 
 // newGrace is how long a new connection may take for its first byte.
@@ -39,7 +40,7 @@ func limitConns(l net.Listener, most int) *connLimit {
 	return &connLimit{Listener: l, max: most, conns: map[*limitedConn]struct{}{}, change: make(chan struct{}, 1)}
 }
 
-// Accept implements net.Listener. If there are too many and none can make way,
+// Accept implements net.Listener. If there are too many and none can be closed,
 // it waits for that.
 func (l *connLimit) Accept() (net.Conn, error) {
 	nc, err := l.Listener.Accept()

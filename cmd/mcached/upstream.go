@@ -24,16 +24,16 @@ type upstreamConfig struct {
 }
 
 func (u *upstreamConfig) addFlags(app *kingpin.Application, add func(name, byDefault string, v kingpin.Value, help string)) {
-	app.Flag("query.upstream", "Server of Prometheus' API, without /api/v1, that instant and range queries are handed on to if memory lacks a part of what they look at. Empty for none.").
+	app.Flag("query.upstream", "Server of Prometheus' API, without /api/v1, that instant and range queries are passed to if memory lacks a part of their data. Empty for none.").
 		PlaceHolder("URL").StringVar(&u.url)
 	app.Flag("query.upstream.http-config-file", "File with TLS, proxy, basic authentication or credentials for that server, as Prometheus spells them (http_config).").
 		PlaceHolder("FILE").StringVar(&u.httpConfigFile)
 	add("query.upstream.timeout", "30s", &u.timeout,
-		"Longest time to wait for the server's answer, and then for each part of it; after that the answer is what memory has, and says so.")
+		"Longest time to wait for the server's answer, and then for each part of it. After that the query falls back to memory, with a warning.")
 	add("query.upstream.max-concurrency", "10", &u.maxConcurrency,
-		"Queries that the server is asked at a time; others wait for as long.")
+		"Queries to the server at a time; others wait, up to --query.upstream.timeout.")
 	add("query.upstream.max-body-size", "1GiB", &u.maxBody,
-		"Answer of the server as it comes; a longer one breaks off.")
+		"Bytes of one answer of the server; a longer one is aborted.")
 	app.Flag("query.upstream.when", "When the server is asked: missing, never or always.").
 		Default("missing").PlaceHolder("missing").EnumVar(&u.when, "missing", "never", "always")
 }

@@ -8,7 +8,7 @@
 //	mcbench compare                         mcached and the peers that are installed
 //	mcbench benefit                         a store by itself, and behind an mcached that forwards to it
 //	mcbench forward                         what forwarding costs an mcached
-//	mcbench neighbour --pid 4711            how an mcached gives way to a process that takes memory
+//	mcbench neighbour --pid 4711            how an mcached shrinks for a process that takes memory
 //
 // # The load
 //

@@ -19,11 +19,11 @@ import (
 	"mcached/remotewrite/wire"
 )
 
-// neighbourCommand measures how an mcached gives way: it fills the daemon, has a
+// neighbourCommand measures how an mcached shrinks: it fills the daemon, has a
 // process take memory until just more than the floor is available, and then
 // much at once, while samples and values come in and are asked for.
 func neighbourCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
-	c := app.Command("neighbour", "Fill a running mcached whose size is automatic, let a process beside it take memory at once while samples and values are written and read, and time how the daemon gives way.")
+	c := app.Command("neighbour", "Fill a running mcached whose size is automatic, let a process beside it take memory at once while samples and values are written and read, and time how the daemon shrinks.")
 	n := neighbour{}
 	c.Flag("url", "The daemon.").Default("http://127.0.0.1:9201").StringVar(&n.url)
 	c.Flag("address", "Its listener for Redis clients.").Default("127.0.0.1:6379").StringVar(&n.resp.address)

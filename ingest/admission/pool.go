@@ -258,7 +258,7 @@ type Refusal struct {
 	InUse   int64         // by all of the kind
 	Limit   int64         // of the kind
 	Setting string        // the name of what sets the limit
-	After   time.Duration // when to come again; 0: it would never fit
+	After   time.Duration // when to retry; 0: it would never fit
 	unit    string
 }
 
@@ -270,5 +270,5 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("busy: no room for %d %s more, %s have %d of the %d that %s leaves them; try again later", r.Asked, r.unit, plural[r.Kind], r.InUse, r.Limit, r.Setting)
 }
 
-// RetryAfter is when to come again; false means that it would never fit.
+// RetryAfter is when to retry; false means that it would never fit.
 func (r *Refusal) RetryAfter() (time.Duration, bool) { return r.After, r.After > 0 }

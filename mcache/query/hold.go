@@ -29,7 +29,7 @@ import (
 // After the evaluation the loan is as large as the result.
 
 // Loan is what one request has in hand. Its errors may have a method
-// RetryAfter() (after time.Duration, ok bool), which says when to come again;
+// RetryAfter() (after time.Duration, ok bool), which says when to retry;
 // not ok that it would always be refused.
 type Loan interface {
 	// Take takes n bytes more. It may wait a little, and not beyond ctx.
@@ -103,7 +103,7 @@ type refusal interface {
 	RetryAfter() (after time.Duration, ok bool)
 }
 
-// setRetryAfter tells a client that is to come again when.
+// setRetryAfter tells a client when to retry.
 func setRetryAfter(h http.Header, e *apiError) {
 	if e.typ != errorUnavailable {
 		return

@@ -177,7 +177,7 @@ func TestQueriesAreRefusedForWantOfRoom(t *testing.T) {
 	}
 }
 
-// A request that finds no room now is told when to come again.
+// A request that finds no room now is rejected with a time to retry.
 func TestQueriesAreToldWhenToComeAgain(t *testing.T) {
 	a, p := heldAPI(t, 1<<20)
 	other := p.open()

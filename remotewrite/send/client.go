@@ -75,7 +75,7 @@ type Client struct {
 	pool sync.Pool     // of *buffers
 
 	lacksV2  atomic.Pointer[time.Time] // when the receiver was found to speak 1.0 only; nil while it is unknown
-	speaksV1 atomic.Bool               // it has taken a request of 1.0 for good
+	speaksV1 atomic.Bool               // it has accepted a request of 1.0
 }
 
 type buffers struct {

@@ -209,7 +209,7 @@ func (f *Forwarder) Drain(ctx context.Context) Left {
 // ForwardStats are counters since the Forwarder was made, and readings.
 type ForwardStats struct {
 	Sent     uint64 // points that the receiver took
-	Rejected uint64 // points that it found fault with: lost to it
+	Rejected uint64 // points that the receiver rejected; they are not sent again
 	Runs     uint64 // of points of one series each, that were collected to be sent
 	Requests uint64 // of any outcome, those that detected the protocol included
 	Retries  uint64 // requests that were sent again because the receiver was not available

@@ -170,7 +170,7 @@ func TestForwarderKeepsOrder(t *testing.T) {
 		for _, ts := range request.Timeseries {
 			key := fmt.Sprint(ts.Labels)
 			for i, s := range ts.Samples {
-				// What was taken before may come again, from the first point on.
+				// What was accepted before may be sent again, from the first point on.
 				if i > 0 && s.Timestamp <= ts.Samples[i-1].Timestamp || i == 0 && last[key] > 0 && s.Timestamp > last[key]+1000 {
 					overtaken++
 				}
@@ -291,7 +291,7 @@ func TestForwarderIsolatesWhatIsRejected(t *testing.T) {
 }
 
 // A receiver of 2.0 says how much it wrote of what it found fault with, and is
-// believed: what it did not write is counted as lost to it.
+// believed: what it did not write is counted as rejected.
 func TestForwarderCountsWhatIsRejected(t *testing.T) {
 	down := newReceiver(t, remotewrite.Options{MaxLabels: 2})
 	server := httptest.NewServer(down)

@@ -302,7 +302,7 @@ func (l *lane) request(ctx context.Context, bucket string, series []Series) (don
 		written := min(r.Written, points)
 		c.sent.Add(uint64(written))
 		c.rejected.Add(uint64(points - written))
-		l.f.rejects.warn("The receiver rejects what it is sent; it is lost to it.", "points", points-written,
+		l.f.rejects.warn("The receiver rejects samples; they are not sent again.", "points", points-written,
 			"series", wire.Describe(p.series[0].all), "err", err)
 	}
 	return len(series), nil

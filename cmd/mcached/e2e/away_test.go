@@ -74,7 +74,7 @@ func TestE2EReceiverAway(t *testing.T) {
 			t.Fatalf("%v after the receiver went, %d of %d acknowledged points are neither there nor here", time.Since(gone).Round(time.Second), n, all)
 		}
 	}
-	eventually(t, "writers are told to come back", func() error {
+	eventually(t, "writes are rejected", func() error {
 		if s.metric("mcached_forward_refused_total") == 0 {
 			return fmt.Errorf("%v samples wait of %v", s.metric("mcached_forward_dirty_samples"), s.metric("mcached_forward_dirty_limit_samples"))
 		}
@@ -103,6 +103,6 @@ func TestE2EReceiverAway(t *testing.T) {
 	if v := s.metric(`mcached_forward_samples_total{result="rejected"}`); v != 0 {
 		t.Errorf("%v points count as rejected", v)
 	}
-	t.Logf("away for %v: %v of %v points waited, %d writes were told to come back; writes went on %v after it was back; %d points in all, none lost",
+	t.Logf("away for %v: %v of %v points waited, %d writes were rejected; writes went on %v after it was back; %d points in all, none lost",
 		away.Round(time.Second), waits, limit, f.refused, back.Round(time.Millisecond), f.acked.len())
 }

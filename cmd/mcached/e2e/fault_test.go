@@ -241,7 +241,7 @@ func TestE2EFaultyReceiver(t *testing.T) {
 		t.Errorf("%v points count as rejected", v)
 	}
 
-	// What it refuses for good is lost to it, and counted, and nothing else is.
+	// What it rejects is lost, and counted, and nothing else is.
 	bad := func(series string) bool { return strings.Contains(series, "i=7,") }
 	r.feel(func(w http.ResponseWriter, req *http.Request, body []byte) bool {
 		r.take(w, req, body, bad)
@@ -315,7 +315,7 @@ func TestE2EBackPressure(t *testing.T) {
 	})
 	st := f.start(s, 0)
 	told := s.metric("mcached_forward_refused_total")
-	eventually(t, "the stream is told to come back", func() error {
+	eventually(t, "writes of the stream are rejected", func() error {
 		if s.metric("mcached_forward_refused_total") < told+2 { // or it has nothing to come back from
 			return errors.New("not yet")
 		}

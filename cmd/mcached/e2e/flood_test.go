@@ -14,8 +14,8 @@ import (
 )
 
 // TestE2EQueryFlood: far more clients than there are connections ask what takes
-// long. Some are answered and others told to come back; meanwhile the daemon is
-// healthy and takes samples; and when they all go away it works for none of them.
+// long. Some are answered and others rejected; meanwhile the daemon is healthy
+// and takes samples; and when they all go away it works for none of them.
 func TestE2EQueryFlood(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--web.max-connections=64", "--query.max-concurrency=1", "--self-scrape.interval=0", "--query.log-slower-than=0")

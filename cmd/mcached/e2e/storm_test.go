@@ -83,7 +83,7 @@ func TestE2EStorm(t *testing.T) {
 	st.end(t)
 	s.forwarded(t)
 	releases := s.metric("mcached_pressure_releases_total")
-	t.Logf("%d points acknowledged, %d writes told to come back, %d queries, the slowest %v, %d failures; %v releases, budget %d MiB of %d",
+	t.Logf("%d points acknowledged, %d writes rejected, %d queries, the slowest %v, %d failures; %v releases, budget %d MiB of %d",
 		f.acked.len(), f.refused, asked.Load(), time.Duration(slowest.Load()), failures.Load(), releases,
 		int64(s.metric("mcached_memory_budget_bytes"))>>20, int64(initial)>>20)
 	if n := f.acked.missing(&r.book, nil); n > 0 {
