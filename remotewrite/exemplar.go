@@ -126,6 +126,9 @@ func checkExemplarLabels(ls []mcache.Label) error {
 // than all that the ring has room for counts as kept: it would not be for long.
 func (in *intake) keepExemplars() {
 	at := in.at // in the order of the request, as the exemplars are
+	// Of one series there may be hundreds of thousands: its labels are read once.
+	var err error
+	var decoded extent // whose labels are in in.labels, or err; no series ends at 0
 	for _, x := range in.exemplars {
 		for len(at) > 0 && at[0].from < x.series.from {
 			at = at[1:]
@@ -133,7 +136,10 @@ func (in *intake) keepExemplars() {
 		if len(at) > 0 && at[0].extent == x.series && at[0].refused {
 			continue
 		}
-		if err := in.decodeLabels(x.series); err != nil {
+		if x.series != decoded {
+			err, decoded = in.decodeLabels(x.series), x.series
+		}
+		if err != nil {
 			in.refuseExemplars(1, in.because(err, x.series))
 			continue
 		}
