@@ -1,6 +1,9 @@
 package mcache
 
-import "slices"
+import (
+	"slices"
+	"unsafe"
+)
 
 // Batch is a set of samples for Append. It is reused by its owner and not
 // safe for concurrent use. Its memory grows to the largest batch it has held.
@@ -100,6 +103,13 @@ func (b *Batch) SeriesFrom(first int, f Fingerprint, starts []int64) {
 
 // Len is the number of series.
 func (b *Batch) Len() int { return len(b.series) }
+
+// Bytes is what the tables of b take on the heap, that which Append makes
+// included. It takes no longer for a large batch.
+func (b *Batch) Bytes() int {
+	return cap(b.series)*int(unsafe.Sizeof(batchSeries{})+unsafe.Sizeof(batchPlace{})) + cap(b.samples)*int(unsafe.Sizeof(Sample{})) +
+		cap(b.starts)*8 + cap(b.records)*int(unsafe.Sizeof(Record{})) + cap(b.missing)*8
+}
 
 // Missing is, after Append, the positions of the series that the cache does not
 // know. It is valid until the next call on the batch.

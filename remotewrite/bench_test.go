@@ -47,7 +47,7 @@ func BenchmarkDecode2000(b *testing.B) {
 			in := r.intakes.Get().(*intake)
 			in.decoded = body
 			for b.Loop() {
-				in.reset(p, "default")
+				in.reset(p, "default", nil)
 				err := error(nil)
 				if p == wire.V1 {
 					err = in.decodeV1()

@@ -49,9 +49,9 @@ func (l *lease) waits(how func(until time.Time) error) {
 	l.mu.Unlock()
 }
 
-// take asks for n more bytes.
+// take asks for n more bytes. A nil lease is given whatever it asks for.
 func (l *lease) take(n int) error {
-	if l.loan == nil {
+	if l == nil || l.loan == nil {
 		return nil
 	}
 	return l.refusal(l.loan.Try(int64(n)))
@@ -182,6 +182,7 @@ func (h *Handler) putBackBody(b *[]byte) {
 
 func (h *Handler) putBack(in *intake) {
 	poison(in.decoded)
+	in.lease = nil
 	if cap(in.decoded) > keepBytes || cap(in.series)+cap(in.at)+cap(in.syms) > 3*keepSeries ||
 		cap(in.batch.Samples()) > keepSamples || in.batch.Len() > keepSeries || h.o.MaxSamples-in.left > keepSamples {
 		return

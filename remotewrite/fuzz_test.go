@@ -133,7 +133,7 @@ func compare(t *testing.T, r receiver, p wire.Protocol, body []byte, all []decod
 	want, written, histograms := expect(all, &r.o, maxT)
 	for round := range 2 {
 		in.decoded = bytes.Clone(body)
-		in.reset(p, "default")
+		in.reset(p, "default", nil)
 		err := in.write(t.Context())
 		if (err != nil) != (oracleErr != nil) {
 			t.Fatalf("round %d: our error is %v, the oracle's %v", round, err, oracleErr)

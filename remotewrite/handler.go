@@ -89,12 +89,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	in.reset(p, bucket)
+	in.reset(p, bucket, l)
 	if err := in.write(r.Context()); err != nil {
 		if p == wire.V2 {
 			setWritten(w.Header(), 0, 0, 0)
 		}
-		if errors.Is(err, errTooLarge) {
+		if errors.As(err, new(refused)) {
+			h.refuse(w, r, err)
+		} else if errors.Is(err, errTooLarge) {
 			h.refuse(w, r, refused{http.StatusRequestEntityTooLarge, 0, err})
 		} else {
 			h.refuse(w, r, refused{http.StatusBadRequest, 0, err})

@@ -58,6 +58,10 @@ type intake struct {
 	series     []extent  // protocol 2.0: all series of the request
 	syms       []symbol
 
+	lease  *lease // of the request
+	lent   int    // of it for the tables, see look
+	lookAt int    // index in decoded
+
 	left     int // samples, histograms and exemplars that may still come
 	problems problems
 
@@ -81,7 +85,8 @@ type place struct {
 // extent is a piece of the decoded body. 32 bits suffice: see Options.MaxDecodedBytes.
 type extent struct{ from, to uint32 }
 
-func (in *intake) reset(p wire.Protocol, bucket string) {
+func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
+	in.lease, in.lent, in.lookAt = l, 0, lookBytes
 	now := in.o.Now()
 	in.protocol, in.bucket, in.nowMs, in.maxT = p, bucket, now.UnixMilli(), now.Add(in.o.MaxAhead).UnixMilli()
 	in.usual = uint64(max(in.maxT+1-earlyMs, 0))
@@ -109,6 +114,9 @@ func (in *intake) write(ctx context.Context) error {
 		err = in.decodeV1()
 	} else {
 		err = in.decodeV2()
+	}
+	if err == nil && len(in.decoded) >= lookBytes {
+		err = in.look(len(in.decoded), 0)
 	}
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func TestModel(t *testing.T) {
 				in.decoded = unpacked(t, rng, requestV2(series...))
 				inParts++
 			}
-			in.reset(p, "default")
+			in.reset(p, "default", nil)
 			if err := in.write(t.Context()); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}

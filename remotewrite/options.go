@@ -44,9 +44,8 @@ type Options struct {
 	MaxNewSeriesPerSecond int
 
 	// MaxConcurrent is how many requests are decoded and written at a time.
-	// More wait, with what they have read. It bounds what the tables of a
-	// request take beside its body: some 60 MiB each if every bound above is
-	// reached. Default twice GOMAXPROCS: the work is the processors' alone.
+	// More wait, with what they have read. It bounds what pools keep for the
+	// next requests; what tables grow to is asked of Admission. Default twice GOMAXPROCS: the work is the processors' alone.
 	MaxConcurrent int
 
 	// MaxAhead is how far ahead of the clock a sample may be. Default 10 minutes.
@@ -63,7 +62,7 @@ type Options struct {
 	DefaultBucket string
 
 	// Admission bounds what all requests have in hand together: bodies as they
-	// come in, and decompressed. It is called at the head of each request, and
+	// come in, decompressed, and what they are decoded into. It is called at the head of each request, and
 	// cut, which may be called at any time, ends the wait for the rest of that
 	// request. Default: no bound.
 	Admission func(cut func()) Loan

@@ -39,6 +39,11 @@ func (in *intake) decodeV1() error {
 			if series++; series > in.o.MaxSeries {
 				return in.o.tooMany("series", in.o.MaxSeries, "MaxSeries")
 			}
+			if to >= in.lookAt {
+				if err := in.look(from, to-from); err != nil {
+					return err
+				}
+			}
 			if err := in.seriesV1(from, to); err != nil {
 				return err
 			}
@@ -102,6 +107,12 @@ func (in *intake) seriesV1(from, to int) error {
 		i = end
 		if t != wire.TagV1SeriesLabel && in.handFull(len(samples)-first) {
 			return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
+		}
+		if end >= in.lookAt {
+			in.batch.SetSamples(samples)
+			if err := in.look(end, to-end); err != nil {
+				return err
+			}
 		}
 		switch t {
 		case wire.TagV1SeriesLabel:

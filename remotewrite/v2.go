@@ -36,6 +36,11 @@ func (in *intake) decodeV2() error {
 			if from < 0 {
 				return malformed("request", start)
 			}
+			if to >= in.lookAt {
+				if err := in.look(to, 0); err != nil {
+					return err
+				}
+			}
 			if t == wire.TagV2Symbol {
 				if len(in.syms) == in.o.MaxSymbols {
 					return in.o.tooMany("symbols", in.o.MaxSymbols, "MaxSymbols")
@@ -63,7 +68,13 @@ func (in *intake) decodeV2() error {
 	if len(in.syms) > 0 && len(in.syms[0].raw) > 0 {
 		return fmt.Errorf("the first symbol must be the empty string, got %s", wire.Quote(view(in.syms[0].raw)))
 	}
+	in.lookAt = lookBytes // of the second pass
 	for _, e := range in.series {
+		if int(e.to) >= in.lookAt {
+			if err := in.look(int(e.from), int(e.to-e.from)); err != nil {
+				return err
+			}
+		}
 		if err := in.seriesV2(e); err != nil {
 			return err
 		}
@@ -118,6 +129,12 @@ func (in *intake) seriesV2(e extent) error {
 		i = end
 		if t != wire.TagV2SeriesRefs && t != wire.TagV2SeriesMetadata && in.handFull(len(samples)-first) {
 			return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
+		}
+		if end >= in.lookAt {
+			in.batch.SetSamples(samples)
+			if err := in.look(end, len(b)-end); err != nil {
+				return err
+			}
 		}
 		switch t {
 		case wire.TagV2SeriesRefs:
