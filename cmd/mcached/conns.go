@@ -1,11 +1,11 @@
 package main
 
 import (
-	"crypto/tls"
 	"net"
-	"net/http"
 	"sync"
 	"time"
+
+	"mcached/ingest/admission"
 )
 
 // connLimit bounds the connections of an HTTP listener. When there are as many
@@ -16,7 +16,8 @@ import (
 // it.
 type connLimit struct {
 	net.Listener
-	max int
+	max   int
+	heads *admission.Pool // of heads of requests; nil: unbounded. Set before Accept
 
 	mu     sync.Mutex
 	conns  map[*limitedConn]struct{}
@@ -27,10 +28,13 @@ type connLimit struct {
 // newGrace is how long a new connection may take for its first byte.
 const newGrace = time.Second
 
-// limitedConn is one connection. Its fields are guarded by connLimit.mu.
+// limitedConn is one connection.
 type limitedConn struct {
 	net.Conn
 	limit *connLimit
+	head  head
+
+	// Under connLimit.mu:
 	idle  bool // it waits for a request
 	fresh bool // for the first one
 	since time.Time
@@ -48,6 +52,7 @@ func (l *connLimit) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &limitedConn{Conn: nc, limit: l, idle: true, fresh: true, since: time.Now()}
+	c.head.lease.Open(l.heads, admission.Stranger, func() { _ = nc.Close() })
 	for !l.enter(c) {
 		select {
 		case <-l.change:
@@ -91,23 +96,14 @@ func (c *limitedConn) Close() error {
 	c.limit.mu.Lock()
 	delete(c.limit.conns, c)
 	c.limit.mu.Unlock()
+	c.head.close()
 	c.limit.changed()
 	return c.Conn.Close()
 }
 
-// connState is http.Server.ConnState: it knows which connections are idle.
-func connState(nc net.Conn, state http.ConnState) {
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
-	}
-	c, ok := nc.(*limitedConn)
-	if !ok || state != http.StateActive && state != http.StateIdle {
-		return
-	}
+// is notes whether c waits for a request.
+func (c *limitedConn) is(idle bool) {
 	c.limit.mu.Lock()
-	c.idle, c.fresh, c.since = state == http.StateIdle, false, time.Now()
+	c.idle, c.fresh, c.since = idle, false, time.Now()
 	c.limit.mu.Unlock()
-	if state == http.StateIdle {
-		c.limit.changed()
-	}
 }

@@ -169,7 +169,8 @@ func (d *daemon) open() error {
 	}
 	d.webSecurity = newWebSecurity(d.config.webSettings)
 	handler := d.checkHost(d.webSecurity.guard(d.handler()))
-	for range d.webListeners {
+	for _, l := range d.webListeners {
+		l.(*connLimit).heads = d.admission
 		d.webServers = append(d.webServers, &http.Server{
 			Handler:           handler,
 			ReadHeaderTimeout: min(readHeaderTimeout, d.config.webReadTimeout.std()),
@@ -259,11 +260,10 @@ func (d *daemon) maxWaiting() int {
 // maintainEvery is how often the metric cache does the work that no caller should wait for.
 const maintainEvery = time.Second
 
-// Bounds of an HTTP request. Prometheus' own heads need less than 1 KiB.
+// How long an HTTP request may take to come.
 const (
 	readHeaderTimeout = 10 * time.Second
 	writeBodyTimeout  = 30 * time.Second // the time after which Prometheus gives up by default
-	maxHeaderBytes    = 64 << 10
 )
 
 // listen opens a TCP port, and when it cannot, says which flag would help.

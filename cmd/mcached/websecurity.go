@@ -185,7 +185,12 @@ func (w *webSecurity) serve(l net.Listener, s *http.Server) error {
 	}
 	s.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return w.settings.Load().tls, nil },
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if c, ok := hello.Conn.(*limitedConn); ok {
+				c.head.next() // the hello, of some 2 KiB, is no part of it
+			}
+			return w.settings.Load().tls, nil
+		},
 	}
 	return s.ServeTLS(l, "", "")
 }
