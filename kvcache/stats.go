@@ -20,8 +20,8 @@ type CacheStats struct {
 	Overwritten  uint64 // of those, written where the old value was
 	Deletes      uint64
 	Evicted      uint64 // entries that vanished with their region
-	Reinserted   uint64 // entries kept when their region aged out, because they were read
-	Promoted     uint64 // of those, the ones that left probation by it
+	Reinserted   uint64 // entries kept when their region was evicted, because they were read
+	Promoted     uint64 // of these, those moved out of probation
 	Returned     uint64 // entries written soon after probation dropped them, and so kept out of it
 	Spared       uint64 // regions kept as they were, because nearly all in them was read
 	Expired      uint64

@@ -27,6 +27,8 @@
 //	series       the points of one label set, or of one key, within a bucket
 //	key          names a series of the raw API (raw.go), which has no labels
 //	bucket       a tenant: series, limits and ages of its own
+//	width        bytes of a point in a bucket: 8 for values of the raw API at
+//	             consecutive offsets, 16 for times and values
 //	fingerprint  128 bits of hash that identify a label set or a key in a bucket
 //	batch        points of many series that are written together (Batch)
 //	grid, step   times at a fixed distance, and that distance in ms
