@@ -170,6 +170,8 @@ func TestKeysWithoutSamplesAreBounded(t *testing.T) {
 	for i := range 9 {
 		ask(t, addr, bulks("DEL", fmt.Sprint("k", i)))
 	}
+	s.series.mu.Lock()
+	defer s.series.mu.Unlock()
 	if s.series.bytes != 0 || len(s.series.byName) != 0 || len(s.series.byPrint) != 0 {
 		t.Errorf("%d bytes of %d keys, %d label sets are left", s.series.bytes, len(s.series.byName), len(s.series.byPrint))
 	}
