@@ -49,7 +49,16 @@ func TestBucketsWithoutSeriesMakeWay(t *testing.T) {
 // was refused, and never in another's.
 func TestBucketPlacesModel(t *testing.T) {
 	c := newTestCache(t, Options{MaxBuckets: 3, KeepBuckets: []string{"default"}})
-	var refused, written sync.Map
+	hold := func(bucket string) error { return c.Insert(bucket, []byte("held"), 0, make([]byte, 8)) }
+	if hold("x") != nil || hold("y") != nil || !errors.Is(hold("z"), ErrBuckets) {
+		t.Error("beside the default bucket there are not two places")
+	}
+	for _, b := range []string{"x", "y"} {
+		if _, err := c.Take(b, []byte("held")); err != nil {
+			t.Error(err)
+		}
+	}
+	var written sync.Map
 	var hands sync.WaitGroup
 	for hand := range 8 {
 		hands.Go(func() {
@@ -59,8 +68,7 @@ func TestBucketPlacesModel(t *testing.T) {
 				err := c.Insert(bucket, key, int64(i), make([]byte, 8))
 				switch {
 				case errors.Is(err, ErrBuckets):
-					refused.Store(hand, true)
-					continue
+					continue // whether any two meet is up to the machine
 				case err != nil:
 					t.Error(err)
 					return
@@ -77,8 +85,8 @@ func TestBucketPlacesModel(t *testing.T) {
 		m.Range(func(any, any) bool { n++; return true })
 		return n
 	}
-	if count(&refused) == 0 || count(&written) < 3 {
-		t.Errorf("%d were refused, %d written", count(&refused), count(&written))
+	if n := count(&written); n < 3 {
+		t.Errorf("%d of 8 hands wrote", n)
 	}
 	if n := c.SeriesOf("default"); n != 0 {
 		t.Errorf("%d series in a bucket that nobody wrote to", n)

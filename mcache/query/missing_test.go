@@ -175,7 +175,7 @@ func TestUncovered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer memory.Close()
+	t.Cleanup(func() { memory.Close() }) // after the caches in it
 	now := int64(t0)
 	open := func() *mcache.Cache {
 		c, err := mcache.New(mcache.Options{Memory: memory, Shards: 1, Now: func() int64 { return now }})
