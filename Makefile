@@ -37,8 +37,10 @@ test: ## everything a change must pass: vet, unit, model and end-to-end tests, t
 	@set -e; for m in $(MODULES); do echo "cd $$m && go test ./..."; (cd $$m && $(GO) vet ./... && $(GO) test -timeout $(TIMEOUT) ./...); done
 	$(MAKE) --no-print-directory race
 
-# Tests that measure memory, live within a limit of it, or count allocations: the race detector has its own of both.
-NOT_RACE := Resident|AllocateNothing|Allocs|E2EMemory|Squeeze
+# Tests that measure memory, live within a limit of it, or count allocations:
+# the race detector has its own of both. And tests of the page in a browser: what
+# they ask of the daemon other tests ask it, too, from more sides at a time.
+NOT_RACE := Resident|AllocateNothing|Allocs|E2EMemory|Squeeze|E2EPage|E2EKeyboard|E2EMouse
 
 .PHONY: race
 race: ## all packages, and the daemon end to end, under the race detector (needs a C compiler)

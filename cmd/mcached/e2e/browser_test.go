@@ -193,8 +193,25 @@ func (w *window) listen() {
 func (w *window) open(u string) {
 	w.t.Helper()
 	w.quiet() // of what was open before
+	w.look("window.left = true")
 	w.call("Page.navigate", map[string]any{"url": u})
-	w.until("the page is there", `document.readyState === "complete" && !!document.getElementById("page") && !document.getElementById("page").hidden && location.href.startsWith(`+strconv.Quote(u[:strings.IndexAny(u+"?", "?")])+`)`)
+	w.until("the page is there", `!window.left && document.readyState === "complete" && !!document.getElementById("page") && !document.getElementById("page").hidden && location.href.startsWith(`+strconv.Quote(u[:strings.IndexAny(u+"?", "?")])+`)`)
+}
+
+// shows opens a page, waits until it has all of some texts, and returns it as it is then, as HTML.
+func (w *window) shows(u string, texts ...string) (page string) {
+	w.t.Helper()
+	w.open(u)
+	eventually(w.t, "the page "+u+" shows what it should", func() error {
+		page = w.look("document.documentElement.outerHTML")
+		for _, text := range texts {
+			if !strings.Contains(page, text) {
+				return fmt.Errorf("it has no %q", text)
+			}
+		}
+		return nil
+	})
+	return page
 }
 
 func (w *window) quiet() {

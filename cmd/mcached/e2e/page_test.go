@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,27 +13,6 @@ import (
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
 )
-
-// dom opens a page in a real browser, lets its scripts run for a while of the
-// browser's own time, and returns the document that is there then.
-func dom(t testing.TB, browser, u string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	defer cancel()
-	c := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-		"--user-data-dir="+t.TempDir(), "--virtual-time-budget=5000", "--window-size=1200,1600", "--dump-dom", u)
-	c.WaitDelay = time.Second
-	out, err := c.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			t.Logf("%s", tail(string(exit.Stderr), 10))
-		}
-		t.Fatalf("the browser: %v", err)
-	}
-	return string(out)
-}
 
 // TestE2EPage: the status page as a person's browser shows it, with labels that
 // would like to be more than text.
@@ -58,33 +36,23 @@ func TestE2EPage(t *testing.T) {
 		return err
 	})
 
-	page := dom(t, browser, s.url+"/status")
-	for _, want := range []string{
+	w := openWindow(t, browser)
+	w.listen()
+	whole(t, w.shows(s.url+"/status",
 		"used of a budget of 64 MiB",         // memory
 		"Samples in, per second</h3>",        // plots
 		"<canvas",                            // with lines in them
 		`<td>default</td>`,                   // buckets
-		s.url + "/api/v1/write",              // what to point at it
+		s.url+"/api/v1/write",                // what to point at it
 		"redis-cli -h 127.0.0.1 -p",          //
 		`title="heads of series, `,           // regions
 		"Each square is ",                    //
 		`id="machine" hidden`,                // not of this daemon
 		`aria-labelledby="forward-h" hidden`, //
 		"nothing was turned away",            // limits
-	} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the status view has no %q", want)
-		}
-	}
-	whole(t, page)
-	if page = dom(t, browser, s.url+"/explore?g0.tab=table&g0.expr="+url.QueryEscape("evil")); !strings.Contains(page, "42.5") || !strings.Contains(page, `&lt;img src=x onerror=`) {
-		t.Error("the value or its label is not on the page, as text")
-	}
-	whole(t, page)
-	if page = dom(t, browser, s.url+"/cardinality"); !strings.Contains(page, "Metrics by bytes of samples") || !strings.Contains(page, "series, ") {
-		t.Error("the cardinality view lists nothing")
-	}
-	whole(t, page)
+	))
+	whole(t, w.shows(s.url+"/explore?g0.tab=table&g0.expr=evil", "42.5", `&lt;img src=x onerror=`)) // the value, and its label as text
+	whole(t, w.shows(s.url+"/cardinality", "Metrics by bytes of samples", "series, "))
 
 	// Far more series than fit, with names and values as long as may be.
 	long := strings.Repeat("x", 1000)
@@ -95,27 +63,20 @@ func TestE2EPage(t *testing.T) {
 	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, many...))); err != nil || code != http.StatusNoContent {
 		t.Fatalf("%d %s %v", code, said, err)
 	}
-	page = dom(t, browser, s.url+"/graph?g0.tab=1&g0.expr=many")
-	if !strings.Contains(page, "more than 1000 series, the first are shown") || strings.Count(page, `<code>many{`) != 500 || strings.Contains(page, `<b>"`) {
+	page := w.shows(s.url+"/graph?g0.tab=1&g0.expr=many", "more than 1000 series, the first are shown", `<code>many{`)
+	if strings.Count(page, `<code>many{`) != 500 || strings.Contains(page, `<b>"`) {
 		t.Errorf("%d of 3000 series are shown", strings.Count(page, `<code>many{`))
 	}
-	if page = dom(t, browser, s.url+"/graph?g0.tab=0&g0.expr=many"); !strings.Contains(page, "60 of 1001 lines are drawn") {
-		t.Error("the page does not say how many lines it draws")
-	}
+	w.shows(s.url+"/graph?g0.tab=0&g0.expr=many", "60 of 1001 lines are drawn")
 
 	// What goes wrong is said on the page, where nothing is, that, and since when.
-	if page = dom(t, browser, s.url+"/?g0.expr="+url.QueryEscape("sum((")); !strings.Contains(page, "unclosed left parenthesis") {
-		t.Error("the page does not say what is wrong with an expression")
-	}
-	if page = dom(t, browser, s.url+"/?expr=nothing_at_all&window=300"); !strings.Contains(page, "no series match") {
-		t.Error("the page does not say that there is nothing")
-	}
+	w.shows(s.url+"/?g0.expr="+url.QueryEscape("sum(("), "unclosed left parenthesis")
+	w.shows(s.url+"/?expr=nothing_at_all&window=300", "no series match")
 	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, oneSeries(now-20*60_000, 1, "__name__", "past")))); err != nil || code != http.StatusNoContent {
 		t.Fatalf("%d %s %v", code, said, err)
 	}
-	if page = dom(t, browser, s.url+"/?g0.expr=past"); !strings.Contains(page, "last seen 20 minutes ago") {
-		t.Error("the page does not say when the series was seen last")
-	}
+	w.shows(s.url+"/?g0.expr=past", "last seen 20 minutes ago")
+	w.quiet()
 }
 
 // whole looks for signs that a script went wrong.
