@@ -8,7 +8,7 @@ import (
 
 // A command is a row of the table from which everything about commands comes:
 // what is run, the check of the number of arguments, the answers of COMMAND,
-// and the list in the package comment and the README.
+// and the list in the package comment and cmd/mcached/docs/redis.md.
 type command struct {
 	name string
 	// arity is the number of arguments, the name included; -n is n or more.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// CommandTable is the list of all commands in Markdown, for the README and for
+// CommandTable is the list of all commands in Markdown, for the documents and for
 // this package's comment.
 func CommandTable() string {
 	var b strings.Builder
