@@ -172,14 +172,14 @@ func (l *loader) write(o *outcome) {
 			busy = append(busy, i)
 			continue
 		}
-		if l.writeShard(i, o); o.noRoom != nil {
+		if l.writeShardAndUnlock(i, o); o.noRoom != nil {
 			return
 		}
 	}
 	l.busy = busy
 	for _, i := range busy {
 		l.cache.shards[i].mu.Lock()
-		if l.writeShard(i, o); o.noRoom != nil {
+		if l.writeShardAndUnlock(i, o); o.noRoom != nil {
 			return
 		}
 	}
@@ -211,8 +211,9 @@ func (l *loader) sortByShard() {
 	}
 }
 
-// writeShard writes the series of one shard, whose lock is held, and lets go of it.
-func (l *loader) writeShard(shard int, o *outcome) {
+// writeShardAndUnlock writes the series of one shard, whose lock is held, and
+// lets go of it.
+func (l *loader) writeShardAndUnlock(shard int, o *outcome) {
 	s, from := l.cache.shards[shard], int32(0)
 	if shard > 0 {
 		from = l.ends[shard-1]
@@ -222,7 +223,7 @@ func (l *loader) writeShard(shard int, o *outcome) {
 		for n < len(order) && l.targets[order[n]].bucket == b {
 			n++
 		}
-		l.cache.countInto(b, l.writeTo(s, b, order[:n], o))
+		l.cache.countInto(b, l.writeToLocked(s, b, order[:n], o))
 		order = order[n:]
 	}
 	s.publishLocked()
@@ -230,10 +231,10 @@ func (l *loader) writeShard(shard int, o *outcome) {
 	l.cache.evict()
 }
 
-// writeTo writes series of one bucket and returns how many points those are.
-// They are counted before they are made, all at once, unless the bucket counts
-// them by metric.
-func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points int) {
+// writeToLocked writes series of one bucket and returns how many points those
+// are. They are counted before they are made, all at once, unless the bucket
+// counts them by metric.
+func (l *loader) writeToLocked(s *shard, b *bucket, order []int32, o *outcome) (points int) {
 	flags := flagHeld
 	claims := 0
 	together := b.limits.Load().SeriesPerMetric == 0
@@ -253,16 +254,16 @@ func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points
 	for _, i := range order {
 		x, f := &l.series[i], l.targets[i].fp
 		if x.dirty {
-			s.stampNow() // what may not have been sent is pinned from here on
+			s.stampLocked() // what may not have been sent is pinned from here on
 		}
-		id, made, err := s.findOrCreate(b, f, x.flags|flags, l.labelsOf(x), l.hashesOf(x))
+		id, made, err := s.findOrCreateLocked(b, f, x.flags|flags, l.labelsOf(x), l.hashesOf(x))
 		if made {
 			s.recs.At(id).life = l.life + uint32(i) + 1 // by its position in the file, not by shard
 			claims--
 		}
 		n := 0
 		if err == nil {
-			n, err = l.writeSeries(s, id, b, f, x)
+			n, err = l.writeSeriesLocked(s, id, b, f, x)
 		}
 		points += n
 		if errors.Is(err, ErrNoMemory) {
@@ -284,19 +285,19 @@ func (l *loader) writeTo(s *shard, b *bucket, order []int32, o *outcome) (points
 	return points
 }
 
-// writeSeries gives the series its blocks as they are if it is new, and
+// writeSeriesLocked gives the series its blocks as they are if it is new, and
 // otherwise sample by sample.
-func (l *loader) writeSeries(s *shard, id uint32, b *bucket, f Fingerprint, x *savedSeries) (points int, err error) {
+func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint, x *savedSeries) (points int, err error) {
 	r := s.recs.At(id)
 	if r.points > 0 || r.flags&(flagStarts|flagBlob) != 0 {
-		points, err = s.writeClean(&id, b, f, content{samples: l.decoded(l.samplesOf(x)), starts: l.startTimes(x), records: l.recordsOf(x)})
-	} else if points, err = s.adoptAll(&id, f, l.samplesOf(x)); err == nil {
+		points, err = s.writeCleanLocked(&id, b, f, content{samples: l.decoded(l.samplesOf(x)), starts: l.startTimes(x), records: l.recordsOf(x)})
+	} else if points, err = s.adoptAllLocked(&id, f, l.samplesOf(x)); err == nil {
 		if starts := l.startsOf(x); len(starts) > 0 {
-			err = s.adoptStarts(&id, b, f, starts)
+			err = s.adoptStartsLocked(&id, b, f, starts)
 		}
 		if records := l.recordsOf(x); err == nil && len(records) > 0 {
 			var n int
-			n, err = s.writeClean(&id, b, f, content{records: records})
+			n, err = s.writeCleanLocked(&id, b, f, content{records: records})
 			points += n
 		}
 	}
@@ -304,51 +305,51 @@ func (l *loader) writeSeries(s *shard, id uint32, b *bucket, f Fingerprint, x *s
 		r := s.recs.At(id)
 		r.completeFrom = max(r.completeFrom, x.complete)
 		r.flags |= flagLoaded
-		s.loaded(id, x.unsentFrom, x.dirty)
+		s.noteLoadedLocked(id, x.unsentFrom, x.dirty)
 	}
 	return points, err
 }
 
-// adoptStarts makes the shadow of a series and gives it its blocks.
-func (s *shard) adoptStarts(id *uint32, b *bucket, f Fingerprint, blocks []savedBlock) error {
+// adoptStartsLocked makes the shadow of a series and gives it its blocks.
+func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks []savedBlock) error {
 	shadow := uint32(noID)
-	if err := s.retry(id, f, func() bool {
+	if err := s.retryLocked(id, f, func() bool {
 		var err error
-		if shadow, err = s.create(b, shadowOf(f), flagShadow, nil, nil); err == nil {
+		if shadow, err = s.createLocked(b, shadowOf(f), flagShadow, nil, nil); err == nil {
 			s.recs.At(*id).flags |= flagStarts
 		}
 		return err == nil
 	}); err != nil {
 		return err
 	}
-	_, err := s.adoptAll(&shadow, shadowOf(f), blocks)
+	_, err := s.adoptAllLocked(&shadow, shadowOf(f), blocks)
 	return err
 }
 
-// adoptAll gives blocks to a series that has none.
-func (s *shard) adoptAll(id *uint32, f Fingerprint, blocks []savedBlock) (points int, err error) {
-	if n := len(blocks); n <= maxDir(s.fix.MaxValue()) && !s.dirReserve(*id, n) {
-		if err := s.retry(id, f, func() bool { return s.dirReserve(*id, n) }); err != nil {
+// adoptAllLocked gives blocks to a series that has none.
+func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []savedBlock) (points int, err error) {
+	if n := len(blocks); n <= maxDir(s.fix.MaxValue()) && !s.dirReserveLocked(*id, n) {
+		if err := s.retryLocked(id, f, func() bool { return s.dirReserveLocked(*id, n) }); err != nil {
 			return 0, err
 		}
 	}
 	for i := range blocks {
-		if b, last := &blocks[i], i == len(blocks)-1; !s.adopt(*id, b, last) {
-			s.relist(*id)
-			if err = s.retry(id, f, func() bool { return s.adopt(*id, b, last) }); err != nil {
+		if b, last := &blocks[i], i == len(blocks)-1; !s.adoptLocked(*id, b, last) {
+			s.relistLocked(*id)
+			if err = s.retryLocked(id, f, func() bool { return s.adoptLocked(*id, b, last) }); err != nil {
 				return points, err
 			}
 		}
 		points += blocks[i].n
 	}
-	s.relist(*id)
+	s.relistLocked(*id)
 	return points, nil
 }
 
-// adopt puts a block behind all others. The last one may take more samples.
+// adoptLocked puts a block behind all others. The last one may take more samples.
 // The caller relists the series.
-func (s *shard) adopt(id uint32, b *savedBlock, last bool) bool {
-	if !s.dirReserve(id, 1) {
+func (s *shard) adoptLocked(id uint32, b *savedBlock, last bool) bool {
+	if !s.dirReserveLocked(id, 1) {
 		return false
 	}
 	r := s.recs.At(id)
@@ -362,8 +363,8 @@ func (s *shard) adopt(id uint32, b *savedBlock, last bool) bool {
 		return false
 	}
 	copy(dst, b.bytes)
-	s.account(r, int(entryBytes(len(dst))))
-	s.dirReplace(r, int(r.dirLen), 0, dirEntry{ref, b.first})
+	s.accountLocked(r, int(entryBytes(len(dst))))
+	s.dirReplaceLocked(r, int(r.dirLen), 0, dirEntry{ref, b.first})
 	r.setPartial(partial)
 	r.sealedEnd = b.last
 	if b.step != 0 {
@@ -421,7 +422,7 @@ func (c *Cache) makeReady(z *saveSizes) {
 		err := errors.Join(s.recs.Reserve(series), s.ids.Reserve(series),
 			s.index.Reserve(index.Sizes{Sets: sets, Text: text, Pairs: pairs, Postings: postings}))
 		if err == nil && c.writeBack {
-			err = errors.Join(s.dirt.Reserve(series), s.lates.Reserve(series), s.marks.Reserve(series))
+			err = errors.Join(s.dirt.Reserve(series), s.outOfOrder.Reserve(series), s.marks.Reserve(series))
 		}
 		s.mu.Unlock()
 		if err != nil {

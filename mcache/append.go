@@ -59,9 +59,9 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 		s.mu.Unlock()
 	}()
 	yields, age := s.yields, s.ageLocked(bk)
-	s.findAll(places, age)
+	s.findAllLocked(places, age)
 	if bk.cover.watching.Load() {
-		s.noteResumed(bk, b, places)
+		s.noteResumedLocked(bk, b, places)
 	}
 	plain, writeBack := len(b.starts)+len(b.records) == 0, s.cache.writeBack
 	tick, stamped := uint32(0), yields-1 // what yields was then
@@ -71,7 +71,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 		if s.yields == yields {
 			id = s.found[k]
 		} else {
-			id = s.find(places[k].fp) // the lock was free meanwhile: found is another batch's now
+			id = s.findLocked(places[k].fp) // the lock was free meanwhile: found is another batch's now
 		}
 		if id == noID {
 			b.missing = append(b.missing, i)
@@ -81,17 +81,17 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 		if r := s.recs.At(id); plain {
 			// Nearly all is written by this alone.
 			if r.touched != age {
-				s.touch(id, age)
+				s.touchLocked(id, age)
 			}
 			from, to := int(places[k].from), len(b.samples)
 			if i+1 < len(b.series) {
 				to = int(b.series[i+1].from)
 			}
 			if writeBack && stamped != s.yields {
-				tick, stamped = s.stampNow(), s.yields
+				tick, stamped = s.stampLocked(), s.yields
 			}
-			if written = s.insertRun(r, b.samples[from:to]); writeBack && written > 0 {
-				s.wrote(id, b.samples[from:from+written], tick)
+			if written = s.insertRunLocked(r, b.samples[from:to]); writeBack && written > 0 {
+				s.wroteLocked(id, b.samples[from:from+written], tick)
 			}
 			samples += written
 			if written == to-from {
@@ -99,16 +99,16 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 			}
 			if written == to-from-1 && r.flags&(flagStarts|flagRecords|flagBlob) == 0 {
 				// The one that found its head full, say.
-				if x := &b.samples[to-1]; x.T <= MaxTime && x.T >= -MaxTime && s.insert(id, x.T, x.V) {
+				if x := &b.samples[to-1]; x.T <= MaxTime && x.T >= -MaxTime && s.insertLocked(id, x.T, x.V) {
 					if writeBack {
-						s.wrote(id, b.samples[to-1:to], tick)
+						s.wroteLocked(id, b.samples[to-1:to], tick)
 					}
 					samples++
 					continue
 				}
 			}
 		}
-		n, e := s.writeRest(id, bk, b, &places[k], written)
+		n, e := s.writeRestLocked(id, bk, b, &places[k], written)
 		if errors.Is(e, errGone) { // with all that was written of it
 			b.missing = append(b.missing, i)
 			samples -= written
@@ -125,12 +125,12 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 	return samples, err
 }
 
-// writeRest is write for the series at a position of b, without its first
-// samples.
-func (s *shard) writeRest(id uint32, bk *bucket, b *Batch, place *batchPlace, first int) (points int, err error) {
+// writeRestLocked is writeLocked for the series at a position of b, without its
+// first samples.
+func (s *shard) writeRestLocked(id uint32, bk *bucket, b *Batch, place *batchPlace, first int) (points int, err error) {
 	what := b.of(int(place.series))
 	what.samples = what.samples[first:]
-	return s.write(&id, bk, place.fp, what)
+	return s.writeLocked(&id, bk, place.fp, what)
 }
 
 // publishLocked publishes what others read without the lock; called before unlocking.
@@ -144,36 +144,37 @@ func (s *shard) publishLocked() {
 	}
 }
 
-// write inserts points into the series id, whose lock is held. When memory
+// writeLocked inserts points into the series id. When memory
 // must be found it lets go of the lock for a while, in which the series may
 // itself be evicted: *id is then noID and the rest was not written.
-func (s *shard) write(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
+func (s *shard) writeLocked(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
 	if !s.cache.writeBack || len(c.samples)+len(c.records) == 0 || s.recs.At(*id).flags&flagRaw != 0 {
-		return s.writeClean(id, bk, f, c)
+		return s.writeCleanLocked(id, bk, f, c)
 	}
 	if c.local {
-		points, err = s.writeClean(id, bk, f, c)
+		points, err = s.writeCleanLocked(id, bk, f, c)
 		if *id != noID {
-			s.wroteLocal(*id, c)
+			s.wroteLocalLocked(*id, c)
 		}
 		return points, err
 	}
-	s.beginWrite(*id, c)
-	points, err = s.writeClean(id, bk, f, c)
+	s.beginWriteLocked(*id, c)
+	points, err = s.writeCleanLocked(id, bk, f, c)
 	if *id != noID {
-		s.endWrite(*id)
+		s.endWriteLocked(*id)
 	}
 	return points, err
 }
 
-// writeClean is write without a note that the points are dirty.
-func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
+// writeCleanLocked is writeLocked without a note that the points are dirty: it
+// lets go of the lock as that does.
+func (s *shard) writeCleanLocked(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
 	if age := s.ageLocked(bk); s.recs.At(*id).touched != age {
-		s.touch(*id, age)
+		s.touchLocked(*id, age)
 	}
 	done := 0 // samples before this one were written as a run
 	if len(c.starts) == 0 {
-		done = s.insertRun(s.recs.At(*id), c.samples)
+		done = s.insertRunLocked(s.recs.At(*id), c.samples)
 		points = done
 	}
 	for k := done; k < len(c.samples); k++ {
@@ -185,23 +186,23 @@ func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (po
 			err = errBatchTime
 			continue
 		}
-		if s.recs.At(*id).flags&flagBlob != 0 && s.overlaps(s.recs.At(*id), x.T) {
-			if e := s.retry(id, f, func() bool { return s.restore(*id) }); e != nil {
+		if s.recs.At(*id).flags&flagBlob != 0 && s.overlapsLocked(s.recs.At(*id), x.T) {
+			if e := s.retryLocked(id, f, func() bool { return s.restoreLocked(*id) }); e != nil {
 				return points, e
 			}
 		}
-		if s.recs.At(*id).flags&(flagStarts|flagRecords) == 0 && k >= len(c.starts) && s.insert(*id, x.T, x.V) {
+		if s.recs.At(*id).flags&(flagStarts|flagRecords) == 0 && k >= len(c.starts) && s.insertLocked(*id, x.T, x.V) {
 			points++
 			// The next head may take many at once.
-			n := s.insertRun(s.recs.At(*id), c.samples[k+1:])
+			n := s.insertRunLocked(s.recs.At(*id), c.samples[k+1:])
 			points += n
 			done = k + 1 + n
 			continue
 		}
-		if n := s.lateRun(*id, c, k); n > 1 {
+		if n := s.outOfOrderRunLocked(*id, c, k); n > 1 {
 			run := c.samples[k : k+n]
-			if e := s.retry(id, f, func() bool {
-				n := s.mend(*id, run)
+			if e := s.retryLocked(id, f, func() bool {
+				n := s.mendLocked(*id, run)
 				run = run[n:]
 				points += n
 				return len(run) == 0
@@ -215,8 +216,8 @@ func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (po
 		if k < len(c.starts) {
 			start = c.starts[k]
 		}
-		if e := s.retry(id, f, func() bool {
-			return s.eraseRecordAt(*id, x.T) && s.insert(*id, x.T, x.V) && s.insertStart(*id, bk, x.T, start)
+		if e := s.retryLocked(id, f, func() bool {
+			return s.eraseRecordAtLocked(*id, x.T) && s.insertLocked(*id, x.T, x.V) && s.insertStartLocked(*id, bk, x.T, start)
 		}); e != nil {
 			return points, e
 		}
@@ -231,7 +232,7 @@ func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (po
 			err = s.cache.errRecord(len(x.Value))
 			continue
 		}
-		if e := s.retry(id, f, func() bool { return s.insertRecord(*id, x) }); e != nil {
+		if e := s.retryLocked(id, f, func() bool { return s.insertRecordLocked(*id, x) }); e != nil {
 			return points, e
 		}
 		points++
@@ -239,9 +240,9 @@ func (s *shard) writeClean(id *uint32, bk *bucket, f Fingerprint, c content) (po
 	return points, err
 }
 
-// lateRun is how many samples from k on are out of order, sorted, and nothing
-// but samples: those that mend takes at once.
-func (s *shard) lateRun(id uint32, c content, k int) int {
+// outOfOrderRunLocked is how many samples from k on are out of order, sorted,
+// and nothing but samples: those that mend takes at once.
+func (s *shard) outOfOrderRunLocked(id uint32, c content, k int) int {
 	r := s.recs.At(id)
 	if k < len(c.starts) || r.flags&(flagStarts|flagRecords) != 0 {
 		return 0
@@ -261,10 +262,10 @@ func (s *shard) lateRun(id uint32, c content, k int) int {
 // its labels make it again.
 var errGone = fmt.Errorf("%w: series was evicted while it was written", ErrNoMemory)
 
-// retry calls try until it has found the memory it needs, or there is none. In
-// between the lock is free, and *id may change or become noID: then the error
-// is errGone.
-func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
+// retryLocked calls try until it has found the memory it needs, or there is
+// none. In between the lock is free, and *id may change or become noID: then
+// the error is errGone.
+func (s *shard) retryLocked(id *uint32, f Fingerprint, try func() bool) error {
 	for tries := 0; !try(); tries++ {
 		s.publishLocked()
 		s.yields++
@@ -274,17 +275,17 @@ func (s *shard) retry(id *uint32, f Fingerprint, try func() bool) error {
 		if !ok {
 			return fmt.Errorf("%w: %d of %d bytes used", ErrNoMemory, s.cache.memory.Used(), s.cache.memory.Budget())
 		}
-		if *id = s.find(f); *id == noID {
+		if *id = s.findLocked(f); *id == noID {
 			return errGone
 		}
 	}
 	return nil
 }
 
-// eraseRecordAt removes a record at t, which a sample replaces.
-func (s *shard) eraseRecordAt(id uint32, t int64) bool {
-	d := s.recordDir(s.recs.At(id))
-	return d == nil || t > d.end || s.eraseRecords(id, t, t)
+// eraseRecordAtLocked removes a record at t, which a sample replaces.
+func (s *shard) eraseRecordAtLocked(id uint32, t int64) bool {
+	d := s.recordDirLocked(s.recs.At(id))
+	return d == nil || t > d.end || s.eraseRecordsLocked(id, t, t)
 }
 
 // AppendNew creates series i of the batch, which Append reported as missing,
@@ -323,23 +324,23 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 		s.mu.Unlock()
 	}()
 	for tries := 0; ; tries++ {
-		id, _, err := s.findOrCreate(bk, f, flags, labels, nil)
+		id, _, err := s.findOrCreateLocked(bk, f, flags, labels, nil)
 		if err != nil {
 			return 0, err
 		}
-		n, err := s.write(&id, bk, f, what)
+		n, err := s.writeLocked(&id, bk, f, what)
 		if !errors.Is(err, errGone) || tries == roomTries {
 			return n, err
 		}
 	}
 }
 
-// findOrCreate returns the id of the series f, whose shard is locked, and
+// findOrCreateLocked returns the id of the series f, whose shard is locked, and
 // makes it if need be. hashes are those of the labels, or nil.
-func (s *shard) findOrCreate(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (id uint32, made bool, err error) {
-	id = s.find(f)
+func (s *shard) findOrCreateLocked(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (id uint32, made bool, err error) {
+	id = s.findLocked(f)
 	for tries := 0; id == noID; tries++ {
-		if id, err = s.create(bk, f, flags, labels, hashes); err == nil {
+		if id, err = s.createLocked(bk, f, flags, labels, hashes); err == nil {
 			return id, true, nil
 		}
 		if !errors.Is(err, ErrNoMemory) {
@@ -352,7 +353,7 @@ func (s *shard) findOrCreate(bk *bucket, f Fingerprint, flags seriesFlags, label
 		if !ok {
 			return noID, false, err
 		}
-		id = s.find(f)
+		id = s.findLocked(f)
 	}
 	return id, false, nil
 }

@@ -90,15 +90,15 @@ func TestBackfillIsAppended(t *testing.T) {
 	anew := 0
 	for k := -120; k < 0; k++ {
 		before := 0
-		if d := s.dirOf(s.recs.At(0)); k > -120 {
-			before = len(s.block(d[0]))
+		if d := s.dirOfLocked(s.recs.At(0)); k > -120 {
+			before = len(s.blockLocked(d[0]))
 		}
 		write(k)
-		d := s.dirOf(s.recs.At(0))
+		d := s.dirOfLocked(s.recs.At(0))
 		if d[0].start != -120*15_000 {
 			t.Fatalf("sample %d went elsewhere", k)
 		}
-		if len(s.block(d[0])) < before-8 { // several sections became one
+		if len(s.blockLocked(d[0])) < before-8 { // several sections became one
 			anew++
 		}
 	}

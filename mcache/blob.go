@@ -18,9 +18,9 @@ func (r *series) setBlob(ref kvcache.Ref) {
 	}
 }
 
-// blobOf is the blob of r, valid until the next call on the shard's tables; ok
-// is false if it has none, or had one that is gone.
-func (s *shard) blobOf(r *series) (o block.Blob, ok bool) {
+// blobOfLocked is the blob of r, valid until the next call on the shard's
+// tables; ok is false if it has none, or had one that is gone.
+func (s *shard) blobOfLocked(r *series) (o block.Blob, ok bool) {
 	if r.flags&flagBlob == 0 {
 		return block.Blob{}, false
 	}
@@ -34,13 +34,13 @@ func (s *shard) blobOf(r *series) (o block.Blob, ok bool) {
 		s.blobs.Free(r.blobRef(), points)
 		s.lost += uint64(points)
 		s.blob.lost += uint64(points)
-		s.forgetBlob(r)
+		s.forgetBlobLocked(r)
 	}
 	return o, ok
 }
 
-// pointsInBlob is how many points the blob of r has, 0 if it has gone.
-func (s *shard) pointsInBlob(r *series) int {
+// pointsInBlobLocked is how many points the blob of r has, 0 if it has gone.
+func (s *shard) pointsInBlobLocked(r *series) int {
 	if r.flags&flagBlob == 0 {
 		return 0
 	}
@@ -51,8 +51,8 @@ func (s *shard) pointsInBlob(r *series) int {
 	return block.BlobPoints(b)
 }
 
-// blobSize is the bytes that the blob of r takes, 0 if it has none.
-func (s *shard) blobSize(r *series) int64 {
+// blobSizeLocked is the bytes that the blob of r takes, 0 if it has none.
+func (s *shard) blobSizeLocked(r *series) int64 {
 	if r.flags&flagBlob == 0 {
 		return 0
 	}
@@ -63,32 +63,32 @@ func (s *shard) blobSize(r *series) int64 {
 	return int64(entryBytes(len(b)))
 }
 
-// pruneBlob forgets a blob that vanished.
-func (s *shard) pruneBlob(r *series) {
+// pruneBlobLocked forgets a blob that vanished.
+func (s *shard) pruneBlobLocked(r *series) {
 	if r.flags&flagBlob != 0 && !s.blobs.Live(r.blobRef()) {
-		s.forgetBlob(r)
+		s.forgetBlobLocked(r)
 	}
 }
 
-// forgetBlob leaves r without its blob, whose points are counted elsewhere.
-func (s *shard) forgetBlob(r *series) {
-	r.completeFrom = max(r.completeFrom, s.afterBlob(r))
+// forgetBlobLocked leaves r without its blob, whose points are counted elsewhere.
+func (s *shard) forgetBlobLocked(r *series) {
+	r.completeFrom = max(r.completeFrom, s.afterBlobLocked(r))
 	r.setBlob(0)
 }
 
-// afterBlob is the time from which on nothing is missing when the blob of r
+// afterBlobLocked is the time from which on nothing is missing when the blob of r
 // has gone: all that was in it was before all the rest.
-func (s *shard) afterBlob(r *series) int64 {
-	if dir := s.dirOf(r); len(dir) > 0 {
+func (s *shard) afterBlobLocked(r *series) int64 {
+	if dir := s.dirOfLocked(r); len(dir) > 0 {
 		return dir[0].start
 	}
 	return r.sealedEnd + 1
 }
 
-// freeBlob frees the blob of r, whose points the caller counts.
-func (s *shard) freeBlob(r *series) {
+// freeBlobLocked frees the blob of r, whose points the caller counts.
+func (s *shard) freeBlobLocked(r *series) {
 	if r.flags&flagBlob != 0 {
-		s.blobs.Free(r.blobRef(), s.pointsInBlob(r))
+		s.blobs.Free(r.blobRef(), s.pointsInBlobLocked(r))
 		r.setBlob(0)
 	}
 }

@@ -251,7 +251,7 @@ func (c *Cache) Close() error {
 	}
 	for _, s := range c.shards {
 		s.mu.Lock()
-		s.reset()
+		s.resetLocked()
 		s.mu.Unlock()
 	}
 	c.perMetric.Free()
@@ -403,7 +403,7 @@ func (c *Cache) countInto(b *bucket, n int) {
 // much as the one before, up to an eighth of the budget.
 func (c *Cache) makeRoom(s *shard, tries int) bool {
 	s.mu.Lock()
-	s.compactAll()
+	s.compactAllLocked()
 	s.mu.Unlock()
 	least := int64(2 * c.memory.RegionBytes())
 	room := max(least, min(least<<tries, c.memory.Budget()/8))
@@ -422,7 +422,7 @@ func (c *Cache) dropIndex(n int64) bool {
 	var all, most int64
 	for _, s := range c.shards {
 		s.mu.Lock()
-		bytes := s.indexBytes() + int64(s.fix.Stats().Regions)*int64(c.memory.RegionBytes())
+		bytes := s.indexBytesLocked() + int64(s.fix.Stats().Regions)*int64(c.memory.RegionBytes())
 		if all += bytes; s.dirty == 0 && bytes > most {
 			largest, most = s, bytes
 		}
@@ -458,7 +458,7 @@ func (c *Cache) evictKeys(n int64) bool {
 func (c *Cache) compactShards() {
 	for _, s := range c.shards {
 		s.mu.Lock()
-		s.compactAll()
+		s.compactAllLocked()
 		s.publishLocked()
 		s.mu.Unlock()
 	}
@@ -476,7 +476,7 @@ func (c *Cache) Maintain() {
 	for _, s := range c.shards {
 		for more := true; more; {
 			s.mu.Lock()
-			more = s.tidy()
+			more = s.tidyLocked()
 			s.mu.Unlock()
 		}
 		s.pruneAll()
@@ -493,10 +493,10 @@ func (s *shard) pruneAll() {
 		return
 	}
 	s.unpruned = false
-	for id, r := range s.inUse {
-		if !s.prune(r) {
-			s.lost += uint64(s.points(id)) // start times that outlived their samples
-			s.noteGone(r)
+	for id, r := range s.inUseLocked {
+		if !s.pruneLocked(r) {
+			s.lost += uint64(s.pointsLocked(id)) // start times that outlived their samples
+			s.noteGoneLocked(r)
 			s.removeLocked(id)
 		}
 	}

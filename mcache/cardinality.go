@@ -36,7 +36,7 @@ func (c *Cache) Cardinality(bucket string, limit int) Cardinality {
 		alone := len(*c.byID.Load()) == 1
 		for _, s := range c.shards {
 			s.mu.Lock()
-			s.countPairs(b, alone, func(x *index.Index, p uint32, series int) {
+			s.countPairsLocked(b, alone, func(x *index.Index, p uint32, series int) {
 				pairs[pair{string(x.Name(p)), string(x.Value(p))}] += series
 			})
 			s.mu.Unlock()
@@ -58,12 +58,12 @@ func (c *Cache) Cardinality(bucket string, limit int) Cardinality {
 	return card
 }
 
-// countPairs calls f with every pair of labelled series and how many of them
-// have it, one by one where other buckets share the dictionary.
-func (s *shard) countPairs(b *bucket, alone bool, f func(x *index.Index, p uint32, series int)) {
+// countPairsLocked calls f with every pair of labelled series and how many of
+// them have it, one by one where other buckets share the dictionary.
+func (s *shard) countPairsLocked(b *bucket, alone bool, f func(x *index.Index, p uint32, series int)) {
 	x := &s.index
 	if !alone {
-		s.match(b, nil, &index.Picker{}).Each(func(id uint32) {
+		s.matchLocked(b, nil, &index.Picker{}).Each(func(id uint32) {
 			if r := s.recs.At(id); r.flags&(flagRaw|flagShadow) == 0 {
 				for _, p := range x.Set(r.pairs, int(r.nPairs))[1:] {
 					f(x, p, 1)

@@ -38,7 +38,7 @@ func (s *shard) checkLocked() error {
 		}
 		live++
 		bytes += int64(r.bytes)
-		n, err := s.checkSeries(uint32(id))
+		n, err := s.checkSeriesLocked(uint32(id))
 		if err != nil {
 			return fmt.Errorf("shard %d, series %d: %w", s.number, id, err)
 		}
@@ -68,12 +68,12 @@ func (s *shard) checkLocked() error {
 		}
 	}
 	for id := range s.dirt.Len() {
-		d, l, m := *s.dirt.At(uint32(id)), *s.lates.At(uint32(id)), *s.marks.At(uint32(id))
+		d, l, m := *s.dirt.At(uint32(id)), *s.outOfOrder.At(uint32(id)), *s.marks.At(uint32(id))
 		dirty += int64(d.points)
-		if used := id < s.recs.Len() && s.recs.At(uint32(id)).flags&flagInUse != 0; (d.since == 0) != (d.points == 0) || !used && (d != noDirt || l != noLate || m != 0) {
+		if used := id < s.recs.Len() && s.recs.At(uint32(id)).flags&flagInUse != 0; (d.since == 0) != (d.points == 0) || !used && (d != noDirt || l != noOutOfOrder || m != 0) {
 			return fmt.Errorf("shard %d, series %d in use %v: %+v, %+v, %b", s.number, id, used, d, l, m)
 		}
-		if (m&markLate != 0) != (l.from <= l.to) || (m&markBusy != 0) != (l.writing > 0) {
+		if (m&markOutOfOrder != 0) != (l.from <= l.to) || (m&markBusy != 0) != (l.writing > 0) {
 			return fmt.Errorf("shard %d, series %d is marked %b: %+v", s.number, id, m, l)
 		}
 		if m&markFlying != 0 {
@@ -112,17 +112,17 @@ func (s *shard) checkLocked() error {
 	return nil
 }
 
-// checkSeries checks that the chunks that still exist are ordered and
+// checkSeriesLocked checks that the chunks that still exist are ordered and
 // disjoint, and returns how many samples they hold.
-func (s *shard) checkSeries(id uint32) (points int, err error) {
+func (s *shard) checkSeriesLocked(id uint32) (points int, err error) {
 	r := s.recs.At(id)
-	if s.find(r.fp) != id {
+	if s.findLocked(r.fp) != id {
 		return 0, fmt.Errorf("its fingerprint leads elsewhere")
 	}
 	last := int64(math.MinInt64)
 	blobEnd := last
-	if b, ok := s.blobOf(r); ok {
-		points, blobEnd, err = s.checkBlob(b)
+	if b, ok := s.blobOfLocked(r); ok {
+		points, blobEnd, err = s.checkBlobLocked(b)
 		if err != nil {
 			return 0, err
 		}
@@ -131,11 +131,11 @@ func (s *shard) checkSeries(id uint32) (points int, err error) {
 		}
 		last = blobEnd
 	}
-	for k, e := range s.dirOf(r) {
+	for k, e := range s.dirOfLocked(r) {
 		if !s.log.Live(e.ref) {
 			continue
 		}
-		n := s.load(e)
+		n := s.decodeBlockLocked(e)
 		for _, x := range s.block1[:n] {
 			if x.T <= last {
 				return 0, fmt.Errorf("block %d: time %d after %d", k, x.T, last)
@@ -162,8 +162,8 @@ func (s *shard) checkSeries(id uint32) (points int, err error) {
 	}
 	last = blobEnd
 	counted := uint32(0)
-	for k, e := range s.recordDir(r).entries() {
-		b := s.block(e)
+	for k, e := range s.recordDirLocked(r).entries() {
+		b := s.blockLocked(e)
 		if b == nil {
 			continue
 		}
@@ -174,25 +174,25 @@ func (s *shard) checkSeries(id uint32) (points int, err error) {
 			}
 			last = x.T
 		}
-		if all[0].T != e.start || last > s.recordDir(r).end {
-			return 0, fmt.Errorf("record chunk %d: from %d to %d, directory says %d to %d", k, all[0].T, last, e.start, s.recordDir(r).end)
+		if all[0].T != e.start || last > s.recordDirLocked(r).end {
+			return 0, fmt.Errorf("record chunk %d: from %d to %d, directory says %d to %d", k, all[0].T, last, e.start, s.recordDirLocked(r).end)
 		}
 		points += len(all)
 		counted += uint32(len(all))
 	}
-	if d := s.recordDir(r); d != nil && counted > d.points {
+	if d := s.recordDirLocked(r); d != nil && counted > d.points {
 		return 0, fmt.Errorf("%d records, %d counted", counted, d.points)
 	}
 	return points, nil
 }
 
-// checkBlob checks that the chunks of a blob are ordered and disjoint, and
+// checkBlobLocked checks that the chunks of a blob are ordered and disjoint, and
 // returns how many points they hold and the time of the last.
-func (s *shard) checkBlob(o block.Blob) (points int, end int64, err error) {
+func (s *shard) checkBlobLocked(o block.Blob) (points int, end int64, err error) {
 	last := int64(math.MinInt64)
 	for k := 0; o.Blocks.Len() > 0; k++ {
 		start, b := o.Blocks.Next()
-		n := s.loadPart(block.Part{Start: start, N: block.Len(b), Bytes: b})
+		n := s.decodePartLocked(block.Part{Start: start, N: block.Len(b), Bytes: b})
 		for _, x := range s.block1[:n] {
 			if x.T <= last {
 				return 0, 0, fmt.Errorf("block %d of the blob: time %d after %d", k, x.T, last)

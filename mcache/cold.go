@@ -44,7 +44,7 @@ func (s *shard) overflowRegion() (moved int) {
 			break
 		}
 		r := s.recs.At(id)
-		if r.flags&flagInUse == 0 || r.bytes == seriesBytes || s.isDirty(id) {
+		if r.flags&flagInUse == 0 || r.bytes == seriesBytes || s.isDirtyLocked(id) {
 			continue
 		}
 		b := s.cache.bucket(r.bucket)
@@ -144,7 +144,7 @@ func (c *Cache) overflowCold() {
 			var moved int
 			var short bool
 			s.mu.Lock()
-			moved, more, short = s.overflowPiece(min(left, coldPiece))
+			moved, more, short = s.overflowPieceLocked(min(left, coldPiece))
 			s.publishLocked()
 			s.mu.Unlock()
 			left -= moved
@@ -155,14 +155,14 @@ func (c *Cache) overflowCold() {
 	}
 }
 
-// overflowPiece moves up to most cold series. It says how many it moved,
+// overflowPieceLocked moves up to most cold series. It says how many it moved,
 // whether there may be more, and whether it stopped for want of memory.
-func (s *shard) overflowPiece(most int) (moved int, more, short bool) {
+func (s *shard) overflowPieceLocked(most int) (moved int, more, short bool) {
 	for class := range sizeClasses {
 		for b := range s.lists {
 			bucket := s.cache.bucket(uint16(b))
 			for {
-				id := s.oldestClean(b, class)
+				id := s.oldestCleanLocked(b, class)
 				if id == noID || !s.coldLocked(bucket, s.recs.At(id).touched) {
 					break
 				}
@@ -179,11 +179,11 @@ func (s *shard) overflowPiece(most int) (moved int, more, short bool) {
 	return moved, false, false
 }
 
-// oldestClean is the first series of a list that is not dirty, or noID.
-func (s *shard) oldestClean(bucket, class int) uint32 {
+// oldestCleanLocked is the first series of a list that is not dirty, or noID.
+func (s *shard) oldestCleanLocked(bucket, class int) uint32 {
 	id := s.lists[bucket][class].oldest
 	for range maxDirtyLooks {
-		if id == noID || !s.isDirty(id) {
+		if id == noID || !s.isDirtyLocked(id) {
 			return id
 		}
 		id = s.recs.At(id).newer
@@ -224,12 +224,12 @@ func (c *Cache) noteRest() {
 	}
 }
 
-// coldestBlob is the series that has had nothing but a blob for the longest
+// coldestBlobLocked is the series that has had nothing but a blob for the longest
 // time, of the bucket in which it was written the longest ago, or noID.
-func (s *shard) coldestBlob() uint32 {
+func (s *shard) coldestBlobLocked() uint32 {
 	best, most := uint32(noID), uint32(0)
 	for b := range s.lists {
-		if id := s.oldestClean(b, classBlob); id != noID {
+		if id := s.oldestCleanLocked(b, classBlob); id != noID {
 			if age := s.ageLocked(s.cache.bucket(uint16(b))) - s.recs.At(id).touched; best == noID || age > most {
 				best, most = id, age
 			}

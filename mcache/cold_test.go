@@ -31,7 +31,7 @@ func TestOverflowCold(t *testing.T) {
 	moved, late := 0, 0
 	for k := hot; k < i; k++ {
 		for _, id := range mustSelect(t, c, kubernetesLabels(k)) {
-			s, r, _ := c.locked(id)
+			s, r, _ := c.lockSeries(id)
 			if r.flags&flagBlob != 0 {
 				if moved++; k > hot+(i-hot)*4/5 {
 					late++
@@ -59,7 +59,7 @@ func TestOverflowCold(t *testing.T) {
 	}
 	for k := range hot {
 		for _, id := range mustSelect(t, c, kubernetesLabels(k)) {
-			s, r, _ := c.locked(id)
+			s, r, _ := c.lockSeries(id)
 			if r.flags&flagBlob != 0 {
 				t.Errorf("series %d is written and was moved", k)
 			}

@@ -170,10 +170,10 @@ func (c *Cache) Coverage(bucket string) []Interval {
 	return slices.Clone(b.cover.list)
 }
 
-// noteResumed looks at the series of a batch that are about to be written for
-// the first time since a load: whether each goes on where it was, or skips
-// something. The shard is locked, and found is as findAll left it.
-func (s *shard) noteResumed(bk *bucket, b *Batch, places []batchPlace) {
+// noteResumedLocked looks at the series of a batch that are about to be written
+// for the first time since a load: whether each goes on where it was, or skips
+// something. The shard is locked, and found is as findAllLocked left it.
+func (s *shard) noteResumedLocked(bk *bucket, b *Batch, places []batchPlace) {
 	v := &bk.cover
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -188,7 +188,7 @@ func (s *shard) noteResumed(bk *bucket, b *Batch, places []batchPlace) {
 			continue
 		}
 		r.flags &^= flagLoaded
-		last := s.lastTime(r)
+		last := s.lastTimeLocked(r)
 		if r.step == 0 || last == notGone {
 			continue
 		}
@@ -209,7 +209,7 @@ func (s *shard) noteResumed(bk *bucket, b *Batch, places []batchPlace) {
 			continue
 		}
 		if v.skipped++; v.skipped <= maxSkipped {
-			v.marks = append(v.marks, skippedSeries{s.seriesID(id), t})
+			v.marks = append(v.marks, skippedSeries{s.seriesIDLocked(id), t})
 		}
 	}
 	if seen == 0 && v.same+v.skipped > 0 {
@@ -233,7 +233,7 @@ func (c *Cache) closeGaps() {
 
 // markIncomplete notes that a series lacks something before from.
 func (c *Cache) markIncomplete(id SeriesID, from int64) {
-	if s, r, _ := c.locked(id); s != nil {
+	if s, r, _ := c.lockSeries(id); s != nil {
 		r.completeFrom = max(r.completeFrom, from)
 		s.mu.Unlock()
 	}

@@ -121,9 +121,9 @@
 // # Invariants, and why they hold
 //
 // Everything sealed is at or before sealedEnd of its series, everything in its
-// head after it; blocks are ordered and disjoint. insert sends what is at or
-// before sealedEnd to mend, which works between the starts of neighbouring
-// blocks; seal moves whole heads behind the last block.
+// head after it; blocks are ordered and disjoint. insertLocked sends what is at or
+// before sealedEnd to mendLocked, which works between the starts of neighbouring
+// blocks; sealLocked moves whole heads behind the last block.
 //
 // Absence is kept beside the data: in presence bits, in counts, in stored
 // times. Hence every 64-bit pattern is a legal value, and a missing point is

@@ -12,25 +12,25 @@ import (
 // block has to be written anew.
 func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 	for tries := 0; ; tries++ {
-		s, r, id := c.locked(sid)
+		s, r, id := c.lockSeries(sid)
 		if s == nil {
 			return points, nil
 		}
 		// To delete is to write: what changes its size moves to the young end of its list.
 		age := s.ageLocked(c.bucket(r.bucket))
-		s.touch(id, age)
-		if shadow := s.shadow(r); shadow != noID {
-			s.touch(shadow, age)
+		s.touchLocked(id, age)
+		if shadow := s.shadowLocked(r); shadow != noID {
+			s.touchLocked(shadow, age)
 		}
 		before := s.erased
-		ok := s.eraseBlob(id, from, to) && s.eraseSamples(id, from, to) && s.eraseRecords(id, from, to)
+		ok := s.eraseBlobLocked(id, from, to) && s.eraseSamplesLocked(id, from, to) && s.eraseRecordsLocked(id, from, to)
 		points += int(s.erased - before)
-		if shadow := s.shadow(r); ok && shadow != noID {
-			ok = s.eraseBlob(shadow, from, to) && s.eraseSamples(shadow, from, to)
+		if shadow := s.shadowLocked(r); ok && shadow != noID {
+			ok = s.eraseBlobLocked(shadow, from, to) && s.eraseSamplesLocked(shadow, from, to)
 		}
 		if ok && r.points == 0 && r.flags&flagBlob == 0 {
-			s.erased += uint64(s.points(id)) // start times that outlived their samples
-			s.noteLost(r)
+			s.erased += uint64(s.pointsLocked(id)) // start times that outlived their samples
+			s.noteLostLocked(r)
 			s.removeLocked(id)
 		}
 		s.publishLocked()
@@ -44,37 +44,38 @@ func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 	}
 }
 
-// eraseBlob frees the blob if all of it goes, and restores it if a part does.
-func (s *shard) eraseBlob(id uint32, from, to int64) bool {
+// eraseBlobLocked frees the blob if all of it goes, and restores it if a part
+// does.
+func (s *shard) eraseBlobLocked(id uint32, from, to int64) bool {
 	r := s.recs.At(id)
-	s.pruneBlob(r)
-	o, ok := s.blobOf(r)
+	s.pruneBlobLocked(r)
+	o, ok := s.blobOfLocked(r)
 	if !ok || from > o.Last || to < o.First() {
 		return true
 	}
 	if from > o.First() || to < o.Last {
-		return s.restore(id)
+		return s.restoreLocked(id)
 	}
 	s.erased += uint64(o.Points)
-	s.freeBlob(r)
-	s.relist(id)
+	s.freeBlobLocked(r)
+	s.relistLocked(id)
 	return true
 }
 
-// eraseSamples takes out the samples from from to to, both inclusive. It may
-// stop half way, and report false, when there is no memory.
-func (s *shard) eraseSamples(id uint32, from, to int64) bool {
+// eraseSamplesLocked takes out the samples from from to to, both inclusive. It
+// may stop half way, and report false, when there is no memory.
+func (s *shard) eraseSamplesLocked(id uint32, from, to int64) bool {
 	r := s.recs.At(id)
-	s.prune(r)
+	s.pruneLocked(r)
 	if r.head != 0 && r.headLen() > 0 && r.headLast() >= from {
-		s.eraseHead(r, from, to)
+		s.eraseHeadLocked(r, from, to)
 	}
 	if from > r.sealedEnd {
 		return true
 	}
-	k := max(sort.Search(int(r.dirLen), func(i int) bool { return s.dirOf(r)[i].start > from })-1, 0)
-	for ; k < int(r.dirLen) && s.dirOf(r)[k].start <= to; k++ {
-		gone, left, ok := s.eraseBlock(id, k, from, to)
+	k := max(sort.Search(int(r.dirLen), func(i int) bool { return s.dirOfLocked(r)[i].start > from })-1, 0)
+	for ; k < int(r.dirLen) && s.dirOfLocked(r)[k].start <= to; k++ {
+		gone, left, ok := s.eraseBlockLocked(id, k, from, to)
 		if !ok {
 			return false
 		}
@@ -84,11 +85,11 @@ func (s *shard) eraseSamples(id uint32, from, to int64) bool {
 			k--
 		}
 	}
-	s.relist(id)
+	s.relistLocked(id)
 	return true
 }
 
-func (s *shard) eraseHead(r *series, from, to int64) {
+func (s *shard) eraseHeadLocked(r *series, from, to int64) {
 	p := s.hot.Pointer(r.head)
 	old := headSamples(s.samples[:0], r, p)
 	kept := s.samples2[:0]
@@ -114,10 +115,11 @@ func (s *shard) eraseHead(r *series, from, to int64) {
 	s.erased += uint64(gone)
 }
 
-// eraseBlock takes samples out of block k and says how many went and are left.
-func (s *shard) eraseBlock(id uint32, k int, from, to int64) (gone, left int, ok bool) {
+// eraseBlockLocked takes samples out of block k and says how many went and are
+// left.
+func (s *shard) eraseBlockLocked(id uint32, k int, from, to int64) (gone, left int, ok bool) {
 	r := s.recs.At(id)
-	n := s.load(s.dirOf(r)[k])
+	n := s.decodeBlockLocked(s.dirOfLocked(r)[k])
 	kept := s.joined[:0]
 	for _, x := range s.block1[:n] {
 		if x.T < from || x.T > to {
@@ -131,12 +133,12 @@ func (s *shard) eraseBlock(id uint32, k int, from, to int64) (gone, left int, ok
 	var es []dirEntry
 	partial := false
 	if len(kept) > 0 {
-		if es, partial, ok = s.storeAll(id, kept, kept[0].T, block.MaxSamples, last); !ok {
+		if es, partial, ok = s.storeAllLocked(id, kept, kept[0].T, block.MaxSamples, last); !ok {
 			return 0, n, false
 		}
 	}
-	s.release(r, k, n)
-	s.dirReplace(r, k, 1, es...)
+	s.releaseLocked(r, k, n)
+	s.dirReplaceLocked(r, k, 1, es...)
 	if last {
 		r.setPartial(partial)
 	}

@@ -8,11 +8,11 @@ const genBlob = 0
 // caller of write-back is called for instead.
 const maxDirtyLooks = 16
 
-// coldest is the largest series of generation gen, by class, or noID. Series
-// with points that the downstream store has not got are none.
-func (s *shard) coldest(gen int) uint32 {
+// coldestLocked is the largest series of generation gen, by class, or noID.
+// Series with points that the downstream store has not got are none.
+func (s *shard) coldestLocked(gen int) uint32 {
 	if gen == genBlob {
-		return s.coldestBlob()
+		return s.coldestBlobLocked()
 	}
 	for class := sizeClasses - 1; class >= 0; class-- {
 		for b := range s.lists {
@@ -22,7 +22,7 @@ func (s *shard) coldest(gen int) uint32 {
 				if id == noID || generation(age, s.recs.At(id).touched) != gen {
 					break
 				}
-				if !s.isDirty(id) {
+				if !s.isDirtyLocked(id) {
 					return id
 				}
 				s.cache.kickNow()
@@ -75,7 +75,7 @@ func (c *Cache) evictOf(gen int, limit int64, blobs bool) bool {
 // evictOne hands the coldest key of the generation to Options.Evicted.
 func (s *shard) evictOne(gen int) bool {
 	s.mu.Lock()
-	id := s.coldest(gen)
+	id := s.coldestLocked(gen)
 	if id == noID {
 		s.mu.Unlock()
 		return false
@@ -86,19 +86,19 @@ func (s *shard) evictOne(gen int) bool {
 		handOn = nil // start times alone are nothing to hand on
 	}
 	if handOn != nil {
-		s.prune(s.recs.At(id))
-		o = s.export(id)
+		s.pruneLocked(s.recs.At(id))
+		o = s.exportLocked(id)
 	}
-	s.evicted += uint64(s.points(id))
+	s.evicted += uint64(s.pointsLocked(id))
 	s.evictions++
 	s.cache.bucket(s.recs.At(id).bucket).evictions.Add(1)
 	if handOn == nil {
-		s.noteGone(s.recs.At(id))
+		s.noteGoneLocked(s.recs.At(id))
 	} else { // it is somewhere else now
-		s.noteLost(s.recs.At(id))
+		s.noteLostLocked(s.recs.At(id))
 	}
 	s.removeLocked(id)
-	s.tidy()
+	s.tidyLocked()
 	s.publishLocked()
 	s.mu.Unlock()
 	if handOn != nil {
@@ -107,13 +107,13 @@ func (s *shard) evictOne(gen int) bool {
 	return true
 }
 
-// points is how many points the series holds now, its start times included.
-func (s *shard) points(id uint32) uint32 {
+// pointsLocked is how many points the series holds now, its start times included.
+func (s *shard) pointsLocked(id uint32) uint32 {
 	r := s.recs.At(id)
-	s.prune(r)
-	n := r.points + uint32(s.pointsInBlob(r))
-	if shadow := s.shadow(r); shadow != noID {
-		n += s.points(shadow)
+	s.pruneLocked(r)
+	n := r.points + uint32(s.pointsInBlobLocked(r))
+	if shadow := s.shadowLocked(r); shadow != noID {
+		n += s.pointsLocked(shadow)
 	}
 	return n
 }

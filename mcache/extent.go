@@ -41,18 +41,19 @@ func (c *Cache) Extent(bucket string, byMetric bool) Extent {
 func (s *shard) addExtent(e *Extent, bytes map[string]*int64, bucket uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.inUse {
+	for _, r := range s.inUseLocked {
 		if r.bucket == bucket && r.flags&(flagRaw|flagShadow) == 0 {
-			s.addExtentOf(e, r)
+			s.addExtentOfLocked(e, r)
 			if bytes != nil {
-				s.addBytesOf(bytes, r)
+				s.addBytesOfLocked(bytes, r)
 			}
 		}
 	}
 }
 
-// addExtentOf adds one series. Blocks that vanished and were not pruned yet are left out.
-func (s *shard) addExtentOf(e *Extent, r *series) {
+// addExtentOfLocked adds one series. Blocks that vanished and were not pruned
+// yet are left out.
+func (s *shard) addExtentOfLocked(e *Extent, r *series) {
 	chunks := func(dir []dirEntry, end int64) {
 		for k := range dir {
 			if !s.log.Live(dir[k].ref) {
@@ -65,12 +66,12 @@ func (s *shard) addExtentOf(e *Extent, r *series) {
 			}
 		}
 	}
-	if o, ok := s.blobOf(r); ok {
+	if o, ok := s.blobOfLocked(r); ok {
 		e.Chunks += o.Blocks.Len() + o.Records.Len()
 		e.MinTime, e.MaxTime = min(e.MinTime, o.First()), max(e.MaxTime, o.Last)
 	}
-	chunks(s.dirOf(r), r.sealedEnd)
-	if d := s.recordDir(r); d != nil {
+	chunks(s.dirOfLocked(r), r.sealedEnd)
+	if d := s.recordDirLocked(r); d != nil {
 		chunks(d.entries(), d.end)
 	}
 	if p := s.hot.Pointer(r.head); p != nil && r.headLen() > 0 {
@@ -83,16 +84,16 @@ func (s *shard) addExtentOf(e *Extent, r *series) {
 	}
 }
 
-// addBytesOf adds what one series, with its start times, has allocated.
-func (s *shard) addBytesOf(bytes map[string]*int64, r *series) {
-	name := s.metricName(r)
+// addBytesOfLocked adds what one series, with its start times, has allocated.
+func (s *shard) addBytesOfLocked(bytes map[string]*int64, r *series) {
+	name := s.metricNameLocked(r)
 	sum := bytes[string(name)]
 	if sum == nil {
 		sum = new(int64)
 		bytes[string(name)] = sum
 	}
-	*sum += int64(r.bytes) + s.blobSize(r)
-	if shadow := s.shadow(r); shadow != noID {
-		*sum += int64(s.recs.At(shadow).bytes) + s.blobSize(s.recs.At(shadow))
+	*sum += int64(r.bytes) + s.blobSizeLocked(r)
+	if shadow := s.shadowLocked(r); shadow != noID {
+		*sum += int64(s.recs.At(shadow).bytes) + s.blobSizeLocked(s.recs.At(shadow))
 	}
 }

@@ -2,8 +2,8 @@ package mcache
 
 import "unsafe"
 
-// findAll finds the series at the positions given, of a bucket of that age, and
-// brings into the processor's caches what writing to them needs: the
+// findAllLocked finds the series at the positions given, of a bucket of that
+// age, and brings into the processor's caches what writing to them needs: the
 // descriptor, or, where its id cannot be guessed, first a slot of the lookup;
 // the slot of the head; what sealing a full head reads. Each is read in a loop
 // of its own with next to nothing in it, so that the processor is far ahead of
@@ -11,7 +11,7 @@ import "unsafe"
 // time of a batch over 100,000 series, and guessing a sixth of the rest.
 // Prefetch instructions for descriptors and heads, some series ahead of the
 // writing, were tried: they take another 2 or 3 % off.
-func (s *shard) findAll(places []batchPlace, age uint32) {
+func (s *shard) findAllLocked(places []batchPlace, age uint32) {
 	if cap(s.found) < len(places) {
 		s.found = make([]uint32, len(places))
 		s.slots = make([]unsafe.Pointer, len(places))
@@ -23,7 +23,7 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 		}
 		return
 	}
-	recs, guessed := s.recs.All(), s.guess(places)
+	recs, guessed := s.recs.All(), s.guessLocked(places)
 	rest, found := places[guessed:], s.found[guessed:]
 	var touch uint64
 	for k := range rest {
@@ -44,7 +44,7 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 		}
 		r := &recs[id]
 		if r.fp != places[k].fp {
-			s.found[k] = s.find(places[k].fp) // another has the same tag
+			s.found[k] = s.findLocked(places[k].fp) // another has the same tag
 			continue
 		}
 		if r.touched != age {
@@ -68,19 +68,19 @@ func (s *shard) findAll(places []batchPlace, age uint32) {
 		}
 	}
 	if len(full) > 0 {
-		touch += s.touchPartial(full)
+		touch += s.touchPartialLocked(full)
 	}
 	s.full, s.touched = full, touch
 }
 
-// guess finds the series at the first of the positions, and returns how many
-// those are. Senders write their series again and again in the order in which
-// they wrote them first, and series made one after the other have ids one after
-// the other: so the next series is looked for behind the last, where its
+// guessLocked finds the series at the first of the positions, and returns how
+// many those are. Senders write their series again and again in the order in
+// which they wrote them first, and series made one after the other have ids one
+// after the other: so the next series is looked for behind the last, where its
 // fingerprint says whether it is meant. Where it is, the lookup is not read at
 // all, and descriptors are read sequentially. guess gives up when it is wrong
 // too often.
-func (s *shard) guess(places []batchPlace) (n int) {
+func (s *shard) guessLocked(places []batchPlace) (n int) {
 	recs, found := s.recs.All(), s.found[:len(places)]
 	credit, next := guessCredit, s.guessed
 	for n < len(places) {
@@ -92,7 +92,7 @@ func (s *shard) guess(places []batchPlace) (n int) {
 			if credit -= guessPrice; credit < 0 {
 				break
 			}
-			found[n] = s.find(*f)
+			found[n] = s.findLocked(*f)
 		}
 		next = found[n] + 1
 		n++
@@ -108,19 +108,19 @@ const (
 	guessCredit = 3 * guessPrice
 )
 
-// touchPartial reads the partial blocks of series.
-func (s *shard) touchPartial(ids []uint32) (touch uint64) {
+// touchPartialLocked reads the partial blocks of series.
+func (s *shard) touchPartialLocked(ids []uint32) (touch uint64) {
 	for _, id := range ids {
 		touch += uint64(s.recs.At(id).dir)
 	}
 	for _, id := range ids {
 		if r := s.recs.At(id); r.flags&flagPartial != 0 {
-			touch += uint64(s.dirOf(r)[r.dirLen-1].start)
+			touch += uint64(s.dirOfLocked(r)[r.dirLen-1].start)
 		}
 	}
 	for _, id := range ids {
 		if r := s.recs.At(id); r.flags&flagPartial != 0 {
-			if p := s.hot.Pointer(s.dirOf(r)[r.dirLen-1].ref); p != nil {
+			if p := s.hot.Pointer(s.dirOfLocked(r)[r.dirLen-1].ref); p != nil {
 				touch += *slot(p, 0)
 			}
 		}

@@ -22,13 +22,13 @@ func TestGuess(t *testing.T) {
 		t.Helper()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.findAll(places, s.ageLocked(bk))
+		s.findAllLocked(places, s.ageLocked(bk))
 		for k := range places {
-			if want := s.find(places[k].fp); s.found[k] != want {
+			if want := s.findLocked(places[k].fp); s.found[k] != want {
 				t.Fatalf("%s: place %d is series %d, not %d", what, k, s.found[k], want)
 			}
 		}
-		if n := s.guess(places); n < least || n > most {
+		if n := s.guessLocked(places); n < least || n > most {
 			t.Errorf("%s: %d of %d guessed, want %d to %d", what, n, len(places), least, most)
 		}
 	}

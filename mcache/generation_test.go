@@ -72,7 +72,7 @@ func TestGenerationsOracle(t *testing.T) {
 			defer s.mu.Unlock()
 			for id := range s.recs.All() {
 				if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 {
-					classes[s.labels(r, nil)[0].Value] = r.class
+					classes[s.appendLabelsLocked(r, nil)[0].Value] = r.class
 				}
 			}
 		}
@@ -276,7 +276,7 @@ func TestWriterWithAnOldAge(t *testing.T) {
 		age uint32
 	}{{"fast", age + 2}, {"slow", age + 1}} {
 		_, s, id := c.lockKey("b", []byte(w.key))
-		s.touch(id, w.age)
+		s.touchLocked(id, w.age)
 		if got := s.recs.At(id).touched; got != age+2 {
 			t.Errorf("%s is of age %d, want %d", w.key, got, age+2)
 		}
@@ -298,7 +298,7 @@ func (s *shard) sealKey(t *testing.T, c *Cache, key []byte) {
 		return
 	}
 	ss := headSamples(s.samples[:0], r, s.hot.Pointer(r.head))
-	if !s.seal(id, ss, len(ss)) {
+	if !s.sealLocked(id, ss, len(ss)) {
 		t.Fatal("no memory")
 	}
 }

@@ -50,32 +50,32 @@ func raise(a *atomic.Int64, v int64) {
 // fall into one group gets warnings that belong to another of its metrics.
 func nameGroup(name []byte) int { return int(crc32.Checksum(name, castagnoli) % goneGroups) }
 
-// noteGone is called just before a labelled series is removed although nobody
-// asked for that.
-func (s *shard) noteGone(r *series) {
+// noteGoneLocked is called just before a labelled series is removed although
+// nobody asked for that.
+func (s *shard) noteGoneLocked(r *series) {
 	if r.flags&(flagRaw|flagShadow) != 0 {
 		return
 	}
-	name := s.metricName(r)
-	if last := s.lastTime(r); last > notGone {
+	name := s.metricNameLocked(r)
+	if last := s.lastTimeLocked(r); last > notGone {
 		s.cache.bucket(r.bucket).note(nameGroup(name), last+1)
 	}
 }
 
-// noteLost is called just before a labelled series, which is pruned, is removed
-// by who asked for that, or who has it elsewhere now: what it had lost before
-// is missing all the same.
-func (s *shard) noteLost(r *series) {
+// noteLostLocked is called just before a labelled series, which is pruned, is
+// removed by who asked for that, or who has it elsewhere now: what it had lost
+// before is missing all the same.
+func (s *shard) noteLostLocked(r *series) {
 	if r.flags&(flagRaw|flagShadow) == 0 && r.completeFrom > notGone {
-		s.cache.bucket(r.bucket).note(nameGroup(s.metricName(r)), r.completeFrom)
+		s.cache.bucket(r.bucket).note(nameGroup(s.metricNameLocked(r)), r.completeFrom)
 	}
 }
 
 // metricName names the label that holds a series' name.
 const metricName = "__name__"
 
-// metricName is the value of __name__, nil if there is none; a view.
-func (s *shard) metricName(r *series) []byte {
+// metricNameLocked is the value of __name__, nil if there is none; a view.
+func (s *shard) metricNameLocked(r *series) []byte {
 	x := &s.index
 	for _, p := range x.Set(r.pairs, int(r.nPairs))[1:] { // the first is the bucket
 		if string(x.Name(p)) == metricName {
@@ -85,17 +85,18 @@ func (s *shard) metricName(r *series) []byte {
 	return nil
 }
 
-// noteAllGone is noteGone of every series. It reads descriptors only, and
-// knows of no names: that must be quick, the machine wants the memory.
-func (s *shard) noteAllGone() {
+// noteAllGoneLocked is noteGoneLocked of every series. It reads descriptors
+// only, and knows of no names: that must be quick, the machine wants the
+// memory.
+func (s *shard) noteAllGoneLocked() {
 	last := map[uint16]int64{} // by bucket
 	for id := range s.recs.All() {
 		r := s.recs.At(uint32(id))
 		if r.flags&flagInUse == 0 || r.flags&(flagRaw|flagShadow) != 0 {
 			continue
 		}
-		if t, ok := last[r.bucket]; !ok || t < s.lastTime(r) {
-			last[r.bucket] = s.lastTime(r)
+		if t, ok := last[r.bucket]; !ok || t < s.lastTimeLocked(r) {
+			last[r.bucket] = s.lastTimeLocked(r)
 		}
 	}
 	for id, t := range last {
@@ -108,8 +109,8 @@ func (s *shard) noteAllGone() {
 	}
 }
 
-// lastTime is the time of the newest point the series holds or has lost.
-func (s *shard) lastTime(r *series) int64 {
+// lastTimeLocked is the time of the newest point the series holds or has lost.
+func (s *shard) lastTimeLocked(r *series) int64 {
 	last := r.sealedEnd
 	if r.completeFrom > notGone {
 		last = max(last, r.completeFrom-1)
@@ -117,7 +118,7 @@ func (s *shard) lastTime(r *series) int64 {
 	if r.head != 0 && r.headLen() > 0 {
 		last = max(last, r.headLast())
 	}
-	if d := s.recordDir(r); d != nil {
+	if d := s.recordDirLocked(r); d != nil {
 		last = max(last, d.end)
 	}
 	return last

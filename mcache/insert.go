@@ -7,9 +7,9 @@ import (
 	"mcached/mcache/block"
 )
 
-// insert writes one sample. It reports false, and has changed nothing, when
+// insertLocked writes one sample. It reports false, and has changed nothing, when
 // there is no memory: the caller gives up the lock, makes room and retries.
-func (s *shard) insert(id uint32, t int64, v uint64) bool {
+func (s *shard) insertLocked(id uint32, t int64, v uint64) bool {
 	r := s.recs.At(id)
 	p := s.hot.Pointer(r.head)
 	if p != nil {
@@ -20,7 +20,7 @@ func (s *shard) insert(id uint32, t int64, v uint64) bool {
 				*slot(p, int(r.next)) = v
 				r.have |= 1 << r.next
 				r.next++
-				s.added(r, 1)
+				s.addedLocked(r, 1)
 				return true
 			}
 			if d := t - r.start; t >= r.start && d%int64(r.step) == 0 && d/int64(r.step) < int64(r.size) {
@@ -29,7 +29,7 @@ func (s *shard) insert(id uint32, t int64, v uint64) bool {
 				r.next = max(r.next, uint8(k+1))
 				if r.have&(1<<k) == 0 {
 					r.have |= 1 << k
-					s.added(r, 1)
+					s.addedLocked(r, 1)
 				} else {
 					s.hot.AddWeight(r.head, 0) // it was written to
 					s.overwritten++
@@ -40,20 +40,20 @@ func (s *shard) insert(id uint32, t int64, v uint64) bool {
 			if n := int(r.next); n > 0 && t > r.start && n < int(r.size)*8/pairBytes {
 				*pair(p, n) = Sample{T: t, V: v}
 				r.next, r.start = uint8(n+1), t
-				s.added(r, 1)
+				s.addedLocked(r, 1)
 				return true
 			}
 		}
 	} else if r.head != 0 {
-		s.prune(r)
+		s.pruneLocked(r)
 	}
-	return s.insertSlow(id, p, Sample{T: t, V: v})
+	return s.insertSlowLocked(id, p, Sample{T: t, V: v})
 }
 
-// insertRun writes the samples at the beginning of ss that need nothing but a
-// slot: each one step behind the last, in a head that has room for it. It
+// insertRunLocked writes the samples at the beginning of ss that need nothing
+// but a slot: each one step behind the last, in a head that has room for it. It
 // returns how many those are.
-func (s *shard) insertRun(r *series, ss []Sample) (n int) {
+func (s *shard) insertRunLocked(r *series, ss []Sample) (n int) {
 	if r.mode != modeGrid || r.flags&(flagStarts|flagRecords) != 0 {
 		return 0
 	}
@@ -70,29 +70,29 @@ func (s *shard) insertRun(r *series, ss []Sample) (n int) {
 	if n > 0 {
 		r.have |= (1<<n - 1) << r.next
 		r.next += uint8(n)
-		s.added(r, n)
+		s.addedLocked(r, n)
 	}
 	return n
 }
 
-// added counts n new samples in the head of r.
-func (s *shard) added(r *series, n int) {
+// addedLocked counts n new samples in the head of r.
+func (s *shard) addedLocked(r *series, n int) {
 	r.points += uint32(n)
 	s.hot.AddWeight(r.head, n)
 	s.inserted += uint64(n)
 }
 
-// insertSlow is insert for all that does not fit the head as it lies. p is the
-// head's array, nil if there is none.
-func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
+// insertSlowLocked is insertLocked for all that does not fit the head as it
+// lies. p is the head's array, nil if there is none.
+func (s *shard) insertSlowLocked(id uint32, p unsafe.Pointer, x Sample) bool {
 	r := s.recs.At(id)
 	if x.T <= r.sealedEnd {
 		one := [1]Sample{x}
-		return s.mend(id, one[:]) == 1
+		return s.mendLocked(id, one[:]) == 1
 	}
 	old := headSamples(s.samples[:0], r, p)
 	if r.mode == modeGrid && r.size == headMax/slotBytes && len(old) >= headMax/pairBytes && x.T > r.headLast() {
-		return s.turn(id, old, x) // no form has room for one more
+		return s.rollHeadLocked(id, old, x) // no form has room for one more
 	}
 	one := [1]Sample{x}
 	size := headMin
@@ -102,14 +102,14 @@ func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
 	all, added := merge(s.samples2[:0], old, one[:])
 	l, ok := layHead(all, r.step, size)
 	if ok {
-		return s.layAnew(id, l, all, added)
+		return s.layAnewLocked(id, l, all, added)
 	}
 	// No form holds them all: most are sealed, and what is left begins the next head.
 	n := len(all)
 	if len(old) > 0 && x.T > old[len(old)-1].T {
 		n = planSeal(len(old))
 	}
-	if !s.seal(id, all[:n], len(old)) {
+	if !s.sealLocked(id, all[:n], len(old)) {
 		return false
 	}
 	if n == len(all) {
@@ -119,23 +119,23 @@ func (s *shard) insertSlow(id uint32, p unsafe.Pointer, x Sample) bool {
 		s.recs.At(id).points += uint32(added)
 		return true
 	}
-	s.begin(id, all[n:])
+	s.beginHeadLocked(id, all[n:])
 	return true
 }
 
-// turn seals most of a full grid, old, and begins the next head with the rest
-// and x behind it.
-func (s *shard) turn(id uint32, old []Sample, x Sample) bool {
+// rollHeadLocked seals most of a full grid, old, and begins the next head with
+// the rest and x behind it.
+func (s *shard) rollHeadLocked(id uint32, old []Sample, x Sample) bool {
 	n := planSeal(len(old))
-	if !s.seal(id, old[:n], len(old)) {
+	if !s.sealLocked(id, old[:n], len(old)) {
 		return false
 	}
-	s.begin(id, append(old[n:], x))
+	s.beginHeadLocked(id, append(old[n:], x))
 	return true
 }
 
 // begin lays out kept, of which the last is new, in the head that was sealed.
-func (s *shard) begin(id uint32, kept []Sample) {
+func (s *shard) beginHeadLocked(id uint32, kept []Sample) {
 	r := s.recs.At(id)
 	// They are few enough to be pairs if they are nothing better.
 	l, ok := layHead(kept, r.step, int(r.size)*8)
@@ -144,12 +144,12 @@ func (s *shard) begin(id uint32, kept []Sample) {
 	}
 	s.hot.AddWeight(r.head, len(kept)-1)
 	r.setHead(s.hot.Pointer(r.head), l, kept)
-	s.added(r, 1)
+	s.addedLocked(r, 1)
 }
 
-// layAnew gives the head of id the form l and the samples all, of which added
-// are new.
-func (s *shard) layAnew(id uint32, l layout, all []Sample, added int) bool {
+// layAnewLocked gives the head of id the form l and the samples all, of which
+// added are new.
+func (s *shard) layAnewLocked(id uint32, l layout, all []Sample, added int) bool {
 	r := s.recs.At(id)
 	if r.head == 0 || int(r.size)*8 != l.size {
 		ref, _, ok := s.hot.Alloc(l.size, kindHead, id, r.headLen())
@@ -158,14 +158,14 @@ func (s *shard) layAnew(id uint32, l layout, all []Sample, added int) bool {
 		}
 		if r.head != 0 {
 			s.hot.Free(r.head, r.headLen())
-			s.account(r, -int(entryBytes(int(r.size)*8)))
+			s.accountLocked(r, -int(entryBytes(int(r.size)*8)))
 		}
 		r.head = ref
-		s.account(r, int(entryBytes(l.size)))
-		s.relist(id)
+		s.accountLocked(r, int(entryBytes(l.size)))
+		s.relistLocked(id)
 	}
 	r.setHead(s.hot.Pointer(r.head), l, all)
-	s.added(r, added)
+	s.addedLocked(r, added)
 	s.overwritten += uint64(1 - added)
 	return true
 }
@@ -178,36 +178,36 @@ func (s *shard) forgetHead(r *series) {
 	r.head, r.mode, r.next, r.have, r.size = 0, modeNone, 0, 0, 0
 }
 
-// seal encodes ss, which are all after r.sealedEnd, and empties the head, which
-// held `held` of them. They become a section of the last block while that is
-// partial, and fill it up when they are as many as it has room for. seal fails
-// without a change.
-func (s *shard) seal(id uint32, ss []Sample, held int) bool {
+// sealLocked encodes ss, which are all after r.sealedEnd, and empties the head,
+// which held `held` of them. They become a section of the last block while that
+// is partial, and fill it up when they are as many as it has room for. seal
+// fails without a change.
+func (s *shard) sealLocked(id uint32, ss []Sample, held int) bool {
 	r := s.recs.At(id)
-	if r.flags&flagPartial != 0 && !s.hot.Live(s.dirOf(r)[r.dirLen-1].ref) {
-		s.prune(r)
+	if r.flags&flagPartial != 0 && !s.hot.Live(s.dirOfLocked(r)[r.dirLen-1].ref) {
+		s.pruneLocked(r)
 	}
 	switch {
 	case r.flags&flagPartial == 0:
-		if !s.addBlocks(id, ss, ss[0].T, 0) {
+		if !s.addBlocksLocked(id, ss, ss[0].T, 0) {
 			return false
 		}
 	default:
-		e := &s.dirOf(r)[r.dirLen-1]
+		e := &s.dirOfLocked(r)[r.dirLen-1]
 		b := s.hot.Value(e.ref)
 		if block.Len(b)+len(ss) > blockPartial || block.Sections(b) == block.MaxSections {
-			old := s.load(*e)
-			if !s.addBlocks(id, append(append(s.joined[:0], s.block1[:old]...), ss...), e.start, old) {
+			old := s.decodeBlockLocked(*e)
+			if !s.addBlocksLocked(id, append(append(s.joined[:0], s.block1[:old]...), ss...), e.start, old) {
 				return false
 			}
 			break
 		}
 		s.encoded = s.codec.AppendSection(s.encoded[:0], b, e.start, ss, int64(r.step))
-		ref, ok := s.put(id, s.hot, s.encoded)
+		ref, ok := s.putLocked(id, s.hot, s.encoded)
 		if !ok {
 			return false
 		}
-		s.release(r, int(r.dirLen)-1, block.Len(b))
+		s.releaseLocked(r, int(r.dirLen)-1, block.Len(b))
 		e.ref = ref
 	}
 	r = s.recs.At(id)
@@ -223,17 +223,17 @@ func (s *shard) seal(id uint32, ss []Sample, held int) bool {
 		s.hot.AddWeight(r.head, -held)
 		r.mode, r.next, r.have = modePairs, 0, 0
 	}
-	s.relist(id)
+	s.relistLocked(id)
 	return true
 }
 
-// addBlocks stores all, which begin at start, behind the last block, or in its
-// place if they begin with the `old` samples that it has.
-func (s *shard) addBlocks(id uint32, all []Sample, start int64, old int) bool {
-	if !s.dirReserve(id, 1) {
+// addBlocksLocked stores all, which begin at start, behind the last block, or
+// in its place if they begin with the `old` samples that it has.
+func (s *shard) addBlocksLocked(id uint32, all []Sample, start int64, old int) bool {
+	if !s.dirReserveLocked(id, 1) {
 		return false
 	}
-	es, partial, ok := s.storeAll(id, all, start, block.MaxSamples, true)
+	es, partial, ok := s.storeAllLocked(id, all, start, block.MaxSamples, true)
 	if !ok {
 		return false
 	}
@@ -241,28 +241,27 @@ func (s *shard) addBlocks(id uint32, all []Sample, start int64, old int) bool {
 	k := int(r.dirLen)
 	if old > 0 {
 		k--
-		s.release(r, k, old)
+		s.releaseLocked(r, k, old)
 	}
-	s.dirReplace(r, k, min(old, 1), es...)
+	s.dirReplaceLocked(r, k, min(old, 1), es...)
 	r.setPartial(partial)
 	return true
 }
 
-// storeAll encodes at most two blocks' worth of samples, the first of at most
-// `first` samples; the last may be partial if it is the
-// last of the series. The entries are valid until the
-// next call. It stores all or nothing.
-func (s *shard) storeAll(id uint32, all []Sample, start int64, first int, last bool) (es []dirEntry, partial, ok bool) {
+// storeAllLocked encodes at most two blocks' worth of samples, the first of at
+// most `first` samples; the last may be partial if it is the last of the
+// series. The entries are valid until the next call. It stores all or nothing.
+func (s *shard) storeAllLocked(id uint32, all []Sample, start int64, first int, last bool) (es []dirEntry, partial, ok bool) {
 	s.entries = s.entries[:0]
 	for len(all) > 0 {
 		part := all[:min(first, len(all))]
 		all, first = all[len(part):], block.MaxSamples
 		partial = last && len(all) == 0 && len(part) <= blockPartial
-		ref, ok := s.store(id, part, partial)
+		ref, ok := s.storeLocked(id, part, partial)
 		if !ok {
 			for _, e := range s.entries {
-				b := s.block(e)
-				s.account(s.recs.At(id), -int(entryBytes(len(b))))
+				b := s.blockLocked(e)
+				s.accountLocked(s.recs.At(id), -int(entryBytes(len(b))))
 				s.log.Free(e.ref, block.Len(b))
 			}
 			return nil, false, false
@@ -287,58 +286,59 @@ func commonStepOr(ss []Sample, step uint32) uint32 {
 	return commonStep(ss)
 }
 
-// load decodes the block of e, which must not have vanished, into s.block1.
-func (s *shard) load(e dirEntry) int { return s.loadTo(&s.block1, e) }
+// decodeBlockLocked decodes the block of e, which must not have vanished, into
+// s.block1.
+func (s *shard) decodeBlockLocked(e dirEntry) int { return s.decodeBlockToLocked(&s.block1, e) }
 
-func (s *shard) loadTo(dst *[block.MaxSamples]Sample, e dirEntry) int {
-	n, err := s.codec.Decode(dst, s.slack(s.block(e)), e.start)
+func (s *shard) decodeBlockToLocked(dst *[block.MaxSamples]Sample, e dirEntry) int {
+	n, err := s.codec.Decode(dst, s.withSlackLocked(s.blockLocked(e)), e.start)
 	if err != nil {
 		panic("mcache: own block: " + err.Error())
 	}
 	return n
 }
 
-// slack copies b to where unpackSlack bytes behind it may be read.
-func (s *shard) slack(b []byte) []byte {
+// withSlackLocked copies b to where unpackSlack bytes behind it may be read.
+func (s *shard) withSlackLocked(b []byte) []byte {
 	s.bytes1 = append(append(s.bytes1[:0], b...), zeros[:]...)
 	return s.bytes1
 }
 
 var zeros [block.Slack]byte
 
-// store encodes ss into an entry for id, with the heads if it is partial.
-func (s *shard) store(id uint32, ss []Sample, partial bool) (kvcache.Ref, bool) {
+// storeLocked encodes ss into an entry for id, with the heads if it is partial.
+func (s *shard) storeLocked(id uint32, ss []Sample, partial bool) (kvcache.Ref, bool) {
 	s.encoded = s.codec.Encode(s.encoded[:0], ss, int64(s.recs.At(id).step))
 	if partial {
-		return s.put(id, s.hot, s.encoded)
+		return s.putLocked(id, s.hot, s.encoded)
 	}
-	return s.put(id, s.log, s.encoded)
+	return s.putLocked(id, s.log, s.encoded)
 }
 
-// put makes an entry of the block b for id.
-func (s *shard) put(id uint32, tables *kvcache.Tables, b []byte) (kvcache.Ref, bool) {
+// putLocked makes an entry of the block b for id.
+func (s *shard) putLocked(id uint32, tables *kvcache.Tables, b []byte) (kvcache.Ref, bool) {
 	ref, dst, ok := tables.Alloc(len(b), kindBlock, id, block.Len(b))
 	if ok {
 		copy(dst, b)
-		s.account(s.recs.At(id), int(entryBytes(len(b))))
+		s.accountLocked(s.recs.At(id), int(entryBytes(len(b))))
 	}
 	return ref, ok
 }
 
-// release frees the block of entry k, which has n samples.
-func (s *shard) release(r *series, k, n int) {
-	e := s.dirOf(r)[k]
-	s.account(r, -int(entryBytes(len(s.block(e)))))
-	s.tablesOf(r, k).Free(e.ref, n)
+// releaseLocked frees the block of entry k, which has n samples.
+func (s *shard) releaseLocked(r *series, k, n int) {
+	e := s.dirOfLocked(r)[k]
+	s.accountLocked(r, -int(entryBytes(len(s.blockLocked(e)))))
+	s.tablesOfLocked(r, k).Free(e.ref, n)
 }
 
-// mend inserts a sorted run, all at or before sealedEnd, into the sealed
+// mendLocked inserts a sorted run, all at or before sealedEnd, into the sealed
 // blocks: each block that the run reaches is decoded, merged and sealed again,
 // in two if it became too long. It returns how many samples it has taken,
 // fewer than all when there is no memory.
-func (s *shard) mend(id uint32, run []Sample) (done int) {
+func (s *shard) mendLocked(id uint32, run []Sample) (done int) {
 	for done < len(run) {
-		n := s.mendOne(id, run[done:])
+		n := s.mendOneLocked(id, run[done:])
 		if n == 0 {
 			break
 		}
@@ -347,17 +347,18 @@ func (s *shard) mend(id uint32, run []Sample) (done int) {
 	return done
 }
 
-// mendOne mends the samples at the beginning of run that belong into one block.
-func (s *shard) mendOne(id uint32, run []Sample) int {
-	s.prune(s.recs.At(id))
-	if s.overlaps(s.recs.At(id), run[0].T) && !s.restore(id) || !s.dirReserve(id, 1) {
+// mendOneLocked mends the samples at the beginning of run that belong into one
+// block.
+func (s *shard) mendOneLocked(id uint32, run []Sample) int {
+	s.pruneLocked(s.recs.At(id))
+	if s.overlapsLocked(s.recs.At(id), run[0].T) && !s.restoreLocked(id) || !s.dirReserveLocked(id, 1) {
 		return 0
 	}
 	r := s.recs.At(id)
-	dir := s.dirOf(r)
+	dir := s.dirOfLocked(r)
 	k, n := planTake(len(dir), func(i int) int64 { return dir[i].start }, run)
 	part := run[:n]
-	if taken, ok := s.appendLate(id, k, part); !ok {
+	if taken, ok := s.extendBlockLocked(id, k, part); !ok {
 		return 0
 	} else if taken {
 		return n
@@ -365,7 +366,7 @@ func (s *shard) mendOne(id uint32, run []Sample) int {
 	var old []Sample
 	count := 0
 	if len(dir) > 0 {
-		old = s.block1[:s.load(dir[k])]
+		old = s.block1[:s.decodeBlockLocked(dir[k])]
 		p := planPlace(k, len(old), old[0].T, old[len(old)-1].T, part)
 		if k = p.block; p.join {
 			count = 1
@@ -376,14 +377,14 @@ func (s *shard) mendOne(id uint32, run []Sample) int {
 	all, added := merge(s.joined[:0], old, part)
 	last := k+count == len(dir)
 	first := planSplit(len(all))
-	es, partial, ok := s.storeAll(id, all, all[0].T, first, last)
+	es, partial, ok := s.storeAllLocked(id, all, all[0].T, first, last)
 	if !ok {
 		return 0
 	}
 	if count == 1 {
-		s.release(r, k, len(old))
+		s.releaseLocked(r, k, len(old))
 	}
-	s.dirReplace(r, k, count, es...)
+	s.dirReplaceLocked(r, k, count, es...)
 	if last {
 		r.setPartial(partial)
 	}
@@ -392,35 +393,35 @@ func (s *shard) mendOne(id uint32, run []Sample) int {
 	s.inserted += uint64(added)
 	s.overwritten += uint64(len(part) - added)
 	s.mended += uint64(len(part))
-	s.relist(id)
+	s.relistLocked(id)
 	return n
 }
 
-// lateTail is how many samples the last section of a block may have to be made
-// anew for one more: as many as take little to encode, and enough that a block
-// is not made anew as a whole every few samples.
-const lateTail = 16
+// outOfOrderTail is how many samples the last section of a block may have to be
+// made anew for one more: as many as take little to encode, and enough that a
+// block is not made anew as a whole every few samples.
+const outOfOrderTail = 16
 
-// appendLate adds part, which is out of order, to block k of id if all of it
-// comes after what the block has, as where a sender catches up in order: the
-// last section is made anew, or there is one more, and the rest is copied.
+// extendBlockLocked adds part, which is out of order, to block k of id if all
+// of it comes after what the block has, as where a sender catches up in order:
+// the last section is made anew, or there is one more, and the rest is copied.
 // taken is false, and nothing has changed, if it is not so simple; ok is false
 // if there is no memory. Only the last block of a series takes more by seal, so
 // it is left out here.
-func (s *shard) appendLate(id uint32, k int, part []Sample) (taken, ok bool) {
+func (s *shard) extendBlockLocked(id uint32, k int, part []Sample) (taken, ok bool) {
 	r := s.recs.At(id)
-	dir := s.dirOf(r)
-	if k < 0 || k >= len(dir)-1 || part[0].T <= dir[k].start || len(part) > lateTail {
+	dir := s.dirOfLocked(r)
+	if k < 0 || k >= len(dir)-1 || part[0].T <= dir[k].start || len(part) > outOfOrderTail {
 		return false, true
 	}
 	e := &dir[k]
-	b := s.block(*e)
+	b := s.blockLocked(*e)
 	held := block.Len(b)
 	if held+len(part) > block.MaxSamples {
 		return false, true
 	}
 	last := block.LastSection(b, e.start)
-	n, err := s.codec.Decode(&s.block1, s.slack(last.Samples), last.Start)
+	n, err := s.codec.Decode(&s.block1, s.withSlackLocked(last.Samples), last.Start)
 	if err != nil {
 		panic("mcache: own block: " + err.Error())
 	}
@@ -428,22 +429,22 @@ func (s *shard) appendLate(id uint32, k int, part []Sample) (taken, ok bool) {
 		return false, true
 	}
 	switch {
-	case n+len(part) <= lateTail:
+	case n+len(part) <= outOfOrderTail:
 		s.encoded = s.codec.ReplaceLast(s.encoded[:0], b, e.start, last, append(append(s.joined[:0], s.block1[:n]...), part...), int64(r.step))
 	case block.Sections(b) < block.MaxSections:
 		s.encoded = s.codec.AppendSection(s.encoded[:0], b, e.start, part, int64(r.step))
 	default:
 		return false, true
 	}
-	ref, ok := s.put(id, s.log, s.encoded)
+	ref, ok := s.putLocked(id, s.log, s.encoded)
 	if !ok {
 		return false, false
 	}
-	s.release(r, k, held)
+	s.releaseLocked(r, k, held)
 	e.ref = ref
 	r.points += uint32(len(part))
 	s.inserted += uint64(len(part))
 	s.mended += uint64(len(part))
-	s.relist(id)
+	s.relistLocked(id)
 	return true, true
 }

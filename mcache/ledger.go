@@ -11,9 +11,9 @@ import (
 // writeback.go has the design. What is published is as of the last unlock or
 // Settle.
 type ledger struct {
-	dirt  offheap.Vector[dirt] // by id, as all three
-	lates offheap.Vector[late]
-	marks offheap.Vector[mark]
+	dirt       offheap.Vector[dirt] // by id, as all three
+	outOfOrder offheap.Vector[outOfOrder]
+	marks      offheap.Vector[mark]
 
 	dirty          int64    // points
 	returns        uint32   // how many runs were in flight and came back, over and over
@@ -25,5 +25,5 @@ type ledger struct {
 }
 
 func newLedger(m *kvcache.Memory) ledger {
-	return ledger{dirt: offheap.NewVector[dirt](m), lates: offheap.NewVector[late](m), marks: offheap.NewVector[mark](m), cleanBefore: 1}
+	return ledger{dirt: offheap.NewVector[dirt](m), outOfOrder: offheap.NewVector[outOfOrder](m), marks: offheap.NewVector[mark](m), cleanBefore: 1}
 }

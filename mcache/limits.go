@@ -146,25 +146,26 @@ func (c *Cache) giveBack(p claim) {
 	}
 }
 
-// claimed is what the series claimed when it was made; a shadow claimed nothing.
-func (s *shard) claimed(r *series) (p claim, ok bool) {
+// claimedLocked is what the series claimed when it was made; a shadow claimed
+// nothing.
+func (s *shard) claimedLocked(r *series) (p claim, ok bool) {
 	if r.flags&flagShadow != 0 {
 		return p, false
 	}
 	b := s.cache.bucket(r.bucket)
 	if b.limits.Load().SeriesPerMetric > 0 && r.flags&flagRaw == 0 {
-		if name := s.metricName(r); name != nil {
+		if name := s.metricNameLocked(r); name != nil {
 			return claimOf(b, s.cache.Hash(name)), true
 		}
 	}
 	return claim{bucket: b}, true
 }
 
-// giveBackAll gives up the claims of all series of the shard.
-func (s *shard) giveBackAll() {
+// giveBackAllLocked gives up the claims of all series of the shard.
+func (s *shard) giveBackAllLocked() {
 	for id := range s.recs.All() {
 		if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 {
-			if p, ok := s.claimed(r); ok {
+			if p, ok := s.claimedLocked(r); ok {
 				s.cache.giveBack(p)
 			}
 		}

@@ -112,7 +112,7 @@ func TestLoadRefused(t *testing.T) {
 func savedSeeds(f *testing.F) {
 	c := newTestCache(f, Options{Memory: newTestMemory(f, 16<<20, 64<<10), Shards: 1})
 	_ = c.AppendSamples("default", name("a"), Sample{T: 1, V: 2}, Sample{T: 3, V: 4})
-	b, _ := c.shards[0].appendSeries(nil, 0)
+	b, _ := c.shards[0].appendSeriesLocked(nil, 0)
 	f.Add(byte(frameSeries), b)
 	f.Add(byte(frameSeries), append(b, b...))
 	f.Add(byte(frameSizes), c.appendSizes(nil))
@@ -177,7 +177,7 @@ func FuzzLoadSeries(f *testing.F) {
 		for _, s := range c.shards {
 			for id := range s.recs.All() {
 				if s.recs.At(uint32(id)).flags&flagInUse != 0 {
-					c.Snapshot(s.seriesID(uint32(id)), -MaxTime, MaxTime, &snap)
+					c.Snapshot(s.seriesIDLocked(uint32(id)), -MaxTime, MaxTime, &snap)
 					for it := snap.Iterator(); it.Next(); {
 					}
 				}

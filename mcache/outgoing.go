@@ -115,8 +115,8 @@ func (o *Outgoing) Run(i int) OutRun {
 // Keep says that run i was not sent after all: Acknowledge leaves it dirty.
 func (o *Outgoing) Keep(i int) { o.runs[i].kept = true }
 
-// begin starts the part of a shard, which is locked, or goes on with it.
-func (o *Outgoing) begin(s *shard) *outPart {
+// beginLocked starts the part of a shard, which is locked, or goes on with it.
+func (o *Outgoing) beginLocked(s *shard) *outPart {
 	if n := len(o.parts); n == 0 || o.parts[n-1].shard != s {
 		o.parts = append(o.parts, outPart{s, len(o.runs), s.editions})
 		o.round++ // pairs are of a shard
@@ -161,13 +161,13 @@ func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing)
 	o.leave(c, due.Without)
 	for {
 		s.mu.Lock()
-		part := o.begin(s)
+		part := o.beginLocked(s)
 		if !p.begun {
 			// What becomes dirty from here on is not older.
 			*p = Pass{begun: true, began: max(c.tick.Load(), 1), returns: s.returns}
 		}
-		for _, id := range s.findDue(p, due, maxPoints-o.Points(), o) {
-			if o.Points() >= maxPoints || !s.collect(id, maxPoints-o.Points(), o, part) {
+		for _, id := range s.findDueLocked(p, due, maxPoints-o.Points(), o) {
+			if o.Points() >= maxPoints || !s.collectSeriesLocked(id, maxPoints-o.Points(), o, part) {
 				p.next = id // again, or what is left of it
 				break
 			}
@@ -182,9 +182,10 @@ func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing)
 	}
 }
 
-// findDue finds some series from p.next on that are due and have about `most`
-// points together, moves the pass behind them, and notes how old the others are.
-func (s *shard) findDue(p *Pass, due Due, most int, o *Outgoing) []uint32 {
+// findDueLocked finds some series from p.next on that are due and have about
+// `most` points together, moves the pass behind them, and notes how old the
+// others are.
+func (s *shard) findDueLocked(p *Pass, due Due, most int, o *Outgoing) []uint32 {
 	ids, points := o.due[:0], 0
 	dirt := s.dirt.All()
 	id := int(p.next)
@@ -227,24 +228,24 @@ func (o *Outgoing) leaves(bucket uint16) bool {
 	return int(bucket) < len(o.without) && o.without[bucket]
 }
 
-// collect adds what is dirty of one series to o, up to about `most` points, and
-// reports whether that was all.
-func (s *shard) collect(id uint32, most int, o *Outgoing, part *outPart) (all bool) {
+// collectSeriesLocked adds what is dirty of one series to o, up to about `most`
+// points, and reports whether that was all.
+func (s *shard) collectSeriesLocked(id uint32, most int, o *Outgoing, part *outPart) (all bool) {
 	r, d := s.recs.At(id), s.dirt.At(id)
 	run := outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: len(o.numbers),
 		samples: len(o.samples), record: len(o.records), first: math.MaxInt64, last: math.MinInt64}
 	all = true
-	if *s.marks.At(id)&markLate != 0 {
-		l := s.lates.At(id)
-		if all = s.collectRange(r, l.from, l.to, most, o, &run); all {
-			l.from, l.to = noLate.from, noLate.to
-			*s.marks.At(id) &^= markLate
+	if *s.marks.At(id)&markOutOfOrder != 0 {
+		l := s.outOfOrder.At(id)
+		if all = s.collectRangeLocked(r, l.from, l.to, most, o, &run); all {
+			l.from, l.to = noOutOfOrder.from, noOutOfOrder.to
+			*s.marks.At(id) &^= markOutOfOrder
 		} else {
 			l.from = run.last + 1
 		}
 	}
 	if all && d.sent < MaxTime {
-		all = s.collectRange(r, d.sent+1, MaxTime, most-run.points, o, &run)
+		all = s.collectRangeLocked(r, d.sent+1, MaxTime, most-run.points, o, &run)
 		d.sent = max(d.sent, run.last)
 	}
 	run.taken, run.since = d.points, d.since
@@ -261,18 +262,18 @@ func (s *shard) collect(id uint32, most int, o *Outgoing, part *outPart) (all bo
 		return all
 	}
 	*s.marks.At(id) |= markFlying
-	o.addLabels(s, r, part, &run)
+	o.addLabelsLocked(s, r, part, &run)
 	o.runs = append(o.runs, run)
 	return all
 }
 
-// collectRange adds the points of r from from to to, both inclusive. It
+// collectRangeLocked adds the points of r from from to to, both inclusive. It
 // reports false when it stopped at `most`.
-func (s *shard) collectRange(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
+func (s *shard) collectRangeLocked(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
 	if r.records == 0 && r.flags&(flagStarts|flagBlob) == 0 {
-		return s.collectSamples(r, from, to, max(most, 1), o, run)
+		return s.collectSamplesLocked(r, from, to, max(most, 1), o, run)
 	}
-	s.snapshot(r, from, to, &o.snap)
+	s.snapshotLocked(r, from, to, &o.snap)
 	o.it.Reset(&o.snap)
 	for n := 0; o.it.Next(); n++ {
 		if n >= max(most, 1) {
@@ -302,14 +303,14 @@ func (s *shard) collectRange(r *series, from, to int64, most int, o *Outgoing, r
 	return true
 }
 
-// collectSamples is collectRange for a series that has nothing but blocks and
-// a head. They are decoded where they lie: a copy, to do that without the lock,
-// would cost as much.
-func (s *shard) collectSamples(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
+// collectSamplesLocked is collectRangeLocked for a series that has nothing but
+// blocks and a head. They are decoded where they lie: a copy, to do that
+// without the lock, would cost as much.
+func (s *shard) collectSamplesLocked(r *series, from, to int64, most int, o *Outgoing, run *outRun) (all bool) {
 	at := len(o.samples)
 	all = true
 	if from <= r.sealedEnd {
-		dir := s.dirOf(r)
+		dir := s.dirOfLocked(r)
 		k := max(sort.Search(len(dir), func(i int) bool { return dir[i].start > from })-1, 0)
 		for ; all && k < len(dir) && dir[k].start <= to; k++ {
 			if !s.log.Live(dir[k].ref) {
@@ -318,7 +319,7 @@ func (s *shard) collectSamples(r *series, from, to int64, most int, o *Outgoing,
 			o.samples = slices.Grow(o.samples, block.MaxSamples)
 			n := len(o.samples)
 			run := o.samples[n : n+block.MaxSamples]
-			run = run[:s.loadTo((*[block.MaxSamples]Sample)(run), dir[k])]
+			run = run[:s.decodeBlockToLocked((*[block.MaxSamples]Sample)(run), dir[k])]
 			o.samples, all = appendRange(o.samples, run, from, to, at+most)
 		}
 	}
@@ -353,9 +354,9 @@ func appendRange(dst, ss []Sample, from, to int64, most int) (_ []Sample, all bo
 	return append(dst, ss[:min(len(ss), room)]...), len(ss) <= room // copies nothing onto itself
 }
 
-// addLabels appends the numbers of r's labels. The strings of labels are views
-// of o.text, or of what it was before it grew.
-func (o *Outgoing) addLabels(s *shard, r *series, part *outPart, run *outRun) {
+// addLabelsLocked appends the numbers of r's labels. The strings of labels are
+// views of o.text, or of what it was before it grew.
+func (o *Outgoing) addLabelsLocked(s *shard, r *series, part *outPart, run *outRun) {
 	if part.edition != s.editions {
 		part.edition = s.editions
 		o.round++
@@ -423,7 +424,7 @@ func (s *shard) land(runs []outRun, returned bool) {
 		if d.since == 0 || run.since < d.since {
 			d.since = run.since
 		}
-		s.late(run.id, run.first, run.last)
+		s.noteOutOfOrderLocked(run.id, run.first, run.last)
 	}
 	s.flight, s.flightHoles = nil, false
 	s.publishLocked()

@@ -56,16 +56,16 @@ func listClass(r *series) uint8 {
 // is kept for moving entries. A series that turns out to hold nothing is removed.
 func (s *shard) toBlobLocked(id uint32, moved bool) bool {
 	r := s.recs.At(id)
-	if !s.prune(r) {
-		s.lost += uint64(s.points(id)) // start times that outlived their samples
-		s.noteGone(r)
+	if !s.pruneLocked(r) {
+		s.lost += uint64(s.pointsLocked(id)) // start times that outlived their samples
+		s.noteGoneLocked(r)
 		s.removeLocked(id)
 		return true
 	}
 	if r.points > 0 {
-		last := s.gather(r)
+		last := s.gatherLocked(r)
 		dropped, from := s.parts.Fit(s.blobs.MaxValue())
-		kept := int(r.points) + s.pointsInBlob(r) - dropped
+		kept := int(r.points) + s.pointsInBlobLocked(r) - dropped
 		alloc := s.blobs.Alloc
 		if moved {
 			alloc = s.blobs.AllocMoved
@@ -75,7 +75,7 @@ func (s *shard) toBlobLocked(id uint32, moved bool) bool {
 			return false
 		}
 		s.parts.Append(b[:0], last)
-		s.freeBlob(r)
+		s.freeBlobLocked(r)
 		r.setBlob(ref)
 		r.sealedEnd = max(r.sealedEnd, last)
 		if dropped > 0 {
@@ -84,12 +84,12 @@ func (s *shard) toBlobLocked(id uint32, moved bool) bool {
 		}
 		s.blob.written++
 	}
-	s.freeLive(r)
+	s.freeLiveLocked(r)
 	r.head, r.mode, r.next, r.have, r.size = 0, modeNone, 0, 0, 0
 	r.dir, r.dirLen, r.dirCap, r.records, r.points = 0, 0, 0, 0, 0
 	r.flags &^= flagPartial | flagOpen | flagRecords
-	s.account(r, seriesBytes-int(r.bytes))
-	s.relist(id)
+	s.accountLocked(r, seriesBytes-int(r.bytes))
+	s.relistLocked(id)
 	return true
 }
 
@@ -118,7 +118,7 @@ func (s *shard) coldestToBlob(gen int) bool {
 func (s *shard) tryColdestToBlob(gen int, moved bool) (done, none bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id := s.coldest(gen)
+	id := s.coldestLocked(gen)
 	if id == noID {
 		return false, true
 	}
@@ -128,23 +128,23 @@ func (s *shard) tryColdestToBlob(gen int, moved bool) (done, none bool) {
 	}
 	s.evictions++
 	b.evictions.Add(1)
-	s.tidy()
+	s.tidyLocked()
 	s.publishLocked()
 	return true, false
 }
 
-// freeLive frees all that the tables hold of r, but for its blob.
-func (s *shard) freeLive(r *series) {
+// freeLiveLocked frees all that the tables hold of r, but for its blob.
+func (s *shard) freeLiveLocked(r *series) {
 	s.hot.Free(r.head, r.headLen())
-	for k, e := range s.dirOf(r) {
-		if b := s.block(e); b != nil {
-			s.tablesOf(r, k).Free(e.ref, block.Len(b))
+	for k, e := range s.dirOfLocked(r) {
+		if b := s.blockLocked(e); b != nil {
+			s.tablesOfLocked(r, k).Free(e.ref, block.Len(b))
 		}
 	}
 	s.fix.Free(r.dir, 0)
-	for k, e := range s.recordDir(r).entries() {
-		if b := s.block(e); b != nil {
-			s.recordTables(r, k).Free(e.ref, block.RecordCount(b))
+	for k, e := range s.recordDirLocked(r).entries() {
+		if b := s.blockLocked(e); b != nil {
+			s.recordTablesLocked(r, k).Free(e.ref, block.RecordCount(b))
 		}
 	}
 	s.fix.Free(r.records, 0)
@@ -157,38 +157,38 @@ type gathered struct {
 	encoded []byte // what the bytes of some are views of
 }
 
-// gather lists the chunks of r, which was pruned, in s.parts: those of its blob,
-// those of its directories, the head. It returns the time of the last point.
-// Most are views of the tables, valid until something is freed.
-func (s *shard) gather(r *series) (last int64) {
+// gatherLocked lists the chunks of r, which was pruned, in s.parts: those of
+// its blob, those of its directories, the head. It returns the time of the last
+// point. Most are views of the tables, valid until something is freed.
+func (s *shard) gatherLocked(r *series) (last int64) {
 	p := &s.parts
 	p.Blocks, p.Records, p.encoded = p.Blocks[:0], p.Records[:0], p.encoded[:0]
 	last = math.MinInt64
-	if o, ok := s.blobOf(r); ok {
+	if o, ok := s.blobOfLocked(r); ok {
 		last = o.Last
 		for o.Blocks.Len() > 0 {
 			start, b := o.Blocks.Next()
-			s.gatherBlock(r, block.Part{Start: start, N: block.Len(b), Bytes: b})
+			s.gatherBlockLocked(r, block.Part{Start: start, N: block.Len(b), Bytes: b})
 		}
 		for o.Records.Len() > 0 {
 			start, b := o.Records.Next()
 			p.Records = append(p.Records, block.Part{Start: start, N: block.RecordCount(b), Bytes: b})
 		}
 	}
-	for _, e := range s.dirOf(r) {
-		b := s.block(e)
-		s.gatherBlock(r, block.Part{Start: e.start, N: block.Len(b), Bytes: b})
+	for _, e := range s.dirOfLocked(r) {
+		b := s.blockLocked(e)
+		s.gatherBlockLocked(r, block.Part{Start: e.start, N: block.Len(b), Bytes: b})
 	}
 	if head := headSamples(s.samples[:0], r, s.hot.Pointer(r.head)); len(head) > 0 {
-		s.gatherSamples(r, head[0].T, head)
+		s.gatherSamplesLocked(r, head[0].T, head)
 	}
-	s.gatherEnd(r)
+	s.gatherEndLocked(r)
 	if n := len(p.Blocks); n > 0 {
-		last = max(last, s.lastOf(p.Blocks[n-1]))
+		last = max(last, s.lastOfLocked(p.Blocks[n-1]))
 	}
-	if d := s.recordDir(r); d != nil {
+	if d := s.recordDirLocked(r); d != nil {
 		for _, e := range d.entries() {
-			b := s.block(e)
+			b := s.blockLocked(e)
 			p.Records = append(p.Records, block.Part{Start: e.start, N: block.RecordCount(b), Bytes: b[:block.RecordBytes(b)]})
 		}
 		if d.len > 0 {
@@ -198,25 +198,26 @@ func (s *shard) gather(r *series) (last int64) {
 	return last
 }
 
-// gatherBlock adds a block, joined with the one before it if both are small:
-// each life of a series leaves a short one at its end. Sections become one.
-func (s *shard) gatherBlock(r *series, x block.Part) {
+// gatherBlockLocked adds a block, joined with the one before it if both are
+// small: each life of a series leaves a short one at its end. Sections become
+// one.
+func (s *shard) gatherBlockLocked(r *series, x block.Part) {
 	p := &s.parts
 	if k := len(p.Blocks) - 1; block.Sections(x.Bytes) > 1 || k >= 0 && p.Blocks[k].N+x.N <= block.MaxSamples {
-		n := s.loadPart(x)
-		s.gatherSamples(r, x.Start, s.block1[:n])
+		n := s.decodePartLocked(x)
+		s.gatherSamplesLocked(r, x.Start, s.block1[:n])
 		return
 	}
-	s.gatherEnd(r)
+	s.gatherEndLocked(r)
 	p.Blocks = append(p.Blocks, x)
 }
 
-// gatherSamples adds samples, at most a block, in the same way.
-func (s *shard) gatherSamples(r *series, start int64, ss []Sample) {
+// gatherSamplesLocked adds samples, at most a block, in the same way.
+func (s *shard) gatherSamplesLocked(r *series, start int64, ss []Sample) {
 	p := &s.parts
 	k := len(p.Blocks) - 1
 	if k < 0 || p.Blocks[k].N+len(ss) > block.MaxSamples {
-		s.gatherEnd(r)
+		s.gatherEndLocked(r)
 		p.Blocks = append(p.Blocks, block.Part{Start: start, N: len(ss)})
 		s.joined = append(s.joined[:0], ss...)
 		return
@@ -225,15 +226,15 @@ func (s *shard) gatherSamples(r *series, start int64, ss []Sample) {
 	if q.Bytes != nil {
 		s.samples2 = append(s.samples2[:0], ss...) // ss may be in block1
 		ss = s.samples2
-		s.joined = append(s.joined[:0], s.block1[:s.loadPart(*q)]...)
+		s.joined = append(s.joined[:0], s.block1[:s.decodePartLocked(*q)]...)
 		q.Bytes = nil
 	}
 	s.joined = append(s.joined, ss...)
 	q.N += len(ss)
 }
 
-// gatherEnd encodes the last block if its samples are not encoded yet.
-func (s *shard) gatherEnd(r *series) {
+// gatherEndLocked encodes the last block if its samples are not encoded yet.
+func (s *shard) gatherEndLocked(r *series) {
 	p := &s.parts
 	if k := len(p.Blocks) - 1; k >= 0 && p.Blocks[k].Bytes == nil {
 		at := len(p.encoded)
@@ -242,20 +243,20 @@ func (s *shard) gatherEnd(r *series) {
 	}
 }
 
-// loadPart decodes the block of x into s.block1.
-func (s *shard) loadPart(x block.Part) int {
-	n, err := s.codec.Decode(&s.block1, s.slack(x.Bytes), x.Start)
+// decodePartLocked decodes the block of x into s.block1.
+func (s *shard) decodePartLocked(x block.Part) int {
+	n, err := s.codec.Decode(&s.block1, s.withSlackLocked(x.Bytes), x.Start)
 	if err != nil {
 		panic("mcache: own block: " + err.Error())
 	}
 	return n
 }
 
-// lastOf is the time of the last sample of a block.
-func (s *shard) lastOf(x block.Part) int64 { return s.block1[s.loadPart(x)-1].T }
+// lastOfLocked is the time of the last sample of a block.
+func (s *shard) lastOfLocked(x block.Part) int64 { return s.block1[s.decodePartLocked(x)-1].T }
 
-// overlaps reports whether r has a blob with a point at or after t.
-func (s *shard) overlaps(r *series, t int64) bool {
+// overlapsLocked reports whether r has a blob with a point at or after t.
+func (s *shard) overlapsLocked(r *series, t int64) bool {
 	if r.flags&flagBlob == 0 || t > r.sealedEnd {
 		return false
 	}
@@ -263,13 +264,13 @@ func (s *shard) overlaps(r *series, t int64) bool {
 	return b != nil && t <= block.BlobLast(b)
 }
 
-// restore puts the blocks and records of the blob back into the directories,
-// in front of what is there. It fails without a change.
-func (s *shard) restore(id uint32) bool {
+// restoreLocked puts the blocks and records of the blob back into the
+// directories, in front of what is there. It fails without a change.
+func (s *shard) restoreLocked(id uint32) bool {
 	r := s.recs.At(id)
-	o, ok := s.blobOf(r)
+	o, ok := s.blobOfLocked(r)
 	if !ok {
-		s.pruneBlob(r)
+		s.pruneBlobLocked(r)
 		return true
 	}
 	// What a directory has no room for is lost, the oldest first; one place
@@ -283,11 +284,11 @@ func (s *shard) restore(id uint32) bool {
 			rest := o.Blocks
 			from, _ = rest.Next()
 		} else {
-			from = max(from, s.afterBlob(r))
+			from = max(from, s.afterBlobLocked(r))
 		}
 	}
 	have := 0
-	if d := s.recordDir(r); d != nil {
+	if d := s.recordDirLocked(r); d != nil {
 		have = int(d.len)
 	}
 	for o.Records.Len() > max(most-have, 0) {
@@ -295,37 +296,37 @@ func (s *shard) restore(id uint32) bool {
 		lost += block.RecordCount(b)
 		from = max(from, o.Last+1)
 	}
-	if o.Blocks.Len() > 0 && !s.dirReserve(id, o.Blocks.Len()) || o.Records.Len() > 0 && !s.recordReserve(id, o.Records.Len()) {
+	if o.Blocks.Len() > 0 && !s.dirReserveLocked(id, o.Blocks.Len()) || o.Records.Len() > 0 && !s.recordReserveLocked(id, o.Records.Len()) {
 		return false
 	}
 	blocks, records := o.Blocks.Len(), o.Records.Len()
 	s.entries = s.entries[:0]
-	ok = s.restoreChunks(id, o.Blocks, kindBlock) && s.restoreChunks(id, o.Records, kindRecords)
+	ok = s.restoreChunksLocked(id, o.Blocks, kindBlock) && s.restoreChunksLocked(id, o.Records, kindRecords)
 	r = s.recs.At(id)
 	if !ok {
 		for k, e := range s.entries {
-			b, points := s.block(e), 0
+			b, points := s.blockLocked(e), 0
 			if points = block.RecordCount(b); k < blocks {
 				points = block.Len(b)
 			}
-			s.account(r, -int(entryBytes(len(b))))
+			s.accountLocked(r, -int(entryBytes(len(b))))
 			s.log.Free(e.ref, points)
 		}
 		return false
 	}
 	points := o.Points - lost
 	if blocks > 0 {
-		s.dirReplace(r, 0, 0, s.entries[:blocks]...)
+		s.dirReplaceLocked(r, 0, 0, s.entries[:blocks]...)
 	}
 	if records > 0 {
-		d := s.recordDir(r)
+		d := s.recordDirLocked(r)
 		es := s.entries[blocks:]
 		d.replace(0, 0, es...)
 		for _, e := range es {
-			d.points += uint32(block.RecordCount(s.block(e)))
+			d.points += uint32(block.RecordCount(s.blockLocked(e)))
 		}
 		if int(d.len) == records {
-			b := s.block(es[records-1])
+			b := s.blockLocked(es[records-1])
 			all := block.AppendRecords(nil, b, es[records-1].start)
 			d.end = max(d.end, all[len(all)-1].T)
 		}
@@ -335,14 +336,15 @@ func (s *shard) restore(id uint32) bool {
 	if lost > 0 {
 		r.completeFrom = max(r.completeFrom, from)
 	}
-	s.freeBlob(r)
+	s.freeBlobLocked(r)
 	s.blob.restored++
-	s.relist(id)
+	s.relistLocked(id)
 	return true
 }
 
-// restoreChunks stores chunks in the log and appends their entries to s.entries.
-func (s *shard) restoreChunks(id uint32, l block.Chunks, kind uint16) bool {
+// restoreChunksLocked stores chunks in the log and appends their entries to
+// s.entries.
+func (s *shard) restoreChunksLocked(id uint32, l block.Chunks, kind uint16) bool {
 	for l.Len() > 0 {
 		start, b := l.Next()
 		points := 0
@@ -356,24 +358,24 @@ func (s *shard) restoreChunks(id uint32, l block.Chunks, kind uint16) bool {
 			return false
 		}
 		copy(dst, b)
-		s.account(s.recs.At(id), int(entryBytes(len(dst))))
+		s.accountLocked(s.recs.At(id), int(entryBytes(len(dst))))
 		s.entries = append(s.entries, dirEntry{ref, start})
 	}
 	return true
 }
 
-// snapshotBlob is the part of snapshot that reads the blob of r: blocks are
-// copied; the positions of the chunks of records in snap.recordBuf are
-// returned.
-func (s *shard) snapshotBlob(r *series, snap *Snapshot) (chunks []snapBlock) {
+// snapshotBlobLocked is the part of snapshotLocked that reads the blob of r:
+// blocks are copied; the positions of the chunks of records in snap.recordBuf
+// are returned.
+func (s *shard) snapshotBlobLocked(r *series, snap *Snapshot) (chunks []snapBlock) {
 	if r.flags&flagBlob == 0 {
 		return nil
 	}
 	if b := s.blobs.Value(r.blobRef()); b != nil && block.BlobLast(b) < snap.from {
 		return nil // as most reads: its checksum would cost more than they do
 	}
-	after := s.afterBlob(r)
-	o, ok := s.blobOf(r)
+	after := s.afterBlobLocked(r)
+	o, ok := s.blobOfLocked(r)
 	if !ok {
 		snap.completeFrom = max(snap.completeFrom, after)
 		return nil

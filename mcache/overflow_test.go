@@ -115,7 +115,7 @@ func TestBlobJoined(t *testing.T) {
 		}
 		evictAll(t, c)
 	}
-	o, ok := s.blobOf(s.recs.At(0))
+	o, ok := s.blobOfLocked(s.recs.At(0))
 	if !ok || o.Points != written || o.Blocks.Len() > written/64+1 {
 		t.Errorf("%d samples in %d blocks, %d written", o.Points, o.Blocks.Len(), written)
 	}

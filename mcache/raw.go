@@ -118,7 +118,7 @@ func (c *Cache) ReadKey(bucket string, key []byte, from, to int64, snap *Snapsho
 	if s == nil {
 		return 0, nil
 	}
-	s.snapshot(s.recs.At(id), from, to, snap)
+	s.snapshotLocked(s.recs.At(id), from, to, snap)
 	s.mu.Unlock()
 	return int(b.width.Load()), nil
 }
@@ -134,7 +134,7 @@ func (c *Cache) KeyBytes(bucket string, key []byte) int64 {
 	}
 	defer s.mu.Unlock()
 	r := s.recs.At(id)
-	return int64(r.bytes) + s.blobSize(r)
+	return int64(r.bytes) + s.blobSizeLocked(r)
 }
 
 // lockKey finds a key and returns its shard, locked; nil if it is not there.
@@ -146,7 +146,7 @@ func (c *Cache) lockKey(bucket string, key []byte) (*bucket, *shard, uint32) {
 	f := c.rawFingerprint(key).in(b)
 	s := c.shardOf(f)
 	s.mu.Lock()
-	if id := s.find(f); id != noID {
+	if id := s.findLocked(f); id != noID {
 		return b, s, id
 	}
 	s.mu.Unlock()
@@ -194,8 +194,8 @@ func (c *Cache) TakeKey(bucket string, key []byte, snap *Snapshot) (width int, e
 		return 0, nil
 	}
 	defer s.mu.Unlock()
-	s.snapshot(s.recs.At(id), math.MinInt64, math.MaxInt64, snap)
-	s.taken += uint64(s.points(id))
+	s.snapshotLocked(s.recs.At(id), math.MinInt64, math.MaxInt64, snap)
+	s.taken += uint64(s.pointsLocked(id))
 	s.removeLocked(id)
 	s.publishLocked()
 	return int(b.width.Load()), nil
@@ -220,7 +220,7 @@ func (c *Cache) PopKey(snap *Snapshot) (bucket string, key []byte, width int) {
 		for range c.shards {
 			s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
 			s.mu.Lock()
-			id := s.coldest(gen)
+			id := s.coldestLocked(gen)
 			if id == noID {
 				s.mu.Unlock()
 				continue
@@ -229,14 +229,14 @@ func (c *Cache) PopKey(snap *Snapshot) (bucket string, key []byte, width int) {
 			hidden := r.flags&flagShadow != 0
 			b := s.cache.bucket(r.bucket)
 			if !hidden {
-				s.prune(r)
+				s.pruneLocked(r)
 				if r.flags&flagRaw != 0 {
-					key = []byte(s.labels(r, nil)[0].Value)
+					key = []byte(s.appendLabelsLocked(r, nil)[0].Value)
 				}
-				s.snapshot(r, math.MinInt64, math.MaxInt64, snap)
+				s.snapshotLocked(r, math.MinInt64, math.MaxInt64, snap)
 			}
-			s.popped += uint64(s.points(id))
-			s.noteLost(r)
+			s.popped += uint64(s.pointsLocked(id))
+			s.noteLostLocked(r)
 			s.removeLocked(id)
 			s.publishLocked()
 			s.mu.Unlock()
@@ -249,18 +249,18 @@ func (c *Cache) PopKey(snap *Snapshot) (bucket string, key []byte, width int) {
 	return "", nil, 0
 }
 
-// export is everything a series holds, copied and decoded.
-func (s *shard) export(id uint32) Evicted {
+// exportLocked is everything a series holds, copied and decoded.
+func (s *shard) exportLocked(id uint32) Evicted {
 	r := s.recs.At(id)
-	s.prune(r)
+	s.pruneLocked(r)
 	o := Evicted{Bucket: s.cache.bucket(r.bucket).name}
-	if labels := s.labels(r, nil); r.flags&flagRaw != 0 {
+	if labels := s.appendLabelsLocked(r, nil); r.flags&flagRaw != 0 {
 		o.Key = []byte(labels[0].Value)
 	} else {
 		o.Labels = labels
 	}
 	var snap Snapshot
-	s.snapshot(r, math.MinInt64, math.MaxInt64, &snap)
+	s.snapshotLocked(r, math.MinInt64, math.MaxInt64, &snap)
 	for it := snap.Iterator(); it.Next(); {
 		if it.OnRecord() {
 			x := it.Record()
@@ -340,13 +340,13 @@ func (s *shard) emptyBucket(b *bucket) {
 		for class := range sizeClasses + 1 {
 			for n < piece && int(b.id) < len(s.lists) && s.lists[b.id][class].oldest != noID {
 				id := s.lists[b.id][class].oldest
-				s.removed += uint64(s.points(id))
+				s.removed += uint64(s.pointsLocked(id))
 				s.removeLocked(id)
 				n++
 			}
 		}
 		more = n == piece
-		s.tidy()
+		s.tidyLocked()
 		s.publishLocked()
 		s.mu.Unlock()
 	}

@@ -47,8 +47,8 @@ const recordDirBytes = 16
 
 var _ [recordDirBytes]byte = [unsafe.Sizeof(recordDir{})]byte{}
 
-// recordDir returns the directory head of r, or nil; a view.
-func (s *shard) recordDir(r *series) *recordDir {
+// recordDirLocked returns the directory head of r, or nil; a view.
+func (s *shard) recordDirLocked(r *series) *recordDir {
 	if r.records == 0 {
 		return nil
 	}
@@ -63,43 +63,43 @@ func (d *recordDir) entries() []dirEntry {
 	return unsafe.Slice((*dirEntry)(unsafe.Add(unsafe.Pointer(d), recordDirBytes)), d.cap)[:d.len]
 }
 
-// recordTables is where chunk k of r lives.
-func (s *shard) recordTables(r *series, k int) *kvcache.Tables {
-	if r.flags&flagOpen != 0 && k == int(s.recordDir(r).len)-1 {
+// recordTablesLocked is where chunk k of r lives.
+func (s *shard) recordTablesLocked(r *series, k int) *kvcache.Tables {
+	if r.flags&flagOpen != 0 && k == int(s.recordDirLocked(r).len)-1 {
 		return s.hot
 	}
 	return s.log
 }
 
-// insertRecord writes one record. Like insert it reports false, and no point
-// has changed, when there is no memory.
-func (s *shard) insertRecord(id uint32, x Record) bool {
+// insertRecordLocked writes one record. Like insertLocked it reports false, and
+// no point has changed, when there is no memory.
+func (s *shard) insertRecordLocked(id uint32, x Record) bool {
 	r := s.recs.At(id)
-	if s.overlaps(r, x.T) && !s.restore(id) {
+	if s.overlapsLocked(r, x.T) && !s.restoreLocked(id) {
 		return false
 	}
-	d := s.recordDir(r)
+	d := s.recordDirLocked(r)
 	if d == nil || r.points > d.points {
-		if !s.eraseSamples(id, x.T, x.T) {
+		if !s.eraseSamplesLocked(id, x.T, x.T) {
 			return false
 		}
 		r = s.recs.At(id)
-		d = s.recordDir(r)
+		d = s.recordDirLocked(r)
 	}
 	if d == nil || x.T > d.end {
-		if done, ok := s.extend(id, x); done {
+		if done, ok := s.extendLocked(id, x); done {
 			return ok
 		}
-		return s.openRecords(id, x)
+		return s.openRecordsLocked(id, x)
 	}
-	return s.mendRecords(id, x)
+	return s.mendRecordsLocked(id, x)
 }
 
-// extend appends x to the open chunk, in its place or in a larger one. It
+// extendLocked appends x to the open chunk, in its place or in a larger one. It
 // reports done = false if there is none or it is full.
-func (s *shard) extend(id uint32, x Record) (done, ok bool) {
+func (s *shard) extendLocked(id uint32, x Record) (done, ok bool) {
 	r := s.recs.At(id)
-	d := s.recordDir(r)
+	d := s.recordDirLocked(r)
 	if d == nil || r.flags&flagOpen == 0 {
 		return false, false
 	}
@@ -116,7 +116,7 @@ func (s *shard) extend(id uint32, x Record) (done, ok bool) {
 			return true, false
 		}
 		copy(grown, b[:used])
-		s.account(r, int(entryBytes(len(grown)))-int(entryBytes(len(b))))
+		s.accountLocked(r, int(entryBytes(len(grown)))-int(entryBytes(len(b))))
 		s.hot.Free(e.ref, n)
 		e.ref, b = ref, grown
 	}
@@ -124,21 +124,21 @@ func (s *shard) extend(id uint32, x Record) (done, ok bool) {
 	block.SetChunk(b, n+1, used+len(s.encoded))
 	s.hot.AddWeight(e.ref, 1)
 	d.end = x.T
-	s.addedRecords(r, 1)
-	s.relist(id)
+	s.addedRecordsLocked(r, 1)
+	s.relistLocked(id)
 	return true, true
 }
 
-func (s *shard) addedRecords(r *series, n int) {
+func (s *shard) addedRecordsLocked(r *series, n int) {
 	r.points += uint32(n)
-	s.recordDir(r).points += uint32(n)
+	s.recordDirLocked(r).points += uint32(n)
 	s.inserted += uint64(n)
 }
 
-// openRecords closes the last chunk and begins a new one with x, which is
+// openRecordsLocked closes the last chunk and begins a new one with x, which is
 // after all others.
-func (s *shard) openRecords(id uint32, x Record) bool {
-	if !s.recordReserve(id, 1) || !s.closeRecords(id) {
+func (s *shard) openRecordsLocked(id uint32, x Record) bool {
+	if !s.recordReserveLocked(id, 1) || !s.closeRecordsLocked(id) {
 		return false
 	}
 	r := s.recs.At(id)
@@ -148,23 +148,23 @@ func (s *shard) openRecords(id uint32, x Record) bool {
 		return false
 	}
 	copy(b, s.encoded)
-	s.account(r, int(entryBytes(len(b))))
-	d := s.recordDir(r)
+	s.accountLocked(r, int(entryBytes(len(b))))
+	d := s.recordDirLocked(r)
 	d.replace(int(d.len), 0, dirEntry{ref, x.T})
 	d.end = x.T
 	r.flags |= flagOpen
-	s.addedRecords(r, 1)
-	s.relist(id)
+	s.addedRecordsLocked(r, 1)
+	s.relistLocked(id)
 	return true
 }
 
-// closeRecords moves the open chunk to the sealed blocks, cut to size.
-func (s *shard) closeRecords(id uint32) bool {
+// closeRecordsLocked moves the open chunk to the sealed blocks, cut to size.
+func (s *shard) closeRecordsLocked(id uint32) bool {
 	r := s.recs.At(id)
 	if r.flags&flagOpen == 0 {
 		return true
 	}
-	d := s.recordDir(r)
+	d := s.recordDirLocked(r)
 	e := &d.entries()[d.len-1]
 	if b := s.hot.Value(e.ref); b != nil {
 		n, used := block.RecordCount(b), block.RecordBytes(b)
@@ -173,7 +173,7 @@ func (s *shard) closeRecords(id uint32) bool {
 			return false
 		}
 		copy(sealed, b[:used])
-		s.account(r, int(entryBytes(used))-int(entryBytes(len(b))))
+		s.accountLocked(r, int(entryBytes(used))-int(entryBytes(len(b))))
 		s.hot.Free(e.ref, n)
 		e.ref = ref
 	}
@@ -181,19 +181,19 @@ func (s *shard) closeRecords(id uint32) bool {
 	return true
 }
 
-// mendRecords inserts a record that is not after all others: its chunk is
+// mendRecordsLocked inserts a record that is not after all others: its chunk is
 // taken apart and written again.
-func (s *shard) mendRecords(id uint32, x Record) bool {
+func (s *shard) mendRecordsLocked(id uint32, x Record) bool {
 	r := s.recs.At(id)
-	s.prune(r)
-	d := s.recordDir(r)
+	s.pruneLocked(r)
+	d := s.recordDirLocked(r)
 	if d.len == 0 {
 		d.end = math.MinInt64
-		return s.openRecords(id, x)
+		return s.openRecordsLocked(id, x)
 	}
 	dir := d.entries()
 	k := max(sort.Search(len(dir), func(i int) bool { return dir[i].start > x.T })-1, 0)
-	s.bytes1 = append(s.bytes1[:0], s.block(dir[k])...)
+	s.bytes1 = append(s.bytes1[:0], s.blockLocked(dir[k])...)
 	all := block.AppendRecords(nil, s.bytes1, dir[k].start)
 	at := sort.Search(len(all), func(i int) bool { return all[i].T >= x.T })
 	added := 1
@@ -204,23 +204,23 @@ func (s *shard) mendRecords(id uint32, x Record) bool {
 		copy(all[at+1:], all[at:])
 		all[at] = x
 	}
-	if !s.rewriteRecords(id, k, all) {
+	if !s.rewriteRecordsLocked(id, k, all) {
 		return false
 	}
-	s.addedRecords(r, added)
+	s.addedRecordsLocked(r, added)
 	s.overwritten += uint64(1 - added)
 	s.mended++
 	return true
 }
 
-// rewriteRecords puts all in the place of chunk k: as one closed chunk, two if
-// they are too many, or none.
-func (s *shard) rewriteRecords(id uint32, k int, all []Record) bool {
-	if !s.recordReserve(id, 1) {
+// rewriteRecordsLocked puts all in the place of chunk k: as one closed chunk,
+// two if they are too many, or none.
+func (s *shard) rewriteRecordsLocked(id uint32, k int, all []Record) bool {
+	if !s.recordReserveLocked(id, 1) {
 		return false
 	}
 	r := s.recs.At(id)
-	d := s.recordDir(r)
+	d := s.recordDirLocked(r)
 	size := 0
 	for _, x := range all {
 		size += len(x.Value)
@@ -237,35 +237,35 @@ func (s *shard) rewriteRecords(id uint32, k int, all []Record) bool {
 		ref, b, ok := s.log.Alloc(len(s.encoded), kindRecords, id, len(part))
 		if !ok {
 			for _, e := range s.entries {
-				b := s.block(e)
-				s.account(r, -int(entryBytes(len(b))))
+				b := s.blockLocked(e)
+				s.accountLocked(r, -int(entryBytes(len(b))))
 				s.log.Free(e.ref, block.RecordCount(b))
 			}
 			return false
 		}
 		copy(b, s.encoded)
-		s.account(r, int(entryBytes(len(b))))
+		s.accountLocked(r, int(entryBytes(len(b))))
 		s.entries = append(s.entries, dirEntry{ref, part[0].T})
 	}
 	e := d.entries()[k]
-	b := s.block(e)
-	s.account(r, -int(entryBytes(len(b))))
-	s.recordTables(r, k).Free(e.ref, block.RecordCount(b))
+	b := s.blockLocked(e)
+	s.accountLocked(r, -int(entryBytes(len(b))))
+	s.recordTablesLocked(r, k).Free(e.ref, block.RecordCount(b))
 	if k == int(d.len)-1 {
 		r.flags &^= flagOpen
 	}
 	d.replace(k, 1, s.entries...)
-	s.relist(id)
+	s.relistLocked(id)
 	return true
 }
 
-// eraseRecords takes out the records from from to to, both inclusive. It may
-// stop half way, and report false, when there is no memory.
-func (s *shard) eraseRecords(id uint32, from, to int64) bool {
+// eraseRecordsLocked takes out the records from from to to, both inclusive. It
+// may stop half way, and report false, when there is no memory.
+func (s *shard) eraseRecordsLocked(id uint32, from, to int64) bool {
 	r := s.recs.At(id)
-	s.prune(r)
-	for k := 0; s.recordDir(r) != nil && k < int(s.recordDir(r).len); k++ {
-		d := s.recordDir(r)
+	s.pruneLocked(r)
+	for k := 0; s.recordDirLocked(r) != nil && k < int(s.recordDirLocked(r).len); k++ {
+		d := s.recordDirLocked(r)
 		e := d.entries()[k]
 		if e.start > to {
 			break
@@ -273,7 +273,7 @@ func (s *shard) eraseRecords(id uint32, from, to int64) bool {
 		if k+1 < int(d.len) && d.entries()[k+1].start <= from {
 			continue
 		}
-		s.bytes1 = append(s.bytes1[:0], s.block(e)...)
+		s.bytes1 = append(s.bytes1[:0], s.blockLocked(e)...)
 		all := block.AppendRecords(nil, s.bytes1, e.start)
 		kept := make([]Record, 0, len(all))
 		for _, x := range all {
@@ -285,11 +285,11 @@ func (s *shard) eraseRecords(id uint32, from, to int64) bool {
 		if gone == 0 {
 			continue
 		}
-		if !s.rewriteRecords(id, k, kept) {
+		if !s.rewriteRecordsLocked(id, k, kept) {
 			return false
 		}
 		r.points -= uint32(gone)
-		s.recordDir(r).points -= uint32(gone)
+		s.recordDirLocked(r).points -= uint32(gone)
 		s.erased += uint64(gone)
 		if len(kept) == 0 {
 			k--
@@ -298,10 +298,11 @@ func (s *shard) eraseRecords(id uint32, from, to int64) bool {
 	return true
 }
 
-// recordReserve makes room for n more entries in the record directory of id.
-func (s *shard) recordReserve(id uint32, n int) bool {
+// recordReserveLocked makes room for n more entries in the record directory of
+// id.
+func (s *shard) recordReserveLocked(id uint32, n int) bool {
 	r := s.recs.At(id)
-	old := s.recordDir(r)
+	old := s.recordDirLocked(r)
 	have, capacity := 0, 0
 	if old != nil {
 		have, capacity = int(old.len), int(old.cap)
@@ -311,8 +312,8 @@ func (s *shard) recordReserve(id uint32, n int) bool {
 	}
 	most := maxDir(s.fix.MaxValue())
 	if have+n > most {
-		s.dropOldestRecords(r, old)
-		return s.recordReserve(id, n)
+		s.dropOldestRecordsLocked(r, old)
+		return s.recordReserveLocked(id, n)
 	}
 	grown := min(max(2*capacity, have+n), most)
 	ref, b, ok := s.fix.Alloc(recordDirBytes+grown*dirEntryBytes, kindRecordDir, id, 0)
@@ -327,22 +328,22 @@ func (s *shard) recordReserve(id uint32, n int) bool {
 	d.cap = uint16(grown)
 	copy(d.entries(), old.entries())
 	if old != nil {
-		s.account(r, -int(entryBytes(recordDirBytes+capacity*dirEntryBytes)))
+		s.accountLocked(r, -int(entryBytes(recordDirBytes+capacity*dirEntryBytes)))
 		s.fix.Free(r.records, 0)
 	}
 	r.records = ref
 	r.flags |= flagRecords
-	s.account(r, int(entryBytes(len(b))))
+	s.accountLocked(r, int(entryBytes(len(b))))
 	return true
 }
 
-// dropOldestRecords is dropOldest for record chunks.
-func (s *shard) dropOldestRecords(r *series, d *recordDir) {
+// dropOldestRecordsLocked is dropOldestLocked for record chunks.
+func (s *shard) dropOldestRecordsLocked(r *series, d *recordDir) {
 	dir := d.entries()
-	if b := s.block(dir[0]); b != nil {
+	if b := s.blockLocked(dir[0]); b != nil {
 		n := block.RecordCount(b)
-		s.account(r, -int(entryBytes(len(b))))
-		s.recordTables(r, 0).Free(dir[0].ref, n)
+		s.accountLocked(r, -int(entryBytes(len(b))))
+		s.recordTablesLocked(r, 0).Free(dir[0].ref, n)
 		s.lost += uint64(n)
 		r.points -= uint32(n)
 		d.points -= uint32(n)
@@ -360,18 +361,18 @@ func (d *recordDir) replace(k, count int, es ...dirEntry) {
 	copy(all[k:], es)
 }
 
-// pruneRecords is prune for the record chunks of r.
-func (s *shard) pruneRecords(r *series) (changed bool) {
-	d := s.recordDir(r)
+// pruneRecordsLocked is pruneLocked for the record chunks of r.
+func (s *shard) pruneRecordsLocked(r *series) (changed bool) {
+	d := s.recordDirLocked(r)
 	dir := d.entries()
-	kept := s.pruneDir(r, dir, d.end, flagOpen)
+	kept := s.pruneDirLocked(r, dir, d.end, flagOpen)
 	if kept == len(dir) {
 		return false
 	}
 	d.len = uint16(kept)
 	d.points = 0
 	for _, e := range d.entries() {
-		d.points += uint32(block.RecordCount(s.block(e)))
+		d.points += uint32(block.RecordCount(s.blockLocked(e)))
 	}
 	return true
 }

@@ -55,7 +55,7 @@ func (c *Cache) shownFromLocked(s *shard, r *series) int64 {
 	if !ok {
 		return math.MinInt64
 	}
-	last := s.lastTime(r)
+	last := s.lastTimeLocked(r)
 	if r.flags&flagBlob != 0 {
 		if o := s.blobs.Value(r.blobRef()); o != nil {
 			last = max(last, block.BlobLast(o))

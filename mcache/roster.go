@@ -30,8 +30,8 @@ func newRoster(m *kvcache.Memory) roster {
 	return roster{recs: offheap.NewVector[series](m), ids: offheap.NewLookup(m), free: noID, tombs: noID}
 }
 
-// find returns the id of the series with the fingerprint f, or noID.
-func (s *roster) find(f Fingerprint) uint32 {
+// findLocked returns the id of the series with the fingerprint f, or noID.
+func (s *roster) findLocked(f Fingerprint) uint32 {
 	id := s.ids.First(f.tag())
 	if id == noID || s.recs.At(id).fp == f {
 		return id
@@ -56,7 +56,7 @@ func sizeClass(n uint32) uint8 { return uint8(min(bits.Len32(n), sizeClasses-1))
 // generation of a series that was written last at age touched.
 func generation(age, touched uint32) int { return 1 + int(min(2, age-touched)) }
 
-func (s *roster) listOf(bucket uint16) *[sizeClasses + 1]ends {
+func (s *roster) listOfLocked(bucket uint16) *[sizeClasses + 1]ends {
 	for len(s.lists) <= int(bucket) {
 		var none [sizeClasses + 1]ends
 		for i := range none {
@@ -67,13 +67,13 @@ func (s *roster) listOf(bucket uint16) *[sizeClasses + 1]ends {
 	return &s.lists[bucket]
 }
 
-// list puts a series at the young end of its list. It is as young as the one
-// that is there, at least: who let go of the lock on the way comes back with an
-// age that others may have left behind.
-func (s *roster) list(id uint32) {
+// listLocked puts a series at the young end of its list. It is as young as the
+// one that is there, at least: who let go of the lock on the way comes back
+// with an age that others may have left behind.
+func (s *roster) listLocked(id uint32) {
 	r := s.recs.At(id)
 	r.class = listClass(r)
-	l := &s.listOf(r.bucket)[r.class]
+	l := &s.listOfLocked(r.bucket)[r.class]
 	r.older, r.newer = l.newest, noID
 	if l.newest != noID {
 		newest := s.recs.At(l.newest)
@@ -87,9 +87,9 @@ func (s *roster) list(id uint32) {
 	l.newest = id
 }
 
-func (s *roster) unlist(id uint32) {
+func (s *roster) unlistLocked(id uint32) {
 	r := s.recs.At(id)
-	l := &s.listOf(r.bucket)[r.class]
+	l := &s.listOfLocked(r.bucket)[r.class]
 	if r.older != noID {
 		s.recs.At(r.older).newer = r.newer
 	} else {
@@ -102,17 +102,18 @@ func (s *roster) unlist(id uint32) {
 	}
 }
 
-// relist moves a series whose size changed, as it was written, to its class.
-func (s *roster) relist(id uint32) {
+// relistLocked moves a series whose size changed, as it was written, to its
+// class.
+func (s *roster) relistLocked(id uint32) {
 	if r := s.recs.At(id); r.class != listClass(r) {
-		s.unlist(id)
-		s.list(id)
+		s.unlistLocked(id)
+		s.listLocked(id)
 	}
 }
 
-// touch marks a series as written at its bucket's present age.
-func (s *roster) touch(id uint32, age uint32) {
-	s.unlist(id)
+// touchLocked marks a series as written at its bucket's present age.
+func (s *roster) touchLocked(id uint32, age uint32) {
+	s.unlistLocked(id)
 	s.recs.At(id).touched = age
-	s.list(id)
+	s.listLocked(id)
 }

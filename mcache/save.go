@@ -138,7 +138,7 @@ type seriesLife struct{ id, life uint32 }
 // those that were made after the series `after`.
 func (s *shard) byLife(after uint32) (list []seriesLife) {
 	s.mu.Lock()
-	for id, r := range s.inUse {
+	for id, r := range s.inUseLocked {
 		if r.flags&flagShadow == 0 && r.life > after {
 			list = append(list, seriesLife{id, r.life})
 		}
@@ -213,7 +213,7 @@ func (w *saveWindow) encode(c *Cache) {
 			n++
 			x.from = len(w.encoded)
 			if int(x.id) < s.recs.Len() && s.recs.At(x.id).flags&flagInUse != 0 && s.recs.At(x.id).flags&flagShadow == 0 {
-				w.encoded, x.points = s.appendSeries(w.encoded, x.id)
+				w.encoded, x.points = s.appendSeriesLocked(w.encoded, x.id)
 			}
 			x.to = len(w.encoded)
 		}
@@ -223,12 +223,13 @@ func (w *saveWindow) encode(c *Cache) {
 	}
 }
 
-// appendSeries encodes one series. One that holds nothing any more is noted as
-// gone: the file has no place for what it lost, but for what its bucket notes.
-func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
+// appendSeriesLocked encodes one series. One that holds nothing any more is
+// noted as gone: the file has no place for what it lost, but for what its
+// bucket notes.
+func (s *shard) appendSeriesLocked(dst []byte, id uint32) ([]byte, uint64) {
 	r := s.recs.At(id)
-	if !s.prune(r) {
-		s.noteGone(r) // it is not in the file, what it lost is
+	if !s.pruneLocked(r) {
+		s.noteGoneLocked(r) // it is not in the file, what it lost is
 		return dst, 0
 	}
 	b := s.cache.bucket(r.bucket)
@@ -250,7 +251,7 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 	}
 	what := len(dst)
 	dst = append(dst, 0)
-	if t, dirty := s.unsentFrom(id); dirty {
+	if t, dirty := s.unsentFromLocked(id); dirty {
 		dst[what] |= savedDirty
 		dst = binary.AppendVarint(dst, t)
 	}
@@ -258,14 +259,14 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 		dst[what] |= savedLost
 		dst = binary.AppendVarint(dst, r.completeFrom)
 	}
-	dst, points, records := s.appendBlocks(dst, r)
-	if shadow := s.shadow(r); shadow != noID {
-		s.prune(s.recs.At(shadow))
-		dst, _, _ = s.appendBlocks(dst, s.recs.At(shadow))
+	dst, points, records := s.appendBlocksLocked(dst, r)
+	if shadow := s.shadowLocked(r); shadow != noID {
+		s.pruneLocked(s.recs.At(shadow))
+		dst, _, _ = s.appendBlocksLocked(dst, s.recs.At(shadow))
 	} else {
 		dst = binary.AppendUvarint(dst, 0)
 	}
-	entries := s.recordDir(r).entries()
+	entries := s.recordDirLocked(r).entries()
 	dst = binary.AppendUvarint(dst, uint64(records.Len()+len(entries)))
 	for records.Len() > 0 {
 		start, b := records.Next()
@@ -273,7 +274,7 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 		points += uint64(block.RecordCount(b))
 	}
 	for _, e := range entries {
-		b := s.block(e)
+		b := s.blockLocked(e)
 		dst = binary.AppendVarint(dst, e.start)
 		dst = appendText(dst, string(b[:block.RecordBytes(b)]))
 		points += uint64(block.RecordCount(b))
@@ -281,11 +282,11 @@ func (s *shard) appendSeries(dst []byte, id uint32) ([]byte, uint64) {
 	return dst, points
 }
 
-// appendBlocks encodes the blocks of r, which was pruned, those of its blob
+// appendBlocksLocked encodes the blocks of r, which was pruned, those of its blob
 // first, and its head. It returns the chunks of records in its blob.
-func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64, records block.Chunks) {
-	o, _ := s.blobOf(r)
-	dir := s.dirOf(r)
+func (s *shard) appendBlocksLocked(dst []byte, r *series) (_ []byte, points uint64, records block.Chunks) {
+	o, _ := s.blobOfLocked(r)
+	dir := s.dirOfLocked(r)
 	head := headSamples(s.samples[:0], r, s.hot.Pointer(r.head))
 	n := o.Blocks.Len() + len(dir)
 	if len(head) > 0 {
@@ -300,7 +301,7 @@ func (s *shard) appendBlocks(dst []byte, r *series) (_ []byte, points uint64, re
 		points += uint64(block.Len(b))
 	}
 	for _, e := range dir {
-		b := s.block(e)
+		b := s.blockLocked(e)
 		dst = binary.AppendVarint(dst, e.start)
 		dst = binary.AppendUvarint(dst, uint64(len(b)))
 		dst = append(dst, b...)

@@ -26,7 +26,7 @@ func contents(t *testing.T, c *Cache) map[string]string {
 			if r.flags&flagInUse == 0 || r.flags&flagShadow != 0 {
 				continue
 			}
-			o := s.export(uint32(id))
+			o := s.exportLocked(uint32(id))
 			key := o.Bucket + "|" + string(o.Key) + "|" + labelsKey(o.Labels)
 			all[key] = fmt.Sprint(o.Samples, o.Starts, o.Records)
 		}
@@ -184,8 +184,8 @@ func TestSaveOrder(t *testing.T) {
 				}
 			}
 			s.mu.Lock()
-			s.findAll(places, 0)
-			guessed += s.guess(places)
+			s.findAllLocked(places, 0)
+			guessed += s.guessLocked(places)
 			s.mu.Unlock()
 		}
 		if guessed < series*9/10 {
@@ -210,9 +210,9 @@ func TestSaveGone(t *testing.T) {
 		f := c.Fingerprint(name("went")).in(c.findBucket(bucket))
 		s := c.shardOf(f)
 		s.mu.Lock()
-		id := s.find(f)
-		s.lost += uint64(s.points(id))
-		s.noteGone(s.recs.At(id))
+		id := s.findLocked(f)
+		s.lost += uint64(s.pointsLocked(id))
+		s.noteGoneLocked(s.recs.At(id))
 		s.removeLocked(id)
 		s.mu.Unlock()
 	}
@@ -260,7 +260,7 @@ func TestSaveLost(t *testing.T) {
 			s := c.shardOf(f)
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			id := s.find(f)
+			id := s.findLocked(f)
 			if id == noID {
 				return math.MinInt64
 			}

@@ -18,11 +18,11 @@ type scratch struct {
 	entries           []dirEntry
 	parts             gathered
 
-	// Of findAll.
+	// Of findAllLocked.
 	found   []uint32
 	slots   []unsafe.Pointer // in heads, where the next samples go
 	full    []uint32         // of found, those whose heads are full
-	touched uint64           // keeps what findAll reads from being optimised away
+	touched uint64           // keeps what findAllLocked reads from being optimised away
 
 	// Remembered from call to call: guesses, that cost time if they are wrong.
 	guessed         uint32      // the series that is taken to be written next

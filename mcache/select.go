@@ -6,13 +6,13 @@ import "mcached/mcache/index"
 // since finds nothing, even if a later series has its number.
 type SeriesID uint64
 
-func (s *shard) seriesID(id uint32) SeriesID {
+func (s *shard) seriesIDLocked(id uint32) SeriesID {
 	return SeriesID(s.recs.At(id).life)<<32 | SeriesID(id)<<8 | SeriesID(s.number)
 }
 
-// locked returns the series of an id and its shard, which the caller unlocks.
+// lockSeries returns the series of an id and its shard, which the caller unlocks.
 // The shard is nil if the series has gone.
-func (c *Cache) locked(sid SeriesID) (*shard, *series, uint32) {
+func (c *Cache) lockSeries(sid SeriesID) (*shard, *series, uint32) {
 	if int(sid&0xff) >= len(c.shards) {
 		return nil, nil, 0
 	}
@@ -39,10 +39,10 @@ func (c *Cache) Select(bucket string, ms []Matcher, dst []SeriesID) ([]SeriesID,
 	var p index.Picker
 	for _, s := range c.shards {
 		s.mu.Lock()
-		set := s.match(b, ms, &p)
+		set := s.matchLocked(b, ms, &p)
 		set.Each(func(id uint32) {
 			if s.recs.At(id).flags&(flagRaw|flagShadow) == 0 {
-				dst = append(dst, s.seriesID(id))
+				dst = append(dst, s.seriesIDLocked(id))
 			}
 		})
 		s.mu.Unlock()
@@ -66,9 +66,9 @@ func (c *Cache) selectable(bucket string, ms []Matcher) (*bucket, error) {
 	return b, nil
 }
 
-// match returns the series of the bucket that all matchers match. The set is
-// the picker's, and good until its next use.
-func (s *shard) match(b *bucket, ms []Matcher, k *index.Picker) index.Set {
+// matchLocked returns the series of the bucket that all matchers match. The set
+// is the picker's, and good until its next use.
+func (s *shard) matchLocked(b *bucket, ms []Matcher, k *index.Picker) index.Set {
 	x := &s.index
 	own := uint32(noID)
 	if name := x.FindName(s.cache.HashString(bucketName), bucketName); name != noID {
@@ -93,16 +93,16 @@ func (s *shard) match(b *bucket, ms []Matcher, k *index.Picker) index.Set {
 // Labels appends the labels of a series to dst, sorted by name. It reports
 // false when the series has gone.
 func (c *Cache) Labels(sid SeriesID, dst []Label) ([]Label, bool) {
-	s, r, _ := c.locked(sid)
+	s, r, _ := c.lockSeries(sid)
 	if s == nil {
 		return dst, false
 	}
 	defer s.mu.Unlock()
-	return s.labels(r, dst), true
+	return s.appendLabelsLocked(r, dst), true
 }
 
-// labels appends the labels of r to dst. All text is one allocation.
-func (s *shard) labels(r *series, dst []Label) []Label {
+// appendLabelsLocked appends the labels of r to dst. All text is one allocation.
+func (s *shard) appendLabelsLocked(r *series, dst []Label) []Label {
 	x := &s.index
 	set := x.Set(r.pairs, int(r.nPairs))[1:] // without the bucket
 	n := 0

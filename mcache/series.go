@@ -127,37 +127,37 @@ const (
 // entryBytes is what an entry of n bytes takes in a table.
 func entryBytes(n int) uint32 { return uint32(8 + (n+7)&^7) }
 
-// dirOf is the directory of r; a view.
-func (s *shard) dirOf(r *series) []dirEntry {
+// dirOfLocked is the directory of r; a view.
+func (s *shard) dirOfLocked(r *series) []dirEntry {
 	if r.dirLen == 0 {
 		return nil
 	}
 	return unsafe.Slice((*dirEntry)(s.fix.Pointer(r.dir)), r.dirCap)[:r.dirLen]
 }
 
-// dirReserve makes room for n more entries in the directory of id.
-func (s *shard) dirReserve(id uint32, n int) bool {
+// dirReserveLocked makes room for n more entries in the directory of id.
+func (s *shard) dirReserveLocked(id uint32, n int) bool {
 	r := s.recs.At(id)
 	if int(r.dirLen)+n <= int(r.dirCap) {
 		return true
 	}
 	if most := maxDir(s.fix.MaxValue()); int(r.dirLen)+n > most {
-		s.dropOldest(r)
-		return s.dirReserve(id, n)
+		s.dropOldestLocked(r)
+		return s.dirReserveLocked(id, n)
 	}
 	capacity := min(max(2*int(r.dirCap), 2, int(r.dirLen)+n), maxDir(s.fix.MaxValue()))
 	ref, b, ok := s.fix.Alloc(capacity*dirEntryBytes, kindDir, id, 0)
 	if !ok {
 		return false
 	}
-	old := s.dirOf(r)
+	old := s.dirOfLocked(r)
 	copy(unsafe.Slice((*dirEntry)(unsafe.Pointer(unsafe.SliceData(b))), capacity), old)
 	if r.dir != 0 {
-		s.account(r, -int(entryBytes(int(r.dirCap)*dirEntryBytes)))
+		s.accountLocked(r, -int(entryBytes(int(r.dirCap)*dirEntryBytes)))
 		s.fix.Free(r.dir, 0)
 	}
 	r.dir, r.dirCap = ref, uint16(capacity)
-	s.account(r, int(entryBytes(capacity*dirEntryBytes)))
+	s.accountLocked(r, int(entryBytes(capacity*dirEntryBytes)))
 	return true
 }
 
@@ -165,22 +165,23 @@ func (s *shard) dirReserve(id uint32, n int) bool {
 // and counts in 16 bits. With regions of 4 MiB that is 8 million samples.
 func maxDir(maxValue int) int { return min((maxValue-recordDirBytes)/dirEntryBytes, 1<<16-1) }
 
-// dropOldest gives up the oldest block of a series that has as many as it may.
-func (s *shard) dropOldest(r *series) {
-	dir := s.dirOf(r)
-	if b := s.block(dir[0]); b != nil {
+// dropOldestLocked gives up the oldest block of a series that has as many as it
+// may.
+func (s *shard) dropOldestLocked(r *series) {
+	dir := s.dirOfLocked(r)
+	if b := s.blockLocked(dir[0]); b != nil {
 		n := block.Len(b)
-		s.release(r, 0, n)
+		s.releaseLocked(r, 0, n)
 		s.lost += uint64(n)
 		r.points -= uint32(n)
 	}
 	r.completeFrom = max(r.completeFrom, dir[1].start)
-	s.dirReplace(r, 0, 1)
+	s.dirReplaceLocked(r, 0, 1)
 }
 
-// dirReplace puts the entries es where count entries from k on were; the room
-// was reserved.
-func (s *shard) dirReplace(r *series, k, count int, es ...dirEntry) {
+// dirReplaceLocked puts the entries es where count entries from k on were; the
+// room was reserved.
+func (s *shard) dirReplaceLocked(r *series, k, count int, es ...dirEntry) {
 	n := int(r.dirLen)
 	dir := unsafe.Slice((*dirEntry)(s.fix.Pointer(r.dir)), r.dirCap)
 	copy(dir[k+len(es):], dir[k+count:n])
@@ -188,48 +189,49 @@ func (s *shard) dirReplace(r *series, k, count int, es ...dirEntry) {
 	r.dirLen = uint16(n + len(es) - count)
 }
 
-// account adds n bytes to what r and its shard have allocated.
-func (s *shard) account(r *series, n int) {
+// accountLocked adds n bytes to what r and its shard have allocated.
+func (s *shard) accountLocked(r *series, n int) {
 	r.bytes += uint32(n)
 	s.bytes += int64(n)
 }
 
-// block is the bytes of a directory entry's block, or nil if it vanished; a view.
-func (s *shard) block(e dirEntry) []byte { return s.log.Value(e.ref) }
+// blockLocked is the bytes of a directory entry's block, or nil if it vanished;
+// a view.
+func (s *shard) blockLocked(e dirEntry) []byte { return s.log.Value(e.ref) }
 
-// tablesOf is where the block of entry k of r lives.
-func (s *shard) tablesOf(r *series, k int) *kvcache.Tables {
+// tablesOfLocked is where the block of entry k of r lives.
+func (s *shard) tablesOfLocked(r *series, k int) *kvcache.Tables {
 	if r.flags&flagPartial != 0 && k == int(r.dirLen)-1 {
 		return s.hot
 	}
 	return s.log
 }
 
-// prune takes blocks that vanished out of the directory of r and forgets a
+// pruneLocked takes blocks that vanished out of the directory of r and forgets a
 // head that vanished. It reports whether the series still holds anything.
-func (s *shard) prune(r *series) bool {
-	dir := s.dirOf(r)
-	kept := s.pruneDir(r, dir, r.sealedEnd, flagPartial)
+func (s *shard) pruneLocked(r *series) bool {
+	dir := s.dirOfLocked(r)
+	kept := s.pruneDirLocked(r, dir, r.sealedEnd, flagPartial)
 	changed := kept != len(dir)
 	r.dirLen = uint16(kept)
 	if r.head != 0 && !s.hot.Live(r.head) {
 		s.forgetHead(r)
 		changed = true
 	}
-	if r.records != 0 && s.pruneRecords(r) {
+	if r.records != 0 && s.pruneRecordsLocked(r) {
 		changed = true
 	}
 	if changed {
-		s.recount(r)
+		s.recountLocked(r)
 	}
-	s.pruneBlob(r)
+	s.pruneBlobLocked(r)
 	return r.points > 0 || r.flags&flagBlob != 0
 }
 
-// pruneDir moves the entries of dir whose chunks still exist to its front and
-// returns how many those are. end is the last time of all; lastFlag, which
+// pruneDirLocked moves the entries of dir whose chunks still exist to its front
+// and returns how many those are. end is the last time of all; lastFlag, which
 // says something of the last chunk, goes with it.
-func (s *shard) pruneDir(r *series, dir []dirEntry, end int64, lastFlag seriesFlags) (kept int) {
+func (s *shard) pruneDirLocked(r *series, dir []dirEntry, end int64, lastFlag seriesFlags) (kept int) {
 	for k, e := range dir {
 		if s.log.Live(e.ref) {
 			dir[kept] = e
@@ -247,14 +249,15 @@ func (s *shard) pruneDir(r *series, dir []dirEntry, end int64, lastFlag seriesFl
 	return kept
 }
 
-// recount sets points and bytes of r by what it has. Those of a shadow are no points.
-func (s *shard) recount(r *series) {
+// recountLocked sets points and bytes of r by what it has. Those of a shadow
+// are no points.
+func (s *shard) recountLocked(r *series) {
 	bytes, points := uint32(seriesBytes), uint32(0)
 	if r.dir != 0 {
 		bytes += entryBytes(int(r.dirCap) * dirEntryBytes)
 	}
-	for _, e := range s.dirOf(r) {
-		if b := s.block(e); b != nil {
+	for _, e := range s.dirOfLocked(r) {
+		if b := s.blockLocked(e); b != nil {
 			bytes += entryBytes(len(b))
 			points += uint32(block.Len(b))
 		}
@@ -263,23 +266,23 @@ func (s *shard) recount(r *series) {
 		bytes += entryBytes(int(r.size) * 8)
 		points += uint32(r.headLen())
 	}
-	if d := s.recordDir(r); d != nil {
+	if d := s.recordDirLocked(r); d != nil {
 		bytes += entryBytes(recordDirBytes + int(d.cap)*dirEntryBytes)
 		points += d.points
 		for _, e := range d.entries() {
-			if b := s.block(e); b != nil {
+			if b := s.blockLocked(e); b != nil {
 				bytes += entryBytes(len(b))
 			}
 		}
 	}
-	s.account(r, int(bytes)-int(r.bytes))
+	s.accountLocked(r, int(bytes)-int(r.bytes))
 	r.points = points
 }
 
-// inUse walks over all series, whose lock is held, and lets go of it for a
+// inUseLocked walks over all series, whose lock is held, and lets go of it for a
 // moment every 0.1 ms or so: series that come or go meanwhile may be met or
 // not. The *series is valid until the next.
-func (s *shard) inUse(yield func(id uint32, r *series) bool) {
+func (s *shard) inUseLocked(yield func(id uint32, r *series) bool) {
 	const piece = 1024
 	for id := 0; id < s.recs.Len(); id++ {
 		if id%piece == piece-1 {

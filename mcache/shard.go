@@ -53,16 +53,16 @@ type shard struct {
 func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 	s := &shard{cache: c, number: number, roster: newRoster(c.memory), ledger: newLedger(c.memory), scratch: newScratch()}
 	s.owner = c.memory.Register(s)
-	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.moved)
-	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.moved)
-	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.moved)
-	s.blobs = kvcache.NewTables(c.memory, c.memory.RegisterFor(s, blobs), kvcache.Log, s.moved)
+	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.movedLocked)
+	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.movedLocked)
+	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.movedLocked)
+	s.blobs = kvcache.NewTables(c.memory, c.memory.RegisterFor(s, blobs), kvcache.Log, s.movedLocked)
 	s.index = index.New(c.memory, c.hasher)
 	return s
 }
 
-// moved puts the new address of an entry where its old one was.
-func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
+// movedLocked puts the new address of an entry where its old one was.
+func (s *shard) movedLocked(aux uint16, id uint32, from, to kvcache.Ref) int {
 	r := s.recs.At(id)
 	switch aux {
 	case kindHead:
@@ -78,20 +78,20 @@ func (s *shard) moved(aux uint16, id uint32, from, to kvcache.Ref) int {
 		r.setBlob(to)
 		return block.BlobPoints(s.blobs.Value(to))
 	case kindRecords:
-		dir := s.recordDir(r).entries()
+		dir := s.recordDirLocked(r).entries()
 		for k := len(dir) - 1; k >= 0; k-- {
 			if dir[k].ref == from {
 				dir[k].ref = to
-				return block.RecordCount(s.block(dir[k]))
+				return block.RecordCount(s.blockLocked(dir[k]))
 			}
 		}
 		panic("mcache: a record chunk that no directory knows")
 	default:
-		dir := s.dirOf(r)
+		dir := s.dirOfLocked(r)
 		for k := len(dir) - 1; k >= 0; k-- {
 			if dir[k].ref == from {
 				dir[k].ref = to
-				return block.Len(s.block(dir[k]))
+				return block.Len(s.blockLocked(dir[k]))
 			}
 		}
 		panic("mcache: a block that no directory knows")
@@ -105,7 +105,7 @@ func (s *shard) DropRegion(r kvcache.Region, epoch uint32) bool {
 	defer s.mu.Unlock()
 	for _, t := range [...]*kvcache.Tables{s.log, s.hot, s.blobs} {
 		if t.Owns(r, epoch) {
-			if s.pinned(t.Written(r)) {
+			if s.pinnedLocked(t.Written(r)) {
 				return false
 			}
 			points := uint64(t.Drop(r))
@@ -129,11 +129,11 @@ func (s *shard) DropAll() {
 		s.cache.kickNow()
 		return
 	}
-	s.noteAllGone()
+	s.noteAllGoneLocked()
 	inBlobs := uint64(s.blobs.DropAll())
 	s.blob.lost += inBlobs
 	s.lost += uint64(s.log.DropAll()+s.hot.DropAll()) + inBlobs
-	s.reset()
+	s.resetLocked()
 }
 
 // RegionUse says how full a region is, for kvcache.Memory.RegionMap.
@@ -149,56 +149,57 @@ func (s *shard) RegionUse(r kvcache.Region, epoch uint32) (live, dead int, ok bo
 	return 0, 0, false
 }
 
-// reset leaves the shard without a series. Their points are counted by the caller.
-func (s *shard) reset() {
-	s.giveBackAll()
+// resetLocked leaves the shard without a series. Their points are counted by
+// the caller.
+func (s *shard) resetLocked() {
+	s.giveBackAllLocked()
 	s.log.DropAll()
 	s.hot.DropAll()
 	s.blobs.DropAll()
 	s.fix.DropAll()
 	s.recs.Free()
 	s.dirt.Free()
-	s.lates.Free()
+	s.outOfOrder.Free()
 	s.marks.Free()
 	s.dirty, s.flight, s.flightHoles = 0, nil, false
 	s.ids.Free()
 	s.index.Free()
 	s.index = index.New(s.cache.memory, s.cache.hasher)
-	s.forgetPairs()
+	s.forgetPairsLocked()
 	s.live, s.dead, s.rebuildAt, s.bytes, s.free, s.tombs = 0, 0, 0, 0, noID, noID
 	s.lists = nil
 	s.shortenTurnLocked()
 	s.unpruned = false
 }
 
-// create makes the series f with the pairs of names and values given, which
+// createLocked makes the series f with the pairs of names and values given, which
 // hold no duplicate; hashes are theirs, or nil. The error is ErrNoMemory or ErrSeriesLimit.
-func (s *shard) create(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
+func (s *shard) createLocked(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
 	if flags&(flagShadow|flagClaimed) != 0 {
-		return s.createUnclaimed(b, f, flags, labels, hashes)
+		return s.createUnclaimedLocked(b, f, flags, labels, hashes)
 	}
 	p, err := s.cache.claimFor(b, labels, flags&flagHeld != 0)
 	if err != nil {
 		return noID, err
 	}
-	id, err := s.createUnclaimed(b, f, flags, labels, hashes)
+	id, err := s.createUnclaimedLocked(b, f, flags, labels, hashes)
 	if err != nil {
 		s.cache.giveBack(p)
 	}
 	return id, err
 }
 
-func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
+func (s *shard) createUnclaimedLocked(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
 	if s.dead*5 > s.live && s.dead >= max(rebuildMin, s.rebuildAt) {
 		s.rebuildAt = 0
-		if s.rebuild() != nil {
+		if s.rebuildLocked() != nil {
 			// Without memory for it the tombstones wait until there are a fifth
 			// more: each try is a walk over all series.
 			s.rebuildAt = s.dead + s.live/5
 		}
 	}
 	x := &s.index
-	if err := s.pairsOf(b, labels, hashes); err != nil {
+	if err := s.pairsOfLocked(b, labels, hashes); err != nil {
 		return noID, err
 	}
 	if err := s.ids.Reserve(1); err != nil {
@@ -213,7 +214,7 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 	}
 	var id uint32
 	if s.free == noID {
-		if err = s.reserveDirt(s.recs.Len() + 1); err != nil {
+		if err = s.reserveDirtLocked(s.recs.Len() + 1); err != nil {
 			return noID, err
 		}
 		if id, err = s.recs.Append(series{}); err != nil {
@@ -238,19 +239,19 @@ func (s *shard) createUnclaimed(b *bucket, f Fingerprint, flags seriesFlags, lab
 	}
 	s.ids.Add(f.tag(), id)
 	s.live++
-	s.account(s.recs.At(id), seriesBytes)
-	s.list(id)
+	s.accountLocked(s.recs.At(id), seriesBytes)
+	s.listLocked(id)
 	return id, nil
 }
 
-// pairsOf sets s.pairIDs to the pairs of a label set and makes those that are
-// new. Many stand where the series made before has the same name, or the same
-// pair: that costs a comparison instead of a lookup.
-func (s *shard) pairsOf(b *bucket, labels []Label, hashes []labelHash) error {
+// pairsOfLocked sets s.pairIDs to the pairs of a label set and makes those that
+// are new. Many stand where the series made before has the same name, or the
+// same pair: that costs a comparison instead of a lookup.
+func (s *shard) pairsOfLocked(b *bucket, labels []Label, hashes []labelHash) error {
 	s.before, s.pairIDs = s.pairIDs, s.before[:0]
 	beforeHashes := s.beforeHashes
 	s.beforeHashes = s.beforeHashes[:0]
-	if err := s.addPair(bucketName, b.name, nil); err != nil {
+	if err := s.addPairLocked(bucketName, b.name, nil); err != nil {
 		return err
 	}
 	for i, l := range labels {
@@ -265,7 +266,7 @@ func (s *shard) pairsOf(b *bucket, labels []Label, hashes []labelHash) error {
 				continue
 			}
 		}
-		if err := s.addPair(l.Name, l.Value, h); err != nil {
+		if err := s.addPairLocked(l.Name, l.Value, h); err != nil {
 			return err
 		}
 	}
@@ -275,8 +276,8 @@ func (s *shard) pairsOf(b *bucket, labels []Label, hashes []labelHash) error {
 	return nil
 }
 
-// addPair appends one pair to s.pairIDs; h is its hashes, or nil.
-func (s *shard) addPair(nameText, valueText string, h *labelHash) (err error) {
+// addPairLocked appends one pair to s.pairIDs; h is its hashes, or nil.
+func (s *shard) addPairLocked(nameText, valueText string, h *labelHash) (err error) {
 	x, name := &s.index, uint32(noID)
 	if k := len(s.pairIDs); k < len(s.before) {
 		if p := s.before[k]; string(x.Name(p)) == nameText {
@@ -316,8 +317,9 @@ func (s *shard) addPair(nameText, valueText string, h *labelHash) (err error) {
 	return nil
 }
 
-// forgetPairs forgets the pairs that were used last: those of another index.
-func (s *shard) forgetPairs() {
+// forgetPairsLocked forgets the pairs that were used last: those of another
+// index.
+func (s *shard) forgetPairsLocked() {
 	s.pairIDs, s.beforeHashes = s.pairIDs[:0], s.beforeHashes[:0]
 	clear(s.recent[:])
 	s.editions++
@@ -333,16 +335,16 @@ const (
 // removeLocked takes a series out of the shard. Its points are counted by the caller.
 func (s *shard) removeLocked(id uint32) {
 	r := s.recs.At(id)
-	if shadow := s.shadow(r); shadow != noID {
+	if shadow := s.shadowLocked(r); shadow != noID {
 		s.removeLocked(shadow)
 	}
-	s.unlist(id)
-	s.forgetDirt(id)
-	s.freeLive(r)
-	s.freeBlob(r)
-	s.account(r, -int(r.bytes))
+	s.unlistLocked(id)
+	s.forgetDirtLocked(id)
+	s.freeLiveLocked(r)
+	s.freeBlobLocked(r)
+	s.accountLocked(r, -int(r.bytes))
 	s.ids.Remove(r.fp.tag(), id)
-	if p, ok := s.claimed(r); ok {
+	if p, ok := s.claimedLocked(r); ok {
 		s.cache.giveBack(p)
 	}
 	s.index.Unpost(s.index.Set(r.pairs, int(r.nPairs)))
@@ -352,9 +354,9 @@ func (s *shard) removeLocked(id uint32) {
 	s.live--
 }
 
-// rebuild writes the index anew without dead series, whose ids are then free.
-// On an error the old one stays.
-func (s *shard) rebuild() error {
+// rebuildLocked writes the index anew without dead series, whose ids are then
+// free. On an error the old one stays.
+func (s *shard) rebuildLocked() error {
 	fresh := index.New(s.cache.memory, s.cache.hasher)
 	old := &s.index
 	ids := make([]uint32, 0, 16)
@@ -391,7 +393,7 @@ func (s *shard) rebuild() error {
 	}
 	old.Free()
 	s.index = fresh
-	s.forgetPairs()
+	s.forgetPairsLocked()
 	for s.tombs != noID {
 		id := s.tombs
 		s.tombs = s.recs.At(id).newer
@@ -403,15 +405,15 @@ func (s *shard) rebuild() error {
 	return nil
 }
 
-// compactAll compacts until nothing is worth it.
-func (s *shard) compactAll() {
-	for s.tidy() {
+// compactAllLocked compacts until nothing is worth it.
+func (s *shard) compactAllLocked() {
+	for s.tidyLocked() {
 	}
 }
 
-// tidy compacts one region of each kind, where it is worth it, and reports
+// tidyLocked compacts one region of each kind, where it is worth it, and reports
 // whether it did: a bounded piece of work.
-func (s *shard) tidy() bool {
+func (s *shard) tidyLocked() bool {
 	hot, log, fix, blobs := s.hot.Compact(), s.log.Compact(), s.fix.Compact(), s.blobs.Compact()
 	return hot || log || fix || blobs
 }

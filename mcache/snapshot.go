@@ -31,35 +31,35 @@ type snapBlock struct {
 // into s. It reports false when the series has gone; s is then empty. What is
 // beyond the retention of the series is left out; see SetRetention.
 func (c *Cache) Snapshot(id SeriesID, from, to int64, s *Snapshot) bool {
-	sh, r, _ := c.locked(id)
+	sh, r, _ := c.lockSeries(id)
 	if sh == nil {
 		*s = Snapshot{buf: s.buf[:0], blocks: s.blocks[:0], head: s.head[:0], records: s.records[:0], recordBuf: s.recordBuf[:0],
 			from: from, to: to, completeFrom: math.MinInt64}
 		return false
 	}
 	defer sh.mu.Unlock()
-	sh.snapshot(r, max(from, c.shownFromLocked(sh, r)), to, s)
+	sh.snapshotLocked(r, max(from, c.shownFromLocked(sh, r)), to, s)
 	return true
 }
 
 // SeriesBytes is what a series has allocated for its points, which a Snapshot
 // of it takes, too; 0 if it has gone.
 func (c *Cache) SeriesBytes(id SeriesID) int64 {
-	s, r, _ := c.locked(id)
+	s, r, _ := c.lockSeries(id)
 	if s == nil {
 		return 0
 	}
 	defer s.mu.Unlock()
-	return int64(r.bytes) + s.blobSize(r)
+	return int64(r.bytes) + s.blobSizeLocked(r)
 }
 
-func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
+func (s *shard) snapshotLocked(r *series, from, to int64, snap *Snapshot) {
 	snap.from, snap.to = from, to
 	snap.buf, snap.blocks, snap.head = snap.buf[:0], snap.blocks[:0], snap.head[:0]
 	snap.records, snap.recordBuf, snap.starts = snap.records[:0], snap.recordBuf[:0], nil
 	snap.completeFrom = r.completeFrom
-	inBlob := s.snapshotBlob(r, snap)
-	dir := s.dirOf(r)
+	inBlob := s.snapshotBlobLocked(r, snap)
+	dir := s.dirOfLocked(r)
 	// Blocks that vanished say from when on nothing is missing, in range or not.
 	for k, e := range dir {
 		if s.log.Live(e.ref) {
@@ -72,7 +72,7 @@ func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 		first = max(sort.Search(len(dir), func(i int) bool { return dir[i].start > from })-1, 0)
 	}
 	for k := first; k < len(dir) && dir[k].start <= to; k++ {
-		b := s.block(dir[k])
+		b := s.blockLocked(dir[k])
 		if b == nil {
 			snap.lost(dir, k, r.sealedEnd)
 			continue
@@ -88,24 +88,24 @@ func (s *shard) snapshot(r *series, from, to int64, snap *Snapshot) {
 		snap.completeFrom = max(snap.completeFrom, r.headLast()+1)
 	}
 	if r.records != 0 || len(inBlob) > 0 {
-		s.snapshotRecords(r, snap, inBlob)
+		s.snapshotRecordsLocked(r, snap, inBlob)
 	}
-	if shadow := s.shadow(r); shadow != noID {
+	if shadow := s.shadowLocked(r); shadow != noID {
 		snap.starts = new(Snapshot)
-		s.snapshot(s.recs.At(shadow), from, to, snap.starts)
+		s.snapshotLocked(s.recs.At(shadow), from, to, snap.starts)
 	}
 }
 
-// snapshotRecords copies the record chunks that overlap and decodes them,
+// snapshotRecordsLocked copies the record chunks that overlap and decodes them,
 // behind those copied from the blob.
-func (s *shard) snapshotRecords(r *series, snap *Snapshot, chunks []snapBlock) {
-	d := s.recordDir(r)
+func (s *shard) snapshotRecordsLocked(r *series, snap *Snapshot, chunks []snapBlock) {
+	d := s.recordDirLocked(r)
 	dir := d.entries()
 	for k, e := range dir {
 		if e.start > snap.to {
 			break
 		}
-		b := s.block(e)
+		b := s.blockLocked(e)
 		if b == nil {
 			snap.lost(dir, k, d.end)
 			continue

@@ -10,31 +10,31 @@ import "math"
 // shadowOf is the fingerprint of the start times of the series f. It leads to the same shard.
 func shadowOf(f Fingerprint) Fingerprint { return Fingerprint{f.hi, ^f.lo} }
 
-// shadow is the id of the start times of r, or noID.
-func (s *shard) shadow(r *series) uint32 {
+// shadowLocked is the id of the start times of r, or noID.
+func (s *shard) shadowLocked(r *series) uint32 {
 	if r.flags&flagStarts == 0 {
 		return noID
 	}
-	return s.find(shadowOf(r.fp))
+	return s.findLocked(shadowOf(r.fp))
 }
 
-// insertStart notes the start time of the sample at t, 0 if it has none. The
-// series has been written to just now.
-func (s *shard) insertStart(id uint32, b *bucket, t, start int64) bool {
+// insertStartLocked notes the start time of the sample at t, 0 if it has none.
+// The series has been written to just now.
+func (s *shard) insertStartLocked(id uint32, b *bucket, t, start int64) bool {
 	r := s.recs.At(id)
-	shadow := s.shadow(r)
+	shadow := s.shadowLocked(r)
 	if shadow == noID {
 		if start == 0 {
 			return true
 		}
 		var err error
-		if shadow, err = s.create(b, shadowOf(r.fp), flagShadow, nil, nil); err != nil {
+		if shadow, err = s.createLocked(b, shadowOf(r.fp), flagShadow, nil, nil); err != nil {
 			return false
 		}
 		s.recs.At(id).flags |= flagStarts
 	}
 	if age := s.ageLocked(b); s.recs.At(shadow).touched != age {
-		s.touch(shadow, age)
+		s.touchLocked(shadow, age)
 	}
-	return s.insert(shadow, t, math.Float64bits(float64(start)))
+	return s.insertLocked(shadow, t, math.Float64bits(float64(start)))
 }

@@ -73,7 +73,7 @@ func (c *Cache) Stats() Stats {
 	st.IndexBytes = int64(c.perMetric.Bytes())
 	for _, s := range c.shards {
 		s.mu.Lock()
-		s.addStats(&st, gens)
+		s.addStatsLocked(&st, gens)
 		s.mu.Unlock()
 	}
 	for _, b := range byID {
@@ -91,7 +91,7 @@ func (c *Cache) Stats() Stats {
 	return st
 }
 
-func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
+func (s *shard) addStatsLocked(st *Stats, gens [][3]GenerationStats) {
 	st.Series += s.live
 	st.Inserted += s.inserted
 	st.Overwritten += s.overwritten
@@ -105,7 +105,7 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 	st.Evictions += s.evictions
 	st.Rebuilds += s.rebuilds
 	st.AllocatedBytes += s.bytes
-	st.IndexBytes += s.indexBytes()
+	st.IndexBytes += s.indexBytesLocked()
 	addTables(&st.Hot, s.hot.Stats())
 	addTables(&st.Log, s.log.Stats())
 	addTables(&st.Dir, s.fix.Stats())
@@ -130,9 +130,9 @@ func (s *shard) addStats(st *Stats, gens [][3]GenerationStats) {
 	}
 }
 
-// indexBytes is what descriptors, lookup, dictionary and postings take.
-func (s *shard) indexBytes() int64 {
-	return int64(s.recs.Bytes()) + int64(s.dirt.Bytes()) + int64(s.lates.Bytes()) + int64(s.marks.Bytes()) + int64(s.ids.Bytes()) + s.index.Bytes()
+// indexBytesLocked is what descriptors, lookup, dictionary and postings take.
+func (s *shard) indexBytesLocked() int64 {
+	return int64(s.recs.Bytes()) + int64(s.dirt.Bytes()) + int64(s.outOfOrder.Bytes()) + int64(s.marks.Bytes()) + int64(s.ids.Bytes()) + s.index.Bytes()
 }
 
 func addTables(sum *kvcache.TablesStats, t kvcache.TablesStats) {

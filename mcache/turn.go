@@ -51,7 +51,7 @@ func (s *shard) turnLocked() {
 	}
 	if s.inserted >= t.mark {
 		s.markLocked()
-		t.mark = s.inserted + min(turn, max(coldRounds*uint64(s.live), s.leastTurn()))
+		t.mark = s.inserted + min(turn, max(coldRounds*uint64(s.live), s.leastTurnLocked()))
 	}
 	t.next = min(t.ends, t.mark)
 }
@@ -60,11 +60,11 @@ func (s *shard) turnLocked() {
 // blobs is left out: series go there, and leave from there, whole.
 func (s *shard) turnLengthLocked() uint64 {
 	held := uint64(s.hot.Stats().Weight + s.log.Stats().Weight)
-	return max(held/turnShare, s.leastTurn())
+	return max(held/turnShare, s.leastTurnLocked())
 }
 
-// leastTurn is the shortest turn in points. A mark looks at every bucket.
-func (s *shard) leastTurn() uint64 { return uint64(max(minTurn, len(s.lists))) }
+// leastTurnLocked is the shortest turn in points. A mark looks at every bucket.
+func (s *shard) leastTurnLocked() uint64 { return uint64(max(minTurn, len(s.lists))) }
 
 // shortenTurnLocked ends the turn earlier when the shard holds less than it did.
 func (s *shard) shortenTurnLocked() {

@@ -77,7 +77,7 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 		before := len(l.ends)
 		l.skipped = 0
 		s.mu.Lock()
-		pick(s, &l, alone, func() index.Set { return s.pairsFound(b, ms, alone) })
+		pick(s, &l, alone, func() index.Set { return s.pairsFoundLocked(b, ms, alone) })
 		s.mu.Unlock()
 		switch {
 		case l.seen == nil:
@@ -92,9 +92,9 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 	return l.sorted(limit), nil
 }
 
-// pairsFound is the set of the pairs that a selected series has. Pairs are
+// pairsFoundLocked is the set of the pairs that a selected series has. Pairs are
 // walked by number, which is how they lie in memory, and so do their texts.
-func (s *shard) pairsFound(b *bucket, ms []Matcher, alone bool) index.Set {
+func (s *shard) pairsFoundLocked(b *bucket, ms []Matcher, alone bool) index.Set {
 	x := &s.index
 	found := index.NewSet(x.Pairs())
 	if alone {
@@ -105,7 +105,7 @@ func (s *shard) pairsFound(b *bucket, ms []Matcher, alone bool) index.Set {
 		}
 		return found
 	}
-	s.match(b, ms, &index.Picker{}).Each(func(id uint32) {
+	s.matchLocked(b, ms, &index.Picker{}).Each(func(id uint32) {
 		r := s.recs.At(id)
 		if r.flags&(flagRaw|flagShadow) != 0 {
 			return

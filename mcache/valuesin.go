@@ -20,7 +20,7 @@ func (c *Cache) LabelNamesIn(bucket string, ms []Matcher, from, to int64, limit 
 		x := &s.index
 		seen := index.NewSet(x.Names())
 		w.wanted = x.Names() - 1 // the first is the bucket's
-		s.eachIn(bucket, ms, &w, func(pairs []uint32) bool {
+		s.eachInLocked(bucket, ms, &w, func(pairs []uint32) bool {
 			for _, p := range pairs {
 				if !seen.Has(x.NameOf(p)) {
 					return true
@@ -62,7 +62,7 @@ func (c *Cache) LabelValuesIn(bucket, name string, ms []Matcher, from, to int64,
 			}
 		}
 		seen, at, value := index.NewSet(x.Pairs()), 0, uint32(0)
-		s.eachIn(bucket, ms, &w, func(pairs []uint32) bool {
+		s.eachInLocked(bucket, ms, &w, func(pairs []uint32) bool {
 			// Where the last series had it is where most have it.
 			if at >= len(pairs) || x.NameOf(pairs[at]) != only {
 				at = slices.IndexFunc(pairs, func(p uint32) bool { return x.NameOf(p) == only })
@@ -93,45 +93,45 @@ type window struct {
 	snap     Snapshot // for the series whose blocks have to be read
 }
 
-// eachIn calls found with the pairs of each selected series that has a point in
-// the window, of those of which useful says that they matter: most labels are
-// shared by many series, and one of them is enough.
-func (s *shard) eachIn(bucket string, ms []Matcher, w *window, useful func(pairs []uint32) bool, found func(pairs []uint32)) {
+// eachInLocked calls found with the pairs of each selected series that has a
+// point in the window, of those of which useful says that they matter: most
+// labels are shared by many series, and one of them is enough.
+func (s *shard) eachInLocked(bucket string, ms []Matcher, w *window, useful func(pairs []uint32) bool, found func(pairs []uint32)) {
 	b := s.cache.findBucket(bucket)
 	if b == nil {
 		return
 	}
-	set := s.match(b, ms, &index.Picker{})
+	set := s.matchLocked(b, ms, &index.Picker{})
 	for i, word := range set {
 		for ; word != 0 && w.wanted > 0; word &= word - 1 {
 			r := s.recs.At(uint32(i<<6 + bits.TrailingZeros64(word)))
-			if r.flags&(flagRaw|flagShadow) != 0 || s.lastTime(r) < w.from { // nor was anything it lost later
+			if r.flags&(flagRaw|flagShadow) != 0 || s.lastTimeLocked(r) < w.from { // nor was anything it lost later
 				continue
 			}
-			if pairs := s.index.Set(r.pairs, int(r.nPairs))[1:]; useful(pairs) && s.hasPointIn(r, w) {
+			if pairs := s.index.Set(r.pairs, int(r.nPairs))[1:]; useful(pairs) && s.hasPointInLocked(r, w) {
 				found(pairs)
 			}
 		}
 	}
 }
 
-// hasPointIn reports whether the series, which did not end before the window,
-// has a point in it. For nearly all, the descriptor and the times at which
-// blocks begin tell.
-func (s *shard) hasPointIn(r *series, w *window) bool {
+// hasPointInLocked reports whether the series, which did not end before the
+// window, has a point in it. For nearly all, the descriptor and the times at
+// which blocks begin tell.
+func (s *shard) hasPointInLocked(r *series, w *window) bool {
 	if r.head != 0 && r.headLen() > 0 {
 		if t := r.headLast(); t >= w.from && t <= w.to && s.hot.Live(r.head) {
 			return true
 		}
 	}
-	records := s.recordDir(r).entries()
-	if s.beginsIn(s.dirOf(r), w) || s.beginsIn(records, w) {
+	records := s.recordDirLocked(r).entries()
+	if s.beginsInLocked(s.dirOfLocked(r), w) || s.beginsInLocked(records, w) {
 		return true
 	}
-	if r.flags&flagBlob == 0 && r.completeFrom == math.MinInt64 && s.beginsAfter(r, records, w.to) {
+	if r.flags&flagBlob == 0 && r.completeFrom == math.MinInt64 && s.beginsAfterLocked(r, records, w.to) {
 		return false
 	}
-	s.snapshot(r, w.from, w.to, &w.snap)
+	s.snapshotLocked(r, w.from, w.to, &w.snap)
 	if w.snap.HasPoint() {
 		return true
 	}
@@ -141,21 +141,21 @@ func (s *shard) hasPointIn(r *series, w *window) bool {
 	return false
 }
 
-// beginsIn reports whether one of the entries' blocks is there and begins in
-// the window.
-func (s *shard) beginsIn(dir []dirEntry, w *window) bool {
+// beginsInLocked reports whether one of the entries' blocks is there and begins
+// in the window.
+func (s *shard) beginsInLocked(dir []dirEntry, w *window) bool {
 	for k := sort.Search(len(dir), func(i int) bool { return dir[i].start >= w.from }); k < len(dir) && dir[k].start <= w.to; k++ {
-		if s.block(dir[k]) != nil {
+		if s.blockLocked(dir[k]) != nil {
 			return true
 		}
 	}
 	return false
 }
 
-// beginsAfter reports whether all that the series has in blocks is after t.
+// beginsAfterLocked reports whether all that the series has in blocks is after t.
 // What is in the head is after its blocks; without any the head is looked into.
-func (s *shard) beginsAfter(r *series, records []dirEntry, t int64) bool {
-	dir := s.dirOf(r)
+func (s *shard) beginsAfterLocked(r *series, records []dirEntry, t int64) bool {
+	dir := s.dirOfLocked(r)
 	if len(dir) == 0 && len(records) == 0 {
 		return false
 	}

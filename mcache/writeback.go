@@ -15,14 +15,14 @@ import (
 //
 //	            sent                       newest
 //	─────────────┼───────────────────────────▶ time
-//	  clean   ▲▲ │  dirty: came in order
-//	     late.from…to
+//	  clean   ▲▲ │  dirty: in order
+//	     outOfOrder.from…to
 //	     dirty: out of order, or written again
 //
 // A series needs no list of its dirty points: those after sent are, and so is
-// all between late.from and late.to, where points were written at or before
-// sent. Some there may be clean; they are sent twice, which changes nothing,
-// since the last write to a time wins.
+// all between outOfOrder.from and outOfOrder.to, where points were written at
+// or before sent. Some there may be clean; they are sent twice, which changes
+// nothing, since the last write to a time wins.
 //
 // # Pinning
 //
@@ -63,13 +63,14 @@ type dirt struct {
 type mark uint8
 
 const (
-	markFlying mark = 1 << iota // it has points in shard.flight
-	markLate                    // shard.lates has a range
-	markBusy                    // there are writes that have let go of the lock half way
+	markFlying     mark = 1 << iota // it has points in shard.flight
+	markOutOfOrder                  // shard.outOfOrder has a range
+	markBusy                        // there are writes that have let go of the lock half way
 )
 
-// late is the rest of it: the range of out-of-order points; shard.lates[id].
-type late struct {
+// outOfOrder is the rest of it: the range of out-of-order points;
+// shard.outOfOrder[id].
+type outOfOrder struct {
 	from, to int64  // empty if from > to; both at or before dirt.sent
 	writing  uint32 // writes that have let go of the lock half way
 	_        uint32
@@ -79,7 +80,7 @@ type late struct {
 // other are neighbours.
 const dirtBytes = 16 + 24 + 1
 
-var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{}) + unsafe.Sizeof(late{}) + unsafe.Sizeof(mark(0))]byte{}
+var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{}) + unsafe.Sizeof(outOfOrder{}) + unsafe.Sizeof(mark(0))]byte{}
 
 // AllTicks is a Due.Since that every dirty series is due by.
 const AllTicks = math.MaxUint32
@@ -149,43 +150,45 @@ func (c *Cache) admitDirty() error {
 	return nil
 }
 
-// beginWrite notes, before they are written, that points become dirty.
-func (s *shard) beginWrite(id uint32, what content) {
-	tick := s.stampNow()
+// beginWriteLocked notes, before they are written, that points become dirty.
+func (s *shard) beginWriteLocked(id uint32, what content) {
+	tick := s.stampLocked()
 	d := s.dirt.At(id)
 	if d.since == 0 {
 		d.since = tick
 	}
 	for i := range what.samples {
-		s.late(id, what.samples[i].T, what.samples[i].T)
+		s.noteOutOfOrderLocked(id, what.samples[i].T, what.samples[i].T)
 	}
 	for i := range what.records {
-		s.late(id, what.records[i].T, what.records[i].T)
+		s.noteOutOfOrderLocked(id, what.records[i].T, what.records[i].T)
 	}
 	n := len(what.samples) + len(what.records)
 	d.points += uint32(n)
 	s.dirty += int64(n)
-	s.lates.At(id).writing++
+	s.outOfOrder.At(id).writing++
 	*s.marks.At(id) |= markBusy
 }
 
-// wrote is beginWrite and endWrite of samples in order that were written at
-// once, under the stamp of tick: their series is not dated later than their region.
-func (s *shard) wrote(id uint32, ss []Sample, tick uint32) {
+// wroteLocked is beginWriteLocked and endWriteLocked of samples in order that
+// were written at once, under the stamp of tick: their series is not dated
+// later than their region.
+func (s *shard) wroteLocked(id uint32, ss []Sample, tick uint32) {
 	d := s.dirt.At(id)
 	if d.since == 0 {
 		d.since = tick
 	}
 	if ss[0].T <= d.sent {
-		s.late(id, ss[0].T, ss[len(ss)-1].T)
+		s.noteOutOfOrderLocked(id, ss[0].T, ss[len(ss)-1].T)
 	}
 	d.points += uint32(len(ss))
 	s.dirty += int64(len(ss))
 }
 
-// endWrite is called when all of beginWrite's points were written, or refused.
-func (s *shard) endWrite(id uint32) {
-	l := s.lates.At(id)
+// endWriteLocked is called when all of beginWriteLocked's points were written,
+// or refused.
+func (s *shard) endWriteLocked(id uint32) {
+	l := s.outOfOrder.At(id)
 	if l.writing > 0 { // not if the series was removed meanwhile
 		l.writing--
 	}
@@ -194,11 +197,11 @@ func (s *shard) endWrite(id uint32) {
 	}
 }
 
-// wroteLocal is called when points were written that are not handed on. While
-// nothing of the series is dirty they move the line after which all is, so that
-// the next write that is handed on does not take them along.
-func (s *shard) wroteLocal(id uint32, what content) {
-	if !s.isClean(id) {
+// wroteLocalLocked is called when points were written that are not handed on.
+// While nothing of the series is dirty they move the line after which all is,
+// so that the next write that is handed on does not take them along.
+func (s *shard) wroteLocalLocked(id uint32, what content) {
+	if !s.isCleanLocked(id) {
 		return
 	}
 	d := s.dirt.At(id)
@@ -209,32 +212,32 @@ func (s *shard) wroteLocal(id uint32, what content) {
 	}
 }
 
-// late notes points from from to to if they are out of order, not after what
-// was sent.
-func (s *shard) late(id uint32, from, to int64) {
+// noteOutOfOrderLocked notes points from from to to if they are out of order,
+// not after what was sent.
+func (s *shard) noteOutOfOrderLocked(id uint32, from, to int64) {
 	if sent := s.dirt.At(id).sent; from <= sent {
-		l := s.lates.At(id)
+		l := s.outOfOrder.At(id)
 		l.from, l.to = min(l.from, from), max(l.to, min(to, sent))
-		*s.marks.At(id) |= markLate
+		*s.marks.At(id) |= markOutOfOrder
 	}
 }
 
-// noDirt and noLate are those of a new series.
+// noDirt and noOutOfOrder are those of a new series.
 var (
-	noDirt = dirt{sent: math.MinInt64}
-	noLate = late{from: math.MaxInt64, to: math.MinInt64}
+	noDirt       = dirt{sent: math.MinInt64}
+	noOutOfOrder = outOfOrder{from: math.MaxInt64, to: math.MinInt64}
 )
 
-// reserveDirt makes room for what write-back knows of n series.
-func (s *shard) reserveDirt(n int) error {
+// reserveDirtLocked makes room for what write-back knows of n series.
+func (s *shard) reserveDirtLocked(n int) error {
 	for s.cache.writeBack && s.dirt.Len() < n {
 		if s.marks.Len() == s.dirt.Len() {
 			if _, err := s.marks.Append(0); err != nil {
 				return err
 			}
 		}
-		if s.lates.Len() == s.dirt.Len() {
-			if _, err := s.lates.Append(noLate); err != nil {
+		if s.outOfOrder.Len() == s.dirt.Len() {
+			if _, err := s.outOfOrder.Append(noOutOfOrder); err != nil {
 				return err
 			}
 		}
@@ -245,37 +248,39 @@ func (s *shard) reserveDirt(n int) error {
 	return nil
 }
 
-// isClean reports whether nothing of a series is dirty or in flight.
-func (s *shard) isClean(id uint32) bool {
+// isCleanLocked reports whether nothing of a series is dirty or in flight.
+func (s *shard) isCleanLocked(id uint32) bool {
 	return s.dirt.At(id).since == 0 && *s.marks.At(id)&markFlying == 0
 }
 
-// isDirty reports whether a series, or that whose start times it holds, must not be evicted.
-func (s *shard) isDirty(id uint32) bool {
+// isDirtyLocked reports whether a series, or that whose start times it holds,
+// must not be evicted.
+func (s *shard) isDirtyLocked(id uint32) bool {
 	if !s.cache.writeBack {
 		return false
 	}
 	if r := s.recs.At(id); r.flags&flagShadow != 0 {
-		if id = s.find(shadowOf(r.fp)); id == noID {
+		if id = s.findLocked(shadowOf(r.fp)); id == noID {
 			return false
 		}
 	}
-	return !s.isClean(id)
+	return !s.isCleanLocked(id)
 }
 
-// forgetDirt is part of removing a series. What it has in flight is dirty until
-// that has landed.
-func (s *shard) forgetDirt(id uint32) {
+// forgetDirtLocked is part of removing a series. What it has in flight is dirty
+// until that has landed.
+func (s *shard) forgetDirtLocked(id uint32) {
 	if s.cache.writeBack {
 		d := s.dirt.At(id)
 		s.dirty -= int64(d.points)
 		s.flightHoles = s.flightHoles || *s.marks.At(id)&markFlying != 0
-		*d, *s.lates.At(id), *s.marks.At(id) = noDirt, noLate, 0
+		*d, *s.outOfOrder.At(id), *s.marks.At(id) = noDirt, noOutOfOrder, 0
 	}
 }
 
-// pinned reports whether a region last written to at that tick may hold dirty points.
-func (s *shard) pinned(written uint32) bool {
+// pinnedLocked reports whether a region last written to at that tick may hold
+// dirty points.
+func (s *shard) pinnedLocked(written uint32) bool {
 	if !s.cache.writeBack || written < s.cleanBefore {
 		return false
 	}
@@ -290,7 +295,7 @@ func (c *Cache) Settle(shard int, p *Pass) {
 	s := c.shards[shard]
 	s.mu.Lock()
 	if p == nil || !p.ended || p.returns != s.returns {
-		p = s.look()
+		p = s.emptyPassLocked()
 	}
 	clean := p.began
 	oldest := p.oldest
@@ -310,8 +315,8 @@ func (c *Cache) Settle(shard int, p *Pass) {
 	c.memory.Unpin()
 }
 
-// look is a pass that collects nothing.
-func (s *shard) look() *Pass {
+// emptyPassLocked is a pass that collects nothing.
+func (s *shard) emptyPassLocked() *Pass {
 	p := &Pass{began: max(s.cache.tick.Load(), 1), returns: s.returns}
 	for id := 0; id < s.dirt.Len(); id++ {
 		if id%scanPiece == scanPiece-1 {
@@ -328,13 +333,13 @@ func (s *shard) look() *Pass {
 	return p
 }
 
-// unsentFrom is the least time of a series that may be dirty, if any is: what a
-// snapshot has to say of it.
-func (s *shard) unsentFrom(id uint32) (t int64, dirty bool) {
+// unsentFromLocked is the least time of a series that may be dirty, if any is:
+// what a snapshot has to say of it.
+func (s *shard) unsentFromLocked(id uint32) (t int64, dirty bool) {
 	if !s.cache.writeBack {
 		return 0, false
 	}
-	t = s.lates.At(id).from
+	t = s.outOfOrder.At(id).from
 	if *s.marks.At(id)&markFlying != 0 {
 		i := sort.Search(len(s.flight), func(i int) bool { return s.flight[i].id >= id })
 		t = min(t, s.flight[i].first)
@@ -342,18 +347,18 @@ func (s *shard) unsentFrom(id uint32) (t int64, dirty bool) {
 	if d := s.dirt.At(id); d.since != 0 {
 		t = min(t, max(d.sent, -MaxTime-1)+1)
 	}
-	return t, !s.isClean(id)
+	return t, !s.isCleanLocked(id)
 }
 
-// loaded notes what a snapshot has said of a series that was loaded from it:
-// that all of it is clean, or all before unsentFrom.
-func (s *shard) loaded(id uint32, unsentFrom int64, dirty bool) {
+// noteLoadedLocked notes what a snapshot has said of a series that was loaded
+// from it: that all of it is clean, or all before unsentFrom.
+func (s *shard) noteLoadedLocked(id uint32, unsentFrom int64, dirty bool) {
 	if !s.cache.writeBack {
 		return
 	}
 	r, d := s.recs.At(id), s.dirt.At(id)
-	if s.isClean(id) && d.sent == noDirt.sent {
-		d.sent = s.newest(r)
+	if s.isCleanLocked(id) && d.sent == noDirt.sent {
+		d.sent = s.newestLocked(r)
 	}
 	if !dirty {
 		return
@@ -362,9 +367,9 @@ func (s *shard) loaded(id uint32, unsentFrom int64, dirty bool) {
 	if d.since == 0 {
 		d.since = max(s.cache.tick.Load(), 1)
 	}
-	s.late(id, unsentFrom, math.MaxInt64)
+	s.noteOutOfOrderLocked(id, unsentFrom, math.MaxInt64)
 	var snap Snapshot
-	s.snapshot(r, unsentFrom, math.MaxInt64, &snap)
+	s.snapshotLocked(r, unsentFrom, math.MaxInt64, &snap)
 	n := 0
 	for it := snap.Iterator(); it.Next(); {
 		n++
@@ -373,20 +378,20 @@ func (s *shard) loaded(id uint32, unsentFrom int64, dirty bool) {
 	s.dirty += int64(n)
 }
 
-// newest is the time of the last point of r; math.MinInt64 if it has none.
-func (s *shard) newest(r *series) int64 {
+// newestLocked is the time of the last point of r; math.MinInt64 if it has none.
+func (s *shard) newestLocked(r *series) int64 {
 	t := r.sealedEnd
 	if r.headLen() > 0 {
 		t = max(t, r.headLast())
 	}
-	if d := s.recordDir(r); d != nil {
+	if d := s.recordDirLocked(r); d != nil {
 		t = max(t, d.end)
 	}
 	return t
 }
 
-// stampNow dates what is written from here on, under the lock.
-func (s *shard) stampNow() (tick uint32) {
+// stampLocked dates what is written from here on, under the lock.
+func (s *shard) stampLocked() (tick uint32) {
 	tick = max(s.cache.tick.Load(), 1)
 	s.hot.SetStamp(tick)
 	s.log.SetStamp(tick)
