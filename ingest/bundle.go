@@ -1,6 +1,9 @@
 package ingest
 
-import "mcached/ingest/resp"
+import (
+	"mcached/ingest/resp"
+	"mcached/kvcache"
+)
 
 // A bundle is a run of GETs, of plain SETs or of plain TS.ADDs in one pipeline.
 // It is gathered while commands of the same kind follow one another and then
@@ -83,7 +86,7 @@ func (c *conn) runBundle() {
 	switch g.kind {
 	case bundleGet:
 		c.last = "get"
-		c.getMany(g.keys[:n])
+		c.getMany(g.keys[:n], (*conn).answerGetOfMany)
 	case bundleSet:
 		c.last = "set"
 		c.setMany(g.keys[:n], g.values[:n])
@@ -107,15 +110,15 @@ func (c *conn) freeBundle() {
 	}
 }
 
-// getMany answers the values of keys, each as a bulk or null.
-func (c *conn) getMany(keys [][]byte) {
+// getMany answers the values of keys, each by answer.
+func (c *conn) getMany(keys [][]byte, answer func(c *conn, value []byte, kind kvcache.Kind, ok bool)) {
 	for len(keys) > 1 {
-		n := c.srv.o.Blobs.GetMany(keys, func(_ int, v []byte, ok bool) { c.answerGet(v, ok) })
+		n := c.srv.o.Blobs.GetMany(keys, func(_ int, v []byte, kind kvcache.Kind, ok bool) { answer(c, v, kind, ok) })
 		keys = keys[n:]
 		c.spill()
 	}
 	if len(keys) == 1 {
-		c.get(keys[0])
+		c.srv.o.Blobs.View(keys[0], func(v []byte, kind kvcache.Kind, ok bool) { answer(c, v, kind, ok) })
 		c.spill()
 	}
 }

@@ -1,6 +1,10 @@
 package ingest
 
-import "syscall"
+import (
+	"syscall"
+
+	"mcached/kvcache"
+)
 
 // A gathering does for connections without a pipeline what a bundle does for
 // one with: requests that are ready in a loop at the same time are read first,
@@ -123,9 +127,11 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 	g, blobs := l.gathering, l.srv.o.Blobs
 	g.out = g.out[:0]
 	if kind == bundleGet {
-		return from + blobs.GetMany(g.askedKeys[from:n], func(i int, v []byte, ok bool) {
+		return from + blobs.GetMany(g.askedKeys[from:n], func(i int, v []byte, kind kvcache.Kind, ok bool) {
 			c := g.begin(from+i, "get")
-			c.answerGet(v, ok)
+			if c.answerGet(v, kind, ok); ok && kind != kvcache.String {
+				l.srv.counters.failed.Add(1)
+			}
 			g.end(from+i, c)
 		})
 	}

@@ -150,7 +150,7 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 		case at <= now:
 			return old, kvcache.Remove
 		}
-		return kvcache.Entry{Value: old.Value, ExpiresMs: at}, kvcache.Store
+		return kvcache.Entry{Value: old.Value, ExpiresMs: at, Kind: old.Kind}, kvcache.Store
 	})
 	if err != nil {
 		c.refuse(err)
@@ -165,7 +165,7 @@ func persist(c *conn, args [][]byte) {
 		if done = ok && old.ExpiresMs != 0; !done {
 			return old, kvcache.Keep
 		}
-		return kvcache.Entry{Value: old.Value}, kvcache.Store
+		return kvcache.Entry{Value: old.Value, Kind: old.Kind}, kvcache.Store
 	})
 	if err != nil {
 		c.refuse(err)
@@ -330,7 +330,11 @@ func keys(c *conn, args [][]byte) {
 }
 
 func randomKey(c *conn, _ [][]byte) {
-	c.answerGet(c.srv.o.Blobs.RandomKey(nil))
+	if key, ok := c.srv.o.Blobs.RandomKey(nil); ok {
+		c.Bulk(key)
+	} else {
+		c.Null()
+	}
 }
 
 func objectEncoding(c *conn, args [][]byte) {

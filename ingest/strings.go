@@ -57,13 +57,32 @@ func plain(err error) string {
 // What a GET and a plain SET answer is said here and nowhere else, whether they
 // came alone, in a bundle or were gathered; for TS.ADD it is replyAdded.
 
-func (c *conn) answerGet(value []byte, ok bool) {
-	if ok {
-		c.Bulk(value)
-	} else {
+func (c *conn) answerGet(value []byte, kind kvcache.Kind, ok bool) {
+	switch {
+	case !ok:
 		c.Null()
+	case kind != kvcache.String:
+		c.Fail(errWrongType)
+	default:
+		c.Bulk(value)
 	}
 }
+
+// answerMGet answers one key of MGET, to which what is no string is nothing.
+func (c *conn) answerMGet(value []byte, kind kvcache.Kind, ok bool) {
+	c.answerGet(value, kvcache.String, ok && kind == kvcache.String)
+}
+
+// answerGetOfMany answers a GET in a bundle, and counts it if it failed.
+func (c *conn) answerGetOfMany(value []byte, kind kvcache.Kind, ok bool) {
+	at := len(c.B)
+	if c.answerGet(value, kind, ok); c.B[at] == '-' {
+		c.failed++
+	}
+}
+
+// errWrongType answers a command about one type to a key that holds another.
+const errWrongType = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
 // answerSet answers what Put or PutMany said of a key.
 func (c *conn) answerSet(err error) {
@@ -307,7 +326,7 @@ func getEX(c *conn, args [][]byte) {
 
 func mget(c *conn, args [][]byte) {
 	c.Array(len(args) - 1)
-	c.getMany(args[1:])
+	c.getMany(args[1:], (*conn).answerMGet)
 }
 
 // mset sets keys one after the other: readers may see some of them before the

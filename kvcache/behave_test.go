@@ -224,7 +224,9 @@ func TestUpdate(t *testing.T) {
 					t.Fatal(err)
 				}
 				update(Entry{}, Keep, string(whole), true)
-				if err := c.Update(k, func(old Entry, _ bool) (Entry, Op) { return Entry{old.Value[from:], ms}, Store }); err != nil {
+				if err := c.Update(k, func(old Entry, _ bool) (Entry, Op) {
+					return Entry{Value: old.Value[from:], ExpiresMs: ms, Kind: Kind(size & 1)}, Store
+				}); err != nil {
 					t.Fatal(err)
 				}
 				update(Entry{}, Keep, string(whole[from:]), true)

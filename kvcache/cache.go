@@ -182,7 +182,7 @@ func (c *Cache) Put(key, value []byte, ttl time.Duration) error {
 	for try := 0; ; try++ {
 		s.mu.Lock()
 		f := s.findLocked(h, key)
-		need := s.storeLocked(&f, h, key, value, expiresMs)
+		need := s.storeLocked(&f, h, key, Entry{Value: value, ExpiresMs: expiresMs})
 		if need == 0 {
 			s.count.puts++
 			s.mu.Unlock()
@@ -243,9 +243,10 @@ func (c *Cache) Get(dst, key []byte) ([]byte, bool) {
 }
 
 // View is Get for callers that copy the value themselves: it calls f once, with
-// a view that is valid during the call, or with false if there is no value. f
+// a view that is valid during the call and the value's kind, or with false if
+// there is none. f
 // runs under a lock: it must be quick and must not call the Cache.
-func (c *Cache) View(key []byte, f func(value []byte, ok bool)) {
+func (c *Cache) View(key []byte, f func(value []byte, kind Kind, ok bool)) {
 	h := c.hash(key)
 	s := c.shard(h)
 	s.mu.Lock()
@@ -253,13 +254,13 @@ func (c *Cache) View(key []byte, f func(value []byte, ok bool)) {
 	at := s.getLocked(h, key)
 	if at.p == nil {
 		s.count.misses++
-		f(nil, false)
+		f(nil, String, false)
 		return
 	}
 	at.line().touch(at.slot)
 	s.count.hits++
 	v := recordValue(at.p)
-	f(v[:len(v):len(v)], true)
+	f(v[:len(v):len(v)], recordKind(at.p), true)
 }
 
 // with calls f with what is stored under key, if anything, under the lock.
@@ -294,6 +295,12 @@ func (c *Cache) Delete(key []byte) bool {
 	})
 }
 
+// KindOf is the kind of the value of a key. It reports false if there is none.
+func (c *Cache) KindOf(key []byte) (kind Kind, ok bool) {
+	ok = c.with(key, func(_ *shard, f *found) { kind = recordKind(f.p) })
+	return kind, ok
+}
+
 // Expiry is the time in Unix milliseconds at which the key expires, 0 for
 // never. It reports false if there is no value.
 func (c *Cache) Expiry(key []byte) (expiresMs int64, ok bool) {
@@ -320,6 +327,7 @@ func (c *Cache) EntryBytes(key []byte) (n int, ok bool) {
 type Entry struct {
 	Value     []byte
 	ExpiresMs int64 // Unix milliseconds, 0 for never
+	Kind      Kind
 }
 
 // Op is what Update is to do.
@@ -365,8 +373,7 @@ func (c *Cache) updateLocked(s *shard, h hash, key []byte, f func(Entry, bool) (
 	at := s.getLocked(h, key)
 	var old Entry
 	if at.p != nil {
-		v := recordValue(at.p)
-		old = Entry{Value: v[:len(v):len(v)], ExpiresMs: recordExpiry(at.p)}
+		old = recordEntry(at.p)
 	}
 	e, op := f(old, at.p != nil)
 	if op == Store && e.ExpiresMs < 0 {
@@ -380,7 +387,7 @@ func (c *Cache) updateLocked(s *shard, h hash, key []byte, f func(Entry, bool) (
 		if err := c.checkValue(key, e.Value); err != nil {
 			return 0, err
 		}
-		if needBytes = s.storeLocked(&at, h, key, e.Value, e.ExpiresMs); needBytes == 0 {
+		if needBytes = s.storeLocked(&at, h, key, e); needBytes == 0 {
 			s.count.puts++
 		}
 	case Remove:

@@ -50,6 +50,7 @@ func newTestCache(t testing.TB, mo MemoryOptions, o CacheOptions) (*Cache, *Memo
 type modelEntry struct {
 	value     []byte
 	expiresMs int64
+	kind      Kind
 }
 
 // TestCacheModel runs random operations on tiny regions against a plain map.
@@ -69,7 +70,7 @@ func testCacheModel(t *testing.T, seed uint64) {
 		MemoryOptions{BudgetBytes: budget, RegionBytes: MinRegionBytes},
 		CacheOptions{Shards: 2, SweepEvery: -1, Now: now.now, Random: rnd.Uint64})
 	model := map[string]modelEntry{}
-	var hits, vanished, cut int
+	var hits, vanished, cut, kinds int
 	key := func() []byte {
 		n := rnd.IntN(3000)
 		if n == 1 {
@@ -136,12 +137,15 @@ func testCacheModel(t *testing.T, seed uint64) {
 			var e modelEntry
 			err := c.Update(k, func(old Entry, ok bool) (Entry, Op) {
 				agree(op, k, old.Value, ok)
-				e = modelEntry{append(bytes.Clone(old.Value), more...), old.ExpiresMs}
+				if ok && old.Kind != model[string(k)].kind {
+					t.Fatalf("seed %d op %d: %q is of kind %d, want %d", seed, op, k, old.Kind, model[string(k)].kind)
+				}
+				e = modelEntry{append(bytes.Clone(old.Value), more...), old.ExpiresMs, Kind(len(more) & 3)}
 				if len(e.value) > 300 {
 					e.value = e.value[:100]
-					return Entry{old.Value[:100], old.ExpiresMs}, Store
+					return Entry{old.Value[:100], old.ExpiresMs, e.kind}, Store
 				}
-				return Entry{e.value, e.expiresMs}, Store
+				return Entry{e.value, e.expiresMs, e.kind}, Store
 			})
 			if err != nil {
 				t.Fatalf("seed %d op %d: %v", seed, op, err)
@@ -152,6 +156,13 @@ func testCacheModel(t *testing.T, seed uint64) {
 			ms, ok := c.Expiry(k)
 			if ok && (!has || ms != e.expiresMs) {
 				t.Fatalf("seed %d op %d: %q expires at %d, want %d (%v)", seed, op, k, ms, e.expiresMs, has)
+			}
+			kind, ok := c.KindOf(k)
+			if ok && kind != e.kind {
+				t.Fatalf("seed %d op %d: %q is of kind %d, want %d", seed, op, k, kind, e.kind)
+			}
+			if kind != String {
+				kinds++
 			}
 		default:
 			got, ok := c.Get([]byte("x"), k)
@@ -183,9 +194,9 @@ func testCacheModel(t *testing.T, seed uint64) {
 		}
 	}
 	s := c.Stats()
-	if hits < 1000 || vanished < 100 || cut < 5 || s.Overwritten == 0 || s.Reinserted == 0 || s.Expired == 0 ||
+	if hits < 1000 || vanished < 100 || cut < 5 || kinds < 100 || s.Overwritten == 0 || s.Reinserted == 0 || s.Expired == 0 ||
 		s.Compacted == 0 || s.Evicted == 0 || s.IndexesGrown == 0 || s.Passes == 0 || s.Indexes <= 2 {
-		t.Errorf("seed %d: too little happened: %d hits, %d vanished, %d cuts, %+v", seed, hits, vanished, cut, s)
+		t.Errorf("seed %d: too little happened: %d hits, %d vanished, %d cuts, %d of a kind, %+v", seed, hits, vanished, cut, kinds, s)
 	}
 }
 

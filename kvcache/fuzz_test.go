@@ -73,7 +73,7 @@ func FuzzCache(f *testing.F) {
 			case 8:
 				if err := c.Update(k, func(old Entry, ok bool) (Entry, Op) {
 					agree(old.Value, ok)
-					return Entry{old.Value[:len(old.Value)*n/256], old.ExpiresMs}, Store
+					return Entry{old.Value[:len(old.Value)*n/256], old.ExpiresMs, Kind(n & 3)}, Store
 				}); err != nil {
 					t.Fatal(err)
 				}
@@ -102,7 +102,7 @@ func FuzzCache(f *testing.F) {
 						model[string(k)] = modelEntry{value: bytes.Clone(values[i])}
 					}
 				}
-				c.GetMany(keys, func(i int, v []byte, ok bool) {
+				c.GetMany(keys, func(i int, v []byte, _ Kind, ok bool) {
 					k = keys[i]
 					agree(v, ok)
 				})

@@ -96,11 +96,11 @@ func TestSecondChance(t *testing.T) {
 		f := s.findLocked(h, key(i))
 		s.growLocked(f.x)
 		f.x = s.seg(h)
-		ref, b, ok := s.logs[lasting].Alloc(recordBytes(len(key(i)), 100, false), recordAux(len(key(i)), false), h.home(), 1)
+		ref, b, ok := s.logs[lasting].Alloc(recordBytes(len(key(i)), 100, String, false), recordAux(len(key(i)), String, false), h.home(), 1)
 		if !ok {
 			t.Fatal("no memory")
 		}
-		writeRecord(b, key(i), make([]byte, 100), 0)
+		writeRecord(b, key(i), Entry{Value: make([]byte, 100)})
 		s.insertLocked(f.x, h, s.places.short(ref))
 		s.mu.Unlock()
 	}

@@ -83,13 +83,13 @@ func (c *Cache) hold(r *run, keys [][]byte) {
 }
 
 // GetMany looks keys up and calls f for each in their order, with i counting
-// from 0 and value a view that is valid during the call. It does so for the
+// from 0 and value a view that is valid during the call, of the kind told. It does so for the
 // first n keys, where n is at least 1, and bounded in number and in the bytes
 // of the values; the caller goes on with keys[n:], if any.
 //
 // f runs under locks: it must be quick and must not call the Cache. Each call
 // sees what is stored at that moment: a run is no snapshot.
-func (c *Cache) GetMany(keys [][]byte, f func(i int, value []byte, ok bool)) (n int) {
+func (c *Cache) GetMany(keys [][]byte, f func(i int, value []byte, kind Kind, ok bool)) (n int) {
 	if len(keys) == 0 {
 		return 0
 	}
@@ -101,13 +101,13 @@ func (c *Cache) GetMany(keys [][]byte, f func(i int, value []byte, ok bool)) (n 
 		at := s.getLocked(h, keys[i])
 		if at.p == nil {
 			s.count.misses++
-			f(i, nil, false)
+			f(i, nil, String, false)
 		} else {
 			at.line().touch(at.slot)
 			s.count.hits++
 			v := recordValue(at.p)
 			bytes += len(v)
-			f(i, v[:len(v):len(v)], true)
+			f(i, v[:len(v):len(v)], recordKind(at.p), true)
 		}
 		if n = i + 1; bytes >= manyBytes {
 			break
@@ -145,7 +145,7 @@ func (c *Cache) putRun(keys, values [][]byte) (n int, err error) {
 		}
 		s := c.shard(h)
 		f := s.findLocked(h, k)
-		if needBytes = s.storeLocked(&f, h, k, v, 0); needBytes > 0 {
+		if needBytes = s.storeLocked(&f, h, k, Entry{Value: v}); needBytes > 0 {
 			break
 		}
 		s.count.puts++

@@ -42,7 +42,7 @@ func testManyModel(t *testing.T, seed uint64) {
 		for left := keys; len(left) > 0; {
 			parts++
 			next := 0
-			n := c.GetMany(left, func(i int, v []byte, ok bool) {
+			n := c.GetMany(left, func(i int, v []byte, _ Kind, ok bool) {
 				if i != next {
 					t.Fatalf("op %d: called for key %d, want %d", op, i, next)
 				}
@@ -82,7 +82,7 @@ func testManyModel(t *testing.T, seed uint64) {
 func TestManyLimits(t *testing.T) {
 	c, _ := newTestCache(t, MemoryOptions{BudgetBytes: 4 << 20, RegionBytes: 256 << 10}, CacheOptions{SweepEvery: -1})
 	a, b, long := []byte("a"), []byte("b"), make([]byte, c.MaxKey()+1)
-	if n := c.GetMany(nil, func(int, []byte, bool) { t.Error("called") }); n != 0 {
+	if n := c.GetMany(nil, func(int, []byte, Kind, bool) { t.Error("called") }); n != 0 {
 		t.Errorf("of no keys %d were done", n)
 	}
 	if n, err := c.PutMany([][]byte{a, long, b}, [][]byte{a, a, b}); n != 1 || !errors.Is(err, ErrKeySize) {
@@ -100,7 +100,7 @@ func TestManyLimits(t *testing.T) {
 	if n, err := c.PutMany(keys, values); n != len(keys) || err != nil {
 		t.Fatalf("%d large values were stored, %v", n, err)
 	}
-	if n := c.GetMany(keys, func(i int, v []byte, ok bool) {
+	if n := c.GetMany(keys, func(i int, v []byte, _ Kind, ok bool) {
 		if !ok || len(v) != len(large) {
 			t.Errorf("%d: %d bytes, %v", i, len(v), ok)
 		}
@@ -110,7 +110,7 @@ func TestManyLimits(t *testing.T) {
 	var got []byte
 	if n := testing.AllocsPerRun(100, func() {
 		got = got[:0]
-		c.GetMany([][]byte{a, b, long}, func(_ int, v []byte, ok bool) { got = append(got, v...) })
+		c.GetMany([][]byte{a, b, long}, func(_ int, v []byte, _ Kind, ok bool) { got = append(got, v...) })
 	}); n != 0 || string(got) != "ab" {
 		t.Errorf("%v allocations, got %q", n, got)
 	}
@@ -148,7 +148,7 @@ func BenchmarkMany(b *testing.B) {
 		}
 	})
 	each("op=get/by=16", func() {
-		o.c.GetMany(keys, func(_ int, v []byte, ok bool) { dst = append(dst, v...) })
+		o.c.GetMany(keys, func(_ int, v []byte, _ Kind, ok bool) { dst = append(dst, v...) })
 	})
 	each("op=put/by=1", func() {
 		for i, k := range keys {

@@ -4,31 +4,39 @@ import "unsafe"
 
 // A record is one key with its value, held as an entry of a table:
 //
-//	┌────────────┬─────────────────┬─────────────────┬───────┬─────────┐
-//	│ header (8) │ expiry (8, opt) │ key len (2, opt)│ key   │ value   │
-//	└────────────┴─────────────────┴─────────────────┴───────┴─────────┘
+//	┌────────────┬─────────────────┬──────────────────────────┬───────┬─────────┐
+//	│ header (8) │ expiry (8, opt) │ key len (2), kind (1) opt│ key   │ value   │
+//	└────────────┴─────────────────┴──────────────────────────┴───────┴─────────┘
 //
 // The header's owner is the upper half of the key's hash: it finds the
 // record's home in an index of any size without hashing again, and tells most
 // strangers apart without reading their keys. The header's aux says whether
 // there is an expiry (bit 8, the time is Unix milliseconds) and how long the
-// key is (bits 0 to 7; zero means that the length stands in two bytes, as it
-// does for the empty key, which Redis' clients may use).
+// key is (bits 0 to 7). Zero means that the length stands in two bytes, with the
+// value's kind in a third: so it is for keys of more than 255 bytes, for the
+// empty key, which Redis' clients may use, and for values that are no strings.
 const (
 	auxExpires = 1 << 8
 	auxKeyLen  = 1<<8 - 1
 
 	expiryBytes  = 8
-	longKeyBytes = 2
+	longKeyBytes = 3
 )
 
-// keyIsLong reports whether the length of a key stands in two bytes.
-func keyIsLong(keyLen int) bool { return keyLen == 0 || keyLen > auxKeyLen }
+// Kind says what sort of value an entry has. What the numbers but String mean is
+// for the caller to say; the cache keeps them with the value.
+type Kind uint8
+
+// String is the kind of what Put stores: bytes, and no more.
+const String Kind = 0
+
+// spelt reports whether the length of a key and the kind stand in the record.
+func spelt(keyLen int, kind Kind) bool { return keyLen == 0 || keyLen > auxKeyLen || kind != String }
 
 // recordAux is the header's aux for a record.
-func recordAux(keyLen int, expires bool) uint16 {
+func recordAux(keyLen int, kind Kind, expires bool) uint16 {
 	aux := uint16(0)
-	if !keyIsLong(keyLen) {
+	if !spelt(keyLen, kind) {
 		aux = uint16(keyLen)
 	}
 	if expires {
@@ -38,9 +46,9 @@ func recordAux(keyLen int, expires bool) uint16 {
 }
 
 // recordBytes is the length of a record, its header left out.
-func recordBytes(keyLen, valueLen int, expires bool) int {
+func recordBytes(keyLen, valueLen int, kind Kind, expires bool) int {
 	n := keyLen + valueLen
-	if keyIsLong(keyLen) {
+	if spelt(keyLen, kind) {
 		n += longKeyBytes
 	}
 	if expires {
@@ -51,16 +59,17 @@ func recordBytes(keyLen, valueLen int, expires bool) int {
 
 // writeRecord fills dst, which is recordBytes long. The value may be a view
 // of any record, dst's own included if its key and expiry take the same room.
-func writeRecord(dst, key, value []byte, expiresMs int64) {
-	if expiresMs != 0 {
-		le.PutUint64(dst, uint64(expiresMs))
+func writeRecord(dst, key []byte, e Entry) {
+	if e.ExpiresMs != 0 {
+		le.PutUint64(dst, uint64(e.ExpiresMs))
 		dst = dst[expiryBytes:]
 	}
-	if keyIsLong(len(key)) {
+	if spelt(len(key), e.Kind) {
 		le.PutUint16(dst, uint16(len(key)))
+		dst[2] = byte(e.Kind)
 		dst = dst[longKeyBytes:]
 	}
-	copy(dst[len(key):], value)
+	copy(dst[len(key):], e.Value)
 	copy(dst, key)
 }
 
@@ -77,6 +86,25 @@ func recordKey(p unsafe.Pointer) []byte {
 		p = unsafe.Add(p, longKeyBytes)
 	}
 	return unsafe.Slice((*byte)(p), n)
+}
+
+// recordKind is the kind of the value of the record whose header is at p.
+func recordKind(p unsafe.Pointer) Kind {
+	aux := (*(*header)(p)).aux()
+	if aux&auxKeyLen != 0 {
+		return String
+	}
+	p = unsafe.Add(p, headerBytes+2)
+	if aux&auxExpires != 0 {
+		p = unsafe.Add(p, expiryBytes)
+	}
+	return *(*Kind)(p)
+}
+
+// recordEntry is what the record whose header is at p holds. The value is a view.
+func recordEntry(p unsafe.Pointer) Entry {
+	v := recordValue(p)
+	return Entry{Value: v[:len(v):len(v)], ExpiresMs: recordExpiry(p), Kind: recordKind(p)}
 }
 
 // recordValue is the value of the record whose header is at p.

@@ -67,7 +67,7 @@ func (s *shard) scanLocked(x *index, i uint32, nowMs int64, f func(key []byte, e
 		if ms != 0 && ms <= nowMs {
 			return
 		}
-		f(recordKey(p), Entry{Value: recordValue(p), ExpiresMs: ms})
+		f(recordKey(p), recordEntry(p))
 		seen++
 	}
 	l := &x.lines[i]

@@ -125,13 +125,13 @@ func (s *shard) removeLocked(f *found) {
 // storeLocked writes a record over the one found, or anew. It returns 0, or
 // how many bytes must be evicted for it to succeed; then nothing has changed.
 // The value may be a view of the record found.
-func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64) (needBytes int64) {
-	n := recordBytes(len(key), len(value), expiresMs != 0)
-	aux := recordAux(len(key), expiresMs != 0)
+func (s *shard) storeLocked(f *found, h hash, key []byte, e Entry) (needBytes int64) {
+	n := recordBytes(len(key), len(e.Value), e.Kind, e.ExpiresMs != 0)
+	aux := recordAux(len(key), e.Kind, e.ExpiresMs != 0)
 	var t *Tables
 	if f.p != nil {
 		if old := (*header)(f.p); old.aux() == aux && old.units() >= unitsOf(n) {
-			s.overwriteLocked(f, h, key, value, expiresMs)
+			s.overwriteLocked(f, h, key, e)
 			return 0
 		}
 		t = s.of(s.places.long(f.ref()))
@@ -142,12 +142,12 @@ func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64
 		t = s.admitLocked(f.x, h, n)
 	}
 	regions := s.regionsLocked()
-	weight := recordWeight(expiresMs != 0)
+	weight := recordWeight(e.ExpiresMs != 0)
 	ref, b, ok := t.Alloc(n, aux, h.home(), weight)
 	if !ok {
 		return int64(s.m.regionBytes)
 	}
-	writeRecord(b, key, value, expiresMs)
+	writeRecord(b, key, e)
 	short := s.places.short(ref)
 	switch {
 	case f.p != nil:
@@ -159,7 +159,7 @@ func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64
 		t.Free(ref, weight)
 		return int64(f.x.span.Len())*5/4 + MinRegionBytes
 	}
-	s.noteExpiry(short, expiresMs)
+	s.noteExpiry(short, e.ExpiresMs)
 	if s.regionsLocked() > regions {
 		s.beginCompactionLocked()
 		s.passLocked(1 + len(s.dir.indexes)/minGone)
@@ -171,17 +171,17 @@ func (s *shard) storeLocked(f *found, h hash, key, value []byte, expiresMs int64
 // overwriteLocked writes a record that is no longer than the one found in its
 // place: no address changes, and the log does not grow. What is left over is
 // dead. The record stays as old as it was, so the write counts as a read does.
-func (s *shard) overwriteLocked(f *found, h hash, key, value []byte, expiresMs int64) {
-	n := recordBytes(len(key), len(value), expiresMs != 0)
+func (s *shard) overwriteLocked(f *found, h hash, key []byte, e Entry) {
+	n := recordBytes(len(key), len(e.Value), e.Kind, e.ExpiresMs != 0)
 	ref, old := s.places.long(f.ref()), (*header)(f.p)
-	writeRecord(unsafe.Slice((*byte)(unsafe.Add(f.p, headerBytes)), n), key, value, expiresMs)
+	writeRecord(unsafe.Slice((*byte)(unsafe.Add(f.p, headerBytes)), n), key, e)
 	if unitsOf(n) < old.units() {
 		s.of(ref).shorten(ref, n)
 	} else if pad := padOf(n); pad != old.pad() {
 		s.of(ref).repad(ref, pad)
 	}
 	*old = makeHeader(unitsOf(n), padOf(n), old.aux(), h.home())
-	s.noteExpiry(f.ref(), expiresMs)
+	s.noteExpiry(f.ref(), e.ExpiresMs)
 	f.line().touch(f.slot)
 	s.count.inPlace++
 }

@@ -85,7 +85,7 @@ func TestVanish(t *testing.T) {
 						}
 						continue
 					}
-					c.GetMany(keys, func(i int, v []byte, ok bool) {
+					c.GetMany(keys, func(i int, v []byte, _ Kind, ok bool) {
 						if ok && len(v) > 0 && !valueIsWhole(v, binary.LittleEndian.Uint64(keys[i])) {
 							wrong.Add(1)
 						}
