@@ -156,7 +156,7 @@ func TestOversizedInput(t *testing.T) {
 
 func TestValueAndKeyTooLarge(t *testing.T) {
 	s, addr := newServer(t, func(o *Options) { o.MaxBulkBytes = 1 << 20 })
-	if s.o.Blobs.MaxValue() >= 1<<20 {
+	if s.o.Blobs.At(0).MaxValue() >= 1<<20 {
 		t.Fatal("the test means a value that framing passes and the cache refuses")
 	}
 	got := talk(t, addr, bulks("SET", "k", strings.Repeat("v", 1<<20))+bulks("SET", strings.Repeat("k", 1<<16), "v")+bulks("PING"))

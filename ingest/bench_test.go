@@ -31,7 +31,7 @@ func newSession(t testing.TB, change func(o *Options)) *conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blobs, err := kvcache.NewCache(kvcache.CacheOptions{Memory: mem})
+	blobs, err := kvcache.NewDatabases(kvcache.CacheOptions{Memory: mem}, 16)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func BenchmarkPipeline(b *testing.B) {
 				rng := newRand(1)
 				key := func() string { return fmt.Sprintf("key:%012d", rng.IntN(keys)) }
 				for i := range keys {
-					if err := c.srv.o.Blobs.Put(fmt.Appendf(nil, "key:%012d", i), []byte(value), 0); err != nil {
+					if err := c.cache().Put(fmt.Appendf(nil, "key:%012d", i), []byte(value), 0); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -42,7 +42,7 @@ func (c *conn) bundleOf(args [][]byte) bundleKind {
 		return bundleGet
 	case len(args) == 3 && resp.EqualFold(args[0], "set"):
 		return bundleSet
-	case len(args) == 4 && c.srv.series != nil && resp.EqualFold(args[0], "ts.add"):
+	case len(args) == 4 && c.srv.series != nil && c.db == 0 && resp.EqualFold(args[0], "ts.add"):
 		return bundleAdd
 	}
 	return noBundle
@@ -90,14 +90,14 @@ func (c *conn) runBundle() {
 	case bundleSet:
 		c.last = "set"
 		c.setMany(g.keys[:n], g.values[:n])
-		c.srv.wroteKeys(g.keys[:n])
+		c.srv.wroteKeys(c.db, g.keys[:n])
 	case bundleAdd:
 		c.last = "ts.add"
 		if c.loop != nil {
 			c.leave() // as all that is slow, if it can
 		}
 		c.addMany(g.keys[:n], g.times[:n], g.values[:n], true)
-		c.srv.wroteKeys(g.keys[:n])
+		c.srv.wroteKeys(c.db, g.keys[:n])
 	}
 }
 
@@ -113,12 +113,12 @@ func (c *conn) freeBundle() {
 // getMany answers the values of keys, each by answer.
 func (c *conn) getMany(keys [][]byte, answer func(c *conn, value []byte, kind kvcache.Kind, ok bool)) {
 	for len(keys) > 1 {
-		n := c.srv.o.Blobs.GetMany(keys, func(_ int, v []byte, kind kvcache.Kind, ok bool) { answer(c, v, kind, ok) })
+		n := c.cache().GetMany(keys, func(_ int, v []byte, kind kvcache.Kind, ok bool) { answer(c, v, kind, ok) })
 		keys = keys[n:]
 		c.spill()
 	}
 	if len(keys) == 1 {
-		c.srv.o.Blobs.View(keys[0], func(v []byte, kind kvcache.Kind, ok bool) { answer(c, v, kind, ok) })
+		c.cache().View(keys[0], func(v []byte, kind kvcache.Kind, ok bool) { answer(c, v, kind, ok) })
 		c.spill()
 	}
 }
@@ -142,9 +142,9 @@ func (c *conn) setMany(keys, values [][]byte) {
 // putMany stores values under keys up to the first that is refused, the n-th.
 func (c *conn) putMany(keys, values [][]byte) (n int, err error) {
 	if len(keys) > 1 {
-		return c.srv.o.Blobs.PutMany(keys, values)
+		return c.cache().PutMany(keys, values)
 	}
-	if err = c.srv.o.Blobs.Put(keys[0], values[0], 0); err == nil {
+	if err = c.cache().Put(keys[0], values[0], 0); err == nil {
 		n = 1
 	}
 	return n, err

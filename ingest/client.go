@@ -14,9 +14,10 @@ import (
 )
 
 // client is what a connection has said about itself. Other connections read
-// name, lib and last for CLIENT LIST under Server.mu; the rest is its own.
+// name, lib, db and last for CLIENT LIST under Server.mu; the rest is its own.
 type client struct {
 	authenticated bool
+	db            int  // the selected database
 	quit          bool // no more commands; close when the answers are written
 	silent        bool // CLIENT REPLY OFF
 	skip          int  // commands that are not answered, this one included
@@ -41,7 +42,7 @@ func connectionCommands() []command {
 		{name: "echo", arity: 2, group: groupConnection, syntax: "message", summary: "Returns the given string.", flags: fast, run: func(c *conn, args [][]byte) { c.Bulk(args[1]) }},
 		{name: "auth", arity: -2, group: groupConnection, syntax: "[username] password", summary: "Authenticates the connection.", flags: fast | noauth, run: auth},
 		{name: "hello", arity: -1, group: groupConnection, syntax: "[protover [AUTH username password] [SETNAME clientname]]", summary: "Handshakes with the server and chooses RESP2 or RESP3.", flags: fast | noauth, run: hello},
-		{name: "select", arity: 2, group: groupConnection, syntax: "index", summary: "Changes the selected database; there is only 0.", flags: fast, run: selectDB},
+		{name: "select", arity: 2, group: groupConnection, syntax: "index", summary: "Changes the selected database.", flags: fast, run: selectDB},
 		{name: "quit", arity: -1, group: groupConnection, summary: "Closes the connection.", flags: fast | noauth, run: func(c *conn, _ [][]byte) { c.OK(); c.quit = true }},
 		{name: "reset", arity: 1, group: groupConnection, summary: "Resets the connection.", flags: fast | noauth, run: resetConn},
 		{name: "client", arity: -2, group: groupConnection, syntax: "subcommand [argument ...]", summary: "Names and lists connections.", subs: []command{
@@ -183,21 +184,12 @@ func (c *conn) modules() {
 	c.Array(0)
 }
 
-func selectDB(c *conn, args [][]byte) {
-	if n, ok := c.integerArg(args[1]); ok {
-		if n != 0 {
-			c.Fail("ERR DB index is out of range")
-		} else {
-			c.OK()
-		}
-	}
-}
-
 func resetConn(c *conn, _ [][]byte) {
 	c.setAuthenticated(c.srv.password() == "")
 	c.V3, c.silent, c.skip = false, false, 0
 	c.forget()
 	c.rename("")
+	c.selects(0)
 	c.Simple("RESET")
 }
 
@@ -259,13 +251,14 @@ type described struct {
 	sock                      net.Conn
 	name, libName, libVersion string
 	created, active           int64 // ticks
+	db                        int
 }
 
 // describedBytes is about what a line takes, with what it is made of.
 const describedBytes = 1 << 10
 
 func (c *conn) describedLocked() described {
-	return described{c.id, c.sock, c.name, c.libName, c.libVersion, c.created, c.active.Load()}
+	return described{c.id, c.sock, c.name, c.libName, c.libVersion, c.created, c.active.Load(), c.db}
 }
 
 // describe is the connection's line of CLIENT LIST.
@@ -278,9 +271,9 @@ func (c *conn) describe() string {
 
 func (d *described) line(s *Server, last string) string {
 	now, every := s.tick.Load(), s.every.Seconds()
-	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d idle=%d flags=N db=0 sub=0 cmd=%s user=default lib-name=%s lib-ver=%s",
+	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d idle=%d flags=N db=%d sub=0 cmd=%s user=default lib-name=%s lib-ver=%s",
 		d.id, d.sock.RemoteAddr(), d.sock.LocalAddr(), d.name,
-		int(float64(now-d.created)*every), int(float64(now-d.active)*every), last, d.libName, d.libVersion)
+		int(float64(now-d.created)*every), int(float64(now-d.active)*every), d.db, last, d.libName, d.libVersion)
 }
 
 func clientList(c *conn, args [][]byte) {

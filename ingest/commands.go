@@ -73,6 +73,7 @@ func newCommandSet(metrics bool) commandSet {
 	rows = append(rows, stringCommands()...)
 	rows = append(rows, genericCommands()...)
 	rows = append(rows, transactionCommands()...)
+	rows = append(rows, databaseCommands()...)
 	if metrics {
 		for _, m := range metricCommands() {
 			m.flags |= slow // writing may wait for memory, and reading for much
@@ -181,8 +182,12 @@ func (c *conn) run(cmd *command, args [][]byte) {
 	if c.loop != nil && !c.holdsBack() && (cmd.flags&slow != 0 || len(args) > loopArgs) {
 		c.leave() // if it can
 	}
+	if c.db != 0 && cmd.group == groupSeries {
+		c.Fail(errSeriesDB)
+		return
+	}
 	cmd.run(c, args)
-	c.srv.wrote(cmd, args)
+	c.srv.wrote(c.db, cmd, args)
 	c.worked()
 }
 

@@ -94,7 +94,7 @@ func TestScanKeepsItsPromise(t *testing.T) {
 	s, addr := newServer(t, nil)
 	const stay = 3000
 	for i := range stay {
-		if err := s.o.Blobs.Put(fmt.Appendf(nil, "stay:%d", i), []byte("v"), 0); err != nil {
+		if err := s.o.Blobs.At(0).Put(fmt.Appendf(nil, "stay:%d", i), []byte("v"), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -120,9 +120,9 @@ func TestScanKeepsItsPromise(t *testing.T) {
 		}
 		for range 100 { // the index grows and shrinks under the cursor
 			coming++
-			_ = s.o.Blobs.Put(fmt.Appendf(nil, "come:%d", coming), []byte("v"), 0)
+			_ = s.o.Blobs.At(0).Put(fmt.Appendf(nil, "come:%d", coming), []byte("v"), 0)
 			if coming > 2000 {
-				s.o.Blobs.Delete(fmt.Appendf(nil, "come:%d", coming-2000))
+				s.o.Blobs.At(0).Delete(fmt.Appendf(nil, "come:%d", coming-2000))
 			}
 		}
 	}
@@ -239,7 +239,7 @@ func TestConfigAndMemory(t *testing.T) {
 			return nil
 		}
 	})
-	got := converse(t, addr, "CONFIG SET maxmemory 16mb", "CONFIG GET maxmemory", "CONFIG SET maxmemory x", "CONFIG SET maxmemory 5", "CONFIG SET databases 16",
+	got := converse(t, addr, "CONFIG SET maxmemory 16mb", "CONFIG GET maxmemory", "CONFIG SET maxmemory x", "CONFIG SET maxmemory 5", "CONFIG SET databases 32",
 		"CONFIG SET save \"\" appendonly no", "CONFIG GET max*", "SET k v", "MEMORY USAGE k", "MEMORY USAGE k SAMPLES 0", "MEMORY USAGE k FOO 0", "MEMORY STATS", "MEMORY PURGE", "INFO", "INFO memory keyspace", "INFO nosuch")
 	for i, want := range map[int]string{
 		0: "OK", 1: "[maxmemory 16777216]",
@@ -371,7 +371,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mem.Close()
-	blobs, err := kvcache.NewCache(kvcache.CacheOptions{Memory: mem, Shards: 1})
+	blobs, err := kvcache.NewDatabases(kvcache.CacheOptions{Memory: mem, Shards: 1}, 16)
 	if err != nil {
 		t.Fatal(err)
 	}

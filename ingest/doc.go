@@ -71,11 +71,12 @@
 //
 //   - connection: PING ECHO AUTH HELLO SELECT QUIT RESET CLIENT
 //   - server: COMMAND CONFIG INFO TIME DBSIZE FLUSHDB FLUSHALL FUNCTION
-//     MODULE WAIT MEMORY
+//     MODULE WAIT MEMORY SWAPDB
 //   - string: GET SET SETNX SETEX PSETEX GETSET GETDEL GETEX MGET MSET MSETNX
 //     APPEND STRLEN GETRANGE SUBSTR INCR DECR INCRBY DECRBY INCRBYFLOAT
 //   - generic: DEL UNLINK EXISTS TOUCH TYPE TTL PTTL EXPIRETIME PEXPIRETIME
 //     EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST SCAN KEYS RANDOMKEY OBJECT
+//     MOVE
 //   - transactions: MULTI EXEC DISCARD WATCH UNWATCH
 //   - timeseries: TS.CREATE TS.ALTER TS.ADD TS.MADD TS.INCRBY TS.DECRBY
 //     TS.GET TS.MGET TS.RANGE TS.REVRANGE TS.MRANGE TS.MREVRANGE
@@ -96,8 +97,8 @@
 //   - Types: strings and time series only, so LPUSH, SADD, HSET, ZADD, XADD and
 //     what belongs to them are unknown; a cache has no use for most. For the
 //     same reason SETBIT, BITCOUNT and their kin, LCS and SORT are unknown.
-//   - SETRANGE, RENAME, RENAMENX, COPY, MOVE, OBJECT IDLETIME and REFCOUNT,
-//     scripts, publications and databases but 0: not yet.
+//   - SETRANGE, RENAME, RENAMENX, COPY, OBJECT IDLETIME and REFCOUNT,
+//     scripts and publications: not yet.
 //   - WATCH counts a write that changes nothing, such as the DEL of a key that
 //     is not there, as one: EXEC answers null once more than it had to. What a
 //     transaction queues is bounded, and what it answers.
@@ -115,6 +116,8 @@
 //
 // Of time series:
 //
+//   - They are in database 0: TS commands are refused in others, and SWAPDB and
+//     MOVE do not move them.
 //   - They are no keys to SCAN, KEYS, DBSIZE, EXPIRE and RENAME. EXISTS, DEL
 //     and FLUSHALL know those that were created or written by TS commands, not
 //     those that came in by labels. A string and a series may have one name:

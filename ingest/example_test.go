@@ -21,7 +21,7 @@ func ExampleServer() {
 		log.Fatal(err)
 	}
 	defer memory.Close()
-	blobs, err := kvcache.NewCache(kvcache.CacheOptions{Memory: memory})
+	blobs, err := kvcache.NewDatabases(kvcache.CacheOptions{Memory: memory}, 16)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 // has a turn of its own.
 type gathering struct {
 	n      int
+	db     int // that all of them have selected
 	conns  [gatherMax]*conn
 	kinds  [gatherMax]bundleKind
 	keys   [gatherMax][]byte // views of in
@@ -41,7 +42,8 @@ func (l *loop) gather() {
 	g := l.gathering
 	g.n = 0
 	in, out := 0, 0
-	for g.n < gatherMax && l.at < l.round && l.ready[l.at].small {
+	g.db = l.ready[l.at].db
+	for g.n < gatherMax && l.at < l.round && l.ready[l.at].small && l.ready[l.at].db == g.db {
 		c := l.ready[l.at]
 		l.ready[l.at] = nil
 		l.at++
@@ -124,7 +126,7 @@ func (g *gathering) ask(kind bundleKind) (n int) {
 // answers. It returns how far it came before n, which is so far that the
 // answers are no more than the cache gives at a time.
 func (l *loop) answer(kind bundleKind, from, n int) (to int) {
-	g, blobs := l.gathering, l.srv.o.Blobs
+	g, blobs := l.gathering, l.srv.o.Blobs.At(l.gathering.db)
 	g.out = g.out[:0]
 	if kind == bundleGet {
 		return from + blobs.GetMany(g.askedKeys[from:n], func(i int, v []byte, kind kvcache.Kind, ok bool) {
@@ -136,7 +138,7 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 		})
 	}
 	stored, err := blobs.PutMany(g.askedKeys[from:n], g.askedVals[from:n])
-	l.srv.wroteKeys(g.askedKeys[from:n])
+	l.srv.wroteKeys(g.db, g.askedKeys[from:n])
 	set := func(i int, err error) {
 		c := g.begin(i, "set")
 		c.answerSet(err)

@@ -14,8 +14,8 @@ func genericCommands() []command {
 	return []command{
 		{name: "del", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Removes keys.", flags: write, keys: every, run: del},
 		{name: "unlink", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Removes keys.", flags: write | fast, keys: every, run: del},
-		{name: "exists", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts the keys that exist.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.has) }},
-		{name: "touch", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts as a read of keys.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.o.Blobs.Touch) }},
+		{name: "exists", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts the keys that exist.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.has) }},
+		{name: "touch", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts as a read of keys.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.cache().Touch) }},
 		{name: "type", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the type of a key.", flags: readonly | fast, keys: one, run: typeOf},
 		{name: "ttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in seconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1000, true) }},
 		{name: "pttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in milliseconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1, true) }},
@@ -37,17 +37,25 @@ func genericCommands() []command {
 	}
 }
 
-func del(c *conn, args [][]byte) { c.countKeys(args[1:], c.srv.remove) }
+func del(c *conn, args [][]byte) { c.countKeys(args[1:], c.remove) }
 
-// has says whether there is a string or a series that was created by that key.
-func (s *Server) has(key []byte) bool {
-	return s.o.Blobs.Has(key) || s.series != nil && s.series.exists(key)
+// has says whether there is a string or a series that was created by that key in
+// the selected database.
+func (c *conn) has(key []byte) bool { return c.srv.has(c.db, key) }
+
+func (s *Server) has(db int, key []byte) bool {
+	if b := s.o.Blobs.Made(db); b != nil && b.Has(key) {
+		return true
+	}
+	d := s.seriesOf(db)
+	return d != nil && d.exists(key)
 }
 
 // remove removes both, as there is but one in Redis.
-func (s *Server) remove(key []byte) bool {
-	blob := s.o.Blobs.Delete(key)
-	return s.series != nil && s.series.remove(key) || blob
+func (c *conn) remove(key []byte) bool {
+	blob := c.cache().Delete(key)
+	d := c.srv.seriesOf(c.db)
+	return d != nil && d.remove(key) || blob
 }
 
 func (c *conn) countKeys(keys [][]byte, f func(key []byte) bool) {
@@ -61,11 +69,11 @@ func (c *conn) countKeys(keys [][]byte, f func(key []byte) bool) {
 }
 
 func typeOf(c *conn, args [][]byte) {
-	if c.srv.o.Blobs.Has(args[1]) {
+	if c.cache().Has(args[1]) {
 		c.Simple("string")
 		return
 	}
-	if d := c.srv.series; d != nil {
+	if d := c.srv.seriesOf(c.db); d != nil {
 		if _, ok := d.find(string(args[1])); ok {
 			c.Simple("TSDB-TYPE")
 			return
@@ -77,7 +85,7 @@ func typeOf(c *conn, args [][]byte) {
 // remaining answers a key's expiration in units of so many milliseconds,
 // from now if relative: -1 when there is none, -2 when there is no key.
 func (c *conn) remaining(key []byte, unitMs int64, relative bool) {
-	ms, ok := c.srv.o.Blobs.Expiry(key)
+	ms, ok := c.cache().Expiry(key)
 	switch {
 	case !ok:
 		c.Int(-2)
@@ -141,7 +149,7 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 	}
 	at := n*unitMs + base
 	done := false
-	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		has := old.ExpiresMs != 0
 		done = ok && !(nx && has || xx && !has || gt && (!has || at <= old.ExpiresMs) || lt && has && at >= old.ExpiresMs)
 		switch {
@@ -161,7 +169,7 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 
 func persist(c *conn, args [][]byte) {
 	done := false
-	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		if done = ok && old.ExpiresMs != 0; !done {
 			return old, kvcache.Keep
 		}
@@ -280,7 +288,7 @@ func (w *scanning) step(cursor uint64, count int) uint64 {
 		count = 1
 	}
 	w.batch, w.ends = w.batch[:0], w.ends[:0]
-	cursor = w.c.srv.o.Blobs.Scan(cursor, count, func(key []byte, _ kvcache.Entry) {
+	cursor = w.c.cache().Scan(cursor, count, func(key []byte, _ kvcache.Entry) {
 		w.batch = append(w.batch, key...)
 		w.ends = append(w.ends, len(w.batch))
 	})
@@ -330,7 +338,7 @@ func keys(c *conn, args [][]byte) {
 }
 
 func randomKey(c *conn, _ [][]byte) {
-	if key, ok := c.srv.o.Blobs.RandomKey(nil); ok {
+	if key, ok := c.cache().RandomKey(nil); ok {
 		c.Bulk(key)
 	} else {
 		c.Null()
@@ -362,7 +370,7 @@ func objectEncoding(c *conn, args [][]byte) {
 }
 
 func objectFreq(c *conn, args [][]byte) {
-	if f, ok := c.srv.o.Blobs.Frequency(args[2]); ok {
+	if f, ok := c.cache().Frequency(args[2]); ok {
 		c.Int(int64(f))
 	} else {
 		c.Null()

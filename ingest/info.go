@@ -47,10 +47,6 @@ func (s *Server) infoSections() []infoSection {
 	st, mem, blobs := s.Stats(), s.o.Memory.Stats(), s.o.Blobs.Stats()
 	up := int64(s.o.Now().Sub(s.started).Seconds())
 	line := func(name string, value any) string { return fmt.Sprintf("%s:%v", name, value) }
-	keyspace := []string{}
-	if blobs.Entries > 0 {
-		keyspace = append(keyspace, fmt.Sprintf("db0:keys=%d,expires=%d,avg_ttl=%d", blobs.Entries, blobs.Expiring, s.o.Blobs.MeanTTL()))
-	}
 	resident := residentBytes(os.DirFS("/proc/self"))
 	var ru syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru)
@@ -113,8 +109,20 @@ func (s *Server) infoSections() []infoSection {
 			line("used_cpu_user", seconds(ru.Utime)),
 		}},
 		{"Cluster", []string{line("cluster_enabled", 0)}},
-		{"Keyspace", keyspace},
+		{"Keyspace", s.keyspace()},
 	}
+}
+
+// keyspace has a line for each database that is not empty.
+func (s *Server) keyspace() (lines []string) {
+	for n := range s.o.Blobs.Len() {
+		if b := s.o.Blobs.Made(n); b != nil {
+			if st := b.Stats(); st.Entries > 0 {
+				lines = append(lines, fmt.Sprintf("db%d:keys=%d,expires=%d,avg_ttl=%d", n, st.Entries, st.Expiring, b.MeanTTL()))
+			}
+		}
+	}
+	return lines
 }
 
 // residentBytes is the process' memory as the kernel counts it, or 0 where it

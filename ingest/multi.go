@@ -43,8 +43,14 @@ type transaction struct {
 }
 
 type watched struct {
-	key   string
+	dbKey
 	there bool // when it was watched
+}
+
+// dbKey is a key in a database.
+type dbKey struct {
+	db  int
+	key string
 }
 
 // queuedBytes is what a queued argument takes beside its bytes.
@@ -61,7 +67,7 @@ type gates struct {
 type watchers struct {
 	some atomic.Bool // there are any
 	mu   sync.Mutex
-	keys map[string][]*conn
+	keys map[dbKey][]*conn
 }
 
 // enterGate is called before commands are run, leaveGate after.
@@ -82,6 +88,10 @@ func (c *conn) leaveGate() {
 
 // alone runs f while no other connection runs a command.
 func (c *conn) alone(f func()) {
+	if c.holdsBack() {
+		f() // inside of a transaction, which is alone
+		return
+	}
 	g := &c.srv.gates
 	behind := c.gate != nil
 	c.leaveGate()
@@ -288,19 +298,19 @@ func watch(c *conn, args [][]byte) {
 	w.mu.Lock()
 	w.some.Store(true)
 	if w.keys == nil {
-		w.keys = map[string][]*conn{}
+		w.keys = map[dbKey][]*conn{}
 	}
 	for _, a := range args[1:] {
-		key := string(a)
+		key := dbKey{c.db, string(a)}
 		if !slices.Contains(w.keys[key], c) {
 			w.keys[key] = append(w.keys[key], c)
-			c.tx.watched = append(c.tx.watched, watched{key: key})
+			c.tx.watched = append(c.tx.watched, watched{dbKey: key})
 		}
 	}
 	w.mu.Unlock()
 	for i := len(c.tx.watched) - 1; i >= 0 && i >= len(c.tx.watched)-len(args)+1; i-- {
 		k := &c.tx.watched[i]
-		k.there = c.srv.has([]byte(k.key))
+		k.there = c.srv.has(k.db, []byte(k.key))
 	}
 	c.OK()
 }
@@ -313,11 +323,11 @@ func (c *conn) unwatch() {
 	w := &c.srv.watchers
 	w.mu.Lock()
 	for _, k := range c.tx.watched {
-		left := slices.DeleteFunc(w.keys[k.key], func(o *conn) bool { return o == c })
+		left := slices.DeleteFunc(w.keys[k.dbKey], func(o *conn) bool { return o == c })
 		if len(left) > 0 {
-			w.keys[k.key] = left
+			w.keys[k.dbKey] = left
 		} else {
-			delete(w.keys, k.key)
+			delete(w.keys, k.dbKey)
 		}
 	}
 	w.some.Store(len(w.keys) > 0)
@@ -328,11 +338,11 @@ func (c *conn) unwatch() {
 
 // changed reports whether something that is watched is not as it was.
 func (c *conn) changed() bool {
-	return c.tx.dirty.Load() || slices.ContainsFunc(c.tx.watched, func(k watched) bool { return k.there && !c.srv.has([]byte(k.key)) })
+	return c.tx.dirty.Load() || slices.ContainsFunc(c.tx.watched, func(k watched) bool { return k.there && !c.srv.has(k.db, []byte(k.key)) })
 }
 
 // wrote tells those who watch of the keys of a command that has run.
-func (s *Server) wrote(cmd *command, args [][]byte) {
+func (s *Server) wrote(db int, cmd *command, args [][]byte) {
 	if !s.watchers.some.Load() || cmd.flags&write == 0 {
 		return
 	}
@@ -344,24 +354,24 @@ func (s *Server) wrote(cmd *command, args [][]byte) {
 		last += len(args)
 	}
 	for i := cmd.keys[0]; i <= last && i < len(args); i += cmd.keys[2] {
-		s.wroteKey(args[i])
+		s.wroteKey(db, args[i])
 	}
 }
 
-func (s *Server) wroteKey(key []byte) {
+func (s *Server) wroteKey(db int, key []byte) {
 	w := &s.watchers
 	w.mu.Lock()
-	for _, c := range w.keys[string(key)] {
+	for _, c := range w.keys[dbKey{db, string(key)}] {
 		c.tx.dirty.Store(true)
 	}
 	w.mu.Unlock()
 }
 
 // wroteKeys is for commands that were run together.
-func (s *Server) wroteKeys(keys [][]byte) {
+func (s *Server) wroteKeys(db int, keys [][]byte) {
 	if s.watchers.some.Load() {
 		for _, k := range keys {
-			s.wroteKey(k)
+			s.wroteKey(db, k)
 		}
 	}
 }

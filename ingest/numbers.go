@@ -30,7 +30,7 @@ func increment(c *conn, key []byte, by int64) {
 	var sum int64
 	var buf [20]byte
 	problem := ""
-	err := c.srv.o.Blobs.Update(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		v := int64(0)
 		problem = ""
 		if ok {
@@ -64,7 +64,7 @@ func incrByFloat(c *conn, args [][]byte) {
 	}
 	var text []byte
 	problem := ""
-	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		v := new(big.Float).SetPrec(resp.LongDoubleBits)
 		problem = ""
 		if ok {

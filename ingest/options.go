@@ -21,8 +21,8 @@ var ErrProtected = errors.New("ingest: refusing to serve other machines without 
 // Durations and counts that are negative switch the bound off where that is
 // said, and are an error elsewhere.
 type Options struct {
-	// Blobs holds the strings of SET and GET. Required.
-	Blobs *kvcache.Cache
+	// Blobs holds the strings of SET and GET, by database. Required.
+	Blobs *kvcache.Databases
 	// Memory is what Blobs lives in, for INFO, MEMORY and CONFIG. Required.
 	Memory *kvcache.Memory
 	// Metrics holds the series of TS.* and the arrays of MC.*. Without it
@@ -129,7 +129,7 @@ func (o *Options) setDefaults() error {
 	}{
 		{"MaxConnections", &o.MaxConnections, 10_000, 1},
 		{"MaxArgs", &o.MaxArgs, 1 << 20, 16},
-		{"MaxBulkBytes", &o.MaxBulkBytes, max(o.Blobs.MaxValue(), 64<<10), 64},
+		{"MaxBulkBytes", &o.MaxBulkBytes, max(o.Blobs.At(0).MaxValue(), 64<<10), 64},
 		{"MaxInlineBytes", &o.MaxInlineBytes, 64 << 10, 64},
 		{"MaxCommandBytes", &o.MaxCommandBytes, max(64<<20, o.MaxBulkBytes), 64},
 		{"MaxOutputBytes", &o.MaxOutputBytes, 64 << 10, 1024},

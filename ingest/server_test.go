@@ -50,7 +50,7 @@ func newServerOn(t testing.TB, l net.Listener, change func(o *Options)) (s *Serv
 	if change != nil {
 		change(&o)
 	}
-	blobs, err := kvcache.NewCache(kvcache.CacheOptions{Memory: mem, Shards: 4, Now: o.Now})
+	blobs, err := kvcache.NewDatabases(kvcache.CacheOptions{Memory: mem, Shards: 4, Now: o.Now}, 16)
 	if err != nil {
 		t.Fatal(err)
 	}

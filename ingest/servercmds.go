@@ -27,9 +27,9 @@ func serverCommands() []command {
 			c.BulkInt(us / 1e6)
 			c.BulkInt(us % 1e6)
 		}},
-		{name: "dbsize", arity: 1, group: groupServer, summary: "Returns the number of keys.", flags: readonly | fast, run: func(c *conn, _ [][]byte) { c.Int(int64(c.srv.o.Blobs.Len())) }},
-		{name: "flushdb", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write | slow, run: flush},
-		{name: "flushall", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys.", flags: write | slow, run: flush},
+		{name: "dbsize", arity: 1, group: groupServer, summary: "Returns the number of keys.", flags: readonly | fast, run: func(c *conn, _ [][]byte) { c.Int(int64(c.cache().Len())) }},
+		{name: "flushdb", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys of the selected database.", flags: write | slow, run: flushDB},
+		{name: "flushall", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys of all databases.", flags: write | slow, run: flushAll},
 		{name: "function", arity: -2, group: groupServer, syntax: "FLUSH [ASYNC | SYNC]", summary: "There are no functions to flush.", flags: write, subs: []command{
 			{name: "flush", arity: -2, syntax: "[ASYNC | SYNC]", summary: "Does nothing.", run: functionFlush},
 		}},
@@ -147,13 +147,17 @@ func (c *conn) commandDocs(cmd *command) {
 	}
 }
 
-func flush(c *conn, args [][]byte) {
+func flushDB(c *conn, args [][]byte)  { c.clear(args, c.cache().Clear, c.srv.seriesOf(c.db)) }
+func flushAll(c *conn, args [][]byte) { c.clear(args, c.srv.o.Blobs.Clear, c.srv.series) }
+
+// clear removes strings by f, and the series of d if it is not nil.
+func (c *conn) clear(args [][]byte, f func(), d *directory) {
 	if len(args) > 2 || len(args) == 2 && !resp.EqualFold(args[1], "async") && !resp.EqualFold(args[1], "sync") {
 		c.Fail(errSyntax)
 		return
 	}
-	c.srv.o.Blobs.Clear()
-	if d := c.srv.series; d != nil {
+	f()
+	if d != nil {
 		d.removeAll()
 	}
 	c.OK()
@@ -195,7 +199,7 @@ func memoryUsage(c *conn, args [][]byte) {
 			return
 		}
 	}
-	if n, ok := c.srv.o.Blobs.EntryBytes(args[2]); ok {
+	if n, ok := c.cache().EntryBytes(args[2]); ok {
 		c.Int(int64(n))
 	} else {
 		c.Null()
@@ -237,7 +241,7 @@ func (s *Server) parameters() [][2]string {
 	timeout := max(int64(s.o.IdleTimeout.Seconds()), 0)
 	all := [][2]string{
 		{"appendonly", "no"},
-		{"databases", "1"},
+		{"databases", itoa(int64(s.o.Blobs.Len()))},
 		{"maxclients", itoa(int64(s.o.MaxConnections))},
 		{"maxmemory", itoa(s.o.Memory.Budget())},
 		{"maxmemory-policy", "allkeys-lru"},

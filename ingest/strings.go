@@ -93,7 +93,7 @@ func (c *conn) answerSet(err error) {
 	}
 }
 
-func (c *conn) get(key []byte) { c.srv.o.Blobs.View(key, c.answerGet) }
+func (c *conn) get(key []byte) { c.cache().View(key, c.answerGet) }
 
 func get(c *conn, args [][]byte) { c.get(args[1]) }
 
@@ -183,7 +183,7 @@ func (c *conn) nowMs() int64 { return c.srv.o.Now().UnixMilli() }
 
 func set(c *conn, args [][]byte) {
 	if len(args) == 3 {
-		c.answerSet(c.srv.o.Blobs.Put(args[1], args[2], 0))
+		c.answerSet(c.cache().Put(args[1], args[2], 0))
 		return
 	}
 	o, ok := c.parseSet(args[3:], false)
@@ -195,7 +195,7 @@ func set(c *conn, args [][]byte) {
 		return
 	}
 	at, stored := len(c.B), false
-	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		c.B = c.B[:at]
 		if o.get && ok {
 			c.Bulk(old.Value)
@@ -229,7 +229,7 @@ func setNX(c *conn, args [][]byte) {
 
 func (c *conn) setIfAbsent(key, value []byte) {
 	stored := false
-	err := c.srv.o.Blobs.Update(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		if stored = !ok; !stored {
 			return old, kvcache.Keep
 		}
@@ -251,7 +251,7 @@ func setEX(c *conn, args [][]byte, name string, unitMs int64) {
 	if !ok {
 		return
 	}
-	if err := c.srv.o.Blobs.Update(args[1], func(kvcache.Entry, bool) (kvcache.Entry, kvcache.Op) {
+	if err := c.cache().Update(args[1], func(kvcache.Entry, bool) (kvcache.Entry, kvcache.Op) {
 		return kvcache.Entry{Value: args[3], ExpiresMs: expiresMs}, kvcache.Store
 	}); err != nil {
 		c.refuse(err)
@@ -262,7 +262,7 @@ func setEX(c *conn, args [][]byte, name string, unitMs int64) {
 
 func getSet(c *conn, args [][]byte) {
 	at := len(c.B)
-	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		c.B = c.B[:at]
 		if ok {
 			c.Bulk(old.Value)
@@ -279,7 +279,7 @@ func getSet(c *conn, args [][]byte) {
 
 func getDel(c *conn, args [][]byte) {
 	at := len(c.B)
-	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		c.B = c.B[:at]
 		if !ok {
 			c.Null()
@@ -300,7 +300,7 @@ func getEX(c *conn, args [][]byte) {
 		return
 	}
 	// Redis looks for the key before it reads the number.
-	if o.expire == nil && !o.persist || !c.srv.o.Blobs.Has(args[1]) {
+	if o.expire == nil && !o.persist || !c.cache().Has(args[1]) {
 		c.get(args[1])
 		return
 	}
@@ -309,7 +309,7 @@ func getEX(c *conn, args [][]byte) {
 		return
 	}
 	at := len(c.B)
-	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		c.B = c.B[:at]
 		if !ok {
 			c.Null()
@@ -371,7 +371,7 @@ func msetNX(c *conn, args [][]byte) {
 	c.srv.msetnx.Lock()
 	defer c.srv.msetnx.Unlock()
 	for i := 1; i < len(args); i += 2 {
-		if c.srv.o.Blobs.Has(args[i]) {
+		if c.cache().Has(args[i]) {
 			c.Int(0)
 			return
 		}
@@ -385,7 +385,7 @@ func msetNX(c *conn, args [][]byte) {
 
 func appendValue(c *conn, args [][]byte) {
 	n := 0
-	err := c.srv.o.Blobs.Update(args[1], func(old kvcache.Entry, _ bool) (kvcache.Entry, kvcache.Op) {
+	err := c.cache().Update(args[1], func(old kvcache.Entry, _ bool) (kvcache.Entry, kvcache.Op) {
 		n = len(old.Value) + len(args[2])
 		v := make([]byte, 0, n)
 		v = append(append(v, old.Value...), args[2]...)
@@ -400,7 +400,7 @@ func appendValue(c *conn, args [][]byte) {
 
 // peek shows f the value of key without a copy.
 func (c *conn) peek(key []byte, f func(e kvcache.Entry, ok bool)) error {
-	return c.srv.o.Blobs.Update(key, func(e kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	return c.cache().Update(key, func(e kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		f(e, ok)
 		return e, kvcache.Keep
 	})

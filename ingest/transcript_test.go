@@ -302,6 +302,10 @@ func TestRandomCommandsAsRedis(t *testing.T) {
 		func() []string { return one("PERSIST", key()) },
 		func() []string { return one("OBJECT", "ENCODING", "z") },
 		func() []string { return one("DBSIZE") },
+		func() []string { return one("SELECT", pick("0", "0", "1", "2", "-1", "16", "x")) },
+		func() []string { return one("MOVE", key(), pick("0", "1", "2", "16", "x")) },
+		func() []string { return one("SWAPDB", pick("0", "1"), pick("1", "2", "x")) },
+		func() []string { return one(pick("FLUSHDB", "DBSIZE", "DBSIZE", "DBSIZE")) },
 		func() []string { return one(pick("GET", "SET", "MSET", "INCRBY", "EXPIRE", "FOO", "OBJECT"), key()) },
 	}
 	a, b := dial(t, ours), dial(t, theirs)

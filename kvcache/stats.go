@@ -48,10 +48,14 @@ func (s CacheStats) OverheadPerEntry() float64 {
 // Stats reads the sums of all shards, one after the other.
 func (c *Cache) Stats() CacheStats {
 	var sum CacheStats
-	for i := range c.shards {
-		c.shards[i].addTo(&sum)
-	}
+	c.addTo(&sum)
 	return sum
+}
+
+func (c *Cache) addTo(sum *CacheStats) {
+	for i := range c.shards {
+		c.shards[i].addTo(sum)
+	}
 }
 
 func (s *shard) addTo(sum *CacheStats) {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
 
+	"mcached/kvcache"
 	"mcached/mcache/query"
 )
 
@@ -37,6 +38,7 @@ type config struct {
 	respTLSKeyFile   string
 	respCertificate  *heldCertificate // of the two above; nil: no TLS
 	respMaxClients   count
+	respDatabases    count
 	respMaxKeys      byteSize // 0: by the heap's limit
 
 	memorySize   byteSize // 0: automatic
@@ -145,6 +147,8 @@ func newServeApp(c *config) *kingpin.Application {
 		PlaceHolder("FILE").StringVar(&c.respTLSKeyFile)
 	add("resp.max-clients", "10000", &c.respMaxClients,
 		"Redis connections at a time.")
+	add("resp.databases", "16", &c.respDatabases,
+		"Databases that Redis clients can SELECT, at most 256. Time series are in number 0.")
 
 	add("resp.max-keys-size", "0", &c.respMaxKeys,
 		"Bytes for the keys that TS.CREATE and TS.ADD name, with their labels and options; 0 means an eighth of the heap's limit.")
@@ -338,6 +342,9 @@ func (c *config) check() error {
 }
 
 func (c *config) checkRESP() error {
+	if c.respDatabases > kvcache.MaxDatabases {
+		return fmt.Errorf("--resp.databases must be at most %d, got %d", kvcache.MaxDatabases, c.respDatabases)
+	}
 	if (c.respTLSCertFile == "") != (c.respTLSKeyFile == "") {
 		return fmt.Errorf("--resp.tls-cert-file and --resp.tls-key-file come together or not at all")
 	}

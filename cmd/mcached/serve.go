@@ -48,7 +48,7 @@ type daemon struct {
 
 	pressure  *pressure.Controller
 	memory    *kvcache.Memory
-	blobs     *kvcache.Cache
+	blobs     *kvcache.Databases
 	metrics   *mcache.Cache
 	writes    *remotewrite.Handler
 	queries   *query.API
@@ -136,7 +136,7 @@ func (d *daemon) open() error {
 	if err != nil {
 		return err
 	}
-	if d.blobs, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory, Account: accountBlobs}); err != nil {
+	if d.blobs, err = kvcache.NewDatabases(kvcache.CacheOptions{Memory: d.memory, Account: accountBlobs}, int(d.config.respDatabases)); err != nil {
 		return err
 	}
 	limits, bucketLimits := d.seriesLimits(d.config)

@@ -16,7 +16,7 @@ func newResp(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blobs, err := kvcache.NewCache(kvcache.CacheOptions{Memory: memory})
+	blobs, err := kvcache.NewDatabases(kvcache.CacheOptions{Memory: memory}, 16)
 	if err != nil {
 		t.Fatal(err)
 	}
