@@ -106,7 +106,8 @@ func copyEntry(from, to *kvcache.Cache, key, as []byte) (found bool, err error) 
 	var e kvcache.Entry
 	if err := from.Update(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		found = ok
-		e = kvcache.Entry{Value: append([]byte(nil), old.Value...), ExpiresMs: old.ExpiresMs}
+		e = old
+		e.Value = append([]byte(nil), old.Value...)
 		return old, kvcache.Keep
 	}); err != nil || !found {
 		return false, err
