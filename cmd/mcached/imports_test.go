@@ -57,6 +57,7 @@ var mayImport = map[string][]string{
 		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
 	},
 	"ingest/admission": {},
+	"ingest/cluster":   {"github.com/cespare/xxhash/v2", "github.com/hashicorp/memberlist"},
 	"ingest/resp":      {"github.com/tidwall/redcon"},
 	"ingest":           {"mcached/mcache", "mcached/kvcache", "mcached/ingest/admission", "mcached/ingest/resp"},
 	"cmd/mcached":      {"..."},

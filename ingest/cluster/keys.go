@@ -1,0 +1,183 @@
+package cluster
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Header is the one by which a member shows another that it is one.
+const Header = "X-Mcached-Cluster"
+
+const (
+	// minSecretBytes of a secret: below it one can be guessed from what it signs.
+	minSecretBytes = 16
+	maxSecretBytes = 4 << 10
+	// maxSecrets are two: the one in force and the one that it replaces, or
+	// that will replace it.
+	maxSecrets = 2
+	// headerLife is how old a signed request may be, or how far ahead the clock
+	// of its sender: long enough for clocks that nobody keeps, short enough that
+	// what was overheard is soon of no use.
+	headerLife = 2 * time.Minute
+)
+
+// Errors of Verify. A request without the header is one from outside, which is
+// ErrNoHeader; with any other error it is to be rejected (403).
+var (
+	ErrNoHeader = errors.New("cluster: the request is not signed by a member")
+	ErrForged   = errors.New("cluster: the request is signed by none of the cluster's keys, or was changed")
+	ErrClock    = errors.New("cluster: the request was signed too long ago, or the clocks of the members differ")
+)
+
+// Keys are what a cluster's secrets are good for: each use has a key of its
+// own, derived by HKDF from the secret and the cluster's name, so that none
+// tells anything of another and clusters with other names do not mix though
+// they have the same secret. They are immutable and safe for concurrent use.
+type Keys struct {
+	headers []string // beyond the usual, that are signed
+	gossip  [][]byte
+	sign    [][]byte
+	series  []byte
+	now     func() time.Time
+}
+
+// NewKeys derives the keys of the cluster of that name. The first secret is the
+// one that signs and encrypts; what the second one signed or encrypted is
+// accepted. Without any the keys are known to everybody who knows the name,
+// which is good enough for members on one machine. The headers are signed with
+// a request, beside its content type and encoding: those that change what the
+// request means.
+func NewKeys(name string, secrets [][]byte, headers ...string) (*Keys, error) {
+	k := &Keys{headers: []string{"Content-Encoding", "Content-Type"}, now: time.Now}
+	for _, h := range headers {
+		if h != "" {
+			k.headers = append(k.headers, http.CanonicalHeaderKey(h))
+		}
+	}
+	slices.Sort(k.headers)
+	if len(secrets) == 0 {
+		secrets = [][]byte{[]byte("a cluster without a secret")}
+	}
+	if len(secrets) > maxSecrets {
+		return nil, fmt.Errorf("cluster: %d secrets, more than %d", len(secrets), maxSecrets)
+	}
+	derive := func(secret []byte, use string) ([]byte, error) {
+		return hkdf.Key(sha256.New, secret, []byte("mcached cluster\x00"+name), use, 32)
+	}
+	for i, s := range secrets {
+		gossip, err1 := derive(s, "gossip")
+		sign, err2 := derive(s, "requests")
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
+		k.gossip, k.sign = append(k.gossip, gossip), append(k.sign, sign)
+		if i == 0 {
+			var err error
+			if k.series, err = derive(s, "series"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return k, nil
+}
+
+// ReadSecrets takes one or two secrets, a line each, from the content of a file.
+func ReadSecrets(file []byte) ([][]byte, error) {
+	if len(file) > maxSecrets*(maxSecretBytes+2) {
+		return nil, fmt.Errorf("a key file has %d bytes at most, got %d", maxSecrets*(maxSecretBytes+2), len(file))
+	}
+	var secrets [][]byte
+	for line := range bytes.Lines(file) {
+		line = bytes.TrimSpace(line)
+		switch {
+		case len(line) == 0:
+			continue
+		case len(line) < minSecretBytes:
+			return nil, fmt.Errorf("a secret has %d bytes at least, got %d: make one with openssl rand -base64 32", minSecretBytes, len(line))
+		case len(line) > maxSecretBytes:
+			return nil, fmt.Errorf("a secret has %d bytes at most, got %d", maxSecretBytes, len(line))
+		}
+		secrets = append(secrets, bytes.Clone(line))
+	}
+	switch {
+	case len(secrets) == 0:
+		return nil, errors.New("it is empty: make a secret with openssl rand -base64 32")
+	case len(secrets) > maxSecrets:
+		return nil, fmt.Errorf("it has %d lines, more than %d: the secret in force and, while it is replaced, another", len(secrets), maxSecrets)
+	case len(secrets) == 2 && bytes.Equal(secrets[0], secrets[1]):
+		secrets = secrets[:1]
+	}
+	return secrets, nil
+}
+
+// Series is the key of SeriesHash. It is that of the first secret.
+func (k *Keys) Series() []byte { return k.series }
+
+// Sign puts the header on a request whose body is that. The signature covers
+// the method, the path and query, the headers that say how the body is to be
+// read, and the body, so that what somebody overhears cannot be used for
+// anything else: it can only be sent again, for two minutes, which writes again
+// what is written already. The body is hashed rather than only counted, for some
+// 0.6 ns a byte: that it is plain HTTP must not let others change it.
+func (k *Keys) Sign(req *http.Request, body []byte) {
+	ms := k.now().UnixMilli()
+	req.Header.Set(Header, strconv.FormatInt(ms, 10)+" "+base64.RawURLEncoding.EncodeToString(k.mac(k.sign[0], req, ms, body)))
+}
+
+// Verify says whether a request with that body was signed by a member.
+func (k *Keys) Verify(req *http.Request, body []byte) error {
+	switch values := req.Header.Values(Header); {
+	case len(values) == 0:
+		return ErrNoHeader
+	case len(values) > 1:
+		return ErrForged
+	}
+	at, signature, ok := strings.Cut(req.Header.Get(Header), " ")
+	ms, err := strconv.ParseInt(at, 10, 64)
+	if !ok || err != nil || len(signature) > 64 {
+		return ErrForged
+	}
+	mac, err := base64.RawURLEncoding.DecodeString(signature)
+	if err != nil {
+		return ErrForged
+	}
+	for _, key := range k.sign {
+		if !hmac.Equal(mac, k.mac(key, req, ms, body)) {
+			continue
+		}
+		if age := k.now().UnixMilli() - ms; age > headerLife.Milliseconds() || age < -headerLife.Milliseconds() {
+			return fmt.Errorf("%w: it is %v old", ErrClock, time.Duration(age)*time.Millisecond)
+		}
+		return nil
+	}
+	return ErrForged
+}
+
+// mac is of all parts, each with its length, so that none runs into another.
+func (k *Keys) mac(key []byte, req *http.Request, ms int64, body []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	part := func(s string) { _, _ = io.WriteString(h, strconv.Itoa(len(s))+":"+s) }
+	part(req.Method)
+	part(req.URL.RequestURI())
+	part(strconv.FormatInt(ms, 10))
+	for _, name := range k.headers {
+		part(name)
+		for _, v := range req.Header.Values(name) {
+			part(v)
+		}
+	}
+	part(strconv.Itoa(len(body)))
+	_, _ = h.Write(body)
+	return h.Sum(nil)
+}
