@@ -49,7 +49,7 @@ func (s *shard) AgeRegion(asked Region, epoch uint32) bool {
 // about to go, unless what is kept of it has nowhere else to go.
 func (s *shard) closeLocked(r Region) {
 	t := s.logs[s.m.tables[r].log]
-	if t == s.keepLog() {
+	if t == s.keepLogLocked() {
 		return
 	}
 	if t.cur == r {
@@ -61,7 +61,7 @@ func (s *shard) closeLocked(r Region) {
 }
 
 // victimLocked is the region to age, or noRegion if the shard is too small to
-// choose. Walks let go of the lock; it holds it again on return.
+// choose. It lets go of the lock while it walks.
 func (s *shard) victimLocked() Region {
 	l := s.logs[lasting]
 	look := s.policy.hot && s.policy.turnedAway >= s.m.regionBytes
@@ -150,7 +150,7 @@ func (s *shard) eachLocked(w *walk, f func(l *line, slot int, h header, p unsafe
 // slotLocked is where the index has a record that lives.
 func (s *shard) slotLocked(p unsafe.Pointer, ref Ref) (*line, int) {
 	h := s.c.hash(recordKey(p))
-	x := s.seg(h)
+	x := s.segmentLocked(h)
 	i, slot, ok := x.findRef(h.home(), h.tag(), s.places.short(ref))
 	if !ok {
 		panic("kvcache: a live record that is not in the index")
@@ -162,7 +162,7 @@ func (s *shard) slotLocked(p unsafe.Pointer, ref Ref) (*line, int) {
 // are more.
 func (s *shard) ageLocked(w *walk, kept *uint32) bool {
 	onProbation := s.m.tables[w.r].log == probation
-	t, to := s.logs[s.m.tables[w.r].log], s.keepLog()
+	t, to := s.logs[s.m.tables[w.r].log], s.keepLogLocked()
 	if t == to && (w.r == t.cur || w.r == t.old) {
 		return false // the youngest is the oldest: there is no place to write to
 	}
@@ -182,7 +182,7 @@ func (s *shard) ageLocked(w *walk, kept *uint32) bool {
 			continue
 		}
 		h := s.c.hash(recordKey(p))
-		x := s.seg(h)
+		x := s.segmentLocked(h)
 		i, slot, ok := x.findRef(h.home(), h.tag(), s.places.short(from))
 		if !ok {
 			panic("kvcache: a live record that is not in the index")
@@ -207,7 +207,7 @@ func (s *shard) ageLocked(w *walk, kept *uint32) bool {
 		} else {
 			l.setFrequency(slot, frequency-1)
 		}
-		s.noteExpiry(l.refs[slot], recordExpiry(s.m.at(ref)))
+		s.noteExpiryLocked(l.refs[slot], recordExpiry(s.m.at(ref)))
 		*kept += hd.bytes()
 		s.count.reinserted++
 		t.Free(from, weight)

@@ -83,7 +83,7 @@ func (s *shard) checkIndexLocked(x *index, number uint32) (live int64, err error
 			switch {
 			case !(*header)(p).live():
 				err = fmt.Errorf("kvcache: the index has a freed record")
-			case uint32(h)&uint32(len(s.c.shards)-1) != number || s.seg(h) != x:
+			case uint32(h)&uint32(len(s.c.shards)-1) != number || s.segmentLocked(h) != x:
 				err = fmt.Errorf("kvcache: a record in another's index")
 			case h.home() != (*header)(p).owner() || h.tag() != tag&tagMask || x.home(h.home()) != home:
 				err = fmt.Errorf("kvcache: a record that is not at home")

@@ -68,8 +68,8 @@ type policy struct {
 	turnedAway int
 }
 
-// of is the log that the region of a live ref is in.
-func (s *shard) of(ref Ref) *Tables { return s.logs[s.m.tables[ref.region()].log] }
+// logOfLocked is the log that the region of a live ref is in.
+func (s *shard) logOfLocked(ref Ref) *Tables { return s.logs[s.m.tables[ref.region()].log] }
 
 func (s *shard) ownsLocked(r Region, epoch uint32) bool {
 	return s.logs[probation].Owns(r, epoch) || s.logs[lasting].Owns(r, epoch)
@@ -97,8 +97,8 @@ func (s *shard) admitLocked(x *index, h hash, n int) *Tables {
 	return s.logs[lasting]
 }
 
-// keepLog is where records go that are kept when a region ages.
-func (s *shard) keepLog() *Tables {
+// keepLogLocked is where records go that are kept when a region ages.
+func (s *shard) keepLogLocked() *Tables {
 	if s.policy.single {
 		return s.logs[probation]
 	}

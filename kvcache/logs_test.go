@@ -95,7 +95,7 @@ func TestSecondChance(t *testing.T) {
 		s.mu.Lock()
 		f := s.findLocked(h, key(i))
 		s.growLocked(f.x)
-		f.x = s.seg(h)
+		f.x = s.segmentLocked(h)
 		ref, b, ok := s.logs[lasting].Alloc(recordBytes(len(key(i)), 100, String, false), recordAux(len(key(i)), String, false), h.home(), 1)
 		if !ok {
 			t.Fatal("no memory")

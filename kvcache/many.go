@@ -58,7 +58,7 @@ func (c *Cache) hold(r *run, keys [][]byte) {
 	var lines [manyKeys]*line
 	var touched uint32
 	for i, h := range r.hashes[:r.n] {
-		if x := c.shard(h).seg(h); len(x.lines) > 0 {
+		if x := c.shard(h).segmentLocked(h); len(x.lines) > 0 {
 			l := &x.lines[x.home(h.home())]
 			lines[i] = l
 			touched += l.meta

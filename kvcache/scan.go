@@ -100,7 +100,7 @@ func (c *Cache) RandomKey(dst []byte) ([]byte, bool) {
 		n := c.random()
 		s := c.shard(hash(n))
 		s.mu.Lock()
-		x := s.seg(hash(n))
+		x := s.segmentLocked(hash(n))
 		if len(x.lines) > 0 {
 			l := &x.lines[x.home(uint32(n>>32))]
 			slot := int(n>>tagShift&tagMask) % lineSlots

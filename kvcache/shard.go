@@ -66,14 +66,14 @@ type found struct {
 func (f *found) line() *line { return &f.x.lines[f.i] }
 func (f *found) ref() uint32 { return f.line().refs[f.slot] }
 
-func (s *shard) seg(h hash) *index {
+func (s *shard) segmentLocked(h hash) *index {
 	return s.dir.at(h.segment())
 }
 
 // findLocked looks a key up, expired or not. It reads one line of the index
 // for most misses, and one line and one record for most hits.
 func (s *shard) findLocked(h hash, key []byte) found {
-	x := s.seg(h)
+	x := s.segmentLocked(h)
 	f := found{x: x}
 	if len(x.lines) == 0 {
 		return f
@@ -118,7 +118,7 @@ func (s *shard) removeLocked(f *found) {
 	ref := s.places.long(f.ref())
 	weight := recordWeight((*(*header)(f.p)).aux()&auxExpires != 0)
 	f.x.erase(f.i, f.slot)
-	s.of(ref).Free(ref, weight)
+	s.logOfLocked(ref).Free(ref, weight)
 	f.p = nil
 }
 
@@ -134,11 +134,11 @@ func (s *shard) storeLocked(f *found, h hash, key []byte, e Entry) (needBytes in
 			s.overwriteLocked(f, h, key, e)
 			return 0
 		}
-		t = s.of(s.places.long(f.ref()))
+		t = s.logOfLocked(s.places.long(f.ref()))
 	} else if need := s.growLocked(f.x); need > 0 && f.x.used >= f.x.slots() {
 		return need
 	} else {
-		f.x = s.seg(h) // it may have been split
+		f.x = s.segmentLocked(h) // it may have been split
 		t = s.admitLocked(f.x, h, n)
 	}
 	regions := s.regionsLocked()
@@ -159,7 +159,7 @@ func (s *shard) storeLocked(f *found, h hash, key []byte, e Entry) (needBytes in
 		t.Free(ref, weight)
 		return int64(f.x.span.Len())*5/4 + MinRegionBytes
 	}
-	s.noteExpiry(short, e.ExpiresMs)
+	s.noteExpiryLocked(short, e.ExpiresMs)
 	if s.regionsLocked() > regions {
 		s.beginCompactionLocked()
 		s.passLocked(1 + len(s.dir.indexes)/minGone)
@@ -176,12 +176,12 @@ func (s *shard) overwriteLocked(f *found, h hash, key []byte, e Entry) {
 	ref, old := s.places.long(f.ref()), (*header)(f.p)
 	writeRecord(unsafe.Slice((*byte)(unsafe.Add(f.p, headerBytes)), n), key, e)
 	if unitsOf(n) < old.units() {
-		s.of(ref).shorten(ref, n)
+		s.logOfLocked(ref).shorten(ref, n)
 	} else if pad := padOf(n); pad != old.pad() {
-		s.of(ref).repad(ref, pad)
+		s.logOfLocked(ref).repad(ref, pad)
 	}
 	*old = makeHeader(unitsOf(n), padOf(n), old.aux(), h.home())
-	s.noteExpiry(f.ref(), e.ExpiresMs)
+	s.noteExpiryLocked(f.ref(), e.ExpiresMs)
 	f.line().touch(f.slot)
 	s.count.inPlace++
 }
@@ -216,7 +216,7 @@ func (s *shard) beginCompactionLocked() (begun bool) {
 	return begun
 }
 
-func (s *shard) noteExpiry(ref uint32, ms int64) {
+func (s *shard) noteExpiryLocked(ref uint32, ms int64) {
 	if ms != 0 {
 		s.places.expires(ref, ms)
 	}
@@ -315,7 +315,7 @@ func (s *shard) openedLocked(r Region) {
 // movedLocked is called by Tables when compaction moved a record.
 func (s *shard) movedLocked(_ uint16, home uint32, from, to Ref) int {
 	h := s.c.hash(recordKey(s.m.at(to)))
-	x := s.seg(h)
+	x := s.segmentLocked(h)
 	i, slot, ok := x.findRef(home, h.tag(), s.places.short(from))
 	if !ok {
 		panic("kvcache: a live record that is not in the index")
@@ -323,6 +323,6 @@ func (s *shard) movedLocked(_ uint16, home uint32, from, to Ref) int {
 	short := s.places.short(to)
 	x.lines[i].refs[slot] = short
 	ms := recordExpiry(s.m.at(to))
-	s.noteExpiry(short, ms)
+	s.noteExpiryLocked(short, ms)
 	return recordWeight(ms != 0)
 }

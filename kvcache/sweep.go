@@ -129,7 +129,7 @@ func (s *shard) expireLocked(r Region, epoch uint32, first bool, unit *uint32, n
 			continue
 		}
 		h := s.c.hash(recordKey(p))
-		x := s.seg(h)
+		x := s.segmentLocked(h)
 		i, slot, ok := x.findRef(h.home(), h.tag(), short)
 		if !ok {
 			panic("kvcache: a live record that is not in the index")
@@ -137,7 +137,7 @@ func (s *shard) expireLocked(r Region, epoch uint32, first bool, unit *uint32, n
 		x.erase(i, slot)
 		s.count.expired++
 		removed++
-		s.of(ref).Free(ref, recordWeight(true))
+		s.logOfLocked(ref).Free(ref, recordWeight(true))
 		if !s.ownsLocked(r, epoch) {
 			return removed, false
 		}

@@ -232,8 +232,8 @@ func (l *loader) writeShardAndUnlock(shard int, o *outcome) {
 }
 
 // writeToLocked writes series of one bucket and returns how many points those
-// are. They are counted before they are made, all at once, unless the bucket
-// counts them by metric.
+// are. It lets go of the lock where memory must be found. They are counted
+// before they are made, all at once, unless the bucket counts them by metric.
 func (l *loader) writeToLocked(s *shard, b *bucket, order []int32, o *outcome) (points int) {
 	flags := flagHeld
 	claims := 0
@@ -286,7 +286,8 @@ func (l *loader) writeToLocked(s *shard, b *bucket, order []int32, o *outcome) (
 }
 
 // writeSeriesLocked gives the series its blocks as they are if it is new, and
-// otherwise sample by sample.
+// otherwise sample by sample. It lets go of the lock where memory must be
+// found.
 func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint, x *savedSeries) (points int, err error) {
 	r := s.recs.At(id)
 	if r.points > 0 || r.flags&(flagStarts|flagBlob) != 0 {
@@ -310,7 +311,8 @@ func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint
 	return points, err
 }
 
-// adoptStartsLocked makes the shadow of a series and gives it its blocks.
+// adoptStartsLocked makes the shadow of a series and gives it its blocks. It
+// lets go of the lock where memory must be found.
 func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks []savedBlock) error {
 	shadow := uint32(noID)
 	if err := s.retryLocked(id, f, func() bool {
@@ -326,7 +328,8 @@ func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks [
 	return err
 }
 
-// adoptAllLocked gives blocks to a series that has none.
+// adoptAllLocked gives blocks to a series that has none. It lets go of the lock
+// where memory must be found.
 func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []savedBlock) (points int, err error) {
 	if n := len(blocks); n <= maxDir(s.fix.MaxValue()) && !s.dirReserveLocked(*id, n) {
 		if err := s.retryLocked(id, f, func() bool { return s.dirReserveLocked(*id, n) }); err != nil {

@@ -126,7 +126,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 }
 
 // writeRestLocked is writeLocked for the series at a position of b, without its
-// first samples.
+// first samples. It lets go of the lock where memory must be found.
 func (s *shard) writeRestLocked(id uint32, bk *bucket, b *Batch, place *batchPlace, first int) (points int, err error) {
 	what := b.of(int(place.series))
 	what.samples = what.samples[first:]
@@ -144,9 +144,9 @@ func (s *shard) publishLocked() {
 	}
 }
 
-// writeLocked inserts points into the series id. When memory
-// must be found it lets go of the lock for a while, in which the series may
-// itself be evicted: *id is then noID and the rest was not written.
+// writeLocked inserts points into the series id. It lets go of the lock where
+// memory must be found, and meanwhile the series may itself be evicted: *id is
+// then noID and the rest was not written.
 func (s *shard) writeLocked(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
 	if !s.cache.writeBack || len(c.samples)+len(c.records) == 0 || s.recs.At(*id).flags&flagRaw != 0 {
 		return s.writeCleanLocked(id, bk, f, c)
@@ -166,8 +166,8 @@ func (s *shard) writeLocked(id *uint32, bk *bucket, f Fingerprint, c content) (p
 	return points, err
 }
 
-// writeCleanLocked is writeLocked without a note that the points are dirty: it
-// lets go of the lock as that does.
+// writeCleanLocked is writeLocked without a note that the points are dirty. It
+// lets go of the lock where memory must be found.
 func (s *shard) writeCleanLocked(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
 	if age := s.ageLocked(bk); s.recs.At(*id).touched != age {
 		s.touchLocked(*id, age)
@@ -263,8 +263,8 @@ func (s *shard) outOfOrderRunLocked(id uint32, c content, k int) int {
 var errGone = fmt.Errorf("%w: series was evicted while it was written", ErrNoMemory)
 
 // retryLocked calls try until it has found the memory it needs, or there is
-// none. In between the lock is free, and *id may change or become noID: then
-// the error is errGone.
+// none. It lets go of the lock in between, so that *id may change or become
+// noID: then the error is errGone.
 func (s *shard) retryLocked(id *uint32, f Fingerprint, try func() bool) error {
 	for tries := 0; !try(); tries++ {
 		s.publishLocked()
@@ -335,8 +335,9 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 	}
 }
 
-// findOrCreateLocked returns the id of the series f, whose shard is locked, and
-// makes it if need be. hashes are those of the labels, or nil.
+// findOrCreateLocked returns the id of the series f, and makes it if need be.
+// It lets go of the lock where memory must be found. hashes are those of the
+// labels, or nil.
 func (s *shard) findOrCreateLocked(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (id uint32, made bool, err error) {
 	id = s.findLocked(f)
 	for tries := 0; id == noID; tries++ {

@@ -279,9 +279,9 @@ func (s *shard) recountLocked(r *series) {
 	r.points = points
 }
 
-// inUseLocked walks over all series, whose lock is held, and lets go of it for a
-// moment every 0.1 ms or so: series that come or go meanwhile may be met or
-// not. The *series is valid until the next.
+// inUseLocked walks over all series, and lets go of the lock for a moment every
+// 0.1 ms or so: series that come or go meanwhile may be met or not. The *series
+// is valid until the next.
 func (s *shard) inUseLocked(yield func(id uint32, r *series) bool) {
 	const piece = 1024
 	for id := 0; id < s.recs.Len(); id++ {

@@ -315,7 +315,8 @@ func (c *Cache) Settle(shard int, p *Pass) {
 	c.memory.Unpin()
 }
 
-// emptyPassLocked is a pass that collects nothing.
+// emptyPassLocked is a pass that collects nothing. It lets go of the lock from
+// time to time.
 func (s *shard) emptyPassLocked() *Pass {
 	p := &Pass{began: max(s.cache.tick.Load(), 1), returns: s.returns}
 	for id := 0; id < s.dirt.Len(); id++ {
