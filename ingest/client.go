@@ -271,9 +271,33 @@ func (c *conn) describe() string {
 
 func (d *described) line(s *Server, last string) string {
 	now, every := s.tick.Load(), s.every.Seconds()
-	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d idle=%d flags=N db=%d sub=0 cmd=%s user=default lib-name=%s lib-ver=%s",
-		d.id, d.sock.RemoteAddr(), d.sock.LocalAddr(), d.name,
-		int(float64(now-d.created)*every), int(float64(now-d.active)*every), d.db, last, d.libName, d.libVersion)
+	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d idle=%d flags=%s db=%d sub=0 cmd=%s user=default lib-name=%s lib-ver=%s",
+		d.id, addressOf(d.sock), localAddressOf(d.sock), d.name,
+		int(float64(now-d.created)*every), int(float64(now-d.active)*every), d.flags(), d.db, last, d.libName, d.libVersion)
+}
+
+// flags are what kind of client it is, in Redis' letters.
+func (d *described) flags() string {
+	if _, local := d.sock.(*net.UnixConn); local {
+		return "U"
+	}
+	return "N"
+}
+
+// addressOf is where a client is. One that comes by the file system has no address
+// but the socket's, which Redis writes with a port of 0.
+func addressOf(c net.Conn) string {
+	if _, local := c.(*net.UnixConn); local {
+		return localAddressOf(c)
+	}
+	return c.RemoteAddr().String()
+}
+
+func localAddressOf(c net.Conn) string {
+	if _, local := c.(*net.UnixConn); local {
+		return c.LocalAddr().String() + ":0"
+	}
+	return c.LocalAddr().String()
 }
 
 func clientList(c *conn, args [][]byte) {
@@ -355,7 +379,7 @@ func clientKill(c *conn, args [][]byte) {
 	}
 	s.mu.Unlock()
 	for k, sock := range all {
-		if k.id != id && (addr == "" || sock.RemoteAddr().String() != addr) {
+		if k.id != id && (addr == "" || addressOf(sock) != addr) {
 			delete(all, k)
 		}
 	}

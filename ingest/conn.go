@@ -92,7 +92,7 @@ type conn struct {
 func newConn(s *Server, nc net.Conn, id int64) *conn {
 	c := &conn{srv: s, id: id, fd: -1}
 	c.use(nc)
-	if s.o.TLS != nil {
+	if _, local := nc.(*net.UnixConn); s.o.TLS != nil && !local {
 		c.nc, c.raw = tls.Server(nc, s.o.TLS), nil
 	}
 	c.readFn, c.writeFn = c.rawRead, c.rawWrite
@@ -119,7 +119,7 @@ func (c *conn) serve() {
 	if t, ok := c.nc.(*tls.Conn); ok {
 		c.half.Store(c.created)
 		if err := t.Handshake(); err != nil {
-			c.srv.o.Logger.Debug("RESP TLS handshake failed", "client", c.sock.RemoteAddr(), "err", err)
+			c.srv.o.Logger.Debug("RESP TLS handshake failed", "client", addressOf(c.sock), "err", err)
 			return
 		}
 		c.half.Store(0)
@@ -205,7 +205,7 @@ func (c *conn) consume() {
 		if err != nil {
 			c.freeBundle()
 			c.srv.counters.protocol.Add(1)
-			c.srv.o.Logger.Debug("RESP protocol error", "client", c.nc.RemoteAddr(), "err", err)
+			c.srv.o.Logger.Debug("RESP protocol error", "client", addressOf(c.sock), "err", err)
 			c.Fail(err.Error())
 			c.quit = true
 			return
@@ -274,7 +274,7 @@ func (c *conn) cut() {
 		return
 	}
 	c.srv.counters.overloaded.Add(1)
-	c.srv.o.Logger.Debug("closing a RESP connection", "client", c.sock.RemoteAddr(), "why", "others need the room that half a command takes")
+	c.srv.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.sock), "why", "others need the room that half a command takes")
 	c.shut()
 }
 

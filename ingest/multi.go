@@ -184,7 +184,7 @@ func (c *conn) cutQueue() {
 		return
 	}
 	c.srv.counters.overloaded.Add(1)
-	c.srv.o.Logger.Debug("closing a RESP connection", "client", c.sock.RemoteAddr(), "why", "others need the room that its transaction takes")
+	c.srv.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.sock), "why", "others need the room that its transaction takes")
 	c.shut()
 }
 
@@ -271,7 +271,7 @@ func (c *conn) runQueued(args [][]byte) {
 func (c *conn) tooMuch() {
 	if len(c.B)-c.at > c.srv.o.MaxCommandBytes {
 		if !c.quit {
-			c.srv.o.Logger.Warn("closing a RESP connection: the answers of its transaction are too long", "client", c.sock.RemoteAddr(), "limit", c.srv.o.MaxCommandBytes)
+			c.srv.o.Logger.Warn("closing a RESP connection: the answers of its transaction are too long", "client", addressOf(c.sock), "limit", c.srv.o.MaxCommandBytes)
 		}
 		c.quit = true
 		c.B = append(c.B[:c.at], "-ERR the answers of the transaction are too long, the limit is "...)

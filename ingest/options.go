@@ -39,7 +39,7 @@ type Options struct {
 
 	// Password is asked for by AUTH when it is not empty; SetPassword changes it.
 	Password string
-	// TLS makes every connection a TLS one. Its GetCertificate may give another
+	// TLS makes every connection a TLS one that does not come by the file system. Its GetCertificate may give another
 	// one from time to time.
 	TLS *tls.Config
 	// NoProtectedMode permits listeners that are open to other machines

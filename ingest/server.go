@@ -240,7 +240,7 @@ func (s *Server) sweep() {
 				if why == unreadForLong {
 					s.unread(c, why, c.unread.Load())
 				} else {
-					s.o.Logger.Debug("closing a RESP connection", "client", c.nc.RemoteAddr(), "why", why)
+					s.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.sock), "why", why)
 				}
 				c.shut()
 			}

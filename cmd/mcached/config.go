@@ -30,7 +30,9 @@ type config struct {
 	webDebug          truth
 	webAdmin          truth
 
-	respListen       string // empty: no RESP
+	respListen       string // empty: no TCP for RESP
+	respSocket       string // empty: no socket of the file system for RESP
+	respSocketMode   permissions
 	respProtected    truth
 	respPasswordFile string
 	respPassword     string // the content of respPasswordFile
@@ -137,6 +139,10 @@ func newServeApp(c *config) *kingpin.Application {
 
 	app.Flag("resp.listen-address", "Address for Redis clients; off turns them off, as does an empty one.").
 		Default("127.0.0.1:6379").StringVar(&c.respListen)
+	app.Flag("resp.unix-socket", "Path of a socket for Redis clients on this machine, beside the address or without one.").
+		PlaceHolder("PATH").StringVar(&c.respSocket)
+	add("resp.unix-socket-permissions", "700", &c.respSocketMode,
+		"Permissions of that socket, in octal: who may write to it may connect.")
 	add("resp.protected-mode", "true", &c.respProtected,
 		"Refuse to serve Redis clients beyond loopback without a password.")
 	app.Flag("resp.password-file", "File with the password that Redis clients must give.").
@@ -360,6 +366,11 @@ func (c *config) checkRESP() error {
 			return fmt.Errorf("--resp.password-file: %w", err)
 		}
 		c.respPassword = p
+	}
+	if c.respSocket != "" {
+		if err := checkSocketPath(c.respSocket); err != nil {
+			return err
+		}
 	}
 	if c.respListen == "off" { // an empty variable of the environment counts as none
 		c.respListen = ""

@@ -67,10 +67,10 @@ type daemon struct {
 	admission *admission.Pool
 	resp      *ingest.Server
 
-	respListener net.Listener // nil: no RESP
-	webListeners []net.Listener
-	webServers   []*http.Server
-	webSecurity  *webSecurity
+	respListeners []net.Listener // none: no RESP
+	webListeners  []net.Listener
+	webServers    []*http.Server
+	webSecurity   *webSecurity
 
 	// ready is what /-/ready answers: true from the moment every listener
 	// serves until the first sign of the end.
@@ -127,10 +127,18 @@ func (d *daemon) open() error {
 
 	var err error
 	if a := d.config.respListen; a != "" {
-		d.respListener, err = listen("Redis clients", a, "if that is redis-server, stop it or choose another port with --resp.listen-address (off for none)")
+		l, err := listen("Redis clients", a, "if that is redis-server, stop it or choose another port with --resp.listen-address (off for none)")
 		if err != nil {
 			return err
 		}
+		d.respListeners = append(d.respListeners, l)
+	}
+	if path := d.config.respSocket; path != "" {
+		l, err := listenUnix(path, d.config.respSocketMode)
+		if err != nil {
+			return err
+		}
+		d.respListeners = append(d.respListeners, l)
 	}
 	err = d.openMemory()
 	if err != nil {
@@ -218,7 +226,7 @@ func (d *daemon) openFrontDoors() error {
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
 		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Admission: d.admitRead, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
 	})
-	if d.respListener == nil {
+	if len(d.respListeners) == 0 {
 		return nil
 	}
 	o := ingest.Options{
@@ -317,8 +325,8 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 			return d.webSecurity.serve(l, d.webServers[i])
 		}, d.webServers[i].Shutdown)
 	}
-	if d.resp != nil {
-		d.addServer(&g, "RESP", d.respListener, d.resp.Serve, d.resp.Shutdown)
+	for _, l := range d.respListeners {
+		d.addServer(&g, "RESP", l, d.resp.Serve, d.resp.Shutdown)
 	}
 	d.addLoop(&g, d.pressure.Run)
 	d.addLoop(&g, func(ctx context.Context) error {
@@ -421,8 +429,8 @@ func (d *daemon) close() {
 	for _, l := range d.webListeners {
 		_ = l.Close() // a server that ran has closed it already
 	}
-	if d.respListener != nil {
-		_ = d.respListener.Close()
+	for _, l := range d.respListeners {
+		_ = l.Close()
 	}
 	if d.resp != nil {
 		_ = d.resp.Shutdown(context.Background()) // at once: nothing is served any more
@@ -451,7 +459,7 @@ func (d *daemon) close() {
 func (d *daemon) welcome(w io.Writer) {
 	base := d.url()
 	if d.config.log.Format.String() == "json" {
-		d.log.Info("Ready.", "version", version.Version, "http", base, "resp", d.config.respListen, "forward", d.config.forward.url)
+		d.log.Info("Ready.", "version", version.Version, "http", base, "resp", d.config.respListen, "resp_socket", d.config.respSocket, "forward", d.config.forward.url)
 		return
 	}
 	// A name that is right, and nothing that is secret.
@@ -464,9 +472,10 @@ func (d *daemon) welcome(w io.Writer) {
   read    %s as a Prometheus data source in Grafana, or
           %s '%s/api/v1/query?query=up'
 `, version.Version, base, auth, base, curl, base)
-	if d.respListener != nil {
-		host, port, err := net.SplitHostPort(d.respListener.Addr().String())
-		if err == nil {
+	for _, l := range d.respListeners {
+		if l.Addr().Network() == "unix" {
+			fmt.Fprintf(w, "  redis   redis-cli -s %s%s set hello world\n", l.Addr(), d.redisPassword())
+		} else if host, port, err := net.SplitHostPort(l.Addr().String()); err == nil {
 			fmt.Fprintf(w, "  redis   redis-cli -h %s -p %s%s set hello world\n", reachable(host), port, d.redisOptions())
 		}
 	}
@@ -480,10 +489,14 @@ func (d *daemon) redisOptions() (options string) {
 	if d.config.respCertificate != nil {
 		options = " --tls --cacert " + d.config.respTLSCertFile
 	}
-	if d.config.respPasswordFile != "" {
-		options += fmt.Sprintf(` -a "$(cat %s)"`, d.config.respPasswordFile)
+	return options + d.redisPassword()
+}
+
+func (d *daemon) redisPassword() string {
+	if d.config.respPasswordFile == "" {
+		return ""
 	}
-	return options
+	return fmt.Sprintf(` -a "$(cat %s)"`, d.config.respPasswordFile)
 }
 
 // reachable is a host to connect to for a listener on host.

@@ -198,18 +198,26 @@ func TestE2EWelcome(t *testing.T) {
 	certFile, keyFile, _ := certificate(t, dir)
 	passwordFile := filepath.Join(dir, "password")
 	write(t, passwordFile, "open sesame\n")
-	for _, flags := range [][]string{nil, {"--resp.password-file=" + passwordFile}, {"--resp.password-file=" + passwordFile, "--resp.tls-cert-file=" + certFile, "--resp.tls-key-file=" + keyFile}} {
+	for _, flags := range [][]string{nil, {"--resp.password-file=" + passwordFile}, {"--resp.password-file=" + passwordFile, "--resp.tls-cert-file=" + certFile, "--resp.tls-key-file=" + keyFile, "--resp.unix-socket=" + filepath.Join(dir, "s")}} {
 		s := startServer(t, flags...)
-		line := regexp.MustCompile(`(?m)^  redis   (redis-cli .*)$`).FindStringSubmatch(s.output())
-		if line == nil {
-			t.Fatalf("no command in\n%s", s.output())
+		lines := regexp.MustCompile(`(?m)^  redis   (redis-cli .*)$`).FindAllStringSubmatch(s.output(), -1)
+		if len(lines) != 1+strings.Count(strings.Join(flags, " "), "unix-socket") {
+			t.Fatalf("%d commands in\n%s", len(lines), s.output())
 		}
-		out, err := exec.Command("sh", "-c", line[1]).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "OK") {
-			t.Errorf("%s: %v, %s", line[1], err, out)
+		for _, line := range lines {
+			out, err := exec.Command("sh", "-c", line[1]).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "OK") {
+				t.Errorf("%s: %v, %s", line[1], err, out)
+			}
 		}
 		if strings.Contains(s.output(), "sesame") {
 			t.Error("the password is shown")
+		}
+	}
+	for _, command := range [][]string{nil, {"check-config"}} {
+		code, said := refusal(t, append(command, "--resp.unix-socket="+passwordFile)...)
+		if code == exitOK || !strings.Contains(said, "is no socket") {
+			t.Errorf("%s with a file in the socket's place: %d, %s", command, code, said)
 		}
 	}
 	write(t, filepath.Join(dir, "web.yml"), basicAuth(t, "reader", "secret"))
