@@ -40,11 +40,164 @@ func owning(members []Member) []Member {
 			own = append(own, Member{ID: m.ID, Name: m.Name, Zone: m.Zone, Weight: m.Weight, Place: m.Place, State: Ready})
 		}
 	}
-	slices.SortFunc(own, func(a, b Member) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(own, byID)
 	return own
+}
+
+const (
+	// maxEras bounds the history. A rolling restart of 100 members makes 300.
+	maxEras = 512
+	// sameEraMs is how far apart what two members saw of one era may be: one
+	// gossip round, a detection, and clocks that differ somewhat.
+	sameEraMs = 30_000
+	// maxHistoryBytes bounds what is taken from another member: 512 eras of
+	// 300 members are some 60 KiB.
+	maxHistoryBytes = 4 << 20
+)
+
+// history is all that is known of eras: what this member saw itself, and what
+// others tell. Merging only ever adds to it, so that a member that lies can
+// cause warnings, and not take any away.
+//
+// Only the era that this member sees now is in force (Until is 0). What others
+// say is in force was so when they said it: whoever is not heard of any more has
+// no eras that last.
+type history struct {
+	mu   sync.Mutex
+	eras []*Era // by From, then Until with the one in force last
+	now  *Era   // the one of them that is in force, or nil
+}
+
+// same says whether two eras have the same owners for all slots.
+func (e *Era) same(o *Era) bool {
+	return e.Layout.Copies == o.Layout.Copies && slices.EqualFunc(e.Members, o.Members, func(a, b Member) bool {
+		return a.ID == b.ID && a.Zone == b.Zone && a.Weight == b.Weight && a.Place == b.Place
+	})
+}
+
+func (e *Era) end() int64 {
+	if e.Until == 0 {
+		return 1<<63 - 1
+	}
+	return e.Until
+}
+
+// observe says that from now on the table is that of these members.
+func (h *history) observe(nowMs int64, members []Member, l Layout) {
+	next := &Era{From: nowMs, Members: owning(members), Layout: l}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.now != nil {
+		if h.now.same(next) {
+			return
+		}
+		h.replaceLocked(h.now, &Era{From: h.now.From, Until: max(nowMs, h.now.From), Members: h.now.Members, Layout: h.now.Layout})
+	}
+	// What others said of it may be here already.
+	for _, e := range h.eras {
+		if e.Until != 0 && e.same(next) && e.Until+sameEraMs >= nowMs {
+			next.From = min(next.From, e.From)
+			h.eras = slices.DeleteFunc(h.eras, func(o *Era) bool { return o == e })
+			break
+		}
+	}
+	h.now = next
+	h.eras = append(h.eras, next)
+	h.tidyLocked()
+}
+
+// replaceLocked puts another value in an era's place: readers keep the one they have.
+func (h *history) replaceLocked(old, by *Era) {
+	for i, e := range h.eras {
+		if e == old {
+			h.eras[i] = by
+		}
+	}
+	if h.now == old {
+		h.now = by
+	}
+}
+
+// merge adds what another member said, just now, of eras.
+func (h *history) merge(nowMs int64, told []*Era) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range told {
+		if t.Until == 0 || t.Until > nowMs {
+			t.Until = nowMs
+		}
+		if t.From > t.Until {
+			continue // by a clock that is ahead: it will last longer the next time
+		}
+		h.addLocked(t)
+	}
+	h.tidyLocked()
+}
+
+func (h *history) addLocked(t *Era) {
+	for _, e := range h.eras {
+		if !e.same(t) || t.From > e.end() && t.From-e.end() > sameEraMs || e.From > t.Until+sameEraMs {
+			continue
+		}
+		if t.From < e.From || t.Until > e.end() {
+			union := &Era{From: min(e.From, t.From), Until: max(e.Until, t.Until), Members: e.Members, Layout: e.Layout}
+			if e.Until == 0 {
+				union.Until = 0
+			}
+			h.replaceLocked(e, union)
+		}
+		return
+	}
+	h.eras = append(h.eras, t)
+}
+
+// tidyLocked sorts the eras, and makes of the oldest that are too many one of
+// which nothing is known.
+func (h *history) tidyLocked() {
+	slices.SortFunc(h.eras, func(a, b *Era) int {
+		switch {
+		case a.From != b.From:
+			return int(max(-1, min(1, a.From-b.From)))
+		case a.end() < b.end():
+			return -1
+		case a.end() > b.end():
+			return 1
+		}
+		return 0
+	})
+	over := len(h.eras) - maxEras
+	if over <= 0 {
+		return
+	}
+	unknown := &Era{From: h.eras[0].From}
+	kept := h.eras[:0]
+	for _, e := range h.eras {
+		if over >= 0 && e != h.now { // one more than are too many: the unknown one takes a place
+			unknown.Until = max(unknown.Until, e.Until)
+			over--
+			continue
+		}
+		kept = append(kept, e)
+	}
+	h.eras = append([]*Era{unknown}, kept...)
+}
+
+// forget drops eras that ended before a time.
+func (h *history) forget(beforeMs int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.eras = slices.DeleteFunc(slices.Clone(h.eras), func(e *Era) bool { return e.end() < beforeMs })
+}
+
+// since are the eras that lasted at a time or began later, by From.
+func (h *history) since(ms int64) []*Era {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []*Era
+	for _, e := range h.eras {
+		if e.end() >= ms {
+			all = append(all, e)
+		}
+	}
+	return all
 }

@@ -57,7 +57,7 @@ type Table struct {
 // own keys.
 func NewTable(version uint64, self string, members []Member, l Layout) *Table {
 	members = slices.Clone(members)
-	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(members, byID)
 	members = slices.CompactFunc(members, func(a, b Member) bool { return a.ID == b.ID })
 	l = Layout{Copies: clamp(l.Copies, MaxCopies), BlobCopies: clamp(l.BlobCopies, MaxCopies)}
 	t := &Table{Version: version, Layout: l, members: members, self: -1}
@@ -71,6 +71,8 @@ func NewTable(version uint64, self string, members []Member, l Layout) *Table {
 	t.fillKeys(newDraw(members, func(m *Member) bool { return m.RESP != "" && mayOwn(m) }))
 	return t
 }
+
+func byID(a, b Member) int { return strings.Compare(a.ID, b.ID) }
 
 func clamp(n, most int) int { return max(1, min(n, most)) }
 

@@ -1,0 +1,368 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// Options of a Cluster.
+type Options struct {
+	// Name of the cluster: daemons of clusters with other names never join.
+	Name string
+	// Self is this daemon: its ID, Name, HTTP, RESP, Zone, Weight and Version.
+	// State and Place are set here.
+	Self Member
+	// Listen is where gossip is listened for, by UDP and TCP. Port 0 is any.
+	Listen netip.AddrPort
+	// Advertise is how others reach Listen. Default: Listen; its port may be 0
+	// for that of Listen.
+	Advertise netip.AddrPort
+	// Seeds are the members to look for: host:port, or dns+host:port for all
+	// addresses that a name has.
+	Seeds []string
+	// Keys of the cluster. Required.
+	Keys *Keys
+	// Hash of its series. Required.
+	Hash   *SeriesHash
+	Layout Layout
+	// OnChange is called after each change of the table, by one goroutine.
+	OnChange func(*Table)
+	// KeptSince says from when on data is kept at all, in Unix ms: eras before
+	// it are forgotten. Default: all are kept, up to a number.
+	KeptSince func() int64
+	// Logger gets what an operator should know. Required.
+	Logger *slog.Logger
+}
+
+// A Cluster is this daemon as a member. It is safe for concurrent use.
+type Cluster struct {
+	o       Options
+	ml      *memberlist.Memberlist
+	table   atomic.Pointer[Table]
+	history history
+	breaker breaker
+	seeds   seeds
+	gossip  gossipLog
+	joined  atomic.Bool // another member was met, or there is none to meet
+	counts  counts
+
+	selfMu sync.Mutex
+	self   Member
+
+	changed chan struct{} // holds a token when the table may be another
+	stop    chan struct{}
+	done    sync.WaitGroup
+	ended   sync.Once
+
+	told struct { // only the goroutine that rebuilds
+		conflict, place string
+	}
+}
+
+// counts are what Stats has from the beginning on.
+type counts struct {
+	refused  atomic.Uint64 // descriptions and histories of members that were not acceptable
+	rejoined atomic.Uint64 // times that members were met by asking seeds
+	left     atomic.Uint64 // members that went without saying so
+}
+
+// What worked on a machine with less than the processors it wanted; the
+// figures of memberlist's own for a LAN take 10 s to drop a member that was killed.
+func tune(c *memberlist.Config) {
+	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 3
+	c.GossipInterval = 100 * time.Millisecond
+	c.PushPullInterval = 15 * time.Second
+	c.TCPTimeout = 2 * time.Second
+	c.AwarenessMaxMultiplier = 4
+	// A daemon's next life has another name to memberlist. If clocks made them
+	// the same, it gets in after this.
+	c.DeadNodeReclaimTime = time.Second
+}
+
+// Start listens and begins to look for others, and does not wait for them.
+func Start(o Options) (*Cluster, error) {
+	c := &Cluster{o: o, changed: make(chan struct{}, 1), stop: make(chan struct{})}
+	c.breaker.now = time.Now
+	c.gossip.log = o.Logger
+	c.self = o.Self
+	c.self.State, c.self.Place = Joining, placeOf(o.Hash, o.Layout)
+	if err := c.self.check(); err != nil {
+		return nil, err
+	}
+	if _, err := c.self.encode(); err != nil {
+		return nil, err
+	}
+	mc := memberlist.DefaultLANConfig()
+	tune(mc)
+	mc.Name, mc.Label = c.self.ID, "mcached/"+o.Name
+	mc.BindAddr, mc.BindPort = o.Listen.Addr().String(), int(o.Listen.Port())
+	if o.Advertise.IsValid() {
+		mc.AdvertiseAddr, mc.AdvertisePort = o.Advertise.Addr().String(), int(o.Advertise.Port())
+	} else {
+		mc.AdvertiseAddr, mc.AdvertisePort = mc.BindAddr, mc.BindPort
+	}
+	ring, err := memberlist.NewKeyring(o.Keys.gossip, o.Keys.gossip[0])
+	if err != nil {
+		return nil, err
+	}
+	mc.Keyring = ring
+	d := &delegate{c}
+	mc.Delegate, mc.Events, mc.Alive, mc.Merge = d, d, d, d
+	mc.Logger = c.gossip.logger()
+	if c.ml, err = memberlist.Create(mc); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	c.seeds = newSeeds(o.Seeds, c.ownAddresses())
+	c.rebuild()
+	c.done.Go(c.follow)
+	c.done.Go(c.rejoin)
+	return c, nil
+}
+
+// placeOf is the fingerprint of what members must have in common.
+func placeOf(h *SeriesHash, l Layout) uint32 {
+	return uint32(mix(uint64(h.Place())<<32|uint64(l.Copies)<<16|uint64(l.BlobCopies)) >> 32)
+}
+
+// Address is where gossip is listened for.
+func (c *Cluster) Address() netip.AddrPort {
+	n := c.ml.LocalNode()
+	a, _ := netip.AddrFromSlice(n.Addr)
+	return netip.AddrPortFrom(a.Unmap(), n.Port)
+}
+
+// Table is the newest. It is never nil.
+func (c *Cluster) Table() *Table { return c.table.Load() }
+
+// Self is this member as it is now.
+func (c *Cluster) Self() Member {
+	c.selfMu.Lock()
+	defer c.selfMu.Unlock()
+	return c.self
+}
+
+// Keys and Hash are those of Options.
+func (c *Cluster) Keys() *Keys       { return c.o.Keys }
+func (c *Cluster) Hash() *SeriesHash { return c.o.Hash }
+
+// Joined says whether another member was met, or there is none to be met: a
+// daemon that cannot find its seeds is not a cluster of one.
+func (c *Cluster) Joined() bool { return c.joined.Load() }
+
+// SetState tells all members of another state of this one, and returns when
+// some of them were told, or after a second.
+func (c *Cluster) SetState(s State) {
+	c.selfMu.Lock()
+	same := c.self.State == s || c.self.State == Leaving
+	if !same {
+		c.self.State = s
+	}
+	c.selfMu.Unlock()
+	if same {
+		return
+	}
+	if err := c.ml.UpdateNode(time.Second); err != nil {
+		c.o.Logger.Debug("Not every member was told.", "state", s, "err", err)
+	}
+	c.wake()
+}
+
+// Eras are those that lasted at a time, in Unix ms, or began later, in the
+// order in which they began. What members saw differently may overlap.
+func (c *Cluster) Eras(sinceMs int64) []*Era { return c.history.since(sinceMs) }
+
+// Suspect says that a member, by its ID, did not answer in time or refused: it
+// is passed over for a second, and for longer when it fails again.
+func (c *Cluster) Suspect(member string) { c.breaker.suspect(member) }
+
+// Trust says that a member answered.
+func (c *Cluster) Trust(member string) { c.breaker.trust(member) }
+
+// Suspected says whether to pass a member over. A member's time being up, one
+// caller is told no, so that it tries, and the others yes until it succeeds.
+func (c *Cluster) Suspected(member string) bool { return c.breaker.suspected(member) }
+
+// Close says goodbye and ends all. The state should be Leaving since the
+// requests under way began, so that nobody sends new ones.
+func (c *Cluster) Close() {
+	c.ended.Do(func() {
+		close(c.stop)
+		if err := c.ml.Leave(time.Second); err != nil {
+			c.o.Logger.Debug("Not every member was told that this one leaves.", "err", err)
+		}
+		if err := c.ml.Shutdown(); err != nil {
+			c.o.Logger.Debug("Gossip did not end well.", "err", err)
+		}
+		c.done.Wait()
+	})
+}
+
+func (c *Cluster) wake() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// follow makes a new table whenever the members are others.
+func (c *Cluster) follow() {
+	tidy := time.NewTicker(time.Minute)
+	defer tidy.Stop()
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-c.changed:
+			c.rebuild()
+		case <-tidy.C:
+			if c.o.KeptSince != nil {
+				c.history.forget(c.o.KeptSince())
+			}
+		}
+	}
+}
+
+// rebuild makes the table of those that are there now, if that is another.
+func (c *Cluster) rebuild() {
+	self := c.Self()
+	members := []Member{self}
+	for _, n := range c.ml.Members() {
+		if m, err := decodeMember(n.Meta); err == nil && m.ID != self.ID {
+			members = append(members, m)
+		}
+	}
+	old, version := c.table.Load(), uint64(1)
+	if old != nil {
+		slices.SortFunc(members, byID)
+		if slices.Equal(old.members, members) {
+			return
+		}
+		version = old.Version + 1
+	}
+	t := NewTable(version, self.ID, members, c.o.Layout)
+	c.history.observe(time.Now().UnixMilli(), members, c.o.Layout)
+	c.table.Store(t)
+	c.breaker.keep(func(id string) bool { return slices.ContainsFunc(members, func(m Member) bool { return m.ID == id }) })
+	if len(members) > 1 {
+		c.joined.Store(true)
+	}
+	c.warn(members)
+	if c.o.OnChange != nil {
+		c.o.OnChange(t)
+	}
+}
+
+// warn says, once, what of the others cannot be meant.
+func (c *Cluster) warn(members []Member) {
+	self, conflict, place := c.Self(), "", ""
+	for _, m := range members {
+		switch {
+		case m.ID == self.ID:
+		case m.Name == self.Name && m.start() >= self.start() && m.State != Leaving:
+			conflict = m.HTTP
+		case m.Place != self.Place:
+			place = m.Name
+		}
+	}
+	if conflict != "" && conflict != c.told.conflict {
+		c.o.Logger.Error("Another member has the name of this one, and owns its slots: give each a name of its own.", "name", self.Name, "other", conflict)
+	}
+	if place != "" && place != c.told.place {
+		c.o.Logger.Error("A member has another first key, number of copies, spread or other labels to ignore: until all have the same, series are looked for in two places.", "member", place)
+	}
+	c.told.conflict, c.told.place = conflict, place
+}
+
+// differing is how many members disagree with this one about places.
+func (c *Cluster) differing() int {
+	self, n := c.Self(), 0
+	for _, m := range c.Table().Members() {
+		if m.Place != self.Place {
+			n++
+		}
+	}
+	return n
+}
+
+// delegate is what memberlist calls. None of it may block, nor call memberlist.
+type delegate struct{ c *Cluster }
+
+// NodeMeta is what the others get to know of this member.
+func (d *delegate) NodeMeta(int) []byte {
+	self := d.c.Self()
+	b, err := self.encode()
+	if err != nil {
+		panic("cluster: a member that could be described cannot be with another state: " + err.Error())
+	}
+	return b
+}
+
+// NotifyMsg takes nothing: there are no messages but memberlist's own.
+func (d *delegate) NotifyMsg([]byte) {}
+
+// GetBroadcasts sends none.
+func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState is the history, for a member that is met.
+func (d *delegate) LocalState(bool) []byte { return encodeEras(d.c.history.since(0)) }
+
+// MergeRemoteState takes over what another member knows of eras.
+func (d *delegate) MergeRemoteState(b []byte, _ bool) {
+	eras, err := decodeEras(b)
+	if err != nil {
+		d.c.counts.refused.Add(1)
+		d.c.gossip.once("A member's history was not taken over.", err)
+		return
+	}
+	d.c.history.merge(time.Now().UnixMilli(), eras)
+}
+
+// NotifyJoin, NotifyUpdate and NotifyLeave only say that something changed.
+func (d *delegate) NotifyJoin(*memberlist.Node)   { d.c.wake() }
+func (d *delegate) NotifyUpdate(*memberlist.Node) { d.c.wake() }
+
+// NotifyLeave also remembers where a member was that did not say that it goes:
+// it may only be cut off, and nobody else would ever ask it again.
+func (d *delegate) NotifyLeave(n *memberlist.Node) {
+	if m, err := decodeMember(n.Meta); n.State == memberlist.StateDead && (err != nil || m.State != Leaving) {
+		d.c.counts.left.Add(1)
+		d.c.seeds.lose(n.Address())
+	}
+	d.c.wake()
+}
+
+// errTooMany is why a member more is not let in.
+var errTooMany = errors.New("cluster: it has as many members as it can have")
+
+// NotifyAlive refuses members that do not say well who they are.
+func (d *delegate) NotifyAlive(n *memberlist.Node) error {
+	m, err := decodeMember(n.Meta)
+	if err == nil && m.ID != n.Name {
+		err = fmt.Errorf("%w: it goes by the name of %.100q and calls itself %.100q", ErrMember, n.Name, m.ID)
+	}
+	if t := d.c.Table(); err == nil && t != nil && len(t.members) >= MaxMembers && !slices.ContainsFunc(t.members, func(o Member) bool { return o.ID == m.ID }) {
+		err = errTooMany
+	}
+	if err != nil {
+		d.c.counts.refused.Add(1)
+		d.c.gossip.once("A member was not let in.", err)
+	}
+	return err
+}
+
+// NotifyMerge refuses more members than there may be, at once.
+func (d *delegate) NotifyMerge(peers []*memberlist.Node) error {
+	if len(peers) > MaxMembers {
+		return errTooMany
+	}
+	return nil
+}

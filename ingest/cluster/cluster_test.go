@@ -1,0 +1,223 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// records keeps what is logged from warnings on.
+type records struct {
+	slog.Handler
+	mu  sync.Mutex
+	all []string
+}
+
+func (r *records) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (r *records) Handle(_ context.Context, rec slog.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, rec.Message)
+	return nil
+}
+func (r *records) has(s string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, m := range r.all {
+		if strings.Contains(m, s) {
+			n++
+		}
+	}
+	return n
+}
+
+type node struct {
+	*Cluster
+	log *records
+}
+
+// start starts a member on loopback that looks for the others.
+func start(t *testing.T, name string, change func(*Options), others ...*node) *node {
+	t.Helper()
+	n := &node{log: &records{}}
+	keys := testKeys(t, "a secret of a cluster")
+	o := Options{Name: "test", Self: Member{ID: MemberID(name, time.Now().UnixMilli()), Name: name, HTTP: "http://127.0.0.1:1", RESP: "127.0.0.1:2"},
+		Listen: netip.MustParseAddrPort("127.0.0.1:0"), Keys: keys, Layout: Layout{Copies: 2, BlobCopies: 1}, Logger: slog.New(n.log)}
+	for _, other := range others {
+		o.Seeds = append(o.Seeds, other.Address().String())
+	}
+	if change != nil {
+		change(&o)
+	}
+	o.Hash = NewSeriesHash(o.Keys.Series(), nil, 0)
+	var err error
+	if n.Cluster, err = Start(o); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	return n
+}
+
+// eventually waits for a condition, for far longer than it takes.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not within a minute: " + what)
+		}
+	}
+}
+
+// sees says whether a member's table has exactly these members, in these states.
+func (n *node) sees(want ...string) bool {
+	var got []string
+	for _, m := range n.Table().Members() {
+		got = append(got, m.Name+" "+m.State.String())
+	}
+	slices.Sort(got)
+	return slices.Equal(got, want)
+}
+
+func TestClusterLife(t *testing.T) {
+	a := start(t, "a", nil)
+	eventually(t, "a has no seeds and is a cluster of one", a.Joined)
+	b := start(t, "b", nil, a)
+	c := start(t, "c", nil, a)
+	all := []*node{a, b, c}
+	for _, n := range all {
+		n.SetState(Ready)
+	}
+	for _, n := range all {
+		eventually(t, "all three see each other ready", func() bool { return n.sees("a ready", "b ready", "c ready") && n.Joined() })
+	}
+	for slot := range uint16(Slots) {
+		x, y := a.Table(), c.Table()
+		if !slices.Equal(names(x, x.Owners(slot)), names(y, y.Owners(slot))) {
+			t.Fatalf("slot %d: a and c do not agree", slot)
+		}
+	}
+	// c came last and knows when a was alone.
+	eventually(t, "c knows of the era before it", func() bool {
+		return slices.ContainsFunc(c.Eras(0), func(e *Era) bool { return len(e.Members) == 1 && e.Members[0].Name == "a" })
+	})
+	b.SetState(Leaving)
+	eventually(t, "b leaves and is still there", func() bool { return a.sees("a ready", "b leaving", "c ready") })
+	b.SetState(Ready)
+	if b.Self().State != Leaving {
+		t.Error("a member that leaves is ready again")
+	}
+	b.Close()
+	eventually(t, "b is gone", func() bool { return a.sees("a ready", "c ready") })
+	a.Suspect(b.Self().ID)
+	again := start(t, "b", nil, c)
+	eventually(t, "b is there in its next life", func() bool {
+		return a.sees("a ready", "b joining", "c ready") && again.sees("a ready", "b joining", "c ready")
+	})
+	if a.Suspected(b.Self().ID) {
+		t.Error("a member that is gone is suspect for ever")
+	}
+	for _, n := range all {
+		if n.log.has("") != 0 {
+			t.Error("warnings:", n.log.all)
+		}
+	}
+	if s := a.Stats(); s.Members[Ready] != 2 || s.Members[Joining] != 1 || s.Lost != 0 || s.Differing != 0 || s.ShortSlots < Slots/2 || s.ShortSlots >= Slots {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Clusters with other names or keys never join, and a member that nobody lets
+// in says so, once.
+func TestClusterStrangers(t *testing.T) {
+	a := start(t, "a", nil)
+	strangers := []*node{
+		start(t, "other-name", func(o *Options) { o.Name = "production" }, a),
+		start(t, "other-key", func(o *Options) { o.Keys = testKeys(t, "another secret of one") }, a),
+	}
+	friend := start(t, "friend", nil, a)
+	eventually(t, "the friend joins", func() bool { return len(a.Table().Members()) == 2 && friend.Joined() })
+	for _, n := range strangers {
+		eventually(t, "it says that it is alone", func() bool { return n.log.has("it is alone") == 1 && n.Stats().Alone })
+	}
+	eventually(t, "it asked again", func() bool { return a.Stats().GossipErrors >= 4 })
+	for _, n := range strangers {
+		if len(n.Table().Members()) != 1 || n.Joined() || n.log.has("it is alone") != 1 {
+			t.Error(n.Self().Name, "joined, or said it twice:", n.log.all)
+		}
+	}
+	if len(a.Table().Members()) != 2 {
+		t.Error("a let a stranger in")
+	}
+}
+
+// The keys are replaced while the cluster runs.
+func TestClusterRotation(t *testing.T) {
+	const one, two = "the first secret there is", "the second secret there is"
+	with := func(secrets ...string) func(*Options) {
+		return func(o *Options) {
+			var all [][]byte
+			for _, s := range secrets {
+				all = append(all, []byte(s))
+			}
+			o.Keys, _ = NewKeys("test", all)
+		}
+	}
+	a := start(t, "a", with(one, two))
+	b := start(t, "b", with(two, one), a)
+	eventually(t, "two in the middle of a rotation join", func() bool { return len(a.Table().Members()) == 2 && len(b.Table().Members()) == 2 })
+	eventually(t, "they say that places differ", func() bool { return a.log.has("another first key") == 1 && a.Stats().Differing == 1 })
+}
+
+func TestClusterSameName(t *testing.T) {
+	a := start(t, "twin", nil)
+	b := start(t, "twin", func(o *Options) { o.Self.ID = MemberID("twin", time.Now().UnixMilli()+5000) }, a)
+	eventually(t, "the first says that another has its name", func() bool { return a.log.has("has the name of this one") == 1 })
+	tab := a.Table()
+	for slot := range uint16(Slots) {
+		if o := tab.Owners(slot); len(o) != 1 || tab.Members()[o[0]].ID != b.Self().ID {
+			t.Fatal("both own, or the first does")
+		}
+	}
+}
+
+func TestSeeds(t *testing.T) {
+	for seed, ok := range map[string]bool{"a:7946": true, "dns+mcached.default.svc:7946": true, "[::1]:7946": true, "a": false, ":7946": false, "a:0": false, "a:": false, "": false} {
+		if err := CheckSeed(seed); (err == nil) != ok {
+			t.Errorf("%q: %v", seed, err)
+		}
+	}
+	own := netip.MustParseAddrPort("10.0.0.1:7946")
+	s := newSeeds([]string{"dns+mcached:7946", "10.0.0.9:7946", "broken:7946"}, func(a netip.AddrPort) bool { return a == own })
+	s.resolve = func(_ context.Context, host string) ([]netip.Addr, error) {
+		if host == "broken" {
+			return nil, errors.New("no such host")
+		}
+		return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("::ffff:10.0.0.3")}, nil
+	}
+	s.lose("10.0.0.4:7946")
+	s.lose("10.0.0.2:7946")
+	there := map[netip.AddrPort]bool{netip.MustParseAddrPort("10.0.0.3:7946"): true}
+	ask, err := s.addresses(there)
+	slices.Sort(ask)
+	if want := []string{"10.0.0.2:7946", "10.0.0.4:7946", "10.0.0.9:7946"}; !slices.Equal(ask, want) || err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("asks %v, %v; want %v and an error about broken", ask, err, want)
+	}
+	there[netip.MustParseAddrPort("10.0.0.4:7946")] = true
+	if ask, _ := s.addresses(there); slices.Contains(ask, "10.0.0.4:7946") || len(s.lost) != 1 {
+		t.Error("one that came back is still asked:", ask, s.lost)
+	}
+	for i := range 2 * lostMost {
+		s.lose(fmt.Sprint("10.1.0.", i, ":1"))
+	}
+	if len(s.lost) > lostMost {
+		t.Error(len(s.lost), "lost members are remembered")
+	}
+}

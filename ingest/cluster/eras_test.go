@@ -1,0 +1,221 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+)
+
+func idsOf(e *Era) (ids []string) {
+	for _, m := range e.Members {
+		ids = append(ids, m.ID)
+	}
+	return ids
+}
+
+func TestHistory(t *testing.T) {
+	var h history
+	members := some(4)
+	l := Layout{Copies: 2}
+	h.observe(1000, members[:1], l)
+	h.observe(2000, members[:1], l) // nothing new
+	h.observe(3000, members[:3], l)
+	members[2].State, members[2].HTTP = Leaving, "http://elsewhere"
+	h.observe(4000, members[:3], l)
+	members[2].State = Ready
+	h.observe(5000, members[:2], l) // it owned nothing already
+	want := []struct {
+		from, until int64
+		n           int
+	}{{1000, 3000, 1}, {3000, 4000, 3}, {4000, 0, 2}}
+	all := h.since(0)
+	if len(all) != len(want) {
+		t.Fatalf("%d eras, want %d", len(all), len(want))
+	}
+	for i, w := range want {
+		if e := all[i]; e.From != w.from || e.Until != w.until || len(e.Members) != w.n {
+			t.Errorf("era %d: from %d until %d with %d members, want %+v", i, e.From, e.Until, len(e.Members), w)
+		}
+	}
+	if got := h.since(3500); len(got) != 2 || got[0] != all[1] {
+		t.Error("since 3500:", len(got))
+	}
+	// The owners of an era are those that the table had.
+	tab := table(members[:3], l)
+	for slot := range uint16(500) {
+		var got []string
+		for _, o := range all[1].Owners(slot) {
+			got = append(got, all[1].Members[o].Name)
+		}
+		if !slices.Equal(got, names(tab, tab.Owners(slot))) {
+			t.Fatalf("slot %d: owners %v in the era, %v in the table", slot, got, names(tab, tab.Owners(slot)))
+		}
+	}
+	h.forget(3500)
+	if got := h.since(0); len(got) != 2 || got[0] != all[1] {
+		t.Error("after forgetting:", len(got))
+	}
+	if (&Era{}).Owners(7) != nil && len((&Era{}).Owners(7)) != 0 {
+		t.Error("an era of which nothing is known has owners")
+	}
+}
+
+// Two members that see the same thing at times that differ have one era of it,
+// and what is said again changes nothing.
+func TestHistoryMerge(t *testing.T) {
+	l := Layout{Copies: 2}
+	members := some(3)
+	var a, b history
+	a.observe(1_000_000, members[:2], l)
+	a.observe(1_100_000, members, l)
+	b.observe(1_100_400, members, l) // began empty
+	exchange := func(now int64) {
+		for _, x := range [][2]*history{{&a, &b}, {&b, &a}} {
+			told, err := decodeEras(encodeEras(x[0].since(0)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			x[1].merge(now, told)
+		}
+	}
+	for i := range int64(3) {
+		exchange(1_110_000 + i*15_000)
+	}
+	for name, h := range map[string]*history{"a": &a, "b": &b} {
+		all := h.since(0)
+		if len(all) != 2 || all[0].From != 1_000_000 || all[0].Until != 1_100_000 || all[1].From != 1_100_000 || all[1].Until != 0 {
+			t.Errorf("%s: %v", name, all)
+		}
+	}
+	// The third is cut off: each side has an era of its own, and both have both after it.
+	a.observe(1_200_000, members[:2], l)
+	b.observe(1_200_900, members[2:], l)
+	a.observe(1_300_000, members, l)
+	b.observe(1_300_100, members, l)
+	exchange(1_301_000)
+	exchange(1_302_000)
+	for name, h := range map[string]*history{"a": &a, "b": &b} {
+		var alone, together int
+		for _, e := range h.since(1_199_000) {
+			switch {
+			case e.From == 1_200_000 && e.Until == 1_300_000 && len(e.Members) == 2:
+				together++
+			case e.From == 1_200_900 && e.Until == 1_300_100 && len(e.Members) == 1:
+				alone++
+			}
+		}
+		if alone != 1 || together != 1 {
+			t.Errorf("%s does not know of both sides of the cut: %d, %d", name, together, alone)
+		}
+	}
+	// Whoever is not heard of any more has no era in force.
+	var c history
+	c.observe(2_000_000, members[:1], l)
+	c.merge(2_001_000, []*Era{{From: 2_000_000, Members: owning(members[1:]), Layout: l}, {From: 2_000_000, Until: 9_000_000, Members: owning(members[2:]), Layout: l},
+		{From: 3_000_000, Until: 3_000_001, Members: owning(members), Layout: l}})
+	for _, e := range c.since(0) {
+		if e != c.now && (e.Until == 0 || e.Until > 2_001_000) || len(e.Members) == 3 {
+			t.Errorf("what another member said lasts from %d until %d", e.From, e.Until)
+		}
+	}
+}
+
+// However much happens or is made up, the history is bounded, this member's own
+// era lasts, and of what was dropped nothing is said to be known.
+func TestHistoryIsBounded(t *testing.T) {
+	var h history
+	l := Layout{Copies: 2}
+	r := rand.New(rand.NewPCG(5, 6))
+	h.observe(1, some(3), l)
+	h.observe(2, some(4), l)
+	for i := range 4 * maxEras {
+		now := int64(100_000 * (i + 1))
+		if i%2 == 0 {
+			h.observe(now, some(3+r.IntN(5)), l)
+		}
+		h.merge(now, []*Era{{From: now - 50_000, Until: now - 1, Layout: l,
+			Members: []Member{{ID: MemberID("liar", now), Name: "liar"}}}})
+		if len(h.eras) > maxEras+1 {
+			t.Fatalf("%d eras", len(h.eras))
+		}
+	}
+	all := h.since(0)
+	if all[0].Members != nil || all[0].From != 1 || all[0].Until < 100_000 {
+		t.Errorf("the oldest era is from %d until %d with %d members, want one of which nothing is known", all[0].From, all[0].Until, len(all[0].Members))
+	}
+	if !slices.Contains(all, h.now) || h.now.Until != 0 {
+		t.Error("the era in force is gone")
+	}
+	for i := 1; i < len(all); i++ {
+		if all[i].From < all[i-1].From {
+			t.Fatal("the eras are not in order")
+		}
+	}
+}
+
+func TestErasTravel(t *testing.T) {
+	var eras []*Era
+	for i := range 20 {
+		members := some(30)
+		for j := range members {
+			members[j].Zone, members[j].Weight, members[j].Place = string(rune('a'+j%3)), j%5, uint32(i/10)
+		}
+		eras = append(eras, &Era{From: int64(i + 1), Until: int64(i+2) * int64(min(1, 19-i)), Members: owning(members[i:]), Layout: Layout{Copies: 2}})
+	}
+	eras = append(eras, &Era{From: 5, Until: 6})
+	back, err := decodeEras(encodeEras(eras))
+	if err != nil || len(back) != len(eras) {
+		t.Fatal(len(back), err)
+	}
+	for i := range eras {
+		if !reflect.DeepEqual(eras[i], back[i]) {
+			t.Errorf("era %d: %v %v, want %v %v", i, back[i].From, idsOf(back[i]), eras[i].From, idsOf(eras[i]))
+		}
+	}
+	for _, bad := range []string{"", "[]", `{"e":[{"f":0}]}`, `{"e":[{"f":5,"u":4}]}`, `{"e":[{"f":5,"c":9}]}`, `{"e":[{"f":5,"b":"AAAA"}]}`,
+		`{"m":[{"i":"x"}],"e":[]}`, `{"m":[{"i":"a#1"},{"i":"a#1"}],"e":[{"f":5,"b":"Aw=="}]}`} {
+		if got, err := decodeEras([]byte(bad)); !errors.Is(err, errHistory) {
+			t.Errorf("%s: %v, %v", bad, got, err)
+		}
+	}
+}
+
+func FuzzDecodeEras(f *testing.F) {
+	f.Add(encodeEras([]*Era{{From: 5, Until: 6, Members: owning(some(3)), Layout: Layout{Copies: 2}}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		eras, err := decodeEras(b)
+		if err != nil {
+			return
+		}
+		var h history
+		h.observe(1000, some(2), Layout{Copies: 2})
+		h.merge(2000, eras)
+		for _, e := range h.since(0) {
+			for _, o := range e.Owners(7) {
+				_ = e.Members[o]
+			}
+		}
+		if h.now == nil || !slices.Contains(h.eras, h.now) {
+			t.Fatal("the era in force is gone")
+		}
+		if _, err := decodeEras(encodeEras(h.since(0))); err != nil && len(h.eras) <= maxEras {
+			t.Fatal("what was taken over cannot be told on:", err)
+		}
+	})
+}
+
+func FuzzDecodeMember(f *testing.F) {
+	m := some(1)[0]
+	b, _ := m.encode()
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := decodeMember(b)
+		if err == nil {
+			_ = NewTable(1, m.ID, []Member{m, some(1)[0]}, Layout{}).Order(9, nil)
+			_ = fmt.Sprint(m.State)
+		}
+	})
+}
