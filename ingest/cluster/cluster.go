@@ -54,8 +54,13 @@ type Cluster struct {
 	joined  atomic.Bool // another member was met, or there is none to meet
 	counts  counts
 
+	address netip.AddrPort // where others reach the gossip of this one
+
 	selfMu sync.Mutex
 	self   Member
+
+	thereMu sync.Mutex
+	there   map[string]presence // by ID, without this one
 
 	changed chan struct{} // holds a token when the table may be another
 	stop    chan struct{}
@@ -65,6 +70,13 @@ type Cluster struct {
 	told struct { // only the goroutine that rebuilds
 		conflict, place string
 	}
+}
+
+// presence is a member that memberlist takes for alive. What it hands out of its
+// own list changes under the reader's hands, so this one is kept beside it.
+type presence struct {
+	Member
+	gossip netip.AddrPort
 }
 
 // counts are what Stats has from the beginning on.
@@ -90,7 +102,7 @@ func tune(c *memberlist.Config) {
 
 // Start listens and begins to look for others, and does not wait for them.
 func Start(o Options) (*Cluster, error) {
-	c := &Cluster{o: o, changed: make(chan struct{}, 1), stop: make(chan struct{})}
+	c := &Cluster{o: o, there: map[string]presence{}, changed: make(chan struct{}, 1), stop: make(chan struct{})}
 	c.breaker.now = time.Now
 	c.gossip.log = o.Logger
 	c.self = o.Self
@@ -121,6 +133,7 @@ func Start(o Options) (*Cluster, error) {
 	if c.ml, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+	c.address = gossipAddress(c.ml.LocalNode())
 	c.seeds = newSeeds(o.Seeds, c.ownAddresses())
 	c.rebuild()
 	c.done.Go(c.follow)
@@ -133,9 +146,10 @@ func placeOf(h *SeriesHash, l Layout) uint32 {
 	return uint32(mix(uint64(h.Place())<<32|uint64(l.Copies)<<16|uint64(l.BlobCopies)) >> 32)
 }
 
-// Address is where gossip is listened for.
-func (c *Cluster) Address() netip.AddrPort {
-	n := c.ml.LocalNode()
+// Address is where other members reach the gossip of this one.
+func (c *Cluster) Address() netip.AddrPort { return c.address }
+
+func gossipAddress(n *memberlist.Node) netip.AddrPort {
 	a, _ := netip.AddrFromSlice(n.Addr)
 	return netip.AddrPortFrom(a.Unmap(), n.Port)
 }
@@ -235,11 +249,11 @@ func (c *Cluster) follow() {
 func (c *Cluster) rebuild() {
 	self := c.Self()
 	members := []Member{self}
-	for _, n := range c.ml.Members() {
-		if m, err := decodeMember(n.Meta); err == nil && m.ID != self.ID {
-			members = append(members, m)
-		}
+	c.thereMu.Lock()
+	for _, p := range c.there {
+		members = append(members, p.Member)
 	}
+	c.thereMu.Unlock()
 	old, version := c.table.Load(), uint64(1)
 	if old != nil {
 		slices.SortFunc(members, byID)
@@ -326,16 +340,31 @@ func (d *delegate) MergeRemoteState(b []byte, _ bool) {
 	d.c.history.merge(time.Now().UnixMilli(), eras)
 }
 
-// NotifyJoin, NotifyUpdate and NotifyLeave only say that something changed.
-func (d *delegate) NotifyJoin(*memberlist.Node)   { d.c.wake() }
-func (d *delegate) NotifyUpdate(*memberlist.Node) { d.c.wake() }
+// NotifyJoin notes that a member is there, and how it describes itself.
+func (d *delegate) NotifyJoin(n *memberlist.Node) {
+	m, err := decodeMember(n.Meta)
+	if err != nil || m.ID == d.c.o.Self.ID {
+		return // NotifyAlive lets none in that it cannot read
+	}
+	d.c.thereMu.Lock()
+	d.c.there[m.ID] = presence{m, gossipAddress(n)}
+	d.c.thereMu.Unlock()
+	d.c.wake()
+}
 
-// NotifyLeave also remembers where a member was that did not say that it goes:
-// it may only be cut off, and nobody else would ever ask it again.
+// NotifyUpdate notes that a member describes itself otherwise.
+func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.NotifyJoin(n) }
+
+// NotifyLeave notes that a member is gone. One that did not say that it goes
+// may only be cut off, and memberlist would never ask it again.
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
-	if m, err := decodeMember(n.Meta); n.State == memberlist.StateDead && (err != nil || m.State != Leaving) {
+	d.c.thereMu.Lock()
+	p, ok := d.c.there[n.Name]
+	delete(d.c.there, n.Name)
+	d.c.thereMu.Unlock()
+	if ok && p.State != Leaving && n.State == memberlist.StateDead {
 		d.c.counts.left.Add(1)
-		d.c.seeds.lose(n.Address())
+		d.c.seeds.lose(p.gossip)
 	}
 	d.c.wake()
 }

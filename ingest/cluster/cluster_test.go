@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -202,8 +201,8 @@ func TestSeeds(t *testing.T) {
 		}
 		return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("::ffff:10.0.0.3")}, nil
 	}
-	s.lose("10.0.0.4:7946")
-	s.lose("10.0.0.2:7946")
+	s.lose(netip.MustParseAddrPort("10.0.0.4:7946"))
+	s.lose(netip.MustParseAddrPort("10.0.0.2:7946"))
 	there := map[netip.AddrPort]bool{netip.MustParseAddrPort("10.0.0.3:7946"): true}
 	ask, err := s.addresses(there)
 	slices.Sort(ask)
@@ -215,7 +214,7 @@ func TestSeeds(t *testing.T) {
 		t.Error("one that came back is still asked:", ask, s.lost)
 	}
 	for i := range 2 * lostMost {
-		s.lose(fmt.Sprint("10.1.0.", i, ":1"))
+		s.lose(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 1))
 	}
 	if len(s.lost) > lostMost {
 		t.Error(len(s.lost), "lost members are remembered")

@@ -54,11 +54,11 @@ type seeds struct {
 	failed atomic.Bool // the last round met nobody, and nobody was met before
 
 	mu   sync.Mutex
-	lost map[string]time.Time // addresses of members that went without a word, and when
+	lost map[netip.AddrPort]time.Time // addresses of members that went without a word, and when
 }
 
 func newSeeds(given []string, own func(netip.AddrPort) bool) seeds {
-	return seeds{given: given, own: own, lost: map[string]time.Time{}, resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
+	return seeds{given: given, own: own, lost: map[netip.AddrPort]time.Time{}, resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
 		return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	}}
 }
@@ -84,7 +84,7 @@ func isOwn(ip netip.Addr) bool {
 	})
 }
 
-func (s *seeds) lose(address string) {
+func (s *seeds) lose(address netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.lost) < lostMost {
@@ -124,12 +124,11 @@ func (s *seeds) addresses(there map[netip.AddrPort]bool) (ask []string, err erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for address, at := range s.lost {
-		a, bad := netip.ParseAddrPort(address)
-		if bad != nil || time.Since(at) > lostFor || there[netip.AddrPortFrom(a.Addr().Unmap(), a.Port())] {
+		if time.Since(at) > lostFor || there[address] {
 			delete(s.lost, address)
 			continue
 		}
-		add(a)
+		add(address)
 	}
 	return ask, err
 }
@@ -159,11 +158,11 @@ func (c *Cluster) rejoin() {
 // askSeeds is one round.
 func (c *Cluster) askSeeds() error {
 	there := map[netip.AddrPort]bool{}
-	for _, n := range c.ml.Members() {
-		if a, ok := netip.AddrFromSlice(n.Addr); ok {
-			there[netip.AddrPortFrom(a.Unmap(), n.Port)] = true
-		}
+	c.thereMu.Lock()
+	for _, p := range c.there {
+		there[p.gossip] = true
 	}
+	c.thereMu.Unlock()
 	ask, err := c.seeds.addresses(there)
 	if len(ask) == 0 {
 		if err == nil {
