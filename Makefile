@@ -5,7 +5,10 @@ GO      ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 INFO    := github.com/prometheus/common/version
-LDFLAGS := -s -w -X $(INFO).Version=$(VERSION) -X $(INFO).Revision=$(REVISION)
+BRANCH  := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
+# Of the commit, so that the same source is the same binary.
+DATE    := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X $(INFO).Version=$(VERSION) -X $(INFO).Revision=$(REVISION) -X $(INFO).Branch=$(BRANCH) -X $(INFO).BuildDate=$(DATE)
 
 # How long each fuzz target of `make fuzz` runs, and where `make run` listens.
 FUZZTIME ?= 30s
@@ -127,6 +130,50 @@ page: ## bundle the page's sources into the script and the style that the daemon
 .PHONY: page-check
 page-check: page ## that the bundle in the tree is what its sources give
 	@git diff --exit-code --stat -- cmd/mcached/page || { echo "the page's bundle is not that of its sources: make page, and commit what it writes" >&2; exit 1; }
+
+PREFIX ?= /usr/local
+
+.PHONY: install
+install: build ## install the daemon, its manual page and completion below PREFIX (/usr/local), within DESTDIR
+	install -D -m 755 bin/mcached '$(DESTDIR)$(PREFIX)/bin/mcached'
+	install -d '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d'
+	bin/mcached --help-man > '$(DESTDIR)$(PREFIX)/share/man/man1/mcached.1'
+	bin/mcached --completion-script-bash > '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/mcached'
+	bin/mcached --completion-script-fish > '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/mcached.fish'
+
+.PHONY: cross
+cross: ## build and vet for the other processor that releases are for
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+
+# Packages carry a version without the tag's v; between tags, one that sorts before the first.
+PACKAGE_VERSION := $(if $(filter v%,$(VERSION)),$(patsubst v%,%,$(VERSION)),0.0.0~$(VERSION))
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.48.0
+
+.PHONY: release
+release: build ## static binaries for amd64 and arm64, deb, rpm and checksums in bin/release; nothing is published
+	rm -rf bin/release && mkdir -p bin/release
+	@set -e; for arch in amd64 arm64; do \
+		name=mcached-$(PACKAGE_VERSION)-linux-$$arch; dir=bin/release/$$name; echo "$$name"; mkdir -p $$dir; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $$dir/ ./cmd/...; \
+		cp LICENSE README.md cmd/mcached/CHANGELOG.md $$dir/; \
+		bin/mcached --help-man > $$dir/mcached.1; bin/mcached --completion-script-bash > $$dir/completion.bash; \
+		tar -C bin/release --sort=name --owner=0 --group=0 --numeric-owner --mtime='$(DATE)' -czf $$dir.tar.gz $$name; \
+		rm -rf bin/package; mv $$dir bin/package; \
+		for packager in deb rpm; do \
+			ARCH=$$arch VERSION='$(PACKAGE_VERSION)' $(GO) run $(NFPM) package -f cmd/mcached/deploy/nfpm.yaml -p $$packager -t bin/release/; \
+		done; \
+	done
+	rm -r bin/package
+	cd bin/release && sha256sum * > SHA256SUMS
+
+# What builds images: docker, podman or buildah.
+CONTAINER ?= $(shell command -v docker || command -v podman || command -v buildah)
+IMAGE     ?= mcached:$(VERSION)
+
+.PHONY: image
+image: ## a container image, by docker, podman or buildah
+	@test -n "$(CONTAINER)" || { echo "no docker, podman or buildah: CONTAINER=… names one" >&2; exit 1; }
+	$(CONTAINER) build -f cmd/mcached/deploy/Dockerfile -t '$(IMAGE)' .
 
 .PHONY: clean
 clean: ## remove what the other targets made

@@ -56,3 +56,29 @@ func TestDeployedFlags(t *testing.T) {
 		t.Errorf("in a container it listens on %v and %q", c.webListen, c.respListen)
 	}
 }
+
+// TestPackageContents: what the deb and the rpm take out of the tree is there,
+// and what `make release` makes for them is named in the Makefile.
+func TestPackageContents(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root, "cmd/mcached/deploy/nfpm.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := regexp.MustCompile(`src: "?([^",]+)`).FindAllStringSubmatch(string(b), -1)
+	if len(sources) < 8 {
+		t.Fatalf("only %d files were found", len(sources))
+	}
+	for _, m := range sources {
+		if made, ok := strings.CutPrefix(m[1], "bin/package/"); ok {
+			if made != "mcached" && !strings.Contains(string(makefile), "$$dir/"+made) {
+				t.Errorf("make release does not make %s", made)
+			}
+		} else if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			t.Error(err)
+		}
+	}
+}
