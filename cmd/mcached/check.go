@@ -65,7 +65,7 @@ func (c *config) warnings(environment []string, machine int64) []string {
 // clientVariables are what the commands other than the daemon read.
 var clientVariables = []string{
 	"MCACHED_URL", "MCACHED_CA_FILE", "MCACHED_USER", "MCACHED_PASSWORD_FILE", "MCACHED_BEARER_TOKEN_FILE", "MCACHED_TENANT", "MCACHED_TENANT_HEADER", "MCACHED_TIMEOUT",
-	"MCACHED_RANGE", "MCACHED_STEP", "MCACHED_TIME", "MCACHED_OUTPUT", "MCACHED_INTERVAL",
+	"MCACHED_RANGE", "MCACHED_STEP", "MCACHED_TIME", "MCACHED_OUTPUT", "MCACHED_INTERVAL", "MCACHED_COLOR",
 }
 
 // serviceLink are the variables that Kubernetes, and Docker before it, sets for

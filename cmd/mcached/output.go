@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,7 +127,47 @@ func (h *histogramPoint) rows() string {
 		}
 		fmt.Fprintf(&out, "  %s%s, %s%s\t%s\t%s\n", left, short(number(b.lower)), short(number(b.upper)), right, printable(b.count), bar)
 	}
+	var highest float64
+	for _, q := range plottedQuantiles {
+		highest = max(highest, h.quantile(q))
+	}
+	for _, q := range plottedQuantiles {
+		v := h.quantile(q)
+		if math.IsNaN(v) {
+			break // it is empty
+		}
+		bar := ""
+		if highest > 0 && v > 0 {
+			bar = strings.Repeat("─", max(1, int(v/highest*maxBar))) + "┤"
+		}
+		fmt.Fprintf(&out, "  p%g\t%s\t%s\n", 100*q, short(v), bar)
+	}
 	return out.String()
+}
+
+// plottedQuantiles are those that a histogram is shown by.
+var plottedQuantiles = []float64{0.5, 0.9, 0.99}
+
+// quantile is the value that a share q of the observations is at or below, as
+// if those of a bucket were spread evenly over it; NaN of none.
+func (h *histogramPoint) quantile(q float64) float64 {
+	total := 0.0
+	for _, b := range h.Buckets {
+		total += number(b.count)
+	}
+	if !(total > 0) {
+		return math.NaN()
+	}
+	rank, below := q*total, 0.0
+	for _, b := range h.Buckets {
+		n := number(b.count)
+		if n > 0 && below+n >= rank {
+			lower, upper := number(b.lower), number(b.upper)
+			return lower + (upper-lower)*(rank-below)/n
+		}
+		below += n
+	}
+	return number(h.Buckets[len(h.Buckets)-1].upper)
 }
 
 func number(s string) float64 { return point{text: s}.value() }

@@ -201,16 +201,17 @@ func answerError(status string, b []byte) error {
 
 // queryCommand is `mcached query`.
 func queryCommand(ctx context.Context, args []string, out, errOut io.Writer) error {
-	app := kingpin.New("mcached query", "Ask PromQL of a running daemon. Without --range the values of one moment, as a table; with it, a plot of each series.")
+	app := kingpin.New("mcached query", "Ask PromQL of a running daemon. Without --range the values of one moment, as a table; with it, plots of the series.")
 	var f apiFlags
 	f.add(app, "1m")
 	var window, step duration
-	var at, output string
+	var at, output, colour string
 	expr := app.Arg("expression", "PromQL, as 'rate(mcached_resp_commands_total[1m])'.").Required().String()
 	flag(app, "range", "How far back to look, as 1h.").PlaceHolder("1h").SetValue(namedValue{&window, "range"})
 	flag(app, "step", "Distance of points in a range; by default what fits the plot.").PlaceHolder("15s").SetValue(namedValue{&step, "step"})
 	flag(app, "time", "The moment, or the end of the range: RFC 3339 or Unix seconds; by default now.").PlaceHolder("TIME").StringVar(&at)
 	flag(app, "output", "How to show the answer: auto, table, plot, csv, tsv or json.").Short('o').Default("auto").EnumVar(&output, "auto", "table", "plot", "csv", "tsv", "json")
+	flag(app, "color", "Whether all series share one plot, in colours: auto on a terminal, unless NO_COLOR is set.").Default("auto").EnumVar(&colour, "auto", "always", "never")
 	if _, err := app.Parse(args); err != nil {
 		return usageError{err}
 	}
@@ -264,7 +265,7 @@ func queryCommand(ctx context.Context, args []string, out, errOut io.Writer) err
 	case output == "tsv":
 		return separated(out, a, '\t')
 	case a.Data.ResultType == "matrix" && output != "table":
-		return plot(out, a, end.Add(-window.std()), end, width)
+		return plot(out, a, end.Add(-window.std()), end, width, wantsColours(colour, out))
 	}
 	return table(out, a)
 }
@@ -416,6 +417,14 @@ func unixSeconds(t time.Time) string {
 func isTerminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// wantsColours decides what --color says, as https://no-color.org has it.
+func wantsColours(flag string, out io.Writer) bool {
+	if flag == "auto" {
+		return isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	}
+	return flag == "always"
 }
 
 // terminalWidth is that of the terminal that out is, or what fits a page.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -148,6 +149,54 @@ func TestQueryPlot(t *testing.T) {
 	}
 }
 
+// TestQueryPlotShared: with colours the series share one plot, whose dots and
+// legend have the colour of their series.
+func TestQueryPlotShared(t *testing.T) {
+	u, _ := api(t, 200, `{"status":"success","data":{"resultType":"matrix","result":[
+		{"metric":{"__name__":"up"},"values":[[1000,"0"],[1060,"30"]]},
+		{"metric":{"__name__":"down"},"values":[[1000,"30"],[1060,"10"]]}]}}`)
+	code, out, errs := ask("--url="+u, "--time=1060", "--range=1m", "--color=always", "x")
+	if code != exitOK || errs != "" {
+		t.Fatalf("code %d, %q", code, errs)
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) != sharedRows+1+2 {
+		t.Fatalf("%d lines:\n%s", len(lines), out)
+	}
+	if lines[len(lines)-2] != "\x1b[34m━━\x1b[0m up  30" || lines[len(lines)-1] != "\x1b[31m━━\x1b[0m down  10" {
+		t.Errorf("the legend is\n%q\n%q", lines[len(lines)-2], lines[len(lines)-1])
+	}
+	// At the top the falling line begins and the rising one ends.
+	top := lines[0]
+	if first, last := strings.Index(top, "\x1b[31m"), strings.LastIndex(top, "\x1b[34m"); first < 0 || last < first {
+		t.Errorf("the first line is %q", top)
+	}
+	if code, out, _ = ask("--url="+u, "--time=1060", "--range=1m", "--color=never", "x"); code != exitOK || strings.Contains(out, "\x1b") || !strings.Contains(out, "down\n") {
+		t.Errorf("without colours:\n%s", out)
+	}
+}
+
+// TestHistogramQuantiles: of 10 observations in (0, 1] and 10 in (1, 3] half are at or below 1.
+func TestHistogramQuantiles(t *testing.T) {
+	h := histogramPoint{Buckets: []histogramBucket{{0, "0", "1", "10"}, {0, "1", "3", "10"}}}
+	for q, want := range map[float64]float64{0.25: 0.5, 0.5: 1, 0.75: 2, 0.9: 2.6, 1: 3} {
+		if got := h.quantile(q); math.Abs(got-want) > 1e-9 {
+			t.Errorf("the quantile %g is %g, want %g", q, got, want)
+		}
+	}
+	if got := (&histogramPoint{}).quantile(0.5); !math.IsNaN(got) {
+		t.Errorf("the median of nothing is %g", got)
+	}
+	rows := h.rows()
+	if !strings.Contains(rows, "  p50\t1\t") || !strings.Contains(rows, "  p99\t2.96\t"+strings.Repeat("─", maxBar)+"┤") {
+		t.Errorf("the rows are\n%s", rows)
+	}
+	// In a range they are plotted.
+	if got := curvesOf(series{Metric: map[string]string{"__name__": "h"}, Histograms: []histogramPoint{h}}); len(got) != 3 || got[1].name != "p90 of h" || got[1].points[0].text != "2.6" {
+		t.Errorf("the curves are %v", got)
+	}
+}
+
 // TestDrawExtremes: the largest and smallest numbers, times outside the range
 // and single points are drawn, not panicked at.
 func TestDrawExtremes(t *testing.T) {
@@ -161,7 +210,7 @@ func TestDrawExtremes(t *testing.T) {
 		{{5, "1"}, {0, "2"}},
 		{{0, "x"}},
 	} {
-		if lines := draw(values, from, from.Add(10*time.Second), 20, 4); len(lines) == 0 {
+		if lines := draw([]curve{{points: values}}, from, from.Add(10*time.Second), 20, 4); len(lines) == 0 {
 			t.Errorf("%v: nothing drawn", values)
 		}
 	}
