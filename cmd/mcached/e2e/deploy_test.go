@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -68,14 +69,10 @@ func checkExpression(t testing.TB, where, expr string, names map[string]bool) {
 	}
 }
 
-// TestE2EDashboardAndAlerts: the dashboard, the alerts and the status page ask
-// for metrics that exist, and promtool takes the alerts.
-func TestE2EDashboardAndAlerts(t *testing.T) {
-	promtool := realServer(t, "promtool", "prometheus")
-	t.Parallel()
-	names := metricNames(t, startServer(t, "--self-scrape.interval=1s"))
-
-	b, err := os.ReadFile("../deploy/grafana-dashboard.json")
+// checkDashboard holds a dashboard's expressions, at least so many, to the metrics there are.
+func checkDashboard(t *testing.T, file string, names map[string]bool, least int) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("../deploy", file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,20 +91,31 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 	variables := strings.NewReplacer("$__rate_interval", "1m", "$job", "mcached", "$instance", ".*")
 	checked := 0
 	for _, a := range dashboard.Annotations.List {
-		checkExpression(t, "dashboard, annotation "+a.Name, variables.Replace(a.Expr), names)
+		checkExpression(t, file+", annotation "+a.Name, variables.Replace(a.Expr), names)
 	}
 	for _, p := range dashboard.Panels {
 		if p.Description == "" && p.Type != "row" {
-			t.Errorf("dashboard, %s: there is no description", p.Title)
+			t.Errorf("%s, %s: there is no description", file, p.Title)
 		}
 		for _, target := range p.Targets {
-			checkExpression(t, "dashboard, "+p.Title, variables.Replace(target.Expr), names)
+			checkExpression(t, file+", "+p.Title, variables.Replace(target.Expr), names)
 			checked++
 		}
 	}
-	if checked < 20 {
-		t.Errorf("only %d expressions in the dashboard", checked)
+	if checked < least {
+		t.Errorf("only %d expressions in %s", checked, file)
 	}
+}
+
+// TestE2EDashboardAndAlerts: the dashboards, the alerts and the status page ask
+// for metrics that exist, and promtool takes the alerts.
+func TestE2EDashboardAndAlerts(t *testing.T) {
+	promtool := realServer(t, "promtool", "prometheus")
+	t.Parallel()
+	names := metricNames(t, startServer(t, "--self-scrape.interval=1s"))
+
+	checkDashboard(t, "grafana-dashboard.json", names, 20)
+	checkDashboard(t, "grafana-fleet.json", names, 20)
 
 	if out, err := exec.Command(promtool, "check", "rules", "../deploy/alerts.yml").CombinedOutput(); err != nil {
 		t.Errorf("promtool: %v\n%s", err, out)
@@ -117,7 +125,8 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 			Rules []struct{ Alert, Expr string }
 		}
 	}
-	if b, err = os.ReadFile("../deploy/alerts.yml"); err != nil {
+	b, err := os.ReadFile("../deploy/alerts.yml")
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := yaml.Unmarshal(b, &rules); err != nil {
