@@ -306,7 +306,7 @@ func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint
 		r := s.recs.At(id)
 		r.completeFrom = max(r.completeFrom, x.complete)
 		r.flags |= flagLoaded
-		s.noteLoadedLocked(id, x.unsentFrom, x.dirty)
+		s.loadedLocked(id, x.unsentFrom, x.dirty)
 	}
 	return points, err
 }

@@ -158,7 +158,7 @@ func (s *shard) writeLocked(id *uint32, bk *bucket, f Fingerprint, c content) (p
 		}
 		return points, err
 	}
-	s.beginWriteLocked(*id, c)
+	s.beginWriteLocked(*id, c, s.stampLocked())
 	points, err = s.writeCleanLocked(id, bk, f, c)
 	if *id != noID {
 		s.endWriteLocked(*id)

@@ -50,44 +50,9 @@ func (s *shard) checkLocked() error {
 	if w := s.hot.Stats().Weight + s.log.Stats().Weight + s.blobs.Stats().Weight; w != points {
 		return fmt.Errorf("shard %d: %d points in chunks, regions weigh %d", s.number, points, w)
 	}
-	dirty, flying := int64(0), 0
-	for i := range s.flight {
-		run := &s.flight[i]
-		dirty += int64(run.taken)
-		if i > 0 && run.id <= s.flight[i-1].id {
-			return fmt.Errorf("shard %d: series %d is in flight behind %d", s.number, run.id, s.flight[i-1].id)
-		}
-		if run.since < s.cleanBefore {
-			return fmt.Errorf("shard %d, series %d: in flight since %d, clean before %d", s.number, run.id, run.since, s.cleanBefore)
-		}
-		if s.recs.At(run.id).life == run.life {
-			flying++
-			if *s.marks.At(run.id)&markFlying == 0 {
-				return fmt.Errorf("shard %d, series %d is in flight and not marked", s.number, run.id)
-			}
-		}
-	}
-	for id := range s.dirt.Len() {
-		d, l, m := *s.dirt.At(uint32(id)), *s.outOfOrder.At(uint32(id)), *s.marks.At(uint32(id))
-		dirty += int64(d.points)
-		if used := id < s.recs.Len() && s.recs.At(uint32(id)).flags&flagInUse != 0; (d.since == 0) != (d.points == 0) || !used && (d != noDirt || l != noOutOfOrder || m != 0) {
-			return fmt.Errorf("shard %d, series %d in use %v: %+v, %+v, %b", s.number, id, used, d, l, m)
-		}
-		if (m&markOutOfOrder != 0) != (l.from <= l.to) || (m&markBusy != 0) != (l.writing > 0) {
-			return fmt.Errorf("shard %d, series %d is marked %b: %+v", s.number, id, m, l)
-		}
-		if m&markFlying != 0 {
-			flying--
-		}
-		if d.since != 0 && d.since < s.cleanBefore {
-			return fmt.Errorf("shard %d, series %d: dirty since %d, clean before %d", s.number, id, d.since, s.cleanBefore)
-		}
-	}
-	if flying != 0 {
-		return fmt.Errorf("shard %d: %d series too many in flight", s.number, flying)
-	}
-	if dirty != s.dirty {
-		return fmt.Errorf("shard %d: %d points dirty, %d counted", s.number, dirty, s.dirty)
+	used := func(id uint32) bool { return int(id) < s.recs.Len() && s.recs.At(id).flags&flagInUse != 0 }
+	if err := s.checkDirtLocked(used, s.sameLocked); err != nil {
+		return fmt.Errorf("shard %d: %w", s.number, err)
 	}
 	listed := 0
 	for b := range s.lists {

@@ -1,15 +1,20 @@
 package mcache
 
 import (
+	"fmt"
+	"math"
+	"sort"
 	"sync/atomic"
+	"unsafe"
 
 	"mcached/kvcache"
 	"mcached/kvcache/offheap"
 )
 
 // ledger is what a shard knows of points that a downstream store has not got;
-// writeback.go has the design. What is published is as of the last unlock or
-// Settle.
+// writeback.go has the design. It knows of no points but by their times and
+// their number. What is published is as of the last unlock or Settle. Where a
+// cache does not write back the vectors are empty.
 type ledger struct {
 	dirt       offheap.Vector[dirt] // by id, as all three
 	outOfOrder offheap.Vector[outOfOrder]
@@ -24,6 +29,323 @@ type ledger struct {
 	oldestDirty    atomic.Uint32 // tick, 0 if nothing is
 }
 
+// dirt is what write-back knows of one series, as far as most writes need it;
+// ledger.dirt[id].
+type dirt struct {
+	sent   int64  // in order: up to this time all was acknowledged or is in flight; math.MinInt64 if nothing was
+	since  uint32 // tick at which the oldest dirty point that is not in flight came; 0: there is none
+	points uint32 // written since they were last collected; may count a time twice
+}
+
+// mark says of one series what seldom is; ledger.marks[id].
+type mark uint8
+
+const (
+	markFlying     mark = 1 << iota // it has points in ledger.flight
+	markOutOfOrder                  // ledger.outOfOrder has a range
+	markBusy                        // there are writes that have let go of the lock half way
+)
+
+// outOfOrder is the rest of it: the range of out-of-order points;
+// ledger.outOfOrder[id].
+type outOfOrder struct {
+	from, to int64  // empty if from > to; both at or before dirt.sent
+	writing  uint32 // writes that have let go of the lock half way
+	_        uint32
+}
+
+// Four series share a cache line of dirt: ids that are written one after the
+// other are neighbours.
+const dirtBytes = 16 + 24 + 1
+
+var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{}) + unsafe.Sizeof(outOfOrder{}) + unsafe.Sizeof(mark(0))]byte{}
+
 func newLedger(m *kvcache.Memory) ledger {
 	return ledger{dirt: offheap.NewVector[dirt](m), outOfOrder: offheap.NewVector[outOfOrder](m), marks: offheap.NewVector[mark](m), cleanBefore: 1}
+}
+
+// beginWriteLocked notes, before they are written, that points become dirty.
+func (l *ledger) beginWriteLocked(id uint32, what content, tick uint32) {
+	d := l.dirt.At(id)
+	if d.since == 0 {
+		d.since = tick
+	}
+	for i := range what.samples {
+		l.noteOutOfOrderLocked(id, what.samples[i].T, what.samples[i].T)
+	}
+	for i := range what.records {
+		l.noteOutOfOrderLocked(id, what.records[i].T, what.records[i].T)
+	}
+	n := len(what.samples) + len(what.records)
+	d.points += uint32(n)
+	l.dirty += int64(n)
+	l.outOfOrder.At(id).writing++
+	*l.marks.At(id) |= markBusy
+}
+
+// wroteLocked is beginWriteLocked and endWriteLocked of samples in order that
+// were written at once, under the stamp of tick: their series is not dated
+// later than their region.
+func (l *ledger) wroteLocked(id uint32, ss []Sample, tick uint32) {
+	d := l.dirt.At(id)
+	if d.since == 0 {
+		d.since = tick
+	}
+	if ss[0].T <= d.sent {
+		l.noteOutOfOrderLocked(id, ss[0].T, ss[len(ss)-1].T)
+	}
+	d.points += uint32(len(ss))
+	l.dirty += int64(len(ss))
+}
+
+// endWriteLocked is called when all of beginWriteLocked's points were written,
+// or refused.
+func (l *ledger) endWriteLocked(id uint32) {
+	o := l.outOfOrder.At(id)
+	if o.writing > 0 { // not if the series was removed meanwhile
+		o.writing--
+	}
+	if o.writing == 0 {
+		*l.marks.At(id) &^= markBusy
+	}
+}
+
+// wroteLocalLocked is called when points were written that are not handed on.
+// While nothing of the series is dirty they move the line after which all is,
+// so that the next write that is handed on does not take them along.
+func (l *ledger) wroteLocalLocked(id uint32, what content) {
+	if !l.isCleanLocked(id) {
+		return
+	}
+	d := l.dirt.At(id)
+	for i := range what.samples {
+		if t := what.samples[i].T; t <= MaxTime {
+			d.sent = max(d.sent, t)
+		}
+	}
+}
+
+// noteOutOfOrderLocked notes points from from to to if they are out of order,
+// not after what was sent.
+func (l *ledger) noteOutOfOrderLocked(id uint32, from, to int64) {
+	if sent := l.dirt.At(id).sent; from <= sent {
+		o := l.outOfOrder.At(id)
+		o.from, o.to = min(o.from, from), max(o.to, min(to, sent))
+		*l.marks.At(id) |= markOutOfOrder
+	}
+}
+
+// noDirt and noOutOfOrder are those of a new series.
+var (
+	noDirt       = dirt{sent: math.MinInt64}
+	noOutOfOrder = outOfOrder{from: math.MaxInt64, to: math.MinInt64}
+)
+
+// reserveDirtLocked makes room for what write-back knows of n series.
+func (l *ledger) reserveDirtLocked(n int) error {
+	for l.dirt.Len() < n {
+		if l.marks.Len() == l.dirt.Len() {
+			if _, err := l.marks.Append(0); err != nil {
+				return err
+			}
+		}
+		if l.outOfOrder.Len() == l.dirt.Len() {
+			if _, err := l.outOfOrder.Append(noOutOfOrder); err != nil {
+				return err
+			}
+		}
+		if _, err := l.dirt.Append(noDirt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isCleanLocked reports whether nothing of a series is dirty or in flight.
+func (l *ledger) isCleanLocked(id uint32) bool {
+	return l.dirt.At(id).since == 0 && *l.marks.At(id)&markFlying == 0
+}
+
+// forgetDirtLocked is part of removing a series. What it has in flight is dirty
+// until that has landed.
+func (l *ledger) forgetDirtLocked(id uint32) {
+	if int(id) >= l.dirt.Len() {
+		return // the cache does not write back
+	}
+	d := l.dirt.At(id)
+	l.dirty -= int64(d.points)
+	l.flightHoles = l.flightHoles || *l.marks.At(id)&markFlying != 0
+	*d, *l.outOfOrder.At(id), *l.marks.At(id) = noDirt, noOutOfOrder, 0
+}
+
+// unsentFromLocked is the least time of a series that may be dirty, if any is:
+// what a snapshot has to say of it.
+func (l *ledger) unsentFromLocked(id uint32) (t int64, dirty bool) {
+	if int(id) >= l.dirt.Len() {
+		return 0, false // the cache does not write back
+	}
+	t = l.outOfOrder.At(id).from
+	if *l.marks.At(id)&markFlying != 0 {
+		i := sort.Search(len(l.flight), func(i int) bool { return l.flight[i].id >= id })
+		t = min(t, l.flight[i].first)
+	}
+	if d := l.dirt.At(id); d.since != 0 {
+		t = min(t, max(d.sent, -MaxTime-1)+1)
+	}
+	return t, !l.isCleanLocked(id)
+}
+
+// noteLoadedLocked notes what a snapshot has said of a series that was loaded
+// from it, whose last point is at newest: that all of it is clean, or, if points
+// is above 0, all but those, which are from unsentFrom on. They were written
+// under the stamps of tick.
+func (l *ledger) noteLoadedLocked(id uint32, newest, unsentFrom int64, points int, tick uint32) {
+	d := l.dirt.At(id)
+	if l.isCleanLocked(id) && d.sent == noDirt.sent {
+		d.sent = newest
+	}
+	if points == 0 {
+		return
+	}
+	if d.since == 0 {
+		d.since = tick
+	}
+	l.noteOutOfOrderLocked(id, unsentFrom, math.MaxInt64)
+	d.points += uint32(points)
+	l.dirty += int64(points)
+}
+
+// collectLocked begins the flight of what is dirty of a series, up to about
+// `most` points, and reports whether that is all. read adds the points from from
+// to to, both inclusive, to the run, or the first of them, and reports whether
+// these were all. A run without points is not in flight: what was dirty has been
+// deleted.
+func (l *ledger) collectLocked(id uint32, most int, run *outRun, read func(from, to int64, most int) bool) (all bool) {
+	d := l.dirt.At(id)
+	all = true
+	if *l.marks.At(id)&markOutOfOrder != 0 {
+		o := l.outOfOrder.At(id)
+		if all = read(o.from, o.to, most); all {
+			o.from, o.to = noOutOfOrder.from, noOutOfOrder.to
+			*l.marks.At(id) &^= markOutOfOrder
+		} else {
+			o.from = run.last + 1
+		}
+	}
+	if all && d.sent < MaxTime {
+		all = read(d.sent+1, MaxTime, most-run.points)
+		d.sent = max(d.sent, run.last)
+	}
+	run.taken, run.since = d.points, d.since
+	if !all { // one is left in any case: a series that is dirty has points that are
+		run.taken = min(run.taken-1, uint32(run.points))
+	}
+	d.points -= run.taken
+	if all {
+		d.since = 0
+	}
+	if run.points == 0 {
+		l.dirty -= int64(run.taken)
+		return all
+	}
+	*l.marks.At(id) |= markFlying
+	return all
+}
+
+// landLocked ends the flight of runs, which are all that is in flight: they are
+// clean, or dirty again if they were returned or are kept. same reports whether
+// the series of a run is still that which was collected.
+func (l *ledger) landLocked(runs []outRun, returned bool, same func(run *outRun) bool) {
+	for i := range runs {
+		run := &runs[i]
+		l.dirty -= int64(run.taken)
+		if l.flightHoles && !same(run) {
+			continue // the series was removed, and another may have its id
+		}
+		*l.marks.At(run.id) &^= markFlying
+		if !returned && !run.kept {
+			continue
+		}
+		l.returns++
+		l.dirty += int64(run.taken)
+		d := l.dirt.At(run.id)
+		d.points += run.taken
+		if d.since == 0 || run.since < d.since {
+			d.since = run.since
+		}
+		l.noteOutOfOrderLocked(run.id, run.first, run.last)
+	}
+	l.flight, l.flightHoles = nil, false
+}
+
+// settleLocked notes what a pass that ended has found: regions that were written
+// to last before its beginning, and before the oldest point that is dirty, hold
+// nothing dirty. A pass behind which something was returned tells nothing.
+func (l *ledger) settleLocked(p *Pass) {
+	clean, oldest := p.began, p.oldest
+	for i := range l.flight { // as a rule there is nothing when this is called
+		if oldest == 0 || l.flight[i].since < oldest {
+			oldest = l.flight[i].since
+		}
+	}
+	if oldest != 0 {
+		clean = min(clean, oldest)
+	}
+	if p.returns == l.returns {
+		l.cleanBefore = max(l.cleanBefore, clean)
+		l.oldestDirty.Store(oldest)
+	}
+}
+
+// freeDirtLocked forgets all series. Regions stay as clean as they were.
+func (l *ledger) freeDirtLocked() {
+	l.dirt.Free()
+	l.outOfOrder.Free()
+	l.marks.Free()
+	l.dirty, l.flight, l.flightHoles = 0, nil, false
+}
+
+// checkDirtLocked checks that marks, ranges, times and sums agree. used reports
+// whether a series has that id; same is as in landLocked.
+func (l *ledger) checkDirtLocked(used func(id uint32) bool, same func(run *outRun) bool) error {
+	dirty, flying := int64(0), 0
+	for i := range l.flight {
+		run := &l.flight[i]
+		dirty += int64(run.taken)
+		if i > 0 && run.id <= l.flight[i-1].id {
+			return fmt.Errorf("series %d is in flight behind %d", run.id, l.flight[i-1].id)
+		}
+		if run.since < l.cleanBefore {
+			return fmt.Errorf("series %d: in flight since %d, clean before %d", run.id, run.since, l.cleanBefore)
+		}
+		if same(run) {
+			flying++
+			if *l.marks.At(run.id)&markFlying == 0 {
+				return fmt.Errorf("series %d is in flight and not marked", run.id)
+			}
+		}
+	}
+	for id := range uint32(l.dirt.Len()) {
+		d, o, m := *l.dirt.At(id), *l.outOfOrder.At(id), *l.marks.At(id)
+		dirty += int64(d.points)
+		if used := used(id); (d.since == 0) != (d.points == 0) || !used && (d != noDirt || o != noOutOfOrder || m != 0) {
+			return fmt.Errorf("series %d in use %v: %+v, %+v, %b", id, used, d, o, m)
+		}
+		if (m&markOutOfOrder != 0) != (o.from <= o.to) || o.from <= o.to && o.to > d.sent || (m&markBusy != 0) != (o.writing > 0) {
+			return fmt.Errorf("series %d is marked %b: %+v", id, m, o)
+		}
+		if m&markFlying != 0 {
+			flying--
+		}
+		if d.since != 0 && d.since < l.cleanBefore {
+			return fmt.Errorf("series %d: dirty since %d, clean before %d", id, d.since, l.cleanBefore)
+		}
+	}
+	if flying != 0 {
+		return fmt.Errorf("%d series too many in flight", flying)
+	}
+	if dirty != l.dirty {
+		return fmt.Errorf("%d points dirty, %d counted", dirty, l.dirty)
+	}
+	return nil
 }

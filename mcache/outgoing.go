@@ -143,7 +143,7 @@ type Pass struct {
 	ended  bool
 	began  uint32 // tick
 	oldest uint32 // tick at which the oldest point came that was not collected; 0 if all were
-	// returns is shard.returns as of the beginning: what comes back lies behind
+	// returns is ledger.returns as of the beginning: what comes back lies behind
 	// the pass, and it does not know how old that is.
 	returns uint32
 }
@@ -231,37 +231,15 @@ func (o *Outgoing) leaves(bucket uint16) bool {
 // collectSeriesLocked adds what is dirty of one series to o, up to about `most`
 // points, and reports whether that was all.
 func (s *shard) collectSeriesLocked(id uint32, most int, o *Outgoing, part *outPart) (all bool) {
-	r, d := s.recs.At(id), s.dirt.At(id)
+	r := s.recs.At(id)
 	run := outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: len(o.numbers),
 		samples: len(o.samples), record: len(o.records), first: math.MaxInt64, last: math.MinInt64}
-	all = true
-	if *s.marks.At(id)&markOutOfOrder != 0 {
-		l := s.outOfOrder.At(id)
-		if all = s.collectRangeLocked(r, l.from, l.to, most, o, &run); all {
-			l.from, l.to = noOutOfOrder.from, noOutOfOrder.to
-			*s.marks.At(id) &^= markOutOfOrder
-		} else {
-			l.from = run.last + 1
-		}
-	}
-	if all && d.sent < MaxTime {
-		all = s.collectRangeLocked(r, d.sent+1, MaxTime, most-run.points, o, &run)
-		d.sent = max(d.sent, run.last)
-	}
-	run.taken, run.since = d.points, d.since
-	if !all { // one is left in any case: a series that is dirty has points that are
-		run.taken = min(run.taken-1, uint32(run.points))
-	}
-	d.points -= run.taken
-	if all {
-		d.since = 0
-	}
+	all = s.collectLocked(id, most, &run, func(from, to int64, most int) bool {
+		return s.collectRangeLocked(r, from, to, most, o, &run)
+	})
 	if run.points == 0 {
-		// What was dirty has been deleted, or overwritten by nothing.
-		s.dirty -= int64(run.taken)
-		return all
+		return all // what was dirty has been deleted
 	}
-	*s.marks.At(id) |= markFlying
 	o.addLabelsLocked(s, r, part, &run)
 	o.runs = append(o.runs, run)
 	return all
@@ -407,25 +385,9 @@ func (s *shard) land(runs []outRun, returned bool) {
 	if len(s.flight) == 0 {
 		return // the shard was emptied meanwhile
 	}
-	for i := range runs {
-		run := &runs[i]
-		s.dirty -= int64(run.taken)
-		if s.flightHoles && s.recs.At(run.id).life != run.life {
-			continue // the series was removed, and another may have its id
-		}
-		*s.marks.At(run.id) &^= markFlying
-		if !returned && !run.kept {
-			continue
-		}
-		s.returns++
-		s.dirty += int64(run.taken)
-		d := s.dirt.At(run.id)
-		d.points += run.taken
-		if d.since == 0 || run.since < d.since {
-			d.since = run.since
-		}
-		s.noteOutOfOrderLocked(run.id, run.first, run.last)
-	}
-	s.flight, s.flightHoles = nil, false
+	s.landLocked(runs, returned, s.sameLocked)
 	s.publishLocked()
 }
+
+// sameLocked reports whether the series of a run is still that which was collected.
+func (s *shard) sameLocked(run *outRun) bool { return s.recs.At(run.id).life == run.life }

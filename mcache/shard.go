@@ -158,10 +158,7 @@ func (s *shard) resetLocked() {
 	s.blobs.DropAll()
 	s.fix.DropAll()
 	s.recs.Free()
-	s.dirt.Free()
-	s.outOfOrder.Free()
-	s.marks.Free()
-	s.dirty, s.flight, s.flightHoles = 0, nil, false
+	s.freeDirtLocked()
 	s.ids.Free()
 	s.index.Free()
 	s.index = index.New(s.cache.memory, s.cache.hasher)
@@ -214,8 +211,10 @@ func (s *shard) createUnclaimedLocked(b *bucket, f Fingerprint, flags seriesFlag
 	}
 	var id uint32
 	if s.free == noID {
-		if err = s.reserveDirtLocked(s.recs.Len() + 1); err != nil {
-			return noID, err
+		if s.cache.writeBack {
+			if err = s.reserveDirtLocked(s.recs.Len() + 1); err != nil {
+				return noID, err
+			}
 		}
 		if id, err = s.recs.Append(series{}); err != nil {
 			return noID, err

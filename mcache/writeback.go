@@ -3,8 +3,6 @@ package mcache
 import (
 	"errors"
 	"math"
-	"sort"
-	"unsafe"
 )
 
 // Write-back is the cache's part in handing every labelled point on to a
@@ -50,37 +48,6 @@ import (
 // ErrDirty says that the points not yet acknowledged by the downstream store
 // are as many as there may be. A sender should try again later.
 var ErrDirty = errors.New("mcache: too many points wait for the downstream store")
-
-// dirt is what write-back knows of one series, as far as most writes need it;
-// shard.dirt[id].
-type dirt struct {
-	sent   int64  // in order: up to this time all was acknowledged or is in flight; math.MinInt64 if nothing was
-	since  uint32 // tick at which the oldest dirty point that is not in flight came; 0: there is none
-	points uint32 // written since they were last collected; may count a time twice
-}
-
-// mark says of one series what seldom is; shard.marks[id].
-type mark uint8
-
-const (
-	markFlying     mark = 1 << iota // it has points in shard.flight
-	markOutOfOrder                  // shard.outOfOrder has a range
-	markBusy                        // there are writes that have let go of the lock half way
-)
-
-// outOfOrder is the rest of it: the range of out-of-order points;
-// shard.outOfOrder[id].
-type outOfOrder struct {
-	from, to int64  // empty if from > to; both at or before dirt.sent
-	writing  uint32 // writes that have let go of the lock half way
-	_        uint32
-}
-
-// Four series share a cache line of dirt: ids that are written one after the
-// other are neighbours.
-const dirtBytes = 16 + 24 + 1
-
-var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{}) + unsafe.Sizeof(outOfOrder{}) + unsafe.Sizeof(mark(0))]byte{}
 
 // AllTicks is a Due.Since that every dirty series is due by.
 const AllTicks = math.MaxUint32
@@ -150,109 +117,6 @@ func (c *Cache) admitDirty() error {
 	return nil
 }
 
-// beginWriteLocked notes, before they are written, that points become dirty.
-func (s *shard) beginWriteLocked(id uint32, what content) {
-	tick := s.stampLocked()
-	d := s.dirt.At(id)
-	if d.since == 0 {
-		d.since = tick
-	}
-	for i := range what.samples {
-		s.noteOutOfOrderLocked(id, what.samples[i].T, what.samples[i].T)
-	}
-	for i := range what.records {
-		s.noteOutOfOrderLocked(id, what.records[i].T, what.records[i].T)
-	}
-	n := len(what.samples) + len(what.records)
-	d.points += uint32(n)
-	s.dirty += int64(n)
-	s.outOfOrder.At(id).writing++
-	*s.marks.At(id) |= markBusy
-}
-
-// wroteLocked is beginWriteLocked and endWriteLocked of samples in order that
-// were written at once, under the stamp of tick: their series is not dated
-// later than their region.
-func (s *shard) wroteLocked(id uint32, ss []Sample, tick uint32) {
-	d := s.dirt.At(id)
-	if d.since == 0 {
-		d.since = tick
-	}
-	if ss[0].T <= d.sent {
-		s.noteOutOfOrderLocked(id, ss[0].T, ss[len(ss)-1].T)
-	}
-	d.points += uint32(len(ss))
-	s.dirty += int64(len(ss))
-}
-
-// endWriteLocked is called when all of beginWriteLocked's points were written,
-// or refused.
-func (s *shard) endWriteLocked(id uint32) {
-	l := s.outOfOrder.At(id)
-	if l.writing > 0 { // not if the series was removed meanwhile
-		l.writing--
-	}
-	if l.writing == 0 {
-		*s.marks.At(id) &^= markBusy
-	}
-}
-
-// wroteLocalLocked is called when points were written that are not handed on.
-// While nothing of the series is dirty they move the line after which all is,
-// so that the next write that is handed on does not take them along.
-func (s *shard) wroteLocalLocked(id uint32, what content) {
-	if !s.isCleanLocked(id) {
-		return
-	}
-	d := s.dirt.At(id)
-	for i := range what.samples {
-		if t := what.samples[i].T; t <= MaxTime {
-			d.sent = max(d.sent, t)
-		}
-	}
-}
-
-// noteOutOfOrderLocked notes points from from to to if they are out of order,
-// not after what was sent.
-func (s *shard) noteOutOfOrderLocked(id uint32, from, to int64) {
-	if sent := s.dirt.At(id).sent; from <= sent {
-		l := s.outOfOrder.At(id)
-		l.from, l.to = min(l.from, from), max(l.to, min(to, sent))
-		*s.marks.At(id) |= markOutOfOrder
-	}
-}
-
-// noDirt and noOutOfOrder are those of a new series.
-var (
-	noDirt       = dirt{sent: math.MinInt64}
-	noOutOfOrder = outOfOrder{from: math.MaxInt64, to: math.MinInt64}
-)
-
-// reserveDirtLocked makes room for what write-back knows of n series.
-func (s *shard) reserveDirtLocked(n int) error {
-	for s.cache.writeBack && s.dirt.Len() < n {
-		if s.marks.Len() == s.dirt.Len() {
-			if _, err := s.marks.Append(0); err != nil {
-				return err
-			}
-		}
-		if s.outOfOrder.Len() == s.dirt.Len() {
-			if _, err := s.outOfOrder.Append(noOutOfOrder); err != nil {
-				return err
-			}
-		}
-		if _, err := s.dirt.Append(noDirt); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// isCleanLocked reports whether nothing of a series is dirty or in flight.
-func (s *shard) isCleanLocked(id uint32) bool {
-	return s.dirt.At(id).since == 0 && *s.marks.At(id)&markFlying == 0
-}
-
 // isDirtyLocked reports whether a series, or that whose start times it holds,
 // must not be evicted.
 func (s *shard) isDirtyLocked(id uint32) bool {
@@ -265,17 +129,6 @@ func (s *shard) isDirtyLocked(id uint32) bool {
 		}
 	}
 	return !s.isCleanLocked(id)
-}
-
-// forgetDirtLocked is part of removing a series. What it has in flight is dirty
-// until that has landed.
-func (s *shard) forgetDirtLocked(id uint32) {
-	if s.cache.writeBack {
-		d := s.dirt.At(id)
-		s.dirty -= int64(d.points)
-		s.flightHoles = s.flightHoles || *s.marks.At(id)&markFlying != 0
-		*d, *s.outOfOrder.At(id), *s.marks.At(id) = noDirt, noOutOfOrder, 0
-	}
 }
 
 // pinnedLocked reports whether a region last written to at that tick may hold
@@ -297,20 +150,7 @@ func (c *Cache) Settle(shard int, p *Pass) {
 	if p == nil || !p.ended || p.returns != s.returns {
 		p = s.emptyPassLocked()
 	}
-	clean := p.began
-	oldest := p.oldest
-	for i := range s.flight { // as a rule there is nothing when this is called
-		if oldest == 0 || s.flight[i].since < oldest {
-			oldest = s.flight[i].since
-		}
-	}
-	if oldest != 0 {
-		clean = min(clean, oldest)
-	}
-	if p.returns == s.returns {
-		s.cleanBefore = max(s.cleanBefore, clean)
-		s.oldestDirty.Store(oldest)
-	}
+	s.settleLocked(p)
 	s.mu.Unlock()
 	c.memory.Unpin()
 }
@@ -334,49 +174,21 @@ func (s *shard) emptyPassLocked() *Pass {
 	return p
 }
 
-// unsentFromLocked is the least time of a series that may be dirty, if any is:
-// what a snapshot has to say of it.
-func (s *shard) unsentFromLocked(id uint32) (t int64, dirty bool) {
-	if !s.cache.writeBack {
-		return 0, false
-	}
-	t = s.outOfOrder.At(id).from
-	if *s.marks.At(id)&markFlying != 0 {
-		i := sort.Search(len(s.flight), func(i int) bool { return s.flight[i].id >= id })
-		t = min(t, s.flight[i].first)
-	}
-	if d := s.dirt.At(id); d.since != 0 {
-		t = min(t, max(d.sent, -MaxTime-1)+1)
-	}
-	return t, !s.isCleanLocked(id)
-}
-
-// noteLoadedLocked notes what a snapshot has said of a series that was loaded
-// from it: that all of it is clean, or all before unsentFrom.
-func (s *shard) noteLoadedLocked(id uint32, unsentFrom int64, dirty bool) {
+// loadedLocked notes what a snapshot has said of a series that was loaded from
+// it: that all of it is clean, or all before unsentFrom.
+func (s *shard) loadedLocked(id uint32, unsentFrom int64, dirty bool) {
 	if !s.cache.writeBack {
 		return
 	}
-	r, d := s.recs.At(id), s.dirt.At(id)
-	if s.isCleanLocked(id) && d.sent == noDirt.sent {
-		d.sent = s.newestLocked(r)
+	r, n := s.recs.At(id), 0
+	if dirty {
+		var snap Snapshot
+		s.snapshotLocked(r, unsentFrom, math.MaxInt64, &snap)
+		for it := snap.Iterator(); it.Next(); {
+			n++
+		}
 	}
-	if !dirty {
-		return
-	}
-	// The points were written under the stamps of now, and are dated by them.
-	if d.since == 0 {
-		d.since = max(s.cache.tick.Load(), 1)
-	}
-	s.noteOutOfOrderLocked(id, unsentFrom, math.MaxInt64)
-	var snap Snapshot
-	s.snapshotLocked(r, unsentFrom, math.MaxInt64, &snap)
-	n := 0
-	for it := snap.Iterator(); it.Next(); {
-		n++
-	}
-	d.points += uint32(n)
-	s.dirty += int64(n)
+	s.noteLoadedLocked(id, s.newestLocked(r), unsentFrom, n, max(s.cache.tick.Load(), 1))
 }
 
 // newestLocked is the time of the last point of r; math.MinInt64 if it has none.
