@@ -41,9 +41,14 @@ test: ## everything a change must pass: vet, unit, model and end-to-end tests, t
 	$(MAKE) --no-print-directory race
 
 # Tests that measure memory, live within a limit of it, or count allocations:
-# the race detector has its own of both. And tests of the page in a browser: what
-# they ask of the daemon other tests ask it, too, from more sides at a time.
-NOT_RACE := Resident|AllocateNothing|Allocs|E2EMemory|Squeeze|E2EPage|E2EKeyboard|E2EMouse
+# the race detector has its own of both.
+NOT_RACE := Resident|AllocateNothing|Allocs|E2EMemory|Squeeze
+# Long ones in which nothing happens at the same time: laws against simulated
+# machines, parsers, formats, models of hit ratios.
+NOT_RACE := $(NOT_RACE)|^TestSteps$$|^TestTraces$$|^TestHits$$|^TestPatternModel$$|^TestPatternBytes$$|^TestHardQueries$$|^TestSmallWorld$$|^TestFrameLengths$$|^TestSaveEveryCount$$
+# Those of the page in a browser and of the command line: what they ask of the
+# daemon other end-to-end tests ask it, too, from more sides at a time.
+NOT_RACE := $(NOT_RACE)|E2EPage|E2EKeyboard|E2EMouse|E2ECompletion|E2EHelp|E2EVersion|E2EWelcome|E2ECommands|E2ERefusals|E2EAlertsFire|E2EDashboard|E2ESystemdUnits
 
 .PHONY: race
 race: ## all packages, and the daemon end to end, under the race detector (needs a C compiler)

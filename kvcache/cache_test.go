@@ -57,7 +57,11 @@ type modelEntry struct {
 // A miss is always allowed for what was stored, because it may have been
 // evicted; a wrong or an expired value, or one that was deleted, never is.
 func TestCacheModel(t *testing.T) {
-	for seed := uint64(1); seed <= 6; seed++ {
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := uint64(1); seed <= seeds; seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { testCacheModel(t, seed) })
 	}
 }

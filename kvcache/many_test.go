@@ -12,7 +12,11 @@ import (
 // tiny regions. A miss is always allowed, because what was stored may have been
 // evicted.
 func TestManyModel(t *testing.T) {
-	for seed := uint64(1); seed <= 4; seed++ {
+	seeds := uint64(4)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := uint64(1); seed <= seeds; seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { testManyModel(t, seed) })
 	}
 }

@@ -38,7 +38,11 @@ type held struct {
 // TestShares holds what is dropped to the words of share.go, under random
 // shares, owners and budgets: a list of all regions in order of age is the model.
 func TestShares(t *testing.T) {
-	for seed := range uint64(20) {
+	seeds := uint64(20)
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := range seeds {
 		rnd := rand.New(rand.NewPCG(seed, 4))
 		const budget = 96 * MinRegionBytes
 		m, err := NewMemory(MemoryOptions{BudgetBytes: budget, RegionBytes: MinRegionBytes, ReadyRegions: -1})

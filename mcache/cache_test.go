@@ -125,6 +125,7 @@ type modelKey struct {
 // cache still has is what the model has, and every point is accounted for.
 // Eviction, ageing, mending, region loss and compaction all happen.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	seeds := 12
 	if testing.Short() {
 		seeds = 3
@@ -162,7 +163,11 @@ func modelRun(t *testing.T, seed uint64, blobs bool, maxBytes int64) {
 	if blobs {
 		drop = 12
 	}
-	for op := range 20000 {
+	ops := 20_000
+	if testing.Short() {
+		ops = 8_000
+	}
+	for op := range ops {
 		bucket := []string{"values", "pairs"}[rnd.IntN(2)]
 		key := fmt.Sprint("key", rnd.IntN(60))
 		id := bucket + "/" + key

@@ -110,6 +110,7 @@ func (w churn) run(t testing.TB) (l left) {
 // more of their recent past than series of the same size that ended before, and
 // nothing that ended is kept for longer than they are.
 func TestChurn(t *testing.T) {
+	t.Parallel()
 	cells, lossy, endedLess := 16, 0, 0
 	if testing.Short() {
 		cells = 4
@@ -119,6 +120,10 @@ func TestChurn(t *testing.T) {
 		w := churn{
 			blobs: seed%2 == 0, waves: 20 + rnd.IntN(30), living: 20 + rnd.IntN(300),
 			samples: []int{1, 3, 10, 30}[rnd.IntN(4)], budget: int64(8+rnd.IntN(16)) << 20,
+		}
+		if testing.Short() {
+			w.budget /= 3
+			w.living /= 3
 		}
 		w.ended = 1 + rnd.IntN(w.waves*3/4)
 		// A series that ends takes some 350 bytes, and 2 a sample beyond the 20th.

@@ -15,6 +15,7 @@ import (
 // more: Maintain moves them into blobs, which costs less than before, and
 // leaves those alone that are written.
 func TestOverflowCold(t *testing.T) {
+	t.Parallel()
 	m := newTestMemory(t, 8<<20, 16<<10)
 	c := newTestCache(t, Options{Memory: m, Shards: 2, Blobs: true, AgeCycle: 1000})
 	const hot = 20
@@ -72,6 +73,7 @@ func TestOverflowCold(t *testing.T) {
 // to any more. It does not age, and yet its series go into blobs when the others
 // have taken enough, and not before.
 func TestOverflowResting(t *testing.T) {
+	t.Parallel()
 	m := newTestMemory(t, 8<<20, 16<<10)
 	c := newTestCache(t, Options{Memory: m, Shards: 2, Blobs: true, AgeCycle: 1000})
 	n := 0
@@ -121,7 +123,12 @@ func TestOverflowResting(t *testing.T) {
 // TestOverflowHot fills a memory with nothing but heads: when there is no room,
 // those of the oldest region go into blobs and nothing is lost.
 func TestOverflowHot(t *testing.T) {
-	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 4 << 20, RegionBytes: 16 << 10, ReadyRegions: -1}) // the supplier would age blobs
+	t.Parallel()
+	budget := int64(4 << 20)
+	if testing.Short() {
+		budget /= 2
+	}
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: budget, RegionBytes: 16 << 10, ReadyRegions: -1}) // the supplier would age blobs
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -163,6 +163,7 @@ func TestCoverageCrash(t *testing.T) {
 // TestCoverageStop: at an orderly stop senders deliver later what they could
 // not; if the series go on where they were, there is no gap.
 func TestCoverageStop(t *testing.T) {
+	t.Parallel()
 	const step, down = 15_000, 40 * 60_000
 	series := make([]int, 300)
 	for i := range series {
@@ -348,6 +349,7 @@ func TestCoverageExtra(t *testing.T) {
 // TestCoverageModel does the same with intervals and with a list of all times,
 // at random.
 func TestCoverageModel(t *testing.T) {
+	t.Parallel()
 	const second = int64(1000)
 	asked, gaps := 0, 0
 	for seed := range uint64(30) {

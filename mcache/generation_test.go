@@ -39,7 +39,12 @@ func (l *literal) evictable() map[string]bool {
 // key that eviction takes is in the literal model's coldest generation, and no
 // key there was of a larger size class.
 func TestGenerationsOracle(t *testing.T) {
-	for seed := range uint64(8) {
+	t.Parallel()
+	seeds := uint64(8)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		model := literal{[3]map[string]bool{{}, {}, {}}}
 		var c *Cache
@@ -126,9 +131,10 @@ func TestGenerationsOracle(t *testing.T) {
 // TestConservation does a million operations over ten seeds, with regions
 // reclaimed underneath, and accounts for every point.
 func TestConservation(t *testing.T) {
+	t.Parallel()
 	seeds, ops := 10, 100_000
 	if testing.Short() {
-		seeds = 2
+		seeds, ops = 2, 40_000
 	}
 	for seed := range seeds {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 77))
@@ -181,6 +187,7 @@ func TestConservation(t *testing.T) {
 // TestSmallWorld inserts every sequence of three runs into a world of seven
 // offsets, sealing the head in between or not, and compares with the map.
 func TestSmallWorld(t *testing.T) {
+	t.Parallel()
 	c := newTestCache(t, Options{Shards: 1, Memory: newTestMemory(t, 512<<20, 256<<10)})
 	s := c.shards[0]
 	const world, longest, depth = 7, 3, 3

@@ -131,8 +131,13 @@ func metaRun(t *testing.T, seed uint64, o Options, budget int64, region int, squ
 
 // TestMetamorphic runs the same operations under different options.
 func TestMetamorphic(t *testing.T) {
+	t.Parallel()
 	const ample, region = 64 << 20, 64 << 10
-	for seed := range uint64(2) {
+	seeds := uint64(2)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		want, _ := metaRun(t, seed, Options{Shards: 1, AgeCycle: 1 << 40}, ample, region, false)
 		for _, v := range []struct {
 			name     string

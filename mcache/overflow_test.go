@@ -29,6 +29,7 @@ func evictAll(t testing.TB, c *Cache) {
 // before and hold what they held, a copy saved and loaded too, and once more
 // after they were written again and evicted again.
 func TestOverflowKeepsAll(t *testing.T) {
+	t.Parallel()
 	c := variedCache(t, true)
 	want, series := contents(t, c), c.Stats().Series
 	card := c.Cardinality("default", 10)

@@ -118,6 +118,7 @@ func (w *reclaimWorld) count(t *testing.T) (kinds [3][worldEras]int, heads int) 
 // first; then, era by era, sealed blocks, evicted series and clients' values
 // alike; the heads of series last.
 func TestReclaimOrder(t *testing.T) {
+	t.Parallel()
 	w := newReclaimWorld(t, false)
 	full, allHeads := w.count(t)
 	for kind := range full {
@@ -176,6 +177,7 @@ func TestReclaimOrder(t *testing.T) {
 // TestReclaimShares gives clients a share that they are above: theirs goes
 // first, until they are within, and then the oldest of all.
 func TestReclaimShares(t *testing.T) {
+	t.Parallel()
 	w := newReclaimWorld(t, false)
 	w.m.SetBudget(w.m.Used() - int64(w.m.Stats().RegionsSpare*w.m.RegionBytes()))
 	full, _ := w.count(t)

@@ -19,7 +19,12 @@ type modelPoint struct {
 // any order, deletes ranges, and compares with a map; regions vanish and keys
 // are evicted underneath.
 func TestRecordsModel(t *testing.T) {
-	for seed := range 6 {
+	t.Parallel()
+	seeds := 6
+	if testing.Short() {
+		seeds = 3 // all sizes
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { recordsRun(t, uint64(seed), false) })
 		t.Run(fmt.Sprint("blobs,seed=", seed), func(t *testing.T) { recordsRun(t, uint64(seed), true) })
 	}

@@ -40,11 +40,15 @@ func variedCache(t *testing.T, blobs bool) *Cache {
 	rnd := rand.New(rand.NewPCG(8, 8))
 	c := newTestCache(t, Options{Blobs: blobs})
 	var b Batch
+	most := 400
+	if testing.Short() {
+		most = 200
+	}
 	for i := range 200 {
 		b.Reset([]string{"default", "other"}[i%2])
 		b.Series(c.Fingerprint(kubernetesLabels(i)))
 		at := int64(1_700_000_000_000)
-		for range 1 + rnd.IntN(400) {
+		for range 1 + rnd.IntN(most) {
 			at += 15000 + rnd.Int64N(3)*int64(i%3)
 			if i%7 == 0 && rnd.IntN(2) == 0 {
 				b.Record(at, fmt.Append(nil, "record ", at))
@@ -71,6 +75,7 @@ func variedCache(t *testing.T, blobs bool) *Cache {
 // TestSaveLoad saves a cache with series of every kind and loads it into
 // another, which then holds exactly the same.
 func TestSaveLoad(t *testing.T) {
+	t.Parallel()
 	c := variedCache(t, false)
 	var file bytes.Buffer
 	saved, err := c.Save(&file, 12345, nil)
@@ -157,6 +162,7 @@ func TestLoadOld(t *testing.T) {
 // TestSaveOrder holds that series come in the order in which they were made,
 // over all shards, and are made in that order by Load: batches find them by it.
 func TestSaveOrder(t *testing.T) {
+	t.Parallel()
 	const series = 3000
 	c := newTestCache(t, Options{})
 	for i := range series { // so that ids are used again

@@ -99,6 +99,7 @@ func readFile(r io.Reader) (series, points uint64, err error) {
 // TestFrameLengths writes and reads frames of every length: none is taken for
 // something else because of it.
 func TestFrameLengths(t *testing.T) {
+	t.Parallel()
 	const longest = 5000
 	payload := make([]byte, longest)
 	for i := range payload {
@@ -169,7 +170,11 @@ func TestUntypedFrameLengths(t *testing.T) {
 // TestSaveEveryCount saves caches of 1 to some thousands of series and reads
 // each of these files, many of them also as one of version 3.
 func TestSaveEveryCount(t *testing.T) {
-	const most = 2000
+	t.Parallel()
+	most := uint64(2000)
+	if testing.Short() {
+		most = 700
+	}
 	c := newTestCache(t, Options{Shards: 2})
 	var file bytes.Buffer
 	for n := uint64(1); n <= most; n++ {
@@ -328,6 +333,7 @@ func TestLoadDamaged(t *testing.T) {
 // TestLoadIntact damages files of many frames at random places, in several
 // ways, and holds that every series of every frame that is intact is kept.
 func TestLoadIntact(t *testing.T) {
+	t.Parallel()
 	file := saveSome(t, 1200)
 	frames := framesOf(t, file)
 	if len(frames) < 10 {

@@ -33,13 +33,18 @@ func labelsKey(ls []Label) string {
 // walk over all label sets, while series come and go so that the index is
 // rebuilt again and again.
 func TestSelectModel(t *testing.T) {
+	t.Parallel()
 	rnd := rand.New(rand.NewPCG(7, 7))
 	c := newTestCache(t, Options{Shards: 2})
 	model := map[string]map[string][]Label{"one": {}, "two": {}}
 	values := []string{"a", "b", "ab", "abc", "", "x\ny", "é"}
 	expressions := []string{"a|b", "a.*", "ab?c?", ".*", ".+", "", "[ab]", "(?i)A", "a(b|bc)", "x.y", "nothing", "é|", "a.+|b"}
 	hits := 0
-	for op := range 3000 {
+	ops := 3000
+	if testing.Short() {
+		ops /= 2
+	}
+	for op := range ops {
 		if op%300 == 0 { // what matches changes, also for expressions that were asked before
 			values = append(values, fmt.Sprint("a", op))
 		}

@@ -79,6 +79,7 @@ func drain(c *Cache, take func(*Outgoing), maxPoints int) {
 // time every point is there or downstream with its last value; at the end all
 // are downstream.
 func TestWriteBackModel(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(12)
 	if testing.Short() {
 		seeds = 3

@@ -103,7 +103,11 @@ func (w *world) match(ms []Matcher, n int, k *Picker) (ids []uint32) {
 // TestIndexModel adds and removes series, asks with all kinds of matchers, and
 // compares with a walk over maps.
 func TestIndexModel(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(3)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		w := newWorld(t, 64<<20)
 		next, hits, removed, copied := uint32(0), 0, 0, 0

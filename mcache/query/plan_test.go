@@ -108,7 +108,10 @@ func TestPlansAreTheEngine(t *testing.T) {
 		}
 	}
 	planned, points := 0, 0
-	const rounds = 600
+	rounds := 600
+	if testing.Short() {
+		rounds = 200
+	}
 	for range rounds {
 		e := expression()
 		expr, err := a.parser.ParseExpr(e)
@@ -297,9 +300,13 @@ func TestRoomIsNotShared(t *testing.T) {
 		want[i], _, _ = strings.Cut(ask(i, "stats", "true"), `,"stats":`)
 	}
 	var all sync.WaitGroup
+	rounds := 30
+	if testing.Short() {
+		rounds = 10
+	}
 	for g := range 6 {
 		all.Go(func() {
-			for k := range 30 {
+			for k := range rounds {
 				i := (g*5 + k) % len(want)
 				if got := ask(i); !strings.HasPrefix(got, want[i]) || len(got) > len(want[i])+300 {
 					t.Errorf("%s: another answer than before", queries[i%len(queries)])
