@@ -51,6 +51,7 @@ type config struct {
 	snapshotPath string // empty: none
 
 	forward forwardConfig
+	cluster clusterConfig
 
 	selfScrape    duration // 0: off
 	selfInstance  string   // empty: host name and port
@@ -110,7 +111,7 @@ const (
 // environment, as MCACHED_WEB_LISTEN_ADDRESS for --web.listen-address.
 func newServeApp(c *config) *kingpin.Application {
 	app := kingpin.New("mcached", "A metrics ingestion cache: remote write in, PromQL and Redis clients out, in memory that it gives back.\n\n"+
-		"Other commands: mcached query, stats, snapshot, reload, healthy, metrics, check-config, version (mcached help COMMAND).")
+		"Other commands: mcached query, stats, cluster, snapshot, reload, healthy, metrics, check-config, version (mcached help COMMAND).")
 	app.HelpFlag.Short('h')
 	app.HelpFlag.NoEnvar() // a stray MCACHED_VERSION in the environment must not end the daemon
 	app.Version(version.Print("mcached"))
@@ -176,6 +177,7 @@ func newServeApp(c *config) *kingpin.Application {
 		PlaceHolder("FILE").StringVar(&c.snapshotPath)
 
 	c.forward.addFlags(app, add)
+	c.cluster.addFlags(app, add)
 
 	add("self-scrape.interval", "15s", &c.selfScrape,
 		"How often the daemon stores its own metrics in itself; 0 turns it off.")
@@ -265,7 +267,7 @@ func parseConfig(args []string) (*config, error) {
 	}
 	if _, err := app.Parse(args); err != nil {
 		if strings.HasPrefix(err.Error(), "unexpected ") {
-			return nil, fmt.Errorf("%w; the commands are query, stats, snapshot, reload, healthy, metrics, check-config and version, and none to serve", err)
+			return nil, fmt.Errorf("%w; the commands are query, stats, cluster, snapshot, reload, healthy, metrics, check-config and version, and none to serve", err)
 		}
 		return nil, err
 	}
@@ -344,7 +346,10 @@ func (c *config) check() error {
 	if c.webSettings, err = readWebSettings(c.webConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
 	}
-	return c.checkRESP()
+	if err := c.checkRESP(); err != nil {
+		return err
+	}
+	return c.checkCluster()
 }
 
 func (c *config) checkRESP() error {

@@ -142,6 +142,25 @@ func TestNoCloudClients(t *testing.T) {
 	}
 }
 
+// TestClusterIsLight bounds what being one of several adds to the daemon.
+func TestClusterIsLight(t *testing.T) {
+	const cluster, most = "mcached/ingest/cluster", 25
+	imports := slices.DeleteFunc(goList(t, "./cmd/mcached")[0].Imports, func(p string) bool { return p == cluster })
+	without := map[string]bool{}
+	for _, p := range goList(t, append([]string{"-deps"}, imports...)...) {
+		without[p.ImportPath] = true
+	}
+	var more []string
+	for _, p := range goList(t, "-deps", cluster) {
+		if !without[p.ImportPath] {
+			more = append(more, p.ImportPath)
+		}
+	}
+	if len(more) > most || !slices.Contains(more, cluster) {
+		t.Errorf("%s adds %d packages to the daemon, want at most %d and itself among them: %v", cluster, len(more), most, more)
+	}
+}
+
 // TestLayout holds the top level to the design's list.
 func TestLayout(t *testing.T) {
 	want := []string{"cmd", "ingest", "mcache", "kvcache", "remotewrite", "go.mod", "go.sum", "Makefile", "README.md", "LICENSE"}

@@ -42,7 +42,7 @@ func commands() map[string]subcommand {
 		return func(ctx context.Context, args []string, out, _ io.Writer) error { return f(ctx, args, out) }
 	}
 	return map[string]subcommand{
-		"query": queryCommand, "stats": quiet(statsCommand), "metrics": quiet(metricsCommand),
+		"query": queryCommand, "stats": quiet(statsCommand), "cluster": quiet(clusterCommand), "metrics": quiet(metricsCommand),
 		"check-config": checkConfigCommand, "snapshot": snapshotCommand,
 		"reload": quiet(reloadCommand), "healthy": quiet(healthyCommand),
 	}

@@ -31,6 +31,7 @@ type stats struct {
 	forward   *send.ForwardStats // nil: nothing is forwarded
 	dirty     mcache.DirtyStats
 	snapshot  *snapshotStats // nil: there is none
+	cluster   *clusterStats  // nil: the daemon is alone
 	reload    reloadStats
 	heapLimit int64 // bytes
 	accounts  []accountStats
@@ -52,6 +53,9 @@ func (s *stats) metrics() []metric {
 	if s.snapshot != nil {
 		parts = append(parts, s.snapshot.metrics())
 	}
+	if s.cluster != nil {
+		parts = append(parts, s.cluster.metrics())
+	}
 	parts = append(parts, s.query.Metrics(), s.resp.Metrics(), s.admission.Metrics(), s.blobs.Metrics())
 	return slices.Concat(parts...)
 }
@@ -59,7 +63,7 @@ func (s *stats) metrics() []metric {
 // rows are all that a daemon may have, for the table and for descriptions.
 // /metrics is filled from the same, so neither can drift.
 func rows() []metric {
-	return (&stats{forward: &send.ForwardStats{}, snapshot: &snapshotStats{}}).metrics()
+	return (&stats{forward: &send.ForwardStats{}, snapshot: &snapshotStats{}, cluster: &clusterStats{}}).metrics()
 }
 
 // statsCollector turns rows into metrics.
@@ -136,6 +140,9 @@ func (d *daemon) readStats() *stats {
 	if d.snapshot != nil {
 		st := d.snapshot.stats()
 		s.snapshot = &st
+	}
+	if d.node != nil {
+		s.cluster = &clusterStats{d.node.Stats()}
 	}
 	return s
 }

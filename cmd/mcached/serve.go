@@ -64,6 +64,8 @@ type daemon struct {
 	circle    *circleGuard    // of the forwarder, or nil
 	forwardBy *transport      // likewise
 
+	node *node // nil: it is alone
+
 	admission *admission.Pool
 	resp      *ingest.Server
 
@@ -110,7 +112,7 @@ func serve(c *config, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// open does all that can fail, and starts nothing. Listeners come first, but
+// open does all that can fail, and starts nothing but gossip. Listeners come first, but
 // for a look at what must be this daemon's alone: a port that is taken is the
 // commonest failure, and costs least to find.
 func (d *daemon) open() error {
@@ -163,6 +165,9 @@ func (d *daemon) open() error {
 		return err
 	}
 	if err := d.openForward(); err != nil {
+		return err
+	}
+	if err := d.openCluster(); err != nil {
 		return err
 	}
 	d.instance = instanceName(d.config.selfInstance, d.webListeners[0].Addr())
@@ -306,6 +311,7 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 		timeout := d.live.Load().shutdown.std()
 		d.deadline = time.Now().Add(timeout)
 		d.log.Info("Stopping.", "reason", reason, "timeout", timeout)
+		d.node.leave()
 		stop()
 	})
 	// Asked for before anything serves: the first client may be the one that stops us.
@@ -327,6 +333,9 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 	}
 	for _, l := range d.respListeners {
 		d.addServer(&g, "RESP", l, d.resp.Serve, d.resp.Shutdown)
+	}
+	if d.node != nil {
+		d.addLoop(&g, d.node.becomeReady)
 	}
 	d.addLoop(&g, d.pressure.Run)
 	d.addLoop(&g, func(ctx context.Context) error {
@@ -426,6 +435,7 @@ func (d *daemon) addServer(g *run.Group, what string, l net.Listener, serve func
 
 // close takes down what open put up, in the opposite order.
 func (d *daemon) close() {
+	d.node.close()
 	for _, l := range d.webListeners {
 		_ = l.Close() // a server that ran has closed it already
 	}

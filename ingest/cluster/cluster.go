@@ -70,6 +70,7 @@ type Cluster struct {
 	told struct { // only the goroutine that rebuilds
 		conflict, place string
 	}
+	skewed atomic.Bool // it was told that clocks differ
 }
 
 // presence is a member that memberlist takes for alive. What it hands out of its
@@ -77,6 +78,13 @@ type Cluster struct {
 type presence struct {
 	Member
 	gossip netip.AddrPort
+	probe  Probe
+}
+
+// Probe is the last one that a member answered.
+type Probe struct {
+	RTT        time.Duration
+	ClockAhead time.Duration // of the member's clock, within half of RTT
 }
 
 // counts are what Stats has from the beginning on.
@@ -128,7 +136,7 @@ func Start(o Options) (*Cluster, error) {
 	}
 	mc.Keyring = ring
 	d := &delegate{c}
-	mc.Delegate, mc.Events, mc.Alive, mc.Merge = d, d, d, d
+	mc.Delegate, mc.Events, mc.Alive, mc.Merge, mc.Ping = d, d, d, d, d
 	mc.Logger = c.gossip.logger()
 	if c.ml, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
@@ -204,6 +212,9 @@ func (c *Cluster) Trust(member string) { c.breaker.trust(member) }
 // Suspected says whether to pass a member over. A member's time being up, one
 // caller is told no, so that it tries, and the others yes until it succeeds.
 func (c *Cluster) Suspected(member string) bool { return c.breaker.suspected(member) }
+
+// Suspects are the members, by ID, that are passed over.
+func (c *Cluster) Suspects() []string { return c.breaker.suspects() }
 
 // Close says goodbye and ends all. The state should be Leaving since the
 // requests under way began, so that nobody sends new ones.
@@ -347,7 +358,7 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 		return // NotifyAlive lets none in that it cannot read
 	}
 	d.c.thereMu.Lock()
-	d.c.there[m.ID] = presence{m, gossipAddress(n)}
+	d.c.there[m.ID] = presence{m, gossipAddress(n), d.c.there[m.ID].probe}
 	d.c.thereMu.Unlock()
 	d.c.wake()
 }
@@ -362,7 +373,7 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	p, ok := d.c.there[n.Name]
 	delete(d.c.there, n.Name)
 	d.c.thereMu.Unlock()
-	if ok && p.State != Leaving && n.State == memberlist.StateDead {
+	if ok && p.State != Leaving {
 		d.c.counts.left.Add(1)
 		d.c.seeds.lose(p.gossip)
 	}

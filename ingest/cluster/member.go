@@ -56,6 +56,9 @@ type Member struct {
 	Version string
 }
 
+// Start is when this life began, in Unix ms.
+func (m *Member) Start() int64 { return m.start() }
+
 // start is the number behind the name in an ID, by which the lives of one
 // name are put in order; 0 where there is none.
 func (m *Member) start() int64 {

@@ -1,10 +1,13 @@
 package cluster
 
+import "time"
+
 // Stats are counts of a cluster as this member sees it.
 type Stats struct {
 	Members      [Leaving + 1]int // by State, this one included
 	Suspects     int              // that do not answer this member
 	Differing    int              // that disagree about where series belong
+	ClockSkew    time.Duration    // of the member whose clock differs most
 	Alone        bool             // seeds were given and nobody was met
 	TableVersion uint64
 	Eras         int
@@ -23,7 +26,7 @@ type Stats struct {
 func (c *Cluster) Stats() Stats {
 	t := c.Table()
 	s := Stats{
-		Suspects: len(c.breaker.suspects()), Differing: c.differing(), Alone: len(c.o.Seeds) > 0 && !c.Joined(),
+		Suspects: len(c.breaker.suspects()), Differing: c.differing(), ClockSkew: c.clockSkew(), Alone: len(c.o.Seeds) > 0 && !c.Joined(),
 		TableVersion: t.Version, Eras: len(c.history.since(0)), Slots: Slots,
 		Lost: c.counts.left.Load(), Refused: c.counts.refused.Load(), Rejoined: c.counts.rejoined.Load(),
 		PassedOver: c.breaker.passed.Load(), GossipErrors: c.gossip.errors.Load(),

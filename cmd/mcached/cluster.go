@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/prometheus/common/version"
+
+	"mcached/ingest/cluster"
+)
+
+// node is the daemon as one of several: what the doors are given to ask where
+// things belong, and what it takes to ask the others. Nil for one that is alone.
+type node struct {
+	*cluster.Cluster
+	client *http.Client // for the other members; requests have their own deadlines
+	began  time.Time
+}
+
+const (
+	// aloneFor is how long a daemon that cannot find its seeds is not ready, so
+	// that nobody writes to a cluster of one that should have been several.
+	aloneFor = 30 * time.Second
+	// leaveFor is how long a daemon that is asked to stop serves on after it told
+	// the others that it leaves: gossip takes 0.3 s to reach all of them.
+	leaveFor = 500 * time.Millisecond
+)
+
+// openCluster begins to look for the others. The doors must be ready to serve:
+// members that are found send requests.
+func (d *daemon) openCluster() error {
+	c := d.config
+	f := &c.cluster
+	if !f.on() {
+		return nil
+	}
+	self, err := d.member()
+	if err != nil {
+		return err
+	}
+	n := &node{client: f.http, began: time.Now()}
+	n.Cluster, err = cluster.Start(cluster.Options{
+		Name: f.name, Self: self, Listen: f.bind, Advertise: d.gossipAddress(), Seeds: f.join, Keys: f.keys, Hash: f.hash,
+		Layout: cluster.Layout{Copies: int(f.copies), BlobCopies: int(f.blobCopies)}, Logger: d.log,
+	})
+	if err != nil {
+		return fmt.Errorf("--cluster.listen-address=%s: %w", f.listen, err)
+	}
+	d.node = n
+	d.log.Info("Cluster.", "name", f.name, "member", self.Name, "gossip", n.Address(), "http", self.HTTP, "resp", self.RESP, "seeds", len(f.join))
+	return nil
+}
+
+// gossipAddress is how others reach the gossip, if that is not the listener's
+// own address.
+func (d *daemon) gossipAddress() netip.AddrPort {
+	f := &d.config.cluster
+	a := f.reachedBy
+	if !a.IsValid() && f.bind.Addr().IsUnspecified() {
+		a = netip.AddrPortFrom(machineAddress(), 0)
+	}
+	if a.IsValid() && a.Port() == 0 {
+		a = netip.AddrPortFrom(a.Addr(), f.bind.Port())
+	}
+	return a
+}
+
+// member is how the daemon describes itself to the others.
+func (d *daemon) member() (cluster.Member, error) {
+	f := &d.config.cluster
+	name := f.nodeName
+	if name == "" {
+		name = instanceName("", d.webListeners[0].Addr())
+	}
+	host := f.bind.Addr()
+	if a := d.gossipAddress(); a.IsValid() {
+		host = a.Addr()
+	}
+	web, ok := reachedAt(host, listenerAddresses(d.webListeners))
+	if !ok {
+		return cluster.Member{}, fmt.Errorf("no --web.listen-address can be reached at %v, where the other members are told that this one is", host)
+	}
+	scheme := "http"
+	if d.config.webSettings.tls != nil {
+		scheme = "https"
+	}
+	m := cluster.Member{ID: cluster.MemberID(name, d.started.UnixMilli()), Name: name, HTTP: scheme + "://" + web.String(), Zone: f.zone,
+		Weight: cluster.WeightOf(d.config.nominalBytes(machineBytes())), Version: version.Version}
+	if len(m.Version) > maxVersionBytes {
+		m.Version = m.Version[:maxVersionBytes]
+	}
+	// A socket of the file system alone is of no use to clients elsewhere.
+	if resp, ok := reachedAt(host, listenerAddresses(d.respListeners)); ok {
+		m.RESP = resp.String()
+	}
+	if f.advertiseRESP != "" {
+		m.RESP = f.advertiseRESP
+	}
+	return m, nil
+}
+
+// maxVersionBytes of the program's version that others are told.
+const maxVersionBytes = 40
+
+func listenerAddresses(ls []net.Listener) (all []netip.AddrPort) {
+	for _, l := range ls {
+		if t, ok := l.Addr().(*net.TCPAddr); ok {
+			a := t.AddrPort()
+			all = append(all, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
+		}
+	}
+	return all
+}
+
+// reachedAt is the listener that is reached by a host: one on that address or
+// on all; or else one on another address that is not loopback, which is told as it is.
+func reachedAt(host netip.Addr, listeners []netip.AddrPort) (netip.AddrPort, bool) {
+	for _, l := range listeners {
+		if l.Addr() == host || l.Addr().IsUnspecified() {
+			return netip.AddrPortFrom(host, l.Port()), true
+		}
+	}
+	i := slices.IndexFunc(listeners, func(l netip.AddrPort) bool { return l.Addr().IsLoopback() == host.IsLoopback() })
+	if i < 0 {
+		return netip.AddrPort{}, false
+	}
+	return listeners[i], true
+}
+
+// machineAddress is one of the machine's own: a private one if there is any, as
+// in a container or a data centre, else a public one, else loopback.
+func machineAddress() netip.Addr {
+	best := netip.MustParseAddr("127.0.0.1")
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return best
+	}
+	for _, a := range all {
+		p, err := netip.ParsePrefix(a.String())
+		ip := p.Addr().Unmap()
+		switch {
+		case err != nil || !ip.IsGlobalUnicast():
+		case ip.IsPrivate() && ip.Is4():
+			return ip
+		case best.IsLoopback() || best.Is6() && ip.Is4():
+			best = ip
+		}
+	}
+	return best
+}
+
+// ready says whether the others were met, or have been waited for long enough.
+func (n *node) ready() bool {
+	return n == nil || n.Joined() || time.Since(n.began) > aloneFor
+}
+
+// becomeReady tells the others when the daemon is ready.
+func (n *node) becomeReady(ctx context.Context) error {
+	const look = 50 * time.Millisecond
+	for !n.ready() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(look):
+		}
+	}
+	n.SetState(cluster.Ready)
+	<-ctx.Done()
+	return nil
+}
+
+// leave tells the others that the daemon stops, and serves on until they know.
+func (n *node) leave() {
+	if n == nil {
+		return
+	}
+	n.SetState(cluster.Leaving)
+	if len(n.Table().Members()) > 1 {
+		time.Sleep(leaveFor)
+	}
+}
+
+// close says goodbye, when nothing is served any more.
+func (n *node) close() {
+	if n != nil {
+		n.Close()
+	}
+}
