@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -36,8 +36,10 @@ type peer struct {
 }
 
 // peers are all that a comparison knows. Those that are not installed are left
-// out, and said to be.
+// out, and said to be; PROMETHEUS and VICTORIA in the environment name others
+// than those of the PATH.
 func peers(self string) []peer {
+	named := func(variable, name string) string { return cmp.Or(os.Getenv(variable), name) }
 	return []peer{
 		{
 			name: "mcached", binary: self, version: "--version", protocols: []string{"1", "2"}, write: "/api/v1/write", ready: "/-/ready",
@@ -45,7 +47,7 @@ func peers(self string) []peer {
 				return []string{"--web.listen-address=" + address, "--resp.listen-address=127.0.0.1:0", "--memory.size=2GiB", "--self-scrape.interval=0s", "--log.level=warn"}
 			},
 		}, {
-			name: "prometheus", binary: "prometheus", version: "--version", protocols: []string{"1"}, write: "/api/v1/write", ready: "/-/ready",
+			name: "prometheus", binary: named("PROMETHEUS", "prometheus"), version: "--version", protocols: []string{"1"}, write: "/api/v1/write", ready: "/-/ready",
 			// Without the window it refuses late samples.
 			files: map[string]string{"prometheus.yml": "storage:\n  tsdb:\n    out_of_order_time_window: 2h\n"},
 			args: func(dir, address string) []string {
@@ -53,7 +55,7 @@ func peers(self string) []peer {
 					"--web.listen-address=" + address, "--web.enable-remote-write-receiver", "--log.level=warn"}
 			},
 		}, {
-			name: "victoria-metrics", binary: "victoria-metrics", version: "-version", protocols: []string{"1"}, write: "/api/v1/write", ready: "/health", flush: "/internal/force_flush",
+			name: "victoria-metrics", binary: named("VICTORIA", "victoria-metrics"), version: "-version", protocols: []string{"1"}, write: "/api/v1/write", ready: "/health", flush: "/internal/force_flush",
 			args: func(dir, address string) []string {
 				return []string{"-storageDataPath=" + filepath.Join(dir, "data"), "-httpListenAddr=" + address, "-search.latencyOffset=0s", "-search.maxStalenessInterval=5m", "-loggerLevel=WARN"}
 			},
@@ -63,8 +65,7 @@ func peers(self string) []peer {
 
 func compareCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
 	c := app.Command("compare", "Start mcached and the peers that are installed, one after the other, write the same load to each and print one table.")
-	binary := mcachedFlag(c)
-	only := c.Flag("only", "Leave out all peers but these. Repeatable.").Strings()
+	f := fieldFlags(c)
 	perRequest := c.Flag("per-request", "Samples in a request.").Default("2000").Int()
 	connections := c.Flag("connections", "How many send at a time.").Default("2").Int()
 	times := c.Flag("times", "How often each query is asked; 0 asks none.").Default("30").Int()
@@ -84,20 +85,13 @@ func compareCommand(app *kingpin.Application) (string, func(context.Context, io.
 			return err
 		}
 		k := comparison{load: l, header: h, perRequest: *perRequest, connections: *connections, times: *times, check: *check}
-		for _, p := range peers(*binary) {
-			if len(*only) > 0 && !slices.Contains(*only, p.name) {
-				continue
-			}
-			path, err := exec.LookPath(p.binary)
-			if err != nil {
-				fmt.Fprintf(out, "%s is not installed (%s) and left out.\n", p.name, p.binary)
-				continue
-			}
-			p.binary = path
-			for _, protocol := range p.protocols {
-				if err := k.measure(ctx, p, protocol); err != nil {
-					return fmt.Errorf("%s, protocol %s: %w", p.name, protocol, err)
-				}
+		all, err := f.contestants(out)
+		if err != nil {
+			return err
+		}
+		for _, p := range all {
+			if err := k.measure(ctx, p.peer, p.protocol); err != nil {
+				return fmt.Errorf("%v: %w", p, err)
 			}
 		}
 		return k.print(out)

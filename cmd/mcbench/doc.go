@@ -6,6 +6,10 @@
 //	mcbench resp --pid 4711 --pipeline 16
 //	mcbench hits                            which of the requests a cache gets a server answers
 //	mcbench compare                         mcached and the peers that are installed
+//	mcbench small                           what a sample costs in small requests, of many senders
+//	mcbench grow                            what grows with the number of series
+//	mcbench concurrent                      many readers while samples come in
+//	mcbench dashboards FILE...              what dashboards ask, beside a reference server
 //	mcbench benefit                         a store by itself, and behind an mcached that forwards to it
 //	mcbench forward                         what forwarding costs an mcached
 //	mcbench neighbour --pid 4711            how an mcached shrinks for a process that takes memory

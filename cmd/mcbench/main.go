@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	app.HelpFlag.Short('h')
 	commands := map[string]func(context.Context, io.Writer) error{}
 	for _, add := range []func(*kingpin.Application) (string, func(context.Context, io.Writer) error){
-		writeCommand, queryCommand, respCommand, hitsCommand, compareCommand, benefitCommand, forwardCommand, neighbourCommand, takerCommand,
+		writeCommand, queryCommand, respCommand, hitsCommand, compareCommand, smallCommand, growCommand, concurrentCommand, dashboardsCommand, benefitCommand, forwardCommand, neighbourCommand, takerCommand,
 	} {
 		name, f := add(app)
 		commands[name] = f

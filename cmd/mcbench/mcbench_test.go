@@ -80,6 +80,7 @@ func newHandler(fatal func(...any), change func(m *prompb.WriteRequest)) (handle
 		write.ServeHTTP(w, r)
 	})
 	mux.Handle("/api/v1/", query.NewAPI(cache, query.Options{}))
+	mux.HandleFunc("/-/ready", func(http.ResponseWriter, *http.Request) {})
 	return mux, func() {
 		cache.Close()
 		memory.Close()
