@@ -91,7 +91,7 @@ func (t *Tables) compactSome(maxBytes int) bool {
 
 // evacuate moves one entry.
 func (t *Tables) evacuate(from Ref, h header) bool {
-	to, dst, ok := t.alloc(&t.old, from.region(), true, int(h.value()), h.aux(), h.owner(), 0)
+	to, dst, ok := t.alloc(&t.old, from.region(), forMoved, int(h.value()), h.aux(), h.owner(), 0)
 	if !ok {
 		return false
 	}

@@ -304,14 +304,23 @@ func (m *Memory) Stats() MemoryStats {
 	return s
 }
 
+// roomFor says what a region is to hold. The last one is only for entries that
+// are moved, so that others can be freed.
+type roomFor uint8
+
+const (
+	forNew roomFor = iota
+	forMoved
+)
+
 // acquire hands a region to owner at the young end of class, or just before
-// the region `before` in age if that is not noRegion. The last region is only
-// for entries that are moved. The caller holds the owner's lock.
-func (m *Memory) acquire(owner int, class Class, before Region, moved bool) (Region, bool) {
+// the region `before` in age if that is not noRegion. The caller holds the
+// owner's lock.
+func (m *Memory) acquire(owner int, class Class, before Region, what roomFor) (Region, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	want := int64(m.regionBytes)
-	if !moved {
+	if what == forNew {
 		want += m.reserve()
 	}
 	over := m.used.Load() > m.budget.Load() // see room

@@ -23,8 +23,11 @@ func (m *Memory) evict(n int64, last Class) bool {
 		if room >= n {
 			return true
 		}
-		// While SetBudget is at work nothing is kept: it must not take longer.
-		if !m.dropOldest(last, !over) && (last < Hot || !m.dropOwner()) {
+		drop := m.ageOldest
+		if over {
+			drop = m.dropOldest // while SetBudget is at work nothing is kept: it must not take longer
+		}
+		if !drop(last) && (last < Hot || !m.dropOwner()) {
 			room, _ = m.room()
 			return room >= n
 		}
@@ -87,7 +90,7 @@ func (m *Memory) shrink() {
 			}
 			continue
 		}
-		if !m.dropOldest(Hot, false) && !m.dropOwner() {
+		if !m.dropOldest(Hot) && !m.dropOwner() {
 			return
 		}
 	}
@@ -106,9 +109,20 @@ func (m *Memory) Trim(keep int) {
 }
 
 // dropOldest asks the owner of the oldest region, of classes up to last, to
-// drop it. It reports false when no owner holds one. With keep, the owner may rewrite what it wants to
-// keep of it.
-func (m *Memory) dropOldest(last Class, keep bool) bool {
+// drop it. It reports false when no owner holds one.
+func (m *Memory) dropOldest(last Class) bool { return m.askOldest(last, Owner.DropRegion) }
+
+// ageOldest is dropOldest where the owner may rewrite what it wants to keep.
+func (m *Memory) ageOldest(last Class) bool {
+	return m.askOldest(last, func(o Owner, r Region, epoch uint32) bool {
+		if a, ok := o.(ager); ok {
+			return a.AgeRegion(r, epoch)
+		}
+		return o.DropRegion(r, epoch)
+	})
+}
+
+func (m *Memory) askOldest(last Class, drop func(o Owner, r Region, epoch uint32) bool) bool {
 	for class := range m.age[:last+1] {
 		// An owner may have released the region before we ask: then the list
 		// has a new head. One that is refused leaves it, so this comes to an end.
@@ -121,11 +135,7 @@ func (m *Memory) dropOldest(last Class, keep bool) bool {
 			}
 			owner, epoch := m.owners[m.regions[r].owner], m.regions[r].epoch.Load()
 			m.mu.Unlock()
-			drop := owner.DropRegion
-			if a, ok := owner.(ager); ok && keep {
-				drop = a.AgeRegion
-			}
-			if drop(r, epoch) {
+			if drop(owner, r, epoch) {
 				m.mu.Lock()
 				m.stats.RegionsReclaimed++
 				m.mu.Unlock()

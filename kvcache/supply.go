@@ -59,7 +59,7 @@ func (m *Memory) supplyOne() bool {
 	}
 	if m.roomLocked() < int64(m.regionBytes)+m.reserve() {
 		m.mu.Unlock()
-		return m.dropOldest(Log, true)
+		return m.ageOldest(Log)
 	}
 	r, ok := m.freshLocked()
 	m.mu.Unlock()

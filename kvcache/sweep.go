@@ -65,10 +65,9 @@ func (s *shard) expire(maxBytes int) (removed, readBytes int) {
 			s.mu.Unlock()
 			break
 		}
-		first := true
-		for unit := uint32(0); ; first = false {
+		for unit := uint32(0); ; {
 			s.mu.Lock()
-			n, more := s.expireLocked(at.r, at.epoch, first, &unit, nowMs)
+			n, more := s.expireLocked(at.r, at.epoch, &unit, nowMs)
 			s.mu.Unlock()
 			removed += n
 			if !more {
@@ -104,11 +103,11 @@ func (s *shard) due(nowMs int64) (due []dueRegion) {
 
 // expireLocked removes expired records from *unit on. While a region is read,
 // its earliest expiry is found anew: writers note theirs as always.
-func (s *shard) expireLocked(r Region, epoch uint32, first bool, unit *uint32, nowMs int64) (removed int, more bool) {
+func (s *shard) expireLocked(r Region, epoch uint32, unit *uint32, nowMs int64) (removed int, more bool) {
 	if !s.ownsLocked(r, epoch) {
 		return 0, false
 	}
-	if first {
+	if *unit == 0 {
 		s.places.expiry[s.m.tables[r].place] = 0
 	}
 	for range sweepChunk {

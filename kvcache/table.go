@@ -150,13 +150,13 @@ func (t *Tables) MaxValue() int { return t.m.regionBytes - headerBytes }
 // It reports false when there is no memory; see ErrNoMemory for what to do.
 // It never moves other entries: compaction is a call of its own.
 func (t *Tables) Alloc(n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
-	return t.alloc(&t.cur, noRegion, false, n, aux, owner, weight)
+	return t.alloc(&t.cur, noRegion, forNew, n, aux, owner, weight)
 }
 
 // AllocMoved is Alloc for an entry that is moved to free the rest of its
 // region: it may use the region that Memory keeps for that.
 func (t *Tables) AllocMoved(n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
-	return t.alloc(&t.cur, noRegion, true, n, aux, owner, weight)
+	return t.alloc(&t.cur, noRegion, forMoved, n, aux, owner, weight)
 }
 
 // unitsOf is the size in units of an entry with a value of n bytes, padOf the
@@ -164,7 +164,7 @@ func (t *Tables) AllocMoved(n int, aux uint16, owner uint32, weight int) (Ref, [
 func unitsOf(n int) uint32 { return uint32(headerBytes+n+unitBytes-1) / unitBytes }
 func padOf(n int) uint32   { return unitsOf(n)*unitBytes - headerBytes - uint32(n) }
 
-func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
+func (t *Tables) alloc(into *Region, before Region, what roomFor, n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
 	if n < 0 || n > t.MaxValue() || aux > MaxAux {
 		panic(fmt.Sprintf("kvcache: entry of %d bytes (limit %d), aux %d (limit %d)", n, t.MaxValue(), aux, MaxAux))
 	}
@@ -176,7 +176,7 @@ func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint1
 		}
 	}
 	if *into == noRegion || t.m.tables[*into].fill+size > uint32(t.m.regionBytes) {
-		r, ok := t.m.acquire(t.owner, t.class, before, moved)
+		r, ok := t.m.acquire(t.owner, t.class, before, what)
 		if !ok {
 			return 0, nil, false
 		}
@@ -199,7 +199,7 @@ func (t *Tables) alloc(into *Region, before Region, moved bool, n int, aux uint1
 	b.live += size
 	b.pad += padOf(n)
 	b.weight += int64(weight)
-	if !moved {
+	if what == forNew {
 		b.written = t.stamp
 	}
 	t.fill += int64(size)

@@ -62,7 +62,7 @@ func TestRenewOpen(t *testing.T) {
 		if err := slow.t.Check(); err != nil {
 			t.Fatal(err)
 		}
-		m.dropOldest(Log, false)
+		m.dropOldest(Log)
 		if want := map[bool][2]int{false: {1, 0}, true: {0, 1}}[renewed]; slow.drop != want[0] || other.drop != want[1] {
 			t.Errorf("renewed %v: %d of the slow owner's regions went, %d of the other's, want %v", renewed, slow.drop, other.drop, want)
 		}

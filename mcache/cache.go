@@ -449,7 +449,7 @@ func (c *Cache) evictKeys(n int64) bool {
 			return true
 		}
 	}
-	c.evictTo(c.allocated()*3/4, false)
+	c.evictTo(c.allocated()*3/4, (*shard).evictOne)
 	c.compactShards()
 	return c.memory.EvictLog(n)
 }

@@ -36,9 +36,14 @@ func (c *Cache) Cardinality(bucket string, limit int) Cardinality {
 		alone := len(*c.byID.Load()) == 1
 		for _, s := range c.shards {
 			s.mu.Lock()
-			s.countPairsLocked(b, alone, func(x *index.Index, p uint32, series int) {
+			add := func(x *index.Index, p uint32, series int) {
 				pairs[pair{string(x.Name(p)), string(x.Value(p))}] += series
-			})
+			}
+			if alone {
+				s.countAllPairsLocked(add)
+			} else {
+				s.countPairsLocked(b, add)
+			}
 			s.mu.Unlock()
 		}
 		card.Series = int(b.series.Load())
@@ -58,20 +63,23 @@ func (c *Cache) Cardinality(bucket string, limit int) Cardinality {
 	return card
 }
 
-// countPairsLocked calls f with every pair of labelled series and how many of
-// them have it, one by one where other buckets share the dictionary.
-func (s *shard) countPairsLocked(b *bucket, alone bool, f func(x *index.Index, p uint32, series int)) {
+// countPairsLocked calls f with every pair of the labelled series of a bucket,
+// once for each of them.
+func (s *shard) countPairsLocked(b *bucket, f func(x *index.Index, p uint32, series int)) {
 	x := &s.index
-	if !alone {
-		s.matchLocked(b, nil, &index.Picker{}).Each(func(id uint32) {
-			if r := s.recs.At(id); r.flags&(flagRaw|flagShadow) == 0 {
-				for _, p := range x.Set(r.pairs, int(r.nPairs))[1:] {
-					f(x, p, 1)
-				}
+	s.matchLocked(b, nil, &index.Picker{}).Each(func(id uint32) {
+		if r := s.recs.At(id); r.flags&(flagRaw|flagShadow) == 0 {
+			for _, p := range x.Set(r.pairs, int(r.nPairs))[1:] {
+				f(x, p, 1)
 			}
-		})
-		return
-	}
+		}
+	})
+}
+
+// countAllPairsLocked is countPairsLocked where no other bucket shares the
+// dictionary: it calls f once for each pair, with how many series have it.
+func (s *shard) countAllPairsLocked(f func(x *index.Index, p uint32, series int)) {
+	x := &s.index
 	for p := range uint32(x.Pairs()) {
 		n := x.Name(p)
 		if live := x.Live(p); live > 0 && string(n) != bucketName && string(n) != rawName {

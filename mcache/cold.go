@@ -48,7 +48,7 @@ func (s *shard) overflowRegion() (moved int) {
 			continue
 		}
 		b := s.cache.bucket(r.bucket)
-		if !s.toBlobLocked(id, true) {
+		if !s.toBlobLocked(id, ofReserve) {
 			break
 		}
 		s.evictions++
@@ -67,7 +67,7 @@ func (s *shard) overflowRegion() (moved int) {
 func (c *Cache) evictCold(n int64) bool {
 	if !c.blobs {
 		if c.mostlyHeads() {
-			c.evictOf(3, c.allocated()*3/4, false)
+			c.evictOf(3, c.allocated()*3/4, (*shard).evictOne)
 			c.compactShards()
 		}
 		return c.memory.Room() >= n
@@ -102,7 +102,7 @@ func (s *shard) overflowColdHeads() bool {
 	heads, sealed := s.hot.Stats().Regions, s.log.Stats().Regions+s.blobs.Stats().Regions
 	s.mu.Unlock()
 	for before := s.cache.memory.Room(); heads > sealed; {
-		if done, _ := s.tryColdestToBlob(3, true); !done {
+		if done, _ := s.tryColdestToBlob(3, ofReserve); !done {
 			return false
 		}
 		if s.cache.memory.Room() > before {
@@ -169,7 +169,7 @@ func (s *shard) overflowPieceLocked(most int) (moved int, more, short bool) {
 				if moved == most {
 					return moved, true, false
 				}
-				if !s.toBlobLocked(id, false) {
+				if !s.toBlobLocked(id, ofBudget) {
 					return moved, true, true
 				}
 				moved++

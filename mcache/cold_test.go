@@ -187,7 +187,7 @@ func TestOverflowOrder(t *testing.T) {
 			for rnd.IntN(3) == 0 || len(model.evictable()) > 20 {
 				cold := maps.Clone(model.evictable())
 				before := c.allocated()
-				c.evictTo(before-1, true)
+				c.evictTo(before-1, (*shard).demoteOne)
 				for key := range cold {
 					_, locked, id := c.lockKey("b", []byte(key))
 					if locked == nil {
@@ -223,7 +223,7 @@ func TestOverflowOrder(t *testing.T) {
 			clear(model.gen[g])
 		}
 		for c.Stats().Series > 0 {
-			c.evictTo(c.allocated()-1, true)
+			c.evictTo(c.allocated()-1, (*shard).demoteOne)
 			whole++
 		}
 		if st := checkCache(t, c); moved < 300 || byGen[0] == 0 || byGen[1] == 0 || byGen[2] == 0 || whole < 20 || len(inBlobs) != 0 || st.BlobPoints != 0 || st.Evicted == 0 {

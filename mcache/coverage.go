@@ -309,19 +309,23 @@ func (v *coverage) load(nowMs, savedMs int64) {
 	v.watching.Store(len(list) > 0)
 }
 
-// takeCoverage ends a load. Of a snapshot that is not here as a whole, nothing is
-// known to be covered.
-func (c *Cache) takeCoverage(whole bool, savedMs int64) {
+// forgetLoadedCoverage is for a snapshot that is not here as a whole: of it,
+// nothing is known to be covered.
+func (c *Cache) forgetLoadedCoverage() {
+	for _, b := range *c.byName.Load() {
+		b.cover.mu.Lock()
+		b.cover.loaded = nil
+		b.cover.mu.Unlock()
+	}
+}
+
+// takeCoverage ends a load.
+func (c *Cache) takeCoverage(savedMs int64) {
 	if c.now == nil {
 		return
 	}
 	now := c.now()
 	for _, b := range *c.byName.Load() {
-		if !whole {
-			b.cover.mu.Lock()
-			b.cover.loaded = nil
-			b.cover.mu.Unlock()
-		}
 		b.cover.load(now, savedMs)
 	}
 }

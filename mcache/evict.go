@@ -39,28 +39,35 @@ func (s *shard) coldestLocked(gen int) uint32 {
 // a blob leave, which gives back little. It is called without locks.
 func (c *Cache) evict() {
 	if limit := c.maxBytes.Load(); limit > 0 {
-		c.evictTo(limit, c.blobs)
+		how := (*shard).evictOne
+		if c.blobs {
+			how = (*shard).demoteOne
+		}
+		c.evictTo(limit, how)
 	}
 }
 
-// evictTo evicts until no more than limit bytes are allocated. With blobs,
-// they take what they can.
-func (c *Cache) evictTo(limit int64, blobs bool) {
+// evictHow evicts the coldest key of a generation of a shard. It reports false if
+// there is none.
+type evictHow func(s *shard, gen int) bool
+
+// evictTo evicts until no more than limit bytes are allocated.
+func (c *Cache) evictTo(limit int64, how evictHow) {
 	for gen := 3; gen >= genBlob; gen-- {
-		if c.evictOf(gen, limit, blobs) {
+		if c.evictOf(gen, limit, how) {
 			return
 		}
 	}
 }
 
 // evictOf is evictTo for one generation. It reports whether that was enough.
-func (c *Cache) evictOf(gen int, limit int64, blobs bool) bool {
+func (c *Cache) evictOf(gen int, limit int64, how evictHow) bool {
 	if c.allocated() <= limit {
 		return true
 	}
 	for idle := 0; idle < len(c.shards); {
 		s := c.shards[c.cursor.Add(1)%uint64(len(c.shards))]
-		if blobs && s.coldestToBlob(gen) || s.evictOne(gen) {
+		if how(s, gen) {
 			idle = 0
 		} else {
 			idle++
@@ -71,6 +78,10 @@ func (c *Cache) evictOf(gen int, limit int64, blobs bool) bool {
 	}
 	return false
 }
+
+// demoteOne moves the coldest key of the generation into a blob, or evicts it
+// whole if blobs have no room.
+func (s *shard) demoteOne(gen int) bool { return s.coldestToBlob(gen) || s.evictOne(gen) }
 
 // evictOne hands the coldest key of the generation to Options.Evicted.
 func (s *shard) evictOne(gen int) bool {

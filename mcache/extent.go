@@ -12,27 +12,29 @@ type Extent struct {
 
 	// BytesByMetric is, by value of __name__, what its series have allocated
 	// for samples: heads, blocks, directories and records of series, not their
-	// labels. It is nil unless it was asked for.
+	// labels. ExtentByMetric alone fills it.
 	BytesByMetric map[string]int64
 }
 
-// Extent walks the series of a bucket, a few at a time, with byMetric to fill
-// BytesByMetric as well.
-func (c *Cache) Extent(bucket string, byMetric bool) Extent {
-	e := Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
-	var bytes map[string]*int64 // pointers, so that adding to one makes no string
-	if byMetric {
-		bytes = map[string]*int64{}
+// Extent walks the series of a bucket, a few at a time.
+func (c *Cache) Extent(bucket string) Extent { return c.extent(bucket, nil) }
+
+// ExtentByMetric is Extent with BytesByMetric.
+func (c *Cache) ExtentByMetric(bucket string) Extent {
+	bytes := map[string]*int64{} // pointers, so that adding to one makes no string
+	e := c.extent(bucket, bytes)
+	e.BytesByMetric = make(map[string]int64, len(bytes))
+	for name, n := range bytes {
+		e.BytesByMetric[name] = *n
 	}
+	return e
+}
+
+func (c *Cache) extent(bucket string, bytes map[string]*int64) Extent {
+	e := Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	if b := c.findBucket(bucket); b != nil && !c.closed.Load() {
 		for _, s := range c.shards {
 			s.addExtent(&e, bytes, b.id)
-		}
-	}
-	if byMetric {
-		e.BytesByMetric = make(map[string]int64, len(bytes))
-		for name, n := range bytes {
-			e.BytesByMetric[name] = *n
 		}
 	}
 	return e

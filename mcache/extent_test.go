@@ -13,7 +13,7 @@ func TestExtent(t *testing.T) {
 	c := newTestCache(t, Options{Shards: 2})
 	want := func(bucket string, e Extent) {
 		t.Helper()
-		if got := c.Extent(bucket, false); !reflect.DeepEqual(got, e) {
+		if got := c.Extent(bucket); !reflect.DeepEqual(got, e) {
 			t.Errorf("%s: %+v, want %+v", bucket, got, e)
 		}
 	}
@@ -40,7 +40,7 @@ func TestExtent(t *testing.T) {
 		long[i] = Sample{T: int64(i-100) * 15_000, V: uint64(i)}
 	}
 	app("b", "long", long...)
-	e := c.Extent("b", false)
+	e := c.Extent("b")
 	if e.MinTime != -1_500_000 || e.MaxTime != 9899*15_000 || e.Chunks < 3+10_000/block.MaxSamples || e.Chunks > 10_000/32 {
 		t.Errorf("%+v", e)
 	}
@@ -53,7 +53,7 @@ func TestExtent(t *testing.T) {
 	}
 	want("b", Extent{e.Chunks + 1, e.MinTime, 1 << 40, nil})
 
-	by := c.Extent("b", true).BytesByMetric
+	by := c.ExtentByMetric("b").BytesByMetric
 	if len(by) != 3 || by["grid"] < seriesBytes+headMin || by["long"] < by["pairs"] || by["pairs"] <= by["grid"] {
 		t.Errorf("bytes by metric: %v", by)
 	}
@@ -61,7 +61,7 @@ func TestExtent(t *testing.T) {
 	for _, n := range by {
 		sum += n
 	}
-	for _, n := range c.Extent("other", true).BytesByMetric {
+	for _, n := range c.ExtentByMetric("other").BytesByMetric {
 		sum += n
 	}
 	if _, err := c.Take("raw", []byte("k")); err != nil {

@@ -256,8 +256,11 @@ func (s *shard) storeAllLocked(id uint32, all []Sample, start int64, first int, 
 	for len(all) > 0 {
 		part := all[:min(first, len(all))]
 		all, first = all[len(part):], block.MaxSamples
-		partial = last && len(all) == 0 && len(part) <= blockPartial
-		ref, ok := s.storeLocked(id, part, partial)
+		tables := s.log
+		if partial = last && len(all) == 0 && len(part) <= blockPartial; partial {
+			tables = s.hot // with the heads
+		}
+		ref, ok := s.storeLocked(id, tables, part)
 		if !ok {
 			for _, e := range s.entries {
 				b := s.blockLocked(e)
@@ -306,13 +309,10 @@ func (s *shard) withSlackLocked(b []byte) []byte {
 
 var zeros [block.Slack]byte
 
-// storeLocked encodes ss into an entry for id, with the heads if it is partial.
-func (s *shard) storeLocked(id uint32, ss []Sample, partial bool) (kvcache.Ref, bool) {
+// storeLocked encodes ss into an entry for id.
+func (s *shard) storeLocked(id uint32, tables *kvcache.Tables, ss []Sample) (kvcache.Ref, bool) {
 	s.encoded = s.codec.Encode(s.encoded[:0], ss, int64(s.recs.At(id).step))
-	if partial {
-		return s.putLocked(id, s.hot, s.encoded)
-	}
-	return s.putLocked(id, s.log, s.encoded)
+	return s.putLocked(id, tables, s.encoded)
 }
 
 // putLocked makes an entry of the block b for id.

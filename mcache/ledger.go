@@ -252,10 +252,17 @@ func (l *ledger) collectLocked(id uint32, most int, run *outRun, read func(from,
 	return all
 }
 
-// landLocked ends the flight of runs, which are all that is in flight: they are
-// clean, or dirty again if they were returned or are kept. same reports whether
+// landing is how a flight ends.
+type landing uint8
+
+const (
+	acknowledged landing = iota // what is not kept is clean
+	returned                    // all of it is dirty again
+)
+
+// landLocked ends the flight of runs, which are all that is in flight. same reports whether
 // the series of a run is still that which was collected.
-func (l *ledger) landLocked(runs []outRun, returned bool, same func(run *outRun) bool) {
+func (l *ledger) landLocked(runs []outRun, how landing, same func(run *outRun) bool) {
 	for i := range runs {
 		run := &runs[i]
 		l.dirty -= int64(run.taken)
@@ -263,7 +270,7 @@ func (l *ledger) landLocked(runs []outRun, returned bool, same func(run *outRun)
 			continue // the series was removed, and another may have its id
 		}
 		*l.marks.At(run.id) &^= markFlying
-		if !returned && !run.kept {
+		if how == acknowledged && !run.kept {
 			continue
 		}
 		l.returns++

@@ -128,7 +128,7 @@ func (w *ledgerModel) act() {
 	case 8, 9, 10:
 		w.collect(1 + w.rnd.IntN(40))
 	case 11:
-		w.land(w.rnd.IntN(3) == 0)
+		w.land(landing(w.rnd.IntN(3) / 2))
 	case 12:
 		w.settle()
 	case 13:
@@ -289,14 +289,14 @@ func (w *ledgerModel) collectOne(id uint32, most int) (all bool) {
 func (w *ledgerModel) same(run *outRun) bool { return w.all[run.id].life == run.life }
 
 // land ends the flight of all that is in flight.
-func (w *ledgerModel) land(returned bool) {
+func (w *ledgerModel) land(how landing) {
 	if len(w.runs) == 0 {
 		return
 	}
 	for i := range w.runs {
-		w.runs[i].kept = !returned && w.rnd.IntN(4) == 0
+		w.runs[i].kept = how == acknowledged && w.rnd.IntN(4) == 0
 	}
-	w.l.landLocked(w.runs, returned, w.same)
+	w.l.landLocked(w.runs, how, w.same)
 	for i := range w.runs {
 		run := &w.runs[i]
 		if !w.same(run) {
@@ -306,7 +306,7 @@ func (w *ledgerModel) land(returned bool) {
 		for _, at := range w.times[i] {
 			switch o, ok := s.owed[at]; {
 			case !ok || !o.flying:
-			case returned || run.kept:
+			case how == returned || run.kept:
 				o.flying = false
 				s.owed[at] = o
 			default:
@@ -314,7 +314,7 @@ func (w *ledgerModel) land(returned bool) {
 			}
 		}
 		switch {
-		case returned:
+		case how == returned:
 			w.seen["returned"]++
 		case run.kept:
 			w.seen["kept"]++
@@ -409,7 +409,7 @@ func (w *ledgerModel) check() {
 
 // drain sends everything: nothing is left, and every region is clean.
 func (w *ledgerModel) drain() {
-	w.land(true)
+	w.land(returned)
 	for i := range w.all {
 		for s := &w.all[i]; s.writing > 0; s.writing-- {
 			w.l.endWriteLocked(uint32(i))
@@ -421,7 +421,7 @@ func (w *ledgerModel) drain() {
 			w.fatal("series %d was not collected whole", id)
 		}
 	}
-	w.l.landLocked(w.runs, false, w.same)
+	w.l.landLocked(w.runs, acknowledged, w.same)
 	w.l.settleLocked(&Pass{began: w.tick, returns: w.l.returns})
 	if w.l.dirty != 0 || w.l.cleanBefore != w.tick || w.l.oldestDirty.Load() != 0 {
 		w.fatal("after all was sent: %d dirty, clean before %d of %d", w.l.dirty, w.l.cleanBefore, w.tick)

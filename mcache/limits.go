@@ -94,14 +94,19 @@ type claim struct {
 // claimOf is the claim of a series whose name has the hash given.
 func claimOf(b *bucket, name Hash) claim { return claim{b, name.A ^ b.salt.A, true} }
 
-// claimFor makes a claim. The error is ErrSeriesLimit, ErrMetricLimit or
-// ErrNoMemory; nothing is claimed then. held says that the series was there
-// before the cache was: it counts, and is not refused.
-func (c *Cache) claimFor(b *bucket, labels []Label, held bool) (claim, error) {
-	l := *b.limits.Load()
-	if held {
-		l.Series = 0
+// countOnly is limits within which everything counts and nothing is refused, for
+// series that were there before the cache was.
+func (l Limits) countOnly() Limits {
+	l.Series = 0
+	if l.SeriesPerMetric > 0 {
+		l.SeriesPerMetric = math.MaxInt
 	}
+	return l
+}
+
+// claimFor makes a claim. The error is ErrSeriesLimit, ErrMetricLimit or
+// ErrNoMemory; nothing is claimed then.
+func (c *Cache) claimFor(b *bucket, labels []Label, l Limits) (claim, error) {
 	for {
 		n := b.series.Load()
 		if n < 0 {
@@ -121,9 +126,6 @@ func (c *Cache) claimFor(b *bucket, labels []Label, held bool) (claim, error) {
 				continue
 			}
 			p := claimOf(b, c.HashString(labels[i].Value))
-			if held {
-				l.SeriesPerMetric = math.MaxInt
-			}
 			n, err := c.perMetric.Add(p.metric, l.SeriesPerMetric)
 			if err == nil && n >= l.SeriesPerMetric {
 				b.overMetric.Add(1)

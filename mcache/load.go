@@ -56,7 +56,7 @@ func (c *Cache) Load(r io.Reader, o LoadOptions) (Loaded, error) {
 	fr := frameReader{br: bufio.NewReader(r), maxBytes: maxFrameBytes, room: p.room}
 	usable, err := fr.readHeader()
 	if err != nil {
-		p.damage(err, true)
+		p.damage(err)
 	}
 	if !usable {
 		st.Damaged, st.Bytes = p.damaged, fr.at
@@ -75,7 +75,10 @@ func (c *Cache) Load(r io.Reader, o LoadOptions) (Loaded, error) {
 	close(p.frames)
 	running.Wait()
 	st, err = p.result(&fr)
-	c.takeCoverage(!p.partial && st.Refused == 0 && p.fatal == nil, st.TimeMs)
+	if p.partial || st.Refused > 0 || p.fatal != nil {
+		c.forgetLoadedCoverage()
+	}
+	c.takeCoverage(st.TimeMs)
 	return st, err
 }
 
@@ -167,17 +170,28 @@ func (p *loadPool) done(f frame, o outcome) {
 	}
 	p.mu.Unlock()
 	if o.damage != nil {
-		p.damage(o.damage, f.kind != frameExtra)
+		if f.kind == frameExtra {
+			p.damageExtra(o.damage)
+		} else {
+			p.damage(o.damage)
+		}
 	}
 	p.give(f)
 }
 
-// damage counts a damaged part, and notes whether there may have been series in it.
-func (p *loadPool) damage(err error, series bool) {
+// damage counts a damaged part in which there may have been series.
+func (p *loadPool) damage(err error) {
+	p.mu.Lock()
+	p.partial = true
+	p.mu.Unlock()
+	p.damageExtra(err)
+}
+
+// damageExtra counts a damaged part in which there were none.
+func (p *loadPool) damageExtra(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.damaged++
-	p.partial = p.partial || series
 	if p.first == nil {
 		p.first = err
 	}
@@ -197,7 +211,7 @@ func (p *loadPool) read(fr *frameReader, l *loader, extra func(string, []byte) e
 		case err == io.EOF:
 			return
 		case errors.Is(err, ErrDamaged):
-			p.damage(err, true)
+			p.damage(err)
 			p.free <- nil // if room was found for it, the file was cut, and nothing follows
 		case err != nil:
 			p.mu.Lock()

@@ -359,24 +359,24 @@ func (o *Outgoing) addText(b []byte) string {
 
 // Acknowledge says that the downstream store has everything in o, or will
 // never take it: it is clean from now on, but for what is kept. o is empty then.
-func (c *Cache) Acknowledge(o *Outgoing) { o.land(false) }
+func (c *Cache) Acknowledge(o *Outgoing) { o.land(acknowledged) }
 
 // Return says that o was not sent: it is dirty as before. o is empty then.
-func (c *Cache) Return(o *Outgoing) { o.land(true) }
+func (c *Cache) Return(o *Outgoing) { o.land(returned) }
 
 // land ends the flight of o.
-func (o *Outgoing) land(returned bool) {
+func (o *Outgoing) land(how landing) {
 	end := len(o.runs)
 	for i := len(o.parts) - 1; i >= 0; i-- {
 		p := &o.parts[i]
-		p.shard.land(o.runs[p.first:end], returned)
+		p.shard.land(o.runs[p.first:end], how)
 		end = p.first
 	}
 	o.reset()
 }
 
 // land ends the flight of runs, which are all that the shard has in flight.
-func (s *shard) land(runs []outRun, returned bool) {
+func (s *shard) land(runs []outRun, how landing) {
 	if len(runs) == 0 {
 		return
 	}
@@ -385,7 +385,7 @@ func (s *shard) land(runs []outRun, returned bool) {
 	if len(s.flight) == 0 {
 		return // the shard was emptied meanwhile
 	}
-	s.landLocked(runs, returned, s.sameLocked)
+	s.landLocked(runs, how, s.sameLocked)
 	s.publishLocked()
 }
 

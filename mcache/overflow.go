@@ -51,10 +51,18 @@ func listClass(r *series) uint8 {
 	return sizeClass(r.bytes)
 }
 
+// blobRoom says what memory a blob may be written to.
+type blobRoom uint8
+
+const (
+	ofBudget  blobRoom = iota
+	ofReserve          // and what is kept for entries that are moved
+)
+
 // toBlobLocked puts all that the series has into one blob. It reports false, and
-// has changed nothing, when there is no memory. moved says that it may use what
-// is kept for moving entries. A series that turns out to hold nothing is removed.
-func (s *shard) toBlobLocked(id uint32, moved bool) bool {
+// has changed nothing, when there is no memory. A series that turns out to hold
+// nothing is removed.
+func (s *shard) toBlobLocked(id uint32, from blobRoom) bool {
 	r := s.recs.At(id)
 	if !s.pruneLocked(r) {
 		s.lost += uint64(s.pointsLocked(id)) // start times that outlived their samples
@@ -64,10 +72,10 @@ func (s *shard) toBlobLocked(id uint32, moved bool) bool {
 	}
 	if r.points > 0 {
 		last := s.gatherLocked(r)
-		dropped, from := s.parts.Fit(s.blobs.MaxValue())
+		dropped, first := s.parts.Fit(s.blobs.MaxValue())
 		kept := int(r.points) + s.pointsInBlobLocked(r) - dropped
 		alloc := s.blobs.Alloc
-		if moved {
+		if from == ofReserve {
 			alloc = s.blobs.AllocMoved
 		}
 		ref, b, ok := alloc(s.parts.Bytes(), kindBlob, id, kept)
@@ -80,7 +88,7 @@ func (s *shard) toBlobLocked(id uint32, moved bool) bool {
 		r.sealedEnd = max(r.sealedEnd, last)
 		if dropped > 0 {
 			s.lost += uint64(dropped)
-			r.completeFrom = max(r.completeFrom, from)
+			r.completeFrom = max(r.completeFrom, first)
 		}
 		s.blob.written++
 	}
@@ -99,12 +107,12 @@ func (s *shard) coldestToBlob(gen int) bool {
 	if gen == genBlob {
 		return false
 	}
-	done, none := s.tryColdestToBlob(gen, false)
+	done, none := s.tryColdestToBlob(gen, ofBudget)
 	if done || none {
 		return done
 	}
 	s.cache.memory.EvictLog(int64(s.cache.memory.RegionBytes()))
-	done, none = s.tryColdestToBlob(gen, true)
+	done, none = s.tryColdestToBlob(gen, ofReserve)
 	if !done && !none {
 		s.mu.Lock()
 		s.blob.refused++
@@ -114,8 +122,8 @@ func (s *shard) coldestToBlob(gen int) bool {
 }
 
 // tryColdestToBlob puts the coldest key of the generation into a blob. It says
-// whether it did, and if not, whether there is none. moved is as for toBlobLocked.
-func (s *shard) tryColdestToBlob(gen int, moved bool) (done, none bool) {
+// whether it did, and if not, whether there is none.
+func (s *shard) tryColdestToBlob(gen int, from blobRoom) (done, none bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := s.coldestLocked(gen)
@@ -123,7 +131,7 @@ func (s *shard) tryColdestToBlob(gen int, moved bool) (done, none bool) {
 		return false, true
 	}
 	b := s.cache.bucket(s.recs.At(id).bucket)
-	if !s.toBlobLocked(id, moved) {
+	if !s.toBlobLocked(id, from) {
 		return false, false
 	}
 	s.evictions++

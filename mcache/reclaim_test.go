@@ -53,7 +53,7 @@ func newReclaimWorld(t *testing.T, writeBack bool) *reclaimWorld {
 				t.Fatal(err)
 			}
 			s.mu.Lock()
-			if !s.toBlobLocked(s.findLocked(w.c.rawFingerprint(worldKey(era, i)).in(w.c.findBucket("evicted"))), false) {
+			if !s.toBlobLocked(s.findLocked(w.c.rawFingerprint(worldKey(era, i)).in(w.c.findBucket("evicted"))), ofBudget) {
 				t.Fatal("no memory for a blob")
 			}
 			s.mu.Unlock()

@@ -175,7 +175,11 @@ func (s *shard) createLocked(b *bucket, f Fingerprint, flags seriesFlags, labels
 	if flags&(flagShadow|flagClaimed) != 0 {
 		return s.createUnclaimedLocked(b, f, flags, labels, hashes)
 	}
-	p, err := s.cache.claimFor(b, labels, flags&flagHeld != 0)
+	l := *b.limits.Load()
+	if flags&flagHeld != 0 {
+		l = l.countOnly()
+	}
+	p, err := s.cache.claimFor(b, labels, l)
 	if err != nil {
 		return noID, err
 	}

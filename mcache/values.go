@@ -77,7 +77,12 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 		before := len(l.ends)
 		l.skipped = 0
 		s.mu.Lock()
-		pick(s, &l, alone, func() index.Set { return s.pairsFoundLocked(b, ms, alone) })
+		pick(s, &l, alone, func() index.Set {
+			if alone {
+				return s.allPairsLocked()
+			}
+			return s.pairsFoundLocked(b, ms)
+		})
 		s.mu.Unlock()
 		switch {
 		case l.seen == nil:
@@ -92,19 +97,23 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 	return l.sorted(limit), nil
 }
 
-// pairsFoundLocked is the set of the pairs that a selected series has. Pairs are
-// walked by number, which is how they lie in memory, and so do their texts.
-func (s *shard) pairsFoundLocked(b *bucket, ms []Matcher, alone bool) index.Set {
+// allPairsLocked is the set of the pairs that a series has. Sets are walked by the
+// numbers of pairs, which is how they lie in memory, and so do their texts.
+func (s *shard) allPairsLocked() index.Set {
 	x := &s.index
 	found := index.NewSet(x.Pairs())
-	if alone {
-		for p := range uint32(x.Pairs()) {
-			if x.Live(p) > 0 {
-				found.Add(p)
-			}
+	for p := range uint32(x.Pairs()) {
+		if x.Live(p) > 0 {
+			found.Add(p)
 		}
-		return found
 	}
+	return found
+}
+
+// pairsFoundLocked is the set of the pairs that a selected series has.
+func (s *shard) pairsFoundLocked(b *bucket, ms []Matcher) index.Set {
+	x := &s.index
+	found := index.NewSet(x.Pairs())
 	s.matchLocked(b, ms, &index.Picker{}).Each(func(id uint32) {
 		r := s.recs.At(id)
 		if r.flags&(flagRaw|flagShadow) != 0 {

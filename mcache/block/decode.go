@@ -105,7 +105,11 @@ func (c *Codec) decodeOne(out []Sample, buf []byte, start int64) (int, error) {
 	if r.bad {
 		return 0, r.err()
 	}
-	c.values(out, vmode == valueDelta, v, base, shift, exp)
+	if vmode == valueDelta {
+		c.sums(out, v, base, shift, exp)
+	} else {
+		c.values(out, base, shift, exp)
+	}
 	if head&(1<<6) != 0 {
 		for range int(r.byte()) {
 			i := r.byte()
@@ -119,31 +123,36 @@ func (c *Codec) decodeOne(out []Sample, buf []byte, start int64) (int, error) {
 	return n, r.err()
 }
 
-// values turns offsets into floats; one loop for each of the four kinds keeps them tight.
-func (c *Codec) values(out []Sample, delta bool, v, base int64, shift byte, exp int) {
+// values turns offsets into floats. Two loops, here and in sums, keep them tight.
+func (c *Codec) values(out []Sample, base int64, shift byte, exp int) {
 	div := pow10[exp]
 	offs := c.offs[:len(out)]
-	switch {
-	case !delta && exp == 0 && shift == 0:
+	if exp == 0 && shift == 0 {
 		for i := range out {
 			out[i].V = math.Float64bits(float64(base + int64(offs[i])))
 		}
-	case !delta:
-		for i := range out {
-			out[i].V = math.Float64bits(float64((base+int64(offs[i]))<<shift) / div)
-		}
-	case exp == 0 && shift == 0:
-		v -= base + int64(c.offs[0])
+		return
+	}
+	for i := range out {
+		out[i].V = math.Float64bits(float64((base+int64(offs[i]))<<shift) / div)
+	}
+}
+
+// sums is values where each offset is from the value before; v is the first.
+func (c *Codec) sums(out []Sample, v, base int64, shift byte, exp int) {
+	div := pow10[exp]
+	offs := c.offs[:len(out)]
+	v -= base + int64(c.offs[0])
+	if exp == 0 && shift == 0 {
 		for i := range out {
 			v += base + int64(offs[i])
 			out[i].V = math.Float64bits(float64(v))
 		}
-	default:
-		v -= base + int64(c.offs[0])
-		for i := range out {
-			v += base + int64(offs[i])
-			out[i].V = math.Float64bits(float64(v<<shift) / div)
-		}
+		return
+	}
+	for i := range out {
+		v += base + int64(offs[i])
+		out[i].V = math.Float64bits(float64(v<<shift) / div)
 	}
 }
 

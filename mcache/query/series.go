@@ -143,7 +143,10 @@ func (it *iterator) Next() chunkenc.ValueType {
 	if it.state == exhausted {
 		return chunkenc.ValNone
 	}
-	return it.found(it.it.Next())
+	if !it.it.Next() {
+		return it.exhaust()
+	}
+	return it.take()
 }
 
 // unixMs is a time. The alias also keeps vet from taking Seek for io.Seeker's.
@@ -161,35 +164,39 @@ func (it *iterator) Seek(t unixMs) chunkenc.ValueType {
 	if it.state == onHistogram {
 		it.state = fresh // what comes does not follow
 	}
-	return it.found(it.it.SkipTo(t))
+	if !it.it.SkipTo(t) {
+		return it.exhaust()
+	}
+	return it.take()
 }
 
-// found takes over the point the decoder stands on, if there is one.
-func (it *iterator) found(ok bool) chunkenc.ValueType {
-	if ok && !it.it.OnRecord() {
+// take takes over the point the decoder stands on.
+func (it *iterator) take() chunkenc.ValueType {
+	if !it.it.OnRecord() {
 		it.at, it.state = it.it.At(), onSample
 		return chunkenc.ValFloat
 	}
-	return it.foundOther(ok)
+	return it.takeHistogram()
 }
 
-// foundOther is what found does on a histogram, or after the last point.
-func (it *iterator) foundOther(ok bool) chunkenc.ValueType {
-	if ok {
-		var before *histogram.FloatHistogram
-		var beforeIsFloat bool
-		r := it.it.Record()
-		switch it.state {
-		case onHistogram:
-			before, beforeIsFloat = it.inFloats(), it.float != nil
-		case fresh:
-			before, beforeIsFloat = it.series.histogramBefore(r.T)
-		}
-		if ok = it.decode(r.Value, before, beforeIsFloat); ok {
-			it.at, it.state = mcache.Sample{T: r.T}, onHistogram
-			return it.valueType()
-		}
+func (it *iterator) takeHistogram() chunkenc.ValueType {
+	var before *histogram.FloatHistogram
+	var beforeIsFloat bool
+	r := it.it.Record()
+	switch it.state {
+	case onHistogram:
+		before, beforeIsFloat = it.inFloats(), it.float != nil
+	case fresh:
+		before, beforeIsFloat = it.series.histogramBefore(r.T)
 	}
+	if !it.decode(r.Value, before, beforeIsFloat) {
+		return it.exhaust()
+	}
+	it.at, it.state = mcache.Sample{T: r.T}, onHistogram
+	return it.valueType()
+}
+
+func (it *iterator) exhaust() chunkenc.ValueType {
 	it.state = exhausted
 	return chunkenc.ValNone
 }

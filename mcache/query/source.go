@@ -30,7 +30,9 @@ type Source interface {
 	// SeriesOf is about how many series a bucket has.
 	SeriesOf(bucket string) int
 	// Extent says of what time a bucket has samples.
-	Extent(bucket string, byMetric bool) mcache.Extent
+	Extent(bucket string) mcache.Extent
+	// ExtentByMetric says by name of metric as well what it takes.
+	ExtentByMetric(bucket string) mcache.Extent
 	// Cardinality says where the series of a bucket come from.
 	Cardinality(bucket string, limit int) mcache.Cardinality
 }

@@ -135,7 +135,11 @@ func (a *API) tsdbStatus(r *http.Request) (answer, error) {
 	found := source.Cardinality(bucket, limit)
 	var st tsdbStatus
 	st.HeadStats.NumSeries, st.HeadStats.NumLabelPairs = found.Series, found.Pairs
-	extent := source.Extent(bucket, r.FormValue("bytes") == "true")
+	walk := source.Extent
+	if r.FormValue("bytes") == "true" {
+		walk = source.ExtentByMetric
+	}
+	extent := walk(bucket)
 	st.HeadStats.ChunkCount, st.HeadStats.MinTime, st.HeadStats.MaxTime = int64(extent.Chunks), extent.MinTime, extent.MaxTime
 	st.BytesByMetricName = cardinalities(mcache.Top(extent.BytesByMetric, limit))
 	st.SeriesCountByMetricName = cardinalities(found.ByMetric)

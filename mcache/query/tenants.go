@@ -291,16 +291,23 @@ func (j joined) SeriesOf(bucket string) (n int) {
 }
 
 // Extent implements Source.
-func (j joined) Extent(bucket string, byMetric bool) mcache.Extent {
+func (j joined) Extent(bucket string) mcache.Extent { return joinExtents(bucket, j.Source.Extent) }
+
+// ExtentByMetric implements Source.
+func (j joined) ExtentByMetric(bucket string) mcache.Extent {
+	return joinExtents(bucket, j.Source.ExtentByMetric)
+}
+
+func joinExtents(bucket string, of func(bucket string) mcache.Extent) mcache.Extent {
 	all := mcache.Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
-	if byMetric {
-		all.BytesByMetric = map[string]int64{}
-	}
 	_ = eachBucket(bucket, func(name string, _ []labels.Label) error {
-		e := j.Source.Extent(name, byMetric)
+		e := of(name)
 		all.Chunks += e.Chunks
 		all.MinTime, all.MaxTime = min(all.MinTime, e.MinTime), max(all.MaxTime, e.MaxTime)
 		for metric, n := range e.BytesByMetric {
+			if all.BytesByMetric == nil {
+				all.BytesByMetric = map[string]int64{}
+			}
 			all.BytesByMetric[metric] += n
 		}
 		return nil

@@ -75,7 +75,8 @@ func zeroed[T any](s []T, n int) []T {
 func AppendV1(dst []byte, series []Series) []byte {
 	for i := range series {
 		s := &series[i]
-		n, regular := s.pointsV1(false)
+		shape := shapeOf(s.Samples)
+		n := s.pointsV1(shape)
 		for k := range s.count() {
 			n += 1 + sized(labelBytes(s.label(k)))
 		}
@@ -83,7 +84,7 @@ func AppendV1(dst []byte, series []Series) []byte {
 		for k := range s.count() {
 			dst = appendLabelV1(dst, s.label(k))
 		}
-		dst = appendRecordsV1(appendSamples(dst, s.Samples, nil, regular), s.Records)
+		dst = appendRecordsV1(appendSamples(dst, s.Samples, nil, shape), s.Records)
 	}
 	return dst
 }
@@ -95,8 +96,8 @@ func packV1(p *packer, series []Series) {
 	p.numbered = zeroed(p.numbered, tableLen(series))
 	for i := range series {
 		s := &series[i]
-		like := p.run.sameTimes(s.Samples)
-		bytes, regular := s.pointsV1(like)
+		shape := p.shapeOf(s.Samples)
+		bytes := s.pointsV1(shape)
 		for _, l := range s.Labels {
 			bytes += 1 + sized(labelBytes(l))
 		}
@@ -118,19 +119,17 @@ func packV1(p *packer, series []Series) {
 			}
 			l.stretch = stretch{from, p.here()}
 		}
-		p.text = appendRecordsV1(p.samples(s.Samples, nil, regular, like), s.Records)
+		p.text = appendRecordsV1(p.samples(s.Samples, nil, shape), s.Records)
 	}
 }
 
-// pointsV1 is what the points of s take in protocol 1.0, and whether its samples
-// are regular, as is known of those that are like regular ones.
-func (s *Series) pointsV1(like bool) (n int, regular bool) {
-	regular = like || areRegular(s.Samples)
-	n += samplesBytes(s.Samples, nil, regular)
+// pointsV1 is what the points of s take in protocol 1.0.
+func (s *Series) pointsV1(shape shape) (n int) {
+	n += samplesBytes(s.Samples, nil, shape)
 	for _, r := range s.Records {
 		n += 1 + sized(recordBytesV1(r.Value))
 	}
-	return n, regular
+	return n
 }
 
 func appendLabelV1(dst []byte, l mcache.Label) []byte {
@@ -184,9 +183,9 @@ func (e *EncoderV2) Append(dst []byte, series []Series) []byte {
 	refs := e.refs
 	for i := range series {
 		s := &series[i]
-		m := e.measure(s, refs[:2*len(s.Labels)], false)
+		m := e.measure(s, refs[:2*len(s.Labels)], shapeOf(s.Samples))
 		refs = refs[len(m.refs):]
-		dst = m.appendEnd(appendSamples(e.appendBegin(dst, &m, s.Numbers), s.Samples, s.Starts, m.regular), s)
+		dst = m.appendEnd(appendSamples(e.appendBegin(dst, &m, s.Numbers), s.Samples, s.Starts, m.shape), s)
 	}
 	return dst
 }
@@ -199,11 +198,10 @@ func (e *EncoderV2) pack(p *packer, series []Series) {
 	refs := e.refs
 	for i := range series {
 		s := &series[i]
-		like := p.run.sameTimes(s.Samples)
-		m := e.measure(s, refs[:2*len(s.Labels)], like)
+		m := e.measure(s, refs[:2*len(s.Labels)], p.shapeOf(s.Samples))
 		refs = refs[len(m.refs):]
 		p.text = e.appendBegin(p.text, &m, s.Numbers)
-		p.text = m.appendEnd(p.samples(s.Samples, s.Starts, m.regular, like), s)
+		p.text = m.appendEnd(p.samples(s.Samples, s.Starts, m.shape), s)
 	}
 }
 
@@ -261,10 +259,10 @@ type messageV2 struct {
 	metadataBytes int // 0: there is none
 	kind          uint64
 	help, unit    uint64
-	regular       bool // its samples are
+	shape         shape // of its samples
 }
 
-func (e *EncoderV2) measure(s *Series, refs []uint32, like bool) (m messageV2) {
+func (e *EncoderV2) measure(s *Series, refs []uint32, shape shape) (m messageV2) {
 	m.refs = refs
 	for _, r := range refs {
 		m.refsBytes += uvarintBytes(uint64(r))
@@ -272,8 +270,10 @@ func (e *EncoderV2) measure(s *Series, refs []uint32, like bool) (m messageV2) {
 	for _, n := range s.Numbers {
 		m.refsBytes += e.numbered[n].bytes
 	}
-	m.regular = len(s.Starts) == 0 && (like || areRegular(s.Samples))
-	m.bytes = 1 + sized(m.refsBytes) + samplesBytes(s.Samples, s.Starts, m.regular)
+	if len(s.Starts) == 0 {
+		m.shape = shape // start times make it irregular
+	}
+	m.bytes = 1 + sized(m.refsBytes) + samplesBytes(s.Samples, s.Starts, m.shape)
 	for _, r := range s.Records {
 		m.bytes += 1 + sized(len(r.Value))
 	}
@@ -346,8 +346,8 @@ func (e *EncoderV2) symbol(s string) uint32 {
 }
 
 // samplesBytes is what appendSamples appends.
-func samplesBytes(ss []mcache.Sample, starts []int64, regular bool) (n int) {
-	if regular {
+func samplesBytes(ss []mcache.Sample, starts []int64, shape shape) (n int) {
+	if shape != irregular {
 		return regularBytes * len(ss)
 	}
 	for i, x := range ss {
@@ -360,12 +360,14 @@ func samplesBytes(ss []mcache.Sample, starts []int64, regular bool) (n int) {
 // and the same message in both protocols, but for start times, of which 1.0 has
 // none. A value is left out only if all its bits are zero: -0 equals 0, but is
 // another value.
-func appendSamples(dst []byte, ss []mcache.Sample, starts []int64, regular bool) []byte {
-	for i, x := range ss {
-		if regular {
+func appendSamples(dst []byte, ss []mcache.Sample, starts []int64, shape shape) []byte {
+	if shape != irregular {
+		for _, x := range ss {
 			dst = appendRegular(dst, x)
-			continue
 		}
+		return dst
+	}
+	for i, x := range ss {
 		start := startBytes(starts, i)
 		dst = appendSample(appendHead(dst, wire.TagV1SeriesSample, sampleBytes(x)+start), x)
 		if start > 0 {

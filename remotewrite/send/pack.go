@@ -197,6 +197,30 @@ const (
 	maxRegularTime   = 1<<42 - 1
 )
 
+// shape is what is known of the samples of a series, and lets them be packed.
+type shape uint8
+
+const (
+	irregular shape = iota
+	regular         // all samples are
+	sameTimes       // and have the times of those packed before
+)
+
+func shapeOf(ss []mcache.Sample) shape {
+	if areRegular(ss) {
+		return regular
+	}
+	return irregular
+}
+
+// shapeOf is the shape of samples that are packed next.
+func (p *packer) shapeOf(ss []mcache.Sample) shape {
+	if p.run.sameTimes(ss) {
+		return sameTimes
+	}
+	return shapeOf(ss)
+}
+
 // areRegular reports whether all samples are.
 func areRegular(ss []mcache.Sample) bool {
 	irregular := false
@@ -243,17 +267,17 @@ func (r run) sameTimes(ss []mcache.Sample) bool {
 }
 
 // samples packs samples behind the text, and returns the text that goes on
-// behind them. like says that p.run.sameTimes(ss).
-func (p *packer) samples(ss []mcache.Sample, starts []int64, regular, like bool) []byte {
-	if !regular || len(ss) == 0 {
-		p.text = appendSamples(p.text, ss, starts, regular)
+// behind them.
+func (p *packer) samples(ss []mcache.Sample, starts []int64, shape shape) []byte {
+	if shape == irregular || len(ss) == 0 {
+		p.text = appendSamples(p.text, ss, starts, shape)
 		p.flushLike()
 		return p.text
 	}
 	before := p.run
 	p.run = run{ss, p.here()}
 	p.text = appendRegular(p.text, ss[0])
-	if like && p.run.at-before.at <= maxCopyBack {
+	if shape == sameTimes && p.run.at-before.at <= maxCopyBack {
 		p.text = p.text[:len(p.text)-regularTimeBytes]
 		p.flushLike()
 		back := p.run.at - before.at
