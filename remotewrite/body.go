@@ -138,8 +138,14 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lea
 	}
 }
 
-// firstBodyBytes are lent before any have come: most bodies are not larger.
-const firstBodyBytes = 64 << 10
+const (
+	// firstBodyBytes are lent before any have come: most bodies are not larger.
+	firstBodyBytes = 64 << 10
+	// freeBodyBytes is the size of a body that admission is not asked for, so that
+	// halves of large ones do not keep it out: no more than the server's own
+	// buffer of the connection, and bounded as connections are.
+	freeBodyBytes = 4 << 10
+)
 
 // readAll appends to b, which is empty, until the end, or until it has limit
 // bytes. There is never more lent than twice what has come.
@@ -147,8 +153,10 @@ func readAll(b []byte, r io.Reader, limit int, l *lease) ([]byte, error) {
 	for lent := 0; len(b) < limit; {
 		if len(b) == lent {
 			more := min(max(lent, firstBodyBytes), limit-lent)
-			if err := l.take(more); err != nil {
-				return b, err
+			if limit > freeBodyBytes {
+				if err := l.take(more); err != nil {
+					return b, err
+				}
 			}
 			if lent += more; cap(b) < lent {
 				b = append(make([]byte, 0, lent), b...)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -420,6 +421,25 @@ func dialWithin(t *testing.T, r receiver) net.Conn {
 		time.Sleep(time.Minute) // net/http and the test's own goroutines linger for less
 	})
 	return ours
+}
+
+// stingy lends nothing.
+type stingy struct{}
+
+func (stingy) Try(int64) error { return errors.New("no") }
+func (stingy) Begin() error    { return nil }
+func (stingy) Release()        {}
+
+// A body that the connection's own buffer would hold needs no admission: halves
+// of large ones that hold all there is do not keep it out.
+func TestSmallBodiesAreFree(t *testing.T) {
+	l := &lease{h: newReceiver(t, Options{}).Handler, loan: stingy{}}
+	for n, free := range map[int]bool{1: true, freeBodyBytes: true, freeBodyBytes + 1: false} {
+		b, err := readAll(nil, strings.NewReader(strings.Repeat("x", n)), n, l)
+		if (err == nil) != free || free && len(b) != n {
+			t.Errorf("a body of %d bytes: %d read, %v", n, len(b), err)
+		}
+	}
 }
 
 // A sender that announces much and sends a byte now and then is sent away in

@@ -454,8 +454,12 @@ func TestRuleTenancyHeaderNamesTheBucket(t *testing.T) {
 }
 
 func TestRuleOverloadIs503(t *testing.T) {
-	body := encode(t, wire.V2, Series{Labels: named("x"), Samples: []mcache.Sample{sample(0, 1)}})
-	packed := snappy.Encode(nil, body)
+	var series []Series
+	for i := range 1000 {
+		series = append(series, Series{Labels: named("x", "i", fmt.Sprint(i*7919)), Samples: []mcache.Sample{sample(0, 1)}})
+	}
+	body := encode(t, wire.V2, series...)
+	packed := snappy.Encode(nil, body) // larger than what is free
 	for limit, want := range map[int64]int{10: 503, int64(len(packed)): 503, int64(len(packed) + len(body) - 1): 503, int64(len(packed) + len(body)): 204} {
 		a := &admission{limit: limit}
 		r := newReceiver(t, Options{Admission: a.open})

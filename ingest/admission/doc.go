@@ -28,11 +28,12 @@
 //	├──────────── Read: 1/2 ────────────┤                │
 //	│ small reads may have 1/16 more ───┼──┤             │
 //	├─── Input: 1/4 ───┤                                 │
+//	│ small ones 1/32 ─┼─┤                               │
 //	├ Stranger: 1/16 ┤                                   │
 //	├──────────── Write: all that nobody else has ───────┤
 //
-// The shares of those who wait for clients leave an eighth that only writes may
-// have. So neither unread answers nor half requests keep a write from
+// The shares of those who wait for clients leave three parts of 32 that only writes
+// may have. So neither unread answers nor half requests keep a write from
 // being admitted: it ends by itself, and what it held is free again.
 //
 // Whoever asks for more than there is waits a little if it can (Take), in the
@@ -40,7 +41,8 @@
 // once (Try). A Refusal says what was asked for, what there is, which setting
 // is the limit, and when to retry; or that it would never fit. Small reads
 // (smallBytes) have a reserve and do not queue behind large ones, so that
-// "is it up?" is answered while reports wait.
+// "is it up?" is answered while reports wait. So have small inputs
+// (smallInputBytes), so that halves of large bodies do not keep ordinary ones out.
 //
 // Stalled requests are aborted: when Input or Stranger is used up, the lease
 // that has made no progress for the longest time, and for graceTime at least,

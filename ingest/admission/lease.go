@@ -99,8 +99,16 @@ func (l *Lease) take(n int64, wait func() bool) error {
 	return nil
 }
 
-// small says whether l is a small read with n bytes more.
-func (l *Lease) small(n int64) bool { return l.kind == Read && !l.bulk && l.bytes+n <= smallBytes }
+// small says whether l is a small read or input with n bytes more.
+func (l *Lease) small(n int64) bool {
+	switch l.kind {
+	case Read:
+		return !l.bulk && l.bytes+n <= smallBytes
+	case Input:
+		return l.bytes+n <= smallInputBytes
+	}
+	return false
+}
 
 // Keep gives back what l holds beyond n bytes.
 func (l *Lease) Keep(n int64) {

@@ -55,6 +55,9 @@ const (
 	// smallBytes is what a small read holds at most: a selector of a hundred
 	// series with its answer.
 	smallBytes = 256 << 10
+	// smallInputBytes is what a small input holds at most: nearly every body that
+	// a remote-write sender sends, and all commands but bulk loads.
+	smallInputBytes = 64 << 10
 	// graceTime is how long the rest of a request may be on its way before
 	// others may have its room.
 	graceTime = time.Second
@@ -66,7 +69,7 @@ const (
 type Pool struct {
 	o     Options
 	share [kinds]int64 // of MaxBytes, fixed
-	small int64        // what small reads may have beyond Read's share
+	small [kinds]int64 // what small reads and inputs may have beyond the share of their kind
 
 	mu       sync.Mutex
 	used     [kinds]int64
@@ -119,7 +122,7 @@ func New(o Options) (*Pool, error) {
 			Write: o.MaxBytes, Read: o.MaxBytes / 2,
 			Input: min(o.MaxInputBytes, o.MaxBytes/2), Stranger: o.MaxBytes / 16,
 		},
-		small: o.MaxBytes / 16,
+		small: [kinds]int64{Read: o.MaxBytes / 16, Input: o.MaxBytes / 32},
 	}, nil
 }
 
@@ -145,7 +148,7 @@ func (p *Pool) roomLocked(l *Lease, n int64) bool {
 	}
 	share := p.share[l.kind]
 	if l.small(n) {
-		share += p.small
+		share += p.small[l.kind]
 	}
 	return n <= share-p.used[l.kind]
 }

@@ -92,6 +92,35 @@ func TestSmallReadsHaveAReserve(t *testing.T) {
 	refusal(t, bulk.Try(1))
 }
 
+// Halves of large bodies neither keep ordinary ones out nor writes from being worked on.
+func TestSmallInputsHaveAReserve(t *testing.T) {
+	p := newPool(t, Options{MaxBytes: 16 * mib})
+	if err := open(p, Input).Try(4 * mib); err != nil {
+		t.Fatal(err)
+	}
+	refusal(t, open(p, Input).Try(smallInputBytes+1))
+	small := open(p, Input)
+	if err := small.Try(smallInputBytes); err != nil {
+		t.Errorf("a small input was refused: %v", err)
+	}
+	refusal(t, small.Try(1))
+	n := 0
+	for ; n < 100 && open(p, Input).Try(smallInputBytes) == nil; n++ {
+	}
+	if n == 100 || n == 0 {
+		t.Errorf("%d more small inputs were let in", n)
+	}
+	if err := open(p, Read).Try(8 * mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(p, Stranger).Try(mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(p, Write).Try(16 * mib / 16); err != nil {
+		t.Errorf("nothing is left to writes: %v", err)
+	}
+}
+
 func TestRefusalsSayWhatAndWhen(t *testing.T) {
 	p := newPool(t, Options{MaxBytes: 16 * mib, BytesSetting: "--max", RetryAfter: time.Second})
 	l := open(p, Read)
@@ -288,7 +317,7 @@ func TestPoolModel(t *testing.T) {
 				}
 				s, sum := p.Stats(), int64(0)
 				for _, k := range Kinds {
-					if sum += s.Bytes[k]; s.Bytes[k] < 0 || k != Read && s.Bytes[k] > s.Limits[k] || s.Bytes[k] > s.Limits[k]+p.small {
+					if sum += s.Bytes[k]; s.Bytes[k] < 0 || s.Bytes[k] > s.Limits[k]+p.small[k] {
 						t.Errorf("%v: %+v", k, s)
 					}
 				}

@@ -125,6 +125,10 @@ func readEverything(queries int, streamed bool) []byte {
 func attacks(now time.Time) []*attack {
 	rangeQuery := fmt.Appendf(nil, "GET /api/v1/query_range?query=long&start=%d&end=%d&step=1 HTTP/1.1\r\nHost: localhost\r\n\r\n", now.Unix()-3600, now.Unix())
 	big := strings.Repeat("x", 250_000)
+	tiny := []byte("GET / HTTP/1.1\r\nHost: localhost\r\n") // and no end: a megabyte each when parsed
+	for i := 0; len(tiny) < 60_000; i++ {
+		tiny = fmt.Appendf(tiny, "%x:\n", i)
+	}
 	return []*attack{
 		{name: "a subquery of 43 million steps", clients: 2, once: func(ctx context.Context, v *victim, _ int) error {
 			return v.query(ctx, "/api/v1/query?query=sum_over_time(vector(1)[5d:10ms])")
@@ -173,6 +177,9 @@ func attacks(now time.Time) []*attack {
 		{name: "halves of a SET", clients: 60, once: func(ctx context.Context, v *victim, _ int) error {
 			half := v.redisAsk([]string{"SET", "k", big})
 			return v.unread(ctx, v.resp, half[:len(half)-10])
+		}},
+		{name: "heads of tiny headers", clients: 600, once: func(ctx context.Context, v *victim, _ int) error {
+			return v.unread(ctx, v.http(), tiny)
 		}},
 		{name: "halves of a body", clients: 150, once: func(ctx context.Context, v *victim, _ int) error {
 			return v.unread(ctx, v.http(), []byte("POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30000000\r\n\r\n"+big+big))
