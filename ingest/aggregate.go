@@ -145,9 +145,18 @@ func (r *rows) len() int               { return len(r.times) }
 func (r *rows) row(i int) []float64    { return r.values[i*r.width : (i+1)*r.width] }
 func (r *rows) add(t int64, v float64) { r.times = append(r.times, t); r.values = append(r.values, v) }
 
-// limit cuts what is behind the first n rows, or reverses before that.
-func (r *rows) limit(n int, reverse bool) {
-	if reverse {
+// order is that of the rows of an answer.
+type order uint8
+
+const (
+	oldestFirst order = iota
+	youngestFirst
+)
+
+// limit puts rows, which are the oldest first, in order, and cuts what is behind
+// the first n.
+func (r *rows) limit(n int, o order) {
+	if o == youngestFirst {
 		slices.Reverse(r.times)
 		slices.Reverse(r.values)
 		for i := range r.times {

@@ -96,7 +96,7 @@ func (c *conn) runBundle() {
 		if c.loop != nil {
 			c.leave() // as all that is slow, if it can
 		}
-		c.addMany(g.keys[:n], g.times[:n], g.values[:n], true)
+		c.addMany(g.keys[:n], g.times[:n], g.values[:n], tsAdds)
 		c.srv.wroteKeys(c.db, g.keys[:n])
 	}
 }

@@ -89,17 +89,26 @@ func (a *rangeArgs) untilWord(args [][]byte) (taken, rest [][]byte) {
 	return args[:n], args[n:]
 }
 
-// parseRange reads "from to" and the options behind them, those of TS.MRANGE
-// if multi, and answers what is wrong.
-func (c *conn) parseRange(args [][]byte, multi bool) (a rangeArgs, ok bool) {
-	if problem := a.parse(args, multi); problem != "" {
+// rangeOf says what a range is read of: a key, as by TS.RANGE, or whatever
+// matches, as by TS.MRANGE, which has more options.
+type rangeOf uint8
+
+const (
+	ofOne rangeOf = iota
+	ofMany
+)
+
+// parseRange reads "from to" and the options behind them, and answers what is
+// wrong.
+func (c *conn) parseRange(args [][]byte, of rangeOf) (a rangeArgs, ok bool) {
+	if problem := a.parse(args, of); problem != "" {
 		c.Fail("ERR TSDB: " + problem)
 		return a, false
 	}
 	return a, true
 }
 
-func (a *rangeArgs) parse(args [][]byte, multi bool) (problem string) {
+func (a *rangeArgs) parse(args [][]byte, of rangeOf) (problem string) {
 	a.count, a.words = -1, rangeWords[:]
 	var ok bool
 	if a.from, ok = bound(args[0], "-", 0); !ok {
@@ -111,20 +120,20 @@ func (a *rangeArgs) parse(args [][]byte, multi bool) (problem string) {
 	a.explicitFrom, a.explicitTo = string(args[0]) != "-", string(args[1]) != "+"
 	for args = args[2:]; len(args) > 0; {
 		w := a.word(args[0])
-		if w == nil || w.multi && !multi {
+		if w == nil || w.multi && of != ofMany {
 			return "unknown argument '" + clip(resp.Lower(nil, args[0]), 64) + "'"
 		}
 		if args, problem = w.parse(a, args[1:]); problem != "" {
 			return problem
 		}
 	}
-	return a.settle(multi)
+	return a.settle(of)
 }
 
 // settle checks what the options mean together.
-func (a *rangeArgs) settle(multi bool) (problem string) {
+func (a *rangeArgs) settle(of rangeOf) (problem string) {
 	switch {
-	case multi && a.filters == nil:
+	case of == ofMany && a.filters == nil:
 		return "missing FILTER argument"
 	case a.withLabels && a.selected != nil:
 		return "cannot accept WITHLABELS and SELECTED_LABELS together"

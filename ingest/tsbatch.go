@@ -2,18 +2,28 @@ package ingest
 
 import "math"
 
-// addMany answers samples as TS.ADD does, or TS.MADD, which creates nothing.
+// adder is the command that adds samples: TS.ADD, which creates keys, and of
+// which each sample is a command that may fail, or TS.MADD, which answers for
+// all of its samples and creates nothing.
+type adder uint8
+
+const (
+	tsAdds adder = iota
+	tsMAdds
+)
+
+// addMany answers samples as the command does.
 // Those that follow one another and come in the order of time, as nearly all
 // do, are written by one Append, which takes each lock of the cache once.
 // Whatever has to be looked at first is added alone.
-func (c *conn) addMany(names, times, values [][]byte, create bool) {
+func (c *conn) addMany(names, times, values [][]byte, by adder) {
 	for len(names) > 0 {
-		n := c.addRun(names, times, values, create)
+		n := c.addRun(names, times, values, by)
 		if n == 0 {
 			n = 1
 			at := len(c.B)
-			c.add(names[0], times[0], values[0], nil, create)
-			if create && c.B[at] == '-' {
+			c.add(names[0], times[0], values[0], nil, by)
+			if by == tsAdds && c.B[at] == '-' {
 				c.failed++
 			}
 		}
@@ -35,7 +45,7 @@ type added struct {
 // Their keys stay locked meanwhile, as between a look and a write. Waiting for
 // another key's lock while holding some could wait for one who waits for
 // those; so a run ends where a lock is not to be had at once.
-func (c *conn) addRun(names, times, values [][]byte, create bool) int {
+func (c *conn) addRun(names, times, values [][]byte, by adder) int {
 	d, b := c.srv.series, &c.batch
 	b.Reset(d.bucket)
 	var run [bundleKeys]added
@@ -84,7 +94,7 @@ func (c *conn) addRun(names, times, values [][]byte, create bool) int {
 		}
 		if problem == "" {
 			a.k.lastMs = a.t
-		} else if create { // else it is part of an answer
+		} else if by == tsAdds {
 			c.failed++
 		}
 		if i+1 == n || run[i+1].k != a.k {

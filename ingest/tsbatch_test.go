@@ -71,10 +71,10 @@ func TestAddsInPipelines(t *testing.T) {
 	}
 	answers(piped, bulks("TS.ADD", "a", "1", "1")+bulks("TS.ADD", "b", "1", "1"))
 	piped.takeOutput()
-	if n := piped.addRun(words("a b b a"), words("2 2 3 3"), words("1 1 1 1"), true); n != 3 {
+	if n := piped.addRun(words("a b b a"), words("2 2 3 3"), words("1 1 1 1"), tsAdds); n != 3 {
 		t.Errorf("a run of %d, want 3: the fourth has to wait for its own key", n)
 	}
-	if n := piped.addRun(words("a b none"), words("9 9 9"), words("1 1 1"), true); n != 2 {
+	if n := piped.addRun(words("a b none"), words("9 9 9"), words("1 1 1"), tsAdds); n != 2 {
 		t.Errorf("a run of %d, want 2: the third has no key", n)
 	}
 	piped.freeOutput()

@@ -73,22 +73,22 @@ func (c *conn) tooMany() {
 	c.Fail(fmt.Sprintf("ERR TSDB: the query needs too many samples, the limit is %d: use COUNT, a shorter range or fewer series", c.srv.o.MaxReplySamples))
 }
 
-func tsRange(c *conn, args [][]byte, reverse bool) {
+func tsRange(c *conn, args [][]byte, o order) {
 	k, ok := c.srv.series.find(string(args[1]))
 	if !ok {
 		c.Fail(errNoKey)
 		return
 	}
-	a, ok := c.parseRange(args[2:], false)
+	a, ok := c.parseRange(args[2:], ofOne)
 	if !ok {
 		return
 	}
-	r, ok := c.query(k, &a, !reverse, c.srv.o.MaxReplySamples)
+	r, ok := c.query(k, &a, o == oldestFirst, c.srv.o.MaxReplySamples)
 	if !ok {
 		c.tooMany()
 		return
 	}
-	r.limit(a.count, reverse)
+	r.limit(a.count, o)
 	c.rows(r)
 }
 
@@ -119,8 +119,8 @@ func (c *conn) sampleDouble(v float64) {
 	c.B = append(c.B, "\r\n"...)
 }
 
-func tsMRange(c *conn, args [][]byte, reverse bool) {
-	a, ok := c.parseRange(args[1:], true)
+func tsMRange(c *conn, args [][]byte, o order) {
+	a, ok := c.parseRange(args[1:], ofMany)
 	if !ok {
 		return
 	}
@@ -133,12 +133,12 @@ func tsMRange(c *conn, args [][]byte, reverse bool) {
 	all := make([]rows, len(keys))
 	some := 0 // series with rows
 	for i, k := range keys {
-		if all[i], ok = c.query(k, &a, !reverse && a.groupBy == "", room); !ok {
+		if all[i], ok = c.query(k, &a, o == oldestFirst && a.groupBy == "", room); !ok {
 			c.tooMany()
 			return
 		}
 		if a.groupBy == "" {
-			all[i].limit(a.count, reverse)
+			all[i].limit(a.count, o)
 		}
 		if all[i].len() > 0 {
 			some++
@@ -152,7 +152,7 @@ func tsMRange(c *conn, args [][]byte, reverse bool) {
 		if !c.room(int64(c.srv.o.MaxReplySamples-room) * 2 * sampleRoom) {
 			return
 		}
-		c.groups(&a, keys, all, reverse)
+		c.groups(&a, keys, all, o)
 		return
 	}
 	if !a.noEmpty {
@@ -242,7 +242,7 @@ func (c *conn) labels(labels []mcache.Label, all bool, chosen []string) {
 }
 
 // groups answers GROUPBY: one series for each value of the label.
-func (c *conn) groups(a *rangeArgs, keys []*seriesKey, all []rows, reverse bool) {
+func (c *conn) groups(a *rangeArgs, keys []*seriesKey, all []rows, o order) {
 	type group struct {
 		sources []string
 		rows    []rows
@@ -283,7 +283,7 @@ func (c *conn) groups(a *rangeArgs, keys []*seriesKey, all []rows, reverse bool)
 			c.labels(labels, a.withLabels, a.selected)
 		}
 		r := reduce(a.reducer, g.rows)
-		r.limit(a.count, reverse)
+		r.limit(a.count, o)
 		c.rows(r)
 	}
 }
@@ -315,7 +315,7 @@ func tsGet(c *conn, args [][]byte) {
 
 func tsMGet(c *conn, args [][]byte) {
 	// The options are some of TS.MRANGE's.
-	a, ok := c.parseRange(append([][]byte{[]byte("-"), []byte("+")}, args[1:]...), true)
+	a, ok := c.parseRange(append([][]byte{[]byte("-"), []byte("+")}, args[1:]...), ofMany)
 	if !ok {
 		return
 	}

@@ -79,11 +79,10 @@ func sampleValue(b []byte) (float64, bool) {
 	return resp.ParseFloat(b)
 }
 
-func tsAdd(c *conn, args [][]byte) { c.add(args[1], args[2], args[3], args[4:], true) }
+func tsAdd(c *conn, args [][]byte) { c.add(args[1], args[2], args[3], args[4:], tsAdds) }
 
-// add is a TS.ADD with its options, or one sample of a TS.MADD, which creates
-// no key.
-func (c *conn) add(name, at, value []byte, options [][]byte, create bool) {
+// add is a TS.ADD with its options, or one sample of a TS.MADD.
+func (c *conn) add(name, at, value []byte, options [][]byte, by adder) {
 	v, ok := sampleValue(value)
 	if !ok {
 		c.Fail(errSampleValue)
@@ -103,7 +102,7 @@ func (c *conn) add(name, at, value []byte, options [][]byte, create bool) {
 	var err error
 	switch {
 	case existed:
-	case create:
+	case by == tsAdds:
 		k, existed, err = d.create(string(name), a.labels, a.seriesOptions)
 	default:
 		if k, existed = d.find(string(name)); !existed {
@@ -254,7 +253,7 @@ func tsMAdd(c *conn, args [][]byte) {
 		for i := range n {
 			g.keys[i], g.times[i], g.values[i] = args[3*i], args[3*i+1], args[3*i+2]
 		}
-		c.addMany(g.keys[:n], g.times[:n], g.values[:n], false)
+		c.addMany(g.keys[:n], g.times[:n], g.values[:n], tsMAdds)
 		args = args[3*n:]
 	}
 }
