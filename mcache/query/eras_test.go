@@ -1,0 +1,131 @@
+package query
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+)
+
+// TestCompleteFromOracle compares with the definition, taken literally: every T
+// is tried, every era and every slot looked at.
+func TestCompleteFromOracle(t *testing.T) {
+	const slots, last = 12, 40
+	for seed := range uint64(4000) {
+		rnd := rand.New(rand.NewPCG(seed, 16))
+		names := make([]string, 1+rnd.IntN(5))
+		c := claims{}
+		for i := range names {
+			names[i] = strconv.Itoa(i)
+			switch rnd.IntN(6) {
+			case 0: // does not answer
+			case 1:
+				c[names[i]] = math.MinInt64
+			default:
+				c[names[i]] = rnd.Int64N(last)
+			}
+		}
+		var eras []Era
+		from := int64(0)
+		for from < last {
+			to := from + 1 + rnd.Int64N(15)
+			if to >= last || rnd.IntN(4) == 0 {
+				to = math.MaxInt64
+			}
+			copies := 1 + rnd.IntN(min(3, len(names)))
+			order := rnd.Perm(len(names))[:copies+rnd.IntN(len(names)-copies+1)]
+			table := make([][]uint16, slots)
+			for s := range table {
+				for _, k := range rnd.Perm(len(order))[:copies] {
+					table[s] = append(table[s], uint16(order[k]))
+				}
+			}
+			eras = append(eras, NewEra(from, to, NewOwners(names, slots, func(s uint16) []uint16 { return table[s] })))
+			from = to
+			if to == math.MaxInt64 {
+				break
+			}
+		}
+		holds := func(at int64, only int) bool {
+			for _, e := range eras {
+				if e.To <= at {
+					continue
+				}
+				for s := range slots {
+					least := int64(math.MaxInt64)
+					for _, m := range e.owners.of(uint16(s)) {
+						least = min(least, c.of(names[m]))
+					}
+					if (only < 0 || only == s) && least > max(at, e.From) {
+						return false
+					}
+				}
+			}
+			return true
+		}
+		want := func(only int) int64 {
+			if holds(math.MinInt64, only) {
+				return math.MinInt64
+			}
+			for at := int64(-1); at <= last+20; at++ {
+				if holds(at, only) {
+					return at
+				}
+			}
+			return never
+		}
+		if got, want := completeFrom(eras, c), want(-1); got != want {
+			t.Fatalf("seed %d: complete from %d, by the definition %d\n%v\n%v", seed, got, want, eras, c)
+		}
+		all := int64(math.MinInt64)
+		for s := range slots {
+			got := slotCompleteFrom(eras, uint16(s), c)
+			if want := want(s); got != want {
+				t.Fatalf("seed %d, slot %d: complete from %d, by the definition %d", seed, s, got, want)
+			}
+			all = max(all, got)
+		}
+		if all != completeFrom(eras, c) {
+			t.Fatalf("seed %d: the slots do not make the whole", seed)
+		}
+	}
+}
+
+// TestSince: eras that are over are left out, and the first that is known has
+// had no beginning.
+func TestSince(t *testing.T) {
+	o := NewOwners([]string{"a"}, 4, func(uint16) []uint16 { return []uint16{0} })
+	eras := []Era{NewEra(10, 20, o), NewEra(20, 30, o), NewEra(30, math.MaxInt64, o)}
+	for at, want := range map[int64][]int64{5: {math.MinInt64, 20, 30}, 19: {math.MinInt64, 20, 30}, 20: {20, 30}, 30: {30}} {
+		var got []int64
+		for _, e := range since(eras, at) {
+			got = append(got, e.From)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("since %d: %v, want %v", at, got, want)
+		}
+	}
+}
+
+func BenchmarkCompleteFrom(b *testing.B) {
+	const members = 300
+	names := make([]string, members)
+	c := claims{}
+	for i := range names {
+		names[i] = strconv.Itoa(i)
+		c[names[i]] = int64(i)
+	}
+	var eras []Era
+	for k := range int64(10) {
+		rnd := rand.New(rand.NewPCG(uint64(k), 1))
+		eras = append(eras, NewEra(k, k+1, NewOwners(names, 16384, func(uint16) []uint16 {
+			p := rnd.IntN(members)
+			return []uint16{uint16(p), uint16((p + 1 + rnd.IntN(members-1)) % members)}
+		})))
+	}
+	b.ReportMetric(float64(len(eras[0].owners.sets)), "sets/era")
+	for b.Loop() {
+		completeFrom(eras, c)
+	}
+}
