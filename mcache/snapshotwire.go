@@ -240,6 +240,31 @@ func (s *Snapshot) ownRecords() {
 	}
 }
 
+// Clone returns a copy of its own, with no room to spare.
+func (s *Snapshot) Clone() *Snapshot {
+	c := &Snapshot{
+		from: s.from, to: s.to, completeFrom: s.completeFrom,
+		buf: slices.Clip(slices.Clone(s.buf)), blocks: slices.Clip(slices.Clone(s.blocks)), head: slices.Clip(slices.Clone(s.head)),
+		records: slices.Clip(slices.Clone(s.records)),
+	}
+	c.ownRecords()
+	if s.starts != nil {
+		c.starts = s.starts.Clone()
+	}
+	return c
+}
+
+// Lost makes s what is left of a series that has gone: nothing, before a time.
+func (s *Snapshot) Lost(before int64) {
+	s.Union(nil, math.MinInt64, math.MaxInt64, before)
+}
+
+// Hold makes s hold samples, in order of time, of which it keeps nothing.
+func (s *Snapshot) Hold(samples ...Sample) {
+	s.Union(nil, math.MinInt64, math.MaxInt64, math.MinInt64)
+	s.head = append(s.head, samples...)
+}
+
 // Shrink gives back what the snapshot has of the heap beyond what is in it.
 func (s *Snapshot) Shrink() {
 	s.buf, s.blocks, s.head = slices.Clip(s.buf), slices.Clip(s.blocks), slices.Clip(s.head)

@@ -18,6 +18,7 @@ type collector struct {
 	series  int // that may come
 	size    int // values kept
 	lent    int // values that the loan has for them
+	points  int // results of series, which the engine has all before it aggregates
 	groups  []group
 	slab    []float64 // room for rows that stay as they are
 	room    *room

@@ -19,6 +19,10 @@ import (
 	"mcached/mcache"
 )
 
+// askedFactor is how many questions of other members run at a time for each
+// query that may: each query of each of them asks.
+const askedFactor = 2
+
 // maxPoints is how many steps a range query may have: an hour's for a year, or
 // a minute's for a week.
 const maxPoints = 11000
@@ -90,6 +94,10 @@ type Options struct {
 	// Admission opens a loan for each request, of which all that it holds is
 	// taken. Default: no bound.
 	Admission func() Loan
+
+	// FanOut is the Source of several daemons, if the API reads one: members of it
+	// are answered, and metadata and exemplars are those of all. Default: none.
+	FanOut *FanOut
 
 	// Upstream is the store that is asked for what memory lacks. Default: none.
 	Upstream *UpstreamOptions
@@ -170,6 +178,7 @@ type API struct {
 	room     room
 
 	queries, reads, lookups *gate
+	asked                   *gate // by other members
 
 	counts  counts
 	slowLog slowLog
@@ -225,6 +234,10 @@ func NewAPIOf(s Source, o Options) *API {
 		queries: newGate(o.MaxConcurrency, o.MaxWaiting),
 		reads:   newGate(o.MaxConcurrency, o.MaxWaiting),
 		lookups: newGate(o.MaxConcurrency, o.MaxWaiting),
+		asked:   newGate(askedFactor*o.MaxConcurrency, o.MaxWaiting),
+	}
+	if o.FanOut != nil {
+		o.FanOut.bind(&a.o)
 	}
 	engine := promql.EngineOpts{
 		Logger:                   o.Logger,

@@ -129,14 +129,19 @@ var errUnplanned = errors.New("this is for the engine")
 // errSameLabels is Prometheus' error for series that differ in name only.
 var errSameLabels = errors.New("vector cannot contain metrics with the same labelset")
 
-// selectFor finds the series of a plan.
-func (c *computer) selectFor(ctx context.Context, q *Queryable, p *plan) (*seriesSet, error) {
+// hintsOf is the time that a plan looks at.
+func (c *computer) hintsOf(p *plan) *storage.SelectHints {
 	offset, window := p.offsetMs(), c.lookback
 	if p.rangeMs > 0 {
 		window = p.rangeMs
 	}
 	last := c.start + int64(c.n-1)*c.interval
-	hints := &storage.SelectHints{Start: c.start - offset - window + 1, End: last - offset}
+	return &storage.SelectHints{Start: c.start - offset - window + 1, End: last - offset}
+}
+
+// selectFor finds the series of a plan.
+func (c *computer) selectFor(ctx context.Context, q *Queryable, p *plan) (*seriesSet, error) {
+	hints := c.hintsOf(p)
 	qr := querier{q: q, mint: hints.Start, maxt: hints.End}
 	set := qr.Select(ctx, false, hints, p.selector.LabelMatchers...)
 	if found, ok := set.(*seriesSet); ok {
@@ -147,13 +152,12 @@ func (c *computer) selectFor(ctx context.Context, q *Queryable, p *plan) (*serie
 
 // run carries out a plan for the engine.
 func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.SeriesSet {
-	set, err := c.selectFor(ctx, q, p)
+	var ofSelect error
+	found, notes, err := c.carryOut(ctx, q, p, func(err error) error { ofSelect = err; return err })
 	if err != nil {
-		return storage.ErrSeriesSet(err)
-	}
-	found, notes, err := c.compute(ctx, q, p, set)
-	if err != nil {
-		c.failed = err
+		if ofSelect == nil {
+			c.failed = err
+		}
 		return storage.ErrSeriesSet(err)
 	}
 	// The engine copies them.
@@ -165,6 +169,27 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 	return &computedSet{steps: c.steps, rows: found.rows(), at: -1, notes: notes}
 }
 
+// carryOut carries out a plan: elsewhere, if its series are, and if that can be
+// done. ofSelect gives an error of finding them the engine's words.
+func (c *computer) carryOut(ctx context.Context, q *Queryable, p *plan, ofSelect func(error) error) (*collector, annotations.Annotations, error) {
+	if d, ok := q.source.(distributor); ok {
+		out, notes, ok, err := d.distribute(ctx, q, c, p)
+		switch {
+		case errors.Is(err, errUnplanned), errors.As(err, new(promql.ErrTooManySamples)), ctx.Err() != nil:
+			return nil, nil, engineError(err)
+		case err != nil:
+			return nil, nil, ofSelect(err)
+		case ok:
+			return out, notes, nil
+		}
+	}
+	set, err := c.selectFor(ctx, q, p)
+	if err != nil {
+		return nil, nil, ofSelect(err)
+	}
+	return c.compute(ctx, q, p, set)
+}
+
 // compute carries out a plan on the series that were found for it. Its errors
 // have the engine's words.
 func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seriesSet) (*collector, annotations.Annotations, error) {
@@ -173,20 +198,29 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 	if err := out.lendAll(ctx, q.loan); err != nil {
 		return nil, nil, err
 	}
-	points := 0 // results of series, which the engine has all before it aggregates
-	var notes annotations.Annotations
+	notes, err := c.addTo(ctx, q, p, set.series, out, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return out, notes, nil
+}
+
+// addTo adds what a plan makes of some series to what it made of others. Digests,
+// if there are any, are those of the series.
+func (c *computer) addTo(ctx context.Context, q *Queryable, p *plan, list []series, out *collector, digests []digest) (notes annotations.Annotations, err error) {
 	// Series of one name remain different without it.
 	var seen map[uint64]struct{}
-	if p.rangeMs > 0 && slices.ContainsFunc(set.series, func(s series) bool { return typed(s.labels) }) {
-		seen = make(map[uint64]struct{}, len(set.series))
+	if p.rangeMs > 0 && slices.ContainsFunc(list, func(s series) bool { return typed(s.labels) }) {
+		seen = make(map[uint64]struct{}, len(list))
 	}
 	team := crew{
-		series:  set.series,
+		series:  list,
+		digests: digests,
 		hire:    func() *worker { return c.room.worker().reuse(c.steps, p) },
 		dismiss: c.room.keep,
 	}
 	team.handOver = func(s *series, row []float64, n, samples int) error {
-		held := points + n
+		held := out.points + n
 		if p.rangeMs > 0 {
 			held += samples // of which the engine holds those of one window
 		}
@@ -196,7 +230,7 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 		}
 		ls := s.labels
 		if p.rangeMs > 0 {
-			if points == 0 {
+			if out.points == 0 {
 				p.noteName(&notes, ls)
 			}
 			ls = ls.DropReserved(schema.IsMetadataLabel)
@@ -212,7 +246,7 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 		if err := out.lend(ctx, q.loan); err != nil {
 			return err
 		}
-		if points += n; points > c.maxSamples {
+		if out.points += n; out.points > c.maxSamples {
 			return promql.ErrTooManySamples("query execution")
 		}
 		if out.size > c.maxSamples {
@@ -222,10 +256,10 @@ func (c *computer) compute(ctx context.Context, q *Queryable, p *plan, set *seri
 	}
 	samples, err := team.run(ctx, c.n)
 	if err != nil {
-		return nil, nil, engineError(err)
+		return nil, engineError(err)
 	}
 	q.computed.Add(int64(samples))
-	return out, notes, nil
+	return notes, nil
 }
 
 // engineError is what the engine makes of the end of a context.

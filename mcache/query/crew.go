@@ -18,6 +18,8 @@ type crew struct {
 	// handOver takes the row of a series, which has n results of so many
 	// samples. It is called in the order of series, by one worker at a time.
 	handOver func(s *series, row []float64, n, samples int) error
+	// digests are those of the series, if they are wanted.
+	digests []digest
 
 	mu      sync.Mutex
 	passed  sync.Cond // a turn has ended
@@ -64,6 +66,7 @@ func (c *crew) run(ctx context.Context, n int) (samples int, err error) {
 // work computes batches until there are no more.
 func (c *crew) work(ctx context.Context, n int) {
 	w := c.hire()
+	w.digesting = c.digests != nil
 	defer func() {
 		fault := recover()
 		if fault == nil {
@@ -95,6 +98,12 @@ func (c *crew) work(ctx context.Context, n int) {
 			if !w.decode(&batch[i]) {
 				err = errUnplanned
 				break
+			}
+			if err = w.it.err; err != nil { // there was no room for its samples
+				break
+			}
+			if w.digesting {
+				c.digests[first+i] = w.digest
 			}
 			results = append(results, result{w.compute(rows[i*n : (i+1)*n]), len(w.times)})
 		}

@@ -29,9 +29,10 @@
 //	                                        Source ───────── Found
 //	                     LabelCache ◀── │ cacheSource: one bucket, mcache's index and chunks
 //	                                    │ joined: several buckets of another Source
+//	                                    │ FanOut: this daemon's and all others of a cluster
 //
 // All that reads goes through a Source, an interface of six methods that are
-// asked in bulk. What other daemons, or a store, have can be another.
+// asked in bulk.
 //
 // A range query passes ServeHTTP, admit, handler, queryRange, evaluate, execute
 // and Exec on its way to the engine or a plan, and from the handler respond,

@@ -139,17 +139,35 @@ func (e *Era) after(least int64) int64 {
 	return min(least, e.To)
 }
 
+// eraLag is for how long after the end of an era a write may still go to its
+// owners: members hear of a change one after the other, and their clocks differ.
+const eraLag = 2000 // ms
+
 // since are the eras that end after a time, the first of them from the beginning:
-// what was before is not known to have been elsewhere.
+// what was before is not known to have been elsewhere. They end as late as any
+// member may have thought.
 func since(eras []Era, t int64) []Era {
 	kept := make([]Era, 0, len(eras))
 	for i, e := range eras {
 		if i == 0 {
 			e.From = math.MinInt64
 		}
+		if e.To < math.MaxInt64-eraLag {
+			e.To += eraLag
+		}
 		if e.To > t {
 			kept = append(kept, e)
 		}
 	}
 	return kept
+}
+
+// current is the era that lasts; nil if none does.
+func current(eras []Era) *Era {
+	for i := range eras {
+		if eras[i].To == math.MaxInt64 {
+			return &eras[i]
+		}
+	}
+	return nil
 }

@@ -96,8 +96,8 @@ func TestCompleteFromOracle(t *testing.T) {
 // had no beginning.
 func TestSince(t *testing.T) {
 	o := NewOwners([]string{"a"}, 4, func(uint16) []uint16 { return []uint16{0} })
-	eras := []Era{NewEra(10, 20, o), NewEra(20, 30, o), NewEra(30, math.MaxInt64, o)}
-	for at, want := range map[int64][]int64{5: {math.MinInt64, 20, 30}, 19: {math.MinInt64, 20, 30}, 20: {20, 30}, 30: {30}} {
+	eras := []Era{NewEra(10e3, 20e3, o), NewEra(20e3, 30e3, o), NewEra(30e3, math.MaxInt64, o)}
+	for at, want := range map[int64][]int64{5e3: {math.MinInt64, 20e3, 30e3}, 21_999: {math.MinInt64, 20e3, 30e3}, 22_000: {20e3, 30e3}, 32_000: {30e3}} {
 		var got []int64
 		for _, e := range since(eras, at) {
 			got = append(got, e.From)

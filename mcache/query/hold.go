@@ -192,6 +192,7 @@ func (qr *querier) takeTexts(ctx context.Context) (settle func(Texts) []string, 
 	}
 	return func(t Texts) []string {
 		q.note(qr.mint, t.Missing)
+		q.warn(t.Notes)
 		if q.loan != nil {
 			for _, text := range t.List {
 				held += int64(len(text)) + 16

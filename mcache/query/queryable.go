@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -46,6 +47,11 @@ type Queryable struct {
 	selected  atomic.Int64 // series
 	computed  atomic.Int64 // samples that plans read
 	empty     atomic.Bool  // a select found no series
+
+	notes struct { // warnings for the answer
+		mu   sync.Mutex
+		list []error
+	}
 
 	loan      Loan      // of the request that this is for; may be nil
 	computer  *computer // of the range query that this is for; may be nil
@@ -91,6 +97,24 @@ func (q *Queryable) note(from int64, m Missing) {
 	q.noteUncovered(from, m.Uncovered)
 }
 
+// warn remembers warnings that the answer is to have, each once.
+func (q *Queryable) warn(notes []error) {
+	q.notes.mu.Lock()
+	defer q.notes.mu.Unlock()
+	for _, n := range notes {
+		if !slices.ContainsFunc(q.notes.list, func(o error) bool { return o.Error() == n.Error() }) {
+			q.notes.list = append(q.notes.list, n)
+		}
+	}
+}
+
+// warnings are those that the answer is to have.
+func (q *Queryable) warnings() []error {
+	q.notes.mu.Lock()
+	defer q.notes.mu.Unlock()
+	return slices.Clone(q.notes.list)
+}
+
 // raise makes a at least v.
 func raise(a *atomic.Int64, v int64) {
 	for old := a.Load(); v > old && !a.CompareAndSwap(old, v); {
@@ -132,7 +156,8 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 	window, step := int64(0), int64(0)
 	if hints != nil {
 		wanted.From, wanted.To, limit = hints.Start, hints.End, hints.Limit
-		seriesOnly = hints.Func == "series" && !wanted.ofAllTimes()
+		wanted.LabelsOnly = hints.Func == "series"
+		seriesOnly = wanted.LabelsOnly && !wanted.ofAllTimes()
 		if window, step = hints.Range, hints.Step; window == 0 {
 			window = defaultWindowMs / 12
 		}
@@ -146,6 +171,9 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 		return storage.ErrSeriesSet(err)
 	}
 	q.note(wanted.From, found.Missing())
+	if n, ok := found.(noted); ok {
+		q.warn(n.Notes())
+	}
 	n := found.Len()
 	if n == 0 {
 		q.empty.Store(true)

@@ -65,6 +65,9 @@ func (a *API) routes() *http.ServeMux {
 	handle("targets/metadata", constant(`[]`), get)
 	mux.HandleFunc("POST /api/v1/read", a.remoteRead)
 	mux.HandleFunc("GET /federate", a.federate)
+	if a.o.FanOut != nil {
+		mux.HandleFunc("POST "+AskPath, a.serveAsk)
+	}
 	return mux
 }
 
@@ -201,6 +204,9 @@ func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
 	if result.read != nil {
 		a.counts.series.Add(uint64(result.read.selected.Load()))
 		if note := a.noteMissing(w.Header(), result.read); note != nil {
+			result.notes.Add(note)
+		}
+		for _, note := range result.read.warnings() {
 			result.notes.Add(note)
 		}
 	}

@@ -43,6 +43,9 @@ type Selection struct {
 	Bucket   string
 	Matchers []*labels.Matcher
 	From, To int64 // unix ms, inclusive
+
+	// LabelsOnly says that no samples are going to be read, only whether there are any.
+	LabelsOnly bool
 }
 
 // ofAllTimes reports that a selection says nothing of time: every series has a
@@ -70,6 +73,7 @@ func (m Missing) and(o Missing) Missing {
 type Texts struct {
 	List    []string
 	Missing Missing
+	Notes   []error // warnings for the answer
 }
 
 // Found is what a Select has found, some of which may go at any time.
@@ -87,6 +91,9 @@ type Found interface {
 	// number of goroutines, and for a time outside of the selection.
 	Snapshot(i int, from, to int64, s *mcache.Snapshot) bool
 }
+
+// noted is a Found that has warnings for the answer.
+type noted interface{ Notes() []error }
 
 // cacheSource is the Source of this process' cache.
 type cacheSource struct {

@@ -210,6 +210,7 @@ type joinedTexts struct{ Texts }
 func (t *joinedTexts) add(more Texts, err error) error {
 	t.List = append(t.List, more.List...)
 	t.Missing = t.Missing.and(more.Missing)
+	t.Notes = append(t.Notes, more.Notes...)
 	return err
 }
 
@@ -245,6 +246,16 @@ func (f *joinedFound) Missing() Missing {
 		m = m.and(p.Missing())
 	}
 	return m
+}
+
+// Notes are the warnings of all parts.
+func (f *joinedFound) Notes() (notes []error) {
+	for _, p := range f.parts {
+		if n, ok := p.(noted); ok {
+			notes = append(notes, n.Notes()...)
+		}
+	}
+	return notes
 }
 
 // at is the part that series i is in, and its place there.

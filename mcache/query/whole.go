@@ -35,11 +35,9 @@ func wholePlanOf(expr parser.Expr) (*plan, bool) {
 
 // Exec computes the result. Errors have the engine's words.
 func (w *wholePlan) Exec(ctx context.Context) *promql.Result {
-	set, err := w.computer.selectFor(ctx, w.q, w.plan)
-	if err != nil {
-		return &promql.Result{Err: fmt.Errorf("expanding series: %w", err)}
-	}
-	found, notes, err := w.computer.compute(ctx, w.q, w.plan, set)
+	found, notes, err := w.computer.carryOut(ctx, w.q, w.plan, func(err error) error {
+		return fmt.Errorf("expanding series: %w", err)
+	})
 	if err != nil {
 		return &promql.Result{Err: err}
 	}

@@ -22,6 +22,9 @@ type worker struct {
 	lost    []float64 // values[i-1], of the same i
 	samples int       // decoded
 	rows    []float64 // room for a batch of results
+
+	digesting bool   // digest is wanted
+	digest    digest // of the series that was decoded
 }
 
 // maxKeptValues bounds the buffers of a worker that is kept for other queries:
@@ -47,13 +50,20 @@ func (w *worker) decode(s *series) bool {
 	w.lost = w.lost[:0]
 	w.it.reset(s)
 	if w.it.state == exhausted {
+		w.digest = digest{completeFrom: s.set.maxt}
 		return true // the series has gone
 	}
 	if w.it.snapshot.HasRecords() {
 		return false
 	}
+	w.digest = digest{completeFrom: w.it.snapshot.CompleteFrom()}
 	it := &w.it.it
 	for run := it.Run(); len(run) > 0; run = it.Run() {
+		if w.digesting {
+			for i := range run {
+				w.digest.sum = addDigest(w.digest.sum, run[i].T, run[i].V)
+			}
+		}
 		if w.plan.rangeMs > 0 {
 			w.addToWindows(run)
 		} else {

@@ -1,0 +1,337 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"mcached/mcache"
+)
+
+// oracle is what was acknowledged: by series, by time. A point that an owner did
+// not get though it was there is weak: if all who have it lose it, nobody knows.
+type oracle struct {
+	t      testing.TB
+	tc     *testCluster
+	rnd    *rand.Rand
+	series []labels.Labels
+	points []map[int64]*oraclePoint
+	names  int
+	rounds struct{ whole, partial, pushed, raw int }
+}
+
+type oraclePoint struct {
+	v       uint64
+	holders []*testNode
+	weak    bool
+	maybe   bool // it may be there, or not
+}
+
+// sure reports that a point must be found: it is not if it is weak, and whoever
+// has it does not answer.
+func (p *oraclePoint) sure() bool {
+	return !p.maybe && (!p.weak || slices.ContainsFunc(p.holders, func(n *testNode) bool { return !n.dead && !n.frozen }))
+}
+
+// TestFanOutOracle: whatever joins, leaves, dies, loses memory or misses writes,
+// an answer without a warning is what was written, and one with a warning is so
+// from the time on that it says.
+func TestFanOutOracle(t *testing.T) {
+	ops := 10_000
+	if testing.Short() {
+		ops = 1000
+	}
+	const runs = 10
+	for seed := range uint64(runs) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			// In a bubble nobody is slow but who is frozen.
+			synctest.Test(t, func(t *testing.T) { oracleRun(t, seed, ops/runs) })
+		})
+	}
+}
+
+func oracleRun(t *testing.T, seed uint64, ops int) {
+	rnd := rand.New(rand.NewPCG(seed, 7))
+	o := &oracle{t: t, rnd: rnd, names: 3}
+	o.tc = newTestCluster(t, 1+int(seed%3), FanOutOptions{NoPushDown: seed%5 == 4}, "n0", "n1", "n2")
+	for i := range 12 {
+		o.series = append(o.series, seriesOf(t, fmt.Sprintf("m{g=%d,i=%d}", i%3, i)))
+		o.points = append(o.points, map[int64]*oraclePoint{})
+	}
+	for op := range ops {
+		o.tc.pass(1 + rnd.Int64N(3000))
+		switch x := rnd.IntN(100); {
+		case x < 3:
+			o.join()
+		case x < 5:
+			o.leave()
+		case x < 8:
+			o.kill()
+		case x < 11:
+			o.drop()
+		case x < 13:
+			o.reclaim()
+		case x < 15:
+			o.freeze()
+		case x < 75:
+			o.write()
+		default:
+			if o.query(); t.Failed() {
+				t.Fatalf("op %d", op)
+			}
+		}
+	}
+	if o.rounds.whole < ops/100 || o.rounds.partial < ops/100 {
+		t.Errorf("that shows too little: %+v", o.rounds)
+	}
+}
+
+// up are the members that answer.
+func (o *oracle) up() (list []*testNode) { return o.tc.lives() }
+
+func (o *oracle) join() {
+	if len(o.tc.table) == 5 {
+		return
+	}
+	name := fmt.Sprintf("n%d", o.rnd.IntN(6)) // perhaps one that was there before
+	if slices.Contains(o.tc.table, name) {
+		return
+	}
+	if n := o.tc.nodes[name]; n != nil {
+		n.stop()
+	}
+	o.tc.start(name)
+	o.tc.change(append(slices.Clone(o.tc.table), name)...)
+}
+
+// without takes a member out of the table.
+func (o *oracle) without(name string) {
+	o.tc.change(slices.DeleteFunc(slices.Clone(o.tc.table), func(n string) bool { return n == name })...)
+}
+
+func (o *oracle) leave() {
+	if up := o.up(); len(up) > 1 {
+		n := up[o.rnd.IntN(len(up))]
+		o.lost(n)
+		o.tc.kill(n.name)
+		o.without(n.name)
+	}
+}
+
+func (o *oracle) kill() {
+	if up := o.up(); len(up) > 1 {
+		n := up[o.rnd.IntN(len(up))]
+		o.lost(n)
+		o.tc.kill(n.name)
+	}
+}
+
+// drop takes one that is dead out of the table.
+func (o *oracle) drop() {
+	for _, name := range o.tc.table {
+		if o.tc.nodes[name].dead {
+			o.without(name)
+			return
+		}
+	}
+}
+
+// lost notes that a member has nothing any more.
+func (o *oracle) lost(n *testNode) {
+	for _, points := range o.points {
+		for _, p := range points {
+			i := slices.Index(p.holders, n)
+			if i < 0 {
+				continue
+			}
+			if p.weak {
+				p.maybe = true
+				continue
+			}
+			p.holders = slices.Delete(p.holders, i, i+1)
+		}
+	}
+}
+
+func (o *oracle) reclaim() {
+	up := o.up()
+	n := up[o.rnd.IntN(len(up))]
+	for _, points := range o.points {
+		for _, p := range points {
+			p.maybe = p.maybe || p.weak && slices.Contains(p.holders, n)
+		}
+	}
+	n.memory.SetBudget(n.memory.Used() - int64(1+o.rnd.IntN(2)*100)*int64(n.memory.RegionBytes()))
+	n.memory.SetBudget(8 << 20)
+	n.cache.Maintain()
+}
+
+// freeze stops a member for a while, or lets one go on.
+func (o *oracle) freeze() {
+	for _, name := range o.tc.table {
+		if n := o.tc.nodes[name]; n.frozen {
+			n.frozen = false
+			return
+		}
+	}
+	if up := o.up(); len(up) > 1 {
+		up[o.rnd.IntN(len(up))].frozen = true
+	}
+}
+
+func (o *oracle) write() {
+	i := o.rnd.IntN(len(o.series))
+	at := o.tc.now
+	if o.rnd.IntN(5) == 0 {
+		at -= o.rnd.Int64N(60_000)
+	}
+	if at < t0 {
+		return
+	}
+	p := &oraclePoint{v: math.Float64bits(float64(o.rnd.IntN(1000)))}
+	if old := o.points[i][at]; old != nil {
+		return
+	}
+	copies := 0
+	for k, name := range o.tc.owners("default", o.series[i]) {
+		n := o.tc.nodes[name]
+		missed := !n.dead && (n.frozen || copies > 0 && o.rnd.IntN(20) == 0)
+		if k < o.tc.copies && missed {
+			p.weak = true
+		}
+		if n.dead || missed {
+			continue
+		}
+		n.put("default", o.series[i], mcache.Sample{T: at, V: p.v})
+		p.holders = append(p.holders, n)
+		if copies++; copies == o.tc.copies {
+			break
+		}
+	}
+	if copies > 0 {
+		o.points[i][at] = p
+	}
+}
+
+func (o *oracle) query() {
+	up := o.up()
+	n := up[o.rnd.IntN(len(up))]
+	from := max(t0, o.tc.now-o.rnd.Int64N(o.tc.now-t0+1)-1)
+	if o.rnd.IntN(2) == 0 {
+		from = max(t0, o.tc.now-o.rnd.Int64N(60_000))
+	}
+	to := from + o.rnd.Int64N(o.tc.now-from+1)
+	q := NewQueryable(n.fan, "default", QueryableOptions{})
+	if o.rnd.IntN(2) == 0 {
+		o.compareRaw(q, from, to)
+	} else {
+		o.comparePlan(q, from, to)
+	}
+	if _, lacks := q.CompleteFrom(); lacks {
+		o.rounds.partial++
+	} else {
+		o.rounds.whole++
+	}
+}
+
+// compareRaw reads samples.
+func (o *oracle) compareRaw(q *Queryable, from, to int64) {
+	qr, _ := q.Querier(from, to)
+	set := qr.Select(context.Background(), true, nil, labels.MustNewMatcher(labels.MatchEqual, "__name__", "m"))
+	got := make([]map[int64]uint64, len(o.series))
+	for set.Next() {
+		s := set.At()
+		i, _ := strconv.Atoi(s.Labels().Get("i"))
+		got[i] = map[int64]uint64{}
+		for it := s.Iterator(nil); it.Next() != 0; {
+			at, v := it.At()
+			got[i][at] = math.Float64bits(v)
+		}
+	}
+	if set.Err() != nil {
+		o.t.Fatal(set.Err())
+	}
+	complete, lacks := q.CompleteFrom()
+	if !lacks {
+		complete = from
+	}
+	for i, points := range o.points {
+		for _, at := range slices.Sorted(maps.Keys(points)) {
+			if at < from || at > to {
+				continue
+			}
+			if v, ok := got[i][at]; ok && v != points[at].v || !ok && at >= complete && points[at].sure() {
+				o.t.Errorf("from %d to %d, complete from %d (%t): series %d lacks %d, or it is %x for %x: %+v", from-t0, to-t0, complete-t0, lacks, i, at-t0, v, points[at].v, points[at])
+			}
+		}
+	}
+	o.rounds.raw++
+}
+
+// comparePlan has counts of samples computed: at each step, how many series have a
+// sample within the minute before. The warning must cover whatever is missing.
+func (o *oracle) comparePlan(q *Queryable, from, to int64) {
+	c := newComputer(time.UnixMilli(from), time.UnixMilli(to), 10*time.Second, time.Minute, 1<<30, new(room))
+	expr, err := newBoundedParser(new(Features).parserOptions()).ParseExpr("sum by (g)(m)")
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	p, _ := wholePlanOf(expr)
+	q.computer = c
+	r := (&wholePlan{computer: c, q: q, plan: p}).Exec(context.Background())
+	if r.Err != nil {
+		o.t.Fatal(r.Err)
+	}
+	complete, lacks := q.CompleteFrom()
+	if !lacks {
+		complete = math.MinInt64
+	}
+	rows := map[string]*computedRow{}
+	m := r.Value.(*computedMatrix)
+	for i := range m.rows {
+		rows[m.rows[i].labels.Get("g")] = &m.rows[i]
+	}
+	for g := range 3 {
+		for k := range c.n {
+			at := from + int64(k)*c.interval
+			if at-60_000 < complete {
+				continue
+			}
+			sum, some, maybe := 0.0, false, false
+			for i := g; i < len(o.series); i += 3 {
+				last := int64(math.MinInt64)
+				for t := range o.points[i] {
+					if t <= at && t > at-60_000 {
+						last = max(last, t)
+						maybe = maybe || !o.points[i][t].sure()
+					}
+				}
+				if last != math.MinInt64 {
+					sum, some = sum+math.Float64frombits(o.points[i][last].v), true
+				}
+			}
+			row := rows[strconv.Itoa(g)]
+			got := none
+			if row != nil {
+				got = row.at(k)
+			}
+			if maybe {
+				continue
+			}
+			if isNone(got) == some || some && got != sum {
+				o.t.Errorf("from %d to %d, complete from %d (%t): group %d at %d is %v, want %v (%t)", from-t0, to-t0, complete-t0, lacks, g, at-t0, got, sum, some)
+				return
+			}
+		}
+	}
+	o.rounds.pushed++
+}
