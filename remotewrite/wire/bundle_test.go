@@ -1,0 +1,80 @@
+package wire
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+)
+
+var goldenAnswers = []Answer{
+	{Status: 204, Written: Elements{3, 2, 1}},
+	{Status: 400, Written: Elements{300, 0, 0}, Failed: 2, Reasons: []string{"one", "two"}, Losses: []Loss{{1, Elements{1, 0, 0}}, {300, Elements{0, 1, 2}}}},
+	{Status: 413, Whole: true, Reasons: []string{"too large"}},
+	{Status: 503, Retry: "busy", RetryAfter: 1500 * time.Millisecond},
+}
+
+// The bytes are those of version 1: nodes of two releases speak to each other.
+func TestBundleBytes(t *testing.T) {
+	b := AppendBundle(nil)
+	for _, p := range []Part{{V1, "default", []byte("abc")}, {V2, "t", nil}} {
+		b = append(AppendPartHead(b, p), p.Body...)
+	}
+	if want := "\x01\x01\x07default\x03abc\x02\x01t\x00"; string(b) != want {
+		t.Errorf("a bundle is %q, want %q", b, want)
+	}
+	var got []Part
+	if err := Parts(b, func(p Part) bool { got = append(got, p); return true }); err != nil ||
+		!reflect.DeepEqual(got, []Part{{V1, "default", []byte("abc")}, {V2, "t", []byte{}}}) {
+		t.Errorf("it holds %v, %v", got, err)
+	}
+	a := AppendAnswers(nil)
+	for i := range goldenAnswers {
+		a = AppendAnswer(a, &goldenAnswers[i])
+	}
+	want := "\x01\xcc\x01\x00\x03\x02\x01\x00\x00\x00\x00\x00" +
+		"\x90\x03\x00\xac\x02\x00\x00\x02\x00\x00\x02\x03one\x03two\x02\x01\x01\x00\x00\xab\x02\x00\x01\x02" +
+		"\x9d\x03\x01\x00\x00\x00\x00\x00\x00\x01\x09too large\x00" +
+		"\xf7\x03\x00\x00\x00\x00\x00\xdc\x0b\x04busy\x00\x00"
+	if string(a) != want {
+		t.Errorf("answers are\n%q, want\n%q", a, want)
+	}
+	answers, err := Answers(a, len(goldenAnswers), nil)
+	if err != nil || !reflect.DeepEqual(answers, goldenAnswers) {
+		t.Errorf("they hold\n%+v, %v, want\n%+v", answers, err, goldenAnswers)
+	}
+	for n := range a {
+		if _, err := Answers(a[:n], len(goldenAnswers), nil); !errors.Is(err, ErrBundle) {
+			t.Errorf("%d bytes of them: %v", n, err)
+		}
+	}
+}
+
+func FuzzBundle(f *testing.F) {
+	b := AppendAnswers(nil)
+	for i := range goldenAnswers {
+		b = AppendAnswer(b, &goldenAnswers[i])
+	}
+	f.Add(b)
+	f.Add([]byte("\x01\x01\x07default\x03abc\x02\x01t\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		again := AppendBundle(nil)
+		if Parts(b, func(p Part) bool { again = append(AppendPartHead(again, p), p.Body...); return true }) == nil {
+			n := 0
+			if err := Parts(again, func(Part) bool { n++; return true }); err != nil {
+				t.Fatalf("%x, of %x: %v", again, b, err)
+			}
+		}
+		answers, err := Answers(b, 3, nil)
+		if err != nil {
+			return
+		}
+		again = AppendAnswers(nil)
+		for i := range answers {
+			again = AppendAnswer(again, &answers[i])
+		}
+		if got, err := Answers(again, 3, nil); err != nil || !reflect.DeepEqual(got, answers) {
+			t.Fatalf("%+v became %+v, %v", answers, got, err)
+		}
+	})
+}

@@ -1,0 +1,85 @@
+package wire
+
+import (
+	"net/http"
+	"time"
+)
+
+// Part is a request after decompression, or as much of it as goes to one node
+// of a cluster.
+type Part struct {
+	Protocol Protocol
+	Bucket   string
+	Body     []byte // a message of the protocol
+}
+
+// Answer is what came of a Part.
+type Answer struct {
+	// Status is what a sender would be told: 204, 400, 413 or 503. 429 is 503
+	// for a reason that lies in the request, so that no other node would take
+	// it either. It is never sent to anybody but nodes.
+	Status int
+	// Written are the samples, histograms and exemplars that were.
+	Written Elements
+	// Lost is the sum of Losses. It does not go over the wire.
+	Lost Elements
+	// Whole says that nothing was written because the part as a whole is wrong:
+	// malformed, or too large.
+	Whole bool
+	// Failed are the elements or series that make the status 400, and Reasons
+	// what is wrong with the first of them.
+	Failed  int
+	Reasons []string
+	// Retry is why the rest should be sent again, and RetryAfter when.
+	Retry      string
+	RetryAfter time.Duration
+	// Losses are the series of which not all was written, in ascending order,
+	// if the status is 400.
+	Losses []Loss
+}
+
+// Elements are numbers of what series hold.
+type Elements struct{ Samples, Histograms, Exemplars int }
+
+// Add adds.
+func (e *Elements) Add(o Elements) {
+	e.Samples += o.Samples
+	e.Histograms += o.Histograms
+	e.Exemplars += o.Exemplars
+}
+
+// Loss is what of a series was not written.
+type Loss struct {
+	Series int // its place among the series of the part
+	Elements
+}
+
+// Refused reports whether the node did not take the part, and another may.
+func (a *Answer) Refused() bool { return a.Status == http.StatusServiceUnavailable }
+
+// Count counts what a TimeSeries message of protocol p holds, as far as it is
+// well-formed.
+func Count(p Protocol, series []byte) (n Elements) {
+	sample, histogram, exemplar := uint64(TagV1SeriesSample), uint64(TagV1SeriesHistogram), uint64(TagV1SeriesExemplar)
+	if p == V2 {
+		sample, histogram, exemplar = TagV2SeriesSample, TagV2SeriesHistogram, TagV2SeriesExemplar
+	}
+	for i := 0; i < len(series); {
+		t, at := Tag(series, i)
+		if at < 0 {
+			return n
+		}
+		if i = Skip(series, t, at); i < 0 {
+			return n
+		}
+		switch t {
+		case sample:
+			n.Samples++
+		case histogram:
+			n.Histograms++
+		case exemplar:
+			n.Exemplars++
+		}
+	}
+	return n
+}
