@@ -92,10 +92,15 @@ func (l *lease) release() {
 }
 
 // read reads the body, which must be whole within BodyTimeout, into b.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lease) (err error) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lease) error {
+	return h.readUpTo(h.o.MaxBodyBytes, w, r, b, l)
+}
+
+// readUpTo reads a body of that many bytes at the most.
+func (h *Handler) readUpTo(limit int, w http.ResponseWriter, r *http.Request, b *[]byte, l *lease) (err error) {
 	want := r.ContentLength
-	if want > int64(h.o.MaxBodyBytes) {
-		return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes, more than %d%s", errTooLarge, want, h.o.MaxBodyBytes, h.o.flag("MaxBodyBytes"))}
+	if want > int64(limit) {
+		return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes, more than %d%s", errTooLarge, want, limit, h.o.flag("MaxBodyBytes"))}
 	}
 	// Not every ResponseWriter has a deadline to set, those of tests have none.
 	rc := http.NewResponseController(w)
@@ -118,9 +123,9 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lea
 			err = io.ErrUnexpectedEOF
 		}
 	} else {
-		*b, err = readAll((*b)[:0], r.Body, h.o.MaxBodyBytes+1, l)
-		if err == nil && len(*b) > h.o.MaxBodyBytes {
-			return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of more than %d bytes%s", errTooLarge, h.o.MaxBodyBytes, h.o.flag("MaxBodyBytes"))}
+		*b, err = readAll((*b)[:0], r.Body, limit+1, l)
+		if err == nil && len(*b) > limit {
+			return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of more than %d bytes%s", errTooLarge, limit, h.o.flag("MaxBodyBytes"))}
 		}
 	}
 	h.counters.bodyBytes.Add(uint64(len(*b)))

@@ -52,6 +52,11 @@ func NewHandler(c *mcache.Cache, o Options) *Handler {
 // the first that is wrong.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.counters.requests.Add(1)
+	fromNode := h.o.Router != nil && h.o.Router.Claims(r)
+	if fromNode && r.Header.Get("Content-Type") == wire.ContentTypeBundle {
+		h.serveBundle(w, r)
+		return
+	}
 	p, e, bucket, err := h.accept(r)
 	if err != nil {
 		if p := refusedAs(err); p.status == http.StatusMethodNotAllowed {
@@ -68,6 +73,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
+	if fromNode {
+		if err := h.o.Router.Verify(r, *raw); err != nil {
+			h.refuse(w, r, refused{http.StatusForbidden, 0, err})
+			return
+		}
+	}
 	// From here on nothing waits for the sender any more.
 	if err := l.begin(); err != nil {
 		h.refuse(w, r, err)
@@ -82,8 +93,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	defer func() { <-h.working }()
 	in := h.intakes.Get().(*intake)
+	if h.o.Router != nil && !fromNode {
+		h.route(w, r, &routed{h: h, in: in, ctx: r.Context()}, func() error {
+			defer in.reset(p, bucket, l)
+			return in.decompress(h, e, *raw, n, l)
+		})
+		return
+	}
+	defer func() { <-h.working }()
 	defer h.putBack(in)
 	if err := in.decompress(h, e, *raw, n, l); err != nil {
 		h.refuse(w, r, err)
@@ -94,16 +112,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if p == wire.V2 {
 			setWritten(w.Header(), 0, 0, 0)
 		}
-		if errors.As(err, new(refused)) {
-			h.refuse(w, r, err)
-		} else if errors.Is(err, errTooLarge) {
-			h.refuse(w, r, refused{http.StatusRequestEntityTooLarge, 0, err})
-		} else {
-			h.refuse(w, r, refused{http.StatusBadRequest, 0, err})
-		}
+		h.refuse(w, r, wrong(err))
 		return
 	}
 	h.answer(w, r, in)
+}
+
+// wrong is the answer to a request of which nothing can be written.
+func wrong(err error) error {
+	switch {
+	case errors.As(err, new(refused)):
+		return err
+	case errors.Is(err, errTooLarge):
+		return refused{http.StatusRequestEntityTooLarge, 0, err}
+	}
+	return refused{http.StatusBadRequest, 0, err}
 }
 
 // turn waits until the request may be worked on: not long, because what is

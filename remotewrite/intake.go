@@ -26,6 +26,7 @@ type intake struct {
 	protocol wire.Protocol
 	bucket   string
 	nowMs    int64  // the clock
+	skip     []bool // by place in the request: series that are of another node; nil: none
 	maxT     int64  // ms; samples after it are refused
 	usual    uint64 // ms from earlyMs to behind maxT: times in there need no second look
 
@@ -88,6 +89,7 @@ type extent struct{ from, to uint32 }
 func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
 	in.lease, in.lent, in.lookAt = l, 0, lookBytes
 	now := in.o.Now()
+	in.skip = nil
 	in.protocol, in.bucket, in.nowMs, in.maxT = p, bucket, now.UnixMilli(), now.Add(in.o.MaxAhead).UnixMilli()
 	in.usual = uint64(max(in.maxT+1-earlyMs, 0))
 	in.batch.Reset(bucket)

@@ -134,13 +134,13 @@ func TestCommonPrefix(t *testing.T) {
 		for i := range a {
 			a[i] = byte(rng.Uint32())
 		}
-		if got := commonPrefix(a, append(slices.Clone(a), 1, 2, 3)); got != n {
+		if got := wire.CommonPrefix(a, append(slices.Clone(a), 1, 2, 3)); got != n {
 			t.Errorf("of %d equal bytes: %d", n, got)
 		}
 		for bit := range 8 * n {
 			b := slices.Clone(a)
 			b[bit/8] ^= 1 << (bit % 8)
-			if got := commonPrefix(a, b); got != bit/8 {
+			if got := wire.CommonPrefix(a, b); got != bit/8 {
 				t.Fatalf("%x and %x have %d bytes in common, not %d", a, b, bit/8, got)
 			}
 		}

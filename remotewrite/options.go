@@ -1,10 +1,14 @@
 package remotewrite
 
 import (
+	"context"
 	"io"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"time"
+
+	"mcached/remotewrite/wire"
 )
 
 // Options configure a Handler. The zero value of a field means its default.
@@ -66,6 +70,9 @@ type Options struct {
 	// cut, which may be called at any time, ends the wait for the rest of that
 	// request. Default: no bound.
 	Admission func(cut func()) Loan
+	// Router spreads requests over the nodes of a cluster. Default: none,
+	// everything is kept here.
+	Router Router
 	// Flags says by which flag an operator sets an option, by its name, as
 	// "MaxLabels": the texts that name a limit name it, too. "Limits.Series" and
 	// "Limits.SeriesPerMetric" are those of the cache. Default: none.
@@ -86,6 +93,20 @@ type Loan interface {
 	Begin() error
 	// Release ends the request and gives everything back.
 	Release()
+}
+
+// Router spreads requests over the nodes of a cluster. It is safe for concurrent use.
+type Router interface {
+	// Claims reports whether a request says that it comes from another node.
+	// Such a one is written here and never routed again.
+	Claims(r *http.Request) bool
+	// Verify looks whether a request that says so does, now that its body is there.
+	Verify(r *http.Request, body []byte) error
+	// Route has the request written by those who own its series, and says what
+	// came of it. It calls store, at most once, for what belongs here: with the
+	// series, by their place in the request, that do not, or nil if all do. It
+	// calls done when it needs the body no more, and before it waits for others.
+	Route(ctx context.Context, p wire.Part, store func(skip []bool) wire.Answer, done func()) wire.Answer
 }
 
 // DefaultMaxLabels is what Options.MaxLabels is if it is not set.

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"iter"
-	"math/bits"
-	"unsafe"
 
 	"github.com/prometheus/prometheus/prompb"
 
@@ -38,6 +36,10 @@ func (in *intake) decodeV1() error {
 			}
 			if series++; series > in.o.MaxSeries {
 				return in.o.tooMany("series", in.o.MaxSeries, "MaxSeries")
+			}
+			if in.skip != nil && in.skip[series-1] {
+				i = to
+				continue
 			}
 			if to >= in.lookAt {
 				if err := in.look(from, to-from); err != nil {
@@ -167,7 +169,7 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 	from, n := i, 0
 	before := in.before // from the place on that b[i:] is like
 	for {
-		ends, limit := in.ends, uint32(i-from+commonPrefix(before, b[i:]))
+		ends, limit := in.ends, uint32(i-from+wire.CommonPrefix(before, b[i:]))
 		for n < len(ends) && ends[n] <= limit {
 			n++
 		}
@@ -229,33 +231,6 @@ func (in *intake) takeOut(p *pair) {
 	} else {
 		in.sum.Remove(p.name, p.value)
 	}
-}
-
-// commonPrefix is how many bytes of a and b are the same from their beginning.
-func commonPrefix(a, b []byte) int {
-	n := min(len(a), len(b))
-	p, q := unsafe.Pointer(unsafe.SliceData(a)), unsafe.Pointer(unsafe.SliceData(b))
-	i := 0
-	// All within both, which the compiler does not see and would check each time.
-	for ; i+32 <= n; i += 32 {
-		x, y := (*[4]uint64)(unsafe.Add(p, i)), (*[4]uint64)(unsafe.Add(q, i))
-		if (x[0]^y[0])|(x[1]^y[1])|(x[2]^y[2])|(x[3]^y[3]) != 0 {
-			break
-		}
-	}
-	for ; i+8 <= n; i += 8 {
-		if *(*uint64)(unsafe.Add(p, i)) != *(*uint64)(unsafe.Add(q, i)) {
-			return i + bits.TrailingZeros64(binary.LittleEndian.Uint64(a[i:])^binary.LittleEndian.Uint64(b[i:]))/8
-		}
-	}
-	if i < n && n >= 8 { // the last eight, of which some are known to be the same
-		x := binary.LittleEndian.Uint64(a[n-8:]) ^ binary.LittleEndian.Uint64(b[n-8:])
-		return n - 8 + bits.TrailingZeros64(x)/8
-	}
-	for i < n && a[i] == b[i] {
-		i++
-	}
-	return i
 }
 
 // usualSample decodes a field of a series at b[i:] that is a sample as every

@@ -69,7 +69,10 @@ func (in *intake) decodeV2() error {
 		return fmt.Errorf("the first symbol must be the empty string, got %s", wire.Quote(view(in.syms[0].raw)))
 	}
 	in.lookAt = lookBytes // of the second pass
-	for _, e := range in.series {
+	for k, e := range in.series {
+		if in.skip != nil && in.skip[k] {
+			continue
+		}
 		if int(e.to) >= in.lookAt {
 			if err := in.look(int(e.from), int(e.to-e.from)); err != nil {
 				return err
@@ -244,7 +247,7 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 	}
 	before, n, i := in.refsBefore, 0, 0
 	for {
-		ends, limit := in.ends, uint32(i+commonPrefix(before, raw[i:]))
+		ends, limit := in.ends, uint32(i+wire.CommonPrefix(before, raw[i:]))
 		for n < len(ends) && ends[n] <= limit {
 			n++
 		}

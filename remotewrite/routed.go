@@ -1,0 +1,233 @@
+package remotewrite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"mcached/mcache"
+	"mcached/remotewrite/wire"
+)
+
+// In a cluster a request is written by several nodes. The one that it came to
+// has it cut (Router), writes what is its own, as ever, and answers for all.
+// Nodes send each other bundles of such parts. A part is never routed again.
+
+// routed is a request that others write, too. It holds a turn until done: who
+// waits for other nodes must not keep them waiting for this one.
+type routed struct {
+	h   *Handler
+	in  *intake // nil when done
+	ctx context.Context
+}
+
+// store writes the series that are not skipped.
+func (x *routed) store(skip []bool) wire.Answer {
+	x.in.skip = skip
+	return x.h.write(x.ctx, x.in)
+}
+
+func (x *routed) done() {
+	if x.in != nil {
+		x.h.putBack(x.in)
+		x.in = nil
+		<-x.h.working
+	}
+}
+
+// route answers a request that is whole, and that decode makes plain.
+func (h *Handler) route(w http.ResponseWriter, r *http.Request, x *routed, decode func() error) {
+	defer x.done()
+	if err := decode(); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	p := x.in.protocol
+	a := h.o.Router.Route(r.Context(), wire.Part{Protocol: p, Bucket: x.in.bucket, Body: x.in.decoded}, x.store, x.done)
+	if p == wire.V2 {
+		setWritten(w.Header(), a.Written.Samples, a.Written.Histograms, a.Written.Exemplars)
+	}
+	switch {
+	case a.Status == http.StatusNoContent:
+		w.WriteHeader(http.StatusNoContent)
+	case a.Status == http.StatusServiceUnavailable || a.Status == http.StatusTooManyRequests:
+		h.refuse(w, r, refused{http.StatusServiceUnavailable, max(a.RetryAfter, h.o.RetryAfter), errors.New(plain(a.Retry + "; send it again"))})
+	case a.Whole:
+		h.refuse(w, r, refused{a.Status, 0, errors.New(strings.Join(a.Reasons, "\n"))})
+	default:
+		lost := a.Lost.Samples + a.Lost.Histograms
+		all := a.Written.Samples + a.Written.Histograms + lost
+		text := problems{messages: a.Reasons, failed: a.Failed}
+		h.refuse(w, r, refused{http.StatusBadRequest, 0, errors.New(text.text(lost, all))})
+	}
+}
+
+// write writes what a request holds and reports what came of it.
+func (h *Handler) write(ctx context.Context, in *intake) wire.Answer {
+	if err := in.write(ctx); err != nil {
+		r := refusedAs(wrong(err))
+		a := wire.Answer{Status: r.status, Whole: r.status != http.StatusServiceUnavailable, RetryAfter: r.retryAfter}
+		if a.Whole {
+			a.Reasons = []string{r.Error()}
+		} else {
+			a.Retry = r.Error()
+		}
+		return a
+	}
+	h.counters.add(in)
+	a := wire.Answer{
+		Status:  http.StatusNoContent,
+		Written: wire.Elements{Samples: in.written, Histograms: in.writtenHistograms, Exemplars: in.writtenExemplars},
+	}
+	if in.problems.notice != "" && h.maySay(&h.noticedS, noticeGapS) {
+		h.o.Logger.Warn("remote write taken, but", "from", "another node", "bucket", in.bucket, "reason", plain(in.problems.notice))
+	}
+	if in.problems.failed > 0 {
+		a.Status, a.Failed = http.StatusBadRequest, in.problems.failed
+		a.Reasons = slices.Clone(in.problems.messages)
+		a.Losses = in.losses()
+	}
+	if in.problems.retry != nil {
+		a.Status, a.Retry, a.RetryAfter = http.StatusServiceUnavailable, in.problems.retry.Error(), h.o.RetryAfter
+		if in.problems.sendersFault() {
+			a.Status = http.StatusTooManyRequests
+		}
+	}
+	return a
+}
+
+// Store writes a part of a request that came to another node. It keeps nothing of it.
+func (h *Handler) Store(ctx context.Context, p wire.Part) wire.Answer {
+	return h.storePart(ctx, p, nil)
+}
+
+// storePart decodes p where it lies, in a turn of its own: bundles of a busy
+// cluster would keep the requests of senders out.
+func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Answer {
+	if len(p.Bucket) > h.o.MaxBucketBytes {
+		return wire.Answer{Status: http.StatusBadRequest, Whole: true, Reasons: []string{fmt.Sprintf("a bucket's name has %d bytes, more than %d%s", len(p.Bucket), h.o.MaxBucketBytes, h.o.flag("MaxBucketBytes"))}}
+	}
+	if err := h.turn(ctx); err != nil {
+		return wire.Answer{Status: http.StatusServiceUnavailable, Retry: err.Error(), RetryAfter: h.o.RetryAfter}
+	}
+	defer func() { <-h.working }()
+	in := h.intakes.Get().(*intake)
+	own := in.decoded
+	defer func() {
+		in.decoded = own
+		h.putBack(in)
+	}()
+	in.decoded = p.Body
+	in.reset(p.Protocol, p.Bucket, l)
+	return h.write(ctx, in)
+}
+
+// serveBundle answers a bundle of parts, each by itself.
+func (h *Handler) serveBundle(w http.ResponseWriter, r *http.Request) {
+	l := h.lease()
+	defer l.release()
+	raw := h.bodies.Get().(*[]byte)
+	defer h.putBackBody(raw)
+	if err := h.readUpTo(h.o.MaxDecodedBytes+maxBundleHeads, w, r, raw, l); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	if err := h.o.Router.Verify(r, *raw); err != nil {
+		h.refuse(w, r, refused{http.StatusForbidden, 0, err})
+		return
+	}
+	if err := l.begin(); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	answers := wire.AppendAnswers(nil)
+	err := wire.Parts(*raw, func(p wire.Part) bool {
+		a := h.storePart(r.Context(), p, l)
+		answers = wire.AppendAnswer(answers, &a)
+		return true
+	})
+	if err != nil {
+		h.refuse(w, r, refused{http.StatusBadRequest, 0, err})
+		return
+	}
+	w.Header().Set("Content-Type", wire.ContentTypeAnswers)
+	_, _ = w.Write(answers)
+}
+
+// maxBundleHeads is room for what stands before parts.
+const maxBundleHeads = 1 << 20
+
+// losses are the series of the request of which not all was written. It reads
+// the request again, which is done for those with faults only.
+func (in *intake) losses() (all []wire.Loss) {
+	at, x := in.at, in.exemplars // in the order of the request
+	place := -1
+	for k, e := range in.eachSeries() {
+		if in.skip != nil && in.skip[k] {
+			continue
+		}
+		place++
+		lost := wire.Count(in.protocol, in.decoded[e.from:e.to])
+		sent := lost
+		refused := false
+		for len(at) > 0 && at[0].from < e.from {
+			at = at[1:]
+		}
+		if len(at) > 0 && at[0].extent == e {
+			if refused = at[0].refused; !refused {
+				lost.Samples -= int(at[0].samples)
+				lost.Histograms -= int(at[0].histograms)
+			}
+		}
+		for len(x) > 0 && x[0].series.from <= e.from {
+			if x[0].series == e && !refused {
+				lost.Exemplars--
+			}
+			x = x[1:]
+		}
+		if in.protocol == wire.V1 {
+			lost.Exemplars = 0 // no reason to refuse anything
+		}
+		if lost != (wire.Elements{}) || sent == (wire.Elements{}) && in.protocol == wire.V2 {
+			all = append(all, wire.Loss{Series: place, Elements: lost})
+		}
+	}
+	return all
+}
+
+// eachSeries yields the series of the request, by their place in it.
+func (in *intake) eachSeries() func(yield func(int, extent) bool) {
+	return func(yield func(int, extent) bool) {
+		if in.protocol == wire.V2 {
+			for k, e := range in.series {
+				if !yield(k, e) {
+					return
+				}
+			}
+			return
+		}
+		b, k := in.decoded, 0
+		for i := 0; i < len(b); {
+			t, at := wire.Tag(b, i)
+			if i = wire.Skip(b, t, at); i < 0 {
+				return
+			}
+			if t == wire.TagV1Series {
+				from, to := wire.Bytes(b, at)
+				if !yield(k, extent{uint32(from), uint32(to)}) {
+					return
+				}
+				k++
+			}
+		}
+	}
+}
+
+// sendersFault reports whether what could not be written could be written
+// nowhere else either.
+func (p *problems) sendersFault() bool {
+	return errors.Is(p.retry, errNewSeries) || errors.Is(p.retry, mcache.ErrBuckets) || errors.Is(p.retry, context.Canceled)
+}
