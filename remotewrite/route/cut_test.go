@@ -1,0 +1,340 @@
+package route
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"mcached/mcache"
+	"mcached/remotewrite/wire"
+	"mcached/remotewrite/writetest"
+)
+
+// cutFor is the flight of a request that is cut by t, as far as assign.
+func cutFor(t testing.TB, tab *table, p wire.Part) (*flight, bool) {
+	r := newRouter(t, Options{Cluster: &testCluster{table: tab}})
+	f := r.flights.Get().(*flight)
+	f.refs = 1
+	if !f.cut.scan(p) {
+		return f, false
+	}
+	f.part, f.table, f.boxes, f.need = p, tab, r.outboxes(tab), 1
+	f.assign()
+	return f, true
+}
+
+// frameBodies are what each node gets, that of this node made of what is not skipped.
+func frameBodies(f *flight) [][]byte {
+	bodies := make([][]byte, f.table.Nodes())
+	for i, fr := range f.frames {
+		if fr != nil {
+			bodies[i] = fr.body
+		}
+	}
+	if self := f.table.Self(); self >= 0 && len(f.own) > 0 {
+		b := slices.Clone(f.cut.head)
+		series := 0
+		for k, it := range f.cut.items {
+			if it.metadata {
+				if slices.Contains(f.own, int32(k)) {
+					b = append(b, f.cut.body[it.from:it.to]...)
+				}
+				continue
+			}
+			if !f.skip[series] {
+				b = append(b, f.cut.body[it.from:it.to]...)
+			}
+			series++
+		}
+		bodies[self] = b
+	}
+	return bodies
+}
+
+// slotOf is the slot of a label set by the definition.
+func slotOf(bucket string, ls []mcache.Label) uint16 {
+	sum := testHash.Bucket(bucket)
+	for _, l := range ls {
+		if l.Value != "" {
+			sum += testHash.Pair(l.Name, l.Value)
+		}
+	}
+	return testHash.Slot(sum)
+}
+
+// What nodes get is the request: Prometheus' own decoders find in the part of
+// each exactly the series that it owns, in their order, with all they hold.
+func FuzzCut(f *testing.F) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	for _, v := range []wire.Protocol{wire.V1, wire.V2} {
+		for range 4 {
+			f.Add(byte(v), writetest.Encode(f, v, randomSeries(rng, 40)...))
+		}
+		f.Add(byte(v), full(f, v))
+	}
+	f.Add(byte(wire.V2), oddV2(f))
+	tab := newTable(3, 1, 2)
+	f.Fuzz(func(t *testing.T, v byte, body []byte) {
+		p := wire.Part{Protocol: wire.V1 + wire.Protocol(v)%2, Bucket: "b", Body: body}
+		fl, ok := cutFor(t, tab, p)
+		whole, err := decode(p.Protocol, body)
+		if err != nil {
+			return // it may be cut, and is rejected by whoever gets what is wrong
+		}
+		if !ok {
+			if !oddFields(p.Protocol, body) {
+				t.Fatalf("a request that Prometheus takes is not cut: %x", body)
+			}
+			return
+		}
+		want := make([][]series, 3)
+		meta := make([][]prompb.MetricMetadata, 3)
+		for _, s := range whole.series {
+			for _, o := range tab.Owners(slotOf("b", s.labels)) {
+				want[o] = append(want[o], s)
+			}
+		}
+		for _, m := range whole.metadata {
+			for _, o := range tab.Owners(slotOf("b", []mcache.Label{{Name: wire.MetricName, Value: m.MetricFamilyName}})) {
+				meta[o] = append(meta[o], m)
+			}
+		}
+		for node, b := range frameBodies(fl) {
+			got, err := decode(p.Protocol, b)
+			if err != nil {
+				t.Fatalf("node %d gets what is no request: %v", node, err)
+			}
+			if !reflect.DeepEqual(got.series, want[node]) || !reflect.DeepEqual(got.metadata, meta[node]) {
+				t.Fatalf("node %d gets\n%v %v\nwant\n%v %v", node, got.series, got.metadata, want[node], meta[node])
+			}
+		}
+	})
+}
+
+// series is what a request says of one, whatever the protocol.
+type series struct {
+	labels []mcache.Label
+	rest   string // all but the labels
+}
+
+type request struct {
+	series   []series
+	metadata []prompb.MetricMetadata
+}
+
+func decode(p wire.Protocol, b []byte) (r request, err error) {
+	if p == wire.V1 {
+		var m prompb.WriteRequest
+		if err := m.Unmarshal(b); err != nil {
+			return r, err
+		}
+		for _, ts := range m.Timeseries {
+			s := series{rest: fmt.Sprintf("%v %v %v", ts.Samples, ts.Exemplars, ts.Histograms)}
+			for _, l := range ts.Labels {
+				s.labels = append(s.labels, mcache.Label{Name: l.Name, Value: l.Value})
+			}
+			r.series = append(r.series, s)
+		}
+		r.metadata = m.Metadata
+		return r, nil
+	}
+	var m writev2.Request
+	if err := m.Unmarshal(b); err != nil {
+		return r, err
+	}
+	for _, ts := range m.Timeseries {
+		s := series{rest: fmt.Sprintf("%v %v %v %v %v", ts.LabelsRefs, ts.Samples, ts.Exemplars, ts.Histograms, ts.Metadata)}
+		for i := 0; i+1 < len(ts.LabelsRefs); i += 2 {
+			if n, v := ts.LabelsRefs[i], ts.LabelsRefs[i+1]; int(max(n, v)) < len(m.Symbols) {
+				s.labels = append(s.labels, mcache.Label{Name: m.Symbols[n], Value: m.Symbols[v]})
+				s.rest += m.Symbols[n] + m.Symbols[v]
+			}
+		}
+		r.series = append(r.series, s)
+	}
+	return r, nil
+}
+
+// oddFields reports whether the request holds fields of the other protocol,
+// or known ones of another type, which the receiver rejects.
+func oddFields(p wire.Protocol, b []byte) bool {
+	for i := 0; i < len(b); {
+		t, at := wire.Tag(b, i)
+		if at < 0 {
+			return true
+		}
+		if p == wire.V1 && (t>>3 <= 5 && t != wire.TagV1Series && t != wire.TagV1Metadata) ||
+			p == wire.V2 && (t>>3 <= 5 && t != wire.TagV2Symbol && t != wire.TagV2Series) {
+			return true
+		}
+		if i = wire.Skip(b, t, at); i < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// randomSeries share most of their labels, as those of a scrape do.
+func randomSeries(rng *rand.Rand, n int) []writetest.Series {
+	var all []writetest.Series
+	for range n {
+		ls := writetest.Named(fmt.Sprintf("m%d", rng.IntN(5)))
+		for _, name := range []string{"a", "cluster", "instance", "job", "le", "z"} {
+			if rng.IntN(4) > 0 {
+				ls = append(ls, mcache.Label{Name: name, Value: []string{"", "x", "a longer value", fmt.Sprint(rng.IntN(100))}[rng.IntN(4)]})
+			}
+		}
+		s := writetest.Series{Labels: ls}
+		for i := range 1 + rng.IntN(3)*rng.IntN(2) {
+			s.Samples = append(s.Samples, writetest.Sample(float64(15*i), float64(rng.IntN(1000))))
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// full is a request with everything that a protocol knows.
+func full(t testing.TB, p wire.Protocol) []byte {
+	at := writetest.Now.UnixMilli()
+	ls := writetest.Named("full", "a", "b")
+	if p == wire.V1 {
+		r := writetest.RequestV1(writetest.Series{Labels: ls, Samples: []mcache.Sample{writetest.Sample(0, 1)}}, writetest.Series{Labels: ls})
+		r.Timeseries[0].Exemplars = []prompb.Exemplar{{Labels: []prompb.Label{{Name: "trace", Value: "1"}}, Value: 2, Timestamp: at}}
+		r.Timeseries[0].Histograms = []prompb.Histogram{{Count: &prompb.Histogram_CountInt{CountInt: 0}, Timestamp: at + 1}}
+		r.Metadata = []prompb.MetricMetadata{{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "full", Help: "all of it"}, {MetricFamilyName: "other"}}
+		return writetest.Marshal(t, r)
+	}
+	r := writetest.RequestV2(writetest.Series{Labels: ls, Samples: []mcache.Sample{writetest.Sample(0, 1)}}, writetest.Series{Labels: ls})
+	r.Timeseries[0].Exemplars = []writev2.Exemplar{{LabelsRefs: []uint32{1, 2}, Value: 2, Timestamp: at}}
+	r.Timeseries[0].Histograms = []writev2.Histogram{{Count: &writev2.Histogram_CountInt{CountInt: 0}, Timestamp: at + 1}}
+	r.Timeseries[0].Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: 2}
+	r.Timeseries[0].Samples[0].StartTimestamp = at - 1000
+	return writetest.Marshal(t, r)
+}
+
+// oddV2 is what protobuf allows and no sender does: series before symbols,
+// symbols apart, references that are not packed, or in several lists.
+func oddV2(t testing.TB) []byte {
+	var b []byte
+	field := func(dst []byte, tag byte, s []byte) []byte { return append(append(dst, tag, byte(len(s))), s...) }
+	sample := []byte{wire.TagSampleValue, 1, 2, 3, 4, 5, 6, 7, 8, wire.TagSampleTime, 5}
+	one := field([]byte{wire.TagV2SeriesRef, 1, wire.TagV2SeriesRef, 2}, wire.TagV2SeriesSample, sample)
+	two := field(field(field(nil, wire.TagV2SeriesRefs, []byte{1}), wire.TagV2SeriesRefs, []byte{2, 3, 4}), wire.TagV2SeriesSample, sample)
+	bad := field(field(nil, wire.TagV2SeriesRefs, []byte{1, 99}), wire.TagV2SeriesSample, sample)
+	b = field(b, wire.TagV2Series, one)
+	b = field(b, wire.TagV2Symbol, nil)
+	b = field(b, wire.TagV2Symbol, []byte("__name__"))
+	b = field(b, wire.TagV2Series, two)
+	b = field(b, wire.TagV2Symbol, []byte("up"))
+	b = field(b, wire.TagV2Series, bad)
+	b = field(b, wire.TagV2Series, field(field(nil, wire.TagV2SeriesRefs, []byte{3, 4, 1, 2}), wire.TagV2SeriesSample, sample))
+	b = field(b, wire.TagV2Symbol, []byte("job"))
+	b = field(b, wire.TagV2Symbol, []byte("x"))
+	if _, err := decode(wire.V2, b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A series has the slot of its labels, in whatever order, protocol or place in
+// a request it comes; those of a histogram have one in common.
+func TestSlotIsThatOfTheLabels(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	writetest.Both(t, func(t *testing.T, p wire.Protocol) {
+		for range 50 {
+			all := randomSeries(rng, 60)
+			for i := range all {
+				rng.Shuffle(len(all[i].Labels), func(a, b int) { ls := all[i].Labels; ls[a], ls[b] = ls[b], ls[a] })
+			}
+			c := cutter{hash: testHash, maxSeries: 100, maxSymbols: 1000, maxSamples: 1000}
+			if !c.scan(wire.Part{Protocol: p, Bucket: "x", Body: writetest.Encode(t, p, all...)}) {
+				t.Fatal("not cut")
+			}
+			samples := 0
+			for i, s := range all {
+				samples += len(s.Samples)
+				if got, want := c.items[i].slot, slotOf("x", s.Labels); got != want {
+					t.Fatalf("series %d, %s, has slot %d, want %d", i, writetest.LabelText(s.Labels), got, want)
+				}
+			}
+			if c.sent.Samples != samples || c.series != len(all) {
+				t.Fatalf("%d samples of %d series counted, want %d of %d", c.sent.Samples, c.series, samples, len(all))
+			}
+		}
+	})
+}
+
+// Everything that a request can hold is counted: it is what a sender is told.
+func TestCutCounts(t *testing.T) {
+	writetest.Both(t, func(t *testing.T, p wire.Protocol) {
+		c := cutter{hash: testHash, maxSeries: 100, maxSymbols: 100, maxSamples: 3}
+		if !c.scan(wire.Part{Protocol: p, Body: full(t, p)}) || c.sent != (wire.Elements{Samples: 1, Histograms: 1, Exemplars: 1}) {
+			t.Errorf("counted %+v", c.sent)
+		}
+	})
+}
+
+// More than a request may hold is left to the decoder, which says so.
+func TestCutIsBounded(t *testing.T) {
+	body := writetest.Encode(t, wire.V2, randomSeries(rand.New(rand.NewPCG(1, 1)), 10)...)
+	for _, c := range []cutter{
+		{hash: testHash, maxSeries: 9, maxSymbols: 1000, maxSamples: 1000}, {hash: testHash, maxSeries: 100, maxSymbols: 2, maxSamples: 1000},
+		{hash: testHash, maxSeries: 100, maxSymbols: 1000, maxSamples: 9},
+	} {
+		if c.scan(wire.Part{Protocol: wire.V2, Body: body}) {
+			t.Error("it was cut")
+		}
+	}
+}
+
+// benchSeries is what a scraper sends: 11 labels, of which few change.
+func benchSeries(n int) []writetest.Series {
+	var all []writetest.Series
+	for i := range n {
+		all = append(all, writetest.Series{Labels: writetest.Labels("__name__", fmt.Sprintf("http_requests_total_%d", i/200), "cluster", "production-eu-1", "container", "web",
+			"endpoint", "metrics", "handler", fmt.Sprintf("/api/v1/things/%d", i%200), "instance", "10.23.45.67:9090", "job", "kubernetes-pods", "method", "GET",
+			"namespace", "storefront", "pod", "web-5f7c6d8b9-x2x7k", "status", "200"), Samples: []mcache.Sample{writetest.Sample(float64(i%15), float64(i))}})
+	}
+	return all
+}
+
+// BenchmarkCut is a request of 2000 samples cut for 3 nodes and 2 copies.
+func BenchmarkCut(b *testing.B) {
+	for _, v := range []wire.Protocol{wire.V1, wire.V2} {
+		b.Run("v"+v.String(), func(b *testing.B) {
+			const n = 2000
+			tab := newTable(3, 1, 2)
+			p := wire.Part{Protocol: v, Bucket: "default", Body: writetest.Encode(b, v, benchSeries(n)...)}
+			f, ok := cutFor(b, tab, p)
+			if !ok {
+				b.Fatal("not cut")
+			}
+			f.drop()
+			b.ReportAllocs()
+			began := cpuTime()
+			for b.Loop() {
+				if !f.cut.scan(p) {
+					b.Fatal("not cut")
+				}
+				f.assign()
+				f.drop()
+			}
+			b.ReportMetric(float64(cpuTime()-began)/float64(b.N)/n, "cpu-ns/sample")
+		})
+	}
+}
+
+// cpuTime is what the process has used: a machine that others use as well says
+// nothing by the clock.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

@@ -1,0 +1,101 @@
+// Package route makes one cache of many nodes for those who write: it cuts a
+// remote-write request by who owns each series, sends the pieces on, and says
+// when enough nodes have them.
+//
+// # The problem
+//
+// Any node of a cluster takes any request. Of its series some belong here, the
+// others to other nodes, each to as many as there are copies. A request has
+// thousands of series of a hundred bytes; to decode it and write it anew would
+// cost more than to store it. A node may be dead or stand still, and the sender
+// must notice neither.
+//
+// # Terms
+//
+//	slot     a number that a series has by its labels, without regard to their order
+//	table    which nodes own a slot, in order of preference; immutable
+//	item     a series of a request, or the metadata of a metric in protocol 1.0
+//	frame    the items of one request that go to one node, as a request of its protocol
+//	flight   a request from when it is cut until the last of its frames has an end
+//	outbox   the frames that wait for one node, and the requests to it under way
+//	bundle   the frames of one request between nodes (wire.AppendBundle)
+//
+// # Picture
+//
+//	body ──scan──▶ items with slots ──cut──┬─ own items: a mask ──────▶ this node's cache
+//	                                       ├─ frame ──▶ outbox of B ─┐
+//	                                       └─ frame ──▶ outbox of C ─┼─bundles──▶ nodes
+//	                                                                 │
+//	204 ◀── each item has its acknowledgements ◀── flight ◀──answers─┘
+//
+// A frame holds the bytes of its items as they came. In protocol 1.0 series
+// behind one another are a request. In 2.0 they refer to symbols, so that all
+// symbols of the request come first: to copy them costs 9 to 31 ns a sample, to
+// write the references anew 140 to 400.
+//
+// A node stores what other nodes send it and never sends it on, whatever its
+// table says: there is one hop, and two tables that differ cannot make a loop.
+//
+// # Who owns which bytes
+//
+// The body is the receiver's, and is read until it is told that that is over, before it waits for anybody. What outlives that
+// are frames, which are copies: a request can be answered while its second copy
+// is still on its way. Their bytes are asked of admission when the request is
+// cut, and given back when the flight ends. A frame that is cut anew because its
+// node failed gives place to what becomes of it. Buffers go back to their pool
+// unless a transport may still read them.
+//
+// # Acknowledgements
+//
+// They are counted for each item, not for the request: a request of which each
+// node has stored a part is stored nowhere. An item has
+//
+//	tried   the places in its slot's order that it was or is sent to
+//	out     how many of those have yet to answer
+//	acks    how many have it
+//
+// and is settled when acks reaches what is asked for, or out is 0. The request is
+// answered when all are settled: 204, or 503 if one has too few. If a node
+// fails, each item of the frame goes to the first node of its order that was not
+// tried and is not suspect; when only suspects are left, to these, but only for
+// want of acknowledgements. This node itself is one of the order. So a write
+// fails only if no node can take it. It is also how a copy that fails after the
+// sender had its answer comes to be made elsewhere.
+//
+// There is no hinted handoff: whoever takes the place of an owner keeps the data,
+// and reads ask all.
+//
+// # States of an outbox
+//
+//	      put            two under way             room
+//	idle ─────▶ sending ──────────────▶ joining ─────────▶ sending …
+//	  ▲            │ failed, silent for Timeout     │ full
+//	  └────────────┴── all that waits is failed ◀───┘
+//
+// A frame goes out at once if fewer than two requests are under way; what comes
+// meanwhile is joined in the next, because a request costs as much as a thousand
+// samples. What waits is bounded in bytes (MaxOutboxBytes) and time (Timeout).
+// A node that refuses, is silent or has a full outbox is suspect (Cluster), which
+// is to say that nobody waits for it again until it was found well.
+//
+// # What nodes say about single series
+//
+// An answer to a frame lists of which series what was not written (wire.Loss).
+// Copies of a series may be judged differently, because limits are a node's own:
+// it is written if one node wrote it, and its loss is the least of those that
+// answered. A request whose labels a node finds fault with is answered 400 with
+// the sum of that, and the first reasons. What a node refuses for the request's
+// own sake (a flood of new series: 429 between nodes) goes to no other node,
+// where it would be a flood as well.
+//
+// # Lock order
+//
+// flight.mu before outbox.mu. Neither is held while anything is sent or stored.
+//
+// # Cost
+//
+// For a series of 11 labels with one sample, of which one label is other than
+// those of the series before: compare 250 bytes or 20 references (10 ns), hash
+// one pair (20), look up owners (5), copy 130 bytes for each other owner (10
+// each): 55 ns, and no allocation. BenchmarkCut has what it is.
+package route

@@ -1,0 +1,139 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+
+	"mcached/remotewrite/wire"
+)
+
+// sumHash is a keyed sum that leaves out le, as a cluster's is.
+type sumHash struct{ seed maphash.Seed }
+
+var testHash = sumHash{maphash.MakeSeed()}
+
+func (h sumHash) Bucket(bucket string) uint64 { return maphash.String(h.seed, bucket) }
+func (h sumHash) Slot(sum uint64) uint16      { return uint16(sum*0x9e3779b97f4a7c15>>48) & 16383 }
+func (h sumHash) Pair(name, value string) uint64 {
+	if name == "le" {
+		return 0
+	}
+	return (maphash.String(h.seed, name) ^ 0x9e3779b97f4a7c15) * (maphash.String(h.seed, value) | 1)
+}
+
+// table gives each slot its nodes by the number of the slot alone.
+type table struct {
+	ids, urls    []string
+	self, copies int
+	orders       [][]uint16 // by slot modulo their number
+}
+
+// newTable is one in which all orders are equally frequent.
+func newTable(nodes, self, copies int) *table {
+	t := &table{self: self, copies: min(copies, nodes)}
+	for i := range nodes {
+		t.ids, t.urls = append(t.ids, fmt.Sprintf("n%d#1", i)), append(t.urls, fmt.Sprintf("http://n%d", i))
+	}
+	for slot := range 997 {
+		order := make([]uint16, 0, nodes)
+		for i := range nodes {
+			order = append(order, uint16(i))
+		}
+		slices.SortFunc(order, func(a, b uint16) int { return int(slot*7919>>(a%8)%101) - int(slot*7919>>(b%8)%101) })
+		if slot%2 == 0 {
+			slices.Reverse(order)
+		}
+		for range slot % nodes {
+			order = append(order[1:], order[0])
+		}
+		t.orders = append(t.orders, order)
+	}
+	return t
+}
+
+func (t *table) Nodes() int                  { return len(t.ids) }
+func (t *table) Self() int                   { return t.self }
+func (t *table) Node(i int) (string, string) { return t.ids[i], t.urls[i] }
+func (t *table) Owners(slot uint16) []uint16 {
+	return t.orders[int(slot)%len(t.orders)][:t.copies]
+}
+func (t *table) Order(slot uint16, buf []uint16) []uint16 { return t.orders[int(slot)%len(t.orders)] }
+
+// testCluster is a table and a breaker without a clock: a suspect is one until
+// it is trusted, or the test says so.
+type testCluster struct {
+	mu       sync.Mutex
+	table    Table
+	suspects map[string]bool
+	told     int // of suspicions
+}
+
+func (c *testCluster) Table() Table {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.table
+}
+
+func (c *testCluster) Suspect(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.suspects == nil {
+		c.suspects = make(map[string]bool)
+	}
+	c.suspects[id] = true
+	c.told++
+}
+
+func (c *testCluster) Trust(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.suspects, id)
+}
+
+func (c *testCluster) Suspected(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.suspects[id]
+}
+
+const testHeader = "X-Test-Cluster"
+
+var errForged = errors.New("not one of us")
+
+// newRouter returns one with o, and what tests do not care about.
+func newRouter(t testing.TB, o Options) *Router {
+	t.Helper()
+	o.Header = testHeader
+	o.Sign = func(r *http.Request, body ...[]byte) {
+		n := 0
+		for _, b := range body {
+			n += len(b)
+		}
+		r.Header.Set(testHeader, fmt.Sprint("secret ", n))
+	}
+	o.Verify = func(r *http.Request, body []byte) error {
+		if r.Header.Get(testHeader) != fmt.Sprint("secret ", len(body)) {
+			return errForged
+		}
+		return nil
+	}
+	if o.Hash == nil {
+		o.Hash = testHash
+	}
+	if o.Store == nil {
+		o.Store = func(context.Context, wire.Part) wire.Answer {
+			return wire.Answer{Status: http.StatusServiceUnavailable}
+		}
+	}
+	r, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

@@ -1,0 +1,528 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+	"unsafe"
+
+	"mcached/remotewrite/wire"
+)
+
+// flight is a request from when it is cut until the last of its frames has an
+// end. The request's goroutine holds a reference, and each frame another; who
+// gives back the last one ends it.
+type flight struct {
+	r     *Router
+	ready chan struct{} // has room for one: all items are settled
+
+	// Fixed until the flight ends:
+	cut   cutter
+	part  wire.Part // its Body until Own.Done only
+	table Table
+	boxes *boxes
+	loan  Loan
+	need  int     // acknowledgements
+	own   []int32 // items of this node
+	skip  []bool  // by series: it is none of them
+
+	mu        sync.Mutex
+	refs      int
+	state     []state // by item
+	unsettled int
+	frames    []*frame // by node, while the request or a frame is cut
+	order     []uint16
+	chosen    []uint16
+	suspects  []bool // by node, as of the last cut
+	answers   int    // of nodes that took or judged a frame, and how many of them
+	wholes    int    // were that nothing of it can be taken
+	whole     wire.Answer
+	reasons   []string
+	losses    map[int32]loss // by item; nil without any
+	retry     string         // why a node did not take something
+	after     time.Duration
+}
+
+// state is where an item stands.
+type state struct {
+	tried   uint64 // places of its slot's order
+	acks    uint8  // nodes that have all of it
+	out     uint8  // nodes that have yet to answer
+	judged  uint8  // nodes that answered that they will not take all of it
+	want    uint8  // how many should have it
+	settled bool
+}
+
+// loss is the least that was lost of an item.
+type loss struct{ wire.Elements }
+
+// release gives back a reference.
+func (f *flight) release() {
+	f.mu.Lock()
+	f.refs--
+	last := f.refs == 0
+	f.mu.Unlock()
+	if last {
+		f.end()
+	}
+}
+
+// keepItems is how many items a flight that is kept for the next may have had.
+const keepItems = 64 << 10
+
+func (f *flight) end() {
+	if f.loan != nil {
+		f.loan.Release()
+	}
+	r := f.r
+	f.part, f.table, f.boxes, f.loan = wire.Part{}, nil, nil, nil
+	f.cut.reset()
+	f.reasons, f.losses, f.retry, f.after, f.whole = nil, nil, "", 0, wire.Answer{}
+	f.answers, f.wholes = 0, 0
+	select {
+	case <-f.ready:
+	default:
+	}
+	if cap(f.cut.items)+cap(f.cut.symbols) <= 3*keepItems && cap(f.cut.spell) <= keepFrameBytes {
+		r.flights.Put(f)
+	}
+}
+
+// fly does all that Route says, for a request that was cut.
+func (f *flight) fly(ctx context.Context, p wire.Part, t Table, own own) wire.Answer {
+	f.part, f.table, f.boxes = p, t, f.r.outboxes(t)
+	f.need = min(f.r.o.Acks, t.Nodes())
+	f.assign()
+	if err := f.borrow(); err != nil {
+		f.drop()
+		var later interface {
+			RetryAfter() (after time.Duration, ok bool)
+		}
+		if errors.As(err, &later) {
+			if after, ok := later.RetryAfter(); ok {
+				return wire.Answer{Status: http.StatusServiceUnavailable, Retry: err.Error(), RetryAfter: after}
+			}
+		}
+		return own.store(nil) // it will never be sent on
+	}
+	f.launch()
+	if len(f.own) > 0 {
+		f.storeOwn(own)
+	}
+	own.done()
+	f.part.Body = nil
+	select {
+	case <-f.ready:
+	case <-ctx.Done():
+	}
+	return f.outcome()
+}
+
+// assign says who gets each item, and copies what others get into frames.
+func (f *flight) assign() {
+	n := f.table.Nodes()
+	f.look(n)
+	any := slices.Contains(f.suspects, true)
+	f.own, f.skip = f.own[:0], f.skip[:0]
+	f.state = slices.Grow(f.state[:0], len(f.cut.items))[:len(f.cut.items)]
+	self := f.table.Self()
+	f.unsettled = len(f.cut.items)
+	for k := range f.cut.items {
+		it, s := &f.cut.items[k], &f.state[k]
+		owners := f.table.Owners(it.slot)
+		*s = state{want: uint8(len(owners))}
+		if any {
+			owners = f.pass(it.slot, len(owners), s)
+		} else {
+			s.tried = 1<<len(owners) - 1
+		}
+		s.out = uint8(len(owners))
+		mine := false
+		for _, o := range owners {
+			if int(o) == self {
+				mine = true
+				f.own = append(f.own, int32(k))
+				continue
+			}
+			f.copyTo(int(o), int32(k), f.cut.head, f.cut.body[it.from:it.to])
+		}
+		if !it.metadata {
+			f.skip = append(f.skip, !mine)
+		}
+	}
+}
+
+// look notes who is suspect.
+func (f *flight) look(nodes int) {
+	f.suspects, f.frames = f.suspects[:0], f.frames[:0]
+	for i := range nodes {
+		f.suspects = append(f.suspects, i != f.table.Self() && f.r.o.Cluster.Suspected(f.boxes.by[i].id))
+		f.frames = append(f.frames, nil)
+	}
+}
+
+// pass is the first n of a slot's order that are not suspect; suspects are
+// among them only if there would be too few for the acknowledgements. It is
+// valid until the next call.
+func (f *flight) pass(slot uint16, n int, s *state) []uint16 {
+	order := f.orderOf(slot)
+	f.chosen = f.chosen[:0]
+	for i, o := range order {
+		if len(f.chosen) == n {
+			return f.chosen
+		}
+		if !f.suspects[o] {
+			s.tried |= 1 << i
+			f.chosen = append(f.chosen, o)
+		}
+	}
+	for i, o := range order {
+		if len(f.chosen) >= f.need {
+			break
+		}
+		if s.tried&(1<<i) == 0 {
+			s.tried |= 1 << i
+			f.chosen = append(f.chosen, o)
+		}
+	}
+	return f.chosen
+}
+
+// orderOf is as much of a slot's order as can be tried.
+func (f *flight) orderOf(slot uint16) []uint16 {
+	f.order = f.table.Order(slot, f.order[:0])
+	return f.order[:min(len(f.order), maxOrder)]
+}
+
+// copyTo adds an item to the frame for a node.
+func (f *flight) copyTo(node int, k int32, head, item []byte) {
+	fr := f.frames[node]
+	if fr == nil {
+		fr = f.r.frames.Get().(*frame)
+		fr.flight, fr.node, fr.head = f, node, len(head)
+		fr.body = append(fr.body[:0], head...)
+		f.frames[node] = fr
+	}
+	fr.body = append(fr.body, item...)
+	fr.items = append(fr.items, k)
+}
+
+// borrow asks admission for what the flight holds.
+func (f *flight) borrow() error {
+	if f.r.o.Admission == nil {
+		return nil
+	}
+	n := f.cut.bytes() + cap(f.state)*int(unsafe.Sizeof(state{}))
+	for _, fr := range f.frames {
+		if fr != nil {
+			n += cap(fr.body) + cap(fr.items)*4
+		}
+	}
+	f.loan = f.r.o.Admission()
+	return f.loan.Try(int64(n))
+}
+
+// drop gives up frames that were not sent.
+func (f *flight) drop() {
+	for i, fr := range f.frames {
+		if fr != nil {
+			f.r.putBack(fr)
+			f.frames[i] = nil
+		}
+	}
+}
+
+// launch puts the frames into outboxes.
+func (f *flight) launch() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.launchLocked()
+	if f.unsettled == 0 { // nothing in it
+		f.tellLocked()
+	}
+}
+
+var errOutbox = errors.New("more than may wait is on its way to it")
+
+func (f *flight) launchLocked() {
+	for again := true; again; {
+		again = false
+		for i, fr := range f.frames {
+			if fr == nil {
+				continue
+			}
+			f.frames[i] = nil
+			f.refs++
+			f.r.counters.items.Add(uint64(len(fr.items)))
+			o := f.boxes.by[i]
+			if o.put(fr) {
+				continue
+			}
+			f.refs--
+			f.r.counters.fullOutboxes.Add(1)
+			o.suspect(errOutbox)
+			for _, k := range fr.items {
+				f.state[k].out--
+			}
+			f.retryTextLocked(errOutbox.Error(), 0)
+			f.redirectLocked(fr)
+			f.settleLocked(fr.items)
+			f.r.putBack(fr)
+			again = true
+		}
+	}
+}
+
+// storeOwn has this node's items written. If it has no room for them, others may.
+func (f *flight) storeOwn(own own) {
+	skip := f.skip
+	if !slices.Contains(skip, true) {
+		skip = nil
+	}
+	a := own.store(skip)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.judgeLocked(&a, &frame{flight: f, items: f.own})
+}
+
+// answered is what a node says about a frame, which it ends.
+func (f *flight) answered(fr *frame, a *wire.Answer) {
+	f.mu.Lock()
+	f.judgeLocked(a, fr)
+	f.mu.Unlock()
+	f.r.putBack(fr)
+	f.release()
+}
+
+// eachLocked calls do for each item of a frame, with its bytes and those that
+// frames with it begin with. A frame without a body is this node's, which is
+// still in the request.
+func (f *flight) eachLocked(fr *frame, do func(k int32, head, item []byte)) {
+	at := fr.head
+	for _, k := range fr.items {
+		it := &f.cut.items[k]
+		if fr.body == nil {
+			do(k, f.cut.head, f.cut.body[it.from:it.to])
+			continue
+		}
+		n := int(it.to - it.from)
+		do(k, fr.body[:fr.head], fr.body[at:at+n])
+		at += n
+	}
+}
+
+// judgeLocked draws conclusions from the answer to a frame.
+func (f *flight) judgeLocked(a *wire.Answer, fr *frame) {
+	for _, k := range fr.items {
+		f.state[k].out--
+	}
+	switch {
+	case a.Status == http.StatusNoContent:
+		f.answers++
+		for _, k := range fr.items {
+			f.state[k].acks++
+		}
+	case a.Refused():
+		f.retryTextLocked(a.Retry, a.RetryAfter)
+		f.redirectLocked(fr)
+		f.launchLocked()
+	case a.Status == http.StatusTooManyRequests:
+		f.retryTextLocked(a.Retry, a.RetryAfter)
+	case a.Whole:
+		f.answers++
+		f.wholes++
+		f.whole = *a
+		f.reasonsLocked(a.Reasons)
+		f.eachLocked(fr, func(k int32, _, item []byte) { f.loseLocked(k, f.countLocked(k, item)) })
+	default:
+		f.answers++
+		f.reasonsLocked(a.Reasons)
+		f.lossesLocked(a.Losses, fr.items)
+	}
+	f.settleLocked(fr.items)
+}
+
+// countLocked counts what an item holds.
+func (f *flight) countLocked(k int32, item []byte) wire.Elements {
+	if f.cut.items[k].metadata {
+		return wire.Elements{}
+	}
+	_, i := wire.Tag(item, 0)
+	from, to := wire.Bytes(item, i)
+	return wire.Count(f.part.Protocol, item[from:to])
+}
+
+// lossesLocked notes what was lost of items, and that the rest was not.
+func (f *flight) lossesLocked(losses []wire.Loss, items []int32) {
+	series := -1
+	for _, k := range items {
+		if !f.cut.items[k].metadata {
+			series++
+			for len(losses) > 0 && losses[0].Series < series {
+				losses = losses[1:]
+			}
+			if len(losses) > 0 && losses[0].Series == series {
+				f.loseLocked(k, losses[0].Elements)
+				continue
+			}
+		}
+		f.state[k].acks++
+	}
+}
+
+func (f *flight) loseLocked(k int32, e wire.Elements) {
+	f.state[k].judged++
+	if f.losses == nil {
+		f.losses = make(map[int32]loss)
+	}
+	if was, ok := f.losses[k]; ok {
+		e = wire.Elements{Samples: min(e.Samples, was.Samples), Histograms: min(e.Histograms, was.Histograms), Exemplars: min(e.Exemplars, was.Exemplars)}
+	}
+	f.losses[k] = loss{e}
+}
+
+// maxReasons of an answer, as many as one node gives.
+const maxReasons = 5
+
+func (f *flight) reasonsLocked(reasons []string) {
+	for _, r := range reasons {
+		if len(f.reasons) < maxReasons && !slices.Contains(f.reasons, r) {
+			f.reasons = append(f.reasons, r)
+		}
+	}
+}
+
+// retryTextLocked keeps the first reason why something was not taken.
+func (f *flight) retryTextLocked(why string, after time.Duration) {
+	if f.retry == "" {
+		f.retry = why
+	}
+	f.after = max(f.after, after)
+}
+
+// redirectLocked gives the items of a frame that was not taken to others. Their
+// frames are then to be launched.
+func (f *flight) redirectLocked(fr *frame) {
+	for i := range f.suspects { // they may be others by now
+		f.suspects[i] = i != f.table.Self() && f.r.o.Cluster.Suspected(f.boxes.by[i].id)
+	}
+	f.eachLocked(fr, f.redirectItemLocked)
+}
+
+// redirectItemLocked gives an item to the next node of its order.
+func (f *flight) redirectItemLocked(k int32, head, item []byte) {
+	s := &f.state[k]
+	order := f.orderOf(f.cut.items[k].slot)
+	next := -1
+	for i, o := range order {
+		if s.tried&(1<<i) != 0 {
+			continue
+		}
+		if !f.suspects[o] {
+			next = i
+			break
+		}
+		if next < 0 && int(s.acks)+int(s.out) < f.need {
+			next = i // unless there is one that is not suspect
+		}
+	}
+	if next < 0 {
+		return
+	}
+	s.tried |= 1 << next
+	s.out++
+	f.r.counters.rerouted.Add(1)
+	f.copyTo(int(order[next]), k, head, item)
+}
+
+// settleLocked looks which of items are settled.
+func (f *flight) settleLocked(items []int32) {
+	for _, k := range items {
+		s := &f.state[k]
+		if s.settled {
+			if s.out == 0 {
+				f.endItemLocked(k)
+			}
+			continue
+		}
+		if int(s.acks) >= f.need || s.out == 0 {
+			s.settled = true
+			f.unsettled--
+			if s.out == 0 {
+				f.endItemLocked(k)
+			}
+		}
+	}
+	if f.unsettled == 0 {
+		f.tellLocked()
+	}
+}
+
+// endItemLocked counts an item that no node has yet to answer for, if it has
+// fewer copies than it should.
+func (f *flight) endItemLocked(k int32) {
+	if s := &f.state[k]; s.acks+s.judged < s.want {
+		f.r.counters.fewCopies.Add(1)
+	}
+}
+
+func (f *flight) tellLocked() {
+	select {
+	case f.ready <- struct{}{}:
+	default:
+	}
+}
+
+// outcome sums up what is known now.
+func (f *flight) outcome() wire.Answer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := wire.Answer{Status: http.StatusNoContent, Written: f.cut.sent}
+	short := 0
+	if f.unsettled > 0 || f.losses != nil || f.retry != "" {
+		for k := range f.state {
+			s := &f.state[k]
+			if int(s.acks)+int(s.judged) < f.need {
+				short++
+			}
+		}
+	}
+	switch {
+	case short > 0:
+		f.r.counters.unacknowledged.Add(uint64(short))
+		a.Status, a.Retry, a.RetryAfter = http.StatusServiceUnavailable, f.retry, max(f.after, f.r.o.RetryAfter)
+		if a.Retry == "" {
+			a.Retry = "the sender has gone"
+		}
+		if f.need > 1 {
+			a.Retry = fmt.Sprintf("%d series have fewer than %d acknowledgements: %s", short, f.need, a.Retry)
+		}
+		// Of those that are short no more is claimed than nothing.
+		a.Written = wire.Elements{}
+		return a
+	case f.losses == nil:
+		return a
+	case f.wholes == f.answers:
+		w := f.whole
+		w.Written, w.Losses = wire.Elements{}, nil
+		return w
+	}
+	for k, l := range f.losses {
+		if f.state[k].acks > 0 { // another node has all of it
+			continue
+		}
+		a.Lost.Add(l.Elements)
+		a.Failed += max(1, l.Samples+l.Histograms+l.Exemplars)
+	}
+	a.Written.Samples -= a.Lost.Samples
+	a.Written.Histograms -= a.Lost.Histograms
+	a.Written.Exemplars -= a.Lost.Exemplars
+	if a.Failed > 0 {
+		a.Status, a.Reasons = http.StatusBadRequest, slices.Clone(f.reasons)
+	}
+	return a
+}
