@@ -124,15 +124,15 @@ func ReadSecrets(file []byte) ([][]byte, error) {
 // Series is the key of SeriesHash. It is that of the first secret.
 func (k *Keys) Series() []byte { return k.series }
 
-// Sign puts the header on a request whose body is that. The signature covers
+// Sign puts the header on a request whose body is that, in pieces. The signature covers
 // the method, the path and query, the headers that say how the body is to be
 // read, and the body, so that what somebody overhears cannot be used for
 // anything else: it can only be sent again, for two minutes, which writes again
 // what is written already. The body is hashed rather than only counted, for some
 // 0.6 ns a byte: that it is plain HTTP must not let others change it.
-func (k *Keys) Sign(req *http.Request, body []byte) {
+func (k *Keys) Sign(req *http.Request, body ...[]byte) {
 	ms := k.now().UnixMilli()
-	req.Header.Set(Header, strconv.FormatInt(ms, 10)+" "+base64.RawURLEncoding.EncodeToString(k.mac(k.sign[0], req, ms, body)))
+	req.Header.Set(Header, strconv.FormatInt(ms, 10)+" "+base64.RawURLEncoding.EncodeToString(k.mac(k.sign[0], req, ms, body...)))
 }
 
 // Verify says whether a request with that body was signed by a member.
@@ -165,7 +165,7 @@ func (k *Keys) Verify(req *http.Request, body []byte) error {
 }
 
 // mac is of all parts, each with its length, so that none runs into another.
-func (k *Keys) mac(key []byte, req *http.Request, ms int64, body []byte) []byte {
+func (k *Keys) mac(key []byte, req *http.Request, ms int64, body ...[]byte) []byte {
 	h := hmac.New(sha256.New, key)
 	part := func(s string) { _, _ = io.WriteString(h, strconv.Itoa(len(s))+":"+s) }
 	part(req.Method)
@@ -177,7 +177,13 @@ func (k *Keys) mac(key []byte, req *http.Request, ms int64, body []byte) []byte 
 			part(v)
 		}
 	}
-	part(strconv.Itoa(len(body)))
-	_, _ = h.Write(body)
+	n := 0
+	for _, piece := range body {
+		n += len(piece)
+	}
+	part(strconv.Itoa(n))
+	for _, piece := range body {
+		_, _ = h.Write(piece)
+	}
 	return h.Sum(nil)
 }
