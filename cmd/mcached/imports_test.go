@@ -45,8 +45,9 @@ var mayImport = map[string][]string{
 		"github.com/prometheus/prometheus/tsdb/chunkenc", "github.com/prometheus/prometheus/tsdb/chunks",
 		"github.com/prometheus/prometheus/util/...",
 	},
-	"remotewrite/wire": {},
-	"remotewrite/send": {"mcached/mcache", "mcached/remotewrite/wire", "github.com/golang/snappy"},
+	"remotewrite/wire":  {},
+	"remotewrite/send":  {"mcached/mcache", "mcached/remotewrite/wire", "github.com/golang/snappy"},
+	"remotewrite/route": {"mcached/remotewrite/wire"},
 	"remotewrite": {
 		"mcached/mcache", "mcached/remotewrite/wire",
 		"github.com/klauspost/compress/s2", "github.com/klauspost/compress/zstd",

@@ -14,6 +14,7 @@ import (
 	"mcached/mcache"
 	"mcached/mcache/query"
 	"mcached/remotewrite"
+	"mcached/remotewrite/route"
 	"mcached/remotewrite/send"
 )
 
@@ -32,6 +33,7 @@ type stats struct {
 	dirty     mcache.DirtyStats
 	snapshot  *snapshotStats // nil: there is none
 	cluster   *clusterStats  // nil: the daemon is alone
+	route     *route.Stats   // likewise
 	reload    reloadStats
 	heapLimit int64 // bytes
 	accounts  []accountStats
@@ -54,7 +56,7 @@ func (s *stats) metrics() []metric {
 		parts = append(parts, s.snapshot.metrics())
 	}
 	if s.cluster != nil {
-		parts = append(parts, s.cluster.metrics())
+		parts = append(parts, s.cluster.metrics(), s.route.Metrics())
 	}
 	parts = append(parts, s.query.Metrics(), s.resp.Metrics(), s.admission.Metrics(), s.blobs.Metrics())
 	return slices.Concat(parts...)
@@ -63,7 +65,7 @@ func (s *stats) metrics() []metric {
 // rows are all that a daemon may have, for the table and for descriptions.
 // /metrics is filled from the same, so neither can drift.
 func rows() []metric {
-	return (&stats{forward: &send.ForwardStats{}, snapshot: &snapshotStats{}, cluster: &clusterStats{}}).metrics()
+	return (&stats{forward: &send.ForwardStats{}, snapshot: &snapshotStats{}, cluster: &clusterStats{}, route: &route.Stats{}}).metrics()
 }
 
 // statsCollector turns rows into metrics.
@@ -142,7 +144,8 @@ func (d *daemon) readStats() *stats {
 		s.snapshot = &st
 	}
 	if d.node != nil {
-		s.cluster = &clusterStats{d.node.Stats()}
+		r := d.router.Stats()
+		s.cluster, s.route = &clusterStats{d.node.Stats()}, &r
 	}
 	return s
 }

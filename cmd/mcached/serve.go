@@ -31,6 +31,7 @@ import (
 	"mcached/mcache"
 	"mcached/mcache/query"
 	"mcached/remotewrite"
+	"mcached/remotewrite/route"
 	"mcached/remotewrite/send"
 )
 
@@ -51,6 +52,7 @@ type daemon struct {
 	blobs     *kvcache.Databases
 	metrics   *mcache.Cache
 	writes    *remotewrite.Handler
+	router    *route.Router // nil: alone
 	queries   *query.API
 	registry  *prometheus.Registry
 	http      *httpMetrics
@@ -212,6 +214,9 @@ func (d *daemon) openFrontDoors() error {
 	if d.admission, err = d.newAdmission(); err != nil {
 		return err
 	}
+	if err := d.openRouter(); err != nil {
+		return err
+	}
 	d.writes = remotewrite.NewHandler(d.metrics, remotewrite.Options{
 		MaxBodyBytes: int(c.writeMaxBody), MaxDecodedBytes: int(c.writeMaxDecoded), MaxSamples: int(c.writeMaxSamples),
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
@@ -220,7 +225,7 @@ func (d *daemon) openFrontDoors() error {
 		MaxMetadata: int(c.writeMaxMetadata), MaxMetadataBytes: int(c.writeMetadataSize), Flags: writeFlags,
 		BodyTimeout:   min(writeBodyTimeout, c.webReadTimeout.std()),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket,
-		Admission: d.admitWrite, Logger: d.log,
+		Admission: d.admitWrite, Router: d.writeRouter(), Logger: d.log,
 	})
 	features, _ := c.enableFeatures.features()
 	d.queries = query.NewAPI(d.metrics, query.Options{
@@ -435,6 +440,7 @@ func (d *daemon) addServer(g *run.Group, what string, l net.Listener, serve func
 
 // close takes down what open put up, in the opposite order.
 func (d *daemon) close() {
+	d.closeRouter()
 	d.node.close()
 	for _, l := range d.webListeners {
 		_ = l.Close() // a server that ran has closed it already
