@@ -51,12 +51,13 @@ func (s *Stats) Metrics() []Metric {
 			single(float64(s.Overwritten))},
 		{"mcached_series_samples_mended_total", "counter", "Out-of-order samples merged into sealed blocks.", nil,
 			single(float64(s.Mended))},
-		{"mcached_series_samples_left_total", "counter", "Samples that left, by how: evicted, taken, popped, removed with their bucket, or reclaimed with their memory.", []string{"how"},
+		{"mcached_series_samples_left_total", "counter", "Samples that left, by how: evicted, taken, popped, removed with their bucket, erased (deleted, or replaced by one of another kind), or reclaimed with their memory.", []string{"how"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.Evicted), "evicted")
 				emit(float64(s.Taken), "taken")
 				emit(float64(s.Popped), "popped")
 				emit(float64(s.Removed), "removed")
+				emit(float64(s.Erased), "erased")
 				emit(float64(s.Reclaimed), "reclaimed")
 			}},
 		{"mcached_series_evictions_total", "counter", "Series and raw keys evicted, those moved to overflow included.", nil,

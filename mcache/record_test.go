@@ -181,3 +181,24 @@ func mustSelect(t *testing.T, c *Cache, ls []Label) []SeriesID {
 	}
 	return ids
 }
+
+// TestLeftIsTold: the metric of what left has all that did, deleted points too.
+func TestLeftIsTold(t *testing.T) {
+	c := newTestCache(t, Options{})
+	if err := c.AppendSamples("default", kubernetesLabels(1), ramp(1, 100)...); err != nil {
+		t.Fatal(err)
+	}
+	id := mustSelect(t, c, kubernetesLabels(1))[0]
+	if n, err := c.Delete(id, math.MinInt64, math.MaxInt64); err != nil || n != 100 {
+		t.Fatal(n, err)
+	}
+	st, left := c.Stats(), 0.0
+	for _, m := range st.Metrics() {
+		if m.Name == "mcached_series_samples_left_total" {
+			m.Read(func(v float64, _ ...string) { left += v })
+		}
+	}
+	if left != float64(st.Inserted-st.Points) || left == 0 {
+		t.Errorf("the metric says %v, %d of %d are there", left, st.Points, st.Inserted)
+	}
+}

@@ -259,10 +259,32 @@ func TestUncovered(t *testing.T) {
 	write(now + hour)
 	check(a, begin-hour/2, begin)
 	check(a, begin+10*60_000, 0)
-	for _, w := range []*httptest.ResponseRecorder{get(t, a, "series", "match[]", "m"), get(t, a, "query", "query", "time()")} {
-		if strings.Contains(w.Body.String(), "warnings") {
-			t.Errorf("of all times, or of none: %.300s", w.Body)
+	// Who names no times asks for what there is since the first write.
+	lookups := func(want int64) {
+		t.Helper()
+		text := ""
+		if want != 0 {
+			text = time.UnixMilli(want).UTC().Format(time.RFC3339Nano)
 		}
+		for name, w := range map[string]*httptest.ResponseRecorder{
+			"series":            get(t, a, "series", "match[]", "m"),
+			"series of several": get(t, a, "series", "match[]", "m", "match[]", "n"),
+			"labels":            get(t, a, "labels"),
+			"labels of some":    get(t, a, "labels", "match[]", "m", "limit", "1"),
+			"values":            get(t, a, "label/i/values"),
+			"values of some":    get(t, a, "label/i/values", "match[]", "m", "match[]", "n"),
+		} {
+			if got := w.Header().Get(completeFromHeader); got != text || strings.Contains(w.Body.String(), "may be missing: until then") != (want != 0) {
+				t.Errorf("%s without times: complete from %q, want %q: %.300s", name, got, text, w.Body)
+			}
+			if want != 0 {
+				answers++
+			}
+		}
+	}
+	lookups(0)
+	if w := get(t, a, "query", "query", "time()"); strings.Contains(w.Body.String(), "warnings") {
+		t.Errorf("of no time: %.300s", w.Body)
 	}
 
 	var file bytes.Buffer
@@ -277,6 +299,7 @@ func TestUncovered(t *testing.T) {
 	}
 	a = api()
 	check(a, saved-10*60_000, now) // nothing has come since
+	lookups(now)
 	crashed := now
 	now += 20_000
 	first := now
@@ -284,6 +307,7 @@ func TestUncovered(t *testing.T) {
 	check(a, crashed-10*60_000, first)
 	check(a, begin+20*60_000, first)
 	check(a, first+10*60_000, 0)
+	lookups(first)
 	now = saved - 5*60_000 // of what was before the snapshot nothing is missing
 	check(a, begin+10*60_000, 0)
 }

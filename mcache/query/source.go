@@ -120,16 +120,22 @@ func (c cacheSource) Select(_ context.Context, s Selection) (Found, error) {
 	return f, nil
 }
 
-// missing is what the cache knows to lack. Who asks of all times asks for what there is.
+// missing is what the cache knows to lack. Who asks of all times asks for what
+// there is, since the bucket was first written to: what was evicted is not of it,
+// what came while the daemon was down is.
 func (c cacheSource) missing(s *Selection, ms []mcache.Matcher) Missing {
 	m := nothingMissing
+	since := s.From
 	if s.ofAllTimes() {
-		return m
-	}
-	if until, ok := c.GoneUntil(s.Bucket, ms); ok {
+		covered := c.Coverage(s.Bucket)
+		if len(covered) == 0 {
+			return m
+		}
+		since = covered[0].From
+	} else if until, ok := c.GoneUntil(s.Bucket, ms); ok {
 		m.Gone = until
 	}
-	if from, ok := c.CoveredFrom(s.Bucket, s.From, s.To); ok {
+	if from, ok := c.CoveredFrom(s.Bucket, since, s.To); ok {
 		m.Uncovered = from
 	}
 	return m

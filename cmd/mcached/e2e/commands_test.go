@@ -46,7 +46,7 @@ func documented(t testing.TB) map[string]bool {
 func TestE2EMetrics(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--forward.url=http://127.0.0.1:1/write", "--shutdown.timeout=100ms", // nobody is there; its metrics are
-		"--snapshot.path="+filepath.Join(t.TempDir(), "snapshot"))
+		"--snapshot.path="+filepath.Join(t.TempDir(), "snapshot"), "--cluster.name=alone", "--cluster.listen-address=127.0.0.1:0")
 	eventually(t, "a scrape is stored", func() error { _, err := s.instant("up"); return err })
 	res, err := http.Get(s.url + "/metrics")
 	if err != nil {
