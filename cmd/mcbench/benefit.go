@@ -1,16 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"os/exec"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -75,16 +70,6 @@ func benefitCommand(app *kingpin.Application) (string, func(context.Context, io.
 		}
 		return nil
 	}
-}
-
-// installed finds the program of p.
-func installed(p peer) (peer, error) {
-	path, err := exec.LookPath(p.binary)
-	if err != nil {
-		return p, fmt.Errorf("%s is not installed (%s) and left out", p.name, p.binary)
-	}
-	p.binary = path
-	return p, nil
 }
 
 type benefit struct {
@@ -259,27 +244,4 @@ func (b *benefit) drain(ctx context.Context, out io.Writer, n int) error {
 	}
 	_, err = fmt.Fprintf(out, "\ndrain: %.0f samples waited at the signal, %.0f of them arrived; the process ended after %.2f s\n", waiting, after-before, took.Seconds())
 	return err
-}
-
-// metric reads one series of an mcached's /metrics.
-func (s *server) metric(ctx context.Context, series string) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		if v, ok := strings.CutPrefix(lines.Text(), series+" "); ok {
-			return strconv.ParseFloat(v, 64)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return 0, err
-	}
-	return 0, fmt.Errorf("/metrics has no %s", series)
 }

@@ -1,18 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -20,48 +13,6 @@ import (
 
 	"mcached/remotewrite/wire"
 )
-
-// peer is a server that can be started for a comparison.
-type peer struct {
-	name      string
-	binary    string // a name to look up, or a path
-	version   string // argument that prints it
-	protocols []string
-	write     string // path of the receiver
-	ready     string // path that answers 200 when it is up
-	flush     string // path that makes what was written visible; none if empty
-	// files by name that it needs in its directory
-	files map[string]string
-	args  func(dir, address string) []string
-}
-
-// peers are all that a comparison knows. Those that are not installed are left
-// out, and said to be; PROMETHEUS and VICTORIA in the environment name others
-// than those of the PATH.
-func peers(self string) []peer {
-	named := func(variable, name string) string { return cmp.Or(os.Getenv(variable), name) }
-	return []peer{
-		{
-			name: "mcached", binary: self, version: "--version", protocols: []string{"1", "2"}, write: "/api/v1/write", ready: "/-/ready",
-			args: func(_, address string) []string {
-				return []string{"--web.listen-address=" + address, "--resp.listen-address=127.0.0.1:0", "--memory.size=2GiB", "--self-scrape.interval=0s", "--log.level=warn"}
-			},
-		}, {
-			name: "prometheus", binary: named("PROMETHEUS", "prometheus"), version: "--version", protocols: []string{"1"}, write: "/api/v1/write", ready: "/-/ready",
-			// Without the window it refuses late samples.
-			files: map[string]string{"prometheus.yml": "storage:\n  tsdb:\n    out_of_order_time_window: 2h\n"},
-			args: func(dir, address string) []string {
-				return []string{"--config.file=" + filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path=" + filepath.Join(dir, "data"),
-					"--web.listen-address=" + address, "--web.enable-remote-write-receiver", "--log.level=warn"}
-			},
-		}, {
-			name: "victoria-metrics", binary: named("VICTORIA", "victoria-metrics"), version: "-version", protocols: []string{"1"}, write: "/api/v1/write", ready: "/health", flush: "/internal/force_flush",
-			args: func(dir, address string) []string {
-				return []string{"-storageDataPath=" + filepath.Join(dir, "data"), "-httpListenAddr=" + address, "-search.latencyOffset=0s", "-search.maxStalenessInterval=5m", "-loggerLevel=WARN"}
-			},
-		},
-	}
-}
 
 func compareCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
 	c := app.Command("compare", "Start mcached and the peers that are installed, one after the other, write the same load to each and print one table.")
@@ -96,15 +47,6 @@ func compareCommand(app *kingpin.Application) (string, func(context.Context, io.
 		}
 		return k.print(out)
 	}
-}
-
-// mcachedFlag is the mcached beside this program, unless another is named.
-func mcachedFlag(c *kingpin.CmdClause) *string {
-	self, err := os.Executable()
-	if err != nil {
-		self = "mcbench"
-	}
-	return c.Flag("mcached", "Which mcached to start.").Default(filepath.Join(filepath.Dir(self), "mcached")).String()
 }
 
 // comparison collects the rows of the tables.
@@ -215,136 +157,4 @@ func (k *comparison) print(out io.Writer) error {
 		fmt.Fprintf(out, "%s: %s\n", r.name, r.version)
 	}
 	return nil
-}
-
-// server is a peer that runs.
-type server struct {
-	cmd    *exec.Cmd
-	dir    string
-	url    string
-	log    *os.File
-	exited chan struct{} // closed when it has
-}
-
-// startTimeout and stopTimeout are how long a peer may take.
-const (
-	startTimeout = 30 * time.Second
-	stopTimeout  = 20 * time.Second
-)
-
-// start runs p in a directory of its own and waits until it is ready.
-func start(ctx context.Context, p peer) (*server, error) {
-	dir, err := os.MkdirTemp("", "mcbench-")
-	if err != nil {
-		return nil, err
-	}
-	s := &server{dir: dir, exited: make(chan struct{})}
-	ok := false
-	defer func() {
-		if !ok {
-			s.stop()
-		}
-	}()
-	for name, text := range p.files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return nil, err
-		}
-	}
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	s.url = "http://" + address
-	if s.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
-		return nil, err
-	}
-	s.cmd = exec.Command(p.binary, p.args(dir, address)...)
-	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = dir, s.log, s.log
-	if err := s.cmd.Start(); err != nil {
-		s.cmd = nil
-		return nil, err
-	}
-	go func() { // ends with the process, which stop ends
-		s.cmd.Wait()
-		close(s.exited)
-	}()
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	for {
-		if err = s.get(ctx, p.ready); err == nil {
-			ok = true
-			return s, nil
-		}
-		select {
-		case <-s.exited:
-			return nil, fmt.Errorf("it ended while it was started: %s", s.tail())
-		default:
-		}
-		if e := sleep(ctx, 50*time.Millisecond); e != nil {
-			return nil, fmt.Errorf("it is not ready after %v: %w; %s", startTimeout, err, s.tail())
-		}
-	}
-}
-
-func (s *server) get(ctx context.Context, path string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	io.Copy(io.Discard, resp.Body)
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s answers %s", path, resp.Status)
-	}
-	return nil
-}
-
-// tail is the end of what the server has said.
-func (s *server) tail() string {
-	b, _ := os.ReadFile(s.log.Name())
-	return strings.TrimSpace(string(b[max(0, len(b)-500):]))
-}
-
-// stop ends the server and removes its directory.
-func (s *server) stop() {
-	if s.cmd != nil {
-		s.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-s.exited:
-		case <-time.After(stopTimeout):
-			s.cmd.Process.Kill()
-			<-s.exited
-		}
-	}
-	if s.log != nil {
-		s.log.Close()
-	}
-	os.RemoveAll(s.dir)
-}
-
-// freeAddress is a port of the loopback interface that nobody listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
-}
-
-// version is the first line that p prints about itself.
-func version(ctx context.Context, p peer) string {
-	out, err := exec.CommandContext(ctx, p.binary, p.version).CombinedOutput()
-	if err != nil {
-		return "unknown: " + err.Error()
-	}
-	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	if line == "" {
-		return "it does not tell its version"
-	}
-	return line
 }

@@ -13,12 +13,70 @@ import (
 	"sync"
 	"time"
 
+	"github.com/alecthomas/kingpin/v2"
 	"github.com/golang/snappy"
 
 	"mcached/mcache"
 	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
+
+func writeCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+	c := app.Command("write", "Write a load, and report what it cost the server.")
+	to := c.Flag("url", "The receiver.").Default("http://127.0.0.1:9201/api/v1/write").String()
+	api := c.Flag("api-url", "The HTTP API that --check reads from. Default: /api/v1 of the receiver's host.").String()
+	pid := c.Flag("pid", "The server's process, for its CPU time and memory.").Int()
+	version := c.Flag("protocol", "Version of remote write.").Default("1").Enum("1", "2")
+	perRequest := c.Flag("per-request", "Samples in a request.").Default("2000").Int()
+	connections := c.Flag("connections", "How many send at a time.").Default("2").Int()
+	rate := c.Flag("rate", "Samples a second over all connections. Default: as fast as it goes.").Float64()
+	header := c.Flag("header", "'Name: value' to send with each request. Repeatable.").Strings()
+	check := c.Flag("check", "Read all samples back and compare.").Bool()
+	noWrite := c.Flag("no-write", "Only check; give the --start of when it was written.").Bool()
+	asJSON := c.Flag("json", "Report as JSON.").Bool()
+	data := loadFlags(c)
+	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
+		l, err := data()
+		if err != nil {
+			return err
+		}
+		h, err := headers(*header)
+		if err != nil {
+			return err
+		}
+		base, err := apiURL(*to, *api)
+		if err != nil {
+			return err
+		}
+		if *perRequest < 1 || *connections < 1 || *connections > 1024 {
+			return usageError{fmt.Errorf("--per-request must be positive and --connections from 1 to 1024, got %d and %d", *perRequest, *connections)}
+		}
+		r := report{Series: l.series, SamplesPerSeries: l.samples, Protocol: *version, StartMs: l.startMs}
+		if !*noWrite {
+			w := writer{load: l, url: *to, protocol: wire.V1, perRequest: *perRequest, connections: *connections, rate: *rate, header: h}
+			if *version == "2" {
+				w.protocol = wire.V2
+			}
+			if err := r.write(ctx, &w, process{"/proc", *pid}); err != nil {
+				return err
+			}
+		}
+		if *check {
+			k := checker{load: l, url: base, http: &http.Client{Timeout: 2 * time.Minute}, header: h}
+			if r.Check, err = k.run(ctx); err != nil {
+				return err
+			}
+			r.Checked = true
+		}
+		if err := r.print(out, *asJSON); err != nil {
+			return err
+		}
+		if r.Checked && !r.Check.ok() {
+			return fmt.Errorf("what came back is not what was written: %s", r.Check.first)
+		}
+		return nil
+	}
+}
 
 // writer sends a load.
 type writer struct {
