@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -18,7 +17,7 @@ import (
 // benefitCommand measures what it changes for a store when mcached stands
 // before it and forwards: what the store's processor does for a sample, how
 // many requests it answers, and what the forwarding costs the cache.
-func benefitCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func benefitCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("benefit", "Write the same load to each store that is installed, directly and through an mcached that forwards to it, and compare what the store does; then time how long a stop takes to drain.")
 	binary := mcachedFlag(c)
 	only := c.Flag("only", "Leave out all stores but these. Repeatable.").Strings()
@@ -91,12 +90,7 @@ type benefitRow struct {
 
 // through is the cache with flags to forward to a URL.
 func (b *benefit) through(to string, flags ...string) peer {
-	p := b.cache
-	args := p.args
-	p.args = func(dir, address string) []string {
-		return append(append(args(dir, address), "--forward.url="+to), flags...)
-	}
-	return p
+	return b.cache.with(append([]string{"--forward.url=" + to}, flags...)...)
 }
 
 // measure writes the load to the store, or through the cache with n rounds in
@@ -174,7 +168,7 @@ func (b *benefit) measure(ctx context.Context, store *peer, name string, n int) 
 
 func (b *benefit) print(out io.Writer, alone benefitRow) error {
 	fmt.Fprintf(out, "%d series × %d samples, %d samples a request of the load, a sample of each series every %v\n", b.load.series, b.load.samples, b.perRequest, b.round)
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(out)
 	fmt.Fprintln(t, "way\tstore CPU µs/1,000\trequests\tsamples/request\twire B/sample\tcache CPU µs/1,000\tfor forwarding\t")
 	for _, r := range b.rows {
 		store, cache, added := "-", "-", "-"

@@ -6,21 +6,17 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-
-	"mcached/remotewrite/wire"
 )
 
-func compareCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func compareCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("compare", "Start mcached and the peers that are installed, one after the other, write the same load to each and print one table.")
 	f := fieldFlags(c)
-	perRequest := c.Flag("per-request", "Samples in a request.").Default("2000").Int()
-	connections := c.Flag("connections", "How many send at a time.").Default("2").Int()
+	sending := sendFlags(c)
 	times := c.Flag("times", "How often each query is asked; 0 asks none.").Default("30").Int()
-	header := c.Flag("header", "'Name: value' to send with each query, as 'Accept-Encoding: identity' for answers that nobody compresses. Repeatable.").Strings()
+	header := headerFlag(c, "'Name: value' to send with each query, as 'Accept-Encoding: identity' for answers that nobody compresses.")
 	check := c.Flag("check", "Read all samples back and compare.").Bool()
 	data := loadFlags(c)
 	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
@@ -28,20 +24,22 @@ func compareCommand(app *kingpin.Application) (string, func(context.Context, io.
 		if err != nil {
 			return err
 		}
-		if *perRequest < 1 || *connections < 1 || *connections > 1024 {
-			return usageError{fmt.Errorf("--per-request must be positive and --connections from 1 to 1024, got %d and %d", *perRequest, *connections)}
-		}
-		h, err := headers(*header)
+		w, err := sending()
 		if err != nil {
 			return err
 		}
-		k := comparison{load: l, header: h, perRequest: *perRequest, connections: *connections, times: *times, check: *check}
+		h, err := header()
+		if err != nil {
+			return err
+		}
+		w.load = l
+		k := comparison{writer: w, header: h, times: *times, check: *check}
 		all, err := f.contestants(out)
 		if err != nil {
 			return err
 		}
 		for _, p := range all {
-			if err := k.measure(ctx, p.peer, p.protocol); err != nil {
+			if err := k.measure(ctx, p); err != nil {
 				return fmt.Errorf("%v: %w", p, err)
 			}
 		}
@@ -51,11 +49,10 @@ func compareCommand(app *kingpin.Application) (string, func(context.Context, io.
 
 // comparison collects the rows of the tables.
 type comparison struct {
-	load                    load
-	perRequest, connections int
-	times                   int
-	header                  http.Header // of queries
-	check                   bool
+	writer
+	times  int
+	header http.Header // of queries
+	check  bool
 
 	rows []row
 }
@@ -63,35 +60,24 @@ type comparison struct {
 type row struct {
 	name    string
 	version string
-	report  report
+	report  writeReport
 	queries []asked // in the order of questions
 }
 
-// measure starts p, writes the load to it, asks its queries, and stops it.
-func (k *comparison) measure(ctx context.Context, p peer, protocol string) error {
-	s, err := start(ctx, p)
+// measure starts c, writes the load to it, asks its queries, and stops it.
+func (k *comparison) measure(ctx context.Context, c contestant) error {
+	s, err := start(ctx, c.peer)
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	r := row{name: p.name + " v" + protocol, version: version(ctx, p)}
-	r.report = report{Series: k.load.series, SamplesPerSeries: k.load.samples, Protocol: protocol, StartMs: k.load.startMs}
-	w := writer{load: k.load, url: s.url + p.write, protocol: wire.V1, perRequest: k.perRequest, connections: k.connections}
-	if protocol == "2" {
-		w.protocol = wire.V2
-	}
-	proc := process{"/proc", s.cmd.Process.Pid}
-	if err := r.report.write(ctx, &w, proc); err != nil {
+	r := row{name: c.String(), version: version(ctx, c.peer)}
+	if r.report, err = c.writeTo(ctx, s, k.writer); err != nil {
 		return err
 	}
-	if p.flush != "" {
-		if err := s.get(ctx, p.flush); err != nil {
-			return err
-		}
-	}
 	if k.check {
-		c := checker{load: k.load, url: s.url + "/api/v1", http: &http.Client{Timeout: 2 * time.Minute}}
-		if r.report.Check, err = c.run(ctx); err != nil {
+		back := checker{load: k.load, url: s.url + "/api/v1", http: &http.Client{Timeout: 2 * time.Minute}}
+		if r.report.Check, err = back.run(ctx); err != nil {
 			return err
 		}
 		r.report.Checked = true
@@ -100,7 +86,7 @@ func (k *comparison) measure(ctx context.Context, p peer, protocol string) error
 		client := &http.Client{Timeout: 2 * time.Minute}
 		defer client.CloseIdleConnections()
 		for _, q := range questions(k.load) {
-			a, err := ask(ctx, client, s.url+"/api/v1", k.header, q, k.times, proc)
+			a, err := ask(ctx, client, s.url+"/api/v1", k.header, q, k.times, s.process())
 			if err != nil {
 				return fmt.Errorf("%s: %w", q.name, err)
 			}
@@ -117,7 +103,7 @@ func (k *comparison) print(out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d series × %d samples, %d samples a request, %d connections, %v %% late\n",
 		k.load.series, k.load.samples, k.perRequest, k.connections, k.load.latePct)
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(out)
 	fmt.Fprintln(t, "server\tsamples/s\tCPU µs/1,000\tp50 ms\tp99 ms\tB/series\twire B/sample\tread back\t")
 	for _, r := range k.rows {
 		back := "-"
@@ -135,7 +121,7 @@ func (k *comparison) print(out io.Writer) error {
 	}
 	if k.times > 0 {
 		fmt.Fprint(out, "\nqueries: p50 ms / server CPU ms\n")
-		t = tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+		t = newTable(out)
 		fmt.Fprint(t, "query\t")
 		for _, r := range k.rows {
 			fmt.Fprintf(t, "%s\t", r.name)

@@ -8,14 +8,13 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 )
 
 // concurrentCommand has many readers ask while samples come in.
-func concurrentCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func concurrentCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("concurrent", "Have many clients ask queries while samples come in, of mcached and the peers: queries a second, their times, and the processor time of both together.")
 	f := fieldFlags(c)
 	k := concurrency{}
@@ -34,21 +33,14 @@ func concurrentCommand(app *kingpin.Application) (string, func(context.Context, 
 		if err != nil {
 			return err
 		}
-		t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(t, "server\tqueries/s\tp50 ms\tp99 ms\tsamples/s\tCPU ms/s\t")
-		for _, c := range all {
-			r, err := k.measure(ctx, c)
-			if err != nil {
-				return fmt.Errorf("%v: %w", c, err)
-			}
-			fmt.Fprintf(t, "%v\t%.0f\t%.2f\t%.2f\t%.0f\t%.0f\t\n", c, r.queriesPerS, r.p50Ms, r.p99Ms, r.samplesPerS, r.cpuMsPerS)
-		}
 		fmt.Fprintf(out, "%d readers for %v, %.0f samples a second into %d series of %d samples\n", k.readers, k.time, k.rate, k.load.series, k.load.samples)
-		if err := t.Flush(); err != nil {
+		return table(ctx, out, all, "server\tqueries/s\tp50 ms\tp99 ms\tsamples/s\tCPU ms/s\t", func(t io.Writer, c contestant) error {
+			r, err := k.measure(ctx, c)
+			if err == nil {
+				fmt.Fprintf(t, "%v\t%.0f\t%.2f\t%.2f\t%.0f\t%.0f\t\n", c, r.queriesPerS, r.p50Ms, r.p99Ms, r.samplesPerS, r.cpuMsPerS)
+			}
 			return err
-		}
-		versions(ctx, out, all)
-		return nil
+		})
 	}
 }
 

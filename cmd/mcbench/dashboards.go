@@ -24,7 +24,7 @@ import (
 )
 
 // dashboardsCommand asks what dashboards ask.
-func dashboardsCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func dashboardsCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("dashboards", "Ask the expressions of Grafana dashboards of a server and of a reference, with variables filled in; compare the answers, the times and the processor time.")
 	files := c.Arg("file", "A dashboard as JSON.").Required().ExistingFiles()
 	b := boards{}

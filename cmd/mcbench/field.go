@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"slices"
 
 	"github.com/alecthomas/kingpin/v2"
-
-	"mcached/remotewrite/wire"
 )
 
 // field are the servers that a measurement puts side by side: mcached by both
@@ -38,12 +35,11 @@ func (f field) contestants(out io.Writer, protocols ...string) (all []contestant
 		if len(*f.only) > 0 && !slices.Contains(*f.only, p.name) {
 			continue
 		}
-		path, err := exec.LookPath(p.binary)
+		p, err := installed(p)
 		if err != nil {
-			fmt.Fprintf(out, "%s is not installed (%s) and left out.\n", p.name, p.binary)
+			fmt.Fprintln(out, err)
 			continue
 		}
-		p.binary = path
 		for _, protocol := range p.protocols {
 			if len(protocols) == 0 || slices.Contains(protocols, protocol) {
 				all = append(all, contestant{p, protocol})
@@ -56,23 +52,32 @@ func (f field) contestants(out io.Writer, protocols ...string) (all []contestant
 	return all, nil
 }
 
-// versions says which server gave the figures.
-func versions(ctx context.Context, out io.Writer, all []contestant) {
+// table prints a table, of which row writes a line for each of the contestants,
+// and which servers gave the figures.
+func table(ctx context.Context, out io.Writer, all []contestant, head string, row func(t io.Writer, c contestant) error) error {
+	t := newTable(out)
+	fmt.Fprintln(t, head)
+	for _, c := range all {
+		if err := row(t, c); err != nil {
+			return fmt.Errorf("%v: %w", c, err)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
 	fmt.Fprintln(out)
 	for i, c := range all {
 		if i == 0 || all[i-1].name != c.name {
 			fmt.Fprintf(out, "%s: %s\n", c.name, version(ctx, c.peer))
 		}
 	}
+	return nil
 }
 
 // writeTo writes a load to a server that was started, and makes it visible.
-func (c contestant) writeTo(ctx context.Context, s *server, w writer) (report, error) {
-	r := report{Series: w.load.series, SamplesPerSeries: w.load.samples, Protocol: c.protocol, StartMs: w.load.startMs}
-	w.url, w.protocol = s.url+c.write, wire.V1
-	if c.protocol == "2" {
-		w.protocol = wire.V2
-	}
+func (c contestant) writeTo(ctx context.Context, s *server, w writer) (writeReport, error) {
+	r := writeReport{Series: w.load.series, SamplesPerSeries: w.load.samples, Protocol: c.protocol, StartMs: w.load.startMs}
+	w.url, w.protocol = s.url+c.write, protocolOf(c.protocol)
 	if err := r.write(ctx, &w, s.process()); err != nil {
 		return r, fmt.Errorf("%v: %w", c, err)
 	}
@@ -84,7 +89,8 @@ func (c contestant) writeTo(ctx context.Context, s *server, w writer) (report, e
 
 func (s *server) process() process { return process{"/proc", s.cmd.Process.Pid} }
 
+// medianOf is the median, of an even number the mean of the two in the middle.
 func medianOf(all []float64) float64 {
 	sorted := slices.Sorted(slices.Values(all))
-	return sorted[len(sorted)/2]
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }

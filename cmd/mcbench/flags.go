@@ -1,16 +1,24 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 )
 
-// headers parses --header flags.
+// headerFlag declares --header; help says what it goes with.
+func headerFlag(c *kingpin.CmdClause, help string) func() (http.Header, error) {
+	lines := c.Flag("header", help+" Repeatable.").Strings()
+	return func() (http.Header, error) { return headers(*lines) }
+}
+
 func headers(lines []string) (http.Header, error) {
 	h := make(http.Header)
 	for _, l := range lines {
@@ -21,6 +29,36 @@ func headers(lines []string) (http.Header, error) {
 		h.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
 	return h, nil
+}
+
+// sendFlags declares in what requests a load is sent, and returns a writer that
+// has the load, the protocol and the receiver still to be set.
+func sendFlags(c *kingpin.CmdClause) func() (writer, error) {
+	w := writer{}
+	c.Flag("per-request", "Samples in a request.").Default("2000").IntVar(&w.perRequest)
+	c.Flag("connections", "How many send at a time.").Default("2").IntVar(&w.connections)
+	return func() (writer, error) {
+		if w.perRequest < 1 || w.connections < 1 || w.connections > 1024 {
+			return w, usageError{fmt.Errorf("--per-request must be positive and --connections from 1 to 1024, got %d and %d", w.perRequest, w.connections)}
+		}
+		return w, nil
+	}
+}
+
+// jsonFlag declares --json, and returns what reports r: as JSON, or by print.
+func jsonFlag(c *kingpin.CmdClause) func(out io.Writer, r any, print func(io.Writer) error) error {
+	asJSON := c.Flag("json", "Report as JSON.").Bool()
+	return func(out io.Writer, r any, print func(io.Writer) error) error {
+		if *asJSON {
+			return json.NewEncoder(out).Encode(r)
+		}
+		return print(out)
+	}
+}
+
+// newTable aligns columns, which end with tabs, to the right. Flush it.
+func newTable(out io.Writer) *tabwriter.Writer {
+	return tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 }
 
 // loadFlags declares what a load is made of.

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -21,7 +20,7 @@ import (
 
 // forwardCommand measures what forwarding costs the cache: it writes the same
 // load to an mcached that forwards and to one that does not, in turns.
-func forwardCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func forwardCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("forward", "Write the same load to an mcached that forwards and to one that does not, in turns, and compare their processor time.")
 	binary := mcachedFlag(c)
 	f := forwarding{}
@@ -43,9 +42,7 @@ func forwardCommand(app *kingpin.Application) (string, func(context.Context, io.
 		if f.cache, err = installed(peers(*binary)[0]); err != nil {
 			return err
 		}
-		if f.protocol = wire.V1; *protocol == "2" {
-			f.protocol = wire.V2
-		}
+		f.protocol = protocolOf(*protocol)
 		return f.run(ctx, out)
 	}
 }
@@ -65,6 +62,7 @@ type forwarding struct {
 
 // forwardTurn is what one daemon took, in µs for 1,000 samples.
 type forwardTurn struct {
+	samples           float64
 	user, system, all float64
 	bytesPerSample    float64
 	perRequest        float64
@@ -77,20 +75,18 @@ func (f *forwarding) run(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "%d series × %d samples, protocol %d, %d samples a request, %d turns, forwarded to %s within %v\n",
 		f.load.series, f.load.samples, f.protocol, f.perRequest, f.turns, f.receiver, f.age)
 	for range f.turns {
-		for _, forward := range []bool{false, true} {
-			t, err := f.turn(ctx, forward)
-			if err != nil {
-				return err
-			}
-			if forward {
-				forwards = append(forwards, t)
-			} else {
-				alone = append(alone, t)
-			}
+		t, err := f.turn(ctx)
+		if err != nil {
+			return err
 		}
+		alone = append(alone, t)
+		if t, err = f.forwardingTurn(ctx); err != nil {
+			return err
+		}
+		forwards = append(forwards, t)
 	}
 	all := func(t forwardTurn) float64 { return t.all }
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	t := newTable(out)
 	fmt.Fprintln(t, "cache\tCPU µs/1,000\tfrom\tto\tuser\tsystem\tsamples/s\tsamples/request\t/run\twire B/sample\t")
 	for _, way := range []struct {
 		name  string
@@ -117,35 +113,38 @@ func median(turns []forwardTurn, field func(forwardTurn) float64) float64 {
 	for _, t := range turns {
 		all = append(all, field(t))
 	}
-	slices.Sort(all)
-	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+	return medianOf(all)
 }
 
 // settleTime is what comes after the age until all must have been forwarded.
 const settleTime = 2 * time.Second
 
-// turn starts a daemon, and a receiver behind it whether or not it forwards to
-// it, and writes the load. The books are read after everything had to be
-// forwarded, and before /metrics are: that would count, too.
-func (f *forwarding) turn(ctx context.Context, forward bool) (t forwardTurn, err error) {
-	p := f.cache
-	args := p.args
-	if forward {
-		to, stop, err := f.receive(ctx)
-		if err != nil {
-			return t, err
-		}
-		defer stop()
-		p.args = func(dir, address string) []string {
-			return append(append(args(dir, address), "--forward.url="+to, "--forward.max-dirty-age="+f.age.String()), f.flags...)
-		}
+// turn starts a daemon that does not forward, and writes the load.
+func (f *forwarding) turn(ctx context.Context) (forwardTurn, error) {
+	return f.write(ctx, f.cache, func(*server, *forwardTurn) error { return nil })
+}
+
+// forwardingTurn starts one that does, and a receiver behind it.
+func (f *forwarding) forwardingTurn(ctx context.Context) (t forwardTurn, err error) {
+	to, stop, err := f.receive(ctx)
+	if err != nil {
+		return t, err
 	}
+	defer stop()
+	p := f.cache.with(append([]string{"--forward.url=" + to, "--forward.max-dirty-age=" + f.age.String()}, f.flags...)...)
+	return f.write(ctx, p, func(s *server, t *forwardTurn) error { return f.readBooks(ctx, s, t) })
+}
+
+// write starts p and writes the load. The processor's books are read after
+// everything had to be forwarded, and before books are, which reads /metrics:
+// that would count, too.
+func (f *forwarding) write(ctx context.Context, p peer, books func(*server, *forwardTurn) error) (t forwardTurn, err error) {
 	s, err := start(ctx, p)
 	if err != nil {
 		return t, err
 	}
 	defer s.stop()
-	proc := process{"/proc", s.cmd.Process.Pid}
+	proc := s.process()
 	if err := sleep(ctx, time.Second); err != nil {
 		return t, err
 	}
@@ -169,22 +168,25 @@ func (f *forwarding) turn(ctx context.Context, forward bool) (t forwardTurn, err
 	per := func(d time.Duration) float64 { return float64(d.Microseconds()) / n * 1000 }
 	t.user, t.system = per(after.user-before.user), per(after.cpu-after.user-before.cpu+before.user)
 	t.all, t.samplesPerS = t.user+t.system, n/done.elapsed.Seconds()
-	if !forward {
-		return t, nil
-	}
+	t.samples = n
+	return t, books(s, &t)
+}
+
+// readBooks reads what a daemon has forwarded, which must be all.
+func (f *forwarding) readBooks(ctx context.Context, s *server, t *forwardTurn) error {
 	left, err1 := s.metric(ctx, "mcached_forward_dirty_samples")
 	sent, err2 := s.metric(ctx, `mcached_forward_samples_total{result="taken"}`)
 	bytes, err3 := s.metric(ctx, "mcached_forward_bytes_total")
 	requests, err4 := s.metric(ctx, "mcached_forward_requests_total")
 	runs, err5 := s.metric(ctx, "mcached_forward_runs_total")
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
-		return t, err
+		return err
 	}
-	if left > 0 || sent != n {
-		return t, fmt.Errorf("%.0f of %.0f samples were forwarded %v after the last, and %.0f wait", sent, n, f.age+settleTime, left)
+	if left > 0 || sent != t.samples {
+		return fmt.Errorf("%.0f of %.0f samples were forwarded %v after the last, and %.0f wait", sent, t.samples, f.age+settleTime, left)
 	}
-	t.bytesPerSample, t.perRequest, t.perRun = bytes/n, n/requests, n/runs
-	return t, nil
+	t.bytesPerSample, t.perRequest, t.perRun = bytes/sent, sent/requests, sent/runs
+	return nil
 }
 
 // receive starts the receiver, and returns its URL and what ends it.

@@ -7,14 +7,13 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 )
 
 // growCommand measures what grows with the number of series.
-func growCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func growCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("grow", "Write more and more series to mcached and the peers, each number to servers that begin empty: what a sample and a series cost, and how long the same queries take.")
 	f := fieldFlags(c)
 	sizes := c.Flag("sizes", "Numbers of series, separated by commas.").Default("100000,1000000").String()
@@ -39,33 +38,25 @@ func growCommand(app *kingpin.Application) (string, func(context.Context, io.Wri
 		if err != nil {
 			return err
 		}
-		t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprint(t, "server\tseries\tCPU µs/1,000\tCPU µs/series\tB/series\t")
-		asks := growQuestions(l)
-		for _, q := range asks {
-			fmt.Fprintf(t, "%s\t", q.name)
+		head := "server\tseries\tCPU µs/1,000\tCPU µs/series\tB/series\t"
+		for _, q := range growQuestions(l) {
+			head += q.name + "\t"
 		}
-		fmt.Fprintln(t)
-		for _, n := range series {
-			for _, c := range all {
+		fmt.Fprintf(out, "%d samples of each series; p50 of queries in ms\n", l.samples)
+		return table(ctx, out, all, head, func(t io.Writer, c contestant) error {
+			if c.name == "mcached" {
+				c.peer = c.with("--memory.size=" + *memory)
+			}
+			for _, n := range series {
 				if c.name != "mcached" && n > *upTo {
 					continue
-				}
-				if c.name == "mcached" {
-					args := c.args
-					c.args = func(dir, address string) []string { return append(args(dir, address), "--memory.size="+*memory) }
 				}
 				if err := growRow(ctx, t, c, l, n, *times); err != nil {
 					return err
 				}
 			}
-		}
-		fmt.Fprintf(out, "%d samples of each series; p50 of queries in ms\n", l.samples)
-		if err := t.Flush(); err != nil {
-			return err
-		}
-		versions(ctx, out, all)
-		return nil
+			return nil
+		})
 	}
 }
 
@@ -96,7 +87,7 @@ func growRow(ctx context.Context, t io.Writer, c contestant, l load, n, times in
 	if err != nil {
 		return err
 	}
-	later := report{}
+	later := writeReport{}
 	if rest.samples > 0 {
 		w.load = rest
 		if later, err = c.writeTo(ctx, s, w); err != nil {
@@ -111,7 +102,7 @@ func growRow(ctx context.Context, t io.Writer, c contestant, l load, n, times in
 	for _, q := range growQuestions(l) {
 		a, err := ask(ctx, client, s.url+"/api/v1", nil, q, times, s.process())
 		if err != nil {
-			return fmt.Errorf("%v, %s: %w", c, q.name, err)
+			return fmt.Errorf("%s: %w", q.name, err)
 		}
 		fmt.Fprintf(t, "%.2f\t", a.p50Ms)
 	}

@@ -140,20 +140,21 @@ func (p *s3fifo) request(key uint64, cost int64) bool {
 	if g := p.ghost[key]; g != nil {
 		p.ghosts.Remove(g)
 		delete(p.ghost, key)
-		p.push(m, true)
+		p.pushMain(m)
 	} else {
-		p.push(m, false)
+		p.pushSmall(m)
 	}
 	return false
 }
 
-func (p *s3fifo) push(m *modelEntry, main bool) {
-	m.main = main
-	if main {
-		p.at[m.key] = p.main.PushFront(m)
-		p.usedAt += m.cost
-		return
-	}
+func (p *s3fifo) pushMain(m *modelEntry) {
+	m.main = true
+	p.at[m.key] = p.main.PushFront(m)
+	p.usedAt += m.cost
+}
+
+func (p *s3fifo) pushSmall(m *modelEntry) {
+	m.main = false
 	p.at[m.key] = p.queue.PushFront(m)
 	p.usedSmall += m.cost
 }
@@ -165,7 +166,7 @@ func (p *s3fifo) evict() {
 		p.usedSmall -= m.cost
 		if m.read > 1 {
 			m.read = 0
-			p.push(m, true)
+			p.pushMain(m)
 			return
 		}
 		delete(p.at, m.key)
@@ -179,7 +180,7 @@ func (p *s3fifo) evict() {
 	p.usedAt -= m.cost
 	if m.read > 0 {
 		m.read--
-		p.push(m, true)
+		p.pushMain(m)
 		return
 	}
 	delete(p.at, m.key)

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -23,7 +22,7 @@ type hitsReport struct {
 	Models   map[string]float64 `json:"models"`
 }
 
-func hitsCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func hitsCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("hits", "Replay requests as a cache gets them (GET, and SET on a miss) against a Redis server, and compare what it kept with models of known policies.")
 	l := respLoad{}
 	c.Flag("address", "The server; none asks only the models.").Default("127.0.0.1:6379").StringVar(&l.address)
@@ -38,7 +37,7 @@ func hitsCommand(app *kingpin.Application) (string, func(context.Context, io.Wri
 	c.Flag("once-percent", "Percent of requests for keys that never return.").Default("0").Float64Var(&m.oncePct)
 	c.Flag("seed", "What the requests are computed from.").Default("1").Uint64Var(&m.seed)
 	c.Flag("value-size", "Bytes of a value.").Default("1024").IntVar(&m.valueBytes)
-	asJSON := c.Flag("json", "Report as JSON.").Bool()
+	report := jsonFlag(c)
 	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
 		if m.keys < 1 || m.requests < 1 || m.valueBytes < 0 || m.valueBytes > 64<<20 || m.oncePct < 0 || m.oncePct > 100 || *bytes < 1 {
 			return usageError{fmt.Errorf("--keys, --requests and --bytes must be positive, --value-size from 0 to 64 MiB, --once-percent from 0 to 100; got %d, %d, %d, %d and %v",
@@ -63,18 +62,19 @@ func hitsCommand(app *kingpin.Application) (string, func(context.Context, io.Wri
 		for _, p := range policies {
 			r.Models[p.name] = hitRatio(p.make(int64(*bytes)), all)
 		}
-		if *asJSON {
-			return json.NewEncoder(out).Encode(r)
-		}
-		fmt.Fprintf(out, "%d requests for %d keys, %d bytes\n", r.Requests, r.Keys, r.Bytes)
-		if r.Server >= 0 {
-			fmt.Fprintf(out, "%8.4f the server\n", r.Server)
-		}
-		for _, p := range policies {
-			fmt.Fprintf(out, "%8.4f %s\n", r.Models[p.name], p.name)
-		}
-		return nil
+		return report(out, r, r.print)
 	}
+}
+
+func (r *hitsReport) print(out io.Writer) error {
+	fmt.Fprintf(out, "%d requests for %d keys, %d bytes\n", r.Requests, r.Keys, r.Bytes)
+	if r.Server >= 0 {
+		fmt.Fprintf(out, "%8.4f the server\n", r.Server)
+	}
+	for _, p := range policies {
+		fmt.Fprintf(out, "%8.4f %s\n", r.Models[p.name], p.name)
+	}
+	return nil
 }
 
 // request is one for a key, whose value has so many bytes.

@@ -32,12 +32,15 @@ type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
 
+// action is what a subcommand does once its flags are parsed.
+type action func(ctx context.Context, out io.Writer) error
+
 // run is main with its surroundings passed in.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	app := kingpin.New("mcbench", "Measures servers for metrics and blobs with one load, and reads back what they kept.")
 	app.HelpFlag.Short('h')
-	commands := map[string]func(context.Context, io.Writer) error{}
-	for _, add := range []func(*kingpin.Application) (string, func(context.Context, io.Writer) error){
+	commands := map[string]action{}
+	for _, add := range []func(*kingpin.Application) (string, action){
 		writeCommand, queryCommand, respCommand, hitsCommand, compareCommand, smallCommand, growCommand, concurrentCommand, dashboardsCommand, benefitCommand, forwardCommand, neighbourCommand, takerCommand,
 	} {
 		name, f := add(app)

@@ -106,7 +106,7 @@ func TestWriteAndCheck(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: %v", args, err)
 			}
-			var r report
+			var r writeReport
 			if err := json.Unmarshal([]byte(out), &r); err != nil {
 				t.Fatal(err)
 			}
@@ -256,11 +256,11 @@ func TestProcess(t *testing.T) {
 
 func TestCompare(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	k := comparison{load: load{series: 700, samples: 20, startMs: 1795208610000, intervalMs: 15_000, latePct: 5, seed: 1}, perRequest: 100, connections: 2, times: 1, check: true}
+	k := comparison{writer: writer{load: load{series: 700, samples: 20, startMs: 1795208610000, intervalMs: 15_000, latePct: 5, seed: 1}, perRequest: 100, connections: 2}, times: 1, check: true}
 	good := peer{name: "good", binary: os.Args[0], version: "-test.run=^$", protocols: []string{"1", "2"}, write: "/api/v1/write", ready: "/api/v1/status/buildinfo",
 		files: map[string]string{"config": "x"}, args: func(_, address string) []string { return []string{"serve", address} }}
 	for _, protocol := range good.protocols {
-		if err := k.measure(t.Context(), good, protocol); err != nil {
+		if err := k.measure(t.Context(), contestant{good, protocol}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -277,7 +277,7 @@ func TestCompare(t *testing.T) {
 		if name == "" {
 			bad.binary = "/nonexistent"
 		}
-		if err := k.measure(t.Context(), bad, "1"); err == nil || !strings.Contains(err.Error(), want) {
+		if err := k.measure(t.Context(), contestant{bad, "1"}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("a server that does not start: %v, want %q", err, want)
 		}
 	}

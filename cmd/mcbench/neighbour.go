@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,7 +21,7 @@ import (
 // neighbourCommand measures how an mcached shrinks: it fills the daemon, has a
 // process take memory until just more than the floor is available, and then
 // much at once, while samples and values come in and are asked for.
-func neighbourCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func neighbourCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("neighbour", "Fill a running mcached whose size is automatic, let a process beside it take memory at once while samples and values are written and read, and time how the daemon shrinks.")
 	n := neighbour{}
 	c.Flag("url", "The daemon.").Default("http://127.0.0.1:9201").StringVar(&n.url)
@@ -38,7 +37,7 @@ func neighbourCommand(app *kingpin.Application) (string, func(context.Context, i
 	c.Flag("series", "Of how many series.").Default("100000").IntVar(&n.series)
 	c.Flag("before", "How long they are written before the neighbour takes its memory.").Default("3s").DurationVar(&n.before)
 	c.Flag("after", "And after.").Default("10s").DurationVar(&n.after)
-	asJSON := c.Flag("json", "Report as JSON.").Bool()
+	report := jsonFlag(c)
 	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
 		n.takeBytes, n.leaveBytes, n.holdBytes = int64(*take), int64(*leave), int64(*hold)
 		if n.takeBytes < 1<<20 || n.leaveBytes < 0 || n.holdBytes < 0 || n.perSecond < 0 || n.rate < 0 || n.series < 1 || n.series > 1<<24 || n.before < 0 || n.after < 0 || n.after > time.Hour || n.before > time.Hour {
@@ -51,10 +50,7 @@ func neighbourCommand(app *kingpin.Application) (string, func(context.Context, i
 		if err != nil {
 			return err
 		}
-		if *asJSON {
-			return json.NewEncoder(out).Encode(r)
-		}
-		return r.print(out)
+		return report(out, r, r.print)
 	}
 }
 

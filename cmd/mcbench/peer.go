@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"mcached/remotewrite/wire"
+
 	"github.com/alecthomas/kingpin/v2"
 )
 
@@ -31,6 +33,20 @@ type peer struct {
 	// files by name that it needs in its directory
 	files map[string]string
 	args  func(dir, address string) []string
+}
+
+// with is p with more flags.
+func (p peer) with(flags ...string) peer {
+	args := p.args
+	p.args = func(dir, address string) []string { return append(args(dir, address), flags...) }
+	return p
+}
+
+func protocolOf(version string) wire.Protocol {
+	if version == "2" {
+		return wire.V2
+	}
+	return wire.V1
 }
 
 // peers are all that a comparison knows. Those that are not installed are left

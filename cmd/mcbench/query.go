@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -87,20 +86,20 @@ func questions(l load) []question {
 	}
 }
 
-func queryCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func queryCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("query", "Time queries over a load that was written before.")
 	base := c.Flag("api-url", "The HTTP API.").Default("http://127.0.0.1:9201/api/v1").String()
 	pid := c.Flag("pid", "The server's process, for its CPU time.").Int()
 	times := c.Flag("times", "How often each is asked.").Default("100").Int()
 	extra := c.Flag("query", "A range query of your own, over the last hour of the load. Repeatable.").Strings()
-	header := c.Flag("header", "'Name: value' to send with each request. Repeatable.").Strings()
+	header := headerFlag(c, "'Name: value' to send with each request.")
 	data := loadFlags(c)
 	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
 		l, err := data()
 		if err != nil {
 			return err
 		}
-		h, err := headers(*header)
+		h, err := header()
 		if err != nil {
 			return err
 		}
@@ -113,7 +112,7 @@ func queryCommand(app *kingpin.Application) (string, func(context.Context, io.Wr
 			own.name, own.form = q, url.Values{"query": {q}, "start": own.form["start"], "end": own.form["end"], "step": own.form["step"]}
 			qs = append(qs, own)
 		}
-		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+		table := newTable(out)
 		fmt.Fprintln(table, "query\tp50 ms\tp99 ms\tCPU ms\tanswer bytes\t")
 		client := &http.Client{Timeout: 2 * time.Minute}
 		for _, q := range qs {

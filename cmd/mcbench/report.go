@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
 )
 
-// report is the outcome of a load, as --json prints it.
-type report struct {
+// writeReport is the outcome of a load, as --json prints it.
+type writeReport struct {
 	Series           int    `json:"series"`
 	SamplesPerSeries int    `json:"samples_per_series"`
 	Protocol         string `json:"protocol"`
@@ -36,7 +35,7 @@ type report struct {
 }
 
 // write runs w and fills in what it did and cost.
-func (r *report) write(ctx context.Context, w *writer, p process) error {
+func (r *writeReport) write(ctx context.Context, w *writer, p process) error {
 	before, err := p.usage()
 	if err != nil {
 		return err
@@ -73,10 +72,7 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 	return sorted[max(0, (len(sorted)*p+99)/100-1)]
 }
 
-func (r *report) print(out io.Writer, asJSON bool) error {
-	if asJSON {
-		return json.NewEncoder(out).Encode(r)
-	}
+func (r *writeReport) print(out io.Writer) error {
 	if r.Samples > 0 {
 		fmt.Fprintf(out, "%d series × %d samples, protocol %s, from %d\n", r.Series, r.SamplesPerSeries, r.Protocol, r.StartMs)
 		fmt.Fprintf(out, "%12.0f samples/s (%d in %.2f s, %d requests, %d retries)\n", r.SamplesPerS, r.Samples, r.Seconds, r.Requests, r.Retries)

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +44,7 @@ type respReport struct {
 	Overhead    float64 `json:"server_rss_overhead_bytes_per_entry"`
 }
 
-func respCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func respCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("resp", "Fill a Redis server with values, then time GET and SET. Every value that comes back is compared.")
 	l := respLoad{}
 	c.Flag("address", "The server.").Default("127.0.0.1:6379").StringVar(&l.address)
@@ -58,7 +57,7 @@ func respCommand(app *kingpin.Application) (string, func(context.Context, io.Wri
 	c.Flag("connections", "How many send at a time.").Default("16").IntVar(&l.connections)
 	c.Flag("seed", "What keys and values are computed from.").Default("1").Uint64Var(&l.seed)
 	pid := c.Flag("pid", "The server's process, for its CPU time and memory.").Int()
-	asJSON := c.Flag("json", "Report as JSON.").Bool()
+	report := jsonFlag(c)
 	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
 		if l.keys < 1 || l.operations < 1 || l.pipeline < 1 || l.pipeline > 10_000 || l.connections < 1 || l.connections > 1024 || l.valueBytes < 0 || l.valueBytes > 64<<20 || l.setPct < 0 || l.setPct > 100 {
 			return usageError{fmt.Errorf("--keys, --operations, --pipeline (to 10000), --connections (to 1024) must be positive, --value-size from 0 to 64 MiB, --set-percent from 0 to 100; got %d, %d, %d, %d, %d and %v",
@@ -68,19 +67,18 @@ func respCommand(app *kingpin.Application) (string, func(context.Context, io.Wri
 		if err != nil {
 			return err
 		}
-		if *asJSON {
-			return json.NewEncoder(out).Encode(r)
-		}
-		fmt.Fprintf(out, "%d keys, values of %d bytes, %v %% SET, pipeline %d, %d connections\n", l.keys, l.valueBytes, l.setPct, l.pipeline, l.connections)
-		fmt.Fprintf(out, "%12.0f operations/s (%d in %.2f s; %d of %d GETs found a value)\n", r.OpsPerS, r.Operations, r.Seconds, r.Hits, r.Gets)
-		fmt.Fprintf(out, "%8.2f %6.2f ms round trip of a pipeline p50, p99\n", r.P50Ms, r.P99Ms)
-		if *pid != 0 {
-			fmt.Fprintf(out, "%12.2f µs of server CPU per operation\n", r.CPUUsPerOp)
-			if r.Overhead > 0 { // else the server had the keys before
-				fmt.Fprintf(out, "%12.1f B of server memory per entry, %.1f more than key and value\n", r.RSSPerEntry, r.Overhead)
+		return report(out, r, func(out io.Writer) error {
+			fmt.Fprintf(out, "%d keys, values of %d bytes, %v %% SET, pipeline %d, %d connections\n", l.keys, l.valueBytes, l.setPct, l.pipeline, l.connections)
+			fmt.Fprintf(out, "%12.0f operations/s (%d in %.2f s; %d of %d GETs found a value)\n", r.OpsPerS, r.Operations, r.Seconds, r.Hits, r.Gets)
+			fmt.Fprintf(out, "%8.2f %6.2f ms round trip of a pipeline p50, p99\n", r.P50Ms, r.P99Ms)
+			if *pid != 0 {
+				fmt.Fprintf(out, "%12.2f µs of server CPU per operation\n", r.CPUUsPerOp)
+				if r.Overhead > 0 { // else the server had the keys before
+					fmt.Fprintf(out, "%12.1f B of server memory per entry, %.1f more than key and value\n", r.RSSPerEntry, r.Overhead)
+				}
 			}
-		}
-		return nil
+			return nil
+		})
 	}
 }
 

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/alecthomas/kingpin/v2"
 )
 
 // smallCommand measures what a sample costs that comes in a small request.
-func smallCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func smallCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("small", "Write the same load in large and in small requests, over few and many connections, to mcached and the peers, and compare the processor time.")
 	f := fieldFlags(c)
 	large := c.Flag("large", "Samples in a large request.").Default("2000").Int()
@@ -33,12 +32,12 @@ func smallCommand(app *kingpin.Application) (string, func(context.Context, io.Wr
 			return err
 		}
 		shapes := []struct{ perRequest, connections int }{{*large, *few}, {*little, *few}, {*large, *many}, {*little, *many}}
-		took := make([][][]float64, len(all)) // by contestant and shape, in turns
-		for i := range took {
-			took[i] = make([][]float64, len(shapes))
+		took := map[string][][]float64{} // by contestant and shape, in turns
+		for _, c := range all {
+			took[c.String()] = make([][]float64, len(shapes))
 		}
 		for range *turns {
-			for i, c := range all {
+			for _, c := range all {
 				for k, shape := range shapes {
 					s, err := start(ctx, c.peer)
 					if err != nil {
@@ -49,30 +48,25 @@ func smallCommand(app *kingpin.Application) (string, func(context.Context, io.Wr
 					if err != nil {
 						return err
 					}
-					took[i][k] = append(took[i][k], r.CPUUsPer1000)
+					took[c.String()][k] = append(took[c.String()][k], r.CPUUsPer1000)
 				}
 			}
 		}
 		fmt.Fprintf(out, "%d series × %d samples; CPU µs per 1,000 samples, median of %d\n", l.series, l.samples, *turns)
-		t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprint(t, "server\t")
+		head := "server\t"
 		for _, shape := range shapes {
-			fmt.Fprintf(t, "%d × %d\t", shape.perRequest, shape.connections)
+			head += fmt.Sprintf("%d × %d\t", shape.perRequest, shape.connections)
 		}
-		fmt.Fprintf(t, "small/large, %d\tsmall/large, %d\t\n", *few, *many)
-		for i, c := range all {
+		head += fmt.Sprintf("small/large, %d\tsmall/large, %d\t", *few, *many)
+		return table(ctx, out, all, head, func(t io.Writer, c contestant) error {
 			var m [4]float64
 			fmt.Fprintf(t, "%v\t", c)
 			for k := range shapes {
-				m[k] = medianOf(took[i][k])
+				m[k] = medianOf(took[c.String()][k])
 				fmt.Fprintf(t, "%.0f\t", m[k])
 			}
 			fmt.Fprintf(t, "%.2f\t%.2f\t\n", m[1]/m[0], m[3]/m[2])
-		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
-		versions(ctx, out, all)
-		return nil
+			return nil
+		})
 	}
 }

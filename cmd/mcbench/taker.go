@@ -22,7 +22,7 @@ import (
 // take, and answers how long that took.
 
 // takerCommand is the neighbour's side. It is not for people.
-func takerCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func takerCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("take-memory", "Take memory as lines of the input say, until that ends.").Hidden()
 	return c.FullCommand(), func(_ context.Context, out io.Writer) error { return takeMemory(os.Stdin, out) }
 }

@@ -21,26 +21,25 @@ import (
 	"mcached/remotewrite/wire"
 )
 
-func writeCommand(app *kingpin.Application) (string, func(context.Context, io.Writer) error) {
+func writeCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("write", "Write a load, and report what it cost the server.")
 	to := c.Flag("url", "The receiver.").Default("http://127.0.0.1:9201/api/v1/write").String()
 	api := c.Flag("api-url", "The HTTP API that --check reads from. Default: /api/v1 of the receiver's host.").String()
 	pid := c.Flag("pid", "The server's process, for its CPU time and memory.").Int()
 	version := c.Flag("protocol", "Version of remote write.").Default("1").Enum("1", "2")
-	perRequest := c.Flag("per-request", "Samples in a request.").Default("2000").Int()
-	connections := c.Flag("connections", "How many send at a time.").Default("2").Int()
+	sending := sendFlags(c)
 	rate := c.Flag("rate", "Samples a second over all connections. Default: as fast as it goes.").Float64()
-	header := c.Flag("header", "'Name: value' to send with each request. Repeatable.").Strings()
+	header := headerFlag(c, "'Name: value' to send with each request.")
 	check := c.Flag("check", "Read all samples back and compare.").Bool()
 	noWrite := c.Flag("no-write", "Only check; give the --start of when it was written.").Bool()
-	asJSON := c.Flag("json", "Report as JSON.").Bool()
+	report := jsonFlag(c)
 	data := loadFlags(c)
 	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
 		l, err := data()
 		if err != nil {
 			return err
 		}
-		h, err := headers(*header)
+		h, err := header()
 		if err != nil {
 			return err
 		}
@@ -48,15 +47,13 @@ func writeCommand(app *kingpin.Application) (string, func(context.Context, io.Wr
 		if err != nil {
 			return err
 		}
-		if *perRequest < 1 || *connections < 1 || *connections > 1024 {
-			return usageError{fmt.Errorf("--per-request must be positive and --connections from 1 to 1024, got %d and %d", *perRequest, *connections)}
+		w, err := sending()
+		if err != nil {
+			return err
 		}
-		r := report{Series: l.series, SamplesPerSeries: l.samples, Protocol: *version, StartMs: l.startMs}
+		r := writeReport{Series: l.series, SamplesPerSeries: l.samples, Protocol: *version, StartMs: l.startMs}
 		if !*noWrite {
-			w := writer{load: l, url: *to, protocol: wire.V1, perRequest: *perRequest, connections: *connections, rate: *rate, header: h}
-			if *version == "2" {
-				w.protocol = wire.V2
-			}
+			w.load, w.url, w.protocol, w.rate, w.header = l, *to, protocolOf(*version), *rate, h
 			if err := r.write(ctx, &w, process{"/proc", *pid}); err != nil {
 				return err
 			}
@@ -68,7 +65,7 @@ func writeCommand(app *kingpin.Application) (string, func(context.Context, io.Wr
 			}
 			r.Checked = true
 		}
-		if err := r.print(out, *asJSON); err != nil {
+		if err := report(out, &r, r.print); err != nil {
 			return err
 		}
 		if r.Checked && !r.Check.ok() {
