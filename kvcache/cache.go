@@ -315,6 +315,18 @@ func (c *Cache) Frequency(key []byte) (frequency uint8, ok bool) {
 	return frequency, ok
 }
 
+// Idle is for how long the key has not been used, as far as that is known, in ms:
+// since its region was begun, or 0 if it was read since it was written or moved
+// there. It reports false if there is no value.
+func (c *Cache) Idle(key []byte) (ms int64, ok bool) {
+	ok = c.with(key, func(s *shard, f *found) {
+		if f.line().frequency(f.slot) == 0 {
+			ms = max(c.nowMs()-s.places.opened[f.ref()>>s.places.unitBits], 0)
+		}
+	})
+	return ms, ok
+}
+
 // EntryBytes is what the key costs: its record and its slot in the index.
 func (c *Cache) EntryBytes(key []byte) (n int, ok bool) {
 	ok = c.with(key, func(_ *shard, f *found) {

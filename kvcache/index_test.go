@@ -14,7 +14,7 @@ func testIndex(t *testing.T, lines int) (*index, *places) {
 		t.Fatal(err)
 	}
 	p := newPlaces(m)
-	p.add(0)
+	p.add(0, 0)
 	x := &index{span: m.NewSpan()}
 	if err := x.resize(lines, &p); err != nil {
 		t.Fatal(err)

@@ -26,6 +26,7 @@ type places struct {
 
 	region []uint32 // by place: the region plus 1, or 0 if it is gone
 	expiry []int64  // by place: no record of it expires before this (Unix ms); 0 if none expires
+	opened []int64  // by place: when its region was begun (Unix ms)
 	free   []uint32 // places without a region and without an address to them
 	gone   []uint32 // places without a region; addresses to them may exist
 
@@ -73,18 +74,18 @@ func (p *places) short(ref Ref) uint32 {
 func (p *places) full() bool { return len(p.free) == 0 && len(p.region) == p.max }
 
 // add gives the region a place. There is one; see full.
-func (p *places) add(r Region) {
+func (p *places) add(r Region, nowMs int64) {
 	var n uint32
 	if last := len(p.free) - 1; last >= 0 {
 		n, p.free = p.free[last], p.free[:last]
 	} else {
 		n = uint32(len(p.region))
-		p.region, p.expiry = append(p.region, 0), append(p.expiry, 0)
+		p.region, p.expiry, p.opened = append(p.region, 0), append(p.expiry, 0), append(p.opened, 0)
 	}
 	if p.region[n] != 0 {
 		panic("kvcache: place in use given away")
 	}
-	p.region[n], p.expiry[n] = uint32(r)+1, 0
+	p.region[n], p.expiry[n], p.opened[n] = uint32(r)+1, 0, nowMs
 	p.m.tables[r].place = n
 }
 
@@ -113,7 +114,7 @@ func (p *places) endPass() {
 
 // clear forgets everything; no index holds an address any more.
 func (p *places) clear() {
-	p.region, p.expiry, p.free, p.gone, p.swept = nil, nil, nil, nil, 0
+	p.region, p.expiry, p.opened, p.free, p.gone, p.swept = nil, nil, nil, nil, nil, 0
 }
 
 // expires notes that a record at ref expires at ms.

@@ -308,7 +308,7 @@ func (s *shard) openedLocked(r Region) {
 			s.passLocked(segments)
 		}
 	}
-	s.places.add(r)
+	s.places.add(r, s.c.nowMs())
 	s.policy.single = s.regionsLocked() < minLogRegions
 }
 
