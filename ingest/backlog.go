@@ -25,13 +25,19 @@ type backlog struct {
 	running bool
 	err     error
 	lease   admission.Lease // has bytes
+
+	// For a connection that can be pushed to.
+	pushable bool
+	turn     bool   // it runs commands: pushes wait for the answers
+	pushes   []byte // that wait
 }
 
 // answers are a part of the backlog.
 type answers struct {
 	b     []byte // what is left of whole to be written
-	whole []byte // with its capacity, which counts
+	whole []byte // what goes back into buf
 	buf   *buffer
+	bytes int64 // that are counted
 }
 
 const (
@@ -49,22 +55,11 @@ var errUnread = errors.New("ingest: no room for answers that are not read")
 
 // behind hands what is left to write to the backlog. It waits when that is full.
 func (c *conn) behind() error {
-	g := c.backlog
-	if g == nil {
-		g = new(backlog)
-		g.moved.L = &g.mu
-		g.lease.Open(c.srv.o.Admission, admission.Read, nil)
-		g.lease.Bulk()
-		c.backlog = g
-	}
-	n := int64(cap(c.B))
-	most := int64(backlogBytes)
-	if p := c.srv.o.Admission; p != nil {
-		most = p.Limit(admission.Read) / backlogPart
-	}
+	g := c.openBacklog()
+	n, most := int64(cap(c.B)), c.backlogMost()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for g.err == nil && g.bytes > 0 && (g.bytes+n > most || g.lease.Try(n) != nil) {
+	for g.err == nil && g.bytes > int64(len(g.pushes)) && (g.bytes+n > most || g.lease.Try(n) != nil) {
 		g.moved.Wait()
 	}
 	g.bytes += n
@@ -82,7 +77,7 @@ func (c *conn) behind() error {
 		g.lease.Keep(g.bytes)
 		return g.err
 	}
-	g.queue = append(g.queue, answers{c.out, c.B, c.outBuf})
+	g.queue = append(g.queue, answers{b: c.out, whole: c.B, buf: c.outBuf, bytes: n})
 	c.unread.Store(g.bytes)
 	c.outBuf, c.B = nil, nil // they are the backlog's now
 	if !g.running {
@@ -90,6 +85,17 @@ func (c *conn) behind() error {
 		go c.catchUp(g)
 	}
 	return nil
+}
+
+func (c *conn) openBacklog() *backlog {
+	if c.backlog == nil {
+		g := new(backlog)
+		g.moved.L = &g.mu
+		g.lease.Open(c.srv.o.Admission, admission.Read, nil)
+		g.lease.Bulk()
+		c.backlog = g
+	}
+	return c.backlog
 }
 
 // catchUp writes the backlog until there is none.
@@ -106,14 +112,16 @@ func (c *conn) catchUp(g *backlog) {
 		if g.err == nil {
 			g.err = err
 		}
-		g.bytes -= int64(cap(next.whole))
-		c.srv.putOutput(next.buf, next.whole)
+		g.bytes -= next.bytes
+		if next.buf != nil {
+			c.srv.putOutput(next.buf, next.whole)
+		}
 		g.lease.Keep(g.bytes)
 		c.unread.Store(g.bytes)
 		g.moved.Broadcast()
 	}
 	for _, a := range g.queue { // that cannot be written any more
-		g.bytes -= int64(cap(a.whole))
+		g.bytes -= a.bytes
 	}
 	g.queue = nil
 	g.lease.Keep(g.bytes)
@@ -124,6 +132,9 @@ func (c *conn) catchUp(g *backlog) {
 
 // writeBehind writes all of b, waiting for the client.
 func (c *conn) writeBehind(b []byte) error {
+	if c.raw == nil {
+		return c.writeAll(b)
+	}
 	var failed error
 	err := c.raw.Write(func(fd uintptr) bool {
 		for len(b) > 0 {

@@ -31,12 +31,15 @@ const (
 	bundleGet
 	bundleSet
 	bundleAdd
+
+	bundleKinds
 )
 
 // bundleOf says which kind of bundle a command can be in. Options make a SET or
 // TS.ADD one that is on its own.
 func (c *conn) bundleOf(args [][]byte) bundleKind {
 	switch {
+	case c.apart || c.srv.attention.bits.Load() != 0:
 	case !c.authenticated || c.silent || c.skip > 0 || c.tx != nil && c.tx.open:
 	case len(args) == 2 && resp.EqualFold(args[0], "get"):
 		return bundleGet
@@ -83,22 +86,22 @@ func (c *conn) runBundle() {
 	n := g.n
 	g.n = 0
 	c.commands += uint64(n)
+	cmd := c.srv.commands.byKind[g.kind]
+	c.ran(cmd)
 	switch g.kind {
 	case bundleGet:
-		c.last = "get"
 		c.getMany(g.keys[:n], (*conn).answerGetOfMany)
 	case bundleSet:
-		c.last = "set"
 		c.setMany(g.keys[:n], g.values[:n])
 		c.srv.wroteKeys(c.db, g.keys[:n])
 	case bundleAdd:
-		c.last = "ts.add"
 		if c.loop != nil {
 			c.leave() // as all that is slow, if it can
 		}
 		c.addMany(g.keys[:n], g.times[:n], g.values[:n], tsAdds)
 		c.srv.wroteKeys(c.db, g.keys[:n])
 	}
+	c.endedMany(cmd, n, g.keys[:n])
 }
 
 // freeBundle runs what was gathered and gives the bundle back.
@@ -113,12 +116,18 @@ func (c *conn) freeBundle() {
 // getMany answers the values of keys, each by answer.
 func (c *conn) getMany(keys [][]byte, answer func(c *conn, value []byte, kind kvcache.Kind, ok bool)) {
 	for len(keys) > 1 {
-		n := c.cache().GetMany(keys, func(_ int, v []byte, kind kvcache.Kind, ok bool) { answer(c, v, kind, ok) })
+		n := c.cache().GetMany(keys, func(i int, v []byte, kind kvcache.Kind, ok bool) {
+			kind, ok = c.srv.typed(c.db, keys[i], kind, ok)
+			answer(c, v, kind, ok)
+		})
 		keys = keys[n:]
 		c.spill()
 	}
 	if len(keys) == 1 {
-		c.cache().View(keys[0], func(v []byte, kind kvcache.Kind, ok bool) { answer(c, v, kind, ok) })
+		c.cache().View(keys[0], func(v []byte, kind kvcache.Kind, ok bool) {
+			kind, ok = c.srv.typed(c.db, keys[0], kind, ok)
+			answer(c, v, kind, ok)
+		})
 		c.spill()
 	}
 }
@@ -131,8 +140,9 @@ func (c *conn) setMany(keys, values [][]byte) {
 			c.answerSet(nil)
 		}
 		if err != nil {
+			at := len(c.B)
 			c.answerSet(err)
-			c.failed++
+			c.countErrorOf(bundleSet, c.B[at:])
 			n++
 		}
 		keys, values = keys[n:], values[n:]
@@ -142,10 +152,10 @@ func (c *conn) setMany(keys, values [][]byte) {
 // putMany stores values under keys up to the first that is refused, the n-th.
 func (c *conn) putMany(keys, values [][]byte) (n int, err error) {
 	if len(keys) > 1 {
-		return c.cache().PutMany(keys, values)
-	}
-	if err = c.cache().Put(keys[0], values[0], 0); err == nil {
+		n, err = c.cache().PutMany(keys, values)
+	} else if err = c.cache().Put(keys[0], values[0], 0); err == nil {
 		n = 1
 	}
+	c.srv.displace(c.db, keys[:n])
 	return n, err
 }

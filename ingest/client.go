@@ -1,14 +1,12 @@
 package ingest
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
-	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"mcached/ingest/resp"
 )
@@ -24,7 +22,7 @@ type client struct {
 	name          string
 	libName       string
 	libVersion    string
-	last          string // name of the last command
+	last          atomic.Pointer[command] // nil for none yet
 }
 
 func (c *conn) setAuthenticated(ok bool) {
@@ -40,8 +38,8 @@ func connectionCommands() []command {
 	return []command{
 		{name: "ping", arity: -1, group: groupConnection, syntax: "[message]", summary: "Returns the server's liveliness response.", flags: fast, run: ping},
 		{name: "echo", arity: 2, group: groupConnection, syntax: "message", summary: "Returns the given string.", flags: fast, run: func(c *conn, args [][]byte) { c.Bulk(args[1]) }},
-		{name: "auth", arity: -2, group: groupConnection, syntax: "[username] password", summary: "Authenticates the connection.", flags: fast | noauth, run: auth},
-		{name: "hello", arity: -1, group: groupConnection, syntax: "[protover [AUTH username password] [SETNAME clientname]]", summary: "Handshakes with the server and chooses RESP2 or RESP3.", flags: fast | noauth, run: hello},
+		{name: "auth", arity: -2, group: groupConnection, syntax: "[username] password", summary: "Authenticates the connection.", flags: fast | noauth | secret, run: auth},
+		{name: "hello", arity: -1, group: groupConnection, syntax: "[protover [AUTH username password] [SETNAME clientname]]", summary: "Handshakes with the server and chooses RESP2 or RESP3.", flags: fast | noauth | secret, run: hello},
 		{name: "select", arity: 2, group: groupConnection, syntax: "index", summary: "Changes the selected database.", flags: fast, run: selectDB},
 		{name: "quit", arity: -1, group: groupConnection, summary: "Closes the connection.", flags: fast | noauth, run: func(c *conn, _ [][]byte) { c.OK(); c.quit = true }},
 		{name: "reset", arity: 1, group: groupConnection, summary: "Resets the connection.", flags: fast | noauth, run: resetConn},
@@ -51,8 +49,14 @@ func connectionCommands() []command {
 			{name: "setname", arity: 3, syntax: "connection-name", summary: "Sets the connection's name.", run: clientSetName},
 			{name: "setinfo", arity: 4, syntax: "LIB-NAME libname | LIB-VER libver", summary: "Sets information about the client's library.", run: clientSetInfo},
 			{name: "info", arity: 2, summary: "Returns information about the connection.", run: func(c *conn, _ [][]byte) { c.Text(c.describe() + "\n") }},
+			{name: "pause", arity: -3, syntax: "timeout [WRITE | ALL]", summary: "Has commands, or those that write, wait for so many milliseconds.", flags: admin, run: clientPause},
+			{name: "unpause", arity: 2, summary: "Ends a pause.", flags: admin, run: func(c *conn, _ [][]byte) { c.srv.unpause(); c.OK() }},
 			{name: "list", arity: -2, syntax: "[TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID client-id [client-id ...]]", summary: "Lists open connections.", flags: slow, run: clientList},
-			{name: "kill", arity: -3, syntax: "ip:port | ID client-id | ADDR ip:port", summary: "Closes a connection.", flags: admin, run: clientKill},
+			{name: "kill", arity: -3, syntax: "ip:port | [ID client-id] [TYPE NORMAL | MASTER | REPLICA | PUBSUB] [USER username] [ADDR ip:port] [LADDR ip:port] [SKIPME YES | NO]", summary: "Closes the connections that meet all conditions.", flags: admin, run: clientKill},
+			{name: "tracking", arity: -3, syntax: "ON | OFF [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]", summary: "Has the client told of what it has read and is written.", run: clientTracking},
+			{name: "caching", arity: 3, syntax: "YES | NO", summary: "Says of the next command whether what it reads is kept.", run: clientCaching},
+			{name: "trackinginfo", arity: 2, summary: "Returns how the connection tracks.", run: clientTrackingInfo},
+			{name: "getredir", arity: 2, summary: "Returns the id of the client that is told instead.", run: clientGetRedir},
 			{name: "no-evict", arity: 3, syntax: "ON | OFF", summary: "Is accepted; clients are never evicted.", run: clientSwitch},
 			{name: "no-touch", arity: 3, syntax: "ON | OFF", summary: "Is accepted; reads count all the same.", run: clientSwitch},
 			{name: "reply", arity: 3, syntax: "ON | OFF | SKIP", summary: "Tells the server whether to answer.", run: clientReply},
@@ -62,6 +66,12 @@ func connectionCommands() []command {
 }
 
 func ping(c *conn, args [][]byte) {
+	if c.apart && c.restricted() && len(args) <= 2 {
+		c.Array(2)
+		c.BulkString("pong")
+		c.Bulk(slices.Concat(args[1:]...))
+		return
+	}
 	switch len(args) {
 	case 1:
 		c.B = append(c.B, "+PONG\r\n"...)
@@ -141,7 +151,7 @@ func hello(c *conn, args [][]byte) {
 	if named {
 		c.rename(name)
 	}
-	c.V3 = resp3
+	c.speaks(resp3)
 	c.MapOf(7)
 	c.BulkString("server")
 	c.BulkString("redis")
@@ -186,7 +196,9 @@ func (c *conn) modules() {
 
 func resetConn(c *conn, _ [][]byte) {
 	c.setAuthenticated(c.srv.password() == "")
-	c.V3, c.silent, c.skip = false, false, 0
+	c.deafen()
+	c.speaks(false)
+	c.silent, c.skip = false, 0
 	c.forget()
 	c.rename("")
 	c.selects(0)
@@ -243,167 +255,6 @@ func clientSetInfo(c *conn, args [][]byte) {
 	*field = string(args[3])
 	c.srv.mu.Unlock()
 	c.OK()
-}
-
-// described is what a line of CLIENT LIST is made of, without a lock.
-type described struct {
-	id                        int64
-	sock                      net.Conn
-	name, libName, libVersion string
-	created, active           int64 // ticks
-	db                        int
-}
-
-// describedBytes is about what a line takes, with what it is made of.
-const describedBytes = 1 << 10
-
-func (c *conn) describedLocked() described {
-	return described{c.id, c.sock, c.name, c.libName, c.libVersion, c.created, c.active.Load(), c.db}
-}
-
-// describe is the connection's line of CLIENT LIST.
-func (c *conn) describe() string {
-	c.srv.mu.Lock()
-	d := c.describedLocked()
-	c.srv.mu.Unlock()
-	return d.line(c.srv, c.last)
-}
-
-func (d *described) line(s *Server, last string) string {
-	now, every := s.tick.Load(), s.every.Seconds()
-	return fmt.Sprintf("id=%d addr=%s laddr=%s name=%s age=%d idle=%d flags=%s db=%d sub=0 cmd=%s user=default lib-name=%s lib-ver=%s",
-		d.id, addressOf(d.sock), localAddressOf(d.sock), d.name,
-		int(float64(now-d.created)*every), int(float64(now-d.active)*every), d.flags(), d.db, last, d.libName, d.libVersion)
-}
-
-// flags are what kind of client it is, in Redis' letters.
-func (d *described) flags() string {
-	if _, local := d.sock.(*net.UnixConn); local {
-		return "U"
-	}
-	return "N"
-}
-
-// addressOf is where a client is. One that comes by the file system has no address
-// but the socket's, which Redis writes with a port of 0.
-func addressOf(c net.Conn) string {
-	if _, local := c.(*net.UnixConn); local {
-		return localAddressOf(c)
-	}
-	return c.RemoteAddr().String()
-}
-
-func localAddressOf(c net.Conn) string {
-	if _, local := c.(*net.UnixConn); local {
-		return c.LocalAddr().String() + ":0"
-	}
-	return c.LocalAddr().String()
-}
-
-func clientList(c *conn, args [][]byte) {
-	var ids []int64
-	normal := true
-	if len(args) > 2 {
-		switch {
-		case resp.EqualFold(args[2], "type") && len(args) == 4:
-			normal = resp.EqualFold(args[3], "normal")
-			if !normal && !resp.EqualFold(args[3], "master") && !resp.EqualFold(args[3], "replica") && !resp.EqualFold(args[3], "slave") && !resp.EqualFold(args[3], "pubsub") {
-				c.Fail("ERR Unknown client type '" + clip(args[3], 128) + "'")
-				return
-			}
-		case resp.EqualFold(args[2], "id") && len(args) > 3:
-			for _, a := range args[3:] {
-				id, ok := resp.ParseInt(a)
-				if !ok || id < 1 {
-					c.Fail("ERR Invalid client ID")
-					return
-				}
-				ids = append(ids, id)
-			}
-		default:
-			c.Fail(errSyntax)
-			return
-		}
-	}
-	slices.Sort(ids)
-	s := c.srv
-	s.mu.Lock()
-	all := make([]described, 0, len(s.conns))
-	for k := range s.conns {
-		all = append(all, k.describedLocked())
-	}
-	s.mu.Unlock()
-	if !c.room(int64(len(all)) * describedBytes) {
-		return
-	}
-	slices.SortFunc(all, func(a, b described) int { return cmp.Compare(a.id, b.id) })
-	var b strings.Builder
-	for i := range all {
-		if _, wanted := slices.BinarySearch(ids, all[i].id); !normal || ids != nil && !wanted {
-			continue
-		}
-		last := "-" // what others run is their own
-		if all[i].id == c.id {
-			last = "client|list"
-		}
-		b.WriteString(all[i].line(s, last))
-		b.WriteByte('\n')
-	}
-	c.Text(b.String())
-}
-
-func clientKill(c *conn, args [][]byte) {
-	var id int64
-	addr, old := "", len(args) == 3
-	switch {
-	case old:
-		addr = string(args[2])
-	case len(args) == 4 && resp.EqualFold(args[2], "id"):
-		var ok bool
-		if id, ok = resp.ParseInt(args[3]); !ok || id < 1 {
-			c.Fail("ERR client-id should be greater than 0")
-			return
-		}
-	case len(args) == 4 && resp.EqualFold(args[2], "addr"):
-		addr = string(args[3])
-	default:
-		c.Fail(errSyntax)
-		return
-	}
-	// Addresses are spelt without the lock.
-	s := c.srv
-	s.mu.Lock()
-	all := make(map[*conn]net.Conn, len(s.conns))
-	for k := range s.conns {
-		all[k] = k.sock
-	}
-	s.mu.Unlock()
-	for k, sock := range all {
-		if k.id != id && (addr == "" || addressOf(sock) != addr) {
-			delete(all, k)
-		}
-	}
-	killed := int64(0)
-	s.mu.Lock()
-	for k := range all {
-		if _, open := s.conns[k]; open {
-			killed++
-			if k == c {
-				c.quit = true
-			} else {
-				k.shut()
-			}
-		}
-	}
-	s.mu.Unlock()
-	switch {
-	case !old:
-		c.Int(killed)
-	case killed == 0:
-		c.Fail("ERR No such client")
-	default:
-		c.OK()
-	}
 }
 
 func clientSwitch(c *conn, args [][]byte) {

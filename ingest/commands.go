@@ -23,6 +23,11 @@ type command struct {
 	run  func(c *conn, args [][]byte)
 	// subs are its subcommands, by which args[1] is then looked up.
 	subs []command
+
+	// These are made by index.
+	whole     string // the name, of a subcommand with that of its command: client|list
+	nameBytes []byte
+	stats     *commandStats
 }
 
 type group string
@@ -36,9 +41,12 @@ const (
 	groupMetrics    group = "mcache"
 
 	groupTransactions group = "transactions"
+	groupPubSub       group = "pubsub"
+	groupHash         group = "hash"
+	groupSet          group = "set"
 )
 
-type flags uint8
+type flags uint16
 
 const (
 	readonly flags = 1 << iota
@@ -47,7 +55,8 @@ const (
 	fast
 	noauth // may be said before AUTH
 	admin
-	slow // may take long or wait: not to be run in a loop; not shown
+	slow   // may take long or wait: not to be run in a loop; not shown
+	secret // its arguments are not logged or monitored; not shown
 )
 
 func (f flags) names() []string {
@@ -64,16 +73,23 @@ func (f flags) names() []string {
 type commandSet struct {
 	rows   []command
 	byName map[string]*command
+	sorted []*command // those that are run, by their whole names
+	byKind [bundleKinds]*command
 }
 
 func newCommandSet(metrics bool) commandSet {
 	var rows []command
 	rows = append(rows, connectionCommands()...)
 	rows = append(rows, serverCommands()...)
+	rows = append(rows, toolCommands()...)
 	rows = append(rows, stringCommands()...)
 	rows = append(rows, genericCommands()...)
 	rows = append(rows, transactionCommands()...)
+	rows = append(rows, pubsubCommands()...)
 	rows = append(rows, databaseCommands()...)
+	rows = append(rows, keyspaceCommands()...)
+	rows = append(rows, hashCommands()...)
+	rows = append(rows, setCommands()...)
 	if metrics {
 		for _, m := range metricCommands() {
 			m.flags |= slow // writing may wait for memory, and reading for much
@@ -84,6 +100,8 @@ func newCommandSet(metrics bool) commandSet {
 	for i := range rows {
 		s.byName[rows[i].name] = &rows[i]
 	}
+	s.index()
+	s.byKind = [bundleKinds]*command{bundleGet: s.byName["get"], bundleSet: s.byName["set"], bundleAdd: s.byName["ts.add"]}
 	return s
 }
 
@@ -127,9 +145,14 @@ func (c *conn) execute(args [][]byte) {
 		c.unknown(args)
 	case !cmd.takes(len(args)):
 		c.broken(cmd)
+		cmd.stats.rejected.Add(1)
 		c.wrongArity(cmd.name)
 	case !c.authenticated && cmd.flags&noauth == 0:
+		cmd.stats.rejected.Add(1)
 		c.Fail("NOAUTH Authentication required.")
+	case c.apart && c.restricted() && !mayWhileSubscribed(cmd):
+		cmd.stats.rejected.Add(1)
+		c.Fail("ERR Can't execute '" + cmd.name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	case c.queues(cmd):
 		if cmd.subs == nil || c.subOf(cmd, args) != nil {
 			c.enqueue(args)
@@ -137,11 +160,16 @@ func (c *conn) execute(args [][]byte) {
 			c.broken(cmd)
 		}
 	default:
-		c.last = cmd.name
+		if c.srv.attention.bits.Load()&paused != 0 {
+			c.waitPause(cmd)
+		}
 		c.runAny(cmd, args)
+		if c.apart {
+			c.cachingEnds()
+		}
 	}
 	if len(c.B) > c.at && c.B[c.at] == '-' {
-		c.failed++
+		c.countError(c.B[c.at:])
 	}
 	if c.silent || c.skip > 0 {
 		c.B = c.B[:c.at]
@@ -171,7 +199,8 @@ func (c *conn) subOf(cmd *command, args [][]byte) *command {
 	case sub == nil:
 		c.Fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try " + strings.ToUpper(cmd.name) + " HELP.")
 	case !sub.takes(len(args)):
-		c.wrongArity(cmd.name + "|" + sub.name)
+		sub.stats.rejected.Add(1)
+		c.wrongArity(sub.whole)
 		sub = nil
 	}
 	return sub
@@ -186,9 +215,25 @@ func (c *conn) run(cmd *command, args [][]byte) {
 		c.Fail(errSeriesDB)
 		return
 	}
+	c.ran(cmd)
+	if c.srv.attention.bits.Load()&monitored != 0 {
+		c.show(cmd, args)
+	}
+	if c.apart {
+		c.trackRead(cmd, args)
+	}
+	at := len(c.B)
 	cmd.run(c, args)
-	c.srv.wrote(c.db, cmd, args)
+	c.wrote(cmd, args)
 	c.worked()
+	c.ended(cmd, args, len(c.B) > at && c.B[at] == '-')
+}
+
+// ran notes the command for CLIENT LIST.
+func (c *conn) ran(cmd *command) {
+	if c.last.Load() != cmd {
+		c.last.Store(cmd)
+	}
 }
 
 // crossProtocol recognizes the start of an HTTP request: a browser that was

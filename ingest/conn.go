@@ -61,14 +61,19 @@ type conn struct {
 	at     int     // where in reply.b the answer to the command at work begins
 	client
 
-	backlog *backlog        // nil unless the client was slower than its answers
-	work    admission.Lease // for what the command at work collects
-	working bool            // work is open
-	busy    error           // why a query of it has no result, if that is for want of room
-	gate    *sync.RWMutex   // held for reading while commands are run
-	tx      *transaction    // nil for none
-	bundle  *bundle         // of GETs or SETs that are to be run, nil between turns
-	batch   mcache.Batch    // for TS.ADD
+	backlog   *backlog        // nil unless the client was slower than its answers
+	work      admission.Lease // for what the command at work collects
+	working   bool            // work is open
+	busy      error           // why a query of it has no result, if that is for want of room
+	gate      *sync.RWMutex   // held for reading while commands are run
+	tx        *transaction    // nil for none
+	apart     bool            // it is or was told of something: no bundles
+	ears      ears            // what it is told of by others
+	subs      subscriptions   // nil for none
+	bundle    *bundle         // of GETs or SETs that are to be run, nil between turns
+	workspace *workspace      // for hashes and sets, nil until it has seen one
+	span      span            // of commands that were run and are not counted yet
+	batch     mcache.Batch    // for TS.ADD
 
 	// For readFn and writeFn, which RawConn calls.
 	readFn, writeFn func(fd uintptr) bool
@@ -83,6 +88,7 @@ type conn struct {
 	created  int64
 	active   atomic.Int64 // last time that something was read
 	unread   atomic.Int64 // bytes of answers that wait for the client
+	multi    atomic.Int32 // commands that a transaction has queued, and 1; 0 for none
 	half     atomic.Int64 // since when a command is incomplete
 	writing  atomic.Int64 // since when a write waits for the client
 	shutting atomic.Bool  // to end after what was read
@@ -132,6 +138,8 @@ func (c *conn) serve() {
 // finish forgets the connection and closes its socket.
 func (c *conn) finish() {
 	c.forget()
+	c.deafen()
+	c.srv.tracking.forgetTarget(c)
 	c.settle()
 	c.freeInput()
 	s := c.srv
@@ -165,6 +173,7 @@ func (c *conn) turn() bool {
 	switch {
 	case err == nil:
 		c.active.Store(c.srv.tick.Load())
+		c.beginsTurn()
 		c.enterGate()
 		c.consume()
 		c.leaveGate()
@@ -180,7 +189,9 @@ func (c *conn) turn() bool {
 	if err := c.flush(); err != nil {
 		return false
 	}
+	c.endsTurn()
 	if c.quit {
+		c.deafen()
 		c.freeInput()
 		c.lingerOn()
 		return false
@@ -192,11 +203,13 @@ func (c *conn) turn() bool {
 // as many as a turn may have.
 func (c *conn) consume() {
 	c.takeOutput()
+	c.began()
 	c.more = false
 	bytes, turn := c.end-c.start, 0
 	for ; c.start < c.end && !c.quit; turn++ {
 		if turn >= turnCommands && c.loop != nil && c.hold(int64(len(c.in))) == nil {
 			c.freeBundle()
+			c.rested()
 			poison(c.in[:c.start:c.start])
 			c.more = true
 			return
@@ -204,6 +217,7 @@ func (c *conn) consume() {
 		n, args, need, err := c.framer.Next(c.in[c.start:c.end], c.limits)
 		if err != nil {
 			c.freeBundle()
+			c.rested()
 			c.srv.counters.protocol.Add(1)
 			c.srv.o.Logger.Debug("RESP protocol error", "client", addressOf(c.sock), "err", err)
 			c.Fail(err.Error())
@@ -229,6 +243,7 @@ func (c *conn) consume() {
 	}
 	c.small = turn == 1 && bytes < smallBytes && c.bundle != nil && c.bundle.n == 1 && c.bundle.kind <= bundleSet && c.start == c.end
 	c.freeBundle()
+	c.rested()
 	poison(c.in[:c.start:c.start])
 	if c.start == c.end {
 		c.freeInput()
@@ -421,7 +436,9 @@ func (c *conn) flush() error {
 	if len(c.out) > 0 && err == nil {
 		gated := c.gate != nil
 		c.leaveGate() // the client may take its time
+		began := c.srv.nanos()
 		err = c.waitWrite()
+		c.span.since += c.srv.nanos() - began // which is not the command's
 		if gated {
 			c.enterGate()
 		}
@@ -437,7 +454,7 @@ func (c *conn) flush() error {
 
 // waitWrite writes all of c.out, for as long as that takes.
 func (c *conn) waitWrite() error {
-	if c.raw != nil && c.isBehind() {
+	if c.isBehind() {
 		return c.behind()
 	}
 	if c.raw != nil {
@@ -450,13 +467,18 @@ func (c *conn) waitWrite() error {
 		}
 		return err
 	}
-	for len(c.out) > 0 {
+	return c.writeAll(c.out)
+}
+
+// writeAll writes b to what is not a plain socket.
+func (c *conn) writeAll(b []byte) error {
+	for len(b) > 0 {
 		c.writing.Store(c.srv.tick.Load())
-		n := min(len(c.out), bufferBytes)
-		if _, err := c.nc.Write(c.out[:n]); err != nil {
+		n := min(len(b), bufferBytes)
+		if _, err := c.nc.Write(b[:n]); err != nil {
 			return err
 		}
-		c.out = c.out[n:]
+		b = b[n:]
 	}
 	return nil
 }
@@ -589,7 +611,7 @@ func (c *conn) overdue(now int64) string {
 		return unreadForLong
 	case late(c.half.Load(), s.o.CommandTimeout):
 		return "a command was not complete within CommandTimeout"
-	case s.o.IdleTimeout > 0 && late(c.active.Load(), s.o.IdleTimeout):
+	case s.o.IdleTimeout > 0 && !c.ears.waits() && late(c.active.Load(), s.o.IdleTimeout):
 		return "nothing came for IdleTimeout"
 	}
 	return ""

@@ -112,6 +112,7 @@ func copyEntry(from, to *kvcache.Cache, key, as []byte) (found bool, err error) 
 	}); err != nil || !found {
 		return false, err
 	}
+	// A series of that name is for the caller to remove.
 	return true, to.Update(as, func(kvcache.Entry, bool) (kvcache.Entry, kvcache.Op) { return e, kvcache.Store })
 }
 

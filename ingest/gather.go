@@ -50,10 +50,12 @@ func (l *loop) gather() {
 		in += l.readSmall(c)
 	}
 	l.gate.RLock()
+	began := l.srv.nanos()
 	for kind := bundleGet; kind <= bundleSet; kind++ {
 		n := g.ask(kind)
 		for done := 0; done < n; {
 			to := l.answer(kind, done, n)
+			began = l.srv.endedGathered(g, kind, done, to, began)
 			out += l.sendSmall(done, to)
 			done = to
 		}
@@ -130,18 +132,26 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 	g.out = g.out[:0]
 	if kind == bundleGet {
 		return from + blobs.GetMany(g.askedKeys[from:n], func(i int, v []byte, kind kvcache.Kind, ok bool) {
-			c := g.begin(from+i, "get")
+			kind, ok = l.srv.typed(g.db, g.askedKeys[from+i], kind, ok)
+			c := g.begin(from+i, bundleGet)
+			at := len(c.B)
 			if c.answerGet(v, kind, ok); ok && kind != kvcache.String {
-				l.srv.counters.failed.Add(1)
+				c.countErrorOf(bundleGet, c.B[at:])
+				c.count()
 			}
 			g.end(from+i, c)
 		})
 	}
 	stored, err := blobs.PutMany(g.askedKeys[from:n], g.askedVals[from:n])
+	l.srv.displace(g.db, g.askedKeys[from:from+stored])
 	l.srv.wroteKeys(g.db, g.askedKeys[from:n])
 	set := func(i int, err error) {
-		c := g.begin(i, "set")
-		c.answerSet(err)
+		c := g.begin(i, bundleSet)
+		at := len(c.B)
+		if c.answerSet(err); err != nil {
+			c.countErrorOf(bundleSet, c.B[at:])
+			c.count()
+		}
 		g.end(i, c)
 	}
 	for to = from; to < from+stored; to++ {
@@ -149,16 +159,16 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 	}
 	if err != nil {
 		set(to, err)
-		l.srv.counters.failed.Add(1)
 		to++
 	}
 	return to
 }
 
 // begin returns the client of a request, ready to be answered.
-func (g *gathering) begin(i int, name string) *conn {
+func (g *gathering) begin(i int, kind bundleKind) *conn {
 	c := g.conns[g.asked[i]]
-	c.last, c.B = name, g.out
+	c.ran(c.srv.commands.byKind[kind])
+	c.B = g.out
 	return c
 }
 

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"math"
+	"math/rand/v2"
 	"strconv"
 
 	"mcached/ingest/resp"
@@ -15,7 +16,9 @@ func genericCommands() []command {
 		{name: "del", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Removes keys.", flags: write, keys: every, run: del},
 		{name: "unlink", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Removes keys.", flags: write | fast, keys: every, run: del},
 		{name: "exists", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts the keys that exist.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.has) }},
-		{name: "touch", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts as a read of keys.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) { c.countKeys(args[1:], c.cache().Touch) }},
+		{name: "touch", arity: -2, group: groupGeneric, syntax: "key [key ...]", summary: "Counts as a read of keys.", flags: readonly | fast, keys: every, run: func(c *conn, args [][]byte) {
+			c.countKeys(args[1:], func(key []byte) bool { return c.cache().Touch(key) || c.srv.isSeries(c.db, key) })
+		}},
 		{name: "type", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the type of a key.", flags: readonly | fast, keys: one, run: typeOf},
 		{name: "ttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in seconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1000, true) }},
 		{name: "pttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in milliseconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1, true) }},
@@ -29,8 +32,10 @@ func genericCommands() []command {
 		{name: "scan", arity: -2, group: groupGeneric, syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]", summary: "Iterates over the keys.", flags: readonly, run: scan},
 		{name: "keys", arity: 2, group: groupGeneric, syntax: "pattern", summary: "Returns the keys that match.", flags: readonly | slow, run: keys},
 		{name: "randomkey", arity: 1, group: groupGeneric, summary: "Returns a random key.", flags: readonly | slow, run: randomKey},
-		{name: "object", arity: -2, group: groupGeneric, syntax: "ENCODING key | FREQ key", summary: "Tells how a value is kept.", flags: readonly, keys: [3]int{2, 2, 1}, subs: []command{
+		{name: "object", arity: -2, group: groupGeneric, syntax: "ENCODING key | FREQ key | IDLETIME key | REFCOUNT key", summary: "Tells how a value is kept.", flags: readonly, keys: [3]int{2, 2, 1}, subs: []command{
 			{name: "encoding", arity: 3, syntax: "key", summary: "Returns the encoding that Redis would have for the value.", run: objectEncoding},
+			{name: "idletime", arity: 3, syntax: "key", summary: "Returns for how many seconds the key was not used, as far as that is known.", run: objectIdleTime},
+			{name: "refcount", arity: 3, syntax: "key", summary: "Returns 1, as values are not shared.", run: objectRefCount},
 			{name: "freq", arity: 3, syntax: "key", summary: "Returns how often the key was read of late, at most 3.", run: objectFreq},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("object") }},
 		}},
@@ -69,13 +74,13 @@ func (c *conn) countKeys(keys [][]byte, f func(key []byte) bool) {
 }
 
 func typeOf(c *conn, args [][]byte) {
-	if c.cache().Has(args[1]) {
-		c.Simple("string")
+	if kind, ok := c.cache().KindOf(args[1]); ok {
+		c.Simple(kindNames[kind])
 		return
 	}
 	if d := c.srv.seriesOf(c.db); d != nil {
 		if _, ok := d.find(string(args[1])); ok {
-			c.Simple("TSDB-TYPE")
+			c.Simple(seriesType)
 			return
 		}
 	}
@@ -86,6 +91,9 @@ func typeOf(c *conn, args [][]byte) {
 // from now if relative: -1 when there is none, -2 when there is no key.
 func (c *conn) remaining(key []byte, unitMs int64, relative bool) {
 	ms, ok := c.cache().Expiry(key)
+	if !ok {
+		ms, ok = c.srv.seriesOf(c.db).expiry(key)
+	}
 	switch {
 	case !ok:
 		c.Int(-2)
@@ -148,10 +156,13 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 		return
 	}
 	at := n*unitMs + base
-	done := false
+	wanted := func(oldMs int64) bool {
+		has := oldMs != 0
+		return !(nx && has || xx && !has || gt && (!has || at <= oldMs) || lt && has && at >= oldMs)
+	}
+	found, done := false, false
 	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
-		has := old.ExpiresMs != 0
-		done = ok && !(nx && has || xx && !has || gt && (!has || at <= old.ExpiresMs) || lt && has && at >= old.ExpiresMs)
+		found, done = ok, ok && wanted(old.ExpiresMs)
 		switch {
 		case !done:
 			return old, kvcache.Keep
@@ -160,6 +171,9 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 		}
 		return kvcache.Entry{Value: old.Value, ExpiresMs: at, Kind: old.Kind}, kvcache.Store
 	})
+	if !found && err == nil {
+		done = c.srv.seriesOf(c.db).expireAt(args[1], func(oldMs int64) (int64, bool) { return max(at, 1), wanted(oldMs) })
+	}
 	if err != nil {
 		c.refuse(err)
 		return
@@ -168,13 +182,17 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 }
 
 func persist(c *conn, args [][]byte) {
-	done := false
+	found, done := false, false
 	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		found = ok
 		if done = ok && old.ExpiresMs != 0; !done {
 			return old, kvcache.Keep
 		}
 		return kvcache.Entry{Value: old.Value, Kind: old.Kind}, kvcache.Store
 	})
+	if !found && err == nil {
+		done = c.srv.seriesOf(c.db).expireAt(args[1], func(oldMs int64) (int64, bool) { return 0, oldMs != 0 })
+	}
 	if err != nil {
 		c.refuse(err)
 		return
@@ -214,7 +232,7 @@ func scan(c *conn, args [][]byte) {
 	}
 	count := int64(10)
 	var matching *resp.Pattern
-	strings := true
+	kind := ""
 	for i := 2; i < len(args); i += 2 {
 		a := args[i]
 		switch {
@@ -243,16 +261,13 @@ func scan(c *conn, args [][]byte) {
 				c.leave()
 			}
 		case resp.EqualFold(a, "type"):
-			strings = resp.EqualFold(args[i+1], "string")
+			kind = string(resp.Lower(nil, args[i+1]))
 		default:
 			c.Fail(errSyntax)
 			return
 		}
 	}
-	w := scanning{c: c, matching: matching}
-	if !strings {
-		w.none = true
-	}
+	w := scanning{c: c, matching: matching, kind: kind}
 	// Where keys are few, a call of the cache may meet none: a few more are made.
 	for calls := int64(0); w.seen < count && calls < 16+2*count/scanStep && len(w.found) < c.srv.o.MaxOutputBytes; calls++ {
 		if cursor = w.step(cursor, int(min(count-w.seen, scanStep))); cursor == 0 {
@@ -270,7 +285,7 @@ func scan(c *conn, args [][]byte) {
 type scanning struct {
 	c        *conn
 	matching *resp.Pattern // nil: all
-	none     bool          // nothing is answered
+	kind     string        // the type that is asked for, in lower case; "" for all
 	seen     int64
 	n        int
 	found    []byte // bulks, n of them
@@ -288,20 +303,48 @@ func (w *scanning) step(cursor uint64, count int) uint64 {
 		count = 1
 	}
 	w.batch, w.ends = w.batch[:0], w.ends[:0]
-	cursor = w.c.cache().Scan(cursor, count, func(key []byte, _ kvcache.Entry) {
-		w.batch = append(w.batch, key...)
-		w.ends = append(w.ends, len(w.batch))
-	})
-	w.seen += int64(len(w.ends))
+	seen := 0
+	if cursor >= seriesPhase {
+		cursor, seen = w.series(cursor-seriesPhase, count)
+	} else {
+		cursor = w.c.cache().Scan(cursor, count, func(key []byte, e kvcache.Entry) {
+			if seen++; w.kind == "" || w.kind == kindNames[e.Kind] {
+				w.batch = append(w.batch, key...)
+				w.ends = append(w.ends, len(w.batch))
+			}
+		})
+		if cursor == 0 && w.c.srv.seriesOf(w.c.db).keys() > 0 {
+			cursor = seriesPhase
+		}
+	}
+	w.seen += int64(seen)
 	at := 0
 	for _, end := range w.ends {
-		if key := w.batch[at:end]; !w.none && (w.matching == nil || w.matching.Match(key)) {
+		if key := w.batch[at:end]; w.matching == nil || w.matching.Match(key) {
 			w.found = resp.AppendBulk(w.found, key)
 			w.n++
 		}
 		at = end
 	}
 	return cursor
+}
+
+// series is step for those keys that are series, from number seq on.
+func (w *scanning) series(seq uint64, count int) (cursor uint64, seen int) {
+	d := w.c.srv.seriesOf(w.c.db)
+	if d == nil {
+		return 0, 0
+	}
+	next := d.scan(seq, count, func(name string) {
+		if seen++; w.kind == "" || w.kind == seriesTypeLower {
+			w.batch = append(w.batch, name...)
+			w.ends = append(w.ends, len(w.batch))
+		}
+	})
+	if next == 0 {
+		return 0, seen
+	}
+	return seriesPhase + next, seen
 }
 
 // keys answers all keys that match. They are counted before they are
@@ -338,8 +381,17 @@ func keys(c *conn, args [][]byte) {
 }
 
 func randomKey(c *conn, _ [][]byte) {
+	d := c.srv.seriesOf(c.db)
+	if series := d.keys(); series > 0 && rand.IntN(series+c.cache().Len()) < series {
+		if name, ok := d.randomName(); ok {
+			c.BulkString(name)
+			return
+		}
+	}
 	if key, ok := c.cache().RandomKey(nil); ok {
 		c.Bulk(key)
+	} else if name, ok := d.randomName(); ok {
+		c.BulkString(name)
 	} else {
 		c.Null()
 	}
@@ -347,18 +399,15 @@ func randomKey(c *conn, _ [][]byte) {
 
 func objectEncoding(c *conn, args [][]byte) {
 	encoding := ""
-	err := c.peek(args[2], func(e kvcache.Entry, ok bool) {
-		switch _, isInt := resp.ParseInt(e.Value); {
-		case !ok:
-			encoding = ""
-		case isInt:
-			encoding = "int"
-		case len(e.Value) <= 44:
-			encoding = "embstr"
-		default:
-			encoding = "raw"
+	err := c.cache().Update(args[2], func(e kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+		if encoding = ""; ok {
+			encoding = encodingOf(e)
 		}
+		return e, kvcache.Keep
 	})
+	if encoding == "" && c.srv.isSeries(c.db, args[2]) {
+		encoding = "raw"
+	}
 	switch {
 	case err != nil:
 		c.refuse(err)
@@ -367,6 +416,20 @@ func objectEncoding(c *conn, args [][]byte) {
 	default:
 		c.BulkString(encoding)
 	}
+}
+
+// encodingOf is what Redis would have for the value.
+func encodingOf(e kvcache.Entry) string {
+	if e.Kind != kvcache.String {
+		return collectionEncoding(e)
+	}
+	switch _, isInt := resp.ParseInt(e.Value); {
+	case isInt:
+		return "int"
+	case len(e.Value) <= 44:
+		return "embstr"
+	}
+	return "raw"
 }
 
 func objectFreq(c *conn, args [][]byte) {

@@ -19,12 +19,11 @@ func info(c *conn, args [][]byte) {
 	for _, a := range args[1:] {
 		want = append(want, string(resp.Lower(nil, a)))
 	}
-	all := len(want) == 0 || slices.ContainsFunc(want, func(w string) bool {
-		return w == "all" || w == "default" || w == "everything"
-	})
+	all := slices.Contains(want, "all") || slices.Contains(want, "everything")
+	usual := all || len(want) == 0 || slices.Contains(want, "default")
 	var b strings.Builder
 	for _, s := range c.srv.infoSections() {
-		if !all && !slices.Contains(want, strings.ToLower(s.name)) {
+		if !all && !(usual && !s.extra) && !slices.Contains(want, strings.ToLower(s.name)) {
 			continue
 		}
 		if b.Len() > 0 {
@@ -41,52 +40,48 @@ func info(c *conn, args [][]byte) {
 type infoSection struct {
 	name  string
 	lines []string
+	extra bool // only shown when it, or all, is asked for
 }
 
 func (s *Server) infoSections() []infoSection {
-	st, mem, blobs := s.Stats(), s.o.Memory.Stats(), s.o.Blobs.Stats()
-	up := int64(s.o.Now().Sub(s.started).Seconds())
+	st, blobs := s.Stats(), s.o.Blobs.Stats()
+	now := s.o.Now()
+	up := int64(now.Sub(s.started).Seconds())
 	line := func(name string, value any) string { return fmt.Sprintf("%s:%v", name, value) }
-	resident := residentBytes(os.DirFS("/proc/self"))
 	var ru syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru)
 	seconds := func(t syscall.Timeval) string { return fmt.Sprintf("%d.%06d", t.Sec, t.Usec) }
+	executable, _ := os.Executable()
 	return []infoSection{
-		{"Server", []string{
+		{name: "Server", lines: []string{
 			line("redis_version", redisVersion),
 			line("mcached_version", s.o.Version),
 			line("redis_mode", "standalone"),
 			line("os", runtime.GOOS+" "+runtime.GOARCH),
 			line("arch_bits", 64),
 			line("process_id", os.Getpid()),
-			line("server_time_usec", s.o.Now().UnixMicro()),
+			line("run_id", s.runID),
+			line("tcp_port", s.port()),
+			line("server_time_usec", now.UnixMicro()),
 			line("uptime_in_seconds", up),
 			line("uptime_in_days", up/86400),
+			line("executable", executable),
+			line("config_file", ""),
 		}},
-		{"Clients", []string{
+		{name: "Clients", lines: []string{
 			line("connected_clients", st.Connections),
 			line("maxclients", s.o.MaxConnections),
 			line("blocked_clients", 0),
+			line("tracking_clients", s.tracking.some.Load()),
 		}},
-		{"Memory", []string{
-			line("used_memory", mem.UsedBytes),
-			line("used_memory_human", human(mem.UsedBytes)),
-			line("used_memory_rss", resident),
-			line("used_memory_rss_human", human(resident)),
-			line("used_memory_dataset", blobs.LiveBytes),
-			line("used_memory_overhead", int64(blobs.OverheadPerEntry()*float64(blobs.Entries))),
-			line("maxmemory", mem.BudgetBytes),
-			line("maxmemory_human", human(mem.BudgetBytes)),
-			line("maxmemory_policy", "allkeys-lru"),
-			line("mem_allocator", "mmap"),
-		}},
-		{"Persistence", []string{
+		{name: "Memory", lines: s.memoryLines()},
+		{name: "Persistence", lines: []string{
 			line("loading", 0),
 			line("async_loading", 0),
 			line("rdb_bgsave_in_progress", 0),
 			line("aof_enabled", 0),
 		}},
-		{"Stats", []string{
+		{name: "Stats", lines: slices.Concat([]string{
 			line("total_connections_received", st.ConnectionsAccepted),
 			line("total_commands_processed", st.Commands),
 			line("instantaneous_ops_per_sec", s.commandsPerS.Load()),
@@ -99,27 +94,37 @@ func (s *Server) infoSections() []infoSection {
 			line("evicted_keys", blobs.Evicted),
 			line("keyspace_hits", blobs.Hits),
 			line("keyspace_misses", blobs.Misses),
-		}},
-		{"Replication", []string{
+		}, s.pubsubLines(), s.trackingLines())},
+		{name: "Replication", lines: []string{
 			line("role", "master"),
 			line("connected_slaves", 0),
+			line("master_replid", s.runID),
+			line("master_repl_offset", 0),
 		}},
-		{"CPU", []string{
+		{name: "CPU", lines: []string{
 			line("used_cpu_sys", seconds(ru.Stime)),
 			line("used_cpu_user", seconds(ru.Utime)),
 		}},
-		{"Cluster", []string{line("cluster_enabled", 0)}},
-		{"Keyspace", s.keyspace()},
+		{name: "Commandstats", lines: s.commandLines(), extra: true},
+		{name: "Errorstats", lines: s.errors.lines()},
+		{name: "Latencystats", lines: s.latencyLines(), extra: true},
+		{name: "Cluster", lines: []string{line("cluster_enabled", 0)}},
+		{name: "Keyspace", lines: s.keyspace()},
 	}
 }
 
 // keyspace has a line for each database that is not empty.
 func (s *Server) keyspace() (lines []string) {
 	for n := range s.o.Blobs.Len() {
+		var keys, expires int
+		var meanMs int64
 		if b := s.o.Blobs.Made(n); b != nil {
-			if st := b.Stats(); st.Entries > 0 {
-				lines = append(lines, fmt.Sprintf("db%d:keys=%d,expires=%d,avg_ttl=%d", n, st.Entries, st.Expiring, b.MeanTTL()))
-			}
+			st := b.Stats()
+			keys, expires, meanMs = int(st.Entries), int(st.Expiring), b.MeanTTL()
+		}
+		series, expiring := s.seriesOf(n).counts()
+		if keys += series; keys > 0 {
+			lines = append(lines, fmt.Sprintf("db%d:keys=%d,expires=%d,avg_ttl=%d", n, keys, expires+expiring, meanMs))
 		}
 	}
 	return lines

@@ -172,6 +172,7 @@ func (c *conn) enqueue(args [][]byte) {
 		args[i] = slices.Clone(args[i])
 	}
 	x.queue = append(x.queue, args)
+	c.multi.Store(int32(len(x.queue) + 1))
 	c.Simple("QUEUED")
 }
 
@@ -204,6 +205,7 @@ func multi(c *conn, _ [][]byte) {
 		return
 	}
 	c.tx.open = true
+	c.multi.Store(1)
 	c.OK()
 }
 
@@ -222,6 +224,7 @@ func (c *conn) forget() {
 	if c.tx != nil {
 		c.tx.lease.Release()
 		c.tx = nil
+		c.multi.Store(0)
 	}
 }
 
@@ -250,7 +253,6 @@ func execTransaction(c *conn, _ [][]byte) {
 		x.running = false
 	})
 	c.forget()
-	c.last = "exec"
 }
 
 // runQueued runs one command of a transaction and counts it.
@@ -258,10 +260,9 @@ func (c *conn) runQueued(args [][]byte) {
 	c.commands++
 	at := len(c.B)
 	cmd := c.srv.commands.find(args[0])
-	c.last = cmd.name
 	c.runAny(cmd, args)
 	if len(c.B) > at && c.B[at] == '-' {
-		c.failed++
+		c.countError(c.B[at:])
 	}
 }
 
@@ -341,24 +342,30 @@ func (c *conn) changed() bool {
 	return c.tx.dirty.Load() || slices.ContainsFunc(c.tx.watched, func(k watched) bool { return k.there && !c.srv.has(k.db, []byte(k.key)) })
 }
 
-// wrote tells those who watch of the keys of a command that has run.
-func (s *Server) wrote(db int, cmd *command, args [][]byte) {
-	if !s.watchers.some.Load() || cmd.flags&write == 0 {
+// wrote tells those who watch, or track, of the keys of a command that has run.
+func (c *conn) wrote(cmd *command, args [][]byte) {
+	s := c.srv
+	if cmd.flags&write == 0 || !s.watchers.some.Load() && s.tracking.some.Load() == 0 {
 		return
 	}
 	if cmd.keys[0] == 0 {
-		return // FLUSHALL and its like: what was there is gone, which EXEC sees
+		// FLUSHALL and its like: what was there is gone, which EXEC sees.
+		if cmd.group == groupServer && s.tracking.some.Load() > 0 {
+			s.tracking.flushed()
+		}
+		return
 	}
-	last := cmd.keys[1]
-	if last < 0 {
-		last += len(args)
-	}
-	for i := cmd.keys[0]; i <= last && i < len(args); i += cmd.keys[2] {
-		s.wroteKey(db, args[i])
-	}
+	cmd.eachKey(args, func(key []byte) { s.wroteKey(c.db, key, c) })
 }
 
-func (s *Server) wroteKey(db int, key []byte) {
+// wroteKey tells of a key that by has written, nil for one who does not track.
+func (s *Server) wroteKey(db int, key []byte, by *conn) {
+	if s.tracking.some.Load() > 0 {
+		s.tracking.wrote(key, by)
+	}
+	if !s.watchers.some.Load() {
+		return
+	}
 	w := &s.watchers
 	w.mu.Lock()
 	for _, c := range w.keys[dbKey{db, string(key)}] {
@@ -369,9 +376,9 @@ func (s *Server) wroteKey(db int, key []byte) {
 
 // wroteKeys is for commands that were run together.
 func (s *Server) wroteKeys(db int, keys [][]byte) {
-	if s.watchers.some.Load() {
+	if s.watchers.some.Load() || s.tracking.some.Load() > 0 {
 		for _, k := range keys {
-			s.wroteKey(db, k)
+			s.wroteKey(db, k, nil)
 		}
 	}
 }

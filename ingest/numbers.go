@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"math"
 	"math/big"
 	"strconv"
@@ -30,7 +29,7 @@ func increment(c *conn, key []byte, by int64) {
 	var sum int64
 	var buf [20]byte
 	problem := ""
-	err := c.cache().Update(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.updateString(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		v := int64(0)
 		problem = ""
 		if ok {
@@ -58,13 +57,17 @@ func increment(c *conn, key []byte, by int64) {
 
 func incrByFloat(c *conn, args [][]byte) {
 	by, ok := resp.ParseLongDouble(args[2])
-	if !ok {
+	if !ok { // the key is looked at first
+		if err := c.peek(args[1], func(kvcache.Entry, bool) {}); err != nil {
+			c.refuse(err)
+			return
+		}
 		c.Fail(errFloat)
 		return
 	}
 	var text []byte
 	problem := ""
-	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.updateString(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		v := new(big.Float).SetPrec(resp.LongDoubleBits)
 		problem = ""
 		if ok {
@@ -77,11 +80,7 @@ func incrByFloat(c *conn, args [][]byte) {
 			problem = "ERR increment would produce NaN or Infinity"
 			return old, kvcache.Keep
 		}
-		text = v.Append(text[:0], 'f', 17)
-		text = bytes.TrimSuffix(bytes.TrimRight(text, "0"), []byte("."))
-		if string(text) == "-0" {
-			text = text[1:]
-		}
+		text = appendLongDouble(text[:0], v)
 		return kvcache.Entry{Value: text, ExpiresMs: old.ExpiresMs}, kvcache.Store
 	})
 	switch {

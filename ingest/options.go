@@ -73,6 +73,10 @@ type Options struct {
 	// MaxKeyBytes bounds what these take together, with their labels, those
 	// without a sample included. Default 64 MiB.
 	MaxKeyBytes int
+	// MaxTrackedKeys bounds the keys that are remembered for clients with CLIENT
+	// TRACKING, at 256 bytes each, longer ones in sum. For more, some are told to
+	// be forgotten. Default 1,000,000.
+	MaxTrackedKeys int
 	// MaxLabels of a series that TS commands name or create. Default 128.
 	MaxLabels int
 	// MaxLabelNameBytes and MaxLabelValueBytes of each. Defaults 1 KiB and
@@ -136,6 +140,7 @@ func (o *Options) setDefaults() error {
 		{"MaxReplySamples", &o.MaxReplySamples, 1_000_000, 1},
 		{"MaxKeys", &o.MaxKeys, 1 << 30, 1},
 		{"MaxKeyBytes", &o.MaxKeyBytes, 64 << 20, 1 << 10},
+		{"MaxTrackedKeys", &o.MaxTrackedKeys, 1_000_000, 1},
 		{"MaxLabels", &o.MaxLabels, 128, 1},
 		{"MaxLabelNameBytes", &o.MaxLabelNameBytes, 1 << 10, 1},
 		{"MaxLabelValueBytes", &o.MaxLabelValueBytes, 16 << 10, 1},

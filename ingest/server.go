@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,9 @@ type Server struct {
 	pass     atomic.Pointer[string] // see SetPassword
 	series   *directory             // nil without Options.Metrics
 	started  time.Time
+	runID    string
+	seed     maphash.Seed // of the cursors of HSCAN and SSCAN
+	base     time.Time    // of nanos
 	// tick counts the sweeper's rounds: a clock that costs a load.
 	tick atomic.Int64
 	// every is how long a round is.
@@ -39,13 +44,21 @@ type Server struct {
 	watchers           watchers
 	// commandsPerS is that of the last second or of the last round, if those take longer.
 	commandsPerS atomic.Uint64
-	msetnx       sync.Mutex // held by MSETNX
+	msetnx       sync.Mutex   // held by MSETNX
+	peakBytes    atomic.Int64 // the most memory that was used, as far as noticed
+	slow         slowLog
+	attention    attention
+	pubsub       pubsub
+	monitors     monitors
+	tracking     tracking
+	errors       errorStats
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
 	loops     []*loop // made by the first Serve
 	vacant    []int32 // slots without a connection
+	pause     *pause  // nil for none
 	lastID    int64
 	closing   bool
 	wg        sync.WaitGroup // a connection each
@@ -85,12 +98,18 @@ func NewServer(o Options) (*Server, error) {
 		limits:    o.frameLimits(),
 		commands:  newCommandSet(o.Metrics != nil),
 		started:   o.Now(),
+		runID:     newRunID(),
+		seed:      maphash.MakeSeed(),
+		base:      time.Now(),
 		listeners: map[net.Listener]struct{}{},
 		conns:     map[*conn]struct{}{},
 		stop:      make(chan struct{}),
 		swept:     make(chan struct{}),
 	}
 	s.pass.Store(&s.o.Password)
+	s.slow.init()
+	s.tracking.most = o.MaxTrackedKeys
+	s.o.Parameters = append(slices.Clone(s.o.Parameters), s.toolParameters()...)
 	if o.Metrics != nil {
 		s.series = newDirectory(&o)
 	}
@@ -233,6 +252,11 @@ func (s *Server) sweep() {
 			s.commandsPerS.Store(uint64(float64(n-commands) / (float64(rounds) * s.every.Seconds())))
 			rounds, commands = 0, n
 		}
+		if s.series != nil {
+			s.series.sweep()
+		}
+		s.sweepTracked()
+		s.notePeak(s.o.Memory.Used())
 		s.mu.Lock()
 		for c := range s.conns {
 			if why := c.overdue(now); why != "" {

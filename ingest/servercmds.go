@@ -12,11 +12,11 @@ const redisVersion = "7.0.15"
 
 func serverCommands() []command {
 	return []command{
-		{name: "command", arity: -1, group: groupServer, syntax: "[COUNT | DOCS [command-name ...] | INFO [command-name ...] | LIST]", summary: "Returns details about the commands.", run: commandCommand},
+		{name: "command", arity: -1, group: groupServer, syntax: "[COUNT | DOCS [command-name ...] | GETKEYS command [argument ...] | INFO [command-name ...] | LIST]", summary: "Returns details about the commands.", run: commandCommand},
 		{name: "config", arity: -2, group: groupServer, syntax: "GET parameter [parameter ...] | SET parameter value [parameter value ...] | RESETSTAT", summary: "Reads and sets the configuration.", flags: admin, subs: []command{
 			{name: "get", arity: -3, syntax: "parameter [parameter ...]", summary: "Returns the parameters that match.", run: configGet},
 			{name: "set", arity: -4, syntax: "parameter value [parameter value ...]", summary: "Sets parameters; maxmemory is the one that can be.", flags: slow, run: configSet},
-			{name: "resetstat", arity: 2, summary: "Is accepted; counters that only ever grow are not reset.", run: func(c *conn, _ [][]byte) { c.OK() }},
+			{name: "resetstat", arity: 2, summary: "Resets commandstats, errorstats and latencystats; counters that metrics show are not reset.", run: resetStats},
 			{name: "rewrite", arity: 2, summary: "Is refused: there is no configuration file.", run: func(c *conn, _ [][]byte) { c.Fail("ERR The server is running without a config file") }},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("config") }},
 		}},
@@ -27,7 +27,7 @@ func serverCommands() []command {
 			c.BulkInt(us / 1e6)
 			c.BulkInt(us % 1e6)
 		}},
-		{name: "dbsize", arity: 1, group: groupServer, summary: "Returns the number of keys.", flags: readonly | fast, run: func(c *conn, _ [][]byte) { c.Int(int64(c.cache().Len())) }},
+		{name: "dbsize", arity: 1, group: groupServer, summary: "Returns the number of keys.", flags: readonly | fast, run: func(c *conn, _ [][]byte) { c.Int(int64(c.cache().Len() + c.srv.seriesOf(c.db).keys())) }},
 		{name: "flushdb", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys of the selected database.", flags: write | slow, run: flushDB},
 		{name: "flushall", arity: -1, group: groupServer, syntax: "[ASYNC | SYNC]", summary: "Removes all keys of all databases.", flags: write | slow, run: flushAll},
 		{name: "function", arity: -2, group: groupServer, syntax: "FLUSH [ASYNC | SYNC]", summary: "There are no functions to flush.", flags: write, subs: []command{
@@ -38,9 +38,10 @@ func serverCommands() []command {
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("module") }},
 		}},
 		{name: "wait", arity: 3, group: groupServer, syntax: "numreplicas timeout", summary: "There are no replicas to wait for.", run: wait},
-		{name: "memory", arity: -2, group: groupServer, syntax: "USAGE key [SAMPLES count] | STATS | PURGE", summary: "Tells what memory is used for.", flags: readonly, subs: []command{
+		{name: "memory", arity: -2, group: groupServer, syntax: "USAGE key [SAMPLES count] | STATS | DOCTOR | PURGE", summary: "Tells what memory is used for.", flags: readonly, subs: []command{
 			{name: "usage", arity: -3, syntax: "key [SAMPLES count]", summary: "Returns what a key costs in bytes, its share of the index included.", run: memoryUsage},
 			{name: "stats", arity: 2, summary: "Returns details about memory.", run: memoryStats},
+			{name: "doctor", arity: 2, summary: "Says in words how memory is used.", run: memoryDoctor},
 			{name: "purge", arity: 2, summary: "Gives unused memory back to the operating system.", flags: slow, run: func(c *conn, _ [][]byte) { c.srv.o.Memory.Trim(0); c.OK() }},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("memory") }},
 		}},
@@ -79,11 +80,40 @@ func commandCommand(c *conn, args [][]byte) {
 			c.BulkString(n)
 			c.commandDocs(set.byName[n])
 		}
-	case resp.EqualFold(args[1], "count"), resp.EqualFold(args[1], "list"):
+	case resp.EqualFold(args[1], "getkeys") && len(args) > 3:
+		c.commandKeys(args[2:])
+	case resp.EqualFold(args[1], "count"), resp.EqualFold(args[1], "list"), resp.EqualFold(args[1], "getkeys"):
 		c.wrongArity("command|" + string(resp.Lower(nil, args[1])))
 	default:
 		c.Fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try COMMAND HELP.")
 	}
+}
+
+// commandKeys answers which arguments of a command are its keys.
+func (c *conn) commandKeys(args [][]byte) {
+	cmd := c.srv.commands.find(args[0])
+	switch {
+	case cmd == nil:
+		c.Fail("ERR Invalid command specified")
+		return
+	case cmd.keys[0] == 0:
+		c.Fail("ERR The command has no key arguments")
+		return
+	case !cmd.takes(len(args)):
+		c.Fail("ERR Invalid number of arguments specified for command")
+		return
+	}
+	n := 0
+	cmd.eachKey(args, func([]byte) { n++ })
+	c.Array(n)
+	cmd.eachKey(args, func(key []byte) { c.Bulk(key) })
+}
+
+// resetStats is CONFIG RESETSTAT.
+func resetStats(c *conn, _ [][]byte) {
+	c.srv.commands.everyCommand(func(m *command) { m.stats.reset() })
+	c.srv.errors.reset()
+	c.OK()
 }
 
 // commandNames is the names asked for, or all of them.
@@ -201,6 +231,8 @@ func memoryUsage(c *conn, args [][]byte) {
 	}
 	if n, ok := c.cache().EntryBytes(args[2]); ok {
 		c.Int(int64(n))
+	} else if n, ok := c.srv.seriesOf(c.db).keyBytes(args[2]); ok {
+		c.Int(n)
 	} else {
 		c.Null()
 	}

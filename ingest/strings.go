@@ -37,6 +37,10 @@ func stringCommands() []command {
 
 // refuse answers an error of the cache.
 func (c *conn) refuse(err error) {
+	if err == errKind {
+		c.Fail(errWrongType)
+		return
+	}
 	if errors.Is(err, kvcache.ErrNoMemory) {
 		c.Fail("OOM command not allowed when used memory > 'maxmemory'.")
 		return
@@ -77,7 +81,7 @@ func (c *conn) answerMGet(value []byte, kind kvcache.Kind, ok bool) {
 func (c *conn) answerGetOfMany(value []byte, kind kvcache.Kind, ok bool) {
 	at := len(c.B)
 	if c.answerGet(value, kind, ok); c.B[at] == '-' {
-		c.failed++
+		c.countErrorOf(bundleGet, c.B[at:])
 	}
 }
 
@@ -93,7 +97,12 @@ func (c *conn) answerSet(err error) {
 	}
 }
 
-func (c *conn) get(key []byte) { c.cache().View(key, c.answerGet) }
+func (c *conn) get(key []byte) {
+	c.cache().View(key, func(value []byte, kind kvcache.Kind, ok bool) {
+		kind, ok = c.srv.typed(c.db, key, kind, ok)
+		c.answerGet(value, kind, ok)
+	})
+}
 
 func get(c *conn, args [][]byte) { c.get(args[1]) }
 
@@ -184,6 +193,7 @@ func (c *conn) nowMs() int64 { return c.srv.o.Now().UnixMilli() }
 func set(c *conn, args [][]byte) {
 	if len(args) == 3 {
 		c.answerSet(c.cache().Put(args[1], args[2], 0))
+		c.srv.displace(c.db, args[1:2])
 		return
 	}
 	o, ok := c.parseSet(args[3:], false)
@@ -197,12 +207,18 @@ func set(c *conn, args [][]byte) {
 	at, stored := len(c.B), false
 	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		c.B = c.B[:at]
-		if o.get && ok {
+		series := !ok && c.srv.isSeries(c.db, args[1])
+		switch {
+		case o.get && (ok && old.Kind != kvcache.String || series):
+			c.Fail(errWrongType)
+			return old, kvcache.Keep
+		case o.get && ok:
 			c.Bulk(old.Value)
-		} else if o.get {
+		case o.get:
 			c.Null()
 		}
-		if stored = !(o.nx && ok || o.xx && !ok); !stored {
+		there := ok || series
+		if stored = !(o.nx && there || o.xx && !there); !stored {
 			return old, kvcache.Keep
 		}
 		e := kvcache.Entry{Value: args[2], ExpiresMs: expiresMs}
@@ -211,6 +227,9 @@ func set(c *conn, args [][]byte) {
 		}
 		return e, kvcache.Store
 	})
+	if stored {
+		c.srv.displace(c.db, args[1:2])
+	}
 	switch {
 	case err != nil:
 		c.B = c.B[:at]
@@ -230,7 +249,7 @@ func setNX(c *conn, args [][]byte) {
 func (c *conn) setIfAbsent(key, value []byte) {
 	stored := false
 	err := c.cache().Update(key, func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
-		if stored = !ok; !stored {
+		if stored = !ok && !c.srv.isSeries(c.db, key); !stored {
 			return old, kvcache.Keep
 		}
 		return kvcache.Entry{Value: value}, kvcache.Store
@@ -257,12 +276,13 @@ func setEX(c *conn, args [][]byte, name string, unitMs int64) {
 		c.refuse(err)
 		return
 	}
+	c.srv.displace(c.db, args[1:2])
 	c.OK()
 }
 
 func getSet(c *conn, args [][]byte) {
 	at := len(c.B)
-	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.updateString(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		c.B = c.B[:at]
 		if ok {
 			c.Bulk(old.Value)
@@ -279,7 +299,7 @@ func getSet(c *conn, args [][]byte) {
 
 func getDel(c *conn, args [][]byte) {
 	at := len(c.B)
-	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.updateString(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		c.B = c.B[:at]
 		if !ok {
 			c.Null()
@@ -300,7 +320,8 @@ func getEX(c *conn, args [][]byte) {
 		return
 	}
 	// Redis looks for the key before it reads the number.
-	if o.expire == nil && !o.persist || !c.cache().Has(args[1]) {
+	kind, there := c.cache().KindOf(args[1])
+	if o.expire == nil && !o.persist || !there || kind != kvcache.String {
 		c.get(args[1])
 		return
 	}
@@ -309,7 +330,7 @@ func getEX(c *conn, args [][]byte) {
 		return
 	}
 	at := len(c.B)
-	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	err := c.updateString(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		c.B = c.B[:at]
 		if !ok {
 			c.Null()
@@ -371,7 +392,7 @@ func msetNX(c *conn, args [][]byte) {
 	c.srv.msetnx.Lock()
 	defer c.srv.msetnx.Unlock()
 	for i := 1; i < len(args); i += 2 {
-		if c.cache().Has(args[i]) {
+		if c.has(args[i]) {
 			c.Int(0)
 			return
 		}
@@ -385,7 +406,7 @@ func msetNX(c *conn, args [][]byte) {
 
 func appendValue(c *conn, args [][]byte) {
 	n := 0
-	err := c.cache().Update(args[1], func(old kvcache.Entry, _ bool) (kvcache.Entry, kvcache.Op) {
+	err := c.updateString(args[1], func(old kvcache.Entry, _ bool) (kvcache.Entry, kvcache.Op) {
 		n = len(old.Value) + len(args[2])
 		v := make([]byte, 0, n)
 		v = append(append(v, old.Value...), args[2]...)
@@ -400,7 +421,7 @@ func appendValue(c *conn, args [][]byte) {
 
 // peek shows f the value of key without a copy.
 func (c *conn) peek(key []byte, f func(e kvcache.Entry, ok bool)) error {
-	return c.cache().Update(key, func(e kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
+	return c.updateString(key, func(e kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		f(e, ok)
 		return e, kvcache.Keep
 	})

@@ -1,11 +1,9 @@
 package ingest
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"mcached/mcache"
 )
@@ -14,9 +12,8 @@ import (
 // samples move.
 func tsAlter(c *conn, args [][]byte) {
 	d := c.srv.series
-	k, ok := d.find(string(args[1]))
+	k, ok := c.findSeries(args[1])
 	if !ok {
-		c.Fail(errNoKey)
 		return
 	}
 	a, ok := c.parseCreate(args[2:])
@@ -68,14 +65,19 @@ func (k *seriesKey) lock() *seriesKey {
 // is to stand for it is in the directory, and locked, before the first sample
 // moves: whoever wants the same labels meanwhile finds them taken.
 func (d *directory) relabel(k *seriesKey, labels []mcache.Label) (*seriesKey, error) {
-	n, err := d.make(k.name, labels)
+	return d.relabelAs(k, k.name, labels)
+}
+
+// relabelAs is relabel with another name, which no key has.
+func (d *directory) relabelAs(k *seriesKey, name string, labels []mcache.Label) (*seriesKey, error) {
+	n, err := d.make(name, labels)
 	if err != nil {
 		return nil, err
 	}
 	k = k.lock()
 	defer k.mu.Unlock()
 	if n.print == k.print {
-		return k, nil
+		return d.renameOnly(k, name)
 	}
 	n.mu.Lock() // nobody else knows it yet
 	defer n.mu.Unlock()
@@ -99,12 +101,46 @@ func (d *directory) relabel(k *seriesKey, labels []mcache.Label) (*seriesKey, er
 	}
 	d.leaveLocked(k)
 	d.retain(n, n.retentionMs)
-	d.byName[n.name] = n
+	d.replaceLocked(k, n)
 	if !moved {
 		d.empty[n] = struct{}{}
 	}
 	k.moved = n
 	return n, nil
+}
+
+// renameOnly gives a key that keeps its labels another name. k.mu is held.
+func (d *directory) renameOnly(k *seriesKey, name string) (*seriesKey, error) {
+	if k.name == name {
+		return k, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.byName[k.name] != k {
+		return nil, errGone
+	}
+	n := &seriesKey{name: name, labels: k.labels, implied: k.implied, print: k.print, seriesOptions: k.seriesOptions, id: k.id, found: k.found, lastMs: k.lastMs, written: k.written}
+	_, empty := d.empty[k]
+	d.leaveLocked(k)
+	d.bytes += n.bytes()
+	d.byPrint[n.print] = n
+	d.retain(n, n.retentionMs)
+	d.replaceLocked(k, n)
+	if empty {
+		d.empty[n] = struct{}{}
+	}
+	k.moved = n
+	return n, nil
+}
+
+// replaceLocked puts n, which has all that k had, in the place that k has left.
+func (d *directory) replaceLocked(k, n *seriesKey) {
+	d.byName[n.name] = n
+	d.listLocked(n)
+	if ms := k.expiresMs.Load(); ms != 0 {
+		n.expiresMs.Store(ms)
+		d.expiring[n] = struct{}{}
+	}
 }
 
 // reserve puts the labels of n into the directory, of which k is to become n.
@@ -113,7 +149,7 @@ func (d *directory) reserve(k, n *seriesKey) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.byName[k.name] != k {
-		return errors.New(strings.TrimPrefix(errNoKey, "ERR ")) // it was removed meanwhile
+		return errGone // it was removed meanwhile
 	}
 	if other, taken := d.byPrint[n.print]; taken {
 		return fmt.Errorf("TSDB: the key %q has the same name and labels", other.name)
@@ -163,9 +199,8 @@ func (d *directory) move(k, n *seriesKey) (some bool, err error) {
 // tsDel removes a range of samples and answers how many those were.
 func tsDel(c *conn, args [][]byte) {
 	d := c.srv.series
-	k, ok := d.find(string(args[1]))
+	k, ok := c.findSeries(args[1])
 	if !ok {
-		c.Fail(errNoKey)
 		return
 	}
 	from, ok := bound(args[2], "-", 0)
@@ -224,6 +259,19 @@ func (d *directory) abandonLocked(k *seriesKey) {
 func (d *directory) remove(name []byte) bool {
 	k, ok := d.entry(name)
 	return ok && d.removeKey(k)
+}
+
+// findSeries is the series of a key, or answers that there is none.
+func (c *conn) findSeries(key []byte) (*seriesKey, bool) {
+	k, ok := c.srv.series.find(string(key))
+	switch {
+	case ok:
+	case c.cache().Has(key):
+		c.Fail(errWrongType)
+	default:
+		c.Fail(errNoKey)
+	}
+	return k, ok
 }
 
 // removeAll removes all keys that were created or written here, for FLUSHALL.

@@ -24,7 +24,7 @@ func (c *conn) addMany(names, times, values [][]byte, by adder) {
 			at := len(c.B)
 			c.add(names[0], times[0], values[0], nil, by)
 			if by == tsAdds && c.B[at] == '-' {
-				c.failed++
+				c.countErrorOf(bundleAdd, c.B[at:])
 			}
 		}
 		c.spill()
@@ -94,13 +94,14 @@ func (c *conn) addRun(names, times, values [][]byte, by adder) int {
 		}
 		if problem == "" {
 			a.k.lastMs = a.t
-		} else if by == tsAdds {
-			c.failed++
 		}
 		if i+1 == n || run[i+1].k != a.k {
 			a.k.mu.Unlock()
 		}
-		c.replyAdded(a.t, problem)
+		at := len(c.B)
+		if c.replyAdded(a.t, problem); problem != "" && by == tsAdds { // else it is part of an answer
+			c.countErrorOf(bundleAdd, c.B[at:])
+		}
 	}
 	return n
 }

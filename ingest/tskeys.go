@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"mcached/ingest/resp"
@@ -84,6 +85,9 @@ type seriesKey struct {
 	lastMs  int64      // no sample that came by this key is younger
 	written bool       // lastMs means something
 	moved   *seriesKey // what TS.ALTER made of it
+
+	expiresMs atomic.Int64 // Unix time, 0 for never; it changes with mu and directory.mu held
+	seq       uint64       // see directory.order; under directory.mu
 }
 
 // given are the labels that the key was given, without an implied __name__.
@@ -106,6 +110,12 @@ type directory struct {
 	bytes   int64 // of the keys that are in both
 	// empty are those that have no sample, which the cache cannot find.
 	empty map[*seriesKey]struct{}
+	// order has the keys in the order in which they came, for SCAN.
+	order    []listed
+	unlisted int // places in order whose keys have gone
+	seq      uint64
+	expiring map[*seriesKey]struct{} // those that expire
+	count    atomic.Int64            // of byName, to be read without mu
 }
 
 func newDirectory(o *Options) *directory {
@@ -113,7 +123,7 @@ func newDirectory(o *Options) *directory {
 		cache: o.Metrics, bucket: o.Bucket, o: o,
 		byName:  map[string]*seriesKey{},
 		byPrint: map[mcache.Fingerprint]*seriesKey{},
-		empty:   map[*seriesKey]struct{}{},
+		empty:   map[*seriesKey]struct{}{}, expiring: map[*seriesKey]struct{}{},
 	}
 }
 
@@ -155,8 +165,10 @@ func metricName(key string) string {
 func (d *directory) entry(name []byte) (*seriesKey, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	k, ok := d.byName[string(name)]
-	return k, ok
+	if k, ok := d.byName[string(name)]; ok && !d.expired(k) {
+		return k, true
+	}
+	return nil, false
 }
 
 // find returns the key of that name if it exists: because it was created, or
@@ -165,8 +177,10 @@ func (d *directory) find(name string) (*seriesKey, bool) {
 	d.mu.RLock()
 	k, ok := d.byName[name]
 	d.mu.RUnlock()
-	if ok {
+	if ok && !d.expired(k) {
 		return k, true
+	} else if ok {
+		d.removeKey(k)
 	}
 	k, err := d.make(name, nil)
 	if err != nil {
@@ -184,6 +198,19 @@ func (d *directory) find(name string) (*seriesKey, bool) {
 // create puts the key into the directory and returns it, or the one that was
 // there already.
 func (d *directory) create(name string, labels []mcache.Label, o seriesOptions) (k *seriesKey, existed bool, err error) {
+	if _, ok := d.entry([]byte(name)); !ok && d.isString(name) {
+		return nil, false, errNotSeries
+	}
+	k, existed, err = d.enter(name, labels, o)
+	if err == nil && d.isString(name) { // since a moment ago
+		d.removeKey(k)
+		return nil, false, errNotSeries
+	}
+	return k, existed, err
+}
+
+// enter is create for a name that no string has.
+func (d *directory) enter(name string, labels []mcache.Label, o seriesOptions) (k *seriesKey, existed bool, err error) {
 	if k, ok := d.find(name); ok {
 		// With an entry it keeps what it learns; without one it works as well.
 		if kept, err := d.adopt(k); err == nil {
@@ -267,6 +294,7 @@ func (d *directory) enterLocked(k *seriesKey) error {
 	}
 	d.bytes += k.bytes()
 	d.byName[k.name], d.byPrint[k.print] = k, k
+	d.listLocked(k)
 	return nil
 }
 
@@ -284,6 +312,7 @@ func (d *directory) leaveLocked(k *seriesKey) {
 	delete(d.byName, k.name)
 	delete(d.byPrint, k.print)
 	delete(d.empty, k)
+	d.unlistLocked(k)
 	d.retain(k, 0)
 }
 
@@ -364,11 +393,13 @@ func (d *directory) selectKeys(filters []filter, lend func(int64) error) ([]*ser
 		if labels, ok = d.cache.Labels(id, labels[:0]); !ok {
 			continue
 		}
-		found[d.keyOf(id, labels)] = struct{}{}
+		if k := d.keyOf(id, labels); !d.expired(k) {
+			found[k] = struct{}{}
+		}
 	}
 	d.mu.RLock()
 	for k := range d.empty {
-		if !slices.ContainsFunc(filters, func(f filter) bool { return !f.matches(k.labels) }) {
+		if !d.expired(k) && !slices.ContainsFunc(filters, func(f filter) bool { return !f.matches(k.labels) }) {
 			found[k] = struct{}{}
 		}
 	}

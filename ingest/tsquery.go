@@ -74,9 +74,8 @@ func (c *conn) tooMany() {
 }
 
 func tsRange(c *conn, args [][]byte, o order) {
-	k, ok := c.srv.series.find(string(args[1]))
+	k, ok := c.findSeries(args[1])
 	if !ok {
-		c.Fail(errNoKey)
 		return
 	}
 	a, ok := c.parseRange(args[2:], ofOne)
@@ -306,10 +305,8 @@ func tsGet(c *conn, args [][]byte) {
 		c.wrongArity("ts.get")
 		return
 	}
-	if k, ok := c.srv.series.find(string(args[1])); ok {
+	if k, ok := c.findSeries(args[1]); ok {
 		c.lastSample(k)
-	} else {
-		c.Fail(errNoKey)
 	}
 }
 
@@ -352,9 +349,8 @@ func tsQueryIndex(c *conn, args [][]byte) {
 }
 
 func tsInfo(c *conn, args [][]byte) {
-	k, ok := c.srv.series.find(string(args[1]))
+	k, ok := c.findSeries(args[1])
 	if !ok {
-		c.Fail(errNoKey)
 		return
 	}
 	if len(args) > 2 && (len(args) > 3 || !resp.EqualFold(args[2], "debug")) {

@@ -13,6 +13,7 @@ const (
 	errNoKey       = "ERR TSDB: the key does not exist"
 	errKeyExists   = "ERR TSDB: key already exists"
 	errTimestamp   = "ERR TSDB: invalid timestamp, must be a nonnegative integer"
+	errNotTSDB     = "ERR TSDB: the key is not a TSDB key"
 	errSampleValue = "ERR TSDB: invalid value"
 	errIncrement   = "ERR TSDB: invalid increase/decrease value"
 	errIncrNaN     = "ERR TSDB: cannot increment/decrement NaN value"
@@ -20,6 +21,13 @@ const (
 	errNaN         = "ERR TSDB: Error at upsert, update is not supported when either current or new value is NaN and DUPLICATE_POLICY is MAX/MIN/SUM"
 	errRetention   = "ERR TSDB: Timestamp is older than retention"
 	errBackwards   = "ERR TSDB: timestamp must be equal to or higher than the maximum existing timestamp"
+)
+
+// Errors of the directory.
+var (
+	errGone      = errors.New("TSDB: the key does not exist")
+	errExists    = errors.New("TSDB: key already exists")
+	errNotSeries = errors.New("TSDB: the key is not a TSDB key")
 )
 
 // failWith answers an error of the directory or the metric cache.
@@ -46,6 +54,8 @@ func tsCreate(c *conn, args [][]byte) {
 	}
 	_, existed, err := c.srv.series.create(string(args[1]), a.labels, a.seriesOptions)
 	switch {
+	case err == errNotSeries:
+		c.Fail(errKeyExists)
 	case err != nil:
 		c.failWith(err)
 	case existed:
@@ -106,7 +116,11 @@ func (c *conn) add(name, at, value []byte, options [][]byte, by adder) {
 		k, existed, err = d.create(string(name), a.labels, a.seriesOptions)
 	default:
 		if k, existed = d.find(string(name)); !existed {
-			c.Fail(errNoKey)
+			if d.isString(string(name)) {
+				c.Fail(errNotTSDB)
+			} else {
+				c.Fail(errNoKey)
+			}
 			return
 		}
 	}

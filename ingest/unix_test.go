@@ -48,7 +48,7 @@ func TestUnixSockets(t *testing.T) {
 	if got := say("SET k v"); got != "+OK\r\n" || looped(s) != 0 {
 		t.Fatalf("%q, %d connections in loops", got, looped(s))
 	}
-	if got := say("CLIENT KILL ADDR " + path + ":0"); got != ":1\r\n" {
+	if got := say("CLIENT KILL ADDR " + path + ":0 SKIPME no"); got != ":1\r\n" {
 		t.Errorf("CLIENT KILL: %q", got)
 	}
 }

@@ -40,6 +40,7 @@ type config struct {
 	respTLSKeyFile   string
 	respCertificate  *heldCertificate // of the two above; nil: no TLS
 	respMaxClients   count
+	respMaxTracked   count
 	respDatabases    count
 	respMaxKeys      byteSize // 0: by the heap's limit
 
@@ -157,6 +158,8 @@ func newServeApp(c *config) *kingpin.Application {
 	add("resp.databases", "16", &c.respDatabases,
 		"Databases that Redis clients can SELECT, at most 256. Time series are in number 0.")
 
+	add("resp.max-tracked-keys", "1000000", &c.respMaxTracked,
+		"Keys that are remembered for clients with CLIENT TRACKING, at 256 bytes each; for more, clients are told to forget some.")
 	add("resp.max-keys-size", "0", &c.respMaxKeys,
 		"Bytes for the keys that TS.CREATE and TS.ADD name, with their labels and options; 0 means an eighth of the heap's limit.")
 

@@ -241,7 +241,7 @@ func (d *daemon) openFrontDoors() error {
 	}
 	o := ingest.Options{
 		Blobs: d.blobs, Memory: d.memory, Metrics: d.metrics, Bucket: defaultBucket,
-		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients), MaxKeyBytes: d.maxKeyBytes(),
+		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients), MaxKeyBytes: d.maxKeyBytes(), MaxTrackedKeys: int(c.respMaxTracked),
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
 		Flags: writeFlags, Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respCertificate.config(),
 		Parameters: d.shareParameters(),

@@ -1,0 +1,125 @@
+package ingest
+
+import (
+	"sync/atomic"
+	"time"
+
+	"mcached/ingest/resp"
+)
+
+// attention is what every command has to look for, a bit each, so that together
+// they cost one load while there is none of them.
+type attention struct{ bits atomic.Uint32 }
+
+const (
+	paused    = 1 << iota // CLIENT PAUSE
+	monitored             // MONITOR
+)
+
+func (a *attention) set(bit uint32, on bool) {
+	if on {
+		a.bits.Or(bit)
+	} else {
+		a.bits.And(^bit)
+	}
+}
+
+// pause is a CLIENT PAUSE in force. It changes under Server.mu.
+type pause struct {
+	until  time.Time
+	writes bool          // only what writes waits
+	ended  chan struct{} // closed when it ends before its time, or is replaced
+}
+
+// pausePoll is how often who waits looks whether it is to end.
+const pausePoll = 20 * time.Millisecond
+
+func clientPause(c *conn, args [][]byte) {
+	if len(args) > 4 {
+		c.Fail(errSyntax)
+		return
+	}
+	ms, ok := resp.ParseInt(args[2])
+	if !ok || ms > int64(1<<62/time.Millisecond) {
+		c.Fail("ERR timeout is not an integer or out of range")
+		return
+	}
+	if ms < 0 {
+		c.Fail("ERR timeout is negative")
+		return
+	}
+	writes := false
+	if len(args) == 4 {
+		switch {
+		case resp.EqualFold(args[3], "write"):
+			writes = true
+		case !resp.EqualFold(args[3], "all"):
+			c.Fail("ERR CLIENT PAUSE mode must be WRITE or ALL")
+			return
+		}
+	}
+	s, until := c.srv, time.Now().Add(time.Duration(ms)*time.Millisecond)
+	s.mu.Lock()
+	if p := s.pause; p != nil && time.Now().Before(p.until) {
+		// As in Redis a pause is not made shorter or weaker by another.
+		writes = writes && p.writes
+		if p.until.After(until) {
+			until = p.until
+		}
+	}
+	s.endPauseLocked()
+	s.pause = &pause{until: until, writes: writes, ended: make(chan struct{})}
+	s.attention.set(paused, true)
+	s.mu.Unlock()
+	c.OK()
+}
+
+func (s *Server) unpause() {
+	s.mu.Lock()
+	s.endPauseLocked()
+	s.mu.Unlock()
+}
+
+func (s *Server) endPauseLocked() {
+	if s.pause != nil {
+		close(s.pause.ended)
+		s.pause = nil
+		s.attention.set(paused, false)
+	}
+}
+
+// waitPause waits until cmd may run. Commands about clients always may, as
+// UNPAUSE is one of them.
+func (c *conn) waitPause(cmd *command) {
+	writes := cmd.flags&write != 0 || cmd.name == "exec" || cmd.name == "publish" || cmd.name == "spublish"
+	if cmd.group == groupConnection || c.holdsBack() {
+		return
+	}
+	if c.loop != nil && !c.leave() {
+		return
+	}
+	s := c.srv
+	gated := c.gate != nil
+	c.leaveGate()
+	began := s.nanos()
+	for !c.killed.Load() && !c.shutting.Load() {
+		s.mu.Lock()
+		p := s.pause
+		if p != nil && !time.Now().Before(p.until) {
+			s.endPauseLocked()
+			p = nil
+		}
+		s.mu.Unlock()
+		if p == nil || p.writes && !writes {
+			break
+		}
+		select {
+		case <-p.ended:
+		case <-time.After(min(time.Until(p.until), pausePoll)):
+		}
+	}
+	c.span.since += s.nanos() - began
+	if gated {
+		c.enterGate()
+	}
+}

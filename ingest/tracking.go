@@ -1,0 +1,565 @@
+package ingest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"mcached/ingest/resp"
+)
+
+// # Client-side caching
+//
+// A client that tracks is told when what it has read may have changed, so that it
+// can keep values itself. There are two ways. By default the server remembers
+// which keys which client has read, in a table, and tells it once; with BCAST the
+// client is told of every key with one of its prefixes, and nothing is remembered.
+//
+//	read ──▶ table: key ──▶ clients, when it expires
+//	                 │
+//	write, expiry, reclaim, FLUSHALL, or the table is full ──▶ push "invalidate"
+//
+// A key is entered before it is read: whatever is written between is told. A push
+// never overtakes the answer that it is about (push.go).
+//
+// Records vanish without a word, when they expire and when their memory is wanted.
+// So the sweeper walks the table, some part of it each time, for keys that have
+// expired, and, after anything was evicted or reclaimed, for keys that are gone.
+// What BCAST clients hold is as good as before: they are told of writes alone.
+//
+// Writers look at one flag while nobody tracks.
+
+// trackedKeyBytes is what a key in the table takes beside its bytes, with one
+// client. The table is bounded by as many bytes for each key that it may have.
+const trackedKeyBytes = 256
+
+const (
+	// sweptKeys is how many keys of the table a sweep looks at, at the least,
+	// and sweptPart the part of it: all of it takes at most so many sweeps.
+	sweptKeys = 1 << 14
+	sweptPart = 8
+	// maxPrefixes bounds those of a client.
+	maxPrefixes = 1024
+)
+
+// tracker is what a client has said of its tracking. It does not change but for
+// the two atomics; CLIENT TRACKING makes another.
+type tracker struct {
+	c                            *conn
+	f                            *follower
+	bcast, optin, optout, noloop bool
+	redirect                     int64 // whom to tell instead, 0 for none
+	target                       *conn // the same, or c
+	prefixes                     []string
+	broken                       atomic.Bool // the one to be told instead has gone
+	caching                      bool        // CLIENT CACHING was said; its own goroutine's
+	cachingFresh                 bool        // by the command at work
+}
+
+// follower is what the table knows of a client: how it tracks now, nil for not
+// any more. It outlives the connection, which may be large, in the table.
+type follower struct{ t *tracker } // under tracking.mu
+
+// tracking is the table.
+type tracking struct {
+	some atomic.Int32 // clients that track
+
+	mu       sync.RWMutex
+	keys     map[string]int // places in slots
+	slots    []trackedKey
+	items    int   // clients in slots
+	bytes    int64 // of the keys
+	most     int   // keys
+	at       int   // where the next sweep goes on
+	suspects int   // so many slots are to be asked whether their keys are still there
+	vanished uint64
+	clients  map[*tracker]struct{}
+	prefixes map[string][]*tracker // of BCAST
+}
+
+type trackedKey struct {
+	key       string
+	db        int
+	there     bool  // it was when it was read
+	expiresMs int64 // 0 for never
+	clients   []*follower
+}
+
+// trackRead enters the keys that a command is about to read, if its client tracks.
+func (c *conn) trackRead(cmd *command, args [][]byte) {
+	t := c.ears.tracker.Load()
+	if t == nil || t.bcast || cmd.flags&readonly == 0 || cmd.keys[0] == 0 {
+		return
+	}
+	if t.optin && !t.caching || t.optout && t.caching {
+		return
+	}
+	cmd.eachKey(args, func(key []byte) { c.srv.tracking.enter(t, c.db, key) })
+}
+
+// eachKey calls f for the keys among the arguments.
+func (m *command) eachKey(args [][]byte, f func(key []byte)) {
+	if m.keys[0] == 0 {
+		return
+	}
+	last := m.keys[1]
+	if last < 0 {
+		last += len(args)
+	}
+	for i := m.keys[0]; i <= last && i < len(args); i += m.keys[2] {
+		f(args[i])
+	}
+}
+
+// enter notes that t reads a key.
+func (g *tracking) enter(t *tracker, db int, key []byte) {
+	g.mu.Lock()
+	i, known := g.keys[string(key)]
+	if !known {
+		i = len(g.slots)
+		k := string(key)
+		g.keys[k] = i
+		g.slots = append(g.slots, trackedKey{key: k})
+		g.bytes += int64(len(k))
+	}
+	s := &g.slots[i]
+	if !slices.Contains(s.clients, t.f) {
+		s.clients = append(s.clients, t.f)
+		g.items++
+	}
+	g.shrinkLocked()
+	g.mu.Unlock()
+
+	// What it is now is asked without the table's lock, and kept if the key is
+	// still in there; what is written meanwhile takes it out.
+	there, expiresMs := t.c.srv.look(db, key)
+	g.mu.Lock()
+	if i, ok := g.keys[string(key)]; ok {
+		s := &g.slots[i]
+		s.db, s.there, s.expiresMs = db, there, expiresMs
+	}
+	g.mu.Unlock()
+}
+
+// look says whether a key is there, and when it expires.
+func (s *Server) look(db int, key []byte) (there bool, expiresMs int64) {
+	if b := s.o.Blobs.Made(db); b != nil {
+		if ms, ok := b.Expiry(key); ok {
+			return true, ms
+		}
+	}
+	return s.has(db, key), 0
+}
+
+// shrinkLocked tells of keys that the table has no room for.
+func (g *tracking) shrinkLocked() {
+	for len(g.slots) > 1 && (len(g.slots) > g.most || g.bytes+int64(g.items)*16 > int64(g.most)*trackedKeyBytes) {
+		g.at %= len(g.slots)
+		g.tellLocked(g.at, nil)
+		g.at++
+	}
+}
+
+// tellLocked tells the clients of a slot that its key is not to be kept, and
+// takes it out. by has changed it itself, nil for nobody.
+func (g *tracking) tellLocked(i int, by *conn) {
+	s := g.slots[i]
+	for _, f := range s.clients {
+		if t := f.t; t != nil && !(t.noloop && t.c == by) {
+			t.tell([]byte(s.key))
+		}
+	}
+	delete(g.keys, s.key)
+	g.items -= len(s.clients)
+	g.bytes -= int64(len(s.key))
+	last := len(g.slots) - 1
+	if i != last {
+		g.slots[i] = g.slots[last]
+		g.keys[g.slots[i].key] = i
+	}
+	g.slots[last] = trackedKey{}
+	g.slots = g.slots[:last]
+}
+
+// invalidationChannel is where clients of RESP2 are told.
+const invalidationChannel = "__redis__:invalidate"
+
+// tell sends one key, or nil for all.
+func (t *tracker) tell(key []byte) {
+	to := t.target
+	resp3 := to.ears.resp3.Load()
+	if !to.ears.pushable.Load() || !resp3 && (to == t.c || to.ears.channels.Load() == 0) {
+		return // it cannot be told, as in Redis
+	}
+	b := make([]byte, 0, 64+len(key))
+	if resp3 {
+		b = append(b, ">2\r\n$10\r\ninvalidate\r\n"...)
+	} else {
+		b = append(b, "*3\r\n$7\r\nmessage\r\n$20\r\n"+invalidationChannel+"\r\n"...)
+	}
+	switch {
+	case key != nil:
+		b = append(b, "*1\r\n"...)
+		b = resp.AppendBulk(b, key)
+	case resp3:
+		b = append(b, "_\r\n"...)
+	default:
+		b = append(b, "*-1\r\n"...)
+	}
+	to.push(b)
+}
+
+// wrote tells of a key that by has written, nil for one who does not track.
+func (g *tracking) wrote(key []byte, by *conn) {
+	g.mu.RLock()
+	_, tracked := g.keys[string(key)]
+	for prefix, trackers := range g.prefixes {
+		if len(key) < len(prefix) || string(key[:len(prefix)]) != prefix {
+			continue
+		}
+		for _, t := range trackers {
+			if !(t.noloop && t.c == by) {
+				t.tell(key)
+			}
+		}
+	}
+	g.mu.RUnlock()
+	if !tracked {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i, ok := g.keys[string(key)]; ok {
+		g.tellLocked(i, by)
+	}
+}
+
+// flushed tells all clients that no key is to be kept.
+func (g *tracking) flushed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t := range g.clients {
+		t.tell(nil)
+	}
+	g.clearLocked()
+}
+
+func (g *tracking) clearLocked() {
+	clear(g.keys)
+	g.slots, g.items, g.bytes = nil, 0, 0
+}
+
+// sweep looks at a part of the table for what has expired or vanished. It is the
+// sweeper's.
+func (s *Server) sweepTracked() {
+	g := &s.tracking
+	if g.some.Load() == 0 {
+		return
+	}
+	vanished := s.o.Memory.Stats().RegionsReclaimed
+	for db := range s.o.Blobs.Len() {
+		if b := s.o.Blobs.Made(db); b != nil {
+			st := b.Stats()
+			vanished += st.Evicted
+		}
+	}
+	now := s.o.Now().UnixMilli()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if vanished != g.vanished {
+		g.vanished, g.suspects = vanished, len(g.slots)
+	}
+	for n := max(sweptKeys, len(g.slots)/sweptPart); n > 0 && len(g.slots) > 0; n-- {
+		if g.at >= len(g.slots) {
+			if g.at = 0; n > len(g.slots) {
+				n = len(g.slots)
+			}
+		}
+		k := &g.slots[g.at]
+		gone := k.expiresMs != 0 && k.expiresMs <= now
+		if g.suspects > 0 {
+			g.suspects--
+			gone = gone || k.there && !s.has(k.db, []byte(k.key))
+		}
+		if gone {
+			g.tellLocked(g.at, nil)
+		} else {
+			g.at++
+		}
+	}
+}
+
+// start has t track instead of what c had before, if it had any.
+func (g *tracking) start(t *tracker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := t.c.ears.tracker.Load()
+	if g.clients == nil {
+		g.clients, g.keys, g.prefixes = map[*tracker]struct{}{}, map[string]int{}, map[string][]*tracker{}
+	}
+	t.f = new(follower)
+	if old != nil {
+		t.f = old.f // what it has read is told still, by the new rules
+		delete(g.clients, old)
+		g.leavePrefixesLocked(old)
+	}
+	t.f.t = t
+	g.clients[t] = struct{}{}
+	for _, p := range t.prefixes {
+		g.prefixes[p] = append(g.prefixes[p], t)
+	}
+	g.some.Store(int32(len(g.clients)))
+	t.c.ears.tracker.Store(t)
+}
+
+func (g *tracking) leavePrefixesLocked(t *tracker) {
+	for _, p := range t.prefixes {
+		if left := slices.DeleteFunc(g.prefixes[p], func(o *tracker) bool { return o == t }); len(left) > 0 {
+			g.prefixes[p] = left
+		} else {
+			delete(g.prefixes, p)
+		}
+	}
+}
+
+// stopTracking ends the client's tracking, if there is any. Its keys stay in the
+// table until they are written, as in Redis: the table is bounded.
+func (c *conn) stopTracking() {
+	t := c.ears.tracker.Load()
+	if t == nil {
+		return
+	}
+	g := &c.srv.tracking
+	g.mu.Lock()
+	c.ears.tracker.Store(nil)
+	t.f.t = nil
+	delete(g.clients, t)
+	g.leavePrefixesLocked(t)
+	if g.some.Store(int32(len(g.clients))); len(g.clients) == 0 {
+		g.clearLocked()
+	}
+	g.mu.Unlock()
+}
+
+// forgetTarget tells those who have redirected to c that it goes.
+func (g *tracking) forgetTarget(c *conn) {
+	if g.some.Load() == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t := range g.clients {
+		if t.redirect == 0 || t.target != c {
+			continue
+		}
+		t.broken.Store(true)
+		t.target = t.c
+		if t.c.ears.resp3.Load() {
+			b := append([]byte(nil), ">2\r\n$21\r\ntracking-redir-broken\r\n:"...)
+			t.c.push(append(b, itoa(t.redirect)+"\r\n"...))
+		}
+	}
+}
+
+// trackingLines are those of INFO.
+func (s *Server) trackingLines() []string {
+	g := &s.tracking
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return []string{
+		fmt.Sprintf("tracking_total_keys:%d", len(g.slots)),
+		fmt.Sprintf("tracking_total_items:%d", g.items),
+		fmt.Sprintf("tracking_total_prefixes:%d", len(g.prefixes)),
+	}
+}
+
+// clientTracking is CLIENT TRACKING, with the errors of Redis in its order.
+func clientTracking(c *conn, args [][]byte) {
+	t := &tracker{c: c, target: c}
+	for i := 3; i < len(args); i++ {
+		more := i+1 < len(args)
+		switch a := args[i]; {
+		case resp.EqualFold(a, "redirect") && more:
+			i++
+			if t.redirect != 0 {
+				c.Fail("ERR A client can only redirect to a single other client")
+				return
+			}
+			id, ok := c.integerArg(args[i])
+			if !ok {
+				return
+			}
+			if t.redirect, t.target = id, c.srv.clientByID(id); t.target == nil {
+				c.Fail("ERR The client ID you want redirect to does not exist")
+				return
+			}
+		case resp.EqualFold(a, "bcast"):
+			t.bcast = true
+		case resp.EqualFold(a, "optin"):
+			t.optin = true
+		case resp.EqualFold(a, "optout"):
+			t.optout = true
+		case resp.EqualFold(a, "noloop"):
+			t.noloop = true
+		case resp.EqualFold(a, "prefix") && more:
+			i++
+			t.prefixes = append(t.prefixes, string(args[i]))
+		default:
+			c.Fail(errSyntax)
+			return
+		}
+	}
+	switch {
+	case resp.EqualFold(args[2], "on"):
+		if problem := t.problem(c.ears.tracker.Load()); problem != "" {
+			c.Fail(problem)
+			return
+		}
+		if !c.canBePushed() {
+			return
+		}
+		if t.bcast && len(t.prefixes) == 0 {
+			t.prefixes = []string{""}
+		}
+		c.srv.tracking.start(t)
+		if t.redirect != 0 && c.srv.clientByID(t.redirect) == nil { // it has gone meanwhile
+			c.srv.tracking.forgetTarget(t.target)
+		}
+	case resp.EqualFold(args[2], "off"):
+		c.stopTracking()
+	default:
+		c.Fail(errSyntax)
+		return
+	}
+	c.OK()
+}
+
+// problem is why t cannot be, where old is now, or nothing. It takes over the
+// prefixes of old.
+func (t *tracker) problem(old *tracker) string {
+	switch {
+	case !t.bcast && len(t.prefixes) > 0:
+		return "ERR PREFIX option requires BCAST mode to be enabled"
+	case old != nil && old.bcast != t.bcast:
+		return "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode."
+	case t.bcast && (t.optin || t.optout):
+		return "ERR OPTIN and OPTOUT are not compatible with BCAST"
+	case t.optin && t.optout:
+		return "ERR You can't specify both OPTIN mode and OPTOUT mode"
+	case old != nil && (t.optin && old.optout || t.optout && old.optin):
+		return "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode."
+	case len(t.prefixes) > maxPrefixes:
+		return "ERR too many prefixes: " + itoa(int64(len(t.prefixes))) + ", the limit is " + itoa(maxPrefixes) + ", which no setting changes"
+	}
+	if t.bcast && old != nil {
+		for _, p := range t.prefixes {
+			for _, o := range old.prefixes {
+				if strings.HasPrefix(p, o) || strings.HasPrefix(o, p) {
+					return "ERR Prefix '" + p + "' overlaps with an existing prefix '" + o + "'. Prefixes for a single client must not overlap."
+				}
+			}
+		}
+	}
+	for i, p := range t.prefixes {
+		for _, o := range t.prefixes[i+1:] {
+			if strings.HasPrefix(p, o) || strings.HasPrefix(o, p) {
+				return "ERR Prefix '" + p + "' overlaps with another provided prefix '" + o + "'. Prefixes for a single client must not overlap."
+			}
+		}
+	}
+	if t.bcast && old != nil {
+		if t.prefixes = append(t.prefixes, old.prefixes...); len(t.prefixes) > maxPrefixes {
+			return "ERR too many prefixes: " + itoa(int64(len(t.prefixes))) + ", the limit is " + itoa(maxPrefixes) + ", which no setting changes"
+		}
+	}
+	return ""
+}
+
+// clientByID is an open connection that can be pushed to or will be, or nil.
+func (s *Server) clientByID(id int64) *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.id == id {
+			return c
+		}
+	}
+	return nil
+}
+
+func clientCaching(c *conn, args [][]byte) {
+	t := c.ears.tracker.Load()
+	switch {
+	case t == nil:
+		c.Fail("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+		return
+	case resp.EqualFold(args[2], "yes"):
+		if !t.optin {
+			c.Fail("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+			return
+		}
+	case resp.EqualFold(args[2], "no"):
+		if !t.optout {
+			c.Fail("ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
+			return
+		}
+	default:
+		c.Fail(errSyntax)
+		return
+	}
+	t.caching, t.cachingFresh = true, true
+	c.OK()
+}
+
+// cachingEnds forgets CLIENT CACHING after the command, or the transaction, that
+// it was said for.
+func (c *conn) cachingEnds() {
+	t := c.ears.tracker.Load()
+	switch {
+	case t == nil || !t.caching:
+	case t.cachingFresh:
+		t.cachingFresh = false
+	case c.tx == nil || !c.tx.open:
+		t.caching = false
+	}
+}
+
+func clientGetRedir(c *conn, _ [][]byte) {
+	if t := c.ears.tracker.Load(); t != nil {
+		c.Int(t.redirect)
+	} else {
+		c.Int(-1)
+	}
+}
+
+func clientTrackingInfo(c *conn, _ [][]byte) {
+	flags, redirect := []string{"off"}, int64(-1)
+	var prefixes []string
+	if t := c.ears.tracker.Load(); t != nil {
+		flags, redirect = []string{"on"}, t.redirect
+		for _, f := range []struct {
+			on   bool
+			name string
+		}{
+			{t.bcast, "bcast"}, {t.optin, "optin"}, {t.optin && t.caching, "caching-yes"}, {t.optout, "optout"},
+			{t.optout && t.caching, "caching-no"}, {t.noloop, "noloop"}, {t.broken.Load(), "broken_redirect"},
+		} {
+			if f.on {
+				flags = append(flags, f.name)
+			}
+		}
+		prefixes = t.prefixes
+	}
+	c.MapOf(3)
+	c.BulkString("flags")
+	c.SetOf(len(flags))
+	for _, f := range flags {
+		c.BulkString(f)
+	}
+	c.BulkString("redirect")
+	c.Int(redirect)
+	c.BulkString("prefixes")
+	c.strings(prefixes)
+}
