@@ -83,6 +83,7 @@ stop() { [ -z "$pid" ] || { kill $pid; wait $pid || true; pid=; }; }
 trap stop EXIT
 daemon() {
 	stop
+	: >daemon.log # here, so that the loop below does not read the one before
 	mcached "$@" >daemon.log 2>&1 & pid=$!
 	until grep -q 'is ready' daemon.log; do kill -0 $pid || { cat daemon.log; exit 1; }; sleep 0.05; done
 }
