@@ -1,15 +1,18 @@
 package route
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"net/http"
 	"slices"
 	"sync"
 	"testing"
 
+	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
 
@@ -136,4 +139,43 @@ func newRouter(t testing.TB, o Options) *Router {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// answering is a transport to a node that answers parts so.
+func answering(f func(p wire.Part) wire.Answer) http.RoundTripper {
+	return roundTrip(func(r *http.Request) (*http.Response, error) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		_ = r.Body.Close()
+		answers := wire.AppendAnswers(nil)
+		err = wire.Parts(b, func(p wire.Part) bool {
+			a := f(p)
+			answers = wire.AppendAnswer(answers, &a)
+			return true
+		})
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {wire.ContentTypeAnswers}}, Body: io.NopCloser(bytes.NewReader(answers))}, err
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+type eachFunc func(from, to int64, f func(string, uint16, send.Series) bool)
+
+func (e eachFunc) Each(from, to int64, _ func(uint16) bool, f func(string, uint16, send.Series) bool) {
+	e(from, to, f)
+}
+
+// contextWithCancel ends with the test's function, which waits for done.
+func contextWithCancel(t *testing.T) (ctx context.Context, done func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return ctx, sync.OnceFunc(func() { close(ended) })
 }

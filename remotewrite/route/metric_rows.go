@@ -46,3 +46,17 @@ func (s *Stats) Metrics() []Metric {
 			single(float64(s.OutboxBytes))},
 	}
 }
+
+// Metrics are the rows of s.
+func (s *HandoverStats) Metrics() []Metric {
+	return []Metric{
+		{"mcached_cluster_handover_slots", "gauge", "Slots of which this member is sending the newest data to members that came to own them: until then they have a copy too few.", nil,
+			single(float64(s.Slots))},
+		{"mcached_cluster_handover_samples_total", "counter", "Samples and histograms sent to members that came to own them, because others joined, left or were lost.", nil,
+			single(float64(s.Samples))},
+		{"mcached_cluster_handover_bytes_total", "counter", "Bytes of those.", nil,
+			single(float64(s.Bytes))},
+		{"mcached_cluster_handover_failed_samples_total", "counter", "Samples that a member did not take though it came to own them.", nil,
+			single(float64(s.Failed))},
+	}
+}

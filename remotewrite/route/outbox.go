@@ -195,16 +195,10 @@ func (o *outbox) send(frames []*frame) ([]wire.Answer, error) {
 	ctx, cancel := context.WithTimeout(o.r.ctx, o.r.o.Timeout)
 	defer cancel()
 	b := newBundle(frames)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+o.r.o.Path, nil)
+	req, err := o.r.request(ctx, o.url, b)
 	if err != nil {
 		return nil, err
 	}
-	req.ContentLength, req.GetBody = int64(b.size), b.reader
-	req.Body, _ = b.reader()
-	req.Header.Set("Content-Type", wire.ContentTypeBundle)
-	req.Header.Set("Content-Encoding", "identity")
-	req.Header.Set("User-Agent", "mcached")
-	o.r.o.Sign(req, b.pieces...)
 	c := &o.r.counters
 	c.requests.Add(1)
 	c.frames.Add(uint64(len(frames)))
@@ -220,6 +214,21 @@ func (o *outbox) send(frames []*frame) ([]wire.Answer, error) {
 		c.nanos.Add(uint64(time.Since(began)))
 	}
 	return answers, err
+}
+
+// request is one that carries a bundle to a node.
+func (r *Router) request(ctx context.Context, url string, b *bundle) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+r.o.Path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.ContentLength, req.GetBody = int64(b.size), b.reader
+	req.Body, _ = b.reader()
+	req.Header.Set("Content-Type", wire.ContentTypeBundle)
+	req.Header.Set("Content-Encoding", "identity")
+	req.Header.Set("User-Agent", "mcached")
+	r.o.Sign(req, b.pieces...)
+	return req, nil
 }
 
 // maxAnswerBytes of an answer: losses of all series of a bundle, and then some.

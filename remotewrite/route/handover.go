@@ -1,0 +1,403 @@
+package route
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mcached/remotewrite/send"
+	"mcached/remotewrite/wire"
+)
+
+// When the table changes, slots have owners that do not have what was written
+// before: a node that joined, or the heir of one that left or was lost. A
+// Handover has those who have it send the newest of it on. One rule serves all
+// three:
+//
+//	Of each slot, the first of the owners before that is there still, and does
+//	not leave unless it is alone, sends what it has to those owners of now that
+//	were none before.
+//
+// All nodes make the same table of the same members, so that exactly one sends,
+// and nobody has to ask. Newest first: the last minutes of all series, then what
+// was before, as far as Window goes, because the newest is asked for most and
+// nobody knows how much time there is. A bounded rate keeps it out of the way
+// of writers and readers; a node that leaves knows no rate.
+//
+// What is sent are requests of protocol 2.0 in bundles of one part, that a node
+// writes as it writes all. Writes are idempotent, so whatever is in doubt is sent
+// again. Nodes may see changes in another order for a moment, and a second
+// change may come while the first is worked off: it is then worked off together
+// with it, against the last table that was done with. What can go wrong is that
+// a slot is sent twice, or that a copy is not made before the next change; it is
+// never that something is removed. Old owners keep what they have until it is
+// evicted, and reads ask all.
+//
+// Exemplars, of which only the latest are kept in any case, are not handed over.
+
+// Holdings is what this node has.
+type Holdings interface {
+	// Each calls f for every series with points from from to to, in ms, and of a
+	// slot that want says, until f reports false. What f gets is valid until it
+	// returns.
+	Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, s send.Series) bool)
+}
+
+// HandoverOptions configure a Handover. The zero value of a field means its default.
+type HandoverOptions struct {
+	Holdings Holdings // required
+	// Leaving reports whether a node of a table is about to go. Required.
+	Leaving func(t Table, node int) bool
+	// Window is how much of the newest data is handed over. Default 1 hour.
+	Window time.Duration
+	// BytesPerSecond bounds what is sent. Default 16 MiB.
+	BytesPerSecond int
+	// Settle is how long the table must have been the same before anything is
+	// sent: several nodes may come at once. Default 2 s.
+	Settle time.Duration
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+const (
+	slots = 1 << 14 // of a table
+
+	// handoverBytes is about how much goes in one request.
+	handoverBytes = 512 << 10
+	// handoverTimeout is how long one may take, and handoverTries how often it
+	// is sent before the node is given up until the next change.
+	handoverTimeout = 10 * time.Second
+	handoverTries   = 8
+	handoverPause   = 250 * time.Millisecond // doubled with each try, up to 8 times
+	handoverPoll    = 100 * time.Millisecond
+)
+
+// Handover sends what other nodes come to own. It belongs to a Router.
+type Handover struct {
+	r *Router
+	o HandoverOptions
+
+	mu   sync.Mutex // a job at a time
+	base Table      // all that followed from it is done
+
+	slots, samples, bytes, failed atomic.Int64
+}
+
+// NewHandover returns one that knows of no table before the present one.
+func (r *Router) NewHandover(o HandoverOptions) (*Handover, error) {
+	if o.Holdings == nil || o.Leaving == nil {
+		return nil, errors.New("route: Holdings and Leaving are required")
+	}
+	o.Window = cmp.Or(o.Window, time.Hour)
+	o.BytesPerSecond = cmp.Or(o.BytesPerSecond, 16<<20)
+	o.Settle = cmp.Or(o.Settle, 2*time.Second)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Handover{r: r, o: o}, nil
+}
+
+// Run hands over what each change of the table asks for, until ctx ends.
+func (h *Handover) Run(ctx context.Context) error {
+	tick := time.NewTicker(handoverPoll)
+	defer tick.Stop()
+	seen, since := h.r.o.Cluster.Table(), time.Now()
+	h.mu.Lock()
+	h.base = seen
+	h.mu.Unlock()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if t := h.r.o.Cluster.Table(); t != seen {
+			seen, since = t, time.Now()
+		}
+		h.mu.Lock()
+		if seen != h.base && time.Since(since) >= h.o.Settle {
+			h.job(ctx, seen, h.o.BytesPerSecond)
+		}
+		h.mu.Unlock()
+	}
+}
+
+// Drain hands over, at once, what the present table asks for: that of a node
+// that leaves. It reports whether all was sent before ctx ended.
+func (h *Handover) Drain(ctx context.Context) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.r.o.Cluster.Table()
+	return h.base == nil || t == h.base || h.job(ctx, t, 0)
+}
+
+// HandoverStats are counters.
+type HandoverStats struct {
+	Slots   int64 // that this node has yet to send, now
+	Samples int64 // sent and written
+	Bytes   int64
+	Failed  int64 // samples that a node did not take
+}
+
+// SlotOf is the slot of a series.
+func (r *Router) SlotOf(bucket string, s *send.Series) uint16 {
+	sum := r.o.Hash.Bucket(bucket)
+	for _, l := range s.Labels {
+		if l.Value != "" {
+			sum += r.o.Hash.Pair(l.Name, l.Value)
+		}
+	}
+	return r.o.Hash.Slot(sum)
+}
+
+// Stats reads the counters.
+func (h *Handover) Stats() HandoverStats {
+	return HandoverStats{h.slots.Load(), h.samples.Load(), h.bytes.Load(), h.failed.Load()}
+}
+
+// ages are where the window is cut, newest first.
+var ages = []time.Duration{5 * time.Minute, 20 * time.Minute}
+
+// job sends what follows from base's becoming t, with mu held. It ends early
+// with ctx, or when the table is another again.
+func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done bool) {
+	plan := h.plan(h.base, t)
+	h.slots.Store(int64(len(plan)))
+	defer h.slots.Store(0)
+	if len(plan) > 0 {
+		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch)}
+		if !j.run() {
+			return false // and again, with the table of then
+		}
+		h.r.o.Logger.Info("Handed over what other nodes own now.", "slots", len(plan), "samples", j.sent, "took", time.Since(j.began).Round(time.Millisecond))
+	}
+	h.base = t
+	return true
+}
+
+// plan says to whom this node sends each slot.
+func (h *Handover) plan(base, t Table) map[uint16][]int {
+	plan := make(map[uint16][]int)
+	if base == nil || base.Nodes() == 0 || t.Nodes() == 0 || t.Self() < 0 {
+		return plan
+	}
+	now := make(map[string]int, t.Nodes())
+	for i := range t.Nodes() {
+		id, _ := t.Node(i)
+		now[id] = i
+	}
+	place := make([]int, base.Nodes()) // in t, of those of base; -1 if gone
+	for i := range place {
+		id, _ := base.Node(i)
+		place[i] = -1
+		if k, ok := now[id]; ok {
+			place[i] = k
+		}
+	}
+	var before []int
+	for slot := range slots {
+		before = before[:0]
+		for _, o := range base.Owners(uint16(slot)) {
+			if p := place[o]; p >= 0 {
+				before = append(before, p)
+			}
+		}
+		if len(before) == 0 {
+			continue
+		}
+		sender := before[0]
+		if i := slices.IndexFunc(before, func(p int) bool { return !h.o.Leaving(t, p) }); i >= 0 {
+			sender = before[i]
+		}
+		if sender != t.Self() {
+			continue
+		}
+		for _, o := range t.Owners(uint16(slot)) {
+			if !slices.Contains(before, int(o)) {
+				plan[uint16(slot)] = append(plan[uint16(slot)], int(o))
+			}
+		}
+	}
+	return plan
+}
+
+// handoverJob is what follows from one change.
+type handoverJob struct {
+	h         *Handover
+	ctx       context.Context
+	table     Table
+	plan      map[uint16][]int
+	perSecond int // bytes; 0: no bound
+	began     time.Time
+	bytes     int          // sent
+	sent      int          // samples
+	lost      map[int]bool // nodes that were given up
+	bucket    string       // of batches
+	batches   map[int]*batch
+	encoder   send.EncoderV2
+}
+
+// batch is what is to be sent to a node. It owns what its series consist of.
+type batch struct {
+	series []send.Series
+	points int
+	bytes  int // about
+}
+
+func (j *handoverJob) run() bool {
+	now := j.h.o.Now()
+	to := now.UnixMilli() + time.Hour.Milliseconds() // what is a little ahead of the clock is new, too
+	for _, age := range append(slices.Clone(ages), j.h.o.Window) {
+		from := now.Add(-min(age, j.h.o.Window)).UnixMilli()
+		if from >= to {
+			continue
+		}
+		ok := true
+		j.h.o.Holdings.Each(from, to, func(slot uint16) bool { return len(j.plan[slot]) > 0 }, func(bucket string, slot uint16, s send.Series) bool {
+			if bucket != j.bucket { // so that only those of one are held at a time
+				ok = ok && j.flushAll()
+				j.bucket = string([]byte(bucket))
+			}
+			for _, node := range j.plan[slot] {
+				ok = ok && j.add(node, s)
+			}
+			return ok
+		})
+		if !ok || !j.flushAll() {
+			return false
+		}
+		to = from - 1
+	}
+	return true
+}
+
+// add reports false when the job is over.
+func (j *handoverJob) add(node int, s send.Series) bool {
+	b := j.batches[node]
+	if b == nil {
+		b = new(batch)
+		j.batches[node] = b
+	}
+	s.Labels, s.Samples, s.Starts = slices.Clone(s.Labels), slices.Clone(s.Samples), slices.Clone(s.Starts)
+	s.Records = slices.Clone(s.Records)
+	for i := range s.Records {
+		s.Records[i].Value = bytes.Clone(s.Records[i].Value)
+		b.bytes += len(s.Records[i].Value)
+	}
+	for _, l := range s.Labels {
+		b.bytes += len(l.Name) + len(l.Value)
+	}
+	b.series = append(b.series, s)
+	b.points += len(s.Samples) + len(s.Records)
+	const sampleBytes = 18
+	if b.bytes += sampleBytes * (len(s.Samples) + len(s.Records)); b.bytes < handoverBytes {
+		return true
+	}
+	return j.flush(node, b)
+}
+
+func (j *handoverJob) flushAll() bool {
+	for node, b := range j.batches {
+		if !j.flush(node, b) {
+			return false
+		}
+	}
+	return true
+}
+
+// flush sends a batch.
+func (j *handoverJob) flush(node int, b *batch) bool {
+	if len(b.series) == 0 {
+		return true
+	}
+	part := wire.Part{Protocol: wire.V2, Bucket: j.bucket}
+	part.Body = j.encoder.Append(nil, b.series)
+	if !j.lost[node] {
+		switch err := j.deliver(node, part); {
+		case err == nil:
+			j.sent += b.points
+			j.h.samples.Add(int64(b.points))
+			j.h.bytes.Add(int64(len(part.Body)))
+		case j.ctx.Err() != nil || j.h.r.o.Cluster.Table() != j.table:
+			return false
+		default:
+			j.lost[node] = true
+			id, _ := j.table.Node(node)
+			j.h.r.o.Logger.Warn("A node does not take what it owns now; it gets no more of it.", "node", id, "err", err)
+		}
+	}
+	if j.lost[node] {
+		j.h.failed.Add(int64(b.points))
+	}
+	clear(b.series)
+	*b = batch{series: b.series[:0]}
+	return j.pace(len(part.Body))
+}
+
+// pace waits until no more was sent than may be.
+func (j *handoverJob) pace(n int) bool {
+	j.bytes += n
+	if j.perSecond == 0 {
+		return j.ctx.Err() == nil
+	}
+	return sleep(j.ctx, time.Duration(float64(j.bytes)/float64(j.perSecond)*float64(time.Second))-time.Since(j.began)) &&
+		j.h.r.o.Cluster.Table() == j.table
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// deliver sends a part until the node has it.
+func (j *handoverJob) deliver(node int, p wire.Part) (err error) {
+	pause := handoverPause
+	for range handoverTries {
+		var a wire.Answer
+		if a, err = j.h.r.post(j.ctx, j.table, node, p); err == nil {
+			if !a.Refused() && a.Status != http.StatusTooManyRequests {
+				return nil // what it rejects it would always reject
+			}
+			err = fmt.Errorf("%s", a.Retry)
+		}
+		if !sleep(j.ctx, max(pause, min(a.RetryAfter, 8*handoverPause))) || j.h.r.o.Cluster.Table() != j.table {
+			return cmp.Or(err, errors.New("the cluster changed"))
+		}
+		pause = min(2*pause, 8*handoverPause)
+	}
+	return err
+}
+
+// post sends one part to a node.
+func (r *Router) post(ctx context.Context, t Table, node int, p wire.Part) (a wire.Answer, err error) {
+	id, url := t.Node(node)
+	ctx, cancel := context.WithTimeout(ctx, handoverTimeout)
+	defer cancel()
+	head := wire.AppendPartHead(wire.AppendBundle(nil), p)
+	b := bundle{pieces: [][]byte{head, p.Body}, size: len(head) + len(p.Body)}
+	req, err := r.request(ctx, url, &b)
+	if err != nil {
+		return a, err
+	}
+	answers, err := b.exchange(r.o.Client, req, 1)
+	if err != nil {
+		return a, fmt.Errorf("%s: %w", id, err)
+	}
+	return answers[0], nil
+}

@@ -1,0 +1,253 @@
+package route
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math"
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mcached/mcache"
+	"mcached/remotewrite"
+	"mcached/remotewrite/send"
+	"mcached/remotewrite/wire"
+	"mcached/remotewrite/writetest"
+)
+
+// members is the table of some of nodes as self sees it: by highest random weight.
+func members(nodes []*node, self, copies int, leaving []int, who ...int) *table {
+	t := &table{self: slices.Index(who, self)}
+	var may []uint16
+	for k, i := range who {
+		t.ids, t.urls = append(t.ids, fmt.Sprintf("n%d#1", i)), append(t.urls, nodes[i].server.URL)
+		if !slices.Contains(leaving, i) {
+			may = append(may, uint16(k))
+		}
+	}
+	t.copies = min(copies, len(may))
+	for slot := range 997 {
+		weight := func(k uint16) uint64 {
+			h := fnv.New64a()
+			fmt.Fprint(h, slot, t.ids[k], slot)
+			return h.Sum64() * 0x9e3779b97f4a7c15
+		}
+		order := slices.Clone(may)
+		slices.SortFunc(order, func(a, b uint16) int {
+			if weight(a) < weight(b) {
+				return 1
+			}
+			return -1
+		})
+		for k := range who {
+			if !slices.Contains(order, uint16(k)) {
+				order = append(order, uint16(k))
+			}
+		}
+		t.orders = append(t.orders, order)
+	}
+	return t
+}
+
+// holdings are those of a node's default bucket.
+type holdings struct{ *node }
+
+func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, s send.Series) bool) {
+	ids, err := h.Cache.Select("default", nil, nil)
+	if err != nil {
+		h.T.Error(err)
+	}
+	var snap mcache.Snapshot
+	for _, id := range ids {
+		ls, _ := h.Cache.Labels(id, nil)
+		slot := h.router.SlotOf("default", &send.Series{Labels: ls})
+		if !want(slot) || !h.Cache.Snapshot(id, from, to, &snap) {
+			continue
+		}
+		s := send.Series{Labels: ls}
+		for it := snap.Iterator(); it.Next(); {
+			s.Samples = append(s.Samples, it.At())
+		}
+		if len(s.Samples) > 0 && !f("default", slot, s) {
+			return
+		}
+	}
+}
+
+// old are series with samples of the last two hours.
+func old(n int) []writetest.Series {
+	all := metrics(n, 0)
+	for i := range all {
+		all[i].Samples = nil
+		for at := -7200.0; at <= 0; at += 600 {
+			all[i].Samples = append(all[i].Samples, writetest.Sample(at, at+float64(i)))
+		}
+	}
+	return all
+}
+
+// After nodes were lost, left or came, each sample of the window has as many
+// copies as there should be, among the owners of now; what is older does not move.
+func TestHandover(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		copies        int
+		before, after []int
+		leaving       []int
+	}{
+		{"lost", 2, []int{0, 1, 2, 3}, []int{0, 1, 3}, nil},
+		{"two joined", 2, []int{0, 1}, []int{0, 1, 2, 3}, nil},
+		{"leaving, one copy", 1, []int{0, 1, 2}, []int{0, 1, 2}, []int{1}},
+		{"leaving, two copies", 2, []int{0, 1, 2}, []int{0, 1, 2}, []int{1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			nodes := newNodes(t, 4, c.copies, Options{Timeout: time.Minute, Acks: c.copies}, remotewrite.Options{}, mcache.Options{})
+			all := old(60)
+			set := func(leaving []int, who []int) {
+				for _, i := range who {
+					nodes[i].cluster.mu.Lock()
+					nodes[i].cluster.table = members(nodes, i, c.copies, leaving, who...)
+					nodes[i].cluster.mu.Unlock()
+				}
+			}
+			set(nil, c.before)
+			writetest.Answered(t, nodes[0].Send(wire.V2, writetest.Encode(t, wire.V2, all...)), http.StatusNoContent, "")
+			var handovers []*Handover
+			for _, i := range c.before {
+				h, err := nodes[i].router.NewHandover(HandoverOptions{Holdings: holdings{nodes[i]}, Window: time.Hour, Now: func() time.Time { return writetest.Now },
+					Leaving: func(tab Table, k int) bool {
+						id, _ := tab.Node(k)
+						return slices.ContainsFunc(c.leaving, func(i int) bool { return id == fmt.Sprintf("n%d#1", i) })
+					}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.base = nodes[i].cluster.Table()
+				handovers = append(handovers, h)
+			}
+			had := copiesOf(nodes, "default")
+			set(c.leaving, c.after)
+			sent := int64(0)
+			for k, i := range c.before {
+				if !slices.Contains(c.after, i) {
+					continue
+				}
+				if !handovers[k].Drain(t.Context()) {
+					t.Error("not done")
+				}
+				n := handovers[k].Stats().Samples
+				if sent += n; !handovers[k].Drain(t.Context()) || handovers[k].Stats().Samples != n {
+					t.Error("it was sent twice")
+				}
+			}
+			added := int64(0)
+			now := nodes[c.after[0]].cluster.Table()
+			have := copiesOf(nodes, "default")
+			for _, s := range all {
+				for _, o := range now.Owners(slotOf("default", s.Labels)) {
+					got := nodes[c.after[o]].samples(s.Labels)
+					for _, x := range s.Samples {
+						if x.T >= writetest.Now.UnixMilli()-time.Hour.Milliseconds() && !slices.Contains(got, x) {
+							t.Fatalf("node %d owns %s and has not %d", c.after[o], writetest.LabelText(s.Labels), x.T)
+						}
+					}
+				}
+				for _, x := range s.Samples {
+					line := writetest.Line(writetest.LabelText(s.Labels), x)
+					added += int64(have[line] - had[line])
+					if x.T < writetest.Now.UnixMilli()-time.Hour.Milliseconds() && have[line] != had[line] {
+						t.Fatalf("%s was handed over", line)
+					}
+				}
+			}
+			if added != sent || sent == 0 {
+				t.Errorf("%d samples were sent and %d came", sent, added)
+			}
+		})
+	}
+}
+
+// samples are those of a series.
+func (x *node) samples(ls []mcache.Label) (all []mcache.Sample) {
+	ids, _ := x.Cache.Select("default", nil, nil)
+	for _, id := range ids {
+		got, _ := x.Cache.Labels(id, nil)
+		if !slices.Equal(got, ls) {
+			continue
+		}
+		var s mcache.Snapshot
+		x.Cache.Snapshot(id, math.MinInt64, math.MaxInt64, &s)
+		for it := s.Iterator(); it.Next(); {
+			all = append(all, it.At())
+		}
+	}
+	return all
+}
+
+// The newest goes first, no faster than it may, and again while the node has
+// no room.
+func TestHandoverIsPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const perSecond = 100_000
+		var got []int64 // times, in the order in which they came
+		refuse := 3
+		took := time.Duration(0)
+		began := time.Now()
+		client := &http.Client{Transport: answering(func(p wire.Part) wire.Answer {
+			if refuse > 0 {
+				refuse--
+				return wire.Answer{Status: http.StatusServiceUnavailable, Retry: "no room"}
+			}
+			r, err := decode(p.Protocol, p.Body)
+			if err != nil || len(r.series) == 0 {
+				t.Error(err)
+			}
+			got = append(got, int64(len(p.Body)))
+			took = time.Since(began)
+			return wire.Answer{Status: http.StatusNoContent}
+		})}
+		base := &table{ids: []string{"a"}, urls: []string{"http://a"}, copies: 1, orders: [][]uint16{{0}}}
+		next := &table{ids: []string{"a", "b"}, urls: []string{"http://a", "http://b"}, copies: 2, orders: [][]uint16{{0, 1}}}
+		c := &testCluster{table: base}
+		r := newRouter(t, Options{Cluster: c, Client: client})
+		var windows [][2]int64
+		h, err := r.NewHandover(HandoverOptions{BytesPerSecond: perSecond, Leaving: func(Table, int) bool { return false }, Holdings: eachFunc(func(from, to int64, f func(string, uint16, send.Series) bool) {
+			windows = append(windows, [2]int64{from, to})
+			for i := range 20_000 {
+				if !f("b", 0, send.Series{Labels: writetest.Named("m", "i", fmt.Sprint(i)), Samples: []mcache.Sample{{T: to, V: 1}}}) {
+					return
+				}
+			}
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, done := contextWithCancel(t)
+		go func() {
+			defer done()
+			_ = h.Run(ctx)
+		}()
+		time.Sleep(time.Second)
+		c.mu.Lock()
+		c.table = next
+		c.mu.Unlock()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		bytes := int64(0)
+		for _, n := range got {
+			bytes += n
+		}
+		last := got[len(got)-1] // is not waited for
+		if least := time.Duration(float64(bytes-last) / perSecond * float64(time.Second)); took < least || bytes < 1<<20 {
+			t.Errorf("%d bytes took %v, less than %v", bytes, took, least)
+		}
+		if len(windows) != 3 || windows[0][0] <= windows[1][1] || windows[1][0] <= windows[2][1] || windows[2][1]-windows[2][0] >= time.Hour.Milliseconds() {
+			t.Errorf("windows %v are not newest first, and apart", windows)
+		}
+		if s := h.Stats(); s.Samples != 60_000 || s.Failed != 0 || s.Slots != 0 || s.Bytes != bytes {
+			t.Errorf("%+v", s)
+		}
+	})
+}
