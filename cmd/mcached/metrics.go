@@ -33,7 +33,8 @@ type stats struct {
 	dirty     mcache.DirtyStats
 	snapshot  *snapshotStats // nil: there is none
 	cluster   *clusterStats  // nil: the daemon is alone
-	route     *route.Stats   // likewise
+	route     *route.Stats   // likewise, and
+	handover  *route.HandoverStats
 	reload    reloadStats
 	heapLimit int64 // bytes
 	accounts  []accountStats
@@ -56,7 +57,7 @@ func (s *stats) metrics() []metric {
 		parts = append(parts, s.snapshot.metrics())
 	}
 	if s.cluster != nil {
-		parts = append(parts, s.cluster.metrics(), s.route.Metrics())
+		parts = append(parts, s.cluster.metrics(), s.route.Metrics(), s.handover.Metrics())
 	}
 	parts = append(parts, s.query.Metrics(), s.resp.Metrics(), s.admission.Metrics(), s.blobs.Metrics())
 	return slices.Concat(parts...)
@@ -65,7 +66,7 @@ func (s *stats) metrics() []metric {
 // rows are all that a daemon may have, for the table and for descriptions.
 // /metrics is filled from the same, so neither can drift.
 func rows() []metric {
-	return (&stats{forward: &send.ForwardStats{}, snapshot: &snapshotStats{}, cluster: &clusterStats{}, route: &route.Stats{}}).metrics()
+	return (&stats{forward: &send.ForwardStats{}, snapshot: &snapshotStats{}, cluster: &clusterStats{}, route: &route.Stats{}, handover: &route.HandoverStats{}}).metrics()
 }
 
 // statsCollector turns rows into metrics.
@@ -145,7 +146,8 @@ func (d *daemon) readStats() *stats {
 	}
 	if d.node != nil {
 		r := d.router.Stats()
-		s.cluster, s.route = &clusterStats{d.node.Stats()}, &r
+		h := d.handover.Stats()
+		s.cluster, s.route, s.handover = &clusterStats{d.node.Stats()}, &r, &h
 	}
 	return s
 }

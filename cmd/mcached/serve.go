@@ -52,7 +52,8 @@ type daemon struct {
 	blobs     *kvcache.Databases
 	metrics   *mcache.Cache
 	writes    *remotewrite.Handler
-	router    *route.Router // nil: alone
+	router    *route.Router // nil: alone, as handover
+	handover  *route.Handover
 	queries   *query.API
 	registry  *prometheus.Registry
 	http      *httpMetrics
@@ -170,6 +171,9 @@ func (d *daemon) open() error {
 		return err
 	}
 	if err := d.openCluster(); err != nil {
+		return err
+	}
+	if err := d.openHandover(); err != nil {
 		return err
 	}
 	d.instance = instanceName(d.config.selfInstance, d.webListeners[0].Addr())
@@ -317,6 +321,7 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 		d.deadline = time.Now().Add(timeout)
 		d.log.Info("Stopping.", "reason", reason, "timeout", timeout)
 		d.node.leave()
+		d.handOver(timeout)
 		stop()
 	})
 	// Asked for before anything serves: the first client may be the one that stops us.
@@ -341,6 +346,7 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 	}
 	if d.node != nil {
 		d.addLoop(&g, d.node.becomeReady)
+		d.addLoop(&g, d.handover.Run)
 	}
 	d.addLoop(&g, d.pressure.Run)
 	d.addLoop(&g, func(ctx context.Context) error {

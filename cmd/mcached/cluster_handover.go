@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"mcached/ingest/cluster"
+	"mcached/mcache"
+	"mcached/remotewrite/route"
+	"mcached/remotewrite/send"
+	"mcached/remotewrite/wire"
+)
+
+// openHandover makes what gives members the newest data of what they come to own.
+func (d *daemon) openHandover() error {
+	if d.router == nil {
+		return nil
+	}
+	var err error
+	d.handover, err = d.router.NewHandover(route.HandoverOptions{
+		Holdings: holdings{d}, Window: d.config.cluster.handover.std(),
+		Leaving: func(t route.Table, i int) bool {
+			return t.(writeTable).Members()[i].State == cluster.Leaving
+		},
+	})
+	return err
+}
+
+// handOver gives others what this daemon has alone, before it stops.
+func (d *daemon) handOver(timeout time.Duration) {
+	if d.handover == nil || d.config.cluster.handover == 0 {
+		return
+	}
+	const rest = 5 // a part of the time is for requests under way
+	ctx, cancel := context.WithTimeout(context.Background(), timeout-timeout/rest)
+	defer cancel()
+	if !d.handover.Drain(ctx) {
+		d.log.Warn("Not all of what others own now was handed over.", "timeout", timeout, "flag", "--shutdown.timeout")
+	}
+}
+
+// holdings are what the daemon has of all buckets but its own.
+type holdings struct{ d *daemon }
+
+// Each implements route.Holdings.
+func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, s send.Series) bool) {
+	var (
+		c      = h.d.metrics
+		ids    []mcache.SeriesID
+		labels []mcache.Label
+		snap   mcache.Snapshot
+		s      send.Series
+	)
+	for _, bucket := range c.Buckets() {
+		if bucket == selfBucket {
+			continue
+		}
+		ids, _ = c.Select(bucket, nil, ids[:0]) // of a raw bucket there are none
+		for _, id := range ids {
+			var ok bool
+			if labels, ok = c.Labels(id, labels[:0]); !ok {
+				continue
+			}
+			s = send.Series{Labels: labels, Samples: s.Samples[:0], Starts: s.Starts[:0], Records: s.Records[:0]}
+			slot := h.d.router.SlotOf(bucket, &s)
+			if !want(slot) || !c.Snapshot(id, from, to, &snap) || !snap.HasPoint() {
+				continue
+			}
+			for it := snap.Iterator(); it.Next(); {
+				if it.OnRecord() {
+					s.Records = append(s.Records, it.Record())
+					continue
+				}
+				s.Samples, s.Starts = append(s.Samples, it.At()), append(s.Starts, it.StartTime())
+			}
+			for _, l := range labels {
+				if l.Name == wire.MetricName {
+					s.Metadata, _ = h.d.writes.Describe(bucket, l.Value)
+				}
+			}
+			if len(s.Samples)+len(s.Records) > 0 && !f(bucket, slot, s) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// writeRounds writes rounds through a member, each until it is acknowledged.
+func writeRounds(t testing.TB, s *server, writer, rounds int, start int64) {
+	t.Helper()
+	for round := range rounds {
+		eventually(t, "a round is written", func() error {
+			code, said, err := postRound(t.Context(), t, s, writer, round, start)
+			if err != nil || code != http.StatusNoContent {
+				return fmt.Errorf("%d %s, %v", code, said, err)
+			}
+			return nil
+		})
+	}
+}
+
+// What a member had that was killed has two copies again, so that the next one
+// may die as well: in the end the last has all alone.
+func TestClusterRepair(t *testing.T) {
+	t.Parallel()
+	const rounds = 20
+	g := startCluster(t, 3, "--cluster.write-acks=2")
+	start := time.Now().UnixMilli() - rounds*1000
+	writeRounds(t, g.members[0], 1, rounds, start)
+	kill(g.members[1])
+	g.wait("n0", "n2")
+	for _, i := range []int{0, 2} {
+		s := g.members[i]
+		eventually(t, "each of the others has all", func() error {
+			if n := s.metric("mcached_series_samples_inserted_total"); n != rounds*clusterSeries {
+				return fmt.Errorf("%s has %v samples of %d", s.url, n, rounds*clusterSeries)
+			}
+			return nil
+		})
+	}
+	if n := g.members[0].metric("mcached_cluster_handover_samples_total") + g.members[2].metric("mcached_cluster_handover_samples_total"); n == 0 {
+		t.Error("nothing was handed over: no test")
+	}
+	kill(g.members[0])
+	checkRounds(t, g.members[2:], 1, rounds, start)
+	conserved(t, g.members[2])
+}
+
+// With a single copy a member that leaves gives what it has to those who stay,
+// before it ends; and one that joins gets what it owns.
+func TestClusterDrain(t *testing.T) {
+	t.Parallel()
+	const rounds = 20
+	g := startCluster(t, 3, "--cluster.copies=1", "--shutdown.timeout=60s")
+	start := time.Now().UnixMilli() - rounds*1000
+	writeRounds(t, g.members[0], 1, rounds, start)
+	if n := g.members[2].metric("mcached_series_samples_inserted_total"); n == 0 {
+		t.Fatal("it has nothing: no test")
+	}
+	if code := g.members[2].stop(); code != exitOK {
+		t.Error("exit code", code)
+	}
+	checkRounds(t, g.members[:2], 1, rounds, start)
+
+	joined := g.start("n3")
+	g.wait("n0", "n1", "n3")
+	eventually(t, "the new member gets what it owns", func() error {
+		v, err := joined.cluster()
+		if err != nil {
+			return err
+		}
+		for _, m := range v.Members {
+			// Slots are many, series few: a quarter of what it owns will do.
+			if n := joined.metric("mcached_series_samples_inserted_total"); m.Self && n < m.Share/4*rounds*clusterSeries {
+				return fmt.Errorf("it has %v samples, and owns %.2f of %d", n, m.Share, rounds*clusterSeries)
+			}
+		}
+		return nil
+	})
+	for _, s := range g.running() {
+		conserved(t, s)
+	}
+}
