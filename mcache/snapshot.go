@@ -27,6 +27,18 @@ type snapBlock struct {
 	at, len int // in buf, slack not counted
 }
 
+// CompleteFrom is Snapshot.CompleteFrom of the series as far as it is known
+// without reading: what overflow has lost shows when it is read. It is
+// math.MinInt64 if nothing is known to be missing, or the series has gone.
+func (c *Cache) CompleteFrom(id SeriesID) int64 {
+	sh, r, _ := c.lockSeries(id)
+	if sh == nil {
+		return math.MinInt64
+	}
+	defer sh.mu.Unlock()
+	return max(r.completeFrom, c.shownFromLocked(sh, r))
+}
+
 // Snapshot copies what the series has from from to to, both inclusive, in ms,
 // into s. It reports false when the series has gone; s is then empty. What is
 // beyond the retention of the series is left out; see SetRetention.
