@@ -215,6 +215,14 @@ type Stats struct {
 	UpstreamRefused  uint64 // it said that the query is wrong
 	UpstreamFailed   uint64 // no answer, or none that is one
 	UpstreamSkipped  uint64 // not asked, as it had failed
+
+	UpstreamBytes      uint64  // of its answers, as they came
+	UpstreamSeconds    float64 // that requests waited for the heads of answers
+	UpstreamSplit      uint64  // range queries that memory and store answered together
+	UpstreamDisagreed  uint64  // of which the two had other values where they meet
+	UpstreamStepsHere  uint64  // steps of queries that memory computed
+	UpstreamStepsAsked uint64  // steps that the store did
+	UpstreamPaused     int     // metrics that are not split now
 }
 
 // NewAPI returns an API that reads c.
@@ -244,7 +252,7 @@ func NewAPIOf(s Source, o Options) *API {
 		MaxSamples:               o.MaxSamples,
 		Timeout:                  o.Timeout,
 		LookbackDelta:            o.LookbackDelta,
-		NoStepSubqueryIntervalFn: func(int64) int64 { return o.SubqueryStep.Milliseconds() },
+		NoStepSubqueryIntervalFn: func(int64) int64 { return a.subqueryStep().Milliseconds() },
 		Parser:                   a.parser,
 	}
 	o.Features.apply(&engine)
@@ -254,7 +262,7 @@ func NewAPIOf(s Source, o Options) *API {
 	a.planned = promql.NewEngine(engine)
 	a.answerQuery = a.evaluate
 	if o.Upstream != nil {
-		a.upstream = newUpstream(*o.Upstream)
+		a.upstream = newUpstream(*o.Upstream, o.Now, o.Features)
 		a.answerQuery = a.readThrough
 	}
 	a.mux = a.routes()
@@ -279,6 +287,10 @@ func (a *API) Stats() Stats {
 	if u := a.upstream; u != nil {
 		s.UpstreamAnswered, s.UpstreamRefused = u.answered.Load(), u.refused.Load()
 		s.UpstreamFailed, s.UpstreamSkipped = u.failed.Load(), u.skipped.Load()
+		s.UpstreamBytes, s.UpstreamSeconds = u.bytes.Load(), time.Duration(u.nanoseconds.Load()).Seconds()
+		s.UpstreamSplit, s.UpstreamDisagreed = u.split.Load(), u.disagreed.Load()
+		s.UpstreamStepsHere, s.UpstreamStepsAsked = u.stepsHere.Load(), u.stepsAsked.Load()
+		s.UpstreamPaused = u.paused.len(a.o.Now())
 	}
 	for _, g := range [...]*gate{a.queries, a.reads, a.lookups} {
 		s.Rejected += g.rejected.Load()
@@ -286,6 +298,16 @@ func (a *API) Stats() Stats {
 		s.Waiting += int(g.waiting.Load())
 	}
 	return s
+}
+
+// subqueryStep is that of subqueries that give none: the store's, if it is known.
+func (a *API) subqueryStep() time.Duration {
+	if a.upstream != nil {
+		if step := a.upstream.dialect.peek().SubqueryStep; step > 0 {
+			return step
+		}
+	}
+	return a.o.SubqueryStep
 }
 
 // queryable returns what one request reads.

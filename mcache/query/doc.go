@@ -62,6 +62,22 @@
 // that is a plan or a selector as a whole does not see the engine. Plans over
 // many series are shared among a few workers: see crew.
 //
+// # A store behind
+//
+// What memory lacks can be asked of a server of the same API: see upstream.go,
+// and of a range query those steps alone which memory does not cover.
+//
+//	upstream.go          what is asked where, and what becomes of a failure
+//	upstream_dialect.go  what the store is, and what is split with it
+//	upstream_resolve.go  what an expression says of the query that it is in
+//	upstream_split.go    which steps are covered
+//	upstream_ask.go      requests, within their bounds
+//	upstream_breaker.go  a store that fails is left alone
+//	upstream_json.go     answers, series by series
+//	upstream_join.go     the parts become one answer
+//	upstream_seam.go     where they meet they are compared
+//	upstream_stats.go    statistics of both
+//
 // # Compression
 //
 // Answers are compressed for clients that accept gzip, when they are larger

@@ -36,6 +36,18 @@ func (w *jsonWriter) more() bool {
 	return w.err == nil
 }
 
+// brokenOff says that what is to be written is not to be had any more.
+type brokenOff struct{ why error }
+
+func (e *brokenOff) Error() string { return e.why.Error() }
+
+// fail ends an answer of which there is no more.
+func (w *jsonWriter) fail(err error) {
+	if w.err == nil {
+		w.err = &brokenOff{err}
+	}
+}
+
 func (w *jsonWriter) raw(s string) { w.buf = append(w.buf, s...) }
 
 // comma separates elements: write it before element i.

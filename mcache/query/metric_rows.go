@@ -34,13 +34,28 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.Incomplete), "evicted")
 				emit(float64(s.Uncovered), "uncovered")
 			}},
-		{"mcached_upstream_queries_total", "counter", "Queries that memory could not answer as a whole, by what --query.upstream made of them: answered; refused, as wrong; failed, without an answer; or skipped, as it had failed before.", []string{"outcome"},
+		{"mcached_upstream_queries_total", "counter", "Requests to --query.upstream for what memory lacks, by what became of them: answered; refused, as wrong; failed, without an answer; or skipped, as it had failed before.", []string{"outcome"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.UpstreamAnswered), "answered")
 				emit(float64(s.UpstreamRefused), "refused")
 				emit(float64(s.UpstreamFailed), "failed")
 				emit(float64(s.UpstreamSkipped), "skipped")
 			}},
+		{"mcached_upstream_steps_total", "counter", "Steps of range queries, and instant queries, with --query.upstream, by who computed them: memory, or that server (upstream).", []string{"source"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.UpstreamStepsHere), "memory")
+				emit(float64(s.UpstreamStepsAsked), "upstream")
+			}},
+		{"mcached_upstream_split_queries_total", "counter", "Range queries that memory and --query.upstream answered together.", nil,
+			single(float64(s.UpstreamSplit))},
+		{"mcached_upstream_disagreements_total", "counter", "Queries of which memory and --query.upstream had other values where their parts meet (seam), so that the answer was the server's.", []string{"found"},
+			func(emit func(float64, ...string)) { emit(float64(s.UpstreamDisagreed), "seam") }},
+		{"mcached_upstream_paused_metrics", "gauge", "Metrics whose queries are not split now, as memory and --query.upstream disagreed about them.", nil,
+			single(float64(s.UpstreamPaused))},
+		{"mcached_upstream_response_bytes_total", "counter", "Bytes of the answers of --query.upstream, as they came.", nil,
+			single(float64(s.UpstreamBytes))},
+		{"mcached_upstream_request_seconds_total", "counter", "Time that requests to --query.upstream took until the heads of their answers.", nil,
+			single(s.UpstreamSeconds)},
 		{"mcached_query_slow_total", "counter", "Queries and remote reads that took at least --query.log-slower-than.", nil,
 			single(float64(s.Slow))},
 		{"mcached_query_series_total", "counter", "Series selected by requests.", nil,

@@ -45,53 +45,25 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 	if step <= 0 {
 		return answer{}, badParam("step", errors.New("zero or negative query resolution step widths are not accepted. Try a positive integer"))
 	}
+	if step < time.Millisecond { // Prometheus divides by zero
+		return answer{}, badParam("step", fmt.Errorf("a step of less than a millisecond is not accepted, got %s", step))
+	}
 	if end.Sub(start)/step > maxPoints {
 		return answer{}, badData(errors.New("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)"))
 	}
 	return a.answerQuery(r, slow{kind: "range", start: start, end: end, step: step})
 }
 
-// evaluate runs a query, with the parameters common to both kinds, and tells of
-// it if it was slow.
+// evaluate answers a query from memory, and tells of it if it was slow.
 func (a *API) evaluate(r *http.Request, s slow) (answer, error) {
 	s.arrived, s.expr, s.stats = a.o.Now(), r.FormValue("query"), r.FormValue("stats")
-	limit, err := limitParam(r)
-	if err != nil {
-		return answer{}, err
-	}
-	ctx, cancel, err := a.withTimeout(r)
-	if err != nil {
-		return answer{}, err
-	}
-	defer cancel()
-	opts, err := queryOpts(r)
-	if err != nil {
-		return answer{}, badData(err)
-	}
-	q := a.queryable(r)
-	query, result, err := a.execute(ctx, q, opts, &s)
-	if errors.Is(err, errUnplanned) {
-		q = a.queryable(r)
-		q.unplanned = true
-		q.loan.Keep(answerBytes)
-		query, result, err = a.execute(ctx, q, opts, &s)
-	}
-	s.read, s.err, s.samples = q, err, q.computed.Load()
-	if err != nil {
-		a.tell(r, s)
-		return answer{}, err
-	}
-	q.loan.Keep(answerBytes + resultBytes(result.Value))
-	s.samples += query.Stats().Samples.SamplesRead
+	e, err := a.compute(r, &s)
+	s.read, s.err = e.read, err
 	a.tell(r, s)
-	truncated := truncate(result, limit)
-	if truncated {
-		result.Warnings.Add(errTruncated)
+	if err != nil {
+		return answer{}, err
 	}
-	if note := statsNote(s.stats); note != nil {
-		result.Warnings.Add(note)
-	}
-	a.counts.samples.Add(uint64(s.samples))
+	query, result := e.query, e.result
 	return answer{
 		data: func(w *jsonWriter) {
 			w.raw(`{"resultType":`)
@@ -107,23 +79,86 @@ func (a *API) evaluate(r *http.Request, s slow) (answer, error) {
 		maxBytes: maxJSONBytes(result.Value),
 		notes:    result.Warnings,
 		query:    s.expr,
-		read:     q,
+		read:     e.read,
 		close:    query.Close,
 	}, nil
+}
+
+// computed is a query that was run here. It must be closed unless there was an error.
+type computed struct {
+	query  evaluation
+	result *promql.Result
+	read   *Queryable
+}
+
+// compute runs a query, with the parameters common to both kinds. Of the
+// request's loan it leaves what the result takes and, for a part of a query,
+// what the other parts do.
+func (a *API) compute(r *http.Request, s *slow) (c computed, err error) {
+	limit, err := limitParam(r)
+	if err != nil {
+		return c, err
+	}
+	ctx, cancel, err := a.withTimeout(r)
+	if err != nil {
+		return c, err
+	}
+	defer cancel()
+	opts, err := a.queryOpts(r)
+	if err != nil {
+		return c, badData(err)
+	}
+	held := int64(answerBytes)
+	if s.of != nil {
+		held = loanOf(r.Context()).Held()
+	}
+	c.read = a.queryable(r)
+	c.read.byLabels = s.of != nil
+	c.query, c.result, err = a.execute(ctx, c.read, opts, s)
+	if errors.Is(err, errUnplanned) {
+		c.read = a.queryable(r)
+		c.read.byLabels = s.of != nil
+		c.read.unplanned = true
+		c.read.loan.Keep(held)
+		c.query, c.result, err = a.execute(ctx, c.read, opts, s)
+	}
+	s.samples += c.read.computed.Load()
+	if err != nil {
+		return c, err
+	}
+	c.read.loan.Keep(held + resultBytes(c.result.Value))
+	s.samples += c.query.Stats().Samples.SamplesRead
+	if truncate(c.result, limit) {
+		c.result.Warnings.Add(errTruncated)
+	}
+	if note := statsNote(s.stats); note != nil {
+		c.result.Warnings.Add(note)
+	}
+	a.counts.samples.Add(uint64(s.samples))
+	return c, nil
 }
 
 // prepare makes the query that is to be run on q: by the engine as it is, by
 // the engine with plans in it, or by a plan alone.
 func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, s *slow) (evaluation, error) {
+	unplanned := q.unplanned || s.stats != "" // statistics are of what the engine does
 	switch {
 	case s.step == 0:
 		return a.engine.NewInstantQuery(ctx, q, opts, s.expr, s.start)
-	case q.unplanned || s.stats != "": // statistics are of what the engine does
+	case unplanned && s.of == nil:
 		return a.engine.NewRangeQuery(ctx, q, opts, s.expr, s.start, s.end, s.step)
 	}
 	expr, err := a.parser.ParseExpr(s.expr)
 	if err != nil {
 		return nil, err
+	}
+	if s.of != nil {
+		if expr, err = resolve(expr, s.of.start, s.of.end, s.step); err != nil {
+			return nil, err
+		}
+	}
+	if unplanned {
+		return a.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
 	}
 	lookback := opts.LookbackDelta()
 	if lookback <= 0 {
@@ -176,8 +211,11 @@ func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 	return query, result, nil
 }
 
-func queryOpts(r *http.Request) (promql.QueryOpts, error) {
+func (a *API) queryOpts(r *http.Request) (promql.QueryOpts, error) {
 	var lookback time.Duration
+	if a.upstream != nil {
+		lookback = a.upstream.dialect.peek().lookback
+	}
 	if s := r.FormValue("lookback_delta"); s != "" {
 		var err error
 		if lookback, err = parseDuration(s); err != nil {

@@ -56,6 +56,7 @@ type Queryable struct {
 	loan      Loan      // of the request that this is for; may be nil
 	computer  *computer // of the range query that this is for; may be nil
 	unplanned bool      // the query must not have a computer
+	byLabels  bool      // series come in the order of their labels
 }
 
 // NewQueryable returns a Queryable of bucket, which need not exist.
@@ -195,7 +196,7 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 			set.series = append(set.series, series{set: set, place: i, labels: ls})
 		}
 	}
-	if sortSeries {
+	if sortSeries || q.byLabels {
 		slices.SortFunc(set.series, func(a, b series) int { return labels.Compare(a.labels, b.labels) })
 	}
 	if seriesOnly {

@@ -25,6 +25,9 @@ type answer struct {
 	read *Queryable
 	// close releases what data refers to; it may be nil.
 	close func()
+	// unite adds what another server notes to warnings and infos, once data was
+	// written; it may be nil.
+	unite func(warnings, infos []string) (_, _ []string)
 	// handOn answers instead of data: with what another server says.
 	handOn func(http.ResponseWriter)
 	// source says where the answer is from, if there is a store behind.
@@ -225,7 +228,15 @@ func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
 	jw := jsonWriter{buf: *buf, flush: out.part}
 	jw.raw(`{"status":"success","data":`)
 	result.data(&jw)
+	if errors.As(jw.err, new(*brokenOff)) {
+		// Half of an answer must not pass for a whole one.
+		a.o.Logger.Debug("an answer broke off", "path", r.URL.Path, "bytes", out.bytes, "err", jw.err)
+		panic(http.ErrAbortHandler)
+	}
 	warnings, infos := result.notes.AsStrings(result.query, maxNotes, maxNotes)
+	if result.unite != nil {
+		warnings, infos = result.unite(warnings, infos)
+	}
 	if len(warnings) > 0 {
 		jw.raw(`,"warnings":`)
 		jw.strings(warnings)

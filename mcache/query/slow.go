@@ -35,6 +35,7 @@ type slow struct {
 	queries    []*prompb.Query // in place of expr
 	start, end time.Time
 	step       time.Duration // of a range
+	of         *times        // of the query that this is a part of; nil if it is one
 	stats      string        // that were asked for
 	arrived    time.Time
 	waited     time.Duration // for its turn
@@ -42,6 +43,9 @@ type slow struct {
 	read       *Queryable
 	err        error
 }
+
+// times are those of a range query.
+type times struct{ start, end time.Time }
 
 // tell logs a request if it took longer than Options.SlowerThan.
 func (a *API) tell(r *http.Request, s slow) {

@@ -179,6 +179,10 @@ func (f *cacheFound) Missing() Missing { return f.missing }
 
 func (f *cacheFound) Labels(i int) (labels.Labels, bool) { return f.read(f.ids[i]) }
 
+// CompleteFrom is from when on series i is complete, as far as that is known
+// without reading it.
+func (f *cacheFound) CompleteFrom(i int) int64 { return f.cache.CompleteFrom(f.ids[i]) }
+
 func (f *cacheFound) Snapshot(i int, from, to int64, s *mcache.Snapshot) bool {
 	return f.cache.Snapshot(f.ids[i], from, to, s)
 }

@@ -292,6 +292,15 @@ func (f *joinedFound) Snapshot(i int, from, to int64, s *mcache.Snapshot) bool {
 	return f.parts[part].Snapshot(place, from, to, s)
 }
 
+// CompleteFrom is that of the part, as far as it is known.
+func (f *joinedFound) CompleteFrom(i int) int64 {
+	part, place := f.at(i)
+	if c, ok := f.parts[part].(completer); ok {
+		return c.CompleteFrom(place)
+	}
+	return math.MinInt64
+}
+
 // SeriesOf implements Source.
 func (j joined) SeriesOf(bucket string) (n int) {
 	_ = eachBucket(bucket, func(name string, _ []labels.Label) error { // names were checked

@@ -1,0 +1,266 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// visit is a turn with the store: the requests that are made for one query. All
+// of them take one of the slots, so that none waits for another of its own.
+type visit struct {
+	a    *API
+	u    *upstream
+	r    *http.Request // of the client
+	ctx  context.Context
+	stop context.CancelCauseFunc
+
+	told atomic.Bool // the breaker
+}
+
+// errLoop is the answer to a query that came from another daemon.
+var errLoop = &apiError{errorType{"unavailable", http.StatusLoopDetected},
+	errors.New("this query came from another mcached and memory lacks it: queries are passed on once only")}
+
+// errLoopBehind says that the store is an mcached that lacks it, too. It is well
+// nevertheless.
+var errLoopBehind = errors.New("it answers with status 508: it is an mcached, and lacks it, too")
+
+// visit waits for a turn. An error says why there is no answer; one that is an
+// *apiError must be the answer. The visit must be ended.
+func (a *API) visit(r *http.Request) (*visit, error) {
+	u := a.upstream
+	if r.Header.Get(hopHeader) != "" {
+		return nil, errLoop
+	}
+	if !u.breaker.allows(a.o.Now()) {
+		u.skipped.Add(1)
+		return nil, errors.New("it failed several times and is not retried yet")
+	}
+	ctx, stop := context.WithCancelCause(r.Context())
+	wait := time.NewTimer(u.o.Timeout)
+	defer wait.Stop()
+	select {
+	case u.slots <- struct{}{}:
+		return &visit{a: a, u: u, r: r, ctx: ctx, stop: stop}, nil
+	case <-wait.C:
+		stop(nil)
+		u.breaker.forget()
+		u.failed.Add(1)
+		return nil, fmt.Errorf("%d requests to it are under way: no answer within %s", u.o.MaxConcurrency, u.o.Timeout)
+	case <-ctx.Done():
+		stop(nil)
+		u.breaker.forget()
+		u.failed.Add(1)
+		return nil, fmt.Errorf("%d requests to it are under way: %w", u.o.MaxConcurrency, context.Cause(ctx))
+	}
+}
+
+// end ends the requests that are still under way.
+func (v *visit) end() {
+	v.tell(nil)
+	v.stop(nil)
+	<-v.u.slots
+}
+
+// tell is the breaker's: the first request of a visit that fails, or else one
+// that does not, says how the store is.
+func (v *visit) tell(err error) {
+	if v.told.Swap(true) {
+		return
+	}
+	switch {
+	case err == nil:
+		if v.u.breaker.answered() {
+			v.u.dialect.forget() // it may be another one now
+		}
+	case v.r.Context().Err() != nil, errors.Is(err, errLoopBehind):
+		v.u.breaker.forget() // which says nothing of the store
+	default:
+		v.u.breaker.failed(v.a.o.Now())
+	}
+}
+
+// storeAnswer is what the store says. Its body must be closed.
+type storeAnswer struct {
+	*http.Response
+	u    *upstream
+	late *time.Timer
+	stop context.CancelCauseFunc
+	left int64 // bytes that it may still have
+}
+
+// refused reports that the store says that the request is wrong.
+func (s *storeAnswer) refused() bool { return s.StatusCode != http.StatusOK }
+
+// errLargeAnswer says that an answer exceeds its bound.
+var errLargeAnswer = errors.New("its answer is longer than --query.upstream.max-body-size")
+
+// Read reads the body, within its bounds of time and size.
+func (s *storeAnswer) Read(p []byte) (int, error) {
+	s.late.Reset(s.u.o.Timeout)
+	n, err := s.Body.Read(p)
+	s.late.Stop() // what takes time from now on is not the store
+	s.u.bytes.Add(uint64(n))
+	if s.left -= int64(n); s.left < 0 {
+		return n, errLargeAnswer
+	}
+	return n, err
+}
+
+// Close ends the request.
+func (s *storeAnswer) Close() error {
+	s.late.Stop()
+	err := s.Body.Close()
+	s.stop(nil)
+	return err
+}
+
+// ask sends a form to a path of the store's API and returns the head of its
+// answer: a success, or a refusal of what was asked.
+func (v *visit) ask(path string, form url.Values, encoding string) (*storeAnswer, error) {
+	began := time.Now()
+	ctx, stop := context.WithCancelCause(v.ctx)
+	late := time.AfterFunc(v.u.o.Timeout, func() { stop(fmt.Errorf("no answer within %s", v.u.o.Timeout)) })
+	res, err := v.u.send(ctx, v.r, path, form, encoding)
+	if err == nil {
+		if err = checkAnswer(res); err != nil {
+			res.Body.Close()
+		}
+	}
+	v.u.nanoseconds.Add(uint64(time.Since(began)))
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		late.Stop()
+		stop(nil)
+		v.u.failed.Add(1)
+		v.tell(err)
+		v.a.o.Logger.Debug("The store behind did not answer.", "path", path, "err", err)
+		return nil, err
+	}
+	if res.StatusCode == http.StatusOK {
+		v.u.answered.Add(1)
+	} else {
+		v.u.refused.Add(1)
+	}
+	late.Stop()
+	return &storeAnswer{Response: res, u: v.u, late: late, stop: stop, left: v.u.o.MaxBodyBytes}, nil
+}
+
+// askWhole sends the query of a request to the store as it came.
+func (a *API) askWhole(r *http.Request) (answer, error) {
+	v, err := a.visit(r)
+	if err != nil {
+		return answer{}, err
+	}
+	encoding := "identity"
+	if acceptsGzip(r) {
+		encoding = "gzip"
+	}
+	res, err := v.ask(r.URL.Path, a.upstream.wholeForm(r), encoding)
+	if err != nil {
+		v.end()
+		return answer{}, err
+	}
+	v.tell(nil)
+	return a.handOn(res, v.end), nil
+}
+
+// wholeForm is the form of a request, as the store is to read it.
+func (u *upstream) wholeForm(r *http.Request) url.Values {
+	known := u.dialect.peek()
+	if len(known.params) == 0 && !r.Form.Has(whenParam) {
+		return r.Form
+	}
+	form := url.Values{}
+	for k, v := range r.Form {
+		if k != whenParam {
+			form[k] = v
+		}
+	}
+	for k, v := range known.params {
+		form[k] = v
+	}
+	return form
+}
+
+// handOn is the store's own answer.
+func (a *API) handOn(res *storeAnswer, end func()) answer {
+	return answer{
+		source: sourceUpstream,
+		handOn: func(w http.ResponseWriter) { res.handOn(w) },
+		close:  func() { res.Close(); end() },
+	}
+}
+
+// send sends a form as the body of a POST.
+func (u *upstream) send(ctx context.Context, r *http.Request, path string, form url.Values, encoding string) (*http.Response, error) {
+	to := u.o.URL.JoinPath(path)
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	q.Header.Set(hopHeader, "1")
+	q.Header.Set("Accept-Encoding", encoding)
+	if h := u.o.TenancyHeader; h != "" && r.Header.Get(h) != "" {
+		q.Header.Set(h, r.Header.Get(h))
+	}
+	res, err := u.o.Client.Do(q)
+	return res, withoutURL(err)
+}
+
+// checkAnswer tells answers of Prometheus' API from those of proxies, login
+// pages, and servers that are in trouble.
+func checkAnswer(res *http.Response) error {
+	kind, _, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	switch code := res.StatusCode; {
+	case code >= 300 && code < 400:
+		return fmt.Errorf("it redirects (%d) to %.100q", code, res.Header.Get("Location"))
+	case code == http.StatusLoopDetected:
+		return errLoopBehind
+	case code != http.StatusOK && code != http.StatusBadRequest && code != http.StatusUnprocessableEntity:
+		return fmt.Errorf("it answers with status %d", code)
+	case err != nil || kind != "application/json":
+		return fmt.Errorf("it answers %.100q, not JSON", res.Header.Get("Content-Type"))
+	}
+	return nil
+}
+
+// handOn sends the store's answer to the client. If it breaks off, so does ours.
+func (s *storeAnswer) handOn(w http.ResponseWriter) {
+	for _, h := range [...]string{"Content-Type", "Content-Encoding", "Content-Length"} {
+		if v := s.Header.Get(h); v != "" {
+			w.Header().Set(h, v)
+		}
+	}
+	w.WriteHeader(s.StatusCode)
+	control := http.NewResponseController(w)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := s.Read(buf)
+		if errors.Is(err, errLargeAnswer) {
+			panic(http.ErrAbortHandler)
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(s.u.o.Timeout)) // not every writer has deadlines
+		if _, e := w.Write(buf[:n]); e != nil {
+			return // the client has gone
+		}
+		if err == io.EOF {
+			_ = finish(w)
+			return
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
+}

@@ -1,0 +1,691 @@
+package query
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// Joining: each part of a query that is split is a list of series in the order
+// of their labels, so that they are merged as they come: of an answer of the
+// store no more is held than the series that is being written, and what was read
+// ahead. A short answer is read, and looked at, as a whole before anything is
+// sent, so that one that breaks off does no harm; from a long one that breaks
+// off the client's answer does, too.
+
+// wholeError says why the store is to answer a query as a whole after all.
+type wholeError struct{ why error }
+
+func (e *wholeError) Error() string { return e.why.Error() }
+
+const (
+	// readAhead is how much of an answer is read before anything is sent.
+	readAhead = 1 << 20
+	// maxUnsorted bounds an answer whose series do not come in order.
+	maxUnsorted = 64 << 20
+)
+
+// half is a part of an answer, as it is merged.
+type half interface {
+	// next moves to the next series. False means that there is none, or an error.
+	next() (bool, error)
+	series() labels.Labels
+	has(k pointKind) bool
+	// write writes the points of the series, without brackets. False means that
+	// nobody reads any more.
+	write(w *jsonWriter, k pointKind) bool
+}
+
+// pointKind is one of the two that a series can have.
+type pointKind int
+
+const (
+	floatPoints pointKind = iota
+	histogramPoints
+)
+
+var pointKeys = [...]string{floatPoints: "values", histogramPoints: "histograms"}
+
+// asked is a part that the store was asked for.
+type asked struct {
+	span
+	probe  bool // a seam
+	res    *storeAnswer
+	err    error
+	head   []byte // what was read ahead
+	reader *matrixReader
+	list   []matrixSeries // of one that does not come in order
+	at     *matrixSeries
+	last   labels.Labels
+}
+
+// here is a part that was computed.
+type here struct {
+	span
+	computed
+	from   int64 // its first step that counts
+	matrix promql.Matrix
+	rows   *computedMatrix
+	at     int
+	floats []promql.FPoint
+	times  timeTexts
+}
+
+// join answers a query from memory and from the store. An error that is a
+// *wholeError means that the store should answer as a whole, another one that it
+// does not answer.
+func (a *API) join(r *http.Request, s *slow, d *division) (_ answer, err error) {
+	v, err := a.visit(r)
+	if err != nil {
+		return answer{}, err
+	}
+	j := &joint{a: a, r: r, d: d, v: v, began: time.Now()}
+	defer func() {
+		if err != nil {
+			j.close()
+		}
+	}()
+	requests := j.send()
+	if err = j.computeAll(s); err == nil {
+		err = j.receive(requests)
+	} else {
+		v.stop(nil)
+		j.drain(requests)
+	}
+	if err != nil {
+		if !errors.As(err, new(*wholeError)) {
+			v.tell(err)
+		}
+		return answer{}, err
+	}
+	if res := j.refusal(); res != nil {
+		got := a.handOn(res, func() {})
+		got.close = j.close
+		return got, nil
+	}
+	if err = j.lookAtSeam(); err != nil {
+		return answer{}, err
+	}
+	if j.limit, err = limitParam(r); err != nil {
+		return answer{}, err
+	}
+	return j.answer(s), nil
+}
+
+// joint is a query that is being joined.
+type joint struct {
+	a      *API
+	r      *http.Request
+	d      *division
+	v      *visit
+	began  time.Time
+	heres  []*here
+	askeds []*asked
+	seams  []*asked // one step each, which memory has as well
+	limit  int
+
+	hereTook, storeTook time.Duration
+}
+
+func (j *joint) close() {
+	for _, h := range j.heres {
+		if h.query != nil {
+			h.query.Close()
+		}
+	}
+	for _, p := range slices.Concat(j.askeds, j.seams) {
+		if p.res != nil {
+			p.res.Close()
+		}
+	}
+	j.v.end()
+}
+
+// send asks the store for all parts that it is to compute, and for the steps at
+// the seams, all at the same time.
+func (j *joint) send() (requests chan *asked) {
+	for i, s := range j.d.spans {
+		if !s.here {
+			j.askeds = append(j.askeds, &asked{span: s})
+			continue
+		}
+		if j.d.trusted {
+			continue
+		}
+		seam := s.from
+		if i == 0 {
+			seam = s.to - 1
+		}
+		j.seams = append(j.seams, &asked{span: span{from: seam, to: seam + 1}, probe: true})
+	}
+	all := slices.Concat(j.askeds, j.seams)
+	requests = make(chan *asked, len(all))
+	for _, p := range all {
+		go func() {
+			p.res, p.err = j.v.ask("/api/v1/query_range", j.form(p), "identity")
+			requests <- p
+		}()
+	}
+	return requests
+}
+
+// form is what the store is asked for a run of steps.
+func (j *joint) form(p *asked) url.Values {
+	known := j.v.u.dialect.peek()
+	form := url.Values{
+		"query": {j.d.text},
+		"start": {milliText(j.d.grid.time(p.from))}, "end": {milliText(j.d.grid.time(p.to - 1))},
+		"step": {known.stepText(j.d.grid.step)},
+	}
+	for k, v := range j.r.Form {
+		switch k {
+		case "query", "start", "end", "step", "stats", whenParam:
+		default:
+			form[k] = v
+		}
+	}
+	for k, v := range known.params {
+		form[k] = v
+	}
+	if p.probe {
+		form.Del("limit")
+	}
+	return form
+}
+
+// milliText is a time in seconds with three decimals.
+func milliText(ms int64) string {
+	sign := ""
+	if ms < 0 {
+		sign, ms = "-", -ms
+	}
+	return fmt.Sprintf("%s%d.%03d", sign, ms/1000, ms%1000)
+}
+
+// drain waits for requests that are of no use any more.
+func (j *joint) drain(requests chan *asked) {
+	for range cap(requests) {
+		<-requests
+	}
+}
+
+// computeAll computes what memory is to.
+func (j *joint) computeAll(s *slow) error {
+	began := time.Now()
+	defer func() { j.hereTook = time.Since(began) }()
+	for _, sp := range j.d.spans {
+		if !sp.here {
+			continue
+		}
+		h := &here{span: sp, from: j.d.grid.time(sp.from), at: -1}
+		part := *s
+		part.arrived, part.expr, part.stats, part.of = j.a.o.Now(), j.r.FormValue("query"), j.r.FormValue("stats"), &times{s.start, s.end}
+		part.start, part.end = time.UnixMilli(h.from), time.UnixMilli(j.d.grid.time(sp.to-1))
+		part.step = time.Duration(j.d.grid.step) * time.Millisecond
+		var err error
+		if h.computed, err = j.a.compute(j.r, &part); err != nil {
+			return &wholeError{err}
+		}
+		j.heres = append(j.heres, h)
+		switch v := h.result.Value.(type) {
+		case promql.Matrix:
+			h.matrix = v
+		case *computedMatrix:
+			h.rows = v
+		default:
+			return &wholeError{fmt.Errorf("a %s is no matrix", v.Type())}
+		}
+		if h.read.empty.Load() && !j.d.emptyIsKnown {
+			return &wholeError{errors.New("a selector matches nothing here any more")}
+		}
+		if err := j.stillComplete(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stillComplete looks whether what a part of memory read was taken away from
+// under it: it then counts from a later step on, and the store is asked for the rest.
+func (j *joint) stillComplete(h *here) error {
+	complete, incomplete := h.read.CompleteFrom()
+	if !incomplete {
+		return nil
+	}
+	from := h.span.from
+	for from < h.to && j.d.windows.of(from).from < complete {
+		from++
+	}
+	if from == h.to {
+		return &wholeError{errors.New("what memory had was evicted meanwhile")}
+	}
+	if from == h.span.from {
+		return nil
+	}
+	p := &asked{span: span{from: h.span.from, to: from}}
+	h.span.from, h.from = from, j.d.grid.time(from)
+	j.askeds = append(j.askeds, p)
+	p.res, p.err = j.v.ask("/api/v1/query_range", j.form(p), "identity")
+	return nil
+}
+
+// receive waits for the heads of the store's answers, and reads ahead.
+func (j *joint) receive(requests chan *asked) error {
+	for range cap(requests) {
+		<-requests
+	}
+	for _, p := range slices.Concat(j.askeds, j.seams) {
+		if p.err != nil {
+			return p.err
+		}
+	}
+	if j.refusal() != nil {
+		return nil
+	}
+	for _, p := range slices.Concat(j.askeds, j.seams) {
+		if err := j.readAhead(p); err != nil {
+			return err
+		}
+	}
+	j.storeTook = time.Since(j.began)
+	return nil
+}
+
+// refusal is the store's word that it does not like the query.
+func (j *joint) refusal() *storeAnswer {
+	for _, p := range slices.Concat(j.askeds, j.seams) {
+		if p.res != nil && p.res.refused() {
+			return p.res
+		}
+	}
+	return nil
+}
+
+// readAhead reads the beginning of an answer. If that is all, it is sound.
+func (j *joint) readAhead(p *asked) error {
+	limit := int64(readAhead)
+	unsorted := j.v.u.dialect.peek().unsorted
+	if unsorted {
+		limit = maxUnsorted
+	}
+	loan, lent := loanOf(j.r.Context()), int64(0)
+	buf := &bytes.Buffer{}
+	for int64(buf.Len()) < limit {
+		if need := int64(buf.Len()) + readBytes; need > lent {
+			if err := loan.Take(j.r.Context(), max(lent, readBytes)); err != nil {
+				return err
+			}
+			lent += max(lent, readBytes)
+		}
+		_, err := io.CopyN(buf, p.res, min(readBytes, limit-int64(buf.Len())))
+		if err == io.EOF {
+			p.head = buf.Bytes()
+			return j.check(p, unsorted)
+		}
+		if err != nil {
+			return fmt.Errorf("its answer breaks off: %w", err)
+		}
+	}
+	if unsorted {
+		return fmt.Errorf("its answer is too long to be sorted: more than %d bytes", limit)
+	}
+	p.head = buf.Bytes()
+	p.reader = newMatrixReader(io.MultiReader(bytes.NewReader(p.head), p.res), j.d.grid, p.span)
+	return nil
+}
+
+// check reads an answer that is here as a whole.
+func (j *joint) check(p *asked, sorting bool) error {
+	p.reader = newMatrixReader(bytes.NewReader(p.head), j.d.grid, p.span)
+	for last := (labels.Labels{}); ; {
+		s, err := p.reader.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if sorting {
+			p.list = append(p.list, matrixSeries{s.labels, bytes.Clone(s.floats), bytes.Clone(s.histograms)})
+			continue
+		}
+		if labels.Compare(last, s.labels) > 0 {
+			return errUnsorted
+		}
+		last = s.labels
+	}
+	if sorting {
+		slices.SortFunc(p.list, func(a, b matrixSeries) int { return labels.Compare(a.labels, b.labels) })
+		return nil
+	}
+	p.reader = newMatrixReader(bytes.NewReader(p.head), j.d.grid, p.span)
+	return nil
+}
+
+// errUnsorted is of answers that can be handed on, but not joined.
+var errUnsorted error = &wholeError{errors.New("its series are not in the order of their labels")}
+
+// answer is the two halves, merged as they are written.
+func (j *joint) answer(s *slow) answer {
+	u := j.v.u
+	u.split.Add(1)
+	for _, p := range j.askeds {
+		u.stepsAsked.Add(uint64(p.to - p.from))
+	}
+	for _, h := range j.heres {
+		u.stepsHere.Add(uint64(h.to - h.span.from))
+		j.a.counts.series.Add(uint64(h.read.selected.Load()))
+	}
+	got := answer{source: sourceBoth, query: j.r.FormValue("query"), close: j.close, notes: annotations.Annotations{}}
+	for _, h := range j.heres {
+		got.notes.Merge(h.result.Warnings)
+	}
+	got.data = func(w *jsonWriter) {
+		w.raw(`{"resultType":"matrix","result":[`)
+		truncated, err := j.merge(w)
+		if err != nil {
+			w.fail(err)
+			return
+		}
+		if truncated {
+			got.notes.Add(errTruncated)
+		}
+		w.raw(`]`)
+		j.stats(w, s)
+		w.raw(`}`)
+	}
+	got.unite = func(warnings, infos []string) ([]string, []string) {
+		for _, p := range j.askeds {
+			warnings, infos = j.uniteNotes(warnings, p.reader.warnings), j.uniteNotes(infos, p.reader.infos)
+		}
+		return warnings, infos
+	}
+	return got
+}
+
+// merge writes the series of all parts. limit bounds how many.
+func (j *joint) merge(w *jsonWriter) (truncated bool, err error) {
+	parts := j.parts()
+	live := make([]bool, len(parts))
+	for i, p := range parts {
+		if live[i], err = p.next(); err != nil {
+			return false, err
+		}
+	}
+	var now []int
+	for n := 0; ; n++ {
+		now = now[:0]
+		for i, p := range parts {
+			if !live[i] {
+				continue
+			}
+			order := -1
+			if len(now) > 0 {
+				order = labels.Compare(p.series(), parts[now[0]].series())
+			}
+			if order < 0 {
+				now = now[:0]
+			}
+			if order <= 0 {
+				now = append(now, i)
+			}
+		}
+		if len(now) == 0 {
+			return truncated, nil
+		}
+		if truncated = j.limit > 0 && n >= j.limit; !truncated {
+			w.comma(n)
+			if !writeSeries(w, parts, now) {
+				return false, w.err
+			}
+		}
+		for _, i := range now {
+			if live[i], err = parts[i].next(); err != nil {
+				return truncated, err
+			}
+		}
+		if truncated {
+			return true, j.finish()
+		}
+	}
+}
+
+// finish reads the rest of the store's answers, for its notes.
+func (j *joint) finish() error {
+	for _, p := range j.askeds {
+		for p.list == nil {
+			if _, err := p.reader.next(); err == io.EOF {
+				break
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// parts are the halves in the order of their steps.
+func (j *joint) parts() (parts []half) {
+	type placed struct {
+		half
+		from int
+	}
+	var all []placed
+	for _, h := range j.heres {
+		all = append(all, placed{h, h.span.from})
+	}
+	for _, p := range j.askeds {
+		all = append(all, placed{p, p.from})
+	}
+	slices.SortFunc(all, func(a, b placed) int { return a.from - b.from })
+	for _, p := range all {
+		parts = append(parts, p.half)
+	}
+	return parts
+}
+
+// writeSeries writes a series that some of the parts have.
+func writeSeries(w *jsonWriter, parts []half, of []int) bool {
+	w.raw(`{"metric":`)
+	w.labels(parts[of[0]].series())
+	for kind := range pointKeys {
+		k, n := pointKind(kind), 0
+		for _, i := range of {
+			if !parts[i].has(k) {
+				continue
+			}
+			if n == 0 {
+				w.raw(`,"` + pointKeys[k] + `":[`)
+			}
+			w.comma(n)
+			n++
+			if !parts[i].write(w, k) {
+				return false
+			}
+		}
+		if n > 0 {
+			w.raw("]")
+		}
+	}
+	w.raw("}")
+	return w.more()
+}
+
+// uniteNotes adds what the store notes to what memory does: a note of the same
+// kind about the same place is one.
+func (j *joint) uniteNotes(ours, theirs []string) []string {
+	for _, note := range theirs {
+		note = originalPosition(note, j.d.at)
+		if !slices.ContainsFunc(ours, func(our string) bool { return sameNote(our, note) }) {
+			ours = append(ours, note)
+		}
+	}
+	const more = " annotations omitted"
+	if n := len(ours) - maxNotes; n > 0 && !strings.HasSuffix(ours[len(ours)-1], more) {
+		kind := "warning"
+		if strings.HasPrefix(ours[0], promqlInfo) {
+			kind = "info"
+		}
+		ours = append(ours[:maxNotes], fmt.Sprintf("%d more %s%s", n, kind, more))
+	}
+	return ours
+}
+
+const promqlInfo = "PromQL info"
+
+// sameNote reports that two notes are of the same kind and place: what they say
+// of numbers may differ with the steps that they are about.
+func sameNote(a, b string) bool {
+	if a == b {
+		return true
+	}
+	// input to histogram_quantile needed to be fixed…, from buckets … over … (1:20)
+	cutA, _, okA := strings.Cut(a, ", from buckets ")
+	cutB, _, okB := strings.Cut(b, ", from buckets ")
+	return okA && okB && cutA == cutB && a[strings.LastIndex(a, " ("):] == b[strings.LastIndex(b, " ("):]
+}
+
+// stats writes the statistics that were asked for: those of memory's part, and
+// how long each part took.
+func (j *joint) stats(w *jsonWriter, s *slow) {
+	if j.r.FormValue("stats") == "" {
+		return
+	}
+	w.raw(`,"stats":`)
+	w.any(j.statistics())
+}
+
+// Of the store's part:
+
+func (p *asked) next() (bool, error) {
+	if p.list != nil {
+		p.at = &p.list[0]
+		if p.list = p.list[1:]; len(p.list) == 0 {
+			p.list = nil
+		}
+		return true, nil
+	}
+	s, err := p.reader.next()
+	if err == io.EOF {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if p.at != nil && labels.Compare(p.last, s.labels) >= 0 {
+		return false, errUnsorted
+	}
+	p.at, p.last = s, s.labels
+	return true, nil
+}
+
+func (p *asked) series() labels.Labels { return p.at.labels }
+
+func (p *asked) text(k pointKind) []byte {
+	if k == histogramPoints {
+		return p.at.histograms
+	}
+	return p.at.floats
+}
+
+func (p *asked) has(k pointKind) bool { return len(p.text(k)) > 0 }
+
+func (p *asked) write(w *jsonWriter, k pointKind) bool {
+	for text := p.text(k); len(text) > 0; {
+		n := min(len(text), flushBytes)
+		w.buf = append(w.buf, text[:n]...)
+		text = text[n:]
+		if !w.more() {
+			return false
+		}
+	}
+	return true
+}
+
+// Of memory's part:
+
+func (h *here) next() (bool, error) {
+	for {
+		h.at++
+		switch {
+		case h.rows != nil && h.at < len(h.rows.rows), h.rows == nil && h.at < len(h.matrix):
+		default:
+			return false, nil
+		}
+		if h.has(floatPoints) || h.has(histogramPoints) {
+			return true, nil // else what it had was taken away
+		}
+	}
+}
+
+func (h *here) series() labels.Labels {
+	if h.rows != nil {
+		return h.rows.rows[h.at].labels
+	}
+	return h.matrix[h.at].Metric
+}
+
+func (h *here) has(k pointKind) bool {
+	if k == floatPoints {
+		return len(h.floatsOf()) > 0
+	}
+	return len(h.histogramsOf()) > 0
+}
+
+// floatsOf are the points of the series that count.
+func (h *here) floatsOf() []promql.FPoint {
+	if h.rows != nil {
+		h.floats = h.floats[:0]
+		r := &h.rows.rows[h.at]
+		for i, v := range r.values {
+			if t := h.rows.start + int64(r.first+i)*h.rows.interval; !isNone(v) && t >= h.from {
+				h.floats = append(h.floats, promql.FPoint{T: t, F: v})
+			}
+		}
+		return h.floats
+	}
+	points := h.matrix[h.at].Floats
+	for len(points) > 0 && points[0].T < h.from {
+		points = points[1:]
+	}
+	return points
+}
+
+func (h *here) histogramsOf() []promql.HPoint {
+	if h.rows != nil {
+		return nil
+	}
+	points := h.matrix[h.at].Histograms
+	for len(points) > 0 && points[0].T < h.from {
+		points = points[1:]
+	}
+	return points
+}
+
+func (h *here) write(w *jsonWriter, k pointKind) bool {
+	if k == floatPoints {
+		return w.floats(h.floatsOf(), &h.times)
+	}
+	for i, p := range h.histogramsOf() {
+		w.comma(i)
+		w.raw("[")
+		w.buf = appendTime(w.buf, p.T)
+		w.raw(",")
+		w.histogram(p.H)
+		w.raw("]")
+		if !w.more() {
+			return false
+		}
+	}
+	return true
+}

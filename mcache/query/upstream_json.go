@@ -1,0 +1,548 @@
+package query
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// matrixReader reads a range query's answer series by series, as it comes. What
+// it hands on of points is their text, which it has checked and not translated:
+// to parse the numbers of 95 MB costs what the split saves.
+//
+// It reads what servers of Prometheus' API write: any order of the members,
+// white space between them, none within points.
+type matrixReader struct {
+	r    io.Reader
+	grid gridOf
+	span span
+
+	buf      []byte
+	pos, end int
+	err      error // of r
+
+	at       matrixSeries
+	builder  labels.ScratchBuilder
+	inData   bool // the list of series stands in an object that has more members
+	begun    bool
+	done     bool
+	warnings []string
+	infos    []string
+}
+
+// matrixSeries is one of an answer's. It is valid until the next is read.
+type matrixSeries struct {
+	labels     labels.Labels
+	floats     []byte // [1,"2"],[3,"4"]
+	histograms []byte
+}
+
+const (
+	readBytes = 64 << 10
+	// maxNesting of what is skipped.
+	maxNesting = 100
+	// maxStoreNotes bounds the warnings and infos of an answer.
+	maxStoreNotes = 1000
+)
+
+// errNotMatrix is why an answer is not one.
+var errNotMatrix = errors.New("its answer is not JSON as Prometheus writes it")
+
+func notMatrix(what string) error { return fmt.Errorf("%w: %s", errNotMatrix, what) }
+
+func newMatrixReader(r io.Reader, g gridOf, s span) *matrixReader {
+	return &matrixReader{r: r, grid: g, span: s, buf: make([]byte, readBytes)}
+}
+
+// fill reads more behind what is not consumed. False means that there is no more.
+func (m *matrixReader) fill() bool {
+	if m.err != nil {
+		return false
+	}
+	if m.pos > 0 {
+		copy(m.buf, m.buf[m.pos:m.end])
+		m.end -= m.pos
+		m.pos = 0
+	}
+	if m.end == len(m.buf) {
+		return false // a token as long as the buffer is none
+	}
+	for {
+		n, err := m.r.Read(m.buf[m.end:])
+		m.end += n
+		m.err = err
+		if n > 0 || err != nil {
+			return n > 0
+		}
+	}
+}
+
+// peek is the next byte, 0 at the end.
+func (m *matrixReader) peek() byte {
+	if m.pos == m.end && !m.fill() {
+		return 0
+	}
+	return m.buf[m.pos]
+}
+
+// skip is peek behind white space.
+func (m *matrixReader) skip() byte {
+	for {
+		switch c := m.peek(); c {
+		case ' ', '\n', '\r', '\t':
+			m.pos++
+		default:
+			return c
+		}
+	}
+}
+
+// broken is what is wrong where the next byte is not what it should be.
+func (m *matrixReader) broken(what string) error {
+	if m.pos == m.end && m.err != nil {
+		if m.err == io.EOF {
+			return fmt.Errorf("its answer breaks off: %w", io.ErrUnexpectedEOF)
+		}
+		return fmt.Errorf("its answer breaks off: %w", m.err)
+	}
+	return notMatrix(what)
+}
+
+func (m *matrixReader) want(c byte) error {
+	if m.skip() != c {
+		return m.broken(fmt.Sprintf("there is no %q where it should be", c))
+	}
+	m.pos++
+	return nil
+}
+
+// text appends the string that stands next to dst.
+func (m *matrixReader) text(dst []byte) ([]byte, error) {
+	if err := m.want('"'); err != nil {
+		return nil, err
+	}
+	start, escaped := len(dst), false
+	for {
+		if m.pos == m.end && !m.fill() {
+			return nil, m.broken("a string")
+		}
+		b := m.buf[m.pos:m.end]
+		n := bytes.IndexAny(b, `"\`)
+		if n < 0 {
+			dst = append(dst, b...)
+			m.pos = m.end
+			continue
+		}
+		dst = append(dst, b[:n]...)
+		m.pos += n + 1
+		if b[n] == '"' {
+			break
+		}
+		escaped = true
+		c := m.peek()
+		if c == 0 {
+			return nil, m.broken("a string")
+		}
+		dst = append(dst, '\\', c)
+		m.pos++
+	}
+	if !escaped {
+		return dst, nil
+	}
+	// Bytes that are no UTF-8 pass through, as Prometheus writes them.
+	if !utf8.Valid(dst[start:]) {
+		return nil, notMatrix("an escaped string that is not UTF-8")
+	}
+	var s string
+	if err := json.Unmarshal([]byte(`"`+string(dst[start:])+`"`), &s); err != nil {
+		return nil, notMatrix("a string")
+	}
+	return append(dst[:start], s...), nil
+}
+
+// members calls f with each member of an object, whose value f reads. f may stop
+// it for now; it is called again with its first argument false then.
+func (m *matrixReader) members(first bool, f func(key string) (stop bool, err error)) (stopped bool, err error) {
+	if first {
+		if err := m.want('{'); err != nil {
+			return false, err
+		}
+		if m.skip() == '}' {
+			m.pos++
+			return false, nil
+		}
+	}
+	for {
+		if !first {
+			switch m.skip() {
+			case '}':
+				m.pos++
+				return false, nil
+			case ',':
+				m.pos++
+			default:
+				return false, m.broken("an object")
+			}
+		}
+		first = false
+		m.skip()
+		key, err := m.text(nil)
+		if err != nil {
+			return false, err
+		}
+		if err := m.want(':'); err != nil {
+			return false, err
+		}
+		stop, err := f(string(key))
+		if stop || err != nil {
+			return stop, err
+		}
+	}
+}
+
+// value skips any value, and appends its text to dst if that is not nil.
+func (m *matrixReader) value(dst []byte, depth int) ([]byte, error) {
+	if depth > maxNesting {
+		return nil, notMatrix("too deep")
+	}
+	keep := dst != nil
+	put := func(c byte) {
+		if keep {
+			dst = append(dst, c)
+		}
+		m.pos++
+	}
+	var err error
+	switch c := m.skip(); c {
+	case '{', '[':
+		put(c)
+		closing := c + 2 // in ASCII
+		for n := 0; ; n++ {
+			next := m.skip()
+			if next == closing {
+				put(next)
+				return dst, nil
+			}
+			if n > 0 {
+				if next != ',' {
+					return nil, m.broken("a list")
+				}
+				put(next)
+				m.skip()
+			}
+			if c == '{' {
+				if dst, err = m.value(dst, depth+1); err != nil {
+					return nil, err
+				}
+				if m.skip() != ':' {
+					return nil, m.broken("an object")
+				}
+				put(':')
+			}
+			if dst, err = m.value(dst, depth+1); err != nil {
+				return nil, err
+			}
+		}
+	case '"':
+		put(c)
+		for {
+			switch c := m.peek(); {
+			case c < ' ':
+				return nil, m.broken("a string")
+			case c == '"':
+				put(c)
+				return dst, nil
+			case c == '\\':
+				put(c)
+				if m.peek() == 0 {
+					return nil, m.broken("a string")
+				}
+				put(m.buf[m.pos])
+			default:
+				put(c)
+			}
+		}
+	default:
+		n := 0
+		for ; literalByte[m.peek()]; n++ {
+			put(m.buf[m.pos])
+		}
+		if n == 0 {
+			return nil, m.broken("a value")
+		}
+		return dst, nil
+	}
+}
+
+// literalByte has the bytes of numbers, of true, false and null, of NaN and Inf.
+var literalByte = func() (t [256]bool) {
+	for _, c := range "0123456789+-.eEtrufalsnINf" {
+		t[c] = true
+	}
+	return t
+}()
+
+// begin reads up to the first series.
+func (m *matrixReader) begin() error {
+	m.begun = true
+	stopped, err := m.members(true, m.member)
+	if err == nil && !stopped {
+		err = notMatrix("there is no list of series")
+	}
+	return err
+}
+
+// member reads a member of the answer. It stops at the list of series.
+func (m *matrixReader) member(key string) (stop bool, err error) {
+	switch key {
+	case "status":
+		return false, m.wantText("success")
+	case "data":
+		m.inData = true
+		stop, err := m.members(true, m.dataMember)
+		m.inData = stop
+		return stop, err
+	case "warnings":
+		m.warnings, err = m.notes()
+	case "infos":
+		m.infos, err = m.notes()
+	default:
+		_, err = m.value(nil, 0)
+	}
+	return false, err
+}
+
+func (m *matrixReader) dataMember(key string) (stop bool, err error) {
+	switch key {
+	case "resultType":
+		return false, m.wantText("matrix")
+	case "result":
+		if m.done {
+			return false, notMatrix("two lists of series")
+		}
+		return true, m.want('[')
+	default:
+		_, err = m.value(nil, 0)
+		return false, err
+	}
+}
+
+func (m *matrixReader) wantText(want string) error {
+	m.skip()
+	got, err := m.text(nil)
+	if err == nil && string(got) != want {
+		err = notMatrix(fmt.Sprintf("%.30q where %q should be", got, want))
+	}
+	return err
+}
+
+// notes reads a list of strings, or null.
+func (m *matrixReader) notes() ([]string, error) {
+	raw, err := m.value([]byte{}, 0)
+	if err != nil {
+		return nil, err
+	}
+	var notes []string
+	if err := json.Unmarshal(raw, &notes); err != nil {
+		return nil, notMatrix("its warnings")
+	}
+	return notes[:min(len(notes), maxStoreNotes)], nil
+}
+
+// next reads a series. It returns io.EOF behind the last, when the rest of the
+// answer has been read as well.
+func (m *matrixReader) next() (*matrixSeries, error) {
+	if m.done {
+		return nil, io.EOF
+	}
+	first := !m.begun
+	if first {
+		if err := m.begin(); err != nil {
+			return nil, err
+		}
+	}
+	switch c := m.skip(); {
+	case c == ']':
+		m.pos++
+		return nil, m.finish()
+	case !first && c == ',':
+		m.pos++
+	case !first:
+		return nil, m.broken("the list of series")
+	}
+	m.at = matrixSeries{floats: m.at.floats[:0], histograms: m.at.histograms[:0]}
+	poison(m.at.floats)
+	poison(m.at.histograms)
+	if _, err := m.members(true, m.seriesMember); err != nil {
+		return nil, err
+	}
+	return &m.at, nil
+}
+
+// finish reads what comes behind the series.
+func (m *matrixReader) finish() error {
+	m.done = true
+	if m.inData {
+		if _, err := m.members(false, m.dataMember); err != nil {
+			return err
+		}
+	}
+	if stopped, err := m.members(false, m.member); stopped || err != nil {
+		if err == nil {
+			err = notMatrix("two lists of series")
+		}
+		return err
+	}
+	return io.EOF
+}
+
+func (m *matrixReader) seriesMember(key string) (stop bool, err error) {
+	switch key {
+	case "metric":
+		m.builder.Reset()
+		_, err = m.members(true, func(name string) (bool, error) {
+			m.skip()
+			value, err := m.text(nil)
+			m.builder.Add(name, string(value))
+			return false, err
+		})
+		m.builder.Sort()
+		m.at.labels = m.builder.Labels()
+	case "values":
+		m.at.floats, err = m.points(m.at.floats, false)
+	case "histograms":
+		m.at.histograms, err = m.points(m.at.histograms, true)
+	default:
+		_, err = m.value(nil, 0)
+	}
+	return false, err
+}
+
+// points appends the text of a list of points without its brackets. Their
+// times must be those of the steps that were asked for.
+func (m *matrixReader) points(dst []byte, histograms bool) ([]byte, error) {
+	if err := m.want('['); err != nil {
+		return nil, err
+	}
+	last := m.grid.time(m.span.from) - 1
+	for n := 0; ; n++ {
+		switch c := m.peek(); {
+		case c == ']':
+			m.pos++
+			return dst, nil
+		case n > 0 && c == ',':
+			dst = append(dst, ',')
+			m.pos++
+		case n > 0:
+			return nil, m.broken("a list of points")
+		}
+		var t int64
+		var err error
+		if histograms {
+			dst, t, err = m.histogram(dst)
+		} else {
+			dst, t, err = m.float(dst)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if t <= last || t > m.grid.time(m.span.to-1) || (t-m.grid.start)%m.grid.step != 0 {
+			return nil, &wholeError{fmt.Errorf("it answers for other steps than those that were asked for: %d", t)}
+		}
+		last = t
+	}
+}
+
+// maxPointText is more than a point of a float takes.
+const maxPointText = 128
+
+// float appends the text of one point.
+func (m *matrixReader) float(dst []byte) (_ []byte, ms int64, err error) {
+	for m.end-m.pos < maxPointText && m.fill() {
+	}
+	b := m.buf[m.pos:m.end]
+	n, ms := timeText(b)
+	if n == 0 || n+2 >= len(b) || b[n] != ',' || b[n+1] != '"' {
+		return nil, 0, m.brokenPoint(b)
+	}
+	i := n + 2
+	for i < len(b) && literalByte[b[i]] {
+		i++
+	}
+	if i == n+2 || i+1 >= len(b) || b[i] != '"' || b[i+1] != ']' {
+		return nil, 0, m.brokenPoint(b)
+	}
+	m.pos += i + 2
+	return append(dst, b[:i+2]...), ms, nil
+}
+
+// brokenPoint is what is wrong with a point, of which there may be a part.
+func (m *matrixReader) brokenPoint(b []byte) error {
+	if len(b) < maxPointText && m.err != nil {
+		m.pos = m.end
+		return m.broken("a point")
+	}
+	return notMatrix("a point")
+}
+
+// histogram appends the text of one point.
+func (m *matrixReader) histogram(dst []byte) (_ []byte, ms int64, err error) {
+	for m.end-m.pos < maxPointText && m.fill() {
+	}
+	b := m.buf[m.pos:m.end]
+	n, ms := timeText(b)
+	if n == 0 || n >= len(b) || b[n] != ',' {
+		return nil, 0, m.brokenPoint(b)
+	}
+	dst = append(dst, b[:n+1]...)
+	m.pos += n + 1
+	if m.peek() != '{' {
+		return nil, 0, m.broken("a histogram")
+	}
+	if dst, err = m.value(dst, 0); err != nil {
+		return nil, 0, err
+	}
+	if m.peek() != ']' {
+		return nil, 0, m.broken("a point")
+	}
+	m.pos++
+	return append(dst, ']'), ms, nil
+}
+
+// timeText reads [1795208700.123 and returns how long that is, 0 if it is not
+// that, and the time in ms.
+func timeText(b []byte) (n int, ms int64) {
+	if len(b) == 0 || b[0] != '[' {
+		return 0, 0
+	}
+	i, negative := 1, false
+	if i < len(b) && b[i] == '-' {
+		negative = true
+		i++
+	}
+	digits := i
+	for ; i < len(b) && b[i] >= '0' && b[i] <= '9'; i++ {
+		ms = ms*10 + int64(b[i]-'0')
+	}
+	const maxDigits = 15
+	if i == digits || i-digits > maxDigits {
+		return 0, 0
+	}
+	ms *= 1000
+	if i < len(b) && b[i] == '.' {
+		i++
+		for scale := int64(100); scale > 0 && i < len(b) && b[i] >= '0' && b[i] <= '9'; scale /= 10 {
+			ms += int64(b[i]-'0') * scale
+			i++
+		}
+	}
+	if negative {
+		ms = -ms
+	}
+	return i, ms
+}
