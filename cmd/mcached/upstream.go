@@ -6,6 +6,8 @@ import (
 	"net/url"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 
 	"mcached/mcache/query"
 )
@@ -18,9 +20,11 @@ type upstreamConfig struct {
 	maxConcurrency count
 	maxBody        byteSize
 	when           string
+	authoritative  []string
 
-	parsed *url.URL
-	http   *http.Client // by httpConfigFile
+	parsed    *url.URL
+	selectors [][]*labels.Matcher // authoritative
+	http      *http.Client        // by httpConfigFile
 }
 
 func (u *upstreamConfig) addFlags(app *kingpin.Application, add func(name, byDefault string, v kingpin.Value, help string)) {
@@ -36,6 +40,8 @@ func (u *upstreamConfig) addFlags(app *kingpin.Application, add func(name, byDef
 		"Bytes of one answer of the server; a longer one is aborted.")
 	app.Flag("query.upstream.when", "When the server is asked: missing, never or always.").
 		Default("missing").PlaceHolder("missing").EnumVar(&u.when, "missing", "never", "always")
+	app.Flag("query.upstream.authoritative", "Selector of what memory has whenever the server has it, as {job=\"node\"}: where it matches nothing here there is nothing, and its queries are split without a look at where the parts meet. Repeatable.").
+		PlaceHolder("SELECTOR").StringsVar(&u.authoritative)
 }
 
 // check reads what the flags name. listen are the daemon's own addresses.
@@ -43,6 +49,9 @@ func (u *upstreamConfig) check(listen []string) error {
 	if u.url == "" {
 		if u.httpConfigFile != "" {
 			return fmt.Errorf("--query.upstream.http-config-file is for --query.upstream, which is not given")
+		}
+		if len(u.authoritative) > 0 {
+			return fmt.Errorf("--query.upstream.authoritative is for --query.upstream, which is not given")
 		}
 		return nil
 	}
@@ -65,6 +74,9 @@ func (u *upstreamConfig) check(listen []string) error {
 			return fmt.Errorf("--query.upstream=%s is this daemon itself, which listens on %s", u.url, a)
 		}
 	}
+	if u.selectors, err = parser.NewParser(parser.Options{}).ParseMetricSelectors(u.authoritative); err != nil {
+		return fmt.Errorf("--query.upstream.authoritative: %w", err)
+	}
 	as := forwardConfig{httpConfigFile: u.httpConfigFile} // no timeout: an answer may take long as a whole
 	if u.http, err = as.client(); err != nil {
 		return fmt.Errorf("--query.upstream.http-config-file: %w", err)
@@ -75,11 +87,11 @@ func (u *upstreamConfig) check(listen []string) error {
 
 // options are those of the query API; nil if no server is to be asked.
 func (u *upstreamConfig) options(tenancyHeader string) *query.UpstreamOptions {
-	if u.url == "" || u.when == "never" {
+	if u.url == "" {
 		return nil
 	}
 	return &query.UpstreamOptions{
 		URL: u.parsed, Client: u.http, Timeout: u.timeout.std(), MaxConcurrency: int(u.maxConcurrency), MaxBodyBytes: int64(u.maxBody),
-		Always: u.when == "always", TenancyHeader: tenancyHeader,
+		When: query.When(u.when), Authoritative: u.selectors, TenancyHeader: tenancyHeader,
 	}
 }

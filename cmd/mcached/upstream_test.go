@@ -16,6 +16,8 @@ func TestUpstreamFlags(t *testing.T) {
 		"--query.upstream=http://127.0.0.1:9201/x":                                       "this daemon itself",
 		"--query.upstream=http://host --query.upstream.timeout=0s":                       "timeout must be more than 0",
 		"--query.upstream=http://host --query.upstream.max-body-size=0":                  "max-body-size must be more than 0",
+		"--query.upstream=http://host --query.upstream.authoritative={":                  "query.upstream.authoritative",
+		"--query.upstream.authoritative={a=\"b\"}":                                       "is for --query.upstream",
 		"--query.upstream=http://host --query.upstream.when=often":                       "enum value must be one of",
 		"--query.upstream=http://host --query.upstream.http-config-file=/does/not/exist": "http-config-file",
 		"--query.upstream.http-config-file=/does/not/exist":                              "is for --query.upstream",
@@ -29,7 +31,7 @@ func TestUpstreamFlags(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if o := c.upstream.options(""); (o == nil) != (c.upstream.when == "never") {
+		if o := c.upstream.options(""); o == nil || string(o.When) != c.upstream.when {
 			t.Errorf("%s: %+v", flags, o)
 		}
 	}
