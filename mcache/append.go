@@ -387,7 +387,12 @@ func (c *Cache) AppendLocal(bucket string, labels []Label, samples ...Sample) er
 
 func (c *Cache) appendSamples(bk *bucket, labels []Label, what content) error {
 	n, err := c.appendNew(bk, c.Fingerprint(labels), 0, labels, what)
-	c.insertedInto(bk, n)
+	if what.local && n > 0 {
+		c.countInto(bk, n)
+		c.arrived(bk, n, true)
+	} else {
+		c.insertedInto(bk, n)
+	}
 	c.evict()
 	return err
 }

@@ -26,6 +26,10 @@ import (
 // Where a snapshot ends an interval, points of its last moments were on their
 // way: closeLagMs are left out.
 //
+// A bucket to which nothing was written for longer than silentMs, by anybody but the
+// program itself, has a gap from then on: its sender was down, or could not
+// reach this one. Maintain notes it.
+//
 // # Gaps that close
 //
 // An orderly stop loses nothing that was acknowledged, and senders of remote
@@ -55,6 +59,10 @@ const (
 	// giveUpMs after the first write nobody is watched any more: a gap of which no
 	// series tells anything stays one.
 	giveUpMs = 3_600_000
+	// silentMs is how long nothing may come before that is a gap: what PromQL looks
+	// back by default, so that steps within a shorter silence show nothing that
+	// was not there.
+	silentMs = 300_000
 	// A gap is none if at most one in skipShare of the series skips a part of it,
 	// and maxSkipped in all.
 	skipShare  = 100
@@ -63,13 +71,19 @@ const (
 
 // coverage is the intervals of one bucket.
 type coverage struct {
-	open     atomic.Bool // the last interval is being written to
-	watching atomic.Bool // the gap before it may be none
+	open     atomic.Bool   // the last interval is being written to
+	others   atomic.Bool   // by others than the program itself
+	local    atomic.Uint64 // points that it wrote itself
+	watching atomic.Bool   // the gap before it may be none
 
 	mu   sync.Mutex
 	list []Interval // in order, disjoint
 	// loaded is what a snapshot said that is being loaded.
 	loaded []Interval
+
+	// Of the others' writes, when Maintain looked last:
+	seen     uint64 // points
+	seenAtMs int64  // when there were more than before
 
 	// While watching:
 	sinceMs       int64 // of the first series that was seen to go on, or to skip; 0 for none yet
@@ -115,11 +129,73 @@ func (v *coverage) bound() {
 	}
 }
 
-// arrived notes that points were written to b.
-func (c *Cache) arrived(b *bucket) {
-	if c.now != nil && !b.cover.open.Load() {
-		b.cover.begin(c.now())
+// arrived notes that n points were written to b: by somebody else, or if it is
+// local, by the program itself.
+func (c *Cache) arrived(b *bucket, n int, local bool) {
+	if c.now == nil {
+		return
 	}
+	v := &b.cover
+	if local {
+		if v.local.Add(uint64(n)); !v.open.Load() && !v.others.Load() {
+			v.begin(c.now())
+		}
+		return
+	}
+	if !v.others.Load() && !v.others.Swap(true) {
+		v.forgetLocal()
+	}
+	if !v.open.Load() {
+		v.begin(c.now())
+	}
+}
+
+// forgetLocal closes an interval that only the program itself has written to:
+// it says nothing of what others had to write then.
+func (v *coverage) forgetLocal() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.open.Load() {
+		v.list = v.list[:len(v.list)-1]
+		v.open.Store(false)
+	}
+}
+
+// noteSilence ends the interval of a bucket to which nobody writes any more.
+func (c *Cache) noteSilence(b *bucket) {
+	if !b.cover.fellSilent(b.inserts.Load()-b.cover.local.Load(), c.now()) {
+		return
+	}
+	// What each series writes next tells whether its sender has caught up.
+	for _, s := range c.shards {
+		s.mu.Lock()
+		for id := range s.recs.Len() {
+			if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 && r.flags&(flagRaw|flagShadow) == 0 && r.bucket == b.id {
+				r.flags |= flagLoaded
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// fellSilent reports that there are no more points than before, for too long.
+func (v *coverage) fellSilent(points uint64, nowMs int64) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if points != v.seen || v.seenAtMs == 0 {
+		v.seen, v.seenAtMs = points, nowMs
+		return false
+	}
+	if !v.open.Load() || !v.others.Load() || nowMs-v.seenAtMs < silentMs {
+		return false
+	}
+	last := &v.list[len(v.list)-1]
+	if last.To = v.seenAtMs - closeLagMs; last.To < last.From {
+		v.list = v.list[:len(v.list)-1]
+	}
+	v.open.Store(false)
+	v.watchLocked()
+	return true
 }
 
 // CoveredFrom reports false if all that was written to the bucket with times
@@ -217,12 +293,13 @@ func (s *shard) noteResumedLocked(bk *bucket, b *Batch, places []batchPlace) {
 	}
 }
 
-// closeGaps takes away the gaps that turned out to be none.
+// closeGaps takes away the gaps that turned out to be none, and notes new ones.
 func (c *Cache) closeGaps() {
 	if c.now == nil {
 		return
 	}
 	for _, b := range *c.byName.Load() {
+		c.noteSilence(b)
 		if b.cover.watching.Load() {
 			for _, x := range b.cover.judge(c.now()) {
 				c.markIncomplete(x.id, x.from)
@@ -305,8 +382,13 @@ func (v *coverage) load(nowMs, savedMs int64) {
 	}
 	v.list = list
 	v.bound()
+	v.watchLocked()
+}
+
+// watchLocked begins to look at whether series go on where they were.
+func (v *coverage) watchLocked() {
 	v.same, v.skipped, v.sinceMs, v.newestSame, v.marks = 0, 0, 0, notGone, nil
-	v.watching.Store(len(list) > 0)
+	v.watching.Store(len(v.list) > 0)
 }
 
 // forgetLoadedCoverage is for a snapshot that is not here as a whole: of it,

@@ -431,3 +431,76 @@ func TestCoverageModel(t *testing.T) {
 		t.Errorf("%d of %d answers told of gaps: that shows too little", gaps, asked)
 	}
 }
+
+// TestCoverageSilence: a bucket that nobody writes to for longer than silentMs
+// has a gap, which begins before the last write, as more may have been under way.
+func TestCoverageSilence(t *testing.T) {
+	v := newCovered(t, 1_000_000)
+	series := []int{1, 2, 3}
+	scrape := func(until int64) {
+		for v.now < until {
+			v.now += 15_000
+			v.write("b", series...)
+			v.Maintain()
+		}
+	}
+	quiet := func(ms int64) {
+		for end := v.now + ms; v.now < end; {
+			v.now = min(v.now+1000, end)
+			v.Maintain()
+		}
+	}
+	scrape(1_600_000)
+	last := v.now
+	quiet(silentMs - 1000)
+	v.wants("b", 1_015_000, v.now, 0)
+	quiet(2000)
+	end := last - closeLagMs
+	v.wants("b", 1_015_000, end, 0)
+	v.wants("b", 1_015_000, end+1, v.now)
+	// The sender has lost what it could not send.
+	v.now += 600_000
+	v.write("b", series...)
+	again := v.now
+	scrape(again + resumeMs + 30_000)
+	v.wants("b", 1_015_000, v.now, again)
+	v.wants("b", 1_015_000, end, 0)
+	v.wants("b", again, v.now, 0)
+	if n := len(v.Coverage("b")); n != 2 {
+		t.Errorf("%d intervals", n)
+	}
+	// Next time it has kept it, and catches up.
+	from := v.now
+	quiet(silentMs + 60_000)
+	v.wants("b", again, v.now, v.now)
+	for at := from + 15_000; at < v.now; at += 15_000 {
+		v.writeLate("b", at, series...)
+	}
+	scrape(v.now + 2*resumeMs)
+	v.wants("b", again, v.now, 0)
+	v.wants("b", end+1, v.now, again)
+}
+
+// TestCoverageLocal: what the program writes of itself says nothing of what
+// others have to write.
+func TestCoverageLocal(t *testing.T) {
+	v := newCovered(t, 1_000_000)
+	own := func() {
+		t.Helper()
+		if err := v.AppendLocal("b", name("own"), Sample{T: v.now, V: 1}); err != nil {
+			t.Fatal(err)
+		}
+		v.Maintain()
+	}
+	own()
+	v.wants("b", 1_000_000, v.now, 0) // nobody else has written
+	v.now += 60_000
+	own()
+	v.write("b", 1)
+	v.wants("b", 1_000_000, v.now, 1_060_000)
+	for range 400 {
+		v.now += 1000
+		own()
+	}
+	v.wants("b", 1_060_000, v.now, v.now)
+}
