@@ -44,6 +44,7 @@ const (
 	groupPubSub       group = "pubsub"
 	groupHash         group = "hash"
 	groupSet          group = "set"
+	groupScripting    group = "scripting"
 )
 
 type flags uint16
@@ -55,13 +56,15 @@ const (
 	fast
 	noauth // may be said before AUTH
 	admin
-	slow   // may take long or wait: not to be run in a loop; not shown
-	secret // its arguments are not logged or monitored; not shown
+	noscript  // not for scripts
+	slow      // may take long or wait: not to be run in a loop; not shown
+	secret    // its arguments are not logged or monitored; not shown
+	whileBusy // also while a script keeps all others waiting; not shown
 )
 
 func (f flags) names() []string {
 	var n []string
-	for i, s := range []string{"readonly", "write", "denyoom", "fast", "no_auth", "admin"} {
+	for i, s := range []string{"readonly", "write", "denyoom", "fast", "no_auth", "admin", "noscript"} {
 		if f&(1<<i) != 0 {
 			n = append(n, s)
 		}
@@ -90,12 +93,15 @@ func newCommandSet(metrics bool) commandSet {
 	rows = append(rows, keyspaceCommands()...)
 	rows = append(rows, hashCommands()...)
 	rows = append(rows, setCommands()...)
+	rows = append(rows, scriptCommands()...)
 	if metrics {
 		for _, m := range metricCommands() {
 			m.flags |= slow // writing may wait for memory, and reading for much
 			rows = append(rows, m)
 		}
 	}
+	marks(rows, noscript, notForScripts)
+	marks(rows, whileBusy, servedWhileBusy)
 	s := commandSet{rows: rows, byName: make(map[string]*command, len(rows))}
 	for i := range rows {
 		s.byName[rows[i].name] = &rows[i]
@@ -153,6 +159,9 @@ func (c *conn) execute(args [][]byte) {
 	case c.apart && c.restricted() && !mayWhileSubscribed(cmd):
 		cmd.stats.rejected.Add(1)
 		c.Fail("ERR Can't execute '" + cmd.name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	case c.waits != nil && !c.mayWhileBusy(cmd, args):
+		c.broken(cmd)
+		c.Fail(errBusy)
 	case c.queues(cmd):
 		if cmd.subs == nil || c.subOf(cmd, args) != nil {
 			c.enqueue(args)

@@ -66,6 +66,8 @@ type conn struct {
 	working   bool            // work is open
 	busy      error           // why a query of it has no result, if that is for want of room
 	gate      *sync.RWMutex   // held for reading while commands are run
+	waits     *scriptRun      // that keeps this connection from its gate
+	script    *scriptRun      // of this connection, at work
 	tx        *transaction    // nil for none
 	apart     bool            // it is or was told of something: no bundles
 	ears      ears            // what it is told of by others
@@ -440,7 +442,7 @@ func (c *conn) flush() error {
 		err = c.waitWrite()
 		c.span.since += c.srv.nanos() - began // which is not the command's
 		if gated {
-			c.enterGate()
+			c.enterGateAgain()
 		}
 	}
 	if c.writing.Load() != 0 && c.raw == nil {
@@ -555,9 +557,9 @@ func (s *Server) putOutput(o *buffer, b []byte) {
 func (c *conn) spill() {
 	switch {
 	case len(c.B) < c.srv.o.MaxOutputBytes:
+	case c.holdsBack():
 	case c.silent || c.skip > 0:
 		c.B = c.B[:c.at]
-	case c.holdsBack():
 	default:
 		c.writeOut()
 	}

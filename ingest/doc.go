@@ -51,6 +51,8 @@
 //     must be counted first.
 //   - connections: MaxConnections. A connection that waits has neither input
 //     nor output buffer.
+//   - scripts: ScriptTimeout, MaxScriptBytes, MaxScriptSteps; one runs at a time;
+//     1,000 of them are kept, of 8 MiB together.
 //   - transactions: MaxCommandBytes for what is queued and for what is answered,
 //     65,536 commands; what is queued is lent by Admission.
 //   - time: IdleTimeout, CommandTimeout for the rest of a begun command,
@@ -85,6 +87,7 @@
 //     HLEN HSTRLEN HINCRBY HINCRBYFLOAT HSCAN HRANDFIELD
 //   - set: SADD SREM SMEMBERS SISMEMBER SMISMEMBER SCARD SSCAN SPOP
 //     SRANDMEMBER SMOVE SINTER SUNION SDIFF
+//   - scripting: EVAL EVAL_RO EVALSHA EVALSHA_RO SCRIPT
 //   - timeseries: TS.CREATE TS.ALTER TS.ADD TS.MADD TS.INCRBY TS.DECRBY
 //     TS.GET TS.MGET TS.RANGE TS.REVRANGE TS.MRANGE TS.MREVRANGE
 //     TS.QUERYINDEX TS.INFO TS.DEL
@@ -104,8 +107,13 @@
 //   - Types: strings and time series only, so LPUSH, SADD, HSET, ZADD, XADD and
 //     what belongs to them are unknown; a cache has no use for most. For the
 //     same reason SETBIT, BITCOUNT and their kin, LCS and SORT are unknown.
-//   - SETRANGE, RENAME, RENAMENX, COPY, OBJECT IDLETIME and REFCOUNT,
-//     scripts and publications: not yet.
+//   - SETRANGE, RENAME, RENAMENX, COPY, OBJECT IDLETIME and REFCOUNT, and
+//     publications: not yet.
+//   - Scripts have bounds of time, memory and instructions, at which they end,
+//     where Redis asks the operator to end them; what they have written stays.
+//     Others are told BUSY after a fifth of that time. They have no struct
+//     library, and messages of the interpreter name no variables. See package
+//     script. SCRIPT DEBUG and functions are missing.
 //   - WATCH counts a write that changes nothing, such as the DEL of a key that
 //     is not there, as one: EXEC answers null once more than it had to. What a
 //     transaction queues is bounded, and what it answers.

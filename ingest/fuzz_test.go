@@ -28,13 +28,15 @@ func FuzzCommands(f *testing.F) {
 		"TS.CREATE k LABELS a b\nTS.ALTER k LABELS c d\nTS.MGET SELECTED_LABELS a FILTER c!=\nTS.INFO k\nTS.QUERYINDEX a=b\n",
 		"MC.INSERT b k 5 aaaaaaaa\nMC.RANGE b k 0 9\nMC.TAKE b k\nMC.STATS b\nMC.POP\nMC.HPTS c k aaaaaaaabbbbbbbb\n",
 		"HELLO 3 SETNAME x\nCOMMAND DOCS get\nCOMMAND INFO set client\nCONFIG GET *\nMEMORY STATS\nCLIENT LIST\nINFO\n",
+		"EVAL \"redis.call('set',KEYS[1],ARGV[1]) return {redis.call('get',KEYS[1]),1.5,{ok='x'},cjson.encode({1})}\" 1 k v\nEVALSHA ffffffffffffffffffffffffffffffffffffffff 0\nSCRIPT LOAD \"return redis.pcall('nosuch')\"\nEVAL_RO \"return redis.call('del','k')\" 0\n",
+		"SELECT 1\nSET k v EX 10\nMOVE k 0\nSWAPDB 0 1\nMULTI\nSELECT 2\nEVAL \"return redis.call('select',3)\" 0\nEXEC\nFLUSHDB\nSCRIPT KILL\nSCRIPT EXISTS a\nSCRIPT FLUSH ASYNC\n",
 		"TS.RANGE up{a=\"b\"} 0 9223372036854775807 AGGREGATION sum 2305843009213693952 EMPTY\n",
 	} {
 		f.Add([]byte(s), false)
 		f.Add([]byte(s), true)
 	}
 	f.Fuzz(func(t *testing.T, input []byte, resp3 bool) {
-		c := newSession(t, func(o *Options) { o.MaxReplySamples = 1000 })
+		c := newSession(t, func(o *Options) { o.MaxReplySamples, o.MaxScriptSteps = 1000, 50_000 })
 		out := new(bytes.Buffer)
 		c.nc = capture{b: out}
 		c.V3 = resp3

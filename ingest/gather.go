@@ -49,18 +49,25 @@ func (l *loop) gather() {
 		l.at++
 		in += l.readSmall(c)
 	}
-	l.gate.RLock()
+	busy := l.srv.enters(&l.gate)
 	began := l.srv.nanos()
 	for kind := bundleGet; kind <= bundleSet; kind++ {
 		n := g.ask(kind)
 		for done := 0; done < n; {
-			to := l.answer(kind, done, n)
+			to := n
+			if busy == nil {
+				to = l.answer(kind, done, n)
+			} else {
+				l.answerBusy(kind, n)
+			}
 			began = l.srv.endedGathered(g, kind, done, to, began)
 			out += l.sendSmall(done, to)
 			done = to
 		}
 	}
-	l.gate.RUnlock()
+	if busy == nil {
+		l.gate.RUnlock()
+	}
 	k := &l.srv.counters
 	k.commands.Add(uint64(g.n))
 	k.bytesIn.Add(uint64(in))
@@ -162,6 +169,18 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 		to++
 	}
 	return to
+}
+
+// answerBusy tells all that were asked that a script keeps them waiting.
+func (l *loop) answerBusy(kind bundleKind, n int) {
+	g := l.gathering
+	g.out = g.out[:0]
+	for i := range n {
+		c := g.begin(i, kind)
+		c.Fail(errBusy)
+		g.end(i, c)
+	}
+	l.srv.counters.failed.Add(uint64(n))
 }
 
 // begin returns the client of a request, ready to be answered.

@@ -70,16 +70,60 @@ type watchers struct {
 	keys map[dbKey][]*conn
 }
 
-// enterGate is called before commands are run, leaveGate after.
+// enterGate is called before commands are run, leaveGate after. Where a script
+// keeps it waiting for long it returns without the gate, and waits is set: then
+// next to nothing is to be run.
 func (c *conn) enterGate() {
-	c.gate = &c.srv.gates.shared
-	if c.loop != nil {
-		c.gate = &c.loop.gate
+	c.gate = c.gateOf()
+	if c.waits = c.srv.enters(c.gate); c.waits != nil {
+		c.gate = nil
 	}
+}
+
+// enterGateAgain is for who has let go of the gate in the middle of a command.
+func (c *conn) enterGateAgain() {
+	c.gate = c.gateOf()
 	c.gate.RLock()
 }
 
+func (c *conn) gateOf() *sync.RWMutex {
+	if c.loop != nil {
+		return &c.loop.gate
+	}
+	return &c.srv.gates.shared
+}
+
+// enters takes a gate, or returns the script that holds all of them and has for
+// so long that others are told.
+func (s *Server) enters(gate *sync.RWMutex) *scriptRun {
+	for !gate.TryRLock() {
+		run := s.scripts.now.Load()
+		if run == nil {
+			gate.RLock()
+			return nil
+		}
+		select {
+		case <-run.over:
+		case <-run.busy:
+			return run
+		}
+	}
+	return nil
+}
+
+// mayWhileBusy reports whether a command may be run while a script holds all
+// gates.
+func (c *conn) mayWhileBusy(cmd *command, args [][]byte) bool {
+	if cmd.subs != nil && len(args) > 1 {
+		if sub := cmd.sub(args[1]); sub != nil {
+			cmd = sub
+		}
+	}
+	return cmd.flags&whileBusy != 0
+}
+
 func (c *conn) leaveGate() {
+	c.waits = nil
 	if c.gate != nil {
 		c.gate.RUnlock()
 		c.gate = nil
@@ -105,7 +149,7 @@ func (c *conn) alone(f func()) {
 	}
 	g.mu.Unlock()
 	if behind {
-		c.enterGate()
+		c.enterGateAgain()
 	}
 }
 
@@ -248,7 +292,7 @@ func execTransaction(c *conn, _ [][]byte) {
 		c.Array(len(x.queue))
 		for _, args := range x.queue {
 			c.runQueued(args)
-			c.tooMuch()
+			c.tooMuch("transaction")
 		}
 		x.running = false
 	})
@@ -266,22 +310,22 @@ func (c *conn) runQueued(args [][]byte) {
 	}
 }
 
-// tooMuch ends a connection whose transaction answers more than a connection
-// may be sent at a time; the commands are run all the same, as what was written
-// is written.
-func (c *conn) tooMuch() {
+// tooMuch ends a connection whose transaction or script answers more than a
+// connection may be sent at a time; the commands are run all the same, as what was
+// written is written.
+func (c *conn) tooMuch(what string) {
 	if len(c.B)-c.at > c.srv.o.MaxCommandBytes {
 		if !c.quit {
-			c.srv.o.Logger.Warn("closing a RESP connection: the answers of its transaction are too long", "client", addressOf(c.sock), "limit", c.srv.o.MaxCommandBytes)
+			c.srv.o.Logger.Warn("closing a RESP connection: the answers of its "+what+" are too long", "client", addressOf(c.sock), "limit", c.srv.o.MaxCommandBytes)
 		}
 		c.quit = true
-		c.B = append(c.B[:c.at], "-ERR the answers of the transaction are too long, the limit is "...)
+		c.B = append(c.B[:c.at], "-ERR the answers of the "+what+" are too long, the limit is "...)
 		c.B = append(c.B, itoa(int64(c.srv.o.MaxCommandBytes))+" bytes\r\n"...)
 	}
 }
 
 // holdsBack says that answers are collected, because nobody may be waited for.
-func (c *conn) holdsBack() bool { return c.tx != nil && c.tx.running }
+func (c *conn) holdsBack() bool { return c.script != nil || c.tx != nil && c.tx.running }
 
 func watch(c *conn, args [][]byte) {
 	if c.tx == nil {

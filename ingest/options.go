@@ -82,6 +82,14 @@ type Options struct {
 	// MaxLabelNameBytes and MaxLabelValueBytes of each. Defaults 1 KiB and
 	// 16 KiB. A key that is its metric's name is a value, too.
 	MaxLabelNameBytes, MaxLabelValueBytes int
+	// ScriptTimeout bounds how long a Lua script runs, and so how long it can keep
+	// all others waiting. Default 5 seconds.
+	ScriptTimeout time.Duration
+	// MaxScriptBytes bounds the memory that a script takes; one runs at a time.
+	// Default 64 MiB.
+	MaxScriptBytes int
+	// MaxScriptSteps bounds the instructions that a script runs. Default 1,000,000,000.
+	MaxScriptSteps int
 	// Flags says by which flag an operator sets an option, by its name, as
 	// "MaxLabels": the errors that name a limit name it, too. Default: none.
 	Flags map[string]string
@@ -142,6 +150,8 @@ func (o *Options) setDefaults() error {
 		{"MaxKeyBytes", &o.MaxKeyBytes, 64 << 20, 1 << 10},
 		{"MaxTrackedKeys", &o.MaxTrackedKeys, 1_000_000, 1},
 		{"MaxLabels", &o.MaxLabels, 128, 1},
+		{"MaxScriptBytes", &o.MaxScriptBytes, 64 << 20, 1 << 20},
+		{"MaxScriptSteps", &o.MaxScriptSteps, 1_000_000_000, 1000},
 		{"MaxLabelNameBytes", &o.MaxLabelNameBytes, 1 << 10, 1},
 		{"MaxLabelValueBytes", &o.MaxLabelValueBytes, 16 << 10, 1},
 	} {
@@ -161,6 +171,12 @@ func (o *Options) setDefaults() error {
 	}
 	if o.WriteTimeout == 0 {
 		o.WriteTimeout = 10 * time.Second
+	}
+	if o.ScriptTimeout == 0 {
+		o.ScriptTimeout = 5 * time.Second
+	}
+	if o.ScriptTimeout < 0 {
+		return fmt.Errorf("ingest: Options.ScriptTimeout must be positive, got %v", o.ScriptTimeout)
 	}
 	if o.CommandTimeout < 0 || o.WriteTimeout < 0 {
 		return fmt.Errorf("ingest: Options.CommandTimeout and WriteTimeout must be positive, got %v and %v", o.CommandTimeout, o.WriteTimeout)

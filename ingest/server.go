@@ -42,6 +42,7 @@ type Server struct {
 	toldUnread, unsaid atomic.Int64
 	gates              gates
 	watchers           watchers
+	scripts            *scripting
 	// commandsPerS is that of the last second or of the last round, if those take longer.
 	commandsPerS atomic.Uint64
 	msetnx       sync.Mutex   // held by MSETNX
@@ -106,6 +107,7 @@ func NewServer(o Options) (*Server, error) {
 		stop:      make(chan struct{}),
 		swept:     make(chan struct{}),
 	}
+	s.scripts = newScripting(&s.o)
 	s.pass.Store(&s.o.Password)
 	s.slow.init()
 	s.tracking.most = o.MaxTrackedKeys

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -42,6 +43,9 @@ type config struct {
 	respMaxClients   count
 	respMaxTracked   count
 	respDatabases    count
+	scriptTimeout    duration
+	scriptMemory     byteSize
+	scriptSteps      count
 	respMaxKeys      byteSize // 0: by the heap's limit
 
 	memorySize   byteSize // 0: automatic
@@ -160,6 +164,12 @@ func newServeApp(c *config) *kingpin.Application {
 
 	add("resp.max-tracked-keys", "1000000", &c.respMaxTracked,
 		"Keys that are remembered for clients with CLIENT TRACKING, at 256 bytes each; for more, clients are told to forget some.")
+	add("resp.script-timeout", "5s", &c.scriptTimeout,
+		"Longest time that a Lua script of a Redis client runs. Nobody else is served meanwhile; others are told so after a fifth of it.")
+	add("resp.script-max-memory", "64MiB", &c.scriptMemory,
+		"Bytes of Go heap that a Lua script may take. One runs at a time.")
+	add("resp.script-max-instructions", "1000000000", &c.scriptSteps,
+		"Instructions that a Lua script may run.")
 	add("resp.max-keys-size", "0", &c.respMaxKeys,
 		"Bytes for the keys that TS.CREATE and TS.ADD name, with their labels and options; 0 means an eighth of the heap's limit.")
 
@@ -359,6 +369,14 @@ func (c *config) checkRESP() error {
 	if c.respDatabases > kvcache.MaxDatabases {
 		return fmt.Errorf("--resp.databases must be at most %d, got %d", kvcache.MaxDatabases, c.respDatabases)
 	}
+	switch {
+	case c.scriptTimeout.std() <= 0:
+		return errors.New("--resp.script-timeout must be above 0: nobody else is served while a script runs")
+	case c.scriptMemory < 1<<20 || c.scriptMemory > 1<<30:
+		return fmt.Errorf("--resp.script-max-memory must be from 1MiB to 1GiB, got %s", &c.scriptMemory)
+	case c.scriptSteps < 1000 || c.scriptSteps > 1<<30:
+		return fmt.Errorf("--resp.script-max-instructions must be from 1000 to %d, got %d", 1<<30, c.scriptSteps)
+	}
 	if (c.respTLSCertFile == "") != (c.respTLSKeyFile == "") {
 		return fmt.Errorf("--resp.tls-cert-file and --resp.tls-key-file come together or not at all")
 	}
@@ -470,6 +488,9 @@ var writeFlags = map[string]string{
 	"MaxLabelValueBytes":     "--remote-write.max-label-value-size",
 	"MaxAhead":               "--remote-write.max-time-ahead",
 	"MaxKeyBytes":            "--resp.max-keys-size",
+	"ScriptTimeout":          "--resp.script-timeout",
+	"MaxScriptBytes":         "--resp.script-max-memory",
+	"MaxScriptSteps":         "--resp.script-max-instructions",
 	"MaxBuckets":             "--bucket.max-buckets",
 	"Limits.Series":          "--bucket.max-series or --bucket.limits",
 	"Limits.SeriesPerMetric": "--bucket.max-series-per-metric or --bucket.limits",

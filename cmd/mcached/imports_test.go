@@ -61,7 +61,8 @@ var mayImport = map[string][]string{
 	"ingest/admission": {},
 	"ingest/cluster":   {"github.com/cespare/xxhash/v2", "github.com/hashicorp/memberlist"},
 	"ingest/resp":      {"github.com/tidwall/redcon"},
-	"ingest":           {"mcached/mcache", "mcached/kvcache", "mcached/ingest/admission", "mcached/ingest/resp"},
+	"ingest/script":    {"mcached/ingest/resp", "github.com/yuin/gopher-lua", "github.com/yuin/gopher-lua/ast", "github.com/yuin/gopher-lua/parse"},
+	"ingest":           {"mcached/mcache", "mcached/kvcache", "mcached/ingest/admission", "mcached/ingest/resp", "mcached/ingest/script"},
 	"cmd/mcached":      {"..."},
 	"cmd/mcached/e2e":  {}, // tests alone, whose imports are not in question
 	"cmd/mcbench": {

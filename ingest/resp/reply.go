@@ -107,16 +107,44 @@ func (r *Reply) Flag(v bool) {
 	}
 }
 
+// Bool is true or false: in RESP2 1 or 0.
+func (r *Reply) Bool(v bool) {
+	switch {
+	case !r.V3:
+		r.Flag(v)
+	case v:
+		r.B = append(r.B, "#t\r\n"...)
+	default:
+		r.B = append(r.B, "#f\r\n"...)
+	}
+}
+
+// BigNumber is an integer of any size: in RESP2 a bulk string of it.
+func (r *Reply) BigNumber(s string) {
+	if !r.V3 {
+		r.BulkString(s)
+		return
+	}
+	r.B = append(append(append(r.B, '('), s...), "\r\n"...)
+}
+
+// Verbatim is a text of a format, three letters: in RESP2 a bulk string.
+func (r *Reply) Verbatim(format, s string) {
+	if !r.V3 {
+		r.BulkString(s)
+		return
+	}
+	r.head('=', len(s)+4)
+	r.B = append(append(append(append(r.B, format...), ':'), s...), "\r\n"...)
+}
+
 // Text is a longer text for people: in RESP2 a bulk string.
 func (r *Reply) Text(s string) {
 	if !r.V3 {
 		r.BulkString(s)
 		return
 	}
-	r.head('=', len(s)+4)
-	r.B = append(r.B, "txt:"...)
-	r.B = append(r.B, s...)
-	r.B = append(r.B, "\r\n"...)
+	r.Verbatim("txt", s)
 }
 
 func AppendBulk(b, v []byte) []byte { return redcon.AppendBulk(b, v) }

@@ -1,0 +1,50 @@
+// Package script runs Redis' Lua scripts within bounds.
+//
+// # Problem
+//
+// While a script runs nobody else is served: that is what makes it atomic. So
+// whatever it does must end, and soon: a loop, a recursion, a string that
+// doubles, a pattern that backtracks, a coroutine, a compile of a megabyte of
+// brackets. Redis' own interpreter is asked between instructions whether it has
+// run for too long, and nothing bounds its memory or what one instruction does.
+//
+// # How it works
+//
+// The interpreter is gopher-lua, which knows no bounds but those of its stacks.
+// It asks a context before each instruction whether it is done. That context is
+// a budget here (budget.go): it counts the question as a step, and looks at the
+// clock, the heap and SCRIPT KILL once in a thousand. A budget that is used up
+// answers yes for good, so that no pcall can go on behind it.
+//
+//	source ─ parse ─▶ tree ─ rewrite ─▶ tree ─ compile ─▶ Program
+//	                         a..b becomes a call, depth is bounded
+//
+//	Engine.Run ─▶ instruction, instruction, … ─▶ value ─▶ RESP
+//	                   │                 │
+//	                   └──▶ budget ◀─────┘ strings, tables, patterns, JSON
+//
+// What one instruction can do without end is done by functions of this package
+// that take steps and bytes from the budget as they go: the string and table
+// libraries, cjson, and the operator "..", which the interpreter would run by
+// itself and which is therefore made a call when a script is compiled.
+//
+// # Memory
+//
+// Strings are counted before they are made; a step counts as stepBytes for the
+// tables it may have grown. Every mebibyte of that the heap is read (not
+// collected), and when it has grown by more than the bound since the script
+// began, and a collection does not change that, the script ends. Others' growth
+// meanwhile counts too: the bound is there to save the process, not to bill.
+//
+// # Sandbox
+//
+// What a script sees is what redis-server 7.0 shows: no files, no processes, no
+// time, math.random from the same seed at each start, and no way to create a global
+// or to change a library. Libraries are empty tables in front of the real ones.
+//
+// # What differs
+//
+// Messages of the interpreter itself name no variables ("attempt to index a nil
+// value"). load takes no binary chunks, and string.dump makes none. There is no
+// debugger, and struct is missing.
+package script
