@@ -33,12 +33,12 @@ func churnLabels(kind string, i int) []Label {
 }
 
 func (w churn) run(t testing.TB) (l left) {
-	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: w.budget})
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: w.budget, ReadyRegions: -1}) // no helper, whose turn is chance
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	c, err := New(Options{Memory: m, Blobs: w.blobs, MaxBytes: w.maxBytes})
+	c, err := New(Options{Memory: m, Shards: 2, Blobs: w.blobs, MaxBytes: w.maxBytes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,9 @@ func TestChurn(t *testing.T) {
 		if l.living < min(l.ended, float64(of)) {
 			t.Errorf("seed %d: of %d samples the living keep %.1f, of %d those that ended keep %.1f", seed, of, l.living, w.ended*w.samples, l.ended)
 		}
-		if least := 0.9 * float64((w.waves-l.podsFrom)*w.samples); l.living < least {
+		// Which series share a region is chance, as the hash has a new key each time,
+		// and memory is given back by regions: two waves at the edge are there in part.
+		if least := 0.9 * float64((w.waves-l.podsFrom-2)*w.samples); l.living < least {
 			t.Errorf("seed %d: the living keep %.1f samples, those that ended before as many are there, want %.1f", seed, l.living, least)
 		}
 	}
