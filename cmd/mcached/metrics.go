@@ -38,6 +38,9 @@ type stats struct {
 	reload    reloadStats
 	heapLimit int64 // bytes
 	accounts  []accountStats
+
+	// fanOut is nil if the daemon is alone.
+	fanOut *query.FanOutStats
 }
 
 // accountStats is one account of the memory.
@@ -59,6 +62,9 @@ func (s *stats) metrics() []metric {
 	if s.cluster != nil {
 		parts = append(parts, s.cluster.metrics(), s.route.Metrics(), s.handover.Metrics())
 	}
+	if s.fanOut != nil {
+		parts = append(parts, s.fanOut.Metrics())
+	}
 	parts = append(parts, s.query.Metrics(), s.resp.Metrics(), s.admission.Metrics(), s.blobs.Metrics())
 	return slices.Concat(parts...)
 }
@@ -66,7 +72,7 @@ func (s *stats) metrics() []metric {
 // rows are all that a daemon may have, for the table and for descriptions.
 // /metrics is filled from the same, so neither can drift.
 func rows() []metric {
-	return (&stats{forward: &send.ForwardStats{}, snapshot: &snapshotStats{}, cluster: &clusterStats{}, route: &route.Stats{}, handover: &route.HandoverStats{}}).metrics()
+	return (&stats{forward: &send.ForwardStats{}, snapshot: &snapshotStats{}, cluster: &clusterStats{}, route: &route.Stats{}, handover: &route.HandoverStats{}, fanOut: &query.FanOutStats{}}).metrics()
 }
 
 // statsCollector turns rows into metrics.
@@ -148,6 +154,10 @@ func (d *daemon) readStats() *stats {
 		r := d.router.Stats()
 		h := d.handover.Stats()
 		s.cluster, s.route, s.handover = &clusterStats{d.node.Stats()}, &r, &h
+	}
+	if f := d.queries.FanOut(); f != nil {
+		st := f.Stats()
+		s.fanOut = &st
 	}
 	return s
 }

@@ -232,7 +232,7 @@ func (d *daemon) openFrontDoors() error {
 		Admission: d.admitWrite, Router: d.writeRouter(), Logger: d.log,
 	})
 	features, _ := c.enableFeatures.features()
-	d.queries = query.NewAPI(d.metrics, query.Options{
+	d.queries = d.newQueries(query.Options{
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
 		MaxWaiting: d.maxWaiting(), MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
 		MaxQueryBytes: int(c.queryMaxBody), MaxQueryFlag: "--query.max-body-size", Features: features,

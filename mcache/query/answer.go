@@ -185,8 +185,7 @@ func (f *FanOut) putTexts(out answerSink, t Texts, err error) error {
 
 // answerSeries answers with series, and their samples if they are wanted.
 func (f *FanOut) answerSeries(ctx context.Context, q *question, s *Selection, out answerSink) error {
-	queryable := NewQueryable(f.local, s.Bucket, QueryableOptions{MaxSeries: f.maxSeries})
-	queryable.loan = loanOf(ctx)
+	queryable := f.here(ctx, s.Bucket)
 	hints := &storage.SelectHints{Start: s.From, End: s.To, Limit: q.Limit}
 	if q.What == askSeries {
 		hints.Func = "series"
@@ -200,7 +199,7 @@ func (f *FanOut) answerSeries(ctx context.Context, q *question, s *Selection, ou
 	if q.What == askSeries { // what single series lack has been noted, too
 		lacks.Gone = max(lacks.Gone, queryable.completeFrom.Load())
 	}
-	if err := out.putMissing(f.own(lacks)); err != nil {
+	if err := out.putMissing(lacks); err != nil {
 		return err
 	}
 	var snapshot mcache.Snapshot
@@ -227,6 +226,35 @@ func (f *FanOut) answerSeries(ctx context.Context, q *question, s *Selection, ou
 	}
 	return nil
 }
+
+// here reads this member's cache alone.
+func (f *FanOut) here(ctx context.Context, bucket string) *Queryable {
+	q := NewQueryable(ownSource{f.local, f}, bucket, QueryableOptions{MaxSeries: f.maxSeries})
+	q.loan = loanOf(ctx)
+	return q
+}
+
+// ownSource is this member's cache, which says what it lacks in the words that
+// members use for it.
+type ownSource struct {
+	Source
+	f *FanOut
+}
+
+func (o ownSource) Select(ctx context.Context, s Selection) (Found, error) {
+	found, err := o.Source.Select(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return ownFound{found, o.f.own(found.Missing())}, nil
+}
+
+type ownFound struct {
+	Found
+	missing Missing
+}
+
+func (o ownFound) Missing() Missing { return o.missing }
 
 // read copies what a series has in the time of a selection. What has histograms
 // is read from a while before on: see histogramBefore.

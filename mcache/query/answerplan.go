@@ -19,13 +19,12 @@ func (f *FanOut) answerPlan(ctx context.Context, q *question, s *Selection, out 
 	if err != nil {
 		return err
 	}
-	queryable := NewQueryable(f.local, s.Bucket, QueryableOptions{MaxSeries: f.maxSeries})
-	queryable.loan = loanOf(ctx)
+	queryable := f.here(ctx, s.Bucket)
 	set, err := c.selectFor(ctx, queryable, p)
 	if err != nil {
 		return err
 	}
-	if err := out.putMissing(f.own(set.found.Missing())); err != nil {
+	if err := out.putMissing(set.found.Missing()); err != nil {
 		return err
 	}
 	mine, others, slots := f.divide(q, s.Bucket, set.series)

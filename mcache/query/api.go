@@ -231,6 +231,17 @@ func NewAPI(c *mcache.Cache, o Options) *API {
 	return NewAPIOf(FromCache(c, NewLabelCache(o.MaxLabelCacheBytes)), o)
 }
 
+// NewAPIOfMembers returns an API that reads c and what the other members have.
+func NewAPIOfMembers(c *mcache.Cache, m Members, f FanOutOptions, o Options) *API {
+	o = o.withDefaults()
+	f.MaxAnswerBytes, f.Now, f.Logger = o.MaxResponseBytes, o.Now, o.Logger
+	o.FanOut = NewFanOut(FromCache(c, NewLabelCache(o.MaxLabelCacheBytes)), m, f)
+	return NewAPIOf(o.FanOut, o)
+}
+
+// FanOut is what the API reads, if that is several daemons; nil if not.
+func (a *API) FanOut() *FanOut { return a.o.FanOut }
+
 // NewAPIOf returns an API that reads s.
 func NewAPIOf(s Source, o Options) *API {
 	o = o.withDefaults()

@@ -209,6 +209,11 @@ func (a *asker) all(of func(i int) *question, local func(*collected) error) []re
 	for pending > 0 {
 		if a.enough != nil && (late || a.onlySuspects(replies)) && a.enough(replies) {
 			a.f.counts.late.Add(uint64(pending))
+			for i, p := range a.peers {
+				if replies[i+1].late {
+					a.f.members.Heard(p, errDoneWithout)
+				}
+			}
 			return replies
 		}
 		select {
@@ -243,11 +248,15 @@ const maxSilence = 5
 
 // ask asks one member.
 func (f *FanOut) ask(ctx context.Context, p Peer, q *question, loan *sharedLoan) (got *collected, err error) {
-	f.counts.asked.Add(1)
 	outer := ctx
 	defer func() {
-		if err != nil && outer.Err() == nil {
+		switch {
+		case err == nil:
+			f.counts.answered.Add(1)
+			f.members.Heard(p, nil)
+		case outer.Err() == nil:
 			f.counts.failed.Add(1)
+			f.members.Heard(p, err)
 			f.o.Logger.Debug("A member did not answer.", "member", p.Name, "err", err)
 		}
 	}()

@@ -84,6 +84,8 @@ type Members interface {
 	// Post sends a request to a member so that it passes its Verify. The answer
 	// may have any status.
 	Post(ctx context.Context, p Peer, path string, body []byte) (*http.Response, error)
+	// Heard is told what became of a request: nil if the member answered.
+	Heard(p Peer, err error)
 	// Verify says why a request is not from a member of the cluster, if it is not.
 	Verify(r *http.Request, body []byte) error
 }
@@ -91,8 +93,8 @@ type Members interface {
 // Peer is another member.
 type Peer struct {
 	Name string
-	// Address is for Post.
-	Address string
+	// ID and Address are for those who implement Members.
+	ID, Address string
 	// Suspect says that it is not likely to answer.
 	Suspect bool
 }
@@ -139,15 +141,15 @@ type (
 
 // fanOutCounts is FanOutStats while it is counted.
 type fanOutCounts struct {
-	asked, failed, late, served, refused, sent, received atomic.Uint64
-	pushed, repaired, raw, unequal                       atomic.Uint64
+	answered, failed, late, served, refused, sent, received atomic.Uint64
+	pushed, repaired, raw, unequal                          atomic.Uint64
 }
 
 // FanOutStats counts what a FanOut has done since it was made.
 type FanOutStats struct {
-	Asked    uint64 // requests to other members
-	Failed   uint64 // of these, without an answer
-	Late     uint64 // of these, done without because the others had everything
+	Answered uint64 // requests to other members that were answered
+	Failed   uint64 // those that were not
+	Late     uint64 // those that were not waited for, because the others had everything
 	Served   uint64 // requests of other members that were answered
 	Refused  uint64 // requests to the endpoint that were not from a member, or not understood
 	Sent     uint64 // bytes of answers to members
@@ -182,11 +184,20 @@ func (f *FanOut) bind(o *Options) {
 	o.Metadata, o.Exemplars = f.allMetadata, f.allExemplars
 }
 
+// SeriesOf implements Source, without asking anybody.
+func (f *FanOut) SeriesOf(bucket string) int {
+	members := 1
+	if e := current(f.members.Eras(never - 1)); e != nil {
+		members = max(members, len(e.owners.names))
+	}
+	return members * f.local.SeriesOf(bucket)
+}
+
 // Stats returns a reading of the counters.
 func (f *FanOut) Stats() FanOutStats {
 	c := &f.counts
 	return FanOutStats{
-		Asked: c.asked.Load(), Failed: c.failed.Load(), Late: c.late.Load(), Served: c.served.Load(), Refused: c.refused.Load(),
+		Answered: c.answered.Load(), Failed: c.failed.Load(), Late: c.late.Load(), Served: c.served.Load(), Refused: c.refused.Load(),
 		Sent: c.sent.Load(), Received: c.received.Load(),
 		Pushed: c.pushed.Load(), Repaired: c.repaired.Load(), Raw: c.raw.Load(), Unequal: c.unequal.Load(),
 	}

@@ -277,3 +277,28 @@ func TestAskForged(t *testing.T) {
 		t.Errorf("who has no members answers %d", w.Code)
 	}
 }
+
+// TestFanOutNotWritten: what a member was not sent it does not lack, from when it
+// began on; what was before that nobody knows.
+func TestFanOutNotWritten(t *testing.T) {
+	tc := newTestCluster(t, 1, FanOutOptions{}, "a", "b", "c")
+	tc.pass(600_000)
+	ls := seriesOf(t, "m{i=1}")
+	tc.write("default", ls, mcache.Sample{T: tc.now, V: 1})
+	for _, n := range tc.lives() {
+		for warned, start := range map[bool]int64{true: t0 - 1000, false: t0 + 1000} {
+			for _, r := range [][]string{
+				{"query_range", "query", "max_over_time(m[1ms])", "step", "10"},
+				{"query_range", "query", "sum(m)", "step", "10", "lookback_delta", "1ms"},
+				{"series", "match[]", "m"},
+				{"labels"},
+				{"label/i/values", "match[]", "m"},
+			} {
+				got := ask(t, n.api, r[0], append(r[1:], "start", seconds(start), "end", seconds(tc.now))...)
+				if (len(got.Warnings) > 0) != warned || got.Error != "" {
+					t.Errorf("%s of %s from %d ms after the beginning: %q %s", r, n.name, start-t0, got.Warnings, got.Error)
+				}
+			}
+		}
+	}
+}

@@ -241,6 +241,8 @@ func (n *testNode) Post(ctx context.Context, p Peer, path string, body []byte) (
 	return w.Result(), nil
 }
 
+func (*testNode) Heard(Peer, error) {}
+
 func (n *testNode) Verify(r *http.Request, _ []byte) error {
 	if r.Header.Get("X-Test-Member") != "key" {
 		return errors.New("not signed by a member")

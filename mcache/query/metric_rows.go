@@ -71,3 +71,32 @@ func (s *Stats) Metrics() []Metric {
 			}},
 	}
 }
+
+// Metrics are the rows of s.
+func (s *FanOutStats) Metrics() []Metric {
+	return []Metric{
+		{"mcached_cluster_read_requests_total", "counter", "Requests to other members for what is read here, by outcome: answered, failed, or late: not waited for because the others had all of it.", []string{"outcome"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.Answered), "answered")
+				emit(float64(s.Failed), "failed")
+				emit(float64(s.Late), "late")
+			}},
+		{"mcached_cluster_read_served_total", "counter", "Requests of other members that were answered.", nil,
+			single(float64(s.Served))},
+		{"mcached_cluster_read_refused_total", "counter", "Requests in the name of members that were not signed by one, or not understood.", nil,
+			single(float64(s.Refused))},
+		{"mcached_cluster_read_bytes_total", "counter", "Bytes of answers between members, by direction.", []string{"direction"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.Sent), "sent")
+				emit(float64(s.Received), "received")
+			}},
+		{"mcached_cluster_plans_total", "counter", "Aggregations and rates of range queries, by how they were computed: by the members (pushed), by them but for series whose copies differed (repaired), or from all samples here (merged).", []string{"how"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.Pushed), "pushed")
+				emit(float64(s.Repaired), "repaired")
+				emit(float64(s.Raw), "merged")
+			}},
+		{"mcached_cluster_unequal_series_total", "counter", "Series whose copies differed when a plan was computed, and that were merged from samples.", nil,
+			single(float64(s.Unequal))},
+	}
+}

@@ -60,11 +60,6 @@ func (f *FanOut) same(ctx context.Context, q *question, enough func([]reply) boo
 // anyone is enough of an answer to what nobody can say whether it is whole.
 func anyone([]reply) bool { return true }
 
-// SeriesOf implements Source, without asking anybody.
-func (f *FanOut) SeriesOf(bucket string) int {
-	return f.local.SeriesOf(bucket) * (1 + len(f.members.Peers()))
-}
-
 // Extent implements Source. Chunks are those of all copies.
 func (f *FanOut) Extent(bucket string) mcache.Extent { return f.extent(bucket, askExtent) }
 

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"net/http"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"mcached/ingest/cluster"
+	"mcached/mcache/query"
+)
+
+// newQueries makes what answers those who read: from this daemon's cache, or from
+// those of all members of its cluster.
+func (d *daemon) newQueries(o query.Options) *query.API {
+	f := &d.config.cluster
+	if !f.on() {
+		return query.NewAPI(d.metrics, o)
+	}
+	return query.NewAPIOfMembers(d.metrics, &readCluster{d: d, hash: f.hash}, query.FanOutOptions{
+		ReadTimeout: f.readTimeout.std(),
+		Began:       d.started.UnixMilli(),
+	}, o)
+}
+
+// readCluster shows the cluster to those who read. Before the daemon is a member
+// of it there is nobody to ask.
+type readCluster struct {
+	d    *daemon
+	hash *cluster.SeriesHash
+
+	mu   sync.Mutex
+	eras map[*cluster.Era]query.Era // those that were asked for last
+}
+
+// Self implements query.Members, as all of these.
+func (c *readCluster) Self() string {
+	if c.d.node == nil {
+		return ""
+	}
+	return c.d.node.Self().Name
+}
+
+func (c *readCluster) Peers() []query.Peer {
+	n := c.d.node
+	if n == nil {
+		return nil
+	}
+	t := n.Table()
+	self := n.Self().ID
+	var peers []query.Peer
+	for _, m := range t.Members() {
+		if m.ID != self {
+			peers = append(peers, query.Peer{Name: m.Name, ID: m.ID, Address: m.HTTP, Suspect: n.Suspected(m.ID)})
+		}
+	}
+	return peers
+}
+
+// Eras are made once each, of what the cluster remembers: 1 ms or two.
+func (c *readCluster) Eras(since int64) []query.Era {
+	n := c.d.node
+	if n == nil {
+		return nil
+	}
+	told := n.Eras(since)
+	list := make([]query.Era, len(told))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, e := range told {
+		era, ok := c.eras[e]
+		if !ok {
+			era = eraOf(e)
+			if c.eras == nil || len(c.eras) >= maxReadEras {
+				c.eras = map[*cluster.Era]query.Era{}
+			}
+			c.eras[e] = era
+		}
+		list[i] = era
+	}
+	return list
+}
+
+// maxReadEras is how many eras are kept with their owners, 32 KiB each.
+const maxReadEras = 512
+
+func eraOf(e *cluster.Era) query.Era {
+	names := make([]string, len(e.Members))
+	for i := range e.Members {
+		names[i] = e.Members[i].Name
+	}
+	until := e.Until
+	if until == 0 {
+		until = math.MaxInt64
+	}
+	return query.NewEra(e.From, until, query.NewOwners(names, cluster.Slots, e.Owners))
+}
+
+func (c *readCluster) Slot(bucket string, ls labels.Labels) uint16 {
+	sum := c.hash.Bucket(bucket)
+	ls.Range(func(l labels.Label) { sum += c.hash.Pair(l.Name, l.Value) })
+	return c.hash.Slot(sum)
+}
+
+func (c *readCluster) Post(ctx context.Context, p query.Peer, path string, body []byte) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.Address+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	f := &c.d.config.cluster
+	f.keys.Sign(r, body)
+	return f.http.Do(r)
+}
+
+func (c *readCluster) Heard(p query.Peer, err error) {
+	if err == nil {
+		c.d.node.Trust(p.ID)
+	} else {
+		c.d.node.Suspect(p.ID)
+	}
+}
+
+func (c *readCluster) Verify(r *http.Request, body []byte) error {
+	return c.d.config.cluster.keys.Verify(r, body)
+}
