@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -90,10 +91,21 @@ func (a *API) series(r *http.Request) (answer, error) {
 		}
 		ls := set.At().Labels()
 		found = append(found, ls)
-		result.maxBytes += maxSeriesBytes + maxLabelByteBytes*int64(ls.ByteSize())
 	}
 	if err := set.Err(); err != nil {
 		return answer{}, err
+	}
+	f := findings{series: found}
+	if err := a.joinLookup(r, &l, &f, &result); err != nil {
+		return answer{}, err
+	}
+	found, result.read = f.series, l.read
+	if l.limit > 0 && len(found) > l.limit {
+		found = found[:l.limit]
+		result.notes.Add(errTruncated)
+	}
+	for _, ls := range found {
+		result.maxBytes += maxSeriesBytes + maxLabelByteBytes*int64(ls.ByteSize())
 	}
 	result.data = func(w *jsonWriter) {
 		w.raw("[")
@@ -116,7 +128,7 @@ func (a *API) labelNames(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	defer done()
-	return l.strings(l.querier.LabelNames)
+	return a.strings(r, &l, l.querier.LabelNames)
 }
 
 // labelValues answers with the values of a label.
@@ -133,13 +145,13 @@ func (a *API) labelValues(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	defer done()
-	return l.strings(func(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return a.strings(r, &l, func(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 		return l.querier.LabelValues(ctx, name, hints, ms...)
 	})
 }
 
 // strings answers with what read finds for any of the selectors.
-func (l *lookup) strings(read func(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error)) (answer, error) {
+func (a *API) strings(r *http.Request, l *lookup, read func(context.Context, *storage.LabelHints, ...*labels.Matcher) ([]string, annotations.Annotations, error)) (answer, error) {
 	hints := &storage.LabelHints{Limit: oneMore(l.limit)}
 	sets := l.matchers
 	if len(sets) == 0 {
@@ -161,7 +173,12 @@ func (l *lookup) strings(read func(context.Context, *storage.LabelHints, ...*lab
 		slices.Sort(found)
 		found = slices.Compact(found)
 	}
-	result := answer{notes: annotations.Annotations{}, read: l.read}
+	result := answer{notes: annotations.Annotations{}}
+	f := findings{texts: found}
+	if err := a.joinLookup(r, l, &f, &result); err != nil {
+		return answer{}, err
+	}
+	found, result.read = f.texts, l.read
 	if l.limit > 0 && len(found) > l.limit {
 		found = found[:l.limit]
 		result.notes.Add(errTruncated)
@@ -183,8 +200,15 @@ func (a *API) metadata(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	known, result := maps.Clone(a.metadataOf(a.bucket(r), r.FormValue("metric"))), answer{notes: annotations.Annotations{}}
+	if known == nil {
+		known = map[string][]metadata.Metadata{}
+	}
+	if err := a.joinMetadata(r, known, &result); err != nil {
+		return answer{}, err
+	}
 	found := map[string][]metadata.Metadata{}
-	for name, ms := range a.metadataOf(a.bucket(r), r.FormValue("metric")) {
+	for name, ms := range known {
 		if limit >= 0 && len(found) >= limit {
 			break
 		}
@@ -193,7 +217,8 @@ func (a *API) metadata(r *http.Request) (answer, error) {
 		}
 		found[name] = ms
 	}
-	return answer{data: func(w *jsonWriter) { w.any(found) }}, nil
+	result.data = func(w *jsonWriter) { w.any(found) }
+	return result, nil
 }
 
 // countParam reads a limit of which any negative number, the default, is none.

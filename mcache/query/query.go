@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/stats"
 )
 
@@ -344,5 +345,10 @@ func (a *API) queryExemplars(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{data: func(w *jsonWriter) { w.exemplars(found) }}, nil
+	result := answer{notes: annotations.Annotations{}}
+	if found, err = a.joinExemplars(r, start, end, found, &result); err != nil {
+		return answer{}, err
+	}
+	result.data = func(w *jsonWriter) { w.exemplars(found) }
+	return result, nil
 }

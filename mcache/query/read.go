@@ -52,6 +52,9 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 		a.readError(w, badData(err))
 		return
 	}
+	if done := a.readBehind(w, r, request); done {
+		return
+	}
 	rd := &reader{api: a, w: w, q: a.queryable(r), request: request, evaluated: leave}
 	rd.base = rd.q.loan.Held()
 	if streamed {

@@ -31,7 +31,8 @@ import (
 //
 // A range query of which memory has some steps is split: see upstream_split.go.
 //
-// Series, labels, metadata, exemplars and remote reads are those of memory.
+// Series, labels, metadata and exemplars are those of both: see
+// upstream_lookup.go. Remote reads are handed on whole: see upstream_read.go.
 
 // UpstreamOptions say what is behind; the zero value of a field means its default.
 type UpstreamOptions struct {
@@ -193,9 +194,14 @@ func fallBack(here answer, err, failure error) (answer, error) {
 	}
 	if err == nil {
 		here.source = sourceMemory
-		here.notes.Add(fmt.Errorf("the store behind did not answer, this is what is in memory: %w", failure))
+		here.notes.Add(noStore(failure))
 	}
 	return here, err
+}
+
+// noStore is the warning that goes with what memory has.
+func noStore(failure error) error {
+	return fmt.Errorf("the store behind did not answer, this is what is in memory: %w", failure)
 }
 
 // lacks reports that the store may know more than an answer from memory.

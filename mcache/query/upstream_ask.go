@@ -126,12 +126,19 @@ func (s *storeAnswer) Close() error {
 // ask sends a form to a path of the store's API and returns the head of its
 // answer: a success, or a refusal of what was asked.
 func (v *visit) ask(path string, form url.Values, encoding string) (*storeAnswer, error) {
+	return v.exchange(path, func(ctx context.Context) (*http.Response, error) {
+		return v.u.send(ctx, v.r, path, form, encoding)
+	}, checkAnswer)
+}
+
+// exchange sends a request, and checks the head of the answer.
+func (v *visit) exchange(path string, send func(context.Context) (*http.Response, error), check func(*http.Response) error) (*storeAnswer, error) {
 	began := time.Now()
 	ctx, stop := context.WithCancelCause(v.ctx)
 	late := time.AfterFunc(v.u.o.Timeout, func() { stop(fmt.Errorf("no answer within %s", v.u.o.Timeout)) })
-	res, err := v.u.send(ctx, v.r, path, form, encoding)
+	res, err := send(ctx)
 	if err == nil {
-		if err = checkAnswer(res); err != nil {
+		if err = check(res); err != nil {
 			res.Body.Close()
 		}
 	}
@@ -202,16 +209,27 @@ func (a *API) handOn(res *storeAnswer, end func()) answer {
 	}
 }
 
-// send sends a form as the body of a POST.
+// send sends a form: as the body of a POST, where a path has no other method in the URL.
 func (u *upstream) send(ctx context.Context, r *http.Request, path string, form url.Values, encoding string) (*http.Response, error) {
 	to := u.o.URL.JoinPath(path)
-	q, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), strings.NewReader(form.Encode()))
+	method, body := http.MethodPost, form.Encode()
+	if strings.HasSuffix(path, "/values") || strings.HasSuffix(path, "/metadata") {
+		method, to.RawQuery, body = http.MethodGet, body, ""
+	}
+	q, err := http.NewRequestWithContext(ctx, method, to.String(), strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	q.Header.Set(hopHeader, "1")
+	if method == http.MethodPost {
+		q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
 	q.Header.Set("Accept-Encoding", encoding)
+	return u.do(q, r)
+}
+
+// do sends a request for the client's request r.
+func (u *upstream) do(q, r *http.Request) (*http.Response, error) {
+	q.Header.Set(hopHeader, "1")
 	if h := u.o.TenancyHeader; h != "" && r.Header.Get(h) != "" {
 		q.Header.Set(h, r.Header.Get(h))
 	}

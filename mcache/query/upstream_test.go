@@ -107,7 +107,7 @@ func TestUpstreamIsAsked(t *testing.T) {
 		{"a selector that is not here", "query", []string{"query", "sum(m) + sum(job:recorded)", "time", end}, true},
 		{"no selector", "query", []string{"query", "1 + 1", "time", "0"}, false},
 		{"a function of another dialect", "query", []string{"query", "median_over_time(m[1m])", "time", end}, true},
-		{"labels", "labels", []string{"start", "0"}, false},
+		{"labels of what is covered", "labels", []string{"start", seconds(t0 + 1000), "end", end}, false},
 	} {
 		before := asked.Load()
 		w := post(t, a, c.path, append([]string{"limit", "7"}, c.params...)...)
@@ -120,7 +120,7 @@ func TestUpstreamIsAsked(t *testing.T) {
 			if w.Body.String() != storesAnswer || source != sourceUpstream || form.Get("query") != c.params[1] || form.Get("limit") != "7" || path != "/prefix/api/v1/"+c.path || header.Get(hopHeader) == "" {
 				t.Errorf("%s: %s %q %s %v", c.name, w.Body, source, path, form)
 			}
-		case c.path != "labels" && source != sourceMemory:
+		case source != sourceMemory:
 			t.Errorf("%s: source %q", c.name, source)
 		}
 	}

@@ -1,6 +1,7 @@
 package promqltest
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -39,6 +40,40 @@ func (c *covered) CoveredFrom(_ string, from, to int64) (int64, bool) {
 	}
 	return c.list[len(c.list)-1].From, true
 }
+
+func (c *covered) missing(m query.Missing, s query.Selection) query.Missing {
+	if from, ok := c.CoveredFrom(s.Bucket, s.From, s.To); ok {
+		m.Uncovered = from
+	}
+	return m
+}
+
+func (c *covered) LabelNames(ctx context.Context, s query.Selection, limit int) (query.Texts, error) {
+	t, err := c.Source.LabelNames(ctx, s, limit)
+	t.Missing = c.missing(t.Missing, s)
+	return t, err
+}
+
+func (c *covered) LabelValues(ctx context.Context, name string, s query.Selection, limit int) (query.Texts, error) {
+	t, err := c.Source.LabelValues(ctx, name, s, limit)
+	t.Missing = c.missing(t.Missing, s)
+	return t, err
+}
+
+func (c *covered) Select(ctx context.Context, s query.Selection) (query.Found, error) {
+	f, err := c.Source.Select(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return coveredFound{f, c.missing(f.Missing(), s)}, nil
+}
+
+type coveredFound struct {
+	query.Found
+	missing query.Missing
+}
+
+func (f coveredFound) Missing() query.Missing { return f.missing }
 
 // write is a sample of a series.
 type write struct {

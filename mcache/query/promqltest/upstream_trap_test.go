@@ -210,3 +210,23 @@ func TestSplitLong(t *testing.T) {
 		t.Errorf("answers by source: %v, %d bytes", b.sources, b.bytes())
 	}
 }
+
+// TestUnitedLookupsArePrometheus: of a time that is not covered both are asked.
+func TestUnitedLookupsArePrometheus(t *testing.T) {
+	b := newBehind(t, 1, intervals, query.UpstreamOptions{}, all)
+	for path, sets := range map[string][]url.Values{
+		"labels":                {{}, {"match[]": {"up"}}, {"limit": {"3"}}},
+		"label/instance/values": {{}, {"match[]": {`{kind="1"}`}}},
+		"label/__name__/values": {{}, {"limit": {"4"}}},
+		"series":                {{"match[]": {`{job="api"}`}}, {"match[]": {"up", "version_info"}}, {"match[]": {"up"}, "limit": {"2"}}, {"match[]": {"nothing"}}},
+	} {
+		for _, p := range sets {
+			p.Set("start", ms(dataStart+60_000))
+			p.Set("end", ms(dataEnd))
+			b.compare(t, path, p)
+		}
+	}
+	if b.sources["both"] != 11 {
+		t.Errorf("answers by source: %v", b.sources)
+	}
+}
