@@ -41,6 +41,7 @@ func (c *conn) bundleOf(args [][]byte) bundleKind {
 	switch {
 	case c.apart || c.srv.attention.bits.Load() != 0:
 	case !c.authenticated || c.waits != nil || c.silent || c.skip > 0 || c.tx != nil && c.tx.open:
+	case c.srv.o.Cluster != nil && (len(args) < 2 || !c.belongsHere(args[1])):
 	case len(args) == 2 && resp.EqualFold(args[0], "get"):
 		return bundleGet
 	case len(args) == 3 && resp.EqualFold(args[0], "set"):

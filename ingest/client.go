@@ -23,6 +23,8 @@ type client struct {
 	libName       string
 	libVersion    string
 	last          atomic.Pointer[command] // nil for none yet
+	peer          bool                    // it is another node of the cluster
+	challenge     []byte                  // that a node was given
 }
 
 func (c *conn) setAuthenticated(ok bool) {
@@ -162,7 +164,7 @@ func hello(c *conn, args [][]byte) {
 	c.BulkString("id")
 	c.Int(c.id)
 	c.BulkString("mode")
-	c.BulkString("standalone")
+	c.BulkString(c.srv.mode())
 	c.BulkString("role")
 	c.BulkString("master")
 	c.BulkString("modules")
@@ -199,6 +201,7 @@ func resetConn(c *conn, _ [][]byte) {
 	c.deafen()
 	c.speaks(false)
 	c.silent, c.skip = false, 0
+	c.peer, c.challenge = false, nil
 	c.forget()
 	c.rename("")
 	c.selects(0)

@@ -20,7 +20,9 @@ type command struct {
 	flags   flags
 	// keys are the places of the keys: first, last (negative from the end) and step.
 	keys [3]int
-	run  func(c *conn, args [][]byte)
+	// counted, if not 0, is the place of the number of keys that follow it.
+	counted int
+	run     func(c *conn, args [][]byte)
 	// subs are its subcommands, by which args[1] is then looked up.
 	subs []command
 
@@ -94,6 +96,7 @@ func newCommandSet(metrics bool) commandSet {
 	rows = append(rows, hashCommands()...)
 	rows = append(rows, setCommands()...)
 	rows = append(rows, scriptCommands()...)
+	rows = append(rows, clusterCommands()...)
 	if metrics {
 		for _, m := range metricCommands() {
 			m.flags |= slow // writing may wait for memory, and reading for much
@@ -162,6 +165,10 @@ func (c *conn) execute(args [][]byte) {
 	case c.waits != nil && !c.mayWhileBusy(cmd, args):
 		c.broken(cmd)
 		c.Fail(errBusy)
+	case c.srv.o.Cluster != nil && !c.belongs(cmd, args):
+		if len(c.B) > c.at && c.B[c.at] == '-' {
+			c.broken(cmd)
+		}
 	case c.queues(cmd):
 		if cmd.subs == nil || c.subOf(cmd, args) != nil {
 			c.enqueue(args)

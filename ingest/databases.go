@@ -56,6 +56,9 @@ func selectDB(c *conn, args [][]byte) {
 func (c *conn) database(b []byte, notInteger string) (db int, ok bool) {
 	n, ok := resp.ParseInt(b)
 	switch {
+	case ok && n != 0 && c.srv.o.Cluster != nil:
+		c.Fail("ERR a cluster has database 0 only")
+		return 0, false
 	case ok && n != int64(int32(n)) && notInteger == errInteger:
 		c.Fail("ERR value is out of range, value must between -2147483648 and 2147483647")
 	case !ok || n != int64(int32(n)):

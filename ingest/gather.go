@@ -43,13 +43,13 @@ func (l *loop) gather() {
 	g.n = 0
 	in, out := 0, 0
 	g.db = l.ready[l.at].db
+	busy := l.srv.enters(&l.gate) // what is found to belong here is run before that can change
 	for g.n < gatherMax && l.at < l.round && l.ready[l.at].small && l.ready[l.at].db == g.db {
 		c := l.ready[l.at]
 		l.ready[l.at] = nil
 		l.at++
 		in += l.readSmall(c)
 	}
-	busy := l.srv.enters(&l.gate)
 	began := l.srv.nanos()
 	for kind := bundleGet; kind <= bundleSet; kind++ {
 		n := g.ask(kind)

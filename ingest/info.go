@@ -47,6 +47,10 @@ func (s *Server) infoSections() []infoSection {
 	st, blobs := s.Stats(), s.o.Blobs.Stats()
 	now := s.o.Now()
 	up := int64(now.Sub(s.started).Seconds())
+	enabled := 0
+	if s.redirects() {
+		enabled = 1
+	}
 	line := func(name string, value any) string { return fmt.Sprintf("%s:%v", name, value) }
 	var ru syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru)
@@ -56,7 +60,7 @@ func (s *Server) infoSections() []infoSection {
 		{name: "Server", lines: []string{
 			line("redis_version", redisVersion),
 			line("mcached_version", s.o.Version),
-			line("redis_mode", "standalone"),
+			line("redis_mode", s.mode()),
 			line("os", runtime.GOOS+" "+runtime.GOARCH),
 			line("arch_bits", 64),
 			line("process_id", os.Getpid()),
@@ -108,7 +112,7 @@ func (s *Server) infoSections() []infoSection {
 		{name: "Commandstats", lines: s.commandLines(), extra: true},
 		{name: "Errorstats", lines: s.errors.lines()},
 		{name: "Latencystats", lines: s.latencyLines(), extra: true},
-		{name: "Cluster", lines: []string{line("cluster_enabled", 0)}},
+		{name: "Cluster", lines: []string{line("cluster_enabled", enabled)}},
 		{name: "Keyspace", lines: s.keyspace()},
 	}
 }

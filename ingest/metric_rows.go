@@ -35,6 +35,11 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.CommandErrors), "command")
 				emit(float64(s.ProtocolErrors), "protocol")
 			}},
+		{"mcached_resp_elsewhere_total", "counter", "Commands for keys of other members of the cluster: whose clients were sent there (moved), and that were passed on (proxied).", []string{"kind"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.Moved), "moved")
+				emit(float64(s.Proxied), "proxied")
+			}},
 		{"mcached_resp_bytes_total", "counter", "Bytes read from and written to Redis clients.", []string{"direction"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.BytesRead), "read")

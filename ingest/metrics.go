@@ -11,6 +11,7 @@ import (
 
 func metricCommands() []command {
 	one := [3]int{1, 1, 1}
+	second := [3]int{2, 2, 1} // behind the bucket
 	create := "[RETENTION ms] [ENCODING COMPRESSED | UNCOMPRESSED] [CHUNK_SIZE bytes] [DUPLICATE_POLICY policy] [IGNORE ms difference] [LABELS label value ...]"
 	query := "[LATEST] [FILTER_BY_TS ts ...] [FILTER_BY_VALUE min max] "
 	aggregate := "[COUNT count] [[ALIGN start | end | ts] AGGREGATION aggregator[,aggregator ...] ms [BUCKETTIMESTAMP - | ~ | +] [EMPTY]]"
@@ -32,11 +33,11 @@ func metricCommands() []command {
 		{name: "ts.info", arity: -2, group: groupSeries, syntax: "key [DEBUG]", summary: "Returns what is known of a series.", flags: readonly, keys: one, run: tsInfo},
 		{name: "ts.del", arity: 4, group: groupSeries, syntax: "key from to", summary: "Removes the samples of a range.", flags: write, keys: one, run: tsDel},
 
-		{name: "mc.insert", arity: 5, group: groupMetrics, syntax: "bucket key offset values", summary: "Writes values of 8 bytes to consecutive offsets.", flags: write | denyoom, run: mcInsert},
-		{name: "mc.hpts", arity: 4, group: groupMetrics, syntax: "bucket key pairs", summary: "Writes pairs of a time and a value, 16 bytes each.", flags: write | denyoom, run: mcHPTS},
-		{name: "mc.get", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key.", flags: readonly, run: func(c *conn, args [][]byte) { c.readKey(args, math.MinInt64, math.MaxInt64) }},
-		{name: "mc.range", arity: 5, group: groupMetrics, syntax: "bucket key from to", summary: "Returns the runs of a key between two offsets, both included.", flags: readonly, run: mcRange},
-		{name: "mc.take", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key and removes it.", flags: write, run: mcTake},
+		{name: "mc.insert", arity: 5, group: groupMetrics, syntax: "bucket key offset values", summary: "Writes values of 8 bytes to consecutive offsets.", flags: write | denyoom, keys: second, run: mcInsert},
+		{name: "mc.hpts", arity: 4, group: groupMetrics, syntax: "bucket key pairs", summary: "Writes pairs of a time and a value, 16 bytes each.", flags: write | denyoom, keys: second, run: mcHPTS},
+		{name: "mc.get", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key.", flags: readonly, keys: second, run: func(c *conn, args [][]byte) { c.readKey(args, math.MinInt64, math.MaxInt64) }},
+		{name: "mc.range", arity: 5, group: groupMetrics, syntax: "bucket key from to", summary: "Returns the runs of a key between two offsets, both included.", flags: readonly, keys: second, run: mcRange},
+		{name: "mc.take", arity: 3, group: groupMetrics, syntax: "bucket key", summary: "Returns all runs of a key and removes it.", flags: write, keys: second, run: mcTake},
 		{name: "mc.pop", arity: 1, group: groupMetrics, summary: "Takes the key that would be evicted next.", flags: write, run: mcPop},
 		{name: "mc.age", arity: 2, group: groupMetrics, syntax: "bucket", summary: "Advances the generations of a bucket.", flags: write | fast, run: func(c *conn, args [][]byte) { c.srv.o.Metrics.Age(string(args[1])); c.OK() }},
 		{name: "mc.stats", arity: -1, group: groupMetrics, syntax: "[bucket]", summary: "Returns the figures of the metric cache or of a bucket.", flags: readonly, run: mcStats},

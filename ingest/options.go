@@ -94,6 +94,9 @@ type Options struct {
 	// "MaxLabels": the errors that name a limit name it, too. Default: none.
 	Flags map[string]string
 
+	// Cluster, if set, makes the server one of several.
+	Cluster *ClusterOptions
+
 	// IdleTimeout closes connections that ask nothing. Default 10 minutes;
 	// negative never.
 	IdleTimeout time.Duration

@@ -60,10 +60,10 @@ type scriptRun struct {
 func scriptCommands() []command {
 	eval := "numkeys [key [key ...]] [arg [arg ...]]"
 	return []command{
-		{name: "eval", arity: -3, group: groupScripting, syntax: "script " + eval, summary: "Runs a Lua script.", flags: slow, run: func(c *conn, args [][]byte) { evalSource(c, args, false) }},
-		{name: "eval_ro", arity: -3, group: groupScripting, syntax: "script " + eval, summary: "Runs a Lua script that writes nothing.", flags: slow | readonly, run: func(c *conn, args [][]byte) { evalSource(c, args, true) }},
-		{name: "evalsha", arity: -3, group: groupScripting, syntax: "sha1 " + eval, summary: "Runs a Lua script by its SHA1.", flags: slow, run: func(c *conn, args [][]byte) { evalSHA(c, args, false) }},
-		{name: "evalsha_ro", arity: -3, group: groupScripting, syntax: "sha1 " + eval, summary: "Runs a Lua script that writes nothing, by its SHA1.", flags: slow | readonly, run: func(c *conn, args [][]byte) { evalSHA(c, args, true) }},
+		{name: "eval", arity: -3, counted: 2, group: groupScripting, syntax: "script " + eval, summary: "Runs a Lua script.", flags: slow, run: func(c *conn, args [][]byte) { evalSource(c, args, false) }},
+		{name: "eval_ro", arity: -3, counted: 2, group: groupScripting, syntax: "script " + eval, summary: "Runs a Lua script that writes nothing.", flags: slow | readonly, run: func(c *conn, args [][]byte) { evalSource(c, args, true) }},
+		{name: "evalsha", arity: -3, counted: 2, group: groupScripting, syntax: "sha1 " + eval, summary: "Runs a Lua script by its SHA1.", flags: slow, run: func(c *conn, args [][]byte) { evalSHA(c, args, false) }},
+		{name: "evalsha_ro", arity: -3, counted: 2, group: groupScripting, syntax: "sha1 " + eval, summary: "Runs a Lua script that writes nothing, by its SHA1.", flags: slow | readonly, run: func(c *conn, args [][]byte) { evalSHA(c, args, true) }},
 		{name: "script", arity: -2, group: groupScripting, syntax: "LOAD script | EXISTS sha1 [sha1 ...] | FLUSH [ASYNC | SYNC] | KILL", summary: "Keeps scripts, and ends one that runs.", subs: []command{
 			{name: "load", arity: 3, syntax: "script", summary: "Compiles a script, keeps it and returns its SHA1.", flags: slow, run: scriptLoad},
 			{name: "exists", arity: -3, syntax: "sha1 [sha1 ...]", summary: "Tells which scripts are kept.", run: scriptExists},

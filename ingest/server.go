@@ -43,6 +43,7 @@ type Server struct {
 	gates              gates
 	watchers           watchers
 	scripts            *scripting
+	cluster            clusterState
 	// commandsPerS is that of the last second or of the last round, if those take longer.
 	commandsPerS atomic.Uint64
 	msetnx       sync.Mutex   // held by MSETNX
@@ -72,6 +73,7 @@ type counters struct {
 	accepted, refused          atomic.Uint64 // connections
 	commands, failed, protocol atomic.Uint64
 	timedOut, overloaded       atomic.Uint64 // connections closed for it
+	moved, proxied             atomic.Uint64 // commands for other nodes' keys
 	bytesIn, bytesOut          atomic.Uint64
 }
 
@@ -85,6 +87,8 @@ type Stats struct {
 	Commands            uint64
 	CommandErrors       uint64 // answered with an error
 	ProtocolErrors      uint64
+	Moved               uint64 // commands whose clients were sent to another node
+	Proxied             uint64 // commands that were passed on to another node
 	BytesRead           uint64
 	BytesWritten        uint64
 }
@@ -312,8 +316,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			c.shut()
 		}
 		s.mu.Unlock()
+		s.cluster.peers.close()
 		<-done
 	}
+	s.cluster.peers.close()
 	s.endLoops()
 	return err
 }
@@ -334,6 +340,8 @@ func (s *Server) Stats() Stats {
 		CommandErrors:       k.failed.Load(),
 		ProtocolErrors:      k.protocol.Load(),
 		BytesRead:           k.bytesIn.Load(),
+		Moved:               k.moved.Load(),
+		Proxied:             k.proxied.Load(),
 		BytesWritten:        k.bytesOut.Load(),
 	}
 }

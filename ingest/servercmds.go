@@ -39,7 +39,7 @@ func serverCommands() []command {
 		}},
 		{name: "wait", arity: 3, group: groupServer, syntax: "numreplicas timeout", summary: "There are no replicas to wait for.", run: wait},
 		{name: "memory", arity: -2, group: groupServer, syntax: "USAGE key [SAMPLES count] | STATS | DOCTOR | PURGE", summary: "Tells what memory is used for.", flags: readonly, subs: []command{
-			{name: "usage", arity: -3, syntax: "key [SAMPLES count]", summary: "Returns what a key costs in bytes, its share of the index included.", run: memoryUsage},
+			{name: "usage", arity: -3, syntax: "key [SAMPLES count]", summary: "Returns what a key costs in bytes, its share of the index included.", keys: [3]int{2, 2, 1}, run: memoryUsage},
 			{name: "stats", arity: 2, summary: "Returns details about memory.", run: memoryStats},
 			{name: "doctor", arity: 2, summary: "Says in words how memory is used.", run: memoryDoctor},
 			{name: "purge", arity: 2, summary: "Gives unused memory back to the operating system.", flags: slow, run: func(c *conn, _ [][]byte) { c.srv.o.Memory.Trim(0); c.OK() }},

@@ -101,6 +101,14 @@ func (c *conn) trackRead(cmd *command, args [][]byte) {
 
 // eachKey calls f for the keys among the arguments.
 func (m *command) eachKey(args [][]byte, f func(key []byte)) {
+	if m.counted != 0 && m.counted < len(args) {
+		if n, ok := resp.ParseInt(args[m.counted]); ok && n > 0 {
+			rest := args[m.counted+1:]
+			for _, key := range rest[:min(n, int64(len(rest)))] {
+				f(key)
+			}
+		}
+	}
 	if m.keys[0] == 0 {
 		return
 	}

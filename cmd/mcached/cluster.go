@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/common/version"
@@ -20,6 +21,7 @@ type node struct {
 	*cluster.Cluster
 	client *http.Client // for the other members; requests have their own deadlines
 	began  time.Time
+	serves atomic.Bool // it was ready once, and serves Redis keys since
 }
 
 const (
@@ -27,8 +29,8 @@ const (
 	// that nobody writes to a cluster of one that should have been several.
 	aloneFor = 30 * time.Second
 	// leaveFor is how long a daemon that is asked to stop serves on after it told
-	// the others that it leaves: gossip takes 0.3 s to reach all of them.
-	leaveFor = 500 * time.Millisecond
+	// the others that it leaves, to send clients of Redis on to them.
+	leaveFor = 300 * time.Millisecond
 )
 
 // openCluster begins to look for the others. The doors must be ready to serve:
@@ -47,6 +49,11 @@ func (d *daemon) openCluster() error {
 	n.Cluster, err = cluster.Start(cluster.Options{
 		Name: f.name, Self: self, Listen: f.bind, Advertise: d.gossipAddress(), Seeds: f.join, Keys: f.keys, Hash: f.hash,
 		Layout: cluster.Layout{Copies: int(f.copies), BlobCopies: int(f.blobCopies)}, Logger: d.log,
+		OnChange: func(t *cluster.Table) {
+			if d.resp != nil {
+				d.resp.SetCluster(respView(t, n.serves.Load()))
+			}
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("--cluster.listen-address=%s: %w", f.listen, err)
@@ -169,6 +176,7 @@ func (n *node) becomeReady(ctx context.Context) error {
 		case <-time.After(look):
 		}
 	}
+	n.serves.Store(true)
 	n.SetState(cluster.Ready)
 	<-ctx.Done()
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"math"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/alecthomas/kingpin/v2"
+	promconfig "github.com/prometheus/common/config"
 
 	"mcached/ingest/cluster"
 )
@@ -42,6 +44,7 @@ type clusterConfig struct {
 	bind      netip.AddrPort
 	reachedBy netip.AddrPort // advertise; the zero value if it follows from listen
 	http      *http.Client   // by httpConfigFile
+	tls       *tls.Config    // likewise, for other members' Redis doors
 }
 
 // on says whether the daemon is one of several.
@@ -226,6 +229,17 @@ func (c *config) readClusterFiles() error {
 	as := forwardConfig{httpConfigFile: f.httpConfigFile} // each request has a deadline of its own
 	if f.http, err = as.client(); err != nil {
 		return fmt.Errorf("--cluster.http-config-file: %w", err)
+	}
+	if c.respCertificate != nil {
+		client := &promconfig.DefaultHTTPClientConfig
+		if f.httpConfigFile != "" {
+			if client, _, err = promconfig.LoadHTTPConfigFile(f.httpConfigFile); err != nil {
+				return fmt.Errorf("--cluster.http-config-file: %w", err)
+			}
+		}
+		if f.tls, err = promconfig.NewTLSConfig(&client.TLSConfig); err != nil {
+			return fmt.Errorf("--cluster.http-config-file: %w", err)
+		}
 	}
 	f.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return nil

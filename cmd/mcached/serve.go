@@ -248,7 +248,7 @@ func (d *daemon) openFrontDoors() error {
 		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients), MaxKeyBytes: d.maxKeyBytes(), MaxTrackedKeys: int(c.respMaxTracked),
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
 		Flags: writeFlags, Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respCertificate.config(),
-		Parameters:    d.shareParameters(),
+		Parameters: d.shareParameters(), Cluster: c.clusterOptions(),
 		ScriptTimeout: c.scriptTimeout.std(), MaxScriptBytes: int(c.scriptMemory), MaxScriptSteps: int(c.scriptSteps),
 	}
 	if c.memorySize != 0 { // else the pressure controller would undo it

@@ -57,7 +57,8 @@ type Cluster struct {
 	address netip.AddrPort // where others reach the gossip of this one
 
 	selfMu sync.Mutex
-	self   Member
+	self   Member // as the others are told of it
+	acts   State  // as this member acts: it leaves when the others know that it does
 
 	thereMu sync.Mutex
 	there   map[string]presence // by ID, without this one
@@ -115,7 +116,7 @@ func Start(o Options) (*Cluster, error) {
 	c.gossip.log = o.Logger
 	c.self = o.Self
 	c.self.State, c.self.Place = Joining, placeOf(o.Hash, o.Layout)
-	if err := c.self.check(); err != nil {
+	if err := errors.Join(c.self.check(), c.self.checkAddresses()); err != nil {
 		return nil, err
 	}
 	if _, err := c.self.encode(); err != nil {
@@ -181,7 +182,7 @@ func (c *Cluster) Hash() *SeriesHash { return c.o.Hash }
 func (c *Cluster) Joined() bool { return c.joined.Load() }
 
 // SetState tells all members of another state of this one, and returns when
-// some of them were told, or after a second.
+// they were told, or after a second and a half.
 func (c *Cluster) SetState(s State) {
 	c.selfMu.Lock()
 	same := c.self.State == s || c.self.State == Leaving
@@ -192,11 +193,27 @@ func (c *Cluster) SetState(s State) {
 	if same {
 		return
 	}
+	act := func() {
+		c.selfMu.Lock()
+		c.acts = s
+		c.selfMu.Unlock()
+		c.wake()
+	}
+	if s != Leaving {
+		act()
+	}
 	if err := c.ml.UpdateNode(time.Second); err != nil {
 		c.o.Logger.Debug("Not every member was told.", "state", s, "err", err)
 	}
-	c.wake()
+	if s == Leaving {
+		// Until the others know, who is sent to them is sent back.
+		time.Sleep(spreadFor)
+		act()
+	}
 }
+
+// spreadFor is how long gossip takes to reach all members, and then some.
+const spreadFor = 400 * time.Millisecond
 
 // Eras are those that lasted at a time, in Unix ms, or began later, in the
 // order in which they began. What members saw differently may overlap.
@@ -259,6 +276,9 @@ func (c *Cluster) follow() {
 // rebuild makes the table of those that are there now, if that is another.
 func (c *Cluster) rebuild() {
 	self := c.Self()
+	c.selfMu.Lock()
+	self.State = c.acts
+	c.selfMu.Unlock()
 	members := []Member{self}
 	c.thereMu.Lock()
 	for _, p := range c.there {

@@ -70,15 +70,12 @@ func decodeEras(b []byte) ([]*Era, error) {
 		return nil, fmt.Errorf("%w: %d eras of %d members, more than %d of %d", errHistory, len(w.Eras), len(w.Members), maxEras, maxEras*8)
 	}
 	members := make([]Member, len(w.Members))
-	for i, m := range w.Members {
-		b, err := json.Marshal(m)
-		if err == nil {
-			members[i], err = decodeMember(b)
-		}
-		if err != nil {
+	for i := range w.Members {
+		m := w.Members[i].member()
+		if err := m.check(); err != nil {
 			return nil, fmt.Errorf("%w: %v", errHistory, err)
 		}
-		members[i].State = Ready
+		members[i] = Member{ID: m.ID, Name: m.Name, Zone: m.Zone, Weight: m.Weight, Place: m.Place, State: Ready}
 	}
 	var eras []*Era
 	for _, we := range w.Eras {

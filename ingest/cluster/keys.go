@@ -164,6 +164,21 @@ func (k *Keys) Verify(req *http.Request, body []byte) error {
 	return ErrForged
 }
 
+// Prove answers a challenge: that this daemon has the cluster's key.
+func (k *Keys) Prove(challenge []byte) []byte { return answer(k.sign[0], challenge) }
+
+// Proven says whether the answer to a challenge is that of a member.
+func (k *Keys) Proven(challenge, got []byte) bool {
+	return slices.ContainsFunc(k.sign, func(key []byte) bool { return hmac.Equal(got, answer(key, challenge)) })
+}
+
+func answer(key, challenge []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	_, _ = h.Write([]byte("challenge\x00"))
+	_, _ = h.Write(challenge)
+	return h.Sum(nil)
+}
+
 // mac is of all parts, each with its length, so that none runs into another.
 func (k *Keys) mac(key []byte, req *http.Request, ms int64, body ...[]byte) []byte {
 	h := hmac.New(sha256.New, key)

@@ -80,6 +80,12 @@ func TestSignAndVerify(t *testing.T) {
 		}
 	}
 
+	challenge := []byte("what nobody was asked before")
+	if !steps[2].Proven(challenge, steps[1].Prove(challenge)) || !k.Proven(challenge, k.Prove(challenge)) || k.Proven(challenge, steps[3].Prove(challenge)) ||
+		k.Proven([]byte("another"), k.Prove(challenge)) || k.Proven(challenge, nil) {
+		t.Error("challenges are not answered by members, or by others")
+	}
+
 	for _, skew := range []time.Duration{-3 * time.Minute, 3 * time.Minute} {
 		r := request(k)
 		now = now.Add(skew)

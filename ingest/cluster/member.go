@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -133,12 +134,34 @@ func decodeMember(b []byte) (Member, error) {
 	if err := json.Unmarshal(b, &w); err != nil {
 		return Member{}, fmt.Errorf("%w: %v", ErrMember, err)
 	}
+	m := w.member()
+	return m, errors.Join(m.check(), m.checkAddresses())
+}
+
+// member is what was gossiped, not checked.
+func (w *wireMember) member() Member {
 	m := Member{ID: w.ID, HTTP: w.HTTP, RESP: w.RESP, Zone: w.Zone, Weight: w.Weight, State: w.State, Place: w.Place, Version: w.Version}
-	at := strings.LastIndexByte(m.ID, '#')
-	if at > 0 {
+	if at := strings.LastIndexByte(m.ID, '#'); at > 0 {
 		m.Name = m.ID[:at]
 	}
-	return m, m.check()
+	return m
+}
+
+// checkAddresses is for members that are there.
+func (m *Member) checkAddresses() error {
+	switch {
+	case m.RESP != "" && !literal(m.RESP):
+		return fmt.Errorf("%w: Redis clients cannot be sent to %.100q", ErrMember, m.RESP)
+	case !strings.HasPrefix(m.HTTP, "http://") && !strings.HasPrefix(m.HTTP, "https://"):
+		return fmt.Errorf("%w: there is no HTTP at %.100q", ErrMember, m.HTTP)
+	}
+	return nil
+}
+
+// literal says whether an address is one that needs no looking up, with a port.
+func literal(address string) bool {
+	a, err := netip.ParseAddrPort(address)
+	return err == nil && a.Port() != 0
 }
 
 // check is what every description has to keep, of whomever it is.

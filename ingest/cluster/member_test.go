@@ -23,7 +23,7 @@ func TestMemberTravels(t *testing.T) {
 	if _, err := m.encode(); !errors.Is(err, ErrMember) {
 		t.Error("a member of more than 512 bytes:", err)
 	}
-	for _, bad := range []string{"", "null", "{}", `{"i":"a"}`, `{"i":"#1"}`, `{"i":"a#-"}`, `{"i":"a#01"}`, `{"i":"a#1","s":3}`, `{"i":"a#1","w":41}`, `{"i":"a#1","w":-1}`,
+	for _, bad := range []string{`{"i":"a#1"}`, `{"i":"a#1","h":"ftp://x"}`, `{"i":"a#1","h":"http://x:1","r":"host:6379"}`, `{"i":"a#1","h":"http://x:1","r":"10.0.0.1:0"}`, "", "null", "{}", `{"i":"a"}`, `{"i":"#1"}`, `{"i":"a#-"}`, `{"i":"a#01"}`, `{"i":"a#1","s":3}`, `{"i":"a#1","w":41}`, `{"i":"a#1","w":-1}`,
 		`{"i":"` + strings.Repeat("n", 65) + `#1"}`, `{"i":"a#1","z":"` + strings.Repeat("z", 65) + `"}`, `{"i":"a#1","h":"` + strings.Repeat("z", 600) + `"}`} {
 		if m, err := decodeMember([]byte(bad)); !errors.Is(err, ErrMember) {
 			t.Errorf("%.60s: %+v, %v", bad, m, err)
