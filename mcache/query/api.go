@@ -245,6 +245,9 @@ func (a *API) FanOut() *FanOut { return a.o.FanOut }
 // NewAPIOf returns an API that reads s.
 func NewAPIOf(s Source, o Options) *API {
 	o = o.withDefaults()
+	if o.Upstream != nil && len(o.Upstream.DropLabels) > 0 {
+		s = dropping{s, o.Upstream.DropLabels}
+	}
 	a := &API{
 		o:       o,
 		source:  s,

@@ -42,7 +42,12 @@ type slow struct {
 	samples    int64
 	read       *Queryable
 	err        error
+	parts      *partTimes // of a query that the store behind had a part in
 }
+
+// partTimes are how long memory took for its part of a query, and how long the
+// store did until its answer began.
+type partTimes struct{ memory, store time.Duration }
 
 // times are those of a range query.
 type times struct{ start, end time.Time }
@@ -69,6 +74,9 @@ func (a *API) tell(r *http.Request, s slow) {
 		at = append(at, "step", s.step)
 	}
 	at = append(at, "took", took, "waited", s.waited, "samples", s.samples, "bucket", cut(a.bucket(r), maxSlowExprBytes))
+	if s.parts != nil {
+		at = append(at, "memory", s.parts.memory, "upstream", s.parts.store)
+	}
 	if s.read != nil {
 		at = append(at, "series", s.read.selected.Load())
 	}

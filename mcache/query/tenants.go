@@ -295,10 +295,7 @@ func (f *joinedFound) Snapshot(i int, from, to int64, s *mcache.Snapshot) bool {
 // CompleteFrom is that of the part, as far as it is known.
 func (f *joinedFound) CompleteFrom(i int) int64 {
 	part, place := f.at(i)
-	if c, ok := f.parts[part].(completer); ok {
-		return c.CompleteFrom(place)
-	}
-	return math.MinInt64
+	return knownComplete(f.parts[part], place)
 }
 
 // SeriesOf implements Source.

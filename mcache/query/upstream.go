@@ -55,6 +55,9 @@ type UpstreamOptions struct {
 	// a query of nothing else is split unseen, and if memory has nothing, there is
 	// nothing. Default: none.
 	Authoritative [][]*labels.Matcher
+	// DropLabels are labels that series here have and there have not: those that
+	// senders add. Answers have them neither. Default: none.
+	DropLabels []string
 	// TenancyHeader is handed on. Default: none.
 	TenancyHeader string
 }
@@ -90,6 +93,8 @@ type upstream struct {
 	breaker breaker
 	dialect learner
 	paused  paused
+
+	nothings nothings
 
 	answered, refused, failed, skipped atomic.Uint64 // requests
 	bytes, nanoseconds                 atomic.Uint64 // of answers; until their heads
@@ -132,6 +137,7 @@ func (a *API) readThrough(r *http.Request, s slow) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	s.arrived, s.expr, s.stats = a.o.Now(), r.FormValue("query"), r.FormValue("stats")
 	switch {
 	case when == WhenNever:
 		here, err := a.evaluate(r, s)
@@ -143,7 +149,7 @@ func (a *API) readThrough(r *http.Request, s slow) (answer, error) {
 		return a.fromBoth(r, s)
 	}
 	here, err := a.evaluate(r, s)
-	if here.source = sourceMemory; !lacks(here, err) {
+	if here.source = sourceMemory; !lacks(here, err) || onlyEmpty(here, err) && a.emptyEverywhere(r, &s) {
 		a.upstream.stepsHere.Add(uint64(gridOfQuery(&s).n))
 		return here, err
 	}
@@ -158,6 +164,8 @@ func (a *API) fromStore(r *http.Request, s slow) (answer, error) {
 	got, failure := a.askWhole(r)
 	if failure == nil {
 		a.upstream.stepsAsked.Add(uint64(gridOfQuery(&s).n))
+		s.parts = &partTimes{store: a.o.Now().Sub(s.arrived)}
+		a.tell(r, s)
 		return got, nil
 	}
 	here, err := a.evaluate(r, s)
@@ -217,27 +225,37 @@ func lacks(here answer, err error) bool {
 // uncovered reports that a query looks at a time of which this process knows
 // that it does not have all: then there is no use in evaluating it here first.
 func (a *API) uncovered(r *http.Request, s *slow) bool {
-	bucket := a.bucket(r)
-	source, ok := a.sourceOf(bucket).(interface {
-		CoveredFrom(bucket string, from, to int64) (complete int64, ok bool)
-	})
-	if !ok {
+	_, at, ok := a.looksAt(r, s)
+	return ok && a.lacksTime(a.bucket(r), at.from, at.to)
+}
+
+// onlyEmpty reports that all there is to lack is that a selector matches nothing.
+func onlyEmpty(here answer, err error) bool {
+	if err != nil {
 		return false
 	}
+	_, incomplete := here.read.CompleteFrom()
+	return !incomplete
+}
+
+// looksAt is what a query selects, and of what time; not ok if it is nothing.
+func (a *API) looksAt(r *http.Request, s *slow) (selectors [][]*labels.Matcher, at window, ok bool) {
 	expr, err := a.parser.ParseExpr(r.FormValue("query"))
-	if err != nil || len(parser.ExtractSelectors(expr)) == 0 {
-		return false
+	if err != nil {
+		return nil, at, false
+	}
+	if selectors = parser.ExtractSelectors(expr); len(selectors) == 0 {
+		return nil, at, false
 	}
 	expr, err = promql.PreprocessExpr(expr, s.start, s.end, s.step)
 	if err != nil {
-		return false
+		return nil, at, false
 	}
 	known := a.upstream.dialect.peek()
 	lookback := known.lookbackOf(a.o.LookbackDelta)
 	if d, err := parseDuration(r.FormValue("lookback_delta")); err == nil && d > 0 {
 		lookback = d
 	}
-	from, to := promql.FindMinMaxTime(&parser.EvalStmt{Expr: expr, Start: s.start, End: s.end, Interval: s.step, LookbackDelta: lookback})
-	_, missing := source.CoveredFrom(bucket, from, to)
-	return missing
+	at.from, at.to = promql.FindMinMaxTime(&parser.EvalStmt{Expr: expr, Start: s.start, End: s.end, Interval: s.step, LookbackDelta: lookback})
+	return selectors, at, true
 }

@@ -73,12 +73,13 @@ type asked struct {
 type here struct {
 	span
 	computed
-	from   int64 // its first step that counts
-	matrix promql.Matrix
-	rows   *computedMatrix
-	at     int
-	floats []promql.FPoint
-	times  timeTexts
+	from    int64 // its first step that counts
+	samples int64 // that were read
+	matrix  promql.Matrix
+	rows    *computedMatrix
+	at      int
+	floats  []promql.FPoint
+	times   timeTexts
 }
 
 // join answers a query from memory and from the store. An error that is a
@@ -233,7 +234,8 @@ func (j *joint) computeAll(s *slow) error {
 		part.start, part.end = time.UnixMilli(h.from), time.UnixMilli(j.d.grid.time(sp.to-1))
 		part.step = time.Duration(j.d.grid.step) * time.Millisecond
 		var err error
-		if h.computed, err = j.a.compute(j.r, &part); err != nil {
+		h.computed, err = j.a.compute(j.r, &part)
+		if h.samples = part.samples; err != nil {
 			return &wholeError{err}
 		}
 		j.heres = append(j.heres, h)
@@ -386,6 +388,13 @@ func (j *joint) answer(s *slow) answer {
 		u.stepsHere.Add(uint64(h.to - h.span.from))
 		j.a.counts.series.Add(uint64(h.read.selected.Load()))
 	}
+	whole := *s
+	whole.parts = &partTimes{j.hereTook, j.storeTook}
+	whole.waited = 0
+	for _, h := range j.heres {
+		whole.read, whole.samples = h.read, whole.samples+h.samples
+	}
+	j.a.tell(j.r, whole)
 	got := answer{source: sourceBoth, query: j.r.FormValue("query"), close: j.close, notes: annotations.Annotations{}}
 	for _, h := range j.heres {
 		got.notes.Merge(h.result.Warnings)

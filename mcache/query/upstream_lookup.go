@@ -100,7 +100,12 @@ func (a *API) askJSON(r *http.Request, data any) (notes []string, err error) {
 		return nil, err
 	}
 	defer res.Close()
-	b, err := readLent(r.Context(), res, maxLookupBytes)
+	return readJSON(r.Context(), v, res, data)
+}
+
+// readJSON reads the data of an answer, and what it notes.
+func readJSON(ctx context.Context, v *visit, res *storeAnswer, data any) (notes []string, err error) {
+	b, err := readLent(ctx, res, maxLookupBytes)
 	if err != nil {
 		v.tell(err)
 		return nil, fmt.Errorf("its answer breaks off: %w", err)

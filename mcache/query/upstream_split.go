@@ -36,6 +36,14 @@ type completer interface {
 	CompleteFrom(i int) int64
 }
 
+// knownComplete is that of a series that was found, as far as it is known.
+func knownComplete(f Found, i int) int64 {
+	if c, ok := f.(completer); ok {
+		return c.CompleteFrom(i)
+	}
+	return math.MinInt64
+}
+
 const (
 	// maxAsked bounds the ranges that the store is asked for one query.
 	maxAsked = 4
@@ -246,7 +254,7 @@ func (a *API) split(r *http.Request, s *slow) (d *division, why string) {
 		return nil, "memory cannot select"
 	}
 	if len(empty) > 0 {
-		if !u.trusts(empty) {
+		if !a.nothingThere(r, bucket, empty, whole) {
 			return nil, "a selector matches nothing here"
 		}
 		d.emptyIsKnown = true
@@ -285,9 +293,8 @@ func (a *API) completeness(ctx context.Context, bucket string, selectors [][]*la
 			empty = append(empty, ms)
 		}
 		complete = max(complete, found.Missing().Gone)
-		c, ok := found.(completer)
-		for i := 0; ok && i < n; i++ {
-			complete = max(complete, c.CompleteFrom(i))
+		for i := range n {
+			complete = max(complete, knownComplete(found, i))
 		}
 	}
 	return complete, empty, nil

@@ -45,11 +45,15 @@ func storeBehind(t *testing.T, o UpstreamOptions, handler http.HandlerFunc) (a *
 			http.NotFound(w, r)
 			return
 		}
-		asked.Add(1)
 		body, err := io.ReadAll(r.Body) // else the server does not see a client go
 		if err != nil {
 			t.Error(err)
 		}
+		if strings.HasSuffix(r.URL.Path, "/series") && bytes.Contains(body, []byte(url.QueryEscape("{"))) { // whether it has any of a selector
+			answerJSON(200, success(`[{"__name__":"job:recorded"}]`))(w, r)
+			return
+		}
+		asked.Add(1)
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		handler(w, r)
 	}))
@@ -124,7 +128,7 @@ func TestUpstreamIsAsked(t *testing.T) {
 			t.Errorf("%s: source %q", c.name, source)
 		}
 	}
-	if s := a.Stats(); s.UpstreamAnswered != uint64(asked.Load()) || s.UpstreamFailed+s.UpstreamRefused+s.UpstreamSkipped != 0 {
+	if s := a.Stats(); s.UpstreamAnswered != uint64(asked.Load())+1 || s.UpstreamFailed+s.UpstreamRefused+s.UpstreamSkipped != 0 {
 		t.Errorf("%+v", s)
 	}
 	// Tenants.
@@ -183,7 +187,11 @@ func TestUpstreamFails(t *testing.T) {
 		}, "no answer within 50ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, asked, clock := storeBehind(t, UpstreamOptions{Timeout: 50 * time.Millisecond}, c.store)
+			o := UpstreamOptions{Timeout: time.Minute}
+			if name == "slow" {
+				o.Timeout = 50 * time.Millisecond
+			}
+			a, asked, clock := storeBehind(t, o, c.store)
 			loop := name == "loop" // which is no failure of the store
 			for range breakerFailures {
 				w := get(t, a, "query", "query", "count_over_time(m[1h])")
@@ -295,6 +303,77 @@ func TestBreaker(t *testing.T) {
 	for range 2 {
 		if !b.allows(now) {
 			t.Error("closed after an answer")
+		}
+	}
+}
+
+// TestUpstreamNothing: of what matches nothing here the store is asked for one
+// series; if it has none either, it is left alone for some seconds.
+func TestUpstreamNothing(t *testing.T) {
+	have, probes, queries := "[]", 0, 0
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/series"):
+			if err := r.ParseForm(); err != nil || r.Form.Get("match[]") != `{code="500",__name__="errors"}` || r.Form.Get("limit") != "1" {
+				t.Errorf("%v %v", err, r.Form)
+			}
+			probes++
+			answerJSON(200, success(have))(w, r)
+		case strings.HasSuffix(r.URL.Path, "/query"):
+			queries++
+			answerJSON(200, storesAnswer)(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer store.Close()
+	u, err := url.Parse(store.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.UnixMilli(t0 + 600_000)
+	o := testOptions()
+	o.Now, o.Upstream = func() time.Time { return now }, &UpstreamOptions{URL: u}
+	a := NewAPI(lateCache(t), o)
+	ask := func(wantSource string, wantProbes, wantQueries int) {
+		t.Helper()
+		w := get(t, a, "query", "query", `sum(m) + (sum(errors{code="500"}) or vector(0))`, "time", seconds(t0+600_000))
+		if got := w.Header().Get(sourceHeader); got != wantSource || probes != wantProbes || queries != wantQueries || w.Code != 200 {
+			t.Errorf("from %s after %d probes and %d queries, want %s, %d, %d: %s", got, probes, queries, wantSource, wantProbes, wantQueries, w.Body)
+		}
+	}
+	ask(sourceMemory, 1, 0)
+	ask(sourceMemory, 1, 0)
+	now = now.Add(rememberNothing)
+	have = `[{"__name__":"errors"}]`
+	ask(sourceUpstream, 2, 1)
+	ask(sourceUpstream, 2, 2)
+}
+
+// TestUpstreamDropLabels: series here are read without what senders add.
+func TestUpstreamDropLabels(t *testing.T) {
+	c := newCache(t)
+	fill(t, c, "default", 15_000, ramp(41, 0, 1), "__name__", "m", "cluster", "eu", "i", "1")
+	fill(t, c, "default", 15_000, ramp(41, 5, 1), "__name__", "m", "cluster", "eu", "i", "2")
+	o := testOptions()
+	o.Upstream = &UpstreamOptions{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}, DropLabels: []string{"cluster", "replica"}, When: WhenNever}
+	a := NewAPI(c, o)
+	at := []string{"start", seconds(t0), "end", seconds(t0 + 600_000)}
+	for _, x := range []struct {
+		path   string
+		params []string
+		want   string
+	}{
+		{"query", []string{"query", "m"}, `"result":[{"metric":{"__name__":"m","i":"1"},"value":[1795209300,"40"]},{"metric":{"__name__":"m","i":"2"},"value":[1795209300,"45"]}]`},
+		{"query", []string{"query", `count by (cluster) (m{cluster=""})`}, `"result":[{"metric":{},"value":[1795209300,"2"]}]`},
+		{"query", []string{"query", `m{cluster="eu"}`}, `"result":[]`},
+		{"query_range", []string{"query", `sum(rate(m{cluster!="us"}[1m]))`, "step", "600"}, `[1795209300,"0.133333333333333`},
+		{"labels", nil, `"data":["__name__","i"]`}, {"labels", []string{"limit", "1"}, `"data":["__name__"]`},
+		{"label/cluster/values", nil, `"data":[]`}, {"label/i/values", []string{"match[]", `m{replica=""}`}, `"data":["1","2"]`}, {"label/i/values", []string{"match[]", `m{cluster="eu"}`}, `"data":[]`},
+		{"series", []string{"match[]", "m"}, `"data":[{"__name__":"m","i":"1"},{"__name__":"m","i":"2"}]`},
+	} {
+		if w := get(t, a, x.path, append(x.params, at...)...); !strings.Contains(w.Body.String(), x.want) || w.Code != 200 {
+			t.Errorf("%s %v: %d %s", x.path, x.params, w.Code, w.Body)
 		}
 	}
 }
