@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -48,6 +49,7 @@ type Keys struct {
 	headers []string // beyond the usual, that are signed
 	gossip  [][]byte
 	sign    [][]byte
+	bodies  []cipher.AEAD // of each of them
 	series  []byte
 	now     func() time.Time
 }
@@ -78,10 +80,15 @@ func NewKeys(name string, secrets [][]byte, headers ...string) (*Keys, error) {
 	for i, s := range secrets {
 		gossip, err1 := derive(s, "gossip")
 		sign, err2 := derive(s, "requests")
-		if err := errors.Join(err1, err2); err != nil {
+		body, err3 := derive(s, "bodies")
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return nil, err
 		}
-		k.gossip, k.sign = append(k.gossip, gossip), append(k.sign, sign)
+		hash, err := newBodyHash(body)
+		if err != nil {
+			return nil, err
+		}
+		k.gossip, k.sign, k.bodies = append(k.gossip, gossip), append(k.sign, sign), append(k.bodies, hash)
 		if i == 0 {
 			var err error
 			if k.series, err = derive(s, "series"); err != nil {
@@ -128,11 +135,11 @@ func (k *Keys) Series() []byte { return k.series }
 // the method, the path and query, the headers that say how the body is to be
 // read, and the body, so that what somebody overhears cannot be used for
 // anything else: it can only be sent again, for two minutes, which writes again
-// what is written already. The body is hashed rather than only counted, for some
-// 0.6 ns a byte: that it is plain HTTP must not let others change it.
+// what is written already. The body is hashed rather than only counted (bodyhash.go):
+// that it is plain HTTP must not let others change it.
 func (k *Keys) Sign(req *http.Request, body ...[]byte) {
 	ms := k.now().UnixMilli()
-	req.Header.Set(Header, strconv.FormatInt(ms, 10)+" "+base64.RawURLEncoding.EncodeToString(k.mac(k.sign[0], req, ms, body...)))
+	req.Header.Set(Header, strconv.FormatInt(ms, 10)+" "+base64.RawURLEncoding.EncodeToString(k.mac(0, req, ms, body...)))
 }
 
 // Verify says whether a request with that body was signed by a member.
@@ -152,8 +159,8 @@ func (k *Keys) Verify(req *http.Request, body []byte) error {
 	if err != nil {
 		return ErrForged
 	}
-	for _, key := range k.sign {
-		if !hmac.Equal(mac, k.mac(key, req, ms, body)) {
+	for i := range k.sign {
+		if !hmac.Equal(mac, k.mac(i, req, ms, body)) {
 			continue
 		}
 		if age := k.now().UnixMilli() - ms; age > headerLife.Milliseconds() || age < -headerLife.Milliseconds() {
@@ -179,9 +186,10 @@ func answer(key, challenge []byte) []byte {
 	return h.Sum(nil)
 }
 
-// mac is of all parts, each with its length, so that none runs into another.
-func (k *Keys) mac(key []byte, req *http.Request, ms int64, body ...[]byte) []byte {
-	h := hmac.New(sha256.New, key)
+// mac is of all parts, each with its length, so that none runs into another, by
+// the keys of a secret.
+func (k *Keys) mac(secret int, req *http.Request, ms int64, body ...[]byte) []byte {
+	h := hmac.New(sha256.New, k.sign[secret])
 	part := func(s string) { _, _ = io.WriteString(h, strconv.Itoa(len(s))+":"+s) }
 	part(req.Method)
 	part(req.URL.RequestURI())
@@ -197,8 +205,6 @@ func (k *Keys) mac(key []byte, req *http.Request, ms int64, body ...[]byte) []by
 		n += len(piece)
 	}
 	part(strconv.Itoa(n))
-	for _, piece := range body {
-		_, _ = h.Write(piece)
-	}
+	hashBody(k.bodies[secret], body, func(block []byte) { _, _ = h.Write(block) })
 	return h.Sum(nil)
 }
