@@ -57,6 +57,36 @@ func TestDeployedFlags(t *testing.T) {
 	}
 }
 
+// TestDeployedCluster: so are those of the components that make pods one cache,
+// with what Kubernetes puts in for the variables.
+func TestDeployedCluster(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("a secret that all members share"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fill := strings.NewReplacer("$(POD_IP)", "10.0.0.1", "$(MEMBER)", "mcached-0", "$(ZONE)", "", "/etc/mcached-cluster/key", key)
+	flag := regexp.MustCompile(`(?m)- (--\S+)$|value: (--\S+)$`)
+	for base, component := range map[string]string{"standalone/statefulset.yaml": "cluster", "node/daemonset.yaml": "cluster-node"} {
+		var args []string
+		for _, file := range []string{base, "components/" + component + "/kustomization.yaml"} {
+			b, err := os.ReadFile("deploy/kubernetes/" + file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range flag.FindAllStringSubmatch(fill.Replace(string(b)), -1) {
+				args = append(args, m[1]+m[2])
+			}
+		}
+		c, err := parseConfig(args)
+		if err != nil {
+			t.Fatalf("%s: %v: %v", component, args, err)
+		}
+		if f := &c.cluster; !f.on() || f.nodeName != "mcached-0" || f.reachedBy.Addr().String() != "10.0.0.1" || !f.bind.Addr().IsUnspecified() {
+			t.Errorf("%s: %+v", component, f)
+		}
+	}
+}
+
 // TestPackageContents: what the deb and the rpm take out of the tree is there,
 // and what `make release` makes for them is named in the Makefile.
 func TestPackageContents(t *testing.T) {
