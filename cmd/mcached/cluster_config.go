@@ -31,7 +31,6 @@ type clusterConfig struct {
 	zone           string
 	copies         count
 	writeAcks      count
-	blobCopies     count
 	resp           oneOf // redirect or proxy
 	spread         natural
 	ignoreLabels   []string
@@ -80,8 +79,6 @@ func (f *clusterConfig) addFlags(app *kingpin.Application, add func(name, byDefa
 		"Members that hold each series. All members must have the same.")
 	add("cluster.write-acks", "1", &f.writeAcks,
 		"Members that must hold each series of a write before it is acknowledged.")
-	add("cluster.blob-copies", "1", &f.blobCopies,
-		"Members that hold each Redis key.")
 	f.resp.of = []string{respRedirect, respProxy}
 	add("cluster.resp", respRedirect, &f.resp,
 		"How Redis clients reach keys of other members: redirect answers MOVED, for clients of Redis Cluster; proxy passes commands on, for any.")
@@ -126,7 +123,7 @@ func (c *config) checkCluster() error {
 	for _, n := range []struct {
 		flag        string
 		value, most count
-	}{{"copies", f.copies, cluster.MaxCopies}, {"blob-copies", f.blobCopies, cluster.MaxCopies}, {"write-acks", f.writeAcks, f.copies}} {
+	}{{"copies", f.copies, cluster.MaxCopies}, {"write-acks", f.writeAcks, f.copies}} {
 		if n.value > n.most {
 			return fmt.Errorf("--cluster.%s must be at most %d, got %d", n.flag, n.most, n.value)
 		}
