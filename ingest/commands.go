@@ -248,6 +248,9 @@ func (c *conn) run(cmd *command, args [][]byte) {
 // ran notes the command for CLIENT LIST.
 func (c *conn) ran(cmd *command) {
 	if c.last.Load() != cmd {
+		if c.authenticated && !c.known.Load() {
+			c.known.Store(true)
+		}
 		c.last.Store(cmd)
 	}
 }

@@ -89,6 +89,7 @@ type conn struct {
 	// Read by the sweeper and CLIENT LIST: ticks, 0 for not.
 	created  int64
 	active   atomic.Int64 // last time that something was read
+	known    atomic.Bool  // a command has run past AUTH
 	unread   atomic.Int64 // bytes of answers that wait for the client
 	multi    atomic.Int32 // commands that a transaction has queued, and 1; 0 for none
 	half     atomic.Int64 // since when a command is incomplete

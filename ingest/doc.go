@@ -49,8 +49,8 @@
 //     client does not take is kept, so that it may write a pipeline before it
 //     reads, as far as Admission has room: see backlog. MaxReplySamples for what
 //     must be counted first.
-//   - connections: MaxConnections. A connection that waits has neither input
-//     nor output buffer.
+//   - connections: MaxConnections; strangers, and who has been idle for a minute,
+//     make way. A connection that waits has neither input nor output buffer.
 //   - scripts: ScriptTimeout, MaxScriptBytes, MaxScriptSteps; one runs at a time;
 //     1,000 of them are kept, of 8 MiB together.
 //   - transactions: MaxCommandBytes for what is queued and for what is answered,

@@ -25,6 +25,7 @@ func (s *Stats) Metrics() []Metric {
 		{"mcached_resp_connections_closed_total", "counter", "Connections of Redis clients that the daemon refused or ended, by reason.", []string{"reason"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.ConnectionsRefused), "max_clients")
+				emit(float64(s.ConnectionsMadeWay), "made_way")
 				emit(float64(s.ConnectionsTimedOut), "timeout")
 				emit(float64(s.ConnectionsShed), "not_admitted")
 			}},

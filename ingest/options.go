@@ -46,8 +46,8 @@ type Options struct {
 	// although there is no password.
 	NoProtectedMode bool
 
-	// MaxConnections bounds the clients at a time; one more is told so and
-	// closed. An idle one costs about 1.5 KiB, with TLS some 16. Default 10,000.
+	// MaxConnections bounds the clients at a time; for one more another makes
+	// way, see Server, or it is told so and closed. An idle one costs about 1.5 KiB, with TLS some 16. Default 10,000.
 	MaxConnections int
 	// MaxArgs bounds the arguments of one command. Default 1,048,576, as in Redis.
 	MaxArgs int

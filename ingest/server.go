@@ -60,6 +60,7 @@ type Server struct {
 	conns     map[*conn]struct{}
 	loops     []*loop // made by the first Serve
 	vacant    []int32 // slots without a connection
+	fullAt    int64   // tick at which nobody could make way
 	pause     *pause  // nil for none
 	lastID    int64
 	closing   bool
@@ -70,7 +71,7 @@ type Server struct {
 
 // counters are added to by connections, once for each read.
 type counters struct {
-	accepted, refused          atomic.Uint64 // connections
+	accepted, refused, madeWay atomic.Uint64 // connections
 	commands, failed, protocol atomic.Uint64
 	timedOut, overloaded       atomic.Uint64 // connections closed for it
 	moved, proxied             atomic.Uint64 // commands for other nodes' keys
@@ -82,6 +83,7 @@ type Stats struct {
 	Connections         int
 	ConnectionsAccepted uint64
 	ConnectionsRefused  uint64 // because of MaxConnections
+	ConnectionsMadeWay  uint64 // closed for others: strangers, and who had been idle for long
 	ConnectionsTimedOut uint64 // idle, half a command or unread answers for too long
 	ConnectionsShed     uint64 // closed because Admission had no room for a command
 	Commands            uint64
@@ -210,7 +212,7 @@ func loopback(a net.Addr) bool {
 // accept begins to serve a connection, or says why not.
 func (s *Server) accept(nc net.Conn) {
 	s.mu.Lock()
-	full := len(s.conns) >= s.o.MaxConnections
+	full := len(s.conns) >= s.o.MaxConnections && !s.makeWayLocked()
 	if s.closing || full {
 		s.mu.Unlock()
 		if full {
@@ -236,6 +238,49 @@ func (s *Server) accept(nc net.Conn) {
 		defer c.finish()
 		c.serve()
 	}()
+}
+
+// When there are as many connections as there may be, one makes way for the
+// next: of those that have not run a command yet (past AUTH, if there is a
+// password) the one from which nothing has come for the longest time, and for
+// strangerGrace at least; else of those that wait for a next command the one that
+// has for the longest, and for idleGrace. So connections that somebody
+// opens and leaves keep nobody out. A client that finds its connection closed
+// opens another; pools do that before they use one.
+const (
+	strangerGrace = time.Second
+	idleGrace     = time.Minute
+)
+
+// makeWayLocked closes a connection for another. It reports whether there was one.
+// A round of the sweeper after a look that found none there is another.
+func (s *Server) makeWayLocked() bool {
+	now := s.tick.Load()
+	if s.fullAt == now {
+		return false
+	}
+	var victim *conn
+	victimKnown, since := true, int64(0)
+	for c := range s.conns {
+		known, active, grace := c.known.Load(), c.active.Load(), strangerGrace
+		if known {
+			if grace = idleGrace; c.half.Load() != 0 || c.writing.Load() != 0 {
+				continue // its own timeouts are shorter
+			}
+		}
+		if now-active > s.ticks(grace) && (victim == nil || victimKnown && !known || victimKnown == known && active < since) {
+			victim, victimKnown, since = c, known, active
+		}
+	}
+	if victim == nil {
+		s.fullAt = now
+		return false
+	}
+	s.counters.madeWay.Add(1)
+	s.o.Logger.Debug("closing a RESP connection", "client", addressOf(victim.sock), "why", "it makes way for another, MaxConnections are open", "ran_a_command", victimKnown)
+	delete(s.conns, victim) // finish finds nothing to do
+	victim.shut()
+	return true
 }
 
 // sweep closes connections that take too long. One goroutine that looks at
@@ -334,6 +379,7 @@ func (s *Server) Stats() Stats {
 		Connections:         n,
 		ConnectionsAccepted: k.accepted.Load(),
 		ConnectionsRefused:  k.refused.Load(),
+		ConnectionsMadeWay:  k.madeWay.Load(),
 		ConnectionsTimedOut: k.timedOut.Load(),
 		ConnectionsShed:     k.overloaded.Load(),
 		Commands:            k.commands.Load(),

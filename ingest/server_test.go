@@ -204,6 +204,73 @@ func TestProtectedMode(t *testing.T) {
 	}
 }
 
+// TestStrangersMakeWay fills a server with connections that say nothing: when
+// they have been silent for long enough each makes way for another, and who has
+// run a command does not, until it has been idle for much longer.
+func TestStrangersMakeWay(t *testing.T) {
+	for _, password := range []string{"", "secret"} {
+		const most = 5
+		s, addr := newServer(t, func(o *Options) {
+			o.MaxConnections, o.Password = most, password
+			o.WriteTimeout = 40 * time.Millisecond // so that a round of the sweeper is short
+		})
+		known := dial(t, addr)
+		if password != "" {
+			send(t, known, "AUTH secret\r\n")
+			expect(t, known, "+OK\r\n")
+		}
+		ping := func(c net.Conn) {
+			t.Helper()
+			send(t, c, "PING\r\n")
+			expect(t, c, "+PONG\r\n")
+		}
+		ping(known)
+		for i := range most - 1 {
+			c := dial(t, addr)
+			if password != "" && i%2 == 0 {
+				send(t, c, "GET k\r\n")
+				expect(t, c, "-NOAUTH Authentication required.\r\n")
+			}
+		}
+		waitFor(t, "all are accepted", func() bool { return s.Stats().ConnectionsAccepted == most })
+		// More than there are strangers: the last of them are known themselves.
+		for i := range most - 1 {
+			waitFor(t, "one makes way", func() bool {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				hello := "PING\r\n"
+				want := "+PONG"
+				if password != "" {
+					hello, want = "AUTH secret\r\nPING\r\n", "+OK"
+				}
+				_, _ = io.WriteString(c, hello) // it may have hung up already
+				line, err := bufio.NewReader(c).ReadString('\n')
+				if err != nil || !strings.HasPrefix(line, want) {
+					c.Close()
+					return false
+				}
+				t.Cleanup(func() { c.Close() })
+				return true
+			})
+			if n := s.Stats().ConnectionsMadeWay; n != uint64(i+1) {
+				t.Fatalf("%d made way, want %d", n, i+1)
+			}
+		}
+		ping(known)
+		expectEnd(t, dial(t, addr), "-ERR max number of clients reached (5)\r\n")
+		// Who has been idle for long does, too: the clock of that is the sweeper's.
+		s.tick.Add(s.ticks(idleGrace) + 2)
+		ping(known)
+		waitFor(t, "an idle one makes way", func() bool {
+			dial(t, addr)
+			return s.Stats().ConnectionsMadeWay >= most
+		})
+		ping(known)
+	}
+}
+
 func TestMaxConnections(t *testing.T) {
 	s, addr := newServer(t, func(o *Options) { o.MaxConnections = 2 })
 	a, b := dial(t, addr), dial(t, addr)

@@ -70,7 +70,7 @@ func (c *conn) tooMany() {
 		c.busy = nil
 		return
 	}
-	c.Fail(fmt.Sprintf("ERR TSDB: the query needs too many samples, the limit is %d: use COUNT, a shorter range or fewer series", c.srv.o.MaxReplySamples))
+	c.Fail(fmt.Sprintf("ERR TSDB: the query needs too many samples, the limit is %d, which no setting changes: use COUNT, a shorter range or fewer series", c.srv.o.MaxReplySamples))
 }
 
 func tsRange(c *conn, args [][]byte, o order) {

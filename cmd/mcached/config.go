@@ -158,7 +158,7 @@ func newServeApp(c *config) *kingpin.Application {
 	app.Flag("resp.tls-key-file", "Key (PEM) of --resp.tls-cert-file.").
 		PlaceHolder("FILE").StringVar(&c.respTLSKeyFile)
 	add("resp.max-clients", "10000", &c.respMaxClients,
-		"Redis connections at a time.")
+		"Redis connections at a time; strangers and idle ones make way.")
 	add("resp.databases", "16", &c.respDatabases,
 		"Databases that Redis clients can SELECT, at most 256. Time series are in number 0.")
 
@@ -475,6 +475,9 @@ func validHeaderName(s string) bool {
 
 // std is the plain value: the packages know nothing of flags.
 func (d duration) std() time.Duration { return time.Duration(d) }
+
+// queryFlags are those of the query API, for the same texts.
+var queryFlags = map[string]string{"MaxSeries": "--query.max-series", "MaxReadQueries": "no setting changes it", "MaxReadBytes": "no setting changes it"}
 
 // writeFlags are the flags that set options of the receivers, of both doors,
 // and limits of the cache, for the texts that name them.

@@ -235,7 +235,7 @@ func (d *daemon) openFrontDoors() error {
 	d.queries = d.newQueries(query.Options{
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
 		MaxWaiting: d.maxWaiting(), MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
-		MaxQueryBytes: int(c.queryMaxBody), MaxQueryFlag: "--query.max-body-size", Features: features,
+		MaxQueryBytes: int(c.queryMaxBody), MaxQueryFlag: "--query.max-body-size", LimitFlags: queryFlags, Features: features,
 		Upstream:      c.upstream.options(c.tenancyHeader),
 		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
 		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Admission: d.admitRead, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,

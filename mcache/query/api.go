@@ -47,6 +47,9 @@ type Options struct {
 	// MaxQueryBytes bounds the parameters in a request's body. Default: 8 MiB,
 	// which is room for a list of some 100,000 names.
 	MaxQueryBytes int
+	// LimitFlags says by which flag an operator sets a bound, by its name here,
+	// for the errors about it. Default: the name itself is said.
+	LimitFlags map[string]string
 	// MaxQueryFlag is named by the error about that bound: what raises it.
 	// Default: the name of the option.
 	MaxQueryFlag string
@@ -120,6 +123,14 @@ type Options struct {
 type Gzip interface {
 	io.WriteCloser
 	Reset(w io.Writer)
+}
+
+// flag is how an operator changes a bound, for an error.
+func (o *Options) flag(bound string) string {
+	if f := o.LimitFlags[bound]; f != "" {
+		bound = f
+	}
+	return " (" + bound + ")"
 }
 
 func (o Options) withDefaults() Options {
@@ -327,7 +338,7 @@ func (a *API) subqueryStep() time.Duration {
 // queryable returns what one request reads.
 func (a *API) queryable(r *http.Request) *Queryable {
 	bucket := a.bucket(r)
-	q := NewQueryable(a.sourceOf(bucket), bucket, QueryableOptions{MaxSeries: a.o.MaxSeries})
+	q := NewQueryable(a.sourceOf(bucket), bucket, QueryableOptions{MaxSeries: a.o.MaxSeries, MaxSeriesFlag: a.o.flag("MaxSeries")})
 	q.unplanned = a.o.Features.unplanned()
 	q.loan = loanOf(r.Context())
 	return q

@@ -38,7 +38,7 @@ func TestFederate(t *testing.T) {
 	if w := ask("match[]=requests_total", "X-Scope-OrgID", "nobody"); w.Code != 200 || w.Body.Len() != 0 {
 		t.Errorf("another tenant: %d %s", w.Code, w.Body)
 	}
-	if w := ask(`match[]={job=~".%2B"}`); w.Code != 422 || w.Body.String() != "too many series selected: 3, at most 2\n" {
+	if w := ask(`match[]={job=~".%2B"}`); w.Code != 422 || w.Body.String() != "too many series selected: 3, at most 2 (MaxSeries): narrow the selector\n" {
 		t.Errorf("too many: %d %s", w.Code, w.Body)
 	}
 	if w := ask("match[]={"); w.Code != 400 || !strings.Contains(w.Body.String(), "parse error") {

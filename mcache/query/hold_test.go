@@ -239,7 +239,7 @@ func TestReadQueriesAreBounded(t *testing.T) {
 	for range 101 {
 		r.Queries = append(r.Queries, &prompb.Query{})
 	}
-	wantBody(t, readRequest(t, a, r), 400, "too many queries in one remote read: 101, at most 100\n")
+	wantBody(t, readRequest(t, a, r), 400, "too many queries in one remote read: 101, at most 100 (MaxReadQueries): ask in several\n")
 }
 
 func TestRefusalsAreErrorsOfTheAPI(t *testing.T) {

@@ -203,7 +203,7 @@ func (d *distribution) finish(all *answers, without map[string]error) (*collecto
 	f, q, c := d.f, d.q, d.c
 	series, unequal, evaluators := all.compare()
 	if q.o.MaxSeries > 0 && series > q.o.MaxSeries {
-		return nil, nil, false, fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, series, q.o.MaxSeries)
+		return nil, nil, false, q.tooManySeries(series)
 	}
 	if len(unequal) > min(maxUnequal, series/2) {
 		f.counts.raw.Add(1)

@@ -27,6 +27,8 @@ const checkEverySeries = 128
 type QueryableOptions struct {
 	// MaxSeries bounds what one select may match. Default: no bound.
 	MaxSeries int
+	// MaxSeriesFlag is said of that bound in the error, as " (--the-flag)". Default: nothing is.
+	MaxSeriesFlag string
 }
 
 // Queryable reads one bucket of a Source as Prometheus' PromQL engine wants to.
@@ -123,6 +125,11 @@ func raise(a *atomic.Int64, v int64) {
 	}
 }
 
+// tooManySeries says that a selector has matched n.
+func (q *Queryable) tooManySeries(n int) error {
+	return fmt.Errorf("%w: %d, at most %d%s: narrow the selector", ErrMaxSeries, n, q.o.MaxSeries, q.o.MaxSeriesFlag)
+}
+
 // missingReason says why samples before the time of CompleteFrom may be missing.
 func (q *Queryable) missingReason() string {
 	if q.uncovered.Load() == q.completeFrom.Load() {
@@ -180,7 +187,7 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 		q.empty.Store(true)
 	}
 	if q.o.MaxSeries > 0 && n > q.o.MaxSeries {
-		return storage.ErrSeriesSet(fmt.Errorf("%w: %d, at most %d", ErrMaxSeries, n, q.o.MaxSeries))
+		return storage.ErrSeriesSet(q.tooManySeries(n))
 	}
 	if err := q.takeSeries(ctx, n, wanted.From, wanted.To, window, step); err != nil {
 		return storage.ErrSeriesSet(err)

@@ -90,6 +90,9 @@ const readFactor = 16
 
 func (a *API) decodeReadRequest(w http.ResponseWriter, r *http.Request) (*prompb.ReadRequest, error) {
 	body, err := io.ReadAll(lentBody{http.MaxBytesReader(w, r.Body, maxReadRequestBytes), r.Context()})
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return nil, fmt.Errorf("a remote read of more than %d bytes%s", maxReadRequestBytes, a.o.flag("MaxReadBytes"))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +101,7 @@ func (a *API) decodeReadRequest(w http.ResponseWriter, r *http.Request) (*prompb
 		return nil, err
 	}
 	if n > maxReadRequestBytes {
-		return nil, fmt.Errorf("snappy: decoded length %d exceeds limit %d", n, maxReadRequestBytes)
+		return nil, fmt.Errorf("a remote read of %d bytes when decompressed, at most %d%s", n, maxReadRequestBytes, a.o.flag("MaxReadBytes"))
 	}
 	if err := loanOf(r.Context()).Take(r.Context(), readFactor*int64(n)); err != nil {
 		return nil, err
@@ -112,7 +115,7 @@ func (a *API) decodeReadRequest(w http.ResponseWriter, r *http.Request) (*prompb
 		return nil, err
 	}
 	if n := len(request.Queries); n > a.o.MaxReadQueries {
-		return nil, fmt.Errorf("too many queries in one remote read: %d, at most %d", n, a.o.MaxReadQueries)
+		return nil, fmt.Errorf("too many queries in one remote read: %d, at most %d%s: ask in several", n, a.o.MaxReadQueries, a.o.flag("MaxReadQueries"))
 	}
 	return &request, nil
 }

@@ -243,14 +243,14 @@ func TestRemoteReadErrors(t *testing.T) {
 		body   string
 	}{
 		{"no snappy", sendRead(t, a, []byte{0xff}), 400, "snappy: corrupt input\n"},
-		{"bomb", sendRead(t, a, bomb), 400, "snappy: decoded length 4294967295 exceeds limit 1048576\n"},
-		{"large body", sendRead(t, a, make([]byte, maxReadRequestBytes+1)), 400, "http: request body too large\n"},
+		{"bomb", sendRead(t, a, bomb), 400, "a remote read of 4294967295 bytes when decompressed, at most 1048576 (MaxReadBytes)\n"},
+		{"large body", sendRead(t, a, make([]byte, maxReadRequestBytes+1)), 400, "a remote read of more than 1048576 bytes (MaxReadBytes)\n"},
 		{"no protobuf", sendRead(t, a, snappy.Encode(nil, []byte{0x0a})), 400, "unexpected EOF\n"},
 		{"unknown form", request(both, 7), 400, "server does not support any of the requested response types: [7]\n"},
 		{"unknown matcher", request(prompb.LabelMatcher{Type: 9}), 400, "invalid matcher type\n"},
 		{"bad expression", request(prompb.LabelMatcher{Type: prompb.LabelMatcher_RE, Name: "a", Value: "("}), 400, "error parsing regexp: missing closing ): `(`\n"},
 		{"samples", request(both), 400, "exceeded sample limit (50)\n"},
-		{"series", request(prompb.LabelMatcher{Type: prompb.LabelMatcher_RE, Name: "job", Value: ".+"}), 422, "too many series selected: 3, at most 2\n"},
+		{"series", request(prompb.LabelMatcher{Type: prompb.LabelMatcher_RE, Name: "job", Value: ".+"}), 422, "too many series selected: 3, at most 2 (MaxSeries): narrow the selector\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) { wantBody(t, c.w, c.status, c.body) })
 	}

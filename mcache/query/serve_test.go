@@ -143,8 +143,8 @@ func TestBounds(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"series", get(t, a, "query", "query", `{job=~".+"}`), 422, failure("execution", "expanding series: too many series selected: 3, at most 2")},
-		{"series of a lookup", get(t, a, "series", "match[]", `{job=~".+"}`), 422, failure("execution", "too many series selected: 3, at most 2")},
+		{"series", get(t, a, "query", "query", `{job=~".+"}`), 422, failure("execution", "expanding series: too many series selected: 3, at most 2 (MaxSeries): narrow the selector")},
+		{"series of a lookup", get(t, a, "series", "match[]", `{job=~".+"}`), 422, failure("execution", "too many series selected: 3, at most 2 (MaxSeries): narrow the selector")},
 		{"samples", get(t, a, "query", "query", `sum_over_time(requests_total[1h:1s])`), 422, failure("execution", "query processing would load too many samples into memory in query execution")},
 		{"body", post(t, a, "query", "query", long), 400, failure("bad_data", "parameters in the body are too large: at most 2000 bytes (--the-flag), came 2007 bytes")},
 		{"body of unknown length", send(t, a, unknownLength), 400, failure("bad_data", "parameters in the body are too large: at most 2000 bytes (--the-flag), came more")},
