@@ -19,6 +19,7 @@ func TestLockNames(t *testing.T) {
 		Except: map[string]string{
 			"NewCache":            "nobody else has the shards yet",
 			"Cache.Delete":        inWith,
+			"Cache.Idle":          inWith,
 			"Cache.hold":          held,
 			"Cache.GetMany":       held,
 			"Cache.putRun":        held,

@@ -145,16 +145,23 @@ func readSamples(t testing.TB, s *server, name, writer string, start int64) map[
 // conserved fails unless what a member was given is what it holds and what has left it.
 func conserved(t testing.TB, s *server) {
 	t.Helper()
-	held, left := 0.0, 0.0
-	for _, generation := range []string{"1", "2", "3", "overflow"} {
-		held += s.metric(`mcached_series_points{generation="` + generation + `"}`)
-	}
-	for _, how := range []string{"evicted", "taken", "popped", "removed", "reclaimed"} {
-		left += s.metric(`mcached_series_samples_left_total{how="` + how + `"}`)
-	}
-	if in := s.metric("mcached_series_samples_inserted_total"); in != held+left || left != 0 {
-		t.Errorf("%s was given %v samples, holds %v, and %v have left", s.url, in, held, left)
-	}
+	// One number is read after the other, and other members may hand on meanwhile.
+	eventually(t, s.url+" holds what it was given", func() error {
+		in, held, left := s.metric("mcached_series_samples_inserted_total"), 0.0, 0.0
+		for _, generation := range []string{"1", "2", "3", "overflow"} {
+			held += s.metric(`mcached_series_points{generation="` + generation + `"}`)
+		}
+		for _, how := range []string{"evicted", "taken", "popped", "removed", "erased", "reclaimed"} {
+			left += s.metric(`mcached_series_samples_left_total{how="` + how + `"}`)
+		}
+		if left != 0 {
+			t.Fatalf("%s: %v samples have left", s.url, left)
+		}
+		if in != held {
+			return fmt.Errorf("given %v, held %v", in, held)
+		}
+		return nil
+	})
 }
 
 // Each sample is on as many members as there are copies, whichever of them it
