@@ -88,29 +88,36 @@ func (s *Server) endPauseLocked() {
 	}
 }
 
+// pauseFor is the pause that a command, which writes or not, has to wait for, or nil.
+func (s *Server) pauseFor(writes bool) *pause {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pause != nil && !time.Now().Before(s.pause.until) {
+		s.endPauseLocked()
+	}
+	if p := s.pause; p != nil && (writes || !p.writes) {
+		return p
+	}
+	return nil
+}
+
 // waitPause waits until cmd may run. Commands about clients always may, as
 // UNPAUSE is one of them.
 func (c *conn) waitPause(cmd *command) {
 	writes := cmd.flags&write != 0 || cmd.name == "exec" || cmd.name == "publish" || cmd.name == "spublish"
-	if cmd.group == groupConnection || c.holdsBack() {
+	s := c.srv
+	if cmd.group == groupConnection || c.holdsBack() || s.pauseFor(writes) == nil {
 		return
 	}
 	if c.loop != nil && !c.leave() {
 		return
 	}
-	s := c.srv
 	gated := c.gate != nil
 	c.leaveGate()
 	began := s.nanos()
 	for !c.killed.Load() && !c.shutting.Load() {
-		s.mu.Lock()
-		p := s.pause
-		if p != nil && !time.Now().Before(p.until) {
-			s.endPauseLocked()
-			p = nil
-		}
-		s.mu.Unlock()
-		if p == nil || p.writes && !writes {
+		p := s.pauseFor(writes)
+		if p == nil {
 			break
 		}
 		select {

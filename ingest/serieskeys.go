@@ -16,8 +16,8 @@ import (
 // What remote write brought is no key until a TS command writes to it.
 //
 // Keys of series are in the directory, not in the cache of strings, where they
-// could be evicted. Each has a number that only grows, by which SCAN goes on when
-// it has been through the strings. Commands about strings look into the directory
+// could be evicted. Each has a number that grows with each that comes, by which
+// SCAN goes on when it has been through the strings. Commands about strings look into the directory
 // when they find no string, and those that store one remove a series of that
 // name; both look at one counter while there are no series.
 //
@@ -49,6 +49,20 @@ func (d *directory) listLocked(k *seriesKey) {
 	d.count.Store(int64(len(d.byName)))
 }
 
+// takeOverLocked gives n the number of k, which has left and has the same name:
+// whoever scans meanwhile must not miss it.
+func (d *directory) takeOverLocked(k, n *seriesKey) {
+	i, ok := d.placeLocked(k.seq)
+	if ok {
+		d.unlisted--
+	} else {
+		d.order = slices.Insert(d.order, i, listed{})
+	}
+	n.seq = k.seq
+	d.order[i] = listed{n.seq, n}
+	d.count.Store(int64(len(d.byName)))
+}
+
 func (d *directory) unlistLocked(k *seriesKey) {
 	if i, ok := d.placeLocked(k.seq); ok && d.order[i].k == k {
 		d.order[i].k = nil
@@ -73,12 +87,21 @@ func (d *directory) expired(k *seriesKey) bool {
 	return ms != 0 && ms <= d.o.Now().UnixMilli()
 }
 
-// scan calls f for the names of about count keys from number seq on, and returns
-// the number to go on with, 0 at the end. f must not call the directory.
+// scan calls f for the names of about count keys from number seq down, 0 being the
+// youngest, and returns the number to go on with, 0 at the end. It goes down so
+// that it ends however many keys come meanwhile. f must not call the directory.
 func (d *directory) scan(seq uint64, count int, f func(name string)) (next uint64) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	for i, _ := d.placeLocked(seq); i < len(d.order); i++ {
+	from := len(d.order) - 1
+	if seq != 0 {
+		if i, ok := d.placeLocked(seq); ok {
+			from = i
+		} else {
+			from = i - 1
+		}
+	}
+	for i := from; i >= 0; i-- {
 		if count == 0 {
 			return d.order[i].seq
 		}

@@ -136,7 +136,11 @@ func (d *directory) renameOnly(k *seriesKey, name string) (*seriesKey, error) {
 // replaceLocked puts n, which has all that k had, in the place that k has left.
 func (d *directory) replaceLocked(k, n *seriesKey) {
 	d.byName[n.name] = n
-	d.listLocked(n)
+	if n.name == k.name {
+		d.takeOverLocked(k, n)
+	} else {
+		d.listLocked(n)
+	}
 	if ms := k.expiresMs.Load(); ms != 0 {
 		n.expiresMs.Store(ms)
 		d.expiring[n] = struct{}{}
