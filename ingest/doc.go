@@ -106,11 +106,24 @@
 // redis-tests, make go-redis-specs), and RedisTimeSeries' flow tests were run
 // against a daemon. What they showed and was left as it is:
 //
-//   - Types: strings and time series only, so LPUSH, SADD, HSET, ZADD, XADD and
-//     what belongs to them are unknown; a cache has no use for most. For the
-//     same reason SETBIT, BITCOUNT and their kin, LCS and SORT are unknown.
-//   - SETRANGE, RENAME, RENAMENX, COPY, OBJECT IDLETIME and REFCOUNT, and
-//     publications: not yet.
+//   - Types: strings, hashes, sets and time series, so LPUSH, ZADD, XADD and
+//     what belongs to them are unknown, and SINTERSTORE and its like: a cache
+//     has no use for most. For the same reason SETBIT, BITCOUNT and their kin,
+//     LCS and SORT are unknown.
+//   - A hash or a set is at most as long as a value that lies in one region, and
+//     a change costs a pass over it. What Redis has in a hash table, it gives in
+//     any order; here it is the order in which it came.
+//   - OBJECT IDLETIME is the age of the record's region, or 0 if the key was
+//     read since; OBJECT FREQ is told whatever the policy.
+//   - CLIENT TRACKING counts writes as WATCH does, by key whatever the database.
+//     A sweep tells of keys that have expired, and of those that were evicted or
+//     reclaimed, in its time: some seconds with many keys. BCAST tells of writes
+//     alone. Samples that come by remote write are no writes of a key.
+//   - CLIENT PAUSE holds no command about connections, so that UNPAUSE can end it.
+//   - SLOWLOG and LATENCY have one time for commands that were run together: a
+//     pipeline's GETs, its plain SETs, up to 16 of one kind that is always fast.
+//     Times are added up while a threshold is at least a millisecond.
+//   - ACL knows the default user; categories are the groups of commands.
 //   - Scripts have bounds of time, memory and instructions, at which they end,
 //     where Redis asks the operator to end them; what they have written stays.
 //     Others are told BUSY after a fifth of that time. They have no struct
@@ -135,10 +148,10 @@
 //
 //   - They are in database 0: TS commands are refused in others, and SWAPDB and
 //     MOVE do not move them.
-//   - They are no keys to SCAN, KEYS, DBSIZE, EXPIRE and RENAME. EXISTS, DEL
-//     and FLUSHALL know those that were created or written by TS commands, not
-//     those that came in by labels. A string and a series may have one name:
-//     there is no WRONGTYPE, which would cost every GET a second look.
+//   - Those that were created or written by TS commands are keys; those that
+//     came in by labels are not, although TS commands find them.
+//   - RENAME of a series without a __name__ of its own makes it another series,
+//     to which its samples move; COPY cannot copy one with a __name__.
 //   - An unknown word among options is an error, and so is a LABELS with a
 //     word too many. RedisTimeSeries ignores both, so that a RETENTION that is
 //     misspelt keeps all; options may be in any order.
