@@ -62,6 +62,16 @@
 // name, up to a bound: losing a description loses no data, so it never changes
 // the answer.
 //
+// # In a cluster
+//
+// A Router (package route) has those series of a request that other nodes own
+// written there. This node's are decoded where they lie, by a mask over the
+// series (intake.skip), and the answer is the sum of what all nodes say. A
+// request holds one of MaxConcurrent turns until its own share is written, never
+// while it waits for others, or two nodes could wait for each other. What nodes
+// send each other are bundles (wire.Parts), each part of which is a request to
+// be written here and answered by itself.
+//
 // # Cost
 //
 // A sample goes through seven functions from the body to its slot: ServeHTTP,

@@ -13,7 +13,7 @@ import (
 
 // openHandover makes what gives members the newest data of what they come to own.
 func (d *daemon) openHandover() error {
-	if d.router == nil {
+	if d.router == nil || d.config.cluster.handover == 0 {
 		return nil
 	}
 	var err error
@@ -28,7 +28,7 @@ func (d *daemon) openHandover() error {
 
 // handOver gives others what this daemon has alone, before it stops.
 func (d *daemon) handOver(timeout time.Duration) {
-	if d.handover == nil || d.config.cluster.handover == 0 {
+	if d.handover == nil {
 		return
 	}
 	const rest = 5 // a part of the time is for requests under way

@@ -152,7 +152,10 @@ func (d *daemon) readStats() *stats {
 	}
 	if d.node != nil {
 		r := d.router.Stats()
-		h := d.handover.Stats()
+		var h route.HandoverStats
+		if d.handover != nil {
+			h = d.handover.Stats()
+		}
 		s.cluster, s.route, s.handover = &clusterStats{d.node.Stats()}, &r, &h
 	}
 	if f := d.queries.FanOut(); f != nil {

@@ -52,8 +52,8 @@ type daemon struct {
 	blobs     *kvcache.Databases
 	metrics   *mcache.Cache
 	writes    *remotewrite.Handler
-	router    *route.Router // nil: alone, as handover
-	handover  *route.Handover
+	router    *route.Router   // nil: alone
+	handover  *route.Handover // nil: alone, or nothing is to be handed over
 	queries   *query.API
 	registry  *prometheus.Registry
 	http      *httpMetrics
@@ -347,6 +347,8 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 	}
 	if d.node != nil {
 		d.addLoop(&g, d.node.becomeReady)
+	}
+	if d.handover != nil {
 		d.addLoop(&g, d.handover.Run)
 	}
 	d.addLoop(&g, d.pressure.Run)

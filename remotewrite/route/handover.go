@@ -75,6 +75,7 @@ const (
 	// is sent before the node is given up until the next change.
 	handoverTimeout = 10 * time.Second
 	handoverTries   = 8
+	handoverFloods  = 100                    // times that it has too many new series for now
 	handoverPause   = 250 * time.Millisecond // doubled with each try, up to 8 times
 	handoverPoll    = 100 * time.Millisecond
 )
@@ -368,13 +369,20 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // deliver sends a part until the node has it.
 func (j *handoverJob) deliver(node int, p wire.Part) (err error) {
 	pause := handoverPause
-	for range handoverTries {
+	for tries, floods := 0, 0; tries < handoverTries && floods < handoverFloods; {
 		var a wire.Answer
-		if a, err = j.h.r.post(j.ctx, j.table, node, p); err == nil {
-			if !a.Refused() && a.Status != http.StatusTooManyRequests {
-				return nil // what it rejects it would always reject
-			}
-			err = fmt.Errorf("%s", a.Retry)
+		a, err = j.h.r.post(j.ctx, j.table, node, p)
+		switch {
+		case err != nil:
+			tries++
+		case a.Refused():
+			tries++
+			err = errors.New(a.Retry)
+		case a.Status == http.StatusTooManyRequests: // it takes some new series with each try
+			floods++
+			err = errors.New(a.Retry)
+		default:
+			return nil // what it rejects it would always reject
 		}
 		if !sleep(j.ctx, max(pause, min(a.RetryAfter, 8*handoverPause))) || j.h.r.o.Cluster.Table() != j.table {
 			return cmp.Or(err, errors.New("the cluster changed"))

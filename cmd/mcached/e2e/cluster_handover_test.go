@@ -83,3 +83,15 @@ func TestClusterDrain(t *testing.T) {
 		conserved(t, s)
 	}
 }
+
+// With three copies two members may die at once.
+func TestClusterThreeCopies(t *testing.T) {
+	t.Parallel()
+	const rounds = 10
+	g := startCluster(t, 3, "--cluster.copies=3", "--cluster.write-acks=3", "--cluster.handover=0")
+	start := time.Now().UnixMilli() - rounds*1000
+	writeRounds(t, g.members[0], 1, rounds, start)
+	kill(g.members[0])
+	kill(g.members[1])
+	checkRounds(t, g.members[2:], 1, rounds, start)
+}
