@@ -10,12 +10,14 @@ import (
 	"strings"
 
 	"mcached/kvcache/pressure"
+	"mcached/mcache/query"
 )
 
 // checkConfigCommand is `mcached check-config`: it reads what the daemon would
-// with the same flags, certificates and passwords included, and opens no port.
+// with the same flags, certificates and passwords included, asks the server of
+// --query.upstream what it is, and opens no port.
 // What the daemon would only warn of is printed, and is no failure.
-func checkConfigCommand(_ context.Context, args []string, out, errOut io.Writer) error {
+func checkConfigCommand(ctx context.Context, args []string, out, errOut io.Writer) error {
 	c, err := parseConfig(args)
 	if err != nil {
 		return usageError{err}
@@ -25,6 +27,10 @@ func checkConfigCommand(_ context.Context, args []string, out, errOut io.Writer)
 	}
 	for _, w := range c.warnings(os.Environ(), machineBytes()) {
 		fmt.Fprintf(errOut, "mcached: warning: %s\n", w)
+	}
+	if o := c.upstream.options(c.tenancyHeader); o != nil {
+		features, _ := c.enableFeatures.features()
+		fmt.Fprintln(out, spellDialect(c.upstream.url, query.AskUpstream(ctx, *o, features)))
 	}
 	_, err = fmt.Fprintln(out, "The flags and the files they name are in order.")
 	return err

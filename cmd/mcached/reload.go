@@ -286,6 +286,7 @@ func (d *daemon) openReload() {
 			read:  c.respCertificate.read,
 		})
 	}
+	d.rereadUpstream()
 	if f := &c.forward; d.forwarder != nil && f.httpConfigFile != "" {
 		files := f.files
 		d.reloader.add(&source{
@@ -394,6 +395,7 @@ func (d *daemon) applicable() []applicable {
 			d.boundDirty()
 			return nil
 		}},
+		d.upstreamFlags(),
 		{[]string{"web.enable-admin", "shutdown.timeout"}, done},
 		{[]string{"log.level"}, func(c *config) error { return d.config.log.Level.Set(c.log.Level.String()) }},
 	}

@@ -352,6 +352,13 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 		d.addLoop(&g, d.handover.Run)
 	}
 	d.addLoop(&g, d.pressure.Run)
+	if d.config.upstream.url != "" {
+		d.addLoop(&g, func(ctx context.Context) error {
+			d.tellUpstream(ctx)
+			<-ctx.Done()
+			return nil
+		})
+	}
 	d.addLoop(&g, func(ctx context.Context) error {
 		return every(ctx, maintainEvery, func() {
 			d.boundMetrics() // the budget may have changed

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -21,9 +24,12 @@ type upstreamConfig struct {
 	maxBody        byteSize
 	when           string
 	authoritative  []string
+	dropLabels     string
 
 	parsed    *url.URL
 	selectors [][]*labels.Matcher // authoritative
+	dropped   []string            // dropLabels
+	files     []string            // that httpConfigFile names, and itself
 	http      *http.Client        // by httpConfigFile
 }
 
@@ -42,6 +48,8 @@ func (u *upstreamConfig) addFlags(app *kingpin.Application, add func(name, byDef
 		Default("missing").PlaceHolder("missing").EnumVar(&u.when, "missing", "never", "always")
 	app.Flag("query.upstream.authoritative", "Selector of what memory has whenever the server has it, as {job=\"node\"}: where it matches nothing here there is nothing, and its queries are split without a look at where the parts meet. Repeatable.").
 		PlaceHolder("SELECTOR").StringsVar(&u.authoritative)
+	app.Flag("query.upstream.drop-labels", "Labels, as cluster,replica, that senders add on their way here (external_labels) and the server's series have not: series here are read without them.").
+		PlaceHolder("NAMES").StringVar(&u.dropLabels)
 }
 
 // check reads what the flags name. listen are the daemon's own addresses.
@@ -77,10 +85,19 @@ func (u *upstreamConfig) check(listen []string) error {
 	if u.selectors, err = parser.NewParser(parser.Options{}).ParseMetricSelectors(u.authoritative); err != nil {
 		return fmt.Errorf("--query.upstream.authoritative: %w", err)
 	}
+	if u.dropped = nil; u.dropLabels != "" {
+		for _, name := range strings.Split(u.dropLabels, ",") {
+			if name = strings.TrimSpace(name); !model.UTF8Validation.IsValidLabelName(name) || name == model.MetricNameLabel {
+				return fmt.Errorf("--query.upstream.drop-labels must be names of labels, as cluster,replica, got %q", u.dropLabels)
+			}
+			u.dropped = append(u.dropped, name)
+		}
+	}
 	as := forwardConfig{httpConfigFile: u.httpConfigFile} // no timeout: an answer may take long as a whole
 	if u.http, err = as.client(); err != nil {
 		return fmt.Errorf("--query.upstream.http-config-file: %w", err)
 	}
+	u.files = as.files
 	u.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return nil
 }
@@ -92,6 +109,73 @@ func (u *upstreamConfig) options(tenancyHeader string) *query.UpstreamOptions {
 	}
 	return &query.UpstreamOptions{
 		URL: u.parsed, Client: u.http, Timeout: u.timeout.std(), MaxConcurrency: int(u.maxConcurrency), MaxBodyBytes: int64(u.maxBody),
-		When: query.When(u.when), Authoritative: u.selectors, TenancyHeader: tenancyHeader,
+		When: query.When(u.when), Authoritative: u.selectors, DropLabels: u.dropped, TenancyHeader: tenancyHeader,
 	}
+}
+
+// upstreamFlags are those that can change while the daemon runs, if there is a
+// server and still is.
+func (d *daemon) upstreamFlags() applicable {
+	return applicable{
+		[]string{"query.upstream", "query.upstream.http-config-file", "query.upstream.timeout", "query.upstream.max-body-size", "query.upstream.when", "query.upstream.authoritative"},
+		func(c *config) error {
+			o := c.upstream.options(c.tenancyHeader)
+			if o == nil || d.config.upstream.url == "" {
+				return errRestart
+			}
+			d.queries.SetUpstream(*o)
+			return nil
+		},
+	}
+}
+
+// rereadUpstream reads --query.upstream.http-config-file again when it changes.
+func (d *daemon) rereadUpstream() {
+	u := &d.config.upstream
+	if u.url == "" || u.httpConfigFile == "" {
+		return
+	}
+	files := u.files
+	d.reloader.add(&source{
+		flag:  "query.upstream.http-config-file",
+		files: func() []string { return files },
+		read: func() error {
+			next := d.live.Load().upstream
+			if err := next.check(nil); err != nil {
+				return err
+			}
+			files = next.files
+			d.queries.SetUpstream(*next.options(d.config.tenancyHeader))
+			return nil
+		},
+	})
+}
+
+// spellDialect says what a server is, and what is split with it.
+func spellDialect(url string, d query.Dialect) string {
+	name := d.Kind
+	if d.Version != "" {
+		name += " " + d.Version
+	}
+	said := map[string]string{
+		"all":            "range queries are split between memory and it",
+		"without-ranges": "range queries are split if they have no range or subquery",
+		"simple":         "selectors, and sum, count, min and max of them, are split",
+		"none":           "no query is split: it is asked for the whole of what memory lacks",
+	}[d.Splits]
+	if d.Why != "" {
+		said += " (" + d.Why + ")"
+	}
+	if d.Lookback > 0 {
+		said += fmt.Sprintf("; it looks back %s", d.Lookback)
+	}
+	if d.SubqueryStep > 0 {
+		said += fmt.Sprintf("; its evaluation interval is %s", d.SubqueryStep)
+	}
+	return fmt.Sprintf("--query.upstream=%s is %s: %s", url, name, said)
+}
+
+// tellUpstream asks the server what it is, and logs what that means.
+func (d *daemon) tellUpstream(ctx context.Context) {
+	d.log.Info(spellDialect(d.config.upstream.url, d.queries.Upstream(ctx)))
 }

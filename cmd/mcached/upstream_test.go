@@ -1,6 +1,9 @@
 package main
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -17,6 +20,8 @@ func TestUpstreamFlags(t *testing.T) {
 		"--query.upstream=http://host --query.upstream.timeout=0s":                       "timeout must be more than 0",
 		"--query.upstream=http://host --query.upstream.max-body-size=0":                  "max-body-size must be more than 0",
 		"--query.upstream=http://host --query.upstream.authoritative={":                  "query.upstream.authoritative",
+		"--query.upstream=http://host --query.upstream.drop-labels=a,__name__":           "drop-labels must be names",
+		"--query.upstream=http://host --query.upstream.drop-labels=a,b":                  "",
 		"--query.upstream.authoritative={a=\"b\"}":                                       "is for --query.upstream",
 		"--query.upstream=http://host --query.upstream.when=often":                       "enum value must be one of",
 		"--query.upstream=http://host --query.upstream.http-config-file=/does/not/exist": "http-config-file",
@@ -34,5 +39,30 @@ func TestUpstreamFlags(t *testing.T) {
 		if o := c.upstream.options(""); o == nil || string(o.When) != c.upstream.when {
 			t.Errorf("%s: %+v", flags, o)
 		}
+	}
+}
+
+// TestUpstreamIsAsked has check-config ask the server what it is.
+func TestUpstreamIsAsked(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for path, data := range map[string]string{"buildinfo": `{"version":"2.42.0"}`, "flags": `{"query.lookback-delta":"5m"}`, "config": `{"yaml":"global:\n  evaluation_interval: 30s\n"}`} {
+			if strings.HasSuffix(r.URL.Path, path) {
+				_, _ = io.WriteString(w, `{"status":"success","data":`+data+`}`)
+			}
+		}
+	}))
+	defer s.Close()
+	var out, errOut strings.Builder
+	if err := checkConfigCommand(t.Context(), []string{"--query.upstream=" + s.URL, "--query.upstream.drop-labels=cluster"}, &out, &errOut); err != nil {
+		t.Fatal(err)
+	}
+	want := "--query.upstream=" + s.URL + " is prometheus 2.42.0: range queries are split if they have no range or subquery (before Prometheus 3 a range has both of its ends); it looks back 5m0s; its evaluation interval is 30s\n"
+	if !strings.HasPrefix(out.String(), want) {
+		t.Errorf("%s\nwant %s", &out, want)
+	}
+	s.Close()
+	out.Reset()
+	if err := checkConfigCommand(t.Context(), []string{"--query.upstream=" + s.URL}, &out, &errOut); err != nil || !strings.Contains(out.String(), "is unknown: no query is split") {
+		t.Errorf("a server that is down: %v %s", err, &out)
 	}
 }

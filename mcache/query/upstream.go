@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -88,7 +89,7 @@ const (
 
 // upstream asks the store.
 type upstream struct {
-	o       UpstreamOptions
+	now     atomic.Pointer[UpstreamOptions] // in force
 	slots   chan struct{}
 	breaker breaker
 	dialect learner
@@ -103,6 +104,14 @@ type upstream struct {
 }
 
 func newUpstream(o UpstreamOptions, now func() time.Time, f Features) *upstream {
+	o = o.withDefaults()
+	u := &upstream{slots: make(chan struct{}, o.MaxConcurrency)}
+	u.now.Store(&o)
+	u.dialect = learner{u: u, now: now, features: f}
+	return u
+}
+
+func (o UpstreamOptions) withDefaults() UpstreamOptions {
 	setDefault(&o.When, WhenMissing)
 	setDefault(&o.Timeout, 30*time.Second)
 	setDefault(&o.MaxConcurrency, 10)
@@ -113,16 +122,37 @@ func newUpstream(o UpstreamOptions, now func() time.Time, f Features) *upstream 
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
-	u := &upstream{o: o, slots: make(chan struct{}, o.MaxConcurrency)}
-	u.dialect = learner{u: u, now: now, features: f}
-	return u
+	return o
+}
+
+// opts are those in force.
+func (u *upstream) opts() *UpstreamOptions { return u.now.Load() }
+
+// SetUpstream replaces the options of the store behind, all but MaxConcurrency
+// and DropLabels, for requests that come from now on. There must be a store.
+func (a *API) SetUpstream(o UpstreamOptions) {
+	o = o.withDefaults()
+	a.upstream.now.Store(&o)
+	a.upstream.dialect.forget()
+}
+
+// Upstream asks the store behind what it is, if that is not known, and says so.
+func (a *API) Upstream(ctx context.Context) Dialect {
+	d := a.upstream.dialect.of(ctx)
+	return d.Dialect
+}
+
+// AskUpstream asks a server what it is.
+func AskUpstream(ctx context.Context, o UpstreamOptions, f Features) Dialect {
+	d := newUpstream(o, time.Now, f).dialect.of(ctx)
+	return d.Dialect
 }
 
 // when says when the store is asked for what a request wants.
 func (u *upstream) when(r *http.Request) (When, error) {
 	switch w := When(r.FormValue(whenParam)); w {
 	case "":
-		return u.o.When, nil
+		return u.opts().When, nil
 	case WhenMissing, WhenNever, WhenAlways:
 		return w, nil
 	default:

@@ -45,7 +45,7 @@ func (a *API) visit(r *http.Request) (*visit, error) {
 		return nil, errors.New("it failed several times and is not retried yet")
 	}
 	ctx, stop := context.WithCancelCause(r.Context())
-	wait := time.NewTimer(u.o.Timeout)
+	wait := time.NewTimer(u.opts().Timeout)
 	defer wait.Stop()
 	select {
 	case u.slots <- struct{}{}:
@@ -54,12 +54,12 @@ func (a *API) visit(r *http.Request) (*visit, error) {
 		stop(nil)
 		u.breaker.forget()
 		u.failed.Add(1)
-		return nil, fmt.Errorf("%d requests to it are under way: no answer within %s", u.o.MaxConcurrency, u.o.Timeout)
+		return nil, fmt.Errorf("%d requests to it are under way: no answer within %s", u.opts().MaxConcurrency, u.opts().Timeout)
 	case <-ctx.Done():
 		stop(nil)
 		u.breaker.forget()
 		u.failed.Add(1)
-		return nil, fmt.Errorf("%d requests to it are under way: %w", u.o.MaxConcurrency, context.Cause(ctx))
+		return nil, fmt.Errorf("%d requests to it are under way: %w", u.opts().MaxConcurrency, context.Cause(ctx))
 	}
 }
 
@@ -105,7 +105,7 @@ var errLargeAnswer = errors.New("its answer is longer than --query.upstream.max-
 
 // Read reads the body, within its bounds of time and size.
 func (s *storeAnswer) Read(p []byte) (int, error) {
-	s.late.Reset(s.u.o.Timeout)
+	s.late.Reset(s.u.opts().Timeout)
 	n, err := s.Body.Read(p)
 	s.late.Stop() // what takes time from now on is not the store
 	s.u.bytes.Add(uint64(n))
@@ -135,7 +135,7 @@ func (v *visit) ask(path string, form url.Values, encoding string) (*storeAnswer
 func (v *visit) exchange(path string, send func(context.Context) (*http.Response, error), check func(*http.Response) error) (*storeAnswer, error) {
 	began := time.Now()
 	ctx, stop := context.WithCancelCause(v.ctx)
-	late := time.AfterFunc(v.u.o.Timeout, func() { stop(fmt.Errorf("no answer within %s", v.u.o.Timeout)) })
+	late := time.AfterFunc(v.u.opts().Timeout, func() { stop(fmt.Errorf("no answer within %s", v.u.opts().Timeout)) })
 	res, err := send(ctx)
 	if err == nil {
 		if err = check(res); err != nil {
@@ -160,7 +160,7 @@ func (v *visit) exchange(path string, send func(context.Context) (*http.Response
 		v.u.refused.Add(1)
 	}
 	late.Stop()
-	return &storeAnswer{Response: res, u: v.u, late: late, stop: stop, left: v.u.o.MaxBodyBytes}, nil
+	return &storeAnswer{Response: res, u: v.u, late: late, stop: stop, left: v.u.opts().MaxBodyBytes}, nil
 }
 
 // askWhole sends the query of a request to the store as it came.
@@ -211,7 +211,7 @@ func (a *API) handOn(res *storeAnswer, end func()) answer {
 
 // send sends a form: as the body of a POST, where a path has no other method in the URL.
 func (u *upstream) send(ctx context.Context, r *http.Request, path string, form url.Values, encoding string) (*http.Response, error) {
-	to := u.o.URL.JoinPath(path)
+	to := u.opts().URL.JoinPath(path)
 	method, body := http.MethodPost, form.Encode()
 	if strings.HasSuffix(path, "/values") || strings.HasSuffix(path, "/metadata") {
 		method, to.RawQuery, body = http.MethodGet, body, ""
@@ -230,10 +230,10 @@ func (u *upstream) send(ctx context.Context, r *http.Request, path string, form 
 // do sends a request for the client's request r.
 func (u *upstream) do(q, r *http.Request) (*http.Response, error) {
 	q.Header.Set(hopHeader, "1")
-	if h := u.o.TenancyHeader; h != "" && r.Header.Get(h) != "" {
+	if h := u.opts().TenancyHeader; h != "" && r.Header.Get(h) != "" {
 		q.Header.Set(h, r.Header.Get(h))
 	}
-	res, err := u.o.Client.Do(q)
+	res, err := u.opts().Client.Do(q)
 	return res, withoutURL(err)
 }
 
@@ -269,7 +269,7 @@ func (s *storeAnswer) handOn(w http.ResponseWriter) {
 		if errors.Is(err, errLargeAnswer) {
 			panic(http.ErrAbortHandler)
 		}
-		_ = control.SetWriteDeadline(time.Now().Add(s.u.o.Timeout)) // not every writer has deadlines
+		_ = control.SetWriteDeadline(time.Now().Add(s.u.opts().Timeout)) // not every writer has deadlines
 		if _, e := w.Write(buf[:n]); e != nil {
 			return // the client has gone
 		}

@@ -161,7 +161,7 @@ func (l *learner) peek() dialect {
 // ask reads the three pages that say what a store is.
 func (l *learner) ask(ctx context.Context) (dialect, error) {
 	// A client that goes away does not make the store unknown.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(learnTimeout, l.u.o.Timeout))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(learnTimeout, l.u.opts().Timeout))
 	defer cancel()
 	var build struct{ Application, Version string }
 	header, err := l.page(ctx, "buildinfo", &build)
@@ -186,13 +186,13 @@ var errNoPage = errors.New("there is no such page")
 
 // page reads the data of an answer of the store's about itself.
 func (l *learner) page(ctx context.Context, name string, into any) (http.Header, error) {
-	to := l.u.o.URL.JoinPath("/api/v1/status/" + name)
+	to := l.u.opts().URL.JoinPath("/api/v1/status/" + name)
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
 	if err != nil {
 		return nil, err
 	}
 	q.Header.Set(hopHeader, "1")
-	res, err := l.u.o.Client.Do(q)
+	res, err := l.u.opts().Client.Do(q)
 	if err != nil {
 		return nil, withoutURL(err)
 	}

@@ -26,7 +26,7 @@ func (a *API) readBehind(w http.ResponseWriter, r *http.Request, request *prompb
 	}
 	when := When(r.URL.Query().Get(whenParam))
 	if when == "" {
-		when = u.o.When
+		when = u.opts().When
 	}
 	from, to := int64(math.MaxInt64), int64(math.MinInt64)
 	for _, q := range request.Queries {
@@ -61,7 +61,7 @@ func (a *API) handOnRead(w http.ResponseWriter, r *http.Request, request *prompb
 	}
 	defer v.end()
 	send := func(ctx context.Context) (*http.Response, error) {
-		q, err := http.NewRequestWithContext(ctx, http.MethodPost, a.upstream.o.URL.JoinPath("/api/v1/read").String(), bytes.NewReader(snappy.Encode(nil, raw)))
+		q, err := http.NewRequestWithContext(ctx, http.MethodPost, a.upstream.opts().URL.JoinPath("/api/v1/read").String(), bytes.NewReader(snappy.Encode(nil, raw)))
 		if err != nil {
 			return nil, err
 		}

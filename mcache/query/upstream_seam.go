@@ -211,13 +211,13 @@ func near(a, b float64) bool {
 // trusts reports that the operator has said of all selectors that memory has
 // what the store has.
 func (u *upstream) trusts(selectors [][]*labels.Matcher) bool {
-	return len(u.o.Authoritative) > 0 && !slices.ContainsFunc(selectors, func(ms []*labels.Matcher) bool { return !u.authoritative(ms) })
+	return len(u.opts().Authoritative) > 0 && !slices.ContainsFunc(selectors, func(ms []*labels.Matcher) bool { return !u.authoritative(ms) })
 }
 
 // authoritative reports that a selector takes nothing but what one of the
 // operator's does.
 func (u *upstream) authoritative(ms []*labels.Matcher) bool {
-	return slices.ContainsFunc(u.o.Authoritative, func(wide []*labels.Matcher) bool {
+	return slices.ContainsFunc(u.opts().Authoritative, func(wide []*labels.Matcher) bool {
 		return !slices.ContainsFunc(wide, func(w *labels.Matcher) bool {
 			return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
 				return m.Name == w.Name && (m.Type == labels.MatchEqual && w.Matches(m.Value) || m.Type == w.Type && m.Value == w.Value)

@@ -255,11 +255,12 @@ func TestUpstreamConcurrency(t *testing.T) {
 		<-hang
 		answerJSON(200, storesAnswer)(w, r)
 	})
-	a.upstream.o.Timeout = time.Minute
 	first := make(chan *httptest.ResponseRecorder)
 	go func() { first <- get(t, a, "query", "query", "m[1h]") }()
 	<-arrived
-	a.upstream.o.Timeout = 20 * time.Millisecond
+	later := *a.upstream.opts()
+	later.Timeout = 20 * time.Millisecond
+	a.SetUpstream(later)
 	if w := get(t, a, "query", "query", "m[1h]"); w.Code != 200 || !strings.Contains(w.Body.String(), "1 requests to it are under way") {
 		t.Errorf("the second: %d %s", w.Code, w.Body)
 	}
