@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,5 +103,16 @@ func TestFill(t *testing.T) {
 		if got := b.question("", expr).form.Get("query"); got != want {
 			t.Errorf("%s is filled as %s, want %s", expr, got, want)
 		}
+	}
+}
+
+func TestWith(t *testing.T) {
+	p := peer{args: func(dir, _ string) []string { return []string{"--memory.size=2GiB", "--memory=" + dir} }}
+	got := p.with("--memory.size=1GiB", "--more").args("d", "")
+	if want := []string{"--memory=d", "--memory.size=1GiB", "--more"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := p.args("d", ""); len(got) != 2 {
+		t.Errorf("the peer has changed: %q", got)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,10 +36,16 @@ type peer struct {
 	args  func(dir, address string) []string
 }
 
-// with is p with more flags.
+// with is p with more flags, of which each takes the place of one of its name.
 func (p peer) with(flags ...string) peer {
 	args := p.args
-	p.args = func(dir, address string) []string { return append(args(dir, address), flags...) }
+	p.args = func(dir, address string) []string {
+		before := slices.DeleteFunc(args(dir, address), func(arg string) bool {
+			name, _, _ := strings.Cut(arg, "=")
+			return slices.ContainsFunc(flags, func(f string) bool { return strings.HasPrefix(f, name+"=") })
+		})
+		return append(before, flags...)
+	}
 	return p
 }
 
