@@ -19,7 +19,7 @@ const (
 	// bufferBytes is a connection's first buffer for input: a pipeline of 64
 	// commands of 200 bytes. It is only held while there is input.
 	bufferBytes = 16 << 10
-	// lingerBytes and linger bound what is read and thrown away after the
+	// lingerBytes and linger bound what is read and discarded after the
 	// last answer, so that the kernel does not drop that answer together with
 	// the connection because input was left unread.
 	lingerBytes = 1 << 20

@@ -23,7 +23,7 @@ import (
 //
 // A string and a series that are made at the same moment by two clients: each is
 // put in its place before the other is looked for, so that one at least is seen,
-// and it is the series that gives way.
+// and it is the series that is removed.
 
 // seriesType is what TYPE says of a series, and what SCAN asks for it by.
 const (

@@ -170,7 +170,7 @@ const (
 
 // combine answers the members of several sets. They are read one after the other.
 func (c *conn) combine(keys [][]byte, how combining) {
-	var order []string // as they came
+	var order []string // in the order of the command
 	in := map[string]bool{}
 	for i, key := range keys {
 		var members []string

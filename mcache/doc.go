@@ -172,7 +172,7 @@
 //
 // If the Memory itself is full, series of generation 3 are evicted first, for as
 // long as heads take more regions than all that is sealed. Otherwise the oldest
-// regions of blocks and blobs are reclaimed, whosever they are: a region is as
+// regions of blocks and blobs are reclaimed, of whichever owner: a region is as
 // old as the turn in which it was written last. Series of generations 2 and 1
 // are evicted when there are none. Indexes do not shrink with that. Where they
 // are three quarters of the budget, as when that has fallen far, the shard with

@@ -14,9 +14,8 @@ import (
 // some thirty times as much as was sent. So a head costs admission headFactor
 // bytes for each of its own beyond freeHeadBytes, as a Stranger's input, from
 // the moment they come until the request has been answered. Where there is no
-// room the connection is closed without an answer, which every sender takes for
-// a reason to come again, and the heads that have made no progress for the
-// longest time make way.
+// room the connection is closed without an answer, so that senders retry; first
+// to be closed are those whose heads have made no progress for the longest time.
 //
 //	1,024 connections × 2 KiB × 32 = 64 MiB, and beyond that a sixteenth of admission
 //

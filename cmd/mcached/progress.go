@@ -12,7 +12,7 @@ import (
 
 // progress says how far long work is: on a terminal in a line that is drawn
 // again and again, elsewhere in a log record now and then. Its Write is for
-// those who share the terminal: the line makes way for what they print.
+// those who share the terminal: the line is erased before what they print.
 type progress struct {
 	log    *slog.Logger // for work that takes long where there is no terminal; may be nil
 	screen bool         // out is a terminal

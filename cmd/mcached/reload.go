@@ -379,7 +379,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // applicable are the flags that change while the daemon runs, by what puts them
 // in force. Those in one group go together. d.live has the new ones by then.
 func (d *daemon) applicable() []applicable {
-	done := func(*config) error { return nil } // who asks looks at d.live
+	done := func(*config) error { return nil } // readers look at d.live
 	return []applicable{
 		{[]string{"bucket.max-series", "bucket.max-series-per-metric", "bucket.limits"}, func(c *config) error {
 			return d.metrics.SetLimits(d.seriesLimits(c))

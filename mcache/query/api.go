@@ -40,7 +40,7 @@ type Options struct {
 	// remote reads and the requests for series and labels. Default: 20.
 	MaxConcurrency int
 	// MaxWaiting bounds, for each of the three, those that wait for it. Others
-	// are turned away with status 503. Default: 1,000.
+	// are rejected with status 503. Default: 1,000.
 	MaxWaiting int
 	// MaxSeries bounds what one selector may match. Default: a million.
 	MaxSeries int
@@ -227,7 +227,7 @@ type Stats struct {
 	UpstreamFailed   uint64 // no answer, or none that is one
 	UpstreamSkipped  uint64 // not asked, as it had failed
 
-	UpstreamBytes      uint64  // of its answers, as they came
+	UpstreamBytes      uint64  // of its answers, as received
 	UpstreamSeconds    float64 // that requests waited for the heads of answers
 	UpstreamSplit      uint64  // range queries that memory and store answered together
 	UpstreamDisagreed  uint64  // of which the two had other values where they meet

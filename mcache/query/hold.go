@@ -56,7 +56,7 @@ const (
 	// stepBytes is what a step of a series takes in the engine: a point of the
 	// operand, and one of what becomes of it.
 	stepBytes = 2 * pointBytes
-	// formFactor is how much of a form is held at a time: as it came, unescaped,
+	// formFactor is how much of a form is held at a time: raw, unescaped,
 	// and in a map.
 	formFactor = 3
 	// largeBytes is an estimate that is worth a look at what the cache spans:

@@ -52,7 +52,7 @@ func (s *Stats) Metrics() []Metric {
 			func(emit func(float64, ...string)) { emit(float64(s.UpstreamDisagreed), "seam") }},
 		{"mcached_upstream_paused_metrics", "gauge", "Metrics whose queries are not split now, as memory and --query.upstream disagreed about them.", nil,
 			single(float64(s.UpstreamPaused))},
-		{"mcached_upstream_response_bytes_total", "counter", "Bytes of the answers of --query.upstream, as they came.", nil,
+		{"mcached_upstream_response_bytes_total", "counter", "Bytes of the answers of --query.upstream, as received.", nil,
 			single(float64(s.UpstreamBytes))},
 		{"mcached_upstream_request_seconds_total", "counter", "Time that requests to --query.upstream took until the heads of their answers.", nil,
 			single(s.UpstreamSeconds)},

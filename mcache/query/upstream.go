@@ -16,7 +16,7 @@ import (
 
 // Reading through: instant and range queries that memory cannot answer as a
 // whole are asked of the store behind, a server of Prometheus' API. Its answer is
-// handed on as it came, its refusal of a query included. A query goes there if
+// passed on unchanged, be it an error. A query goes there if
 //
 //   - the time that it looks at has a part that this process does not cover,
 //   - something that it read was evicted or reclaimed,
@@ -47,7 +47,7 @@ type UpstreamOptions struct {
 	// MaxConcurrency bounds the requests at a time; others wait, for no longer
 	// than Timeout. Default: 10.
 	MaxConcurrency int
-	// MaxBodyBytes bounds an answer as it comes. Default: 1 GiB.
+	// MaxBodyBytes bounds an answer, as received. Default: 1 GiB.
 	MaxBodyBytes int64
 	// When says when the store is asked. Default: WhenMissing. A request says
 	// otherwise by its parameter "upstream".

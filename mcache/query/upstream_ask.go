@@ -163,7 +163,7 @@ func (v *visit) exchange(path string, send func(context.Context) (*http.Response
 	return &storeAnswer{Response: res, u: v.u, late: late, stop: stop, left: v.u.opts().MaxBodyBytes}, nil
 }
 
-// askWhole sends the query of a request to the store as it came.
+// askWhole sends the query of a request to the store unchanged.
 func (a *API) askWhole(r *http.Request) (answer, error) {
 	v, err := a.visit(r)
 	if err != nil {

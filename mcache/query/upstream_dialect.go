@@ -103,7 +103,7 @@ type learner struct {
 	now      func() time.Time
 	features Features
 
-	asking sync.Mutex // held by who asks
+	asking sync.Mutex // held while the store is asked
 	mu     sync.Mutex
 	known  dialect
 	until  time.Time // when it is to be asked again

@@ -28,7 +28,7 @@
 //	                                                                 │
 //	204 ◀── each item has its acknowledgements ◀── flight ◀──answers─┘
 //
-// A frame holds the bytes of its items as they came. In protocol 1.0 series
+// A frame holds the bytes of its items unchanged. In protocol 1.0 series
 // behind one another are a request. In 2.0 they refer to symbols, so that all
 // symbols of the request come first: to copy them costs 9 to 31 ns a sample, to
 // write the references anew 140 to 400.

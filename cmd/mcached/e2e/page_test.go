@@ -49,7 +49,7 @@ func TestE2EPage(t *testing.T) {
 		"Each square is ",                    //
 		`id="machine" hidden`,                // not of this daemon
 		`aria-labelledby="forward-h" hidden`, //
-		"nothing was turned away",            // limits
+		"nothing was rejected",               // limits
 	))
 	whole(t, w.shows(s.url+"/explore?g0.tab=table&g0.expr=evil", "42.5", `&lt;img src=x onerror=`)) // the value, and its label as text
 	whole(t, w.shows(s.url+"/cardinality", "Metrics by bytes of samples", "series, "))

@@ -87,7 +87,7 @@ function writtenTime(text) {
 /** Reads an input, or says on it what is wrong. */
 function read(id, parse, set) {
   const text = $(id).value.trim(), v = text ? parse(text) : null;
-  $(id).setCustomValidity(text && v === null ? "This is not understood." : "");
+  $(id).setCustomValidity(text && v === null ? "Not a valid time or duration." : "");
   if (!$(id).reportValidity()) return;
   set(v);
   run();

@@ -157,7 +157,7 @@ export class Panel {
     });
     this.drawn.push(p);
     if (range.completeFrom !== null && range.completeFrom / 1000 > this.grid.from) {
-      this.body.append(el("p", {class: "quiet incomplete", text: `Shaded: before ${dateTime(range.completeFrom)} samples may be missing, as they were evicted, given back with their memory, or written before this daemon began.`}));
+      this.body.append(el("p", {class: "quiet incomplete", text: `Shaded: before ${dateTime(range.completeFrom)} samples may be missing, as they were evicted, reclaimed, or written before this daemon started.`}));
     }
     this.legend(lines, p, live);
     if (marks.length) this.body.append(this.exemplarTable(marks));

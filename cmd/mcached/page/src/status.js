@@ -24,7 +24,7 @@ const sum = (name, labels) => { const found = rows(name, labels); return found.l
 // In these M stands for the matchers of this daemon and W for a window.
 const plots = [
   ["Samples in, per second", "sum(rate(mcached_bucket_samples_total{M}[W]))", short],
-  ["Samples that left, per second", "sum by (how) (rate(mcached_series_samples_left_total{M}[W])) > 0", short],
+  ["Samples removed, per second", "sum by (how) (rate(mcached_series_samples_left_total{M}[W])) > 0", short],
   ["Memory used and budget", `label_replace(mcached_memory_used_bytes{M}, "name", "used", "", "") or label_replace(mcached_memory_budget_bytes{M}, "name", "budget", "", "")`, bytes],
   ["Resident memory and Go heap", `label_replace(process_resident_memory_bytes{M}, "name", "resident", "", "") or label_replace(go_memstats_heap_inuse_bytes{M}, "name", "heap", "", "")`, bytes],
   ["Requests, per second", "sum by (handler) (rate(mcached_http_requests_total{M}[W])) > 0", short],
@@ -65,7 +65,7 @@ const parts = [
   ["series index", () => sum("mcached_series_bytes", {part: "index"})],
   ["blobs", () => sum("mcached_blobs_bytes", {state: "live"})],
   ["blob index", () => sum("mcached_blobs_bytes", {state: "index"})],
-  ["evicted series", () => sum("mcached_series_bytes", {part: "overflow"})],
+  ["overflow: evicted series, compressed", () => sum("mcached_series_bytes", {part: "overflow"})],
   ["dead, to be compacted", () => sum("mcached_series_dead_bytes") + sum("mcached_blobs_bytes", {state: "dead"})],
 ];
 
@@ -98,8 +98,8 @@ function drawMemory() {
   }), el("li", {class: "quiet", text: scale < budget ? `(the bar is cut at ${bytes(scale)})` : ""}));
   const days = Math.floor(up / 86400), hours = new Date(up * 1000).toISOString().slice(11, 19);
   $("facts").replaceChildren(...[
-    ["series", short(series)], ["samples", short(points)], ["bytes a sample, all in", points >= minPointsPerSeries * series ? short(held / points) : "too few yet"], ["blobs", short(blobs)],
-    ["resident", bytes(resident)], ["given back, all in all", bytes(returned)],
+    ["series", short(series)], ["samples", short(points)], ["bytes a sample, everything counted", points >= minPointsPerSeries * series ? short(held / points) : "too few yet"], ["blobs", short(blobs)],
+    ["resident", bytes(resident)], ["returned to the kernel, in total", bytes(returned)],
     ["available to others", Number.isNaN(available) ? "size is fixed" : bytes(available)], ["kept available", Number.isNaN(floor) ? "size is fixed" : bytes(floor)],
     ["up for", (days ? days + " d " : "") + hours],
   ].map(([k, v]) => el("div", {}, el("dt", {text: k}), el("dd", {text: v}))));
@@ -123,8 +123,8 @@ function drawMachine() {
 }
 
 /** The colours of the map are those of the bar. */
-const holds = {heads: [0, "heads of series"], blocks: [1, "sealed blocks"], directories: [2, "directories of blocks"], blobs: [4, "blobs"], overflow: [6, "evicted series"],
-  spare: [-1, "spare: resident, but empty"], free: [-1, "given back to the machine"]};
+const holds = {heads: [0, "heads of series"], blocks: [1, "sealed blocks"], directories: [2, "directories of blocks"], blobs: [4, "blobs"], overflow: [6, "overflow: evicted series, compressed"],
+  spare: [-1, "spare: resident, but empty"], free: [-1, "returned to the kernel"]};
 
 async function drawMap() {
   const {data} = await api("status/regions", {});
@@ -134,7 +134,7 @@ async function drawMap() {
     const [i, name] = holds[c.holds] || [7, c.holds];
     counts[name] = (counts[name] || 0) + 1;
     if (i < 0) return el("span", {class: c.holds, title: name});
-    const s = el("span", {title: `${name}, ${Math.round(100 * c.live)} % live, ${Math.round(100 * c.dead)} % dead; ${c.age === 1 ? "goes next" : c.age === 0 ? "the youngest" : `older than ${Math.round(100 * c.age)} % of them`}`});
+    const s = el("span", {title: `${name}, ${Math.round(100 * c.live)} % live, ${Math.round(100 * c.dead)} % dead; ${c.age === 1 ? "reclaimed next" : c.age === 0 ? "the youngest" : `older than ${Math.round(100 * c.age)} % of them`}`});
     // Full of life to the top, with what is dead above it, and paler the older it is.
     const live = Math.round(100 * c.live), dead = Math.round(100 * (c.live + c.dead));
     s.style.background = `linear-gradient(to top, ${colour(i)} ${live}%, ${colour(7)} ${live}% ${dead}%, var(--line) ${dead}%)`;
@@ -142,7 +142,7 @@ async function drawMap() {
     return s;
   }));
   $("map").setAttribute("aria-label", "Regions of memory: " + Object.entries(counts).map(([n, c]) => `${c} ${n}`).join(", "));
-  $("map-line").textContent = data.cells.length ? `Each square is ${bytes(size)}, in the colours above; the paler, the sooner it goes when memory is wanted. Hatched is spare, dotted was given back.`
+  $("map-line").textContent = data.cells.length ? `Each square is ${bytes(size)}, in the colours above; the paler, the sooner it is reclaimed. Hatched ones are spare, dotted ones were returned to the kernel.`
     : "No region was ever used.";
 }
 
@@ -169,7 +169,7 @@ const worded = (prefix, {metric: {__name__: name, ...rest}, value}) => ({
   value: /_bytes(_total)?$/.test(name) ? bytes(value) : /timestamp/.test(name) ? (value ? dateTime(value * 1000) : "never") : /_seconds$/.test(name) ? seconds(value) : short(value),
 });
 
-/** What turned requests away, if anything did. */
+/** The limits that rejected requests, if any did. */
 const limits = /_(refused|rejected|not_admitted|not_written|connections_closed|floods|slow_bodies|timeouts?)_total$/;
 
 function drawRest() {
@@ -177,7 +177,7 @@ function drawRest() {
   table("upstream", own.filter(r => r.metric.__name__.startsWith("mcached_upstream_")).map(r => worded("mcached_upstream_", r)));
   table("snapshots", own.filter(r => r.metric.__name__.startsWith("mcached_snapshot_")).map(r => worded("mcached_snapshot_", r)));
   const hit = own.filter(r => r.value > 0 && limits.test(r.metric.__name__)).map(r => worded("mcached_", r));
-  table("limits", hit.length ? hit : [{name: "nothing was turned away since the start", value: ""}]);
+  table("limits", hit.length ? hit : [{name: "nothing was rejected since the start", value: ""}]);
   $("warnings").hidden = warnings.length === 0;
   $("warnings-list").replaceChildren(...warnings.map(w => el("li", {}, el("time", {text: dateTime(Date.parse(w.time))}), " ", el("span", {text: w.text}))));
 }
