@@ -1,0 +1,148 @@
+package ingest
+
+import (
+	"io"
+	"syscall"
+
+	"mcached/ingest/admission"
+)
+
+// hold has Admission lend at least so many bytes for the input. Only what stays
+// between two turns needs that: the rest of it is for its client to send.
+func (c *conn) hold(bytes int64) error {
+	if bytes <= c.held {
+		return nil
+	}
+	if c.held == 0 {
+		kind := admission.Input
+		if !c.authenticated {
+			kind = admission.Stranger
+		}
+		c.lease.Open(c.srv.o.Admission, kind, c.cut)
+	}
+	err := c.lease.Try(bytes - c.held)
+	if err == nil {
+		c.held = bytes
+	}
+	return err
+}
+
+// fill waits for more input and reads it behind what there is.
+func (c *conn) fill() error {
+	if c.in != nil {
+		if c.start > 0 {
+			c.end = copy(c.in, c.in[c.start:c.end])
+			c.start = 0
+		}
+		if c.end == len(c.in) {
+			if err := c.grow(); err != nil {
+				return err
+			}
+		}
+	}
+	var n int
+	var err error
+	if c.loop != nil {
+		n, err = c.loopRead()
+	} else if c.raw != nil {
+		if err = c.raw.Read(c.readFn); err == nil {
+			n, err = c.ioN, c.ioErr
+		}
+	} else {
+		c.takeInput()
+		n, err = c.nc.Read(c.in[c.end:])
+	}
+	if n > 0 {
+		c.srv.counters.bytesIn.Add(uint64(n))
+		c.end += n
+		return nil
+	}
+	if err == nil {
+		err = io.EOF
+	}
+	return err
+}
+
+// loopRead is one read of a socket in a loop.
+func (c *conn) loopRead() (n int, err error) {
+	c.takeInput()
+	for {
+		n, errno := recv(c.fd, c.in[c.end:])
+		switch errno {
+		case 0:
+			// What was left over, if anything, is told by another event.
+			c.readable = n == len(c.in)-c.end || c.hung
+			return n, nil
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			c.readable = false
+			if c.end == 0 {
+				c.freeInput()
+			}
+			return 0, errAgain
+		}
+		return 0, errno
+	}
+}
+
+// rawRead is one read of a socket. The buffer comes with the input: a
+// connection that waits for its client has none.
+func (c *conn) rawRead(fd uintptr) bool {
+	c.takeInput()
+	for {
+		n, err := syscall.Read(int(fd), c.in[c.end:])
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			if c.end == 0 {
+				c.freeInput()
+			}
+			return false
+		}
+		c.ioN, c.ioErr = n, err
+		return true
+	}
+}
+
+func (c *conn) takeInput() {
+	if c.in == nil {
+		c.in = c.srv.inputs.Get().(*[bufferBytes]byte)[:]
+	}
+}
+
+// freeInput gives the buffer back; what is in it is lost.
+func (c *conn) freeInput() {
+	poison(c.in)
+	if len(c.in) == bufferBytes {
+		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
+	}
+	c.in, c.start, c.end = nil, 0, 0
+	if c.held > 0 {
+		c.lease.Release()
+		c.held = 0
+	}
+}
+
+// argBytes is what an argument takes beside its bytes: a mark and a slice, and
+// as many again, as the next arguments will be there before it is counted anew.
+const argBytes = 2 * (8 + 24)
+
+// grow makes a larger buffer. A command's announced length is believed up to
+// eight times what has come of it; framing bounds it, see MaxCommandBytes.
+func (c *conn) grow() error {
+	want := min(max(2*len(c.in), c.need), 8*len(c.in))
+	// The arguments of a command of many get a table beside them.
+	if err := c.hold(int64(want) + argBytes*int64(c.framer.Pending())); err != nil {
+		return err
+	}
+	b := make([]byte, want)
+	c.end = copy(b, c.in[:c.end])
+	poison(c.in)
+	if len(c.in) == bufferBytes {
+		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
+	}
+	c.in = b
+	return nil
+}

@@ -1,0 +1,155 @@
+package ingest
+
+import "syscall"
+
+// flush writes the answers.
+func (c *conn) flush() error {
+	if len(c.B) == 0 {
+		c.freeOutput()
+		return nil
+	}
+	c.out = c.B
+	written := len(c.B)
+	var err error
+	if c.loop != nil {
+		err = c.loopWrite()
+	}
+	if len(c.out) > 0 && err == nil {
+		gated := c.gate != nil
+		c.leaveGate() // the client may take its time
+		began := c.srv.nanos()
+		err = c.waitWrite()
+		c.span.since += c.srv.nanos() - began // which is not the command's
+		if gated {
+			c.enterGateAgain()
+		}
+	}
+	if c.writing.Load() != 0 && c.raw == nil {
+		c.writing.Store(0)
+	}
+	c.srv.counters.bytesOut.Add(uint64(written))
+	c.out = nil
+	c.freeOutput()
+	return err
+}
+
+// waitWrite writes all of c.out, for as long as that takes.
+func (c *conn) waitWrite() error {
+	if c.isBehind() {
+		return c.behind()
+	}
+	if c.raw != nil {
+		err := c.raw.Write(c.writeFn)
+		if err == nil {
+			err = c.ioErr
+		}
+		if err == nil && len(c.out) > 0 {
+			err = c.behind()
+		}
+		return err
+	}
+	return c.writeAll(c.out)
+}
+
+// writeAll writes b to what is not a plain socket.
+func (c *conn) writeAll(b []byte) error {
+	for len(b) > 0 {
+		c.writing.Store(c.srv.tick.Load())
+		n := min(len(b), bufferBytes)
+		if _, err := c.nc.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// loopWrite writes what a socket in a loop takes. If that is not all, the
+// connection has left the loop.
+func (c *conn) loopWrite() error {
+	for len(c.out) > 0 {
+		n, errno := sendTo(c.fd, c.out)
+		switch errno {
+		case 0:
+			c.out = c.out[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			if !c.leave() {
+				return errno
+			}
+			return nil
+		default:
+			return errno
+		}
+	}
+	return nil
+}
+
+// rawWrite writes what a socket takes now.
+func (c *conn) rawWrite(fd uintptr) bool {
+	for len(c.out) > 0 {
+		n, err := syscall.Write(int(fd), c.out)
+		switch err {
+		case nil:
+			c.out = c.out[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			c.ioErr = nil
+			return true
+		default:
+			c.ioErr = err
+			return true
+		}
+	}
+	c.ioErr = nil
+	return true
+}
+
+// buffer is an output buffer of the server's pool.
+type buffer struct{ b []byte }
+
+func (c *conn) takeOutput() {
+	if c.outBuf == nil {
+		c.outBuf = c.srv.outputs.Get().(*buffer)
+		c.B = c.outBuf.b
+	}
+}
+
+// freeOutput gives the buffer back, unless one large value has blown it up.
+func (c *conn) freeOutput() {
+	if c.outBuf != nil {
+		c.srv.putOutput(c.outBuf, c.B)
+	}
+	c.outBuf, c.B = nil, nil
+}
+
+// putOutput takes back a buffer that has become b.
+func (s *Server) putOutput(o *buffer, b []byte) {
+	poison(b)
+	if cap(b) <= 4*s.o.MaxOutputBytes {
+		o.b = b[:0]
+		s.outputs.Put(o)
+	}
+}
+
+// spill writes what was answered so far, from inside a long answer.
+func (c *conn) spill() {
+	switch {
+	case len(c.B) < c.srv.o.MaxOutputBytes:
+	case c.holdsBack():
+	case c.silent || c.skip > 0:
+		c.B = c.B[:c.at]
+	default:
+		c.writeOut()
+	}
+}
+
+// writeOut writes what was answered so far. When the client does not take it,
+// the connection ends.
+func (c *conn) writeOut() {
+	if err := c.flush(); err != nil {
+		c.quit = true
+	}
+	c.takeOutput()
+	c.at = 0
+}
