@@ -232,6 +232,9 @@ func mcStats(c *conn, args [][]byte) {
 			continue
 		}
 		rows := []row{{"width.bytes", int64(b.Width)}, {"age", int64(b.Age)}, {"inserts", int64(b.Inserts)}, {"evictions", int64(b.Evictions)}}
+		if n := len(b.Coverage); n > 0 {
+			rows = append(rows, row{"covered.from", b.Coverage[n-1].From}, row{"covered.gaps", int64(n - 1)})
+		}
 		for i, g := range b.Generations {
 			rows = append(rows,
 				row{fmt.Sprintf("gen%d.keys", i+1), int64(g.Keys)},

@@ -241,9 +241,13 @@ func (c *Cache) Coverage(bucket string) []Interval {
 	if b == nil {
 		return nil
 	}
-	b.cover.mu.Lock()
-	defer b.cover.mu.Unlock()
-	return slices.Clone(b.cover.list)
+	return b.cover.intervals()
+}
+
+func (v *coverage) intervals() []Interval {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.list)
 }
 
 // noteResumedLocked looks at the series of a batch that are about to be written

@@ -80,6 +80,20 @@ func (s *Stats) Metrics() []Metric {
 					emit(float64(b.Age), b.Name)
 				}
 			}},
+		{"mcached_bucket_covered_from_timestamp_seconds", "gauge", "Since when all that was written to a bucket is here, or known to be missing; not there if that is not known of any time.", []string{"bucket"},
+			func(emit func(float64, ...string)) {
+				for _, b := range s.Buckets {
+					if n := len(b.Coverage); n > 0 {
+						emit(float64(b.Coverage[n-1].From)/1000, b.Name)
+					}
+				}
+			}},
+		{"mcached_bucket_coverage_gaps", "gauge", "Gaps between the times that a bucket covers: the daemon was down, or nothing was written, and nobody caught up.", []string{"bucket"},
+			func(emit func(float64, ...string)) {
+				for _, b := range s.Buckets {
+					emit(float64(max(len(b.Coverage)-1, 0)), b.Name)
+				}
+			}},
 		{"mcached_bucket_max_series", "gauge", "Series a bucket may have, and of one metric name; not there if there is no limit.", []string{"bucket", "of"},
 			func(emit func(float64, ...string)) {
 				for _, b := range s.Buckets {

@@ -51,6 +51,7 @@ type BucketStats struct {
 	OverSeries  uint64 // new series refused because of Limits.Series
 	OverMetric  uint64 // new series refused because of Limits.SeriesPerMetric
 	Limits      Limits
+	Coverage    []Interval         // see Cache.Coverage
 	Generations [3]GenerationStats // hot to cold
 }
 
@@ -83,6 +84,7 @@ func (c *Cache) Stats() Stats {
 		bs := BucketStats{Name: b.name, Width: int(b.width.Load()), Age: b.age.Load(), Inserts: b.inserts.Load(),
 			Evictions: b.evictions.Load(), Series: b.series.Load(),
 			OverSeries: b.overSeries.Load(), OverMetric: b.overMetric.Load(), Limits: *b.limits.Load()}
+		bs.Coverage = b.cover.intervals()
 		if int(b.id) < len(gens) {
 			bs.Generations = gens[b.id]
 		}

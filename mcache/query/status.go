@@ -106,6 +106,14 @@ type tsdbStatus struct {
 	SeriesCountByLabelValuePair []cardinality `json:"seriesCountByLabelValuePair"`
 	// Only with the parameter bytes=true, which Prometheus does not have.
 	BytesByMetricName []cardinality `json:"memoryInBytesByMetricName,omitempty"`
+	// Only with coverage=true: when the bucket has all that was written to it. An
+	// interval that is being written to has no end.
+	Coverage []coverage `json:"coverage,omitempty"`
+}
+
+type coverage struct {
+	From time.Time  `json:"from"`
+	To   *time.Time `json:"to,omitempty"`
 }
 
 type cardinality struct {
@@ -146,6 +154,17 @@ func (a *API) tsdbStatus(r *http.Request) (answer, error) {
 	st.LabelValueCountByLabelName = cardinalities(found.ByLabel)
 	st.MemoryInBytesByLabelName = cardinalities(found.BytesByLabel)
 	st.SeriesCountByLabelValuePair = cardinalities(found.ByPair)
+	if r.FormValue("coverage") == "true" {
+		list, _ := a.intervals(bucket)
+		for _, x := range list {
+			c := coverage{From: time.UnixMilli(x.From).UTC()}
+			if x.To != mcache.MaxTime {
+				to := time.UnixMilli(x.To).UTC()
+				c.To = &to
+			}
+			st.Coverage = append(st.Coverage, c)
+		}
+	}
 	return answer{data: func(w *jsonWriter) { w.any(st) }}, nil
 }
 

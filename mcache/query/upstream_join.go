@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,8 @@ type asked struct {
 	list   []matrixSeries // of one that does not come in order
 	at     *matrixSeries
 	last   labels.Labels
+	ctx    context.Context // of the client's request, whose loan has lent bytes of a series
+	lent   int64
 }
 
 // here is a part that was computed.
@@ -315,6 +318,7 @@ func (j *joint) refusal() *storeAnswer {
 
 // readAhead reads the beginning of an answer. If that is all, it is sound.
 func (j *joint) readAhead(p *asked) error {
+	p.ctx = j.r.Context()
 	limit := int64(readAhead)
 	unsorted := j.v.u.dialect.peek().unsorted
 	if unsorted {
@@ -593,6 +597,12 @@ func (p *asked) next() (bool, error) {
 	}
 	if p.at != nil && labels.Compare(p.last, s.labels) >= 0 {
 		return false, errUnsorted
+	}
+	if n := int64(cap(s.floats) + cap(s.histograms)); n > p.lent {
+		if err := loanOf(p.ctx).Take(p.ctx, n-p.lent); err != nil {
+			return false, err
+		}
+		p.lent = n
 	}
 	p.at, p.last = s, s.labels
 	return true, nil

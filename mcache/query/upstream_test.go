@@ -378,3 +378,129 @@ func TestUpstreamDropLabels(t *testing.T) {
 		}
 	}
 }
+
+// TestUpstreamComesAndGoes kills the store again and again under queries of what
+// both have a part of: no answer is an error, and each is whole or says that it is not.
+func TestUpstreamComesAndGoes(t *testing.T) {
+	var up atomic.Bool
+	half := func(w http.ResponseWriter, r *http.Request) {
+		if !up.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		if err := r.ParseForm(); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		from, err := parseTime(r.Form.Get("start"))
+		if err != nil {
+			t.Error(err)
+		}
+		to, err := parseTime(r.Form.Get("end"))
+		if err != nil {
+			t.Error(err)
+		}
+		var points []string
+		for at := from.UnixMilli(); at <= to.UnixMilli(); at += 30_000 {
+			points = append(points, fmt.Sprintf(`[%s,"%d"]`, seconds(at), (at-t0)/15_000))
+		}
+		_, _ = io.WriteString(w, success(`{"resultType":"matrix","result":[{"metric":{"__name__":"m"},"values":[`+strings.Join(points, ",")+`]}]}`))
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "buildinfo"):
+			_, _ = io.WriteString(w, success(`{"version":"3.1.0"}`))
+		case strings.Contains(r.URL.Path, "/status/"):
+			http.NotFound(w, r)
+		default:
+			half(w, r)
+		}
+	}))
+	defer server.Close()
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clock atomic.Int64
+	clock.Store(t0 + 600_000)
+	o := testOptions()
+	o.Now, o.Upstream = func() time.Time { return time.UnixMilli(clock.Load()) }, &UpstreamOptions{URL: u}
+	a := NewAPI(lateCache(t), o)
+	whole, warned := 0, 0
+	for round := range 10 {
+		up.Store(round%2 == 0)
+		clock.Add(breakerMax.Milliseconds())
+		for range 20 {
+			w := get(t, a, "query_range", "query", "m", "start", seconds(t0-300_000), "end", seconds(t0+600_000), "step", "30")
+			body := w.Body.String()
+			switch says := strings.Contains(body, "the store behind did not answer"); {
+			case w.Code != 200 || !strings.HasSuffix(body, "}"):
+				t.Fatalf("%d %s", w.Code, body)
+			case w.Header().Get(sourceHeader) == sourceBoth && !says && strings.Count(body, "],[") == 30:
+				whole++
+			case w.Header().Get(sourceHeader) == sourceMemory && says && strings.Contains(body, "may be missing"):
+				warned++
+			default:
+				t.Fatalf("neither whole nor warned: %v %s", w.Header(), body)
+			}
+		}
+	}
+	if whole != 100 || warned != 100 {
+		t.Errorf("%d answers were whole, %d warned", whole, warned)
+	}
+}
+
+// TestCoverageIsShown by status/tsdb, to who asks for it.
+func TestCoverageIsShown(t *testing.T) {
+	a := NewAPI(lateCache(t), testOptions())
+	if w := get(t, a, "status/tsdb", "coverage", "true"); !strings.Contains(w.Body.String(), `"coverage":[{"from":"2026-11-20T21:05:00Z"}]`) {
+		t.Error(w.Body)
+	}
+	if w := get(t, a, "status/tsdb"); strings.Contains(w.Body.String(), "coverage") {
+		t.Error(w.Body)
+	}
+}
+
+// TestUpstreamVictoriaMetrics: it is sent its own parameters, and its series are
+// sorted, which do not come in order.
+func TestUpstreamVictoriaMetrics(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Server-Hostname", "vm")
+		w.Header().Set("Content-Type", "application/json")
+		if strings.HasSuffix(r.URL.Path, "buildinfo") {
+			_, _ = io.WriteString(w, success(`{}`))
+			return
+		}
+		if err := r.ParseForm(); err != nil || r.Form.Get("nocache") != "1" {
+			t.Errorf("%v %v", err, r.Form)
+		}
+		if r.Form.Get("query") == "ceil(m)" {
+			_, _ = io.WriteString(w, storesAnswer)
+			return
+		}
+		if r.Form.Get("step") != "30.001" || !strings.HasSuffix(r.Form.Get("start"), "00.000") && r.Form.Get("start") != r.Form.Get("end") {
+			t.Errorf("%v", r.Form)
+		}
+		if r.Form.Get("start") == r.Form.Get("end") { // the seam
+			_, _ = fmt.Fprintf(w, `{"status":"success","isPartial":false,"data":{"resultType":"matrix","result":[{"metric":{"__name__":"m"},"values":[[%s,"20"]]}]},"stats":{"seriesFetched": "2"}}`, r.Form.Get("start"))
+			return
+		}
+		_, _ = io.WriteString(w, `{"status":"success","isPartial":false,"data":{"resultType":"matrix","result":[{"metric":{"__name__":"z"},"values":[[`+r.Form.Get("start")+`,"1"]]},{"metric":{"__name__":"a"},"values":[[`+r.Form.Get("start")+`,"2"]]}]}}`)
+	}))
+	defer server.Close()
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := testOptions()
+	o.Upstream = &UpstreamOptions{URL: u}
+	a := NewAPI(lateCache(t), o)
+	params := []string{"start", seconds(t0), "end", seconds(t0 + 600_000), "step", "30001ms"}
+	w := get(t, a, "query_range", append([]string{"query", "m"}, params...)...)
+	names := strings.Split(w.Body.String(), `"metric":{"__name__":`)
+	if w.Header().Get(sourceHeader) != sourceBoth || len(names) != 4 || names[1][:3] != `"a"` || names[2][:3] != `"m"` || names[3][:3] != `"z"` {
+		t.Errorf("%s: %s", w.Header().Get(sourceHeader), w.Body)
+	}
+	if w := get(t, a, "query_range", append([]string{"query", "ceil(m)"}, params...)...); w.Header().Get(sourceHeader) != sourceUpstream {
+		t.Errorf("ceil: %s from %s", w.Body, w.Header().Get(sourceHeader))
+	}
+}
