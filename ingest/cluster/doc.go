@@ -33,7 +33,32 @@
 // ask all of them. When a member goes, each of its slots falls to the member
 // that held the next copy, and no other slot moves.
 //
-// Max/mean of the slots that members own first: 1.01 for 3, 1.02 for 10, 1.18 for
-// 100, 1.39 for 300 members; a table of ten takes about 1 ms to make, of 300
-// about 20, with zones and weights about 60.
+// # Eras
+//
+// A table says who owns what now. What was written an hour ago went to those who
+// owned it then, so members remember the tables they had, as eras, and tell each
+// other when they meet. Who reads can tell from them whether what did not answer
+// matters: a dead member stays in its era. Merging only adds: a member that lies
+// can cause warnings and not take any away. Eras beyond a bound are replaced by one
+// of which nothing is known.
+//
+// # Towards 300 members
+//
+// What TestTableBalance and TestSimulation log; times are of one core of a shared
+// machine, to be taken for their ratios.
+//
+//	members                                     3      10     100     300
+//	max/mean of slots owned first            1.01    1.02    1.18    1.39
+//	making a table, ms                        0.7     1.5      10      25
+//	  with zones and weights                                           75
+//	parts of a request of 2,000 series          3      10     100     300
+//	  of ten targets, with a spread of 8        3      10      57      68
+//	ranges of Redis keys                      688     938    4060    4080
+//	eras after each member was restarted        7      21     201     512
+//	  bytes of the history that is exchanged  572    1790   22 Ki   82 Ki
+//
+// Gossip is below 512 bytes a member for each change, and each member probes one
+// other twice a second whatever their number: by arithmetic, 300 members send some
+// 2 × 300 probes a second all together, and each exchanges its whole state, some
+// 300 × 400 bytes and the history, with one other every 15 seconds: 14 KiB/s.
 package cluster
