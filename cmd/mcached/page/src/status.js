@@ -182,6 +182,19 @@ function drawRest() {
   $("warnings-list").replaceChildren(...warnings.map(w => el("li", {}, el("time", {text: dateTime(Date.parse(w.time))}), " ", el("span", {text: w.text}))));
 }
 
+/** The members of the cluster, if the daemon is one of several. */
+async function drawCluster() {
+  $("cluster").hidden = rows("mcached_cluster_members").length === 0;
+  if ($("cluster").hidden) return;
+  const {data} = await api("status/cluster", {});
+  const share = v => (100 * v).toFixed(1) + " %";
+  $("cluster").querySelector("tbody").replaceChildren(...data.members.map(m => el("tr", {},
+    el("td", {text: m.name + (m.self ? " (this one)" : "")}),
+    el("td", {text: [m.state, m.suspect && "does not answer", m.differs && "configured otherwise"].filter(Boolean).join(", ")}),
+    el("td", {class: "n", text: share(m.share)}), el("td", {class: "n", text: share(m.keys)}),
+    el("td", {class: "n", text: m.lag < 0 ? "–" : seconds(m.lag)}), el("td", {text: m.zone || "–"}), el("td", {text: m.http}))));
+}
+
 let timer = 0, lastMs = 0;
 
 /** Draws all, and again after a while, as long as somebody looks. */
@@ -193,7 +206,7 @@ export async function drawStatus() {
     drawMemory();
     drawMachine();
     drawRest();
-    const [read] = await Promise.all([interval ? readPlots() : null, drawMap()]);
+    const [read] = await Promise.all([interval ? readPlots() : null, drawMap(), drawCluster()]);
     if (read) drawPlots(read);
     else $("plots").replaceChildren(el("p", {class: "quiet", text: "The daemon keeps no history of itself: --self-scrape.interval=15s has it do so."}));
     drawBuckets(read);
