@@ -122,7 +122,9 @@ func (s *Server) settle() {
 	defer s.gates.mu.Unlock()
 	for _, gate := range all {
 		gate.Lock()
-		gate.Unlock() //nolint:staticcheck // nothing is done behind it
+	}
+	for _, gate := range all {
+		gate.Unlock()
 	}
 }
 
@@ -315,7 +317,7 @@ func (c *conn) belongs(cmd *command, args [][]byte) bool {
 	case first:
 		return !proxy || c.proxyEverywhere(v, cmd, args)
 	case several && proxy:
-		return c.proxySeveral(v, cmd, args)
+		return c.proxySeveral(cmd, args)
 	case several && !c.peer:
 		c.Fail(errCrossSlot)
 	case node >= 0 && node == v.Self && !c.srv.here(v, slot):
@@ -327,7 +329,7 @@ func (c *conn) belongs(cmd *command, args [][]byte) bool {
 	case node < 0:
 		c.Fail(errClusterDown)
 	case proxy:
-		return c.proxy(v, slot, cmd, args)
+		return c.proxy(slot, cmd, args)
 	default:
 		c.srv.counters.moved.Add(1)
 		c.Fail("MOVED " + strconv.Itoa(int(slot)) + " " + v.Nodes[node].address())

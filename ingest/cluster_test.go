@@ -175,6 +175,7 @@ func TestClusterCommands(t *testing.T) {
 	c.give(0, 1, 2)
 	ctx := context.Background()
 	r := c.client(1)
+	//lint:ignore SA1019 most clients still ask for it
 	slots, err := r.ClusterSlots(ctx).Result()
 	if err != nil {
 		t.Fatal(err)

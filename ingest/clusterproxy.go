@@ -40,7 +40,7 @@ func (c *conn) away(f func()) {
 
 // proxy passes a command on to the node that serves a slot. It reports true if
 // the slot came here meanwhile.
-func (c *conn) proxy(v *ClusterView, slot uint16, cmd *command, args [][]byte) (here bool) {
+func (c *conn) proxy(slot uint16, cmd *command, args [][]byte) (here bool) {
 	if c.tx != nil && c.tx.open || cmd.name == "watch" {
 		c.Fail(errTxProxied)
 		return false
@@ -48,7 +48,7 @@ func (c *conn) proxy(v *ClusterView, slot uint16, cmd *command, args [][]byte) (
 	var reply []byte
 	c.away(func() { reply = c.srv.askOwner(slot, c.V3, args) })
 	if reply == nil {
-		if v = c.srv.view(); c.srv.here(v, slot) {
+		if c.srv.here(c.srv.view(), slot) {
 			return true
 		}
 		reply = []byte("-" + errClusterDown + ": the node that has it does not answer\r\n")
@@ -123,7 +123,7 @@ var ofSeveral = map[string]joinBy{
 var ofAll = map[string]joinBy{"dbsize": joinSum, "flushall": joinOK, "flushdb": joinOK, "keys": joinAll}
 
 // proxySeveral cuts a command of several keys by their slots. It always answers.
-func (c *conn) proxySeveral(_ *ClusterView, cmd *command, args [][]byte) bool {
+func (c *conn) proxySeveral(cmd *command, args [][]byte) bool {
 	by := ofSeveral[cmd.name]
 	switch {
 	case by == joinNot:
