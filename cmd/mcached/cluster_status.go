@@ -38,13 +38,13 @@ type memberNews struct {
 	Started float64 `json:"started"` // Unix seconds
 	Share   float64 `json:"share"`   // of the series' slots, copies included
 	Keys    float64 `json:"keys"`    // share of the Redis keys' slots
-	Lag     float64 `json:"lag"`     // seconds that the oldest sample waits to be sent there; -1 if unknown
+	Lag     float64 `json:"lag"`     // seconds that the oldest sample waits to be sent there; -1 for the member itself
 	RTT     float64 `json:"rtt"`     // seconds of the last probe that it answered; -1 for none
 	Clock   float64 `json:"clock"`   // seconds that its clock was ahead then
 }
 
-// news describes the cluster. lag, if not nil, says how long the oldest sample
-// has waited to be sent to a member.
+// news describes the cluster. lag says how long the oldest sample has waited to
+// be sent to a member.
 func (n *node) news(name string, lag func(id string) time.Duration) clusterNews {
 	t := n.Table()
 	s := n.Stats()
@@ -64,7 +64,7 @@ func (n *node) news(name string, lag func(id string) time.Duration) clusterNews 
 		if probed {
 			r.RTT, r.Clock = p.RTT.Seconds(), p.ClockAhead.Seconds()
 		}
-		if lag != nil && !r.Self {
+		if !r.Self {
 			r.Lag = lag(m.ID).Seconds()
 		}
 		news.Members = append(news.Members, r)
@@ -78,7 +78,7 @@ func (d *daemon) serveCluster(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "mcached: this daemon is not one of a cluster: --cluster.join makes it one", http.StatusNotFound)
 		return
 	}
-	answerJSON(w, http.StatusOK, map[string]any{"status": "success", "data": d.node.news(d.config.cluster.name, nil)})
+	answerJSON(w, http.StatusOK, map[string]any{"status": "success", "data": d.node.news(d.config.cluster.name, d.router.Lag)})
 }
 
 // clusterCommand is `mcached cluster`.
