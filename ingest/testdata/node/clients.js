@@ -1,6 +1,6 @@
 // node-redis and ioredis, each through its own connecting and a few commands.
 const assert = require('node:assert');
-const { createClient } = require('redis');
+const { BasicClientSideCache, createClient } = require('redis');
 const Redis = require('ioredis');
 
 async function nodeRedis(port, RESP) {
@@ -48,10 +48,86 @@ async function io(port) {
   await c.quit();
 }
 
+// until waits for what somebody else has caused.
+async function until(what, f) {
+  for (const end = Date.now() + 60000; !(await f()); await new Promise((r) => setTimeout(r, 5))) {
+    assert.ok(Date.now() < end, 'waited in vain for ' + what);
+  }
+}
+
+// Hashes, sets, transactions, publications and the client's own cache of what it reads.
+async function nodeRedisMore(port) {
+  const cache = new BasicClientSideCache({ ttl: 0, maxEntries: 0, evictPolicy: 'LRU' });
+  const c = createClient({ socket: { host: '127.0.0.1', port }, RESP: 3, clientSideCache: cache });
+  const other = createClient({ socket: { host: '127.0.0.1', port }, RESP: 3 });
+  for (const x of [c, other]) {
+    x.on('error', (e) => { throw e; });
+    await x.connect();
+  }
+  assert.equal(await c.hSet('h', { a: '1', b: '2' }), 2);
+  assert.deepEqual({ ...await other.hGetAll('h') }, { a: '1', b: '2' });
+  assert.equal(await c.hIncrBy('h', 'a', 5), 6);
+  assert.equal(await c.sAdd('s', ['x', 'y', 'z']), 3);
+  assert.deepEqual([...await other.sMembers('s')].sort(), ['x', 'y', 'z']);
+  assert.deepEqual(await other.multi().set('m', '1').incr('m').hLen('h').exec(), ['OK', 2, 2]);
+
+  await other.set('k', 'one');
+  assert.equal(await c.get('k'), 'one');
+  assert.equal(await c.get('k'), 'one');
+  assert.ok(cache.stats().hitCount >= 1, 'nothing was read from the cache');
+  await other.set('k', 'two');
+  await until('the cache to forget', async () => (await c.get('k')) === 'two');
+  await other.hSet('h', 'a', 'new');
+  await until('the cache to forget a hash', async () => (await c.hGet('h', 'a')) === 'new');
+
+  const heard = [];
+  const ear = other.duplicate();
+  ear.on('error', (e) => { throw e; });
+  await ear.connect();
+  await ear.subscribe('news', (message, channel) => heard.push(channel + ':' + message));
+  await ear.pSubscribe('n*', (message, channel) => heard.push('p:' + channel + ':' + message));
+  assert.equal(await other.publish('news', 'hello'), 2);
+  await until('the messages', () => heard.length === 2);
+  assert.deepEqual(heard, ['news:hello', 'p:news:hello']);
+  for (const x of [c, other, ear]) await x.close();
+}
+
+async function ioMore(port) {
+  const c = new Redis({ host: '127.0.0.1', port });
+  const ear = new Redis({ host: '127.0.0.1', port });
+  assert.deepEqual(await c.multi().set('t', '1').incr('t').exec(), [[null, 'OK'], [null, 2]]);
+  assert.equal(await c.hset('ioh', { a: '1', b: '2' }), 2);
+  assert.deepEqual(await c.hgetall('ioh'), { a: '1', b: '2' });
+  assert.equal(await c.sadd('ios', 'a', 'b'), 2);
+  const found = [];
+  for await (const members of c.sscanStream('ios')) found.push(...members);
+  assert.deepEqual(found.sort(), ['a', 'b']);
+  await c.rename('ios', 'ios2');
+  assert.equal(await c.scard('ios2'), 2);
+  const heard = [];
+  ear.on('message', (channel, message) => heard.push(channel + ':' + message));
+  assert.equal(await ear.subscribe('io'), 1);
+  assert.equal(await c.publish('io', 'hello'), 1);
+  await until('the message', () => heard.length === 1);
+  assert.deepEqual(heard, ['io:hello']);
+  const shown = [];
+  const third = c.duplicate();
+  const monitor = await third.monitor();
+  monitor.on('monitor', (time, args) => shown.push(args.join(' ')));
+  await c.get('shown');
+  await until('the monitor', () => shown.includes('get shown'));
+  monitor.disconnect();
+  third.disconnect();
+  await ear.quit();
+  await c.quit();
+}
+
 (async () => {
   const port = Number(process.argv[2]);
   await nodeRedis(port, 2);
   await nodeRedis(port, 3);
   await io(port);
+  await nodeRedisMore(port);
+  await ioMore(port);
   console.log('ok');
 })().catch((e) => { console.error(e); process.exit(1); });
