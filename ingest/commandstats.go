@@ -49,10 +49,10 @@ type span struct {
 
 // spanCounts wait to be added to commandStats.
 type spanCounts struct {
-	cmd           *command
-	bucket        int
-	calls, failed uint64
-	ns            int64
+	cmd    *command
+	bucket int
+	calls  uint64
+	ns     int64
 }
 
 // nanos is a clock that is cheap to read.
