@@ -121,11 +121,18 @@ func (c *conn) getMany(keys [][]byte, answer func(c *conn, value []byte, kind kv
 			kind, ok = c.srv.typed(c.db, keys[i], kind, ok)
 			answer(c, v, kind, ok)
 		})
+		if n == 0 {
+			c.viewedLarge(keys[0], func(v []byte, kind kvcache.Kind, ok bool) {
+				kind, ok = c.srv.typed(c.db, keys[0], kind, ok)
+				answer(c, v, kind, ok)
+			})
+			n = 1
+		}
 		keys = keys[n:]
 		c.spill()
 	}
 	if len(keys) == 1 {
-		c.cache().View(keys[0], func(v []byte, kind kvcache.Kind, ok bool) {
+		c.viewed(keys[0], func(v []byte, kind kvcache.Kind, ok bool) {
 			kind, ok = c.srv.typed(c.db, keys[0], kind, ok)
 			answer(c, v, kind, ok)
 		})

@@ -277,7 +277,7 @@ func (c *conn) change(key []byte, kind kvcache.Kind, more int, f func(x *collect
 // key has another type. f may answer, but not call the cache.
 func (c *conn) view(key []byte, kind kvcache.Kind, f func(value []byte)) bool {
 	right := true
-	c.cache().View(key, func(value []byte, is kvcache.Kind, ok bool) {
+	large := c.cache().View(key, func(value []byte, is kvcache.Kind, ok bool) {
 		if is, ok = c.srv.typed(c.db, key, is, ok); ok && is != kind {
 			right = false
 			c.Fail(errWrongType)
@@ -285,6 +285,10 @@ func (c *conn) view(key []byte, kind kvcache.Kind, f func(value []byte)) bool {
 		}
 		f(value)
 	})
+	if large { // which strings alone are
+		right = false
+		c.Fail(errWrongType)
+	}
 	c.spill()
 	return right
 }

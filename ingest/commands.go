@@ -184,6 +184,12 @@ func (c *conn) execute(args [][]byte) {
 			c.cachingEnds()
 		}
 	}
+	c.answered()
+}
+
+// answered counts an answer that is an error, and takes back what nobody wants to
+// hear.
+func (c *conn) answered() {
 	if len(c.B) > c.at && c.B[c.at] == '-' {
 		c.countError(c.B[c.at:])
 	}

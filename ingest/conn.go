@@ -55,6 +55,7 @@ type conn struct {
 	lease      admission.Lease // for an input that is not whole, or larger than bufferBytes
 	held       int64           // bytes of it
 	framer     resp.Framer
+	dropping   dropping // a command with an argument that is too long
 	limits     *resp.Limits
 	resp.Reply
 	outBuf *buffer // that reply.b was taken from, nil while there are no answers
@@ -217,14 +218,23 @@ func (c *conn) consume() {
 			c.more = true
 			return
 		}
+		if c.dropping.on {
+			if more, err := c.drop(); err != nil {
+				c.protocolError(err)
+				return
+			} else if more {
+				break
+			}
+			continue
+		}
 		n, args, need, err := c.framer.Next(c.in[c.start:c.end], c.limits)
+		if long := (*resp.TooLong)(nil); errors.As(err, &long) {
+			c.runBundle()
+			c.dropFrom(long, nil)
+			continue
+		}
 		if err != nil {
-			c.freeBundle()
-			c.rested()
-			c.srv.counters.protocol.Add(1)
-			c.srv.o.Logger.Debug("RESP protocol error", "client", addressOf(c.sock), "err", err)
-			c.Fail(err.Error())
-			c.quit = true
+			c.protocolError(err)
 			return
 		}
 		if n == 0 {
@@ -250,7 +260,9 @@ func (c *conn) consume() {
 	poison(c.in[:c.start:c.start])
 	if c.start == c.end {
 		c.freeInput()
-		if c.half.Load() != 0 {
+		if c.dropping.on {
+			c.half.Store(c.srv.tick.Load())
+		} else if c.half.Load() != 0 {
 			c.half.Store(0)
 		}
 		return
@@ -261,6 +273,16 @@ func (c *conn) consume() {
 	if err := c.hold(int64(len(c.in))); err != nil && !c.quit {
 		c.shed(err)
 	}
+}
+
+// protocolError answers what is wrong with the stream, which ends.
+func (c *conn) protocolError(err error) {
+	c.freeBundle()
+	c.rested()
+	c.srv.counters.protocol.Add(1)
+	c.srv.o.Logger.Debug("RESP protocol error", "client", addressOf(c.sock), "err", err)
+	c.Fail(err.Error())
+	c.quit = true
 }
 
 // cut ends the connection, which keeps others from having the room of what it
@@ -276,9 +298,15 @@ func (c *conn) cut() {
 	c.shut()
 }
 
-// shed says that there is no room for a command, and ends the connection: what
-// follows in it cannot be told from the rest of that command.
+// shed says that there is no room for a command, once it has come and was thrown
+// away, or ends the connection, where what follows in it cannot be told from the
+// rest of that command.
 func (c *conn) shed(err error) {
+	if long := c.framer.Abandon(); long != nil && c.authenticated && !c.dropping.on {
+		c.dropFrom(long, err)
+		c.more = true // some of it has come
+		return
+	}
 	c.srv.counters.overloaded.Add(1)
 	c.refusedRoom(err)
 	c.quit = true

@@ -129,10 +129,16 @@ func (c *conn) freeInput() {
 // as many again, as the next arguments will be there before it is counted anew.
 const argBytes = 2 * (8 + 24)
 
+// largeInput is a buffer that grows no further than what it is for.
+const largeInput = 1 << 20
+
 // grow makes a larger buffer. A command's announced length is believed up to
 // eight times what has come of it; framing bounds it, see MaxCommandBytes.
 func (c *conn) grow() error {
 	want := min(max(2*len(c.in), c.need), 8*len(c.in))
+	if want > largeInput {
+		want = max(min(want, c.need), len(c.in)+largeInput/4) // one large value, and what may follow
+	}
 	// The arguments of a command of many get a table beside them.
 	if err := c.hold(int64(want) + argBytes*int64(c.framer.Pending())); err != nil {
 		return err

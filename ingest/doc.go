@@ -134,9 +134,11 @@
 //     transaction queues is bounded, and what it answers.
 //   - DUMP, RESTORE, MIGRATE, DEBUG, replication and keyspace notifications:
 //     what is cached here is made again, not carried elsewhere.
-//   - A value is at most as long as Options.MaxBulkBytes says, where Redis
-//     takes 512 MB; a longer one is a protocol error, after which the
-//     connection ends, as Redis' is beyond its own limit.
+//   - A value is at most as long as Options.MaxBulkBytes says, and as a quarter
+//     of the memory, where Redis takes 512 MB. A command with a longer one is
+//     read, thrown away and refused; beyond 512 MiB it is a protocol error, as in
+//     Redis. Hashes and sets are at most as long as a region. Values beyond that
+//     are kept in parts, and miss when any part has vanished.
 //   - INCRBYFLOAT takes no hexadecimal numbers: strtold's are not ParseFloat's.
 //   - EXPIRETIME of the latest times is right; Redis' overflows.
 //   - OBJECT ENCODING is what a value would have when it was set, as there is

@@ -138,7 +138,7 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 	g, blobs := l.gathering, l.srv.o.Blobs.At(l.gathering.db)
 	g.out = g.out[:0]
 	if kind == bundleGet {
-		return from + blobs.GetMany(g.askedKeys[from:n], func(i int, v []byte, kind kvcache.Kind, ok bool) {
+		to = from + blobs.GetMany(g.askedKeys[from:n], func(i int, v []byte, kind kvcache.Kind, ok bool) {
 			kind, ok = l.srv.typed(g.db, g.askedKeys[from+i], kind, ok)
 			c := g.begin(from+i, bundleGet)
 			at := len(c.B)
@@ -148,6 +148,17 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 			}
 			g.end(from+i, c)
 		})
+		if to == from { // a large one
+			c := g.begin(from, bundleGet)
+			at := len(c.B)
+			if c.get(g.askedKeys[from]); c.B[at] == '-' {
+				c.countErrorOf(bundleGet, c.B[at:])
+				c.count()
+			}
+			g.end(from, c)
+			to++
+		}
+		return to
 	}
 	stored, err := blobs.PutMany(g.askedKeys[from:n], g.askedVals[from:n])
 	l.srv.displace(g.db, g.askedKeys[from:from+stored])

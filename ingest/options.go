@@ -51,13 +51,14 @@ type Options struct {
 	MaxConnections int
 	// MaxArgs bounds the arguments of one command. Default 1,048,576, as in Redis.
 	MaxArgs int
-	// MaxBulkBytes bounds one argument. Default: the longest value that Blobs
+	// MaxBulkBytes bounds one argument. A command with a longer one is read and
+	// refused, up to 512 MiB; then it is an error of the protocol. Default: the longest value that Blobs
 	// takes, and at least 64 KiB.
 	MaxBulkBytes int
 	// MaxInlineBytes bounds a typed line. Default 64 KiB, as in Redis.
 	MaxInlineBytes int
 	// MaxCommandBytes bounds the arguments of one command together.
-	// Default 64 MiB, or MaxBulkBytes if that is more.
+	// Default 64 MiB, or 1 MiB more than MaxBulkBytes if that is more.
 	MaxCommandBytes int
 	// MaxOutputBytes is how much of an answer is collected before it is
 	// written, and so how much one slow reader can hold, beside one value.
@@ -144,9 +145,9 @@ func (o *Options) setDefaults() error {
 	}{
 		{"MaxConnections", &o.MaxConnections, 10_000, 1},
 		{"MaxArgs", &o.MaxArgs, 1 << 20, 16},
-		{"MaxBulkBytes", &o.MaxBulkBytes, max(o.Blobs.At(0).MaxValue(), 64<<10), 64},
+		{"MaxBulkBytes", &o.MaxBulkBytes, max(o.Blobs.At(0).MaxLarge(), 64<<10), 64},
 		{"MaxInlineBytes", &o.MaxInlineBytes, 64 << 10, 64},
-		{"MaxCommandBytes", &o.MaxCommandBytes, max(64<<20, o.MaxBulkBytes), 64},
+		{"MaxCommandBytes", &o.MaxCommandBytes, max(64<<20, o.MaxBulkBytes+1<<20), 64},
 		{"MaxOutputBytes", &o.MaxOutputBytes, 64 << 10, 1024},
 		{"MaxReplySamples", &o.MaxReplySamples, 1_000_000, 1},
 		{"MaxKeys", &o.MaxKeys, 1 << 30, 1},
@@ -197,7 +198,7 @@ func (o *Options) setDefaults() error {
 }
 
 func (o *Options) frameLimits() resp.Limits {
-	return resp.Limits{Args: o.MaxArgs, BulkBytes: o.MaxBulkBytes, InlineBytes: o.MaxInlineBytes, CommandBytes: o.MaxCommandBytes}
+	return resp.Limits{Args: o.MaxArgs, BulkBytes: o.MaxBulkBytes, SkipBytes: maxDropped, InlineBytes: o.MaxInlineBytes, CommandBytes: o.MaxCommandBytes}
 }
 
 // Parameter is one that CONFIG GET shows and CONFIG SET changes. Its functions

@@ -16,6 +16,10 @@ import (
 	"mcached/mcache"
 )
 
+// largeInTests is the longest value of a server of newServer, a quarter of its
+// memory.
+const largeInTests = 8 << 20
+
 // opaque is a listener whose connections hide that they are sockets, so that
 // each is served by a goroutine.
 type opaque struct{ net.Listener }
@@ -50,7 +54,7 @@ func newServerOn(t testing.TB, l net.Listener, change func(o *Options)) (s *Serv
 	if change != nil {
 		change(&o)
 	}
-	blobs, err := kvcache.NewDatabases(kvcache.CacheOptions{Memory: mem, Shards: 4, Now: o.Now}, 16)
+	blobs, err := kvcache.NewDatabases(kvcache.CacheOptions{Memory: mem, Shards: 4, Now: o.Now, MaxLargeBytes: largeInTests}, 16)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"mcached/ingest/admission"
 	"mcached/ingest/resp"
 	"mcached/kvcache"
 )
@@ -39,6 +40,10 @@ func stringCommands() []command {
 func (c *conn) refuse(err error) {
 	if err == errKind {
 		c.Fail(errWrongType)
+		return
+	}
+	if errors.As(err, new(*admission.Refusal)) {
+		c.refusedRoom(err) // to collect a large value
 		return
 	}
 	if errors.Is(err, kvcache.ErrNoMemory) {
@@ -98,10 +103,28 @@ func (c *conn) answerSet(err error) {
 }
 
 func (c *conn) get(key []byte) {
-	c.cache().View(key, func(value []byte, kind kvcache.Kind, ok bool) {
+	c.viewed(key, func(value []byte, kind kvcache.Kind, ok bool) {
 		kind, ok = c.srv.typed(c.db, key, kind, ok)
 		c.answerGet(value, kind, ok)
 	})
+}
+
+// viewed shows f a value under the cache's lock or, if it is kept in parts, a copy.
+// It answers itself when there is no room for that, and does not call f then.
+func (c *conn) viewed(key []byte, f func(value []byte, kind kvcache.Kind, ok bool)) {
+	if c.cache().View(key, f) {
+		c.viewedLarge(key, f)
+	}
+}
+
+func (c *conn) viewedLarge(key []byte, f func(value []byte, kind kvcache.Kind, ok bool)) {
+	value, ok, err := c.cache().AppendLarge(nil, key, func(bytes int) error { return c.lend(2 * int64(bytes)) }) // and in the answer
+	if err != nil {
+		c.refusedRoom(err)
+	} else {
+		f(value, kvcache.String, ok)
+	}
+	c.worked()
 }
 
 func get(c *conn, args [][]byte) { c.get(args[1]) }

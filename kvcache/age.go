@@ -192,9 +192,10 @@ func (s *shard) ageLocked(w *walk, kept *uint32) bool {
 			if onProbation && !s.policy.single {
 				x.addGhost(h)
 			}
+			s.abandonLocked(p)
 			continue
 		}
-		weight := recordWeight(hd.aux()&auxExpires != 0)
+		weight := weightOf(p)
 		ref, dst, ok := to.AllocMoved(int(hd.value()), hd.aux(), hd.owner(), weight)
 		if !ok {
 			return false

@@ -39,6 +39,12 @@ type CacheOptions struct {
 	SweepEvery time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+	// MaxLargeBytes is the longest value, up to MaxLargeBytes of the package: those
+	// beyond a region are kept in parts (large.go). Default: what a region takes.
+	MaxLargeBytes int
+	// Lend, if set, is asked for the memory in which Update collects a large value,
+	// and release gives it back. It must not wait.
+	Lend func(bytes int64) (release func(), err error)
 	// Random chooses RandomKey's keys. Default rand.Uint64.
 	Random func() uint64
 }
@@ -58,6 +64,12 @@ type Cache struct {
 	now    func() time.Time
 	random func() uint64
 	shards []shard
+
+	maxLarge int
+	lend     func(bytes int64) (release func(), err error)
+
+	orphansMu sync.Mutex // a leaf
+	orphans   []manifest // whose parts are to be removed; see large.go
 
 	sweepMu   sync.Mutex // held by Sweep
 	sweepNext int        // the shard where it goes on
@@ -79,13 +91,16 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	if o.Account >= MaxAccounts {
 		return nil, fmt.Errorf("kvcache: account must be below %d, got %d", MaxAccounts, o.Account)
 	}
+	if o.MaxLargeBytes < 0 || o.MaxLargeBytes > MaxLargeBytes {
+		return nil, fmt.Errorf("kvcache: large values must be of 0 to %d bytes, got %d", MaxLargeBytes, o.MaxLargeBytes)
+	}
 	m := o.Memory
 	n := o.Shards
 	if n == 0 {
 		n = max(1, min(4*runtime.GOMAXPROCS(0), int(m.Budget()/int64(m.regionBytes)/128)))
 		n = 1 << (bits.Len(uint(n)) - 1)
 	}
-	c := &Cache{m: m, seed: maphash.MakeSeed(), now: o.Now, random: o.Random, stop: make(chan struct{})}
+	c := &Cache{m: m, seed: maphash.MakeSeed(), now: o.Now, random: o.Random, maxLarge: o.MaxLargeBytes, lend: o.Lend, stop: make(chan struct{})}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -167,11 +182,14 @@ func (c *Cache) Put(key, value []byte, ttl time.Duration) error {
 	if err := c.checkKey(key); err != nil {
 		return err
 	}
-	if err := c.checkValue(key, value); err != nil {
+	if err := c.checkLarge(key, len(value), String); err != nil {
 		return err
 	}
 	if ttl < 0 {
 		return fmt.Errorf("%w must not be negative, got %v", ErrTTL, ttl)
+	}
+	if len(value) > c.maxValue(len(key)) {
+		return c.putLargeTTL(key, value, ttl)
 	}
 	var expiresMs int64
 	if ttl > 0 {
@@ -237,6 +255,11 @@ func (c *Cache) Get(dst, key []byte) ([]byte, bool) {
 	}
 	f.line().touch(f.slot)
 	s.count.hits++
+	if isManifest(f.p) {
+		s.mu.Unlock()
+		value, ok, _ := c.AppendLarge(dst, key, nil)
+		return value, ok
+	}
 	dst = append(dst, recordValue(f.p)...)
 	s.mu.Unlock()
 	return dst, true
@@ -244,9 +267,12 @@ func (c *Cache) Get(dst, key []byte) ([]byte, bool) {
 
 // View is Get for callers that copy the value themselves: it calls f once, with
 // a view that is valid during the call and the value's kind, or with false if
-// there is none. f
-// runs under a lock: it must be quick and must not call the Cache.
-func (c *Cache) View(key []byte, f func(value []byte, kind Kind, ok bool)) {
+// there is none. f runs under a lock: it must be quick and must not call the
+// Cache.
+//
+// A value that is kept in parts is not shown: f is not called, large is true, and
+// the caller goes on with AppendLarge.
+func (c *Cache) View(key []byte, f func(value []byte, kind Kind, ok bool)) (large bool) {
 	h := c.hash(key)
 	s := c.shard(h)
 	s.mu.Lock()
@@ -255,12 +281,16 @@ func (c *Cache) View(key []byte, f func(value []byte, kind Kind, ok bool)) {
 	if at.p == nil {
 		s.count.misses++
 		f(nil, String, false)
-		return
+		return false
 	}
 	at.line().touch(at.slot)
 	s.count.hits++
-	v := recordValue(at.p)
-	f(v[:len(v):len(v)], recordKind(at.p), true)
+	v, kind := recordValue(at.p), recordKind(at.p)
+	if kind == kindManifest {
+		return true
+	}
+	f(v[:len(v):len(v)], kind, true)
+	return false
 }
 
 // with calls f with what is stored under key, if anything, under the lock.
@@ -297,7 +327,11 @@ func (c *Cache) Delete(key []byte) bool {
 
 // KindOf is the kind of the value of a key. It reports false if there is none.
 func (c *Cache) KindOf(key []byte) (kind Kind, ok bool) {
-	ok = c.with(key, func(_ *shard, f *found) { kind = recordKind(f.p) })
+	ok = c.with(key, func(_ *shard, f *found) {
+		if kind = recordKind(f.p); kind == kindManifest {
+			kind = String
+		}
+	})
 	return kind, ok
 }
 
@@ -330,7 +364,12 @@ func (c *Cache) Idle(key []byte) (ms int64, ok bool) {
 // EntryBytes is what the key costs: its record and its slot in the index.
 func (c *Cache) EntryBytes(key []byte) (n int, ok bool) {
 	ok = c.with(key, func(_ *shard, f *found) {
-		n = int((*(*header)(f.p)).bytes()) + (lineBytes+lineSlots-1)/lineSlots
+		const slot = (lineBytes + lineSlots - 1) / lineSlots
+		n = int((*(*header)(f.p)).bytes()) + slot
+		if isManifest(f.p) {
+			m := readManifest(recordValue(f.p))
+			n += m.length + c.partsOf(&m)*(headerBytes+longKeyBytes+partKeyBytes+slot)
+		}
 	})
 	return n, ok
 }
@@ -370,8 +409,29 @@ func (c *Cache) Update(key []byte, f func(old Entry, ok bool) (Entry, Op)) error
 	s := c.shard(h)
 	for try := 0; ; try++ {
 		s.mu.Lock()
-		need, err := c.updateLocked(s, h, key, f)
+		if at := s.getLocked(h, key); at.p != nil && isManifest(at.p) {
+			m := readManifest(recordValue(at.p))
+			s.mu.Unlock()
+			if again, err := c.updateLarge(s, h, key, m, try, f); !again || err != nil {
+				return err
+			}
+			if try > maxOutraced {
+				return ErrBusy
+			}
+			continue
+		}
+		need, large, was, err := c.updateLocked(s, h, key, f)
 		s.mu.Unlock()
+		if large != nil {
+			outraced, err := c.putLarge(key, *large, was)
+			if !outraced {
+				return err
+			}
+			if try > maxOutraced {
+				return ErrBusy
+			}
+			continue
+		}
 		if need == 0 {
 			return err
 		}
@@ -381,23 +441,27 @@ func (c *Cache) Update(key []byte, f func(old Entry, ok bool) (Entry, Op)) error
 	}
 }
 
-func (c *Cache) updateLocked(s *shard, h hash, key []byte, f func(Entry, bool) (Entry, Op)) (needBytes int64, err error) {
+// updateLocked is one try of Update. It returns an entry that is to be stored in
+// parts, which cannot be done here, with what was there.
+func (c *Cache) updateLocked(s *shard, h hash, key []byte, f func(Entry, bool) (Entry, Op)) (needBytes int64, large *Entry, was version, err error) {
 	at := s.getLocked(h, key)
 	var old Entry
 	if at.p != nil {
 		old = recordEntry(at.p)
 	}
 	e, op := f(old, at.p != nil)
-	if op == Store && e.ExpiresMs < 0 {
-		return 0, fmt.Errorf("%w must not end before 1970, got %d ms", ErrTTL, e.ExpiresMs)
-	}
-	if op == Store && e.ExpiresMs != 0 && e.ExpiresMs <= c.nowMs() {
-		op = Remove
+	if op == Store {
+		if op, err = c.storeOp(e); err != nil {
+			return 0, nil, was, err
+		}
 	}
 	switch op {
 	case Store:
-		if err := c.checkValue(key, e.Value); err != nil {
-			return 0, err
+		if len(e.Value) > c.maxValue(len(key)) {
+			if err := c.checkLarge(key, len(e.Value), e.Kind); err != nil {
+				return 0, nil, was, err
+			}
+			return 0, &Entry{Value: e.Value, ExpiresMs: e.ExpiresMs}, versionLocked(&at), nil
 		}
 		if needBytes = s.storeLocked(&at, h, key, e); needBytes == 0 {
 			s.count.puts++
@@ -408,7 +472,18 @@ func (c *Cache) updateLocked(s *shard, h hash, key []byte, f func(Entry, bool) (
 			s.removeLocked(&at)
 		}
 	}
-	return needBytes, nil
+	return needBytes, nil, was, nil
+}
+
+// storeOp is what is done to store an entry: one that has expired is removed.
+func (c *Cache) storeOp(e Entry) (Op, error) {
+	switch {
+	case e.ExpiresMs < 0:
+		return Keep, fmt.Errorf("%w must not end before 1970, got %d ms", ErrTTL, e.ExpiresMs)
+	case e.ExpiresMs != 0 && e.ExpiresMs <= c.nowMs():
+		return Remove, nil
+	}
+	return Store, nil
 }
 
 // Clear forgets everything and gives the memory back to the kernel.

@@ -77,7 +77,7 @@ func (s *shard) checkIndexLocked(x *index, number uint32) (live int64, err error
 			if p == nil {
 				continue
 			}
-			live += int64(recordWeight(recordExpiry(p) != 0))
+			live += int64(weightOf(p))
 			key := recordKey(p)
 			h := s.c.hash(key)
 			switch {

@@ -20,11 +20,14 @@ func TestLockNames(t *testing.T) {
 			"NewCache":            "nobody else has the shards yet",
 			"Cache.Delete":        inWith,
 			"Cache.Idle":          inWith,
+			"Cache.removeParts":   inWith,
+			"Cache.forget":        inWith,
 			"Cache.hold":          held,
 			"Cache.GetMany":       held,
 			"Cache.putRun":        held,
 			"shard.firstLocked":   reads,
 			"shard.expiredLocked": reads,
+			"shard.abandonLocked": reads,
 		},
 	}, 20)
 }

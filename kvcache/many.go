@@ -1,6 +1,7 @@
 package kvcache
 
 import (
+	"errors"
 	"math/bits"
 	"unsafe"
 )
@@ -84,7 +85,8 @@ func (c *Cache) hold(r *run, keys [][]byte) {
 
 // GetMany looks keys up and calls f for each in their order, with i counting
 // from 0 and value a view that is valid during the call, of the kind told. It does so for the
-// first n keys, where n is at least 1, and bounded in number and in the bytes
+// first n keys, where n is at least 1, unless the first key's value is kept in
+// parts, which is for View and AppendLarge; n is bounded in number and in the bytes
 // of the values; the caller goes on with keys[n:], if any.
 //
 // f runs under locks: it must be quick and must not call the Cache. Each call
@@ -103,11 +105,14 @@ func (c *Cache) GetMany(keys [][]byte, f func(i int, value []byte, kind Kind, ok
 			s.count.misses++
 			f(i, nil, String, false)
 		} else {
+			v, kind := recordValue(at.p), recordKind(at.p)
+			if kind == kindManifest {
+				break
+			}
 			at.line().touch(at.slot)
 			s.count.hits++
-			v := recordValue(at.p)
 			bytes += len(v)
-			f(i, v[:len(v):len(v)], recordKind(at.p), true)
+			f(i, v[:len(v):len(v)], kind, true)
 		}
 		if n = i + 1; bytes >= manyBytes {
 			break
@@ -153,8 +158,9 @@ func (c *Cache) putRun(keys, values [][]byte) (n int, err error) {
 		n++
 	}
 	c.unlockAll(&r.shards)
-	if needBytes > 0 {
-		// Room is made without locks, for this one; the others may need none.
+	if needBytes > 0 || errors.Is(err, ErrValueSize) {
+		// Room is made without locks, for this one; the others may need none. And a
+		// value that is too long for a record may go in parts.
 		if err = c.Put(keys[n], values[n], 0); err == nil {
 			n++
 		}

@@ -103,8 +103,11 @@ func recordKind(p unsafe.Pointer) Kind {
 
 // recordEntry is what the record whose header is at p holds. The value is a view.
 func recordEntry(p unsafe.Pointer) Entry {
-	v := recordValue(p)
-	return Entry{Value: v[:len(v):len(v)], ExpiresMs: recordExpiry(p), Kind: recordKind(p)}
+	v, kind := recordValue(p), recordKind(p)
+	if kind == kindManifest {
+		return Entry{ExpiresMs: recordExpiry(p)} // of kind String; its value is elsewhere
+	}
+	return Entry{Value: v[:len(v):len(v)], ExpiresMs: recordExpiry(p), Kind: kind}
 }
 
 // recordValue is the value of the record whose header is at p.
@@ -127,10 +130,19 @@ func recordExpiry(p unsafe.Pointer) int64 {
 
 // A record's weight in its table counts it in the low half and, if it expires,
 // once more in the high half: so the sums of a region say what vanishes with
-// it, without a look at its records.
+// it, without a look at its records. Parts of large values count for nothing, as
+// their manifest does.
 const expiringWeight = 1 << 32
 
-func recordWeight(expires bool) int {
+// weightOf is the weight of the record whose header is at p.
+func weightOf(p unsafe.Pointer) int {
+	return recordWeight(recordKind(p), (*(*header)(p)).aux()&auxExpires != 0)
+}
+
+func recordWeight(kind Kind, expires bool) int {
+	if kind == kindPart {
+		return 0
+	}
 	if expires {
 		return 1 + expiringWeight
 	}

@@ -64,7 +64,7 @@ func (s *shard) scanLocked(x *index, i uint32, nowMs int64, f func(key []byte, e
 			return
 		}
 		ms := recordExpiry(p)
-		if ms != 0 && ms <= nowMs {
+		if ms != 0 && ms <= nowMs || recordKind(p) == kindPart {
 			return
 		}
 		f(recordKey(p), recordEntry(p))
@@ -105,7 +105,7 @@ func (c *Cache) RandomKey(dst []byte) ([]byte, bool) {
 			l := &x.lines[x.home(uint32(n>>32))]
 			slot := int(n>>tagShift&tagMask) % lineSlots
 			if l.tags[slot] != 0 {
-				if p := s.places.at(l.refs[slot]); p != nil && !s.expiredLocked(p) {
+				if p := s.places.at(l.refs[slot]); p != nil && !s.expiredLocked(p) && recordKind(p) != kindPart {
 					dst = append(dst, recordKey(p)...)
 					s.mu.Unlock()
 					return dst, true

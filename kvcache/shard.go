@@ -116,16 +116,37 @@ func (s *shard) expiredLocked(p unsafe.Pointer) bool {
 // removeLocked takes a record out of index and table.
 func (s *shard) removeLocked(f *found) {
 	ref := s.places.long(f.ref())
-	weight := recordWeight((*(*header)(f.p)).aux()&auxExpires != 0)
+	weight := weightOf(f.p)
+	s.abandonLocked(f.p)
 	f.x.erase(f.i, f.slot)
 	s.logOfLocked(ref).Free(ref, weight)
 	f.p = nil
+}
+
+// abandonLocked makes orphans of a record's parts, if it has any.
+func (s *shard) abandonLocked(p unsafe.Pointer) {
+	if isManifest(p) {
+		s.c.orphan(readManifest(recordValue(p)))
+	}
 }
 
 // storeLocked writes a record over the one found, or anew. It returns 0, or
 // how many bytes must be evicted for it to succeed; then nothing has changed.
 // The value may be a view of the record found.
 func (s *shard) storeLocked(f *found, h hash, key []byte, e Entry) (needBytes int64) {
+	if f.p == nil || !isManifest(f.p) {
+		return s.writeLocked(f, h, key, e)
+	}
+	was := readManifest(recordValue(f.p))
+	needBytes = s.writeLocked(f, h, key, e)
+	if needBytes == 0 && (e.Kind != kindManifest || readManifest(e.Value) != was) {
+		s.c.orphan(was)
+	}
+	return needBytes
+}
+
+// writeLocked is storeLocked, whatever becomes of the parts of what was there.
+func (s *shard) writeLocked(f *found, h hash, key []byte, e Entry) (needBytes int64) {
 	n := recordBytes(len(key), len(e.Value), e.Kind, e.ExpiresMs != 0)
 	aux := recordAux(len(key), e.Kind, e.ExpiresMs != 0)
 	var t *Tables
@@ -142,7 +163,7 @@ func (s *shard) storeLocked(f *found, h hash, key []byte, e Entry) (needBytes in
 		t = s.admitLocked(f.x, h, n)
 	}
 	regions := s.regionsLocked()
-	weight := recordWeight(e.ExpiresMs != 0)
+	weight := recordWeight(e.Kind, e.ExpiresMs != 0)
 	ref, b, ok := t.Alloc(n, aux, h.home(), weight)
 	if !ok {
 		return int64(s.m.regionBytes)
@@ -151,7 +172,7 @@ func (s *shard) storeLocked(f *found, h hash, key []byte, e Entry) (needBytes in
 	short := s.places.short(ref)
 	switch {
 	case f.p != nil:
-		old, oldWeight := s.places.long(f.ref()), recordWeight((*(*header)(f.p)).aux()&auxExpires != 0)
+		old, oldWeight := s.places.long(f.ref()), weightOf(f.p)
 		f.line().refs[f.slot] = short
 		f.line().touch(f.slot)
 		t.Free(old, oldWeight)
@@ -322,7 +343,6 @@ func (s *shard) movedLocked(_ uint16, home uint32, from, to Ref) int {
 	}
 	short := s.places.short(to)
 	x.lines[i].refs[slot] = short
-	ms := recordExpiry(s.m.at(to))
-	s.noteExpiryLocked(short, ms)
-	return recordWeight(ms != 0)
+	s.noteExpiryLocked(short, recordExpiry(s.m.at(to)))
+	return weightOf(s.m.at(to))
 }

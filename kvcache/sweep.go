@@ -38,6 +38,7 @@ func (c *Cache) sweepEvery(every time.Duration) {
 func (c *Cache) Sweep() (removed int) {
 	c.sweepMu.Lock()
 	defer c.sweepMu.Unlock()
+	c.removeOrphans()
 	left := sweepBytes
 	for range c.shards {
 		s := &c.shards[c.sweepNext]
@@ -136,7 +137,8 @@ func (s *shard) expireLocked(r Region, epoch uint32, unit *uint32, nowMs int64) 
 		x.erase(i, slot)
 		s.count.expired++
 		removed++
-		s.logOfLocked(ref).Free(ref, recordWeight(true))
+		s.abandonLocked(p)
+		s.logOfLocked(ref).Free(ref, weightOf(p))
 		if !s.ownsLocked(r, epoch) {
 			return removed, false
 		}

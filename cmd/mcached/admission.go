@@ -53,7 +53,7 @@ func (d *daemon) newAdmission() (*admission.Pool, error) {
 	n := d.admissionBytes()
 	return admission.New(admission.Options{
 		MaxWait:  admissionWait,
-		MaxBytes: n, MaxInputBytes: max(n/inputPart, int64(d.config.writeMaxBody)), MaxRequests: int(d.config.maxRequests),
+		MaxBytes: n, MaxInputBytes: max(n/inputPart, int64(d.config.writeMaxBody), min(int64(d.config.respMaxValue)+1<<20, n/2)), MaxRequests: int(d.config.maxRequests),
 		BytesSetting: "--admission.max-in-flight-size", RequestsSetting: "--admission.max-requests",
 	})
 }
@@ -63,6 +63,14 @@ func (d *daemon) admitWrite(cut func()) remotewrite.Loan {
 	l := new(admission.Lease)
 	l.Open(d.admission, admission.Input, cut)
 	return l
+}
+
+// lendValue lends the room in which a command collects a large value to change it.
+func (d *daemon) lendValue(bytes int64) (release func(), err error) {
+	l := new(admission.Lease)
+	l.Open(d.admission, admission.Read, nil)
+	l.Bulk()
+	return l.Release, l.Try(bytes)
 }
 
 // admitRead opens the lease of one request to the query API.

@@ -43,6 +43,7 @@ type config struct {
 	respMaxClients   count
 	respMaxTracked   count
 	respDatabases    count
+	respMaxValue     byteSize
 	scriptTimeout    duration
 	scriptMemory     byteSize
 	scriptSteps      count
@@ -164,6 +165,8 @@ func newServeApp(c *config) *kingpin.Application {
 
 	add("resp.max-tracked-keys", "1000000", &c.respMaxTracked,
 		"Keys that are remembered for clients with CLIENT TRACKING, at 256 bytes each; for more, clients are told to forget some.")
+	add("resp.max-value-size", "64MiB", &c.respMaxValue,
+		"Longest value of a Redis client, at most 512MiB. Its memory is taken as it comes, of --admission.max-in-flight-size; a quarter of the cache's memory bounds it too.")
 	add("resp.script-timeout", "5s", &c.scriptTimeout,
 		"Longest time that a Lua script of a Redis client runs. Nobody else is served meanwhile; others are told so after a fifth of it.")
 	add("resp.script-max-memory", "64MiB", &c.scriptMemory,
@@ -370,6 +373,8 @@ func (c *config) checkRESP() error {
 		return fmt.Errorf("--resp.databases must be at most %d, got %d", kvcache.MaxDatabases, c.respDatabases)
 	}
 	switch {
+	case c.respMaxValue < 64<<10 || c.respMaxValue > kvcache.MaxLargeBytes:
+		return fmt.Errorf("--resp.max-value-size must be from 64KiB to 512MiB, got %s", &c.respMaxValue)
 	case c.scriptTimeout.std() <= 0:
 		return errors.New("--resp.script-timeout must be above 0: nobody else is served while a script runs")
 	case c.scriptMemory < 1<<20 || c.scriptMemory > 1<<30:
@@ -492,6 +497,7 @@ var writeFlags = map[string]string{
 	"MaxAhead":               "--remote-write.max-time-ahead",
 	"MaxKeyBytes":            "--resp.max-keys-size",
 	"ScriptTimeout":          "--resp.script-timeout",
+	"MaxBulkBytes":           "--resp.max-value-size",
 	"MaxScriptBytes":         "--resp.script-max-memory",
 	"MaxScriptSteps":         "--resp.script-max-instructions",
 	"MaxBuckets":             "--bucket.max-buckets",

@@ -149,7 +149,7 @@ func (d *daemon) open() error {
 	if err != nil {
 		return err
 	}
-	if d.blobs, err = kvcache.NewDatabases(kvcache.CacheOptions{Memory: d.memory, Account: accountBlobs}, int(d.config.respDatabases)); err != nil {
+	if d.blobs, err = kvcache.NewDatabases(kvcache.CacheOptions{Memory: d.memory, Account: accountBlobs, MaxLargeBytes: int(d.config.respMaxValue), Lend: d.lendValue}, int(d.config.respDatabases)); err != nil {
 		return err
 	}
 	limits, bucketLimits := d.seriesLimits(d.config)
@@ -249,7 +249,7 @@ func (d *daemon) openFrontDoors() error {
 		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
 		Flags: writeFlags, Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respCertificate.config(),
 		Parameters: d.shareParameters(), Cluster: c.clusterOptions(),
-		ScriptTimeout: c.scriptTimeout.std(), MaxScriptBytes: int(c.scriptMemory), MaxScriptSteps: int(c.scriptSteps),
+		MaxBulkBytes: int(c.respMaxValue), ScriptTimeout: c.scriptTimeout.std(), MaxScriptBytes: int(c.scriptMemory), MaxScriptSteps: int(c.scriptSteps),
 	}
 	if c.memorySize != 0 { // else the pressure controller would undo it
 		o.SetBudget = d.setBudget

@@ -24,6 +24,7 @@ func (e ProtocolError) Error() string { return "ERR Protocol error: " + string(e
 type Limits struct {
 	Args         int
 	BulkBytes    int
+	SkipBytes    int64 // of a bulk that is refused and can be read all the same; see TooLong
 	InlineBytes  int
 	CommandBytes int
 }
@@ -32,7 +33,35 @@ type Limits struct {
 func (l Limits) Unauthenticated() Limits {
 	l.Args = min(l.Args, unauthenticatedArgs)
 	l.BulkBytes = min(l.BulkBytes, unauthenticatedBulkBytes)
+	l.SkipBytes = 0
 	return l
+}
+
+// TooLong is the error of a command with an argument that is longer than BulkBytes
+// and not than SkipBytes. The stream can be followed behind it, by one who throws
+// it away.
+type TooLong struct {
+	Bytes int64 // of the argument
+	Body  int   // where it begins, an offset as Next's n
+	Left  int   // arguments that follow
+}
+
+func (e *TooLong) Error() string { return fmt.Sprintf("an argument of %d bytes is too long", e.Bytes) }
+
+// BulkHead reads the line before an argument at the start of b: its length, and
+// the length of the line, 0 when that is not complete.
+func BulkHead(b []byte) (size int64, n int, err error) {
+	if len(b) == 0 {
+		return 0, 0, nil
+	}
+	if b[0] != '$' {
+		return 0, 0, ProtocolError(fmt.Sprintf("expected '$', got '%c'", printable(b[0])))
+	}
+	size, n, err = countLine(b, 1, "invalid bulk length", "too big bulk count string")
+	if err == nil && size < 0 {
+		err = ProtocolError("invalid bulk length")
+	}
+	return size, n, err
 }
 
 // A Framer finds the commands in a stream of bytes. It remembers how far it
@@ -71,6 +100,15 @@ func (f *Framer) Reset() {
 		f.marks, f.args = nil, nil
 	}
 	f.marks = f.marks[:0]
+}
+
+// Abandon is how to go on behind the command in progress, if a bulk of it has
+// begun; see TooLong. Bytes is what that was to have.
+func (f *Framer) Abandon() *TooLong {
+	if f.want == 0 || f.bulk < 0 {
+		return nil
+	}
+	return &TooLong{Bytes: int64(f.bulk), Body: f.pos, Left: f.want - 1}
 }
 
 // Pending is how many arguments of the command in progress are complete.
@@ -117,6 +155,9 @@ func (f *Framer) Next(b []byte, l *Limits) (n int, args [][]byte, need int, err 
 			}
 			if size < 0 {
 				return 0, nil, 0, ProtocolError("invalid bulk length")
+			}
+			if size > int64(l.BulkBytes) && size <= l.SkipBytes {
+				return 0, nil, 0, &TooLong{Bytes: size, Body: end, Left: f.want - 1}
 			}
 			if size > int64(l.BulkBytes) {
 				return 0, nil, 0, ProtocolError(fmt.Sprintf("invalid bulk length (%d bytes, the limit is %d)", size, l.BulkBytes))

@@ -1,0 +1,364 @@
+package kvcache
+
+import (
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unsafe"
+)
+
+// Values that are longer than a region takes are kept in parts:
+//
+//	key ──▶ manifest: nonce, length     (a record of kindManifest)
+//	              │
+//	              ├─ nonce, 0 ──▶ part  (records of kindPart, in any shard)
+//	              ├─ nonce, 1 ──▶ part
+//	              └─ …
+//
+// A part is a record like any other, under a key that nobody can guess: it is
+// counted as read, moved, aged and evicted as such, and not shown. Parts never
+// change. To write a value is to write new parts and then, under the lock of the
+// key, the manifest; so a reader that has a manifest needs no lock beyond one
+// part at a time, and gets all of one value or finds a part missing. Then the
+// value is a miss, and what is left of it is removed.
+//
+// Parts whose manifest was replaced, deleted or has expired are orphans: the shard
+// notes them, as other shards' locks cannot be had there, and the next large value
+// or the next Sweep removes them. The parts of a manifest that vanished with its
+// region stay until they age out, which is soon, as nobody reads them.
+//
+// A manifest costs 29 bytes beside key and headers, a part 24 and its index.
+
+const (
+	// kindManifest and kindPart are this file's; callers' kinds are below.
+	kindManifest Kind = 255
+	kindPart     Kind = 254
+
+	nonceBytes    = 16
+	partKeyBytes  = nonceBytes + 4
+	manifestBytes = nonceBytes + 8
+
+	// regionParts: a part is an eighth of a region, so that the end of a region
+	// that none fits in is a sixteenth of it on average.
+	regionParts = 8
+	// largePart: a value may be a quarter of the budget at the most, or writing
+	// its end would evict its beginning.
+	largePart = 4
+	// MaxLargeBytes bounds CacheOptions.MaxLargeBytes.
+	MaxLargeBytes = 512 << 20
+	// maxOutraced is how often a change of a large value begins anew because
+	// another writer came first.
+	maxOutraced = 100
+)
+
+// ErrBusy says that other writers changed a large value again and again while it
+// was to be changed.
+var ErrBusy = errors.New("kvcache: the value changes too often")
+
+// manifest is what is known of a large value.
+type manifest struct {
+	nonce  [nonceBytes]byte
+	length int
+}
+
+func (m *manifest) append(dst []byte) []byte {
+	return le.AppendUint64(append(dst, m.nonce[:]...), uint64(m.length))
+}
+
+func readManifest(b []byte) (m manifest) {
+	copy(m.nonce[:], b)
+	m.length = int(le.Uint64(b[nonceBytes:]))
+	return m
+}
+
+// isManifest reports whether the record whose header is at p is one.
+func isManifest(p unsafe.Pointer) bool { return recordKind(p) == kindManifest }
+
+func (c *Cache) partBytes() int { return c.m.regionBytes / regionParts }
+
+func (c *Cache) partsOf(m *manifest) int { return (m.length + c.partBytes() - 1) / c.partBytes() }
+
+func (m *manifest) partKey(i int) []byte {
+	key := make([]byte, 0, partKeyBytes)
+	return le.AppendUint32(append(key, m.nonce[:]...), uint32(i))
+}
+
+// MaxLarge is the longest value in bytes, of kind String, in parts if need be.
+// The budget bounds it too: a quarter of it at the time of writing.
+func (c *Cache) MaxLarge() int { return max(c.maxLarge, c.MaxValue()) }
+
+// checkLarge is checkValue for values that may be kept in parts.
+func (c *Cache) checkLarge(key []byte, n int, kind Kind) error {
+	limit := c.maxValue(len(key))
+	if kind == String {
+		limit = max(limit, c.maxLarge)
+	}
+	if n > limit {
+		return fmt.Errorf("%w must be at most %d bytes with a key of %d, got %d", ErrValueSize, limit, len(key), n)
+	}
+	if most := c.m.Budget() / largePart; n > c.maxValue(len(key)) && int64(n) > most {
+		return fmt.Errorf("%w must be at most %d bytes, a quarter of the memory that there is now, got %d", ErrValueSize, most, n)
+	}
+	return nil
+}
+
+// putParts stores a value's parts. On an error there are none.
+func (c *Cache) putParts(value []byte) (m manifest, err error) {
+	_, _ = crand.Read(m.nonce[:]) // which never fails
+	m.length = len(value)
+	for i, part := range slices.Collect(slices.Chunk(value, c.partBytes())) {
+		if err := c.putEntry(m.partKey(i), Entry{Value: part, Kind: kindPart}); err != nil {
+			c.removeParts(m)
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+// putEntry stores an entry that is no longer than a region takes.
+func (c *Cache) putEntry(key []byte, e Entry) error {
+	h := c.hash(key)
+	s := c.shard(h)
+	for try := 0; ; try++ {
+		s.mu.Lock()
+		f := s.findLocked(h, key)
+		need := s.storeLocked(&f, h, key, e)
+		s.mu.Unlock()
+		if need == 0 {
+			return nil
+		}
+		if err := c.makeRoom(s, h, key, need, try); err != nil {
+			return err
+		}
+	}
+}
+
+// appendParts appends a value. It reports false, and returns dst as it was, if
+// one of its parts is gone.
+func (c *Cache) appendParts(dst []byte, m manifest) ([]byte, bool) {
+	at := len(dst)
+	dst = slices.Grow(dst, m.length)
+	for i := range c.partsOf(&m) {
+		there := c.with(m.partKey(i), func(_ *shard, f *found) {
+			if recordKind(f.p) == kindPart {
+				f.line().touch(f.slot)
+				dst = append(dst, recordValue(f.p)...)
+			}
+		})
+		if !there {
+			return dst[:at], false
+		}
+	}
+	return dst, len(dst) == at+m.length
+}
+
+func (c *Cache) removeParts(m manifest) {
+	for i := range c.partsOf(&m) {
+		c.with(m.partKey(i), func(s *shard, f *found) { s.removeLocked(f) })
+	}
+}
+
+// forget removes a large value of which a part is gone, if it is still the same.
+func (c *Cache) forget(key []byte, m manifest) {
+	c.with(key, func(s *shard, f *found) {
+		if isManifest(f.p) && readManifest(recordValue(f.p)) == m {
+			s.count.evicted++
+			s.removeLocked(f) // which makes orphans of the rest
+		}
+	})
+	c.removeOrphans()
+}
+
+// orphan notes that the parts of a manifest are to be removed. It may be called
+// with any shard's lock held.
+func (c *Cache) orphan(m manifest) {
+	c.orphansMu.Lock()
+	c.orphans = append(c.orphans, m)
+	c.orphansMu.Unlock()
+}
+
+// removeOrphans removes parts that no manifest leads to any more.
+func (c *Cache) removeOrphans() {
+	c.orphansMu.Lock()
+	orphans := c.orphans
+	c.orphans = nil
+	c.orphansMu.Unlock()
+	for _, m := range orphans {
+		c.removeParts(m)
+	}
+}
+
+// AppendLarge appends the value of a key that View or GetMany have told to be
+// large. It reports false if there is none, any more. It calls lend, if that is
+// not nil, with the length of the value before it makes room for it.
+func (c *Cache) AppendLarge(dst, key []byte, lend func(bytes int) error) (value []byte, ok bool, err error) {
+	for range maxOutraced {
+		var m manifest
+		large := false
+		at := len(dst)
+		there := c.with(key, func(s *shard, f *found) {
+			if recordKind(f.p) == String {
+				dst = append(dst, recordValue(f.p)...) // it is short now
+			} else if large = isManifest(f.p); large {
+				m = readManifest(recordValue(f.p))
+				f.line().touch(f.slot)
+			}
+		})
+		switch {
+		case !there:
+			c.countMiss(key)
+			return dst, false, nil
+		case !large:
+			return dst, len(dst) > at, nil
+		}
+		if lend != nil {
+			if err := lend(m.length); err != nil {
+				return dst, false, err
+			}
+			lend = nil
+		}
+		if dst, ok = c.appendParts(dst, m); ok {
+			return dst, true, nil
+		}
+		c.forget(key, m)
+	}
+	return dst, false, nil
+}
+
+func (c *Cache) countMiss(key []byte) {
+	s := c.shard(c.hash(key))
+	s.mu.Lock()
+	s.count.misses++
+	s.mu.Unlock()
+}
+
+// version is what was stored under a key when a change of it was decided.
+type version struct {
+	any   bool // whatever it is
+	there bool
+	entry Entry // a copy; of a large value its manifest
+}
+
+// versionLocked copies what is found.
+func versionLocked(f *found) (v version) {
+	if v.there = f.p != nil; !v.there {
+		return v
+	}
+	v.entry = Entry{Value: slices.Clone(recordValue(f.p)), ExpiresMs: recordExpiry(f.p), Kind: recordKind(f.p)}
+	return v
+}
+
+func (v *version) isLocked(f *found) bool {
+	if v.any {
+		return true
+	}
+	if f.p == nil {
+		return !v.there
+	}
+	return v.there && recordKind(f.p) == v.entry.Kind && recordExpiry(f.p) == v.entry.ExpiresMs && string(recordValue(f.p)) == string(v.entry.Value)
+}
+
+// putLarge stores a value in parts in place of what was there. outraced says that
+// something else is there meanwhile, and nothing was done.
+func (c *Cache) putLarge(key []byte, e Entry, was version) (outraced bool, err error) {
+	m, err := c.putParts(e.Value)
+	if err != nil {
+		c.Delete(key) // as for any value that there is no room for
+		return false, err
+	}
+	e.Value, e.Kind = m.append(nil), kindManifest
+	h := c.hash(key)
+	s := c.shard(h)
+	for try := 0; ; try++ {
+		s.mu.Lock()
+		at := s.getLocked(h, key)
+		if !was.isLocked(&at) {
+			s.mu.Unlock()
+			c.removeParts(m)
+			return true, nil
+		}
+		need := s.storeLocked(&at, h, key, e)
+		if need == 0 {
+			s.count.puts++
+		}
+		s.mu.Unlock()
+		if need == 0 {
+			c.removeOrphans()
+			return false, nil
+		}
+		if err := c.makeRoom(s, h, key, need, try); err != nil {
+			c.removeParts(m)
+			return false, err
+		}
+	}
+}
+
+// putLargeTTL is Put for a value that is kept in parts.
+func (c *Cache) putLargeTTL(key, value []byte, ttl time.Duration) error {
+	e := Entry{Value: value}
+	if ttl > 0 {
+		e.ExpiresMs = c.nowMs() + int64((ttl-1)/time.Millisecond) + 1
+	}
+	_, err := c.putLarge(key, e, version{any: true})
+	return err
+}
+
+// updateLarge is Update for a key whose value is m. It reports whether it is to be
+// begun anew.
+func (c *Cache) updateLarge(s *shard, h hash, key []byte, m manifest, try int, f func(Entry, bool) (Entry, Op)) (again bool, err error) {
+	if c.lend != nil {
+		release, err := c.lend(int64(m.length))
+		if err != nil {
+			return false, err
+		}
+		defer release()
+	}
+	value, ok := c.appendParts(nil, m)
+	if !ok {
+		c.forget(key, m)
+		return true, nil
+	}
+	s.mu.Lock()
+	at := s.getLocked(h, key)
+	if at.p == nil || !isManifest(at.p) || readManifest(recordValue(at.p)) != m {
+		s.mu.Unlock()
+		return true, nil
+	}
+	at.line().touch(at.slot)
+	e, op := f(Entry{Value: value, ExpiresMs: recordExpiry(at.p)}, true)
+	if op == Store {
+		if op, err = c.storeOp(e); err == nil {
+			err = c.checkLarge(key, len(e.Value), e.Kind)
+		}
+		if err != nil {
+			s.mu.Unlock()
+			return false, err
+		}
+	}
+	var need int64
+	switch {
+	case op == Remove:
+		s.count.deletes++
+		s.removeLocked(&at)
+	case op == Keep:
+	case len(e.Value) == len(value) && unsafe.SliceData(e.Value) == unsafe.SliceData(value) && e.Kind == String:
+		// The value is the same, the time to live may not be.
+		need = s.storeLocked(&at, h, key, Entry{Value: m.append(nil), ExpiresMs: e.ExpiresMs, Kind: kindManifest})
+	case len(e.Value) > c.maxValue(len(key)):
+		was := versionLocked(&at)
+		s.mu.Unlock()
+		return c.putLarge(key, e, was)
+	default:
+		if need = s.storeLocked(&at, h, key, e); need == 0 {
+			s.count.puts++
+		}
+	}
+	s.mu.Unlock()
+	if need > 0 {
+		return true, c.makeRoom(s, h, key, need, try)
+	}
+	c.removeOrphans()
+	return false, nil
+}
