@@ -250,13 +250,19 @@ const maxSilence = 5
 func (f *FanOut) ask(ctx context.Context, p Peer, q *question, loan *sharedLoan) (got *collected, err error) {
 	outer := ctx
 	defer func() {
-		switch {
-		case err == nil:
-			f.counts.answered.Add(1)
+		said := errors.As(err, new(memberError)) // it is there, and says no
+		if err == nil || said {
 			f.members.Heard(p, nil)
-		case outer.Err() == nil:
+		}
+		switch {
+		case err == nil || fatal(err) || errors.Is(err, errNotSpoken):
+			f.counts.answered.Add(1)
+		case outer.Err() != nil: // it was not waited for
+		default:
 			f.counts.failed.Add(1)
-			f.members.Heard(p, err)
+			if !said {
+				f.members.Heard(p, err)
+			}
 			f.o.Logger.Debug("A member did not answer.", "member", p.Name, "err", err)
 		}
 	}()
@@ -280,7 +286,7 @@ func (f *FanOut) ask(ctx context.Context, p Peer, q *question, loan *sharedLoan)
 	if res.StatusCode != http.StatusOK {
 		const maxTextBytes = 200
 		text, _ := io.ReadAll(io.LimitReader(res.Body, maxTextBytes))
-		return nil, fmt.Errorf("it answers with status %d: %s", res.StatusCode, strings.TrimSpace(string(text)))
+		return nil, memberError{fmt.Errorf("it answers with status %d: %s", res.StatusCode, strings.TrimSpace(string(text)))}
 	}
 	b := &heardReader{r: res.Body, heard: func(n int) {
 		silent.Reset(silence)
@@ -337,7 +343,7 @@ func (c *collected) read(ctx context.Context, r io.Reader, maxBytes int64, loan 
 			c.reader = nil
 			return nil
 		case frameError:
-			return errorOf(b)
+			return memberError{errorOf(b)}
 		}
 		n, err := c.take(kind, b, q)
 		if err != nil {
@@ -352,6 +358,11 @@ func (c *collected) read(ctx context.Context, r io.Reader, maxBytes int64, loan 
 		}
 	}
 }
+
+// memberError is an error that a member sent: it is there.
+type memberError struct{ error }
+
+func (m memberError) Unwrap() error { return m.error }
 
 // errorOf is the error that a member sent.
 func errorOf(b []byte) error {
