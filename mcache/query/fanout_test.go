@@ -8,8 +8,10 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"mcached/mcache"
 )
@@ -301,4 +303,43 @@ func TestFanOutNotWritten(t *testing.T) {
 			}
 		}
 	}
+}
+
+// BenchmarkFanOutPlan is a sum of 1,000 rates over an hour: of one node, and of
+// three that are one cache, by members and merged.
+func BenchmarkFanOutPlan(b *testing.B) {
+	const series, samples = 1000, 240
+	r := []string{"query", "sum(rate(m_total[5m]))", "start", seconds(t0), "end", seconds(t0 + samples*15_000), "step", "15"}
+	run := func(name string, h http.Handler) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			before, n := processorTime(b), 0
+			for b.Loop() {
+				if w := get(b, h, "query_range", r...); w.Code != http.StatusOK {
+					b.Fatal(w.Body)
+				}
+				n++
+			}
+			b.ReportMetric(float64(processorTime(b)-before)/float64(n), "cpu-ns/op")
+		})
+	}
+	one := newTestCluster(b, 1, FanOutOptions{}, "one")
+	fillCluster(b, one, series, samples)
+	run("one", NewAPI(one.nodes["one"].cache, one.api))
+	for _, copies := range []int{1, 2} {
+		for _, raw := range []bool{false, true} {
+			tc := newTestCluster(b, copies, FanOutOptions{NoPushDown: raw}, "a", "b", "c")
+			fillCluster(b, tc, series, samples)
+			run(fmt.Sprintf("copies=%d/merged=%t", copies, raw), tc.nodes["a"].api)
+		}
+	}
+}
+
+// processorTime is that of the process.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
