@@ -136,7 +136,11 @@ func decode(p wire.Protocol, b []byte) (r request, err error) {
 			return r, err
 		}
 		for _, ts := range m.Timeseries {
-			s := series{rest: fmt.Sprintf("%v %v %v", ts.Samples, ts.Exemplars, ts.Histograms)}
+			rest, err := (&prompb.TimeSeries{Samples: ts.Samples, Exemplars: ts.Exemplars, Histograms: ts.Histograms}).Marshal()
+			if err != nil {
+				return r, err
+			}
+			s := series{rest: string(rest)}
 			for _, l := range ts.Labels {
 				s.labels = append(s.labels, mcache.Label{Name: l.Name, Value: l.Value})
 			}
@@ -150,7 +154,11 @@ func decode(p wire.Protocol, b []byte) (r request, err error) {
 		return r, err
 	}
 	for _, ts := range m.Timeseries {
-		s := series{rest: fmt.Sprintf("%v %v %v %v %v", ts.LabelsRefs, ts.Samples, ts.Exemplars, ts.Histograms, ts.Metadata)}
+		rest, err := ts.Marshal()
+		if err != nil {
+			return r, err
+		}
+		s := series{rest: string(rest)}
 		for i := 0; i+1 < len(ts.LabelsRefs); i += 2 {
 			if n, v := ts.LabelsRefs[i], ts.LabelsRefs[i+1]; int(max(n, v)) < len(m.Symbols) {
 				s.labels = append(s.labels, mcache.Label{Name: m.Symbols[n], Value: m.Symbols[v]})
