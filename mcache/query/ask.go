@@ -249,18 +249,16 @@ const maxSilence = 5
 // ask asks one member.
 func (f *FanOut) ask(ctx context.Context, p Peer, q *question, loan *sharedLoan) (got *collected, err error) {
 	outer := ctx
+	silent := false // it is the member that did not answer, not this one that did not ask or listen
 	defer func() {
-		said := errors.As(err, new(memberError)) // it is there, and says no
-		if err == nil || said {
-			f.members.Heard(p, nil)
-		}
 		switch {
 		case err == nil || fatal(err) || errors.Is(err, errNotSpoken):
 			f.counts.answered.Add(1)
+			f.members.Heard(p, nil)
 		case outer.Err() != nil: // it was not waited for
 		default:
 			f.counts.failed.Add(1)
-			if !said {
+			if silent {
 				f.members.Heard(p, err)
 			}
 			f.o.Logger.Debug("A member did not answer.", "member", p.Name, "err", err)
@@ -276,24 +274,26 @@ func (f *FanOut) ask(ctx context.Context, p Peer, q *question, loan *sharedLoan)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := maxSilence * f.o.ReadTimeout
-	silent := time.AfterFunc(silence, func() { cancel(fmt.Errorf("it sent nothing for %s", silence)) })
-	defer silent.Stop()
+	patience := time.AfterFunc(silence, func() { cancel(fmt.Errorf("it sent nothing for %s", silence)) })
+	defer patience.Stop()
 	res, err := f.members.Post(ctx, p, AskPath, body)
 	if err != nil {
+		silent = true
 		return nil, causeOf(ctx, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		const maxTextBytes = 200
 		text, _ := io.ReadAll(io.LimitReader(res.Body, maxTextBytes))
-		return nil, memberError{fmt.Errorf("it answers with status %d: %s", res.StatusCode, strings.TrimSpace(string(text)))}
+		return nil, fmt.Errorf("it answers with status %d: %s", res.StatusCode, strings.TrimSpace(string(text)))
 	}
 	b := &heardReader{r: res.Body, heard: func(n int) {
-		silent.Reset(silence)
+		patience.Reset(silence)
 		f.counts.received.Add(uint64(n))
 	}}
 	got = new(collected)
 	if err := got.read(ctx, b, f.o.MaxAnswerBytes, loan, q); err != nil {
+		silent = ctx.Err() != nil
 		return nil, causeOf(ctx, err)
 	}
 	return got, nil
@@ -343,7 +343,7 @@ func (c *collected) read(ctx context.Context, r io.Reader, maxBytes int64, loan 
 			c.reader = nil
 			return nil
 		case frameError:
-			return memberError{errorOf(b)}
+			return errorOf(b)
 		}
 		n, err := c.take(kind, b, q)
 		if err != nil {
@@ -358,11 +358,6 @@ func (c *collected) read(ctx context.Context, r io.Reader, maxBytes int64, loan 
 		}
 	}
 }
-
-// memberError is an error that a member sent: it is there.
-type memberError struct{ error }
-
-func (m memberError) Unwrap() error { return m.error }
 
 // errorOf is the error that a member sent.
 func errorOf(b []byte) error {

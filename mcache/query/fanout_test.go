@@ -266,6 +266,32 @@ func fanOutSlow(t *testing.T) {
 	}
 }
 
+// TestFanOutSuspects: a member is suspect if it does not answer, not if it was not
+// asked, or says no.
+func TestFanOutSuspects(t *testing.T) {
+	tc := newTestCluster(t, 1, FanOutOptions{}, "a", "b", "c")
+	fillCluster(t, tc, 20, 5)
+	heard := func(query string) map[string]error {
+		tc.nodes["a"].heard = nil
+		post(t, tc.nodes["a"].api, "query", "query", query, "time", seconds(tc.now))
+		return tc.nodes["a"].heard
+	}
+	if h := heard("m_total"); len(h) != 2 || h["b"] != nil || h["c"] != nil {
+		t.Errorf("members that answered: %v", h)
+	}
+	if h := heard(`m_total{i!="` + strings.Repeat("x", maxQuestionBytes) + `"}`); len(h) != 0 {
+		t.Errorf("members that were not asked are suspect: %.300v", h)
+	}
+	tc.nodes["b"].api.o.FanOut.maxSeries = 1
+	if h := heard("m_total"); h["b"] != nil {
+		t.Errorf("a member that says no is suspect: %v", h)
+	}
+	tc.kill("c")
+	if h := heard("m_total"); h["c"] == nil {
+		t.Errorf("a member that is dead is not suspect: %v", h)
+	}
+}
+
 // TestAskForged: who is not a member learns nothing.
 func TestAskForged(t *testing.T) {
 	tc := newTestCluster(t, 1, FanOutOptions{}, "a")

@@ -47,6 +47,7 @@ type testNode struct {
 	api          *API
 	dead, frozen bool
 	asked        int
+	heard        map[string]error // what became of the last request to each other
 }
 
 func newTestCluster(t testing.TB, copies int, o FanOutOptions, names ...string) *testCluster {
@@ -241,7 +242,14 @@ func (n *testNode) Post(ctx context.Context, p Peer, path string, body []byte) (
 	return w.Result(), nil
 }
 
-func (*testNode) Heard(Peer, error) {}
+func (n *testNode) Heard(p Peer, err error) {
+	n.tc.mu.Lock()
+	defer n.tc.mu.Unlock()
+	if n.heard == nil {
+		n.heard = map[string]error{}
+	}
+	n.heard[p.Name] = err
+}
 
 func (n *testNode) Verify(r *http.Request, _ []byte) error {
 	if r.Header.Get("X-Test-Member") != "key" {
