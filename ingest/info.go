@@ -74,7 +74,7 @@ func (s *Server) infoSections() []infoSection {
 		}},
 		{name: "Clients", lines: []string{
 			line("connected_clients", st.Connections),
-			line("maxclients", s.o.MaxConnections),
+			line("maxclients", s.MaxConnections()),
 			line("blocked_clients", 0),
 			line("tracking_clients", s.tracking.some.Load()),
 		}},

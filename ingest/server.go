@@ -20,6 +20,7 @@ type Server struct {
 	limits   resp.Limits // of clients that are past AUTH
 	commands commandSet
 	pass     atomic.Pointer[string] // see SetPassword
+	maxConns atomic.Int64           // see SetMaxConnections
 	series   *directory             // nil without Options.Metrics
 	started  time.Time
 	runID    string
@@ -115,6 +116,7 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s.scripts = newScripting(&s.o)
 	s.pass.Store(&s.o.Password)
+	s.maxConns.Store(int64(o.MaxConnections))
 	s.slow.init()
 	s.tracking.most = o.MaxTrackedKeys
 	s.o.Parameters = append(slices.Clone(s.o.Parameters), s.toolParameters()...)
@@ -149,6 +151,13 @@ func (s *Server) SetPassword(password string) error {
 }
 
 func (s *Server) password() string { return *s.pass.Load() }
+
+// SetMaxConnections changes how many clients there may be. Those that are
+// connected stay.
+func (s *Server) SetMaxConnections(n int) { s.maxConns.Store(int64(max(n, 1))) }
+
+// MaxConnections is how many clients there may be.
+func (s *Server) MaxConnections() int { return int(s.maxConns.Load()) }
 
 // Serve accepts connections from l, which it closes before it returns. It
 // returns nil after Shutdown.
@@ -212,14 +221,14 @@ func loopback(a net.Addr) bool {
 // accept begins to serve a connection, or says why not.
 func (s *Server) accept(nc net.Conn) {
 	s.mu.Lock()
-	full := len(s.conns) >= s.o.MaxConnections && !s.makeWayLocked()
+	full := int64(len(s.conns)) >= s.maxConns.Load() && !s.makeWayLocked()
 	if s.closing || full {
 		s.mu.Unlock()
 		if full {
 			s.counters.refused.Add(1)
 			// A fresh socket's buffer takes this without waiting.
 			_ = nc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-			_, _ = fmt.Fprintf(nc, "-ERR max number of clients reached (%d)\r\n", s.o.MaxConnections)
+			_, _ = fmt.Fprintf(nc, "-ERR max number of clients reached (%d)\r\n", s.MaxConnections())
 		}
 		nc.Close()
 		return

@@ -274,7 +274,7 @@ func (s *Server) parameters() [][2]string {
 	all := [][2]string{
 		{"appendonly", "no"},
 		{"databases", itoa(int64(s.o.Blobs.Len()))},
-		{"maxclients", itoa(int64(s.o.MaxConnections))},
+		{"maxclients", itoa(int64(s.MaxConnections()))},
 		{"maxmemory", itoa(s.o.Memory.Budget())},
 		{"maxmemory-policy", "allkeys-lru"},
 		{"proto-max-bulk-len", itoa(int64(s.o.MaxBulkBytes))},

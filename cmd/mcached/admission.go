@@ -26,12 +26,11 @@ const (
 const admissionWait = 250 * time.Millisecond
 
 // admissionBytes is how much requests may have in hand together.
-func (d *daemon) admissionBytes() int64 {
-	c := d.config
+func (d *daemon) admissionBytes(c *config) int64 {
 	if c.maxInFlight != 0 {
 		return int64(c.maxInFlight)
 	}
-	return max(d.heapLimit/admissionPart, int64(c.largestWrite()))
+	return max(d.heapLimit/admissionPart, int64(d.config.largestWrite()))
 }
 
 // maxKeyBytes is how much the keys of TS.CREATE may take.
@@ -50,12 +49,18 @@ func (c *config) largestWrite() byteSize {
 }
 
 func (d *daemon) newAdmission() (*admission.Pool, error) {
-	n := d.admissionBytes()
-	return admission.New(admission.Options{
+	return admission.New(d.admissionLimits(d.config))
+}
+
+// admissionLimits are those that a command line gives, with the sizes of writes
+// that the daemon was started with.
+func (d *daemon) admissionLimits(c *config) admission.Options {
+	n := d.admissionBytes(c)
+	return admission.Options{
 		MaxWait:  admissionWait,
-		MaxBytes: n, MaxInputBytes: max(n/inputPart, int64(d.config.writeMaxBody), min(int64(d.config.respMaxValue)+1<<20, n/2)), MaxRequests: int(d.config.maxRequests),
+		MaxBytes: n, MaxInputBytes: max(n/inputPart, int64(d.config.writeMaxBody), min(int64(d.config.respMaxValue)+1<<20, n/2)), MaxRequests: int(c.maxRequests),
 		BytesSetting: "--admission.max-in-flight-size", RequestsSetting: "--admission.max-requests",
-	})
+	}
 }
 
 // admitWrite opens the lease of one remote-write request.

@@ -45,7 +45,7 @@ const outboxPart = 8
 
 func (d *daemon) outboxBytes() int {
 	const least, most = 1 << 20, 64 << 20
-	return int(min(max(d.admissionBytes()/outboxPart, least), most))
+	return int(min(max(d.admissionBytes(d.config)/outboxPart, least), most))
 }
 
 // admitFrames opens the lease of what is on its way to other members for one request.

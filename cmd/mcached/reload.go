@@ -396,6 +396,15 @@ func (d *daemon) applicable() []applicable {
 			return nil
 		}},
 		d.upstreamFlags(),
+		{[]string{"admission.max-in-flight-size", "admission.max-requests"}, func(c *config) error {
+			return d.admission.SetLimits(d.admissionLimits(c))
+		}},
+		{[]string{"resp.max-clients"}, func(c *config) error {
+			if d.resp != nil {
+				d.resp.SetMaxConnections(int(c.respMaxClients))
+			}
+			return nil
+		}},
 		{[]string{"web.enable-admin", "shutdown.timeout"}, done},
 		{[]string{"log.level"}, func(c *config) error { return d.config.log.Level.Set(c.log.Level.String()) }},
 	}

@@ -67,11 +67,10 @@ const (
 
 // Pool is the bytes that all clients share. It is safe for concurrent use.
 type Pool struct {
-	o     Options
-	share [kinds]int64 // of MaxBytes, fixed
-	small [kinds]int64 // what small reads and inputs may have beyond the share of their kind
-
 	mu       sync.Mutex
+	o        Options
+	share    [kinds]int64 // of MaxBytes
+	small    [kinds]int64 // what small reads and inputs may have beyond the share of their kind
 	used     [kinds]int64
 	total    int64 // sum of used
 	requests int
@@ -99,8 +98,43 @@ type Stats struct {
 
 // New returns a Pool of which nothing is held.
 func New(o Options) (*Pool, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	p := &Pool{o: o}
+	p.divideLocked() // nobody else has it yet
+	return p, nil
+}
+
+// SetLimits puts MaxBytes, MaxInputBytes and MaxRequests of o in force. What is
+// held beyond them stays until it is given back.
+func (p *Pool) SetLimits(o Options) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := p.o
+	next.MaxBytes, next.MaxInputBytes, next.MaxRequests = o.MaxBytes, o.MaxInputBytes, o.MaxRequests
+	if err := next.setDefaults(); err != nil {
+		return err
+	}
+	p.o = next
+	p.divideLocked()
+	p.wakeLocked()
+	return nil
+}
+
+// divideLocked says what of MaxBytes each kind may hold.
+func (p *Pool) divideLocked() {
+	o := &p.o
+	p.share = [kinds]int64{
+		Write: o.MaxBytes, Read: o.MaxBytes / 2,
+		Input: min(o.MaxInputBytes, o.MaxBytes/2), Stranger: o.MaxBytes / 16,
+	}
+	p.small = [kinds]int64{Read: o.MaxBytes / 16, Input: o.MaxBytes / 32}
+}
+
+func (o *Options) setDefaults() error {
 	if o.MaxBytes < 0 || o.MaxInputBytes < 0 || o.MaxRequests < 0 || o.MaxWait < 0 || o.RetryAfter < 0 {
-		return nil, fmt.Errorf("admission limits must not be negative, got %d bytes, %d of input, %d requests, to wait for %v, to retry after %v",
+		return fmt.Errorf("admission limits must not be negative, got %d bytes, %d of input, %d requests, to wait for %v, to retry after %v",
 			o.MaxBytes, o.MaxInputBytes, o.MaxRequests, o.MaxWait, o.RetryAfter)
 	}
 	setDefault(&o.MaxBytes, 256<<20)
@@ -114,16 +148,9 @@ func New(o Options) (*Pool, error) {
 		o.Now = time.Now
 	}
 	if o.MaxBytes < minBytes {
-		return nil, fmt.Errorf("%s must be at least %d bytes, got %d", o.BytesSetting, minBytes, o.MaxBytes)
+		return fmt.Errorf("%s must be at least %d bytes, got %d", o.BytesSetting, minBytes, o.MaxBytes)
 	}
-	return &Pool{
-		o: o,
-		share: [kinds]int64{
-			Write: o.MaxBytes, Read: o.MaxBytes / 2,
-			Input: min(o.MaxInputBytes, o.MaxBytes/2), Stranger: o.MaxBytes / 16,
-		},
-		small: [kinds]int64{Read: o.MaxBytes / 16, Input: o.MaxBytes / 32},
-	}, nil
+	return nil
 }
 
 func setDefault[T comparable](p *T, v T) {
@@ -138,6 +165,8 @@ func (p *Pool) Limit(k Kind) int64 {
 	if p == nil {
 		return 1<<63 - 1
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return p.share[k]
 }
 
@@ -209,8 +238,8 @@ func (ws *waiters) remove(w *waiter) {
 func (p *Pool) waitLocked(ctx context.Context, l *Lease, n int64) bool {
 	w := &waiter{lease: l, bytes: n, done: make(chan struct{})}
 	p.waiting[l.kind] = append(p.waiting[l.kind], w)
-	p.mu.Unlock()
 	timer := time.NewTimer(p.o.MaxWait)
+	p.mu.Unlock()
 	select {
 	case <-w.done:
 	case <-timer.C:

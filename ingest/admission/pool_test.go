@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -118,6 +119,45 @@ func TestSmallInputsHaveAReserve(t *testing.T) {
 	}
 	if err := open(p, Write).Try(16 * mib / 16); err != nil {
 		t.Errorf("nothing is left to writes: %v", err)
+	}
+}
+
+// Limits that change hold for what is asked for from then on; who waits is let
+// in when they grow.
+func TestLimitsCanChange(t *testing.T) {
+	p := newPool(t, Options{MaxBytes: 16 * mib, MaxRequests: 2, MaxWait: time.Hour})
+	held := open(p, Write)
+	if err := held.Try(16 * mib); err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan error)
+	go func() { waits <- open(p, Write).Take(t.Context(), mib) }()
+	for p.Stats().Waiting == 0 {
+		runtime.Gosched()
+	}
+	if err := p.SetLimits(Options{MaxBytes: 32 * mib, MaxRequests: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waits; err != nil {
+		t.Errorf("it waited, and was refused: %v", err)
+	}
+	if err := open(p, Write).Begin(); err != nil {
+		t.Error(err)
+	}
+	refusal(t, open(p, Write).Begin())
+	if err := p.SetLimits(Options{MaxBytes: 8 * mib}); err != nil {
+		t.Fatal(err)
+	}
+	refusal(t, open(p, Write).Try(1)) // more is held than may be
+	if n := p.Limit(Read); n != 4*mib {
+		t.Errorf("reads may have %d", n)
+	}
+	if err := p.SetLimits(Options{MaxBytes: 1}); err == nil || p.Limit(Read) != 4*mib {
+		t.Errorf("a limit of a byte is taken: %v", err)
+	}
+	held.Release()
+	if err := open(p, Write).Try(mib); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -304,6 +304,16 @@ func TestE2EReloadFlags(t *testing.T) {
 	if n := fits(); n != 12 {
 		t.Errorf("%d series fit, want 12", n)
 	}
+	const limits = "--admission.max-in-flight-size=300MiB\n--admission.max-requests=7\n--resp.max-clients=77\n"
+	if code, out, errs := reload("--bucket.max-series=12\n--query.timeout=1m\n--log.level=debug\n" + limits); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 3 {
+		t.Errorf("code %d, %q, %q", code, out, errs)
+	}
+	if n := s.metric(`mcached_admission_limit_bytes{kind="write"}`); n != 300<<20 {
+		t.Errorf("%v bytes may be in flight, want 300 MiB", n)
+	}
+	if v, err := s.redis().ConfigGet(t.Context(), "maxclients").Result(); err != nil || v["maxclients"] != "77" {
+		t.Errorf("maxclients: %v, %v", v, err)
+	}
 	for _, wrong := range []string{"--bucket.max-series=many\n", "--bucket.max-serie=20\n", "--bucket.max-series=20\n--web.listen-address=nowhere\n"} {
 		if code, out, errs := reload(wrong); code != exitError || strings.Contains(out, "changed") || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%q: code %d, %q, %q", wrong, code, out, errs)
@@ -312,7 +322,7 @@ func TestE2EReloadFlags(t *testing.T) {
 			t.Errorf("after %q %d series fit, want 12", wrong, n)
 		}
 	}
-	if code, out, errs := reload("--bucket.max-series=12\n--query.timeout=1m\n--log.level=debug\n"); code != exitOK || !strings.Contains(out, "Nothing has changed") {
+	if code, out, errs := reload("--bucket.max-series=12\n--query.timeout=1m\n--log.level=debug\n" + limits); code != exitOK || !strings.Contains(out, "Nothing has changed") {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 }
