@@ -231,6 +231,8 @@ remote_write:
 		compared += compare(t, expr+" as a range", s.url, prom, "/api/v1/query_range?"+rng.Encode())
 	}
 	rng.Del("query")
+	// Prometheus lists what its head has, whenever that was; so from before the first scrape.
+	rng.Set("start", stamp(at.Add(-10*time.Minute)))
 	for _, path := range []string{"/api/v1/labels?", "/api/v1/label/__name__/values?", "/api/v1/label/code/values?",
 		"/api/v1/series?match[]=requests_total&match[]=temperature&", "/api/v1/labels?match[]=odd&"} {
 		compared += compare(t, path, s.url, prom, path+rng.Encode())
