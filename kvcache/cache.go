@@ -182,13 +182,16 @@ func (c *Cache) Put(key, value []byte, ttl time.Duration) error {
 	if err := c.checkKey(key); err != nil {
 		return err
 	}
-	if err := c.checkLarge(key, len(value), String); err != nil {
-		return err
+	large := len(value) > c.maxValue(len(key))
+	if large {
+		if err := c.checkLarge(key, len(value), String); err != nil {
+			return err
+		}
 	}
 	if ttl < 0 {
 		return fmt.Errorf("%w must not be negative, got %v", ErrTTL, ttl)
 	}
-	if len(value) > c.maxValue(len(key)) {
+	if large {
 		return c.putLargeTTL(key, value, ttl)
 	}
 	var expiresMs int64
@@ -200,7 +203,7 @@ func (c *Cache) Put(key, value []byte, ttl time.Duration) error {
 	for try := 0; ; try++ {
 		s.mu.Lock()
 		f := s.findLocked(h, key)
-		need := s.storeLocked(&f, h, key, Entry{Value: value, ExpiresMs: expiresMs})
+		need := s.storeLocked(&f, h, key, &Entry{Value: value, ExpiresMs: expiresMs})
 		if need == 0 {
 			s.count.puts++
 			s.mu.Unlock()
@@ -463,7 +466,7 @@ func (c *Cache) updateLocked(s *shard, h hash, key []byte, f func(Entry, bool) (
 			}
 			return 0, &Entry{Value: e.Value, ExpiresMs: e.ExpiresMs}, versionLocked(&at), nil
 		}
-		if needBytes = s.storeLocked(&at, h, key, e); needBytes == 0 {
+		if needBytes = s.storeLocked(&at, h, key, &e); needBytes == 0 {
 			s.count.puts++
 		}
 	case Remove:

@@ -124,7 +124,7 @@ func (c *Cache) putEntry(key []byte, e Entry) error {
 	for try := 0; ; try++ {
 		s.mu.Lock()
 		f := s.findLocked(h, key)
-		need := s.storeLocked(&f, h, key, e)
+		need := s.storeLocked(&f, h, key, &e)
 		s.mu.Unlock()
 		if need == 0 {
 			return nil
@@ -279,7 +279,7 @@ func (c *Cache) putLarge(key []byte, e Entry, was version) (outraced bool, err e
 			c.removeParts(m)
 			return true, nil
 		}
-		need := s.storeLocked(&at, h, key, e)
+		need := s.storeLocked(&at, h, key, &e)
 		if need == 0 {
 			s.count.puts++
 		}
@@ -345,13 +345,13 @@ func (c *Cache) updateLarge(s *shard, h hash, key []byte, m manifest, try int, f
 	case op == Keep:
 	case len(e.Value) == len(value) && unsafe.SliceData(e.Value) == unsafe.SliceData(value) && e.Kind == String:
 		// The value is the same, the time to live may not be.
-		need = s.storeLocked(&at, h, key, Entry{Value: m.append(nil), ExpiresMs: e.ExpiresMs, Kind: kindManifest})
+		need = s.storeLocked(&at, h, key, &Entry{Value: m.append(nil), ExpiresMs: e.ExpiresMs, Kind: kindManifest})
 	case len(e.Value) > c.maxValue(len(key)):
 		was := versionLocked(&at)
 		s.mu.Unlock()
 		return c.putLarge(key, e, was)
 	default:
-		if need = s.storeLocked(&at, h, key, e); need == 0 {
+		if need = s.storeLocked(&at, h, key, &e); need == 0 {
 			s.count.puts++
 		}
 	}

@@ -100,7 +100,7 @@ func TestSecondChance(t *testing.T) {
 		if !ok {
 			t.Fatal("no memory")
 		}
-		writeRecord(b, key(i), Entry{Value: make([]byte, 100)})
+		writeRecord(b, key(i), &Entry{Value: make([]byte, 100)})
 		s.insertLocked(f.x, h, s.places.short(ref))
 		s.mu.Unlock()
 	}

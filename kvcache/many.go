@@ -150,7 +150,7 @@ func (c *Cache) putRun(keys, values [][]byte) (n int, err error) {
 		}
 		s := c.shard(h)
 		f := s.findLocked(h, k)
-		if needBytes = s.storeLocked(&f, h, k, Entry{Value: v}); needBytes > 0 {
+		if needBytes = s.storeLocked(&f, h, k, &Entry{Value: v}); needBytes > 0 {
 			break
 		}
 		s.count.puts++

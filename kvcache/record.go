@@ -59,7 +59,7 @@ func recordBytes(keyLen, valueLen int, kind Kind, expires bool) int {
 
 // writeRecord fills dst, which is recordBytes long. The value may be a view
 // of any record, dst's own included if its key and expiry take the same room.
-func writeRecord(dst, key []byte, e Entry) {
+func writeRecord(dst, key []byte, e *Entry) {
 	if e.ExpiresMs != 0 {
 		le.PutUint64(dst, uint64(e.ExpiresMs))
 		dst = dst[expiryBytes:]

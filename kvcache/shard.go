@@ -133,8 +133,14 @@ func (s *shard) abandonLocked(p unsafe.Pointer) {
 // storeLocked writes a record over the one found, or anew. It returns 0, or
 // how many bytes must be evicted for it to succeed; then nothing has changed.
 // The value may be a view of the record found.
-func (s *shard) storeLocked(f *found, h hash, key []byte, e Entry) (needBytes int64) {
-	if f.p == nil || !isManifest(f.p) {
+func (s *shard) storeLocked(f *found, h hash, key []byte, e *Entry) (needBytes int64) {
+	if f.p == nil {
+		return s.writeLocked(f, h, key, e)
+	}
+	if s.replaceLocked(f, e) {
+		return 0
+	}
+	if !isManifest(f.p) {
 		return s.writeLocked(f, h, key, e)
 	}
 	was := readManifest(recordValue(f.p))
@@ -145,14 +151,47 @@ func (s *shard) storeLocked(f *found, h hash, key []byte, e Entry) (needBytes in
 	return needBytes
 }
 
+// replaceLocked writes the value of the record found anew if that is all that
+// changes: a string over a string, both with an expiry or both without, in the
+// same units. It is what most writes to a full cache are. The key stands already.
+func (s *shard) replaceLocked(f *found, e *Entry) bool {
+	old := *(*header)(f.p)
+	aux := old.aux()
+	keyLen := int(aux & auxKeyLen)
+	if keyLen == 0 || e.Kind != String || aux&auxExpires != 0 != (e.ExpiresMs != 0) {
+		return false // zero: the length and perhaps a kind stand in the record
+	}
+	first := headerBytes + keyLen
+	if e.ExpiresMs != 0 {
+		first += expiryBytes
+	}
+	units := unitsOf(first - headerBytes + len(e.Value))
+	if units != old.units() {
+		return false
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Add(f.p, first)), len(e.Value)), e.Value)
+	if e.ExpiresMs != 0 {
+		*(*int64)(unsafe.Add(f.p, headerBytes)) = e.ExpiresMs
+		s.places.expires(f.ref(), e.ExpiresMs)
+	}
+	if pad := padOf(first - headerBytes + len(e.Value)); pad != old.pad() {
+		ref := s.places.long(f.ref())
+		s.logOfLocked(ref).repad(ref, pad)
+		*(*header)(f.p) = makeHeader(units, pad, aux, old.owner())
+	}
+	f.line().touch(f.slot)
+	s.count.inPlace++
+	return true
+}
+
 // writeLocked is storeLocked, whatever becomes of the parts of what was there.
-func (s *shard) writeLocked(f *found, h hash, key []byte, e Entry) (needBytes int64) {
+func (s *shard) writeLocked(f *found, h hash, key []byte, e *Entry) (needBytes int64) {
 	n := recordBytes(len(key), len(e.Value), e.Kind, e.ExpiresMs != 0)
 	aux := recordAux(len(key), e.Kind, e.ExpiresMs != 0)
 	var t *Tables
 	if f.p != nil {
 		if old := (*header)(f.p); old.aux() == aux && old.units() >= unitsOf(n) {
-			s.overwriteLocked(f, h, key, e)
+			s.overwriteLocked(f, h, key, e, n)
 			return 0
 		}
 		t = s.logOfLocked(s.places.long(f.ref()))
@@ -189,11 +228,10 @@ func (s *shard) writeLocked(f *found, h hash, key []byte, e Entry) (needBytes in
 	return 0
 }
 
-// overwriteLocked writes a record that is no longer than the one found in its
+// overwriteLocked writes a record of n bytes, no more than the one found has, in its
 // place: no address changes, and the log does not grow. What is left over is
 // dead. The record stays as old as it was, so the write counts as a read does.
-func (s *shard) overwriteLocked(f *found, h hash, key []byte, e Entry) {
-	n := recordBytes(len(key), len(e.Value), e.Kind, e.ExpiresMs != 0)
+func (s *shard) overwriteLocked(f *found, h hash, key []byte, e *Entry, n int) {
 	ref, old := s.places.long(f.ref()), (*header)(f.p)
 	writeRecord(unsafe.Slice((*byte)(unsafe.Add(f.p, headerBytes)), n), key, e)
 	if unitsOf(n) < old.units() {
