@@ -33,7 +33,7 @@
 //	├──────────── Write: all that nobody else has ───────┤
 //
 // The shares of those who wait for clients leave three parts of 32 that only writes
-// may have. So neither unread answers nor half requests keep a write from
+// may have, and a part of 16 to large ones. So neither unread answers nor half requests keep a write from
 // being admitted: it ends by itself, and what it held is free again.
 //
 // Whoever asks for more than there is waits a little if it can (Take), in the
@@ -42,7 +42,9 @@
 // is the limit, and when to retry; or that it would never fit. Small reads
 // (smallBytes) have a reserve and do not queue behind large ones, so that
 // "is it up?" is answered while reports wait. So have small inputs
-// (smallInputBytes), so that halves of large bodies do not keep ordinary ones out.
+// (smallInputBytes), so that halves of large bodies do not keep ordinary ones out,
+// and small writes (smallWriteBytes, 1/32). Large writes leave these reserves
+// alone, but for one that is larger than the rest.
 //
 // Stalled requests are aborted: when Input or Stranger is used up, the lease
 // that has made no progress for the longest time, and for graceTime at least,

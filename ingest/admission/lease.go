@@ -99,13 +99,15 @@ func (l *Lease) take(n int64, wait func() bool) error {
 	return nil
 }
 
-// small says whether l is a small read or input with n bytes more.
+// small says whether l is a small read, input or write with n bytes more.
 func (l *Lease) small(n int64) bool {
 	switch l.kind {
 	case Read:
 		return !l.bulk && l.bytes+n <= smallBytes
 	case Input:
 		return l.bytes+n <= smallInputBytes
+	case Write:
+		return l.bytes+n <= smallWriteBytes
 	}
 	return false
 }

@@ -58,6 +58,9 @@ const (
 	// smallInputBytes is what a small input holds at most: nearly every body that
 	// a remote-write sender sends, and all commands but bulk loads.
 	smallInputBytes = 64 << 10
+	// smallWriteBytes is what a small write holds at most, decoded: some 5,000
+	// samples with their labels, more than senders put into a request by default.
+	smallWriteBytes = 1 << 20
 	// graceTime is how long the rest of a request may be on its way before
 	// others may have its room.
 	graceTime = time.Second
@@ -70,7 +73,7 @@ type Pool struct {
 	mu       sync.Mutex
 	o        Options
 	share    [kinds]int64 // of MaxBytes
-	small    [kinds]int64 // what small reads and inputs may have beyond the share of their kind
+	small    [kinds]int64 // what is kept for small ones: of reads and inputs, beyond the share of their kind
 	used     [kinds]int64
 	total    int64 // sum of used
 	requests int
@@ -129,7 +132,7 @@ func (p *Pool) divideLocked() {
 		Write: o.MaxBytes, Read: o.MaxBytes / 2,
 		Input: min(o.MaxInputBytes, o.MaxBytes/2), Stranger: o.MaxBytes / 16,
 	}
-	p.small = [kinds]int64{Read: o.MaxBytes / 16, Input: o.MaxBytes / 32}
+	p.small = [kinds]int64{Read: o.MaxBytes / 16, Input: o.MaxBytes / 32, Write: o.MaxBytes / 32}
 }
 
 func (o *Options) setDefaults() error {
@@ -172,14 +175,27 @@ func (p *Pool) Limit(k Kind) int64 {
 
 // roomLocked says whether l may take n bytes more.
 func (p *Pool) roomLocked(l *Lease, n int64) bool {
-	if n > p.o.MaxBytes-p.total {
-		return false
-	}
-	share := p.share[l.kind]
-	if l.small(n) {
+	free, share := p.o.MaxBytes-p.total, p.share[l.kind]
+	switch small := l.small(n); {
+	case l.kind == Write && !small && l.bytes+n <= p.o.MaxBytes-p.keptLocked():
+		free -= p.unusedLocked()
+	case l.kind != Write && small:
 		share += p.small[l.kind]
 	}
-	return n <= share-p.used[l.kind]
+	return n <= free && n <= share-p.used[l.kind]
+}
+
+// keptLocked is what is kept for small requests of all kinds. A write that is
+// larger than the rest may have that as well, or it would never be admitted.
+func (p *Pool) keptLocked() int64 { return p.small[Read] + p.small[Input] + p.small[Write] }
+
+// unusedLocked is what nobody has of that.
+func (p *Pool) unusedLocked() int64 {
+	unused := max(0, p.small[Write]-p.used[Write])
+	for _, k := range []Kind{Read, Input} {
+		unused += min(p.small[k], p.share[k]+p.small[k]-p.used[k])
+	}
+	return unused
 }
 
 // grantLocked gives l n bytes more, which may be fewer.
@@ -199,10 +215,13 @@ func (p *Pool) grantLocked(l *Lease, n int64) {
 // come first: what they hold is free again soonest.
 func (p *Pool) wakeLocked() {
 	for k := range p.waiting {
-		for len(p.waiting[k]) > 0 {
-			w := p.waiting[k][0]
-			if !p.roomLocked(w.lease, w.bytes) {
-				break
+		blocked := false // by a large one, which the small ones behind it do not wait for
+		for i := 0; i < len(p.waiting[k]); {
+			w := p.waiting[k][i]
+			if blocked && !w.lease.small(w.bytes) || !p.roomLocked(w.lease, w.bytes) {
+				blocked = true
+				i++
+				continue
 			}
 			p.grantLocked(w.lease, w.bytes)
 			w.granted = true

@@ -41,12 +41,12 @@ func refusal(t *testing.T, err error) *Refusal {
 const mib = 1 << 20
 
 func TestWritesHaveWhatOthersCannot(t *testing.T) {
-	p := newPool(t, Options{MaxBytes: 16 * mib})
+	p := newPool(t, Options{MaxBytes: 64 * mib})
 	var all []*Lease
 	for _, k := range []Kind{Read, Input, Stranger} {
 		for n := 0; ; n++ {
 			l := open(p, k)
-			if err := l.Try(mib / 2); err != nil {
+			if err := l.Try(2 * mib); err != nil {
 				refusal(t, err)
 				break
 			}
@@ -56,7 +56,7 @@ func TestWritesHaveWhatOthersCannot(t *testing.T) {
 		}
 	}
 	w := open(p, Write)
-	if err := w.Try(2 * mib); err != nil {
+	if err := w.Try(4 * mib); err != nil {
 		t.Errorf("nothing was left to writes: %v", err)
 	}
 	s := p.Stats()
@@ -66,7 +66,7 @@ func TestWritesHaveWhatOthersCannot(t *testing.T) {
 			t.Errorf("%v: %+v", k, s)
 		}
 	}
-	if sum > 16*mib {
+	if sum > 64*mib {
 		t.Errorf("%d bytes are held", sum)
 	}
 	for _, l := range append(all, w) {
@@ -75,6 +75,86 @@ func TestWritesHaveWhatOthersCannot(t *testing.T) {
 	}
 	if s := p.Stats(); s.Bytes != [kinds]int64{} {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Large writes leave room to small requests of all kinds, and a small write
+// does not wait behind a large one for which there is no room.
+func TestLargeWritesLeaveRoom(t *testing.T) {
+	p := newPool(t, Options{MaxBytes: 64 * mib, MaxWait: time.Hour})
+	var large []*Lease
+	for {
+		l := open(p, Write)
+		if l.Try(2*mib) != nil {
+			break
+		}
+		large = append(large, l)
+	}
+	if len(large) < 20 {
+		t.Errorf("only %d large writes were let in", len(large))
+	}
+	waits := make(chan error)
+	behind := open(p, Write)
+	go func() { waits <- behind.Take(t.Context(), 2*mib) }()
+	for p.Stats().Waiting == 0 {
+		runtime.Gosched()
+	}
+	for _, k := range []Kind{Write, Read, Input} {
+		l := open(p, k)
+		if err := l.Take(t.Context(), smallInputBytes); err != nil {
+			t.Errorf("a small one of %v was refused: %v", k, err)
+		}
+		l.Release()
+	}
+	select {
+	case err := <-waits:
+		t.Fatalf("there was room for a large write: %v", err)
+	default:
+	}
+	large[0].Release()
+	if err := <-waits; err != nil {
+		t.Error(err)
+	}
+}
+
+// One write that is larger than what is not kept for small ones is let in when
+// it is alone.
+func TestLargestWriteIsLetIn(t *testing.T) {
+	p := newPool(t, Options{MaxBytes: 16 * mib})
+	if err := open(p, Write).Try(16 * mib); err != nil {
+		t.Error(err)
+	}
+}
+
+// A small write that waits goes before a large one that still has no room.
+func TestSmallWritesOvertake(t *testing.T) {
+	p := newPool(t, Options{MaxBytes: 16 * mib, MaxWait: time.Hour})
+	all := open(p, Write)
+	if err := all.Try(16 * mib); err != nil {
+		t.Fatal(err)
+	}
+	wait := func(n int64) chan error {
+		done, before := make(chan error, 1), p.Stats().Waiting
+		l := open(p, Write)
+		go func() { done <- l.Take(t.Context(), n) }()
+		for p.Stats().Waiting == before {
+			runtime.Gosched()
+		}
+		return done
+	}
+	large, small := wait(4*mib), wait(mib/2)
+	all.Keep(15 * mib)
+	if err := <-small; err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-large:
+		t.Fatalf("there was room for a large write: %v", err)
+	default:
+	}
+	all.Release()
+	if err := <-large; err != nil {
+		t.Error(err)
 	}
 }
 
