@@ -32,8 +32,9 @@
 //	├ Stranger: 1/16 ┤                                   │
 //	├──────────── Write: all that nobody else has ───────┤
 //
-// The shares of those who wait for clients leave three parts of 32 that only writes
-// may have, and a part of 16 to large ones. So neither unread answers nor half requests keep a write from
+// Those who wait for clients leave three parts of 32 that only writes may have,
+// also where the share of Input is larger than a quarter, because of the largest
+// request; a part of 16 is left to large writes. So neither unread answers nor half requests keep a write from
 // being admitted: it ends by itself, and what it held is free again.
 //
 // Whoever asks for more than there is waits a little if it can (Take), in the

@@ -178,24 +178,29 @@ func (p *Pool) roomLocked(l *Lease, n int64) bool {
 	free, share := p.o.MaxBytes-p.total, p.share[l.kind]
 	switch small := l.small(n); {
 	case l.kind == Write && !small && l.bytes+n <= p.o.MaxBytes-p.keptLocked():
-		free -= p.unusedLocked()
+		free -= p.unusedLocked() + max(0, p.small[Write]-p.used[Write])
 	case l.kind != Write && small:
+		free -= p.writesPartLocked()
 		share += p.small[l.kind]
+	case l.kind != Write:
+		free -= p.writesPartLocked() + p.unusedLocked()
 	}
 	return n <= free && n <= share-p.used[l.kind]
 }
+
+// writesPartLocked is what writes do not have of the part that is theirs alone.
+func (p *Pool) writesPartLocked() int64 { return max(0, p.o.MaxBytes*3/32-p.used[Write]) }
 
 // keptLocked is what is kept for small requests of all kinds. A write that is
 // larger than the rest may have that as well, or it would never be admitted.
 func (p *Pool) keptLocked() int64 { return p.small[Read] + p.small[Input] + p.small[Write] }
 
-// unusedLocked is what nobody has of that.
-func (p *Pool) unusedLocked() int64 {
-	unused := max(0, p.small[Write]-p.used[Write])
+// unusedLocked is what nobody has of what is kept for small reads and inputs.
+func (p *Pool) unusedLocked() (n int64) {
 	for _, k := range []Kind{Read, Input} {
-		unused += min(p.small[k], p.share[k]+p.small[k]-p.used[k])
+		n += min(p.small[k], p.share[k]+p.small[k]-p.used[k])
 	}
-	return unused
+	return n
 }
 
 // grantLocked gives l n bytes more, which may be fewer.

@@ -41,7 +41,13 @@ func refusal(t *testing.T, err error) *Refusal {
 const mib = 1 << 20
 
 func TestWritesHaveWhatOthersCannot(t *testing.T) {
-	p := newPool(t, Options{MaxBytes: 64 * mib})
+	for _, input := range []int64{0, 32 * mib} { // by default, and as much as may be
+		testWritesHaveWhatOthersCannot(t, Options{MaxBytes: 64 * mib, MaxInputBytes: input})
+	}
+}
+
+func testWritesHaveWhatOthersCannot(t *testing.T, o Options) {
+	p := newPool(t, o)
 	var all []*Lease
 	for _, k := range []Kind{Read, Input, Stranger} {
 		for n := 0; ; n++ {

@@ -54,11 +54,12 @@ func TestE2EPage(t *testing.T) {
 	whole(t, w.shows(s.url+"/explore?g0.tab=table&g0.expr=evil", "42.5", `&lt;img src=x onerror=`)) // the value, and its label as text
 	whole(t, w.shows(s.url+"/cardinality", "Metrics by bytes of samples", "series, "))
 
-	// Far more series than fit, with names and values as long as may be.
+	// Far more series than fit, with names and values as long as may be. They are a
+	// minute old: a graph's last point is a multiple of its step, so up to a step ago.
 	long := strings.Repeat("x", 1000)
 	var many []prompb.TimeSeries
 	for i := range 3000 {
-		many = append(many, oneSeries(now, float64(i), "__name__", "many", "i", strconv.Itoa(i), "n"+long[:900], strings.Repeat("v", 10_000*(1-min(i, 1)))+"<b>\u202e\u0007"))
+		many = append(many, oneSeries(now-60_000, float64(i), "__name__", "many", "i", strconv.Itoa(i), "n"+long[:900], strings.Repeat("v", 10_000*(1-min(i, 1)))+"<b>\u202e\u0007"))
 	}
 	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, many...))); err != nil || code != http.StatusNoContent {
 		t.Fatalf("%d %s %v", code, said, err)
