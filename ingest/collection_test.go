@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"mcached/kvcache"
 )
@@ -34,7 +33,7 @@ func TestCollectionFormat(t *testing.T) {
 
 // TestCollectionModel holds random changes against a map and a list.
 func TestCollectionModel(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := testSeed(t)
 	rng := newRand(seed)
 	for _, kind := range []kvcache.Kind{kindHash, kindSet} {
 		model := map[string]string{}

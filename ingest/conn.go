@@ -34,7 +34,9 @@ type conn struct {
 	sock net.Conn        // what was accepted; in a loop only its addresses are of use
 	nc   net.Conn        // sock, or TLS on it
 	raw  syscall.RawConn // nil where nc is not a plain socket
-	id   int64
+	// under is the socket below TLS, to ask what it has sent; else nil.
+	under syscall.RawConn
+	id    int64
 
 	// While it is in a loop; see there. They change under Server.mu.
 	loop *loop
@@ -103,7 +105,7 @@ func newConn(s *Server, nc net.Conn, id int64) *conn {
 	c := &conn{srv: s, id: id, fd: -1}
 	c.use(nc)
 	if _, local := nc.(*net.UnixConn); s.o.TLS != nil && !local {
-		c.nc, c.raw = tls.Server(nc, s.o.TLS), nil
+		c.nc, c.under, c.raw = tls.Server(nc, s.o.TLS), c.raw, nil
 	}
 	c.readFn, c.writeFn = c.rawRead, c.rawWrite
 	c.created = s.tick.Load()
@@ -133,7 +135,6 @@ func (c *conn) serve() {
 			return
 		}
 		c.half.Store(0)
-		defer t.Close()
 	}
 	for c.turn() {
 	}
@@ -157,7 +158,7 @@ func (c *conn) finish() {
 	if fd >= 0 {
 		_ = syscall.Close(fd)
 	} else {
-		c.sock.Close()
+		c.nc.Close()
 	}
 	s.wg.Done()
 }

@@ -1,6 +1,9 @@
 package ingest
 
-import "syscall"
+import (
+	"syscall"
+	"unsafe"
+)
 
 // flush writes the answers.
 func (c *conn) flush() error {
@@ -24,9 +27,6 @@ func (c *conn) flush() error {
 			c.enterGateAgain()
 		}
 	}
-	if c.writing.Load() != 0 && c.raw == nil {
-		c.writing.Store(0)
-	}
 	c.srv.counters.bytesOut.Add(uint64(written))
 	c.out = nil
 	c.freeOutput()
@@ -48,7 +48,27 @@ func (c *conn) waitWrite() error {
 		}
 		return err
 	}
+	if c.under != nil && !c.takes(len(c.out)) {
+		return c.behind()
+	}
 	return c.writeAll(c.out)
+}
+
+// takes reports whether the socket below TLS surely takes n bytes without
+// waiting for the client: they are few, and all that was sent has arrived. A
+// write by TLS cannot be begun and given up.
+func (c *conn) takes(n int) bool {
+	const few = 16 << 10 // less than any socket's buffer
+	if n > few {
+		return false
+	}
+	unsent := int32(-1)
+	err := c.under.Control(func(fd uintptr) {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&unsent))); errno != 0 {
+			unsent = -1
+		}
+	})
+	return err == nil && unsent == 0
 }
 
 // writeAll writes b to what is not a plain socket.
@@ -61,6 +81,7 @@ func (c *conn) writeAll(b []byte) error {
 		}
 		b = b[n:]
 	}
+	c.writing.Store(0)
 	return nil
 }
 

@@ -2,11 +2,15 @@ package ingest
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
 	"math"
+	"net"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -241,21 +245,63 @@ func TestRawKeysAreAnsweredAsTheyAreDecoded(t *testing.T) {
 	nothingHeld(t, p)
 }
 
+// overTLS are the two ways in which clients come.
+func overTLS(t *testing.T, f func(t *testing.T, o func(*Options), dial func(addr string) pipeline)) {
+	plain := func(addr string) pipeline { return dial(t, addr) }
+	t.Run("plain", func(t *testing.T) { f(t, func(*Options) {}, plain) })
+	t.Run("TLS", func(t *testing.T) {
+		made := httptest.NewTLSServer(nil) // for its certificate
+		defer made.Close()
+		roots := x509.NewCertPool()
+		roots.AddCert(made.Certificate())
+		f(t, func(o *Options) { o.TLS = &tls.Config{Certificates: made.TLS.Certificates} }, func(addr string) pipeline {
+			return tls.Client(dial(t, addr), &tls.Config{RootCAs: roots, ServerName: "example.com"})
+		})
+	})
+}
+
+// pipeline is a connection that can say that it writes no more.
+type pipeline interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// talkOver asks a command or several, and reads so many bytes of answer.
+func talkOver(t *testing.T, c pipeline, commands string, n int) string {
+	t.Helper()
+	if _, err := io.WriteString(c, commands); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, n)
+	if _, err := io.ReadFull(c, got); err != nil {
+		t.Fatal(err)
+	}
+	return string(got)
+}
+
 // A client may write all of its commands before it reads the first answer.
 func TestPipelineWrittenBeforeItIsRead(t *testing.T) {
+	overTLS(t, testPipelineWrittenBeforeItIsRead)
+}
+
+func testPipelineWrittenBeforeItIsRead(t *testing.T, way func(*Options), dial func(addr string) pipeline) {
 	p := newPool(t, admission.Options{MaxBytes: 256 << 20})
-	_, addr := newServer(t, func(o *Options) { o.Admission = p })
+	_, addr := newServer(t, func(o *Options) { o.Admission = p; way(o) })
 	value := strings.Repeat("v", 1000)
-	if got := ask(t, addr, bulks("SET", "k", value)); got != "+OK" {
+	c := dial(addr)
+	if got := talkOver(t, c, bulks("SET", "k", value), 5); got != "+OK\r\n" {
 		t.Fatal(got)
 	}
 	const n = 40_000
-	c := dial(t, addr)
 	get := bulks("GET", "k")
 	for range n / 100 {
-		send(t, c, strings.Repeat(get, 100))
+		if _, err := io.WriteString(c, strings.Repeat(get, 100)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	send(t, c, bulks("PING"))
+	if _, err := io.WriteString(c, bulks("PING")); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -275,10 +321,15 @@ func TestPipelineWrittenBeforeItIsRead(t *testing.T) {
 // Where the bounds end, a client that does not read is closed, and the log says
 // who it was and what it had not read.
 func TestPipelineThatIsNeverRead(t *testing.T) {
+	overTLS(t, testPipelineThatIsNeverRead)
+}
+
+func testPipelineThatIsNeverRead(t *testing.T, way func(*Options), dial func(addr string) pipeline) {
 	var mu sync.Mutex
 	var log bytes.Buffer
 	p := newPool(t, admission.Options{MaxBytes: 4 << 20})
 	s, addr := newServer(t, func(o *Options) {
+		way(o)
 		o.Admission, o.WriteTimeout = p, 200*time.Millisecond
 		o.Logger = slog.New(slog.NewTextHandler(writing(func(b []byte) (int, error) {
 			mu.Lock()
@@ -286,8 +337,8 @@ func TestPipelineThatIsNeverRead(t *testing.T) {
 			return log.Write(b)
 		}), nil))
 	})
-	ask(t, addr, bulks("SET", "k", strings.Repeat("v", 10_000)))
-	c := dial(t, addr)
+	c := dial(addr)
+	talkOver(t, c, bulks("SET", "k", strings.Repeat("v", 10_000)), 5)
 	get := strings.Repeat(bulks("GET", "k"), 100)
 	go func() {
 		for {

@@ -222,7 +222,7 @@ func TestRandomCommandsAsRedis(t *testing.T) {
 	theirs := startRedis(t)
 	clock := time.Now() // ours stands still, and the times used are far away
 	_, ours := newServer(t, func(o *Options) { o.Now = func() time.Time { return clock } })
-	seed := uint64(time.Now().UnixNano())
+	seed := testSeed(t)
 	t.Logf("seed %d", seed)
 	rng := newRand(seed)
 	pick := func(of ...string) string { return of[rng.IntN(len(of))] }
