@@ -226,13 +226,14 @@ func TestClusterWritesGoOn(t *testing.T) {
 	g := startCluster(t, 3)
 	start := time.Now().UnixMilli() - 1_000_000
 	const writers = 2
+	to := g.members[0] // the list of them changes below
 	var rounds [writers]atomic.Int64
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for w := range writers {
 		wg.Go(func() {
 			for round := 0; ctx.Err() == nil; round++ {
-				code, said, err := postRound(context.WithoutCancel(ctx), t, g.members[0], w, round, start)
+				code, said, err := postRound(context.WithoutCancel(ctx), t, to, w, round, start)
 				if err != nil || code != http.StatusNoContent {
 					t.Errorf("writer %d, round %d: %d %s, %v", w, round, code, said, err)
 					return
