@@ -21,7 +21,7 @@ type churn struct {
 	ended    int // waves after which as many series as are living end
 }
 
-// left is what is there at the end.
+// left is what is there of a shard at the end.
 type left struct {
 	living   float64 // samples of each that is written still
 	ended    float64 // of each that ended
@@ -32,7 +32,7 @@ func churnLabels(kind string, i int) []Label {
 	return []Label{{"__name__", "http_requests_total"}, {"cluster", "eu-west-1"}, {"job", kind}, {"namespace", fmt.Sprint("team-", i%50)}, {"pod", fmt.Sprintf("%s-%08x-%05x", kind, uint32(i)*2654435761, i)}}
 }
 
-func (w churn) run(t testing.TB) (l left) {
+func (w churn) run(t testing.TB) (shards []left) {
 	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: w.budget, ReadyRegions: -1}) // no helper, whose turn is chance
 	if err != nil {
 		t.Fatal(err)
@@ -84,34 +84,47 @@ func (w churn) run(t testing.TB) (l left) {
 			c.Maintain()
 		}
 	}
-	kept := func(all [][]Label) (n float64) {
-		for _, ls := range all {
-			n += float64(len(readAll(t, c, "default", ls, math.MinInt64, math.MaxInt64)))
+	bk := c.findBucket("default")
+	for _, sh := range c.shards {
+		here := func(ls []Label) bool { return c.shardOf(c.Fingerprint(ls).in(bk)) == sh }
+		kept := func(all [][]Label) float64 {
+			n, of := 0, 0
+			for _, ls := range all {
+				if here(ls) {
+					of++
+					n += len(readAll(t, c, "default", ls, math.MinInt64, math.MaxInt64))
+				}
+			}
+			return float64(n) / float64(max(of, 1))
 		}
-		return n / float64(len(all))
-	}
-	l.living, l.ended = kept(living), kept(ended)
-	for l.podsFrom = 0; l.podsFrom < w.waves; l.podsFrom++ {
-		n, of := 0, 0
-		for i := 0; i < w.pods; i += 7 {
-			if of++; len(readAll(t, c, "default", churnLabels("pod", l.podsFrom*w.pods+i), math.MinInt64, math.MaxInt64)) > 0 {
-				n++
+		l := left{living: kept(living), ended: kept(ended)}
+		for ; l.podsFrom < w.waves; l.podsFrom++ {
+			n, of := 0, 0
+			for i := 0; i < w.pods; i += 4 {
+				ls := churnLabels("pod", l.podsFrom*w.pods+i)
+				if !here(ls) {
+					continue
+				}
+				if of++; len(readAll(t, c, "default", ls, math.MinInt64, math.MaxInt64)) > 0 {
+					n++
+				}
+			}
+			if 2*n >= of {
+				break
 			}
 		}
-		if 2*n >= of {
-			break
-		}
+		shards = append(shards, l)
 	}
-	return l
+	return shards
 }
 
-// TestChurn holds what survives churn to the rule: whatever the budget, how
-// long series live and how many there are, those that are still written keep
-// more of their recent past than series of the same size that ended before, and
-// nothing that ended is kept for longer than they are.
+// TestChurn holds what survives churn to the rule, shard by shard: whatever the
+// budget, how long series live and how many there are, those that are still
+// written keep more of their recent past than series of the same size that ended
+// before, and nothing that ended is kept for much longer than they are.
 func TestChurn(t *testing.T) {
 	t.Parallel()
-	cells, lossy, endedLess := 16, 0, 0
+	cells, shards, lossy, endedLess := 16, 0, 0, 0
 	if testing.Short() {
 		cells = 4
 	}
@@ -132,26 +145,29 @@ func TestChurn(t *testing.T) {
 		if seed%3 == 0 {
 			w.maxBytes = w.budget / int64(2+rnd.IntN(4))
 		}
-		l := w.run(t)
 		of := w.waves * w.samples
-		t.Logf("seed %d: %+v: living keep %.1f of %d, ended %.1f of %d, pods from wave %d of %d", seed, w, l.living, of, l.ended, w.ended*w.samples, l.podsFrom, w.waves)
-		if l.living < float64(of) {
-			lossy++
-		}
-		if l.ended < float64(w.ended*w.samples)/2 {
-			endedLess++
-		}
-		if l.living < min(l.ended, float64(of)) {
-			t.Errorf("seed %d: of %d samples the living keep %.1f, of %d those that ended keep %.1f", seed, of, l.living, w.ended*w.samples, l.ended)
-		}
-		// Which series share a region is chance, as the hash has a new key each time,
-		// and memory is given back by regions: two waves at the edge are there in part.
-		if least := 0.9 * float64((w.waves-l.podsFrom-2)*w.samples); l.living < least {
-			t.Errorf("seed %d: the living keep %.1f samples, those that ended before as many are there, want %.1f", seed, l.living, least)
+		for k, l := range w.run(t) {
+			shards++
+			t.Logf("seed %d, shard %d: %+v: living keep %.1f of %d, ended %.1f of %d, pods from wave %d of %d", seed, k, w, l.living, of, l.ended, w.ended*w.samples, l.podsFrom, w.waves)
+			if l.living < float64(of) {
+				lossy++
+			}
+			if l.ended < float64(w.ended*w.samples)/2 {
+				endedLess++
+			}
+			if l.living < min(l.ended, float64(of)) {
+				t.Errorf("seed %d, shard %d: of %d samples the living keep %.1f, of %d those that ended keep %.1f", seed, k, of, l.living, w.ended*w.samples, l.ended)
+			}
+			// What is moved to a blob is as old as the move, which comes up to two turns
+			// after its samples: half of what the shard holds. So blobs outlive blocks of
+			// their time, by no more than that, and by the wave that is in between.
+			if least := 0.9 * (float64(w.waves-l.podsFrom)/2 - 1) * float64(w.samples); l.living < least {
+				t.Errorf("seed %d, shard %d: the living keep %.1f samples, those that ended before as many are there, want %.1f", seed, k, l.living, least)
+			}
 		}
 	}
-	t.Logf("the living lost something in %d of %d, those that ended half of theirs in %d", lossy, cells, endedLess)
-	if endedLess < cells/4 {
-		t.Errorf("only in %d of %d was there too little memory", endedLess, cells)
+	t.Logf("the living lost something in %d of %d, those that ended half of theirs in %d", lossy, shards, endedLess)
+	if endedLess < shards/4 {
+		t.Errorf("only in %d of %d was there too little memory", endedLess, shards)
 	}
 }

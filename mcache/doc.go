@@ -168,7 +168,9 @@
 // while one is there that ended a turn ago; however small the cache, however
 // many series come and go, and however large those grow that stay. It keeps at
 // least as much of its recent past as a series of the same size that ended
-// before. TestChurn holds this over budgets, sizes and churn.
+// before. TestChurn holds this over budgets, sizes and churn. One thing limits it:
+// a blob is as old as the move, up to two turns after its samples, so that it may
+// outlive blocks of that time, those of series that are written included.
 //
 // If the Memory itself is full, series of generation 3 are evicted first, for as
 // long as heads take more regions than all that is sealed. Otherwise the oldest
