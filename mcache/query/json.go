@@ -276,16 +276,8 @@ func (w *jsonWriter) matrix(m promql.Matrix) {
 		}
 		if len(s.Histograms) > 0 {
 			w.raw(`,"histograms":[`)
-			for j, p := range s.Histograms {
-				w.comma(j)
-				w.raw("[")
-				w.buf = appendTime(w.buf, p.T)
-				w.raw(",")
-				w.histogram(p.H)
-				w.raw("]")
-				if !w.more() {
-					return
-				}
+			if !w.histograms(s.Histograms) {
+				return
 			}
 			w.raw("]")
 		}
@@ -295,6 +287,22 @@ func (w *jsonWriter) matrix(m promql.Matrix) {
 		}
 	}
 	w.raw("]")
+}
+
+// histograms writes points.
+func (w *jsonWriter) histograms(points []promql.HPoint) bool {
+	for i, p := range points {
+		w.comma(i)
+		w.raw("[")
+		w.buf = appendTime(w.buf, p.T)
+		w.raw(",")
+		w.histogram(p.H)
+		w.raw("]")
+		if !w.more() {
+			return false
+		}
+	}
+	return true
 }
 
 // floats writes points. Those of a range query stand at the same times in every
