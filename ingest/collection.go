@@ -302,32 +302,11 @@ func (c *conn) scanCollection(args [][]byte, kind kvcache.Kind) {
 		c.Fail("ERR invalid cursor")
 		return
 	}
-	count := int64(10)
-	var matching *resp.Pattern
-	for i := 3; i < len(args); i += 2 {
-		switch a := args[i]; {
-		case i+1 == len(args):
-			c.Fail(errSyntax)
-			return
-		case resp.EqualFold(a, "count"):
-			var ok bool
-			if count, ok = c.integerArg(args[i+1]); !ok {
-				return
-			}
-			if count < 1 {
-				c.Fail(errSyntax)
-				return
-			}
-		case resp.EqualFold(a, "match"):
-			var ok bool
-			if matching, ok = c.patternArg(args[i+1]); !ok {
-				return
-			}
-		default:
-			c.Fail(errSyntax)
-			return
-		}
+	words, ok := c.scanWords(args[3:], "")
+	if !ok {
+		return
 	}
+	count, matching := words.count, words.matching
 	var found []item
 	var next uint64
 	at := len(c.B)

@@ -230,44 +230,12 @@ func scan(c *conn, args [][]byte) {
 		c.Fail("ERR invalid cursor")
 		return
 	}
-	count := int64(10)
-	var matching *resp.Pattern
-	kind := ""
-	for i := 2; i < len(args); i += 2 {
-		a := args[i]
-		switch {
-		case i+1 == len(args):
-			c.Fail(errSyntax)
-			return
-		case resp.EqualFold(a, "count"):
-			var ok bool
-			if count, ok = c.integerArg(args[i+1]); !ok {
-				return
-			}
-			if count < 1 {
-				c.Fail(errSyntax)
-				return
-			}
-			count = min(count, math.MaxInt32) // the answer is bounded in bytes anyway
-			if c.loop != nil && count > loopScan {
-				c.leave()
-			}
-		case resp.EqualFold(a, "match"):
-			var ok bool
-			if matching, ok = c.patternArg(args[i+1]); !ok {
-				return
-			}
-			if c.loop != nil && len(args[i+1]) > loopPattern {
-				c.leave()
-			}
-		case resp.EqualFold(a, "type"):
-			kind = string(resp.Lower(nil, args[i+1]))
-		default:
-			c.Fail(errSyntax)
-			return
-		}
+	words, ok := c.scanWords(args[2:], "type")
+	if !ok {
+		return
 	}
-	w := scanning{c: c, matching: matching, kind: kind}
+	count := words.count
+	w := scanning{c: c, matching: words.matching, kind: words.kind}
 	// Where keys are few, a call of the cache may meet none: a few more are made.
 	for calls := int64(0); w.seen < count && calls < 16+2*count/scanStep && len(w.found) < c.srv.o.MaxOutputBytes; calls++ {
 		if cursor = w.step(cursor, int(min(count-w.seen, scanStep))); cursor == 0 {
@@ -278,6 +246,52 @@ func scan(c *conn, args [][]byte) {
 	c.BulkString(strconv.FormatUint(cursor, 10))
 	c.Array(w.n)
 	c.B = append(c.B, w.found...)
+}
+
+// scanWords are what SCAN and its like may be told.
+type scanWords struct {
+	count    int64
+	matching *resp.Pattern // nil: all
+	kind     string        // in lower case; "" for all
+}
+
+// scanWords reads them; more names one that is not for all of these commands, or
+// is empty. False means that the client was told what is wrong. Work for many keys
+// or a long pattern leaves the loop.
+func (c *conn) scanWords(args [][]byte, more string) (w scanWords, ok bool) {
+	w.count = 10
+	for i := 0; i < len(args); i += 2 {
+		switch a := args[i]; {
+		case i+1 == len(args):
+			c.Fail(errSyntax)
+			return w, false
+		case resp.EqualFold(a, "count"):
+			if w.count, ok = c.integerArg(args[i+1]); !ok {
+				return w, false
+			}
+			if w.count < 1 {
+				c.Fail(errSyntax)
+				return w, false
+			}
+			w.count = min(w.count, math.MaxInt32) // the answer is bounded in bytes anyway
+			if c.loop != nil && w.count > loopScan {
+				c.leave()
+			}
+		case resp.EqualFold(a, "match"):
+			if w.matching, ok = c.patternArg(args[i+1]); !ok {
+				return w, false
+			}
+			if c.loop != nil && len(args[i+1]) > loopPattern {
+				c.leave()
+			}
+		case more != "" && resp.EqualFold(a, more):
+			w.kind = string(resp.Lower(nil, args[i+1]))
+		default:
+			c.Fail(errSyntax)
+			return w, false
+		}
+	}
+	return w, true
 }
 
 // scanning is a walk over keys of which some are answered. They are copied under

@@ -170,31 +170,11 @@ func (d *directory) reserve(k, n *seriesKey) error {
 const moveSamples = 4096
 
 // move copies the samples of k to the labels of n, then removes them from k,
-// and reports whether there were any. If it fails, k has all of its own.
-// k.mu is held.
+// and reports whether there were any. If it fails, k has all of its own. Both are
+// locked.
 func (d *directory) move(k, n *seriesKey) (some bool, err error) {
-	var s mcache.Snapshot
-	if !d.locate(k) || !d.cache.Snapshot(k.id, -mcache.MaxTime, mcache.MaxTime, &s) {
-		return false, nil
-	}
-	batch := make([]mcache.Sample, 0, moveSamples)
-	write := func() error {
-		some = some || len(batch) > 0
-		err := d.cache.AppendSamples(d.bucket, n.labels, batch...)
-		batch = batch[:0]
-		return err
-	}
-	for it := s.Iterator(); it.Next(); {
-		if batch = append(batch, it.At()); len(batch) == cap(batch) {
-			if err := write(); err != nil {
-				return false, err
-			}
-		}
-	}
-	if len(batch) > 0 {
-		if err := write(); err != nil {
-			return false, err
-		}
+	if some, err = d.copySamples(k, n); err != nil || !some {
+		return false, err
 	}
 	_, err = d.cache.Delete(k.id, -mcache.MaxTime, mcache.MaxTime)
 	return some, err
