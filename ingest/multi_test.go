@@ -15,37 +15,42 @@ import (
 )
 
 // TestTransactionsAreAtomic has clients of all kinds, in loops and outside of
-// them, move one unit at a time between two keys while others look at both. All
-// readers must see the same sum.
+// them, move one unit at a time between two keys by transactions.
 func TestTransactionsAreAtomic(t *testing.T) {
 	_, addr := newServer(t, nil)
-	ctx := context.Background()
 	c := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true})
 	defer c.Close()
-	const clients, rounds = 4, 150
+	sumStays(t, c, 150, func(ctx context.Context) error {
+		_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			p.Decr(ctx, "a")
+			p.Incr(ctx, "b")
+			return nil
+		})
+		return err
+	})
+}
+
+// sumStays has four clients move units from a to b, so many times each, while as
+// many others look at both: all see the same sum, and in the end all were moved.
+func sumStays(t *testing.T, c *redis.Client, rounds int, move func(context.Context) error) {
+	t.Helper()
+	const clients = 4
+	ctx := context.Background()
 	if err := c.MSet(ctx, "a", 1000, "b", 1000).Err(); err != nil {
 		t.Fatal(err)
 	}
 	var movers, readers sync.WaitGroup
 	done := make(chan struct{})
 	for range clients {
-		movers.Add(1)
-		go func() {
-			defer movers.Done()
+		movers.Go(func() {
 			for range rounds {
-				if _, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error {
-					p.Decr(ctx, "a")
-					p.Incr(ctx, "b")
-					return nil
-				}); err != nil {
+				if err := move(ctx); err != nil {
 					t.Error(err)
 					return
 				}
 			}
-		}()
-		readers.Add(1)
-		go func() {
-			defer readers.Done()
+		})
+		readers.Go(func() {
 			for {
 				select {
 				case <-done:
@@ -65,7 +70,7 @@ func TestTransactionsAreAtomic(t *testing.T) {
 					return
 				}
 			}
-		}()
+		})
 	}
 	movers.Wait()
 	close(done)

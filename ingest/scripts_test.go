@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,57 +14,19 @@ import (
 )
 
 // TestScriptsAreAtomic has scripts move units between two keys, across pipelines
-// of plain commands and transactions; every reader sees the same sum.
+// of plain commands; every reader, and every script, sees the same sum.
 func TestScriptsAreAtomic(t *testing.T) {
 	_, addr := newServer(t, nil)
-	ctx := context.Background()
 	c := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 	defer c.Close()
-	if err := c.MSet(ctx, "a", 1000, "b", 1000).Err(); err != nil {
-		t.Fatal(err)
-	}
 	mover := redis.NewScript(`local a = redis.call('decr', KEYS[1]) local b = redis.call('incr', KEYS[2]) return a + b`)
-	const clients, rounds = 4, 100
-	var movers, readers sync.WaitGroup
-	done := make(chan struct{})
-	for range clients {
-		movers.Add(1)
-		go func() {
-			defer movers.Done()
-			for range rounds {
-				if n, err := mover.Run(ctx, c, []string{"a", "b"}).Int(); err != nil || n != 2000 {
-					t.Error(n, err)
-					return
-				}
-			}
-		}()
-		readers.Add(1)
-		go func() {
-			defer readers.Done()
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				v, err := c.MGet(ctx, "a", "b").Result()
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				var a, b int
-				_, _ = fmt.Sscan(v[0].(string), &a)
-				_, _ = fmt.Sscan(v[1].(string), &b)
-				if a+b != 2000 {
-					t.Errorf("%d and %d", a, b)
-					return
-				}
-			}
-		}()
-	}
-	movers.Wait()
-	close(done)
-	readers.Wait()
+	sumStays(t, c, 100, func(ctx context.Context) error {
+		n, err := mover.Run(ctx, c, []string{"a", "b"}).Int()
+		if err == nil && n != 2000 {
+			err = fmt.Errorf("a script saw %d", n)
+		}
+		return err
+	})
 }
 
 // TestOthersAreToldOfLongScripts: who waits for a script is told BUSY after a
