@@ -85,7 +85,7 @@ func (in *intake) exemplarLabels(refs []uint32) ([]mcache.Label, error) {
 		if int(n) >= len(in.syms) || int(v) >= len(in.syms) {
 			return nil, fmt.Errorf("a label refers to symbols %d and %d of %d", n, v, len(in.syms))
 		}
-		ls = append(ls, mcache.Label{Name: view(in.syms[n].raw), Value: view(in.syms[v].raw)})
+		ls = append(ls, mcache.Label{Name: wire.View(in.syms[n].raw), Value: wire.View(in.syms[v].raw)})
 	}
 	return ls, nil
 }

@@ -344,7 +344,7 @@ func eachLabelV1(b []byte) iter.Seq2[string, string] {
 				return
 			}
 			name, value, ok := label(b[from:to])
-			if !ok || !yield(view(name), view(value)) {
+			if !ok || !yield(wire.View(name), wire.View(value)) {
 				return
 			}
 			i = to
@@ -375,7 +375,7 @@ func labelsV1(b []byte, limit int, dst []mcache.Label) ([]mcache.Label, error) {
 		if !ok {
 			return dst, errMalformed
 		}
-		dst = append(dst, mcache.Label{Name: view(name), Value: view(value)})
+		dst = append(dst, mcache.Label{Name: wire.View(name), Value: wire.View(value)})
 		i = to
 	}
 	return dst, nil

@@ -66,7 +66,7 @@ func (in *intake) decodeV2() error {
 		}
 	}
 	if len(in.syms) > 0 && len(in.syms[0].raw) > 0 {
-		return fmt.Errorf("the first symbol must be the empty string, got %s", wire.Quote(view(in.syms[0].raw)))
+		return fmt.Errorf("the first symbol must be the empty string, got %s", wire.Quote(wire.View(in.syms[0].raw)))
 	}
 	in.lookAt = lookBytes // of the second pass
 	for k, e := range in.series {
@@ -377,8 +377,8 @@ func (in *intake) describeV2(m metadataRefs) {
 			return
 		}
 		name.described = true
-		in.meta.put(in.bucket, view(name.raw), wire.Metadata{
-			Type: wire.MetricType(m.kind), Help: view(in.syms[m.help].raw), Unit: view(in.syms[m.unit].raw),
+		in.meta.put(in.bucket, wire.View(name.raw), wire.Metadata{
+			Type: wire.MetricType(m.kind), Help: wire.View(in.syms[m.help].raw), Unit: wire.View(in.syms[m.unit].raw),
 		})
 		return
 	}
@@ -393,7 +393,7 @@ func (in *intake) labelsV2(b []byte, dst []mcache.Label) ([]mcache.Label, error)
 		if int(n) >= len(in.syms) || int(v) >= len(in.syms) {
 			return dst, errMalformed
 		}
-		dst = append(dst, mcache.Label{Name: view(in.syms[n].raw), Value: view(in.syms[v].raw)})
+		dst = append(dst, mcache.Label{Name: wire.View(in.syms[n].raw), Value: wire.View(in.syms[v].raw)})
 	}
 	return dst, nil
 }
@@ -446,7 +446,7 @@ func (in *intake) eachLabelV2(b []byte) iter.Seq2[string, string] {
 				name = ref
 				continue
 			}
-			if max(int(name), int(ref)) < len(in.syms) && !yield(view(in.syms[name].raw), view(in.syms[ref].raw)) {
+			if max(int(name), int(ref)) < len(in.syms) && !yield(wire.View(in.syms[name].raw), wire.View(in.syms[ref].raw)) {
 				return
 			}
 		}

@@ -6,14 +6,10 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
-	"unsafe"
 
 	"mcached/mcache"
 	"mcached/remotewrite/wire"
 )
-
-// view is b as a string, valid as long as b is neither changed nor used again.
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // validate sorts ls by name and removes labels with an empty value, which
 // mean the same as no label. The error says why what is left is no label set,

@@ -139,7 +139,7 @@ func (c *cutter) metadataV1(b []byte) uint64 {
 		}
 		if t == tagFamily {
 			from, to := wire.Bytes(b, at)
-			return c.hash.Pair(wire.MetricName, view(b[from:to]))
+			return c.hash.Pair(wire.MetricName, wire.View(b[from:to]))
 		}
 	}
 	return 0
@@ -236,7 +236,7 @@ func (c *cutter) pairHash(name, value []byte) uint64 {
 	if len(value) == 0 {
 		return 0
 	}
-	return c.hash.Pair(view(name), view(value))
+	return c.hash.Pair(wire.View(name), wire.View(value))
 }
 
 // labelV1 is the hash of a Label message.
@@ -464,6 +464,3 @@ func (c *cutter) oddRefsV2(b []byte) (sum uint64) {
 	}
 	return sum
 }
-
-// view is b as a string, for calls that keep nothing.
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // Wire types of protobuf.
 const (
@@ -140,3 +143,7 @@ func Fixed64(b []byte, i int) (uint64, int) {
 	}
 	return binary.LittleEndian.Uint64(b[i:]), i + 8
 }
+
+// View is b as a string, without a copy. It is valid as long as b is neither
+// changed nor used again: it is for calls that keep nothing.
+func View(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
