@@ -6,16 +6,35 @@ import (
 )
 
 // Bodies of requests between members are what a cluster's writes consist of:
-// SHA-256 over them, at both ends, would cost as much as to store them. So they
-// are hashed by GHASH, the universal hash of AES-GCM, which processors have an
-// instruction for, and HMAC-SHA-256 goes over the hashes and all else. A
-// universal hash whose value nobody sees, under a function that nobody can tell
-// from a random one, is a MAC (Carter and Wegman): whoever does not know the key
-// hits the hash of another body with a probability of 2^-116 or less, and as the
-// hashes themselves are never sent, there is no nonce that must not repeat.
+// HMAC-SHA-256 over them costs 1.2 ns a byte at each end, with the processor's
+// instructions for SHA, tens of ns a sample. So they are hashed by GHASH, the universal
+// hash of AES-GCM, at 0.12 ns a byte, and HMAC goes over the hashes and all else.
 //
-// A body is hashed in blocks of 16 KiB, wherever its pieces end, so that it need
-// not lie in one piece. How long it is goes into the HMAC, too.
+// # Why that is a MAC
+//
+// A keyed hash h is ε-universal if, for any two different inputs of one length, no
+// more than a share ε of all keys gives both the same value. If nobody sees the
+// values, F(h(m)) is as good a MAC as the function F, but for q²ε/2 where q messages
+// are signed or tried (a PRF of a universal hash: Boneh and Shoup, A Graduate
+// Course in Applied Cryptography, 7.3). Here F is HMAC-SHA-256, under a key of its
+// own, and
+//
+//   - h of a block is the tag of AES-GCM with the block as what is authenticated and
+//     nothing encrypted: GHASH of the block, plus a mask that is the same each time.
+//     That the mask, which a nonce is to make another, is the same would give the key
+//     of GHASH away if tags were sent. They are not: all that leaves is F's value.
+//     It changes nothing of when two tags are equal.
+//   - Of blocks of 16 KiB ε is below 2^-117: a polynomial of degree 1,026 over 2^128.
+//   - F's input has the body's length before the tags, and all blocks but the last
+//     are full: bodies of other lengths are other inputs whatever their tags, and in
+//     two of the same length, that differ, some block differs from the one in its
+//     place. Nothing can be cut off, appended, or moved.
+//
+// For 2^40 requests q²ε/2 is 2^-38. Keys are those of the cluster's secret and name,
+// one for GHASH and one for HMAC (HKDF), and change with the secret.
+//
+// A body is hashed in its blocks wherever its pieces end, so that it need not lie in
+// one piece.
 
 const hashBlockBytes = 16 << 10
 

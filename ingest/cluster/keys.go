@@ -195,8 +195,9 @@ func (k *Keys) mac(secret int, req *http.Request, ms int64, body ...[]byte) []by
 	part(req.URL.RequestURI())
 	part(strconv.FormatInt(ms, 10))
 	for _, name := range k.headers {
-		part(name)
-		for _, v := range req.Header.Values(name) {
+		values := req.Header.Values(name)
+		part(name + " " + strconv.Itoa(len(values))) // or a value could pass for the next name
+		for _, v := range values {
 			part(v)
 		}
 	}

@@ -72,6 +72,16 @@ func TestSignAndVerify(t *testing.T) {
 		}
 	}
 
+	// A value must not pass for the name of the next header.
+	shift := httptest.NewRequest(http.MethodPost, "/x", nil)
+	shift.Header.Set("Content-Type", "X-Scope-Orgid")
+	k.Sign(shift, nil)
+	shift.Header.Del("Content-Type")
+	shift.Header.Set("X-Scope-OrgID", "X-Scope-Orgid")
+	if err := k.Verify(shift, nil); !errors.Is(err, ErrForged) {
+		t.Error("a value that was moved to another header:", err)
+	}
+
 	// A rotation: at each step members of the step before and after understand each other.
 	steps := []*Keys{keys("one", a), keys("one", a, b), keys("one", b, a), keys("one", b)}
 	for i := range steps[1:] {
