@@ -88,6 +88,7 @@ func newCommandSet(metrics bool) commandSet {
 	rows = append(rows, serverCommands()...)
 	rows = append(rows, toolCommands()...)
 	rows = append(rows, stringCommands()...)
+	rows = append(rows, compareCommands()...)
 	rows = append(rows, genericCommands()...)
 	rows = append(rows, transactionCommands()...)
 	rows = append(rows, pubsubCommands()...)

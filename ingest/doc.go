@@ -77,8 +77,8 @@
 //     MODULE WAIT MEMORY ACL SLOWLOG LATENCY MONITOR ROLE SWAPDB CLUSTER
 //     MC.PEER
 //   - string: GET SET SETNX SETEX PSETEX GETSET GETDEL GETEX MGET MSET MSETNX
-//     APPEND STRLEN GETRANGE SUBSTR INCR DECR INCRBY DECRBY INCRBYFLOAT
-//     SETRANGE
+//     APPEND STRLEN GETRANGE SUBSTR INCR DECR INCRBY DECRBY INCRBYFLOAT DELEX
+//     DELIFEQ DIGEST SETRANGE
 //   - generic: DEL UNLINK EXISTS TOUCH TYPE TTL PTTL EXPIRETIME PEXPIRETIME
 //     EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST SCAN KEYS RANDOMKEY OBJECT
 //     MOVE RENAME RENAMENX COPY
@@ -97,7 +97,8 @@
 //     MC.STATS MC.BUCKETS MC.DROP
 //
 // The whole table, with arguments, is CommandTable. Names, arguments, answers
-// and errors are those of Redis 7.0.15 and of RedisTimeSeries 8.
+// and errors are those of Redis 7.0.15 and of RedisTimeSeries 8; DELEX, DIGEST
+// and SET's comparisons are those of Redis 8.4, DELIFEQ is that of Valkey 9.
 //
 // # What differs
 //

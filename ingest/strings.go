@@ -14,7 +14,7 @@ func stringCommands() []command {
 	one := [3]int{1, 1, 1}
 	return []command{
 		{name: "get", arity: 2, group: groupString, syntax: "key", summary: "Returns the value of a key.", flags: readonly | fast, keys: one, run: get},
-		{name: "set", arity: -3, group: groupString, syntax: "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", summary: "Sets the value of a key.", flags: write | denyoom, keys: one, run: set},
+		{name: "set", arity: -3, group: groupString, syntax: "key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", summary: "Sets the value of a key.", flags: write | denyoom, keys: one, run: set},
 		{name: "setnx", arity: 3, group: groupString, syntax: "key value", summary: "Sets the value of a key that does not exist.", flags: write | denyoom | fast, keys: one, run: setNX},
 		{name: "setex", arity: 4, group: groupString, syntax: "key seconds value", summary: "Sets the value and the time to live of a key.", flags: write | denyoom, keys: one, run: func(c *conn, args [][]byte) { setEX(c, args, "setex", 1000) }},
 		{name: "psetex", arity: 4, group: groupString, syntax: "key milliseconds value", summary: "Sets the value and the time to live in milliseconds of a key.", flags: write | denyoom, keys: one, run: func(c *conn, args [][]byte) { setEX(c, args, "psetex", 1) }},
@@ -132,6 +132,7 @@ func get(c *conn, args [][]byte) { c.get(args[1]) }
 // setOptions are what may follow SET key value and GETEX key.
 type setOptions struct {
 	nx, xx, get, keepTTL, persist bool
+	compare                       comparison
 	expire                        *expireWord // nil for not said
 	value                         []byte      // what followed it
 }
@@ -161,9 +162,9 @@ func (c *conn) parseSet(args [][]byte, getex bool) (o setOptions, ok bool) {
 	for i := 0; i < len(args); i++ {
 		a := args[i]
 		switch {
-		case !getex && resp.EqualFold(a, "nx") && !o.xx:
+		case !getex && resp.EqualFold(a, "nx") && !o.xx && !o.compares():
 			o.nx = true
-		case !getex && resp.EqualFold(a, "xx") && !o.nx:
+		case !getex && resp.EqualFold(a, "xx") && !o.nx && !o.compares():
 			o.xx = true
 		case !getex && resp.EqualFold(a, "get"):
 			o.get = true
@@ -171,6 +172,9 @@ func (c *conn) parseSet(args [][]byte, getex bool) (o setOptions, ok bool) {
 			o.keepTTL = true
 		case getex && resp.EqualFold(a, "persist") && o.expire == nil:
 			o.persist = true
+		case !getex && findComparison(a) != nil && i+1 < len(args) && !o.nx && !o.xx && (!o.compares() || o.compare.comparisonWord == findComparison(a)):
+			o.compare = comparison{findComparison(a), args[i+1]}
+			i++
 		default:
 			w := findExpireWord(a)
 			if w == nil || i+1 == len(args) || o.keepTTL || o.persist || o.expire != nil && o.expire != w {
@@ -183,6 +187,8 @@ func (c *conn) parseSet(args [][]byte, getex bool) (o setOptions, ok bool) {
 	}
 	return o, true
 }
+
+func (o *setOptions) compares() bool { return o.compare.comparisonWord != nil }
 
 // optionExpiry is the time that the options say, in Unix milliseconds, or 0 for
 // none; it answers what is wrong with it.
@@ -227,21 +233,28 @@ func set(c *conn, args [][]byte) {
 	if !ok {
 		return
 	}
-	at, stored := len(c.B), false
+	at, stored, problem := len(c.B), false, ""
 	err := c.cache().Update(args[1], func(old kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
 		c.B = c.B[:at]
-		series := !ok && c.srv.isSeries(c.db, args[1])
+		stored, problem = false, ""
+		there := ok || c.srv.isSeries(c.db, args[1])
+		if o.get || o.compares() {
+			if there && (!ok || old.Kind != kvcache.String) {
+				problem = errWrongType
+			} else if there && o.compares() {
+				problem = o.compare.problem()
+			}
+			if problem != "" {
+				return old, kvcache.Keep
+			}
+		}
 		switch {
-		case o.get && (ok && old.Kind != kvcache.String || series):
-			c.Fail(errWrongType)
-			return old, kvcache.Keep
 		case o.get && ok:
 			c.Bulk(old.Value)
 		case o.get:
 			c.Null()
 		}
-		there := ok || series
-		if stored = !(o.nx && there || o.xx && !there); !stored {
+		if stored = o.stores(old.Value, there); !stored {
 			return old, kvcache.Keep
 		}
 		e := kvcache.Entry{Value: args[2], ExpiresMs: expiresMs}
@@ -257,12 +270,30 @@ func set(c *conn, args [][]byte) {
 	case err != nil:
 		c.B = c.B[:at]
 		c.refuse(err)
+	case problem != "":
+		c.Fail(problem)
 	case o.get:
 	case stored:
 		c.OK()
 	default:
 		c.Null()
 	}
+}
+
+// stores reports whether the options let SET store a value in place of old, if
+// something is there. A key that is not has no value to be equal to.
+func (o *setOptions) stores(old []byte, there bool) bool {
+	switch {
+	case o.nx:
+		return !there
+	case o.xx:
+		return there
+	case o.compares() && there:
+		return o.compare.holds(old)
+	case o.compares():
+		return !o.compare.equal
+	}
+	return true
 }
 
 func setNX(c *conn, args [][]byte) {

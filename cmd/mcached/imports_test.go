@@ -62,7 +62,7 @@ var mayImport = map[string][]string{
 	"ingest/cluster":   {"github.com/cespare/xxhash/v2", "github.com/hashicorp/memberlist"},
 	"ingest/resp":      {"github.com/tidwall/redcon"},
 	"ingest/script":    {"mcached/ingest/resp", "github.com/yuin/gopher-lua", "github.com/yuin/gopher-lua/ast", "github.com/yuin/gopher-lua/parse"},
-	"ingest":           {"mcached/mcache", "mcached/kvcache", "mcached/ingest/admission", "mcached/ingest/resp", "mcached/ingest/script"},
+	"ingest":           {"mcached/mcache", "mcached/kvcache", "mcached/ingest/admission", "mcached/ingest/resp", "mcached/ingest/script", "github.com/zeebo/xxh3"},
 	"cmd/mcached":      {"..."},
 	"cmd/mcached/e2e":  {}, // tests alone, whose imports are not in question
 	"cmd/mcbench": {
