@@ -102,7 +102,8 @@ func (k *seriesKey) given() []mcache.Label {
 type directory struct {
 	cache  *mcache.Cache
 	bucket string
-	o      *Options // for what bounds it
+	o      *Options // for what bounds it, beside limits
+	limits atomic.Pointer[KeyLimits]
 
 	mu      sync.RWMutex
 	byName  map[string]*seriesKey
@@ -119,11 +120,27 @@ type directory struct {
 }
 
 func newDirectory(o *Options) *directory {
-	return &directory{
+	d := &directory{
 		cache: o.Metrics, bucket: o.Bucket, o: o,
 		byName:  map[string]*seriesKey{},
 		byPrint: map[mcache.Fingerprint]*seriesKey{},
 		empty:   map[*seriesKey]struct{}{}, expiring: map[*seriesKey]struct{}{},
+	}
+	d.limits.Store(&KeyLimits{o.MaxKeyBytes, o.MaxLabels, o.MaxLabelNameBytes, o.MaxLabelValueBytes})
+	return d
+}
+
+// KeyLimits are the bounds on keys of time series that can change while the
+// server runs. The fields of Options that have these names say what they are.
+type KeyLimits struct {
+	MaxKeyBytes, MaxLabels, MaxLabelNameBytes, MaxLabelValueBytes int
+}
+
+// SetKeyLimits changes the bounds on keys of time series, each at least 1. Keys
+// that are there stay. Without Options.Metrics there are none, and it does nothing.
+func (s *Server) SetKeyLimits(l KeyLimits) {
+	if s.series != nil {
+		s.series.limits.Store(&l)
 	}
 }
 
@@ -300,8 +317,8 @@ func (d *directory) enterLocked(k *seriesKey) error {
 
 // roomLocked says whether there is room for the text of one more key.
 func (d *directory) roomLocked(k *seriesKey) error {
-	if n := k.bytes(); d.bytes+n > int64(d.o.MaxKeyBytes) {
-		return fmt.Errorf("TSDB: no room for a key of %d bytes with its labels: all keys have %d, the limit is %d%s", n, d.bytes, d.o.MaxKeyBytes, d.o.flag("MaxKeyBytes"))
+	if n := k.bytes(); d.bytes+n > int64(d.limits.Load().MaxKeyBytes) {
+		return fmt.Errorf("TSDB: no room for a key of %d bytes with its labels: all keys have %d, the limit is %d%s", n, d.bytes, d.limits.Load().MaxKeyBytes, d.o.flag("MaxKeyBytes"))
 	}
 	return nil
 }
@@ -318,15 +335,16 @@ func (d *directory) leaveLocked(k *seriesKey) {
 
 // checkLabels holds labels to the bounds that remote write has as well.
 func (d *directory) checkLabels(labels []mcache.Label) error {
-	if len(labels) > d.o.MaxLabels {
-		return fmt.Errorf("TSDB: a series of %d labels, the limit is %d%s", len(labels), d.o.MaxLabels, d.o.flag("MaxLabels"))
+	most := d.limits.Load()
+	if len(labels) > most.MaxLabels {
+		return fmt.Errorf("TSDB: a series of %d labels, the limit is %d%s", len(labels), most.MaxLabels, d.o.flag("MaxLabels"))
 	}
 	for _, l := range labels {
-		if len(l.Name) > d.o.MaxLabelNameBytes {
-			return fmt.Errorf("TSDB: a label's name of %d bytes, the limit is %d%s", len(l.Name), d.o.MaxLabelNameBytes, d.o.flag("MaxLabelNameBytes"))
+		if len(l.Name) > most.MaxLabelNameBytes {
+			return fmt.Errorf("TSDB: a label's name of %d bytes, the limit is %d%s", len(l.Name), most.MaxLabelNameBytes, d.o.flag("MaxLabelNameBytes"))
 		}
-		if len(l.Value) > d.o.MaxLabelValueBytes {
-			return fmt.Errorf("TSDB: label %s has a value of %d bytes, the limit is %d%s", strconv.Quote(l.Name), len(l.Value), d.o.MaxLabelValueBytes, d.o.flag("MaxLabelValueBytes"))
+		if len(l.Value) > most.MaxLabelValueBytes {
+			return fmt.Errorf("TSDB: label %s has a value of %d bytes, the limit is %d%s", strconv.Quote(l.Name), len(l.Value), most.MaxLabelValueBytes, d.o.flag("MaxLabelValueBytes"))
 		}
 	}
 	return nil

@@ -44,7 +44,7 @@ func BenchmarkDecode2000(b *testing.B) {
 		}
 		b.Run("v"+p.String()+"/ours", func(b *testing.B) {
 			r := newReceiver(b, Options{})
-			in := r.intakes.Get().(*intake)
+			in := r.intake()
 			in.decoded = body
 			for b.Loop() {
 				in.reset(p, "default", nil)

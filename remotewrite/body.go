@@ -26,8 +26,8 @@ type lease struct {
 
 func (h *Handler) lease() *lease {
 	l := &lease{h: h}
-	if h.o.Admission != nil {
-		l.loan = h.o.Admission(l.cut)
+	if h.o().Admission != nil {
+		l.loan = h.o().Admission(l.cut)
 	}
 	return l
 }
@@ -81,7 +81,7 @@ func (l *lease) refusal(err error) error {
 		}
 		return refused{http.StatusServiceUnavailable, max(after, time.Second), err}
 	}
-	return refused{http.StatusServiceUnavailable, l.h.o.RetryAfter, err}
+	return refused{http.StatusServiceUnavailable, l.h.o().RetryAfter, err}
 }
 
 // release gives back everything.
@@ -93,18 +93,18 @@ func (l *lease) release() {
 
 // read reads the body, which must be whole within BodyTimeout, into b.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, b *[]byte, l *lease) error {
-	return h.readUpTo(h.o.MaxBodyBytes, w, r, b, l)
+	return h.readUpTo(h.o().MaxBodyBytes, w, r, b, l)
 }
 
 // readUpTo reads a body of that many bytes at the most.
 func (h *Handler) readUpTo(limit int, w http.ResponseWriter, r *http.Request, b *[]byte, l *lease) (err error) {
 	want := r.ContentLength
 	if want > int64(limit) {
-		return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes, more than %d%s", errTooLarge, want, limit, h.o.flag("MaxBodyBytes"))}
+		return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of %d bytes, more than %d%s", errTooLarge, want, limit, h.o().flag("MaxBodyBytes"))}
 	}
 	// Not every ResponseWriter has a deadline to set, those of tests have none.
 	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(h.o.BodyTimeout)) == nil {
+	if rc.SetReadDeadline(time.Now().Add(h.o().BodyTimeout)) == nil {
 		l.waits(rc.SetReadDeadline)
 		defer func() {
 			l.waits(nil)
@@ -125,7 +125,7 @@ func (h *Handler) readUpTo(limit int, w http.ResponseWriter, r *http.Request, b 
 	} else {
 		*b, err = readAll((*b)[:0], r.Body, limit+1, l)
 		if err == nil && len(*b) > limit {
-			return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of more than %d bytes%s", errTooLarge, limit, h.o.flag("MaxBodyBytes"))}
+			return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of more than %d bytes%s", errTooLarge, limit, h.o().flag("MaxBodyBytes"))}
 		}
 	}
 	h.counters.bodyBytes.Add(uint64(len(*b)))
@@ -137,7 +137,7 @@ func (h *Handler) readUpTo(limit int, w http.ResponseWriter, r *http.Request, b 
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// A stalled network is no fault of the request: it may be retried.
 		h.counters.slowBodies.Add(1)
-		return refused{http.StatusServiceUnavailable, h.o.RetryAfter, fmt.Errorf("%d bytes of the body came within %v", len(*b), h.o.BodyTimeout)}
+		return refused{http.StatusServiceUnavailable, h.o().RetryAfter, fmt.Errorf("%d bytes of the body came within %v", len(*b), h.o().BodyTimeout)}
 	default:
 		return refused{http.StatusBadRequest, 0, fmt.Errorf("reading the body, after %d bytes: %w", len(*b), err)}
 	}
@@ -197,7 +197,7 @@ func (h *Handler) putBack(in *intake) {
 	poison(in.decoded)
 	in.lease = nil
 	if cap(in.decoded) > keepBytes || cap(in.series)+cap(in.at)+cap(in.syms) > 3*keepSeries ||
-		cap(in.batch.Samples()) > keepSamples || in.batch.Len() > keepSeries || h.o.MaxSamples-in.left > keepSamples {
+		cap(in.batch.Samples()) > keepSamples || in.batch.Len() > keepSeries || in.o.MaxSamples-in.left > keepSamples {
 		return
 	}
 	h.intakes.Put(in)

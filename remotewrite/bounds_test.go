@@ -108,6 +108,72 @@ func TestCountsOfARequestAreBounded(t *testing.T) {
 	answered(t, r.Send(wire.V2, encode(t, wire.V2, Series{Labels: named("x", "y", "z"), Samples: []mcache.Sample{sample(0, 1)}})), 413, "more than 3 symbols")
 }
 
+// TestSetLimits: every bound that can change holds for the next request as if
+// the receiver had begun with it, and can be taken back.
+func TestSetLimits(t *testing.T) {
+	var wide Options // the defaults
+	both(t, func(t *testing.T, p wire.Protocol) {
+		ls := named("a_metric", "a_label", "a value", "another", "x")
+		one := Series{Labels: ls, Samples: []mcache.Sample{sample(0, 1), sample(1, 1)}}
+		ahead := Series{Labels: ls, Samples: []mcache.Sample{sample(5*60, 1)}}
+		for name, c := range map[string]struct {
+			limits Options
+			series Series
+			status int
+			says   string
+		}{
+			"body":        {Options{MaxBodyBytes: 10}, one, 413, "more than 10"},
+			"decoded":     {Options{MaxDecodedBytes: 20}, one, 413, "more than 20"},
+			"samples":     {Options{MaxSamples: 1}, one, 413, "more than 1 samples"},
+			"labels":      {Options{MaxLabels: 2}, one, 400, "3 labels, more than 2"},
+			"label name":  {Options{MaxLabelNameBytes: 6}, one, 400, "more than 6"},
+			"label value": {Options{MaxLabelValueBytes: 6}, one, 400, "more than 6"},
+			"time ahead":  {Options{MaxAhead: time.Minute}, ahead, 400, "1m0s"},
+			"new series":  {Options{MaxNewSeriesPerSecond: 1}, one, 0, ""},
+		} {
+			r := newReceiver(t, wide)
+			for range 2 {
+				r.SetLimits(c.limits)
+				if c.status != 0 {
+					answered(t, r.Send(p, encode(t, p, c.series)), c.status, c.says)
+				} else {
+					for i := range 2 * burstSeconds {
+						status := 204
+						if i >= burstSeconds {
+							status = 503
+						}
+						answered(t, r.Send(p, encode(t, p, Series{Labels: named("m", "i", fmt.Sprint(i)), Samples: one.Samples})), status, "")
+					}
+				}
+				r.SetLimits(wide)
+				if w := r.Send(p, encode(t, p, c.series)); w.Code != 204 {
+					t.Errorf("%s: %d after the limit is gone: %s", name, w.Code, w.Body)
+				}
+				r.Cache.RemoveBucket("default")
+			}
+		}
+	})
+}
+
+func TestSetLimitsOfMetadata(t *testing.T) {
+	r := newReceiver(t, Options{MaxMetadata: 1})
+	put := func(metric string) { r.PutMetadata("default", metric, wire.Metadata{Type: "counter", Help: "help"}) }
+	count := func() (n int) {
+		r.Metadata("default", func(string, wire.Metadata) bool { n++; return true })
+		return n
+	}
+	put("a")
+	for i, c := range []struct {
+		limits Options
+		want   int
+	}{{Options{MaxMetadata: 1}, 1}, {Options{MaxMetadata: 2}, 2}, {Options{MaxMetadataBytes: 3}, 2}, {Options{}, 3}} {
+		r.SetLimits(c.limits)
+		if put(fmt.Sprint("m", i)); count() != c.want {
+			t.Errorf("%+v: %d are kept, want %d", c.limits, count(), c.want)
+		}
+	}
+}
+
 // Empty messages are two bytes each. A body full of them must not become a
 // multiple of its size.
 func TestBombsOfEmptyMessages(t *testing.T) {
@@ -612,7 +678,7 @@ func TestBodyCutInTheMiddle(t *testing.T) {
 func TestNothingOfABodyIsKept(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		r := newReceiver(t, Options{})
-		in := r.intakes.Get().(*intake)
+		in := r.intake()
 		in.decoded = encode(t, p, Series{Labels: named("first", "a", "1"), Samples: []mcache.Sample{sample(0, 1)}})
 		in.reset(p, "default", nil)
 		if err := in.write(t.Context()); err != nil {
@@ -632,7 +698,7 @@ func TestKnownSeriesAllocateNothing(t *testing.T) {
 		for i := range 500 {
 			series = append(series, Series{Labels: named(fmt.Sprintf("metric_%d", i/10), "instance", "10.0.0.1:9100", "i", fmt.Sprint(i%10)), Samples: []mcache.Sample{sample(0, float64(i))}})
 		}
-		in := r.intakes.Get().(*intake)
+		in := r.intake()
 		body := encode(t, p, series...)
 		write := func() {
 			in.decoded = body

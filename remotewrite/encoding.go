@@ -43,7 +43,7 @@ func (h *Handler) decodedLen(e encoding, body []byte, l *lease) (n int, err erro
 		claimed, corrupt = uint64(n), err != nil
 		// A body that claims to expand further than snappy can is corrupt, and
 		// gets no memory for it.
-		corrupt = corrupt || n > maxSnappyRatio*len(body) && (n <= h.o.MaxDecodedBytes || e.foreign(body) != "")
+		corrupt = corrupt || n > maxSnappyRatio*len(body) && (n <= h.o().MaxDecodedBytes || e.foreign(body) != "")
 	default:
 		var frame zstd.Header
 		corrupt = frame.Decode(body) != nil
@@ -54,7 +54,7 @@ func (h *Handler) decodedLen(e encoding, body []byte, l *lease) (n int, err erro
 	switch {
 	case corrupt:
 		return 0, refused{http.StatusBadRequest, 0, e.corrupt(body)}
-	case claimed > uint64(h.o.MaxDecodedBytes):
+	case claimed > uint64(h.o().MaxDecodedBytes):
 		return 0, refused{http.StatusRequestEntityTooLarge, 0, h.tooLong(claimed)}
 	}
 	return int(claimed), l.take(int(claimed))
@@ -62,7 +62,7 @@ func (h *Handler) decodedLen(e encoding, body []byte, l *lease) (n int, err erro
 
 // tooLong is the error for a body of n bytes when decompressed.
 func (h *Handler) tooLong(n uint64) error {
-	return fmt.Errorf("%w: a body of %d bytes when decompressed, more than %d%s", errTooLarge, n, h.o.MaxDecodedBytes, h.o.flag("MaxDecodedBytes"))
+	return fmt.Errorf("%w: a body of %d bytes when decompressed, more than %d%s", errTooLarge, n, h.o().MaxDecodedBytes, h.o().flag("MaxDecodedBytes"))
 }
 
 // maxSnappyRatio is above what snappy can reach: its longest copy makes 64 bytes
@@ -125,7 +125,7 @@ func (in *intake) decompressUnknown(h *Handler, body []byte, l *lease) (err erro
 		}
 	}
 	if err = in.zstdStream.Reset(bytes.NewReader(body)); err == nil {
-		in.decoded, err = readAll(in.decoded[:0], in.zstdStream, h.o.MaxDecodedBytes+1, l)
+		in.decoded, err = readAll(in.decoded[:0], in.zstdStream, h.o().MaxDecodedBytes+1, l)
 	}
 	_ = in.zstdStream.Reset(nil) // it keeps no body
 	switch {
@@ -133,9 +133,9 @@ func (in *intake) decompressUnknown(h *Handler, body []byte, l *lease) (err erro
 		return err
 	case err != nil:
 		return refused{http.StatusBadRequest, 0, zstdFrames.corrupt(body)}
-	case len(in.decoded) > h.o.MaxDecodedBytes:
+	case len(in.decoded) > h.o().MaxDecodedBytes:
 		return refused{http.StatusRequestEntityTooLarge, 0, fmt.Errorf("%w: a body of more than %d bytes when decompressed%s",
-			errTooLarge, h.o.MaxDecodedBytes, h.o.flag("MaxDecodedBytes"))}
+			errTooLarge, h.o().MaxDecodedBytes, h.o().flag("MaxDecodedBytes"))}
 	}
 	return nil
 }

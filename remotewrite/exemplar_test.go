@@ -182,7 +182,7 @@ func TestExemplarRing(t *testing.T) {
 				all = append(all, exemplarLine(s.Labels, x))
 			}
 			held := len(r.ring.kept)
-			if held < 4 || held > 10 || r.ring.bytes > r.o.MaxExemplarBytes || len(r.ring.series) != held || len(r.ring.there) != held {
+			if held < 4 || held > 10 || r.ring.bytes > r.o().MaxExemplarBytes || len(r.ring.series) != held || len(r.ring.there) != held {
 				t.Fatalf("%d exemplars of %d series in %d bytes", held, len(r.ring.series), r.ring.bytes)
 			}
 			r.exemplarsHeld(all[100-held:]...)
@@ -192,6 +192,19 @@ func TestExemplarRing(t *testing.T) {
 			if name == "bytes" {
 				answered(t, r.Send(wire.V2, withExemplars(t, wire.V2, []Exemplar{exemplar(0, 1)}, huge)), 204, "")
 				r.exemplarsHeld(all[100-held:]...)
+			}
+
+			// A bound that is raised or lowered holds from the next one on.
+			for i, limits := range []Options{{}, o} {
+				r.SetLimits(limits)
+				s := Series{Labels: named(fmt.Sprintf("a%02d", (10+i)%30))}
+				x := exemplar(float64(i), 1, "trace_id", fmt.Sprint(100+i))
+				answered(t, r.Send(wire.V2, withExemplars(t, wire.V2, []Exemplar{x}, s)), 204, "")
+				if all = append(all, exemplarLine(s.Labels, x)); i == 0 {
+					r.exemplarsHeld(all[100-held:]...)
+				} else {
+					r.exemplarsHeld(all[102-held:]...)
+				}
 			}
 		})
 	}

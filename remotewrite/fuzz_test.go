@@ -126,11 +126,11 @@ var since = regexp.MustCompile(`\(since -?[0-9]+\)`)
 // The receiver serves many of them, each in an empty bucket.
 func compare(t *testing.T, r receiver, p wire.Protocol, body []byte, all []decodedSeries, oracleErr error) {
 	r.T = t
-	in := r.intakes.Get().(*intake)
+	in := r.intake()
 	defer r.intakes.Put(in)
 	defer r.Cache.RemoveBucket("default")
-	maxT := now.Add(r.o.MaxAhead).UnixMilli()
-	want, written, histograms := expect(all, &r.o, maxT)
+	maxT := now.Add(r.o().MaxAhead).UnixMilli()
+	want, written, histograms := expect(all, r.o(), maxT)
 	for round := range 2 {
 		in.decoded = bytes.Clone(body)
 		in.reset(p, "default", nil)

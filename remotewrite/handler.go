@@ -19,7 +19,7 @@ import (
 
 // Handler is the receiver of remote write. It is safe for concurrent use.
 type Handler struct {
-	o     Options
+	opts  atomic.Pointer[Options] // immutable, see SetLimits
 	cache *mcache.Cache
 	meta  metadata
 	ring  ring
@@ -36,15 +36,48 @@ type Handler struct {
 
 // NewHandler returns a receiver that writes into c, which stays the caller's to close.
 func NewHandler(c *mcache.Cache, o Options) *Handler {
-	h := &Handler{o: o.withDefaults(), cache: c}
-	h.meta.max, h.meta.maxBytes = h.o.MaxMetadata, h.o.MaxMetadataBytes
-	h.fresh.perSecond = float64(h.o.MaxNewSeriesPerSecond)
-	h.fresh.burst = h.fresh.perSecond * burstSeconds
-	h.ring = ring{max: h.o.MaxExemplars, maxBytes: h.o.MaxExemplarBytes, seed: maphash.MakeSeed()}
+	h := &Handler{cache: c}
+	h.ring.seed = maphash.MakeSeed()
+	h.setOptions(o)
 	h.bodies.New = func() any { return new([]byte) }
-	h.intakes.New = func() any { return &intake{o: &h.o, cache: c, meta: &h.meta, ring: &h.ring, fresh: &h.fresh} }
-	h.working = make(chan struct{}, h.o.MaxConcurrent)
+	h.intakes.New = func() any { return &intake{cache: c, meta: &h.meta, ring: &h.ring, fresh: &h.fresh} }
+	h.working = make(chan struct{}, h.o().MaxConcurrent)
 	return h
+}
+
+// SetLimits replaces those bounds that may change while requests come in:
+// MaxBodyBytes, MaxDecodedBytes, MaxSamples, MaxLabels, MaxLabelNameBytes,
+// MaxLabelValueBytes, MaxMetadata, MaxMetadataBytes, MaxExemplars,
+// MaxExemplarBytes, MaxNewSeriesPerSecond and MaxAhead. As in Options, zero means
+// the default; the other fields of limits are ignored. A request under way may
+// still be held to what was. Beyond a bound that was lowered, exemplars go when
+// the next one comes; metadata stays, and nothing is added to it.
+func (h *Handler) SetLimits(limits Options) {
+	o := *h.o()
+	o.MaxBodyBytes, o.MaxDecodedBytes, o.MaxSamples = limits.MaxBodyBytes, limits.MaxDecodedBytes, limits.MaxSamples
+	o.MaxLabels, o.MaxLabelNameBytes, o.MaxLabelValueBytes = limits.MaxLabels, limits.MaxLabelNameBytes, limits.MaxLabelValueBytes
+	o.MaxMetadata, o.MaxMetadataBytes = limits.MaxMetadata, limits.MaxMetadataBytes
+	o.MaxExemplars, o.MaxExemplarBytes = limits.MaxExemplars, limits.MaxExemplarBytes
+	o.MaxNewSeriesPerSecond, o.MaxAhead = limits.MaxNewSeriesPerSecond, limits.MaxAhead
+	h.setOptions(o)
+}
+
+func (h *Handler) setOptions(o Options) {
+	o = o.withDefaults()
+	h.meta.bound(o.MaxMetadata, o.MaxMetadataBytes)
+	h.ring.bound(o.MaxExemplars, o.MaxExemplarBytes)
+	h.fresh.bound(o.MaxNewSeriesPerSecond)
+	h.opts.Store(&o)
+}
+
+// o are the options in force.
+func (h *Handler) o() *Options { return h.opts.Load() }
+
+// intake takes one from the pool, with the options in force.
+func (h *Handler) intake() *intake {
+	in := h.intakes.Get().(*intake)
+	in.o = h.o()
+	return in
 }
 
 // ServeHTTP answers one request. It reads method, Content-Type,
@@ -52,7 +85,7 @@ func NewHandler(c *mcache.Cache, o Options) *Handler {
 // the first that is wrong.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.counters.requests.Add(1)
-	fromNode := h.o.Router != nil && h.o.Router.Claims(r)
+	fromNode := h.o().Router != nil && h.o().Router.Claims(r)
 	if fromNode && r.Header.Get("Content-Type") == wire.ContentTypeBundle {
 		h.serveBundle(w, r)
 		return
@@ -74,7 +107,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if fromNode {
-		if err := h.o.Router.Verify(r, *raw); err != nil {
+		if err := h.o().Router.Verify(r, *raw); err != nil {
 			h.refuse(w, r, refused{http.StatusForbidden, 0, err})
 			return
 		}
@@ -93,8 +126,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	in := h.intakes.Get().(*intake)
-	if h.o.Router != nil && !fromNode {
+	in := h.intake()
+	if h.o().Router != nil && !fromNode {
 		h.route(w, r, &routed{h: h, in: in, ctx: r.Context()}, func() error {
 			defer in.reset(p, bucket, l)
 			return in.decompress(h, e, *raw, n, l)
@@ -141,7 +174,7 @@ func (h *Handler) turn(ctx context.Context) error {
 	case h.working <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return refused{http.StatusServiceUnavailable, h.o.RetryAfter, ctx.Err()}
+		return refused{http.StatusServiceUnavailable, h.o().RetryAfter, ctx.Err()}
 	}
 }
 
@@ -154,14 +187,14 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, in *intake) {
 	if in.problems.retry == nil && in.problems.failed == 0 {
 		w.WriteHeader(http.StatusNoContent)
 		if in.problems.notice != "" && h.maySay(&h.noticedS, noticeGapS) {
-			h.o.Logger.Warn("remote write taken, but", "from", r.RemoteAddr, "bucket", in.bucket, "reason", plain(in.problems.notice))
+			h.o().Logger.Warn("remote write taken, but", "from", r.RemoteAddr, "bucket", in.bucket, "reason", plain(in.problems.notice))
 		}
 		return
 	}
 	all := in.sent.samples + in.sent.histograms + in.refused
 	why := errors.New(in.problems.text(all-in.written-in.writtenHistograms, all))
 	if in.problems.retry != nil {
-		h.refuse(w, r, refused{http.StatusServiceUnavailable, h.o.RetryAfter, why})
+		h.refuse(w, r, refused{http.StatusServiceUnavailable, h.o().RetryAfter, why})
 		return
 	}
 	h.refuse(w, r, refused{http.StatusBadRequest, 0, why})
@@ -174,7 +207,7 @@ const noticeGapS = 60
 // maySay reports whether a line may be logged, of a kind that was logged at
 // *last, in unix seconds, and notes that it was.
 func (h *Handler) maySay(last *atomic.Int64, gapS int64) bool {
-	now, was := h.o.Now().Unix(), last.Load()
+	now, was := h.o().Now().Unix(), last.Load()
 	return (was == 0 || now-was >= gapS || now < was) && last.CompareAndSwap(was, now)
 }
 
@@ -198,16 +231,16 @@ func (h *Handler) accept(r *http.Request) (p wire.Protocol, e encoding, bucket s
 	if e, err = encodingOf(r.Header.Get("Content-Encoding")); err != nil {
 		return 0, 0, "", refused{http.StatusUnsupportedMediaType, 0, err}
 	}
-	bucket = h.o.DefaultBucket
-	if h.o.TenancyHeader != "" {
-		if v := r.Header.Get(h.o.TenancyHeader); v != "" {
+	bucket = h.o().DefaultBucket
+	if h.o().TenancyHeader != "" {
+		if v := r.Header.Get(h.o().TenancyHeader); v != "" {
 			bucket = v
 		}
 		if strings.Contains(bucket, "|") {
-			return 0, 0, "", refused{http.StatusBadRequest, 0, fmt.Errorf("%s names several tenants, which only reads can: %s", h.o.TenancyHeader, wire.Quote(bucket))}
+			return 0, 0, "", refused{http.StatusBadRequest, 0, fmt.Errorf("%s names several tenants, which only reads can: %s", h.o().TenancyHeader, wire.Quote(bucket))}
 		}
-		if len(bucket) > h.o.MaxBucketBytes {
-			return 0, 0, "", refused{http.StatusBadRequest, 0, fmt.Errorf("%s has %d bytes, more than %d%s", h.o.TenancyHeader, len(bucket), h.o.MaxBucketBytes, h.o.flag("MaxBucketBytes"))}
+		if len(bucket) > h.o().MaxBucketBytes {
+			return 0, 0, "", refused{http.StatusBadRequest, 0, fmt.Errorf("%s has %d bytes, more than %d%s", h.o().TenancyHeader, len(bucket), h.o().MaxBucketBytes, h.o().flag("MaxBucketBytes"))}
 		}
 	}
 	return p, e, bucket, nil
@@ -237,7 +270,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(a.retryAfter.Seconds()))))
 	}
 	if h.maySay(&h.loggedS, 1) {
-		h.o.Logger.Warn("remote write refused", "status", a.status, "from", r.RemoteAddr, "reason", a.Error())
+		h.o().Logger.Warn("remote write refused", "status", a.status, "from", r.RemoteAddr, "reason", a.Error())
 	}
 	http.Error(w, a.Error(), a.status)
 }

@@ -183,12 +183,12 @@ func (h *Handler) takeExemplar(p *partReader, s *keptOf) {
 	case keptSeries:
 		s.there, s.bucket = true, p.text()
 		var err error
-		if s.labels, err = validate(p.labels(), &h.o); err != nil {
+		if s.labels, err = validate(p.labels(), h.o()); err != nil {
 			s.labels = nil
 		}
 	case keptOne:
 		x := Exemplar{T: p.varint(), V: p.uint64(), Labels: p.labels()}
-		if p.bad = p.bad || !s.there; p.bad || s.labels == nil || x.T < -mcache.MaxTime || x.T > h.o.Now().Add(h.o.MaxAhead).UnixMilli() {
+		if p.bad = p.bad || !s.there; p.bad || s.labels == nil || x.T < -mcache.MaxTime || x.T > h.o().Now().Add(h.o().MaxAhead).UnixMilli() {
 			return
 		}
 		if checkExemplarLabels(x.Labels) == nil {

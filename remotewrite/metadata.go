@@ -11,13 +11,20 @@ import (
 // at most max metrics and maxBytes of text; what comes after that is not
 // kept, since a description is a convenience and no data.
 type metadata struct {
+	mu sync.RWMutex
+
 	max, maxBytes int
 
-	mu      sync.RWMutex
 	buckets map[string]map[string]wire.Metadata
 	n       int // metrics in all buckets
 	bytes   int // of their names and texts
 	refused uint64
+}
+
+func (d *metadata) bound(n, bytes int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.max, d.maxBytes = n, bytes
 }
 
 // put keeps m, and copies the strings it keeps.

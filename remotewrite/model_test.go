@@ -30,8 +30,8 @@ func TestModel(t *testing.T) {
 			return from[rng.IntN(len(from))]
 		}
 		r := newReceiver(t, Options{MaxLabels: 6})
-		in := r.intakes.Get().(*intake)
-		maxT := now.UnixMilli() + r.o.MaxAhead.Milliseconds()
+		in := r.intake()
+		maxT := now.UnixMilli() + r.o().MaxAhead.Milliseconds()
 		var all []decodedSeries
 		written, refused, future, inParts := 0, 0, 0, 0
 		for range 1000 {
@@ -75,7 +75,7 @@ func TestModel(t *testing.T) {
 			written += in.written
 			refused += in.problems.count[reasonLabels]
 		}
-		want, n, _ := expect(all, &r.o, maxT)
+		want, n, _ := expect(all, r.o(), maxT)
 		if written != n {
 			t.Errorf("seed %d: %d samples written, want %d", seed, written, n)
 		}

@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,19 +16,30 @@ var errNewSeries = errors.New("too many new series")
 // gone wrong or a label that never repeats, from taking the memory of those
 // that are read.
 type allowance struct {
-	perSecond, burst float64 // perSecond 0: no bound
+	bounded atomic.Bool
 
-	mu   sync.Mutex
-	left float64
-	last time.Time
+	mu               sync.Mutex
+	perSecond, burst float64
+	left             float64
+	last             time.Time // zero: nothing was taken since the bound was set
 }
 
 // burstSeconds of new series may come at once: a restart of everything that is
 // scraped, in an interval of 15 s, and then some.
 const burstSeconds = 30
 
+// bound sets how many may come in a second, 0 for any number.
+func (a *allowance) bound(perSecond int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := float64(perSecond); n != a.perSecond {
+		a.perSecond, a.burst, a.last = n, n*burstSeconds, time.Time{}
+		a.bounded.Store(n > 0)
+	}
+}
+
 func (a *allowance) take(now time.Time) bool {
-	if a.perSecond == 0 {
+	if !a.bounded.Load() {
 		return true
 	}
 	a.mu.Lock()
@@ -47,7 +59,7 @@ func (a *allowance) take(now time.Time) bool {
 
 // giveBack is for a series that was not created after all.
 func (a *allowance) giveBack() {
-	if a.perSecond == 0 {
+	if !a.bounded.Load() {
 		return
 	}
 	a.mu.Lock()

@@ -17,15 +17,21 @@ import (
 // earliest is evicted for a later one, and what was evicted does not come back
 // to evict others.
 type ring struct {
-	max, maxBytes int
-	seed          maphash.Seed // of ranks
+	seed maphash.Seed // of ranks
 
-	mu     sync.Mutex
-	kept   exemplarHeap
-	there  map[exemplarKey]struct{} // what is in kept
-	series map[seriesKey]*exemplarSeries
-	gone   exemplarRank // the latest that was evicted
-	bytes  int          // of kept and series
+	mu            sync.Mutex
+	max, maxBytes int
+	kept          exemplarHeap
+	there         map[exemplarKey]struct{} // what is in kept
+	series        map[seriesKey]*exemplarSeries
+	gone          exemplarRank // the latest that was evicted
+	bytes         int          // of kept and series
+}
+
+func (r *ring) bound(n, bytes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.max, r.maxBytes = n, bytes
 }
 
 // seriesKey is a series of a bucket.
@@ -198,7 +204,7 @@ func compareLabels(a, b []mcache.Label) int {
 // that are kept already are not kept again. It copies what it keeps. Labels,
 // those of exemplars too, are sorted by name.
 func (h *Handler) PutExemplars(bucket string, s SeriesExemplars) {
-	fp, now := h.cache.Fingerprint(s.Labels), h.o.Now().UnixMilli()
+	fp, now := h.cache.Fingerprint(s.Labels), h.o().Now().UnixMilli()
 	for _, x := range s.Exemplars {
 		h.ring.put(bucket, fp, h.cache.Fingerprint(x.Labels), s.Labels, x, now)
 	}

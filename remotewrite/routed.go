@@ -46,7 +46,7 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request, x *routed, decod
 		return
 	}
 	p := x.in.protocol
-	a := h.o.Router.Route(r.Context(), wire.Part{Protocol: p, Bucket: x.in.bucket, Body: x.in.decoded}, x.store, x.done)
+	a := h.o().Router.Route(r.Context(), wire.Part{Protocol: p, Bucket: x.in.bucket, Body: x.in.decoded}, x.store, x.done)
 	if p == wire.V2 {
 		setWritten(w.Header(), a.Written.Samples, a.Written.Histograms, a.Written.Exemplars)
 	}
@@ -54,7 +54,7 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request, x *routed, decod
 	case a.Status == http.StatusNoContent:
 		w.WriteHeader(http.StatusNoContent)
 	case a.Status == http.StatusServiceUnavailable || a.Status == http.StatusTooManyRequests:
-		h.refuse(w, r, refused{http.StatusServiceUnavailable, max(a.RetryAfter, h.o.RetryAfter), errors.New(plain(a.Retry + "; send it again"))})
+		h.refuse(w, r, refused{http.StatusServiceUnavailable, max(a.RetryAfter, h.o().RetryAfter), errors.New(plain(a.Retry + "; send it again"))})
 	case a.Whole:
 		h.refuse(w, r, refused{a.Status, 0, errors.New(strings.Join(a.Reasons, "\n"))})
 	default:
@@ -83,7 +83,7 @@ func (h *Handler) write(ctx context.Context, in *intake) wire.Answer {
 		Written: wire.Elements{Samples: in.written, Histograms: in.writtenHistograms, Exemplars: in.writtenExemplars},
 	}
 	if in.problems.notice != "" && h.maySay(&h.noticedS, noticeGapS) {
-		h.o.Logger.Warn("remote write taken, but", "from", "another node", "bucket", in.bucket, "reason", plain(in.problems.notice))
+		h.o().Logger.Warn("remote write taken, but", "from", "another node", "bucket", in.bucket, "reason", plain(in.problems.notice))
 	}
 	if in.problems.failed > 0 {
 		a.Status, a.Failed = http.StatusBadRequest, in.problems.failed
@@ -91,7 +91,7 @@ func (h *Handler) write(ctx context.Context, in *intake) wire.Answer {
 		a.Losses = in.losses()
 	}
 	if in.problems.retry != nil {
-		a.Status, a.Retry, a.RetryAfter = http.StatusServiceUnavailable, in.problems.retry.Error(), h.o.RetryAfter
+		a.Status, a.Retry, a.RetryAfter = http.StatusServiceUnavailable, in.problems.retry.Error(), h.o().RetryAfter
 		if in.problems.sendersFault() {
 			a.Status = http.StatusTooManyRequests
 		}
@@ -107,14 +107,14 @@ func (h *Handler) Store(ctx context.Context, p wire.Part) wire.Answer {
 // storePart decodes p where it lies, in a turn of its own: bundles of a busy
 // cluster would keep the requests of senders out.
 func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Answer {
-	if len(p.Bucket) > h.o.MaxBucketBytes {
-		return wire.Answer{Status: http.StatusBadRequest, Whole: true, Reasons: []string{fmt.Sprintf("a bucket's name has %d bytes, more than %d%s", len(p.Bucket), h.o.MaxBucketBytes, h.o.flag("MaxBucketBytes"))}}
+	if len(p.Bucket) > h.o().MaxBucketBytes {
+		return wire.Answer{Status: http.StatusBadRequest, Whole: true, Reasons: []string{fmt.Sprintf("a bucket's name has %d bytes, more than %d%s", len(p.Bucket), h.o().MaxBucketBytes, h.o().flag("MaxBucketBytes"))}}
 	}
 	if err := h.turn(ctx); err != nil {
-		return wire.Answer{Status: http.StatusServiceUnavailable, Retry: err.Error(), RetryAfter: h.o.RetryAfter}
+		return wire.Answer{Status: http.StatusServiceUnavailable, Retry: err.Error(), RetryAfter: h.o().RetryAfter}
 	}
 	defer func() { <-h.working }()
-	in := h.intakes.Get().(*intake)
+	in := h.intake()
 	own := in.decoded
 	defer func() {
 		in.decoded = own
@@ -131,11 +131,11 @@ func (h *Handler) serveBundle(w http.ResponseWriter, r *http.Request) {
 	defer l.release()
 	raw := h.bodies.Get().(*[]byte)
 	defer h.putBackBody(raw)
-	if err := h.readUpTo(h.o.MaxDecodedBytes+maxBundleHeads, w, r, raw, l); err != nil {
+	if err := h.readUpTo(h.o().MaxDecodedBytes+maxBundleHeads, w, r, raw, l); err != nil {
 		h.refuse(w, r, err)
 		return
 	}
-	if err := h.o.Router.Verify(r, *raw); err != nil {
+	if err := h.o().Router.Verify(r, *raw); err != nil {
 		h.refuse(w, r, refused{http.StatusForbidden, 0, err})
 		return
 	}

@@ -30,13 +30,13 @@ func (d *daemon) admissionBytes(c *config) int64 {
 	if c.maxInFlight != 0 {
 		return int64(c.maxInFlight)
 	}
-	return max(d.heapLimit/admissionPart, int64(d.config.largestWrite()))
+	return max(d.heapLimit/admissionPart, int64(c.largestWrite()))
 }
 
 // maxKeyBytes is how much the keys of TS.CREATE may take.
-func (d *daemon) maxKeyBytes() int {
+func (d *daemon) maxKeyBytes(c *config) int {
 	const part, least, most = 8, 1 << 20, 1 << 30 // the most is what Options takes
-	if n := d.config.respMaxKeys; n != 0 {
+	if n := c.respMaxKeys; n != 0 {
 		return int(min(int64(n), most))
 	}
 	return int(min(max(d.heapLimit/part, least), most))
@@ -52,13 +52,13 @@ func (d *daemon) newAdmission() (*admission.Pool, error) {
 	return admission.New(d.admissionLimits(d.config))
 }
 
-// admissionLimits are those that a command line gives, with the sizes of writes
+// admissionLimits are those that a command line gives, with the longest value
 // that the daemon was started with.
 func (d *daemon) admissionLimits(c *config) admission.Options {
 	n := d.admissionBytes(c)
 	return admission.Options{
 		MaxWait:  admissionWait,
-		MaxBytes: n, MaxInputBytes: max(n/inputPart, int64(d.config.writeMaxBody), min(int64(d.config.respMaxValue)+1<<20, n/2)), MaxRequests: int(c.maxRequests),
+		MaxBytes: n, MaxInputBytes: max(n/inputPart, int64(c.writeMaxBody), min(int64(d.config.respMaxValue)+1<<20, n/2)), MaxRequests: int(c.maxRequests),
 		BytesSetting: "--admission.max-in-flight-size", RequestsSetting: "--admission.max-requests",
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"strconv"
 	"strings"
 
+	"mcached/ingest"
 	"mcached/mcache"
+	"mcached/remotewrite"
 )
 
 // bucketLimits is the value of --bucket.limits: what buckets of a name have
@@ -92,4 +94,25 @@ func (c *config) limits() (all mcache.Limits, named map[string]mcache.Limits) {
 		named[name] = l
 	}
 	return all, named
+}
+
+// writeLimits are the bounds on remote writes, and of what is kept of them
+// beside the cache.
+func writeLimits(c *config) remotewrite.Options {
+	return remotewrite.Options{
+		MaxBodyBytes: int(c.writeMaxBody), MaxDecodedBytes: int(c.writeMaxDecoded), MaxSamples: int(c.writeMaxSamples),
+		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
+		MaxNewSeriesPerSecond: int(c.writeMaxNewSeries), MaxAhead: c.writeMaxAhead.std(),
+		MaxExemplars: int(c.writeMaxExemplars), MaxExemplarBytes: int(c.writeExemplarSize),
+		MaxMetadata: int(c.writeMaxMetadata), MaxMetadataBytes: int(c.writeMetadataSize),
+	}
+}
+
+// keyLimits are the bounds on keys of time series, of which labels have those
+// of remote writes.
+func (d *daemon) keyLimits(c *config) ingest.KeyLimits {
+	return ingest.KeyLimits{
+		MaxKeyBytes: d.maxKeyBytes(c),
+		MaxLabels:   int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
+	}
 }

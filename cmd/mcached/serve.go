@@ -221,16 +221,11 @@ func (d *daemon) openFrontDoors() error {
 	if err := d.openRouter(); err != nil {
 		return err
 	}
-	d.writes = remotewrite.NewHandler(d.metrics, remotewrite.Options{
-		MaxBodyBytes: int(c.writeMaxBody), MaxDecodedBytes: int(c.writeMaxDecoded), MaxSamples: int(c.writeMaxSamples),
-		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
-		MaxNewSeriesPerSecond: int(c.writeMaxNewSeries), MaxAhead: c.writeMaxAhead.std(),
-		MaxExemplars: int(c.writeMaxExemplars), MaxExemplarBytes: int(c.writeExemplarSize),
-		MaxMetadata: int(c.writeMaxMetadata), MaxMetadataBytes: int(c.writeMetadataSize), Flags: writeFlags,
-		BodyTimeout:   min(writeBodyTimeout, c.webReadTimeout.std()),
-		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket,
-		Admission: d.admitWrite, Router: d.writeRouter(), Logger: d.log,
-	})
+	writes := writeLimits(c)
+	writes.Flags, writes.BodyTimeout = writeFlags, min(writeBodyTimeout, c.webReadTimeout.std())
+	writes.TenancyHeader, writes.DefaultBucket = c.tenancyHeader, defaultBucket
+	writes.Admission, writes.Router, writes.Logger = d.admitWrite, d.writeRouter(), d.log
+	d.writes = remotewrite.NewHandler(d.metrics, writes)
 	features, _ := c.enableFeatures.features()
 	d.queries = d.newQueries(query.Options{
 		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
@@ -243,10 +238,11 @@ func (d *daemon) openFrontDoors() error {
 	if len(d.respListeners) == 0 {
 		return nil
 	}
+	keys := d.keyLimits(c)
 	o := ingest.Options{
 		Blobs: d.blobs, Memory: d.memory, Metrics: d.metrics, Bucket: defaultBucket,
-		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients), MaxKeyBytes: d.maxKeyBytes(), MaxTrackedKeys: int(c.respMaxTracked),
-		MaxLabels: int(c.writeMaxLabels), MaxLabelNameBytes: int(c.writeMaxLabelName), MaxLabelValueBytes: int(c.writeMaxLabelValue),
+		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients), MaxTrackedKeys: int(c.respMaxTracked),
+		MaxKeyBytes: keys.MaxKeyBytes, MaxLabels: keys.MaxLabels, MaxLabelNameBytes: keys.MaxLabelNameBytes, MaxLabelValueBytes: keys.MaxLabelValueBytes,
 		Flags: writeFlags, Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respCertificate.config(),
 		Parameters: d.shareParameters(), Cluster: c.clusterOptions(),
 		MaxBulkBytes: int(c.respMaxValue), ScriptTimeout: c.scriptTimeout.std(), MaxScriptBytes: int(c.scriptMemory), MaxScriptSteps: int(c.scriptSteps),
