@@ -419,6 +419,10 @@ func (d *daemon) applicable() []applicable {
 			}
 			return d.admission.SetLimits(d.admissionLimits(c))
 		}},
+		{[]string{"query.timeout", "query.max-samples", "query.max-series", "query.max-body-size", "query.log-slower-than"}, func(c *config) error {
+			d.queries.SetLimits(d.queryOptions(c))
+			return nil
+		}},
 		{[]string{"admission.max-in-flight-size", "admission.max-requests"}, func(c *config) error {
 			return d.admission.SetLimits(d.admissionLimits(c))
 		}},
@@ -485,5 +489,7 @@ func (d *daemon) applyFlags(inForce map[string]string, c *config) (out flagChang
 	}
 	slices.Sort(out.changed)
 	slices.Sort(out.restart)
+	flags := maps.Clone(inForce)
+	d.flags.Store(&flags)
 	return out
 }

@@ -27,13 +27,9 @@ const selfPath = "/-/self"
 
 // selfAPI answers queries of the history.
 func (d *daemon) selfAPI() http.Handler {
-	c := d.config
-	return http.StripPrefix(selfPath, query.NewAPI(d.metrics, query.Options{
-		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
-		MaxWaiting: d.maxWaiting(), MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(),
-		DefaultBucket: selfBucket, CORSOrigin: c.corsOrigin.Regexp,
-		BuildInfo: buildInfo(), Flags: c.flags, Admission: d.admitRead, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
-	}))
+	o := d.queryOptions(d.config)
+	o.DefaultBucket, o.SlowerThan = selfBucket, 0
+	return http.StripPrefix(selfPath, query.NewAPI(d.metrics, o))
 }
 
 // keepSelf answers writers of other tenants who name the bucket of the daemon's own metrics.

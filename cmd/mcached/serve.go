@@ -37,8 +37,9 @@ import (
 
 // daemon holds what has been opened, in the order in which it was.
 type daemon struct {
-	config   *config                // as it was at the start
-	live     atomic.Pointer[config] // with what a reload has changed, see applicable
+	config   *config                           // as it was at the start
+	live     atomic.Pointer[config]            // with what a reload has changed, see applicable
+	flags    atomic.Pointer[map[string]string] // in force, as spelt; immutable
 	reloader *reloader
 	log      *slog.Logger
 	warned   lastWarnings // that it logged
@@ -90,6 +91,7 @@ type daemon struct {
 func serve(c *config, stdout, stderr io.Writer) int {
 	d := &daemon{config: c, started: time.Now(), progress: newProgress(stderr)}
 	d.live.Store(c)
+	d.flags.Store(&c.flags)
 	hangup, user1 := catchSignals()
 	c.log.Writer = d.progress
 	d.log = slog.New(warningHandler{Handler: promslog.New(&c.log).Handler(), kept: &d.warned})
@@ -227,14 +229,11 @@ func (d *daemon) openFrontDoors() error {
 	writes.Admission, writes.Router, writes.Logger = d.admitWrite, d.writeRouter(), d.log
 	d.writes = remotewrite.NewHandler(d.metrics, writes)
 	features, _ := c.enableFeatures.features()
-	d.queries = d.newQueries(query.Options{
-		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxConcurrency: int(c.queryMaxConcurrency),
-		MaxWaiting: d.maxWaiting(), MaxSeries: int(c.queryMaxSeries), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
-		MaxQueryBytes: int(c.queryMaxBody), MaxQueryFlag: "--query.max-body-size", LimitFlags: queryFlags, Features: features,
-		Upstream:      c.upstream.options(c.tenancyHeader),
-		TenancyHeader: c.tenancyHeader, DefaultBucket: defaultBucket, CORSOrigin: c.corsOrigin.Regexp,
-		BuildInfo: buildInfo(), Flags: c.flags, Metadata: d.metadata, Exemplars: d.exemplars, Admission: d.admitRead, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
-	})
+	queries := d.queryOptions(c)
+	queries.Features, queries.Upstream = features, c.upstream.options(c.tenancyHeader)
+	queries.TenancyHeader, queries.DefaultBucket = c.tenancyHeader, defaultBucket
+	queries.Metadata, queries.Exemplars = d.metadata, d.exemplars
+	d.queries = d.newQueries(queries)
 	if len(d.respListeners) == 0 {
 		return nil
 	}
@@ -252,6 +251,18 @@ func (d *daemon) openFrontDoors() error {
 	}
 	d.resp, err = ingest.NewServer(o)
 	return err
+}
+
+// queryOptions are those of whoever is asked: of the API, and of the one that
+// answers for the daemon's own metrics.
+func (d *daemon) queryOptions(c *config) query.Options {
+	return query.Options{
+		Timeout: c.queryTimeout.std(), MaxSamples: int(c.queryMaxSamples), MaxSeries: int(c.queryMaxSeries),
+		MaxQueryBytes: int(c.queryMaxBody), MaxQueryFlag: "--query.max-body-size", LimitFlags: queryFlags,
+		MaxConcurrency: int(c.queryMaxConcurrency), MaxWaiting: d.maxWaiting(), LookbackDelta: c.queryLookback.std(), SlowerThan: c.querySlow.std(),
+		CORSOrigin: c.corsOrigin.Regexp, BuildInfo: buildInfo(), Flags: func() map[string]string { return *d.flags.Load() },
+		Admission: d.admitRead, Gzip: newGzip, GzipLocal: bool(c.compressLocal), Logger: d.log,
+	}
 }
 
 // newGzip makes what compresses answers. This library, which Prometheus uses as

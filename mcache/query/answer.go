@@ -79,7 +79,7 @@ func (a *API) serveAsk(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not a question: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), a.o.Timeout)
+	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Load().timeout)
 	defer cancel()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	out := newFrames(deadlineWriter{w, a})
@@ -229,7 +229,7 @@ func (f *FanOut) answerSeries(ctx context.Context, q *question, s *Selection, ou
 
 // here reads this member's cache alone.
 func (f *FanOut) here(ctx context.Context, bucket string) *Queryable {
-	q := NewQueryable(ownSource{f.local, f}, bucket, QueryableOptions{MaxSeries: f.maxSeries})
+	q := NewQueryable(ownSource{f.local, f}, bucket, QueryableOptions{MaxSeries: f.limits.Load().maxSeries})
 	q.loan = loanOf(ctx)
 	return q
 }

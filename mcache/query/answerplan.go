@@ -15,7 +15,7 @@ func (f *FanOut) answerPlan(ctx context.Context, q *question, s *Selection, out 
 	if q.Plan == nil {
 		return errNotSpoken
 	}
-	c, p, err := q.Plan.plan(s.Matchers, f.maxSamples, &f.room)
+	c, p, err := q.Plan.plan(s.Matchers, f.limits.Load().maxSamples, &f.room)
 	if err != nil {
 		return err
 	}

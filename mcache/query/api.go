@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/metadata"
-	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 
@@ -84,8 +83,8 @@ type Options struct {
 
 	// BuildInfo is the answer to status/buildinfo.
 	BuildInfo BuildInfo
-	// Flags is the answer to status/flags.
-	Flags map[string]string
+	// Flags returns the answer to status/flags, which stays as it is. Default: empty.
+	Flags func() map[string]string
 	// Config returns the YAML of status/config. Default: empty.
 	Config func() string
 	// Metadata returns what is known of the metrics of a bucket, of all or of
@@ -176,9 +175,8 @@ func setDefault[T comparable](p *T, v T) {
 type API struct {
 	o       Options
 	source  Source
-	engine  *promql.Engine
+	limits  atomic.Pointer[limits]
 	parser  parser.Parser
-	planned *promql.Engine // the same, for what handoff has
 	handoff handoff
 	mux     *http.ServeMux
 	started time.Time
@@ -270,21 +268,10 @@ func NewAPIOf(s Source, o Options) *API {
 		asked:   newGate(askedFactor*o.MaxConcurrency, o.MaxWaiting),
 	}
 	if o.FanOut != nil {
-		o.FanOut.bind(&a.o)
+		o.FanOut.bind(&a.o, &a.limits)
 	}
-	engine := promql.EngineOpts{
-		Logger:                   o.Logger,
-		MaxSamples:               o.MaxSamples,
-		Timeout:                  o.Timeout,
-		LookbackDelta:            o.LookbackDelta,
-		NoStepSubqueryIntervalFn: func(int64) int64 { return a.subqueryStep().Milliseconds() },
-		Parser:                   a.parser,
-	}
-	o.Features.apply(&engine)
-	a.engine = promql.NewEngine(engine)
 	a.handoff.Parser = a.parser
-	engine.Parser = &a.handoff
-	a.planned = promql.NewEngine(engine)
+	a.SetLimits(o)
 	a.answerQuery = a.evaluate
 	if o.Upstream != nil {
 		a.upstream = newUpstream(*o.Upstream, o.Now, o.Features)
@@ -338,7 +325,7 @@ func (a *API) subqueryStep() time.Duration {
 // queryable returns what one request reads.
 func (a *API) queryable(r *http.Request) *Queryable {
 	bucket := a.bucket(r)
-	q := NewQueryable(a.sourceOf(bucket), bucket, QueryableOptions{MaxSeries: a.o.MaxSeries, MaxSeriesFlag: a.o.flag("MaxSeries")})
+	q := NewQueryable(a.sourceOf(bucket), bucket, QueryableOptions{MaxSeries: a.limits.Load().maxSeries, MaxSeriesFlag: a.o.flag("MaxSeries")})
 	q.unplanned = a.o.Features.unplanned()
 	q.loan = loanOf(r.Context())
 	return q

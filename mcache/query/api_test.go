@@ -184,7 +184,7 @@ func TestLookups(t *testing.T) {
 func TestOtherEndpoints(t *testing.T) {
 	o := testOptions()
 	o.BuildInfo = BuildInfo{Version: "2.53.0", GoVersion: "go1.26"}
-	o.Flags = map[string]string{"web.listen-address": "127.0.0.1:9201"}
+	o.Flags = func() map[string]string { return map[string]string{"web.listen-address": "127.0.0.1:9201"} }
 	o.Metadata = func(bucket, metric string) map[string][]metadata.Metadata {
 		all := map[string][]metadata.Metadata{"up": {{Type: "gauge", Help: "Whether."}, {Type: "counter"}}}
 		if metric != "" && metric != "up" || bucket != "default" {

@@ -125,9 +125,9 @@ type FanOut struct {
 	o       FanOutOptions
 
 	// What follows is the API's that reads it, see bind.
-	maxSeries, maxSamples int
-	metadata              metadataFunc
-	exemplars             exemplarsFunc
+	limits    *atomic.Pointer[limits]
+	metadata  metadataFunc
+	exemplars exemplarsFunc
 
 	room   room
 	shares atomic.Pointer[shares]
@@ -178,8 +178,8 @@ func NewFanOut(local Source, m Members, o FanOutOptions) *FanOut {
 
 // bind takes over what the options of an API have for this member alone, and puts
 // what all members have in its place. It is called before anything is asked.
-func (f *FanOut) bind(o *Options) {
-	f.maxSeries, f.maxSamples = o.MaxSeries, o.MaxSamples
+func (f *FanOut) bind(o *Options, l *atomic.Pointer[limits]) {
+	f.limits = l
 	f.metadata, f.exemplars = o.Metadata, o.Exemplars
 	o.Metadata, o.Exemplars = f.allMetadata, f.allExemplars
 }

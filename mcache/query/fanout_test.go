@@ -282,13 +282,11 @@ func TestFanOutSuspects(t *testing.T) {
 	if h := heard(`m_total{i!="` + strings.Repeat("x", maxQuestionBytes) + `"}`); len(h) != 0 {
 		t.Errorf("members that were not asked are suspect: %.300v", h)
 	}
-	b := tc.nodes["b"].api.o.FanOut
-	most := b.maxSeries
-	b.maxSeries = 1
+	tc.nodes["b"].api.SetLimits(Options{MaxSeries: 1})
 	if h := heard("m_total"); h["b"] != nil {
 		t.Errorf("a member that says no is suspect: %v", h)
 	}
-	b.maxSeries = most // or its no may end the query before the other is missed
+	tc.nodes["b"].api.SetLimits(Options{}) // or its no may end the query before the other is missed
 	tc.kill("c")
 	if h := heard("m_total"); h["c"] == nil {
 		t.Errorf("a member that is dead is not suspect: %v", h)

@@ -114,7 +114,7 @@ func oneMore(limit int) int {
 // withTimeout bounds ctx by the limit of the API and by the request's own, if
 // that is less.
 func (a *API) withTimeout(r *http.Request) (context.Context, context.CancelFunc, error) {
-	timeout := a.o.Timeout
+	timeout := a.limits.Load().timeout
 	if s := r.FormValue("timeout"); s != "" {
 		d, err := parseDuration(s)
 		if err != nil {

@@ -142,12 +142,13 @@ func (a *API) compute(r *http.Request, s *slow) (c computed, err error) {
 // prepare makes the query that is to be run on q: by the engine as it is, by
 // the engine with plans in it, or by a plan alone.
 func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, s *slow) (evaluation, error) {
+	in := a.limits.Load()
 	unplanned := q.unplanned || s.stats != "" // statistics are of what the engine does
 	switch {
 	case s.step == 0:
-		return a.engine.NewInstantQuery(ctx, q, opts, s.expr, s.start)
+		return in.engine.NewInstantQuery(ctx, q, opts, s.expr, s.start)
 	case unplanned && s.of == nil:
-		return a.engine.NewRangeQuery(ctx, q, opts, s.expr, s.start, s.end, s.step)
+		return in.engine.NewRangeQuery(ctx, q, opts, s.expr, s.start, s.end, s.step)
 	}
 	expr, err := a.parser.ParseExpr(s.expr)
 	if err != nil {
@@ -159,20 +160,20 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 		}
 	}
 	if unplanned {
-		return a.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
+		return in.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
 	}
 	lookback := opts.LookbackDelta()
 	if lookback <= 0 {
 		lookback = a.o.LookbackDelta
 	}
-	if c := newComputer(s.start, s.end, s.step, lookback, a.o.MaxSamples, &a.room); c != nil {
+	if c := newComputer(s.start, s.end, s.step, lookback, in.maxSamples, &a.room); c != nil {
 		q.computer = c
 		if p, ok := wholePlanOf(expr); ok {
 			return &wholePlan{computer: c, q: q, plan: p}, nil
 		}
 		expr, c.plans = rewrite(expr)
 	}
-	return a.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
+	return in.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
 }
 
 // execute runs a query when it is its turn. The turn ends with the evaluation:

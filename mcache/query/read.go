@@ -30,7 +30,7 @@ const maxReadRequestBytes = 1 << 20
 func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 	a.counts.reads.Add(1)
 	arrived := a.o.Now()
-	ctx, cancel := context.WithTimeout(r.Context(), a.o.Timeout)
+	ctx, cancel := context.WithTimeout(r.Context(), a.limits.Load().timeout)
 	defer cancel()
 	if err := a.reads.enter(ctx); err != nil {
 		a.readError(w, asAPIError(err))
@@ -329,7 +329,7 @@ func (rd *reader) appendSeries(ctx context.Context, b []byte, s *series) (_ []by
 		n++
 	}
 	rd.read += n
-	if limit := rd.api.o.MaxSamples; rd.read > limit {
+	if limit := rd.api.limits.Load().maxSamples; rd.read > limit {
 		return b, badData(fmt.Errorf("exceeded sample limit (%d)", limit))
 	}
 	if limit := rd.api.o.MaxResponseBytes; int64(len(b)) > limit {

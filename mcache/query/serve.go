@@ -149,16 +149,17 @@ const maxURLBytes = 256 << 10
 
 // parseForm reads all parameters, within the bounds.
 func (a *API) parseForm(w http.ResponseWriter, r *http.Request) error {
-	if n, most := len(r.URL.RawQuery), min(maxURLBytes, a.o.MaxQueryBytes); n > most {
+	most := a.limits.Load().maxQueryBytes
+	if n, most := len(r.URL.RawQuery), min(maxURLBytes, most); n > most {
 		return fmt.Errorf("parameters in the URL are too large: %d bytes, at most %d; send them in the body of a POST", n, most)
 	}
-	if n := r.ContentLength; n > int64(a.o.MaxQueryBytes) {
-		return a.errLargeBody(fmt.Sprintf("%d bytes", n))
+	if n := r.ContentLength; n > int64(most) {
+		return a.errLargeBody(most, fmt.Sprintf("%d bytes", n))
 	}
-	r.Body = lentBody{http.MaxBytesReader(w, r.Body, int64(a.o.MaxQueryBytes)), r.Context()}
-	err := parseParameters(r, int64(a.o.MaxQueryBytes))
+	r.Body = lentBody{http.MaxBytesReader(w, r.Body, int64(most)), r.Context()}
+	err := parseParameters(r, int64(most))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return a.errLargeBody("more")
+		return a.errLargeBody(most, "more")
 	}
 	if err != nil {
 		return fmt.Errorf("error parsing form values: %w", err)
@@ -176,8 +177,8 @@ func parseParameters(r *http.Request, maxBytes int64) error {
 	return nil
 }
 
-func (a *API) errLargeBody(came string) error {
-	return fmt.Errorf("parameters in the body are too large: at most %d bytes (%s), came %s", a.o.MaxQueryBytes, a.o.MaxQueryFlag, came)
+func (a *API) errLargeBody(most int, came string) error {
+	return fmt.Errorf("parameters in the body are too large: at most %d bytes (%s), came %s", most, a.o.MaxQueryFlag, came)
 }
 
 // completeFromHeader says from when on the samples in an answer are complete.

@@ -55,7 +55,7 @@ type times struct{ start, end time.Time }
 // tell logs a request if it took longer than Options.SlowerThan.
 func (a *API) tell(r *http.Request, s slow) {
 	took := a.o.Now().Sub(s.arrived)
-	if a.o.SlowerThan <= 0 || took < a.o.SlowerThan {
+	if slow := a.limits.Load().slowerThan; slow <= 0 || took < slow {
 		return
 	}
 	a.counts.slow.Add(1)

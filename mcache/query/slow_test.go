@@ -80,13 +80,13 @@ func TestSlowLog(t *testing.T) {
 	if out.Len() > 0 {
 		t.Errorf("a remote read of 200 ms is told of: %s", &out)
 	}
-	a.o.SlowerThan = 200 * time.Millisecond
+	a.SetLimits(Options{SlowerThan: 200 * time.Millisecond})
 	readRequest(t, a, request)
 	want(line(), "kind", "read", "expr", `{__name__="gone",x!~"a\""}`, "range", float64(5*time.Second), "series", 1, "samples", 1)
 
 	// No more than ten a second; the others are counted, and told of later.
 	a.o.Now = func() time.Time { return time.UnixMilli(t0 + 10_000 + ms.Load()%2*900) }
-	a.o.SlowerThan = 0
+	a.SetLimits(Options{SlowerThan: 0})
 	get(t, a, "query", "query", "up")
 	if out.Len() > 0 {
 		t.Errorf("the log is off: %s", &out)
@@ -98,7 +98,7 @@ func TestSlowLog(t *testing.T) {
 	if a.Stats().Slow != counted {
 		t.Error("the log is off, and counts")
 	}
-	a.o.SlowerThan = time.Second
+	a.SetLimits(Options{SlowerThan: time.Second})
 	for range 30 {
 		a.tell(r, slow{kind: "instant", arrived: time.UnixMilli(t0), start: time.UnixMilli(t0)})
 	}

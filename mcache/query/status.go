@@ -42,9 +42,9 @@ func (a *API) config(*http.Request) (answer, error) {
 }
 
 func (a *API) flags(*http.Request) (answer, error) {
-	flags := a.o.Flags
-	if flags == nil {
-		flags = map[string]string{}
+	flags := map[string]string{}
+	if a.o.Flags != nil {
+		flags = a.o.Flags()
 	}
 	return answer{data: func(w *jsonWriter) { w.any(flags) }}, nil
 }

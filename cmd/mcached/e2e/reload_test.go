@@ -274,7 +274,7 @@ func TestE2EReloadWeb(t *testing.T) {
 func TestE2EReloadFlags(t *testing.T) {
 	t.Parallel()
 	args := filepath.Join(t.TempDir(), "args")
-	write(t, args, "# limits\n--bucket.max-series=3\n--query.timeout=1m\n")
+	write(t, args, "# limits\n--bucket.max-series=3\n--query.lookback-delta=1m\n")
 	s := startServer(t, "@"+args, "--self-scrape.interval=0")
 	fits := func() (n int) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -297,15 +297,15 @@ func TestE2EReloadFlags(t *testing.T) {
 		write(t, args, content)
 		return invoke(t, "reload", "--url="+s.url)
 	}
-	if code, out, errs := reload("--bucket.max-series=12\n--query.timeout=2m\n--log.level=debug\n"); code != exitOK ||
-		!strings.Contains(out, `changed: --bucket.max-series from "3" to "12"`) || !strings.Contains(out, "changed: --log.level") || !strings.Contains(out, "needs a restart: --query.timeout") {
+	if code, out, errs := reload("--bucket.max-series=12\n--query.lookback-delta=2m\n--log.level=debug\n"); code != exitOK ||
+		!strings.Contains(out, `changed: --bucket.max-series from "3" to "12"`) || !strings.Contains(out, "changed: --log.level") || !strings.Contains(out, "needs a restart: --query.lookback-delta") {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 	if n := fits(); n != 12 {
 		t.Errorf("%d series fit, want 12", n)
 	}
 	const limits = "--admission.max-in-flight-size=300MiB\n--admission.max-requests=7\n--resp.max-clients=77\n"
-	if code, out, errs := reload("--bucket.max-series=12\n--query.timeout=1m\n--log.level=debug\n" + limits); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 3 {
+	if code, out, errs := reload("--bucket.max-series=12\n--query.lookback-delta=1m\n--log.level=debug\n" + limits); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 3 {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 	if n := s.metric(`mcached_admission_limit_bytes{kind="write"}`); n != 300<<20 {
@@ -313,6 +313,24 @@ func TestE2EReloadFlags(t *testing.T) {
 	}
 	if v, err := s.redis().ConfigGet(t.Context(), "maxclients").Result(); err != nil || v["maxclients"] != "77" {
 		t.Errorf("maxclients: %v, %v", v, err)
+	}
+	const base = "--bucket.max-series=12\n--query.lookback-delta=1m\n--log.level=debug\n" + limits
+	bounds := base + "--remote-write.max-labels=1\n--query.max-samples=1\n"
+	if code, out, errs := reload(bounds); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 2 {
+		t.Errorf("code %d, %q, %q", code, out, errs)
+	}
+	if code, said, err := s.post(t.Context(), snappy.Encode(nil, body(t, oneSeries(time.Now().UnixMilli(), 1, "__name__", "x", "i", "0")))); err != nil || code != http.StatusBadRequest || !strings.Contains(said, "--remote-write.max-labels") {
+		t.Errorf("two labels where one may be: %d %s %v", code, said, err)
+	}
+	if _, err := s.instant("sum_over_time(vector(1)[5m:1s])"); err == nil || !strings.Contains(err.Error(), "too many samples") {
+		t.Errorf("a query of 300 samples where one may be: %v", err)
+	}
+	var flags struct{ Data map[string]string }
+	if err := s.get("/api/v1/status/flags", &flags); err != nil || flags.Data["query.max-samples"] != "1" || flags.Data["bucket.max-series"] != "12" {
+		t.Errorf("status/flags: %v, %v", flags, err)
+	}
+	if code, out, errs := reload(base); code != exitOK || strings.Count(out, "changed: ") != 2 {
+		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 	for _, wrong := range []string{"--bucket.max-series=many\n", "--bucket.max-serie=20\n", "--bucket.max-series=20\n--web.listen-address=nowhere\n"} {
 		if code, out, errs := reload(wrong); code != exitError || strings.Contains(out, "changed") || strings.Count(errs, "\n") != 1 {
@@ -322,7 +340,7 @@ func TestE2EReloadFlags(t *testing.T) {
 			t.Errorf("after %q %d series fit, want 12", wrong, n)
 		}
 	}
-	if code, out, errs := reload("--bucket.max-series=12\n--query.timeout=1m\n--log.level=debug\n" + limits); code != exitOK || !strings.Contains(out, "Nothing has changed") {
+	if code, out, errs := reload("--bucket.max-series=12\n--query.lookback-delta=1m\n--log.level=debug\n" + limits); code != exitOK || !strings.Contains(out, "Nothing has changed") {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 }
