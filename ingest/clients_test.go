@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -233,48 +232,6 @@ func TestRedisBenchmark(t *testing.T) {
 	}
 	if st := s.Stats(); st.Commands < 30_000 || st.CommandErrors > 0 {
 		t.Fatalf("stats: %+v", st)
-	}
-}
-
-// TestNodeClients installs node-redis and ioredis from npm and runs testdata/node.
-func TestNodeClients(t *testing.T) {
-	if testing.Short() {
-		t.Skip("installs packages from npm")
-	}
-	node, err1 := exec.LookPath("node")
-	npm, err2 := exec.LookPath("npm")
-	if err1 != nil || err2 != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("node and npm are not installed")
-		}
-		t.Skip("node and npm are not installed (apt-get install nodejs npm)")
-	}
-	dir := t.TempDir()
-	for _, f := range []string{"package.json", "clients.js"} {
-		b, err := os.ReadFile(filepath.Join("testdata/node", f))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, f), b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), lastly(t))
-	defer cancel()
-	install := exec.CommandContext(ctx, npm, "install", "--no-audit", "--no-fund", "--ignore-scripts")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("npm install: %v: %s", err, out)
-		}
-		t.Skipf("npm install: %v: %s", err, out)
-	}
-	_, addr := newServer(t, nil)
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.CommandContext(ctx, node, "clients.js", port)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "ok") {
-		t.Fatalf("%v: %s", err, out)
 	}
 }
 

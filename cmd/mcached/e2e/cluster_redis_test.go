@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -239,35 +239,9 @@ func TestClusterRedisProxy(t *testing.T) {
 // The clients of other languages see three masters and find every key.
 func TestClusterRedisClients(t *testing.T) {
 	t.Parallel()
-	node, err1 := exec.LookPath("node")
-	npm, err2 := exec.LookPath("npm")
-	if err := errors.Join(err1, err2); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("node and npm are not installed")
-		}
-		t.Skip("node and npm are not installed (apt-get install nodejs npm)")
-	}
+	node, dir := nodeClients(t)
 	g := startCluster(t, 3)
-	dir := t.TempDir()
-	for _, f := range []string{"package.json", "cluster.js"} {
-		b, err := os.ReadFile("../../../ingest/testdata/node/" + f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(dir+"/"+f, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	install := exec.Command(npm, "install", "--no-audit", "--no-fund", "--prefer-offline")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("npm install: %v\n%s", err, out)
-		}
-		t.Skipf("npm install: %v", err)
-	}
-	run := exec.Command(node, "cluster.js", g.members[0].resp)
-	run.Dir = dir
+	run := exec.Command(node, filepath.Join(dir, "cluster.js"), g.members[0].resp)
 	out, err := run.CombinedOutput()
 	for _, client := range []string{"ioredis: 3 masters, 200 keys", "node-redis: 3 masters, 200 keys"} {
 		if !bytes.Contains(out, []byte(client)) {

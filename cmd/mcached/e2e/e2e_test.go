@@ -56,7 +56,7 @@ var built struct {
 }
 
 // TestMain lets the test binary be a neighbour, too, and removes the daemon
-// that the first end-to-end test built.
+// and the clients that end-to-end tests built.
 func TestMain(m *testing.M) {
 	if os.Getenv("E2E_ROLE") == "neighbour" {
 		beNeighbour()
@@ -68,8 +68,10 @@ func TestMain(m *testing.M) {
 		patience = d / 4
 	}
 	code := m.Run()
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
+	for _, dir := range []string{built.dir, clientsMade.dir} {
+		if dir != "" {
+			_ = os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }

@@ -1,7 +1,7 @@
-// node-redis and ioredis, each through its own connecting and a few commands.
+// node-redis: both protocols, transactions, publications, its client-side cache.
 const assert = require('node:assert');
-const { BasicClientSideCache, createClient } = require('redis');
-const Redis = require('ioredis');
+const { BasicClientSideCache, createClient, WatchError } = require('redis');
+const { run, until } = require('./until');
 
 async function nodeRedis(port, RESP) {
   const c = createClient({ socket: { host: '127.0.0.1', port }, RESP, name: 'node', unstableResp3: true });
@@ -32,29 +32,6 @@ async function nodeRedis(port, RESP) {
   await c.close();
 }
 
-async function io(port) {
-  const c = new Redis({ host: '127.0.0.1', port, connectionName: 'io' });
-  assert.equal(await c.set('io', 'v', 'PX', 100000, 'NX'), 'OK');
-  assert.equal(await c.set('io', 'w', 'NX'), null);
-  assert.equal(await c.get('io'), 'v');
-  const buffer = Buffer.from([0, 255, 13, 10]);
-  await c.set('bytes', buffer);
-  assert.deepEqual(await c.getBuffer('bytes'), buffer);
-  assert.deepEqual(await c.pipeline().set('a', 1).incr('a').get('a').get('absent').exec(),
-    [[null, 'OK'], [null, 2], [null, '2'], [null, null]]);
-  assert.deepEqual((await c.scan(0, 'MATCH', 'io', 'COUNT', 1000)), ['0', ['io']]);
-  await assert.rejects(c.incr('io'), /not an integer/);
-  assert.equal(await c.client('GETNAME'), 'io');
-  await c.quit();
-}
-
-// until waits for what somebody else has caused.
-async function until(what, f) {
-  for (const end = Date.now() + 60000; !(await f()); await new Promise((r) => setTimeout(r, 5))) {
-    assert.ok(Date.now() < end, 'waited in vain for ' + what);
-  }
-}
-
 // Hashes, sets, transactions, publications and the client's own cache of what it reads.
 async function nodeRedisMore(port) {
   const cache = new BasicClientSideCache({ ttl: 0, maxEntries: 0, evictPolicy: 'LRU' });
@@ -80,6 +57,10 @@ async function nodeRedisMore(port) {
   await other.hSet('h', 'a', 'new');
   await until('the cache to forget a hash', async () => (await c.hGet('h', 'a')) === 'new');
 
+  await c.watch('k');
+  await other.set('k', 'three');
+  await assert.rejects(c.multi().set('k', 'lost').exec(), WatchError);
+
   const heard = [];
   const ear = other.duplicate();
   ear.on('error', (e) => { throw e; });
@@ -92,42 +73,8 @@ async function nodeRedisMore(port) {
   for (const x of [c, other, ear]) await x.close();
 }
 
-async function ioMore(port) {
-  const c = new Redis({ host: '127.0.0.1', port });
-  const ear = new Redis({ host: '127.0.0.1', port });
-  assert.deepEqual(await c.multi().set('t', '1').incr('t').exec(), [[null, 'OK'], [null, 2]]);
-  assert.equal(await c.hset('ioh', { a: '1', b: '2' }), 2);
-  assert.deepEqual(await c.hgetall('ioh'), { a: '1', b: '2' });
-  assert.equal(await c.sadd('ios', 'a', 'b'), 2);
-  const found = [];
-  for await (const members of c.sscanStream('ios')) found.push(...members);
-  assert.deepEqual(found.sort(), ['a', 'b']);
-  await c.rename('ios', 'ios2');
-  assert.equal(await c.scard('ios2'), 2);
-  const heard = [];
-  ear.on('message', (channel, message) => heard.push(channel + ':' + message));
-  assert.equal(await ear.subscribe('io'), 1);
-  assert.equal(await c.publish('io', 'hello'), 1);
-  await until('the message', () => heard.length === 1);
-  assert.deepEqual(heard, ['io:hello']);
-  const shown = [];
-  const third = c.duplicate();
-  const monitor = await third.monitor();
-  monitor.on('monitor', (time, args) => shown.push(args.join(' ')));
-  await c.get('shown');
-  await until('the monitor', () => shown.includes('get shown'));
-  monitor.disconnect();
-  third.disconnect();
-  await ear.quit();
-  await c.quit();
-}
-
-(async () => {
-  const port = Number(process.argv[2]);
+run(async (port) => {
   await nodeRedis(port, 2);
   await nodeRedis(port, 3);
-  await io(port);
   await nodeRedisMore(port);
-  await ioMore(port);
-  console.log('ok');
-})().catch((e) => { console.error(e); process.exit(1); });
+});
