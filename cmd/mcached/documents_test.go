@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/csv"
 	"fmt"
 	"go/ast"
 	"go/doc/comment"
@@ -84,6 +85,49 @@ func trimLines(b []byte) []byte {
 // TestDocumentsCommands holds the table of Redis commands.
 func TestDocumentsCommands(t *testing.T) {
 	holdDocument(t, "redis.md", "commands", ingest.CommandTable())
+}
+
+// TestDocumentsRedisClients holds the table of the clients that are tried, whose
+// versions, but for Debian's, are those of the lock files.
+func TestDocumentsRedisClients(t *testing.T) {
+	dir := filepath.Join(root, "cmd/mcached/e2e/clients")
+	b, err := os.ReadFile(filepath.Join(dir, "clients.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(bytes.NewReader(b)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := map[string]string{}
+	for file, line := range map[string]string{"node/package.json": `"(\S+)": "([0-9]\S*)"`, "go/go.mod": `(?m)^\t(\S+) v(\S+)$`} {
+		b, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(line).FindAllStringSubmatch(string(b), -1) {
+			// A commit without a tag has a time in its version.
+			version[m[1]] = regexp.MustCompile(`^0\.0\.0-(\d{8})\d{6}-.*`).ReplaceAllString(m[2], "of $1")
+		}
+	}
+	var table strings.Builder
+	table.WriteString("| client | versions | from | what is asked |\n|---|---|---|---|\n")
+	for _, r := range rows[1:] {
+		from, versions := "Debian 12", r[3]
+		if language, _, _ := strings.Cut(r[1], "/"); language == "node" || language == "go" {
+			from = map[string]string{"node": "npm", "go": "Go"}[language]
+			var each []string
+			for _, module := range strings.Fields(r[3]) {
+				if version[module] == "" {
+					t.Errorf("nothing says the version of %s", module)
+				}
+				each = append(each, module+" "+version[module])
+			}
+			versions = strings.Join(each, ", ")
+		}
+		fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", r[0], versions, from, r[4])
+	}
+	holdDocument(t, "redis.md", "tried", table.String())
 }
 
 // TestDocumentsDiffers has what differs from Redis said once, in the package's comment.
