@@ -595,3 +595,40 @@ func TestSeriesLimitsHoldForCommands(t *testing.T) {
 		}
 	}
 }
+
+// A series of histograms, which remote write brings, has no sample that these
+// commands show.
+func TestSeriesOfHistograms(t *testing.T) {
+	s, addr := newServer(t, nil)
+	var b mcache.Batch
+	labels := []mcache.Label{{Name: "__name__", Value: "h"}}
+	for i := range int64(3) {
+		b.Reset("default")
+		b.Series(s.o.Metrics.Fingerprint(labels))
+		b.Record(1000+i, []byte("whatever a histogram is"))
+		if _, err := s.o.Metrics.Append(&b); err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range b.Missing() {
+			if _, err := s.o.Metrics.AppendNew(&b, k, labels); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, typed := range [][2]string{
+		{"ts.add h 1001 5", ":1001\r\n"}, {"ts.add h 1001 6 on_duplicate max", ":1001\r\n"}, {"ts.range h - +", "*1\r\n*2\r\n:1001\r\n+6\r\n"},
+		{"rename h h2", "-ERR TSDB: " + strings.TrimPrefix(errHistograms.Error(), "TSDB: ") + "\r\n"}, {"ts.del h 1001 1001", ":1\r\n"},
+	} {
+		if got := converse(t, addr, typed[0]); got[0] != typed[1] {
+			t.Errorf("%s: %q, want %q", typed[0], got, typed[1])
+		}
+	}
+	for cmd, want := range map[string]string{
+		"ts.mrange - + filter __name__=h": "*1\r\n*3\r\n$1\r\nh\r\n*0\r\n*0\r\n", "ts.mget filter __name__=h": "*1\r\n*3\r\n$1\r\nh\r\n*0\r\n*0\r\n",
+		"ts.range h - +": "*0\r\n", "ts.get h": "*0\r\n",
+	} {
+		if got := converse(t, addr, cmd); got[0] != want {
+			t.Errorf("%s: %q", cmd, got)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"cmp"
+	"errors"
 	"math/rand/v2"
 	"slices"
 
@@ -296,12 +297,18 @@ func (d *directory) copyAs(key, as []byte) error {
 	return nil
 }
 
+// errHistograms says that a series has what only remote write brings and takes away.
+var errHistograms = errors.New("TSDB: the series has native histograms, which these commands do not move")
+
 // copySamples writes the samples of k to the labels of n as well, and reports
 // whether there were any. Both are locked.
 func (d *directory) copySamples(k, n *seriesKey) (some bool, err error) {
 	var s mcache.Snapshot
 	if !d.locate(k) || !d.cache.Snapshot(k.id, -mcache.MaxTime, mcache.MaxTime, &s) {
 		return false, nil
+	}
+	if s.HasRecords() {
+		return false, errHistograms
 	}
 	batch := make([]mcache.Sample, 0, moveSamples)
 	write := func() error {

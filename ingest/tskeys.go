@@ -78,6 +78,9 @@ type seriesKey struct {
 	implied bool           // __name__ is the key, and no label that was given
 	print   mcache.Fingerprint
 
+	// read is for a series of all nodes, which is in no directory; nil: it is this node's.
+	read func(from, to int64, s *mcache.Snapshot) bool
+
 	mu sync.Mutex // held from reading what is there to writing what comes of it
 	seriesOptions
 	id      mcache.SeriesID // where the series was found last, if found
@@ -382,6 +385,9 @@ func equalMatchers(labels []mcache.Label) []mcache.Matcher {
 
 // bytesOf is what the samples of k take as they are stored.
 func (d *directory) bytesOf(k *seriesKey) int64 {
+	if k.read != nil {
+		return 0 // they were lent when they came
+	}
 	k = k.lock()
 	defer k.mu.Unlock()
 	if !d.locate(k) {
@@ -542,24 +548,49 @@ const staleBits = 0x7ff0000000000002
 // each calls f for the samples of k from from to to, in order of time, until
 // it returns false.
 func (d *directory) each(k *seriesKey, from, to int64, f func(t int64, v float64) bool) {
-	k = k.lock()
-	ok := d.locate(k)
-	id := k.id
-	k.mu.Unlock()
 	var s mcache.Snapshot
-	if !ok || from > to || !d.cache.Snapshot(id, from, to, &s) {
+	if from > to || !d.copy(k, from, to, &s) {
 		return
 	}
 	for it := s.Iterator(); it.Next(); {
+		if it.OnRecord() {
+			continue // a histogram is no sample to these commands
+		}
 		if p := it.At(); p.V != staleBits && !f(p.T, math.Float64frombits(p.V)) {
 			return
 		}
 	}
 }
 
+// copy copies the samples of k, if it has any.
+func (d *directory) copy(k *seriesKey, from, to int64, s *mcache.Snapshot) bool {
+	if k.read != nil {
+		return k.read(from, to, s)
+	}
+	k = k.lock()
+	ok := d.locate(k)
+	id := k.id
+	k.mu.Unlock()
+	return ok && d.cache.Snapshot(id, from, to, s)
+}
+
 // lastWindowsMs are how far back from its end a series is searched for its
 // last sample, before all of it is.
 var lastWindowsMs = [...]int64{10 * 60_000, 24 * 3_600_000, math.MaxInt64}
+
+// last is the newest sample of k.
+func (d *directory) last(k *seriesKey, nowMs int64) (t int64, v float64, ok bool) {
+	if k.read != nil {
+		var s mcache.Snapshot
+		if !k.read(-mcache.MaxTime, mcache.MaxTime, &s) {
+			return 0, 0, false
+		}
+		return newestOf(&s)
+	}
+	k = k.lock()
+	defer k.mu.Unlock()
+	return d.lastLocked(k, nowMs)
+}
 
 // lastLocked is the newest sample of k. k.mu is held.
 func (d *directory) lastLocked(k *seriesKey, nowMs int64) (t int64, v float64, ok bool) {
@@ -577,14 +608,22 @@ func (d *directory) lastLocked(k *seriesKey, nowMs int64) (t int64, v float64, o
 		if !d.cache.Snapshot(k.id, from, mcache.MaxTime, &s) {
 			return 0, 0, false
 		}
-		for it := s.Iterator(); it.Next(); {
-			if p := it.At(); p.V != staleBits {
-				t, v, ok = p.T, math.Float64frombits(p.V), true
-			}
-		}
-		if ok {
+		if t, v, ok = newestOf(&s); ok {
 			return t, v, true
 		}
 	}
 	return 0, 0, false
+}
+
+// newestOf is the newest sample of a copy.
+func newestOf(s *mcache.Snapshot) (t int64, v float64, ok bool) {
+	for it := s.Iterator(); it.Next(); {
+		if it.OnRecord() {
+			continue
+		}
+		if p := it.At(); p.V != staleBits {
+			t, v, ok = p.T, math.Float64frombits(p.V), true
+		}
+	}
+	return t, v, ok
 }

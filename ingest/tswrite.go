@@ -208,11 +208,10 @@ func (d *directory) merge(k *seriesKey, t int64, v float64, on duplicatePolicy) 
 	if !d.cache.Snapshot(k.id, t, t, &s) {
 		return v, false, ""
 	}
-	it := s.Iterator()
-	if !it.Next() || it.At().V == staleBits {
+	_, old, ok := newestOf(&s)
+	if !ok {
 		return v, false, ""
 	}
-	old := math.Float64frombits(it.At().V)
 	switch wasNaN, isNaN := old != old, v != v; {
 	case on == policyNone || on == policyBlock:
 		return 0, false, errBlocked
