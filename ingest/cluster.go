@@ -57,6 +57,11 @@ type ClusterOptions struct {
 	// ours is right. Required.
 	Prove  func(challenge []byte) []byte
 	Proven func(challenge, answer []byte) bool
+	// Series finds the series of all nodes, for TS.MRANGE and its like, and what
+	// Server.SeriesKeys of all nodes says of the same filters. What it holds is
+	// taken from lend, by any goroutine. Default: these commands are about this
+	// node alone.
+	Series func(ctx context.Context, s SeriesSelection, lend func(bytes int64) error) (SeriesOfAll, error)
 }
 
 // clusterState is what a server knows of its cluster.

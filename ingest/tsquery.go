@@ -123,9 +123,12 @@ func tsMRange(c *conn, args [][]byte, o order) {
 	if !ok {
 		return
 	}
-	keys, err := c.srv.series.selectKeys(a.filters, c.lend)
-	if err != nil {
-		c.failWith(err)
+	wanted := SeriesSelection{From: a.from, To: a.to}
+	if a.agg != nil && a.agg.needsNeighbours() {
+		wanted = wanted.allTimes()
+	}
+	keys, ok := c.selectSeries(a.filters, wanted)
+	if !ok {
 		return
 	}
 	room := c.srv.o.MaxReplySamples
@@ -288,9 +291,7 @@ func (c *conn) groups(a *rangeArgs, keys []*seriesKey, all []rows, o order) {
 }
 
 func (c *conn) lastSample(k *seriesKey) {
-	k = k.lock()
-	t, v, ok := c.srv.series.lastLocked(k, c.nowMs())
-	k.mu.Unlock()
+	t, v, ok := c.srv.series.last(k, c.nowMs())
 	if !ok {
 		c.Array(0)
 		return
@@ -316,9 +317,8 @@ func tsMGet(c *conn, args [][]byte) {
 	if !ok {
 		return
 	}
-	keys, err := c.srv.series.selectKeys(a.filters, c.lend)
-	if err != nil {
-		c.failWith(err)
+	keys, ok := c.selectSeries(a.filters, SeriesSelection{LastOnly: true}.allTimes())
+	if !ok {
 		return
 	}
 	c.series(len(keys))
@@ -336,9 +336,8 @@ func tsQueryIndex(c *conn, args [][]byte) {
 		c.Fail("ERR TSDB: " + problem)
 		return
 	}
-	keys, err := c.srv.series.selectKeys(fs, c.lend)
-	if err != nil {
-		c.failWith(err)
+	keys, ok := c.selectSeries(fs, SeriesSelection{LabelsOnly: true}.allTimes())
+	if !ok {
 		return
 	}
 	c.SetOf(len(keys))

@@ -232,7 +232,7 @@ func (d *daemon) openFrontDoors() error {
 	queries := d.queryOptions(c)
 	queries.Features, queries.Upstream = features, c.upstream.options(c.tenancyHeader)
 	queries.TenancyHeader, queries.DefaultBucket = c.tenancyHeader, defaultBucket
-	queries.Metadata, queries.Exemplars = d.metadata, d.exemplars
+	queries.Metadata, queries.Exemplars, queries.Keys = d.metadata, d.exemplars, d.seriesKeys
 	d.queries = d.newQueries(queries)
 	if len(d.respListeners) == 0 {
 		return nil
@@ -245,6 +245,9 @@ func (d *daemon) openFrontDoors() error {
 		Flags: writeFlags, Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respCertificate.config(),
 		Parameters: d.shareParameters(), Cluster: c.clusterOptions(),
 		MaxBulkBytes: int(c.respMaxValue), ScriptTimeout: c.scriptTimeout.std(), MaxScriptBytes: int(c.scriptMemory), MaxScriptSteps: int(c.scriptSteps),
+	}
+	if o.Cluster != nil {
+		o.Cluster.Series = d.seriesOfAll
 	}
 	if c.memorySize != 0 { // else the pressure controller would undo it
 		o.SetBudget = d.setBudget

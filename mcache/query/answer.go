@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 
@@ -164,6 +166,11 @@ func (f *FanOut) answer(ctx context.Context, q *question, out answerSink) error 
 		return f.answerMetadata(q, out)
 	case askExemplars:
 		return f.answerExemplars(ctx, q, out)
+	case askKeys:
+		if f.keys == nil {
+			return nil
+		}
+		return f.keys(q.Name, out.putText)
 	}
 	return fmt.Errorf("%w: %.40q", errNotSpoken, q.What)
 }
@@ -218,7 +225,11 @@ func (f *FanOut) answerSeries(ctx context.Context, q *question, s *Selection, ou
 		var samples *mcache.Snapshot
 		if q.What == askSamples {
 			samples = &snapshot
-			f.read(set.found, x.place, s, samples)
+			if q.Last {
+				f.readLast(set.found, x.place, s, samples)
+			} else {
+				f.read(set.found, x.place, s, samples)
+			}
 		}
 		if err := out.putSeries(x.labels, samples); err != nil {
 			return err
@@ -265,5 +276,32 @@ func (f *FanOut) read(found Found, place int, s *Selection, to *mcache.Snapshot)
 	}
 	if !ok { // it has gone since it was selected
 		to.Lost(s.To)
+	}
+}
+
+// lastWindowsMs are how far back from now a series is searched for its newest
+// sample, before all of it is.
+var lastWindowsMs = [...]int64{10 * 60_000, 24 * 3_600_000, math.MaxInt64}
+
+// readLast is read for the newest sample that says no end of a series. If there
+// is none, or a newer one has been lost, all are copied.
+func (f *FanOut) readLast(found Found, place int, s *Selection, to *mcache.Snapshot) {
+	now := f.o.Now().UnixMilli()
+	for _, window := range lastWindowsMs {
+		if !found.Snapshot(place, max(s.From, now-window), s.To, to) {
+			to.Lost(s.To)
+			return
+		}
+		var last mcache.Sample
+		some := false
+		for it := to.Iterator(); it.Next(); {
+			if !it.OnRecord() && it.At().V != value.StaleNaN {
+				last, some = it.At(), true
+			}
+		}
+		if some && to.CompleteFrom() <= last.T {
+			to.Hold(last)
+			return
+		}
 	}
 }

@@ -93,6 +93,11 @@ type Options struct {
 	// Exemplars returns the exemplars of a bucket. Default: there are none.
 	Exemplars func(ctx context.Context, bucket string) (storage.ExemplarQuerier, error)
 
+	// Keys calls put for each name that this member has for series of its own accord,
+	// as another door has them, in a form that is that door's, as is what is asked
+	// for. It is for members that ask: see KeysOfAll. Default: there are none.
+	Keys func(of []byte, put func(text string) error) error
+
 	// Admission opens a loan for each request, of which all that it holds is
 	// taken. Default: no bound.
 	Admission func() Loan

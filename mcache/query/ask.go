@@ -30,7 +30,8 @@ type question struct {
 	Matchers []matcher `json:",omitempty"`
 	From, To int64     // unix ms, inclusive
 	Limit    int       `json:",omitempty"`
-	Name     []byte    `json:",omitempty"` // of a label, or a metric
+	Name     []byte    `json:",omitempty"` // of a label, or a metric; what is wanted of keys
+	Last     bool      `json:",omitempty"` // of samples the newest alone
 
 	Selectors [][]matcher `json:",omitempty"` // of exemplars
 
@@ -55,6 +56,7 @@ const (
 	askExtentByMetric = "extent by metric"
 	askMetadata       = "metadata"
 	askExemplars      = "exemplars"
+	askKeys           = "keys"
 )
 
 // maxQuestionBytes bounds a question: hashes of some 50,000 series fit.

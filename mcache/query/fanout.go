@@ -128,6 +128,7 @@ type FanOut struct {
 	limits    *atomic.Pointer[limits]
 	metadata  metadataFunc
 	exemplars exemplarsFunc
+	keys      func(of []byte, put func(text string) error) error
 
 	room   room
 	shares atomic.Pointer[shares]
@@ -180,7 +181,7 @@ func NewFanOut(local Source, m Members, o FanOutOptions) *FanOut {
 // what all members have in its place. It is called before anything is asked.
 func (f *FanOut) bind(o *Options, l *atomic.Pointer[limits]) {
 	f.limits = l
-	f.metadata, f.exemplars = o.Metadata, o.Exemplars
+	f.metadata, f.exemplars, f.keys = o.Metadata, o.Exemplars, o.Keys
 	o.Metadata, o.Exemplars = f.allMetadata, f.allExemplars
 }
 

@@ -46,6 +46,9 @@ type Selection struct {
 
 	// LabelsOnly says that no samples are going to be read, only whether there are any.
 	LabelsOnly bool
+	// LastOnly says that of each series the newest sample alone is wanted: others
+	// may be left out.
+	LastOnly bool
 }
 
 // ofAllTimes reports that a selection says nothing of time: every series has a

@@ -16,6 +16,7 @@ func (f *FanOut) Select(ctx context.Context, s Selection) (Found, error) {
 		what = askSeries
 	}
 	q := f.questionOf(what, s)
+	q.Last = s.LastOnly
 	return f.selectBy(ctx, &s, &q)
 }
 
