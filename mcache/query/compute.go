@@ -281,13 +281,12 @@ func typed(ls labels.Labels) bool {
 // noteName adds Prometheus' remark on rates of what is no counter by its name,
 // which is that of all series of the plan.
 func (p *plan) noteName(notes *annotations.Annotations, ls labels.Labels) {
-	name := ls.Get(model.MetricNameLabel)
-	for _, suffix := range [...]string{"_total", "_sum", "_count", "_bucket"} {
-		if strings.HasSuffix(name, suffix) {
-			return
-		}
-	}
-	if name != "" {
+	if name := ls.Get(model.MetricNameLabel); name != "" && !countersName(name) {
 		notes.Add(annotations.NewPossibleNonCounterInfo(name, p.position))
 	}
+}
+
+// countersName reports that a name ends as those of counters do.
+func countersName(name string) bool {
+	return slices.ContainsFunc([]string{"_total", "_sum", "_count", "_bucket"}, func(suffix string) bool { return strings.HasSuffix(name, suffix) })
 }

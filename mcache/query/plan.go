@@ -22,7 +22,7 @@ import (
 // part, and Select answers it with what was computed. Results are those of the
 // engine to the last bit: the same operations on floats in the same order. An
 // expression that is a plan, or a selector, as a whole does not need the engine
-// at all: see wholePlan.
+// at all: see wholePlan; nor do operators between such: see formula.
 type plan struct {
 	matcher  *labels.Matcher // the only one of the selector in its place
 	selector *parser.VectorSelector

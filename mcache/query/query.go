@@ -171,6 +171,9 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 		if p, ok := wholePlanOf(expr); ok {
 			return &wholePlan{computer: c, q: q, plan: p}, nil
 		}
+		if f, ok := formulaOf(expr); ok {
+			return &formulaRun{c: c, q: q, of: f}, nil
+		}
 		expr, c.plans = rewrite(expr)
 	}
 	return in.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
