@@ -10,6 +10,7 @@
 //	mcbench grow                            what grows with the number of series
 //	mcbench concurrent                      many readers while samples come in
 //	mcbench dashboards FILE...              what dashboards ask, beside a reference server
+//	mcbench exporters FILE...               write what dashboards look at
 //	mcbench benefit                         a store by itself, and behind an mcached that forwards to it
 //	mcbench forward                         what forwarding costs an mcached
 //	mcbench neighbour --pid 4711            how an mcached shrinks for a process that takes memory
