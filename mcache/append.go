@@ -91,7 +91,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 				tick, stamped = s.stampLocked(), s.yields
 			}
 			if written = s.insertRunLocked(r, b.samples[from:to]); writeBack && written > 0 {
-				s.wroteLocked(id, b.samples[from:from+written], tick)
+				s.wroteAsLocked(id, b.samples[from:from+written], tick, b.dutyOf(i))
 			}
 			samples += written
 			if written == to-from {
@@ -101,7 +101,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 				// The one that found its head full, say.
 				if x := &b.samples[to-1]; x.T <= MaxTime && x.T >= -MaxTime && s.insertLocked(id, x.T, x.V) {
 					if writeBack {
-						s.wroteLocked(id, b.samples[to-1:to], tick)
+						s.wroteAsLocked(id, b.samples[to-1:to], tick, b.dutyOf(i))
 					}
 					samples++
 					continue
@@ -141,6 +141,7 @@ func (s *shard) publishLocked() {
 	}
 	if s.cache.writeBack {
 		s.dirtyPublished.Store(s.dirty)
+		s.standbyShown.Store(s.standbyPoints)
 	}
 }
 
@@ -151,7 +152,7 @@ func (s *shard) writeLocked(id *uint32, bk *bucket, f Fingerprint, c content) (p
 	if !s.cache.writeBack || len(c.samples)+len(c.records) == 0 || s.recs.At(*id).flags&flagRaw != 0 {
 		return s.writeCleanLocked(id, bk, f, c)
 	}
-	if c.local {
+	if c.duty == Nobodys {
 		points, err = s.writeCleanLocked(id, bk, f, c)
 		if *id != noID {
 			s.wroteLocalLocked(*id, c)
@@ -382,7 +383,7 @@ func (c *Cache) AppendLocal(bucket string, labels []Label, samples ...Sample) er
 	if err != nil {
 		return err
 	}
-	return c.appendSamples(bk, labels, content{samples: samples, local: true})
+	return c.appendSamples(bk, labels, content{samples: samples, local: true, duty: Nobodys})
 }
 
 func (c *Cache) appendSamples(bk *bucket, labels []Label, what content) error {

@@ -14,6 +14,7 @@ type Batch struct {
 	starts  []int64 // of samples, as far as any has one
 	records []Record
 	missing []int
+	duties  []Duty // of series, as far as any is not Mine
 
 	order  []batchPlace // of series, by shard
 	counts []int32
@@ -36,7 +37,8 @@ type content struct {
 	samples []Sample
 	starts  []int64 // of the first samples; the others have none
 	records []Record
-	local   bool // not for the downstream store
+	local   bool // the program's own
+	duty    Duty
 }
 
 // Reset empties the batch for samples of a bucket.
@@ -44,7 +46,7 @@ func (b *Batch) Reset(bucket string) {
 	b.bucket = bucket
 	b.series, b.samples, b.starts, b.missing = b.series[:0], b.samples[:0], b.starts[:0], b.missing[:0]
 	clear(b.records)
-	b.records = b.records[:0]
+	b.records, b.duties = b.records[:0], b.duties[:0]
 }
 
 // Series begins the series with the fingerprint f.
@@ -72,6 +74,26 @@ func (b *Batch) StartTime(start int64) {
 // must stay as it is until the batch is reset.
 func (b *Batch) Record(t int64, value []byte) {
 	b.records = append(b.records, Record{T: t, Value: value})
+}
+
+// Duty says who hands the series added last on to the downstream store; Mine if
+// nothing is said.
+func (b *Batch) Duty(d Duty) {
+	if d == Mine {
+		return
+	}
+	for len(b.duties) < len(b.series)-1 {
+		b.duties = append(b.duties, Mine)
+	}
+	b.duties = append(b.duties, d)
+}
+
+// dutyOf is that of series i.
+func (b *Batch) dutyOf(i int) Duty {
+	if i < len(b.duties) {
+		return b.duties[i]
+	}
+	return Mine
 }
 
 // Decoders that know the series of a sample only after it write into the batch
@@ -108,7 +130,7 @@ func (b *Batch) Len() int { return len(b.series) }
 // included. It takes no longer for a large batch.
 func (b *Batch) Bytes() int {
 	return cap(b.series)*int(unsafe.Sizeof(batchSeries{})+unsafe.Sizeof(batchPlace{})) + cap(b.samples)*int(unsafe.Sizeof(Sample{})) +
-		cap(b.starts)*8 + cap(b.records)*int(unsafe.Sizeof(Record{})) + cap(b.missing)*8
+		cap(b.starts)*8 + cap(b.records)*int(unsafe.Sizeof(Record{})) + cap(b.missing)*8 + cap(b.duties)
 }
 
 // Missing is, after Append, the positions of the series that the cache does not
@@ -122,7 +144,7 @@ func (b *Batch) of(i int) content {
 	if i+1 < len(b.series) {
 		to, recordEnd = int(b.series[i+1].from), int(b.series[i+1].record)
 	}
-	c := content{samples: b.samples[from:to], records: b.records[record:recordEnd]}
+	c := content{samples: b.samples[from:to], records: b.records[record:recordEnd], duty: b.dutyOf(i)}
 	if from < len(b.starts) {
 		c.starts = b.starts[from:min(to, len(b.starts))]
 	}

@@ -19,6 +19,7 @@ type ledger struct {
 	dirt       offheap.Vector[dirt] // by id, as all three
 	outOfOrder offheap.Vector[outOfOrder]
 	marks      offheap.Vector[mark]
+	standbys   offheap.Vector[standby] // empty until another cache hands something on
 
 	dirty          int64    // points
 	returns        uint32   // how many runs were in flight and came back, over and over
@@ -26,7 +27,12 @@ type ledger struct {
 	flight         []outRun // that are on their way, by id; views of an Outgoing
 	cleanBefore    uint32   // no region that was written to last before this tick holds a dirty point
 	dirtyPublished atomic.Int64
-	oldestDirty    atomic.Uint32 // tick, 0 if nothing is
+	oldestDirty    atomic.Uint32 // tick, 0 if nothing is that this cache hands on
+
+	standing      int           // series that are on standby
+	standbyPoints int64         // of dirty, those of these
+	sentBefore    atomic.Uint32 // of what came before this tick nothing is dirty that this cache hands on
+	standbyShown  atomic.Int64  // standbyPoints
 }
 
 // dirt is what write-back knows of one series, as far as most writes need it;
@@ -43,6 +49,7 @@ type mark uint8
 const (
 	markFlying     mark = 1 << iota // it has points in ledger.flight
 	markOutOfOrder                  // ledger.outOfOrder has a range
+	markStandby                     // another cache hands on what is dirty (standby.go)
 	markBusy                        // there are writes that have let go of the lock half way
 )
 
@@ -61,22 +68,33 @@ const dirtBytes = 16 + 24 + 1
 var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{}) + unsafe.Sizeof(outOfOrder{}) + unsafe.Sizeof(mark(0))]byte{}
 
 func newLedger(m *kvcache.Memory) ledger {
-	return ledger{dirt: offheap.NewVector[dirt](m), outOfOrder: offheap.NewVector[outOfOrder](m), marks: offheap.NewVector[mark](m), cleanBefore: 1}
+	return ledger{dirt: offheap.NewVector[dirt](m), outOfOrder: offheap.NewVector[outOfOrder](m), marks: offheap.NewVector[mark](m),
+		standbys: offheap.NewVector[standby](m), cleanBefore: 1}
 }
 
 // beginWriteLocked notes, before they are written, that points become dirty.
 func (l *ledger) beginWriteLocked(id uint32, what content, tick uint32) {
+	standby := l.takeDutyLocked(id, what.duty)
 	d := l.dirt.At(id)
 	if d.since == 0 {
 		d.since = tick
 	}
-	for i := range what.samples {
-		l.noteOutOfOrderLocked(id, what.samples[i].T, what.samples[i].T)
-	}
-	for i := range what.records {
-		l.noteOutOfOrderLocked(id, what.records[i].T, what.records[i].T)
-	}
 	n := len(what.samples) + len(what.records)
+	for i := range n {
+		var t int64
+		if i < len(what.samples) {
+			t = what.samples[i].T
+		} else {
+			t = what.records[i-len(what.samples)].T
+		}
+		l.noteOutOfOrderLocked(id, t, t)
+		if standby {
+			l.noteLateLocked(id, t, t)
+		}
+	}
+	if standby {
+		l.countStandbyLocked(id, n)
+	}
 	d.points += uint32(n)
 	l.dirty += int64(n)
 	l.outOfOrder.At(id).writing++
@@ -88,6 +106,9 @@ func (l *ledger) beginWriteLocked(id uint32, what content, tick uint32) {
 // later than their region.
 func (l *ledger) wroteLocked(id uint32, ss []Sample, tick uint32) {
 	d := l.dirt.At(id)
+	if l.standing > 0 {
+		l.promoteLocked(id)
+	}
 	if d.since == 0 {
 		d.since = tick
 	}
@@ -174,6 +195,7 @@ func (l *ledger) forgetDirtLocked(id uint32) {
 	}
 	d := l.dirt.At(id)
 	l.dirty -= int64(d.points)
+	l.forgetStandbyLocked(id)
 	l.flightHoles = l.flightHoles || *l.marks.At(id)&markFlying != 0
 	*d, *l.outOfOrder.At(id), *l.marks.At(id) = noDirt, noOutOfOrder, 0
 }
@@ -207,6 +229,7 @@ func (l *ledger) noteLoadedLocked(id uint32, newest, unsentFrom int64, points in
 	if points == 0 {
 		return
 	}
+	l.promoteLocked(id)
 	if d.since == 0 {
 		d.since = tick
 	}
@@ -275,6 +298,7 @@ func (l *ledger) landLocked(runs []outRun, how landing, same func(run *outRun) b
 		}
 		l.returns++
 		l.dirty += int64(run.taken)
+		l.promoteLocked(run.id)
 		d := l.dirt.At(run.id)
 		d.points += run.taken
 		if d.since == 0 || run.since < d.since {
@@ -291,15 +315,19 @@ func (l *ledger) landLocked(runs []outRun, how landing, same func(run *outRun) b
 func (l *ledger) settleLocked(p *Pass) {
 	clean, oldest := p.began, p.oldest
 	for i := range l.flight { // as a rule there is nothing when this is called
-		if oldest == 0 || l.flight[i].since < oldest {
-			oldest = l.flight[i].since
-		}
+		oldest = older(oldest, l.flight[i].since)
 	}
+	sent := clean
 	if oldest != 0 {
-		clean = min(clean, oldest)
+		sent = min(clean, oldest)
+	}
+	clean = sent
+	if p.standby != 0 {
+		clean = min(clean, p.standby)
 	}
 	if p.returns == l.returns {
 		l.cleanBefore = max(l.cleanBefore, clean)
+		l.sentBefore.Store(max(l.sentBefore.Load(), sent))
 		l.oldestDirty.Store(oldest)
 	}
 }
@@ -309,7 +337,9 @@ func (l *ledger) freeDirtLocked() {
 	l.dirt.Free()
 	l.outOfOrder.Free()
 	l.marks.Free()
+	l.standbys.Free()
 	l.dirty, l.flight, l.flightHoles = 0, nil, false
+	l.standing, l.standbyPoints = 0, 0
 }
 
 // checkDirtLocked checks that marks, ranges, times and sums agree. used reports
@@ -322,8 +352,8 @@ func (l *ledger) checkDirtLocked(used func(id uint32) bool, same func(run *outRu
 		if i > 0 && run.id <= l.flight[i-1].id {
 			return fmt.Errorf("series %d is in flight behind %d", run.id, l.flight[i-1].id)
 		}
-		if run.since < l.cleanBefore {
-			return fmt.Errorf("series %d: in flight since %d, clean before %d", run.id, run.since, l.cleanBefore)
+		if run.since < l.cleanBefore || run.since < l.sentBefore.Load() {
+			return fmt.Errorf("series %d: in flight since %d, clean before %d, sent before %d", run.id, run.since, l.cleanBefore, l.sentBefore.Load())
 		}
 		if same(run) {
 			flying++
@@ -347,6 +377,9 @@ func (l *ledger) checkDirtLocked(used func(id uint32) bool, same func(run *outRu
 		if d.since != 0 && d.since < l.cleanBefore {
 			return fmt.Errorf("series %d: dirty since %d, clean before %d", id, d.since, l.cleanBefore)
 		}
+	}
+	if err := l.checkStandbyLocked(); err != nil {
+		return err
 	}
 	if flying != 0 {
 		return fmt.Errorf("%d series too many in flight", flying)

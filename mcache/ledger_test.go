@@ -38,6 +38,12 @@ func TestLedgerModel(t *testing.T) {
 		"settled",
 		"passes behind which runs came back",
 		"loaded",
+		"standby",
+		"standby late",
+		"checkpoints",
+		"released",
+		"released in part",
+		"promoted",
 	} {
 		if seen[what] < 50 {
 			t.Errorf("%s: %d times", what, seen[what])
@@ -54,6 +60,7 @@ const (
 type owedPoint struct {
 	tick   uint32 // at which its region was written to last, at the earliest
 	flying bool   // what is in flight has it as it is now
+	other  bool   // another cache hands it on
 }
 
 // modelSeriesState is a series as the cache would hold it.
@@ -113,7 +120,11 @@ func (w *ledgerModel) act() {
 		}
 		return
 	}
-	switch w.rnd.IntN(16) {
+	what := w.rnd.IntN(22)
+	if what < 5 && id%2 == 1 && w.rnd.IntN(8) > 0 {
+		what = 16 // some series are mostly another's
+	}
+	switch what {
 	case 0, 1, 2:
 		w.write(id, w.pick())
 	case 3, 4:
@@ -139,6 +150,10 @@ func (w *ledgerModel) act() {
 		}
 	case 15:
 		w.erase(id)
+	case 16, 17, 18, 19:
+		w.standby(id, w.pick())
+	case 20, 21:
+		w.settleStandby()
 	}
 }
 
@@ -195,6 +210,70 @@ func (w *ledgerModel) local(id uint32, ss []Sample) {
 	w.seen["local"]++
 }
 
+// standby writes what another cache hands on.
+func (w *ledgerModel) standby(id uint32, ss []Sample) {
+	s := &w.all[id]
+	w.noteOutOfOrder(id, ss)
+	if w.rnd.IntN(3) == 0 {
+		w.l.beginWriteLocked(id, content{samples: ss, duty: Standby}, w.tick)
+		s.writing++
+	} else {
+		w.l.wroteAsLocked(id, ss, w.tick, Standby)
+	}
+	w.owe(s, ss)
+	if *w.l.marks.At(id)&markStandby == 0 {
+		return // there was something of its own
+	}
+	for _, x := range ss {
+		s.owed[x.T] = owedPoint{tick: w.tick, other: true}
+	}
+	w.seen["standby"]++
+	if x := w.l.standbys.At(id); x.from <= x.to {
+		w.seen["standby late"]++
+	}
+}
+
+// settleStandby learns up to when another cache has handed on, or that it does not.
+func (w *ledgerModel) settleStandby() {
+	w.tick++
+	before := w.tick - uint32(w.rnd.IntN(2))
+	for i := range w.all {
+		id, s := uint32(i), &w.all[i]
+		if int(id) >= w.l.standbys.Len() || *w.l.marks.At(id)&(markStandby|markBusy|markFlying) != markStandby {
+			continue
+		}
+		if w.rnd.IntN(6) == 0 {
+			w.l.promoteLocked(id)
+			for at, p := range s.owed {
+				p.other = false
+				s.owed[at] = p
+			}
+			w.seen["promoted"]++
+			continue
+		}
+		for at, p := range s.owed {
+			if p.other && p.tick < before {
+				delete(s.owed, at)
+			}
+		}
+		if x := w.l.standbys.At(id); x.tick != 0 && before > x.tick {
+			w.l.releaseStandbyLocked(id)
+			w.seen["released"]++
+			if w.l.dirt.At(id).since != 0 {
+				w.seen["released in part"]++
+			}
+		}
+		if x := w.l.standbys.At(id); x.tick == 0 && w.l.dirt.At(id).since != 0 {
+			newest := int64(-1)
+			for at := range s.held {
+				newest = max(newest, at)
+			}
+			w.l.checkpointLocked(id, newest, w.tick)
+			w.seen["checkpoints"]++
+		}
+	}
+}
+
 // load makes a series what a snapshot has said of it.
 func (w *ledgerModel) load(id uint32) {
 	s := &w.all[id]
@@ -231,10 +310,8 @@ func (w *ledgerModel) collect(most int) {
 		if d.since == 0 {
 			continue
 		}
-		if w.skips && w.rnd.IntN(4) == 0 || *w.l.marks.At(id)&(markFlying|markBusy) != 0 {
-			if w.pass.oldest == 0 || d.since < w.pass.oldest {
-				w.pass.oldest = d.since
-			}
+		if m := *w.l.marks.At(id); w.skips && w.rnd.IntN(4) == 0 || m&(markFlying|markBusy|markStandby) != 0 {
+			w.pass.leave(d.since, m)
 			continue
 		}
 		before := len(w.runs)
@@ -335,9 +412,9 @@ func (w *ledgerModel) settle() {
 			w.check()
 		}
 		p = Pass{began: w.tick, returns: w.l.returns}
-		for _, d := range w.l.dirt.All() {
-			if d.since != 0 && (p.oldest == 0 || d.since < p.oldest) {
-				p.oldest = d.since
+		for id, d := range w.l.dirt.All() {
+			if d.since != 0 {
+				p.leave(d.since, *w.l.marks.At(uint32(id)))
 			}
 		}
 	}
@@ -391,6 +468,11 @@ func (w *ledgerModel) check() {
 			if p.tick < l.cleanBefore {
 				w.fatal("series %d: time %d is owed since tick %d, and its region is clean before %d", id, at, p.tick, l.cleanBefore)
 			}
+			if on := *l.marks.At(id)&markStandby != 0; !on && p.tick < l.sentBefore.Load() {
+				w.fatal("series %d: time %d is owed since tick %d, and said to be sent before %d", id, at, p.tick, l.sentBefore.Load())
+			} else if on && !p.other && !p.flying {
+				w.fatal("series %d: time %d is this cache's own, and on standby", id, at)
+			}
 			if p.flying && !slices.ContainsFunc(w.runs, func(run outRun) bool { return run.id == id && w.same(&run) }) {
 				w.fatal("series %d: time %d is owed and nowhere", id, at)
 			}
@@ -417,6 +499,7 @@ func (w *ledgerModel) drain() {
 	}
 	w.tick++
 	for id := range uint32(modelSeries) {
+		w.l.promoteLocked(id)
 		if w.l.dirt.At(id).since != 0 && !w.collectOne(id, math.MaxInt32) {
 			w.fatal("series %d was not collected whole", id)
 		}

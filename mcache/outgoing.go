@@ -143,9 +143,28 @@ type Pass struct {
 	ended  bool
 	began  uint32 // tick
 	oldest uint32 // tick at which the oldest point came that was not collected; 0 if all were
+	// standby is the same of those that another cache hands on.
+	standby uint32
 	// returns is ledger.returns as of the beginning: what comes back lies behind
 	// the pass, and it does not know how old that is.
 	returns uint32
+}
+
+// leave notes a series that is not collected.
+func (p *Pass) leave(since uint32, m mark) {
+	if m&markStandby != 0 {
+		p.standby = older(p.standby, since)
+		return
+	}
+	p.oldest = older(p.oldest, since)
+}
+
+// older is the earlier of two ticks, of which 0 is none.
+func older(a, b uint32) uint32 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // Collect adds to o dirty runs of series that are due, from where the pass is
@@ -194,12 +213,10 @@ func (s *shard) findDueLocked(p *Pass, due Due, most int, o *Outgoing) []uint32 
 		if d.since == 0 {
 			continue
 		}
-		// It may be in flight, in the middle of a write, or of a bucket that is left out.
-		if d.since > due.Since && !(due.Sealed && d.points >= block.MaxSamples) || *s.marks.At(uint32(id))&(markFlying|markBusy) != 0 ||
+		// It may be in flight, in the middle of a write, another cache's, or of a bucket that is left out.
+		if d.since > due.Since && !(due.Sealed && d.points >= block.MaxSamples) || *s.marks.At(uint32(id))&(markFlying|markBusy|markStandby) != 0 ||
 			len(o.without) > 0 && o.leaves(s.recs.At(uint32(id)).bucket) {
-			if p.oldest == 0 || d.since < p.oldest {
-				p.oldest = d.since
-			}
+			p.leave(d.since, *s.marks.At(uint32(id)))
 			continue
 		}
 		ids = append(ids, uint32(id))

@@ -77,8 +77,9 @@ func (c *Cache) Shards() int { return len(c.shards) }
 // DirtyStats is a reading of what is dirty.
 type DirtyStats struct {
 	Points     int64  // in flight or waiting; a time written twice may count twice
+	Standby    int64  // of them, those that another cache hands on
 	MaxPoints  int64  // the bound, 0 if there is none
-	OldestTick uint32 // at which the oldest of them came, as of the last Settle; 0 if there was none
+	OldestTick uint32 // at which the oldest of them came that this cache hands on, as of the last Settle; 0 if there was none
 	Refused    uint64 // writes that failed with ErrDirty
 }
 
@@ -86,6 +87,7 @@ type DirtyStats struct {
 func (c *Cache) Dirty() DirtyStats {
 	st := DirtyStats{Points: c.dirtyPoints(), MaxPoints: c.maxDirty.Load(), Refused: c.dirtyRefused.Load()}
 	for _, s := range c.shards {
+		st.Standby += s.standbyShown.Load()
 		if t := s.oldestDirty.Load(); t != 0 && (st.OldestTick == 0 || t < st.OldestTick) {
 			st.OldestTick = t
 		}
@@ -167,8 +169,8 @@ func (s *shard) emptyPassLocked() *Pass {
 		if id >= s.dirt.Len() {
 			break
 		}
-		if since := s.dirt.At(uint32(id)).since; since != 0 && (p.oldest == 0 || since < p.oldest) {
-			p.oldest = since
+		if since := s.dirt.At(uint32(id)).since; since != 0 {
+			p.leave(since, *s.marks.At(uint32(id)))
 		}
 	}
 	return p
