@@ -104,9 +104,11 @@ type Router interface {
 	Verify(r *http.Request, body []byte) error
 	// Route has the request written by those who own its series, and says what
 	// came of it. It calls store, at most once, for what belongs here: with the
-	// series, by their place in the request, that do not, or nil if all do. It
-	// calls done when it needs the body no more, and before it waits for others.
-	Route(ctx context.Context, p wire.Part, store func(skip []bool) wire.Answer, done func()) wire.Answer
+	// series, by their place in the request, that do not, or nil if all do, and with
+	// those that another node forwards. It calls done when it needs the body no more, and before it waits for others.
+	Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits) wire.Answer, done func()) wire.Answer
+	// Answered adds to the answer to a bundle what its sender has to know.
+	Answered(h http.Header)
 }
 
 // DefaultMaxLabels is what Options.MaxLabels is if it is not set.

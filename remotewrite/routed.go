@@ -25,8 +25,8 @@ type routed struct {
 }
 
 // store writes the series that are not skipped.
-func (x *routed) store(skip []bool) wire.Answer {
-	x.in.skip = skip
+func (x *routed) store(skip []bool, standby wire.Bits) wire.Answer {
+	x.in.skip, x.in.standby = skip, standby
 	return x.h.write(x.ctx, x.in)
 }
 
@@ -122,6 +122,7 @@ func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Ans
 	}()
 	in.decoded = p.Body
 	in.reset(p.Protocol, p.Bucket, l)
+	in.standby, in.settled = p.Standby, p.Settled
 	return h.write(ctx, in)
 }
 
@@ -153,12 +154,25 @@ func (h *Handler) serveBundle(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, refused{http.StatusBadRequest, 0, err})
 		return
 	}
+	h.o().Router.Answered(w.Header())
 	w.Header().Set("Content-Type", wire.ContentTypeAnswers)
 	_, _ = w.Write(answers)
 }
 
 // maxBundleHeads is room for what stands before parts.
 const maxBundleHeads = 1 << 20
+
+// takeDuty notes who forwards the series at a place of the request.
+func (in *intake) takeDuty(place int) {
+	switch {
+	case in.settled:
+		in.duty = mcache.Nobodys
+	case len(in.standby) > 0 && in.standby.Has(place):
+		in.duty = mcache.Standby
+	default:
+		in.duty = mcache.Mine
+	}
+}
 
 // losses are the series of the request of which not all was written. It reads
 // the request again, which is done for those with faults only.

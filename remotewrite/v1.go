@@ -41,6 +41,7 @@ func (in *intake) decodeV1() error {
 				i = to
 				continue
 			}
+			in.takeDuty(series - 1)
 			if to >= in.lookAt {
 				if err := in.look(from, to-from); err != nil {
 					return err

@@ -73,6 +73,7 @@ func (in *intake) decodeV2() error {
 		if in.skip != nil && in.skip[k] {
 			continue
 		}
+		in.takeDuty(k)
 		if int(e.to) >= in.lookAt {
 			if err := in.look(int(e.from), int(e.to-e.from)); err != nil {
 				return err

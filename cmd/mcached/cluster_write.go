@@ -21,7 +21,7 @@ func (d *daemon) openRouter() error {
 	}
 	var err error
 	d.router, err = route.New(route.Options{
-		Cluster: writeCluster{d}, Hash: f.hash, Acks: int(f.writeAcks),
+		Cluster: writeCluster{d}, Hash: f.hash, Acks: int(f.writeAcks), Forwards: c.forward.url != "",
 		Store:  func(ctx context.Context, p wire.Part) wire.Answer { return d.writes.Store(ctx, p) },
 		Header: cluster.Header, Sign: f.keys.Sign, Verify: f.keys.Verify, Client: f.http,
 		MaxSamples: int(c.writeMaxSamples), MaxOutboxBytes: d.outboxBytes(),
@@ -37,6 +37,15 @@ func (d *daemon) writeRouter() remotewrite.Router {
 		return nil
 	}
 	return d.router
+}
+
+// openStandby makes what looks after samples that other members forward.
+func (d *daemon) openStandby() {
+	if d.router == nil || d.forwarder == nil {
+		return
+	}
+	const asksPerAge, least, most = 8, 100 * time.Millisecond, 10 * time.Second
+	d.standby = d.router.NewStandby(d.forwarder, min(max(d.config.forward.maxDirtyAge.std()/asksPerAge, least), most))
 }
 
 // outboxPart of admission is what may be on its way to one member: one that

@@ -55,6 +55,7 @@ type daemon struct {
 	writes    *remotewrite.Handler
 	router    *route.Router   // nil: alone
 	handover  *route.Handover // nil: alone, or nothing is to be handed over
+	standby   *route.Standby  // nil: alone, or nothing is forwarded
 	queries   *query.API
 	registry  *prometheus.Registry
 	http      *httpMetrics
@@ -172,6 +173,7 @@ func (d *daemon) open() error {
 	if err := d.openForward(); err != nil {
 		return err
 	}
+	d.openStandby()
 	if err := d.openCluster(); err != nil {
 		return err
 	}
@@ -361,6 +363,9 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 	if d.handover != nil {
 		d.addLoop(&g, d.handover.Run)
 	}
+	if d.standby != nil {
+		d.addLoop(&g, d.standby.Run)
+	}
 	d.addLoop(&g, d.pressure.Run)
 	if d.config.upstream.url != "" {
 		d.addLoop(&g, func(ctx context.Context) error {
@@ -409,7 +414,7 @@ func (d *daemon) underWay() string {
 		s += fmt.Sprintf(", %d Redis clients", d.resp.Stats().Connections)
 	}
 	if d.forwarder != nil {
-		s += fmt.Sprintf(", %d samples to forward", d.metrics.Dirty().Points)
+		s += fmt.Sprintf(", %d samples to forward", d.forwarder.Stats().DirtyPoints)
 	}
 	return s
 }

@@ -38,12 +38,12 @@ func frameBodies(f *flight) [][]byte {
 			bodies[i] = fr.body
 		}
 	}
-	if self := f.table.Self(); self >= 0 && len(f.own) > 0 {
+	if self := f.table.Self(); self >= 0 && len(f.own.items) > 0 {
 		b := slices.Clone(f.cut.head)
 		series := 0
 		for k, it := range f.cut.items {
 			if it.metadata {
-				if slices.Contains(f.own, int32(k)) {
+				if slices.Contains(f.own.items, int32(k)) {
 					b = append(b, f.cut.body[it.from:it.to]...)
 				}
 				continue

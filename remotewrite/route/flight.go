@@ -26,9 +26,9 @@ type flight struct {
 	table Table
 	boxes *boxes
 	loan  Loan
-	need  int     // acknowledgements
-	own   []int32 // items of this node
-	skip  []bool  // by series: it is none of them
+	need  int    // acknowledgements
+	own   frame  // items of this node, which lie in the request
+	skip  []bool // by series: it is none of them
 
 	mu        sync.Mutex
 	refs      int
@@ -54,8 +54,19 @@ type state struct {
 	out     uint8  // nodes that have yet to answer
 	judged  uint8  // nodes that answered that they will not take all of it
 	want    uint8  // how many should have it
+	lead    lead   // whether a node has it that forwards it
+	again   uint8  // how often a node that has it was asked to forward it
 	settled bool
 }
+
+// lead is what is known of the node that forwards an item.
+type lead uint8
+
+const (
+	leadNone   lead = iota // each node that has it does, if it does at all
+	leadAsked              // one is to
+	leadChosen             // one has it and will
+)
 
 // loss is the least that was lost of an item.
 type loss struct{ wire.Elements }
@@ -107,10 +118,10 @@ func (f *flight) fly(ctx context.Context, p wire.Part, t Table, own own) wire.An
 				return wire.Answer{Status: http.StatusServiceUnavailable, Retry: err.Error(), RetryAfter: after}
 			}
 		}
-		return own.store(nil) // it will never be sent on
+		return own.store(nil, nil) // it will never be sent on
 	}
 	f.launch()
-	if len(f.own) > 0 {
+	if len(f.own.items) > 0 {
 		f.storeOwn(own)
 	}
 	own.done()
@@ -127,7 +138,8 @@ func (f *flight) assign() {
 	n := f.table.Nodes()
 	f.look(n)
 	any := slices.Contains(f.suspects, true)
-	f.own, f.skip = f.own[:0], f.skip[:0]
+	f.own = frame{flight: f, node: f.table.Self(), items: f.own.items[:0], copies: f.own.copies[:0], standby: f.own.standby[:0]}
+	f.skip = f.skip[:0]
 	f.state = slices.Grow(f.state[:0], len(f.cut.items))[:len(f.cut.items)]
 	self := f.table.Self()
 	f.unsettled = len(f.cut.items)
@@ -141,14 +153,25 @@ func (f *flight) assign() {
 			s.tried = 1<<len(owners) - 1
 		}
 		s.out = uint8(len(owners))
+		// While the first owner is passed over, all that get the item forward it.
+		led := f.r.o.Forwards && len(owners) > 1 && owners[0] == f.table.Owners(it.slot)[0]
+		if led {
+			s.lead = leadAsked
+		}
 		mine := false
-		for _, o := range owners {
+		for i, o := range owners {
 			if int(o) == self {
 				mine = true
-				f.own = append(f.own, int32(k))
+				if led && i > 0 {
+					f.own.copies.Add(len(f.own.items))
+					if !it.metadata {
+						f.own.standby.Add(len(f.skip))
+					}
+				}
+				f.own.items = append(f.own.items, int32(k))
 				continue
 			}
-			f.copyTo(int(o), int32(k), f.cut.head, f.cut.body[it.from:it.to])
+			f.copyTo(int(o), int32(k), f.cut.head, f.cut.body[it.from:it.to], led && i > 0)
 		}
 		if !it.metadata {
 			f.skip = append(f.skip, !mine)
@@ -198,8 +221,9 @@ func (f *flight) orderOf(slot uint16) []uint16 {
 	return f.order[:min(len(f.order), maxOrder)]
 }
 
-// copyTo adds an item to the frame for a node.
-func (f *flight) copyTo(node int, k int32, head, item []byte) {
+// copyTo adds an item to the frame for a node, which is to forward it unless it
+// is a copy.
+func (f *flight) copyTo(node int, k int32, head, item []byte, copy bool) {
 	fr := f.frames[node]
 	if fr == nil {
 		fr = f.r.frames.Get().(*frame)
@@ -208,7 +232,16 @@ func (f *flight) copyTo(node int, k int32, head, item []byte) {
 		f.frames[node] = fr
 	}
 	fr.body = append(fr.body, item...)
+	if copy {
+		fr.copies.Add(len(fr.items))
+	}
 	fr.items = append(fr.items, k)
+	if !f.cut.items[k].metadata {
+		if copy {
+			fr.standby.Add(fr.series)
+		}
+		fr.series++
+	}
 }
 
 // borrow asks admission for what the flight holds.
@@ -219,7 +252,7 @@ func (f *flight) borrow() error {
 	n := f.cut.bytes() + cap(f.state)*int(unsafe.Sizeof(state{}))
 	for _, fr := range f.frames {
 		if fr != nil {
-			n += cap(fr.body) + cap(fr.items)*4
+			n += cap(fr.body) + cap(fr.items)*4 + cap(fr.copies) + cap(fr.standby)
 		}
 	}
 	f.loan = f.r.o.Admission()
@@ -283,10 +316,10 @@ func (f *flight) storeOwn(own own) {
 	if !slices.Contains(skip, true) {
 		skip = nil
 	}
-	a := own.store(skip)
+	a := own.store(skip, f.own.standby)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.judgeLocked(&a, &frame{flight: f, items: f.own})
+	f.judgeLocked(&a, &f.own)
 }
 
 // answered is what a node says about a frame, which it ends.
@@ -299,18 +332,18 @@ func (f *flight) answered(fr *frame, a *wire.Answer) {
 }
 
 // eachLocked calls do for each item of a frame, with its bytes and those that
-// frames with it begin with. A frame without a body is this node's, which is
+// frames with it begin with, and whether it is a copy. A frame without a body is this node's, which is
 // still in the request.
-func (f *flight) eachLocked(fr *frame, do func(k int32, head, item []byte)) {
+func (f *flight) eachLocked(fr *frame, do func(k int32, head, item []byte, copy bool)) {
 	at := fr.head
-	for _, k := range fr.items {
+	for i, k := range fr.items {
 		it := &f.cut.items[k]
 		if fr.body == nil {
-			do(k, f.cut.head, f.cut.body[it.from:it.to])
+			do(k, f.cut.head, f.cut.body[it.from:it.to], fr.copies.Has(i))
 			continue
 		}
 		n := int(it.to - it.from)
-		do(k, fr.body[:fr.head], fr.body[at:at+n])
+		do(k, fr.body[:fr.head], fr.body[at:at+n], fr.copies.Has(i))
 		at += n
 	}
 }
@@ -323,8 +356,8 @@ func (f *flight) judgeLocked(a *wire.Answer, fr *frame) {
 	switch {
 	case a.Status == http.StatusNoContent:
 		f.answers++
-		for _, k := range fr.items {
-			f.state[k].acks++
+		for i, k := range fr.items {
+			f.tookLocked(k, fr, i)
 		}
 	case a.Refused():
 		f.retryTextLocked(a.Retry, a.RetryAfter)
@@ -337,11 +370,13 @@ func (f *flight) judgeLocked(a *wire.Answer, fr *frame) {
 		f.wholes++
 		f.whole = *a
 		f.reasonsLocked(a.Reasons)
-		f.eachLocked(fr, func(k int32, _, item []byte) { f.loseLocked(k, f.countLocked(k, item)) })
+		f.eachLocked(fr, func(k int32, _, item []byte, _ bool) { f.loseLocked(k, f.countLocked(k, item)) })
+		f.leadElsewhereLocked(fr)
 	default:
 		f.answers++
 		f.reasonsLocked(a.Reasons)
-		f.lossesLocked(a.Losses, fr.items)
+		f.lossesLocked(a.Losses, fr)
+		f.leadElsewhereLocked(fr)
 	}
 	f.settleLocked(fr.items)
 }
@@ -357,9 +392,9 @@ func (f *flight) countLocked(k int32, item []byte) wire.Elements {
 }
 
 // lossesLocked notes what was lost of items, and that the rest was not.
-func (f *flight) lossesLocked(losses []wire.Loss, items []int32) {
+func (f *flight) lossesLocked(losses []wire.Loss, fr *frame) {
 	series := -1
-	for _, k := range items {
+	for i, k := range fr.items {
 		if !f.cut.items[k].metadata {
 			series++
 			for len(losses) > 0 && losses[0].Series < series {
@@ -370,7 +405,18 @@ func (f *flight) lossesLocked(losses []wire.Loss, items []int32) {
 				continue
 			}
 		}
-		f.state[k].acks++
+		f.tookLocked(k, fr, i)
+	}
+}
+
+// tookLocked notes that a node has an item, the i-th of a frame.
+func (f *flight) tookLocked(k int32, fr *frame, i int) {
+	s := &f.state[k]
+	if !fr.repeats.Has(i) {
+		s.acks++
+	}
+	if s.lead == leadAsked && !fr.copies.Has(i) {
+		s.lead = leadChosen
 	}
 }
 
@@ -410,11 +456,15 @@ func (f *flight) redirectLocked(fr *frame) {
 	for i := range f.suspects { // they may be others by now
 		f.suspects[i] = i != f.table.Self() && f.r.o.Cluster.Suspected(f.boxes.by[i].id)
 	}
-	f.eachLocked(fr, f.redirectItemLocked)
+	f.eachLocked(fr, func(k int32, head, item []byte, copy bool) {
+		if !f.redirectItemLocked(k, head, item, copy) && !copy {
+			f.chooseLocked(k, head, item, fr.node)
+		}
+	})
 }
 
-// redirectItemLocked gives an item to the next node of its order.
-func (f *flight) redirectItemLocked(k int32, head, item []byte) {
+// redirectItemLocked gives an item to the next node of its order, if there is one.
+func (f *flight) redirectItemLocked(k int32, head, item []byte, copy bool) bool {
 	s := &f.state[k]
 	order := f.orderOf(f.cut.items[k].slot)
 	next := -1
@@ -431,12 +481,50 @@ func (f *flight) redirectItemLocked(k int32, head, item []byte) {
 		}
 	}
 	if next < 0 {
-		return
+		return false
 	}
 	s.tried |= 1 << next
 	s.out++
 	f.r.counters.rerouted.Add(1)
-	f.copyTo(int(order[next]), k, head, item)
+	f.copyTo(int(order[next]), k, head, item, copy)
+	return true
+}
+
+// maxAgain bounds how often nodes that were sent an item before are asked to forward it.
+const maxAgain = 4
+
+// chooseLocked has a node that was asked to keep a copy of an item forward it,
+// but not the one that failed: it is sent it once more, which changes nothing else there.
+func (f *flight) chooseLocked(k int32, head, item []byte, failed int) {
+	s := &f.state[k]
+	if s.lead != leadAsked || s.again == maxAgain {
+		return
+	}
+	for i, o := range f.orderOf(f.cut.items[k].slot) {
+		if s.tried&(1<<i) != 0 && !f.suspects[o] && int(o) != failed {
+			s.again++
+			s.out++
+			f.r.counters.rerouted.Add(1)
+			f.copyTo(int(o), k, head, item, false)
+			fr := f.frames[o]
+			fr.repeats.Add(len(fr.items) - 1)
+			return
+		}
+	}
+}
+
+// leadElsewhereLocked is for a frame of which the node that was to forward
+// items does not want all: who took a copy forwards it.
+func (f *flight) leadElsewhereLocked(fr *frame) {
+	if !f.r.o.Forwards {
+		return
+	}
+	f.eachLocked(fr, func(k int32, head, item []byte, copy bool) {
+		if s := &f.state[k]; !copy && s.acks+s.out > 0 {
+			f.chooseLocked(k, head, item, fr.node)
+		}
+	})
+	f.launchLocked()
 }
 
 // settleLocked looks which of items are settled.
@@ -449,7 +537,7 @@ func (f *flight) settleLocked(items []int32) {
 			}
 			continue
 		}
-		if int(s.acks) >= f.need || s.out == 0 {
+		if int(s.acks) >= f.need && s.lead != leadAsked || s.out == 0 {
 			s.settled = true
 			f.unsettled--
 			if s.out == 0 {
@@ -486,7 +574,7 @@ func (f *flight) outcome() wire.Answer {
 	if f.unsettled > 0 || f.losses != nil || f.retry != "" {
 		for k := range f.state {
 			s := &f.state[k]
-			if int(s.acks)+int(s.judged) < f.need {
+			if int(s.acks)+int(s.judged) < f.need || s.lead == leadAsked && s.judged == 0 {
 				short++
 			}
 		}

@@ -20,9 +20,15 @@ type frame struct {
 	node   int // in the flight's table
 	head   int // bytes before the items
 	items  []int32
-	body   []byte
-	since  time.Time // when it was put into the outbox
-	lent   bool      // a transport may still read body
+	copies wire.Bits // of items, by their place in it: another node forwards them
+	// series and standby are the number of those that are no metadata, and which
+	// of them are copies.
+	series  int
+	standby wire.Bits
+	repeats wire.Bits // of items: the node was sent them before, as copies
+	body    []byte
+	since   time.Time // when it was put into the outbox
+	lent    bool      // a transport may still read body
 }
 
 // keepFrameBytes is the largest buffer that is kept for the next request.
@@ -33,7 +39,7 @@ func (r *Router) putBack(f *frame) {
 		return
 	}
 	poison(f.body)
-	*f = frame{items: f.items[:0], body: f.body[:0]}
+	*f = frame{items: f.items[:0], body: f.body[:0], copies: f.copies[:0], standby: f.standby[:0], repeats: f.repeats[:0]}
 	r.frames.Put(f)
 }
 
@@ -245,7 +251,7 @@ type bundle struct {
 func newBundle(frames []*frame) *bundle {
 	n := 1
 	for _, f := range frames {
-		n += wire.MaxPartHeadBytes + len(f.flight.part.Bucket)
+		n += wire.MaxPartHeadBytes + len(f.flight.part.Bucket) + len(f.standby)
 	}
 	heads := wire.AppendBundle(make([]byte, 0, n))
 	b := &bundle{pieces: make([][]byte, 0, 2*len(frames))}
@@ -263,7 +269,7 @@ func newBundle(frames []*frame) *bundle {
 
 // part is the frame as a request of its own.
 func (f *frame) part() wire.Part {
-	return wire.Part{Protocol: f.flight.part.Protocol, Bucket: f.flight.part.Bucket, Body: f.body}
+	return wire.Part{Protocol: f.flight.part.Protocol, Bucket: f.flight.part.Bucket, Body: f.body, Standby: f.standby}
 }
 
 func (b *bundle) reader() (io.ReadCloser, error) {

@@ -50,7 +50,7 @@ type Loan interface {
 
 // own is the receiver that has a request in hand.
 type own struct {
-	store func(skip []bool) wire.Answer
+	store func(skip []bool, standby wire.Bits) wire.Answer
 	done  func()
 }
 
@@ -61,6 +61,10 @@ type Options struct {
 	// Store writes a part that comes to this node as the heir of another.
 	// Required. It keeps nothing of it.
 	Store func(ctx context.Context, p wire.Part) wire.Answer
+	// Forwards says that nodes forward what they hold to a store, each series by
+	// its first owner (standby.go). A series is not acknowledged before a node has
+	// it that forwards it.
+	Forwards bool
 	// Acks is how many nodes must have a series before its sender is told so.
 	// Default 1; never more than there are nodes.
 	Acks int
@@ -123,6 +127,7 @@ type Router struct {
 	active sync.WaitGroup // workers of outboxes
 
 	loggedMs atomic.Int64
+	standby  atomic.Pointer[Standby] // nil without one
 }
 
 // boxes are the outboxes of a table's nodes, nil for this one.
@@ -232,21 +237,22 @@ func (r *Router) outboxes(t Table) *boxes {
 
 // Route cuts a request, has store write what belongs to this node, and sends on
 // the rest. store is called once at most, with the series, by their place in the
-// request, that are of others; nil if none is. It returns when each series has its acknowledgements, or
+// request, that are of others, nil if none is, and those that another node
+// forwards. It returns when each series has its acknowledgements, or
 // cannot get them, or ctx has ended. The body of p is read until done was called,
 // which is before it waits, and always.
-func (r *Router) Route(ctx context.Context, p wire.Part, store func(skip []bool) wire.Answer, done func()) wire.Answer {
+func (r *Router) Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits) wire.Answer, done func()) wire.Answer {
 	defer done()
 	t := r.o.Cluster.Table()
 	if t == nil || t.Nodes() == 0 || t.Nodes() == 1 && t.Self() == 0 {
-		return store(nil)
+		return store(nil, nil)
 	}
 	f := r.flights.Get().(*flight)
 	f.refs = 1
 	if !f.cut.scan(p) {
 		r.counters.uncut.Add(1)
 		f.release()
-		return store(nil) // which says what is wrong with it
+		return store(nil, nil) // which says what is wrong with it
 	}
 	a := f.fly(ctx, p, t, own{store, done})
 	f.release()

@@ -219,13 +219,17 @@ type ForwardStats struct {
 
 	LastSuccess time.Time // when the receiver last took something; zero if never
 	InFlight    int64     // points on their way
-	DirtyPoints int64     // points not acknowledged, those on their way included
+	DirtyPoints int64     // points not acknowledged, those on their way included, but not those on standby
+	Standby     int64     // points that another node forwards
+	Released    uint64    // points on standby that were forwarded by another
+	Promoted    uint64    // points on standby that this node took over
 	OldestAge   time.Duration
 	Protocol    wire.Protocol // of the next request
 }
 
 type forwardCounters struct {
 	sent, rejected, runs, requests, retries, splits, forced, bytes atomic.Uint64
+	released, promoted                                             atomic.Uint64 // points
 	inFlight                                                       atomic.Int64
 	lastSuccess                                                    atomic.Pointer[time.Time]
 	failing                                                        atomic.Bool
@@ -238,7 +242,8 @@ func (f *Forwarder) Stats() ForwardStats {
 	s := ForwardStats{
 		Sent: c.sent.Load(), Rejected: c.rejected.Load(), Runs: c.runs.Load(), Requests: c.requests.Load(), Retries: c.retries.Load(),
 		Splits: c.splits.Load(), Forced: c.forced.Load(), Bytes: c.bytes.Load(),
-		InFlight: c.inFlight.Load(), DirtyPoints: dirty.Points, Protocol: f.o.Client.Protocol(),
+		Released: c.released.Load(), Promoted: c.promoted.Load(),
+		InFlight: c.inFlight.Load(), DirtyPoints: dirty.Points - dirty.Standby, Standby: dirty.Standby, Protocol: f.o.Client.Protocol(),
 	}
 	if t := c.lastSuccess.Load(); t != nil {
 		s.LastSuccess = *t

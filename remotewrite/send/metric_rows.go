@@ -39,6 +39,13 @@ func (s *ForwardStats) Metrics() []Metric {
 			single(float64(s.Bytes))},
 		{"mcached_forward_in_flight_samples", "gauge", "Samples sent to --forward.url and not acknowledged yet.", nil,
 			single(float64(s.InFlight))},
+		{"mcached_forward_standby_samples", "gauge", "Samples that another member of the cluster is to forward, and has not yet, or that is not known.", nil,
+			single(float64(s.Standby))},
+		{"mcached_forward_standby_samples_total", "counter", "Samples that another member was to forward, by what became of them: released (it has), promoted (it is gone, so this member forwards them).", []string{"how"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.Released), "released")
+				emit(float64(s.Promoted), "promoted")
+			}},
 		{"mcached_forward_last_success_timestamp_seconds", "gauge", "When --forward.url last acknowledged samples; 0 if never.", nil,
 			single(unixSeconds(s.LastSuccess))},
 		{"mcached_forward_dirty_age_seconds", "gauge", "How long the oldest unacknowledged sample has waited.", nil,

@@ -13,11 +13,12 @@ import (
 // learns what was wrong with his series and nothing of those of others, and one
 // malformed part does not spoil those beside it.
 //
-//	bundle   version ┃ protocol │ bucket length │ bucket │ body length │ body ┃ …
+//	bundle   version ┃ protocol │ [standby length │ standby] │ bucket length │ bucket │ body length │ body ┃ …
 //	answers  version ┃ status │ whole │ written ×3 │ failed │ retry after (ms) │ retry text
 //	                 │ reasons │ text … │ losses │ (series since the last, samples, histograms, exemplars) … ┃ …
 //
-// Numbers are varints, texts and bodies follow their length. The version is 1;
+// The protocol has 0x10 added where Part.Standby follows, as bits of bytes from
+// the lowest on, and 0x20 for Part.Settled. Numbers are varints, texts and bodies follow their length. The version is 1;
 // there are as many answers as there were parts, in their order.
 
 // ContentTypeBundle and ContentTypeAnswers name the formats.
@@ -29,9 +30,12 @@ const (
 const (
 	bundleVersion = 1
 
-	// MaxPartHeadBytes is what a bundle needs for a part beside bucket and body:
-	// a protocol and two lengths.
-	MaxPartHeadBytes = 1 + 2*binary.MaxVarintLen32
+	// MaxPartHeadBytes is what a bundle needs for a part beside bucket, Standby and
+	// body: a protocol and three lengths.
+	MaxPartHeadBytes = 1 + 3*binary.MaxVarintLen32
+
+	partStandby = 0x10
+	partSettled = 0x20
 
 	maxReasons     = 5
 	maxReasonBytes = 2 << 10
@@ -45,27 +49,46 @@ func AppendBundle(dst []byte) []byte { return append(dst, bundleVersion) }
 
 // AppendPartHead appends what stands before the body of a part.
 func AppendPartHead(dst []byte, p Part) []byte {
-	dst = append(dst, byte(p.Protocol))
+	kind := byte(p.Protocol)
+	if len(p.Standby) > 0 {
+		kind |= partStandby
+	}
+	if p.Settled {
+		kind |= partSettled
+	}
+	dst = append(dst, kind)
+	if len(p.Standby) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(p.Standby)))
+		dst = append(dst, p.Standby...)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(p.Bucket)))
 	dst = append(dst, p.Bucket...)
 	return binary.AppendUvarint(dst, uint64(len(p.Body)))
 }
 
 // Parts decodes a bundle and calls f for each part until it returns false. The
-// Body is a view of b, the Bucket a copy.
+// Body and Standby are views of b, the Bucket a copy.
 func Parts(b []byte, f func(Part) bool) error {
 	if len(b) == 0 || b[0] != bundleVersion {
 		return versionError("a bundle", b)
 	}
 	last := ""
 	for i := 1; i < len(b); {
-		p := Part{Protocol: Protocol(b[i])}
+		p := Part{Protocol: Protocol(b[i] &^ (partStandby | partSettled)), Settled: b[i]&partSettled != 0}
 		if p.Protocol != V1 && p.Protocol != V2 {
 			return fmt.Errorf("%w: protocol %d at byte %d", ErrBundle, b[i], i)
 		}
-		from, to := Bytes(b, i+1)
+		at := i + 1
+		if b[i]&partStandby != 0 {
+			from, to := Bytes(b, at)
+			if from < 0 {
+				return fmt.Errorf("%w: standby at byte %d", ErrBundle, at)
+			}
+			p.Standby, at = b[from:to], to
+		}
+		from, to := Bytes(b, at)
 		if from < 0 {
-			return fmt.Errorf("%w: bucket at byte %d", ErrBundle, i+1)
+			return fmt.Errorf("%w: bucket at byte %d", ErrBundle, at)
 		}
 		if string(b[from:to]) != last { // those of a request are mostly of one
 			last = string(b[from:to])

@@ -17,15 +17,15 @@ var goldenAnswers = []Answer{
 // The bytes are those of version 1: nodes of two releases speak to each other.
 func TestBundleBytes(t *testing.T) {
 	b := AppendBundle(nil)
-	for _, p := range []Part{{V1, "default", []byte("abc")}, {V2, "t", nil}} {
+	for _, p := range []Part{{Protocol: V1, Bucket: "default", Body: []byte("abc")}, {Protocol: V2, Bucket: "t"}, {Protocol: V2, Bucket: "t", Body: []byte("d"), Standby: Bits{5}, Settled: true}} {
 		b = append(AppendPartHead(b, p), p.Body...)
 	}
-	if want := "\x01\x01\x07default\x03abc\x02\x01t\x00"; string(b) != want {
+	if want := "\x01\x01\x07default\x03abc\x02\x01t\x00\x32\x01\x05\x01t\x01d"; string(b) != want {
 		t.Errorf("a bundle is %q, want %q", b, want)
 	}
 	var got []Part
 	if err := Parts(b, func(p Part) bool { got = append(got, p); return true }); err != nil ||
-		!reflect.DeepEqual(got, []Part{{V1, "default", []byte("abc")}, {V2, "t", []byte{}}}) {
+		!reflect.DeepEqual(got, []Part{{Protocol: V1, Bucket: "default", Body: []byte("abc")}, {Protocol: V2, Bucket: "t", Body: []byte{}}, {Protocol: V2, Bucket: "t", Body: []byte("d"), Standby: Bits{5}, Settled: true}}) {
 		t.Errorf("it holds %v, %v", got, err)
 	}
 	a := AppendAnswers(nil)

@@ -11,6 +11,25 @@ type Part struct {
 	Protocol Protocol
 	Bucket   string
 	Body     []byte // a message of the protocol
+	// Standby says of which series, by their place in the part, another node
+	// forwards what is in it; who gets the part does so if that node is lost.
+	Standby Bits
+	// Settled says that nobody has to forward any of it.
+	Settled bool
+}
+
+// Bits is a set of small numbers.
+type Bits []byte
+
+// Has reports whether i is in the set.
+func (b Bits) Has(i int) bool { return i>>3 < len(b) && b[i>>3]>>(i&7)&1 != 0 }
+
+// Add puts i into the set.
+func (b *Bits) Add(i int) {
+	for i>>3 >= len(*b) {
+		*b = append(*b, 0)
+	}
+	(*b)[i>>3] |= 1 << (i & 7)
 }
 
 // Answer is what came of a Part.
