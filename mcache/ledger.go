@@ -76,9 +76,6 @@ func newLedger(m *kvcache.Memory) ledger {
 func (l *ledger) beginWriteLocked(id uint32, what content, tick uint32) {
 	standby := l.takeDutyLocked(id, what.duty)
 	d := l.dirt.At(id)
-	if d.since == 0 {
-		d.since = tick
-	}
 	n := len(what.samples) + len(what.records)
 	for i := range n {
 		var t int64
@@ -86,6 +83,9 @@ func (l *ledger) beginWriteLocked(id uint32, what content, tick uint32) {
 			t = what.samples[i].T
 		} else {
 			t = what.records[i-len(what.samples)].T
+		}
+		if d.since == 0 {
+			l.firstDirtyLocked(d, t, tick)
 		}
 		l.noteOutOfOrderLocked(id, t, t)
 		if standby {
@@ -110,13 +110,23 @@ func (l *ledger) wroteLocked(id uint32, ss []Sample, tick uint32) {
 		l.promoteLocked(id)
 	}
 	if d.since == 0 {
-		d.since = tick
+		l.firstDirtyLocked(d, ss[0].T, tick)
 	}
 	if ss[0].T <= d.sent {
 		l.noteOutOfOrderLocked(id, ss[0].T, ss[len(ss)-1].T)
 	}
 	d.points += uint32(len(ss))
 	l.dirty += int64(len(ss))
+}
+
+// firstDirtyLocked is told of the first point of a series that is dirty. If it is
+// the first of all, what comes later, and is before it, is out of order: it may
+// be nobody's to hand on.
+func (l *ledger) firstDirtyLocked(d *dirt, t int64, tick uint32) {
+	d.since = tick
+	if d.sent == noDirt.sent && t > -MaxTime {
+		d.sent = min(t, MaxTime) - 1
+	}
 }
 
 // endWriteLocked is called when all of beginWriteLocked's points were written,

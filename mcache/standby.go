@@ -57,10 +57,10 @@ func (l *ledger) wroteAsLocked(id uint32, ss []Sample, tick uint32, duty Duty) {
 		return
 	}
 	d := l.dirt.At(id)
-	if d.since == 0 {
-		d.since = tick
-	}
 	first, last := ss[0].T, ss[len(ss)-1].T
+	if d.since == 0 {
+		l.firstDirtyLocked(d, first, tick)
+	}
 	l.noteOutOfOrderLocked(id, first, last)
 	l.noteLateLocked(id, first, last)
 	l.countStandbyLocked(id, len(ss))

@@ -90,19 +90,9 @@
 //
 // # Forwarding
 //
-// Nodes that forward what they hold to a store behind them each forward all of
-// it: with two copies the store gets every sample twice, which changes nothing in
-// it, and misses none as long as one owner lives. To send each once, who forwards
-// a sample has to be said when it is written, because only the node that cuts a
-// request knows who took it: a frame for those of its items that its node is
-// the first to get, and another, marked, for those that it is a copy of; when
-// the first fails, the item that goes to its heir is not marked. What is marked
-// is written as clean. If a node is lost, whoever is now the first owner of its
-// slots forwards of these once more what is not older than twice the age at which
-// points are forwarded, or than its own oldest dirty point if that is more: the
-// store is the same, so that what kept it from taking the one's samples kept it
-// from taking the other's. That needs a batch of the cache that can be clean, and
-// is not built.
+// Nodes that forward what they hold to a store behind them forward each sample
+// once: the first owner does, the others keep it on standby until it has, and
+// forward it if it is lost. standby.go has the design.
 //
 // # Lock order
 //

@@ -40,6 +40,9 @@ import (
 // never that something is removed. Old owners keep what they have until it is
 // evicted, and reads ask all.
 //
+// Nobody forwards what is handed over: who hands it over has forwarded it, or does
+// (standby.go). If he dies before, with all that have had it, the store lacks it.
+//
 // Exemplars, of which only the latest are kept in any case, are not handed over.
 
 // Holdings is what this node has.
@@ -318,7 +321,7 @@ func (j *handoverJob) flush(node int, b *batch) bool {
 	if len(b.series) == 0 {
 		return true
 	}
-	part := wire.Part{Protocol: wire.V2, Bucket: j.bucket}
+	part := wire.Part{Protocol: wire.V2, Bucket: j.bucket, Settled: true}
 	part.Body = j.encoder.Append(nil, b.series)
 	if !j.lost[node] {
 		switch err := j.deliver(node, part); {
