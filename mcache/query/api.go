@@ -236,6 +236,8 @@ type Stats struct {
 	UpstreamDisagreed  uint64  // of which the two had other values where they meet
 	UpstreamStepsHere  uint64  // steps of queries that memory computed
 	UpstreamStepsAsked uint64  // steps that the store did
+	UpstreamRecalled   uint64  // steps that the store had answered before
+	UpstreamKept       uint64  // steps of answers that were put into memory
 	UpstreamPaused     int     // metrics that are not split now
 }
 
@@ -307,6 +309,7 @@ func (a *API) Stats() Stats {
 		s.UpstreamBytes, s.UpstreamSeconds = u.bytes.Load(), time.Duration(u.nanoseconds.Load()).Seconds()
 		s.UpstreamSplit, s.UpstreamDisagreed = u.split.Load(), u.disagreed.Load()
 		s.UpstreamStepsHere, s.UpstreamStepsAsked = u.stepsHere.Load(), u.stepsAsked.Load()
+		s.UpstreamRecalled, s.UpstreamKept = u.stepsRecalled.Load(), u.kept.Load()
 		s.UpstreamPaused = u.paused.len(a.o.Now())
 	}
 	for _, g := range [...]*gate{a.queries, a.reads, a.lookups} {

@@ -41,11 +41,14 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.UpstreamFailed), "failed")
 				emit(float64(s.UpstreamSkipped), "skipped")
 			}},
-		{"mcached_upstream_steps_total", "counter", "Steps of range queries, and instant queries, with --query.upstream, by who computed them: memory, or that server (upstream).", []string{"source"},
+		{"mcached_upstream_steps_total", "counter", "Steps of range queries, and instant queries, with --query.upstream, by who computed them: memory, that server (upstream), or that server before, whose answer was remembered (remembered).", []string{"source"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.UpstreamStepsHere), "memory")
+				emit(float64(s.UpstreamRecalled), "remembered")
 				emit(float64(s.UpstreamStepsAsked), "upstream")
 			}},
+		{"mcached_upstream_kept_steps_total", "counter", "Steps of answers of --query.upstream that were put into memory, to be remembered.", nil,
+			single(float64(s.UpstreamKept))},
 		{"mcached_upstream_split_queries_total", "counter", "Range queries that memory and --query.upstream answered together.", nil,
 			single(float64(s.UpstreamSplit))},
 		{"mcached_upstream_disagreements_total", "counter", "Queries of which memory and --query.upstream had other values where their parts meet (seam), so that the answer was the server's.", []string{"found"},

@@ -61,6 +61,11 @@ type UpstreamOptions struct {
 	DropLabels []string
 	// TenancyHeader is handed on. Default: none.
 	TenancyHeader string
+	// Memory is for what the store answered. Default: nothing is remembered.
+	Memory Remembers
+	// Settled is how old what a step looks at must be for the store's answer to
+	// be remembered: until then late samples may come. Default: nothing is.
+	Settled time.Duration
 }
 
 // When says when the store is asked.
@@ -96,11 +101,15 @@ type upstream struct {
 	paused  paused
 
 	nothings nothings
+	large    paused // keys of answers that are too large to be remembered
+
+	generation atomic.Uint64 // of what is remembered
 
 	answered, refused, failed, skipped atomic.Uint64 // requests
 	bytes, nanoseconds                 atomic.Uint64 // of answers; until their heads
 	stepsHere, stepsAsked              atomic.Uint64 // of range queries
 	split, disagreed                   atomic.Uint64
+	stepsRecalled, kept                atomic.Uint64
 }
 
 func newUpstream(o UpstreamOptions, now func() time.Time, f Features) *upstream {
@@ -128,12 +137,24 @@ func (o UpstreamOptions) withDefaults() UpstreamOptions {
 // opts are those in force.
 func (u *upstream) opts() *UpstreamOptions { return u.now.Load() }
 
-// SetUpstream replaces the options of the store behind, all but MaxConcurrency
-// and DropLabels, for requests that come from now on. There must be a store.
+// SetUpstream replaces the options of the store behind, all but MaxConcurrency,
+// DropLabels and Memory, for requests that come from now on, and forgets what it
+// answered. There must be a store.
 func (a *API) SetUpstream(o UpstreamOptions) {
+	u := a.upstream
 	o = o.withDefaults()
-	a.upstream.now.Store(&o)
-	a.upstream.dialect.forget()
+	o.Memory = u.opts().Memory
+	u.now.Store(&o)
+	u.dialect.forget()
+	u.forgetAnswers()
+}
+
+// forgetAnswers has nothing that the store said used any more.
+func (u *upstream) forgetAnswers() {
+	u.generation.Add(1)
+	if m := u.opts().Memory; m != nil {
+		m.Clear()
+	}
 }
 
 // Upstream asks the store behind what it is, if that is not known, and says so.

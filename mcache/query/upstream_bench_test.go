@@ -73,7 +73,7 @@ func BenchmarkMatrixReader(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {
-		m := newMatrixReader(bytes.NewReader(text), g, span{0, g.n, false})
+		m := newMatrixReader(bytes.NewReader(text), g, span{from: 0, to: g.n})
 		for {
 			if _, err := m.next(); err != nil {
 				break

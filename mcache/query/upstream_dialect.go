@@ -140,6 +140,9 @@ func (l *learner) of(ctx context.Context) dialect {
 		}
 		return l.known
 	}
+	if known.Kind != "" && known.Dialect != now.Dialect {
+		l.u.forgetAnswers()
+	}
 	l.known = now
 	return now
 }

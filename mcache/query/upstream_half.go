@@ -9,7 +9,7 @@ import (
 )
 
 // The halves of a query that is split: what the store was asked for, and what was
-// computed here. upstream_join.go merges them.
+// computed here; what is remembered is in upstream_remember.go. upstream_join.go merges them.
 
 // half is a part of an answer, as it is merged.
 type half interface {
@@ -45,6 +45,7 @@ type asked struct {
 	last   labels.Labels
 	ctx    context.Context // of the client's request, whose loan has lent bytes of a series
 	lent   int64
+	record *recording // nil: nothing of it is kept
 }
 
 // here is a part that was computed.
@@ -63,6 +64,14 @@ type here struct {
 // Of the store's part:
 
 func (p *asked) next() (bool, error) {
+	more, err := p.read()
+	if more && err == nil {
+		p.record.add(p.at)
+	}
+	return more, err
+}
+
+func (p *asked) read() (bool, error) {
 	if p.list != nil {
 		p.at = &p.list[0]
 		if p.list = p.list[1:]; len(p.list) == 0 {
@@ -101,8 +110,11 @@ func (p *asked) text(k pointKind) []byte {
 
 func (p *asked) has(k pointKind) bool { return len(p.text(k)) > 0 }
 
-func (p *asked) write(w *jsonWriter, k pointKind) bool {
-	for text := p.text(k); len(text) > 0; {
+func (p *asked) write(w *jsonWriter, k pointKind) bool { return writeText(w, p.text(k)) }
+
+// writeText writes what may be long.
+func writeText(w *jsonWriter, text []byte) bool {
+	for len(text) > 0 {
 		n := min(len(text), flushBytes)
 		w.buf = append(w.buf, text[:n]...)
 		text = text[n:]

@@ -39,28 +39,36 @@ const (
 // *wholeError means that the store should answer as a whole, another one that it
 // does not answer.
 func (a *API) join(r *http.Request, s *slow, d *division) (_ answer, err error) {
-	v, err := a.visit(r)
-	if err != nil {
-		return answer{}, err
-	}
-	j := &joint{a: a, r: r, d: d, v: v, began: time.Now()}
+	j := &joint{a: a, r: r, d: d, began: time.Now()}
+	j.plan()
 	defer func() {
 		if err != nil {
 			j.close()
 		}
 	}()
+	if len(j.askeds)+len(j.seams) > 0 {
+		if err := j.enter(); err != nil {
+			if err = j.without(err); err != nil {
+				return answer{}, err
+			}
+		}
+	}
 	requests := j.send()
 	if err = j.computeAll(s); err == nil {
 		err = j.receive(requests)
 	} else {
-		v.stop(nil)
+		if j.v != nil {
+			j.v.stop(nil)
+		}
 		j.drain(requests)
 	}
 	if err != nil {
-		if !errors.As(err, new(*wholeError)) {
-			v.tell(err)
+		if !errors.As(err, new(*wholeError)) && j.v != nil {
+			j.v.tell(err)
 		}
-		return answer{}, err
+		if err = j.without(err); err != nil {
+			return answer{}, err
+		}
 	}
 	if res := j.refusal(); res != nil {
 		got := a.handOn(res, func() {})
@@ -78,15 +86,20 @@ func (a *API) join(r *http.Request, s *slow, d *division) (_ answer, err error) 
 
 // joint is a query that is being joined.
 type joint struct {
-	a      *API
-	r      *http.Request
-	d      *division
-	v      *visit
-	began  time.Time
-	heres  []*here
-	askeds []*asked
-	seams  []*asked // one step each, which memory has as well
-	limit  int
+	a       *API
+	r       *http.Request
+	d       *division
+	v       *visit // nil: the store has not been asked
+	began   time.Time
+	heres   []*here
+	askeds  []*asked
+	recalls []*recalled
+	seams   []*asked // one step each, which memory has as well
+	probes  []probe  // those that are remembered
+	lost    []span   // that the store does not answer
+	failure error    // why it does not
+	limit   int
+	done    bool // the answer came to its end
 
 	hereTook, storeTook time.Duration
 }
@@ -102,26 +115,69 @@ func (j *joint) close() {
 			p.res.Close()
 		}
 	}
-	j.v.end()
+	if j.v != nil {
+		j.v.end()
+	}
 }
 
-// send asks the store for all parts that it is to compute, and for the steps at
-// the seams, all at the same time.
-func (j *joint) send() (requests chan *asked) {
+// enter waits for a turn with the store, if there was none yet.
+func (j *joint) enter() (err error) {
+	if j.v == nil {
+		j.v, err = j.a.visit(j.r)
+	}
+	return err
+}
+
+// without goes on without the store, if something is remembered of what it said.
+// The answer will tell.
+func (j *joint) without(err error) error {
+	if errors.As(err, new(*wholeError)) || errors.As(err, new(*apiError)) || len(j.recalls) == 0 || j.r.Context().Err() != nil {
+		return err
+	}
+	j.failure = err
+	for _, p := range slices.Concat(j.askeds, j.seams) {
+		if p.res != nil {
+			p.res.Close()
+		}
+		if !p.probe {
+			j.lost = append(j.lost, p.span)
+		}
+	}
+	j.askeds, j.seams = nil, nil
+	return nil
+}
+
+// plan finds out what is asked of the store, what of it is remembered, and
+// where memory is compared with either.
+func (j *joint) plan() {
 	for i, s := range j.d.spans {
-		if !s.here {
-			j.askeds = append(j.askeds, &asked{span: s})
+		switch s.by {
+		case fromStore:
+			j.askeds = append(j.askeds, &asked{span: s, record: j.d.recall.record(s)})
+			continue
+		case fromRecall:
+			j.recalls = append(j.recalls, j.d.recall.parts(s)...)
 			continue
 		}
-		if j.d.trusted {
+		if j.d.trusted || len(j.d.spans) == 1 {
 			continue
 		}
 		seam := s.from
 		if i == 0 {
 			seam = s.to - 1
 		}
-		j.seams = append(j.seams, &asked{span: span{from: seam, to: seam + 1}, probe: true})
+		at := span{from: seam, to: seam + 1}
+		if j.d.recall.has(seam) {
+			j.probes = append(j.probes, probe{at, j.d.recall.parts(at)[0]})
+			continue
+		}
+		j.seams = append(j.seams, &asked{span: at, probe: true})
 	}
+}
+
+// send asks the store for all parts that it is to compute, and for the steps at
+// the seams, all at the same time.
+func (j *joint) send() (requests chan *asked) {
 	all := slices.Concat(j.askeds, j.seams)
 	requests = make(chan *asked, len(all))
 	for _, p := range all {
@@ -135,7 +191,7 @@ func (j *joint) send() (requests chan *asked) {
 
 // form is what the store is asked for a run of steps.
 func (j *joint) form(p *asked) url.Values {
-	known := j.v.u.dialect.peek()
+	known := j.a.upstream.dialect.peek()
 	form := url.Values{
 		"query": {j.d.text},
 		"start": {milliText(j.d.grid.time(p.from))}, "end": {milliText(j.d.grid.time(p.to - 1))},
@@ -178,7 +234,7 @@ func (j *joint) computeAll(s *slow) error {
 	began := time.Now()
 	defer func() { j.hereTook = time.Since(began) }()
 	for _, sp := range j.d.spans {
-		if !sp.here {
+		if sp.by != fromMemory {
 			continue
 		}
 		h := &here{span: sp, from: j.d.grid.time(sp.from), at: -1}
@@ -227,10 +283,13 @@ func (j *joint) stillComplete(h *here) error {
 	if from == h.span.from {
 		return nil
 	}
-	p := &asked{span: span{from: h.span.from, to: from}}
+	lost := span{from: h.span.from, to: from}
+	p := &asked{span: lost, record: j.d.recall.record(lost)}
 	h.span.from, h.from = from, j.d.grid.time(from)
 	j.askeds = append(j.askeds, p)
-	p.res, p.err = j.v.ask("/api/v1/query_range", j.form(p), "identity")
+	if p.err = j.enter(); p.err == nil {
+		p.res, p.err = j.v.ask("/api/v1/query_range", j.form(p), "identity")
+	}
 	return nil
 }
 
@@ -270,7 +329,7 @@ func (j *joint) refusal() *storeAnswer {
 func (j *joint) readAhead(p *asked) error {
 	p.ctx = j.r.Context()
 	limit := int64(readAhead)
-	unsorted := j.v.u.dialect.peek().unsorted
+	unsorted := j.a.upstream.dialect.peek().unsorted
 	if unsorted {
 		limit = maxUnsorted
 	}
@@ -333,10 +392,19 @@ var errUnsorted error = &wholeError{errors.New("its series are not in the order 
 
 // answer is the two halves, merged as they are written.
 func (j *joint) answer(s *slow) answer {
-	u := j.v.u
-	u.split.Add(1)
+	u := j.a.upstream
 	for _, p := range j.askeds {
 		u.stepsAsked.Add(uint64(p.to - p.from))
+	}
+	for _, p := range j.recalls {
+		u.stepsRecalled.Add(uint64(p.to - p.from))
+	}
+	source := sourceBoth
+	switch {
+	case len(j.heres) == 0:
+		source = sourceUpstream
+	case len(j.heres) < len(j.d.spans):
+		u.split.Add(1)
 	}
 	for _, h := range j.heres {
 		u.stepsHere.Add(uint64(h.to - h.span.from))
@@ -349,9 +417,19 @@ func (j *joint) answer(s *slow) answer {
 		whole.read, whole.samples = h.read, whole.samples+h.samples
 	}
 	j.a.tell(j.r, whole)
-	got := answer{source: sourceBoth, query: j.r.FormValue("query"), close: j.close, notes: annotations.Annotations{}}
+	got := answer{source: source, query: j.r.FormValue("query"), notes: annotations.Annotations{}}
+	got.close = func() {
+		j.keep()
+		j.close()
+	}
 	for _, h := range j.heres {
 		got.notes.Merge(h.result.Warnings)
+	}
+	if j.failure != nil {
+		got.notes.Add(noStore(j.failure))
+		for _, lost := range j.lost {
+			got.notes.Add(fmt.Errorf("steps from %s to %s are missing", textOfTime(j.d.grid.time(lost.from)), textOfTime(j.d.grid.time(lost.to-1))))
+		}
 	}
 	got.data = func(w *jsonWriter) {
 		w.raw(`{"resultType":"matrix","result":[`)
@@ -363,6 +441,7 @@ func (j *joint) answer(s *slow) answer {
 		if truncated {
 			got.notes.Add(errTruncated)
 		}
+		j.done = !truncated
 		w.raw(`]`)
 		j.stats(w, s)
 		w.raw(`}`)
@@ -371,10 +450,25 @@ func (j *joint) answer(s *slow) answer {
 		for _, p := range j.askeds {
 			warnings, infos = j.uniteNotes(warnings, p.reader.warnings), j.uniteNotes(infos, p.reader.infos)
 		}
+		for _, p := range j.recalls {
+			infos = j.uniteNotes(infos, j.d.recall.infos(p.extent))
+		}
 		return warnings, infos
 	}
 	return got
 }
+
+// keep remembers what the store said, once all of it was written.
+func (j *joint) keep() {
+	if !j.done {
+		return
+	}
+	for _, p := range j.askeds {
+		p.record.keep(p.reader.warnings, p.reader.infos)
+	}
+}
+
+func textOfTime(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339Nano) }
 
 // merge writes the series of all parts. limit bounds how many.
 func (j *joint) merge(w *jsonWriter) (truncated bool, err error) {
@@ -448,6 +542,9 @@ func (j *joint) parts() (parts []half) {
 		all = append(all, placed{h, h.span.from})
 	}
 	for _, p := range j.askeds {
+		all = append(all, placed{p, p.from})
+	}
+	for _, p := range j.recalls {
 		all = append(all, placed{p, p.from})
 	}
 	slices.SortFunc(all, func(a, b placed) int { return a.from - b.from })

@@ -17,7 +17,7 @@ var testGrid = gridOf{1_000_000, 500, 6}
 
 // readMatrix lists what a reader finds, in a form of its own.
 func readMatrix(r io.Reader) (string, error) {
-	m := newMatrixReader(r, testGrid, span{1, 5, false})
+	m := newMatrixReader(r, testGrid, span{from: 1, to: 5})
 	var b strings.Builder
 	for {
 		s, err := m.next()

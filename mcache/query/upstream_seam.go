@@ -78,9 +78,26 @@ func (p *paused) len(now time.Time) (n int) {
 	return n
 }
 
+// teller is what the store says, or said, of a step.
+type teller interface {
+	next() (bool, error)
+	series() labels.Labels
+	text(k pointKind) []byte
+}
+
+// probe is a step of which memory is compared with what the store says.
+type probe struct {
+	span
+	teller
+}
+
 // lookAtSeam compares what both have of the steps at the seams.
 func (j *joint) lookAtSeam() error {
+	probes := j.probes
 	for _, p := range j.seams {
+		probes = append(probes, probe{p.span, p})
+	}
+	for _, p := range probes {
 		i := slices.IndexFunc(j.heres, func(h *here) bool { return h.span.from <= p.from && p.from < h.to })
 		if i < 0 {
 			continue // memory lost it meanwhile
@@ -95,7 +112,7 @@ func (j *joint) lookAtSeam() error {
 		if differs == "" {
 			continue
 		}
-		u, bucket := j.v.u, j.a.bucket(j.r)
+		u, bucket := j.a.upstream, j.a.bucket(j.r)
 		u.disagreed.Add(1)
 		u.paused.add(bucket, j.d.metrics, j.a.o.Now())
 		j.a.o.Logger.Warn("Memory and the store behind disagree where their parts of a query meet: the answer is the store's, and these metrics are not split for a while.",
@@ -106,7 +123,7 @@ func (j *joint) lookAtSeam() error {
 }
 
 // differAt says what is other in memory at a step; "" if nothing is.
-func (j *joint) differAt(p *asked, h *here) (string, error) {
+func (j *joint) differAt(p probe, h *here) (string, error) {
 	at := j.d.grid.time(p.from)
 	ours := *h
 	ours.at, ours.floats = -1, nil
@@ -115,7 +132,7 @@ func (j *joint) differAt(p *asked, h *here) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		k, ok := ours.nextAt(at)
+		ok := ours.nextAt(at)
 		switch {
 		case !ok && !more:
 			return "", nil
@@ -130,7 +147,7 @@ func (j *joint) differAt(p *asked, h *here) (string, error) {
 		case order > 0:
 			return "only the store has " + p.series().String(), nil
 		}
-		if d := ours.differs(p, k, at); d != "" {
+		if d := ours.differs(p, at); d != "" {
 			return fmt.Sprintf("%s: %s", ours.series(), d), nil
 		}
 		more, err = p.next()
@@ -138,17 +155,13 @@ func (j *joint) differAt(p *asked, h *here) (string, error) {
 }
 
 // nextAt moves to the next series that has a point at a time.
-func (h *here) nextAt(t int64) (pointKind, bool) {
+func (h *here) nextAt(t int64) bool {
 	for {
-		more, _ := h.next()
-		if !more {
-			return 0, false
+		if more, _ := h.next(); !more {
+			return false
 		}
-		if _, ok := h.floatAt(t); ok {
-			return floatPoints, true
-		}
-		if h.histogramAt(t) != nil {
-			return histogramPoints, true
+		if _, ok := h.floatAt(t); ok || h.histogramAt(t) != nil {
+			return true
 		}
 	}
 }
@@ -172,7 +185,11 @@ func (h *here) histogramAt(t int64) *histogram.FloatHistogram {
 }
 
 // differs says how the point of memory's series differs from that of the store's.
-func (h *here) differs(p *asked, k pointKind, t int64) string {
+func (h *here) differs(p teller, t int64) string {
+	k := floatPoints
+	if _, ok := h.floatAt(t); !ok {
+		k = histogramPoints
+	}
 	text := p.text(k)
 	if len(text) == 0 {
 		return "one has a float, the other a histogram"

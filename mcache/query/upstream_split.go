@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -20,6 +19,9 @@ import (
 //	store      ├──┼──┼──┼──┤              ├──┤           the two are joined by labels: upstream_join.go
 //	memory                 ├──┼──┼──┼──┼──┤  ├──┼──┤
 //	covered  ────┐        ┌───────────────┐  ┌────── ─ ─  what a step looks at must lie in one interval
+//
+// Of the store's steps those that it was asked before may be remembered:
+// upstream_remember.go.
 //
 // What a step at t looks at is promql.FindMinMaxTime of the expression with
 // Start = End = t, once all that depends on the query's own times is resolved.
@@ -52,10 +54,19 @@ const (
 	minCoveredShare = 0.1
 )
 
-// span is a run of steps that memory, or the store, is asked for.
+// origin is where steps come from.
+type origin uint8
+
+const (
+	fromStore  origin = iota // which is asked for them
+	fromRecall               // the store's, remembered
+	fromMemory               // computed here
+)
+
+// span is a run of steps of one origin.
 type span struct {
 	from, to int // steps, to exclusive
-	here     bool
+	by       origin
 }
 
 // division is a range query that is split.
@@ -70,6 +81,8 @@ type division struct {
 	trusted  bool // its selectors are authoritative: there is no need to look at the seam
 
 	emptyIsKnown bool // a selector matches nothing here, and nothing there
+
+	recall *recall // nil if nothing of it may be remembered
 }
 
 // gridOf are the steps of a query.
@@ -139,9 +152,9 @@ func pinned(expr parser.Expr) (found bool) {
 }
 
 // divide splits the steps by what is covered: those whose windows lie in one of
-// the intervals, none of which reaches back beyond complete. Nil means that the
-// store is to answer all.
-func divide(w *windows, intervals []mcache.Interval, complete int64) []span {
+// the intervals, none of which reaches back beyond complete. The store's are
+// recalled, as far as they are remembered. Nil means that the store is to answer all.
+func divide(w *windows, intervals []mcache.Interval, complete int64, remembered *recall) []span {
 	covered := func(step int) bool {
 		at := w.of(step)
 		if at.from < complete {
@@ -156,17 +169,23 @@ func divide(w *windows, intervals []mcache.Interval, complete int64) []span {
 	}
 	var spans []span
 	for i := range w.grid.n {
-		if here := covered(i); len(spans) > 0 && spans[len(spans)-1].here == here {
-			spans[len(spans)-1].to++
-		} else {
-			spans = append(spans, span{i, i + 1, here})
+		by := fromStore
+		switch {
+		case covered(i):
+			by = fromMemory
+		case remembered.has(i):
+			by = fromRecall
 		}
+		spans = appendSpan(spans, span{i, i + 1, by})
 	}
 	spans = fewer(spans)
 	steps := 0
 	for _, s := range spans {
-		if s.here {
+		switch {
+		case s.by == fromMemory:
 			steps += s.to - s.from
+		case s.by == fromRecall, remembered.mayKeep(s.from), remembered.mayKeep(s.to - 1):
+			return spans
 		}
 	}
 	if steps == 0 || float64(steps) < minCoveredShare*float64(w.grid.n) {
@@ -175,23 +194,42 @@ func divide(w *windows, intervals []mcache.Interval, complete int64) []span {
 	return spans
 }
 
+// appendSpan adds a span, to the last one if that has the same origin.
+func appendSpan(spans []span, s span) []span {
+	if n := len(spans); n > 0 && spans[n-1].by == s.by {
+		spans[n-1].to = s.to
+		return spans
+	}
+	return append(spans, s)
+}
+
 // fewer leaves no more than maxAsked spans to the store: it gives it the
 // shortest of what lies between them.
 func fewer(spans []span) []span {
 	for {
-		asked, shortest := 0, -1
+		asked, last := 0, -1    // spans of the store; the last of them
+		from, shortest := -1, 0 // what is given to it: what begins at from
 		for i, s := range spans {
-			if !s.here {
-				asked++
-			} else if i > 0 && i < len(spans)-1 && (shortest < 0 || s.to-s.from < spans[shortest].to-spans[shortest].from) {
-				shortest = i
+			if s.by != fromStore {
+				continue
 			}
+			asked++
+			if n := s.from - spans[max(last, 0)].to; last >= 0 && (from < 0 || n < shortest) {
+				from, shortest = spans[last].to, n
+			}
+			last = i
 		}
-		if asked <= maxAsked || shortest < 0 {
+		if asked <= maxAsked {
 			return spans
 		}
-		spans[shortest-1].to = spans[shortest+1].to
-		spans = slices.Delete(spans, shortest, shortest+2)
+		var joined []span
+		for _, s := range spans {
+			if from <= s.from && s.from < from+shortest {
+				s.by = fromStore
+			}
+			joined = appendSpan(joined, s)
+		}
+		spans = joined
 	}
 }
 
@@ -203,7 +241,6 @@ func (a *API) split(r *http.Request, s *slow) (d *division, why string) {
 	}
 	u := a.upstream
 	dialect := u.dialect.of(r.Context())
-	bucket := a.bucket(r)
 	text := r.FormValue("query")
 	expr, err := a.parser.ParseExpr(text)
 	if err != nil {
@@ -212,9 +249,6 @@ func (a *API) split(r *http.Request, s *slow) (d *division, why string) {
 	d = &division{grid: gridOfQuery(s), text: text, metrics: metricsOf(expr), lookback: dialect.lookback}
 	if why := dialect.refuses(expr); why != "" {
 		return nil, why
-	}
-	if u.paused.has(bucket, d.metrics, a.o.Now()) {
-		return nil, "memory and store disagreed a short time ago"
 	}
 	changes := contextual(expr)
 	if expr, err = resolve(expr, s.start, s.end, s.step); err != nil {
@@ -230,6 +264,8 @@ func (a *API) split(r *http.Request, s *slow) (d *division, why string) {
 			return nil, "the resolved expression cannot be printed"
 		}
 		d.at = moved(expr, printed, text, d.text)
+	} else {
+		d.recall = a.recallOf(r, s, &dialect, d.grid)
 	}
 	selectors := parser.ExtractSelectors(expr)
 	if len(selectors) == 0 {
@@ -240,9 +276,33 @@ func (a *API) split(r *http.Request, s *slow) (d *division, why string) {
 		lookback = t
 	}
 	d.windows = windowsOf(expr, d.grid, lookback)
+	if d.recall != nil {
+		d.recall.windows = &d.windows
+	}
+	intervals, complete, why := a.coverageOf(r, d, selectors)
+	if why != "" && d.recall == nil {
+		return nil, why
+	}
+	if d.spans = divide(&d.windows, intervals, complete, d.recall); d.spans == nil {
+		return nil, "too few steps are covered"
+	}
+	if len(d.spans) == 1 && d.spans[0].by == fromMemory {
+		return nil, "" // all is covered, by now
+	}
+	d.trusted = u.trusts(selectors)
+	return d, ""
+}
+
+// coverageOf is what memory covers of a query. Why memory is to compute none of
+// its steps, if that is so, is for the log.
+func (a *API) coverageOf(r *http.Request, d *division, selectors [][]*labels.Matcher) (_ []mcache.Interval, complete int64, why string) {
+	bucket := a.bucket(r)
+	if a.upstream.paused.has(bucket, d.metrics, a.o.Now()) {
+		return nil, 0, "memory and store disagreed a short time ago"
+	}
 	intervals, ok := a.intervals(bucket)
 	if !ok {
-		return nil, "this source does not know what it covers"
+		return nil, 0, "this source does not know what it covers"
 	}
 	whole := window{math.MaxInt64, math.MinInt64}
 	for _, step := range [...]int{0, d.grid.n - 1} {
@@ -251,22 +311,15 @@ func (a *API) split(r *http.Request, s *slow) (d *division, why string) {
 	}
 	complete, empty, err := a.completeness(r.Context(), bucket, selectors, whole)
 	if err != nil {
-		return nil, "memory cannot select"
+		return nil, 0, "memory cannot select"
 	}
 	if len(empty) > 0 {
 		if !a.nothingThere(r, bucket, empty, whole) {
-			return nil, "a selector matches nothing here"
+			return nil, 0, "a selector matches nothing here"
 		}
 		d.emptyIsKnown = true
 	}
-	if d.spans = divide(&d.windows, intervals, complete); d.spans == nil {
-		return nil, "too few steps are covered"
-	}
-	if len(d.spans) == 1 {
-		return nil, "" // all is covered, by now
-	}
-	d.trusted = u.trusts(selectors)
-	return d, ""
+	return intervals, complete, ""
 }
 
 // intervals are those of what a bucket covers. A source that has no clock

@@ -26,17 +26,17 @@ func TestDivide(t *testing.T) {
 		if rnd.IntN(3) == 0 {
 			complete = rnd.Int64N(1500)
 		}
-		spans := divide(&w, list, complete)
+		spans := divide(&w, list, complete, nil)
 		here, covered, asked, next := 0, 0, 0, 0
 		for _, s := range spans {
 			if s.from != next || s.to <= s.from {
 				t.Fatalf("%v: not in order", spans)
 			}
 			next = s.to
-			if !s.here {
+			if s.by == fromStore {
 				asked++
 			}
-			for i := s.from; i < s.to && s.here; i++ {
+			for i := s.from; i < s.to && s.by == fromMemory; i++ {
 				here++
 			}
 		}
@@ -50,7 +50,7 @@ func TestDivide(t *testing.T) {
 				covered++
 			}
 			for _, s := range spans {
-				if s.here && s.from <= i && i < s.to && !in {
+				if s.by == fromMemory && s.from <= i && i < s.to && !in {
 					t.Fatalf("step %d is not covered: %v", i, spans)
 				}
 			}

@@ -1,0 +1,359 @@
+package query
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"math"
+	"slices"
+	"unsafe"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"mcached/mcache"
+)
+
+// An extent is what the store said of extentSteps neighbouring steps, or of a
+// run of them. As a blob:
+//
+//	CRC-32C of all that follows (4) | version (1) | first step, and the one behind
+//	the last, that are known (1, 1) | infos: count, then length and text of each |
+//	snappy of the series, in the order of their labels
+//
+//	series      labels: count, then length and text of each name and value |
+//	            floats | histograms
+//	floats      0 (1): none
+//	            1 (1): length, an XOR chunk whose times are numbers of steps
+//	            2 (1): texts, of numbers that Prometheus would write otherwise
+//	histograms  texts
+//	texts       count, then for each: step (1), length, text
+//
+// Counts and lengths are uvarints. An extent without series is knowledge, too.
+
+const (
+	extentSteps   = 128
+	extentVersion = 1
+
+	maxExtentInfos     = 20
+	maxExtentInfoBytes = 8 << 10
+)
+
+const (
+	noFloats = iota
+	xorFloats
+	textFloats
+)
+
+// extent is one that was read.
+type extent struct {
+	lo, hi int // of its steps, those that it knows; hi exclusive
+	infos  []string
+	body   []byte // series
+}
+
+// has reports whether it knows a step, which is one of its numbers.
+func (x *extent) has(step int) bool { return x != nil && x.lo <= step && step < x.hi }
+
+// errExtent says that a blob is none.
+var errExtent = errors.New("not an extent")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// appendBlob appends it as a blob.
+func (x *extent) appendBlob(dst []byte) []byte {
+	start := len(dst)
+	dst = append(dst, 0, 0, 0, 0, extentVersion, byte(x.lo), byte(x.hi))
+	dst = binary.AppendUvarint(dst, uint64(len(x.infos)))
+	for _, info := range x.infos {
+		dst = appendSized(dst, info)
+	}
+	dst = append(dst, snappy.Encode(nil, x.body)...)
+	binary.LittleEndian.PutUint32(dst[start:], crc32.Checksum(dst[start+4:], castagnoli))
+	return dst
+}
+
+// maxExtentBytes bounds the series of an extent: labels may be longer than points.
+const maxExtentBytes = 2 * maxRememberedText
+
+// MaxRememberedBytes is more than a value takes that is put into a Remembers.
+const MaxRememberedBytes = maxExtentBytes + maxExtentBytes/6 + 2*maxExtentInfoBytes
+
+// openExtent reads a blob. It makes no use of it later.
+func openExtent(b []byte) (*extent, error) {
+	if len(b) < 7 || crc32.Checksum(b[4:], castagnoli) != binary.LittleEndian.Uint32(b) || b[4] != extentVersion {
+		return nil, errExtent
+	}
+	x := &extent{lo: int(b[5]), hi: int(b[6])}
+	r := textReader{b[7:], nil}
+	for range r.count(maxExtentInfos) {
+		x.infos = append(x.infos, string(r.text()))
+	}
+	if n, err := snappy.DecodedLen(r.b); r.err != nil || err != nil || n > maxExtentBytes || x.lo >= x.hi || x.hi > extentSteps {
+		return nil, errExtent
+	}
+	var err error
+	x.body, err = snappy.Decode(nil, r.b)
+	return x, err
+}
+
+func appendSized[T string | []byte](dst []byte, s T) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// textReader reads counts and texts. Behind an error it reads nothing.
+type textReader struct {
+	b   []byte
+	err error
+}
+
+func (r *textReader) count(most int) int {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 || v > uint64(most) {
+		r.b, r.err = nil, errExtent
+		return 0
+	}
+	r.b = r.b[n:]
+	return int(v)
+}
+
+// text is a view of what is read.
+func (r *textReader) text() []byte {
+	n := r.count(len(r.b))
+	t := r.b[:n:n]
+	r.b = r.b[n:]
+	return t
+}
+
+func (r *textReader) byte() byte {
+	if len(r.b) == 0 {
+		r.err = errExtent
+		return 0
+	}
+	c := r.b[0]
+	r.b = r.b[1:]
+	return c
+}
+
+// stepText is a point: its step in the extent, and its value as JSON.
+type stepText struct {
+	step int
+	text []byte
+}
+
+// extentSeries is a series of an extent.
+type extentSeries struct {
+	labels     labels.Labels
+	steps      []int     // of floats
+	values     []float64 // as many, unless there are texts
+	texts      []stepText
+	histograms []stepText
+}
+
+// extentReader reads the series of an extent. What it returns is valid until
+// the next; texts and labels are as long as the extent.
+type extentReader struct {
+	r       textReader
+	at      extentSeries
+	builder labels.ScratchBuilder
+	points  chunkenc.Iterator
+}
+
+func newExtentReader(x *extent) *extentReader { return &extentReader{r: textReader{x.body, nil}} }
+
+// next reports false behind the last.
+func (x *extentReader) next() (bool, error) {
+	if len(x.r.b) == 0 {
+		return false, x.r.err
+	}
+	x.builder.Reset()
+	for range x.r.count(len(x.r.b)) {
+		name, value := x.r.text(), x.r.text()
+		x.builder.Add(unsafe.String(unsafe.SliceData(name), len(name)), unsafe.String(unsafe.SliceData(value), len(value)))
+	}
+	x.at.labels = x.builder.Labels()
+	x.at.steps, x.at.values, x.at.texts = x.at.steps[:0], x.at.values[:0], x.at.texts[:0]
+	switch x.r.byte() {
+	case noFloats:
+	case xorFloats:
+		x.chunk(x.r.text())
+	case textFloats:
+		x.at.texts = x.texts(x.at.texts)
+	default:
+		x.r.err = errExtent
+	}
+	x.at.histograms = x.texts(x.at.histograms[:0])
+	return x.r.err == nil, x.r.err
+}
+
+func (x *extentReader) chunk(b []byte) {
+	c, err := chunkenc.FromData(chunkenc.EncXOR, b)
+	if err != nil {
+		x.r.err = err
+		return
+	}
+	x.points = c.Iterator(x.points)
+	for x.points.Next() == chunkenc.ValFloat {
+		t, v := x.points.At()
+		x.at.steps, x.at.values = append(x.at.steps, int(t)), append(x.at.values, v)
+	}
+	if err := x.points.Err(); err != nil {
+		x.r.err = err
+	}
+}
+
+func (x *extentReader) texts(dst []stepText) []stepText {
+	for range x.r.count(extentSteps) {
+		dst = append(dst, stepText{int(x.r.byte()), x.r.text()})
+	}
+	return dst
+}
+
+// extentWriter writes the series of an extent, which come in the order of their labels.
+type extentWriter struct {
+	body []byte
+	xor  xorEncoder
+}
+
+// add writes a series, if it has points.
+func (w *extentWriter) add(s *extentSeries) {
+	if len(s.values)+len(s.texts)+len(s.histograms) == 0 {
+		return
+	}
+	w.body = binary.AppendUvarint(w.body, uint64(s.labels.Len()))
+	s.labels.Range(func(l labels.Label) {
+		w.body = appendSized(appendSized(w.body, l.Name), l.Value)
+	})
+	switch {
+	case len(s.texts) > 0:
+		w.body = append(w.body, textFloats)
+		w.texts(s.texts)
+	case len(s.values) > 0:
+		w.xor.reset()
+		for i, v := range s.values {
+			w.xor.append(mcache.Sample{T: int64(s.steps[i]), V: math.Float64bits(v)})
+		}
+		w.body = appendSized(append(w.body, xorFloats), w.xor.bytes())
+	default:
+		w.body = append(w.body, noFloats)
+	}
+	w.texts(s.histograms)
+}
+
+func (w *extentWriter) texts(list []stepText) {
+	w.body = binary.AppendUvarint(w.body, uint64(len(list)))
+	for _, t := range list {
+		w.body = appendSized(append(w.body, byte(t.step)), t.text)
+	}
+}
+
+// unite is what either of two extents knows, of which young counts where both
+// do; nil if together they are no run of steps.
+func unite(old, young *extent) (*extent, error) {
+	if young.hi < old.lo || old.hi < young.lo {
+		return nil, nil
+	}
+	both := &extent{lo: min(old.lo, young.lo), hi: max(old.hi, young.hi), infos: slices.Clone(young.infos)}
+	for _, info := range old.infos {
+		if !slices.Contains(both.infos, info) {
+			both.infos = append(both.infos, info)
+		}
+	}
+	var w extentWriter
+	a, b := newExtentReader(old), newExtentReader(young)
+	moreA, err := a.next()
+	if err != nil {
+		return nil, err
+	}
+	moreB, err := b.next()
+	for err == nil && (moreA || moreB) {
+		order := 0
+		switch {
+		case !moreB:
+			order = -1
+		case !moreA:
+			order = 1
+		default:
+			order = labels.Compare(a.at.labels, b.at.labels)
+		}
+		if order <= 0 {
+			a.at.outside(young.lo, young.hi)
+		}
+		switch {
+		case order < 0:
+			w.add(&a.at)
+		case order > 0:
+			w.add(&b.at)
+		default:
+			w.add(a.at.with(&b.at))
+		}
+		if order <= 0 {
+			if moreA, err = a.next(); err != nil {
+				break
+			}
+		}
+		if order >= 0 {
+			moreB, err = b.next()
+		}
+	}
+	both.body = w.body
+	return both, err
+}
+
+// outside drops the points of the steps from lo to hi, which is exclusive.
+func (s *extentSeries) outside(lo, hi int) {
+	n := 0
+	for i, step := range s.steps {
+		if step < lo || step >= hi {
+			s.steps[n], s.values[n] = step, s.values[i]
+			n++
+		}
+	}
+	s.steps, s.values = s.steps[:n], s.values[:n]
+	inside := func(t stepText) bool { return t.step >= lo && t.step < hi }
+	s.texts, s.histograms = slices.DeleteFunc(s.texts, inside), slices.DeleteFunc(s.histograms, inside)
+}
+
+// with is a series with the points of both, which have none of the same step.
+func (s *extentSeries) with(o *extentSeries) *extentSeries {
+	both := &extentSeries{labels: s.labels}
+	if len(s.texts) > 0 || len(o.texts) > 0 {
+		both.texts = byStep(slices.Concat(s.asTexts(), o.asTexts()))
+	} else {
+		first, second := s, o
+		if len(s.steps) > 0 && len(o.steps) > 0 && s.steps[0] > o.steps[0] {
+			first, second = o, s
+		}
+		// Points of one may be on both sides of the other's.
+		cut, _ := slices.BinarySearch(first.steps, second.firstStep())
+		both.steps = slices.Concat(first.steps[:cut], second.steps, first.steps[cut:])
+		both.values = slices.Concat(first.values[:cut], second.values, first.values[cut:])
+	}
+	both.histograms = byStep(slices.Concat(s.histograms, o.histograms))
+	return both
+}
+
+func (s *extentSeries) firstStep() int {
+	if len(s.steps) == 0 {
+		return extentSteps
+	}
+	return s.steps[0]
+}
+
+// asTexts are its floats as texts.
+func (s *extentSeries) asTexts() []stepText {
+	if len(s.texts) > 0 {
+		return s.texts
+	}
+	var list []stepText
+	for i, v := range s.values {
+		list = append(list, stepText{s.steps[i], append(appendFloat([]byte{'"'}, v), '"')})
+	}
+	return list
+}
+
+func byStep(list []stepText) []stepText {
+	slices.SortFunc(list, func(a, b stepText) int { return a.step - b.step })
+	return list
+}

@@ -1,0 +1,528 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/parser/posrange"
+)
+
+// Remembering: what the store said of steps that look at nothing younger than
+// Settled is kept, so that a second look at a week asks for what is new.
+//
+//	steps      … 126 127│0   1   2  …             127│0   1 …    of a grid: unix ms / step, phase apart
+//	extents    ─────────┼────────────────────────────┼──────     extentSteps each, numbered
+//	known               │      ├───────────────────┤ │           a run of steps of each
+//	query           ├───┼────────────────────────────┼──┤
+//	                asked       remembered        asked  computed, if memory covers them
+//
+// An extent is one blob in memory that may lose any part of itself at any time
+// (Remembers). An extent that vanished is asked for again: a daemon that forgets
+// is slower, and says nothing else.
+//
+// The key is a SHA-256 of all that an answer depends on, with the number of the
+// extent: the tenant, the store and what it says that it is (version, lookback,
+// evaluation interval), the tokens of the expression, the step and the phase of
+// the grid, and every parameter that the store is handed. So tenants are apart,
+// and a store that is upgraded has never been asked. A reload of any flag of the
+// store begins anew as well: generation is hashed, too.
+//
+// What is not remembered:
+//
+//   - steps that look at time of which less than Settled has passed: late samples
+//     may still come;
+//   - answers with a warning, that break off, that are longer than
+//     maxRememberedText, or were asked for with a limit, with statistics or with
+//     Cache-Control: no-store;
+//   - expressions that mean something else in another range, as @ end();
+//   - what is not split with a store of this kind (upstream_dialect.go), and what
+//     the answer of VictoriaMetrics is, which has to be sorted first.
+//
+// Answers are forgotten after rememberFor, be they read or not: a store may be
+// written to far in the past.
+//
+// Infos are kept with each extent of the answer that they came with, by the
+// token that they point at. So one may be about steps beside those that are shown.
+//
+// A query that is remembered, and has nothing to be computed, is joined like one
+// that memory has a part of: what the store sends is parsed and written again.
+// Without that there would be nothing to keep. The longest answers are handed on
+// as they are from the second time on (large).
+//
+// Cost of a hit, by extent and series: its blob is copied and decompressed, each
+// point is decoded and written, about 100 ns, no request is made. The seam
+// (upstream_seam.go) is looked at in what is remembered, if that reaches it.
+
+// Remembers is memory for what the store answered, which may lose any part of
+// itself at any time. A *kvcache.Cache is one. It is used concurrently.
+type Remembers interface {
+	// Get appends the value of a key to dst, or reports false.
+	Get(dst, key []byte) ([]byte, bool)
+	// Put copies and keeps a value, for as long as ttl at most.
+	Put(key, value []byte, ttl time.Duration) error
+	// Clear forgets everything.
+	Clear()
+}
+
+const (
+	// maxRememberedText bounds an answer of which anything is kept: the text of
+	// its points, 600,000 of them.
+	maxRememberedText = 16 << 20
+	// rememberFor is how long it is kept.
+	rememberFor = 24 * time.Hour
+	// lendRecorded is how much a recording takes of the request's loan at a time.
+	lendRecorded = 256 << 10
+)
+
+// recall is what is remembered of a query.
+type recall struct {
+	u       *upstream
+	grid    gridOf
+	windows *windows
+	memory  Remembers
+	id      [sha256.Size]byte
+	first   int64 // number of the query's first step
+	settled int64 // what looks at nothing behind it may be kept, unix ms
+	tokens  []string
+	ctx     context.Context // of the request, whose loan what is read is taken from
+
+	extents map[int64]*extent // that were looked for; nil: not there
+}
+
+// recallOf is what is remembered of a query, if anything may be.
+func (a *API) recallOf(r *http.Request, s *slow, known *dialect, g gridOf) *recall {
+	u, o := a.upstream, a.upstream.opts()
+	switch {
+	case o.Memory == nil, o.Settled <= 0, s.kind != "range", known.unsorted:
+		return nil
+	case r.FormValue("stats") != "", r.Header.Get(hopHeader) != "", strings.Contains(r.Header.Get("Cache-Control"), "no-store"):
+		return nil
+	}
+	if limit, err := limitParam(r); err != nil || limit > 0 {
+		return nil
+	}
+	text := r.FormValue("query")
+	tokens, at := tokensOf(text)
+	c := &recall{u: u, grid: g, memory: o.Memory, tokens: at, ctx: r.Context(), extents: map[int64]*extent{}}
+	c.first = floorDiv(g.start, g.step)
+	c.settled = a.o.Now().Add(-o.Settled).UnixMilli()
+	parameters := url.Values{}
+	for k, v := range r.Form {
+		switch k {
+		case "query", "start", "end", "step", "timeout", whenParam, "limit":
+		default:
+			parameters[k] = v
+		}
+	}
+	h := sha256.New()
+	for _, part := range slices.Concat([]string{
+		strconv.FormatUint(u.generation.Load(), 10), o.URL.String(), known.Kind, known.Version, known.Lookback.String(), known.SubqueryStep.String(), known.Splits,
+		a.bucket(r), r.Header.Get(o.TenancyHeader), parameters.Encode(),
+		strconv.FormatInt(g.step, 10), strconv.FormatInt(g.start-c.first*g.step, 10),
+	}, tokens) {
+		h.Write(appendSized(nil, part))
+	}
+	h.Sum(c.id[:0])
+	if u.large.has("", []string{string(c.id[:])}, a.o.Now()) {
+		return nil
+	}
+	return c
+}
+
+// tokensOf are the tokens of an expression, and where they stand in it, as
+// Prometheus says it in a note.
+func tokensOf(text string) (tokens, at []string) {
+	l := parser.Lex(text)
+	for {
+		var item parser.Item
+		l.NextItem(&item)
+		switch item.Typ {
+		case parser.EOF, parser.ERROR:
+			return tokens, at
+		case parser.COMMENT:
+			continue
+		}
+		tokens = append(tokens, item.Val)
+		at = append(at, (&posrange.PositionRange{Start: item.Pos}).StartPosInput(text, 0))
+	}
+}
+
+// floorDiv is a / b, rounded down. b is positive.
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// place is the extent of a step of the query, and the step's number in it.
+func (c *recall) place(step int) (number int64, at int) {
+	n := c.first + int64(step)
+	number = floorDiv(n, extentSteps)
+	return number, int(n - number*extentSteps)
+}
+
+func (c *recall) key(number int64) []byte {
+	return binary.BigEndian.AppendUint64(c.id[:len(c.id):len(c.id)], uint64(number))
+}
+
+// mayKeep reports that a step looks at settled time only.
+func (c *recall) mayKeep(step int) bool { return c != nil && c.windows.of(step).to <= c.settled }
+
+// has reports that a step is remembered.
+func (c *recall) has(step int) bool {
+	if !c.mayKeep(step) {
+		return false
+	}
+	number, at := c.place(step)
+	return c.extent(number).has(at)
+}
+
+// extent is one that is remembered, or nil.
+func (c *recall) extent(number int64) *extent {
+	x, looked := c.extents[number]
+	if looked {
+		return x
+	}
+	if blob, ok := c.memory.Get(nil, c.key(number)); ok {
+		x = c.open(blob)
+	}
+	c.extents[number] = x
+	return x
+}
+
+// open reads a blob, if it is sound and there is room for what it says.
+func (c *recall) open(blob []byte) *extent {
+	x, err := openExtent(blob)
+	if err != nil || loanOf(c.ctx).Take(c.ctx, int64(cap(x.body))) != nil {
+		return nil
+	}
+	return x
+}
+
+// infos are those of an extent, as notes on the client's text.
+func (c *recall) infos(x *extent) (list []string) {
+	for _, info := range x.infos {
+		list = append(list, c.movedInfo(info, func(at string) (string, bool) {
+			n, err := strconv.Atoi(strings.TrimPrefix(at, "#"))
+			if err != nil || !strings.HasPrefix(at, "#") || n >= len(c.tokens) {
+				return "", false
+			}
+			return c.tokens[n], true
+		}))
+	}
+	return list
+}
+
+// byToken is an info whose position is that of a token.
+func (c *recall) byToken(info string) string {
+	return c.movedInfo(info, func(at string) (string, bool) {
+		n := slices.Index(c.tokens, at)
+		return "#" + strconv.Itoa(n), n >= 0
+	})
+}
+
+// movedInfo puts another position at the end of an info, if it has one.
+func (c *recall) movedInfo(info string, to func(at string) (string, bool)) string {
+	open := strings.LastIndex(info, " (")
+	if open < 0 || !strings.HasSuffix(info, ")") {
+		return info
+	}
+	if at, ok := to(info[open+2 : len(info)-1]); ok {
+		return info[:open+2] + at + ")"
+	}
+	return info
+}
+
+// recording is what is to be kept of a part that the store is asked for.
+type recording struct {
+	c      *recall
+	pieces []*piece // in order of their steps
+	text   int      // bytes of it
+	lent   int64
+	spoilt bool // nothing is kept
+
+	points, histograms []stepText // of a series, by steps of the query
+	at                 extentSeries
+	scratch            []byte
+	times              timeTexts
+}
+
+// piece is the part of a recording that is in one extent.
+type piece struct {
+	number   int64
+	from, to int // steps of the query
+	extentWriter
+}
+
+// record begins one, of the steps of a span that may be kept; nil if none may.
+func (c *recall) record(s span) *recording {
+	if c == nil {
+		return nil
+	}
+	rec := &recording{c: c}
+	for step := s.from; step < s.to; step++ {
+		if !c.mayKeep(step) {
+			continue
+		}
+		number, _ := c.place(step)
+		if n := len(rec.pieces); n > 0 && rec.pieces[n-1].number == number && rec.pieces[n-1].to == step {
+			rec.pieces[n-1].to++
+			continue
+		}
+		rec.pieces = append(rec.pieces, &piece{number: number, from: step, to: step + 1})
+	}
+	if len(rec.pieces) == 0 {
+		return nil
+	}
+	return rec
+}
+
+// add keeps a series of the store's answer.
+func (rec *recording) add(s *matrixSeries) {
+	if rec == nil || rec.spoilt {
+		return
+	}
+	if rec.text += len(s.floats) + len(s.histograms); rec.text > maxRememberedText {
+		rec.spoil()
+		rec.c.u.large.add("", []string{string(rec.c.id[:])}, rec.c.u.dialect.now())
+		return
+	}
+	var ok bool
+	if rec.points, ok = rec.split(rec.points[:0], s.floats); ok {
+		rec.histograms, ok = rec.split(rec.histograms[:0], s.histograms)
+	}
+	if !ok {
+		rec.spoil()
+		return
+	}
+	points, histograms, bytes := rec.points, rec.histograms, 0
+	for _, p := range rec.pieces {
+		points, histograms = rec.addTo(p, s.labels, points, histograms)
+		bytes += cap(p.body)
+	}
+	if need := int64(bytes) - rec.lent; need > 0 {
+		need += lendRecorded
+		if loanOf(rec.c.ctx).Take(rec.c.ctx, need) != nil {
+			rec.spoil()
+			return
+		}
+		rec.lent += need
+	}
+}
+
+func (rec *recording) spoil() { rec.spoilt, rec.pieces = true, nil }
+
+// addTo adds to a piece the points that are in it and returns those behind.
+func (rec *recording) addTo(p *piece, ls labels.Labels, points, histograms []stepText) (_, _ []stepText) {
+	_, base := rec.c.place(p.from)
+	in := func(list []stepText) (mine, rest []stepText) {
+		for len(list) > 0 && list[0].step < p.from {
+			list = list[1:]
+		}
+		n := 0
+		for n < len(list) && list[n].step < p.to {
+			list[n].step += base - p.from
+			n++
+		}
+		return list[:n], list[n:]
+	}
+	at := &rec.at
+	at.labels, at.steps, at.values = ls, at.steps[:0], at.values[:0]
+	at.texts, points = in(points)
+	at.histograms, histograms = in(histograms)
+	for _, t := range at.texts {
+		text := t.text[1 : len(t.text)-1] // without quotes
+		v, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(text), len(text)), 64)
+		if rec.scratch = appendFloat(rec.scratch[:0], v); err != nil || !bytes.Equal(rec.scratch, text) {
+			at.steps, at.values = at.steps[:0], at.values[:0]
+			break
+		}
+		at.steps, at.values = append(at.steps, t.step), append(at.values, v)
+	}
+	if len(at.values) > 0 {
+		at.texts = nil
+	}
+	p.add(at)
+	return points, histograms
+}
+
+// split cuts the text of points, which the reader has found sound. It is not ok
+// if times are not written as they are here.
+func (rec *recording) split(dst []stepText, text []byte) (_ []stepText, ok bool) {
+	g, next := rec.c.grid, 0
+	for len(text) > 0 {
+		n, ms := timeText(text)
+		if rec.scratch, next = rec.times.append(append(rec.scratch[:0], '['), ms, next); n == 0 || !bytes.HasPrefix(text, rec.scratch) || text[len(rec.scratch)] != ',' {
+			return dst, false
+		}
+		value := text[len(rec.scratch)+1:]
+		end := bytes.IndexByte(value, ']')
+		if value[0] == '{' {
+			end = endOfHistogram(value)
+		}
+		dst = append(dst, stepText{int((ms - g.start) / g.step), value[:end:end]})
+		if text = value[end+1:]; len(text) > 0 {
+			text = text[1:] // the comma
+		}
+	}
+	return dst, true
+}
+
+// endOfHistogram is where the object at the beginning of b ends, which has no
+// brackets in its strings.
+func endOfHistogram(b []byte) int {
+	depth := 0
+	for i, c := range b {
+		switch c {
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return len(b) - 1
+}
+
+// keep puts what was recorded into memory, with what was there. notes are those
+// of the answer, which has come to its end.
+func (rec *recording) keep(warnings, infos []string) {
+	if rec == nil || rec.spoilt || len(warnings) > 0 || len(infos) > maxExtentInfos {
+		return
+	}
+	c, size := rec.c, 0
+	kept := make([]string, len(infos))
+	for i, info := range infos {
+		kept[i] = c.byToken(info)
+		size += len(info)
+	}
+	if size > maxExtentInfoBytes {
+		return
+	}
+	for _, p := range rec.pieces {
+		_, lo := c.place(p.from)
+		x := &extent{lo: lo, hi: lo + p.to - p.from, infos: kept, body: p.body}
+		if old := c.extent(p.number); old != nil {
+			both, err := unite(old, x)
+			switch {
+			case err != nil:
+			case both != nil && len(both.infos) <= maxExtentInfos:
+				x = both
+			case old.hi-old.lo > x.hi-x.lo:
+				continue
+			}
+		}
+		if len(x.body) > maxExtentBytes {
+			continue
+		}
+		c.extents[p.number] = x
+		if c.memory.Put(c.key(p.number), x.appendBlob(nil), rememberFor) == nil {
+			c.u.kept.Add(uint64(p.to - p.from))
+		}
+	}
+}
+
+// recalled is a part of a query that is remembered: a run of steps of one extent.
+type recalled struct {
+	span
+	extent *extent
+	base   int   // number of step from in the extent
+	start  int64 // of step from, unix ms
+	step   int64
+	reader *extentReader
+	json   []byte
+	times  timeTexts
+}
+
+// parts are the runs of a span, one for each extent.
+func (c *recall) parts(s span) (list []*recalled) {
+	for s.from < s.to {
+		number, at := c.place(s.from)
+		n := min(s.to-s.from, extentSteps-at)
+		part := s
+		part.to = s.from + n
+		x := c.extent(number)
+		list = append(list, &recalled{span: part, extent: x, base: at, start: c.grid.time(s.from), step: c.grid.step, reader: newExtentReader(x)})
+		s.from = part.to
+	}
+	return list
+}
+
+func (p *recalled) next() (bool, error) {
+	for {
+		if more, err := p.reader.next(); !more || err != nil {
+			return false, err
+		}
+		if p.has(floatPoints) || p.has(histogramPoints) {
+			return true, nil
+		}
+	}
+}
+
+func (p *recalled) series() labels.Labels { return p.reader.at.labels }
+
+// time is that of a step of the extent, if it is one of the span.
+func (p *recalled) time(at int) (int64, bool) {
+	n := at - p.base
+	return p.start + int64(n)*p.step, n >= 0 && n < p.to-p.from
+}
+
+func (p *recalled) has(k pointKind) bool {
+	s := &p.reader.at
+	inSpan := func(t stepText) bool { _, ok := p.time(t.step); return ok }
+	if k == histogramPoints {
+		return slices.ContainsFunc(s.histograms, inSpan)
+	}
+	return slices.ContainsFunc(s.steps, func(at int) bool { _, ok := p.time(at); return ok }) || slices.ContainsFunc(s.texts, inSpan)
+}
+
+// text is what the store wrote of the points.
+func (p *recalled) text(k pointKind) []byte {
+	s, next := &p.reader.at, 0
+	p.json = p.json[:0]
+	begin := func(at int) bool {
+		t, ok := p.time(at)
+		if !ok {
+			return false
+		}
+		if len(p.json) > 0 {
+			p.json = append(p.json, ',')
+		}
+		p.json = append(p.json, '[')
+		p.json, next = p.times.append(p.json, t, next)
+		p.json = append(p.json, ',')
+		return true
+	}
+	list := s.texts
+	if k == histogramPoints {
+		list = s.histograms
+	} else {
+		for i, at := range s.steps {
+			if begin(at) {
+				p.json = append(appendFloat(append(p.json, '"'), s.values[i]), `"]`...)
+			}
+		}
+	}
+	for _, t := range list {
+		if begin(t.step) {
+			p.json = append(append(p.json, t.text...), ']')
+		}
+	}
+	return p.json
+}
+
+func (p *recalled) write(w *jsonWriter, k pointKind) bool { return writeText(w, p.text(k)) }
