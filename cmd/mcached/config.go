@@ -186,6 +186,8 @@ func newServeApp(c *config) *kingpin.Application {
 		"Share of the memory that evicted series (overflow) may hold when memory is short; until then they may use all that is free.")
 	add("memory.blobs-share", "50%", &c.memoryShares.blobs,
 		"Share of the memory that Redis clients' values may hold when memory is short; until then they may use all that is free.")
+	add("memory.answers-share", "10%", &c.memoryShares.answers,
+		"Share of the memory that remembered answers of --query.upstream may hold when memory is short; until then they may use all that is free.")
 	add("memory.heap-limit", "0", &c.memoryHeap,
 		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine or control group between 256MiB and 2GiB, and with a fixed --memory.size at most half of what that leaves.")
 

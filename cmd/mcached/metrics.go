@@ -135,7 +135,7 @@ func (d *daemon) readStats() *stats {
 	for _, a := range []struct {
 		name    string
 		account kvcache.Account
-	}{{"metrics", accountMetrics}, {"overflow", accountOverflow}, {"blobs", accountBlobs}} {
+	}{{"metrics", accountMetrics}, {"overflow", accountOverflow}, {"blobs", accountBlobs}, {"answers", accountAnswers}} {
 		s.accounts = append(s.accounts, accountStats{a.name, d.memory.Account(a.account)})
 	}
 	if d.forwarder != nil {

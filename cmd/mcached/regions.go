@@ -66,6 +66,8 @@ func (d *daemon) holds(c kvcache.RegionCell) string {
 		return "free"
 	case c.Account == accountBlobs:
 		return "blobs"
+	case c.Account == accountAnswers:
+		return "answers"
 	case c.Account == accountOverflow:
 		return "overflow"
 	case c.Class == kvcache.Log:

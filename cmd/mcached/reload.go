@@ -384,7 +384,7 @@ func (d *daemon) applicable() []applicable {
 		{[]string{"bucket.max-series", "bucket.max-series-per-metric", "bucket.limits"}, func(c *config) error {
 			return d.metrics.SetLimits(d.seriesLimits(c))
 		}},
-		{[]string{"memory.metrics-share", "memory.overflow-share", "memory.blobs-share"}, func(c *config) error { return d.setShares(c.memoryShares) }},
+		{[]string{"memory.metrics-share", "memory.overflow-share", "memory.blobs-share", "memory.answers-share"}, func(c *config) error { return d.setShares(c.memoryShares) }},
 		{[]string{"memory.size"}, func(c *config) error {
 			if c.memorySize == 0 || d.config.memorySize == 0 {
 				return errRestart

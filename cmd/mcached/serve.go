@@ -51,6 +51,7 @@ type daemon struct {
 	pressure  *pressure.Controller
 	memory    *kvcache.Memory
 	blobs     *kvcache.Databases
+	answers   *kvcache.Cache // of --query.upstream, that are remembered; nil without
 	metrics   *mcache.Cache
 	writes    *remotewrite.Handler
 	router    *route.Router   // nil: alone
@@ -155,6 +156,9 @@ func (d *daemon) open() error {
 	if d.blobs, err = kvcache.NewDatabases(kvcache.CacheOptions{Memory: d.memory, Account: accountBlobs, MaxLargeBytes: int(d.config.respMaxValue), Lend: d.lendValue}, int(d.config.respDatabases)); err != nil {
 		return err
 	}
+	if err := d.openAnswers(); err != nil {
+		return err
+	}
 	limits, bucketLimits := d.seriesLimits(d.config)
 	if d.metrics, err = mcache.New(mcache.Options{Memory: d.memory, Blobs: true, BlobAccount: accountOverflow, WriteBack: d.config.forward.url != "", Limits: limits, BucketLimits: bucketLimits, LocalBucket: selfBucket,
 		MaxBuckets: int(d.config.maxBuckets), KeepBuckets: []string{defaultBucket},
@@ -232,7 +236,7 @@ func (d *daemon) openFrontDoors() error {
 	d.writes = remotewrite.NewHandler(d.metrics, writes)
 	features, _ := c.enableFeatures.features()
 	queries := d.queryOptions(c)
-	queries.Features, queries.Upstream = features, c.upstream.options(c.tenancyHeader)
+	queries.Features, queries.Upstream = features, d.upstreamOptions()
 	queries.TenancyHeader, queries.DefaultBucket = c.tenancyHeader, defaultBucket
 	queries.Metadata, queries.Exemplars, queries.Keys = d.metadata, d.exemplars, d.seriesKeys
 	d.queries = d.newQueries(queries)
@@ -490,6 +494,9 @@ func (d *daemon) close() {
 	}
 	if d.metrics != nil {
 		_ = d.metrics.Close() // it has no errors to report
+	}
+	if d.answers != nil {
+		d.answers.Close()
 	}
 	if d.blobs != nil {
 		d.blobs.Close()

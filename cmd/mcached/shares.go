@@ -16,6 +16,7 @@ const (
 	accountMetrics kvcache.Account = iota
 	accountOverflow
 	accountBlobs
+	accountAnswers // of --query.upstream, that are remembered
 )
 
 // share is a flag's value: a part of the memory, spelt as 25%.
@@ -41,7 +42,7 @@ func (s *share) String() string {
 }
 
 // shares say who may hold how much of memory when others want the room.
-type shares struct{ metrics, overflow, blobs share }
+type shares struct{ metrics, overflow, blobs, answers share }
 
 // sharing is the shares in force.
 type sharing struct {
@@ -56,7 +57,7 @@ func (d *daemon) setShares(s shares) error {
 	d.sharing.mu.Lock()
 	d.sharing.shares = s
 	d.sharing.mu.Unlock()
-	for account, v := range map[kvcache.Account]share{accountMetrics: s.metrics, accountOverflow: s.overflow, accountBlobs: s.blobs} {
+	for account, v := range map[kvcache.Account]share{accountMetrics: s.metrics, accountOverflow: s.overflow, accountBlobs: s.blobs, accountAnswers: s.answers} {
 		if err := d.memory.SetShare(account, float64(v)); err != nil {
 			return err
 		}
@@ -104,6 +105,7 @@ func (d *daemon) shareParameters() []ingest.Parameter {
 		}
 	}
 	return []ingest.Parameter{
+		parameter("memory-answers-share", func(s *shares) *share { return &s.answers }),
 		parameter("memory-blobs-share", func(s *shares) *share { return &s.blobs }),
 		parameter("memory-metrics-share", func(s *shares) *share { return &s.metrics }),
 		parameter("memory-overflow-share", func(s *shares) *share { return &s.overflow }),

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"mcached/kvcache"
 	"mcached/mcache/query"
 )
 
@@ -23,6 +24,7 @@ type upstreamConfig struct {
 	maxConcurrency count
 	maxBody        byteSize
 	when           string
+	settled        duration
 	authoritative  []string
 	dropLabels     string
 
@@ -46,6 +48,8 @@ func (u *upstreamConfig) addFlags(app *kingpin.Application, add func(name, byDef
 		"Bytes of one answer of the server; a longer one is aborted.")
 	app.Flag("query.upstream.when", "When the server is asked: missing, never or always.").
 		Default("missing").PlaceHolder("missing").EnumVar(&u.when, "missing", "never", "always")
+	add("query.upstream.settled", "1h", &u.settled,
+		"Age from which on the server's answers are remembered, in memory of their own (--memory.answers-share); late samples come before that. 0 remembers nothing.")
 	app.Flag("query.upstream.authoritative", "Selector of what memory has whenever the server has it, as {job=\"node\"}: where it matches nothing here there is nothing, and its queries are split without a look at where the parts meet. Repeatable.").
 		PlaceHolder("SELECTOR").StringsVar(&u.authoritative)
 	app.Flag("query.upstream.drop-labels", "Labels, as cluster,replica, that senders add on their way here (external_labels) and the server's series have not: series here are read without them.").
@@ -109,7 +113,7 @@ func (u *upstreamConfig) options(tenancyHeader string) *query.UpstreamOptions {
 	}
 	return &query.UpstreamOptions{
 		URL: u.parsed, Client: u.http, Timeout: u.timeout.std(), MaxConcurrency: int(u.maxConcurrency), MaxBodyBytes: int64(u.maxBody),
-		When: query.When(u.when), Authoritative: u.selectors, DropLabels: u.dropped, TenancyHeader: tenancyHeader,
+		When: query.When(u.when), Settled: u.settled.std(), Authoritative: u.selectors, DropLabels: u.dropped, TenancyHeader: tenancyHeader,
 	}
 }
 
@@ -117,7 +121,7 @@ func (u *upstreamConfig) options(tenancyHeader string) *query.UpstreamOptions {
 // server and still is.
 func (d *daemon) upstreamFlags() applicable {
 	return applicable{
-		[]string{"query.upstream", "query.upstream.http-config-file", "query.upstream.timeout", "query.upstream.max-body-size", "query.upstream.when", "query.upstream.authoritative"},
+		[]string{"query.upstream", "query.upstream.http-config-file", "query.upstream.timeout", "query.upstream.max-body-size", "query.upstream.when", "query.upstream.settled", "query.upstream.authoritative"},
 		func(c *config) error {
 			o := c.upstream.options(c.tenancyHeader)
 			if o == nil || d.config.upstream.url == "" {
@@ -128,6 +132,28 @@ func (d *daemon) upstreamFlags() applicable {
 		},
 	}
 }
+
+// openAnswers makes the memory for what the server answered.
+func (d *daemon) openAnswers() (err error) {
+	if d.config.upstream.url == "" {
+		return nil
+	}
+	d.answers, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory, Account: accountAnswers, Shards: answerShards, MaxLargeBytes: query.MaxRememberedBytes})
+	return err
+}
+
+// upstreamOptions are those of the query API, with that memory.
+func (d *daemon) upstreamOptions() *query.UpstreamOptions {
+	o := d.config.upstream.options(d.config.tenancyHeader)
+	if o != nil {
+		o.Memory = d.answers
+	}
+	return o
+}
+
+// answerShards is few: a dashboard reads them for some seconds a minute, and
+// each shard has two regions that are half empty.
+const answerShards = 4
 
 // rereadUpstream reads --query.upstream.http-config-file again when it changes.
 func (d *daemon) rereadUpstream() {
