@@ -287,10 +287,7 @@ func (b *bucketing) emptyResult(kind string, start int64, left, right *point) fl
 // to where its neighbours left and right let it be known, and over the points
 // themselves where not.
 func timeWeighted(points []point, left, right *point, from, to int64) float64 {
-	line := make([]point, 0, len(points)+2)
-	edge := func(a, b point, t int64) point {
-		return point{t, a.v + (b.v-a.v)*(float64(t-a.t)/float64(b.t-a.t))}
-	}
+	var l line
 	ends := func(i int) *point {
 		if len(points) > 0 {
 			return &points[i]
@@ -302,21 +299,45 @@ func timeWeighted(points []point, left, right *point, from, to int64) float64 {
 		next, last = right, left
 	}
 	if left != nil && next != nil && next.t > from {
-		line = append(line, edge(*left, *next, from))
+		l.to(between(*left, *next, from))
 	}
-	line = append(line, points...)
+	for _, p := range points {
+		l.to(p)
+	}
 	if right != nil && last != nil && last.t < to {
-		line = append(line, edge(*last, *right, to))
+		l.to(between(*last, *right, to))
 	}
-	area := 0.0
-	for i := 1; i < len(line); i++ {
-		area += (line[i].v + line[i-1].v) / 2 * float64(line[i].t-line[i-1].t)
+	return l.mean()
+}
+
+// between is the point at t of the line from a to b.
+func between(a, b point, t int64) point {
+	return point{t, a.v + (b.v-a.v)*(float64(t-a.t)/float64(b.t-a.t))}
+}
+
+// line goes from point to point, in order of time.
+type line struct {
+	some        bool
+	first, last point
+	area        float64 // below it
+}
+
+func (l *line) to(p point) {
+	if l.some {
+		l.area += (p.v + l.last.v) / 2 * float64(p.t-l.last.t)
+	} else {
+		l.some, l.first = true, p
 	}
-	width := line[len(line)-1].t - line[0].t
+	l.last = p
+}
+
+// mean is the mean over time.
+func (l *line) mean() float64 {
+	width := l.last.t - l.first.t
 	if width == 0 {
-		return line[0].v
+		return l.first.v
 	}
-	return area / float64(width)
+	return l.area / float64(width)
 }
 
 // reduce joins the rows of several series: at each time that any has, the

@@ -79,6 +79,7 @@ type conn struct {
 	workspace *workspace      // for hashes and sets, nil until it has seen one
 	span      span            // of commands that were run and are not counted yet
 	batch     mcache.Batch    // for TS.ADD
+	compacted [][]byte        // destinations that it wrote, of which nobody has been told
 
 	// For readFn and writeFn, which RawConn calls.
 	readFn, writeFn func(fd uintptr) bool

@@ -92,7 +92,7 @@
 //   - scripting: EVAL EVAL_RO EVALSHA EVALSHA_RO SCRIPT
 //   - timeseries: TS.CREATE TS.ALTER TS.ADD TS.MADD TS.INCRBY TS.DECRBY
 //     TS.GET TS.MGET TS.RANGE TS.REVRANGE TS.MRANGE TS.MREVRANGE
-//     TS.QUERYINDEX TS.INFO TS.DEL
+//     TS.QUERYINDEX TS.INFO TS.CREATERULE TS.DELETERULE TS.DEL
 //   - mcache: MC.INSERT MC.HPTS MC.GET MC.RANGE MC.TAKE MC.POP MC.AGE
 //     MC.STATS MC.BUCKETS MC.DROP
 //
@@ -162,7 +162,14 @@
 //   - Chunks are this cache's own: TS.INFO tells one, which takes any size, and
 //     DEBUG adds nothing. memoryUsage is what the samples that are sealed take
 //     and an estimate of the rest.
-//   - There are no compactions (TS.CREATERULE), and LATEST changes nothing.
+//   - Compactions (TS.CREATERULE): a late sample also mends the buckets next to it
+//     where the aggregator is twa; NaN does not close a bucket of twa; a late sample
+//     of a bucket that the source no longer has whole is not counted, where
+//     RedisTimeSeries puts in what is left. A key has at most 128 rules. Samples
+//     that come by remote write are not compacted, and rules, as all that
+//     TS.CREATE says, end with the process. There is no COMPACTION_POLICY.
+//     In a cluster TS.MGET and its like add the open buckets (LATEST) of the node
+//     that is asked alone.
 //   - twa of a bucket that has NaN alone and numbers on one side only is NaN;
 //     RedisTimeSeries continues the side that it has.
 //   - Variances are computed by Welford's way, which differs in the last digits

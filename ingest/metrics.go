@@ -31,6 +31,8 @@ func metricCommands() []command {
 		{name: "ts.mrevrange", arity: -5, group: groupSeries, syntax: "from to " + multi, summary: "Returns the samples of a range of the series that match, the youngest first.", flags: readonly, run: func(c *conn, args [][]byte) { tsMRange(c, args, youngestFirst) }},
 		{name: "ts.queryindex", arity: -2, group: groupSeries, syntax: "filter [filter ...]", summary: "Returns the keys of the series that match.", flags: readonly, run: tsQueryIndex},
 		{name: "ts.info", arity: -2, group: groupSeries, syntax: "key [DEBUG]", summary: "Returns what is known of a series.", flags: readonly, keys: one, run: tsInfo},
+		{name: "ts.createrule", arity: -6, group: groupSeries, syntax: "source destination AGGREGATION aggregator ms [align]", summary: "Makes a series of what an aggregator says of the buckets of another.", flags: write | denyoom, keys: [3]int{1, 2, 1}, run: tsCreateRule},
+		{name: "ts.deleterule", arity: 3, group: groupSeries, syntax: "source destination", summary: "Ends what TS.CREATERULE began.", flags: write, keys: [3]int{1, 2, 1}, run: tsDeleteRule},
 		{name: "ts.del", arity: 4, group: groupSeries, syntax: "key from to", summary: "Removes the samples of a range.", flags: write, keys: one, run: tsDel},
 
 		{name: "mc.insert", arity: 5, group: groupMetrics, syntax: "bucket key offset values", summary: "Writes values of 8 bytes to consecutive offsets.", flags: write | denyoom, keys: second, run: mcInsert},

@@ -61,6 +61,13 @@ func (k *seriesKey) lock() *seriesKey {
 	return k
 }
 
+// current is the key, or the one that it was altered into.
+func (k *seriesKey) current() *seriesKey {
+	k = k.lock()
+	k.mu.Unlock()
+	return k
+}
+
 // relabel gives a key other labels, and returns what stands for it now. What
 // is to stand for it is in the directory, and locked, before the first sample
 // moves: whoever wants the same labels meanwhile finds them taken.
@@ -105,6 +112,7 @@ func (d *directory) relabelAs(k *seriesKey, name string, labels []mcache.Label) 
 	if !moved {
 		d.empty[n] = struct{}{}
 	}
+	n.takeRulesLocked(k)
 	k.moved = n
 	return n, nil
 }
@@ -129,6 +137,7 @@ func (d *directory) renameOnly(k *seriesKey, name string) (*seriesKey, error) {
 	if empty {
 		d.empty[n] = struct{}{}
 	}
+	n.takeRulesLocked(k)
 	k.moved = n
 	return n, nil
 }
@@ -197,7 +206,13 @@ func tsDel(c *conn, args [][]byte) {
 		c.Fail("ERR TSDB: wrong toTimestamp")
 		return
 	}
-	n, err := d.cut(k, from, to, c.nowMs())
+	k = k.lock()
+	n, err := d.cutLocked(k, from, to, c.nowMs())
+	if k.rules != nil && n > 0 {
+		c.cutSourceLocked(k, from, to)
+	}
+	k.mu.Unlock()
+	c.tellCompacted()
 	if err != nil {
 		c.failWith(err)
 		return
@@ -205,10 +220,8 @@ func tsDel(c *conn, args [][]byte) {
 	c.Int(int64(n))
 }
 
-// cut removes the samples of k from from to to.
-func (d *directory) cut(k *seriesKey, from, to, nowMs int64) (n int, err error) {
-	k = k.lock()
-	defer k.mu.Unlock()
+// cutLocked removes the samples of k from from to to. k.mu is held.
+func (d *directory) cutLocked(k *seriesKey, from, to, nowMs int64) (n int, err error) {
 	if from > to || !d.locate(k) {
 		return 0, nil
 	}
@@ -233,9 +246,14 @@ func (d *directory) cut(k *seriesKey, from, to, nowMs int64) (n int, err error) 
 // written, unless another was. k.mu is held.
 func (d *directory) abandonLocked(k *seriesKey) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, empty := d.empty[k]; empty && d.byName[k.name] == k {
+	_, empty := d.empty[k]
+	leaves := empty && d.byName[k.name] == k
+	if leaves {
 		d.leaveLocked(k)
+	}
+	d.mu.Unlock()
+	if leaves {
+		d.leaveRulesLocked(k)
 	}
 }
 
@@ -277,6 +295,9 @@ func (d *directory) removeKey(k *seriesKey) bool {
 		d.leaveLocked(k)
 	}
 	d.mu.Unlock()
+	if there {
+		d.leaveRulesLocked(k)
+	}
 	if there && d.locate(k) {
 		// Without memory to write what stays of a block nothing need stay here.
 		_, _ = d.cache.Delete(k.id, -mcache.MaxTime, mcache.MaxTime)

@@ -49,7 +49,7 @@ func TestAlterRace(t *testing.T) {
 		}
 		wg.Go(func() {
 			<-begin
-			_, _ = d.cut(&seriesKey{name: "wanted", labels: same, print: d.cache.Fingerprint(same)}, 1<<40, 1<<41, 0)
+			_, _ = d.cutLocked(&seriesKey{name: "wanted", labels: same, print: d.cache.Fingerprint(same)}, 1<<40, 1<<41, 0)
 			d.find("wanted{a=\"b\"}")
 		})
 		close(begin)
@@ -117,5 +117,15 @@ func TestAlterRemoved(t *testing.T) {
 	}
 	if _, ok := d.find("k"); ok || len(d.byPrint) != 0 {
 		t.Error("it is back")
+	}
+}
+
+// TestLateSampleAfterDelete: a late sample that follows the removal of the youngest is
+// not taken for the youngest, so that policies hold for those that are.
+func TestLateSampleAfterDelete(t *testing.T) {
+	_, addr := newServer(t, nil)
+	got := converse(t, addr, "TS.ADD k 10 1", "TS.ADD k 20 2", "TS.ADD k 30 3", "TS.DEL k 30 30", "TS.ADD k 5 0", "TS.ADD k 20 9", "TS.RANGE k - +")
+	if !strings.HasPrefix(got[5], "-ERR TSDB: Error at upsert") || short(t, got[6]) != "[[5 0] [10 1] [20 2]]" {
+		t.Errorf("%q", got)
 	}
 }

@@ -18,6 +18,7 @@ type rangeArgs struct {
 	least      float64
 	most       float64
 	count      int // -1 for all
+	latest     bool
 	agg        *aggregation
 	withLabels bool
 	noEmpty    bool // EXCLUDEEMPTY
@@ -53,7 +54,7 @@ type rangeWord struct {
 }
 
 var rangeWords = [...]rangeWord{
-	{"latest", false, func(_ *rangeArgs, args [][]byte) ([][]byte, string) { return args, "" }}, // there are no compactions whose last bucket is open
+	{"latest", false, func(a *rangeArgs, args [][]byte) ([][]byte, string) { a.latest = true; return args, "" }},
 	{"filter_by_ts", false, parseFilterByTimes},
 	{"filter_by_value", false, parseFilterByValue},
 	{"count", false, parseCount},

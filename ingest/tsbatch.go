@@ -64,14 +64,14 @@ func (c *conn) addRun(names, times, values [][]byte, by adder) int {
 			break
 		}
 		if n > 0 && run[n-1].k == k {
-			if t <= run[n-1].t {
+			if t <= run[n-1].t || k.rules != nil && !k.inBucketLocked(t) {
 				break
 			}
 		} else {
 			if !k.mu.TryLock() {
 				break
 			}
-			if k.moved != nil || !k.written || t <= k.lastMs || k.ignoreMs > 0 {
+			if k.moved != nil || !k.written || t <= k.lastMs || k.ignoreMs > 0 || k.rules != nil && !k.inBucketLocked(t) {
 				k.mu.Unlock()
 				break
 			}
@@ -93,7 +93,9 @@ func (c *conn) addRun(names, times, values [][]byte, by adder) int {
 			problem = problemOf(d.write(b, a.k, a.t, a.v))
 		}
 		if problem == "" {
-			a.k.lastMs = a.t
+			if a.k.lastMs = a.t; a.k.rules != nil {
+				a.k.addToBucketsLocked(a.t, a.v)
+			}
 		}
 		if i+1 == n || run[i+1].k != a.k {
 			a.k.mu.Unlock()

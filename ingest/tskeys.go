@@ -89,6 +89,9 @@ type seriesKey struct {
 	written bool       // lastMs means something
 	moved   *seriesKey // what TS.ALTER made of it
 
+	rules []*compaction // of which it is the source, nil for none
+	from  *compaction   // of which it is the destination
+
 	expiresMs atomic.Int64 // Unix time, 0 for never; it changes with mu and directory.mu held
 	seq       uint64       // see directory.order; under directory.mu
 }
@@ -108,6 +111,7 @@ type directory struct {
 	o      *Options // for what bounds it, beside limits
 	limits atomic.Pointer[KeyLimits]
 
+	linking sync.Mutex // held while a rule is made
 	mu      sync.RWMutex
 	byName  map[string]*seriesKey
 	byPrint map[mcache.Fingerprint]*seriesKey
@@ -552,6 +556,10 @@ func (d *directory) each(k *seriesKey, from, to int64, f func(t int64, v float64
 	if from > to || !d.copy(k, from, to, &s) {
 		return
 	}
+	eachSample(&s, f)
+}
+
+func eachSample(s *mcache.Snapshot, f func(t int64, v float64) bool) {
 	for it := s.Iterator(); it.Next(); {
 		if it.OnRecord() {
 			continue // a histogram is no sample to these commands

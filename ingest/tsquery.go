@@ -23,7 +23,9 @@ func (c *conn) query(k *seriesKey, a *rangeArgs, firstFew bool, room int) (r row
 		return r, false
 	}
 	ok = true
-	c.srv.series.each(k, from, to, func(t int64, v float64) bool {
+	last, more := int64(-mcache.MaxTime), true
+	see := func(t int64, v float64) bool {
+		last = t
 		switch {
 		case !a.wants(t, v):
 		case t < a.from:
@@ -43,10 +45,17 @@ func (c *conn) query(k *seriesKey, a *rangeArgs, firstFew bool, room int) (r row
 			return false
 		default:
 			points = append(points, point{t, v})
-			return !firstFew || a.agg != nil || a.count < 0 || len(points) < a.count
+			more = !firstFew || a.agg != nil || a.count < 0 || len(points) < a.count
+			return more
 		}
 		return true
-	})
+	}
+	c.srv.series.each(k, from, to, see)
+	if a.latest && ok && more {
+		if p, some := c.latest(k); some && p.t > last && p.t >= from && p.t <= to {
+			see(p.t, p.v)
+		}
+	}
 	switch {
 	case !ok:
 		return r, false
@@ -290,12 +299,24 @@ func (c *conn) groups(a *rangeArgs, keys []*seriesKey, all []rows, o order) {
 	}
 }
 
-func (c *conn) lastSample(k *seriesKey) {
+// lastSample answers the youngest sample of a series, or with latest that of the
+// bucket which is open if it is compacted from another.
+func (c *conn) lastSample(k *seriesKey, latest bool) {
+	if latest {
+		if p, ok := c.latest(k); ok {
+			c.sample(p.t, p.v)
+			return
+		}
+	}
 	t, v, ok := c.srv.series.last(k, c.nowMs())
 	if !ok {
 		c.Array(0)
 		return
 	}
+	c.sample(t, v)
+}
+
+func (c *conn) sample(t int64, v float64) {
 	c.Array(2)
 	c.Int(t)
 	c.sampleDouble(v)
@@ -307,7 +328,7 @@ func tsGet(c *conn, args [][]byte) {
 		return
 	}
 	if k, ok := c.findSeries(args[1]); ok {
-		c.lastSample(k)
+		c.lastSample(k, len(args) > 2)
 	}
 }
 
@@ -325,7 +346,7 @@ func tsMGet(c *conn, args [][]byte) {
 	for _, k := range keys {
 		c.oneOf(k.name, 2)
 		c.labels(k.given(), a.withLabels, a.selected)
-		c.lastSample(k)
+		c.lastSample(k, a.latest)
 		c.spill()
 	}
 }
@@ -409,14 +430,7 @@ func tsInfo(c *conn, args [][]byte) {
 	}
 	c.Simple("labels")
 	c.labels(k.given(), true, nil)
-	c.Simple("sourceKey")
-	c.Null()
-	c.Simple("rules")
-	if c.V3 {
-		c.MapOf(0)
-	} else {
-		c.Array(0)
-	}
+	c.rules(k)
 	number("ignoreMaxTimeDiff", o.ignoreMs)
 	c.Simple("ignoreMaxValDiff")
 	c.sampleDouble(o.ignoreValue)

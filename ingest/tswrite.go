@@ -148,15 +148,23 @@ func (c *conn) replyAdded(t int64, problem string) {
 // addSample writes one sample and returns its time, or the words of an error.
 func (c *conn) addSample(k *seriesKey, t int64, v float64, on duplicatePolicy) (int64, string) {
 	k = k.lock()
-	defer k.mu.Unlock()
+	t, problem := c.addLocked(k, t, v, on)
+	k.mu.Unlock()
+	c.tellCompacted()
+	return t, problem
+}
+
+// addLocked is addSample for a key that is locked.
+func (c *conn) addLocked(k *seriesKey, t int64, v float64, on duplicatePolicy) (int64, string) {
 	d := c.srv.series
 	if on == policyNone {
 		on = k.policy
 	}
 	// In order, as nearly all are, nothing has to be read.
-	inOrder := k.written && t > k.lastMs
-	if !inOrder || k.ignoreMs > 0 {
-		lastMs, lastV, has := d.lastLocked(k, c.nowMs())
+	lastMs, has := k.lastMs, k.written
+	if !has || t <= lastMs || k.ignoreMs > 0 {
+		var lastV float64
+		lastMs, lastV, has = d.lastLocked(k, c.nowMs())
 		switch {
 		case !has:
 		case k.retentionMs > 0 && t < lastMs && lastMs-t > k.retentionMs:
@@ -174,13 +182,27 @@ func (c *conn) addSample(k *seriesKey, t int64, v float64, on duplicatePolicy) (
 			}
 		}
 	}
-	if problem := problemOf(d.write(&c.batch, k, t, v)); problem != "" {
+	if problem := problemOf(c.storeLocked(k, t, v, lastMs, has)); problem != "" {
 		return 0, problem
 	}
-	if !k.written || t > k.lastMs {
-		k.lastMs, k.written = t, true
-	}
 	return t, ""
+}
+
+// storeLocked writes a sample that is to be written, and has rules follow it. The
+// youngest that there is, if has, is at lastMs.
+func (c *conn) storeLocked(k *seriesKey, t int64, v float64, lastMs int64, has bool) error {
+	if err := c.srv.series.write(&c.batch, k, t, v); err != nil {
+		return err
+	}
+	late := has && t <= lastMs
+	if !late {
+		lastMs = t
+	}
+	k.lastMs, k.written = lastMs, true
+	if k.rules != nil {
+		c.compactLocked(k, t, v, late)
+	}
+	return nil
 }
 
 // ignores says that IGNORE spares a sample: it is near the last one. NaN is
@@ -296,6 +318,7 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 		return
 	}
 	k = k.lock()
+	defer c.tellCompacted()
 	defer k.mu.Unlock()
 	lastMs, last, has := c.srv.series.lastLocked(k, c.nowMs())
 	if has && t < lastMs {
@@ -314,13 +337,12 @@ func tsIncrBy(c *conn, args [][]byte, sign float64) {
 		c.Int(lastMs)
 		return
 	}
-	if err := c.srv.series.write(&c.batch, k, t, sum); err != nil {
+	if err := c.storeLocked(k, t, sum, lastMs, has); err != nil {
 		if !existed {
 			c.srv.series.abandonLocked(k)
 		}
 		c.failWith(err)
 		return
 	}
-	k.lastMs, k.written = max(t, k.lastMs), true
 	c.Int(t)
 }
