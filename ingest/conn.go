@@ -230,12 +230,12 @@ func (c *conn) consume() {
 			continue
 		}
 		n, args, need, err := c.framer.Next(c.in[c.start:c.end], c.limits)
-		if long := (*resp.TooLong)(nil); errors.As(err, &long) {
-			c.runBundle()
-			c.dropFrom(long, nil)
-			continue
-		}
-		if err != nil {
+		if err != nil { // first of all: looking at what it is costs an allocation
+			if long := (*resp.TooLong)(nil); errors.As(err, &long) {
+				c.runBundle()
+				c.dropFrom(long, nil)
+				continue
+			}
 			c.protocolError(err)
 			return
 		}

@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 )
 
@@ -128,6 +129,9 @@ func (f *Framer) Next(b []byte, l *Limits) (n int, args [][]byte, need int, err 
 		if b[0] != '*' {
 			return f.inline(b, l)
 		}
+		if n, args = f.whole(b, l); n > 0 {
+			return n, args, 0, nil
+		}
 		count, end, err := countLine(b, 1, "invalid multibulk length", "too big mbulk count string")
 		if end == 0 || err != nil {
 			return 0, nil, len(b) + 1, err
@@ -185,6 +189,70 @@ func (f *Framer) Next(b []byte, l *Limits) (n int, args [][]byte, need int, err 
 	f.args = args
 	n, f.pos = f.pos, 0
 	return n, args, 0, nil
+}
+
+// whole is Next for a command that is there as a whole and within all limits,
+// as nearly every one is. n is 0 otherwise, and nothing was noted: Next, which
+// keeps its place and names what is wrong, begins anew.
+func (f *Framer) whole(b []byte, l *Limits) (n int, _ [][]byte) {
+	if len(b) < 5 {
+		return 0, nil
+	}
+	count, end := shortLine(binary.LittleEndian.Uint32(b[1:]))
+	if end == 0 || uint(count-1) >= uint(l.Args) {
+		return 0, nil
+	}
+	if cap(f.args) < count {
+		f.args = make([][]byte, 0, max(8, count))
+	}
+	args, at, bytes := f.args[:count], 1+end, 0
+	for k := range args {
+		if uint(at) >= uint(len(b)) || len(b)-at < 6 || b[at] != '$' {
+			return 0, nil
+		}
+		size, end := shortLine(binary.LittleEndian.Uint32(b[at+1:]))
+		if end == 0 {
+			if size, end = longLine(b[at:], l); end == 0 {
+				return 0, nil
+			}
+		}
+		from := at + 1 + end
+		to := from + size
+		if bytes += size; size > l.BulkBytes || to+2 > len(b) || b[to] != '\r' || b[to+1] != '\n' {
+			return 0, nil
+		}
+		args[k], at = b[from:to:to], to+2
+	}
+	if bytes > l.CommandBytes {
+		return 0, nil
+	}
+	f.args = args
+	return at, args
+}
+
+const crlf = '\r' | '\n'<<8 // as a little-endian number
+
+// shortLine reads a number of one or two digits and CRLF off a little-endian
+// word. n is how many bytes those are, 0 for whatever else there is. It is
+// small enough to be inlined.
+func shortLine(w uint32) (v, n int) {
+	d, e := w&0xff-'0', w>>8&0xff-'0'
+	if d <= 9 && w>>8&0xffff == crlf {
+		return int(d), 3
+	}
+	if d-1 < 9 && e <= 9 && w>>16 == crlf {
+		return int(10*d + e), 4
+	}
+	return 0, 0
+}
+
+// longLine is shortLine for the line behind the first byte of b, of any length.
+func longLine(b []byte, l *Limits) (v, n int) {
+	long, end, err := countLine(b, 1, "", "")
+	if err != nil || end == 0 || long < 0 || long > int64(l.BulkBytes) {
+		return 0, 0
+	}
+	return int(long), end - 1
 }
 
 // countLine reads a number and CRLF at b[at:]. end is the offset behind them,

@@ -139,9 +139,14 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte, seed uint64) {
 		want := reference(stream, &testLimits)
 		rng := newRand(seed)
-		for range 4 {
+		for try := range 5 {
 			size := 1 + rng.IntN(1+rng.IntN(40))
-			got := frames(stream, &testLimits, func(left int) int { return min(left, 1+rng.IntN(size)) })
+			got := frames(stream, &testLimits, func(left int) int {
+				if try == 0 {
+					return left // all that comes is whole
+				}
+				return min(left, 1+rng.IntN(size))
+			})
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				// An error may be seen before an incomplete line ends, never instead of a command.
 				t.Fatalf("seed %d: %q\n got %s\nwant %s", seed, stream, got, want)
@@ -181,6 +186,9 @@ func TestFramesOfRandomStreams(t *testing.T) {
 		got := frames(s, &testLimits, func(left int) int { return min(left, 1+rng.IntN(30)) })
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Fatalf("round %d: %q\n got %s\nwant %s", round, s, got, want)
+		}
+		if at := frames(s, &testLimits, func(left int) int { return left }); fmt.Sprint(at) != fmt.Sprint(want) {
+			t.Fatalf("round %d, at once: %q\n got %s\nwant %s", round, s, at, want)
 		}
 		for _, o := range got {
 			switch o {
