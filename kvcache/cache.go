@@ -29,7 +29,7 @@ type CacheOptions struct {
 	// Account is what the regions and indexes count against; see Memory.SetShare.
 	Account Account
 	// Shards is rounded up to a power of two, at most MaxShards. Default: four
-	// for each processor, but so few that one open region for each of them is
+	// for each processor, at most 256, so that cursors of Scan are below 2^52, and so few that one open region for each of them is
 	// at most a 128th part of the budget: what is kept is better chosen from 128
 	// regions than from 64, by 0.003 of the hit ratio.
 	Shards int
@@ -48,6 +48,9 @@ type CacheOptions struct {
 	// Random chooses RandomKey's keys. Default rand.Uint64.
 	Random func() uint64
 }
+
+// mostByDefault is how many shards there are at most unless more are asked for.
+const mostByDefault = 256
 
 // MaxShards bounds CacheOptions.Shards.
 const MaxShards = 1 << shardBits
@@ -97,7 +100,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	m := o.Memory
 	n := o.Shards
 	if n == 0 {
-		n = max(1, min(4*runtime.GOMAXPROCS(0), int(m.Budget()/int64(m.regionBytes)/128)))
+		n = max(1, min(4*runtime.GOMAXPROCS(0), mostByDefault, int(m.Budget()/int64(m.regionBytes)/128)))
 		n = 1 << (bits.Len(uint(n)) - 1)
 	}
 	c := &Cache{m: m, seed: maphash.MakeSeed(), now: o.Now, random: o.Random, maxLarge: o.MaxLargeBytes, lend: o.Lend, stop: make(chan struct{})}
