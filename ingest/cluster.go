@@ -309,17 +309,10 @@ func (c *conn) belongs(cmd *command, args [][]byte) bool {
 	if v == nil {
 		return true
 	}
-	slot, several, first := uint16(0), false, true
-	cmd.withKeys(args).eachKey(args, func(key []byte) {
-		s := c.srv.o.Cluster.KeySlot(key)
-		several = several || !first && s != slot
-		if first {
-			slot, first = s, false
-		}
-	})
+	slot, none, several := c.srv.slotOf(cmd, args)
 	proxy := c.srv.o.Cluster.Proxy && !c.peer
 	switch node := v.servedBy(slot); {
-	case first:
+	case none:
 		return !proxy || c.proxyEverywhere(v, cmd, args)
 	case several && proxy:
 		return c.proxySeveral(cmd, args)
@@ -340,4 +333,98 @@ func (c *conn) belongs(cmd *command, args [][]byte) bool {
 		c.Fail("MOVED " + strconv.Itoa(int(slot)) + " " + v.Nodes[node].address())
 	}
 	return false
+}
+
+// slotOf is the slot of a command's first key, whether it has none, and whether
+// others have another one.
+func (s *Server) slotOf(cmd *command, args [][]byte) (slot uint16, none, several bool) {
+	none = true
+	cmd.withKeys(args).eachKey(args, func(key []byte) {
+		k := s.o.Cluster.KeySlot(key)
+		several = several || !none && k != slot
+		if none {
+			slot, none = k, false
+		}
+	})
+	return slot, none, several
+}
+
+// scriptSlot is the slot that the keys of a script's commands have; none before
+// the first of them.
+type scriptSlot struct {
+	slot  uint16
+	known bool
+}
+
+// refuses is what a script is told instead of running a command: what it may name
+// are keys that this node serves, though the script's own keys were let through
+// by belongs. It returns "" if nothing speaks against it.
+func (at *scriptSlot) refuses(s *Server, oneSlot bool, args [][]byte) string {
+	v := s.view()
+	if v == nil {
+		return ""
+	}
+	cmd := s.commands.find(args[0]) // which says where keys are, though it may have subcommands
+	slot, none, several := s.slotOf(cmd, args)
+	switch {
+	case none:
+		return ""
+	case several && !s.o.Cluster.Proxy || !s.here(v, slot):
+		return errScriptElsewhere
+	case several:
+		// Clients that know nothing of slots may name several of this node's in one.
+		here := true
+		cmd.withKeys(args).eachKey(args, func(key []byte) { here = here && s.here(v, s.o.Cluster.KeySlot(key)) })
+		if !here {
+			return errScriptElsewhere
+		}
+	case oneSlot && at.known && at.slot != slot:
+		return "ERR Script attempted to access keys that do not hash to the same slot"
+	}
+	at.slot, at.known = slot, true
+	return ""
+}
+
+const errScriptElsewhere = "ERR Script attempted to access a non local key in a cluster node"
+
+// queuedElsewhere is why a transaction is not run: its slot may have gone since its
+// commands were queued. It returns "" if nothing speaks against it.
+func (c *conn) queuedElsewhere(queue [][][]byte) string {
+	v := c.srv.view()
+	if v == nil {
+		return ""
+	}
+	at := scriptSlot{}
+	for _, args := range queue {
+		slot, none, _ := c.srv.slotOf(c.srv.commands.find(args[0]), args)
+		if none {
+			continue
+		}
+		if at.known && at.slot != slot && !c.srv.o.Cluster.Proxy {
+			return errCrossSlot
+		}
+		if problem := c.slotElsewhere(v, slot); problem != "" {
+			return problem
+		}
+		at = scriptSlot{slot, true}
+	}
+	return ""
+}
+
+// slotElsewhere is what is answered instead of running what is about a slot and runs
+// alone; "" if this node serves it.
+func (c *conn) slotElsewhere(v *ClusterView, slot uint16) string {
+	node := v.servedBy(slot)
+	switch {
+	case c.srv.here(v, slot):
+		return ""
+	case node < 0 || node == v.Self:
+		return errClusterDown
+	case c.peer:
+		return errTablesDiffer
+	case c.srv.o.Cluster.Proxy:
+		return errTxProxied
+	}
+	c.srv.counters.moved.Add(1)
+	return "MOVED " + strconv.Itoa(int(slot)) + " " + v.Nodes[node].address()
 }

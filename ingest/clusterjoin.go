@@ -42,6 +42,18 @@ func joined(by joinBy, replies [][]byte, keys [][]int, v3 bool) []byte {
 		case by == joinAll:
 			all = append(all, elements...)
 			continue
+		case by == joinLeast:
+			if part > 0 && len(elements) != len(all) {
+				return []byte("-ERR the nodes' answers are not of one length\r\n")
+			}
+			for i, e := range elements {
+				if part == 0 {
+					all = append(all, e)
+				} else if bytes.Compare(e, all[i]) < 0 { // they are digits
+					all[i] = e
+				}
+			}
+			continue
 		}
 		for i, k := range keys[part] {
 			for len(all) <= k {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"mcached/ingest/resp"
 )
 
 // With ClusterOptions.Proxy, clients that know nothing of clusters reach all
@@ -112,6 +114,7 @@ const (
 	joinOK           // all say OK
 	joinOrder        // an element for each key, in the order of the keys
 	joinAll          // the elements of all
+	joinLeast        // of each place the least number
 )
 
 // ofSeveral are the commands that are cut by key, with what belongs to a key.
@@ -120,7 +123,10 @@ var ofSeveral = map[string]joinBy{
 }
 
 // ofAll are the commands without keys that all nodes are asked.
-var ofAll = map[string]joinBy{"dbsize": joinSum, "flushall": joinOK, "flushdb": joinOK, "keys": joinAll}
+var ofAll = map[string]joinBy{
+	"dbsize": joinSum, "flushall": joinOK, "flushdb": joinOK, "keys": joinAll,
+	"script|load": joinOK, "script|flush": joinOK, "script|exists": joinLeast,
+}
 
 // proxySeveral cuts a command of several keys by their slots. It always answers.
 func (c *conn) proxySeveral(cmd *command, args [][]byte) bool {
@@ -197,17 +203,31 @@ func (c *conn) runHere(cmd *command, args [][]byte) []byte {
 	before, at, tx := c.B, c.at, c.tx
 	c.B, c.at = nil, 0
 	c.tx = &transaction{running: true} // nothing is written before it is whole
-	cmd.run(c, args)
+	if cmd.subs == nil {
+		cmd.run(c, args)
+	} else if sub := c.subOf(cmd, args); sub != nil {
+		sub.run(c, args)
+	}
 	reply := c.B
 	c.B, c.at, c.tx = before, at, tx
 	c.wrote(cmd, args)
 	return reply
 }
 
+// maxSubcommand is longer than the name of any.
+const maxSubcommand = 32
+
 // proxyEverywhere asks all nodes what is about all of them. It reports true if
 // the command is this node's alone.
 func (c *conn) proxyEverywhere(v *ClusterView, cmd *command, args [][]byte) bool {
-	by := ofAll[cmd.name]
+	name := cmd.name
+	if cmd.subs != nil && len(args) > 1 {
+		name += "|" + string(resp.Lower(nil, args[1][:min(len(args[1]), maxSubcommand)]))
+	}
+	by := ofAll[name]
+	if name == "scan" && (c.tx == nil || !c.tx.open) {
+		return c.proxyScan(v, cmd, args)
+	}
 	if by == joinNot || c.tx != nil && c.tx.open {
 		return true
 	}

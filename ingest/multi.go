@@ -284,6 +284,10 @@ func execTransaction(c *conn, _ [][]byte) {
 		return
 	}
 	c.alone(func() {
+		if problem := c.queuedElsewhere(x.queue); problem != "" {
+			c.Fail(problem)
+			return
+		}
 		if c.changed() {
 			c.NullArray()
 			return

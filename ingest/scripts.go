@@ -209,13 +209,21 @@ func (c *conn) scriptKeys(args [][]byte) (keys, rest [][]byte, ok bool) {
 // selects is selected for itself.
 func (c *conn) runScript(p *script.Program, keys, args [][]byte, readOnly bool) {
 	k := c.srv.scripts
+	at := scriptSlot{}
 	c.alone(func() {
+		if v := c.srv.view(); v != nil && len(keys) > 0 {
+			at = scriptSlot{c.srv.o.Cluster.KeySlot(keys[0]), true}
+			if problem := c.slotElsewhere(v, at.slot); problem != "" { // since it was let through
+				c.Fail(problem)
+				return
+			}
+		}
 		run := &scriptRun{busy: make(chan struct{}), over: make(chan struct{})}
 		busy := time.AfterFunc(c.srv.o.ScriptTimeout/busyPart, func() { close(run.busy) })
 		k.now.Store(run)
 		db, was := c.db, c.script
 		c.script = run
-		calls := scriptCalls{c: c, run: run, readOnly: readOnly || p.NoWrites}
+		calls := scriptCalls{c: c, run: run, readOnly: readOnly || p.NoWrites, oneSlot: p.OneSlot, at: at}
 		if k.engine.Run(p, &script.Run{Keys: keys, Args: args, Call: calls.call, Known: calls.known, Killed: &run.killed}, &c.Reply) {
 			k.ended.Add(1)
 			c.srv.o.Logger.Warn("a script was ended by one of its bounds", "sha1", p.SHA, "client", addressOf(c.sock), "answer", clip(c.B[c.at:], 200))
@@ -234,6 +242,8 @@ type scriptCalls struct {
 	c        *conn
 	run      *scriptRun
 	readOnly bool
+	oneSlot  bool
+	at       scriptSlot
 }
 
 func (s *scriptCalls) known(name string) bool {
@@ -260,6 +270,10 @@ func (s *scriptCalls) call(args [][]byte, resp3 bool) []byte {
 	case s.readOnly && cmd.flags&write != 0:
 		c.Fail("ERR Write commands are not allowed from read-only scripts.")
 	default:
+		if problem := s.at.refuses(c.srv, s.oneSlot, args); problem != "" {
+			c.Fail(problem)
+			break
+		}
 		if cmd.flags&write != 0 {
 			s.run.wrote.Store(true)
 		}

@@ -30,6 +30,7 @@ type Program struct {
 	SHA      string // 40 digits
 	Bytes    int    // of the source
 	NoWrites bool   // said by its first line
+	OneSlot  bool   // its commands' keys must be of one slot of a cluster, likewise
 	proto    *lua.FunctionProto
 }
 
@@ -51,6 +52,7 @@ func Compile(source []byte) (*Program, error) {
 		if end < 0 {
 			return nil, errors.New("ERR Invalid script shebang")
 		}
+		p.OneSlot = true // as Redis has it: without such a line any slots of this node will do
 		if err := p.shebang(string(text[:end])); err != nil {
 			return nil, err
 		}
@@ -78,7 +80,9 @@ func (p *Program) shebang(line string) error {
 			switch f {
 			case "no-writes":
 				p.NoWrites = true
-			case "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys", "":
+			case "allow-cross-slot-keys":
+				p.OneSlot = false
+			case "allow-oom", "allow-stale", "no-cluster", "":
 			default:
 				return errors.New("ERR Unexpected flag in script shebang: " + f)
 			}
