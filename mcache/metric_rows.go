@@ -43,6 +43,12 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.IndexBytes), "index")
 				emit(float64(s.Blobs.LiveBytes), "overflow")
 			}},
+		{"mcached_series_part_points", "gauge", "Samples held, by what holds them. The bytes of blocks and directories, divided by the samples in blocks, are what one more sample takes.", []string{"part"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.Hot.Weight), "heads")
+				emit(float64(s.Log.Weight), "blocks")
+				emit(float64(s.BlobPoints), "overflow")
+			}},
 		{"mcached_series_dead_bytes", "gauge", "Bytes of the metric cache's regions that are deleted and not yet compacted.", nil,
 			single(float64(s.Hot.DeadBytes + s.Log.DeadBytes + s.Dir.DeadBytes + s.Blobs.DeadBytes))},
 		{"mcached_series_samples_inserted_total", "counter", "New samples. Those held are these less all that left.", nil,

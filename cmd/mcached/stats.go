@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,26 +23,36 @@ type summaryRow struct {
 	metric string // summed over its series
 	rate   bool   // per second, over the last minute
 	show   func(v float64) string
+	// read, if it is there, makes the lines instead, of what the metric and others
+	// say: none where that means nothing.
+	read func(r *reading) []summaryLine
 }
+
+type summaryLine struct{ what, text string }
 
 // summary is what is shown, in that order.
 var summary = []summaryRow{
-	{"memory budget", "mcached_memory_budget_bytes", false, showBytes},
-	{"memory used", "mcached_memory_used_bytes", false, showBytes},
-	{"resident", "process_resident_memory_bytes", false, showBytes},
-	{"available on the machine", "mcached_pressure_available_bytes", false, showBytes},
-	{"given back, all in all", "mcached_memory_returned_bytes_total", false, showBytes},
-	{"series", "mcached_series", false, short},
-	{"samples held", "mcached_series_points", false, short},
-	{"bytes a sample", "mcached_series_bytes", false, short}, // by way of perSample
-	{"samples in, per second", "mcached_bucket_samples_total", true, short},
-	{"samples left, per second", "mcached_series_samples_left_total", true, short},
-	{"samples waiting to be forwarded", "mcached_forward_dirty_samples", false, short},
-	{"queries, per second", "mcached_query_requests_total", true, short},
-	{"blobs", "mcached_blobs_entries", false, short},
-	{"Redis clients", "mcached_resp_connections", false, short},
-	{"commands, per second", "mcached_resp_commands_total", true, short},
-	{"up for", "process_start_time_seconds", false, nil}, // by way of the reading's time
+	{what: "memory budget", metric: "mcached_memory_budget_bytes", show: showBytes},
+	{what: "memory used", metric: "mcached_memory_used_bytes", show: showBytes},
+	{what: "resident", metric: "process_resident_memory_bytes", show: showBytes},
+	{what: "available on the machine", metric: "mcached_pressure_available_bytes", show: showBytes},
+	{what: "returned to the kernel, in total", metric: "mcached_memory_returned_bytes_total", show: showBytes},
+	{what: "series", metric: "mcached_series", show: short},
+	{what: "samples", metric: "mcached_series_points", show: short},
+	{what: "bytes for one more sample", metric: "mcached_series_part_points", read: (*reading).marginal},
+	{what: "bytes a sample, all included", metric: "mcached_series_bytes", read: (*reading).perSample},
+	{what: "complete since", metric: "mcached_bucket_covered_from_timestamp_seconds", read: (*reading).coverage},
+	{what: "samples in, per second", metric: "mcached_bucket_samples_total", rate: true, show: short},
+	{what: "samples removed, per second", metric: "mcached_series_samples_left_total", rate: true, show: short},
+	{what: "samples that wait to be forwarded", metric: "mcached_forward_dirty_samples", show: short},
+	{what: "queries, per second", metric: "mcached_query_requests_total", rate: true, show: short},
+	{what: "steps of queries", metric: "mcached_upstream_steps_total", read: (*reading).sources},
+	{what: "Redis values", metric: "mcached_blobs_entries", show: short},
+	{what: "Redis clients", metric: "mcached_resp_connections", show: short},
+	{what: "commands, per second", metric: "mcached_resp_commands_total", rate: true, show: short},
+	{what: "up for", metric: "process_start_time_seconds", read: func(r *reading) []summaryLine {
+		return []summaryLine{{text: since(r.at - r.start)}}
+	}},
 }
 
 // reading is one look at a daemon's registry.
@@ -60,15 +71,94 @@ func (r *reading) sum(metric string) (v float64, ok bool) {
 	return v, ok
 }
 
-// minPointsPerSeries is how many samples a series must have on average for the
-// bytes of a sample to mean something: with fewer they are those of the series.
-const minPointsPerSeries = 100
+// of is the value of a metric's series with one label; !ok if there is none.
+func (r *reading) of(metric, label, value string) (v float64, ok bool) {
+	for _, s := range r.series {
+		if s.Metric["__name__"] == metric && s.Metric[label] == value {
+			return s.Value.value(), true
+		}
+	}
+	return 0, false
+}
 
-func (r *reading) perSample() (float64, bool) {
+const (
+	// minPointsPerSeries is how many samples a series must have on average for the
+	// bytes of a sample to mean something: with fewer they are those of the series.
+	minPointsPerSeries = 100
+	// minSealed is how many samples must be in blocks for what they take to be a rule.
+	minSealed = 1000
+)
+
+// marginal is what one more sample takes, once its head is sealed: labels,
+// descriptors and heads are there already.
+func (r *reading) marginal() []summaryLine {
+	points, _ := r.of("mcached_series_part_points", "part", "blocks")
+	blocks, ok := r.of("mcached_series_bytes", "part", "blocks")
+	directories, _ := r.of("mcached_series_bytes", "part", "directories")
+	if !ok || points < minSealed {
+		return nil
+	}
+	return []summaryLine{{text: short((blocks + directories) / points)}}
+}
+
+func (r *reading) perSample() []summaryLine {
 	bytes, ok := r.sum("mcached_series_bytes")
 	points, _ := r.sum("mcached_series_points")
 	n, _ := r.sum("mcached_series")
-	return bytes / points, ok && n > 0 && points >= minPointsPerSeries*n
+	if !ok || n == 0 || points < minPointsPerSeries*n {
+		return nil
+	}
+	return []summaryLine{{text: short(bytes / points)}}
+}
+
+// maxCoverage is of how many buckets coverage is shown.
+const maxCoverage = 8
+
+// coverage says of each bucket of others since when an answer lacks nothing.
+func (r *reading) coverage() (lines []summaryLine) {
+	for _, s := range r.series {
+		bucket := s.Metric["bucket"]
+		if s.Metric["__name__"] != "mcached_bucket_covered_from_timestamp_seconds" || bucket == selfBucket {
+			continue
+		}
+		if len(lines) == maxCoverage {
+			return append(lines, summaryLine{text: "(and more buckets: see /metrics)"})
+		}
+		from := s.Value.value()
+		text := fmt.Sprintf("%s (%s)", time.UnixMilli(int64(from*1000)).Format(time.DateTime), since(r.at-from))
+		switch gaps, _ := r.of("mcached_bucket_coverage_gaps", "bucket", bucket); {
+		case gaps == 1:
+			text += ", before that one gap"
+		case gaps > 1:
+			text += fmt.Sprintf(", before that %.0f gaps", gaps)
+		}
+		what := ""
+		if bucket != "default" {
+			what = "complete since, " + bucket
+		}
+		lines = append(lines, summaryLine{what, text})
+	}
+	return lines
+}
+
+// sources says who computed the steps of queries, where there is a store to ask.
+func (r *reading) sources() []summaryLine {
+	const metric = "mcached_upstream_steps_total"
+	all, _ := r.sum(metric)
+	if all == 0 {
+		return nil
+	}
+	var parts []string
+	for _, s := range r.series {
+		if s.Metric["__name__"] == metric {
+			parts = append(parts, fmt.Sprintf("%s %.1f %%", s.Metric["source"], 100*s.Value.value()/all))
+		}
+	}
+	return []summaryLine{{text: strings.Join(parts, ", ")}}
+}
+
+func since(seconds float64) string {
+	return time.Duration(max(seconds, 0) * float64(time.Second)).Round(time.Second).String()
 }
 
 // readDaemon asks for the registry.
@@ -119,26 +209,19 @@ func (f *apiFlags) perSecond(ctx context.Context, metric string, now, before *re
 func (f *apiFlags) summarize(ctx context.Context, out io.Writer, now, before *reading) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	for _, row := range summary {
-		var v float64
-		var ok bool
-		switch {
-		case row.rate:
-			v, ok = f.perSecond(ctx, row.metric, now, before)
-		case row.what == "bytes a sample":
-			v, ok = now.perSample()
-		default:
-			v, ok = now.sum(row.metric)
-		}
-		if !ok || math.IsNaN(v) {
+		if row.read != nil {
+			for _, l := range row.read(now) {
+				fmt.Fprintf(w, "%s\t%s\n", printable(cmp.Or(l.what, row.what)), l.text)
+			}
 			continue
 		}
-		text := ""
-		if row.show != nil {
-			text = row.show(v)
-		} else {
-			text = time.Duration((now.at - now.start) * float64(time.Second)).Round(time.Second).String()
+		v, ok := now.sum(row.metric)
+		if row.rate {
+			v, ok = f.perSecond(ctx, row.metric, now, before)
 		}
-		fmt.Fprintf(w, "%s\t%s\n", row.what, text)
+		if ok && !math.IsNaN(v) {
+			fmt.Fprintf(w, "%s\t%s\n", row.what, row.show(v))
+		}
 	}
 	return w.Flush()
 }
