@@ -58,6 +58,8 @@ type selfReading struct {
 	ResultType string          `json:"resultType"`
 	Result     []selfPoint     `json:"result"`
 	Warnings   []loggedWarning `json:"warnings"` // of the log, the newest first
+	// Help is what each metric means, by name, if it was asked for (help=true).
+	Help map[string]string `json:"help,omitempty"`
 }
 
 type selfPoint struct {
@@ -65,8 +67,8 @@ type selfPoint struct {
 	Value  [2]any            `json:"value"` // Unix seconds, and the value as text
 }
 
-// readSelf reads the registry.
-func (d *daemon) readSelf(now time.Time) (*selfReading, error) {
+// readSelf reads the registry, with what its metrics mean if help is asked for.
+func (d *daemon) readSelf(now time.Time, help bool) (*selfReading, error) {
 	families, err := d.registry.Gather()
 	if err != nil {
 		return nil, err
@@ -77,7 +79,13 @@ func (d *daemon) readSelf(now time.Time) (*selfReading, error) {
 		ResultType: "vector", Warnings: d.warned.newest(),
 	}
 	at := seconds(now)
+	if help {
+		r.Help = make(map[string]string, len(families))
+	}
 	for _, f := range families {
+		if help {
+			r.Help[f.GetName()] = f.GetHelp()
+		}
 		samplesOf(f, func(m *dto.Metric, name, extraName, extraValue string, v float64) {
 			metric := map[string]string{"__name__": name}
 			for _, l := range m.GetLabel() {
@@ -93,8 +101,8 @@ func (d *daemon) readSelf(now time.Time) (*selfReading, error) {
 }
 
 // serveSelf answers /api/v1/status/self.
-func (d *daemon) serveSelf(w http.ResponseWriter, _ *http.Request) {
-	r, err := d.readSelf(time.Now())
+func (d *daemon) serveSelf(w http.ResponseWriter, req *http.Request) {
+	r, err := d.readSelf(time.Now(), req.FormValue("help") == "true")
 	answer := map[string]any{"status": "success", "data": r}
 	code := http.StatusOK
 	if err != nil {

@@ -86,7 +86,7 @@ const (
 	// bytes of a sample to mean something: with fewer they are those of the series.
 	minPointsPerSeries = 100
 	// minSealed is how many samples must be in blocks for what they take to be a rule.
-	minSealed = 1000
+	minSealed = 10_000
 )
 
 // marginal is what one more sample takes, once its head is sealed: labels,

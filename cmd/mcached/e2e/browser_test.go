@@ -118,7 +118,7 @@ func (w *window) until(what, expression string) {
 // press presses keys one after the other.
 func (w *window) press(keys ...string) {
 	w.t.Helper()
-	codes := map[string]int{"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowUp": 38, "ArrowDown": 40}
+	codes := map[string]int{"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35}
 	for _, k := range keys {
 		params := map[string]any{"type": "keyDown", "key": k, "code": k, "windowsVirtualKeyCode": codes[k]}
 		switch k {
@@ -182,6 +182,7 @@ func (w *window) click(selector string) {
 // listen notes from now on what the page complains of.
 func (w *window) listen() {
 	w.t.Helper()
+	w.call("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true}) // it is in front
 	w.call("Page.enable", map[string]any{})
 	w.call("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `window.complaints = [];
 		addEventListener("error", e => complaints.push(String(e.message)));
@@ -265,6 +266,16 @@ func TestE2EKeyboard(t *testing.T) {
 	w.until("it is run", said+`.startsWith("1 series") && !!document.querySelector(".plot canvas") && document.querySelector(".legend td:nth-child(3)").title === "67108864"`)
 	shared := w.look("location.href")
 
+	// The arrow keys read the graph, and go from tab to tab.
+	w.look(`document.querySelector(".uplot").focus()`)
+	w.press("End")
+	w.until("the last value is read", `/^\d{4}-.*: mcached_memory_budget_bytes.* 67\.1M$/.test(document.querySelector(".out-of-sight").textContent) && document.querySelector(".legend td:nth-child(2)").textContent === "67.1M"`)
+	w.look(`document.getElementById("graph0").focus()`)
+	w.press("ArrowRight")
+	w.until("the next tab is chosen", `document.activeElement.id === "table0" && document.activeElement.getAttribute("aria-selected") === "true" && document.querySelectorAll(".values tbody tr").length === 1`)
+	w.press("ArrowLeft")
+	w.until("and the one before", `document.activeElement.id === "graph0" && !!document.querySelector(".uplot")`)
+
 	// A label and its value; Tab takes what is first. Escape puts offers away.
 	w.look(`document.querySelector("button.remove").click()`) // of the only one: it is emptied
 	w.until("it is empty", editorText+`.startsWith("an expression")`)
@@ -287,7 +298,7 @@ func TestE2EKeyboard(t *testing.T) {
 	w.press("Enter")
 	w.until("the browser opens", `document.getElementById("browse").open && document.querySelectorAll("#browse-list li").length > 50`)
 	w.write("budget")
-	w.until("it finds", `[...document.querySelectorAll("#browse-list button.link")].some(b => b.textContent === "mcached_memory_budget_bytes") && document.querySelectorAll("#browse-list li").length < 20`)
+	w.until("it finds", `[...document.querySelectorAll("#browse-list button.link")].some(b => b.textContent === "mcached_memory_budget_bytes") && document.querySelectorAll("#browse-list li").length < 20 && [...document.querySelectorAll("#browse-list li")].some(l => /^mcached_memory_budget_bytes gauge, 1 series/.test(l.textContent) && /Bytes that the daemon may hold/.test(l.textContent))`)
 	w.press("Escape")
 	w.until("it closes", `!document.getElementById("browse").open`)
 
@@ -300,7 +311,12 @@ func TestE2EKeyboard(t *testing.T) {
 	w.look(`document.querySelector("#tops button.link").focus()`)
 	w.press("Enter")
 	w.until("a metric leads to its labels", `document.querySelectorAll("#inside tr").length > 1`)
+	w.look(`document.querySelector("#inside button.link").focus()`)
+	w.press("Enter")
+	w.until("a label leads to its values", `document.querySelectorAll("#inside .tops > div").length === 2 && /metric=.*&label=/.test(location.search)`)
 	w.look("history.back()")
+	w.until("Back leads to the metric", `document.querySelectorAll("#inside .tops > div").length === 1 && !/label=/.test(location.search)`)
+	w.look("history.go(-2)")
 	w.until("Back leads back", `location.pathname === "/status" && !document.getElementById("status").hidden`)
 
 	w.open(shared)
@@ -379,11 +395,13 @@ func TestE2EMouse(t *testing.T) {
 	// The cursor reads all lines.
 	w.point("mouseHovers", ".u-over", 0.7, 0.5)
 	w.point("mouseHovers", ".u-over", 0.8, 0.5)
+	w.point("mouseHovers", ".u-over", 0.8, 0.37) // of 20
+	w.until("the nearest line is named", `/wave\{i="\d"\}/.test(document.querySelector(".at:not([hidden])").textContent)`)
 	w.until("it reads all values", `[...document.querySelectorAll(".legend tbody td:nth-child(2)")].map(td => td.textContent).join() === "10,20,30"`)
 
 	// The legend sorts, hides and solos.
 	w.click(".legend th:nth-child(5) button") // max
-	w.until("the largest is first", `document.querySelector(".legend tbody code").textContent === 'wave{i="2"}'`)
+	w.until("the largest is first", `document.querySelector('.legend th[aria-sort="descending"]').textContent === "max" && document.querySelector(".legend tbody code").textContent === 'wave{i="2"}'`)
 	w.click(".legend tbody button.series")
 	w.until("it is hidden", `document.querySelector(".legend tbody button.series").getAttribute("aria-pressed") === "false"`)
 	w.click(".legend tbody tr:nth-child(3) button.small")

@@ -138,11 +138,14 @@ func TestE2EDashboardAndAlerts(t *testing.T) {
 		}
 	}
 
-	if b, err = os.ReadFile("../page/src/status.js"); err != nil {
-		t.Fatal(err)
+	var asked []string
+	for _, file := range []string{"status.js", "tables.js"} {
+		if b, err = os.ReadFile("../page/src/" + file); err != nil {
+			t.Fatal(err)
+		}
+		asked = append(asked, regexp.MustCompile(`\bmcached_[a-z_]+`).FindAllString(string(b), -1)...)
 	}
-	asked := regexp.MustCompile(`\bmcached_[a-z_]+`).FindAllString(string(b), -1)
-	if len(asked) < 15 {
+	if len(asked) < 60 {
 		t.Errorf("the status page asks for %d metrics only", len(asked))
 	}
 	for _, name := range asked {

@@ -1,13 +1,14 @@
 // The metric browser: names, what they mean, how many series they have.
-import {$, api, el, quote, short} from "./util.js";
+import {$, api, el, short} from "./util.js";
 
 const maxNames = 500;
-let names = null, meta = {}, take = null;
+let names = null, meta = {}, counts = new Map(), take = null;
 
 async function load() {
-  const [list, info] = await Promise.all([api("label/__name__/values", {limit: 20000}), api("metadata").catch(() => ({data: {}}))]);
+  const [list, info, all] = await Promise.all([api("label/__name__/values", {limit: 20000}), api("metadata").catch(() => ({data: {}})), api("status/tsdb", {limit: 10000}).catch(() => null)]);
   names = list.data;
   meta = info.data;
+  counts = new Map((all?.data.seriesCountByMetricName || []).map(({name, value}) => [name, Number(value)]));
 }
 
 function draw() {
@@ -15,20 +16,9 @@ function draw() {
   const found = names.filter(n => n.toLowerCase().includes(wanted) || (meta[n]?.[0]?.help || "").toLowerCase().includes(wanted));
   $("browse-count").textContent = found.length > maxNames ? `${short(found.length)} metrics, the first ${maxNames} are listed` : `${found.length} metrics`;
   $("browse-list").replaceChildren(...found.slice(0, maxNames).map(n => {
-    const m = meta[n]?.[0], count = el("span", {class: "quiet"});
+    const m = meta[n]?.[0], count = counts.get(n);
     const b = el("button", {type: "button", class: "link", text: n, onclick: () => { $("browse").close(); take(n); }});
-    return el("li", {}, b, " ", el("span", {class: "quiet", text: m ? m.type : ""}), " ", count, el("button", {
-      type: "button", class: "small", text: "count", "aria-label": `count the series of ${n}`,
-      onclick: async e => {
-        e.target.remove();
-        try {
-          const {data} = await api("query", {query: `count({__name__=${quote(n)}})`});
-          count.textContent = `${data.result.length ? data.result[0].value[1] : "no"} series now`;
-        } catch (err) {
-          count.textContent = err.message;
-        }
-      },
-    }), m?.help ? el("div", {class: "quiet", text: m.help}) : null);
+    return el("li", {}, b, " ", el("span", {class: "quiet", text: [m && m.type, count && `${count.toLocaleString("en")} series`].filter(Boolean).join(", ")}), m?.help ? el("div", {class: "quiet", text: m.help}) : null);
   }));
 }
 

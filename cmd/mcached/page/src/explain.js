@@ -63,5 +63,13 @@ export function tree(root, time, signal) {
   return el("ul", {class: "tree"}, build(root));
 }
 
-/** The selector of an expression that is nothing else, or null. */
-export const onlySelector = n => n.type === "parenExpr" ? onlySelector(n.expr) : n.type === "vectorSelector" && !n.offset ? text(n) : null;
+/** The one selector of an expression, without its time; null if there are several, or none. */
+export function onlySelector(root) {
+  const found = new Set();
+  const look = n => {
+    if (n.type === "vectorSelector" || n.type === "matrixSelector") found.add(selector(n));
+    children(n).forEach(look);
+  };
+  look(root);
+  return found.size === 1 ? [...found][0] : null;
+}

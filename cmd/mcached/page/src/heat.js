@@ -16,8 +16,8 @@ export function bucketTable(h) {
 
 const left = 60, bottom = 22, maxRows = 200;
 
-/** Draws [[seconds, histogram]] on a grid into host, and says in readout what the pointer is over. */
-export function heatMap(host, values, {from, to, step}, readout) {
+/** Draws [[seconds, histogram]] on a grid into host, says in readout what the pointer is over, and zooms to what it is dragged over. */
+export function heatMap(host, values, {from, to, step}, {readout, zoom}) {
   const canvas = el("canvas", {role: "img", "aria-label": `Heat map of ${values.length} histograms`});
   host.append(canvas);
   const bounds = [...new Set(values.flatMap(([, h]) => buckets(h).flatMap(b => [b.low, b.high])))].filter(Number.isFinite).sort((a, b) => a - b);
@@ -28,6 +28,7 @@ export function heatMap(host, values, {from, to, step}, readout) {
   const cells = values.map(([t, h]) => ({i: Math.round((t - from) / step), t, all: buckets(h)}));
   // Colour is by density, as wide buckets would otherwise outshine narrow ones.
   const most = Math.max(...cells.flatMap(c => c.all.map(b => b.count)), 1e-300);
+  let dragged = null; // pixels, from and to
   const draw = () => {
     const ratio = devicePixelRatio || 1, width = Math.max(200, host.clientWidth), height = 280;
     canvas.width = width * ratio;
@@ -40,21 +41,38 @@ export function heatMap(host, values, {from, to, step}, readout) {
     for (const c of cells) for (const b of c.all) {
       const low = place(b.low), high = Math.max(low + 1, place(b.high));
       ctx.globalAlpha = b.count <= 0 ? 0 : 0.12 + 0.88 * Math.sqrt(b.count / most);
-      ctx.fillRect(left + c.i * w, height - bottom - high * h, Math.ceil(w), Math.max(1, (high - low) * h));
+      // Whole pixels: cells neither overlap nor leave seams.
+      const [x, right, y, below] = [left + c.i * w, left + (c.i + 1) * w, height - bottom - high * h, height - bottom - low * h].map(Math.round);
+      ctx.fillRect(x, y, Math.max(1, right - x), Math.max(1, below - y));
+    }
+    if (dragged) {
+      ctx.globalAlpha = 0.25;
+      ctx.fillStyle = ink("ink");
+      ctx.fillRect(Math.min(...dragged), 0, Math.abs(dragged[1] - dragged[0]), height - bottom);
     }
     ctx.globalAlpha = 1;
     ctx.fillStyle = ink("quiet");
     ctx.font = "11px system-ui, sans-serif";
     for (let i = 0; i < bounds.length; i += Math.ceil(bounds.length / 8)) ctx.fillText(short(bounds[i]), 2, height - bottom - i * h);
-    ctx.textAlign = "right";
-    ctx.fillText(dateTime(to * 1000), width, height - 4);
-    ctx.textAlign = "left";
-    ctx.fillText(dateTime(from * 1000), left, height - 4);
+    const ticks = Math.max(1, Math.floor((width - left) / 180));
+    for (let k = 0; k <= ticks; k++) {
+      ctx.textAlign = k === 0 ? "left" : k === ticks ? "right" : "center";
+      ctx.fillText(dateTime((from + k / ticks * (to - from)) * 1000), left + k / ticks * (width - left), height - 4);
+    }
   };
+  const timeAt = x => { const w = canvas.getBoundingClientRect().width; return (from + Math.min(1, Math.max(0, (x - left) / (w - left))) * (to - from)) * 1000; };
+  canvas.addEventListener("pointerdown", e => { dragged = [e.offsetX, e.offsetX]; canvas.setPointerCapture(e.pointerId); });
+  canvas.addEventListener("pointerup", () => {
+    const [a, b] = dragged ? dragged.toSorted((x, y) => x - y) : [0, 0];
+    dragged = null;
+    if (b - a < 4) return draw();
+    zoom(timeAt(a), timeAt(b));
+  });
   canvas.addEventListener("pointermove", e => {
     const box = canvas.getBoundingClientRect();
     const i = Math.floor((e.clientX - box.left - left) / ((box.width - left) / n)), r = Math.floor((box.height - bottom - (e.clientY - box.top)) / ((box.height - bottom) / rows));
     const c = cells.find(c => c.i === i), b = c && c.all.find(b => place(b.low) <= r && r < Math.max(place(b.low) + 1, place(b.high)));
+    if (dragged) { dragged[1] = e.offsetX; draw(); }
     readout(c ? `${dateTime(c.t * 1000)}: ${b ? `${short(b.count)} from ${short(b.low)} to ${short(b.high)}` : "none there"}` : "");
   });
   canvas.addEventListener("pointerleave", () => readout(""));

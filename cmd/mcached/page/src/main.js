@@ -3,9 +3,10 @@ import "uplot/dist/uPlot.min.css";
 import "../style.css";
 import {$, api, base, tenant} from "./util.js";
 import {explore, initExplore, openURL} from "./explore.js";
-import {drawStatus, initStatus} from "./status.js";
+import {drawStatus, initStatus, setFlags} from "./status.js";
 import {drawCardinality} from "./cardinality.js";
 import {initBrowse} from "./browse.js";
+import {initTips} from "./tips.js";
 
 const views = ["explore", "status", "cardinality"];
 
@@ -30,7 +31,7 @@ function show(view) {
 }
 
 async function go(view) {
-  history.pushState(null, "", base + view);
+  history.pushState(null, "", base + view + (tenant.name ? "?tenant=" + encodeURIComponent(tenant.name) : ""));
   show(view);
 }
 
@@ -38,6 +39,7 @@ async function begin() {
   try {
     const [{data: build}, {data: flags}] = await Promise.all(["buildinfo", "flags"].map(s => api("status/" + s)));
     $("build").textContent = `${build.branch.replace(/^mcached-/, "")}, PromQL of Prometheus ${build.version}`;
+    setFlags(flags);
     tenant.header = flags["tenancy.header"] || "";
     $("tenant-box").hidden = !tenant.header;
     $("tenant-name").textContent = tenant.header;
@@ -62,12 +64,14 @@ for (const v of views) {
 window.addEventListener("popstate", () => show(viewOf(location.pathname)));
 $("tenant").addEventListener("change", e => { tenant.name = e.target.value.trim(); show(viewOf(location.pathname)); });
 for (const b of document.querySelectorAll("button[data-expr]")) b.addEventListener("click", () => explore(b.dataset.expr));
+initTips();
 initBrowse();
 initExplore();
 initStatus();
 $("notice").removeAttribute("class");
 $("page").hidden = false;
 begin().then(() => {
+  tenant.name = new URLSearchParams(location.search).get("tenant") || tenant.name;
   show(viewOf(location.pathname));
   $("tenant").value = tenant.name;
 });

@@ -1,25 +1,16 @@
 // The status view: what the daemon says of itself now (status/self), and the
 // history that it keeps of that where nobody else writes (below -/self). A
-// refresh is three requests.
-import {$, api, bytes, colour, dateTime, el, seconds, short, quote} from "./util.js";
+// refresh is three requests, and one more of a member of a cluster.
+import {$, api, bytes, colour, dateTime, el, quote, seconds, short} from "./util.js";
 import {figure} from "./plot.js";
+import {readSelf, rows, self, sum} from "./self.js";
+import {drawTables, hitLimits} from "./tables.js";
+import {word} from "./tips.js";
 
 const history_ = "-/self/";
 
-/** What the daemon says of itself now: [{metric, value}] in all, and what is asked of it. */
-let own = [], warnings = [], instance = "", interval = 15, startedAt = 0, readAt = 0; // seconds
-
-async function readOwn() {
-  const {data} = await api("status/self");
-  own = data.result.map(r => ({metric: r.metric, value: Number(r.value[1])}));
-  readAt = data.result.length ? data.result[0].value[0] : 0;
-  ({instance, scrapeInterval: interval, startTime: startedAt, warnings = []} = data);
-}
-
-/** The series of a metric that have these labels. */
-const rows = (name, labels = {}) => own.filter(r => r.metric.__name__ === name && Object.entries(labels).every(([k, v]) => r.metric[k] === v));
-/** Their sum; NaN if there is none. */
-const sum = (name, labels) => { const found = rows(name, labels); return found.length ? found.reduce((s, r) => s + r.value, 0) : NaN; };
+/** Flags of the daemon, as main.js reads them. */
+let flags = {};
 
 // In these M stands for the matchers of this daemon and W for a window.
 const plots = [
@@ -31,56 +22,66 @@ const plots = [
   ["Time of a request, 99th percentile", "histogram_quantile(0.99, sum by (handler, le) (rate(mcached_http_request_duration_seconds_bucket{M}[W]))) > 0", seconds],
   ["Redis commands, per second", "rate(mcached_resp_commands_total{M}[W])", short],
   ["Processors in use", "rate(process_cpu_seconds_total{M}[W])", short],
+  ["Steps of queries, per second, by who computed them", "sum by (source) (rate(mcached_upstream_steps_total{M}[W]))", short, "query.upstream"], // with that flag only
   ["", "rate(mcached_bucket_samples_total{M}[W])", short], // of each bucket, for the table
 ];
 
 /** The name of a series within a plot: the label that tells it from the others. */
-const tell = m => m.name || m.how || m.handler || "";
+const tell = m => m.name || m.how || m.handler || m.source || "";
 
 /** All plots are one question: each part of it has a label that says which it is. */
 async function readPlots() {
   const to = Math.floor(Date.now() / 1000);
   // A daemon that is younger than the window has no more to show than its life.
-  const window_ = Math.min(Number($("window").value), Math.max(60, to - startedAt));
-  const step = Math.max(interval, Math.ceil(window_ / 300));
+  const wanted = Number($("window").value), window_ = Math.min(wanted, Math.max(60, to - self.startedAt));
+  const step = Math.max(self.interval, Math.ceil(window_ / 300));
   const grid = {from: to - Math.floor(window_ / step) * step, to, step};
-  const lookback = Math.max(4 * interval, 2 * step) + "s", m = `instance=${quote(instance)}`;
-  const query = plots.map(([, q], i) => `label_replace(${q.replaceAll("M", m).replaceAll("[W]", `[${lookback}]`)}, "plot", "${i}", "", "")`).join(" or ");
-  const {data} = await api("query_range", {query, start: grid.from, end: to, step}, {at: history_});
-  return {grid, of: i => data.result.filter(r => r.metric.plot === String(i))};
+  const lookback = Math.max(4 * self.interval, 2 * step) + "s", m = `instance=${quote(self.instance)}`;
+  const mark = (query, name) => `label_replace(${query}, "plot", "${name}", "", "")`;
+  const asked = plots.map(([, q, , flag], i) => flag && !flags[flag] ? "" : mark(q.replaceAll("M", m).replaceAll("[W]", `[${lookback}]`), i)).filter(Boolean);
+  // How often limits were hit within the window: of those that ever were.
+  for (const name of new Set(hitLimits().map(r => r.metric.__name__))) asked.push(mark(`increase(${name}{${m}}[${wanted}s] @ end())`, name));
+  const {data} = await api("query_range", {query: asked.join(" or "), start: grid.from, end: to, step}, {at: history_});
+  return {grid, of: name => data.result.filter(r => r.metric.plot === String(name))};
 }
 
 function drawPlots(read) {
   if ($("plots").matches(":hover, :focus-within")) return; // somebody reads them
-  const figures = plots.map(([title, , show], i) => title && figure(title, read.of(i).map(r => ({name: tell(r.metric), values: r.values})), read.grid, show)).filter(Boolean);
+  const figures = plots.map(([title, , show, flag], i) => title && (!flag || flags[flag]) && figure(title, read.of(i).map(r => ({name: tell(r.metric), values: r.values})), read.grid, show)).filter(Boolean);
   $("plots").replaceChildren(...figures.map(f => f.figure));
   for (const f of figures) f.draw();
 }
 
 /** What the budget is used for, in the order of the bar. */
 const parts = [
-  ["heads of series", () => sum("mcached_series_bytes", {part: "heads"})],
-  ["sealed blocks", () => sum("mcached_series_bytes", {part: "blocks"})],
-  ["directories of blocks", () => sum("mcached_series_bytes", {part: "directories"})],
-  ["series index", () => sum("mcached_series_bytes", {part: "index"})],
-  ["blobs", () => sum("mcached_blobs_bytes", {state: "live"})],
-  ["blob index", () => sum("mcached_blobs_bytes", {state: "index"})],
-  ["overflow: evicted series, compressed", () => sum("mcached_series_bytes", {part: "overflow"})],
-  ["dead, to be compacted", () => sum("mcached_series_dead_bytes") + sum("mcached_blobs_bytes", {state: "dead"})],
+  ["heads of series", () => sum("mcached_series_bytes", {part: "heads"}), "The newest samples of each series, as they are written."],
+  ["sealed blocks", () => sum("mcached_series_bytes", {part: "blocks"}), "Older samples, up to 128 of a series in each block, compressed."],
+  ["directories of blocks", () => sum("mcached_series_bytes", {part: "directories"}), "Where the blocks of each series are, and when they begin."],
+  ["series index", () => sum("mcached_series_bytes", {part: "index"}), "Labels, each once, and which series have them."],
+  ["Redis values", () => sum("mcached_blobs_bytes", {state: "live"}), "Keys and values of Redis clients."],
+  ["index of Redis values", () => sum("mcached_blobs_bytes", {state: "index"}), "Where the values of Redis clients are."],
+  ["overflow", () => sum("mcached_series_bytes", {part: "overflow"}), "Evicted series, kept compressed as long as there is memory. Queries read them."],
+  ["dead", () => sum("mcached_series_dead_bytes") + sum("mcached_blobs_bytes", {state: "dead"}), "Deleted or replaced, and not compacted yet."],
 ];
 
-// Of fewer samples than these for each series, the bytes are those of the series.
-const minPointsPerSeries = 100;
+// Of fewer samples than these for each series, all bytes are those of the series; and of fewer in blocks there is no rule yet.
+const minPointsPerSeries = 100, minSealed = 10_000;
+
+/** What one more sample takes, once its head is sealed: everything else is there already. */
+function marginal() {
+  const points = sum("mcached_series_part_points", {part: "blocks"});
+  return points >= minSealed ? short((sum("mcached_series_bytes", {part: "blocks"}) + sum("mcached_series_bytes", {part: "directories"})) / points) : "too few yet";
+}
 
 function drawMemory() {
   const [used, budget, resident, available, floor, series, points, held, returned, blobs] = ["mcached_memory_used_bytes", "mcached_memory_budget_bytes",
     "process_resident_memory_bytes", "mcached_pressure_available_bytes", "mcached_pressure_floor_bytes", "mcached_series", "mcached_series_points",
     "mcached_series_bytes", "mcached_memory_returned_bytes_total", "mcached_blobs_entries"].map(n => sum(n));
-  const up = readAt - startedAt;
+  const up = self.readAt - self.startedAt;
   const sizes = parts.map(([, size]) => size());
   let rest = used;
-  const shown = parts.map(([name], i) => { rest -= sizes[i] || 0; return [name, sizes[i] || 0]; });
-  shown.push(["room in regions", Math.max(0, rest)]);
+  const shown = parts.map(([name, , tip], i) => { rest -= sizes[i] || 0; return [name, sizes[i] || 0, tip]; });
+  shown.push(["room in regions", Math.max(0, rest), "Regions are taken whole: what of them is not filled yet."]);
   $("memory-line").textContent = `${bytes(used)} used of a budget of ${bytes(budget)}`;
   $("bar").setAttribute("aria-label", `${bytes(used)} used of ${bytes(budget)}: ` + shown.map(([n, v]) => `${n} ${bytes(v)}`).join(", "));
   // A small use of a large budget is drawn as if the budget were eight times what is used.
@@ -91,18 +92,21 @@ function drawMemory() {
     s.style.background = i === shown.length - 1 ? "var(--line)" : colour(i);
     return s;
   }));
-  $("legend").replaceChildren(...shown.filter(([, v]) => v > 0).map(([name, v]) => {
+  $("legend").replaceChildren(...shown.filter(([, v]) => v > 0).map(([name, v, tip]) => {
     const i = shown.findIndex(s => s[0] === name), swatch = el("span", {class: "swatch"});
     swatch.style.background = i === shown.length - 1 ? "var(--line)" : colour(i);
-    return el("li", {}, swatch, `${name} ${bytes(v)}`);
+    return el("li", {}, swatch, word(name, tip), ` ${bytes(v)}`);
   }), el("li", {class: "quiet", text: scale < budget ? `(the bar is cut at ${bytes(scale)})` : ""}));
   const days = Math.floor(up / 86400), hours = new Date(up * 1000).toISOString().slice(11, 19);
   $("facts").replaceChildren(...[
-    ["series", short(series)], ["samples", short(points)], ["bytes a sample, everything counted", points >= minPointsPerSeries * series ? short(held / points) : "too few yet"], ["blobs", short(blobs)],
-    ["resident", bytes(resident)], ["returned to the kernel, in total", bytes(returned)],
-    ["available to others", Number.isNaN(available) ? "size is fixed" : bytes(available)], ["kept available", Number.isNaN(floor) ? "size is fixed" : bytes(floor)],
+    ["series", short(series), self.help.mcached_series], ["samples", short(points), self.help.mcached_series_points],
+    ["bytes for one more sample", marginal(), "What sealed blocks and their directories take, divided by the samples in them: labels, indexes and heads are there already, whatever the number of samples."],
+    points >= minPointsPerSeries * series && series > 0 && ["bytes a sample, all included", short(held / points), "All bytes of the metric cache, labels, indexes and heads included, divided by all samples."],
+    ["Redis values", short(blobs), self.help.mcached_blobs_entries],
+    ["resident", bytes(resident), "What the kernel counts for the process: the budget in use, the Go heap and the program."], ["returned to the kernel", bytes(returned), self.help.mcached_memory_returned_bytes_total],
+    !Number.isNaN(available) && ["available to others", bytes(available), self.help.mcached_pressure_available_bytes], !Number.isNaN(floor) && ["kept available", bytes(floor), self.help.mcached_pressure_floor_bytes],
     ["up for", (days ? days + " d " : "") + hours],
-  ].map(([k, v]) => el("div", {}, el("dt", {text: k}), el("dd", {text: v}))));
+  ].filter(Boolean).map(([k, v, tip]) => el("div", {}, el("dt", {}, word(k, tip)), el("dd", {text: v}))));
 }
 
 /** What the tightest limit has, and the marks between which the budget stays as it is. */
@@ -123,7 +127,7 @@ function drawMachine() {
 }
 
 /** The colours of the map are those of the bar. */
-const holds = {heads: [0, "heads of series"], blocks: [1, "sealed blocks"], directories: [2, "directories of blocks"], blobs: [4, "blobs"], overflow: [6, "overflow: evicted series, compressed"],
+const holds = {heads: [0, "heads of series"], blocks: [1, "sealed blocks"], directories: [2, "directories of blocks"], blobs: [4, "Redis values"], overflow: [6, "overflow"],
   spare: [-1, "spare: resident, but empty"], free: [-1, "returned to the kernel"]};
 
 async function drawMap() {
@@ -146,42 +150,6 @@ async function drawMap() {
     : "No region was ever used.";
 }
 
-const maxBuckets = 50;
-
-function drawBuckets(read) {
-  const rates = read ? read.of(plots.length - 1).map(r => ({metric: r.metric, value: Number(r.values[r.values.length - 1][1])})) : [];
-  const find = (list, b) => { const r = list.find(r => r.metric.bucket === b); return r ? short(r.value) : "–"; };
-  const limit = b => rows("mcached_bucket_max_series", {bucket: b}).map(r => short(r.value) + " a " + r.metric.of).join(", ") || "none";
-  const largest = rows("mcached_series").sort((a, b) => b.value - a.value).slice(0, maxBuckets);
-  $("buckets").tBodies[0].replaceChildren(...largest.map(({metric: {bucket}, value}) => el("tr", {},
-    el("td", {text: bucket}), el("td", {class: "n", text: value.toLocaleString()}), el("td", {class: "n", text: limit(bucket)}),
-    el("td", {class: "n", text: find(rates, bucket)}), el("td", {class: "n", text: find(rows("mcached_bucket_age"), bucket)}))));
-}
-
-/** A list of metrics of this daemon, in their own words. */
-function table(id, list) {
-  $(id).hidden = list.length === 0;
-  $(id).querySelector("tbody").replaceChildren(...list.map(({name, value}) => el("tr", {}, el("td", {text: name}), el("td", {class: "n", text: value}))));
-}
-
-const worded = (prefix, {metric: {__name__: name, ...rest}, value}) => ({
-  name: [name.replace(prefix, "").replace(/_total$/, "").replaceAll("_", " "), ...Object.values(rest)].join(", "),
-  value: /_bytes(_total)?$/.test(name) ? bytes(value) : /timestamp/.test(name) ? (value ? dateTime(value * 1000) : "never") : /_seconds$/.test(name) ? seconds(value) : short(value),
-});
-
-/** The limits that rejected requests, if any did. */
-const limits = /_(refused|rejected|not_admitted|not_written|connections_closed|floods|slow_bodies|timeouts?)_total$/;
-
-function drawRest() {
-  table("forward", own.filter(r => r.metric.__name__.startsWith("mcached_forward_")).map(r => worded("mcached_forward_", r)));
-  table("upstream", own.filter(r => r.metric.__name__.startsWith("mcached_upstream_")).map(r => worded("mcached_upstream_", r)));
-  table("snapshots", own.filter(r => r.metric.__name__.startsWith("mcached_snapshot_")).map(r => worded("mcached_snapshot_", r)));
-  const hit = own.filter(r => r.value > 0 && limits.test(r.metric.__name__)).map(r => worded("mcached_", r));
-  table("limits", hit.length ? hit : [{name: "nothing was rejected since the start", value: ""}]);
-  $("warnings").hidden = warnings.length === 0;
-  $("warnings-list").replaceChildren(...warnings.map(w => el("li", {}, el("time", {text: dateTime(Date.parse(w.time))}), " ", el("span", {text: w.text}))));
-}
-
 /** The members of the cluster, if the daemon is one of several. */
 async function drawCluster() {
   $("cluster").hidden = rows("mcached_cluster_members").length === 0;
@@ -202,14 +170,19 @@ export async function drawStatus() {
   clearTimeout(timer);
   if ($("status").hidden || document.hidden) return;
   try {
-    await readOwn();
+    await readSelf();
+    const focused = document.activeElement.closest?.("#status [data-tip]");
     drawMemory();
     drawMachine();
-    drawRest();
-    const [read] = await Promise.all([interval ? readPlots() : null, drawMap(), drawCluster()]);
+    const [read] = await Promise.all([self.interval ? readPlots() : null, drawMap(), drawCluster()]);
     if (read) drawPlots(read);
     else $("plots").replaceChildren(el("p", {class: "quiet", text: "The daemon keeps no history of itself: --self-scrape.interval=15s has it do so."}));
-    drawBuckets(read);
+    drawTables({
+      rates: read ? read.of(plots.length - 1).map(r => ({metric: r.metric, value: Number(r.values.at(-1)[1])})) : [],
+      lately: read && (name => read.of(name)), window_: $("window").selectedOptions[0].text, upstream: !!flags["query.upstream"],
+    });
+    // What was drawn again has the focus again.
+    if (focused && !focused.isConnected) [...$("status").querySelectorAll("[data-tip]")].find(e => e.textContent === focused.textContent && e.dataset.tip === focused.dataset.tip)?.focus({preventScroll: true});
     lastMs = Date.now();
     $("notice").hidden = true;
     $("status").classList.remove("gone");
@@ -218,8 +191,11 @@ export async function drawStatus() {
     $("notice").hidden = false;
     $("status").classList.toggle("gone", !!e.gone && lastMs > 0);
   }
-  timer = setTimeout(drawStatus, Math.max(2, Math.min(interval || 15, 15)) * 1000);
+  timer = setTimeout(drawStatus, Math.max(2, Math.min(self.interval || 15, 15)) * 1000);
 }
+
+/** The flags say which parts there are. */
+export function setFlags(f) { flags = f; }
 
 export function initStatus() {
   $("window").addEventListener("change", drawStatus);

@@ -51,8 +51,8 @@ export function spell(metric) {
   return labels.length || !name ? `${name}{${labels.join(", ")}}` : name;
 }
 
-/** A PromQL string. */
-export const quote = s => JSON.stringify(s);
+/** A PromQL string. What would not be seen, or would turn the text around, is escaped. */
+export const quote = s => JSON.stringify(s).replace(/[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, c => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 
 // Directory of the page: all views are files of one directory, whatever path a proxy serves it under.
 export const base = new URL(".", location.href).href;
@@ -74,7 +74,7 @@ export class APIError extends Error {
   }
 }
 
-/** Asks the API. The result is {data, warnings, infos, completeFrom (ms, or null)}. */
+/** Asks the API. The result is {data, warnings, infos, completeFrom (ms, or null), source (memory, upstream, both; empty if there is no store)}. */
 export async function api(path, params = {}, {at = "", signal} = {}) {
   let res;
   try {
@@ -93,7 +93,7 @@ export async function api(path, params = {}, {at = "", signal} = {}) {
   }
   if (body.status !== "success") throw new APIError(body.error || `${res.status} ${res.statusText}`);
   const from = res.headers.get("X-Mcached-Complete-From");
-  return {...body, completeFrom: from ? Date.parse(from) : null};
+  return {...body, completeFrom: from ? Date.parse(from) : null, source: res.headers.get("X-Mcached-Source") || ""};
 }
 
 // Times. Where a person reads one, it is local or UTC, as chosen.
@@ -148,6 +148,14 @@ export async function copy(text) {
     box.remove();
   }
 }
+
+/** A small button that copies what make gives, and says so. */
+export const copyButton = (text, make) => el("button", {type: "button", class: "small", text, onclick: async e => {
+  await copy(make());
+  const b = e.target;
+  b.textContent = "Copied";
+  setTimeout(() => { b.textContent = text; }, 1500);
+}});
 
 // Colours: eight that are told apart, and as many more as are wanted.
 export function colour(i) {
