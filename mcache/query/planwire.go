@@ -158,16 +158,17 @@ func (f *frameReader) takeGroup(b []byte, p *wirePlan) (g group, err error) {
 	}
 	g.first = int(first)
 	n := p.Steps - g.first
-	if g.value, b, err = takeFloats(b, n); err != nil {
+	var zeros int
+	if g.value, zeros, b, err = takeFloats(b, n); err != nil {
 		return g, err
 	}
-	if g.value == nil { // all of them zero
-		g.value = make([]float64, n)
+	if g.value == nil {
+		g.value = make([]float64, zeros)
 	}
-	if g.carry, b, err = takeFloats(b, n); err != nil {
+	if g.carry, _, b, err = takeFloats(b, n); err != nil {
 		return g, err
 	}
-	g.count, _, err = takeFloats(b, n)
+	g.count, _, _, err = takeFloats(b, n)
 	for _, list := range [][]float64{g.carry, g.count} {
 		if list != nil && len(list) != len(g.value) {
 			return g, fmt.Errorf("%w: a group of %d and %d values", errWire, len(g.value), len(list))

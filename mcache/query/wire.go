@@ -37,7 +37,7 @@ import (
 // the same, and it is kept; 2 + i the i-th that was kept in this answer.
 
 // wireVersion is part of a question and of an answer.
-const wireVersion = 1
+const wireVersion = 2
 
 const wireMagic = "mcr\x01"
 
@@ -303,8 +303,8 @@ func takeMissing(b []byte) (m Missing, err error) {
 	return m, err
 }
 
-// appendFloats appends a list of floats: how many, and their bits; none at all
-// if all are zero.
+// appendFloats appends a list of floats: twice how many, and their bits, or one
+// more than that and no bits if all are zero.
 func appendFloats(b []byte, list []float64) []byte {
 	zero := true
 	for _, v := range list {
@@ -313,28 +313,31 @@ func appendFloats(b []byte, list []float64) []byte {
 			break
 		}
 	}
+	n := uint64(len(list))
 	if zero {
-		return append(b, 0)
+		return binary.AppendUvarint(b, n<<1|1)
 	}
-	b = binary.AppendUvarint(b, uint64(len(list)))
+	b = binary.AppendUvarint(b, n<<1)
 	for _, v := range list {
 		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
 	}
 	return b
 }
 
-// takeFloats takes a list that has at most n; nil if all are zero.
-func takeFloats(b []byte, most int) ([]float64, []byte, error) {
+// takeFloats takes a list that has at most n, and says how many those are if all
+// are zero, for which the list is nil.
+func takeFloats(b []byte, most int) (list []float64, zeros int, rest []byte, err error) {
 	n, b, err := takeUvarint(b)
-	if err != nil || n > uint64(most) || n > uint64(len(b)/8) {
-		return nil, nil, fmt.Errorf("%w: a list breaks off", errWire)
+	zero := n&1 != 0
+	if n >>= 1; err != nil || n > uint64(most) || !zero && n > uint64(len(b)/8) {
+		return nil, 0, nil, fmt.Errorf("%w: a list breaks off", errWire)
 	}
-	if n == 0 {
-		return nil, b, nil
+	if zero {
+		return nil, int(n), b, nil
 	}
-	list := make([]float64, n)
+	list = make([]float64, n)
 	for i := range list {
 		list[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
 	}
-	return list, b[8*n:], nil
+	return list, 0, b[8*n:], nil
 }

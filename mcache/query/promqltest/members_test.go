@@ -13,12 +13,14 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/teststorage"
@@ -130,16 +132,53 @@ func (m member) Post(ctx context.Context, p query.Peer, path string, body []byte
 	return w.Result(), nil
 }
 
-// TestScriptsOfMembers runs every evaluation of every script on three members.
+// TestScriptsOfMembers runs every evaluation of every script on three members. What
+// the scripts check is merged; what the members compute is held against that.
 func TestScriptsOfMembers(t *testing.T) {
 	for _, copies := range []int{1, 2} {
 		t.Run(fmt.Sprintf("copies=%d", copies), func(t *testing.T) {
-			engine := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
-			promqltest.RunBuiltinTestsWithStorage(t, engine, func(tb testing.TB) storage.Storage {
-				return newMemberStorage(tb, copies, false)
+			e := pushing{t: t, QueryEngine: promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)}
+			var all []*memberStorage
+			promqltest.RunBuiltinTestsWithStorage(t, &e, func(tb testing.TB) storage.Storage {
+				e.s = newMemberStorage(tb, copies, true)
+				all = append(all, e.s)
+				return e.s
 			})
+			pushed := uint64(0)
+			for _, s := range all {
+				pushed += s.apis[0].FanOut().Stats().Pushed
+			}
+			t.Logf("%d range queries, %d of them by the members", e.compared, pushed)
+			if e.compared < 1500 || pushed < 100 {
+				t.Error("that shows too little")
+			}
 		})
 	}
+}
+
+// pushing is an engine that has the members compute each range query as well.
+type pushing struct {
+	promql.QueryEngine
+	t        testing.TB
+	s        *memberStorage
+	compared int
+}
+
+func (p *pushing) NewRangeQuery(ctx context.Context, q storage.Queryable, o promql.QueryOpts, expr string, start, end time.Time, step time.Duration) (promql.Query, error) {
+	raw := query.NewAPIOfMembers(p.s.caches[0].cache, member{p.s, 0}, query.FanOutOptions{NoPushDown: true, ReadTimeout: time.Hour}, query.Options{DefaultBucket: bucket})
+	params := url.Values{"query": {expr}, "start": {ms(start.UnixMilli())}, "end": {ms(end.UnixMilli())}, "step": {strconv.FormatFloat(step.Seconds(), 'f', -1, 64)}}
+	ask := func(h http.Handler) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/v1/query_range?"+params.Encode(), nil))
+		return w
+	}
+	if want := ask(raw); want.Code == http.StatusOK { // else it is of what has not been settled on
+		p.compared++
+		if got := ask(p.s.apis[0]); !sameAnswer(want, got, expr) {
+			p.t.Errorf("%v\nmerged:   %.600s\ncomputed: %.600s", params, want.Body, got.Body)
+		}
+	}
+	return p.QueryEngine.NewRangeQuery(ctx, q, o, expr, start, end, step)
 }
 
 // TestMembersArePrometheus asks Prometheus, and three members, the same.
