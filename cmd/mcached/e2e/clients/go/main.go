@@ -10,6 +10,7 @@ import (
 // clients by the name that the table has for them.
 var clients = map[string]func(ctx context.Context, addr string){
 	"go-redis": goRedis, "ring": ring, "rueidis": useRueidis, "redigo": useRedigo, "redislock": useRedislock, "scs": useScs,
+	"cluster-go-redis": clusterGoRedis, "cluster-rueidis": clusterRueidis, // until they are ended
 }
 
 func main() {
