@@ -211,6 +211,7 @@ func (c *conn) runHere(cmd *command, args [][]byte) []byte {
 	reply := c.B
 	c.B, c.at, c.tx = before, at, tx
 	c.wrote(cmd, args)
+	c.tellsBroadcasts()
 	return reply
 }
 

@@ -164,8 +164,7 @@ func (c *conn) execute(args [][]byte) {
 		cmd.stats.rejected.Add(1)
 		c.Fail("ERR Can't execute '" + cmd.name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	case c.waits != nil && !c.mayWhileBusy(cmd, args):
-		c.broken(cmd)
-		c.Fail(errBusy)
+		c.failBusy(cmd)
 	case c.srv.o.Cluster != nil && !c.belongs(cmd, args):
 		if len(c.B) > c.at && c.B[c.at] == '-' {
 			c.broken(cmd)
@@ -248,6 +247,7 @@ func (c *conn) run(cmd *command, args [][]byte) {
 	at := len(c.B)
 	cmd.run(c, args)
 	c.wrote(cmd, args)
+	c.tellsBroadcasts()
 	c.worked()
 	c.ended(cmd, args, len(c.B) > at && c.B[at] == '-')
 }

@@ -64,22 +64,23 @@ type conn struct {
 	at     int     // where in reply.b the answer to the command at work begins
 	client
 
-	backlog   *backlog        // nil unless the client was slower than its answers
-	work      admission.Lease // for what the command at work collects
-	working   bool            // work is open
-	busy      error           // why a query of it has no result, if that is for want of room
-	gate      *sync.RWMutex   // held for reading while commands are run
-	waits     *scriptRun      // that keeps this connection from its gate
-	script    *scriptRun      // of this connection, at work
-	tx        *transaction    // nil for none
-	apart     bool            // it is or was told of something: no bundles
-	ears      ears            // what it is told of by others
-	subs      subscriptions   // nil for none
-	bundle    *bundle         // of GETs or SETs that are to be run, nil between turns
-	workspace *workspace      // for hashes and sets, nil until it has seen one
-	span      span            // of commands that were run and are not counted yet
-	batch     mcache.Batch    // for TS.ADD
-	compacted [][]byte        // destinations that it wrote, of which nobody has been told
+	backlog    *backlog        // nil unless the client was slower than its answers
+	work       admission.Lease // for what the command at work collects
+	working    bool            // work is open
+	busy       error           // why a query of it has no result, if that is for want of room
+	gate       *sync.RWMutex   // held for reading while commands are run
+	waits      *scriptRun      // that keeps this connection from its gate
+	script     *scriptRun      // of this connection, at work
+	tx         *transaction    // nil for none
+	broadcasts *broadcasts     // what is written and not yet told; nil until somebody tracked
+	apart      bool            // it is or was told of something: no bundles
+	ears       ears            // what it is told of by others
+	subs       subscriptions   // nil for none
+	bundle     *bundle         // of GETs or SETs that are to be run, nil between turns
+	workspace  *workspace      // for hashes and sets, nil until it has seen one
+	span       span            // of commands that were run and are not counted yet
+	batch      mcache.Batch    // for TS.ADD
+	compacted  [][]byte        // destinations that it wrote, of which nobody has been told
 
 	// For readFn and writeFn, which RawConn calls.
 	readFn, writeFn func(fd uintptr) bool

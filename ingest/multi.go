@@ -240,6 +240,18 @@ func (c *conn) breaks(msg string) {
 	c.Fail(msg)
 }
 
+// failBusy refuses a command because a script runs for long, and with EXEC the
+// transaction.
+func (c *conn) failBusy(cmd *command) {
+	c.broken(cmd)
+	if cmd.name == "exec" && c.tx != nil && c.tx.open {
+		c.forget()
+		c.Fail("EXECABORT Transaction discarded because of: " + errBusy)
+		return
+	}
+	c.Fail(errBusy)
+}
+
 func multi(c *conn, _ [][]byte) {
 	switch {
 	case c.tx == nil:
@@ -403,13 +415,24 @@ func (c *conn) wrote(cmd *command, args [][]byte) {
 		}
 		return
 	}
-	cmd.eachKey(args, func(key []byte) { s.wroteKey(c.db, key, c) })
+	if c.broadcasts == nil && s.tracking.some.Load() > 0 {
+		c.broadcasts = new(broadcasts)
+	}
+	cmd.eachKey(args, func(key []byte) { s.wroteKey(c.db, key, c, c.broadcasts) })
+}
+
+// tellsBroadcasts tells of what was written, if what wrote it is over.
+func (c *conn) tellsBroadcasts() {
+	if c.broadcasts != nil && !c.holdsBack() {
+		c.srv.tracking.broadcast(c.broadcasts, c)
+	}
 }
 
 // wroteKey tells of a key that by has written, nil for one who does not track.
-func (s *Server) wroteKey(db int, key []byte, by *conn) {
-	if s.tracking.some.Load() > 0 {
-		s.tracking.wrote(key, by)
+// b is nil only when nobody tracked a moment ago.
+func (s *Server) wroteKey(db int, key []byte, by *conn, b *broadcasts) {
+	if b != nil {
+		s.tracking.wrote(key, by, b)
 	}
 	if !s.watchers.some.Load() {
 		return
@@ -425,8 +448,10 @@ func (s *Server) wroteKey(db int, key []byte, by *conn) {
 // wroteKeys is for commands that were run together.
 func (s *Server) wroteKeys(db int, keys [][]byte) {
 	if s.watchers.some.Load() || s.tracking.some.Load() > 0 {
+		var b broadcasts
 		for _, k := range keys {
-			s.wroteKey(db, k, nil)
+			s.wroteKey(db, k, nil, &b)
 		}
+		s.tracking.broadcast(&b, nil)
 	}
 }

@@ -141,8 +141,10 @@ func pubsubCommands() []command {
 	}
 }
 
-// confirm answers one name of SUBSCRIBE and its like; nil is none.
+// confirm answers one name of SUBSCRIBE and its like; nil is none. CLIENT REPLY
+// silences answers, and not what is pushed, which this is.
 func (c *conn) confirm(word string, name []byte, count int32) {
+	at := len(c.B)
 	c.B = appendPush(c.B, c.V3, 3)
 	c.BulkString(word)
 	if name == nil {
@@ -151,6 +153,10 @@ func (c *conn) confirm(word string, name []byte, count int32) {
 		c.Bulk(name)
 	}
 	c.Int(int64(count))
+	if c.silent || c.skip > 0 {
+		c.B = append(c.B[:c.at], c.B[at:]...)
+		c.at = len(c.B)
+	}
 }
 
 func (c *conn) subscribe(kind *subscriptionKind, names [][]byte) {

@@ -255,6 +255,66 @@ func TestTrackingModes(t *testing.T) {
 	}
 }
 
+// TestBroadcastsAreOne: who tracks with BCAST gets one message for a prefix and a
+// command, a transaction or a script that wrote, with each key once.
+func TestBroadcastsAreOne(t *testing.T) {
+	_, addr := newServer(t, nil)
+	b := newAsker(t, addr, "HELLO 3", "CLIENT TRACKING on BCAST PREFIX user: PREFIX img:")
+	w := newAsker(t, addr, "HELLO 3", "CLIENT TRACKING on BCAST NOLOOP")
+	const two = ">2\r\n$10\r\ninvalidate\r\n*2\r\n$6\r\nuser:a\r\n$6\r\nuser:b\r\n"
+	w.want("+OK\r\n", "MSET", "user:b", "1", "other", "1", "user:a", "1", "user:b", "2")
+	b.told(two)
+	w.want("+OK\r\n", "MULTI")
+	for _, key := range []string{"user:b", "user:a", "user:b"} {
+		w.want("+QUEUED\r\n", "SET", key, "1")
+	}
+	w.want("*3\r\n+OK\r\n+OK\r\n+OK\r\n", "EXEC")
+	b.told(two)
+	w.want("_\r\n", "EVAL", "for _, k in ipairs(KEYS) do redis.call('set', k, 1) end", "3", "user:a", "user:b", "other")
+	b.told(two)
+	w.want("+OK\r\n", "SET", "img:1", "1")
+	b.told(invalidation("img:1"))
+
+	// Many are told in several, and none is left out.
+	args, left := []string{"MSET"}, map[string]bool{}
+	for i := range broadcastKeys + 10 {
+		key := fmt.Sprint("user:", i)
+		args, left[key] = append(args, key, "1"), true
+	}
+	w.want("+OK\r\n", args...)
+	for messages := 0; len(left) > 0; messages++ {
+		if messages == 3 { // the two clients have a prefix each
+			t.Fatalf("%d keys are in no message", len(left))
+		}
+		for _, line := range strings.Split(b.read(), "\r\n") {
+			delete(left, line)
+		}
+	}
+	w.want("+PONG\r\n", "PING") // its own writes are not told it
+	b.want("+PONG\r\n", "PING")
+}
+
+// TestPushesAreNotSilenced by CLIENT REPLY, which is about answers.
+func TestPushesAreNotSilenced(t *testing.T) {
+	_, addr := newServer(t, nil)
+	for _, push := range []string{"*", ">"} {
+		c, w := newAsker(t, addr), newAsker(t, addr)
+		if push == ">" {
+			c.ask("HELLO", "3")
+		}
+		send(t, c.c, bulks("CLIENT", "REPLY", "OFF")+bulks("UNSUBSCRIBE"))
+		null := map[string]string{"*": "$-1\r\n", ">": "_\r\n"}[push]
+		c.told(push + "3\r\n$11\r\nunsubscribe\r\n" + null + ":0\r\n")
+		send(t, c.c, bulks("SET", "k", "v")+bulks("SUBSCRIBE", "news"))
+		c.told(push + "3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n")
+		w.want(":1\r\n", "PUBLISH", "news", "x")
+		c.told(push + "3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n")
+		send(t, c.c, bulks("UNSUBSCRIBE", "news")+bulks("GET", "k")+bulks("CLIENT", "REPLY", "ON"))
+		c.told(push + "3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:0\r\n")
+		c.told("+OK\r\n")
+	}
+}
+
 // TestTrackingRedirects to another connection, as clients of RESP2 do.
 func TestTrackingRedirects(t *testing.T) {
 	_, addr := newServer(t, nil)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,36 @@ func TestOthersAreToldOfLongScripts(t *testing.T) {
 	if got := talk(t, addr, "SCRIPT KILL\r\n"); got != "-NOTBUSY No scripts in execution right now.\r\n" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestExecIsAbortedWhileBusy: a transaction that meets a long script is over, and
+// what was queued does not run.
+func TestExecIsAbortedWhileBusy(t *testing.T) {
+	s, addr := newServer(t, nil)
+	c, d := newAsker(t, addr), newAsker(t, addr)
+	for _, a := range []*asker{c, d} {
+		a.want("+OK\r\n", "MULTI")
+	}
+	c.want("+QUEUED\r\n", "SET", "k", "1")
+	run := &scriptRun{busy: make(chan struct{}), over: make(chan struct{})}
+	s.mu.Lock()
+	gates := slices.Clone(s.gates.all)
+	s.mu.Unlock()
+	for _, gate := range gates {
+		gate.Lock()
+	}
+	close(run.busy)
+	s.scripts.now.Store(run)
+	d.want("-"+errBusy+"\r\n", "SET", "k", "2")
+	c.want("-EXECABORT Transaction discarded because of: "+errBusy+"\r\n", "EXEC")
+	s.scripts.now.Store(nil)
+	close(run.over)
+	for _, gate := range gates {
+		gate.Unlock()
+	}
+	c.want("$-1\r\n", "GET", "k")
+	c.want("-ERR EXEC without MULTI\r\n", "EXEC")
+	d.want("-EXECABORT Transaction discarded because of previous errors.\r\n", "EXEC")
 }
 
 // TestScriptsAreForgotten, those first that were not used for the longest time.

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +30,10 @@ import (
 // expired, and, after anything was evicted or reclaimed, for keys that are gone.
 // What BCAST clients hold is as good as before: they are told of writes alone.
 //
+// Who tracks with BCAST gets one message for each prefix and each command that
+// wrote, or transaction, or script, as in Redis, which makes one of all that it
+// wrote between two looks at its sockets.
+//
 // Writers look at one flag while nobody tracks.
 
 // trackedKeyBytes is what a key in the table takes beside its bytes, with one
@@ -42,6 +47,9 @@ const (
 	sweptPart = 8
 	// maxPrefixes bounds those of a client.
 	maxPrefixes = 1024
+	// broadcastKeys is how many keys are collected for a message to those who
+	// track with BCAST: more are told in several.
+	broadcastKeys = 1024
 )
 
 // tracker is what a client has said of its tracking. It does not change but for
@@ -194,23 +202,29 @@ func (g *tracking) tellLocked(i int, by *conn) {
 // invalidationChannel is where clients of RESP2 are told.
 const invalidationChannel = "__redis__:invalidate"
 
-// tell sends one key, or nil for all.
-func (t *tracker) tell(key []byte) {
+// tell sends keys, or nil for all.
+func (t *tracker) tell(keys ...[]byte) {
 	to := t.target
 	resp3 := to.ears.resp3.Load()
 	if !to.ears.pushable.Load() || !resp3 && (to == t.c || to.ears.channels.Load() == 0) {
 		return // it cannot be told, as in Redis
 	}
-	b := make([]byte, 0, 64+len(key))
+	n := 64
+	for _, key := range keys {
+		n += 16 + len(key)
+	}
+	b := make([]byte, 0, n)
 	if resp3 {
 		b = append(b, ">2\r\n$10\r\ninvalidate\r\n"...)
 	} else {
 		b = append(b, "*3\r\n$7\r\nmessage\r\n$20\r\n"+invalidationChannel+"\r\n"...)
 	}
 	switch {
-	case key != nil:
-		b = append(b, "*1\r\n"...)
-		b = resp.AppendBulk(b, key)
+	case keys != nil:
+		b = append(append(append(b, '*'), itoa(int64(len(keys)))...), "\r\n"...)
+		for _, key := range keys {
+			b = resp.AppendBulk(b, key)
+		}
 	case resp3:
 		b = append(b, "_\r\n"...)
 	default:
@@ -219,21 +233,31 @@ func (t *tracker) tell(key []byte) {
 	to.push(b)
 }
 
-// wrote tells of a key that by has written, nil for one who does not track.
-func (g *tracking) wrote(key []byte, by *conn) {
+// broadcasts are keys that were written, by prefix, and not yet told to those who
+// track with BCAST. They belong to the goroutine that writes.
+type broadcasts struct {
+	keys map[string][][]byte
+	n    int
+}
+
+// wrote tells of a key that by has written, nil for one who does not track. What
+// is for BCAST is collected in b.
+func (g *tracking) wrote(key []byte, by *conn, b *broadcasts) {
 	g.mu.RLock()
 	_, tracked := g.keys[string(key)]
-	for prefix, trackers := range g.prefixes {
-		if len(key) < len(prefix) || string(key[:len(prefix)]) != prefix {
-			continue
-		}
-		for _, t := range trackers {
-			if !(t.noloop && t.c == by) {
-				t.tell(key)
+	for prefix := range g.prefixes {
+		if len(key) >= len(prefix) && string(key[:len(prefix)]) == prefix {
+			if b.keys == nil {
+				b.keys = map[string][][]byte{}
 			}
+			b.keys[prefix] = append(b.keys[prefix], slices.Clone(key))
+			b.n++
 		}
 	}
 	g.mu.RUnlock()
+	if b.n >= broadcastKeys {
+		g.broadcast(b, by)
+	}
 	if !tracked {
 		return
 	}
@@ -244,12 +268,31 @@ func (g *tracking) wrote(key []byte, by *conn) {
 	}
 }
 
+// broadcast tells what was collected, each key once, and forgets it.
+func (g *tracking) broadcast(b *broadcasts, by *conn) {
+	if b.n == 0 {
+		return
+	}
+	g.mu.RLock()
+	for prefix, keys := range b.keys {
+		slices.SortFunc(keys, bytes.Compare)
+		keys = slices.CompactFunc(keys, bytes.Equal)
+		for _, t := range g.prefixes[prefix] {
+			if !(t.noloop && t.c == by) {
+				t.tell(keys...)
+			}
+		}
+	}
+	g.mu.RUnlock()
+	*b = broadcasts{}
+}
+
 // flushed tells all clients that no key is to be kept.
 func (g *tracking) flushed() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for t := range g.clients {
-		t.tell(nil)
+		t.tell()
 	}
 	g.clearLocked()
 }
