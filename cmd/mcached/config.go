@@ -159,12 +159,12 @@ func newServeApp(c *config) *kingpin.Application {
 	app.Flag("resp.tls-key-file", "Key (PEM) of --resp.tls-cert-file.").
 		PlaceHolder("FILE").StringVar(&c.respTLSKeyFile)
 	add("resp.max-clients", "10000", &c.respMaxClients,
-		"Redis connections at a time; strangers and idle ones make way.")
+		"Redis connections at a time. Beyond it connections that have not authenticated, then idle ones, are closed for new ones.")
 	add("resp.databases", "16", &c.respDatabases,
 		"Databases that Redis clients can SELECT, at most 256. Time series are in number 0.")
 
 	add("resp.max-tracked-keys", "1000000", &c.respMaxTracked,
-		"Keys that are remembered for clients with CLIENT TRACKING, at 256 bytes each; for more, clients are told to forget some.")
+		"Keys that are remembered for clients with CLIENT TRACKING, at 256 bytes each. Beyond it some are invalidated.")
 	add("resp.max-value-size", "64MiB", &c.respMaxValue,
 		"Longest value of a Redis client, at most 512MiB. Its memory is taken as it comes, of --admission.max-in-flight-size; a quarter of the cache's memory bounds it too.")
 	add("resp.script-timeout", "5s", &c.scriptTimeout,
@@ -202,7 +202,7 @@ func newServeApp(c *config) *kingpin.Application {
 	app.Flag("self-scrape.instance", "Label instance of the daemon's own metrics; by default the host's name and the port.").
 		PlaceHolder("HOST:PORT").StringVar(&c.selfInstance)
 	add("self-scrape.forward", "false", &c.selfForward,
-		"Hand the daemon's own metrics on to --forward.url, too.")
+		"Forward the daemon's own metrics to --forward.url, too.")
 	app.Flag("tenancy.header", "HTTP header that names the bucket of a request, as X-Scope-OrgID; empty puts all in one bucket. It is trusted: use it only behind a proxy that sets it.").
 		PlaceHolder("NAME").StringVar(&c.tenancyHeader)
 

@@ -62,6 +62,7 @@ const parts = [
   ["index of Redis values", () => sum("mcached_blobs_bytes", {state: "index"}), "Where the values of Redis clients are."],
   ["overflow", () => sum("mcached_series_bytes", {part: "overflow"}), "Evicted series, kept compressed as long as there is memory. Queries read them."],
   ["dead", () => sum("mcached_series_dead_bytes") + sum("mcached_blobs_bytes", {state: "dead"}), "Deleted or replaced, and not compacted yet."],
+  ["remembered answers", () => sum("mcached_memory_account_bytes", {account: "answers"}), "Steps that the store behind has computed, kept for the next query."],
 ];
 
 // Of fewer samples than these for each series, all bytes are those of the series; and of fewer in blocks there is no rule yet.
@@ -127,7 +128,7 @@ function drawMachine() {
 }
 
 /** The colours of the map are those of the bar. */
-const holds = {heads: [0, "heads of series"], blocks: [1, "sealed blocks"], directories: [2, "directories of blocks"], blobs: [4, "Redis values"], overflow: [6, "overflow"],
+const holds = {heads: [0, "heads of series"], blocks: [1, "sealed blocks"], directories: [2, "directories of blocks"], blobs: [4, "Redis values"], overflow: [6, "overflow"], answers: [8, "remembered answers of the store"],
   spare: [-1, "spare: resident, but empty"], free: [-1, "returned to the kernel"]};
 
 async function drawMap() {
