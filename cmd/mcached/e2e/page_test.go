@@ -147,7 +147,7 @@ func TestE2EPageStatus(t *testing.T) {
 	}
 	w.until("the memory has its shares", row("shares", "metrics")+`.cells[2].textContent === "64 MiB" && `+row("shares", "overflow")+`.cells[2].textContent === "16 MiB"`)
 	w.until("a bucket says since when it is complete", `/^\d{4}-\d\d-\d\d /.test(`+row("buckets", "default")+`.cells[4].textContent) && `+row("buckets", "default")+`.cells[5].textContent === "0"`)
-	w.until("it is said who computed the steps", `[...document.querySelectorAll("#sources-legend li")].map(l => l.textContent.replace(/ [\d.]+ % .*/, "")).join() === "from memory,asked of the store" && document.getElementById("sources").getAttribute("aria-label").startsWith("Steps of queries: ")`)
+	w.until("it is said who computed the steps", `[...document.querySelectorAll("#sources-legend li")].map(l => l.textContent.replace(/ [\d.]+ % .*/, "")).join() === "from memory,remembered,asked of the store" && document.getElementById("sources").getAttribute("aria-label").startsWith("Steps of queries: ")`)
 	w.until("a limit that was hit is shown, lately and in all", row("limits", "new series rejected (bucket default, of bucket)")+`.cells[2].textContent !== "" && `+row("limits", "new series rejected")+`.cells[1].textContent !== "?"`)
 	w.until("the queue of forwarding is shown", row("forward", "samples that wait")+`.cells[1].textContent !== ""`)
 
