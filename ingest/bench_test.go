@@ -120,6 +120,32 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 }
 
+// Ten SETs, each a turn, in a pipeline and in a transaction.
+func BenchmarkTransaction(b *testing.B) {
+	var alone [][]byte
+	pipeline := ""
+	for i := range 10 {
+		alone = append(alone, []byte(bulks("SET", fmt.Sprint("key:", i), strings.Repeat("v", 64))))
+		pipeline += string(alone[i])
+	}
+	for name, inputs := range map[string][][]byte{
+		"alone": alone, "pipeline": {[]byte(pipeline)}, "multi": {[]byte(bulks("MULTI") + pipeline + bulks("EXEC"))},
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := newSession(b, nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, in := range inputs {
+					c.feed(in)
+				}
+			}
+			if c.failed > 0 {
+				b.Fatalf("%d failed", c.failed)
+			}
+		})
+	}
+}
+
 // One command a turn, as of a client without a pipeline.
 func BenchmarkAlone(b *testing.B) {
 	for _, size := range []int{64, 10_000} {

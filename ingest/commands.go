@@ -171,7 +171,7 @@ func (c *conn) execute(args [][]byte) {
 		}
 	case c.queues(cmd):
 		if cmd.subs == nil || c.subOf(cmd, args) != nil {
-			c.enqueue(args)
+			c.enqueue(cmd, args)
 		} else {
 			c.broken(cmd)
 		}

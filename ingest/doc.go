@@ -54,7 +54,8 @@
 //   - scripts: ScriptTimeout, MaxScriptBytes, MaxScriptSteps; one runs at a time;
 //     1,000 of them are kept, of 8 MiB together.
 //   - transactions: MaxCommandBytes for what is queued and for what is answered,
-//     65,536 commands; what is queued is lent by Admission.
+//     65,536 commands; what is queued is lent by Admission. In a loop 64 commands
+//     of 64 KiB together, none of them slow.
 //   - time: IdleTimeout, CommandTimeout for the rest of a begun command,
 //     WriteTimeout for unread answers. One goroutine per server looks at all
 //     connections; there are no timers to set on the way.

@@ -288,6 +288,10 @@ func (c *conn) leave() bool {
 	s.mu.Unlock()
 	unpin()
 	go l.run()
+	if c.gate != nil { // that of the loop, which is held for a short time only
+		c.leaveGate()
+		c.enterGateAgain()
+	}
 	return true
 }
 

@@ -1,11 +1,13 @@
 package ingest
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"mcached/ingest/admission"
+	"mcached/ingest/resp"
 )
 
 // # Transactions
@@ -22,6 +24,14 @@ import (
 //	loop 2 ──▶ gate 2 ─┼─▶ EXEC holds all of them
 //	others ──▶ gate  0 ┘
 //
+// A loop's gate is held for a short time only, because what is slow leaves its
+// loop and takes the other gate before it begins. So a short transaction is run
+// where its connection is, if nobody holds the other gate, and waits for
+// the loops. A longer one leaves.
+//
+// What is queued is copied to one text. GETs and SETs that follow one another are
+// run together, as in a pipeline.
+//
 // WATCH puts its keys into a table that writers look at while there is any. A
 // key that was there and is gone counts as changed: it expired, or its memory
 // was wanted.
@@ -31,15 +41,31 @@ const maxQueued = 1 << 16
 
 // transaction is what a connection has queued and watches.
 type transaction struct {
-	open   bool       // MULTI was said
-	broken bool       // a command could not be queued
-	queue  [][][]byte // copies
-	bytes  int64      // of the queue
+	open   bool  // MULTI was said
+	broken bool  // a command could not be queued
+	slow   bool  // a command may take long
+	queued       // copies of the commands
+	bytes  int64 // of the queue
+	lent   int64 // of these, and ahead
 	lease  admission.Lease
+	first  *queued // where the queue begins, nil while there is none
 
 	watched []watched
 	dirty   atomic.Bool // a watched key was written; set by others
 	running bool        // EXEC is at work
+}
+
+// queued is a queue of commands. args and text are the newest pieces of what its
+// commands are views of.
+type queued struct {
+	queue [][][]byte
+	args  [][]byte
+	text  []byte
+}
+
+// firstQueued is enough for most transactions; servers keep some.
+func firstQueued() *queued {
+	return &queued{make([][][]byte, 0, argsPiece), make([][]byte, 0, argsPiece), make([]byte, 0, textPiece)}
 }
 
 type watched struct {
@@ -53,8 +79,19 @@ type dbKey struct {
 	key string
 }
 
-// queuedBytes is what a queued argument takes beside its bytes.
-const queuedBytes = 48
+const (
+	// queuedBytes is what a queued argument takes beside its bytes.
+	queuedBytes = 48
+	// lentAhead is how much more than is needed is lent at a time.
+	lentAhead = 4 << 10
+	// textPiece and argsPiece are the sizes of the first pieces that a queue is
+	// copied to; each further one is twice as large, up to so many times.
+	textPiece, argsPiece, pieceGrowth = 2 << 10, 64, 16
+	// shortBytes bounds a transaction that is run in a loop, beside turnCommands.
+	shortBytes = 64 << 10
+	// gateTries is how often a loop looks whether others have ended their commands.
+	gateTries = 16
+)
 
 // gates are what holds all commands off; see above.
 type gates struct {
@@ -153,10 +190,46 @@ func (c *conn) alone(f func()) {
 	}
 }
 
+// aloneAtOnce is alone for a connection in a loop, whose others must not wait. It
+// reports false, and does not call f, if another connection is alone, or one
+// outside of the loops does not end its command at once.
+func (c *conn) aloneAtOnce(f func()) bool {
+	g := &c.srv.gates
+	if !g.mu.TryLock() {
+		return false
+	}
+	defer g.mu.Unlock()
+	if !tryFor(&g.shared, gateTries) {
+		return false
+	}
+	defer g.shared.Unlock()
+	c.gate.RUnlock()
+	loops := g.all[1:]
+	for _, gate := range loops {
+		gate.Lock()
+	}
+	f()
+	for _, gate := range loops {
+		gate.Unlock()
+	}
+	c.gate.RLock() // at once: who is to be alone needs g.mu
+	return true
+}
+
+func tryFor(gate *sync.RWMutex, times int) bool {
+	for range times {
+		if gate.TryLock() {
+			return true
+		}
+		runtime.Gosched()
+	}
+	return false
+}
+
 func transactionCommands() []command {
 	return []command{
 		{name: "multi", arity: 1, group: groupTransactions, summary: "Begins a transaction.", flags: fast, run: multi},
-		{name: "exec", arity: 1, group: groupTransactions, summary: "Runs the commands of the transaction.", flags: slow, run: execTransaction},
+		{name: "exec", arity: 1, group: groupTransactions, summary: "Runs the commands of the transaction.", run: execTransaction},
 		{name: "discard", arity: 1, group: groupTransactions, summary: "Forgets the transaction.", flags: fast, run: discard},
 		{name: "watch", arity: -2, group: groupTransactions, syntax: "key [key ...]", summary: "Has EXEC do nothing if one of the keys is written before.", flags: fast, keys: [3]int{1, -1, 1}, run: watch},
 		{name: "unwatch", arity: 1, group: groupTransactions, summary: "Forgets all that is watched.", flags: fast, run: func(c *conn, _ [][]byte) { c.unwatch(); c.OK() }},
@@ -188,7 +261,7 @@ func (c *conn) broken(cmd *command) {
 }
 
 // enqueue queues a command that has been checked.
-func (c *conn) enqueue(args [][]byte) {
+func (c *conn) enqueue(cmd *command, args [][]byte) {
 	x := c.tx
 	n := int64(0)
 	for _, a := range args {
@@ -202,22 +275,47 @@ func (c *conn) enqueue(args [][]byte) {
 		c.breaks("ERR too many bytes in a transaction: " + itoa(x.bytes+n) + ", the limit is " + itoa(int64(c.srv.o.MaxCommandBytes)))
 		return
 	}
-	if x.bytes == 0 {
+	if x.queue == nil {
 		x.lease.Open(c.srv.o.Admission, admission.Input, c.cutQueue)
+		x.first = c.srv.queues.Get().(*queued)
+		x.queued = *x.first
 	}
-	if err := x.lease.Try(n); err != nil {
-		x.broken = true
-		c.refusedRoom(err)
-		return
+	if x.bytes+n > x.lent {
+		more := x.bytes + n - x.lent + lentAhead
+		if err := x.lease.Try(more); err != nil {
+			x.broken = true
+			c.refusedRoom(err)
+			return
+		}
+		x.lent += more
 	}
 	x.bytes += n
-	args = slices.Clone(args)
-	for i := range args {
-		args[i] = slices.Clone(args[i])
-	}
-	x.queue = append(x.queue, args)
+	x.slow = x.slow || cmd.flags&slow != 0 || cmd.subs != nil || len(args) > loopArgs
+	x.keep(args)
 	c.multi.Store(int32(len(x.queue) + 1))
 	c.Simple("QUEUED")
+}
+
+// keep copies a command to the queue.
+func (x *queued) keep(args [][]byte) {
+	if len(x.args)+len(args) > cap(x.args) {
+		x.args = make([][]byte, 0, max(len(args), min(2*cap(x.args), argsPiece*pieceGrowth)))
+	}
+	at := len(x.args)
+	for _, a := range args {
+		if len(x.text)+len(a) > cap(x.text) {
+			x.text = make([]byte, 0, max(len(a), min(2*cap(x.text), textPiece*pieceGrowth)))
+		}
+		from := len(x.text)
+		x.text = append(x.text, a...)
+		x.args = append(x.args, x.text[from:len(x.text):len(x.text)])
+	}
+	x.queue = append(x.queue, x.args[at:len(x.args):len(x.args)])
+}
+
+// short reports whether the transaction may be run in a loop.
+func (x *transaction) short() bool {
+	return !x.slow && len(x.queue) <= turnCommands && x.bytes <= shortBytes
 }
 
 // cutQueue ends the connection, whose transaction keeps others from the room
@@ -278,6 +376,15 @@ func discard(c *conn, _ [][]byte) {
 func (c *conn) forget() {
 	c.unwatch()
 	if c.tx != nil {
+		if x := c.tx; x.first != nil {
+			if c.span.calls > 0 {
+				c.measure(nil) // it may have a view of the queue
+			}
+			clear(x.first.queue[:cap(x.first.queue)]) // what it grew by
+			clear(x.first.args[:cap(x.first.args)])
+			poison(x.first.text[:cap(x.first.text)])
+			c.srv.queues.Put(x.first)
+		}
 		c.tx.lease.Release()
 		c.tx = nil
 		c.multi.Store(0)
@@ -295,7 +402,7 @@ func execTransaction(c *conn, _ [][]byte) {
 		c.Fail("EXECABORT Transaction discarded because of previous errors.")
 		return
 	}
-	c.alone(func() {
+	run := func() {
 		if problem := c.queuedElsewhere(x.queue); problem != "" {
 			c.Fail(problem)
 			return
@@ -306,13 +413,43 @@ func execTransaction(c *conn, _ [][]byte) {
 		}
 		x.running = true
 		c.Array(len(x.queue))
-		for _, args := range x.queue {
-			c.runQueued(args)
-			c.tooMuch("transaction")
-		}
+		c.runQueue(x.queue)
 		x.running = false
-	})
+	}
+	if c.loop == nil || !x.short() || !c.aloneAtOnce(run) {
+		if c.loop != nil {
+			c.leave() // if it can
+		}
+		c.alone(run)
+	}
 	c.forget()
+}
+
+func (c *conn) runQueue(queue [][][]byte) {
+	for _, args := range queue {
+		if kind := c.bundleOfQueued(args); kind != noBundle {
+			c.join(kind, args)
+			continue
+		}
+		c.runBundle()
+		c.runQueued(args)
+		c.tooMuch("transaction")
+	}
+	c.runBundle()
+	c.tooMuch("transaction")
+}
+
+// bundleOfQueued is bundleOf for a command of a transaction, which was checked when it
+// was queued.
+func (c *conn) bundleOfQueued(args [][]byte) bundleKind {
+	switch {
+	case c.apart || c.silent || c.skip > 0 || c.srv.attention.bits.Load() != 0:
+	case len(args) == 2 && resp.EqualFold(args[0], "get"):
+		return bundleGet
+	case len(args) == 3 && resp.EqualFold(args[0], "set"):
+		return bundleSet
+	}
+	return noBundle
 }
 
 // runQueued runs one command of a transaction and counts it.

@@ -206,3 +206,80 @@ func TestTransactionsEndWithTheirConnection(t *testing.T) {
 		nothingHeld(t, pool)
 	}
 }
+
+// TestTransactionsAnswerAsAlone runs random commands one by one, and on another server
+// in transactions: the answers are the same, GETs and SETs that were run together
+// included.
+func TestTransactionsAnswerAsAlone(t *testing.T) {
+	rng := newRand(testSeed(t))
+	alone, queued := newSession(t, nil), newSession(t, nil)
+	answers := func(c *conn, input string) string {
+		var out strings.Builder
+		c.nc = writer{w: &out}
+		c.feed([]byte(input))
+		return out.String()
+	}
+	key := func() string { return string(rune('a' + rng.IntN(5))) }
+	long, wrong := 0, 0
+	for round := range 400 {
+		n := 1 + rng.IntN(30)
+		if round%20 == 0 {
+			n = 200 // several bundles, and more than a loop runs
+		}
+		var want strings.Builder
+		tx := bulks("MULTI")
+		for range n {
+			command := [][]string{
+				{"SET", key(), fmt.Sprint(rng.IntN(1000))}, {"set", key(), strings.Repeat("v", rng.IntN(3000))}, {"GET", key()}, {"get", key()},
+				{"SET", key(), "1", "NX"}, {"INCR", key()}, {"MSET", key(), "1", key(), "2"}, {"MGET", key(), key()}, {"DEL", key()}, {"HSET", key(), "f", "v"},
+				{"SELECT", fmt.Sprint(rng.IntN(2))},
+			}[rng.IntN(11)]
+			want.WriteString(answers(alone, bulks(command...)))
+			tx += bulks(command...)
+		}
+		got := answers(queued, tx+bulks("EXEC"))
+		head := "+OK\r\n" + strings.Repeat("+QUEUED\r\n", n) + fmt.Sprintf("*%d\r\n", n)
+		if got != head+want.String() {
+			t.Fatalf("round %d: %q\n got %.3000q\nwant %.3000q", round, tx, got, head+want.String())
+		}
+		wrong += strings.Count(got, "-WRONGTYPE")
+		if n > turnCommands {
+			long++
+		}
+	}
+	if wrong < 50 || long < 10 || alone.failed != queued.failed {
+		t.Fatalf("%d errors, %d long transactions, %d and %d failed", wrong, long, alone.failed, queued.failed)
+	}
+}
+
+// TestShortTransactionsStayInTheLoop, and long ones leave it.
+func TestShortTransactionsStayInTheLoop(t *testing.T) {
+	s, addr := newServer(t, nil)
+	c := dial(t, addr)
+	r := bufio.NewReader(c)
+	run := func(n int, command ...string) {
+		send(t, c, bulks("MULTI")+strings.Repeat(bulks(command...), n)+bulks("EXEC"))
+		for range n + 2 {
+			if a, err := readReply(r); err != nil || a[0] == '-' {
+				t.Fatalf("%q, %v", a, err)
+			}
+		}
+	}
+	send(t, c, "PING\r\n")
+	if _, err := readReply(r); err != nil {
+		t.Fatal(err)
+	}
+	if n := looped(s); n != 1 {
+		t.Fatalf("%d connections in loops, want 1", n)
+	}
+	run(10, "SET", "k", "v")
+	run(turnCommands, "GET", "k")
+	if n := looped(s); n != 1 {
+		t.Errorf("%d connections in loops after short transactions, want 1", n)
+	}
+	run(1, "KEYS", "*")
+	if n := looped(s); n != 0 {
+		t.Errorf("%d connections in loops after a slow transaction, want 0", n)
+	}
+	run(10, "SET", "k", "v") // outside of it
+}

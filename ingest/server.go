@@ -33,6 +33,7 @@ type Server struct {
 	inputs  sync.Pool // *[bufferBytes]byte
 	outputs sync.Pool // *buffer
 	bundles sync.Pool // *bundle
+	queues  sync.Pool // *queued, empty
 
 	// slots are the connections in loops, by the number that the kernel gives back.
 	slots []atomic.Pointer[conn]
@@ -126,6 +127,7 @@ func NewServer(o Options) (*Server, error) {
 	s.gates.all = []*sync.RWMutex{&s.gates.shared}
 	s.inputs.New = func() any { return new([bufferBytes]byte) }
 	s.bundles.New = func() any { return new(bundle) }
+	s.queues.New = func() any { return firstQueued() }
 	s.outputs.New = func() any { return &buffer{make([]byte, 0, bufferBytes)} }
 	// A timeout is noticed at most an eighth of itself late.
 	s.every = time.Second
