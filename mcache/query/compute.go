@@ -172,7 +172,8 @@ func (c *computer) run(ctx context.Context, q *Queryable, p *plan) storage.Serie
 // carryOut carries out a plan: elsewhere, if its series are, and if that can be
 // done. ofSelect gives an error of finding them the engine's words.
 func (c *computer) carryOut(ctx context.Context, q *Queryable, p *plan, ofSelect func(error) error) (*collector, annotations.Annotations, error) {
-	if d, ok := q.source.(distributor); ok {
+	// Members know rates and plain series.
+	if d, ok := q.source.(distributor); ok && (p.rangeMs == 0 || p.ofCounters()) {
 		out, notes, ok, err := d.distribute(ctx, q, c, p)
 		switch {
 		case errors.Is(err, errUnplanned), errors.As(err, new(promql.ErrTooManySamples)), ctx.Err() != nil:
@@ -230,7 +231,7 @@ func (c *computer) addTo(ctx context.Context, q *Queryable, p *plan, list []seri
 		}
 		ls := s.labels
 		if p.rangeMs > 0 {
-			if out.points == 0 {
+			if out.points == 0 && p.ofCounters() {
 				p.noteName(&notes, ls)
 			}
 			ls = ls.DropReserved(schema.IsMetadataLabel)

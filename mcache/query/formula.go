@@ -122,7 +122,7 @@ func (b *formulaBuilder) build(expr parser.Expr) formula {
 
 // remarked reports that there may be a remark on a plan: see noteName.
 func (p *plan) remarked() bool {
-	return p.rangeMs > 0 && !slices.ContainsFunc(p.selector.LabelMatchers, func(m *labels.Matcher) bool {
+	return p.ofCounters() && !slices.ContainsFunc(p.selector.LabelMatchers, func(m *labels.Matcher) bool {
 		return m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual && countersName(m.Value)
 	})
 }

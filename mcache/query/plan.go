@@ -13,8 +13,8 @@ import (
 )
 
 // A plan is a part of an expression that is computed here and not by the
-// engine: the rate of a counter over a range query, or an aggregation of that
-// or of plain series. The engine looks at all samples of a window again at each
+// engine: of a range query the rate of a counter, or another function of a
+// window, or an aggregation of that or of plain series. The engine looks at all samples of a window again at each
 // step and keeps all series until it aggregates; a plan decodes a series once,
 // slides over it, and adds it to its group.
 //
@@ -27,13 +27,18 @@ type plan struct {
 	matcher  *labels.Matcher // the only one of the selector in its place
 	selector *parser.VectorSelector
 	rangeMs  int64 // of the window; 0: the latest sample counts
-	perSec   bool  // rate, not increase
+	perSec   bool  // rate, not increase or delta
+	gauge    bool  // delta: what is less than before is no reset
+	fold     fold  // another function of the window; nil: one of the above
 	aggregate
 	position posrange.PositionRange // of the argument of rate or increase
 }
 
 // offsetMs is by how much the samples are older than the steps.
 func (p *plan) offsetMs() int64 { return p.selector.OriginalOffset.Milliseconds() }
+
+// ofCounters reports that a plan is one of rates, which counters have.
+func (p *plan) ofCounters() bool { return p.rangeMs > 0 && p.fold == nil && !p.gauge }
 
 // aggregate is what becomes of the series of a plan.
 type aggregate struct {
@@ -124,8 +129,13 @@ func withoutParens(expr parser.Expr) parser.Expr {
 }
 
 func planOfCall(n *parser.Call) (*plan, bool) {
-	if n.Func.Name != "rate" && n.Func.Name != "increase" {
-		return nil, false
+	of := folds[n.Func.Name]
+	switch n.Func.Name {
+	case "rate", "increase", "delta":
+	default:
+		if of == nil {
+			return nil, false
+		}
 	}
 	m, ok := n.Args[0].(*parser.MatrixSelector)
 	if !ok || m.RangeExpr != nil || m.Range <= 0 {
@@ -139,6 +149,8 @@ func planOfCall(n *parser.Call) (*plan, bool) {
 		selector: selector,
 		rangeMs:  m.Range.Milliseconds(),
 		perSec:   n.Func.Name == "rate",
+		gauge:    n.Func.Name == "delta",
+		fold:     of,
 		position: m.PositionRange(),
 	}, true
 }

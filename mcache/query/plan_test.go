@@ -87,7 +87,7 @@ func TestPlansAreTheEngine(t *testing.T) {
 		if rnd.IntN(2) == 0 {
 			return selector + offset()
 		}
-		return fmt.Sprintf("%s(%s[%dms]%s)", pick("rate", "increase"), selector, max(whole(rnd, rnd.Int64N(600_000)), 1), offset())
+		return fmt.Sprintf("%s(%s[%dms]%s)", pick("rate", "increase", "rate", "increase", "delta", "irate", "idelta", "sum_over_time", "avg_over_time", "min_over_time", "max_over_time", "count_over_time", "present_over_time"), selector, max(whole(rnd, rnd.Int64N(600_000)), 1), offset())
 	}
 	aggregate := func() string {
 		return fmt.Sprintf(pick("%s by (a) (%s)", "%s without (i) (%s)", "%s(%s)", "%s by (a, b) ((%s))", "%s by (nothing) (%s)", "%s without (a, b, __name__) (%s)"),
@@ -159,7 +159,10 @@ func TestPlanned(t *testing.T) {
 		{`histogram_quantile(0.9, sum by (le) (rate(up[5m])))`, `histogram_quantile(0.9, {plan="0"})`},
 		{`topk(3, -(avg without (a) ((up))) + 1)`, `topk(3, -({plan="0"}) + 1)`},
 		{`up`, `up`},
-		{`irate(up[5m])`, `irate(up[5m])`},
+		{`irate(up[5m])`, `{plan="0"}`},
+		{`max by (job) (avg_over_time(up[5m])) / delta(up[1h] offset 5m)`, `{plan="0"} / {plan="1"}`},
+		{`last_over_time(up[5m])`, `last_over_time(up[5m])`},
+		{`quantile_over_time(0.5, up[5m])`, `quantile_over_time(0.5, up[5m])`},
 		{`rate({job="a"}[5m])`, `rate({job="a"}[5m])`},
 		{`rate({__name__=~"a|b"}[5m])`, `rate({__name__=~"a|b"}[5m])`},
 		{`sum({job="a"})`, `{plan="0"}`},

@@ -64,9 +64,12 @@ func (w *worker) decode(s *series) bool {
 				w.digest.sum = addDigest(w.digest.sum, run[i].T, run[i].V)
 			}
 		}
-		if w.plan.rangeMs > 0 {
+		switch {
+		case w.plan.ofCounters():
 			w.addToWindows(run)
-		} else {
+		case w.plan.rangeMs > 0:
+			w.addUnmarked(run)
+		default:
 			w.add(run)
 		}
 	}
@@ -108,10 +111,14 @@ func (w *worker) addToWindows(run []mcache.Sample) {
 
 // compute writes the result of each step to row and returns how many there are.
 func (w *worker) compute(row []float64) int {
-	if w.plan.rangeMs > 0 {
+	switch {
+	case w.plan.fold != nil:
+		return w.fold(row)
+	case w.plan.rangeMs > 0:
 		return w.rates(row)
+	default:
+		return w.latest(row)
 	}
-	return w.latest(row)
 }
 
 // latest finds the sample that counts at each step.
@@ -172,7 +179,11 @@ func (w *worker) rates(row []float64) (n int) {
 		if g := (gaps{firstT - from, to - lastT, lastT - firstT, end - first}); g != e.gaps {
 			e.set(g)
 		}
-		row[k] = result * e.factor(values[first], result)
+		if w.plan.gauge {
+			row[k] = result * e.whole
+		} else {
+			row[k] = result * e.factor(values[first], result)
+		}
 		n++
 		to += w.interval
 	}
