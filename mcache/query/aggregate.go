@@ -138,7 +138,10 @@ func (c *collector) keep(row []float64) []float64 {
 	return c.slab[start:len(c.slab):len(c.slab)]
 }
 
-func (c *collector) groupOf(ls labels.Labels) *group {
+func (c *collector) groupOf(ls labels.Labels) *group { return &c.groups[c.placeOf(ls)] }
+
+// placeOf is where the group of a series stands. A new one is the last.
+func (c *collector) placeOf(ls labels.Labels) int {
 	var key uint64
 	switch {
 	case c.without:
@@ -147,7 +150,7 @@ func (c *collector) groupOf(ls labels.Labels) *group {
 		key, c.buf = ls.HashForLabels(c.buf, c.grouping...)
 	}
 	if i, ok := c.byKey[key]; ok {
-		return &c.groups[i]
+		return i
 	}
 	c.byKey[key] = len(c.groups)
 	c.size += c.n
@@ -159,7 +162,7 @@ func (c *collector) groupOf(ls labels.Labels) *group {
 	case parser.AVG:
 		g.carry, g.count, g.mean = c.fresh(0), c.fresh(0), c.fresh(none)
 	}
-	return g
+	return len(c.groups) - 1
 }
 
 func (c *collector) fresh(f float64) []float64 {

@@ -60,7 +60,8 @@
 // or of plain series, are computed here: see plan. The engine does the rest of
 // the expression on their results, which are its own to the last bit. A query
 // that is a plan or a selector as a whole, or operators between such and numbers,
-// does not see the engine: see wholePlan and formula. Plans over many series are
+// does not see the engine: see wholePlan and formula; quantiles are among its
+// aggregations. Plans over many series are
 // shared among a few workers: see crew.
 //
 // # A store behind

@@ -111,8 +111,10 @@ func (b *formulaBuilder) build(expr parser.Expr) formula {
 		switch n.Op {
 		case parser.SUM, parser.AVG, parser.MIN, parser.MAX, parser.COUNT, parser.GROUP:
 			if of := b.build(n.Expr); of != nil {
-				return &aggregated{of: of, aggregate: aggregate{op: n.Op, without: n.Without, grouping: slices.Sorted(slices.Values(n.Grouping))}}
+				return &aggregated{of: of, aggregate: aggregateOf(n)}
 			}
+		case parser.QUANTILE:
+			return b.quantileOf(n)
 		}
 	case *parser.BinaryExpr:
 		return b.binary(n)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,19 +20,21 @@ import (
 // TestFormulas lists what is computed without the engine, beside plans.
 func TestFormulas(t *testing.T) {
 	for query, want := range map[string]bool{
-		`-up`:                                 true,
-		`sum(up) * 100`:                       true,
-		`100 - avg(rate(a_total[5m])) * 1e2`:  true,
-		`(up) + (2 ^ -3 * 4)`:                 true,
-		`up > bool 1`:                         true,
-		`a / b`:                               true,
-		`a / on (x) group_left (y) b`:         true,
-		`1 - sum by (x) (a) / sum by (x) (b)`: true,
-		`a and on (x) b == 1`:                 true,
-		`a or b unless c`:                     true,
-		`count(count by (cpu) (a))`:           true,
-		`sum(a - b) / sum(a)`:                 true,
-		`+up`:                                 true,
+		`-up`:                                  true,
+		`sum(up) * 100`:                        true,
+		`100 - avg(rate(a_total[5m])) * 1e2`:   true,
+		`(up) + (2 ^ -3 * 4)`:                  true,
+		`up > bool 1`:                          true,
+		`a / b`:                                true,
+		`a / on (x) group_left (y) b`:          true,
+		`1 - sum by (x) (a) / sum by (x) (b)`:  true,
+		`a and on (x) b == 1`:                  true,
+		`a or b unless c`:                      true,
+		`count(count by (cpu) (a))`:            true,
+		`sum(a - b) / sum(a)`:                  true,
+		`+up`:                                  true,
+		`quantile(0.5, a)`:                     true,
+		`1 - quantile by (x) (1 - 0.1, a / b)`: true,
 
 		`topk(3, -a)`:                   false,
 		`sum(topk(3, a))`:               false,
@@ -39,7 +42,9 @@ func TestFormulas(t *testing.T) {
 		`time() - a`:                    false,
 		`a * scalar(b)`:                 false,
 		`abs(a) + 1`:                    false,
-		`quantile(0.5, a) / b`:          false,
+		`quantile(1.5, a) / b`:          false,
+		`quantile(NaN, a)`:              false,
+		`quantile(scalar(a), b)`:        false,
 		`count_values("x", a) > 1`:      false,
 		`1 + 1`:                         false,
 		`sum_over_time(sum(up)[5m:1m])`: false,
@@ -109,7 +114,7 @@ func TestFormulasAreTheEngine(t *testing.T) {
 			return leaf()
 		}
 		of := func() string { return "(" + expression(rnd.IntN(deep)) + ")" }
-		switch rnd.IntN(8) {
+		switch rnd.IntN(9) {
 		case 0:
 			return "-" + of()
 		case 1:
@@ -120,6 +125,8 @@ func TestFormulasAreTheEngine(t *testing.T) {
 			return of() + pick(" and ", " or ", " unless ") + pick("", "on (a) ", "on (i) ", "ignoring (i) ", "on () ") + of()
 		case 4:
 			return pick("min", "max", "count", "group") + pick("", " by (a)", " without (i)", " by (b, nothing)") + of()
+		case 8:
+			return "quantile" + pick("", " by (a)", " without (i)") + "(" + pick("0", "0.5", "1", "0.99", "2 / 3", "-1") + ", " + expression(rnd.IntN(deep)) + ")"
 		case 5: // whose order is the engine's secret
 			return pick("sum", "avg") + pick("", " by (a)", " without (i)") + "(" + pick("k", "l", "k > 300", "-k", "k * 2", "k - on (i) l", "k and on (i) l", "sum by (a, b) (k)", "count by (a) (m)", "m", "sum by (a, b) (m)") + ")"
 		default:
@@ -212,6 +219,32 @@ func TestFormulaRowsAreItsOwn(t *testing.T) {
 		}
 		if got != want || samples != once {
 			t.Errorf("%s: read %d samples, want %d; got %s\nwant %s", query, samples, once, got, want)
+		}
+	}
+}
+
+// TestNth: beside sorting, with values that are alike and that are no numbers.
+func TestNth(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	same := func(a, b float64) bool { return a == b || a != a && b != b }
+	for range 3000 {
+		values := make([]float64, 1+rnd.IntN(200))
+		for i := range values {
+			values[i] = float64(rnd.IntN(1 + rnd.IntN(300)))
+			if rnd.IntN(10) == 0 {
+				values[i] = []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1e308}[rnd.IntN(4)]
+			}
+		}
+		sorted := slices.Sorted(slices.Values(values))
+		i := rnd.IntN(len(values))
+		if got := nth(values, i); !same(got, sorted[i]) || !same(least(values[i:]), sorted[i]) {
+			t.Fatalf("value %d of %v is %v, want %v", i, sorted, got, sorted[i])
+		}
+		slices.Sort(values)
+		for k := range values {
+			if !same(values[k], sorted[k]) {
+				t.Fatalf("of %v there is %v left", sorted, values)
+			}
 		}
 	}
 }

@@ -47,6 +47,10 @@ type aggregate struct {
 	grouping []string // sorted
 }
 
+func aggregateOf(n *parser.AggregateExpr) aggregate {
+	return aggregate{op: n.Op, without: n.Without, grouping: slices.Sorted(slices.Values(n.Grouping))}
+}
+
 // planLabel is the name that a plan's matcher has. Nothing depends on it: a
 // plan knows its matcher by its address.
 const planLabel = "plan"
@@ -102,7 +106,7 @@ func planOf(expr parser.Expr) (*plan, bool) {
 		if !ok {
 			return nil, false
 		}
-		p.aggregate = aggregate{op: n.Op, without: n.Without, grouping: slices.Sorted(slices.Values(n.Grouping))}
+		p.aggregate = aggregateOf(n)
 		return p, true
 	}
 	return nil, false
