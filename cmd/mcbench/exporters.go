@@ -87,7 +87,7 @@ func (f *cluster) note(expr string) error {
 	for _, selector := range parser.ExtractSelectors(parsed) {
 		name := ""
 		for _, m := range selector {
-			if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
+			if m.Name == metricNameLabel && m.Type == labels.MatchEqual {
 				name = m.Value
 			}
 		}
@@ -100,7 +100,7 @@ func (f *cluster) note(expr string) error {
 			f.metrics[name] = wanted
 		}
 		for _, m := range selector {
-			if m.Name == labels.MetricName {
+			if m.Name == metricNameLabel {
 				continue
 			}
 			values := m.SetMatches()
@@ -134,6 +134,8 @@ var dimensions = []struct {
 	{"container_network_", map[string]int{"interface": 2}},
 	{"container_", map[string]int{"container": 2}},
 }
+
+const metricNameLabel = "__name__"
 
 // known are values that labels have.
 var known = map[string][]string{
@@ -261,7 +263,7 @@ func (e *exposition) write(ctx context.Context, url string) error {
 func valuesOf(ls labels.Labels) values {
 	h := fnv.New64a()
 	h.Write([]byte(ls.String()))
-	name := ls.Get(labels.MetricName)
+	name := ls.Get(metricNameLabel)
 	classes := []uint8{walk2, walk3, noise2, noise3, smallConstant, largeConstant}
 	for _, end := range []string{"_total", "_count", "_sum", "_bucket"} {
 		if strings.HasSuffix(name, end) {

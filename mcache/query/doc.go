@@ -56,12 +56,11 @@
 //
 // # Plans
 //
-// Of a range query, the rates of counters and the common aggregations, of rates
-// or of plain series, are computed here: see plan. The engine does the rest of
+// Of a range query, rates and the common functions over time, and aggregations of
+// these or of plain series, are computed here: see plan. The engine does the rest of
 // the expression on their results, which are its own to the last bit. A query
 // that is a plan or a selector as a whole, or operators between such and numbers,
-// does not see the engine: see wholePlan and formula; quantiles are among its
-// aggregations. Plans over many series are
+// does not see the engine: see wholePlan and formula. Plans over many series are
 // shared among a few workers: see crew.
 //
 // # A store behind
