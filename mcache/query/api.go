@@ -239,6 +239,12 @@ type Stats struct {
 	UpstreamRecalled   uint64  // steps that the store had answered before
 	UpstreamKept       uint64  // steps of answers that were put into memory
 	UpstreamPaused     int     // metrics that are not split now
+
+	// Queries answered from memory that the store was asked as well.
+	UpstreamAuditsAgreed   uint64
+	UpstreamAuditsDiffered uint64
+	UpstreamAuditsFailed   uint64 // the store did not answer
+	UpstreamAuditsSkipped  uint64 // another was under way, or the two cannot be compared
 }
 
 // NewAPI returns an API that reads c.
@@ -310,6 +316,8 @@ func (a *API) Stats() Stats {
 		s.UpstreamSplit, s.UpstreamDisagreed = u.split.Load(), u.disagreed.Load()
 		s.UpstreamStepsHere, s.UpstreamStepsAsked = u.stepsHere.Load(), u.stepsAsked.Load()
 		s.UpstreamRecalled, s.UpstreamKept = u.stepsRecalled.Load(), u.kept.Load()
+		s.UpstreamAuditsAgreed, s.UpstreamAuditsDiffered = u.auditsAgreed.Load(), u.auditsDiffered.Load()
+		s.UpstreamAuditsFailed, s.UpstreamAuditsSkipped = u.auditsFailed.Load(), u.auditsSkipped.Load()
 		s.UpstreamPaused = u.paused.len(a.o.Now())
 	}
 	for _, g := range [...]*gate{a.queries, a.reads, a.lookups} {

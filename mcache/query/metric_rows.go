@@ -51,8 +51,18 @@ func (s *Stats) Metrics() []Metric {
 			single(float64(s.UpstreamKept))},
 		{"mcached_upstream_split_queries_total", "counter", "Range queries that memory and --query.upstream answered together.", nil,
 			single(float64(s.UpstreamSplit))},
-		{"mcached_upstream_disagreements_total", "counter", "Queries of which memory and --query.upstream had other values where their parts meet (seam), so that the answer was the server's.", []string{"found"},
-			func(emit func(float64, ...string)) { emit(float64(s.UpstreamDisagreed), "seam") }},
+		{"mcached_upstream_disagreements_total", "counter", "Queries of which memory and --query.upstream had other values: where their parts meet (seam), so that the answer was the server's, or when an answer of memory's was compared afterwards (audit).", []string{"found"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.UpstreamDisagreed), "seam")
+				emit(float64(s.UpstreamAuditsDiffered), "audit")
+			}},
+		{"mcached_upstream_audits_total", "counter", "Queries answered from memory that --query.upstream was to be asked as well (--query.upstream.audit), by outcome: agreed; differed; failed, without an answer; or skipped, because another was under way or the two cannot be compared.", []string{"outcome"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.UpstreamAuditsAgreed), "agreed")
+				emit(float64(s.UpstreamAuditsDiffered), "differed")
+				emit(float64(s.UpstreamAuditsFailed), "failed")
+				emit(float64(s.UpstreamAuditsSkipped), "skipped")
+			}},
 		{"mcached_upstream_paused_metrics", "gauge", "Metrics whose queries are not split now, as memory and --query.upstream disagreed about them.", nil,
 			single(float64(s.UpstreamPaused))},
 		{"mcached_upstream_response_bytes_total", "counter", "Bytes of the answers of --query.upstream, as received.", nil,

@@ -66,6 +66,9 @@ type UpstreamOptions struct {
 	// Settled is how old what a step looks at must be for the store's answer to
 	// be remembered: until then late samples may come. Default: nothing is.
 	Settled time.Duration
+	// Audit is the share, from 0 to 1, of the queries answered from memory that the
+	// store is asked as well, to be compared. Default: none.
+	Audit float64
 }
 
 // When says when the store is asked.
@@ -104,17 +107,20 @@ type upstream struct {
 	large    paused // keys of answers that are too large to be remembered
 
 	generation atomic.Uint64 // of what is remembered
+	auditor    auditor
 
 	answered, refused, failed, skipped atomic.Uint64 // requests
 	bytes, nanoseconds                 atomic.Uint64 // of answers; until their heads
 	stepsHere, stepsAsked              atomic.Uint64 // of range queries
 	split, disagreed                   atomic.Uint64
 	stepsRecalled, kept                atomic.Uint64
+
+	auditsAgreed, auditsDiffered, auditsFailed, auditsSkipped atomic.Uint64
 }
 
 func newUpstream(o UpstreamOptions, now func() time.Time, f Features) *upstream {
 	o = o.withDefaults()
-	u := &upstream{slots: make(chan struct{}, o.MaxConcurrency)}
+	u := &upstream{slots: make(chan struct{}, o.MaxConcurrency), auditor: newAuditor()}
 	u.now.Store(&o)
 	u.dialect = learner{u: u, now: now, features: f}
 	return u
@@ -202,6 +208,9 @@ func (a *API) readThrough(r *http.Request, s slow) (answer, error) {
 	here, err := a.evaluate(r, s)
 	if here.source = sourceMemory; !lacks(here, err) || onlyEmpty(here, err) && a.emptyEverywhere(r, &s) {
 		a.upstream.stepsHere.Add(uint64(gridOfQuery(&s).n))
+		if err == nil {
+			a.consider(r, &s)
+		}
 		return here, err
 	}
 	if here.close != nil {
