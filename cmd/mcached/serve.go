@@ -489,6 +489,9 @@ func (d *daemon) close() {
 	if d.snapshot != nil {
 		d.snapshot.lock.release()
 	}
+	if d.queries != nil {
+		d.queries.StopAudits()
+	}
 	if d.outlived.Load() {
 		return // someone may still read: the end of the process unmaps
 	}

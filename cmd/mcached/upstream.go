@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -25,6 +26,7 @@ type upstreamConfig struct {
 	maxBody        byteSize
 	when           string
 	settled        duration
+	audit          portion
 	authoritative  []string
 	dropLabels     string
 
@@ -50,6 +52,8 @@ func (u *upstreamConfig) addFlags(app *kingpin.Application, add func(name, byDef
 		Default("missing").PlaceHolder("missing").EnumVar(&u.when, "missing", "never", "always")
 	add("query.upstream.settled", "1h", &u.settled,
 		"Age from which on the server's answers are remembered, in memory of their own (--memory.answers-share); late samples come before that. 0 remembers nothing.")
+	add("query.upstream.audit", "0%", &u.audit,
+		"Share of the queries answered from memory, as 1%, that the server is asked as well afterwards, one at a time; what differs is counted and logged.")
 	app.Flag("query.upstream.authoritative", "Selector of what memory has whenever the server has it, as {job=\"node\"}: where it matches nothing here there is nothing, and its queries are split without a look at where the parts meet. Repeatable.").
 		PlaceHolder("SELECTOR").StringsVar(&u.authoritative)
 	app.Flag("query.upstream.drop-labels", "Labels, as cluster,replica, that senders add on their way here (external_labels) and the server's series have not: series here are read without them.").
@@ -113,7 +117,7 @@ func (u *upstreamConfig) options(tenancyHeader string) *query.UpstreamOptions {
 	}
 	return &query.UpstreamOptions{
 		URL: u.parsed, Client: u.http, Timeout: u.timeout.std(), MaxConcurrency: int(u.maxConcurrency), MaxBodyBytes: int64(u.maxBody),
-		When: query.When(u.when), Settled: u.settled.std(), Authoritative: u.selectors, DropLabels: u.dropped, TenancyHeader: tenancyHeader,
+		When: query.When(u.when), Settled: u.settled.std(), Audit: float64(u.audit), Authoritative: u.selectors, DropLabels: u.dropped, TenancyHeader: tenancyHeader,
 	}
 }
 
@@ -121,7 +125,7 @@ func (u *upstreamConfig) options(tenancyHeader string) *query.UpstreamOptions {
 // server and still is.
 func (d *daemon) upstreamFlags() applicable {
 	return applicable{
-		[]string{"query.upstream", "query.upstream.http-config-file", "query.upstream.timeout", "query.upstream.max-body-size", "query.upstream.when", "query.upstream.settled", "query.upstream.authoritative"},
+		[]string{"query.upstream", "query.upstream.http-config-file", "query.upstream.timeout", "query.upstream.max-body-size", "query.upstream.when", "query.upstream.settled", "query.upstream.audit", "query.upstream.authoritative"},
 		func(c *config) error {
 			o := c.upstream.options(c.tenancyHeader)
 			if o == nil || d.config.upstream.url == "" {
@@ -132,6 +136,23 @@ func (d *daemon) upstreamFlags() applicable {
 		},
 	}
 }
+
+// portion is a flag's value: a part of what comes, spelt as 1%.
+type portion float64
+
+// Set implements kingpin.Value.
+func (p *portion) Set(in string) error {
+	digits, ok := strings.CutSuffix(strings.TrimSpace(in), "%")
+	n, err := strconv.ParseFloat(digits, 64)
+	if err != nil || !ok || !(n >= 0 && n <= 100) {
+		return fmt.Errorf("%q is not a part from 0%% to 100%%", in)
+	}
+	*p = portion(n / 100)
+	return nil
+}
+
+// String implements kingpin.Value.
+func (p *portion) String() string { return strconv.FormatFloat(float64(*p)*100, 'g', 6, 64) + "%" }
 
 // openAnswers makes the memory for what the server answered.
 func (d *daemon) openAnswers() (err error) {
