@@ -19,6 +19,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/alecthomas/kingpin/v2"
 	"golang.org/x/term"
@@ -387,10 +388,11 @@ func spellName(n string) string {
 	return strconv.Quote(n)
 }
 
-// printable keeps what others wrote from steering the terminal.
+// printable keeps what others wrote from steering the terminal, and from
+// turning its text around.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || unicode.Is(unicode.Bidi_Control, r) {
 			return '�'
 		}
 		return r

@@ -36,10 +36,10 @@ func ask(args ...string) (int, string, string) {
 }
 
 func TestQueryTable(t *testing.T) {
-	u, asked := api(t, 200, `{"status":"success","warnings":["half of it\u001b[31m is gone"],"data":{"resultType":"vector","result":[
+	u, asked := api(t, 200, `{"status":"success","warnings":["half of it\u001b[31m is\u202e gone"],"data":{"resultType":"vector","result":[
 		{"metric":{"__name__":"up","job":"a","instance":"x\u001b[2J"},"value":[1700000000,"1"]},{"metric":{},"value":[1700000000,"NaN"]}]}}`)
 	code, out, errs := ask("--url="+u, "--time=1700000000", "up")
-	want := "# half of it�[31m is gone\nup{instance=\"x\\x1b[2J\",job=\"a\"}   1\n{}                                NaN\n"
+	want := "# half of it�[31m is� gone\nup{instance=\"x\\x1b[2J\",job=\"a\"}   1\n{}                                NaN\n"
 	if code != exitOK || out != want || errs != "" {
 		t.Errorf("code %d, errors %q, output\n%s\nwant\n%s", code, errs, out, want)
 	}

@@ -180,7 +180,7 @@ func TestE2EPageStatus(t *testing.T) {
 		}
 		at := scrapes()
 		eventually(t, "some seconds pass: a scrape each has some hundred samples", func() error {
-			if scrapes() < at+1200 {
+			if scrapes() < at+800 {
 				return errors.New("not yet")
 			}
 			return nil
