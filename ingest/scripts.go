@@ -129,6 +129,13 @@ func (c *conn) compiled(source []byte) (*script.Program, bool) {
 	return p, true
 }
 
+// kept is how many scripts are in the cache.
+func (k *scripting) kept() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.cache)
+}
+
 func (k *scripting) find(sha string) *script.Program {
 	k.mu.Lock()
 	defer k.mu.Unlock()

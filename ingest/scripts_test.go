@@ -91,6 +91,22 @@ func TestOthersAreToldOfLongScripts(t *testing.T) {
 	}
 }
 
+// TestInfoCountsScripts that are kept.
+func TestInfoCountsScripts(t *testing.T) {
+	_, addr := newServer(t, nil)
+	a := newAsker(t, addr)
+	for i := range 3 {
+		a.ask("EVAL", fmt.Sprint("return ", i), "0")
+	}
+	if info := a.ask("INFO", "memory"); !strings.Contains(info, "number_of_cached_scripts:3\r\n") {
+		t.Errorf("%q", info)
+	}
+	a.want("+OK\r\n", "SCRIPT", "FLUSH")
+	if info := a.ask("INFO", "memory"); !strings.Contains(info, "number_of_cached_scripts:0\r\n") {
+		t.Errorf("after SCRIPT FLUSH: %q", info)
+	}
+}
+
 // TestExecIsAbortedWhileBusy: a transaction that meets a long script is over, and
 // what was queued does not run.
 func TestExecIsAbortedWhileBusy(t *testing.T) {

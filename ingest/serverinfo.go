@@ -81,6 +81,7 @@ func (s *Server) memoryLines() []string {
 		line("mem_fragmentation_ratio", fmt.Sprintf("%.2f", ratio)),
 		line("mem_fragmentation_bytes", resident-mem.UsedBytes),
 		line("mem_allocator", "mmap"),
+		line("number_of_cached_scripts", s.scripts.kept()),
 	)
 }
 

@@ -21,7 +21,7 @@ func newState(o *Options, random *lrand48) *state {
 	lua.OpenCoroutine(l)
 	s := &state{o: o, l: l, random: random, real: l.NewTable(), protected: map[*lua.LTable]*lua.LTable{}}
 	s.concat, s.handler = l.NewFunction(s.concatenate), l.NewFunction(s.handle)
-	for _, name := range []string{"assert", "error", "ipairs", "rawequal", "select", "tonumber", "type", "_VERSION"} {
+	for _, name := range []string{"assert", "ipairs", "rawequal", "type", "_VERSION"} {
 		s.real.RawSetString(name, l.GetGlobal(name))
 	}
 	for name, f := range map[string]lua.LGFunction{
@@ -30,6 +30,9 @@ func newState(o *Options, random *lrand48) *state {
 		"pcall":          s.pcall(builtin(l.GetGlobal("pcall")), true),
 		"xpcall":         s.pcall(builtin(l.GetGlobal("xpcall")), false),
 		"setmetatable":   s.guarded(builtin(l.GetGlobal("setmetatable"))),
+		"select":         numeric(builtin(l.GetGlobal("select")), 1, "#"),
+		"tonumber":       numeric(builtin(l.GetGlobal("tonumber")), 2, ""),
+		"error":          numeric(builtin(l.GetGlobal("error")), 2, ""),
 		"collectgarbage": s.collectGarbage, "gcinfo": s.gcInfo,
 		"__redis__err__handler": func(*lua.LState) int { return 1 },
 	} {
@@ -284,6 +287,7 @@ func (s *state) gcInfo(l *lua.LState) int {
 
 func (s *state) mathLibrary(t *lua.LTable) *lua.LTable {
 	t.RawSetString("random", s.l.NewFunction(s.mathRandom))
+	t.RawSetString("ldexp", s.l.NewFunction(numeric(builtin(t.RawGetString("ldexp")), 2, "")))
 	t.RawSetString("randomseed", s.l.NewFunction(s.mathRandomSeed))
 	return t
 }
@@ -361,7 +365,7 @@ func (s *state) tableInsert(l *lua.LState) int {
 		s.budget.take(l, 1)
 		t.RawSetInt(n+1, l.Get(2))
 	case 3:
-		at := l.CheckInt(2)
+		at := integer(l, 2)
 		if at < 1 || at > n+1 {
 			l.RawSet(t, lua.LNumber(at), l.Get(3))
 			return 0

@@ -38,7 +38,7 @@ func (s *state) jsonLibrary() *lua.LTable {
 	number := func(name string, field func() *int, most int) {
 		t.RawSetString(name, l.NewFunction(func(l *lua.LState) int {
 			if l.GetTop() > 0 {
-				n := l.CheckInt(1)
+				n := integer(l, 1)
 				if n < 1 || n > most {
 					l.ArgError(1, fmt.Sprintf("expected integer between 1 and %d", most))
 				}

@@ -148,7 +148,7 @@ func syntaxError(err error, name string, text []byte) error {
 	return fmt.Errorf("%s:%d: %s near '%s'", name, line, message, token)
 }
 
-// rewriter makes calls of "..", and finds out how deep a tree is.
+// rewriter makes calls of "..", and numbers of the bounds of loops, and finds out how deep a tree is.
 type rewriter struct {
 	depth int
 	deep  int // the line where it is too deep, 0 for nowhere
@@ -192,7 +192,7 @@ func (r *rewriter) stmt(s ast.Stmt) {
 		r.stmts(s.Then)
 		r.stmts(s.Else)
 	case *ast.NumberForStmt:
-		s.Init, s.Limit, s.Step = r.expr(s.Init), r.expr(s.Limit), r.expr(s.Step)
+		s.Init, s.Limit, s.Step = number(r.expr(s.Init)), number(r.expr(s.Limit)), number(r.expr(s.Step))
 		r.stmts(s.Stmts)
 	case *ast.GenericForStmt:
 		r.exprs(s.Exprs)
@@ -248,6 +248,21 @@ func (r *rewriter) expr(e ast.Expr) ast.Expr {
 		return r.concat(e)
 	}
 	return e
+}
+
+// number is e for a loop, which the interpreter wants to be a number, where Lua
+// takes a string that reads as one: a sum is. It may be nil.
+func number(e ast.Expr) ast.Expr {
+	switch e.(type) {
+	case nil, *ast.NumberExpr, *ast.ArithmeticOpExpr, *ast.UnaryMinusOpExpr, *ast.UnaryLenOpExpr:
+		return e
+	}
+	sum := &ast.ArithmeticOpExpr{Operator: "+", Lhs: e, Rhs: &ast.NumberExpr{Value: "0"}}
+	for _, p := range []ast.PositionHolder{sum, sum.Rhs} {
+		p.SetLine(e.Line())
+		p.SetLastLine(e.LastLine())
+	}
+	return sum
 }
 
 // concat makes one call of a chain of "..", which the parser nests to the right.

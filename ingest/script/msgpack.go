@@ -31,7 +31,7 @@ func (s *state) msgpackLibrary() *lua.LTable {
 		return s.unpackMsgs(l, s.str(l, 1), 1, s.optInt(l, 2, 0), true)
 	}))
 	t.RawSetString("unpack_limit", l.NewFunction(func(l *lua.LState) int {
-		return s.unpackMsgs(l, s.str(l, 1), l.CheckInt(2), s.optInt(l, 3, 0), true)
+		return s.unpackMsgs(l, s.str(l, 1), integer(l, 2), s.optInt(l, 3, 0), true)
 	}))
 	t.RawSetString("_NAME", lua.LString("cmsgpack"))
 	t.RawSetString("_VERSION", lua.LString("lua-cmsgpack 0.4.0"))

@@ -24,13 +24,13 @@ func (s *state) mathRandom(l *lua.LState) int {
 	case 0:
 		l.Push(lua.LNumber(f))
 	case 1:
-		u := l.CheckInt(1)
+		u := integer(l, 1)
 		if u < 1 {
 			l.ArgError(1, "interval is empty")
 		}
 		l.Push(lua.LNumber(int64(f*float64(u)) + 1))
 	case 2:
-		from, to := l.CheckInt(1), l.CheckInt(2)
+		from, to := integer(l, 1), integer(l, 2)
 		if from > to {
 			l.ArgError(2, "interval is empty")
 		}
@@ -42,6 +42,6 @@ func (s *state) mathRandom(l *lua.LState) int {
 }
 
 func (s *state) mathRandomSeed(l *lua.LState) int {
-	*s.random = seeded(int32(l.CheckInt64(1)))
+	*s.random = seeded(int32(int64(l.CheckNumber(1))))
 	return 0
 }

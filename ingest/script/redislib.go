@@ -160,8 +160,8 @@ func (s *state) setResp(l *lua.LState) int {
 	if l.GetTop() != 1 {
 		return s.fail(l, "ERR redis.setresp() requires one argument.")
 	}
-	n, ok := l.Get(1).(lua.LNumber)
-	if !ok || n != 2 && n != 3 {
+	n := lua.LVAsNumber(l.Get(1))
+	if n != 2 && n != 3 {
 		return s.fail(l, "ERR RESP version must be 2 or 3.")
 	}
 	s.resp3 = n == 3

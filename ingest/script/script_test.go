@@ -120,6 +120,45 @@ var refused = map[string]struct{ source, why string }{
 	"binary":              {`return loadstring('\27Lua')()`, ""},
 }
 
+// TestStringsAreNumbers: what reads as a number is one wherever Lua wants a number,
+// as all that scripts are given in ARGV is a string. The answers are Redis'.
+func TestStringsAreNumbers(t *testing.T) {
+	e := NewEngine(testOptions())
+	for _, c := range []struct{ source, want string }{
+		{`local n=0 for i='1','6','2' do n=n+i end return n`, ":9\r\n"},
+		{`local f=function() return '2','x' end local n=0 for i=1,f() do n=n+1 end return n`, ":2\r\n"},
+		{`local t={n='2'} local n=0 for i=t.n,1,-1 do n=n+1 end return n`, ":2\r\n"},
+		{`return string.sub('hello','2','3')`, "$2\r\nel\r\n"},
+		{`return string.sub('hello',2.7)`, "$4\r\nello\r\n"},
+		{`return ('ab'):rep('2')`, "$4\r\nabab\r\n"},
+		{`return string.char('65')`, "$1\r\nA\r\n"},
+		{`return {string.byte('abc','2','3')}`, "*2\r\n:98\r\n:99\r\n"},
+		{`return string.find('hello','l','4')`, ":4\r\n"},
+		{`return string.gsub('aaa','a','b','2')`, "$3\r\nbba\r\n"},
+		{`return string.format('%c%d','65','7')`, "$2\r\nA7\r\n"},
+		{`return {unpack({1,2,3},'2','3')}`, "*2\r\n:2\r\n:3\r\n"},
+		{`return select('2','a','b')`, "$1\r\nb\r\n"},
+		{`return select('#','a','b')`, ":2\r\n"},
+		{`return table.concat({'a','b','c'},',','2','3')`, "$3\r\nb,c\r\n"},
+		{`local t={1,2} table.insert(t,'2',9) return t`, "*3\r\n:1\r\n:9\r\n:2\r\n"},
+		{`return table.remove({1,2,3},'2')`, ":2\r\n"},
+		{`return math.ldexp(1,'3')`, ":8\r\n"},
+		{`math.randomseed('7') return math.random('2','2')`, ":2\r\n"},
+		{`return tonumber('11','2')`, ":3\r\n"},
+		{`redis.setresp('3') return 1`, ":1\r\n"},
+		{`return cmsgpack.unpack_one(cmsgpack.pack(5),'0')`, ":-1\r\n"},
+	} {
+		if got, _ := runs(e, c.source); got != c.want {
+			t.Errorf("%s: %q, want %q", c.source, got, c.want)
+		}
+	}
+	for _, source := range []string{`for i=1,'x' do end`, `for i={},1 do end`, `return select('x',1)`, `return ('a'):rep('x')`} {
+		if got, _ := runs(e, source); got[0] != '-' {
+			t.Errorf("%s: %q, want an error", source, got)
+		}
+	}
+}
+
 func TestScriptsAreRefused(t *testing.T) {
 	e := NewEngine(testOptions())
 	for name, c := range refused {

@@ -109,7 +109,7 @@ func place(i, n int) int {
 
 func (s *state) stringSub(l *lua.LState) int {
 	v := s.str(l, 1)
-	from, to := max(place(l.CheckInt(2), len(v)), 1), min(place(s.optInt(l, 3, -1), len(v)), len(v))
+	from, to := max(place(integer(l, 2), len(v)), 1), min(place(s.optInt(l, 3, -1), len(v)), len(v))
 	if from > to {
 		l.Push(lua.LString(""))
 	} else {
@@ -137,7 +137,7 @@ func (s *state) stringByte(l *lua.LState) int {
 func (s *state) stringChar(l *lua.LState) int {
 	b := make([]byte, 0, l.GetTop())
 	for i := 1; i <= l.GetTop(); i++ {
-		c := l.CheckInt(i)
+		c := integer(l, i)
 		if c < 0 || c > 255 {
 			l.ArgError(i, "invalid value")
 		}
@@ -169,7 +169,7 @@ func (s *state) stringReverse(l *lua.LState) int {
 }
 
 func (s *state) stringRep(l *lua.LState) int {
-	v, n := s.str(l, 1), l.CheckInt(2)
+	v, n := s.str(l, 1), integer(l, 2)
 	if n <= 0 || v == "" {
 		l.Push(lua.LString(""))
 		return 1
@@ -382,7 +382,7 @@ func (s *state) formatOne(l *lua.LState, b []byte, spec string, conversion byte,
 	}
 	switch conversion {
 	case 'c':
-		return fmt.Appendf(b, "%"+spec+"s", string([]byte{byte(l.CheckInt(arg))}))
+		return fmt.Appendf(b, "%"+spec+"s", string([]byte{byte(integer(l, arg))}))
 	case 'd', 'i':
 		return fmt.Appendf(b, "%"+spec+"d", truncated(float64(l.CheckNumber(arg))))
 	case 'u':
