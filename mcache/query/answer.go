@@ -166,6 +166,8 @@ func (f *FanOut) answer(ctx context.Context, q *question, out answerSink) error 
 		return f.answerMetadata(q, out)
 	case askExemplars:
 		return f.answerExemplars(ctx, q, out)
+	case askCoverage:
+		return f.answerCoverage(s.Bucket, out)
 	case askKeys:
 		if f.keys == nil {
 			return nil

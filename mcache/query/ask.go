@@ -57,6 +57,7 @@ const (
 	askMetadata       = "metadata"
 	askExemplars      = "exemplars"
 	askKeys           = "keys"
+	askCoverage       = "coverage"
 )
 
 // maxQuestionBytes bounds a question: hashes of some 50,000 series fit.

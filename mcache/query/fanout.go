@@ -56,6 +56,9 @@ import (
 // lacks something is as complete as the copies of its slot together are. Warnings
 // name the members that did not answer, but only if something may be missing.
 //
+// What members cover together, before a store that is asked for the rest, is
+// stricter: see coverage.go.
+//
 // # Bounds
 //
 // The coordinator holds what came, encoded, until the query ends: it is taken

@@ -337,7 +337,7 @@ func (a *API) intervals(bucket string) (list []mcache.Interval, ok bool) {
 func (a *API) completeness(ctx context.Context, bucket string, selectors [][]*labels.Matcher, at window) (complete int64, empty [][]*labels.Matcher, err error) {
 	complete = math.MinInt64
 	for _, ms := range selectors {
-		found, err := a.sourceOf(bucket).Select(ctx, Selection{Bucket: bucket, Matchers: ms, From: at.from, To: at.to})
+		found, err := a.sourceOf(bucket).Select(ctx, Selection{Bucket: bucket, Matchers: ms, From: at.from, To: at.to, LabelsOnly: true})
 		if err != nil {
 			return 0, nil, err
 		}
