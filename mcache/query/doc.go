@@ -34,7 +34,7 @@
 // All that reads goes through a Source, an interface of six methods that are
 // asked in bulk.
 //
-// A range query passes ServeHTTP, admit, handler, queryRange, evaluate, execute
+// A range query passes ServeHTTP, admit, handler, queryRange, evaluate, compute, execute
 // and Exec on its way to the engine or a plan, and from the handler respond,
 // value, computed and points on its way to JSON.
 //
