@@ -15,8 +15,9 @@ const ofMetrics = list => list.filter(([, name, labels]) => rows(name, labels).l
 // Shares: what each account uses of the memory, and what it keeps when memory is short.
 const accounts = {metrics: "metrics", overflow: "overflow: evicted series, compressed", blobs: "values of Redis clients", answers: "remembered answers of the store"};
 
-function drawShares() {
-  $("shares").querySelector("tbody").replaceChildren(...rows("mcached_memory_account_bytes").map(({metric: {account}, value}) => {
+function drawShares(upstream) {
+  const shown = rows("mcached_memory_account_bytes").filter(r => upstream || r.metric.account !== "answers" || r.value > 0);
+  $("shares").querySelector("tbody").replaceChildren(...shown.map(({metric: {account}, value}) => {
     const share = sum("mcached_memory_account_share_bytes", {account}), bar = el("span", {class: "bucket"});
     bar.style.width = Math.min(100, share ? 100 * value / share : 0) + "%";
     return el("tr", {}, el("td", {text: accounts[account] || account}), el("td", {class: "n", text: bytes(value)}), el("td", {class: "n", text: bytes(share)}), el("td", {class: "bars"}, bar));
@@ -59,11 +60,12 @@ function drawUpstream(on) {
     ["queries split between memory and the store", "mcached_upstream_split_queries_total"],
     ["requests answered", "mcached_upstream_queries_total", {outcome: "answered"}], ["requests that were wrong, by the store", "mcached_upstream_queries_total", {outcome: "refused"}],
     ["requests that failed", "mcached_upstream_queries_total", {outcome: "failed"}], ["not asked, as it had failed before", "mcached_upstream_queries_total", {outcome: "skipped"}],
-    ["steps of its answers put into memory", "mcached_upstream_kept_steps_total"], ["bytes of its answers", "mcached_upstream_response_bytes_total"], ["disagreements where the parts meet", "mcached_upstream_disagreements_total"], ["metrics that are not split now", "mcached_upstream_paused_metrics"],
+    ["steps of its answers put into memory", "mcached_upstream_kept_steps_total"], ["bytes of its answers", "mcached_upstream_response_bytes_total"], ["disagreements where the parts meet", "mcached_upstream_disagreements_total", {found: "seam"}],
+    ["answers compared afterwards that were the same", "mcached_upstream_audits_total", {outcome: "agreed"}], ["that differed", "mcached_upstream_audits_total", {outcome: "differed"}], ["that could not be compared", "mcached_upstream_audits_total", {outcome: "failed"}], ["metrics that are not split now", "mcached_upstream_paused_metrics"],
   ]);
   if (requests > 0) known.splice(5, 0, {text: "time of a request, on average", tip: self.help["mcached_upstream_request_seconds_total"], values: [seconds(sum("mcached_upstream_request_seconds_total") / requests)]});
   // Metrics that are younger than these words.
-  const worded = ["steps_total", "queries_total", "split_queries_total", "response_bytes_total", "kept_steps_total", "request_seconds_total", "disagreements_total", "paused_metrics"].map(n => prefix + n);
+  const worded = ["steps_total", "queries_total", "split_queries_total", "response_bytes_total", "kept_steps_total", "audits_total", "request_seconds_total", "disagreements_total", "paused_metrics"].map(n => prefix + n);
   const others = self.own.filter(r => r.metric.__name__.startsWith(prefix) && !worded.includes(r.metric.__name__)).map(({metric: {__name__: name, ...rest}, value}) =>
     ({text: [name.slice(prefix.length).replace(/(_total|_seconds|_bytes)+$/, "").replaceAll("_", " "), ...Object.values(rest)].join(", "), tip: self.help[name], values: [valueOf(name, value)]}));
   fill("upstream", [...known, ...others]);
@@ -121,7 +123,7 @@ function drawBuckets(rates) {
 
 /** All of them. window_ is in words. */
 export function drawTables({rates, lately, window_, upstream}) {
-  drawShares();
+  drawShares(upstream);
   drawBuckets(rates);
   drawLimits(lately, window_);
   drawForward();
