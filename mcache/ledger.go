@@ -85,7 +85,7 @@ func (l *ledger) beginWriteLocked(id uint32, what content, tick uint32) {
 			t = what.records[i-len(what.samples)].T
 		}
 		if d.since == 0 {
-			l.firstDirtyLocked(d, t, tick)
+			l.firstDirty(d, t, tick)
 		}
 		l.noteOutOfOrderLocked(id, t, t)
 		if standby {
@@ -110,7 +110,7 @@ func (l *ledger) wroteLocked(id uint32, ss []Sample, tick uint32) {
 		l.promoteLocked(id)
 	}
 	if d.since == 0 {
-		l.firstDirtyLocked(d, ss[0].T, tick)
+		l.firstDirty(d, ss[0].T, tick)
 	}
 	if ss[0].T <= d.sent {
 		l.noteOutOfOrderLocked(id, ss[0].T, ss[len(ss)-1].T)
@@ -119,10 +119,10 @@ func (l *ledger) wroteLocked(id uint32, ss []Sample, tick uint32) {
 	l.dirty += int64(len(ss))
 }
 
-// firstDirtyLocked is told of the first point of a series that is dirty. If it is
+// firstDirty is told of the first point of a series that is dirty. If it is
 // the first of all, what comes later, and is before it, is out of order: it may
 // be nobody's to hand on.
-func (l *ledger) firstDirtyLocked(d *dirt, t int64, tick uint32) {
+func (l *ledger) firstDirty(d *dirt, t int64, tick uint32) {
 	d.since = tick
 	if d.sent == noDirt.sent && t > -MaxTime {
 		d.sent = min(t, MaxTime) - 1

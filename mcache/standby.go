@@ -59,7 +59,7 @@ func (l *ledger) wroteAsLocked(id uint32, ss []Sample, tick uint32, duty Duty) {
 	d := l.dirt.At(id)
 	first, last := ss[0].T, ss[len(ss)-1].T
 	if d.since == 0 {
-		l.firstDirtyLocked(d, first, tick)
+		l.firstDirty(d, first, tick)
 	}
 	l.noteOutOfOrderLocked(id, first, last)
 	l.noteLateLocked(id, first, last)

@@ -64,7 +64,7 @@ func TestE2EShares(t *testing.T) {
 	}
 
 	c := s.redis()
-	if got, err := c.ConfigGet(ctx, "memory-*-share").Result(); err != nil || len(got) != 3 || got["memory-metrics-share"] != "5%" {
+	if got, err := c.ConfigGet(ctx, "memory-*-share").Result(); err != nil || len(got) != 4 || got["memory-metrics-share"] != "5%" {
 		t.Errorf("CONFIG GET: %v, %v", got, err)
 	}
 	if err := c.ConfigSet(ctx, "memory-metrics-share", "0%").Err(); err == nil || !strings.Contains(err.Error(), "not a share") {
