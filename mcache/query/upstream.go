@@ -105,6 +105,7 @@ type upstream struct {
 
 	nothings nothings
 	large    paused // keys of answers that are too large to be remembered
+	maxText  int    // of those that are not
 
 	generation atomic.Uint64 // of what is remembered
 	auditor    auditor
@@ -120,7 +121,7 @@ type upstream struct {
 
 func newUpstream(o UpstreamOptions, now func() time.Time, f Features) *upstream {
 	o = o.withDefaults()
-	u := &upstream{slots: make(chan struct{}, o.MaxConcurrency), auditor: newAuditor()}
+	u := &upstream{slots: make(chan struct{}, o.MaxConcurrency), auditor: newAuditor(), maxText: maxRememberedText}
 	u.now.Store(&o)
 	u.dialect = learner{u: u, now: now, features: f}
 	return u

@@ -295,7 +295,7 @@ func (rec *recording) add(s *matrixSeries) {
 	if rec == nil || rec.spoilt {
 		return
 	}
-	if rec.text += len(s.floats) + len(s.histograms); rec.text > maxRememberedText {
+	if rec.text += len(s.floats) + len(s.histograms); rec.text > rec.c.u.maxText {
 		rec.spoil()
 		rec.c.u.large.add("", []string{string(rec.c.id[:])}, rec.c.u.dialect.now())
 		return

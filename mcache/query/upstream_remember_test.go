@@ -131,7 +131,7 @@ func (f *fakeStore) requests() (list [][2]int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	list, f.asked = f.asked, nil
-	slices.SortFunc(list, func(a, b [2]int64) int { return int(a[0] - b[0]) })
+	slices.SortFunc(list, func(a, b [2]int64) int { return slices.Compare(a[:], b[:]) })
 	return list
 }
 
@@ -370,7 +370,8 @@ func TestRememberedLarge(t *testing.T) {
 	for step := range maxPoints {
 		fmt.Fprintf(&points, `,[%d,"1"]`, 1795000000+15*step)
 	}
-	for i := range maxRememberedText/points.Len() + 1 {
+	a.upstream.maxText = 2*points.Len() - 3
+	for i := range 2 {
 		fmt.Fprintf(&b, `,{"metric":{"__name__":"m","i":"%03d"},"values":[%s]}`, i, points.String()[1:])
 	}
 	body := `{"status":"success","data":{"resultType":"matrix","result":[` + b.String()[1:] + `]}}`
