@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"mcached/kvcache"
 )
 
 // What a script or a transaction names must be this node's, whatever was declared
@@ -115,14 +117,17 @@ func TestClusterScriptsByProxy(t *testing.T) {
 	if err := c.client(0).Do(ctx, "script", "exists").Err(); err == nil {
 		t.Error("SCRIPT EXISTS of nothing was answered")
 	}
-	c.servers[1].scripts.cache = map[string]*cachedScript{} // one has forgotten it
+	forgets := c.servers[1].scripts
+	forgets.mu.Lock()
+	clear(forgets.cache)
+	forgets.mu.Unlock()
 	if got := exists(); got != "[false false] <nil>" {
 		t.Error(got)
 	}
 	if err := r.ScriptFlush(ctx).Err(); err != nil {
 		t.Error(err)
 	}
-	if c.client(2).ScriptExists(ctx, get.Hash()).Val()[0] || len(c.servers[2].scripts.cache) > 0 {
+	if c.client(2).ScriptExists(ctx, get.Hash()).Val()[0] || c.servers[2].scripts.find(get.Hash()) != nil {
 		t.Error("it was not forgotten")
 	}
 }
@@ -174,11 +179,11 @@ func TestClusterScanByProxy(t *testing.T) {
 	// Node 1 goes in the middle. What the others have, and had from the start, is seen.
 	stays := map[string]bool{}
 	for _, i := range []int{0, 2} {
-		c.servers[i].o.Cluster.Proxy = false
-		for _, k := range c.client(i).Keys(ctx, "*").Val() {
-			stays[k] = true
+		s := c.servers[i]
+		for cursor, more := uint64(0), true; more; more = cursor != 0 {
+			cursor = s.o.Blobs.At(0).Scan(cursor, 100, func(key []byte, _ kvcache.Entry) { stays[string(key)] = true })
 		}
-		c.servers[i].o.Cluster.Proxy = true
+		s.series.scan(0, len(want), func(name string) { stays[name] = true })
 	}
 	seen := walk(10, func(call int) *redis.Client {
 		if call == 10 {
