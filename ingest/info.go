@@ -75,7 +75,7 @@ func (s *Server) infoSections() []infoSection {
 		{name: "Clients", lines: []string{
 			line("connected_clients", st.Connections),
 			line("maxclients", s.MaxConnections()),
-			line("blocked_clients", 0),
+			line("blocked_clients", s.blocked.Load()),
 			line("tracking_clients", s.tracking.some.Load()),
 		}},
 		{name: "Memory", lines: s.memoryLines()},

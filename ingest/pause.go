@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -101,10 +102,21 @@ func (s *Server) pauseFor(writes bool) *pause {
 	return nil
 }
 
+// mayWrite reports whether a command is one that CLIENT PAUSE WRITE holds back.
+func (c *conn) mayWrite(cmd *command) bool {
+	switch cmd.name {
+	case "publish", "spublish", "eval", "evalsha":
+		return true
+	case "exec":
+		return c.tx != nil && slices.ContainsFunc(c.tx.queue, func(args [][]byte) bool { return c.mayWrite(c.srv.commands.find(args[0])) })
+	}
+	return cmd.flags&write != 0
+}
+
 // waitPause waits until cmd may run. Commands about clients always may, as
 // UNPAUSE is one of them.
 func (c *conn) waitPause(cmd *command) {
-	writes := cmd.flags&write != 0 || cmd.name == "exec" || cmd.name == "publish" || cmd.name == "spublish"
+	writes := c.mayWrite(cmd)
 	s := c.srv
 	if cmd.group == groupConnection || c.holdsBack() || s.pauseFor(writes) == nil {
 		return
@@ -115,6 +127,8 @@ func (c *conn) waitPause(cmd *command) {
 	gated := c.gate != nil
 	c.leaveGate()
 	began := s.nanos()
+	s.blocked.Add(1)
+	defer s.blocked.Add(-1)
 	for !c.killed.Load() && !c.shutting.Load() {
 		p := s.pauseFor(writes)
 		if p == nil {

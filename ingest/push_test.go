@@ -413,6 +413,23 @@ func TestMonitor(t *testing.T) {
 	w.want("+PONG\r\n", "PING")
 }
 
+// TestPauseOfWriters holds what may write, in a transaction and in a script, too.
+func TestPauseOfWriters(t *testing.T) {
+	_, addr := newServer(t, nil)
+	admin := newAsker(t, addr)
+	admin.want("+OK\r\n", "CLIENT", "PAUSE", "1000000", "WRITE")
+	reader := newAsker(t, addr, "MULTI", "GET k")
+	reader.want("*1\r\n$-1\r\n", "EXEC")
+	writer, runner := newAsker(t, addr, "MULTI", "SET k 1"), newAsker(t, addr)
+	send(t, writer.c, bulks("EXEC"))
+	send(t, runner.c, bulks("EVAL", "return 1", "0"))
+	waitFor(t, "both to wait", func() bool { return strings.Contains(admin.ask("INFO", "clients"), "blocked_clients:2\r\n") })
+	admin.want("+OK\r\n", "CLIENT", "UNPAUSE")
+	writer.told("*1\r\n+OK\r\n")
+	runner.told(":1\r\n")
+	waitFor(t, "nobody to wait", func() bool { return strings.Contains(admin.ask("INFO", "clients"), "blocked_clients:0\r\n") })
+}
+
 // TestPause holds writers, and all others when it is asked for, until it is over.
 func TestPause(t *testing.T) {
 	s, addr := newServer(t, nil)

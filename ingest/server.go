@@ -60,10 +60,11 @@ type Server struct {
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	loops     []*loop // made by the first Serve
-	vacant    []int32 // slots without a connection
-	fullAt    int64   // tick at which nobody could make way
-	pause     *pause  // nil for none
+	loops     []*loop      // made by the first Serve
+	vacant    []int32      // slots without a connection
+	fullAt    int64        // tick at which nobody could make way
+	pause     *pause       // nil for none
+	blocked   atomic.Int32 // commands that wait for the end of a pause
 	lastID    int64
 	closing   bool
 	wg        sync.WaitGroup // a connection each
