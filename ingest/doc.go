@@ -103,14 +103,15 @@
 //
 // # What differs
 //
-// Redis' own tests of strings, increments, expiry, keys, scan, protocol,
-// transactions and quit, go-redis' specs of strings, keys, scanning and time series (make
+// Redis' own tests of strings, increments, hashes, sets, expiry, keys, scan,
+// protocol, transactions, scripts, tracking, publications, slow log and quit,
+// go-redis' specs of strings, keys, scanning, hashes, sets, scripts and time series (make
 // redis-tests, make go-redis-specs), and RedisTimeSeries' flow tests were run
 // against a daemon. What they showed and was left as it is:
 //
 //   - Types: strings, hashes, sets and time series, so LPUSH, ZADD, XADD and
-//     what belongs to them are unknown, and SINTERSTORE and its like: a cache
-//     has no use for most. For the same reason SETBIT, BITCOUNT and their kin,
+//     what belongs to them are unknown, and SINTERSTORE and its like, and
+//     SINTERCARD: a cache has no use for most. For the same reason SETBIT, BITCOUNT and their kin,
 //     LCS and SORT are unknown.
 //   - A hash or a set is at most as long as a value that lies in one region, and
 //     a change costs a pass over it. What Redis has in a hash table, it gives in
@@ -120,7 +121,8 @@
 //   - CLIENT TRACKING counts writes as WATCH does, by key whatever the database.
 //     A sweep tells of keys that have expired, and of those that were evicted or
 //     reclaimed, in its time: some seconds with many keys. BCAST tells of writes
-//     alone. Samples that come by remote write are no writes of a key.
+//     alone, in a message for each prefix and each command, transaction or
+//     script, where Redis makes one of all that came together. Samples that come by remote write are no writes of a key.
 //   - CLIENT PAUSE holds no command about connections, so that UNPAUSE can end it.
 //   - SLOWLOG and LATENCY have one time for commands that were run together: a
 //     pipeline's GETs, its plain SETs, up to 16 of one kind that is always fast.
@@ -129,11 +131,14 @@
 //   - Scripts have bounds of time, memory and instructions, at which they end,
 //     where Redis asks the operator to end them; what they have written stays.
 //     Others are told BUSY after a fifth of that time. They have no struct
-//     library, and messages of the interpreter name no variables. See package
-//     script. SCRIPT DEBUG and functions are missing.
+//     library, and messages of the interpreter name no variables; blocking commands
+//     are unknown to them, rather than forbidden, and full memory or missing
+//     replicas refuse none. See package script. SCRIPT DEBUG and functions are missing.
 //   - WATCH counts a write that changes nothing, such as the DEL of a key that
-//     is not there, as one: EXEC answers null once more than it had to. What a
+//     is not there or the SMOVE to a set that has the member, as one: EXEC answers null once more than it had to. What a
 //     transaction queues is bounded, and what it answers.
+//   - Commands of several connections run at the same time: what one has sent
+//     and has no answer to, another need not see.
 //   - DUMP, RESTORE, MIGRATE, DEBUG, replication and keyspace notifications:
 //     what is cached here is made again, not carried elsewhere.
 //   - A value is at most as long as Options.MaxBulkBytes says, and as a quarter
