@@ -1,5 +1,7 @@
 package ingest
 
+import "mcached/ingest/script"
+
 // Metric describes a metric of the package's Stats, and reads it. It is an alias
 // of a type without a name, so that packages which may not import each other,
 // and know nothing of who shows their metrics, agree on it.
@@ -40,6 +42,12 @@ func (s *Stats) Metrics() []Metric {
 			func(emit func(float64, ...string)) {
 				emit(float64(s.Moved), "moved")
 				emit(float64(s.Proxied), "proxied")
+			}},
+		{"mcached_resp_scripts_ended_total", "counter", "Lua scripts of Redis clients that did not end by themselves, by what ended them: a bound on time, memory or instructions, SCRIPT KILL, or a failure of the interpreter.", []string{"reason"},
+			func(emit func(float64, ...string)) {
+				for by := script.NotEnded + 1; by < script.Ends; by++ {
+					emit(float64(s.ScriptsEnded[by]), by.String())
+				}
 			}},
 		{"mcached_resp_bytes_total", "counter", "Bytes read from and written to Redis clients.", []string{"direction"},
 			func(emit func(float64, ...string)) {

@@ -35,9 +35,9 @@ const (
 
 // scripting is what a server has for scripts.
 type scripting struct {
-	engine *script.Engine            // used by who is alone
-	now    atomic.Pointer[scriptRun] // what runs
-	ended  atomic.Uint64             // scripts that were ended by a bound
+	engine *script.Engine             // used by who is alone
+	now    atomic.Pointer[scriptRun]  // what runs
+	ended  [script.Ends]atomic.Uint64 // scripts that were ended, by what ended them
 	mu     sync.Mutex
 	cache  map[string]*cachedScript // by SHA1
 	bytes  int                      // of sources in cache
@@ -231,9 +231,9 @@ func (c *conn) runScript(p *script.Program, keys, args [][]byte, readOnly bool) 
 		db, was := c.db, c.script
 		c.script = run
 		calls := scriptCalls{c: c, run: run, readOnly: readOnly || p.NoWrites, oneSlot: p.OneSlot, at: at}
-		if k.engine.Run(p, &script.Run{Keys: keys, Args: args, Call: calls.call, Known: calls.known, Killed: &run.killed}, &c.Reply) {
-			k.ended.Add(1)
-			c.srv.o.Logger.Warn("a script was ended by one of its bounds", "sha1", p.SHA, "client", addressOf(c.sock), "answer", clip(c.B[c.at:], 200))
+		if by := k.engine.Run(p, &script.Run{Keys: keys, Args: args, Call: calls.call, Known: calls.known, Killed: &run.killed}, &c.Reply); by != script.NotEnded {
+			k.ended[by].Add(1)
+			c.srv.o.Logger.Warn("a script was ended", "by", by, "sha1", p.SHA, "client", addressOf(c.sock), "answer", clip(c.B[c.at:], 200))
 		}
 		c.script = was
 		c.selects(db)

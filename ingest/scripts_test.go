@@ -239,3 +239,65 @@ func TestScriptsAnswerNobodyWhoSaidSo(t *testing.T) {
 		t.Errorf("got %.200q", got)
 	}
 }
+
+// TestEndedScriptsAreCounted by what ended them.
+func TestEndedScriptsAreCounted(t *testing.T) {
+	s, addr := newServer(t, func(o *Options) { o.MaxScriptSteps, o.MaxScriptBytes = 100_000, 1<<20 })
+	talk(t, addr, bulks("EVAL", "while true do end", "0")+bulks("EVAL", "while true do end", "0")+bulks("EVAL", "return string.rep('x', 3e6)", "0")+bulks("EVAL", "return error('x')", "0")+bulks("EVAL", "return 1", "0"))
+	st := s.Stats()
+	got := map[string]float64{}
+	for _, m := range st.Metrics() {
+		if m.Name == "mcached_resp_scripts_ended_total" {
+			m.Read(func(v float64, labels ...string) { got[labels[0]] = v })
+		}
+	}
+	if want := map[string]float64{"time": 0, "memory": 1, "instructions": 2, "kill": 0, "failure": 0}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestQueuesHoldNobody: while transactions are queued to their bound and run, and a
+// script does not end, everybody else is answered, and in the end served.
+func TestQueuesHoldNobody(t *testing.T) {
+	s, addr := newServer(t, func(o *Options) { o.ScriptTimeout = 300 * time.Millisecond })
+	other := newAsker(t, addr)
+	full, over := dial(t, addr), dial(t, addr)
+	queue := bulks("MULTI") + strings.Repeat(bulks("INCR", "n"), maxQueued)
+	go func() { _, _ = full.Write([]byte(queue)) }()
+	go func() { _, _ = over.Write([]byte(queue + bulks("INCR", "n"))) }()
+	fullAnswers, overAnswers := bufio.NewReaderSize(full, 1<<20), bufio.NewReaderSize(over, 1<<20)
+	for _, r := range []*bufio.Reader{fullAnswers, overAnswers} {
+		for i := range maxQueued + 1 {
+			if a, err := readReply(r); err != nil || a[0] != '+' {
+				t.Fatalf("answer %d: %q, %v", i, a, err)
+			}
+			if i%8192 == 0 {
+				other.want("$-1\r\n", "GET", "n")
+			}
+		}
+	}
+	if a, err := readReply(overAnswers); err != nil || a != "-ERR too many commands in a transaction, the limit is 65536\r\n" {
+		t.Fatalf("%q, %v", a, err)
+	}
+	runner := dial(t, addr)
+	send(t, runner, bulks("EVAL", "while true do end", "0"))
+	waitFor(t, "the script to run", func() bool { return s.scripts.now.Load() != nil })
+	send(t, full, bulks("EXEC"))
+	send(t, over, bulks("EXEC"))
+	for s.scripts.now.Load() != nil {
+		if a := other.ask("GET", "k"); a != "-"+errBusy+"\r\n" && a != "$-1\r\n" {
+			t.Fatalf("meanwhile: %q", a)
+		}
+	}
+	if a, err := readReply(bufio.NewReader(runner)); err != nil || !strings.HasPrefix(a, "-ERR script ended after 300ms") {
+		t.Errorf("the script: %q, %v", a, err)
+	}
+	// Who asks for EXEC while the script is at work is told so, or waits for its end.
+	if a, err := readReply(overAnswers); err != nil || !strings.HasPrefix(a, "-EXECABORT") && a != "-"+errBusy+"\r\n" {
+		t.Errorf("over: %q, %v", a, err)
+	}
+	if a, err := readReply(fullAnswers); err != nil || !strings.HasPrefix(a, "*65536\r\n:1\r\n") && !strings.HasPrefix(a, "-EXECABORT") && a != "-"+errBusy+"\r\n" {
+		t.Errorf("full: %.100q, %v", a, err)
+	}
+	other.want("+OK\r\n", "SET", "k", "v")
+}

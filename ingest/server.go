@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mcached/ingest/resp"
+	"mcached/ingest/script"
 )
 
 // Server answers Redis clients. It is safe for concurrent use.
@@ -96,6 +97,7 @@ type Stats struct {
 	Proxied             uint64 // commands that were passed on to another node
 	BytesRead           uint64
 	BytesWritten        uint64
+	ScriptsEnded        [script.Ends]uint64 // by what ended them; those that ended by themselves are not counted
 }
 
 // NewServer returns a server that serves nothing yet. Shutdown it.
@@ -387,7 +389,12 @@ func (s *Server) Stats() Stats {
 	n := len(s.conns)
 	s.mu.Unlock()
 	k := &s.counters
+	var ended [script.Ends]uint64
+	for by := range ended {
+		ended[by] = s.scripts.ended[by].Load()
+	}
 	return Stats{
+		ScriptsEnded:        ended,
 		Connections:         n,
 		ConnectionsAccepted: k.accepted.Load(),
 		ConnectionsRefused:  k.refused.Load(),

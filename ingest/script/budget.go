@@ -35,7 +35,8 @@ type budget struct {
 	baseline int64 // of the heap when the script began, 0: not known yet
 	quiet    int64 // no collection before the heap is so large
 
-	why    string // it is used up, "" while it is not
+	by     End    // why it is used up
+	why    string // likewise, in the words of an error; "" while it is not
 	spent  chan struct{}
 	sample [1]metrics.Sample
 }
@@ -77,10 +78,29 @@ type ended string
 
 func (e ended) Error() string { return string(e) }
 
+// End says what ended a script before its end.
+type End uint8
+
+const (
+	NotEnded      End = iota // it returned, or raised an error of its own
+	ByTime                   // Options.Timeout
+	ByMemory                 // Options.MaxBytes
+	ByInstruction            // Options.MaxSteps
+	ByKill                   // SCRIPT KILL
+	ByFailure                // of the interpreter
+
+	Ends // how many there are
+)
+
+// String is the reason as a metric has it.
+func (e End) String() string {
+	return [Ends]string{"none", "time", "memory", "instructions", "kill", "failure"}[e]
+}
+
 // finish uses the budget up.
-func (b *budget) finish(why string) {
+func (b *budget) finish(by End, why string) {
 	if b.why == "" {
-		b.why, b.spent = why, make(chan struct{})
+		b.by, b.why, b.spent = by, why, make(chan struct{})
 		close(b.spent)
 	}
 	b.next = 0
@@ -94,11 +114,11 @@ func (b *budget) look() {
 	case b.why != "":
 		b.next = 0
 	case b.killed.Load():
-		b.finish("ERR Script killed by user with SCRIPT KILL.")
+		b.finish(ByKill, "ERR Script killed by user with SCRIPT KILL.")
 	case b.steps > b.o.MaxSteps:
-		b.finish(fmt.Sprintf("ERR script ended after %d instructions%s; what it has written stays", b.o.MaxSteps, b.o.Flags["MaxSteps"]))
+		b.finish(ByInstruction, fmt.Sprintf("ERR script ended after %d instructions%s; what it has written stays", b.o.MaxSteps, b.o.Flags["MaxSteps"]))
 	case !b.o.Now().Before(b.end):
-		b.finish(fmt.Sprintf("ERR script ended after %v%s; what it has written stays", b.o.Timeout, b.o.Flags["Timeout"]))
+		b.finish(ByTime, fmt.Sprintf("ERR script ended after %v%s; what it has written stays", b.o.Timeout, b.o.Flags["Timeout"]))
 	case b.bytes >= lookBytes:
 		b.lookAtHeap()
 	}
@@ -127,7 +147,7 @@ func (b *budget) lookAtHeap() {
 }
 
 func (b *budget) tooLarge() {
-	b.finish(fmt.Sprintf("ERR script ended because it takes more than %d bytes of memory%s; what it has written stays", b.o.MaxBytes, b.o.Flags["MaxBytes"]))
+	b.finish(ByMemory, fmt.Sprintf("ERR script ended because it takes more than %d bytes of memory%s; what it has written stays", b.o.MaxBytes, b.o.Flags["MaxBytes"]))
 }
 
 // take counts n steps of work that is done in one instruction, and ends the

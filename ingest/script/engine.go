@@ -85,8 +85,8 @@ type state struct {
 }
 
 // Run runs a script and writes what it returns to r: one answer, an error if it
-// failed. It reports whether the script was ended by one of its bounds.
-func (e *Engine) Run(p *Program, run *Run, r *resp.Reply) (wasEnded bool) {
+// failed. It reports what ended the script, if it did not end by itself.
+func (e *Engine) Run(p *Program, run *Run, r *resp.Reply) (by End) {
 	if e.state == nil {
 		e.state = newState(&e.o, &e.random)
 	}
@@ -95,7 +95,7 @@ func (e *Engine) Run(p *Program, run *Run, r *resp.Reply) (wasEnded bool) {
 	s.resp3, s.json, s.logged, s.nested = false, defaultJSON(), 0, 0
 	at := len(r.B)
 	err := s.execute(p, r)
-	if wasEnded = s.budget.why != ""; wasEnded {
+	if by = s.budget.by; by != NotEnded {
 		err = errors.New(s.budget.why)
 		e.state = nil // whatever it has grown to
 	}
@@ -108,7 +108,7 @@ func (e *Engine) Run(p *Program, run *Run, r *resp.Reply) (wasEnded bool) {
 		r.Fail(msg)
 	}
 	s.run, s.budget = nil, nil
-	return wasEnded
+	return by
 }
 
 // oneLine is a message as an error of RESP can have it.
@@ -125,7 +125,7 @@ func (s *state) execute(p *Program, r *resp.Reply) (err error) {
 		s.real.RawSetString("ARGV", lua.LNil)
 		if v := recover(); v != nil { // of the interpreter's own
 			err = fmt.Errorf("ERR %v", v)
-			s.budget.finish("ERR script failed: " + oneLine(fmt.Sprint(v)))
+			s.budget.finish(ByFailure, "ERR script failed: "+oneLine(fmt.Sprint(v)))
 		}
 	}()
 	s.real.RawSetString("KEYS", s.strings(s.run.Keys))

@@ -17,10 +17,10 @@ func testOptions() Options {
 // echo answers a command with its last argument.
 func echo(args [][]byte, _ bool) []byte { return resp.AppendBulk(nil, args[len(args)-1]) }
 
-func runs(e *Engine, source string) (answer string, ended bool) {
+func runs(e *Engine, source string) (answer string, ended End) {
 	p, err := Compile([]byte(source))
 	if err != nil {
-		return "-" + err.Error(), false
+		return "-" + err.Error(), NotEnded
 	}
 	var r resp.Reply
 	ended = e.Run(p, &Run{Call: echo, Known: func(string) bool { return true }, Killed: new(atomic.Bool)}, &r)
@@ -82,7 +82,7 @@ func TestScriptsEnd(t *testing.T) {
 	for name, source := range endless {
 		t.Run(name, func(t *testing.T) {
 			answer, ended := runs(e, source)
-			if !ended || !strings.HasPrefix(answer, "-ERR script ended ") {
+			if ended == NotEnded || ended == ByKill || ended == ByFailure || !strings.HasPrefix(answer, "-ERR script ended ") {
 				t.Errorf("ended: %v, %.200q", ended, answer)
 			}
 			if answer, _ := runs(e, "return 'fine'"); answer != "$4\r\nfine\r\n" {
@@ -227,7 +227,7 @@ func TestScriptsAreTimedAndKilled(t *testing.T) {
 	o.Now = func() time.Time { now = now.Add(time.Millisecond); return now }
 	e := NewEngine(o)
 	answer, ended := runs(e, "while true do end")
-	if want := "-ERR script ended after 1s (--a.flag); what it has written stays script: "; !ended || !strings.HasPrefix(answer, want) {
+	if want := "-ERR script ended after 1s (--a.flag); what it has written stays script: "; ended != ByTime || !strings.HasPrefix(answer, want) {
 		t.Errorf("%v %q", ended, answer)
 	}
 	p, err := Compile([]byte("while true do redis.call('x') end"))
@@ -245,7 +245,7 @@ func TestScriptsAreTimedAndKilled(t *testing.T) {
 		}
 		return []byte("+OK\r\n")
 	}}, &r)
-	if want := "-ERR Script killed by user with SCRIPT KILL. script: "; !ended || !strings.HasPrefix(string(r.B), want) {
+	if want := "-ERR Script killed by user with SCRIPT KILL. script: "; ended != ByKill || !strings.HasPrefix(string(r.B), want) {
 		t.Errorf("%v %q", ended, r.B)
 	}
 }
