@@ -148,7 +148,7 @@ func BenchmarkTransaction(b *testing.B) {
 
 // One command a turn, as of a client without a pipeline.
 func BenchmarkAlone(b *testing.B) {
-	for _, size := range []int{64, 10_000} {
+	for _, size := range []int{64, 10_000, 100_000} {
 		for _, name := range []string{"GET", "SET"} {
 			b.Run(fmt.Sprintf("%s/value=%d", name, size), func(b *testing.B) {
 				c := newSession(b, nil)

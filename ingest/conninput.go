@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"io"
+	"math/bits"
 	"syscall"
+	"unsafe"
 
 	"mcached/ingest/admission"
 )
@@ -31,8 +33,12 @@ func (c *conn) hold(bytes int64) error {
 func (c *conn) fill() error {
 	if c.in != nil {
 		if c.start > 0 {
+			full := c.end == len(c.in)
 			c.end = copy(c.in, c.in[c.start:c.end])
 			c.start = 0
+			if full && c.end >= partOfCommand && len(c.in) < streamInput {
+				c.widen()
+			}
 		}
 		if c.end == len(c.in) {
 			if err := c.grow(); err != nil {
@@ -114,10 +120,7 @@ func (c *conn) takeInput() {
 
 // freeInput gives the buffer back; what is in it is lost.
 func (c *conn) freeInput() {
-	poison(c.in)
-	if len(c.in) == bufferBytes {
-		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
-	}
+	c.srv.giveInput(c.in)
 	c.in, c.start, c.end = nil, 0, 0
 	if c.held > 0 {
 		c.lease.Release()
@@ -132,6 +135,57 @@ const argBytes = 2 * (8 + 24)
 // largeInput is a buffer that grows no further than what it is for.
 const largeInput = 1 << 20
 
+const (
+	// partOfCommand is how much of a command has to be left over for its commands
+	// to be called large: a pipeline of such is read in pieces of streamInput.
+	partOfCommand = bufferBytes / 8
+	streamInput   = 8 * bufferBytes
+)
+
+// inputSizes are the sizes of buffers that are kept for the next who need one:
+// those that grow takes, powers of two to largeInput. To allocate one costs more
+// than to read what it is for.
+const inputSizes = 7
+
+const _ = uint(bufferBytes<<(inputSizes-1)-largeInput) + uint(largeInput-bufferBytes<<(inputSizes-1)) // they are equal
+
+// takeInputOf is a buffer of n bytes or a little more.
+func (s *Server) takeInputOf(n int) []byte {
+	size := bits.Len(uint(max(n-1, 0) / bufferBytes))
+	if size >= inputSizes {
+		return make([]byte, n)
+	}
+	if b, ok := s.largeInputs[size].Get().(*byte); ok {
+		return unsafe.Slice(b, bufferBytes<<size)
+	}
+	return make([]byte, bufferBytes<<size)
+}
+
+// giveInput takes a buffer back.
+func (s *Server) giveInput(b []byte) {
+	poison(b)
+	if size := bits.Len(uint(max(len(b)-1, 0) / bufferBytes)); len(b) == bufferBytes {
+		s.inputs.Put((*[bufferBytes]byte)(b))
+	} else if size < inputSizes && len(b) == bufferBytes<<size {
+		s.largeInputs[size].Put(unsafe.SliceData(b))
+	}
+}
+
+// widen makes the buffer twice as large, if there is room for that.
+func (c *conn) widen() {
+	if want := 2 * len(c.in); c.hold(int64(want)+argBytes*int64(c.framer.Pending())) == nil {
+		c.moveInput(want)
+	}
+}
+
+// moveInput moves what has come to a larger buffer.
+func (c *conn) moveInput(bytes int) {
+	b := c.srv.takeInputOf(bytes)
+	c.end = copy(b, c.in[:c.end])
+	c.srv.giveInput(c.in)
+	c.in = b
+}
+
 // grow makes a larger buffer. A command's announced length is believed up to
 // eight times what has come of it; framing bounds it, see MaxCommandBytes.
 func (c *conn) grow() error {
@@ -139,16 +193,13 @@ func (c *conn) grow() error {
 	if want > largeInput {
 		want = max(min(want, c.need), len(c.in)+largeInput/4) // one large value, and what may follow
 	}
+	if want <= largeInput {
+		want = bufferBytes << bits.Len(uint(want-1)/bufferBytes)
+	}
 	// The arguments of a command of many get a table beside them.
 	if err := c.hold(int64(want) + argBytes*int64(c.framer.Pending())); err != nil {
 		return err
 	}
-	b := make([]byte, want)
-	c.end = copy(b, c.in[:c.end])
-	poison(c.in)
-	if len(c.in) == bufferBytes {
-		c.srv.inputs.Put((*[bufferBytes]byte)(c.in))
-	}
-	c.in = b
+	c.moveInput(want)
 	return nil
 }

@@ -45,6 +45,7 @@
 //   - framing: MaxArgs, MaxBulkBytes, MaxInlineBytes, MaxCommandBytes, and
 //     Redis' own smaller numbers before AUTH. A buffer grows only as bytes
 //     come, and what stays of it between two reads is lent by Admission.
+//     Buffers to 1 MiB are kept for the next, until two collections of garbage later.
 //   - answers: MaxOutputBytes is written before more is collected. What the
 //     client does not take is kept, so that it may write a pipeline before it
 //     reads, as far as Admission has room: see backlog. MaxReplySamples for what

@@ -34,7 +34,9 @@ type Server struct {
 	inputs  sync.Pool // *[bufferBytes]byte
 	outputs sync.Pool // *buffer
 	bundles sync.Pool // *bundle
-	queues  sync.Pool // *queued, empty
+	// largeInputs are of bufferBytes << i bytes; the first is inputs.
+	largeInputs [inputSizes]sync.Pool
+	queues      sync.Pool // *queued, empty
 
 	// slots are the connections in loops, by the number that the kernel gives back.
 	slots []atomic.Pointer[conn]
