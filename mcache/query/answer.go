@@ -164,6 +164,8 @@ func (f *FanOut) answer(ctx context.Context, q *question, out answerSink) error 
 		return out.putJSON(f.local.ExtentByMetric(s.Bucket))
 	case askMetadata:
 		return f.answerMetadata(q, out)
+	case askClaims:
+		return f.answerClaims(q, out)
 	case askExemplars:
 		return f.answerExemplars(ctx, q, out)
 	case askCoverage:

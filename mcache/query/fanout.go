@@ -110,6 +110,9 @@ type FanOutOptions struct {
 	// Began is when this process began to take what it is sent, in unix ms. What
 	// it does not have from then on it was not sent. Default: now.
 	Began int64
+	// Claims are what was handed over to this member, with a number that changes
+	// when they do, beginning with 0 for none. Default: none.
+	Claims func() (version uint64, list []SlotClaim)
 	// MaxAnswerBytes bounds what one member may answer. Default: 1 GiB.
 	MaxAnswerBytes int64
 	// NoPushDown merges samples where members could have computed. Default: they do.
@@ -136,6 +139,7 @@ type FanOut struct {
 	room   room
 	shares atomic.Pointer[shares]
 	counts fanOutCounts
+	known  claimCache
 }
 
 type (

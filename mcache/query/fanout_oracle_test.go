@@ -26,7 +26,7 @@ type oracle struct {
 	series []labels.Labels
 	points []map[int64]*oraclePoint
 	names  int
-	rounds struct{ whole, partial, pushed, raw int }
+	rounds struct{ whole, partial, pushed, raw, handed, claimed int }
 }
 
 type oraclePoint struct {
@@ -51,15 +51,19 @@ func TestFanOutOracle(t *testing.T) {
 		ops = 1000
 	}
 	const runs = 10
+	claimed := 0
 	for seed := range uint64(runs) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			// In a bubble nobody is slow but who is frozen.
-			synctest.Test(t, func(t *testing.T) { oracleRun(t, seed, ops/runs) })
+			synctest.Test(t, func(t *testing.T) { claimed += oracleRun(t, seed, ops/runs) })
 		})
+	}
+	if claimed < ops/2000 {
+		t.Errorf("%d answers were whole by what was claimed", claimed)
 	}
 }
 
-func oracleRun(t *testing.T, seed uint64, ops int) {
+func oracleRun(t *testing.T, seed uint64, ops int) (claimed int) {
 	rnd := rand.New(rand.NewPCG(seed, 7))
 	o := &oracle{t: t, rnd: rnd, names: 3}
 	o.tc = newTestCluster(t, 1+int(seed%3), FanOutOptions{NoPushDown: seed%5 == 4}, "n0", "n1", "n2")
@@ -82,6 +86,8 @@ func oracleRun(t *testing.T, seed uint64, ops int) {
 			o.reclaim()
 		case x < 15:
 			o.freeze()
+		case x < 20:
+			o.handover()
 		case x < 75:
 			o.write()
 		default:
@@ -90,9 +96,11 @@ func oracleRun(t *testing.T, seed uint64, ops int) {
 			}
 		}
 	}
-	if o.rounds.whole < ops/100 || o.rounds.partial < ops/100 {
+	if o.rounds.whole < ops/200*min(o.tc.copies, 2) || // with one copy nearly every death is told of
+		o.rounds.partial < ops/100 {
 		t.Errorf("that shows too little: %+v", o.rounds)
 	}
+	return o.rounds.claimed
 }
 
 // up are the members that answer.
@@ -111,6 +119,16 @@ func (o *oracle) join() {
 	}
 	o.tc.start(name)
 	o.tc.change(append(slices.Clone(o.tc.table), name)...)
+	if o.rnd.IntN(4) == 0 {
+		return
+	}
+	o.tc.pass(1000 + o.rnd.Int64N(3000)) // too soon at times
+	to := o.tc.nodes[name]
+	for _, source := range o.up() {
+		if source != to && o.rnd.IntN(8) > 0 {
+			o.handOver(source, to)
+		}
+	}
 }
 
 // without takes a member out of the table.
@@ -188,6 +206,79 @@ func (o *oracle) freeze() {
 	}
 }
 
+// handover has one member give another what it has of all slots, from some time
+// on, and claim what it may claim; or only a part of it, without a claim.
+func (o *oracle) handover() {
+	up := o.up()
+	if len(up) < 2 {
+		return
+	}
+	o.rnd.Shuffle(len(up), func(i, j int) { up[i], up[j] = up[j], up[i] })
+	o.handOver(up[0], up[1])
+}
+
+func (o *oracle) handOver(source, to *testNode) {
+	from, until := int64(t0), o.tc.now
+	if o.rnd.IntN(3) == 0 {
+		from = max(t0, o.tc.now-o.rnd.Int64N(400_000))
+	}
+	whole := o.rnd.IntN(8) > 0
+	lacks := map[uint16]int64{}
+	var snap mcache.Snapshot
+	ids, _ := source.cache.Select("default", nil, nil)
+	for _, id := range ids {
+		ls, ok := source.cache.Labels(id, nil)
+		if !ok || !whole && o.rnd.IntN(2) == 0 {
+			continue
+		}
+		b := labels.NewScratchBuilder(len(ls))
+		for _, l := range ls {
+			b.Add(l.Name, l.Value)
+		}
+		b.Sort()
+		series := b.Labels()
+		slot := slotOfTest("default", series) % uint16(o.tc.slots)
+		i, _ := strconv.Atoi(series.Get("i"))
+		if !source.cache.Snapshot(id, from, math.MaxInt64, &snap) {
+			continue
+		}
+		lacks[slot] = max(snap.CompleteFrom(), lacks[slot])
+		for it := snap.Iterator(); it.Next(); {
+			to.put("default", series, it.At())
+			if p := o.points[i][it.At().T]; p != nil && !slices.Contains(p.holders, to) {
+				p.holders = append(p.holders, to)
+			}
+		}
+	}
+	o.rounds.handed++
+	if !whole {
+		return
+	}
+	gone := int64(math.MinInt64)
+	if t, ok := source.cache.GoneUntil("default", nil); ok {
+		gone = t
+	}
+	has := source.fan.HasFrom(from, until, gone)
+	byFrom := map[int64][]byte{}
+	for slot := range uint16(o.tc.slots) {
+		at := has(slot)
+		if l, ok := lacks[slot]; ok {
+			at = max(at, l)
+		}
+		if at == math.MaxInt64 {
+			continue
+		}
+		if byFrom[at] == nil {
+			byFrom[at] = make([]byte, o.tc.slots/8)
+		}
+		byFrom[at][slot/8] |= 1 << (slot % 8)
+	}
+	for at, set := range byFrom {
+		to.claims.Claims = append(to.claims.Claims, SlotClaim{at, until, set})
+	}
+	to.claims.Version++
+}
+
 func (o *oracle) write() {
 	i := o.rnd.IntN(len(o.series))
 	at := o.tc.now
@@ -236,11 +327,28 @@ func (o *oracle) query() {
 	} else {
 		o.comparePlan(q, from, to)
 	}
+	if _, lacks := q.CompleteFrom(); !lacks && o.withoutClaims(n, from, to) {
+		o.rounds.claimed++
+	}
 	if _, lacks := q.CompleteFrom(); lacks {
 		o.rounds.partial++
 	} else {
 		o.rounds.whole++
 	}
+}
+
+// withoutClaims reports whether an answer would lack something if nobody claimed anything.
+func (o *oracle) withoutClaims(n *testNode, from, to int64) bool {
+	was := n.fan.o.Claims
+	n.fan.o.Claims = nil
+	defer func() { n.fan.o.Claims = was }()
+	q := NewQueryable(n.fan, "default", QueryableOptions{})
+	qr, _ := q.Querier(from, to)
+	for set := qr.Select(context.Background(), true, nil, labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")); set.Next(); {
+		_ = set.At()
+	}
+	_, lacks := q.CompleteFrom()
+	return lacks
 }
 
 // compareRaw reads samples.

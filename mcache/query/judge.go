@@ -14,6 +14,9 @@ type answers struct {
 	replies []reply
 	all     claims // from when on they have all that they were sent
 	covered claims // the same, but for what was evicted or reclaimed
+	claimed claimed
+	gone    claims // from when on they have lost nothing
+	nothing claims // that nobody has
 }
 
 // relevant are the eras that matter to a selection. Who asks of all times asks
@@ -26,12 +29,13 @@ func (f *FanOut) relevant(s *Selection) []Era {
 }
 
 // judge takes stock of the answers.
-func (f *FanOut) judge(s *Selection, eras []Era, replies []reply) *answers {
-	a := &answers{f: f, from: s.From, eras: eras, replies: replies, all: claims{}, covered: claims{}}
+func (f *FanOut) judge(s *Selection, eras []Era, claimed claimed, replies []reply) *answers {
+	a := &answers{f: f, from: s.From, eras: eras, replies: replies, all: claims{}, covered: claims{}, claimed: claimed, gone: claims{}, nothing: claims{}}
 	for i := range replies {
 		if r := &replies[i]; r.got != nil {
 			a.covered[r.name] = r.got.missing.Uncovered
 			a.all[r.name] = max(r.got.missing.Uncovered, r.got.missing.Gone)
+			a.gone[r.name], a.nothing[r.name] = r.got.missing.Gone, math.MinInt64
 		}
 	}
 	return a
@@ -39,17 +43,18 @@ func (f *FanOut) judge(s *Selection, eras []Era, replies []reply) *answers {
 
 // better reports that the answer could be more complete if those who gave none did.
 func (a *answers) better() bool {
-	t := completeFrom(a.eras, a.all)
+	t := a.claimed.completeFrom(a.eras, a.all, a.gone)
 	if t <= a.from {
 		return false
 	}
-	best := claims{}
+	best, gone := claims{}, claims{}
 	for _, r := range a.replies {
-		if best[r.name] = math.MinInt64; r.got != nil {
-			best[r.name] = a.all[r.name]
+		best[r.name], gone[r.name] = math.MinInt64, math.MinInt64
+		if r.got != nil {
+			best[r.name], gone[r.name] = a.all[r.name], a.gone[r.name]
 		}
 	}
-	return completeFrom(a.eras, best) < t
+	return a.claimed.completeFrom(a.eras, best, gone) < t
 }
 
 // own is what this member lacks, in the words that members use for it: whatever
@@ -63,7 +68,10 @@ func (f *FanOut) own(m Missing) Missing {
 
 // missing is what the answers lack together.
 func (a *answers) missing() Missing {
-	return Missing{Gone: a.f.capped(completeFrom(a.eras, a.all)), Uncovered: a.f.capped(completeFrom(a.eras, a.covered))}
+	return Missing{
+		Gone:      a.f.capped(a.claimed.completeFrom(a.eras, a.all, a.gone)),
+		Uncovered: a.f.capped(a.claimed.completeFrom(a.eras, a.covered, a.nothing)),
+	}
 }
 
 // capped is a time before which something may be missing: none is later than now.
@@ -105,13 +113,13 @@ func (a *answers) notes(completeFrom int64) (notes []error) {
 
 // enough reports, for an asker, that those who have not answered yet would not make
 // it more complete.
-func (f *FanOut) enough(s *Selection, eras []Era) func([]reply) bool {
+func (f *FanOut) enough(s *Selection, eras []Era, claimed claimed) func([]reply) bool {
 	return func(replies []reply) bool {
 		for _, r := range replies {
 			if r.got != nil && r.got.lacks(s.From) {
 				return false // another copy may have it
 			}
 		}
-		return !f.judge(s, eras, replies).better()
+		return !f.judge(s, eras, claimed, replies).better()
 	}
 }

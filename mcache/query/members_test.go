@@ -47,6 +47,7 @@ type testNode struct {
 	api          *API
 	dead, frozen bool
 	asked        int
+	claims       claimList        // of what was handed over to it
 	heard        map[string]error // what became of the last request to each other
 }
 
@@ -86,6 +87,7 @@ func (tc *testCluster) start(name string) *testNode {
 	n := &testNode{name: name, tc: tc, memory: memory, cache: c}
 	o := tc.o
 	o.Now, o.Began = tc.api.Now, tc.clock()
+	o.Claims = func() (uint64, []SlotClaim) { return n.claims.Version, n.claims.Claims }
 	n.fan = NewFanOut(FromCache(c, nil), n, o)
 	api := tc.api
 	api.FanOut = n.fan
@@ -202,7 +204,7 @@ func (n *testNode) Peers() (peers []Peer) {
 	defer n.tc.mu.Unlock()
 	for _, name := range n.tc.table {
 		if name != n.name {
-			peers = append(peers, Peer{Name: name, Address: name})
+			peers = append(peers, Peer{Name: name, Address: name, ID: fmt.Sprint(n.tc.nodes[name].fan.o.Began)})
 		}
 	}
 	return peers

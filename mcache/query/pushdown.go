@@ -119,14 +119,14 @@ func (f *FanOut) distribute(ctx context.Context, q *Queryable, c *computer, p *p
 	}
 	hints := c.hintsOf(p)
 	d := &distribution{f: f, ctx: ctx, q: q, c: c, p: p, s: Selection{Bucket: q.bucket, Matchers: p.selector.LabelMatchers, From: hints.Start, To: hints.End}}
-	d.eras = f.relevant(&d.s)
+	d.eras, d.claimed = f.relevant(&d.s), f.claimed(ctx)
 	if current(d.eras) == nil {
 		return nil, nil, false, nil
 	}
 	without := map[string]error{}
 	for range 2 { // once more if a member is not there after all
 		replies, again := d.ask(without, nil, nil)
-		all := f.judge(&d.s, d.eras, replies)
+		all := f.judge(&d.s, d.eras, d.claimed, replies)
 		if err := all.err(); err != nil {
 			return nil, nil, false, err
 		}
@@ -144,13 +144,14 @@ func (f *FanOut) distribute(ctx context.Context, q *Queryable, c *computer, p *p
 
 // distribution is one plan that is carried out by members.
 type distribution struct {
-	f    *FanOut
-	ctx  context.Context
-	q    *Queryable
-	c    *computer
-	p    *plan
-	s    Selection
-	eras []Era
+	f       *FanOut
+	ctx     context.Context
+	q       *Queryable
+	c       *computer
+	p       *plan
+	s       Selection
+	eras    []Era
+	claimed claimed
 }
 
 // ask has the members carry out the plan: but those that are not there, and only
@@ -182,7 +183,7 @@ func (d *distribution) ask(without map[string]error, not []uint64, only func(nam
 			questions[i] = &q
 		}
 	}
-	a.enough = f.enough(&d.s, d.eras)
+	a.enough = f.enough(&d.s, d.eras, d.claimed)
 	replies = a.all(func(i int) *question { return questions[i] }, func(got *collected) error {
 		return f.answer(d.ctx, questions[0], localSink{got})
 	})

@@ -23,7 +23,8 @@ func (f *FanOut) Select(ctx context.Context, s Selection) (Found, error) {
 // selectBy selects what a question asks for.
 func (f *FanOut) selectBy(ctx context.Context, s *Selection, q *question) (*united, error) {
 	eras := f.relevant(s)
-	all := f.judge(s, eras, f.same(ctx, q, f.enough(s, eras)))
+	claimed := f.claimed(ctx)
+	all := f.judge(s, eras, claimed, f.same(ctx, q, f.enough(s, eras, claimed)))
 	if err := all.err(); err != nil {
 		return nil, err
 	}
@@ -93,14 +94,14 @@ func (u *united) place(places map[uint64][]int, ls labels.Labels) int {
 // slotMissing is from when on a series of a slot is complete, of which members
 // lack more than they do of others: they have it from the given times on.
 func (a *answers) slotMissing(slot uint16, lack claims) int64 {
-	c := claims{}
+	c, lost := claims{}, claims{}
 	for name, t := range a.all {
-		c[name] = t
+		c[name], lost[name] = t, a.gone[name]
 		if l, ok := lack[name]; ok {
-			c[name] = max(t, l)
+			c[name], lost[name] = max(t, l), max(lost[name], l)
 		}
 	}
-	return a.f.capped(slotCompleteFrom(a.eras, slot, c))
+	return a.f.capped(a.claimed.slotCompleteFrom(a.eras, slot, c, lost))
 }
 
 // Len implements Found.

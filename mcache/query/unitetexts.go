@@ -34,7 +34,8 @@ func (f *FanOut) LabelValues(ctx context.Context, name string, s Selection, limi
 // texts are those of all members.
 func (f *FanOut) texts(ctx context.Context, s *Selection, q *question) (Texts, error) {
 	eras := f.relevant(s)
-	all := f.judge(s, eras, f.same(ctx, q, f.enough(s, eras)))
+	claimed := f.claimed(ctx)
+	all := f.judge(s, eras, claimed, f.same(ctx, q, f.enough(s, eras, claimed)))
 	if err := all.err(); err != nil {
 		return Texts{}, err
 	}
