@@ -107,6 +107,8 @@ type Router interface {
 	// series, by their place in the request, that do not, or nil if all do, and with
 	// those that another node forwards. It calls done when it needs the body no more, and before it waits for others.
 	Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits) wire.Answer, done func()) wire.Answer
+	// Claim takes a part of the protocol wire.Claim, which another node sent.
+	Claim(body []byte) error
 	// Answered adds to the answer to a bundle what its sender has to know.
 	Answered(h http.Header)
 }

@@ -110,6 +110,12 @@ func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Ans
 	if len(p.Bucket) > h.o().MaxBucketBytes {
 		return wire.Answer{Status: http.StatusBadRequest, Whole: true, Reasons: []string{fmt.Sprintf("a bucket's name has %d bytes, more than %d%s", len(p.Bucket), h.o().MaxBucketBytes, h.o().flag("MaxBucketBytes"))}}
 	}
+	if p.Protocol == wire.Claim {
+		if err := h.o().Router.Claim(p.Body); err != nil {
+			return wire.Answer{Status: http.StatusBadRequest, Whole: true, Reasons: []string{err.Error()}}
+		}
+		return wire.Answer{Status: http.StatusNoContent}
+	}
 	if err := h.turn(ctx); err != nil {
 		return wire.Answer{Status: http.StatusServiceUnavailable, Retry: err.Error(), RetryAfter: h.o().RetryAfter}
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"mcached/ingest/cluster"
 	"mcached/mcache"
+	"mcached/mcache/query"
 	"mcached/remotewrite/route"
 	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
@@ -18,12 +20,32 @@ func (d *daemon) openHandover() error {
 	}
 	var err error
 	d.handover, err = d.router.NewHandover(route.HandoverOptions{
-		Holdings: holdings{d}, Window: d.config.cluster.handover.std(),
+		Holdings: holdings{d}, Window: d.config.cluster.handover.std(), HasFrom: d.hasFrom,
 		Leaving: func(t route.Table, i int) bool {
 			return t.(writeTable).Members()[i].State == cluster.Leaving
 		},
 	})
 	return err
+}
+
+// hasFrom says from when on the daemon has everything of a slot: see query.FanOut.
+func (d *daemon) hasFrom(from, until int64) func(slot uint16) int64 {
+	gone := int64(math.MinInt64)
+	for _, bucket := range d.metrics.Buckets() {
+		if t, ok := d.metrics.GoneUntil(bucket, nil); ok && bucket != selfBucket {
+			gone = max(gone, t)
+		}
+	}
+	return d.queries.FanOut().HasFrom(from, until, gone)
+}
+
+// claims are what was handed over to the daemon.
+func (d *daemon) claims() (version uint64, all []query.SlotClaim) {
+	version, list := d.router.Claimed()
+	for _, c := range list {
+		all = append(all, query.SlotClaim(c))
+	}
+	return version, all
 }
 
 // handOver gives others what this daemon has alone, before it stops.
@@ -43,7 +65,7 @@ func (d *daemon) handOver(timeout time.Duration) {
 type holdings struct{ d *daemon }
 
 // Each implements route.Holdings.
-func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, s send.Series) bool) {
+func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, completeFrom int64, s send.Series) bool) {
 	var (
 		c      = h.d.metrics
 		ids    []mcache.SeriesID
@@ -63,7 +85,13 @@ func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucke
 			}
 			s = send.Series{Labels: labels, Samples: s.Samples[:0], Starts: s.Starts[:0], Records: s.Records[:0]}
 			slot := h.d.router.SlotOf(bucket, &s)
-			if !want(slot) || !c.Snapshot(id, from, to, &snap) || !snap.HasPoint() {
+			if !want(slot) || !c.Snapshot(id, from, to, &snap) {
+				continue
+			}
+			if !snap.HasPoint() {
+				if lacks := snap.CompleteFrom(); lacks > from && !f(bucket, slot, lacks, s) {
+					return
+				}
 				continue
 			}
 			for it := snap.Iterator(); it.Next(); {
@@ -78,7 +106,7 @@ func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucke
 					s.Metadata, _ = h.d.writes.Describe(bucket, l.Value)
 				}
 			}
-			if len(s.Samples)+len(s.Records) > 0 && !f(bucket, slot, s) {
+			if len(s.Samples)+len(s.Records) > 0 && !f(bucket, slot, snap.CompleteFrom(), s) {
 				return
 			}
 		}

@@ -23,6 +23,7 @@ func (d *daemon) newQueries(o query.Options) *query.API {
 	return query.NewAPIOfMembers(d.metrics, &readCluster{d: d, hash: f.hash}, query.FanOutOptions{
 		ReadTimeout: f.readTimeout.std(),
 		Began:       d.started.UnixMilli(),
+		Claims:      d.claims,
 	}, o)
 }
 

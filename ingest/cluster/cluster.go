@@ -35,9 +35,6 @@ type Options struct {
 	Layout Layout
 	// OnChange is called after each change of the table, by one goroutine.
 	OnChange func(*Table)
-	// KeptSince says from when on data is kept at all, in Unix ms: eras before
-	// it are forgotten. Default: all are kept, up to a number.
-	KeptSince func() int64
 	// Logger gets what an operator should know. Required.
 	Logger *slog.Logger
 }
@@ -257,18 +254,12 @@ func (c *Cluster) wake() {
 
 // follow makes a new table whenever the members are others.
 func (c *Cluster) follow() {
-	tidy := time.NewTicker(time.Minute)
-	defer tidy.Stop()
 	for {
 		select {
 		case <-c.stop:
 			return
 		case <-c.changed:
 			c.rebuild()
-		case <-tidy.C:
-			if c.o.KeptSince != nil {
-				c.history.forget(c.o.KeptSince())
-			}
 		}
 	}
 }

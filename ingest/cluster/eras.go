@@ -182,13 +182,6 @@ func (h *history) tidyLocked() {
 	h.eras = append([]*Era{unknown}, kept...)
 }
 
-// forget drops eras that ended before a time.
-func (h *history) forget(beforeMs int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.eras = slices.DeleteFunc(slices.Clone(h.eras), func(e *Era) bool { return e.end() < beforeMs })
-}
-
 // since are the eras that lasted at a time or began later, by From.
 func (h *history) since(ms int64) []*Era {
 	h.mu.Lock()

@@ -54,10 +54,6 @@ func TestHistory(t *testing.T) {
 			t.Fatalf("slot %d: owners %v in the era, %v in the table", slot, got, names(tab, tab.Owners(slot)))
 		}
 	}
-	h.forget(3500)
-	if got := h.since(0); len(got) != 2 || got[0] != all[1] {
-		t.Error("after forgetting:", len(got))
-	}
 	if (&Era{}).Owners(7) != nil && len((&Era{}).Owners(7)) != 0 {
 		t.Error("an era of which nothing is known has owners")
 	}

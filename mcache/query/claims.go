@@ -140,9 +140,8 @@ const (
 	askClaims = "claims"
 
 	// claimsFor is for how long claims of others are taken for all that there are.
+	// They may take ReadTimeout; of who is slower those are taken that were known.
 	claimsFor = time.Second
-	// claimsPart of ReadTimeout is how long they may take; who is slower has none for now.
-	claimsPart = 4
 )
 
 // claimList is the answer to askClaims.
@@ -215,7 +214,7 @@ func (f *FanOut) askClaims(ctx context.Context, peers []Peer) {
 	if fresh() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.o.ReadTimeout/claimsPart)
+	ctx, cancel := context.WithTimeout(ctx, f.o.ReadTimeout)
 	defer cancel()
 	lists := make(map[string]claimList, len(peers))
 	var mu sync.Mutex

@@ -47,6 +47,19 @@ func TestCompleteFromOracle(t *testing.T) {
 				break
 			}
 		}
+		var cs claimed
+		lost := claims{}
+		for _, name := range names {
+			if rnd.IntN(3) > 0 {
+				lost[name] = math.MinInt64 // and the others do not answer
+			}
+			if rnd.IntN(6) == 0 {
+				lost[name] = rnd.Int64N(last)
+			}
+		}
+		for range rnd.IntN(4) {
+			cs = append(cs, memberClaim{names[rnd.IntN(len(names))], SlotClaim{rnd.Int64N(last), rnd.Int64N(2 * last), []byte{byte(rnd.Uint32()), byte(rnd.Uint32())}}})
+		}
 		holds := func(at int64, only int) bool {
 			for _, e := range eras {
 				if e.To <= at {
@@ -56,6 +69,11 @@ func TestCompleteFromOracle(t *testing.T) {
 					least := int64(math.MaxInt64)
 					for _, m := range e.owners.of(uint16(s)) {
 						least = min(least, c.of(names[m]))
+					}
+					for _, x := range cs {
+						if l, ok := lost[x.name]; ok && x.Has(uint16(s)) && e.To <= x.Until {
+							least = min(least, max(x.From, l))
+						}
 					}
 					if (only < 0 || only == s) && least > max(at, e.From) {
 						return false
@@ -75,18 +93,18 @@ func TestCompleteFromOracle(t *testing.T) {
 			}
 			return never
 		}
-		if got, want := completeFrom(eras, c), want(-1); got != want {
+		if got, want := cs.completeFrom(eras, c, lost), want(-1); got != want {
 			t.Fatalf("seed %d: complete from %d, by the definition %d\n%v\n%v", seed, got, want, eras, c)
 		}
 		all := int64(math.MinInt64)
 		for s := range slots {
-			got := slotCompleteFrom(eras, uint16(s), c)
+			got := cs.slotCompleteFrom(eras, uint16(s), c, lost)
 			if want := want(s); got != want {
 				t.Fatalf("seed %d, slot %d: complete from %d, by the definition %d", seed, s, got, want)
 			}
 			all = max(all, got)
 		}
-		if all != completeFrom(eras, c) {
+		if all != cs.completeFrom(eras, c, lost) {
 			t.Fatalf("seed %d: the slots do not make the whole", seed)
 		}
 	}

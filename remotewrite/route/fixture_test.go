@@ -165,8 +165,8 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 type eachFunc func(from, to int64, f func(string, uint16, send.Series) bool)
 
-func (e eachFunc) Each(from, to int64, _ func(uint16) bool, f func(string, uint16, send.Series) bool) {
-	e(from, to, f)
+func (e eachFunc) Each(from, to int64, _ func(uint16) bool, f func(string, uint16, int64, send.Series) bool) {
+	e(from, to, func(bucket string, slot uint16, s send.Series) bool { return f(bucket, slot, 0, s) })
 }
 
 // contextWithCancel ends with the test's function, which waits for done.

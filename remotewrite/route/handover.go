@@ -43,6 +43,8 @@ import (
 // Nobody forwards what is handed over: who hands it over has forwarded it, or does
 // (standby.go). If he dies before, with all that have had it, the store lacks it.
 //
+// Who was handed over all of a slot may claim it (claims.go).
+//
 // Exemplars, of which only the latest are kept in any case, are not handed over.
 
 // Holdings is what this node has.
@@ -50,7 +52,9 @@ type Holdings interface {
 	// Each calls f for every series with points from from to to, in ms, and of a
 	// slot that want says, until f reports false. What f gets is valid until it
 	// returns.
-	Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, s send.Series) bool)
+	// completeFrom is from when on, in ms, the node lacks nothing of a series; one
+	// that lacks something may have no points.
+	Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, completeFrom int64, s send.Series) bool)
 }
 
 // HandoverOptions configure a Handover. The zero value of a field means its default.
@@ -62,8 +66,14 @@ type HandoverOptions struct {
 	Window time.Duration
 	// BytesPerSecond bounds what is sent. Default 16 MiB.
 	BytesPerSecond int
+	// HasFrom says from when on this node has everything of a slot, no further back
+	// than from, that was sent to its owners while tables held that were over by
+	// until; math.MaxInt64 if of no time. Nodes to which all of a slot was handed
+	// over are told, and may claim the same (claims.go). Default: nothing is claimed.
+	HasFrom func(from, until int64) func(slot uint16) int64
 	// Settle is how long the table must have been the same before anything is
-	// sent: several nodes may come at once. Default 2 s.
+	// sent: several nodes may come at once, and others may hear of it later and
+	// write by the one before. Default 4 s.
 	Settle time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
@@ -101,7 +111,7 @@ func (r *Router) NewHandover(o HandoverOptions) (*Handover, error) {
 	}
 	o.Window = cmp.Or(o.Window, time.Hour)
 	o.BytesPerSecond = cmp.Or(o.BytesPerSecond, 16<<20)
-	o.Settle = cmp.Or(o.Settle, 2*time.Second)
+	o.Settle = cmp.Or(o.Settle, 4*time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -148,6 +158,7 @@ type HandoverStats struct {
 	Samples int64 // sent and written
 	Bytes   int64
 	Failed  int64 // samples that a node did not take
+	Claimed int64 // slots of which all was handed over to this node
 }
 
 // SlotOf is the slot of a series.
@@ -163,7 +174,7 @@ func (r *Router) SlotOf(bucket string, s *send.Series) uint16 {
 
 // Stats reads the counters.
 func (h *Handover) Stats() HandoverStats {
-	return HandoverStats{h.slots.Load(), h.samples.Load(), h.bytes.Load(), h.failed.Load()}
+	return HandoverStats{h.slots.Load(), h.samples.Load(), h.bytes.Load(), h.failed.Load(), h.r.claims.slots()}
 }
 
 // ages are where the window is cut, newest first.
@@ -176,8 +187,8 @@ func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done b
 	h.slots.Store(int64(len(plan)))
 	defer h.slots.Store(0)
 	if len(plan) > 0 {
-		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch)}
-		if !j.run() {
+		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch), completeFrom: make(map[uint16]int64)}
+		if !j.run() || bytesPerSecond != 0 && !j.tellClaims() { // who leaves knows nothing of the time since the others heard of it
 			return false // and again, with the table of then
 		}
 		h.r.o.Logger.Info("Handed over what other nodes own now.", "slots", len(plan), "samples", j.sent, "took", time.Since(j.began).Round(time.Millisecond))
@@ -243,9 +254,13 @@ type handoverJob struct {
 	bytes     int          // sent
 	sent      int          // samples
 	lost      map[int]bool // nodes that were given up
-	bucket    string       // of batches
-	batches   map[int]*batch
-	encoder   send.EncoderV2
+	// completeFrom is from when on series that were sent lack nothing, by slot.
+	completeFrom map[uint16]int64
+	rejected     bool   // a node did not take all
+	from, until  int64  // ms: what was sent, and when that began
+	bucket       string // of batches
+	batches      map[int]*batch
+	encoder      send.EncoderV2
 }
 
 // batch is what is to be sent to a node. It owns what its series consist of.
@@ -257,6 +272,7 @@ type batch struct {
 
 func (j *handoverJob) run() bool {
 	now := j.h.o.Now()
+	j.from, j.until = now.Add(-j.h.o.Window).UnixMilli(), now.UnixMilli()
 	to := now.UnixMilli() + time.Hour.Milliseconds() // what is a little ahead of the clock is new, too
 	for _, age := range append(slices.Clone(ages), j.h.o.Window) {
 		from := now.Add(-min(age, j.h.o.Window)).UnixMilli()
@@ -264,7 +280,11 @@ func (j *handoverJob) run() bool {
 			continue
 		}
 		ok := true
-		j.h.o.Holdings.Each(from, to, func(slot uint16) bool { return len(j.plan[slot]) > 0 }, func(bucket string, slot uint16, s send.Series) bool {
+		j.h.o.Holdings.Each(from, to, func(slot uint16) bool { return len(j.plan[slot]) > 0 }, func(bucket string, slot uint16, completeFrom int64, s send.Series) bool {
+			j.completeFrom[slot] = max(completeFrom, j.completeFrom[slot])
+			if len(s.Samples)+len(s.Records) == 0 {
+				return ok
+			}
 			if bucket != j.bucket { // so that only those of one are held at a time
 				ok = ok && j.flushAll()
 				j.bucket = string([]byte(bucket))
@@ -324,8 +344,9 @@ func (j *handoverJob) flush(node int, b *batch) bool {
 	part := wire.Part{Protocol: wire.V2, Bucket: j.bucket, Settled: true}
 	part.Body = j.encoder.Append(nil, b.series)
 	if !j.lost[node] {
-		switch err := j.deliver(node, part); {
+		switch rejected, err := j.deliver(node, part); {
 		case err == nil:
+			j.rejected = j.rejected || rejected
 			j.sent += b.points
 			j.h.samples.Add(int64(b.points))
 			j.h.bytes.Add(int64(len(part.Body)))
@@ -369,8 +390,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// deliver sends a part until the node has it.
-func (j *handoverJob) deliver(node int, p wire.Part) (err error) {
+// deliver sends a part until the node has it, but for what it rejects.
+func (j *handoverJob) deliver(node int, p wire.Part) (rejected bool, err error) {
 	pause := handoverPause
 	for tries, floods := 0, 0; tries < handoverTries && floods < handoverFloods; {
 		var a wire.Answer
@@ -385,14 +406,14 @@ func (j *handoverJob) deliver(node int, p wire.Part) (err error) {
 			floods++
 			err = errors.New(a.Retry)
 		default:
-			return nil // what it rejects it would always reject
+			return a.Status != http.StatusNoContent, nil // what it rejects it would always reject
 		}
 		if !sleep(j.ctx, max(pause, min(a.RetryAfter, 8*handoverPause))) || j.h.r.o.Cluster.Table() != j.table {
-			return cmp.Or(err, errors.New("the cluster changed"))
+			return false, cmp.Or(err, errors.New("the cluster changed"))
 		}
 		pause = min(2*pause, 8*handoverPause)
 	}
-	return err
+	return false, err
 }
 
 // post sends one part to a node.

@@ -54,7 +54,7 @@ func members(nodes []*node, self, copies int, leaving []int, who ...int) *table 
 // holdings are those of a node's default bucket.
 type holdings struct{ *node }
 
-func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, s send.Series) bool) {
+func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, completeFrom int64, s send.Series) bool) {
 	ids, err := h.Cache.Select("default", nil, nil)
 	if err != nil {
 		h.T.Error(err)
@@ -70,7 +70,7 @@ func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucke
 		for it := snap.Iterator(); it.Next(); {
 			s.Samples = append(s.Samples, it.At())
 		}
-		if len(s.Samples) > 0 && !f("default", slot, s) {
+		if len(s.Samples) > 0 && !f("default", slot, snap.CompleteFrom(), s) {
 			return
 		}
 	}

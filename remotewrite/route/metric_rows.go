@@ -58,5 +58,7 @@ func (s *HandoverStats) Metrics() []Metric {
 			single(float64(s.Bytes))},
 		{"mcached_cluster_handover_failed_samples_total", "counter", "Samples that a member did not take though it came to own them.", nil,
 			single(float64(s.Failed))},
+		{"mcached_cluster_handover_claimed_slots", "gauge", "Slots of which all of the newest --cluster.handover was handed over to this member: it has what their owners had before it.", nil,
+			single(float64(s.Claimed))},
 	}
 }

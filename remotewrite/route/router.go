@@ -128,6 +128,7 @@ type Router struct {
 
 	loggedMs atomic.Int64
 	standby  atomic.Pointer[Standby] // nil without one
+	claims   claims
 }
 
 // boxes are the outboxes of a table's nodes, nil for this one.

@@ -75,7 +75,7 @@ func Parts(b []byte, f func(Part) bool) error {
 	last := ""
 	for i := 1; i < len(b); {
 		p := Part{Protocol: Protocol(b[i] &^ (partStandby | partSettled)), Settled: b[i]&partSettled != 0}
-		if p.Protocol != V1 && p.Protocol != V2 {
+		if p.Protocol != V1 && p.Protocol != V2 && p.Protocol != Claim {
 			return fmt.Errorf("%w: protocol %d at byte %d", ErrBundle, b[i], i)
 		}
 		at := i + 1
@@ -112,6 +112,10 @@ func versionError(what string, b []byte) error {
 	}
 	return fmt.Errorf("%w: %s of version %d, not %d: nodes of a cluster must be of like releases", ErrBundle, what, b[0], bundleVersion)
 }
+
+// Claim is the Protocol of a part that writes nothing: its Body says of which
+// slots all was written that was handed over (package route).
+const Claim Protocol = 3
 
 // AppendAnswers begins the answers to a bundle.
 func AppendAnswers(dst []byte) []byte { return append(dst, bundleVersion) }
