@@ -28,15 +28,18 @@ func (d *daemon) openHandover() error {
 	return err
 }
 
-// hasFrom says from when on the daemon has everything of a slot: see query.FanOut.
-func (d *daemon) hasFrom(from, until int64) func(slot uint16) int64 {
+// hasFrom says from when on a member has everything of a slot, with what this one
+// hands over to it: see query.FanOut.
+func (d *daemon) hasFrom(from, until int64, member string) func(slot uint16) int64 {
+	name, began := cluster.LifeOf(member)
+
 	gone := int64(math.MinInt64)
 	for _, bucket := range d.metrics.Buckets() {
 		if t, ok := d.metrics.GoneUntil(bucket, nil); ok && bucket != selfBucket {
 			gone = max(gone, t)
 		}
 	}
-	return d.queries.FanOut().HasFrom(from, until, gone)
+	return d.queries.FanOut().HasFrom(from, until, gone, name, began)
 }
 
 // claims are what was handed over to the daemon.

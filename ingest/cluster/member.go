@@ -72,6 +72,17 @@ func MemberID(name string, startMs int64) string {
 	return name + "#" + strconv.FormatInt(startMs, 10)
 }
 
+// LifeOf is what an ID says: the name, and when the daemon was started; never, in
+// ms, if it is none.
+func LifeOf(id string) (name string, startMs int64) {
+	i := strings.LastIndexByte(id, '#')
+	start, err := strconv.ParseInt(id[i+1:], 10, 64)
+	if i < 0 || err != nil {
+		return id, math.MaxInt64
+	}
+	return id[:i], start
+}
+
 // Weights are half powers of two: a member of weight w+2 gets twice what one of
 // weight w gets. They are coarse so that a machine with a few MiB more or less
 // moves nothing, and integers so that all members reckon alike.

@@ -117,10 +117,12 @@ func (cs claimed) slotCompleteFrom(eras []Era, slot uint16, c, lost claims) int6
 	return t
 }
 
-// HasFrom says from when on this member has everything of a slot that was sent in
-// eras that ended by a time, if it has lost what is before gone; math.MaxInt64 if
-// that cannot be said of any time. It looks no further back than from.
-func (f *FanOut) HasFrom(from, until, gone int64) func(slot uint16) int64 {
+// HasFrom says from when on another member has everything of a slot that was sent
+// in eras that ended by a time, with what this one hands over to it;
+// math.MaxInt64 if that cannot be said of any time. This one has lost what is
+// before gone. The other has what it was sent since it began: what it lost of
+// that it says by itself. HasFrom looks no further back than from.
+func (f *FanOut) HasFrom(from, until, gone int64, to string, began int64) func(slot uint16) int64 {
 	var eras []Era
 	for _, e := range since(f.members.Eras(from-eraLag), from) {
 		if e.To <= until {
@@ -128,7 +130,7 @@ func (f *FanOut) HasFrom(from, until, gone int64) func(slot uint16) int64 {
 		}
 	}
 	name := f.members.Self()
-	c, lost := claims{name: max(f.o.Began, gone)}, claims{name: gone}
+	c, lost := claims{to: began, name: max(f.o.Began, gone)}, claims{name: gone}
 	var own claimed
 	for _, x := range f.ownClaims().Claims {
 		own = append(own, memberClaim{name, x})

@@ -258,7 +258,7 @@ func (o *oracle) handOver(source, to *testNode) {
 	if t, ok := source.cache.GoneUntil("default", nil); ok {
 		gone = t
 	}
-	has := source.fan.HasFrom(from, until, gone)
+	has := source.fan.HasFrom(from, until, gone, to.name, to.fan.o.Began)
 	byFrom := map[int64][]byte{}
 	for slot := range uint16(o.tc.slots) {
 		at := has(slot)

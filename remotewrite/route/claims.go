@@ -3,7 +3,6 @@ package route
 import (
 	"encoding/binary"
 	"errors"
-	"math"
 	"math/bits"
 	"slices"
 	"sync"
@@ -25,8 +24,13 @@ type Claim struct {
 	Slots       []byte
 }
 
-// maxClaims bounds those that a node makes. Beyond them the oldest are forgotten.
-const maxClaims = 32
+const (
+	// maxClaims bounds those that a node makes. Beyond them the oldest are forgotten.
+	maxClaims = 64
+	// nearClaimsMs is how far apart the times of two may be that are made one, of
+	// which the least is claimed of both: several nodes hand over at once.
+	nearClaimsMs = 1000
+)
 
 const (
 	claimSlotBytes = slots / 8
@@ -87,6 +91,10 @@ func (cs *claims) add(c Claim) {
 	cs.version++
 	kept := cs.list[:0:0]
 	for _, o := range cs.list {
+		if near(c.From, o.From) && near(c.Until, o.Until) {
+			c = Claim{max(c.From, o.From), min(c.Until, o.Until), with(o.Slots, c.Slots)}
+			continue
+		}
 		if c.From <= o.From && c.Until >= o.Until {
 			if o.Slots = without(o.Slots, c.Slots); o.Slots == nil {
 				continue
@@ -96,6 +104,17 @@ func (cs *claims) add(c Claim) {
 	}
 	kept = append(kept, c)
 	cs.list = kept[max(0, len(kept)-maxClaims):]
+}
+
+func near(a, b int64) bool { return max(a, b)-min(a, b) <= nearClaimsMs }
+
+// with is a and b.
+func with(a, b []byte) []byte {
+	both := slices.Clone(a)
+	for i := range both {
+		both[i] |= b[i]
+	}
+	return both
 }
 
 // slots is how many slots there are claims of.
@@ -132,15 +151,15 @@ func (j *handoverJob) tellClaims() bool {
 	if j.h.o.HasFrom == nil || j.rejected {
 		return true
 	}
-	has := j.h.o.HasFrom(j.from, j.until) // after all was read: what has left meanwhile is known
+	has := make(map[int]func(slot uint16) int64) // after all was read: what has left meanwhile is known
 	byNode := make(map[int]map[int64]*wire.Bits)
 	for slot, nodes := range j.plan {
-		from := has(slot)
-		if from == math.MaxInt64 {
-			continue
-		}
-		from = max(from, j.completeFrom[slot])
 		for _, node := range nodes {
+			if has[node] == nil {
+				id, _ := j.table.Node(node)
+				has[node] = j.h.o.HasFrom(j.from, j.until, id)
+			}
+			from := max(has[node](slot), j.completeFrom[slot])
 			if j.lost[node] || from > j.until {
 				continue
 			}

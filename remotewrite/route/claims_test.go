@@ -40,12 +40,12 @@ func TestClaimsAfterHandover(t *testing.T) {
 					}
 				}),
 				Leaving: func(Table, int) bool { return false }, Now: func() time.Time { return writetest.Now },
-				HasFrom: func(from, until int64) func(slot uint16) int64 {
-					if from != now-hour || until != now {
-						t.Errorf("asked from %d until %d", from, until)
+				HasFrom: func(from, until int64, node string) func(slot uint16) int64 {
+					if from != now-hour || until != now || node != "n2#1" {
+						t.Errorf("asked from %d until %d of %s", from, until, node)
 					}
 					return func(slot uint16) int64 {
-						return []int64{from, from + 1000, math.MaxInt64}[slot%3]
+						return []int64{from, from + 60_000, math.MaxInt64}[slot%3]
 					}
 				},
 			})
@@ -72,7 +72,7 @@ func TestClaimsAfterHandover(t *testing.T) {
 				}
 				want := int64(math.MaxInt64)
 				if len(plan[slot]) > 0 && c.claimed {
-					want = []int64{now - hour, now - hour + 1000, math.MaxInt64}[slot%3]
+					want = []int64{now - hour, now - hour + 60_000, math.MaxInt64}[slot%3]
 				}
 				if from != want {
 					t.Fatalf("slot %d is claimed from %d, want %d", slot, from, want)
@@ -102,20 +102,25 @@ func TestClaimsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	take(Claim{10, 20, set(0, 100)})
-	take(Claim{10, 30, set(50, 100)}) // more of half of it
-	take(Claim{15, 40, set(0, 50)})   // other times: both are true
+	const min = 60_000
+	take(Claim{10 * min, 20 * min, set(0, 100)})
+	take(Claim{10 * min, 30 * min, set(50, 100)}) // more of half of it
+	take(Claim{15 * min, 40 * min, set(0, 50)})   // other times: both are true
 	if v, all := r.Claimed(); v != 3 || len(all) != 3 || wire.Bits(all[0].Slots).Has(50) || !wire.Bits(all[0].Slots).Has(49) {
 		t.Errorf("version %d: %d claims", v, len(all))
 	}
-	take(Claim{10, 50, set(0, 100)})
+	take(Claim{10 * min, 50 * min, set(0, 100)})
 	if _, all := r.Claimed(); len(all) != 1 {
 		t.Errorf("%d claims, of which one says all", len(all))
 	}
-	for i := range int64(2 * maxClaims) {
-		take(Claim{100 + i, 1000 + i, set(int(i), int(i)+1)})
+	take(Claim{10*min + 5, 50*min - 5, set(100, 200)}) // made one, of the least
+	if _, all := r.Claimed(); len(all) != 1 || all[0].From != 10*min+5 || all[0].Until != 50*min-5 || r.claims.slots() != 200 {
+		t.Errorf("%d claims, of %d slots", len(all), r.claims.slots())
 	}
-	if _, all := r.Claimed(); len(all) != maxClaims || all[0].From != 100+maxClaims {
+	for i := range int64(2 * maxClaims) {
+		take(Claim{(100 + i) * min, (1000 + i) * min, set(int(i), int(i)+1)})
+	}
+	if _, all := r.Claimed(); len(all) != maxClaims || all[0].From != (100+maxClaims)*min {
 		t.Errorf("%d claims", len(all))
 	}
 	for _, bad := range [][]byte{nil, make([]byte, claimBytes-1), appendClaim(nil, &Claim{20, 10, nil})} {

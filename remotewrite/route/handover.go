@@ -66,11 +66,11 @@ type HandoverOptions struct {
 	Window time.Duration
 	// BytesPerSecond bounds what is sent. Default 16 MiB.
 	BytesPerSecond int
-	// HasFrom says from when on this node has everything of a slot, no further back
+	// HasFrom says from when on a node has everything of a slot, no further back
 	// than from, that was sent to its owners while tables held that were over by
-	// until; math.MaxInt64 if of no time. Nodes to which all of a slot was handed
+	// until, with what this node hands over to it; math.MaxInt64 if of no time. Nodes to which all of a slot was handed
 	// over are told, and may claim the same (claims.go). Default: nothing is claimed.
-	HasFrom func(from, until int64) func(slot uint16) int64
+	HasFrom func(from, until int64, node string) func(slot uint16) int64
 	// Settle is how long the table must have been the same before anything is
 	// sent: several nodes may come at once, and others may hear of it later and
 	// write by the one before. Default 4 s.
