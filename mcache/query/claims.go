@@ -42,6 +42,10 @@ func (c *SlotClaim) Has(slot uint16) bool {
 	return int(slot>>3) < len(c.Slots) && c.Slots[slot>>3]>>(slot&7)&1 != 0
 }
 
+// counts reports whether the claim is about an era. It is not about eras of one
+// member: each that comes was alone for a moment, which nobody else can know of.
+func (c *SlotClaim) counts(e *Era) bool { return e.To <= c.Until && len(e.owners.names) > 1 }
+
 // memberClaim is a claim and whose it is.
 type memberClaim struct {
 	name string
@@ -57,7 +61,7 @@ func (cs claimed) of(slot uint16, e *Era, lost claims) int64 {
 	least := int64(never)
 	for i := range cs {
 		c := &cs[i]
-		if e.To <= c.Until && c.Has(slot) {
+		if c.counts(e) && c.Has(slot) {
 			least = min(least, max(c.From, lost.of(c.name)))
 		}
 	}
@@ -125,7 +129,7 @@ func (cs claimed) slotCompleteFrom(eras []Era, slot uint16, c, lost claims) int6
 func (f *FanOut) HasFrom(from, until, gone int64, to string, began int64) func(slot uint16) int64 {
 	var eras []Era
 	for _, e := range since(f.members.Eras(from-eraLag), from) {
-		if e.To <= until {
+		if x := (SlotClaim{Until: until}); x.counts(&e) {
 			eras = append(eras, e)
 		}
 	}

@@ -71,7 +71,7 @@ func TestCompleteFromOracle(t *testing.T) {
 						least = min(least, c.of(names[m]))
 					}
 					for _, x := range cs {
-						if l, ok := lost[x.name]; ok && x.Has(uint16(s)) && e.To <= x.Until {
+						if l, ok := lost[x.name]; ok && x.Has(uint16(s)) && e.To <= x.Until && len(names) > 1 {
 							least = min(least, max(x.From, l))
 						}
 					}
