@@ -103,10 +103,11 @@ type learner struct {
 	now      func() time.Time
 	features Features
 
-	asking sync.Mutex // held while the store is asked
-	mu     sync.Mutex
-	known  dialect
-	until  time.Time // when it is to be asked again
+	asking     sync.Mutex // held while the store is asked
+	mu         sync.Mutex
+	known      dialect
+	until      time.Time // when it is to be asked again
+	disordered bool      // an answer's series did not come in the order of their labels
 }
 
 // of is what is known of the store, which is asked if that was not done for a while.
@@ -143,14 +144,23 @@ func (l *learner) of(ctx context.Context) dialect {
 	if known.Kind != "" && known.Dialect != now.Dialect {
 		l.u.forgetAnswers()
 	}
+	now.unsorted = now.unsorted || l.disordered
 	l.known = now
 	return now
+}
+
+// disorder notes that answers are to be sorted from now on: one was not, of
+// which a part may have been passed on before that showed.
+func (l *learner) disorder() {
+	l.mu.Lock()
+	l.disordered, l.known.unsorted = true, true
+	l.mu.Unlock()
 }
 
 // forget has the store asked again before the next query is split.
 func (l *learner) forget() {
 	l.mu.Lock()
-	l.until = time.Time{}
+	l.until, l.disordered = time.Time{}, false
 	l.mu.Unlock()
 }
 

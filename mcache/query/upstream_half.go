@@ -43,6 +43,7 @@ type asked struct {
 	list   []matrixSeries // of one that does not come in order
 	at     *matrixSeries
 	last   labels.Labels
+	store  *learner
 	ctx    context.Context // of the client's request, whose loan has lent bytes of a series
 	lent   int64
 	record *recording // nil: nothing of it is kept
@@ -87,6 +88,7 @@ func (p *asked) read() (bool, error) {
 		return false, err
 	}
 	if p.at != nil && labels.Compare(p.last, s.labels) >= 0 {
+		p.store.disorder()
 		return false, errUnsorted
 	}
 	if n := int64(cap(s.floats) + cap(s.histograms)); n > p.lent {

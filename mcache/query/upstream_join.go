@@ -327,9 +327,9 @@ func (j *joint) refusal() *storeAnswer {
 
 // readAhead reads the beginning of an answer. If that is all, it is sound.
 func (j *joint) readAhead(p *asked) error {
-	p.ctx = j.r.Context()
+	p.ctx, p.store = j.r.Context(), &j.a.upstream.dialect
 	limit := int64(readAhead)
-	unsorted := j.a.upstream.dialect.peek().unsorted
+	unsorted := p.store.peek().unsorted
 	if unsorted {
 		limit = maxUnsorted
 	}
@@ -375,6 +375,7 @@ func (j *joint) check(p *asked, sorting bool) error {
 			continue
 		}
 		if labels.Compare(last, s.labels) > 0 {
+			p.store.disorder()
 			return errUnsorted
 		}
 		last = s.labels
