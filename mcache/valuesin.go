@@ -3,7 +3,6 @@ package mcache
 import (
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 	"sort"
 
@@ -17,24 +16,29 @@ import (
 func (c *Cache) LabelNamesIn(bucket string, ms []Matcher, from, to int64, limit int) (names []string, complete int64, err error) {
 	w := window{from: from, to: to, complete: math.MinInt64}
 	names, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, _ func() index.Set) {
-		x := &s.index
+		x, of := &s.index, s.selectedLocked(bucket, ms)
 		seen := index.NewSet(x.Names())
-		w.wanted = x.Names() - 1 // the first is the bucket's
-		s.eachInLocked(bucket, ms, &w, func(pairs []uint32) bool {
-			for _, p := range pairs {
-				if !seen.Has(x.NameOf(p)) {
-					return true
+		if s.fewLocked(&of) {
+			s.eachInLocked(&of, &w, func(pairs []uint32) bool {
+				return slices.ContainsFunc(pairs, func(p uint32) bool { return !seen.Has(x.NameOf(p)) })
+			}, func(pairs []uint32) {
+				for _, p := range pairs {
+					seen.Add(x.NameOf(p))
+				}
+			})
+		} else {
+			for n := range uint32(x.Names()) {
+				if text := string(x.NameText(n)); text == bucketName || text == rawName {
+					continue
+				}
+				for p := range x.EachOf(n) {
+					if s.oneInLocked(p, &of, &w) {
+						seen.Add(n)
+						break
+					}
 				}
 			}
-			return false
-		}, func(pairs []uint32) {
-			for _, p := range pairs {
-				if n := x.NameOf(p); !seen.Has(n) {
-					seen.Add(n)
-					w.wanted--
-				}
-			}
-		})
+		}
 		seen.Each(func(n uint32) {
 			l.add(x.NameText(n))
 		})
@@ -55,14 +59,17 @@ func (c *Cache) LabelValuesIn(bucket, name string, ms []Matcher, from, to int64,
 		if only == noID {
 			return
 		}
-		w.wanted = 0
-		for p := range x.EachOf(only) {
-			if x.Live(p) > 0 {
-				w.wanted++
+		of := s.selectedLocked(bucket, ms)
+		if !s.fewLocked(&of) && x.PairsOf(only) < of.n {
+			for p := range x.EachOf(only) {
+				if s.oneInLocked(p, &of, &w) {
+					l.add(x.Value(p))
+				}
 			}
+			return
 		}
 		seen, at, value := index.NewSet(x.Pairs()), 0, uint32(0)
-		s.eachInLocked(bucket, ms, &w, func(pairs []uint32) bool {
+		s.eachInLocked(&of, &w, func(pairs []uint32) bool {
 			// Where the last series had it is where most have it.
 			if at >= len(pairs) || x.NameOf(pairs[at]) != only {
 				at = slices.IndexFunc(pairs, func(p uint32) bool { return x.NameOf(p) == only })
@@ -75,7 +82,6 @@ func (c *Cache) LabelValuesIn(bucket, name string, ms []Matcher, from, to int64,
 			return !seen.Has(value)
 		}, func([]uint32) {
 			seen.Add(value)
-			w.wanted--
 			l.add(x.Value(value))
 		})
 	})
@@ -89,30 +95,83 @@ type window struct {
 	// might have been in the window and was found without any: that is, the
 	// time from which on the answer is complete.
 	complete int64
-	wanted   int      // how many names or values the shard has that were not found; none: the rest does not matter
 	snap     Snapshot // for the series whose blocks have to be read
 }
+
+// There are two ways to what a label has in a window. The series that are
+// selected can be walked, each with its labels. Or the label's values can be,
+// each with its series until one is in the window: of most values that is the
+// first, and only those of series that have ended are walked whole. The second
+// takes a few ns for a series that is walked, and the first some 30.
+
+// manyWalked series of the shard are as dear in the second way as one selected
+// series in the first.
+const manyWalked = 8
+
+// selected is what is selected of a shard.
+type selected struct {
+	bucket *bucket   // nil: nothing
+	set    index.Set // of series; nil: all of the bucket
+	n      int       // how many there are; of all, those of other buckets count, too
+}
+
+// selectedLocked says what is selected.
+func (s *shard) selectedLocked(bucket string, ms []Matcher) (of selected) {
+	if of.bucket = s.cache.findBucket(bucket); of.bucket == nil {
+		return of
+	}
+	if of.n = int(s.live); len(ms) > 0 {
+		of.set = s.matchLocked(of.bucket, ms, &index.Picker{})
+		of.n = of.set.Count()
+	}
+	return of
+}
+
+// fewLocked reports whether the first way is the shorter.
+func (s *shard) fewLocked(of *selected) bool { return manyWalked*of.n < int(s.live) }
 
 // eachInLocked calls found with the pairs of each selected series that has a
 // point in the window, of those of which useful says that they matter: most
 // labels are shared by many series, and one of them is enough.
-func (s *shard) eachInLocked(bucket string, ms []Matcher, w *window, useful func(pairs []uint32) bool, found func(pairs []uint32)) {
-	b := s.cache.findBucket(bucket)
-	if b == nil {
-		return
+func (s *shard) eachInLocked(of *selected, w *window, useful func(pairs []uint32) bool, found func(pairs []uint32)) {
+	set := of.set
+	if set == nil && of.n > 0 {
+		set = s.matchLocked(of.bucket, nil, &index.Picker{})
 	}
-	set := s.matchLocked(b, ms, &index.Picker{})
-	for i, word := range set {
-		for ; word != 0 && w.wanted > 0; word &= word - 1 {
-			r := s.recs.At(uint32(i<<6 + bits.TrailingZeros64(word)))
-			if r.flags&(flagRaw|flagShadow) != 0 || s.lastTimeLocked(r) < w.from { // nor was anything it lost later
-				continue
-			}
-			if pairs := s.index.Set(r.pairs, int(r.nPairs))[1:]; useful(pairs) && s.hasPointInLocked(r, w) {
-				found(pairs)
-			}
+	set.Each(func(id uint32) {
+		r := s.recs.At(id)
+		if !s.endsInLocked(r, w) {
+			return
+		}
+		if pairs := s.index.Set(r.pairs, int(r.nPairs))[1:]; useful(pairs) && s.hasPointInLocked(r, w) {
+			found(pairs)
+		}
+	})
+}
+
+// oneInLocked reports whether one of the selected series that have the pair has
+// a point in the window.
+func (s *shard) oneInLocked(pair uint32, of *selected, w *window) bool {
+	if of.n == 0 || s.index.Live(pair) == 0 {
+		return false
+	}
+	for id := range s.index.Posted(pair) {
+		if of.set != nil && !of.set.Has(id) {
+			continue
+		}
+		// Postings have series that are gone, and those of other buckets.
+		r := s.recs.At(id)
+		if r.flags&flagInUse != 0 && r.bucket == of.bucket.id && s.endsInLocked(r, w) && s.hasPointInLocked(r, w) {
+			return true
 		}
 	}
+	return false
+}
+
+// endsInLocked reports whether the series is one with labels that did not end
+// before the window: what it lost is not later than what it has.
+func (s *shard) endsInLocked(r *series, w *window) bool {
+	return r.flags&(flagRaw|flagShadow) == 0 && s.lastTimeLocked(r) >= w.from
 }
 
 // hasPointInLocked reports whether the series, which did not end before the

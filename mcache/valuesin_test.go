@@ -40,6 +40,11 @@ func TestValuesIn(t *testing.T) {
 			}
 			slices.Sort(times)
 			written[labels[1].Value], metricOf[labels[1].Value] = times, labels[0].Value
+			if i%4 == 0 { // of another bucket, and at another time
+				if err := c.AppendSamples("other", labels, Sample{T: rnd.Int64N(steps * step)}); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if i%9 == 0 { // histograms have records
 				var b Batch
 				b.Reset("b")

@@ -231,34 +231,38 @@ func (x *Index) newChunk(capacity int) uint32 {
 
 func (x *Index) chunk(unit uint32) []byte { return x.chunks.From(int(unit) * 8) }
 
-// posting calls f with every id, dead ones too, in no set order.
-func (x *Index) posting(p *pairRec, f func(id uint32)) {
-	if p.n == 0 {
-		return
-	}
-	id := int64(p.first)
-	f(p.first)
-	for unit := p.head; unit != 0; {
-		c := x.chunk(unit)
-		b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]
-		for i := 0; i < len(b); {
-			u := uint64(b[i])
-			i++
-			if u >= 0x80 {
-				u &= 0x7f
-				for s := uint(7); ; s += 7 {
-					y := b[i]
-					i++
-					u |= uint64(y&0x7f) << s
-					if y < 0x80 {
-						break
+// Posted yields the ids of the series that have the pair, dead ones too, in no
+// set order.
+func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
+	return func(yield func(id uint32) bool) {
+		p := x.pairs.At(pair)
+		if p.n == 0 || !yield(p.first) {
+			return
+		}
+		id := int64(p.first)
+		for unit := p.head; unit != 0; {
+			c := x.chunk(unit)
+			b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]
+			for i := 0; i < len(b); {
+				u := uint64(b[i])
+				i++
+				if u >= 0x80 {
+					u &= 0x7f
+					for s := uint(7); ; s += 7 {
+						y := b[i]
+						i++
+						u |= uint64(y&0x7f) << s
+						if y < 0x80 {
+							break
+						}
 					}
 				}
+				if id += int64(u>>1) ^ -int64(u&1); !yield(uint32(id)) {
+					return
+				}
 			}
-			id += int64(u>>1) ^ -int64(u&1)
-			f(uint32(id))
+			unit = le.Uint32(c)
 		}
-		unit = le.Uint32(c)
 	}
 }
 

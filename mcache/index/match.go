@@ -58,7 +58,9 @@ func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) []u
 	k.have = k.have.empty((n + 63) / 64)
 	have := k.have
 	for _, p := range clauses[0].pairs {
-		x.posting(x.pairs.At(p), have.Add)
+		for id := range x.Posted(p) {
+			have.Add(id)
+		}
 	}
 	for i := range clauses[1:] {
 		if c := &clauses[1+i]; c.not || c.pairs[0] != own { // the caller looks at that
@@ -75,7 +77,7 @@ const testCost = 16
 // narrow takes out what the clause excludes.
 func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) []uint32) {
 	have := k.have
-	if c.cost > testCost*have.count() {
+	if c.cost > testCost*have.Count() {
 		wanted := make(map[uint32]bool, len(c.pairs))
 		for _, p := range c.pairs {
 			wanted[p] = true
@@ -90,7 +92,9 @@ func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) []uint32) {
 	k.other = k.other.empty(len(have))
 	other := k.other
 	for _, p := range c.pairs {
-		x.posting(x.pairs.At(p), other.Add)
+		for id := range x.Posted(p) {
+			other.Add(id)
+		}
 	}
 	for i := range have {
 		if c.not {

@@ -21,7 +21,8 @@ func (b Set) Each(f func(id uint32)) {
 	}
 }
 
-func (b Set) count() (n int) {
+// Count is how many ids are in the set.
+func (b Set) Count() (n int) {
 	for _, w := range b {
 		n += bits.OnesCount64(w)
 	}
