@@ -222,31 +222,30 @@ func (f *FanOut) askClaims(ctx context.Context, peers []Peer) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.o.ReadTimeout)
 	defer cancel()
-	lists := make(map[string]claimList, len(peers))
-	var mu sync.Mutex
+	lists := make([]claimList, len(peers))
+	f.known.mu.Lock()
+	for i, p := range peers {
+		lists[i] = f.known.lists[p.life()]
+	}
+	f.known.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, p := range peers {
-		f.known.mu.Lock()
-		had := f.known.lists[p.life()]
-		f.known.mu.Unlock()
-		lists[p.life()] = had
+	for i, p := range peers {
 		if p.Suspect {
 			continue
 		}
 		wg.Go(func() {
-			l, err := f.claimsOf(ctx, p, had.Version)
-			if err != nil || l.Version == had.Version {
-				return
+			if l, err := f.claimsOf(ctx, p, lists[i].Version); err == nil && l.Version != lists[i].Version {
+				lists[i] = l
 			}
-			mu.Lock()
-			lists[p.life()] = l
-			mu.Unlock()
 		})
 	}
 	wg.Wait()
 	f.known.mu.Lock()
-	f.known.at, f.known.lists = f.o.Now(), lists
-	f.known.mu.Unlock()
+	defer f.known.mu.Unlock()
+	f.known.at, f.known.lists = f.o.Now(), make(map[string]claimList, len(peers))
+	for i, p := range peers {
+		f.known.lists[p.life()] = lists[i]
+	}
 }
 
 func (f *FanOut) claimsOf(ctx context.Context, p Peer, version uint64) (l claimList, err error) {
