@@ -2,6 +2,8 @@ package query
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -102,5 +104,22 @@ func BenchmarkAppendFloat(b *testing.B) {
 				sink = appendFloat(sink[:0], c.f)
 			}
 		})
+	}
+}
+
+// TestParseEightDigits reads numbers back, and no text that has another character.
+func TestParseEightDigits(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for i := range 20_000 {
+		want := rnd.Uint32N(1e8) >> rnd.IntN(27)
+		text := fmt.Appendf(nil, "%08d", want)
+		if got, ok := parseEightDigits(binary.LittleEndian.Uint64(text)); !ok || got != want {
+			t.Fatalf("%s is %d, %v", text, got, ok)
+		}
+		c := byte(i)
+		text[i>>8&7] = c
+		if _, ok := parseEightDigits(binary.LittleEndian.Uint64(text)); ok != ('0' <= c && c <= '9') {
+			t.Fatalf("%q: %v", text, ok)
+		}
 	}
 }

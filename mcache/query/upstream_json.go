@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -429,7 +430,7 @@ func (m *matrixReader) points(dst []byte, histograms bool) ([]byte, error) {
 	if err := m.want('['); err != nil {
 		return nil, err
 	}
-	last := m.grid.time(m.span.from) - 1
+	next, end := m.grid.time(m.span.from), m.grid.time(m.span.to-1)
 	for n := 0; ; n++ {
 		switch c := m.peek(); {
 		case c == ']':
@@ -451,10 +452,10 @@ func (m *matrixReader) points(dst []byte, histograms bool) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if t <= last || t > m.grid.time(m.span.to-1) || (t-m.grid.start)%m.grid.step != 0 {
+		if t < next || t > end || t != next && (t-m.grid.start)%m.grid.step != 0 {
 			return nil, &wholeError{fmt.Errorf("it answers for other steps than those that were asked for: %d", t)}
 		}
-		last = t
+		next = t + m.grid.step
 	}
 }
 
@@ -526,6 +527,12 @@ func timeText(b []byte) (n int, ms int64) {
 		i++
 	}
 	digits := i
+	if len(b) >= i+8 {
+		if v, ok := parseEightDigits(binary.LittleEndian.Uint64(b[i:])); ok {
+			ms = int64(v)
+			i += 8
+		}
+	}
 	for ; i < len(b) && b[i] >= '0' && b[i] <= '9'; i++ {
 		ms = ms*10 + int64(b[i]-'0')
 	}
