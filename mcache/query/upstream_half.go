@@ -129,12 +129,17 @@ func writeText(w *jsonWriter, text []byte) bool {
 
 // Of memory's part:
 
+// count is how many series it has.
+func (h *here) count() int {
+	if h.rows != nil {
+		return len(h.rows.rows)
+	}
+	return len(h.matrix)
+}
+
 func (h *here) next() (bool, error) {
 	for {
-		h.at++
-		switch {
-		case h.rows != nil && h.at < len(h.rows.rows), h.rows == nil && h.at < len(h.matrix):
-		default:
+		if h.at++; h.at >= h.count() {
 			return false, nil
 		}
 		if h.has(floatPoints) || h.has(histogramPoints) {

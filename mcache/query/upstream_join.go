@@ -397,6 +397,7 @@ func (j *joint) answer(s *slow) answer {
 	for _, p := range j.askeds {
 		u.stepsAsked.Add(uint64(p.to - p.from))
 	}
+	j.expect()
 	for _, p := range j.recalls {
 		u.stepsRecalled.Add(uint64(p.to - p.from))
 	}
@@ -457,6 +458,19 @@ func (j *joint) answer(s *slow) answer {
 		return warnings, infos
 	}
 	return got
+}
+
+// expect tells the recordings how many series there may be to keep.
+func (j *joint) expect() {
+	n := 0
+	for _, h := range j.heres {
+		n = max(n, h.count())
+	}
+	for _, p := range j.askeds {
+		if p.record != nil {
+			p.record.series = n
+		}
+	}
 }
 
 // keep remembers what the store said, once all of it was written.

@@ -57,8 +57,9 @@ import (
 //
 // A query that is remembered, and has nothing to be computed, is joined like one
 // that memory has a part of: what the store sends is parsed and written again.
-// Without that there would be nothing to keep. The longest answers are handed on
-// as they are from the second time on (large).
+// Without that there would be nothing to keep. Of the longest answers nothing is
+// recorded any more once it is plain that they are (tooLong), and those of which
+// memory has too few steps are handed on as they are from the second time on (large).
 //
 // Cost of a hit, by extent and series: its blob is copied and decompressed, each
 // point is decoded and written, about 100 ns, no request is made. The seam
@@ -251,6 +252,8 @@ type recording struct {
 	c      *recall
 	pieces []*piece // in order of their steps
 	text   int      // bytes of it
+	added  int      // series
+	series int      // how many memory has of the answer, about as many as will come
 	lent   int64
 	spoilt bool // nothing is kept
 
@@ -295,7 +298,9 @@ func (rec *recording) add(s *matrixSeries) {
 	if rec == nil || rec.spoilt {
 		return
 	}
-	if rec.text += len(s.floats) + len(s.histograms); rec.text > rec.c.u.maxText {
+	rec.added++
+	rec.text += len(s.floats) + len(s.histograms)
+	if rec.text > rec.c.u.maxText || rec.tooLong() {
 		rec.spoil()
 		rec.c.u.large.add("", []string{string(rec.c.id[:])}, rec.c.u.dialect.now())
 		return
@@ -321,6 +326,13 @@ func (rec *recording) add(s *matrixSeries) {
 		}
 		rec.lent += need
 	}
+}
+
+// tooLong reports that the answer will be too long by far, if its other series
+// are like those so far. To find that out at the end is what recording costs.
+func (rec *recording) tooLong() bool {
+	most := rec.c.u.maxText
+	return rec.text > most/8 && rec.text/rec.added*rec.series > 2*most
 }
 
 func (rec *recording) spoil() { rec.spoilt, rec.pieces = true, nil }

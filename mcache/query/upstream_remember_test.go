@@ -445,6 +445,24 @@ func TestRememberedLarge(t *testing.T) {
 	}
 }
 
+// TestRecordingGivesUp: how many series are to come tells early that an answer is
+// too long, and nothing but its length does if that is not known, or near it.
+func TestRecordingGivesUp(t *testing.T) {
+	a, _, _ := remembering(t)
+	s := &matrixSeries{floats: []byte(`[1795000000,"1"]` + strings.Repeat(`,[1795000000,"1"]`, 49))}
+	a.upstream.maxText = 20 * len(s.floats)
+	for series, want := range map[int]int{0: 21, 20: 21, 40: 21, 41: 3, 1000: 3} {
+		rec := &recording{c: &recall{u: a.upstream, grid: gridOf{1795000000000, 15_000, 1}}, series: series}
+		n := 0
+		for ; !rec.spoilt && n < 100; n++ {
+			rec.add(s)
+		}
+		if n != want {
+			t.Errorf("of %d series it gave up at number %d, not %d", series, n, want)
+		}
+	}
+}
+
 // TestExtents unites extents at random, beside maps.
 func TestExtents(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 9))
