@@ -88,6 +88,10 @@ bench: ## all benchmarks, with allocations
 compare: build ## the same load against mcached and the peers that are installed, in one table
 	bin/mcbench compare
 
+.PHONY: readthrough
+readthrough: ## what reading through to a Prometheus saves and costs, side by side, in one table (some minutes)
+	cd mcache/query/promqltest && $(GO) test -run '^$$' -bench '^BenchmarkReadThrough$$' -timeout $(TIMEOUT) .
+
 .PHONY: compliance
 compliance: ## Prometheus' own tests of remote-write receivers, against the daemon that runs at URL
 	@test -d $(COMPLIANCE) || git clone --depth 1 https://github.com/prometheus/compliance $(COMPLIANCE)
