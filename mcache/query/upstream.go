@@ -177,8 +177,8 @@ func AskUpstream(ctx context.Context, o UpstreamOptions, f Features) Dialect {
 }
 
 // when says when the store is asked for what a request wants.
-func (u *upstream) when(r *http.Request) (When, error) {
-	switch w := When(r.FormValue(whenParam)); w {
+func (u *upstream) when(asked string) (When, error) {
+	switch w := When(asked); w {
 	case "":
 		return u.opts().When, nil
 	case WhenMissing, WhenNever, WhenAlways:
@@ -191,7 +191,7 @@ func (u *upstream) when(r *http.Request) (When, error) {
 // readThrough answers a query from memory if that has all of it, else from the
 // store, or from both.
 func (a *API) readThrough(r *http.Request, s slow) (answer, error) {
-	when, err := a.upstream.when(r)
+	when, err := a.upstream.when(r.FormValue(whenParam))
 	if err != nil {
 		return answer{}, err
 	}

@@ -81,7 +81,7 @@ func (v *visit) tell(err error) {
 		if v.u.breaker.answered() {
 			v.u.dialect.forget() // it may be another one now
 		}
-	case v.r.Context().Err() != nil, errors.Is(err, errLoopBehind):
+	case v.r.Context().Err() != nil, errors.Is(err, errLoopBehind), errors.Is(err, errNoRead):
 		v.u.breaker.forget() // which says nothing of the store
 	default:
 		v.u.breaker.failed(v.a.o.Now())

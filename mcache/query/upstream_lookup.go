@@ -36,7 +36,7 @@ func (a *API) joinLookup(r *http.Request, l *lookup, f *findings, result *answer
 	if a.upstream == nil {
 		return nil
 	}
-	when, err := a.upstream.when(r)
+	when, err := a.upstream.when(r.FormValue(whenParam))
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (a *API) joinMetadata(r *http.Request, found map[string][]metadata.Metadata
 	if a.upstream == nil {
 		return nil
 	}
-	when, err := a.upstream.when(r)
+	when, err := a.upstream.when(r.FormValue(whenParam))
 	if result.source = sourceMemory; err != nil || when == WhenNever {
 		return err
 	}
@@ -185,7 +185,7 @@ func (a *API) joinExemplars(r *http.Request, from, to int64, found []exemplar.Qu
 	if a.upstream == nil {
 		return found, nil
 	}
-	when, err := a.upstream.when(r)
+	when, err := a.upstream.when(r.FormValue(whenParam))
 	if result.source = sourceMemory; err != nil || when == WhenNever || when == WhenMissing && !a.lacksTime(a.bucket(r), from, to) {
 		return found, err
 	}

@@ -104,7 +104,7 @@ func (e exemplarsOfM) Select(_, _ int64, _ ...[]*labels.Matcher) ([]exemplar.Que
 // TestUpstreamReads hands remote reads on of a time that is not covered.
 func TestUpstreamReads(t *testing.T) {
 	const theirs = "what the store says"
-	kind := "application/x-protobuf"
+	kind, status := "application/x-protobuf", 200
 	a, asked, _ := storeBehind(t, UpstreamOptions{}, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -120,6 +120,7 @@ func TestUpstreamReads(t *testing.T) {
 		}
 		w.Header().Set("Content-Type", kind)
 		w.Header().Set("Content-Encoding", "snappy")
+		w.WriteHeader(status)
 		_, _ = io.WriteString(w, theirs)
 	})
 	read := func(from int64) *httptest.ResponseRecorder {
@@ -131,9 +132,48 @@ func TestUpstreamReads(t *testing.T) {
 	if w := read(t0 - 1); w.Body.String() != theirs || w.Header().Get(sourceHeader) != sourceUpstream || w.Header().Get("Content-Encoding") != "snappy" {
 		t.Errorf("not covered: %d %v %s", w.Code, w.Header(), w.Body)
 	}
-	kind = "text/html"
-	if w := read(t0 - 1); w.Code != 200 || w.Header().Get(sourceHeader) != sourceMemory || w.Header().Get(completeFromHeader) == "" || !bytes.HasPrefix(decodeSnappy(t, w), []byte{0x0a}) {
-		t.Errorf("a store without remote read: %d %v", w.Code, w.Header())
+	// A store without remote read is well otherwise: it is not passed over for that.
+	for _, has := range []struct {
+		kind   string
+		status int
+	}{{"text/html", 200}, {"text/plain", 404}, {"application/json", 400}, {"text/plain", 501}} {
+		kind, status = has.kind, has.status
+		for range breakerFailures + 1 {
+			before := asked.Load()
+			if w := read(t0 - 1); w.Code != 200 || w.Header().Get(sourceHeader) != sourceMemory || w.Header().Get(completeFromHeader) == "" || !bytes.HasPrefix(decodeSnappy(t, w), []byte{0x0a}) {
+				t.Errorf("a store without remote read, %v: %d %v", has, w.Code, w.Header())
+			}
+			if asked.Load() != before+1 {
+				t.Errorf("%v: the store is passed over", has)
+			}
+		}
+	}
+	// One that fails is.
+	status = 503
+	for range breakerFailures {
+		read(t0 - 1)
+	}
+	before := asked.Load()
+	if read(t0 - 1); asked.Load() != before {
+		t.Error("a store that fails is asked")
+	}
+}
+
+// TestUpstreamReadsWhen: a remote read says when the store is asked as others do.
+func TestUpstreamReadsWhen(t *testing.T) {
+	a, asked, _ := storeBehind(t, UpstreamOptions{}, http.NotFound)
+	raw, err := (&prompb.ReadRequest{Queries: []*prompb.Query{{StartTimestampMs: t0 - 1, EndTimestampMs: t0, Matchers: []*prompb.LabelMatcher{{Name: "__name__", Value: "m"}}}}}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for when, want := range map[string]int{"never": 200, "missing": 200, "always": 200, "perhaps": 400} {
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/read?upstream="+when, bytes.NewReader(snappy.Encode(nil, raw)))
+		if w := send(t, a, r); w.Code != want {
+			t.Errorf("%s: %d %s", when, w.Code, w.Body)
+		}
+	}
+	if asked.Load() != 2 {
+		t.Errorf("the store was asked %d times, want 2", asked.Load())
 	}
 }
 

@@ -24,9 +24,10 @@ func (a *API) readBehind(w http.ResponseWriter, r *http.Request, request *prompb
 	if u == nil {
 		return false
 	}
-	when := When(r.URL.Query().Get(whenParam))
-	if when == "" {
-		when = u.opts().When
+	when, err := u.when(r.URL.Query().Get(whenParam))
+	if err != nil {
+		a.readError(w, asAPIError(err))
+		return true
 	}
 	from, to := int64(math.MaxInt64), int64(math.MinInt64)
 	for _, q := range request.Queries {
@@ -36,7 +37,7 @@ func (a *API) readBehind(w http.ResponseWriter, r *http.Request, request *prompb
 		w.Header().Set(sourceHeader, sourceMemory)
 		return false
 	}
-	err := a.handOnRead(w, r, request)
+	err = a.handOnRead(w, r, request)
 	if loop := new(apiError); errors.As(err, &loop) {
 		a.readError(w, loop)
 		return true
@@ -86,10 +87,16 @@ func checkRead(res *http.Response) error {
 	switch kind := res.Header.Get("Content-Type"); {
 	case res.StatusCode == http.StatusLoopDetected:
 		return errLoopBehind
+	case res.StatusCode/100 == 4, res.StatusCode == http.StatusNotImplemented:
+		return fmt.Errorf("%w: it answers with status %d", errNoRead, res.StatusCode)
 	case res.StatusCode != http.StatusOK:
 		return fmt.Errorf("it answers with status %d", res.StatusCode)
 	case !strings.HasPrefix(kind, "application/x-protobuf") && !strings.HasPrefix(kind, "application/x-streamed-protobuf"):
-		return fmt.Errorf("it answers %.100q, not what a remote read has", kind)
+		return fmt.Errorf("%w: it answers %.100q, not what one has", errNoRead, kind)
 	}
 	return nil
 }
+
+// errNoRead is of a store that has no remote read, which is no reason not to ask
+// it for anything else.
+var errNoRead = errors.New("the store has no remote read")
