@@ -73,6 +73,33 @@ func TestDivide(t *testing.T) {
 	}
 }
 
+// TestIndivisible: what picks from, or joins, series of all of a range is not
+// divided, wherever in an expression it stands; its neighbours are.
+func TestIndivisible(t *testing.T) {
+	p := newBoundedParser((&Features{ExperimentalFunctions: true}).parserOptions())
+	for expr, divisible := range map[string]bool{
+		`info(m)`:                             false,
+		`sum(rate(n[5m])) + info(m, {a="b"})`: false,
+		`limitk(1, m)`:                        false,
+		`max(limitk by (a) (2, m))`:           false,
+		`limit_ratio(0.5, m)`:                 false,
+		`rate({__name__=~"a|b"}[5m])`:         false,
+		`rate({a="b"}[5m])`:                   false,
+		`topk(1, m)`:                          true,
+		`sort_by_label(m, "a")`:               true,
+		`rate({__name__="a"}[5m])`:            true,
+		`{__name__=~"a|b"}`:                   true,
+	} {
+		parsed, err := p.ParseExpr(expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if why := indivisible(parsed); (why == "") != divisible {
+			t.Errorf("%s: %q", expr, why)
+		}
+	}
+}
+
 // TestWindowsOf is what the engine itself would look at.
 func TestWindowsOf(t *testing.T) {
 	p := newBoundedParser(new(Features).parserOptions())

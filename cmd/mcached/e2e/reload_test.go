@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -343,6 +344,52 @@ func TestE2EReloadFlags(t *testing.T) {
 	if code, out, errs := reload("--bucket.max-series=12\n--query.lookback-delta=1m\n--log.level=debug\n" + limits); code != exitOK || !strings.Contains(out, "Nothing has changed") {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
+}
+
+// TestE2EReloadUpstream: what is said of a store behind changes with a reload, and
+// what cannot is told.
+func TestE2EReloadUpstream(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v1/query" {
+			http.NotFound(w, r)
+			return
+		}
+		asked.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"vector","result":[]}}`)
+	}))
+	defer store.Close()
+	args := filepath.Join(t.TempDir(), "args")
+	base := "--query.upstream=" + store.URL + "\n"
+	write(t, args, base+"--query.upstream.when=never\n")
+	s := startServer(t, "@"+args, "--self-scrape.interval=0")
+	ask := func(when string, want int64) {
+		t.Helper()
+		before := asked.Load()
+		if _, err := s.instant("m"); err != nil {
+			t.Error(err)
+		}
+		if n := asked.Load() - before; n != want {
+			t.Errorf("%s: the store was asked %d times, want %d", when, n, want)
+		}
+	}
+	ask("at first", 0)
+	reload := func(content string, changed, restart int) {
+		t.Helper()
+		write(t, args, base+content)
+		code, out, errs := invoke(t, "reload", "--url="+s.url)
+		if code != exitOK || strings.Count(out, "changed: --query.upstream") != changed || strings.Count(out, "needs a restart: --query.upstream") != restart {
+			t.Errorf("code %d, %q, %q", code, out, errs)
+		}
+	}
+	const all = "--query.upstream.when=always\n--query.upstream.settled=2h\n--query.upstream.audit=5%\n--query.upstream.authoritative={job=\"node\"}\n"
+	reload(all, 4, 0)
+	ask("always", 1)
+	reload(all+"--query.upstream.max-concurrency=3\n--query.upstream.drop-labels=cluster\n", 0, 2)
+	reload("--query.upstream.when=never\n", 4, 0)
+	ask("never", 0)
 }
 
 // TestE2EReloadForward: a new password for the receiver is sent, a broken file is not.
