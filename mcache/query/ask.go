@@ -258,7 +258,7 @@ func (f *FanOut) ask(ctx context.Context, p Peer, q *question, loan *sharedLoan)
 		case err == nil || fatal(err) || errors.Is(err, errNotSpoken):
 			f.counts.answered.Add(1)
 			f.members.Heard(p, nil)
-		case outer.Err() != nil: // it was not waited for
+		case outer.Err() != nil, errors.Is(err, errDoneWithout): // it was not waited for
 		default:
 			f.counts.failed.Add(1)
 			if silent {

@@ -240,8 +240,7 @@ func TestMembersArePrometheus(t *testing.T) {
 	}
 	st := all[2].apis[0].FanOut().Stats()
 	t.Logf("%d asked, %d answered; of one member: %+v", asked, answered, st)
-	// A member may be late where the machine stands still: then another copy answers.
-	if answered < 3000 || st.Pushed < 20 || st.Repaired+st.Failed > st.Answered/50 {
+	if answered < 3000 || st.Pushed < 20 || st.Repaired+st.Failed > 0 {
 		t.Errorf("that shows too little")
 	}
 }
