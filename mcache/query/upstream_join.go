@@ -1,17 +1,13 @@
 package query
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/util/annotations"
 )
@@ -27,13 +23,6 @@ import (
 type wholeError struct{ why error }
 
 func (e *wholeError) Error() string { return e.why.Error() }
-
-const (
-	// readAhead is how much of an answer is read before anything is sent.
-	readAhead = 1 << 20
-	// maxUnsorted bounds an answer whose series do not come in order.
-	maxUnsorted = 64 << 20
-)
 
 // join answers a query from memory and from the store. An error that is a
 // *wholeError means that the store should answer as a whole, another one that it
@@ -293,104 +282,6 @@ func (j *joint) stillComplete(h *here) error {
 	return nil
 }
 
-// receive waits for the heads of the store's answers, and reads ahead.
-func (j *joint) receive(requests chan *asked) error {
-	for range cap(requests) {
-		<-requests
-	}
-	for _, p := range slices.Concat(j.askeds, j.seams) {
-		if p.err != nil {
-			return p.err
-		}
-	}
-	if j.refusal() != nil {
-		return nil
-	}
-	for _, p := range slices.Concat(j.askeds, j.seams) {
-		if err := j.readAhead(p); err != nil {
-			return err
-		}
-	}
-	j.storeTook = time.Since(j.began)
-	return nil
-}
-
-// refusal is the store's word that it does not like the query.
-func (j *joint) refusal() *storeAnswer {
-	for _, p := range slices.Concat(j.askeds, j.seams) {
-		if p.res != nil && p.res.refused() {
-			return p.res
-		}
-	}
-	return nil
-}
-
-// readAhead reads the beginning of an answer. If that is all, it is sound.
-func (j *joint) readAhead(p *asked) error {
-	p.ctx, p.store = j.r.Context(), &j.a.upstream.dialect
-	limit := int64(readAhead)
-	unsorted := p.store.peek().unsorted
-	if unsorted {
-		limit = maxUnsorted
-	}
-	loan, lent := loanOf(j.r.Context()), int64(0)
-	buf := &bytes.Buffer{}
-	for int64(buf.Len()) < limit {
-		if need := int64(buf.Len()) + readBytes; need > lent {
-			if err := loan.Take(j.r.Context(), max(lent, readBytes)); err != nil {
-				return err
-			}
-			lent += max(lent, readBytes)
-		}
-		_, err := io.CopyN(buf, p.res, min(readBytes, limit-int64(buf.Len())))
-		if err == io.EOF {
-			p.head = buf.Bytes()
-			return j.check(p, unsorted)
-		}
-		if err != nil {
-			return fmt.Errorf("its answer breaks off: %w", err)
-		}
-	}
-	if unsorted {
-		return fmt.Errorf("its answer is too long to be sorted: more than %d bytes", limit)
-	}
-	p.head = buf.Bytes()
-	p.reader = newMatrixReader(io.MultiReader(bytes.NewReader(p.head), p.res), j.d.grid, p.span)
-	return nil
-}
-
-// check reads an answer that is here as a whole.
-func (j *joint) check(p *asked, sorting bool) error {
-	p.reader = newMatrixReader(bytes.NewReader(p.head), j.d.grid, p.span)
-	for last := (labels.Labels{}); ; {
-		s, err := p.reader.next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if sorting {
-			p.list = append(p.list, matrixSeries{s.labels, bytes.Clone(s.floats), bytes.Clone(s.histograms)})
-			continue
-		}
-		if labels.Compare(last, s.labels) > 0 {
-			p.store.disorder()
-			return errUnsorted
-		}
-		last = s.labels
-	}
-	if sorting {
-		slices.SortFunc(p.list, func(a, b matrixSeries) int { return labels.Compare(a.labels, b.labels) })
-		return nil
-	}
-	p.reader = newMatrixReader(bytes.NewReader(p.head), j.d.grid, p.span)
-	return nil
-}
-
-// errUnsorted is of answers that can be handed on, but not joined.
-var errUnsorted error = &wholeError{errors.New("its series are not in the order of their labels")}
-
 // answer is the two halves, merged as they are written.
 func (j *joint) answer(s *slow) answer {
 	u := j.a.upstream
@@ -484,151 +375,6 @@ func (j *joint) keep() {
 }
 
 func textOfTime(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339Nano) }
-
-// merge writes the series of all parts. limit bounds how many.
-func (j *joint) merge(w *jsonWriter) (truncated bool, err error) {
-	parts := j.parts()
-	live := make([]bool, len(parts))
-	for i, p := range parts {
-		if live[i], err = p.next(); err != nil {
-			return false, err
-		}
-	}
-	var now []int
-	for n := 0; ; n++ {
-		now = now[:0]
-		for i, p := range parts {
-			if !live[i] {
-				continue
-			}
-			order := -1
-			if len(now) > 0 {
-				order = labels.Compare(p.series(), parts[now[0]].series())
-			}
-			if order < 0 {
-				now = now[:0]
-			}
-			if order <= 0 {
-				now = append(now, i)
-			}
-		}
-		if len(now) == 0 {
-			return truncated, nil
-		}
-		if truncated = j.limit > 0 && n >= j.limit; !truncated {
-			w.comma(n)
-			if !writeSeries(w, parts, now) {
-				return false, w.err
-			}
-		}
-		for _, i := range now {
-			if live[i], err = parts[i].next(); err != nil {
-				return truncated, err
-			}
-		}
-		if truncated {
-			return true, j.finish()
-		}
-	}
-}
-
-// finish reads the rest of the store's answers, for its notes.
-func (j *joint) finish() error {
-	for _, p := range j.askeds {
-		for p.list == nil {
-			if _, err := p.reader.next(); err == io.EOF {
-				break
-			} else if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// parts are the halves in the order of their steps.
-func (j *joint) parts() (parts []half) {
-	type placed struct {
-		half
-		from int
-	}
-	var all []placed
-	for _, h := range j.heres {
-		all = append(all, placed{h, h.span.from})
-	}
-	for _, p := range j.askeds {
-		all = append(all, placed{p, p.from})
-	}
-	for _, p := range j.recalls {
-		all = append(all, placed{p, p.from})
-	}
-	slices.SortFunc(all, func(a, b placed) int { return a.from - b.from })
-	for _, p := range all {
-		parts = append(parts, p.half)
-	}
-	return parts
-}
-
-// writeSeries writes a series that some of the parts have.
-func writeSeries(w *jsonWriter, parts []half, of []int) bool {
-	w.raw(`{"metric":`)
-	w.labels(parts[of[0]].series())
-	for kind := range pointKeys {
-		k, n := pointKind(kind), 0
-		for _, i := range of {
-			if !parts[i].has(k) {
-				continue
-			}
-			if n == 0 {
-				w.raw(`,"` + pointKeys[k] + `":[`)
-			}
-			w.comma(n)
-			n++
-			if !parts[i].write(w, k) {
-				return false
-			}
-		}
-		if n > 0 {
-			w.raw("]")
-		}
-	}
-	w.raw("}")
-	return w.more()
-}
-
-// uniteNotes adds what the store notes to what memory does: a note of the same
-// kind about the same place is one.
-func (j *joint) uniteNotes(ours, theirs []string) []string {
-	for _, note := range theirs {
-		note = originalPosition(note, j.d.at)
-		if !slices.ContainsFunc(ours, func(our string) bool { return sameNote(our, note) }) {
-			ours = append(ours, note)
-		}
-	}
-	const more = " annotations omitted"
-	if n := len(ours) - maxNotes; n > 0 && !strings.HasSuffix(ours[len(ours)-1], more) {
-		kind := "warning"
-		if strings.HasPrefix(ours[0], promqlInfo) {
-			kind = "info"
-		}
-		ours = append(ours[:maxNotes], fmt.Sprintf("%d more %s%s", n, kind, more))
-	}
-	return ours
-}
-
-const promqlInfo = "PromQL info"
-
-// sameNote reports that two notes are of the same kind and place: what they say
-// of numbers may differ with the steps that they are about.
-func sameNote(a, b string) bool {
-	if a == b {
-		return true
-	}
-	// input to histogram_quantile needed to be fixed…, from buckets … over … (1:20)
-	cutA, _, okA := strings.Cut(a, ", from buckets ")
-	cutB, _, okB := strings.Cut(b, ", from buckets ")
-	return okA && okB && cutA == cutB && a[strings.LastIndex(a, " ("):] == b[strings.LastIndex(b, " ("):]
-}
 
 // stats writes the statistics that were asked for: those of memory's part, and
 // how long each part took.

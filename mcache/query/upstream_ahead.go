@@ -1,0 +1,117 @@
+package query
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+const (
+	// readAhead is how much of an answer is read before anything is sent.
+	readAhead = 1 << 20
+	// maxUnsorted bounds an answer whose series do not come in order.
+	maxUnsorted = 64 << 20
+)
+
+// receive waits for the heads of the store's answers, and reads ahead.
+func (j *joint) receive(requests chan *asked) error {
+	for range cap(requests) {
+		<-requests
+	}
+	for _, p := range slices.Concat(j.askeds, j.seams) {
+		if p.err != nil {
+			return p.err
+		}
+	}
+	if j.refusal() != nil {
+		return nil
+	}
+	for _, p := range slices.Concat(j.askeds, j.seams) {
+		if err := j.readAhead(p); err != nil {
+			return err
+		}
+	}
+	j.storeTook = time.Since(j.began)
+	return nil
+}
+
+// refusal is the store's word that it does not like the query.
+func (j *joint) refusal() *storeAnswer {
+	for _, p := range slices.Concat(j.askeds, j.seams) {
+		if p.res != nil && p.res.refused() {
+			return p.res
+		}
+	}
+	return nil
+}
+
+// readAhead reads the beginning of an answer. If that is all, it is sound.
+func (j *joint) readAhead(p *asked) error {
+	p.ctx, p.store = j.r.Context(), &j.a.upstream.dialect
+	limit := int64(readAhead)
+	unsorted := p.store.peek().unsorted
+	if unsorted {
+		limit = maxUnsorted
+	}
+	loan, lent := loanOf(j.r.Context()), int64(0)
+	buf := &bytes.Buffer{}
+	for int64(buf.Len()) < limit {
+		if need := int64(buf.Len()) + readBytes; need > lent {
+			if err := loan.Take(j.r.Context(), max(lent, readBytes)); err != nil {
+				return err
+			}
+			lent += max(lent, readBytes)
+		}
+		_, err := io.CopyN(buf, p.res, min(readBytes, limit-int64(buf.Len())))
+		if err == io.EOF {
+			p.head = buf.Bytes()
+			return j.check(p, unsorted)
+		}
+		if err != nil {
+			return fmt.Errorf("its answer breaks off: %w", err)
+		}
+	}
+	if unsorted {
+		return fmt.Errorf("its answer is too long to be sorted: more than %d bytes", limit)
+	}
+	p.head = buf.Bytes()
+	p.reader = newMatrixReader(io.MultiReader(bytes.NewReader(p.head), p.res), j.d.grid, p.span)
+	return nil
+}
+
+// check reads an answer that is here as a whole.
+func (j *joint) check(p *asked, sorting bool) error {
+	p.reader = newMatrixReader(bytes.NewReader(p.head), j.d.grid, p.span)
+	for last := (labels.Labels{}); ; {
+		s, err := p.reader.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if sorting {
+			p.list = append(p.list, matrixSeries{s.labels, bytes.Clone(s.floats), bytes.Clone(s.histograms)})
+			continue
+		}
+		if labels.Compare(last, s.labels) > 0 {
+			p.store.disorder()
+			return errUnsorted
+		}
+		last = s.labels
+	}
+	if sorting {
+		slices.SortFunc(p.list, func(a, b matrixSeries) int { return labels.Compare(a.labels, b.labels) })
+		return nil
+	}
+	p.reader = newMatrixReader(bytes.NewReader(p.head), j.d.grid, p.span)
+	return nil
+}
+
+// errUnsorted is of answers that can be handed on, but not joined.
+var errUnsorted error = &wholeError{errors.New("its series are not in the order of their labels")}
