@@ -164,6 +164,13 @@ async function drawCluster() {
     el("td", {class: "n", text: m.lag < 0 ? "–" : seconds(m.lag)}), el("td", {text: m.zone || "–"}), el("td", {text: m.http}))));
 }
 
+/** Draws, and gives the focus to what has the place of what had it. */
+function keepingFocus(draw) {
+  const focused = document.activeElement.closest?.("#status [data-tip]");
+  draw();
+  if (focused && !focused.isConnected) [...$("status").querySelectorAll("[data-tip]")].find(e => e.textContent === focused.textContent && e.dataset.tip === focused.dataset.tip)?.focus({preventScroll: true});
+}
+
 let timer = 0, lastMs = 0;
 
 /** Draws all, and again after a while, as long as somebody looks. */
@@ -172,18 +179,19 @@ export async function drawStatus() {
   if ($("status").hidden || document.hidden) return;
   try {
     await readSelf();
-    const focused = document.activeElement.closest?.("#status [data-tip]");
-    drawMemory();
-    drawMachine();
-    const [read] = await Promise.all([self.interval ? readPlots() : null, drawMap(), drawCluster()]);
-    if (read) drawPlots(read);
-    else $("plots").replaceChildren(el("p", {class: "quiet", text: "The daemon keeps no history of itself: --self-scrape.interval=15s has it do so."}));
-    drawTables({
-      rates: read ? read.of(plots.length - 1).map(r => ({metric: r.metric, value: Number(r.values.at(-1)[1])})) : [],
-      lately: read && (name => read.of(name)), window_: $("window").selectedOptions[0].text, upstream: !!flags["query.upstream"],
+    keepingFocus(() => {
+      drawMemory();
+      drawMachine();
     });
-    // What was drawn again has the focus again.
-    if (focused && !focused.isConnected) [...$("status").querySelectorAll("[data-tip]")].find(e => e.textContent === focused.textContent && e.dataset.tip === focused.dataset.tip)?.focus({preventScroll: true});
+    const [read] = await Promise.all([self.interval ? readPlots() : null, drawMap(), drawCluster()]);
+    keepingFocus(() => {
+      if (read) drawPlots(read);
+      else $("plots").replaceChildren(el("p", {class: "quiet", text: "The daemon keeps no history of itself: --self-scrape.interval=15s has it do so."}));
+      drawTables({
+        rates: read ? read.of(plots.length - 1).map(r => ({metric: r.metric, value: Number(r.values.at(-1)[1])})) : [],
+        lately: read && (name => read.of(name)), window_: $("window").selectedOptions[0].text, upstream: !!flags["query.upstream"],
+      });
+    });
     lastMs = Date.now();
     $("notice").hidden = true;
     $("status").classList.remove("gone");
