@@ -109,7 +109,9 @@ func delEx(c *conn, args [][]byte) {
 		}
 		return old, removeIf(done)
 	})
-	c.compared(err, problem, done)
+	if !c.unchanged(err, problem) {
+		c.Flag(done)
+	}
 }
 
 func delIfEq(c *conn, args [][]byte) {
@@ -118,7 +120,9 @@ func delIfEq(c *conn, args [][]byte) {
 		done = ok && string(old.Value) == string(args[2])
 		return old, removeIf(done)
 	})
-	c.compared(err, "", done)
+	if !c.unchanged(err, "") {
+		c.Flag(done)
+	}
 }
 
 func removeIf(holds bool) kvcache.Op {
@@ -126,17 +130,6 @@ func removeIf(holds bool) kvcache.Op {
 		return kvcache.Remove
 	}
 	return kvcache.Keep
-}
-
-func (c *conn) compared(err error, problem string, done bool) {
-	switch {
-	case err != nil:
-		c.refuse(err)
-	case problem != "":
-		c.Fail(problem)
-	default:
-		c.Flag(done)
-	}
 }
 
 func digest(c *conn, args [][]byte) {

@@ -45,14 +45,23 @@ func increment(c *conn, key []byte, by int64) {
 		sum = v + by
 		return kvcache.Entry{Value: strconv.AppendInt(buf[:0], sum, 10), ExpiresMs: old.ExpiresMs}, kvcache.Store
 	})
+	if !c.unchanged(err, problem) {
+		c.Int(sum)
+	}
+}
+
+// unchanged answers why a value was not changed: an error of the cache, or the
+// text of a problem with what is there. It reports whether there is either.
+func (c *conn) unchanged(err error, problem string) bool {
 	switch {
 	case err != nil:
 		c.refuse(err)
 	case problem != "":
 		c.Fail(problem)
 	default:
-		c.Int(sum)
+		return false
 	}
+	return true
 }
 
 func incrByFloat(c *conn, args [][]byte) {
@@ -83,12 +92,7 @@ func incrByFloat(c *conn, args [][]byte) {
 		text = appendLongDouble(text[:0], v)
 		return kvcache.Entry{Value: text, ExpiresMs: old.ExpiresMs}, kvcache.Store
 	})
-	switch {
-	case err != nil:
-		c.refuse(err)
-	case problem != "":
-		c.Fail(problem)
-	default:
+	if !c.unchanged(err, problem) {
 		c.Bulk(text)
 	}
 }
