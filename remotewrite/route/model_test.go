@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -21,53 +22,24 @@ import (
 func TestAcknowledgedIsStored(t *testing.T) {
 	for _, c := range []struct{ nodes, copies, acks int }{{2, 2, 1}, {3, 2, 1}, {4, 2, 2}, {5, 3, 2}} {
 		t.Run(fmt.Sprintf("%d nodes, %d copies, %d acks", c.nodes, c.copies, c.acks), func(t *testing.T) {
-			const senders, requests, series = 4, 15, 30
 			o := Options{Acks: c.acks, Timeout: 150 * time.Millisecond, MaxOutboxBytes: 16 << 10, MaxBundleBytes: 4 << 10}
 			nodes := newNodes(t, c.nodes, c.copies, o, remotewrite.Options{}, mcache.Options{})
-			seed := rand.Uint64()
-			var mu sync.Mutex
+			seed := uint64(10*c.nodes + c.copies)
 			acknowledged, sent := map[string]bool{}, map[string]bool{}
 			refused := 0
-			var wg sync.WaitGroup
-			for s := range senders {
-				wg.Go(func() {
-					rng := rand.New(rand.NewPCG(seed, uint64(s)))
-					for i := 0; i < requests || i < 90 && met(nodes) == 0; i++ { // until one has met a fault
-						all := metrics(series, s*10_000+i*100)
-						p := wire.V1 + wire.Protocol(rng.IntN(2))
-						x := nodes[rng.IntN(len(nodes))]
-						switch y := nodes[rng.IntN(len(nodes))]; rng.IntN(3) {
-						case 0:
-							y.fault.Store(int32(1 + rng.IntN(deaf)))
-						case 1:
-							y.fault.Store(well)
-						}
-						if rng.IntN(4) == 0 {
-							for id := range c.nodes {
-								x.cluster.Trust(fmt.Sprintf("n%d#1", id))
-							}
-						}
-						w := x.Send(p, writetest.Encode(t, p, all...))
-						mu.Lock()
-						for _, line := range linesOf(all) {
-							sent[line] = true
-							if w.Code == http.StatusNoContent {
-								acknowledged[line] = true
-							}
-						}
-						if w.Code != http.StatusNoContent {
-							if refused++; w.Code != http.StatusServiceUnavailable {
-								t.Errorf("answered %d %s", w.Code, w.Body)
-							}
-						}
-						mu.Unlock()
+			writeAmongFaults(t, nodes, seed, 4, func(lines []string, w *httptest.ResponseRecorder) {
+				for _, line := range lines {
+					sent[line] = true
+					if w.Code == http.StatusNoContent {
+						acknowledged[line] = true
 					}
-				})
-			}
-			wg.Wait()
-			for _, x := range nodes {
-				x.router.Close(t.Context())
-			}
+				}
+				if w.Code != http.StatusNoContent {
+					if refused++; w.Code != http.StatusServiceUnavailable {
+						t.Errorf("answered %d %s", w.Code, w.Body)
+					}
+				}
+			})
 			hurt := met(nodes)
 			have := copiesOf(nodes, "default")
 			for line := range acknowledged {
@@ -87,6 +59,45 @@ func TestAcknowledgedIsStored(t *testing.T) {
 				t.Errorf("%d requests were refused, though the node that they came to could take them (seed %d)", refused, seed)
 			}
 		})
+	}
+}
+
+// writeAmongFaults has senders write to nodes, of which now one and now another
+// has a fault, until some request has met one, and closes the routers. answered is
+// told of each answer and of the samples that it is about, one at a time.
+func writeAmongFaults(t *testing.T, nodes []*node, seed uint64, senders int, answered func(lines []string, w *httptest.ResponseRecorder)) {
+	t.Helper()
+	const requests, most, series = 15, 90, 30
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for s := range senders {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, uint64(s)))
+			for i := 0; i < requests || i < most && met(nodes) == 0; i++ {
+				all := metrics(series, s*10_000+i*100)
+				p := wire.V1 + wire.Protocol(rng.IntN(2))
+				x := nodes[rng.IntN(len(nodes))]
+				switch y := nodes[rng.IntN(len(nodes))]; rng.IntN(3) {
+				case 0:
+					y.fault.Store(int32(1 + rng.IntN(deaf)))
+				case 1:
+					y.fault.Store(well)
+				}
+				if rng.IntN(4) == 0 {
+					for id := range nodes {
+						x.cluster.Trust(fmt.Sprintf("n%d#1", id))
+					}
+				}
+				w := x.Send(p, writetest.Encode(t, p, all...))
+				mu.Lock()
+				answered(linesOf(all), w)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	for _, x := range nodes {
+		x.router.Close(t.Context())
 	}
 }
 

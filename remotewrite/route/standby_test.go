@@ -3,9 +3,8 @@ package route
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"net/http"
-	"sync"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -80,43 +79,14 @@ func TestAnotherForwardsWhatTheFirstOwnerDoesNotTake(t *testing.T) {
 func TestAcknowledgedIsForwarded(t *testing.T) {
 	for _, c := range []struct{ nodes, copies, acks int }{{2, 2, 1}, {4, 2, 1}, {5, 3, 2}} {
 		t.Run(fmt.Sprintf("%d nodes, %d copies, %d acks", c.nodes, c.copies, c.acks), func(t *testing.T) {
-			const senders, requests, series = 3, 15, 30
 			o := Options{Acks: c.acks, Timeout: 150 * time.Millisecond, MaxOutboxBytes: 16 << 10, MaxBundleBytes: 4 << 10, Forwards: true}
 			nodes := newNodes(t, c.nodes, c.copies, o, remotewrite.Options{}, mcache.Options{WriteBack: true})
-			var mu sync.Mutex
 			acknowledged := map[string]bool{}
-			var wg sync.WaitGroup
-			for s := range senders {
-				wg.Go(func() {
-					rng := rand.New(rand.NewPCG(uint64(c.nodes), uint64(s)))
-					for i := 0; i < requests || i < 90 && met(nodes) == 0; i++ {
-						all := metrics(series, s*10_000+i*100)
-						p := wire.V1 + wire.Protocol(rng.IntN(2))
-						x := nodes[rng.IntN(len(nodes))]
-						switch y := nodes[rng.IntN(len(nodes))]; rng.IntN(3) {
-						case 0:
-							y.fault.Store(int32(1 + rng.IntN(deaf)))
-						case 1:
-							y.fault.Store(well)
-						}
-						if rng.IntN(4) == 0 {
-							for id := range c.nodes {
-								x.cluster.Trust(fmt.Sprintf("n%d#1", id))
-							}
-						}
-						w := x.Send(p, writetest.Encode(t, p, all...))
-						mu.Lock()
-						for _, line := range linesOf(all) {
-							acknowledged[line] = acknowledged[line] || w.Code == http.StatusNoContent
-						}
-						mu.Unlock()
-					}
-				})
-			}
-			wg.Wait()
-			for _, x := range nodes {
-				x.router.Close(t.Context())
-			}
+			writeAmongFaults(t, nodes, uint64(c.nodes), 3, func(lines []string, w *httptest.ResponseRecorder) {
+				for _, line := range lines {
+					acknowledged[line] = acknowledged[line] || w.Code == http.StatusNoContent
+				}
+			})
 			forwarded := forwardedBy(nodes)
 			n := 0
 			for line, is := range acknowledged {
