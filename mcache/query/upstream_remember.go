@@ -216,7 +216,7 @@ func (c *recall) open(blob []byte) *extent {
 // infos are those of an extent, as notes on the client's text.
 func (c *recall) infos(x *extent) (list []string) {
 	for _, info := range x.infos {
-		list = append(list, c.movedInfo(info, func(at string) (string, bool) {
+		list = append(list, movedNote(info, func(at string) (string, bool) {
 			n, err := strconv.Atoi(strings.TrimPrefix(at, "#"))
 			if err != nil || !strings.HasPrefix(at, "#") || n >= len(c.tokens) {
 				return "", false
@@ -229,22 +229,10 @@ func (c *recall) infos(x *extent) (list []string) {
 
 // byToken is an info whose position is that of a token.
 func (c *recall) byToken(info string) string {
-	return c.movedInfo(info, func(at string) (string, bool) {
+	return movedNote(info, func(at string) (string, bool) {
 		n := slices.Index(c.tokens, at)
 		return "#" + strconv.Itoa(n), n >= 0
 	})
-}
-
-// movedInfo puts another position at the end of an info, if it has one.
-func (c *recall) movedInfo(info string, to func(at string) (string, bool)) string {
-	open := strings.LastIndex(info, " (")
-	if open < 0 || !strings.HasSuffix(info, ")") {
-		return info
-	}
-	if at, ok := to(info[open+2 : len(info)-1]); ok {
-		return info[:open+2] + at + ")"
-	}
-	return info
 }
 
 // recording is what is to be kept of a part that the store is asked for.

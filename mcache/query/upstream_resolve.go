@@ -107,12 +107,20 @@ func moved(resolved, printed parser.Expr, original, text string) map[string]stri
 // original puts the position at the end of a note of the store's where it is in
 // the text of the client.
 func originalPosition(note string, at map[string]string) string {
+	return movedNote(note, func(place string) (string, bool) {
+		to, ok := at[place]
+		return to, ok
+	})
+}
+
+// movedNote puts another position at the end of a note, if it has one that to knows.
+func movedNote(note string, to func(at string) (string, bool)) string {
 	open := strings.LastIndex(note, " (")
 	if open < 0 || !strings.HasSuffix(note, ")") {
 		return note
 	}
-	if to, ok := at[note[open+2:len(note)-1]]; ok {
-		return note[:open+2] + to + ")"
+	if at, ok := to(note[open+2 : len(note)-1]); ok {
+		return note[:open+2] + at + ")"
 	}
 	return note
 }
