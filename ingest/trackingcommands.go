@@ -6,6 +6,8 @@ import (
 	"mcached/ingest/resp"
 )
 
+// CLIENT TRACKING, CACHING, GETREDIR and TRACKINGINFO; what they set is tracking.go's.
+
 // clientTracking is CLIENT TRACKING, with the errors of Redis in its order.
 func clientTracking(c *conn, args [][]byte) {
 	t := &tracker{c: c, target: c}

@@ -6,6 +6,8 @@ import (
 	"mcached/mcache"
 )
 
+// Samples of a key, as the commands of time series see them.
+
 // staleBits is the pattern by which Prometheus says that a series has ended.
 // It is no sample, and these commands never show it.
 const staleBits = 0x7ff0000000000002

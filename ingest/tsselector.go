@@ -9,6 +9,8 @@ import (
 	"mcached/mcache"
 )
 
+// A key as a selector of PromQL, and a selector as a key.
+
 // metricName is the value of __name__ that a key implies: the key, or what Go
 // quotes it as where no label may have that value, as "" and "\xff".
 func metricName(key string) string {

@@ -10,6 +10,9 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
+// What becomes a formula: an expression is taken apart until every part of it is a
+// plan or a number. One part that is neither leaves all of it to the engine.
+
 // formulaOf returns the formula that an expression is, if it is one.
 func formulaOf(expr parser.Expr) (formula, bool) {
 	b := formulaBuilder{leaves: map[string]*planned{}}

@@ -9,6 +9,9 @@ import (
 	"github.com/prometheus/prometheus/schema"
 )
 
+// Operators between two formulas find partners by signature once, for all steps;
+// see formula.go for why that gives what the engine gives.
+
 // matched is an operator between two formulas, by their labels.
 type matched struct {
 	lhs, rhs formula

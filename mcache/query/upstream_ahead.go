@@ -11,6 +11,9 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
+// Of each answer of the store the beginning is read before anything is sent to the
+// client: what is wrong with a short one, and with the head of any, does no harm.
+
 const (
 	// readAhead is how much of an answer is read before anything is sent.
 	readAhead = 1 << 20

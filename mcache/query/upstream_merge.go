@@ -9,6 +9,9 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
+// Merging: series of all parts in the order of their labels, points in the order
+// of the parts, and notes of both sides as one list.
+
 // merge writes the series of all parts. limit bounds how many.
 func (j *joint) merge(w *jsonWriter) (truncated bool, err error) {
 	parts := j.parts()

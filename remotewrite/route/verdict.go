@@ -9,6 +9,10 @@ import (
 	"mcached/remotewrite/wire"
 )
 
+// What comes of a flight. Each answer is judged item by item: what a node took is
+// acknowledged, what it lost is told to the sender, and what it did not take goes to
+// the next node of the item's order, until all items are settled.
+
 // answered is what a node says about a frame, which it ends.
 func (f *flight) answered(fr *frame, a *wire.Answer) {
 	f.mu.Lock()
