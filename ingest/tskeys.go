@@ -26,10 +26,11 @@ import (
 //	up                               is {__name__="up"} and no more
 //
 // So the key is the metric's name unless a label says otherwise, and a key
-// may be written as a selector of PromQL. Any bytes are a key, as in Redis:
-// what no label may be, the empty key among them, is quoted as Go does. What TS.CREATE is told beyond that
-// is kept in a directory on the Go heap, bounded by Options.MaxKeys; a series
-// without an entry has the defaults. Two keys cannot name one series.
+// may be written as a selector of PromQL. Any bytes are a key, as in Redis: what no
+// label may be, the empty key among them, is quoted as Go does. What TS.CREATE is
+// told beyond that is kept in a directory on the Go heap, bounded by
+// Options.MaxKeys and KeyLimits.MaxKeyBytes; a series without an entry has the
+// defaults. Two keys cannot name one series.
 
 const nameLabel = "__name__"
 

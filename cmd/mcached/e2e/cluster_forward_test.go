@@ -62,13 +62,12 @@ func (c *counter) has(writer, rounds int, start int64) {
 	c.t.Helper()
 	want := new(book)
 	for round := range rounds {
-		for i, s := range clusterRound(writer, round, start) {
+		for _, s := range clusterRound(writer, round, start) {
 			key := ""
 			for _, l := range s.Labels {
 				key += l.Name + "=" + l.Value + ","
 			}
 			want.add(key, s.Samples[0].Timestamp, bits(s.Samples[0].Value))
-			_ = i
 		}
 	}
 	eventually(c.t, "the store has everything", func() error {

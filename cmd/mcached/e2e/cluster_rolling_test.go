@@ -55,8 +55,8 @@ func countOf(s *server, writer, rounds int, start int64) (n int, warnings []stri
 }
 
 // One member after the other is restarted, without a snapshot, while writers write
-// and readers read: nothing is missing, and no answer is incomplete, though of the two owners of some series none has been there since the
-// beginning.
+// and readers read: nothing is missing, and no answer is incomplete, though of the
+// two owners of some series none has been there since the beginning.
 func TestClusterRollingRestart(t *testing.T) {
 	t.Parallel()
 	const before = 10
