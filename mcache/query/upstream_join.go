@@ -344,7 +344,9 @@ func (j *joint) answer(s *slow) answer {
 			warnings, infos = j.uniteNotes(warnings, p.reader.warnings), j.uniteNotes(infos, p.reader.infos)
 		}
 		for _, p := range j.recalls {
-			infos = j.uniteNotes(infos, j.d.recall.infos(p.extent))
+			if p.shown {
+				infos = j.uniteNotes(infos, j.d.recall.infos(p.extent))
+			}
 		}
 		return warnings, infos
 	}

@@ -53,7 +53,8 @@ import (
 // written to far in the past.
 //
 // Infos are kept with each extent of the answer that they came with, by the
-// token that they point at. So one may be about steps beside those that are shown.
+// token that they point at, and are shown with any of its points. So one may be
+// about steps beside those that are shown.
 //
 // A query that is remembered, and has nothing to be computed, is joined like one
 // that memory has a part of: what the store sends is parsed and written again.
@@ -444,6 +445,7 @@ type recalled struct {
 	start  int64 // of step from, unix ms
 	step   int64
 	reader *extentReader
+	shown  bool // a point of it
 	json   []byte
 	times  timeTexts
 }
@@ -468,6 +470,7 @@ func (p *recalled) next() (bool, error) {
 			return false, err
 		}
 		if p.has(floatPoints) || p.has(histogramPoints) {
+			p.shown = true
 			return true, nil
 		}
 	}

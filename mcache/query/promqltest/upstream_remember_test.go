@@ -1,12 +1,12 @@
 package promqltest
 
 import (
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,11 +48,13 @@ func (f *forgetful) Clear() {
 	clear(f.values)
 }
 
-// lose drops about one of n values.
+// lose drops about one of n values: which, the numbers decide alone, as the keys
+// have the store's port in them.
 func (f *forgetful) lose(rnd *rand.Rand, n int) (lost int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, k := range slices.Sorted(maps.Keys(f.values)) {
+	keys := slices.SortedFunc(maps.Keys(f.values), func(a, b string) int { return strings.Compare(f.values[a], f.values[b]) })
+	for _, k := range keys {
 		if rnd.IntN(n) == 0 {
 			delete(f.values, k)
 			lost++
@@ -128,7 +130,10 @@ func TestRememberedIsTheStores(t *testing.T) {
 		start, end int64
 	}
 	var shapes []shape
-	for i := range n {
+	few := func(s query.Stats) bool {
+		return int(s.UpstreamRecalled) < 100*n || lost < n/10 || s.UpstreamKept == 0 || s.UpstreamStepsHere == 0
+	}
+	for i := 0; i < n || i < 10*n && few(apis[1].Stats()); i++ {
 		if rnd.IntN(4) == 0 && clock.Load() < dataEnd {
 			write(min(clock.Load()+rnd.Int64N(120_000), dataEnd))
 		}
@@ -152,14 +157,11 @@ func TestRememberedIsTheStores(t *testing.T) {
 		if rnd.IntN(20) == 0 {
 			params.Set("lookback_delta", "47s")
 		}
-		answer := func(a *query.API) string {
-			text := normal(t, send(a, params))
-			if strings.Contains(s.expr, "rate(temperature") { // whose info is there if any step of an extent has it
-				text = strings.ReplaceAll(text, nonCounter, "")
-			}
-			return text
-		}
+		answer := func(a *query.API) string { return normal(t, send(a, params)) }
 		got, want := answer(apis[1]), answer(apis[0])
+		if info := strconv.Quote(nonCounter); !strings.Contains(want, info) { // it is there if any step of an extent has it
+			got = strings.ReplaceAll(got, info, "")
+		}
 		for range 50 {
 			if got == want {
 				break
@@ -180,7 +182,7 @@ func TestRememberedIsTheStores(t *testing.T) {
 	}
 	s := apis[1].Stats()
 	t.Logf("%d steps remembered, %d computed, %d asked; requests %d and %d; %d extents lost; Prometheus itself has several answers for %d", s.UpstreamRecalled, s.UpstreamStepsHere, s.UpstreamStepsAsked, asked[0].Load(), asked[1].Load(), lost, varying)
-	if int(s.UpstreamRecalled) < 100*n || lost < n/10 || s.UpstreamKept == 0 || apis[0].Stats().UpstreamRecalled != 0 || fmt.Sprint(s.UpstreamStepsHere) == "0" {
+	if few(s) || apis[0].Stats().UpstreamRecalled != 0 {
 		t.Errorf("%+v", s)
 	}
 }
