@@ -52,35 +52,49 @@ func BenchmarkCovered(b *testing.B) {
 	}
 }
 
-// BenchmarkMatrixReader reads an answer of some megabytes: what joining adds.
+// BenchmarkMatrixReader reads an answer of some megabytes: what joining adds. It
+// does so by runs, and point by point, which is what it was before there were any.
 func BenchmarkMatrixReader(b *testing.B) {
 	g := gridOf{t0, 15_000, 1440}
-	text := []byte(`{"status":"success","data":{"resultType":"matrix","result":[`)
-	for i := range 100 {
-		if i > 0 {
-			text = append(text, ',')
-		}
-		text = fmt.Appendf(text, `{"metric":{"__name__":"m","i":"%d"},"values":[`, i)
-		for s := range g.n {
-			if s > 0 {
+	for name, value := range map[string]func(series, step int) float64{
+		"short": func(i, s int) float64 { return float64(1_000_000*i) + float64(s*(i+3))/8 },
+		"long":  func(i, s int) float64 { return float64(s*i%1009+1) / 300 },
+	} {
+		text := []byte(`{"status":"success","data":{"resultType":"matrix","result":[`)
+		for i := range 100 {
+			if i > 0 {
 				text = append(text, ',')
 			}
-			text = fmt.Appendf(text, `[%s,"%d.%d"]`, seconds(g.time(s)), s*i, i)
-		}
-		text = append(text, "]}"...)
-	}
-	text = append(text, "]}}"...)
-	b.SetBytes(int64(len(text)))
-	b.ReportAllocs()
-	for b.Loop() {
-		m := newMatrixReader(bytes.NewReader(text), g, span{from: 0, to: g.n})
-		for {
-			if _, err := m.next(); err != nil {
-				break
+			text = fmt.Appendf(text, `{"metric":{"__name__":"m","i":"%d"},"values":[`, i)
+			for s := range g.n {
+				if s > 0 {
+					text = append(text, ',')
+				}
+				text = append(appendTime(append(text, '['), g.time(s)), `,"`...)
+				text = append(appendFloat(text, value(i, s)), `"]`...)
 			}
+			text = append(text, "]}"...)
 		}
-		if !m.done {
-			b.Fatal("it was not read to its end")
+		text = append(text, "]}}"...)
+		for _, runs := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%s/runs=%v", name, runs), func(b *testing.B) {
+				b.SetBytes(int64(len(text)))
+				b.ReportAllocs()
+				for b.Loop() {
+					m := newMatrixReader(bytes.NewReader(text), g, span{from: 0, to: g.n})
+					if !runs {
+						m.expected = make([]separator, g.n) // none
+					}
+					for {
+						if _, err := m.next(); err != nil {
+							break
+						}
+					}
+					if !m.done {
+						b.Fatal("it was not read to its end")
+					}
+				}
+			})
 		}
 	}
 }

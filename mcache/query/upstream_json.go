@@ -2,7 +2,6 @@ package query
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +27,7 @@ type matrixReader struct {
 	err      error // of r
 
 	at       matrixSeries
+	expected []separator // up to some step of the span: see upstream_points.go
 	builder  labels.ScratchBuilder
 	inData   bool // the list of series stands in an object that has more members
 	begun    bool
@@ -422,134 +422,4 @@ func (m *matrixReader) seriesMember(key string) (stop bool, err error) {
 		_, err = m.value(nil, 0)
 	}
 	return false, err
-}
-
-// points appends the text of a list of points without its brackets. Their
-// times must be those of the steps that were asked for.
-func (m *matrixReader) points(dst []byte, histograms bool) ([]byte, error) {
-	if err := m.want('['); err != nil {
-		return nil, err
-	}
-	next, end := m.grid.time(m.span.from), m.grid.time(m.span.to-1)
-	for n := 0; ; n++ {
-		switch c := m.peek(); {
-		case c == ']':
-			m.pos++
-			return dst, nil
-		case n > 0 && c == ',':
-			dst = append(dst, ',')
-			m.pos++
-		case n > 0:
-			return nil, m.broken("a list of points")
-		}
-		var t int64
-		var err error
-		if histograms {
-			dst, t, err = m.histogram(dst)
-		} else {
-			dst, t, err = m.float(dst)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if t < next || t > end || t != next && (t-m.grid.start)%m.grid.step != 0 {
-			return nil, &wholeError{fmt.Errorf("it answers for other steps than those that were asked for: %d", t)}
-		}
-		next = t + m.grid.step
-	}
-}
-
-// maxPointText is more than a point of a float takes.
-const maxPointText = 128
-
-// float appends the text of one point.
-func (m *matrixReader) float(dst []byte) (_ []byte, ms int64, err error) {
-	for m.end-m.pos < maxPointText && m.fill() {
-	}
-	b := m.buf[m.pos:m.end]
-	n, ms := timeText(b)
-	if n == 0 || n+2 >= len(b) || b[n] != ',' || b[n+1] != '"' {
-		return nil, 0, m.brokenPoint(b)
-	}
-	i := n + 2
-	for i < len(b) && literalByte[b[i]] {
-		i++
-	}
-	if i == n+2 || i+1 >= len(b) || b[i] != '"' || b[i+1] != ']' {
-		return nil, 0, m.brokenPoint(b)
-	}
-	m.pos += i + 2
-	return append(dst, b[:i+2]...), ms, nil
-}
-
-// brokenPoint is what is wrong with a point, of which there may be a part.
-func (m *matrixReader) brokenPoint(b []byte) error {
-	if len(b) < maxPointText && m.err != nil {
-		m.pos = m.end
-		return m.broken("a point")
-	}
-	return notMatrix("a point")
-}
-
-// histogram appends the text of one point.
-func (m *matrixReader) histogram(dst []byte) (_ []byte, ms int64, err error) {
-	for m.end-m.pos < maxPointText && m.fill() {
-	}
-	b := m.buf[m.pos:m.end]
-	n, ms := timeText(b)
-	if n == 0 || n >= len(b) || b[n] != ',' {
-		return nil, 0, m.brokenPoint(b)
-	}
-	dst = append(dst, b[:n+1]...)
-	m.pos += n + 1
-	if m.peek() != '{' {
-		return nil, 0, m.broken("a histogram")
-	}
-	if dst, err = m.value(dst, 0); err != nil {
-		return nil, 0, err
-	}
-	if m.peek() != ']' {
-		return nil, 0, m.broken("a point")
-	}
-	m.pos++
-	return append(dst, ']'), ms, nil
-}
-
-// timeText reads [1795208700.123 and returns how long that is, 0 if it is not
-// that, and the time in ms.
-func timeText(b []byte) (n int, ms int64) {
-	if len(b) == 0 || b[0] != '[' {
-		return 0, 0
-	}
-	i, negative := 1, false
-	if i < len(b) && b[i] == '-' {
-		negative = true
-		i++
-	}
-	digits := i
-	if len(b) >= i+8 {
-		if v, ok := parseEightDigits(binary.LittleEndian.Uint64(b[i:])); ok {
-			ms = int64(v)
-			i += 8
-		}
-	}
-	for ; i < len(b) && b[i] >= '0' && b[i] <= '9'; i++ {
-		ms = ms*10 + int64(b[i]-'0')
-	}
-	const maxDigits = 15
-	if i == digits || i-digits > maxDigits {
-		return 0, 0
-	}
-	ms *= 1000
-	if i < len(b) && b[i] == '.' {
-		i++
-		for scale := int64(100); scale > 0 && i < len(b) && b[i] >= '0' && b[i] <= '9'; scale /= 10 {
-			ms += int64(b[i]-'0') * scale
-			i++
-		}
-	}
-	if negative {
-		ms = -ms
-	}
-	return i, ms
 }
