@@ -52,10 +52,14 @@ func (a *API) remoteRead(w http.ResponseWriter, r *http.Request) {
 		a.readError(w, badData(err))
 		return
 	}
-	if done := a.readBehind(w, r, request); done {
+	from, done := a.readBehind(w, r, request)
+	if done {
 		return
 	}
 	rd := &reader{api: a, w: w, q: a.queryable(r), request: request, evaluated: leave}
+	if from != nil {
+		rd.q.source = from
+	}
 	rd.base = rd.q.loan.Held()
 	if streamed {
 		err = rd.stream(ctx)

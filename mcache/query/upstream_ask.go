@@ -248,7 +248,7 @@ func checkAnswer(res *http.Response) error {
 		return errLoopBehind
 	case code != http.StatusOK && code != http.StatusBadRequest && code != http.StatusUnprocessableEntity:
 		return fmt.Errorf("it answers with status %d", code)
-	case err != nil || kind != "application/json":
+	case err != nil || kind != "application/json" && kind != "application/stream+json": // VictoriaMetrics' form of x[5m]
 		return fmt.Errorf("it answers %.100q, not JSON", res.Header.Get("Content-Type"))
 	}
 	return nil

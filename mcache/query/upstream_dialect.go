@@ -56,6 +56,7 @@ type dialect struct {
 	params   url.Values    // added to what is asked
 	seconds  bool          // it reads no step in ms
 	unsorted bool          // series do not come in the order of their labels
+	readless bool          // it has no remote read
 }
 
 // unknownDialect is what is known of a store that has not answered.
@@ -157,6 +158,13 @@ func (l *learner) disorder() {
 	l.mu.Unlock()
 }
 
+// noRead notes that the store has no remote read, until it is asked again what it is.
+func (l *learner) noRead() {
+	l.mu.Lock()
+	l.known.readless = true
+	l.mu.Unlock()
+}
+
 // forget has the store asked again before the next query is split.
 func (l *learner) forget() {
 	l.mu.Lock()
@@ -244,13 +252,14 @@ func (l *learner) judge(application, version string, header http.Header, flags m
 		d.Kind, d.Splits = kindVictoria, splitsSimple
 		d.Why = "VictoriaMetrics defines functions otherwise"
 		d.params = url.Values{"nocache": {"1"}} // else it moves start and end to multiples of the step
-		d.seconds, d.unsorted = true, true
+		d.seconds, d.unsorted, d.readless = true, true, true
 		return d
 	case strings.Contains(application, "Mimir"):
 		d.Kind, newer = kindMimir, major > 2 || major == 2 && minor >= 15
 	case thanos:
 		d.Kind, newer = kindThanos, major > 0 || minor >= 39
 		d.params = url.Values{"max_source_resolution": {"0"}} // what is downsampled answers otherwise
+		d.readless = true                                     // its querier
 	case known && application == "":
 		d.Kind, newer = kindPrometheus, major >= 3
 	default:
