@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 	log.Fatal(http.ListenAndServe(os.Args[2], handler))
 }
 
+// testMembers is how many members a server says that it sees.
+const testMembers = 2
+
 // newServer is a receiver with the API of Prometheus, whose requests to write
 // pass through change.
 func newServer(t *testing.T, change func(m *prompb.WriteRequest)) *httptest.Server {
@@ -81,6 +84,9 @@ func newHandler(fatal func(...any), change func(m *prompb.WriteRequest)) (handle
 	})
 	mux.Handle("/api/v1/", query.NewAPI(cache, query.Options{}))
 	mux.HandleFunc("/-/ready", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "mcached_cluster_members{state=\"ready\"} %d\n", testMembers)
+	})
 	return mux, func() {
 		cache.Close()
 		memory.Close()

@@ -79,6 +79,7 @@ func writeCommand(app *kingpin.Application) (string, action) {
 type writer struct {
 	load        load
 	url         string
+	urls        []string // of several servers, to which connections go in turn; nil: only url
 	protocol    wire.Protocol
 	perRequest  int     // samples
 	connections int     // each with series of its own
@@ -122,6 +123,14 @@ func (w *writer) run(ctx context.Context) (written, error) {
 	return total, errors.Join(errs...)
 }
 
+// urlOf is where a connection sends to.
+func (w *writer) urlOf(connection int) string {
+	if len(w.urls) == 0 {
+		return w.url
+	}
+	return w.urls[connection%len(w.urls)]
+}
+
 // lateSample waits for its round.
 type lateSample struct {
 	series int
@@ -131,7 +140,7 @@ type lateSample struct {
 // connection sends the series whose request is c modulo connections, round by
 // round. A round is one sample of each series, as a scrape is.
 func (w *writer) connection(ctx context.Context, c int, began time.Time, out *written) error {
-	s := sender{w: w, out: out, began: began, http: &http.Client{
+	s := sender{w: w, url: w.urlOf(c), out: out, began: began, http: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: 1, MaxConnsPerHost: 1, DisableCompression: true},
 		Timeout:   time.Minute,
 	}}
@@ -178,6 +187,7 @@ func (w *writer) connection(ctx context.Context, c int, began time.Time, out *wr
 // sender collects samples into requests of one connection.
 type sender struct {
 	w     *writer
+	url   string
 	out   *written
 	http  *http.Client
 	began time.Time
@@ -257,7 +267,7 @@ func (s *sender) post(ctx context.Context, samples int) error {
 }
 
 func (s *sender) once(ctx context.Context, samples int) (status int, retryAfter time.Duration, text string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.w.url, bytes.NewReader(s.packed))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(s.packed))
 	if err != nil {
 		return 0, 0, "", err
 	}
