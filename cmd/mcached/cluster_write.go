@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"mcached/ingest/admission"
@@ -23,11 +24,21 @@ func (d *daemon) openRouter() error {
 	d.router, err = route.New(route.Options{
 		Cluster: writeCluster{d}, Hash: f.hash, Acks: int(f.writeAcks), Forwards: c.forward.url != "",
 		Store:  func(ctx context.Context, p wire.Part) wire.Answer { return d.writes.Store(ctx, p) },
-		Header: cluster.Header, Sign: f.keys.Sign, Verify: f.keys.Verify, Client: f.http,
+		Header: cluster.Header, Sign: f.keys.Sign, Verify: f.keys.Verify, Client: f.writeClient(),
 		MaxSamples: int(c.writeMaxSamples), MaxOutboxBytes: d.outboxBytes(),
 		Admission: d.admitFrames, Logger: d.log,
 	})
 	return err
+}
+
+// writeClient is what sends writes to the other members. Nil is for a client of
+// package route, which costs less than half, but knows nothing of what the file
+// may ask for: TLS, passwords, a proxy.
+func (f *clusterConfig) writeClient() *http.Client {
+	if f.httpConfigFile != "" {
+		return f.http
+	}
+	return nil
 }
 
 // writeRouter is the router for those who may have none: an interface that

@@ -3,6 +3,7 @@ package cluster
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"sync"
 )
 
 // Bodies of requests between members are what a cluster's writes consist of:
@@ -38,33 +39,37 @@ import (
 
 const hashBlockBytes = 16 << 10
 
+// bodyHash hashes bodies by one key. It is safe for concurrent use.
+type bodyHash struct {
+	aead   cipher.AEAD
+	blocks sync.Pool // of *[hashBlockBytes]byte, for blocks that lie in several pieces
+}
+
 // newBodyHash makes the hash of a key of 32 bytes.
-func newBodyHash(key []byte) (cipher.AEAD, error) {
+func newBodyHash(key []byte) (*bodyHash, error) {
 	b, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(b)
+	h := &bodyHash{blocks: sync.Pool{New: func() any { return new([hashBlockBytes]byte) }}}
+	h.aead, err = cipher.NewGCM(b)
+	return h, err
 }
 
-// hashBody calls f with the hash of each block of a body that lies in pieces.
-func hashBody(hash cipher.AEAD, pieces [][]byte, f func(hash []byte)) {
+// each calls f with the hash of each block of a body that lies in pieces.
+func (h *bodyHash) each(pieces [][]byte, f func(hash []byte)) {
 	var (
-		nonce   [12]byte
-		sum     [16]byte
-		block   []byte // of several pieces
-		one     = func(b []byte) { f(hash.Seal(sum[:0], nonce[:], nil, b)) }
-		collect = func(b []byte) {
-			if block == nil {
-				block = make([]byte, 0, hashBlockBytes)
-			}
-			block = append(block, b...)
-		}
+		nonce [12]byte
+		sum   [16]byte
+		one   = func(b []byte) { f(h.aead.Seal(sum[:0], nonce[:], nil, b)) }
+		room  = h.blocks.Get().(*[hashBlockBytes]byte)
+		block = room[:0] // of several pieces
 	)
+	defer h.blocks.Put(room)
 	for i, p := range pieces {
 		if len(block) > 0 {
 			n := min(len(p), hashBlockBytes-len(block))
-			if collect(p[:n]); len(block) < hashBlockBytes {
+			if block = append(block, p[:n]...); len(block) < hashBlockBytes {
 				continue
 			}
 			one(block)
@@ -79,7 +84,7 @@ func hashBody(hash cipher.AEAD, pieces [][]byte, f func(hash []byte)) {
 		case i == len(pieces)-1:
 			one(p)
 		default:
-			collect(p)
+			block = append(block, p...)
 		}
 	}
 	if len(block) > 0 {

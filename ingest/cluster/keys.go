@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bytes"
-	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -49,7 +48,7 @@ type Keys struct {
 	headers []string // beyond the usual, that are signed
 	gossip  [][]byte
 	sign    [][]byte
-	bodies  []cipher.AEAD // of each of them
+	bodies  []*bodyHash // of each of them
 	series  []byte
 	now     func() time.Time
 }
@@ -206,6 +205,6 @@ func (k *Keys) mac(secret int, req *http.Request, ms int64, body ...[]byte) []by
 		n += len(piece)
 	}
 	part(strconv.Itoa(n))
-	hashBody(k.bodies[secret], body, func(block []byte) { _, _ = h.Write(block) })
+	k.bodies[secret].each(body, func(block []byte) { _, _ = h.Write(block) })
 	return h.Sum(nil)
 }

@@ -19,6 +19,7 @@
 //	flight   a request from when it is cut until the last of its frames has an end
 //	outbox   the frames that wait for one node, and the requests to it under way
 //	bundle   the frames of one request between nodes (wire.AppendBundle)
+//	link     a connection to a node that bundles go over
 //
 // # Picture
 //

@@ -115,7 +115,7 @@ func TestOutboxIsBounded(t *testing.T) {
 	const bound = 8 << 10
 	nodes := newNodes(t, 3, 2, Options{Timeout: time.Minute, MaxOutboxBytes: bound}, remotewrite.Options{}, mcache.Options{})
 	release := make(chan struct{})
-	nodes[1].server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	nodes[1].serveBy(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-release:
 		case <-r.Context().Done():

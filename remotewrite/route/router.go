@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -87,7 +86,8 @@ type Options struct {
 	Header string
 	Sign   func(r *http.Request, body ...[]byte)
 	Verify func(r *http.Request, body []byte) error
-	// Client sends requests to nodes. Its time-out is not needed.
+	// Client sends requests to nodes. Its time-out is not needed. Default: one
+	// by Transport, which follows no redirection.
 	Client *http.Client
 	// Admission opens a loan for frames. Default: no bound.
 	Admission func() Loan
@@ -151,7 +151,7 @@ func New(o Options) (*Router, error) {
 	o.Path = cmp.Or(o.Path, "/api/v1/write")
 	o.RetryAfter = cmp.Or(o.RetryAfter, time.Second)
 	if o.Client == nil {
-		o.Client = &http.Client{Transport: Transport()}
+		o.Client = &http.Client{Transport: Transport(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -165,19 +165,6 @@ func New(o Options) (*Router, error) {
 	}
 	r.frames.New = func() any { return new(frame) }
 	return r, nil
-}
-
-// Transport is one for requests between nodes.
-func Transport() *http.Transport {
-	const buffer = 64 << 10
-	return &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: defaultTimeout, KeepAlive: 15 * time.Second}).DialContext,
-		MaxIdleConnsPerHost: maxUnderWay,
-		IdleConnTimeout:     90 * time.Second,
-		DisableCompression:  true,
-		WriteBufferSize:     buffer,
-		ReadBufferSize:      buffer,
-	}
 }
 
 // Close waits until what is on its way has an end, or ctx has: then it is given
