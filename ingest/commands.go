@@ -23,7 +23,8 @@ type command struct {
 	// counted, if not 0, is the place of the number of keys that follow it.
 	counted int
 	run     func(c *conn, args [][]byte)
-	// subs are its subcommands, by which args[1] is then looked up.
+	// subs are its subcommands, by which args[1] is then looked up. A command that
+	// has run as well is run where there is no args[1].
 	subs []command
 
 	// These are made by index.
@@ -62,6 +63,7 @@ const (
 	slow      // may take long or wait: not to be run in a loop; not shown
 	secret    // its arguments are not logged or monitored; not shown
 	whileBusy // also while a script keeps all others waiting; not shown
+	published // is told to others, so that a script that only reads may not; not shown
 )
 
 func (f flags) names() []string {
@@ -136,6 +138,11 @@ func (m *command) sub(name []byte) *command {
 	return nil
 }
 
+// container reports whether a subcommand is what args, of m, are to run.
+func (m *command) container(args [][]byte) bool {
+	return m.subs != nil && (m.run == nil || len(args) > 1)
+}
+
 func (m *command) takes(args int) bool {
 	return args == m.arity || m.arity < 0 && args >= -m.arity
 }
@@ -156,7 +163,7 @@ func (c *conn) execute(args [][]byte) {
 	case !cmd.takes(len(args)):
 		c.broken(cmd)
 		cmd.stats.rejected.Add(1)
-		c.wrongArity(cmd.name)
+		c.failArity(cmd)
 	case !c.authenticated && cmd.flags&noauth == 0:
 		cmd.stats.rejected.Add(1)
 		c.Fail("NOAUTH Authentication required.")
@@ -170,8 +177,10 @@ func (c *conn) execute(args [][]byte) {
 			c.broken(cmd)
 		}
 	case c.queues(cmd):
-		if cmd.subs == nil || c.subOf(cmd, args) != nil {
+		if !cmd.container(args) {
 			c.enqueue(cmd, args)
+		} else if sub := c.subOf(cmd, args); sub != nil {
+			c.enqueue(sub, args)
 		} else {
 			c.broken(cmd)
 		}
@@ -203,7 +212,7 @@ func (c *conn) answered() {
 
 // runAny runs a command or the subcommand that is meant.
 func (c *conn) runAny(cmd *command, args [][]byte) {
-	if cmd.subs == nil {
+	if !cmd.container(args) {
 		c.run(cmd, args)
 	} else if sub := c.subOf(cmd, args); sub != nil {
 		c.run(sub, args)

@@ -114,8 +114,8 @@ func pubsubCommands() []command {
 		row("punsubscribe", "[pattern ...]", "Stops listening by patterns, or by all.", -1, func(c *conn, args [][]byte) { c.unsubscribe(&patternKind, args[1:]) }),
 		row("ssubscribe", "shardchannel [shardchannel ...]", "Listens to shard channels.", -2, func(c *conn, args [][]byte) { c.subscribe(&shardKind, args[1:]) }),
 		row("sunsubscribe", "[shardchannel ...]", "Stops listening to shard channels, or to all.", -1, func(c *conn, args [][]byte) { c.unsubscribe(&shardKind, args[1:]) }),
-		{name: "publish", arity: 3, group: groupPubSub, syntax: "channel message", summary: "Sends a message to those who listen; it is not kept.", flags: fast, run: func(c *conn, args [][]byte) { c.Int(c.srv.publish(args[1], args[2])) }},
-		{name: "spublish", arity: 3, group: groupPubSub, syntax: "shardchannel message", summary: "Sends a message to those who listen to a shard channel.", flags: fast, run: func(c *conn, args [][]byte) { c.Int(c.srv.publishShard(args[1], args[2])) }},
+		{name: "publish", arity: 3, group: groupPubSub, syntax: "channel message", summary: "Sends a message to those who listen; it is not kept.", flags: fast | published, run: func(c *conn, args [][]byte) { c.Int(c.srv.publish(args[1], args[2])) }},
+		{name: "spublish", arity: 3, group: groupPubSub, syntax: "shardchannel message", summary: "Sends a message to those who listen to a shard channel.", flags: fast | published, run: func(c *conn, args [][]byte) { c.Int(c.srv.publishShard(args[1], args[2])) }},
 		{name: "pubsub", arity: -2, group: groupPubSub, syntax: "CHANNELS [pattern] | NUMSUB [channel ...] | NUMPAT | SHARDCHANNELS [pattern] | SHARDNUMSUB [shardchannel ...]", summary: "Tells of channels and who listens.", subs: []command{
 			{name: "channels", arity: -2, syntax: "[pattern]", summary: "Returns the channels that somebody listens to.", run: func(c *conn, args [][]byte) {
 				c.channelNames(args, func(p *pubsub) map[string]map[*conn]struct{} { return p.channels })

@@ -215,6 +215,10 @@ func (c *conn) scriptKeys(args [][]byte) (keys, rest [][]byte, ok bool) {
 // runScript runs a script alone and answers what it returns. The database that it
 // selects is selected for itself.
 func (c *conn) runScript(p *script.Program, keys, args [][]byte, readOnly bool) {
+	if readOnly && p.Writes {
+		c.Fail("ERR Can not execute a script with write flag using *_ro command.")
+		return
+	}
 	k := c.srv.scripts
 	at := scriptSlot{}
 	c.alone(func() {
@@ -274,7 +278,7 @@ func (s *scriptCalls) call(args [][]byte, resp3 bool) []byte {
 		c.Fail("ERR Wrong number of args calling Redis command from script")
 	case cmd.flags&noscript != 0:
 		c.Fail("ERR This Redis command is not allowed from script")
-	case s.readOnly && cmd.flags&write != 0:
+	case s.readOnly && cmd.flags&(write|published) != 0:
 		c.Fail("ERR Write commands are not allowed from read-only scripts.")
 	default:
 		if problem := s.at.refuses(c.srv, s.oneSlot, args); problem != "" {

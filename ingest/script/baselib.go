@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"math"
 	"sort"
 	"strings"
 
@@ -31,7 +32,7 @@ func newState(o *Options, random *lrand48) *state {
 		"xpcall":         s.pcall(builtin(l.GetGlobal("xpcall")), false),
 		"setmetatable":   s.guarded(builtin(l.GetGlobal("setmetatable"))),
 		"select":         numeric(builtin(l.GetGlobal("select")), 1, "#"),
-		"tonumber":       numeric(builtin(l.GetGlobal("tonumber")), 2, ""),
+		"tonumber":       s.toNumber,
 		"error":          numeric(builtin(l.GetGlobal("error")), 2, ""),
 		"collectgarbage": s.collectGarbage, "gcinfo": s.gcInfo,
 		"__redis__err__handler": func(*lua.LState) int { return 1 },
@@ -60,6 +61,7 @@ func newState(o *Options, random *lrand48) *state {
 	strings := l.NewTable()
 	strings.RawSetString("__index", s.real.RawGetString("string"))
 	strings.RawSetString("__metatable", lua.LFalse)
+	s.arithmeticOfStrings(strings)
 	l.SetMetatable(lua.LString(""), strings)
 	s.global = s.protect(s.real, l.NewFunction(func(l *lua.LState) int {
 		l.RaiseError("Script attempted to access nonexistent global variable '%s'", s.text(l.Get(2)))
@@ -286,10 +288,17 @@ func (s *state) gcInfo(l *lua.LState) int {
 }
 
 func (s *state) mathLibrary(t *lua.LTable) *lua.LTable {
-	t.RawSetString("random", s.l.NewFunction(s.mathRandom))
-	t.RawSetString("ldexp", s.l.NewFunction(numeric(builtin(t.RawGetString("ldexp")), 2, "")))
-	t.RawSetString("randomseed", s.l.NewFunction(s.mathRandomSeed))
-	return t
+	library := s.l.NewTable()
+	t.ForEach(func(name, v lua.LValue) {
+		if f, ok := v.(*lua.LFunction); ok {
+			v = s.l.NewFunction(allNumeric(f.GFunction))
+		}
+		library.RawSet(name, v)
+	})
+	library.RawSetString("huge", lua.LNumber(math.Inf(1)))
+	library.RawSetString("random", s.l.NewFunction(s.mathRandom))
+	library.RawSetString("randomseed", s.l.NewFunction(s.mathRandomSeed))
+	return library
 }
 
 // coroutineLibrary has coroutines ask the same budget.

@@ -10,7 +10,7 @@ import (
 
 // bits32 is a number's lowest 32 bits, rounded to even as LuaJIT's bit library does.
 func (s *state) bits32(l *lua.LState, n int) uint32 {
-	f := math.RoundToEven(float64(l.CheckNumber(n)))
+	f := math.RoundToEven(float64(numberArg(l, n)))
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return 0
 	}

@@ -85,11 +85,13 @@ func (s *state) jsonLibrary() *lua.LTable {
 		return 3
 	}))
 	t.RawSetString("encode", l.NewFunction(func(l *lua.LState) int {
+		oneArgument(l)
 		e := jsonEncoder{s: s, l: l}
 		e.value(l.CheckAny(1), 0)
 		return push(l, e.b)
 	}))
 	t.RawSetString("decode", l.NewFunction(func(l *lua.LState) int {
+		oneArgument(l)
 		d := jsonDecoder{s: s, l: l, text: s.str(l, 1), null: null}
 		s.budget.take(l, len(d.text)/16)
 		l.Push(d.whole())
@@ -100,6 +102,12 @@ func (s *state) jsonLibrary() *lua.LTable {
 	t.RawSetString("_NAME", lua.LString("cjson"))
 	t.RawSetString("_VERSION", lua.LString("2.1.0"))
 	return t
+}
+
+func oneArgument(l *lua.LState) {
+	if l.GetTop() != 1 {
+		l.ArgError(1, "expected 1 argument")
+	}
 }
 
 type jsonEncoder struct {

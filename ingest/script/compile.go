@@ -30,6 +30,7 @@ type Program struct {
 	SHA      string // 40 digits
 	Bytes    int    // of the source
 	NoWrites bool   // said by its first line
+	Writes   bool   // its first line does not say so, if there is one
 	OneSlot  bool   // its commands' keys must be of one slot of a cluster, likewise
 	proto    *lua.FunctionProto
 }
@@ -56,6 +57,7 @@ func Compile(source []byte) (*Program, error) {
 		if err := p.shebang(string(text[:end])); err != nil {
 			return nil, err
 		}
+		p.Writes = !p.NoWrites
 		text = text[end:] // its line counts
 	}
 	var err error
@@ -110,6 +112,9 @@ func compile(text []byte, name string) (proto *lua.FunctionProto, err error) {
 	if r.deep > 0 {
 		return nil, fmt.Errorf("%s:%d: chunk has too many syntax levels", name, r.deep)
 	}
+	if r.malformed != nil {
+		return nil, fmt.Errorf("%s:%d: malformed number near '%s'", name, max(r.malformed.Line(), 1), strings.TrimSuffix(r.malformed.Value, "\xff")) // which is the end
+	}
 	inner := &ast.FunctionExpr{ParList: &ast.ParList{HasVargs: true}, Stmts: chunk}
 	outer := &ast.FunctionExpr{ParList: &ast.ParList{Names: []string{concatName}}, Stmts: []ast.Stmt{&ast.ReturnStmt{Exprs: []ast.Expr{inner}}}}
 	last := 1 + bytes.Count(text, []byte("\n"))
@@ -152,6 +157,8 @@ func syntaxError(err error, name string, text []byte) error {
 type rewriter struct {
 	depth int
 	deep  int // the line where it is too deep, 0 for nowhere
+	// malformed is the first number that is none, nil for none.
+	malformed *ast.NumberExpr
 }
 
 func (r *rewriter) enter(p ast.PositionHolder) bool {
@@ -244,6 +251,10 @@ func (r *rewriter) expr(e ast.Expr) ast.Expr {
 		e.Expr = r.expr(e.Expr)
 	case *ast.FunctionExpr:
 		r.stmts(e.Stmts)
+	case *ast.NumberExpr:
+		if _, ok := parseNumber(e.Value); !ok && r.malformed == nil {
+			r.malformed = e
+		}
 	case *ast.StringConcatOpExpr:
 		return r.concat(e)
 	}

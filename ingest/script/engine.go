@@ -267,25 +267,3 @@ func (s *state) str(l *lua.LState, n int) string {
 	l.TypeError(n, lua.LTString)
 	return ""
 }
-
-// integer is an argument that is a number or reads as one: what comes in ARGV are
-// strings, which Lua takes for numbers everywhere.
-func integer(l *lua.LState, n int) int { return int(l.CheckNumber(n)) }
-
-// numeric has f, which takes numbers alone, take a string that reads as one in the
-// place n, but for those that mean something else.
-func numeric(f lua.LGFunction, n int, but string) lua.LGFunction {
-	return func(l *lua.LState) int {
-		if v, ok := l.Get(n).(lua.LString); ok && string(v) != but {
-			l.Replace(n, l.CheckNumber(n))
-		}
-		return f(l)
-	}
-}
-
-func (s *state) optInt(l *lua.LState, n, byDefault int) int {
-	if v := l.Get(n); v == lua.LNil {
-		return byDefault
-	}
-	return integer(l, n)
-}

@@ -42,6 +42,6 @@ func (s *state) mathRandom(l *lua.LState) int {
 }
 
 func (s *state) mathRandomSeed(l *lua.LState) int {
-	*s.random = seeded(int32(int64(l.CheckNumber(1))))
+	*s.random = seeded(int32(int64(numberArg(l, 1))))
 	return 0
 }

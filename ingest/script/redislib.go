@@ -23,13 +23,10 @@ func (s *state) redisLibrary() *lua.LTable {
 		"pcall": func(l *lua.LState) int { return s.call(l, false) },
 		"error_reply": func(l *lua.LState) int {
 			return s.single(l, "err", func(m string) string {
-				if code, ok := strings.CutPrefix(m, "-"); ok {
-					return code
+				if strings.IndexByte(m, ' ') < 0 { // one word is no code
+					m = "ERR " + strings.TrimPrefix(m, "-")
 				}
-				if m == "" {
-					return "ERR "
-				}
-				return m
+				return strings.TrimPrefix(m, "-")
 			})
 		},
 		"status_reply":       func(l *lua.LState) int { return s.single(l, "ok", func(m string) string { return m }) },
@@ -38,7 +35,7 @@ func (s *state) redisLibrary() *lua.LTable {
 		"setresp":            s.setResp,
 		"acl_check_cmd":      s.aclCheck,
 		"replicate_commands": func(l *lua.LState) int { l.Push(lua.LTrue); return 1 },
-		"set_repl":           func(*lua.LState) int { return 0 },
+		"set_repl":           s.setRepl,
 		"breakpoint":         func(l *lua.LState) int { l.Push(lua.LFalse); return 1 },
 		"debug":              func(*lua.LState) int { return 0 },
 	} {
@@ -133,14 +130,14 @@ func (s *state) sha1hex(l *lua.LState) int {
 }
 
 func (s *state) log(l *lua.LState) int {
-	level, ok := l.Get(1).(lua.LNumber)
+	level, ok := numberOf(l.Get(1))
 	if l.GetTop() < 2 {
 		return s.fail(l, "ERR redis.log() requires two arguments or more.")
 	}
 	if !ok {
 		return s.fail(l, "ERR First argument must be a number (log level).")
 	}
-	if level < 0 || level > 3 {
+	if level = lua.LNumber(truncated(float64(level))); level < 0 || level > 3 {
 		return s.fail(l, "ERR Invalid debug level.")
 	}
 	var words []string
@@ -160,7 +157,7 @@ func (s *state) setResp(l *lua.LState) int {
 	if l.GetTop() != 1 {
 		return s.fail(l, "ERR redis.setresp() requires one argument.")
 	}
-	n := lua.LVAsNumber(l.Get(1))
+	n, _ := numberOf(l.Get(1))
 	if n != 2 && n != 3 {
 		return s.fail(l, "ERR RESP version must be 2 or 3.")
 	}
@@ -168,9 +165,20 @@ func (s *state) setResp(l *lua.LState) int {
 	return 0
 }
 
+// setRepl checks its argument: there is nobody to replicate to.
+func (s *state) setRepl(l *lua.LState) int {
+	if l.GetTop() != 1 {
+		return s.fail(l, "ERR redis.set_repl() requires one argument.")
+	}
+	if n, _ := numberOf(l.Get(1)); truncated(float64(n))&^3 != 0 {
+		return s.fail(l, "ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
+	}
+	return 0
+}
+
 func (s *state) aclCheck(l *lua.LState) int {
 	if l.GetTop() == 0 {
-		return s.fail(l, "ERR Please specify at least one argument for this redis.acl_check_cmd() call")
+		return s.fail(l, "ERR Please specify at least one argument for this redis lib call")
 	}
 	if !s.run.Known(s.str(l, 1)) {
 		return s.fail(l, "ERR Invalid command passed to redis.acl_check_cmd()")

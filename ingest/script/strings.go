@@ -384,16 +384,16 @@ func (s *state) formatOne(l *lua.LState, b []byte, spec string, conversion byte,
 	case 'c':
 		return fmt.Appendf(b, "%"+spec+"s", string([]byte{byte(integer(l, arg))}))
 	case 'd', 'i':
-		return fmt.Appendf(b, "%"+spec+"d", truncated(float64(l.CheckNumber(arg))))
+		return fmt.Appendf(b, "%"+spec+"d", truncated(float64(numberArg(l, arg))))
 	case 'u':
-		return fmt.Appendf(b, "%"+spec+"d", uint64(truncated(float64(l.CheckNumber(arg)))))
+		return fmt.Appendf(b, "%"+spec+"d", uint64(truncated(float64(numberArg(l, arg)))))
 	case 'o', 'x', 'X':
-		return fmt.Appendf(b, "%"+spec+string(conversion), uint64(truncated(float64(l.CheckNumber(arg)))))
+		return fmt.Appendf(b, "%"+spec+string(conversion), uint64(truncated(float64(numberArg(l, arg)))))
 	case 'e', 'E', 'f', 'g', 'G':
 		if !strings.Contains(spec, ".") {
 			spec += ".6"
 		}
-		v := float64(l.CheckNumber(arg))
+		v := float64(numberArg(l, arg))
 		if math.IsInf(v, 0) || math.IsNaN(v) {
 			flags, _, _ := strings.Cut(spec, ".")
 			return fmt.Appendf(b, "%"+strings.ReplaceAll(flags, "0", "")+"s", formatNumber(v, 14))
