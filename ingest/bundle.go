@@ -94,13 +94,13 @@ func (c *conn) runBundle() {
 		c.getMany(g.keys[:n], (*conn).answerGetOfMany)
 	case bundleSet:
 		c.setMany(g.keys[:n], g.values[:n])
-		c.srv.wroteKeys(c.db, g.keys[:n])
+		c.wroteBundle(g.keys[:n])
 	case bundleAdd:
 		if c.loop != nil {
 			c.leave() // as all that is slow, if it can
 		}
 		c.addMany(g.keys[:n], g.times[:n], g.values[:n], tsAdds)
-		c.srv.wroteKeys(c.db, g.keys[:n])
+		c.wroteBundle(g.keys[:n])
 	}
 	c.endedMany(cmd, n, g.keys[:n])
 }

@@ -203,7 +203,7 @@ func (c *conn) runHere(cmd *command, args [][]byte) []byte {
 	before, at, tx := c.B, c.at, c.tx
 	c.B, c.at = nil, 0
 	c.tx = &transaction{running: true} // nothing is written before it is whole
-	if cmd.subs == nil {
+	if !cmd.container(args) {
 		cmd.run(c, args)
 	} else if sub := c.subOf(cmd, args); sub != nil {
 		sub.run(c, args)

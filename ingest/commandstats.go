@@ -170,7 +170,7 @@ func (s *commandSet) everyCommand(f func(m *command)) {
 func (s *commandSet) index() {
 	add := func(m *command, whole string) {
 		m.whole, m.nameBytes, m.stats = whole, []byte(m.name), new(commandStats)
-		if m.subs == nil {
+		if m.run != nil {
 			s.sorted = append(s.sorted, m)
 		}
 	}

@@ -33,10 +33,10 @@ func genericCommands() []command {
 		{name: "keys", arity: 2, group: groupGeneric, syntax: "pattern", summary: "Returns the keys that match.", flags: readonly | slow, run: keys},
 		{name: "randomkey", arity: 1, group: groupGeneric, summary: "Returns a random key.", flags: readonly | slow, run: randomKey},
 		{name: "object", arity: -2, group: groupGeneric, syntax: "ENCODING key | FREQ key | IDLETIME key | REFCOUNT key", summary: "Tells how a value is kept.", flags: readonly, keys: [3]int{2, 2, 1}, subs: []command{
-			{name: "encoding", arity: 3, syntax: "key", summary: "Returns the encoding that Redis would have for the value.", run: objectEncoding},
-			{name: "idletime", arity: 3, syntax: "key", summary: "Returns for how many seconds the key was not used, as far as that is known.", run: objectIdleTime},
-			{name: "refcount", arity: 3, syntax: "key", summary: "Returns 1, as values are not shared.", run: objectRefCount},
-			{name: "freq", arity: 3, syntax: "key", summary: "Returns how often the key was read of late, at most 3.", run: objectFreq},
+			{name: "encoding", arity: 3, syntax: "key", keys: [3]int{2, 2, 1}, summary: "Returns the encoding that Redis would have for the value.", run: objectEncoding},
+			{name: "idletime", arity: 3, syntax: "key", keys: [3]int{2, 2, 1}, summary: "Returns for how many seconds the key was not used, as far as that is known.", run: objectIdleTime},
+			{name: "refcount", arity: 3, syntax: "key", keys: [3]int{2, 2, 1}, summary: "Returns 1, as values are not shared.", run: objectRefCount},
+			{name: "freq", arity: 3, syntax: "key", keys: [3]int{2, 2, 1}, summary: "Returns how often the key was read of late, at most 3.", run: objectFreq},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("object") }},
 		}},
 	}

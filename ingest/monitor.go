@@ -16,6 +16,10 @@ type monitors struct {
 const maxMonitored = 64 << 10
 
 func monitor(c *conn, _ [][]byte) {
+	if c.holdsBack() {
+		c.Fail("ERR MONITOR isn't allowed for DENY BLOCKING client") // which one in EXEC is
+		return
+	}
 	if !c.canBePushed() {
 		return
 	}

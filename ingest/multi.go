@@ -260,6 +260,22 @@ func (c *conn) broken(cmd *command) {
 	}
 }
 
+// failArity refuses a command, which spoils a transaction even where the command
+// is not one that is queued; EXEC ends it.
+func (c *conn) failArity(cmd *command) {
+	if c.tx == nil || !c.tx.open || c.tx.running {
+		c.wrongArity(cmd.name)
+		return
+	}
+	c.tx.broken = true
+	if cmd.name != "exec" {
+		c.wrongArity(cmd.name)
+		return
+	}
+	c.forget()
+	c.Fail("EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command")
+}
+
 // enqueue queues a command that has been checked.
 func (c *conn) enqueue(cmd *command, args [][]byte) {
 	x := c.tx
@@ -290,7 +306,7 @@ func (c *conn) enqueue(cmd *command, args [][]byte) {
 		x.lent += more
 	}
 	x.bytes += n
-	x.slow = x.slow || cmd.flags&slow != 0 || cmd.subs != nil || len(args) > loopArgs
+	x.slow = x.slow || cmd.flags&slow != 0 || cmd.whole != cmd.name || len(args) > loopArgs
 	x.keep(args)
 	c.multi.Store(int32(len(x.queue) + 1))
 	c.Simple("QUEUED")
@@ -580,6 +596,20 @@ func (s *Server) wroteKey(db int, key []byte, by *conn, b *broadcasts) {
 		c.tx.dirty.Store(true)
 	}
 	w.mu.Unlock()
+}
+
+// wroteBundle is wrote for a bundle. In a transaction its end tells of it.
+func (c *conn) wroteBundle(keys [][]byte) {
+	if !c.holdsBack() || c.srv.tracking.some.Load() == 0 {
+		c.srv.wroteKeys(c.db, keys)
+		return
+	}
+	if c.broadcasts == nil {
+		c.broadcasts = new(broadcasts)
+	}
+	for _, k := range keys {
+		c.srv.wroteKey(c.db, k, c, c.broadcasts)
+	}
 }
 
 // wroteKeys is for commands that were run together.

@@ -270,6 +270,15 @@ func TestBroadcastsAreOne(t *testing.T) {
 	}
 	w.want("*3\r\n+OK\r\n+OK\r\n+OK\r\n", "EXEC")
 	b.told(two)
+	// One that does not track has the SETs of its transactions run in bundles.
+	p := newAsker(t, addr)
+	p.want("+OK\r\n", "MULTI")
+	for _, args := range [][]string{{"SET", "user:b", "1"}, {"GET", "user:b"}, {"SET", "user:a", "2"}, {"SET", "user:b", "3"}, {"INCR", "user:b"}, {"SET", "user:a", "4"}} {
+		p.want("+QUEUED\r\n", args...)
+	}
+	p.want("*6\r\n+OK\r\n$1\r\n1\r\n+OK\r\n+OK\r\n:4\r\n+OK\r\n", "EXEC")
+	b.told(two)
+	w.told(two)
 	w.want("_\r\n", "EVAL", "for _, k in ipairs(KEYS) do redis.call('set', k, 1) end", "3", "user:a", "user:b", "other")
 	b.told(two)
 	w.want("+OK\r\n", "SET", "img:1", "1")

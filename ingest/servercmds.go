@@ -12,7 +12,14 @@ const redisVersion = "7.0.15"
 
 func serverCommands() []command {
 	return []command{
-		{name: "command", arity: -1, group: groupServer, syntax: "[COUNT | DOCS [command-name ...] | GETKEYS command [argument ...] | INFO [command-name ...] | LIST]", summary: "Returns details about the commands.", run: commandCommand},
+		{name: "command", arity: -1, group: groupServer, syntax: "[COUNT | DOCS [command-name ...] | GETKEYS command [argument ...] | INFO [command-name ...] | LIST [FILTERBY PATTERN pattern | ACLCAT category | MODULE module]]", summary: "Returns details about the commands.", run: commandInfos, subs: []command{
+			{name: "count", arity: 2, summary: "Counts the commands.", run: func(c *conn, _ [][]byte) { c.Int(int64(len(c.srv.commands.rows))) }},
+			{name: "docs", arity: -2, syntax: "[command-name ...]", summary: "Returns what the manual says of commands.", run: commandDocs},
+			{name: "getkeys", arity: -4, syntax: "command [argument ...]", summary: "Returns which arguments of a command are keys.", run: commandKeys},
+			{name: "info", arity: -2, syntax: "[command-name ...]", summary: "Returns the arity, flags and keys of commands.", run: commandInfos},
+			{name: "list", arity: -2, syntax: "[FILTERBY PATTERN pattern | ACLCAT category | MODULE module]", summary: "Lists the names of commands.", run: commandNames},
+			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("command") }},
+		}},
 		{name: "config", arity: -2, group: groupServer, syntax: "GET parameter [parameter ...] | SET parameter value [parameter value ...] | RESETSTAT", summary: "Reads and sets the configuration.", flags: admin, subs: []command{
 			{name: "get", arity: -3, syntax: "parameter [parameter ...]", summary: "Returns the parameters that match.", run: configGet},
 			{name: "set", arity: -4, syntax: "parameter value [parameter value ...]", summary: "Sets parameters; maxmemory is the one that can be.", flags: slow, run: configSet},
@@ -48,55 +55,72 @@ func serverCommands() []command {
 	}
 }
 
-func commandCommand(c *conn, args [][]byte) {
-	set := &c.srv.commands
-	switch {
-	case len(args) == 1:
-		c.Array(len(set.rows))
-		for i := range set.rows {
-			c.commandInfo(&set.rows[i], set.rows[i].name)
+// commandInfos is COMMAND and COMMAND INFO.
+func commandInfos(c *conn, args [][]byte) {
+	names := c.commandNames(args[min(len(args), 2):])
+	c.Array(len(names))
+	for _, n := range names {
+		if cmd := c.srv.commands.byName[n]; cmd != nil {
+			c.commandInfo(cmd, cmd.name)
+		} else {
+			c.Null()
 		}
-	case resp.EqualFold(args[1], "count") && len(args) == 2:
-		c.Int(int64(len(set.rows)))
-	case resp.EqualFold(args[1], "list") && len(args) == 2:
-		c.Array(len(set.rows))
-		for i := range set.rows {
-			c.BulkString(set.rows[i].name)
-		}
-	case resp.EqualFold(args[1], "info"):
-		names := c.commandNames(args[2:])
-		c.Array(len(names))
-		for _, n := range names {
-			if cmd := set.byName[n]; cmd != nil {
-				c.commandInfo(cmd, cmd.name)
-			} else {
-				c.Null()
-			}
-		}
-	case resp.EqualFold(args[1], "docs"):
-		names := slices.DeleteFunc(c.commandNames(args[2:]), func(n string) bool { return set.byName[n] == nil })
-		c.MapOf(len(names))
-		for _, n := range names {
-			c.BulkString(n)
-			c.commandDocs(set.byName[n])
-		}
-	case resp.EqualFold(args[1], "getkeys") && len(args) > 3:
-		c.commandKeys(args[2:])
-	case resp.EqualFold(args[1], "count"), resp.EqualFold(args[1], "list"), resp.EqualFold(args[1], "getkeys"):
-		c.wrongArity("command|" + string(resp.Lower(nil, args[1])))
-	default:
-		c.Fail("ERR unknown subcommand '" + clip(args[1], 128) + "'. Try COMMAND HELP.")
 	}
 }
 
-// commandKeys answers which arguments of a command are its keys.
-func (c *conn) commandKeys(args [][]byte) {
+func commandDocs(c *conn, args [][]byte) {
+	byName := c.srv.commands.byName
+	names := slices.DeleteFunc(c.commandNames(args[2:]), func(n string) bool { return byName[n] == nil })
+	c.MapOf(len(names))
+	for _, n := range names {
+		c.BulkString(n)
+		c.commandDocs(byName[n])
+	}
+}
+
+// commandNames is COMMAND LIST.
+func commandNames(c *conn, args [][]byte) {
+	keep := func(*command) bool { return true }
+	switch {
+	case len(args) == 2:
+	case len(args) != 5 || !resp.EqualFold(args[2], "filterby"):
+		c.Fail(errSyntax)
+		return
+	case resp.EqualFold(args[3], "pattern"):
+		p := resp.Compile(resp.Lower(nil, args[4]))
+		keep = func(m *command) bool { return p.Match(m.nameBytes) }
+	case resp.EqualFold(args[3], "aclcat"):
+		keep = func(m *command) bool { return resp.EqualFold(args[4], string(m.group)) }
+	case resp.EqualFold(args[3], "module"):
+		keep = func(m *command) bool { return m.group == groupSeries && resp.EqualFold(args[4], "timeseries") }
+	default:
+		c.Fail(errSyntax)
+		return
+	}
+	var names []string
+	for i := range c.srv.commands.rows {
+		if m := &c.srv.commands.rows[i]; keep(m) {
+			names = append(names, m.name)
+		}
+	}
+	c.Array(len(names))
+	for _, n := range names {
+		c.BulkString(n)
+	}
+}
+
+// commandKeys is COMMAND GETKEYS.
+func commandKeys(c *conn, args [][]byte) {
+	args = args[2:]
 	cmd := c.srv.commands.find(args[0])
+	if cmd != nil && cmd.container(args) {
+		cmd = cmd.sub(args[min(1, len(args)-1)])
+	}
 	switch {
 	case cmd == nil:
 		c.Fail("ERR Invalid command specified")
 		return
-	case cmd.keys[0] == 0:
+	case cmd.keys[0] == 0 && cmd.counted == 0:
 		c.Fail("ERR The command has no key arguments")
 		return
 	case !cmd.takes(len(args)):

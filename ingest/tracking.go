@@ -109,9 +109,8 @@ func (c *conn) trackRead(cmd *command, args [][]byte) {
 // eachKey calls f for the keys among the arguments.
 func (m *command) eachKey(args [][]byte, f func(key []byte)) {
 	if m.counted != 0 && m.counted < len(args) {
-		if n, ok := resp.ParseInt(args[m.counted]); ok && n > 0 {
-			rest := args[m.counted+1:]
-			for _, key := range rest[:min(n, int64(len(rest)))] {
+		if n, ok := resp.ParseInt(args[m.counted]); ok && n > 0 && n < int64(len(args)-m.counted) { // else it is refused
+			for _, key := range args[m.counted+1:][:n] {
 				f(key)
 			}
 		}
