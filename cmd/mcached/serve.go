@@ -490,7 +490,7 @@ func (d *daemon) close() {
 		d.snapshot.lock.release()
 	}
 	if d.queries != nil {
-		d.queries.StopAudits()
+		d.queries.Stop()
 	}
 	if d.outlived.Load() {
 		return // someone may still read: the end of the process unmaps

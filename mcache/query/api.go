@@ -238,6 +238,8 @@ type Stats struct {
 	UpstreamStepsAsked uint64  // steps that the store did
 	UpstreamRecalled   uint64  // steps that the store had answered before
 	UpstreamKept       uint64  // steps of answers that were put into memory
+	UpstreamUnrecorded uint64  // answers that were to be, and for which there was no room
+	UpstreamRecording  int     // answers that are being read, or encoded, to be put there
 	UpstreamPaused     int     // metrics that are not split now
 
 	// Queries answered from memory that the store was asked as well.
@@ -316,6 +318,7 @@ func (a *API) Stats() Stats {
 		s.UpstreamSplit, s.UpstreamDisagreed = u.split.Load(), u.disagreed.Load()
 		s.UpstreamStepsHere, s.UpstreamStepsAsked = u.stepsHere.Load(), u.stepsAsked.Load()
 		s.UpstreamRecalled, s.UpstreamKept = u.stepsRecalled.Load(), u.kept.Load()
+		s.UpstreamUnrecorded, s.UpstreamRecording = u.recorder.dropped.Load(), int(u.recorder.under.Load())
 		s.UpstreamAuditsAgreed, s.UpstreamAuditsDiffered = u.auditsAgreed.Load(), u.auditsDiffered.Load()
 		s.UpstreamAuditsFailed, s.UpstreamAuditsSkipped = u.auditsFailed.Load(), u.auditsSkipped.Load()
 		s.UpstreamPaused = u.paused.len(a.o.Now())

@@ -49,6 +49,8 @@ func (s *Stats) Metrics() []Metric {
 			}},
 		{"mcached_upstream_kept_steps_total", "counter", "Steps of answers of --query.upstream that were put into memory, to be remembered.", nil,
 			single(float64(s.UpstreamKept))},
+		{"mcached_upstream_unrecorded_answers_total", "counter", "Answers of --query.upstream that were not remembered because too many others were being encoded, or too much of clients' memory was in use.", nil,
+			single(float64(s.UpstreamUnrecorded))},
 		{"mcached_upstream_split_queries_total", "counter", "Range queries that memory and --query.upstream answered together.", nil,
 			single(float64(s.UpstreamSplit))},
 		{"mcached_upstream_disagreements_total", "counter", "Queries of which memory and --query.upstream had other values: where their parts meet (seam), so that the answer was the server's, or when an answer of memory's was compared afterwards (audit).", []string{"found"},

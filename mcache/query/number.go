@@ -158,3 +158,48 @@ func parseEightDigits(text uint64) (v uint32, ok bool) {
 	d = (d&pair)*(100+1_000_000<<32) + (d>>16&pair)*(1+10_000<<32)
 	return uint32(d >> 32), true
 }
+
+// shortDecimal reads a number as appendFloat writes it; not ok if it is written
+// otherwise, and if it is one of more than 15 digits, in plain notation: strconv
+// knows of those. Both parts of the division are exact, so that it rounds once.
+func shortDecimal(text []byte) (f float64, ok bool) {
+	i, negative := 0, len(text) > 0 && text[0] == '-'
+	if negative {
+		i = 1
+	}
+	if len(text) > len("-123456789012.456") {
+		return 0, false
+	}
+	var m uint64
+	first := i
+	for ; i < len(text) && text[i]-'0' < 10; i++ {
+		m = m*10 + uint64(text[i]-'0')
+	}
+	if i == first || i > first+1 && text[first] == '0' {
+		return 0, false
+	}
+	decimals := 0
+	if i < len(text) {
+		point := i
+		if text[i] != '.' {
+			return 0, false
+		}
+		for i++; i < len(text) && text[i]-'0' < 10; i++ {
+			m = m*10 + uint64(text[i]-'0')
+		}
+		if decimals = i - point - 1; decimals == 0 || i < len(text) || text[i-1] == '0' {
+			return 0, false
+		}
+	}
+	f = float64(m) / tenTo[decimals]
+	if m >= maxExactDigits || m == 0 && negative || m != 0 && f < 1e-6 {
+		return 0, false
+	}
+	if negative {
+		f = -f
+	}
+	return f, true
+}
+
+// tenTo are powers of ten.
+var tenTo = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16}

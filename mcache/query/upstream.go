@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -109,6 +110,7 @@ type upstream struct {
 
 	generation atomic.Uint64 // of what is remembered
 	auditor    auditor
+	recorder   recorder
 
 	answered, refused, failed, skipped atomic.Uint64 // requests
 	bytes, nanoseconds                 atomic.Uint64 // of answers; until their heads
@@ -123,6 +125,7 @@ func newUpstream(o UpstreamOptions, now func() time.Time, f Features) *upstream 
 	o = o.withDefaults()
 	u := &upstream{slots: make(chan struct{}, o.MaxConcurrency), auditor: newAuditor(), maxText: maxRememberedText}
 	u.now.Store(&o)
+	u.recorder.init(runtime.GOMAXPROCS(0))
 	u.dialect = learner{u: u, now: now, features: f}
 	return u
 }
@@ -139,6 +142,17 @@ func (o UpstreamOptions) withDefaults() UpstreamOptions {
 		}
 	}
 	return o
+}
+
+// Stop ends what is done beside requests, audits of answers and the recording of
+// the store's, waits for it, and has none begun again. Nothing else of the API is
+// affected. It must come before UpstreamOptions.Memory goes.
+func (a *API) Stop() {
+	if a.upstream == nil {
+		return
+	}
+	a.upstream.auditor.endAll()
+	a.upstream.recorder.stop()
 }
 
 // opts are those in force.

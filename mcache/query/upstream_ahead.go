@@ -62,6 +62,9 @@ func (j *joint) readAhead(p *asked) error {
 		limit = maxUnsorted
 	}
 	loan, lent := loanOf(j.r.Context()), int64(0)
+	if err := loan.Take(j.r.Context(), separatorBytes*int64(p.to-p.from)); err != nil {
+		return err
+	}
 	buf := &bytes.Buffer{}
 	for int64(buf.Len()) < limit {
 		if need := int64(buf.Len()) + readBytes; need > lent {

@@ -50,13 +50,9 @@ func newAuditor() auditor {
 	return auditor{busy: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
-// StopAudits ends the audit that is under way, if one is, waits for it, and has
-// none begun again. Nothing else of the API is affected.
-func (a *API) StopAudits() {
-	if a.upstream == nil {
-		return
-	}
-	u := &a.upstream.auditor
+// endAll ends the audit that is under way, if one is, waits for it, and has none
+// begun again.
+func (u *auditor) endAll() {
 	u.mu.Lock()
 	if !u.stopped {
 		u.stopped = true

@@ -100,14 +100,14 @@ func TestAuditIsOff(t *testing.T) {
 	a.upstream.opts().Audit = 1
 	panel(t, a, -3000, 600)
 	panel(t, a, -3000, 600, "upstream", "never")
-	a.StopAudits()
+	a.Stop()
 	if s := a.Stats(); len(f.requests()) != 2 || s.UpstreamAuditsAgreed+s.UpstreamAuditsSkipped+s.UpstreamAuditsFailed != 0 {
 		t.Errorf("%+v", s)
 	}
 }
 
 // TestAuditOneAtATime: an audit that hangs keeps no client and no other audit
-// waiting, and ends with StopAudits.
+// waiting, and ends with Stop.
 func TestAuditOneAtATime(t *testing.T) {
 	f := &fakeStore{version: "3.14.0"}
 	arrived := make(chan struct{})
@@ -141,9 +141,9 @@ func TestAuditOneAtATime(t *testing.T) {
 	if s := a.Stats(); s.UpstreamAuditsSkipped != 1 {
 		t.Errorf("%+v", s)
 	}
-	a.StopAudits()
+	a.Stop()
 	ask()
-	a.StopAudits()
+	a.Stop()
 	if s := a.Stats(); s.UpstreamAuditsSkipped != 2 || s.UpstreamAuditsFailed != 1 {
 		t.Errorf("%+v", s)
 	}

@@ -83,7 +83,7 @@ func BenchmarkMatrixReader(b *testing.B) {
 				for b.Loop() {
 					m := newMatrixReader(bytes.NewReader(text), g, span{from: 0, to: g.n})
 					if !runs {
-						m.expected = make([]separator, g.n) // none
+						m.expected.list = make([]separator, g.n) // none
 					}
 					for {
 						if _, err := m.next(); err != nil {

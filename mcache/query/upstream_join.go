@@ -100,6 +100,7 @@ func (j *joint) close() {
 		}
 	}
 	for _, p := range slices.Concat(j.askeds, j.seams) {
+		p.record.abandon()
 		if p.res != nil {
 			p.res.Close()
 		}
@@ -125,6 +126,7 @@ func (j *joint) without(err error) error {
 	}
 	j.failure = err
 	for _, p := range slices.Concat(j.askeds, j.seams) {
+		p.record.abandon()
 		if p.res != nil {
 			p.res.Close()
 		}
@@ -366,7 +368,7 @@ func (j *joint) expect() {
 	}
 }
 
-// keep remembers what the store said, once all of it was written.
+// keep has remembered what the store said, once all of it was written.
 func (j *joint) keep() {
 	if !j.done {
 		return

@@ -27,7 +27,7 @@ type matrixReader struct {
 	err      error // of r
 
 	at       matrixSeries
-	expected []separator // up to some step of the span: see upstream_points.go
+	expected separators // of the span
 	builder  labels.ScratchBuilder
 	inData   bool // the list of series stands in an object that has more members
 	begun    bool
@@ -57,7 +57,7 @@ var errNotMatrix = errors.New("its answer is not JSON as Prometheus writes it")
 func notMatrix(what string) error { return fmt.Errorf("%w: %s", errNotMatrix, what) }
 
 func newMatrixReader(r io.Reader, g gridOf, s span) *matrixReader {
-	return &matrixReader{r: r, grid: g, span: s, buf: make([]byte, readBytes)}
+	return &matrixReader{r: r, grid: g, span: s, expected: separators{grid: g, from: s.from}, buf: make([]byte, readBytes)}
 }
 
 // fill reads more behind what is not consumed. False means that there is no more.

@@ -62,13 +62,25 @@ func separatorOf(ms int64) (s separator) {
 	return s
 }
 
-// separator is that of a step of the span.
-func (m *matrixReader) separator(step int) separator {
-	i := step - m.span.from
-	for len(m.expected) <= i {
-		m.expected = append(m.expected, separatorOf(m.grid.time(m.span.from+len(m.expected))))
+// stands reports that b, which is long enough for any, begins with it.
+func (s *separator) stands(b []byte) bool {
+	return binary.LittleEndian.Uint64(b) == s.a && binary.LittleEndian.Uint64(b[8:]) == s.b &&
+		(s.n == uint32(shortSeparator) || s.n != 0 && binary.LittleEndian.Uint32(b[16:]) == s.c)
+}
+
+// separators are those of the steps of a grid, made as far as they were asked for.
+type separators struct {
+	grid gridOf
+	from int // the first step
+	list []separator
+}
+
+func (x *separators) of(step int) *separator {
+	i := step - x.from
+	for len(x.list) <= i {
+		x.list = append(x.list, separatorOf(x.grid.time(x.from+len(x.list))))
 	}
-	return m.expected[i]
+	return &x.list[i]
 }
 
 // run reports how much of b is points of floats as they are expected from a step
@@ -77,11 +89,8 @@ func (m *matrixReader) separator(step int) separator {
 func (m *matrixReader) run(b []byte, step int) (n, next int) {
 	n = 2
 	for ; step < m.span.to && len(b)-n >= longSeparator; step++ {
-		s, at := m.separator(step), b[n-2:n-2+longSeparator]
-		if binary.LittleEndian.Uint64(at) != s.a || binary.LittleEndian.Uint64(at[8:]) != s.b {
-			break
-		}
-		if s.n != uint32(shortSeparator) && (s.n == 0 || binary.LittleEndian.Uint32(at[16:]) != s.c) {
+		s := m.expected.of(step)
+		if !s.stands(b[n-2 : n-2+longSeparator]) {
 			break
 		}
 		end := valueEnd(b, n-2+int(s.n))

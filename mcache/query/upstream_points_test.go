@@ -18,7 +18,7 @@ var runsGrid = gridOf{1795208700_000, 2500, 40}
 func readPoints(r io.Reader, byRuns bool) (string, error) {
 	m := newMatrixReader(r, runsGrid, span{from: 3, to: 37})
 	if !byRuns {
-		m.expected = make([]separator, runsGrid.n) // none is
+		m.expected.list = make([]separator, runsGrid.n) // none is
 	}
 	var b strings.Builder
 	for {

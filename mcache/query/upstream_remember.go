@@ -1,7 +1,6 @@
 package query
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -11,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -83,8 +81,6 @@ const (
 	maxRememberedText = 16 << 20
 	// rememberFor is how long it is kept.
 	rememberFor = 24 * time.Hour
-	// lendRecorded is how much a recording takes of the request's loan at a time.
-	lendRecorded = 256 << 10
 )
 
 // recall is what is remembered of a query.
@@ -98,6 +94,7 @@ type recall struct {
 	settled int64 // what looks at nothing behind it may be kept, unix ms
 	tokens  []string
 	ctx     context.Context // of the request, whose loan what is read is taken from
+	lend    func() Loan     // one for what is recorded; nil: there is no admission
 
 	extents map[int64]*extent // that were looked for; nil: not there
 }
@@ -116,7 +113,7 @@ func (a *API) recallOf(r *http.Request, s *slow, known *dialect, g gridOf) *reca
 	}
 	text := r.FormValue("query")
 	tokens, at := tokensOf(text)
-	c := &recall{u: u, grid: g, memory: o.Memory, tokens: at, ctx: r.Context(), extents: map[int64]*extent{}}
+	c := &recall{u: u, grid: g, memory: o.Memory, tokens: at, ctx: r.Context(), lend: a.o.Admission, extents: map[int64]*extent{}}
 	c.first = floorDiv(g.start, g.step)
 	c.settled = a.o.Now().Add(-o.Settled).UnixMilli()
 	parameters := url.Values{}
@@ -192,6 +189,9 @@ func (c *recall) has(step int) bool {
 	return c.extent(number).has(at)
 }
 
+// tooLarge has the answer handed on as it is from now on, if little of it is computed.
+func (c *recall) tooLarge() { c.u.large.add("", []string{string(c.id[:])}, c.u.dialect.now()) }
+
 // extent is one that is remembered, or nil.
 func (c *recall) extent(number int64) *extent {
 	x, looked := c.extents[number]
@@ -234,207 +234,6 @@ func (c *recall) byToken(info string) string {
 		n := slices.Index(c.tokens, at)
 		return "#" + strconv.Itoa(n), n >= 0
 	})
-}
-
-// recording is what is to be kept of a part that the store is asked for.
-type recording struct {
-	c      *recall
-	pieces []*piece // in order of their steps
-	text   int      // bytes of it
-	added  int      // series
-	series int      // how many memory has of the answer, about as many as will come
-	lent   int64
-	spoilt bool // nothing is kept
-
-	points, histograms []stepText // of a series, by steps of the query
-	at                 extentSeries
-	scratch            []byte
-	times              timeTexts
-}
-
-// piece is the part of a recording that is in one extent.
-type piece struct {
-	number   int64
-	from, to int // steps of the query
-	extentWriter
-}
-
-// record begins one, of the steps of a span that may be kept; nil if none may.
-func (c *recall) record(s span) *recording {
-	if c == nil {
-		return nil
-	}
-	rec := &recording{c: c}
-	for step := s.from; step < s.to; step++ {
-		if !c.mayKeep(step) {
-			continue
-		}
-		number, _ := c.place(step)
-		if n := len(rec.pieces); n > 0 && rec.pieces[n-1].number == number && rec.pieces[n-1].to == step {
-			rec.pieces[n-1].to++
-			continue
-		}
-		rec.pieces = append(rec.pieces, &piece{number: number, from: step, to: step + 1})
-	}
-	if len(rec.pieces) == 0 {
-		return nil
-	}
-	return rec
-}
-
-// add keeps a series of the store's answer.
-func (rec *recording) add(s *matrixSeries) {
-	if rec == nil || rec.spoilt {
-		return
-	}
-	rec.added++
-	rec.text += len(s.floats) + len(s.histograms)
-	if rec.text > rec.c.u.maxText || rec.tooLong() {
-		rec.spoil()
-		rec.c.u.large.add("", []string{string(rec.c.id[:])}, rec.c.u.dialect.now())
-		return
-	}
-	var ok bool
-	if rec.points, ok = rec.split(rec.points[:0], s.floats); ok {
-		rec.histograms, ok = rec.split(rec.histograms[:0], s.histograms)
-	}
-	if !ok {
-		rec.spoil()
-		return
-	}
-	points, histograms, bytes := rec.points, rec.histograms, 0
-	for _, p := range rec.pieces {
-		points, histograms = rec.addTo(p, s.labels, points, histograms)
-		bytes += cap(p.body)
-	}
-	if need := int64(bytes) - rec.lent; need > 0 {
-		need += lendRecorded
-		if loanOf(rec.c.ctx).Take(rec.c.ctx, need) != nil {
-			rec.spoil()
-			return
-		}
-		rec.lent += need
-	}
-}
-
-// tooLong reports that the answer will be too long by far, if its other series
-// are like those so far. To find that out at the end is what recording costs.
-func (rec *recording) tooLong() bool {
-	most := rec.c.u.maxText
-	return rec.text > most/8 && rec.text/rec.added*rec.series > 2*most
-}
-
-func (rec *recording) spoil() { rec.spoilt, rec.pieces = true, nil }
-
-// addTo adds to a piece the points that are in it and returns those behind.
-func (rec *recording) addTo(p *piece, ls labels.Labels, points, histograms []stepText) (_, _ []stepText) {
-	_, base := rec.c.place(p.from)
-	in := func(list []stepText) (mine, rest []stepText) {
-		for len(list) > 0 && list[0].step < p.from {
-			list = list[1:]
-		}
-		n := 0
-		for n < len(list) && list[n].step < p.to {
-			list[n].step += base - p.from
-			n++
-		}
-		return list[:n], list[n:]
-	}
-	at := &rec.at
-	at.labels, at.steps, at.values = ls, at.steps[:0], at.values[:0]
-	at.texts, points = in(points)
-	at.histograms, histograms = in(histograms)
-	for _, t := range at.texts {
-		text := t.text[1 : len(t.text)-1] // without quotes
-		v, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(text), len(text)), 64)
-		if rec.scratch = appendFloat(rec.scratch[:0], v); err != nil || !bytes.Equal(rec.scratch, text) {
-			at.steps, at.values = at.steps[:0], at.values[:0]
-			break
-		}
-		at.steps, at.values = append(at.steps, t.step), append(at.values, v)
-	}
-	if len(at.values) > 0 {
-		at.texts = nil
-	}
-	p.add(at)
-	return points, histograms
-}
-
-// split cuts the text of points, which the reader has found sound. It is not ok
-// if times are not written as they are here.
-func (rec *recording) split(dst []stepText, text []byte) (_ []stepText, ok bool) {
-	g, next := rec.c.grid, 0
-	for len(text) > 0 {
-		n, ms := timeText(text)
-		if rec.scratch, next = rec.times.append(append(rec.scratch[:0], '['), ms, next); n == 0 || !bytes.HasPrefix(text, rec.scratch) || text[len(rec.scratch)] != ',' {
-			return dst, false
-		}
-		value := text[len(rec.scratch)+1:]
-		end := bytes.IndexByte(value, ']')
-		if value[0] == '{' {
-			end = endOfHistogram(value)
-		}
-		dst = append(dst, stepText{int((ms - g.start) / g.step), value[:end:end]})
-		if text = value[end+1:]; len(text) > 0 {
-			text = text[1:] // the comma
-		}
-	}
-	return dst, true
-}
-
-// endOfHistogram is where the object at the beginning of b ends, which has no
-// brackets in its strings.
-func endOfHistogram(b []byte) int {
-	depth := 0
-	for i, c := range b {
-		switch c {
-		case '{':
-			depth++
-		case '}':
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		}
-	}
-	return len(b) - 1
-}
-
-// keep puts what was recorded into memory, with what was there. notes are those
-// of the answer, which has come to its end.
-func (rec *recording) keep(warnings, infos []string) {
-	if rec == nil || rec.spoilt || len(warnings) > 0 || len(infos) > maxExtentInfos {
-		return
-	}
-	c, size := rec.c, 0
-	kept := make([]string, len(infos))
-	for i, info := range infos {
-		kept[i] = c.byToken(info)
-		size += len(info)
-	}
-	if size > maxExtentInfoBytes {
-		return
-	}
-	for _, p := range rec.pieces {
-		_, lo := c.place(p.from)
-		x := &extent{lo: lo, hi: lo + p.to - p.from, infos: kept, body: p.body}
-		if old := c.extent(p.number); old != nil {
-			both, err := unite(old, x)
-			switch {
-			case err != nil:
-			case both != nil && len(both.infos) <= maxExtentInfos:
-				x = both
-			case old.hi-old.lo > x.hi-x.lo:
-				continue
-			}
-		}
-		if len(x.body) > maxExtentBytes {
-			continue
-		}
-		c.extents[p.number] = x
-		if c.memory.Put(c.key(p.number), x.appendBlob(nil), rememberFor) == nil {
-			c.u.kept.Add(uint64(p.to - p.from))
-		}
-	}
 }
 
 // recalled is a part of a query that is remembered: a run of steps of one extent.

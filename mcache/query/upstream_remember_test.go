@@ -164,8 +164,21 @@ func remembering(t *testing.T) (a *API, f *fakeStore, m *answerMap) {
 	return NewAPI(lateCache(t), o), f, m
 }
 
+// recorded waits until what was answered so far is remembered.
+func recorded(t *testing.T, a *API) {
+	t.Helper()
+	waitFor(t, "recordings", func() bool { return a.Stats().UpstreamRecording == 0 })
+}
+
 // panel asks for m from some seconds after t0 to others.
 func panel(t *testing.T, a *API, from, to int64, pairs ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	defer recorded(t, a)
+	return panelNow(t, a, from, to, pairs...)
+}
+
+// panelNow does not wait until what was answered is remembered.
+func panelNow(t *testing.T, a *API, from, to int64, pairs ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	return get(t, a, "query_range", append(pairs, "query", "m", "start", seconds(t0+1000*from), "end", seconds(t0+1000*to), "step", "15")...)
 }
@@ -251,6 +264,7 @@ func TestRememberedAreWholeAnswers(t *testing.T) {
 				r.Header.Set("Cache-Control", c.header)
 			}
 			first := send(t, a, r)
+			recorded(t, a)
 			if first.Code != 200 || m.len() > 0 != c.kept {
 				t.Fatalf("%d extents are kept: %d %.300s", m.len(), first.Code, first.Body)
 			}
@@ -321,6 +335,7 @@ func TestRememberedApart(t *testing.T) {
 				r.Header.Set("X-Scope-OrgID", c.tenant)
 			}
 			w := send(t, a, r)
+			recorded(t, a)
 			n := len(f.requests())
 			if w.Code != 200 || n != 1-again || c.tenant != "" && !strings.Contains(w.Body.String(), fmt.Sprintf(`"values":[[1795199700,"%d"]`, -600+len(c.tenant))) {
 				t.Errorf("%d, time %d: the store was asked %d times: %.200s", i, again, n, w.Body)
@@ -436,30 +451,13 @@ func TestRememberedLarge(t *testing.T) {
 	a.SetUpstream(o)
 	for i := range 2 {
 		w := get(t, a, "query_range", "query", "m", "start", "1795000000", "end", fmt.Sprint(1795000000+15*(maxPoints-1)), "step", "15")
+		recorded(t, a)
 		if w.Body.Len() != len(body) || m.len() != 0 || w.Header().Get(sourceHeader) != sourceUpstream {
 			t.Errorf("time %d: %d bytes of %d, %d extents", i, w.Body.Len(), len(body), m.len())
 		}
 	}
 	if n := a.upstream.large.len(a.o.Now()); n != 1 {
 		t.Errorf("%d are known to be large", n)
-	}
-}
-
-// TestRecordingGivesUp: how many series are to come tells early that an answer is
-// too long, and nothing but its length does if that is not known, or near it.
-func TestRecordingGivesUp(t *testing.T) {
-	a, _, _ := remembering(t)
-	s := &matrixSeries{floats: []byte(`[1795000000,"1"]` + strings.Repeat(`,[1795000000,"1"]`, 49))}
-	a.upstream.maxText = 20 * len(s.floats)
-	for series, want := range map[int]int{0: 21, 20: 21, 40: 21, 41: 3, 1000: 3} {
-		rec := &recording{c: &recall{u: a.upstream, grid: gridOf{1795000000000, 15_000, 1}}, series: series}
-		n := 0
-		for ; !rec.spoilt && n < 100; n++ {
-			rec.add(s)
-		}
-		if n != want {
-			t.Errorf("of %d series it gave up at number %d, not %d", series, n, want)
-		}
 	}
 }
 
