@@ -168,12 +168,32 @@ func BenchmarkMend(b *testing.B) {
 }
 
 // BenchmarkBackfill writes, one a series and batch, samples in order before
-// what each series has, as a sender that empties its queue newest first.
+// what each series has, as a sender that catches up.
 func BenchmarkBackfill(b *testing.B) {
-	const series, have, missing = 1000, 200, 600
-	c := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
-	fps := fill(b, c, series)
+	benchmarkBackfill(b, func(n int) int { return n - backfillRounds })
+}
+
+// BenchmarkBackfillNewestFirst is BenchmarkBackfill for a sender that empties
+// its queue from the newest to the oldest.
+func BenchmarkBackfillNewestFirst(b *testing.B) {
+	benchmarkBackfill(b, func(n int) int { return -1 - n })
+}
+
+// BenchmarkOverwriteAlike writes once more, one a series and batch, what was
+// written.
+func BenchmarkOverwriteAlike(b *testing.B) {
+	benchmarkBackfill(b, func(n int) int { return n % (backfillHave / 2) })
+}
+
+const backfillHave, backfillRounds = 200, 600
+
+// benchmarkBackfill writes samples of 1,000 series at steps that at chooses. All
+// begins anew when backfillRounds are written: no step is missing any more.
+func benchmarkBackfill(b *testing.B, at func(n int) int) {
+	const series = 1000
+	var fps []Fingerprint
 	var batch Batch
+	c := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
 	write := func(k int) {
 		batch.Reset("default")
 		for i, f := range fps {
@@ -184,13 +204,21 @@ func BenchmarkBackfill(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for k := 1; k < have; k++ {
-		write(k)
-	}
 	b.ReportAllocs()
-	b.ResetTimer()
 	for n := 0; n < b.N; n++ {
-		write(n%missing - missing)
+		if n%backfillRounds == 0 {
+			b.StopTimer()
+			c.RemoveBucket("default")
+			fps = fill(b, c, series)
+			for k := 1; k < backfillHave; k++ {
+				write(k)
+			}
+			if n == 0 {
+				b.ResetTimer()
+			}
+			b.StartTimer()
+		}
+		write(at(n % backfillRounds))
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/series, "ns/sample")
 }

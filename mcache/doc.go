@@ -47,6 +47,7 @@
 //	block        up to 128 samples, encoded (package block)
 //	sealed       encoded as a block. A block is partial until it is full
 //	section      one of the blocks that a partial block consists of
+//	open         of a block of out-of-order samples: not encoded, with room for more
 //	directory    the start and the address of each block, or chunk of records
 //	address      a kvcache.Ref: what it points to, or nothing once that is gone
 //	region       the unit in which memory is taken away (package kvcache); Hot ones
@@ -116,7 +117,9 @@
 // is on no grid. What a head cannot take in any form is sealed. A block is
 // bit-exact for every input and stores its times exactly (package block). The
 // last block of a series stays among the heads, in sections, until it is full.
-// Mending decodes a block, merges the samples, and encodes the block again.
+// Mending decodes a block, merges the samples, and encodes the block again; but
+// samples outside of all blocks, as of a sender that catches up, are put into an
+// open block between them, and encoded when that is full (openblock.go).
 //
 // # Invariants, and why they hold
 //
@@ -227,7 +230,8 @@
 // without the lookup (find.go), and the slot: two cache misses that a batch
 // overlaps, some 14 ns; and sealing, about as much, because a head becomes a section of its
 // block, and a full block is made of the sections: a sample is encoded twice
-// and decoded once.
+// and decoded once. In order before what its series has, where that is, three
+// times as much.
 //
 // # Differences from the ancestor
 //

@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"sort"
 	"unsafe"
 
 	"mcached/kvcache"
@@ -187,6 +188,9 @@ func (s *shard) sealLocked(id uint32, ss []Sample, held int) bool {
 	if r.flags&flagPartial != 0 && !s.hot.Live(s.dirOfLocked(r)[r.dirLen-1].ref) {
 		s.pruneLocked(r)
 	}
+	if r.flags&flagOpenBlock != 0 {
+		s.sealOpensLocked(id)
+	}
 	switch {
 	case r.flags&flagPartial == 0:
 		if !s.addBlocksLocked(id, ss, ss[0].T, 0) {
@@ -350,19 +354,25 @@ func (s *shard) mendLocked(id uint32, run []Sample) (done int) {
 // mendOneLocked mends the samples at the beginning of run that belong into one
 // block.
 func (s *shard) mendOneLocked(id uint32, run []Sample) int {
-	s.pruneLocked(s.recs.At(id))
-	if s.overlapsLocked(s.recs.At(id), run[0].T) && !s.restoreLocked(id) || !s.dirReserveLocked(id, 1) {
+	r := s.recs.At(id)
+	if r.flags&(flagOpenBlock|flagBlob) == flagOpenBlock {
+		dir := s.dirOfLocked(r)
+		k, n := planTake(len(dir), func(i int) int64 { return dir[i].start }, run)
+		if n = s.insertOpenLocked(r, k, run[:n]); n > 0 {
+			return n
+		}
+	}
+	s.pruneLocked(r)
+	if s.overlapsLocked(r, run[0].T) && !s.restoreLocked(id) || !s.dirReserveLocked(id, 1) {
 		return 0
 	}
-	r := s.recs.At(id)
+	r = s.recs.At(id)
+	if n, ok := s.openLocked(id, run); n > 0 || !ok {
+		return n
+	}
 	dir := s.dirOfLocked(r)
 	k, n := planTake(len(dir), func(i int) int64 { return dir[i].start }, run)
 	part := run[:n]
-	if taken, ok := s.extendBlockLocked(id, k, part); !ok {
-		return 0
-	} else if taken {
-		return n
-	}
 	var old []Sample
 	count := 0
 	if len(dir) > 0 {
@@ -373,6 +383,11 @@ func (s *shard) mendOneLocked(id uint32, run []Sample) int {
 		} else {
 			old = nil
 		}
+	}
+	if holdsAll(old, part) { // a sender writes once more what it wrote
+		s.tablesOfLocked(r, k).AddWeight(dir[k].ref, 0)
+		s.mendedLocked(r, n, 0)
+		return n
 	}
 	all, added := merge(s.joined[:0], old, part)
 	last := k+count == len(dir)
@@ -389,62 +404,19 @@ func (s *shard) mendOneLocked(id uint32, run []Sample) int {
 		r.setPartial(partial)
 	}
 	r.sealedEnd = max(r.sealedEnd, all[len(all)-1].T)
-	r.points += uint32(added)
-	s.inserted += uint64(added)
-	s.overwritten += uint64(len(part) - added)
-	s.mended += uint64(len(part))
+	s.mendedLocked(r, n, added)
 	s.relistLocked(id)
 	return n
 }
 
-// outOfOrderTail is how many samples the last section of a block may have to be
-// made anew for one more: as many as take little to encode, and enough that a
-// block is not made anew as a whole every few samples.
-const outOfOrderTail = 16
-
-// extendBlockLocked adds part, which is out of order, to block k of id if all
-// of it comes after what the block has, as where a sender catches up in order:
-// the last section is made anew, or there is one more, and the rest is copied.
-// taken is false, and nothing has changed, if it is not so simple; ok is false
-// if there is no memory. Only the last block of a series takes more by seal, so
-// it is left out here.
-func (s *shard) extendBlockLocked(id uint32, k int, part []Sample) (taken, ok bool) {
-	r := s.recs.At(id)
-	dir := s.dirOfLocked(r)
-	if k < 0 || k >= len(dir)-1 || part[0].T <= dir[k].start || len(part) > outOfOrderTail {
-		return false, true
+// holdsAll reports whether all of part, which is sorted as ss, is in ss as it is.
+func holdsAll(ss, part []Sample) bool {
+	for _, x := range part {
+		i := sort.Search(len(ss), func(i int) bool { return ss[i].T >= x.T })
+		if i == len(ss) || ss[i] != x {
+			return false
+		}
+		ss = ss[i+1:]
 	}
-	e := &dir[k]
-	b := s.blockLocked(*e)
-	held := block.Len(b)
-	if held+len(part) > block.MaxSamples {
-		return false, true
-	}
-	last := block.LastSection(b, e.start)
-	n, err := s.codec.Decode(&s.block1, s.withSlackLocked(last.Samples), last.Start)
-	if err != nil {
-		panic("mcache: own block: " + err.Error())
-	}
-	if s.block1[n-1].T >= part[0].T {
-		return false, true
-	}
-	switch {
-	case n+len(part) <= outOfOrderTail:
-		s.encoded = s.codec.ReplaceLast(s.encoded[:0], b, e.start, last, append(append(s.joined[:0], s.block1[:n]...), part...), int64(r.step))
-	case block.Sections(b) < block.MaxSections:
-		s.encoded = s.codec.AppendSection(s.encoded[:0], b, e.start, part, int64(r.step))
-	default:
-		return false, true
-	}
-	ref, ok := s.putLocked(id, s.log, s.encoded)
-	if !ok {
-		return false, false
-	}
-	s.releaseLocked(r, k, held)
-	e.ref = ref
-	r.points += uint32(len(part))
-	s.inserted += uint64(len(part))
-	s.mended += uint64(len(part))
-	s.relistLocked(id)
-	return true, true
+	return true
 }

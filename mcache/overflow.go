@@ -95,7 +95,7 @@ func (s *shard) toBlobLocked(id uint32, from blobRoom) bool {
 	s.freeLiveLocked(r)
 	r.head, r.mode, r.next, r.have, r.size = 0, modeNone, 0, 0, 0
 	r.dir, r.dirLen, r.dirCap, r.records, r.points = 0, 0, 0, 0, 0
-	r.flags &^= flagPartial | flagOpen | flagRecords
+	r.flags &^= flagPartial | flagOpen | flagOpenBlock | flagRecords
 	s.accountLocked(r, seriesBytes-int(r.bytes))
 	s.relistLocked(id)
 	return true
@@ -208,10 +208,10 @@ func (s *shard) gatherLocked(r *series) (last int64) {
 
 // gatherBlockLocked adds a block, joined with the one before it if both are
 // small: each life of a series leaves a short one at its end. Sections become
-// one.
+// one, and an open block is encoded.
 func (s *shard) gatherBlockLocked(r *series, x block.Part) {
 	p := &s.parts
-	if k := len(p.Blocks) - 1; block.Sections(x.Bytes) > 1 || k >= 0 && p.Blocks[k].N+x.N <= block.MaxSamples {
+	if k := len(p.Blocks) - 1; block.Sections(x.Bytes) > 1 || block.OpenRoom(x.Bytes) > 0 || k >= 0 && p.Blocks[k].N+x.N <= block.MaxSamples {
 		n := s.decodePartLocked(x)
 		s.gatherSamplesLocked(r, x.Start, s.block1[:n])
 		return

@@ -301,7 +301,7 @@ func (s *shard) appendBlocksLocked(dst []byte, r *series) (_ []byte, points uint
 		points += uint64(block.Len(b))
 	}
 	for _, e := range dir {
-		b := s.blockLocked(e)
+		b := s.sealedFormLocked(r, s.blockLocked(e), e.start)
 		dst = binary.AppendVarint(dst, e.start)
 		dst = binary.AppendUvarint(dst, uint64(len(b)))
 		dst = append(dst, b...)

@@ -69,17 +69,18 @@ const (
 type seriesFlags uint16
 
 const (
-	flagInUse   seriesFlags = 1 << iota
-	flagRaw                 // a key of the raw API: no labels
-	flagPartial             // the last block is short, in shard.hot, and may take more
-	flagOpen                // the last record chunk is in shard.hot and may take more
-	flagShadow              // holds the start times of another series; not a point by itself
-	flagStarts              // has a shadow
-	flagHeld                // for create only: limits do not refuse it
-	flagClaimed             // for create only: it was counted
-	flagBlob                // has a blob; all that is in it is before all the rest
-	flagRecords             // has records, or had some
-	flagLoaded              // was loaded, and its next write tells something of coverage
+	flagInUse     seriesFlags = 1 << iota
+	flagRaw                   // a key of the raw API: no labels
+	flagPartial               // the last block is short, in shard.hot, and may take more
+	flagOpen                  // the last record chunk is in shard.hot and may take more
+	flagShadow                // holds the start times of another series; not a point by itself
+	flagStarts                // has a shadow
+	flagHeld                  // for create only: limits do not refuse it
+	flagClaimed               // for create only: it was counted
+	flagBlob                  // has a blob; all that is in it is before all the rest
+	flagRecords               // has records, or had some
+	flagLoaded                // was loaded, and its next write tells something of coverage
+	flagOpenBlock             // may have open blocks
 )
 
 // Sizes of a head's array. A full grid of headMax bytes has one presence bit a slot.

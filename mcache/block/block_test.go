@@ -163,18 +163,10 @@ func TestSections(t *testing.T) {
 		if n, err := decodeBlock(&c, &out, b, all[0].T); err != nil || !slices.Equal(out[:n], all) {
 			t.Fatalf("%d sections: %v", sections, err)
 		}
-		// The last section made anew, with one sample more.
-		last := LastSection(b, all[0].T)
-		n, err := decodeBlock(&c, &out, last.Samples, last.Start)
+		section, from := LastSection(b, all[0].T)
+		n, err := decodeBlock(&c, &out, section, from)
 		if err != nil || !slices.Equal(out[:n], all[len(all)-n:]) {
 			t.Fatalf("the last of %d sections: %v", sections, err)
-		}
-		if len(all) < MaxSamples {
-			more := append(slices.Clone(all), Sample{all[len(all)-1].T + 1 + rnd.Int64N(1e6), rnd.Uint64()})
-			r := c.ReplaceLast([]byte("before"), b, all[0].T, last, more[len(all)-n:], 15000)[len("before"):]
-			if k, err := decodeBlock(&c, &out, r, all[0].T); err != nil || !slices.Equal(out[:k], more) || Sections(r) != sections || len(r) > MaxBytes {
-				t.Fatalf("%d sections with the last made anew: %d, %d bytes, %v", sections, Sections(r), len(r), err)
-			}
 		}
 		if sections > 1 {
 			if _, err := decodeBlock(&c, &out, b[:len(b)-1-rnd.IntN(len(b)-2)], all[0].T); err == nil {

@@ -13,6 +13,7 @@
 //	record    a time in ms and a value of bytes, such as a native histogram
 //	block     up to 128 samples of one series, encoded
 //	section   one of the blocks in a block that is not full yet
+//	open      of a block: not encoded, and with room for more samples
 //	chunk     records of one series, in order of time
 //	blob      blocks and chunks of one series, in one piece, with a checksum
 //	grid      times at a fixed distance, the step
@@ -73,6 +74,13 @@
 //	byte 1     bits 0–1 time mode 3, bits 2–7 number of sections
 //	section    length of what follows (2) | time of its first sample less that
 //	           of the block (uvarint) | a block, which has no sections
+//
+// # Open blocks
+//
+// Where samples come in no order, a block may be open: times and values are
+// words, and more of them are put in where it lies. It uses no other modes than
+// those above: time mode 1 with a step of 0, value mode 0, ints of 64 bits. So
+// a decoder need not know of it (open.go).
 //
 // # Chunk of records
 //

@@ -51,39 +51,19 @@ func (c *Codec) appendSection(dst []byte, start int64, ss []Sample, step int64) 
 	return dst
 }
 
-// Last is the last section of a block.
-type Last struct {
-	Start int64 // of its samples
-	// Samples are its block in the block's bytes, all of them if that is plain.
-	Samples []byte
-	head    int // where the section begins, 0 if the block is plain
-}
-
-// LastSection finds the last section of b, which begins at start and is sound.
-func LastSection(b []byte, start int64) Last {
+// LastSection is the last section of b, which begins at start and is sound, and
+// the time of its first sample; b itself if it is a plain block.
+func LastSection(b []byte, start int64) (section []byte, from int64) {
 	n := Sections(b)
 	if n == 1 {
-		return Last{Start: start, Samples: b}
+		return b, start
 	}
 	at := 2
 	for ; n > 1; n-- {
 		at += sectionLength + int(binary.LittleEndian.Uint16(b[at:]))
 	}
 	gap, k := binary.Uvarint(b[at+sectionLength:])
-	return Last{Start: start + int64(gap), Samples: b[at+sectionLength+k:], head: at}
-}
-
-// ReplaceLast appends to dst the block old, which begins at start, with the
-// samples ss in place of those of its last section. The two may not be more
-// than a block has.
-func (c *Codec) ReplaceLast(dst, old []byte, start int64, last Last, ss []Sample, step int64) []byte {
-	if last.head == 0 {
-		return c.Encode(dst, ss, step)
-	}
-	at := len(dst)
-	dst = append(dst, old[:last.head]...)
-	dst[at] = byte(Len(old) - Len(last.Samples) + len(ss) - 1)
-	return c.appendSection(dst, start, ss, step)
+	return b[at+sectionLength+k:], start + int64(gap)
 }
 
 // sections walks the sections of buf, a block with Slack bytes behind
