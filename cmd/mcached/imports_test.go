@@ -66,8 +66,8 @@ var mayImport = map[string][]string{
 	"cmd/mcached":      {"..."},
 	"cmd/mcached/e2e":  {}, // tests alone, whose imports are not in question
 	"cmd/mcbench": {
-		"mcached/mcache", "mcached/remotewrite/send", "mcached/remotewrite/wire", "github.com/alecthomas/kingpin/v2",
-		"github.com/golang/snappy", "github.com/prometheus/prometheus/model/labels", "github.com/prometheus/prometheus/promql/parser",
+		"mcached/kvcache", "mcached/mcache", "mcached/remotewrite/send", "mcached/remotewrite/wire", "github.com/alecthomas/kingpin/v2",
+		"github.com/golang/snappy", "golang.org/x/sys/unix", "github.com/prometheus/prometheus/model/labels", "github.com/prometheus/prometheus/promql/parser",
 		"github.com/prometheus/prometheus/prompb", "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2",
 	},
 }

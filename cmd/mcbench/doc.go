@@ -14,6 +14,7 @@
 //	mcbench exporters FILE...               write what dashboards look at
 //	mcbench benefit                         a store by itself, and behind an mcached that forwards to it
 //	mcbench forward                         what forwarding costs an mcached
+//	mcbench readthrough                     a Prometheus with a week of data, and an mcached before it that reads through
 //	mcbench neighbour --pid 4711            how an mcached shrinks for a process that takes memory
 //
 // # The load

@@ -99,8 +99,8 @@ func installed(p peer) (peer, error) {
 	if err != nil {
 		return p, fmt.Errorf("%s is not installed (%s) and left out", p.name, p.binary)
 	}
-	p.binary = path
-	return p, nil
+	p.binary, err = filepath.Abs(path) // it runs in a directory of its own
+	return p, err
 }
 
 // server is a peer that runs.
