@@ -29,8 +29,10 @@ const (
 	// that nobody writes to a cluster of one that should have been several.
 	aloneFor = 30 * time.Second
 	// leaveFor is how long a daemon that is asked to stop serves on after it told
-	// the others that it leaves, to send clients of Redis on to them.
-	leaveFor = 300 * time.Millisecond
+	// the others that it leaves: to send clients of Redis on to them, and until
+	// those who read know what the others were handed over lately. They ask for
+	// claims once a second.
+	leaveFor = 700 * time.Millisecond
 )
 
 // openCluster begins to look for the others. The doors must be ready to serve:

@@ -20,7 +20,7 @@ func (d *daemon) openHandover() error {
 	}
 	var err error
 	d.handover, err = d.router.NewHandover(route.HandoverOptions{
-		Holdings: holdings{d}, Window: d.config.cluster.handover.std(), HasFrom: d.hasFrom,
+		Holdings: holdings{d}, Window: d.config.cluster.handover.std(), HasFrom: d.hasFrom, Eras: d.eras,
 		Leaving: func(t route.Table, i int) bool {
 			return t.(writeTable).Members()[i].State == cluster.Leaving
 		},
@@ -28,9 +28,22 @@ func (d *daemon) openHandover() error {
 	return err
 }
 
+// eras are those that are over, and lasted at a time or began later.
+func (d *daemon) eras(since int64) (list []route.Era) {
+	if d.node == nil {
+		return nil
+	}
+	for _, e := range d.node.Eras(since) {
+		if e.Until != 0 {
+			list = append(list, route.Era{ID: e.ID(), From: e.From, Until: e.Until, Table: writeTable{e.Table()}})
+		}
+	}
+	return list
+}
+
 // hasFrom says from when on a member has everything of a slot, with what this one
 // hands over to it: see query.FanOut.
-func (d *daemon) hasFrom(from, until int64, member string) func(slot uint16) int64 {
+func (d *daemon) hasFrom(from, until int64, member string) func(slot uint16, tell func(era uint64, from int64)) {
 	name, began := cluster.LifeOf(member)
 
 	gone := int64(math.MinInt64)

@@ -97,7 +97,7 @@ func eraOf(e *cluster.Era) query.Era {
 	if until == 0 {
 		until = math.MaxInt64
 	}
-	return query.NewEra(e.From, until, query.NewOwners(names, cluster.Slots, e.Owners))
+	return query.NewEra(e.ID(), e.From, until, query.NewOwners(names, cluster.Slots, e.Owners))
 }
 
 func (c *readCluster) Slot(bucket string, ls labels.Labels) uint16 {

@@ -96,6 +96,12 @@ func (c writeCluster) Table() route.Table {
 	return writeTable{c.d.node.Table()}
 }
 
+func (c writeCluster) Use(t route.Table) { t.(writeTable).Use() }
+
+func (c writeCluster) PassedOver(t route.Table, with func(node int) bool) {
+	c.d.node.PassedOver(t.(writeTable).Table, with)
+}
+
 func (c writeCluster) Suspect(id string)        { c.d.node.Suspect(id) }
 func (c writeCluster) Trust(id string)          { c.d.node.Trust(id) }
 func (c writeCluster) Suspected(id string) bool { return c.d.node.Suspected(id) }

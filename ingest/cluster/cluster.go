@@ -49,6 +49,9 @@ type Cluster struct {
 	seeds   seeds
 	gossip  gossipLog
 	joined  atomic.Bool // another member was met, or there is none to meet
+	met     atomic.Bool // and all the others of whom that one knew
+	began   time.Time
+	passed  passed
 	counts  counts
 
 	address netip.AddrPort // where others reach the gossip of this one
@@ -108,8 +111,9 @@ func tune(c *memberlist.Config) {
 
 // Start listens and begins to look for others, and does not wait for them.
 func Start(o Options) (*Cluster, error) {
-	c := &Cluster{o: o, there: map[string]presence{}, changed: make(chan struct{}, 1), stop: make(chan struct{})}
+	c := &Cluster{o: o, there: map[string]presence{}, began: time.Now(), changed: make(chan struct{}, 1), stop: make(chan struct{})}
 	c.breaker.now = time.Now
+	c.passed.news = make(chan *Era, passedNews)
 	c.gossip.log = o.Logger
 	c.self = o.Self
 	c.self.State, c.self.Place = Joining, placeOf(o.Hash, o.Layout)
@@ -144,6 +148,7 @@ func Start(o Options) (*Cluster, error) {
 	c.rebuild()
 	c.done.Go(c.follow)
 	c.done.Go(c.rejoin)
+	c.done.Go(c.tellPassed)
 	return c, nil
 }
 
@@ -209,6 +214,10 @@ func (c *Cluster) SetState(s State) {
 	}
 }
 
+// meetFor is how long a member that was started may take to meet all others: until
+// then it may have seen tables that nobody else has.
+const meetFor = 10 * time.Second
+
 // spreadFor is how long gossip takes to reach all members, and then some.
 const spreadFor = 400 * time.Millisecond
 
@@ -270,6 +279,10 @@ func (c *Cluster) rebuild() {
 	c.selfMu.Lock()
 	self.State = c.acts
 	c.selfMu.Unlock()
+	met := c.met.Load() || time.Since(c.began) > meetFor
+	if met {
+		defer c.history.settle()
+	}
 	members := []Member{self}
 	c.thereMu.Lock()
 	for _, p := range c.there {
@@ -285,7 +298,7 @@ func (c *Cluster) rebuild() {
 		version = old.Version + 1
 	}
 	t := NewTable(version, self.ID, members, c.o.Layout)
-	c.history.observe(time.Now().UnixMilli(), members, c.o.Layout)
+	t.used = c.history.observe(time.Now().UnixMilli(), members, c.o.Layout)
 	c.table.Store(t)
 	c.breaker.keep(func(id string) bool { return slices.ContainsFunc(members, func(m Member) bool { return m.ID == id }) })
 	if len(members) > 1 {
@@ -342,14 +355,14 @@ func (d *delegate) NodeMeta(int) []byte {
 	return b
 }
 
-// NotifyMsg takes nothing: there are no messages but memberlist's own.
-func (d *delegate) NotifyMsg([]byte) {}
+// NotifyMsg takes over what another member tells at once: see passed.
+func (d *delegate) NotifyMsg(b []byte) { d.MergeRemoteState(b, false) }
 
 // GetBroadcasts sends none.
 func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
 
 // LocalState is the history, for a member that is met.
-func (d *delegate) LocalState(bool) []byte { return encodeEras(d.c.history.since(0)) }
+func (d *delegate) LocalState(bool) []byte { return encodeEras(d.c.history.told()) }
 
 // MergeRemoteState takes over what another member knows of eras.
 func (d *delegate) MergeRemoteState(b []byte, _ bool) {

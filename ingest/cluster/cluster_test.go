@@ -88,6 +88,7 @@ func (n *node) sees(want ...string) bool {
 func TestClusterLife(t *testing.T) {
 	a := start(t, "a", nil)
 	eventually(t, "a has no seeds and is a cluster of one", a.Joined)
+	a.Table().Use() // something is written
 	b := start(t, "b", nil, a)
 	c := start(t, "c", nil, a)
 	all := []*node{a, b, c}
@@ -107,6 +108,20 @@ func TestClusterLife(t *testing.T) {
 	eventually(t, "c knows of the era before it", func() bool {
 		return slices.ContainsFunc(c.Eras(0), func(e *Era) bool { return len(e.Members) == 1 && e.Members[0].Name == "a" })
 	})
+	for _, n := range all { // b and c were alone, too, and nothing was written to them
+		for _, e := range n.Eras(0) {
+			if !slices.Contains(idsOf(e), a.Self().ID) {
+				t.Errorf("%s knows of an era of %v, in which nobody wrote", n.Self().Name, idsOf(e))
+			}
+		}
+	}
+	// Others hear at once who is passed over.
+	a.PassedOver(a.Table(), func(i int) bool { return a.Table().Members()[i].Name != "b" })
+	for _, n := range []*node{a, c} {
+		eventually(t, "it is known that b was passed over", func() bool {
+			return slices.ContainsFunc(n.Eras(0), func(e *Era) bool { return slices.Equal(idsOf(e), []string{a.Self().ID, c.Self().ID}) })
+		})
+	}
 	b.SetState(Leaving)
 	eventually(t, "b leaves and is still there", func() bool { return a.sees("a ready", "b leaving", "c ready") })
 	b.SetState(Ready)

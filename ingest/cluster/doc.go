@@ -10,7 +10,7 @@
 //	slot     one of 16384 parts of all series, and of all Redis keys
 //	owner    a member that a slot's data is sent to; a slot has several, in order
 //	table    slot → owners, for one set of members; immutable, with a version
-//	era      a time during which the table was the same
+//	era      a time during which something was written by a table of the same owners
 //	place    what decides which slot a series has: the cluster's key, the labels
 //	         that are ignored, the spread
 //	suspect  a member that did not answer this one lately

@@ -1,8 +1,12 @@
 package cluster
 
 import (
+	"encoding/binary"
 	"slices"
 	"sync"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // An Era is a time in which the members that own slots were the same: what was
@@ -16,9 +20,30 @@ type Era struct {
 	Members []Member
 	Layout  Layout
 
+	// used is whether a request was routed by a table of the era. Where it is not
+	// nil the era counts only if one was: see history.
+	used *atomic.Bool
+
 	once  sync.Once
 	table *Table
 }
+
+// ID is the same for all eras of the same owners; 0 if nothing is known of them.
+func (e *Era) ID() uint64 {
+	if len(e.Members) == 0 {
+		return 0
+	}
+	var b []byte
+	for i := range e.Members {
+		m := &e.Members[i]
+		b = append(append(append(append(b, m.ID...), 0), m.Zone...), 0)
+		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, uint32(m.Weight)), m.Place)
+	}
+	return max(1, xxhash.Sum64(append(b, byte(e.Layout.Copies))))
+}
+
+// counts reports whether anything was written in the era, as far as is known.
+func (e *Era) counts() bool { return e.used == nil || e.used.Load() }
 
 // Table is that of the era, made when it is first asked for: about 1 ms for
 // ten members, and 16384 times as many copies times 2 bytes.
@@ -53,6 +78,13 @@ const (
 	// maxHistoryBytes bounds what is taken from another member: 512 eras of
 	// 300 members are some 60 KiB.
 	maxHistoryBytes = 4 << 20
+
+	// A member that was passed over may have been for passedBefore when that is
+	// said, which is once in passedEvery: a request waits for it, in an outbox
+	// and under way.
+	passedBefore = 1500   // ms
+	passedEvery  = 100    // ms
+	forgetUnused = 60_000 // ms: routing a request takes no longer
 )
 
 // history is all that is known of eras: what this member saw itself, and what
@@ -62,10 +94,20 @@ const (
 // Only the era that this member sees now is in force (Until is 0). What others
 // say is in force was so when they said it: whoever is not heard of any more has
 // no eras that last.
+//
+// Nobody but its members routes by the table of an era. A member that starts sees,
+// for some milliseconds, tables that nobody else does: it is alone, or has met some
+// of the others and not yet all. Such eras would be a false memory, which nobody
+// else could have had handed over. They count if this member routed a request by
+// them. The same goes for any era of this member alone. All others count: who
+// routed by them may have died since.
+//
+// Members that are passed over make eras, too: see passOver.
 type history struct {
-	mu   sync.Mutex
-	eras []*Era // by From, then Until with the one in force last
-	now  *Era   // the one of them that is in force, or nil
+	mu      sync.Mutex
+	eras    []*Era // by From, then Until with the one in force last
+	now     *Era   // the one of them that is in force, or nil
+	settled bool   // this member has met all others
 }
 
 // same says whether two eras have the same owners for all slots.
@@ -82,28 +124,56 @@ func (e *Era) end() int64 {
 	return e.Until
 }
 
-// observe says that from now on the table is that of these members.
-func (h *history) observe(nowMs int64, members []Member, l Layout) {
+// observe says that from now on the table is that of these members. What it returns
+// is set when a request is routed by it; nil if that does not matter.
+func (h *history) observe(nowMs int64, members []Member, l Layout) (used *atomic.Bool) {
 	next := &Era{From: nowMs, Members: owning(members), Layout: l}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.now != nil {
 		if h.now.same(next) {
-			return
+			return h.now.used
 		}
-		h.replaceLocked(h.now, &Era{From: h.now.From, Until: max(nowMs, h.now.From), Members: h.now.Members, Layout: h.now.Layout})
+		h.replaceLocked(h.now, &Era{From: h.now.From, Until: max(nowMs, h.now.From), Members: h.now.Members, Layout: h.now.Layout, used: h.now.used})
+	}
+	if !h.settled || len(next.Members) == 1 {
+		next.used = new(atomic.Bool)
 	}
 	// What others said of it may be here already.
 	for _, e := range h.eras {
 		if e.Until != 0 && e.same(next) && e.Until+sameEraMs >= nowMs {
-			next.From = min(next.From, e.From)
+			next.From, next.used = min(next.From, e.From), e.used
 			h.eras = slices.DeleteFunc(h.eras, func(o *Era) bool { return o == e })
 			break
 		}
 	}
 	h.now = next
-	h.eras = append(h.eras, next)
+	h.eras = slices.DeleteFunc(append(h.eras, next), func(e *Era) bool { return e != next && !e.counts() && e.Until+forgetUnused < nowMs })
 	h.tidyLocked()
+	return next.used
+}
+
+// settle says that this member has met all others.
+func (h *history) settle() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.settled = true
+	if h.now != nil && h.now.used != nil && len(h.now.Members) > 1 {
+		h.replaceLocked(h.now, &Era{From: h.now.From, Members: h.now.Members, Layout: h.now.Layout})
+	}
+}
+
+// passOver notes that this member routes, or did so just now, as if these members
+// were all there are: others did not take what they own. To those who read it is an
+// era like any other, of which the ones who were passed over have nothing, and those
+// who took their place have all. It reports whether that is news.
+func (h *history) passOver(nowMs int64, members []Member, l Layout) (e *Era, news bool) {
+	e = &Era{From: nowMs - passedBefore, Until: nowMs + passedEvery, Members: owning(members), Layout: l}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	news = h.addLocked(e)
+	h.tidyLocked()
+	return e, news
 }
 
 // replaceLocked puts another value in an era's place: readers keep the one they have.
@@ -134,21 +204,23 @@ func (h *history) merge(nowMs int64, told []*Era) {
 	h.tidyLocked()
 }
 
-func (h *history) addLocked(t *Era) {
+// addLocked adds an era to those that are the same, or reports that there are none.
+func (h *history) addLocked(t *Era) (news bool) {
 	for _, e := range h.eras {
 		if !e.same(t) || t.From > e.end() && t.From-e.end() > sameEraMs || e.From > t.Until+sameEraMs {
 			continue
 		}
-		if t.From < e.From || t.Until > e.end() {
+		if t.From < e.From || t.Until > e.end() || e.used != nil {
 			union := &Era{From: min(e.From, t.From), Until: max(e.Until, t.Until), Members: e.Members, Layout: e.Layout}
 			if e.Until == 0 {
 				union.Until = 0
 			}
 			h.replaceLocked(e, union)
 		}
-		return
+		return false
 	}
 	h.eras = append(h.eras, t)
+	return true
 }
 
 // tidyLocked sorts the eras, and makes of the oldest that are too many one of
@@ -182,15 +254,21 @@ func (h *history) tidyLocked() {
 	h.eras = append([]*Era{unknown}, kept...)
 }
 
-// since are the eras that lasted at a time or began later, by From.
+// since are the eras that lasted at a time or began later, by From: that in force,
+// and all that count.
 func (h *history) since(ms int64) []*Era {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var all []*Era
 	for _, e := range h.eras {
-		if e.end() >= ms {
+		if e.end() >= ms && (e == h.now || e.counts()) {
 			all = append(all, e)
 		}
 	}
 	return all
+}
+
+// told is what others are told: all that counts.
+func (h *history) told() []*Era {
+	return slices.DeleteFunc(h.since(0), func(e *Era) bool { return !e.counts() })
 }

@@ -17,10 +17,10 @@ func idsOf(e *Era) (ids []string) {
 }
 
 func TestHistory(t *testing.T) {
-	var h history
+	h := history{settled: true}
 	members := some(4)
 	l := Layout{Copies: 2}
-	h.observe(1000, members[:1], l)
+	h.observe(1000, members[:1], l).Store(true)
 	h.observe(2000, members[:1], l) // nothing new
 	h.observe(3000, members[:3], l)
 	members[2].State, members[2].HTTP = Leaving, "http://elsewhere"
@@ -64,7 +64,7 @@ func TestHistory(t *testing.T) {
 func TestHistoryMerge(t *testing.T) {
 	l := Layout{Copies: 2}
 	members := some(3)
-	var a, b history
+	a, b := history{settled: true}, history{settled: true}
 	a.observe(1_000_000, members[:2], l)
 	a.observe(1_100_000, members, l)
 	b.observe(1_100_400, members, l) // began empty
@@ -88,7 +88,7 @@ func TestHistoryMerge(t *testing.T) {
 	}
 	// The third is cut off: each side has an era of its own, and both have both after it.
 	a.observe(1_200_000, members[:2], l)
-	b.observe(1_200_900, members[2:], l)
+	b.observe(1_200_900, members[2:], l).Store(true)
 	a.observe(1_300_000, members, l)
 	b.observe(1_300_100, members, l)
 	exchange(1_301_000)
@@ -119,10 +119,93 @@ func TestHistoryMerge(t *testing.T) {
 	}
 }
 
+// A member that starts sees tables that nobody else has. They were eras only if it
+// routed by them, or if others say so.
+func TestHistoryOfAStart(t *testing.T) {
+	l := Layout{Copies: 2}
+	members := some(5)
+	start := func() *history {
+		h := new(history)
+		for i := range members { // it meets one after the other
+			h.observe(1_000_000+int64(i), members[:i+1], l)
+		}
+		h.settle()
+		return h
+	}
+	sizes := func(eras []*Era) (n []int) {
+		for _, e := range eras {
+			n = append(n, len(e.Members))
+		}
+		return n
+	}
+	h := start()
+	if all := h.since(0); !slices.Equal(sizes(all), []int{5}) || all[0] != h.now || !slices.Equal(sizes(h.told()), []int{5}) {
+		t.Errorf("eras of %d", sizes(all))
+	}
+	// While it lasts, and before it has met all, the present era can be read.
+	h = new(history)
+	h.observe(1_000_000, members[:1], l)
+	used := h.observe(1_000_001, members[:2], l)
+	if !slices.Equal(sizes(h.since(0)), []int{2}) || len(h.told()) != 0 {
+		t.Errorf("eras of %d, told %d", sizes(h.since(0)), sizes(h.told()))
+	}
+	// It routes by it, and a request in hand may do so when it is over.
+	h.observe(1_000_002, members, l)
+	h.settle()
+	used.Store(true)
+	if !slices.Equal(sizes(h.since(0)), []int{2, 5}) || !slices.Equal(sizes(h.told()), []int{2, 5}) {
+		t.Errorf("eras of %d", sizes(h.since(0)))
+	}
+	// Another routed by one of them.
+	h = start()
+	h.merge(1_000_500, []*Era{{From: 1_000_001, Until: 1_000_400, Members: owning(members[:3]), Layout: l}})
+	if !slices.Equal(sizes(h.since(0)), []int{3, 5}) {
+		t.Errorf("eras of %d", sizes(h.since(0)))
+	}
+	// Later what it sees counts, since others may see it, but for being alone.
+	h.observe(2_000_000, members[:4], l)
+	alone := h.observe(2_000_100, members[:1], l)
+	h.observe(2_000_200, members[:4], l)
+	if !slices.Equal(sizes(h.since(1_900_000)), []int{5, 4}) || alone.Load() {
+		t.Errorf("eras of %d", sizes(h.since(1_900_000)))
+	}
+	if h.observe(2_000_000+2*forgetUnused, members, l); slices.ContainsFunc(h.eras, func(e *Era) bool { return !e.counts() }) {
+		t.Error("what was nothing is remembered")
+	}
+}
+
+// Who is passed over makes an era without it, which is one with what gossip says later.
+func TestPassOverIsAnEra(t *testing.T) {
+	l := Layout{Copies: 2}
+	members := some(3)
+	h := history{settled: true}
+	h.observe(1_000_000, members, l)
+	e, news := h.passOver(1_100_000, members[:2], l)
+	if !news || e.From != 1_100_000-passedBefore || e.Until != 1_100_000+passedEvery || !slices.Equal(idsOf(e), idsOf(&Era{Members: members[:2]})) {
+		t.Errorf("from %d until %d: %v, news %v", e.From, e.Until, idsOf(e), news)
+	}
+	if _, news := h.passOver(1_102_000, members[:2], l); news {
+		t.Error("it is news again")
+	}
+	if _, news := h.passOver(1_102_000, members[1:], l); !news {
+		t.Error("another is no news")
+	}
+	if all := h.since(1_050_000); len(all) != 3 || all[0].Until != 0 || all[1].From != e.From && all[2].From != e.From {
+		t.Errorf("%d eras", len(all))
+	}
+	h.observe(1_104_000, members[:2], l)
+	if h.now.From != e.From || len(h.since(0)) != 3 {
+		t.Errorf("from %d, %d eras", h.now.From, len(h.since(0)))
+	}
+	if e.ID() == 0 || e.ID() != h.now.ID() || e.ID() == (&Era{Members: owning(members), Layout: l}).ID() || e.ID() == (&Era{Members: owning(members[:2]), Layout: Layout{Copies: 1}}).ID() || (&Era{}).ID() != 0 {
+		t.Error("IDs of eras do not tell owners apart")
+	}
+}
+
 // However much happens or is made up, the history is bounded, this member's own
 // era lasts, and of what was dropped nothing is said to be known.
 func TestHistoryIsBounded(t *testing.T) {
-	var h history
+	h := history{settled: true}
 	l := Layout{Copies: 2}
 	r := rand.New(rand.NewPCG(5, 6))
 	h.observe(1, some(3), l)

@@ -166,7 +166,8 @@ func (c *Cluster) askSeeds() error {
 	ask, err := c.seeds.addresses(there)
 	if len(ask) == 0 {
 		if err == nil {
-			c.joined.Store(true) // all seeds are this daemon itself: it is the first
+			c.joined.Store(true) // all seeds are this daemon itself, or there
+			c.haveMet()
 		}
 		return err
 	}
@@ -174,10 +175,18 @@ func (c *Cluster) askSeeds() error {
 	n, err := c.ml.Join(ask[:min(len(ask), rejoinMost)])
 	if n > 0 {
 		c.counts.rejoined.Add(1)
+		c.haveMet()
 		c.wake()
 		return nil
 	}
 	return err
+}
+
+// haveMet notes that a seed has told of all members that it knows.
+func (c *Cluster) haveMet() {
+	if !c.met.Swap(true) {
+		c.wake()
+	}
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

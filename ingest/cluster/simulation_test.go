@@ -38,7 +38,7 @@ func TestSimulation(t *testing.T) {
 		}
 
 		// Every member is restarted, one after the other: leaves, is gone, is back.
-		var h history
+		h := history{settled: true}
 		l := Layout{Copies: 2}
 		now := int64(1_700_000_000_000)
 		h.observe(now, members, l)

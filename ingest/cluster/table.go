@@ -3,6 +3,7 @@ package cluster
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Slots is how many there are, of series and of keys alike. It is Redis
@@ -47,6 +48,15 @@ type Table struct {
 	keyCopies int
 	group     int      // slots of keys that have the same owners
 	keyOwners []uint16 // keyCopies of them for each group
+
+	used *atomic.Bool // that of the era, see history
+}
+
+// Use says that a request is routed by the table.
+func (t *Table) Use() {
+	if t.used != nil && !t.used.Load() {
+		t.used.Store(true)
+	}
 }
 
 // NewTable makes the table of these members, at most MaxMembers, in any order,

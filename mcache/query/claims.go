@@ -1,10 +1,12 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -18,13 +20,18 @@ import (
 //	          From            │ handed over by b, from From on
 //	           └────────── a claims ───────────┘ Until: when that began
 //
-// Of eras that were over by Until the claim counts like that of an owner. It is
-// sound because whoever hands over works out by the same rules from when on it
-// has everything of the slot itself, by all eras that it knows of; because an era
-// that nobody told it of, as of the other side of a cut, ends after Until; and
-// because a claim is made only when all of the slot was sent and written. What
-// the member loses afterwards it says with each answer (Missing.Gone), and per
-// series, which bound its claims as they do all.
+// A claim names the eras that it is about. Of these it counts like that of an
+// owner, if they were over by Until. It is sound because whoever hands over works
+// out by the same rules of which eras, and from when on, it has everything of the
+// slot itself; because an era that nobody told it of is not among them; because one
+// that lasted longer than it knew ends after Until; and because a claim is made only
+// when all of the slot was sent and written. What the member loses afterwards it
+// says with each answer (Missing.Gone), and per series, which bound its claims as
+// they do all.
+//
+// An owner has everything that it was sent in an era, late samples included, if it
+// was there from the start of the era on. A claim is about the time of samples
+// alone: before its From it says nothing, whenever they were written.
 //
 // Claims of one life never become wrong, so that they are kept for a while. They
 // are asked for before what they are to be applied to, so that an answer is never
@@ -33,8 +40,9 @@ import (
 // SlotClaim is what a member claims of some slots.
 type SlotClaim struct {
 	From  int64 // unix ms: it has everything from then on
-	Until int64 // unix ms: that was sent in eras that ended by then
+	Until int64 // unix ms: that was sent in those of Eras that ended by then
 	Slots []byte
+	Eras  []uint64 // their Era.ID, in order
 }
 
 // Has reports whether a slot is one of those.
@@ -42,9 +50,14 @@ func (c *SlotClaim) Has(slot uint16) bool {
 	return int(slot>>3) < len(c.Slots) && c.Slots[slot>>3]>>(slot&7)&1 != 0
 }
 
-// counts reports whether the claim is about an era. It is not about eras of one
-// member: each that comes was alone for a moment, which nobody else can know of.
-func (c *SlotClaim) counts(e *Era) bool { return e.To <= c.Until && len(e.owners.names) > 1 }
+// counts reports whether the claim is about an era.
+func (c *SlotClaim) counts(e *Era) bool {
+	if e.To > c.Until {
+		return false
+	}
+	_, ok := slices.BinarySearch(c.Eras, e.ID)
+	return ok
+}
 
 // memberClaim is a claim and whose it is.
 type memberClaim struct {
@@ -55,17 +68,35 @@ type memberClaim struct {
 // claimed are those of all members.
 type claimed []memberClaim
 
-// of is the least that members have of a slot of an era, of whom lost says what
-// they have lost since.
-func (cs claimed) of(slot uint16, e *Era, lost claims) int64 {
-	least := int64(never)
+// heldClaim is from when on somebody has everything of some slots.
+type heldClaim struct {
+	from int64
+	*SlotClaim
+}
+
+// about are those of an era, best first. lost says what members have lost since.
+func (cs claimed) about(e *Era, lost claims) (held []heldClaim) {
 	for i := range cs {
 		c := &cs[i]
-		if c.counts(e) && c.Has(slot) {
-			least = min(least, max(c.From, lost.of(c.name)))
+		if !c.counts(e) {
+			continue
+		}
+		if from := max(c.From, lost.of(c.name)); from < e.To {
+			held = append(held, heldClaim{from, &c.SlotClaim})
 		}
 	}
-	return least
+	slices.SortFunc(held, func(a, b heldClaim) int { return cmp.Compare(a.from, b.from) })
+	return held
+}
+
+// of is from when on somebody has everything of a slot, or never.
+func of(held []heldClaim, slot uint16) int64 {
+	for i := range held {
+		if held[i].Has(slot) {
+			return held[i].from
+		}
+	}
+	return never
 }
 
 // completeFrom is completeFrom of all slots with claims. Only slots whose owners
@@ -76,26 +107,29 @@ func (cs claimed) completeFrom(eras []Era, c, lost claims) int64 {
 		return t
 	}
 	t = math.MinInt64
-	var own, least []int64
+	var own, at []int64
 	for i := range eras {
 		e := &eras[i]
-		own, least = own[:0], least[:0]
+		own, at = own[:0], at[:0]
 		for _, name := range e.owners.names {
 			own = append(own, c.of(name))
 		}
-		some := false
+		worst := int64(math.MinInt64)
 		for _, set := range e.owners.sets {
-			l := int64(never)
-			for _, m := range set {
-				l = min(l, own[m])
-			}
-			least = append(least, l)
-			some = some || e.after(l) > math.MinInt64
+			at = append(at, e.completeFrom(set, own))
+			worst = max(worst, at[len(at)-1])
 		}
-		for slot := 0; some && slot < len(e.owners.set); slot++ {
-			l := least[e.owners.set[slot]]
-			if at := e.after(l); at > t {
-				t = max(t, e.after(min(l, cs.of(uint16(slot), e, lost))))
+		if worst <= t {
+			continue
+		}
+		held := cs.about(e, lost)
+		if len(held) == 0 {
+			t = worst
+			continue
+		}
+		for slot, set := range e.owners.set {
+			if at := at[set]; at > t {
+				t = max(t, min(at, of(held, uint16(slot))))
 			}
 		}
 	}
@@ -111,25 +145,22 @@ func (cs claimed) slotCompleteFrom(eras []Era, slot uint16, c, lost claims) int6
 	t = math.MinInt64
 	for i := range eras {
 		e := &eras[i]
-		l := int64(never)
-		for _, m := range e.owners.of(slot) {
-			l = min(l, c.of(e.owners.names[m]))
+		if at := e.slotCompleteFrom(slot, c); at > t {
+			t = max(t, min(at, of(cs.about(e, lost), slot%uint16(len(e.owners.set)))))
 		}
-		l = min(l, cs.of(slot%uint16(len(e.owners.set)), e, lost))
-		t = max(t, e.after(l))
 	}
 	return t
 }
 
-// HasFrom says from when on another member has everything of a slot that was sent
-// in eras that ended by a time, with what this one hands over to it;
-// math.MaxInt64 if that cannot be said of any time. This one has lost what is
-// before gone. The other has what it was sent since it began: what it lost of
-// that it says by itself. HasFrom looks no further back than from.
-func (f *FanOut) HasFrom(from, until, gone int64, to string, began int64) func(slot uint16) int64 {
+// HasFrom says what another member can claim of a slot with what this one hands
+// over to it: it tells of eras that ended by a time, and from when on the two have
+// everything that was sent in them together. This one has lost what is before gone.
+// The other has what it was sent since it began: what it lost of that it says by
+// itself. HasFrom looks no further back than from.
+func (f *FanOut) HasFrom(from, until, gone int64, to string, began int64) func(slot uint16, tell func(era uint64, from int64)) {
 	var eras []Era
 	for _, e := range since(f.members.Eras(from-eraLag), from) {
-		if x := (SlotClaim{Until: until}); x.counts(&e) {
+		if e.To <= until && e.ID != 0 {
 			eras = append(eras, e)
 		}
 	}
@@ -139,11 +170,23 @@ func (f *FanOut) HasFrom(from, until, gone int64, to string, began int64) func(s
 	for _, x := range f.ownClaims().Claims {
 		own = append(own, memberClaim{name, x})
 	}
-	return func(slot uint16) int64 { return max(from, own.slotCompleteFrom(eras, slot, c, lost)) }
+	held := make([][]heldClaim, len(eras))
+	for i := range eras {
+		held[i] = own.about(&eras[i], lost)
+	}
+	return func(slot uint16, tell func(era uint64, from int64)) {
+		for i := range eras {
+			e := &eras[i]
+			at := min(e.slotCompleteFrom(slot, c), of(held[i], slot%uint16(len(e.owners.set))))
+			if t := max(from, at); t < e.To {
+				tell(e.ID, t)
+			}
+		}
+	}
 }
 
 const (
-	askClaims = "claims"
+	askClaims = "claims of eras"
 
 	// claimsFor is for how long claims of others are taken for all that there are.
 	// They may take ReadTimeout; of who is slower those are taken that were known.

@@ -17,8 +17,7 @@ import (
 // first write to it on, not from its start, as a store may have what was sent
 // elsewhere before. A member that does not answer covers nothing.
 //
-// As with completeness, what an owner was passed over for is at another member that
-// is asked as well, and is missed if that one dies.
+// Who was passed over owns nothing in an era of its own, as with completeness.
 
 // coverLag is how near to an era a time has to be for its owners to count: what was
 // taken at that time may have been on its way until then, as closeLagMs of the cache.

@@ -19,7 +19,7 @@ func TestCoveredByMembers(t *testing.T) {
 		var eras []Era
 		for at := int64(rng.IntN(5)); at < span; {
 			to := at + 1 + int64(rng.IntN(40))
-			e := NewEra(at*minute, to*minute, NewOwners(names, 8, func(slot uint16) []uint16 {
+			e := NewEra(0, at*minute, to*minute, NewOwners(names, 8, func(slot uint16) []uint16 {
 				return rendezvous(names, slot)[:1+rng.IntN(2)]
 			}))
 			if at = to + int64(rng.IntN(6)/5); at >= span { // some time may be in no era

@@ -30,12 +30,14 @@ const never = math.MaxInt64
 
 // Era is a time in which each slot had the same owners.
 type Era struct {
-	From, To int64 // unix ms, From inclusive; To is math.MaxInt64 while it lasts
+	From, To int64  // unix ms, From inclusive; To is math.MaxInt64 while it lasts
+	ID       uint64 // for SlotClaim; 0: nobody claims anything of it
 	owners   *Owners
 }
 
-// NewEra returns an era of a table, which can be that of several.
-func NewEra(from, to int64, o *Owners) Era { return Era{from, to, o} }
+// NewEra returns an era of a table, which can be that of several. id tells eras of
+// different owners apart, and is the same for all members.
+func NewEra(id uint64, from, to int64, o *Owners) Era { return Era{from, to, id, o} }
 
 // Owners says which members own which slot in a table. It does not change, and
 // can be made once for each table.
@@ -102,14 +104,8 @@ func completeFrom(eras []Era, c claims) int64 {
 // slotCompleteFrom is completeFrom for the series of one slot.
 func slotCompleteFrom(eras []Era, slot uint16, c claims) int64 {
 	t := int64(math.MinInt64)
-	var room [8]int64
-	for _, e := range eras {
-		set := e.owners.of(slot)
-		own := room[:0]
-		for _, m := range set {
-			own = append(own, c.of(e.owners.names[m]))
-		}
-		t = max(t, e.leastOf(own))
+	for i := range eras {
+		t = max(t, eras[i].slotCompleteFrom(slot, c))
 	}
 	return t
 }
@@ -123,10 +119,10 @@ func (e *Era) completeFrom(set []uint16, own []int64) int64 {
 	return e.after(least)
 }
 
-func (e *Era) leastOf(own []int64) int64 {
+func (e *Era) slotCompleteFrom(slot uint16, c claims) int64 {
 	least := int64(never)
-	for _, c := range own {
-		least = min(least, c)
+	for _, m := range e.owners.of(slot) {
+		least = min(least, c.of(e.owners.names[m]))
 	}
 	return e.after(least)
 }

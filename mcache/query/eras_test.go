@@ -41,7 +41,7 @@ func TestCompleteFromOracle(t *testing.T) {
 					table[s] = append(table[s], uint16(order[k]))
 				}
 			}
-			eras = append(eras, NewEra(from, to, NewOwners(names, slots, func(s uint16) []uint16 { return table[s] })))
+			eras = append(eras, NewEra(uint64(len(eras)+1), from, to, NewOwners(names, slots, func(s uint16) []uint16 { return table[s] })))
 			from = to
 			if to == math.MaxInt64 {
 				break
@@ -57,8 +57,14 @@ func TestCompleteFromOracle(t *testing.T) {
 				lost[name] = rnd.Int64N(last)
 			}
 		}
-		for range rnd.IntN(4) {
-			cs = append(cs, memberClaim{names[rnd.IntN(len(names))], SlotClaim{rnd.Int64N(last), rnd.Int64N(2 * last), []byte{byte(rnd.Uint32()), byte(rnd.Uint32())}}})
+		for range rnd.IntN(6) {
+			var of []uint64
+			for i := range eras {
+				if rnd.IntN(3) > 0 {
+					of = append(of, uint64(i+1))
+				}
+			}
+			cs = append(cs, memberClaim{names[rnd.IntN(len(names))], SlotClaim{rnd.Int64N(last), rnd.Int64N(2 * last), []byte{byte(rnd.Uint32()), byte(rnd.Uint32())}, of}})
 		}
 		holds := func(at int64, only int) bool {
 			for _, e := range eras {
@@ -70,12 +76,13 @@ func TestCompleteFromOracle(t *testing.T) {
 					for _, m := range e.owners.of(uint16(s)) {
 						least = min(least, c.of(names[m]))
 					}
+					claim := int64(math.MaxInt64)
 					for _, x := range cs {
-						if l, ok := lost[x.name]; ok && x.Has(uint16(s)) && e.To <= x.Until && len(names) > 1 {
-							least = min(least, max(x.From, l))
+						if l, ok := lost[x.name]; ok && x.Has(uint16(s)) && e.To <= x.Until && slices.Contains(x.Eras, e.ID) {
+							claim = min(claim, max(x.From, l))
 						}
 					}
-					if (only < 0 || only == s) && least > max(at, e.From) {
+					if (only < 0 || only == s) && least > max(at, e.From) && claim > at {
 						return false
 					}
 				}
@@ -114,7 +121,7 @@ func TestCompleteFromOracle(t *testing.T) {
 // had no beginning.
 func TestSince(t *testing.T) {
 	o := NewOwners([]string{"a"}, 4, func(uint16) []uint16 { return []uint16{0} })
-	eras := []Era{NewEra(10e3, 20e3, o), NewEra(20e3, 30e3, o), NewEra(30e3, math.MaxInt64, o)}
+	eras := []Era{NewEra(1, 10e3, 20e3, o), NewEra(1, 20e3, 30e3, o), NewEra(1, 30e3, math.MaxInt64, o)}
 	for at, want := range map[int64][]int64{5e3: {math.MinInt64, 20e3, 30e3}, 21_999: {math.MinInt64, 20e3, 30e3}, 22_000: {20e3, 30e3}, 32_000: {30e3}} {
 		var got []int64
 		for _, e := range since(eras, at) {
@@ -137,7 +144,7 @@ func BenchmarkCompleteFrom(b *testing.B) {
 	var eras []Era
 	for k := range int64(10) {
 		rnd := rand.New(rand.NewPCG(uint64(k), 1))
-		eras = append(eras, NewEra(k, k+1, NewOwners(names, 16384, func(uint16) []uint16 {
+		eras = append(eras, NewEra(uint64(k), k, k+1, NewOwners(names, 16384, func(uint16) []uint16 {
 			p := rnd.IntN(members)
 			return []uint16{uint16(p), uint16((p + 1 + rnd.IntN(members-1)) % members)}
 		})))

@@ -167,7 +167,7 @@ func TestFanOutCutHealed(t *testing.T) {
 	cut := tc.now
 	side := func(names ...string) Era {
 		tc.table = names
-		tc.eras = []Era{NewEra(t0, cut, whole), NewEra(cut, math.MaxInt64, NewOwners(names, tc.slots, func(slot uint16) []uint16 {
+		tc.eras = []Era{NewEra(0, t0, cut, whole), NewEra(0, cut, math.MaxInt64, NewOwners(names, tc.slots, func(slot uint16) []uint16 {
 			return rendezvous(names, slot)[:min(2, len(names))]
 		}))}
 		for i := range 40 {
@@ -187,7 +187,7 @@ func TestFanOutCutHealed(t *testing.T) {
 	tc.pass(minute)
 	left.To, right.To = tc.now, tc.now
 	tc.table = []string{"a", "b", "c"}
-	tc.eras = []Era{NewEra(t0, cut, whole), left, right, NewEra(tc.now, math.MaxInt64, whole)}
+	tc.eras = []Era{NewEra(0, t0, cut, whole), left, right, NewEra(0, tc.now, math.MaxInt64, whole)}
 	for i := range 40 {
 		write(i)
 	}

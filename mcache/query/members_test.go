@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,15 +122,42 @@ func (tc *testCluster) kill(name string) {
 // change makes a table of other members, from now on.
 func (tc *testCluster) change(names ...string) {
 	names = slices.Sorted(slices.Values(names))
-	order := func(slot uint16) []uint16 { return rendezvous(names, slot) }
-	o := NewOwners(names, tc.slots, func(slot uint16) []uint16 { return order(slot)[:min(tc.copies, len(names))] })
 	tc.mu.Lock()
 	defer tc.mu.Unlock()
-	if n := len(tc.eras); n > 0 {
-		tc.eras[n-1].To = tc.now
+	tc.eras = slices.Clone(tc.eras)
+	for i := range tc.eras {
+		tc.eras[i].To = min(tc.eras[i].To, tc.now)
 	}
-	tc.eras = append(slices.Clone(tc.eras), NewEra(tc.now, math.MaxInt64, o))
-	tc.table = names
+	e := tc.eraLocked(names)
+	e.From, e.To = tc.now, math.MaxInt64
+	tc.eras, tc.table = append(tc.eras, e), names
+}
+
+// eraLocked is one of these members, in order, with no times.
+func (tc *testCluster) eraLocked(names []string) Era {
+	h := fnv.New64a()
+	for _, n := range names {
+		fmt.Fprintln(h, n, tc.nodes[n].fan.o.Began)
+	}
+	return NewEra(h.Sum64(), 0, 0, NewOwners(names, tc.slots, func(slot uint16) []uint16 { return rendezvous(names, slot)[:min(tc.copies, len(names))] }))
+}
+
+// passOver notes that something is stored as if there were only these members, as a
+// cluster does: times of the same members that are near each other are one.
+func (tc *testCluster) passOver(names []string) {
+	names = slices.Sorted(slices.Values(names))
+	tc.mu.Lock()
+	defer tc.mu.Unlock()
+	e := tc.eraLocked(names)
+	e.From, e.To = tc.now-1500, tc.now+100
+	tc.eras = slices.Clone(tc.eras)
+	for i := range tc.eras {
+		if o := &tc.eras[i]; o.ID == e.ID && o.To < math.MaxInt64 && e.From <= o.To+30_000 {
+			o.From, o.To = min(o.From, e.From), max(o.To, e.To)
+			return
+		}
+	}
+	tc.eras = append(tc.eras, e)
 }
 
 // rendezvous is the order in which members are to own a slot.
@@ -213,11 +241,8 @@ func (n *testNode) Peers() (peers []Peer) {
 func (n *testNode) Eras(since int64) (eras []Era) {
 	n.tc.mu.Lock()
 	defer n.tc.mu.Unlock()
-	for _, e := range n.tc.eras {
-		if e.To > since {
-			eras = append(eras, e)
-		}
-	}
+	eras = slices.DeleteFunc(slices.Clone(n.tc.eras), func(e Era) bool { return e.To <= since })
+	slices.SortFunc(eras, func(a, b Era) int { return cmp.Compare(a.From, b.From) })
 	return eras
 }
 

@@ -11,22 +11,25 @@ import (
 )
 
 // A Claim says that a node has everything of some slots, from a time on, that was
-// sent to the owners of these slots while tables held that were over by another
-// time: it was handed over to it, by one that had it. Package mcache/query, in
-// claims.go, has why that is sound and what it is good for.
+// sent in some eras if they were over by another time: it was handed over to it, by
+// one that had it. An era is a time in which tables had the same owners; its number
+// is the same for all nodes. Package mcache/query, in claims.go, has why a claim is
+// sound and what it is good for.
 //
 // It is made when a handover has come to its end: all series of the slot, as far
-// back as Window, were sent and written. Not if the node did not take something,
-// if the table changed meanwhile, or if this node leaves: then it begins to send
-// before all others know of the new table.
+// back as From, were sent and written. Not if the node did not take something, or
+// if the table changed meanwhile.
 type Claim struct {
 	From, Until int64 // unix ms
 	Slots       []byte
+	Eras        []uint64 // in order
 }
 
 const (
 	// maxClaims bounds those that a node makes. Beyond them the oldest are forgotten.
-	maxClaims = 64
+	maxClaims = 128
+	// maxClaimEras bounds the eras of one, as the history of a cluster does.
+	maxClaimEras = 1024
 	// nearClaimsMs is how far apart the times of two may be that are made one, of
 	// which the least is claimed of both: several nodes hand over at once.
 	nearClaimsMs = 1000
@@ -34,25 +37,34 @@ const (
 
 const (
 	claimSlotBytes = slots / 8
-	claimBytes     = 8 + 8 + claimSlotBytes
+	claimHeadBytes = 8 + 8 + claimSlotBytes
 )
 
-// appendClaim appends the body of a part of the protocol wire.Claim.
+// appendClaim appends the body of a part of the protocol wire.Claim: From, Until,
+// a bit for each slot, the eras.
 func appendClaim(dst []byte, c *Claim) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(c.From))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(c.Until))
 	dst = append(dst, c.Slots...)
-	return append(dst, make([]byte, claimSlotBytes-len(c.Slots))...)
+	dst = append(dst, make([]byte, claimSlotBytes-len(c.Slots))...)
+	for _, e := range c.Eras {
+		dst = binary.LittleEndian.AppendUint64(dst, e)
+	}
+	return dst
 }
 
 var errClaim = errors.New("malformed claim")
 
 func readClaim(b []byte) (c Claim, err error) {
-	if len(b) != claimBytes {
+	n := (len(b) - claimHeadBytes) / 8
+	if len(b) != claimHeadBytes+8*n || n < 1 || n > maxClaimEras {
 		return c, errClaim
 	}
-	c = Claim{int64(binary.LittleEndian.Uint64(b)), int64(binary.LittleEndian.Uint64(b[8:])), slices.Clone(b[16:])}
-	if c.From > c.Until {
+	c = Claim{int64(binary.LittleEndian.Uint64(b)), int64(binary.LittleEndian.Uint64(b[8:])), slices.Clone(b[16:claimHeadBytes]), make([]uint64, n)}
+	for i := range c.Eras {
+		c.Eras[i] = binary.LittleEndian.Uint64(b[claimHeadBytes+8*i:])
+	}
+	if c.From > c.Until || !slices.IsSorted(c.Eras) {
 		return c, errClaim
 	}
 	return c, nil
@@ -62,7 +74,7 @@ func readClaim(b []byte) (c Claim, err error) {
 type claims struct {
 	mu      sync.Mutex
 	version uint64
-	list    []Claim // whose Slots do not change
+	list    []Claim // whose Slots and Eras do not change
 }
 
 // Claim takes a part of the protocol wire.Claim, which another node sent. It
@@ -91,11 +103,11 @@ func (cs *claims) add(c Claim) {
 	cs.version++
 	kept := cs.list[:0:0]
 	for _, o := range cs.list {
-		if near(c.From, o.From) && near(c.Until, o.Until) {
-			c = Claim{max(c.From, o.From), min(c.Until, o.Until), with(o.Slots, c.Slots)}
+		if near(c.From, o.From) && near(c.Until, o.Until) && slices.Equal(c.Eras, o.Eras) {
+			c = Claim{max(c.From, o.From), min(c.Until, o.Until), with(o.Slots, c.Slots), c.Eras}
 			continue
 		}
-		if c.From <= o.From && c.Until >= o.Until {
+		if c.From <= o.From && c.Until >= o.Until && includes(c.Eras, o.Eras) {
 			if o.Slots = without(o.Slots, c.Slots); o.Slots == nil {
 				continue
 			}
@@ -107,6 +119,14 @@ func (cs *claims) add(c Claim) {
 }
 
 func near(a, b int64) bool { return max(a, b)-min(a, b) <= nearClaimsMs }
+
+// includes reports that all of b are in a.
+func includes(a, b []uint64) bool {
+	return !slices.ContainsFunc(b, func(e uint64) bool {
+		_, ok := slices.BinarySearch(a, e)
+		return !ok
+	})
+}
 
 // with is a and b.
 func with(a, b []byte) []byte {
@@ -151,30 +171,8 @@ func (j *handoverJob) tellClaims() bool {
 	if j.h.o.HasFrom == nil || j.rejected {
 		return true
 	}
-	has := make(map[int]func(slot uint16) int64) // after all was read: what has left meanwhile is known
-	byNode := make(map[int]map[int64]*wire.Bits)
-	for slot, nodes := range j.plan {
-		for _, node := range nodes {
-			if has[node] == nil {
-				id, _ := j.table.Node(node)
-				has[node] = j.h.o.HasFrom(j.from, j.until, id)
-			}
-			from := max(has[node](slot), j.completeFrom[slot])
-			if j.lost[node] || from > j.until {
-				continue
-			}
-			if byNode[node] == nil {
-				byNode[node] = make(map[int64]*wire.Bits)
-			}
-			if byNode[node][from] == nil {
-				byNode[node][from] = new(wire.Bits)
-			}
-			byNode[node][from].Add(int(slot))
-		}
-	}
-	for node, claims := range byNode {
-		for from, slots := range claims {
-			c := Claim{from, j.until, *slots}
+	for node, claims := range j.claims() {
+		for _, c := range claims {
 			if _, err := j.deliver(node, wire.Part{Protocol: wire.Claim, Body: appendClaim(nil, &c)}); err != nil {
 				if j.ctx.Err() != nil || j.h.r.o.Cluster.Table() != j.table {
 					return false
@@ -184,4 +182,54 @@ func (j *handoverJob) tellClaims() bool {
 		}
 	}
 	return true
+}
+
+// claims are what each node may claim after a job. All was read: what has left
+// meanwhile is known.
+func (j *handoverJob) claims() map[int][]Claim {
+	type same struct {
+		node int
+		from int64
+		eras string // 8 bytes each
+	}
+	has := make(map[int]func(slot uint16, tell func(era uint64, from int64)))
+	sets := make(map[same]*wire.Bits)
+	for slot, targets := range j.plan {
+		for _, t := range targets {
+			if j.lost[t.node] {
+				continue
+			}
+			if has[t.node] == nil {
+				id, _ := j.table.Node(t.node)
+				has[t.node] = j.h.o.HasFrom(j.from, j.until, id)
+			}
+			erasFrom := make(map[int64][]uint64, 1)
+			has[t.node](slot, func(era uint64, from int64) {
+				if from = max(from, t.from, j.completeFrom[slot]); from <= j.until {
+					erasFrom[from] = append(erasFrom[from], era)
+				}
+			})
+			for from, eras := range erasFrom {
+				slices.Sort(eras)
+				var key []byte
+				for _, e := range slices.Compact(eras)[:min(len(eras), maxClaimEras)] {
+					key = binary.LittleEndian.AppendUint64(key, e)
+				}
+				k := same{t.node, from, string(key)}
+				if sets[k] == nil {
+					sets[k] = new(wire.Bits)
+				}
+				sets[k].Add(int(slot))
+			}
+		}
+	}
+	all := make(map[int][]Claim)
+	for k, set := range sets {
+		c := Claim{From: k.from, Until: j.until, Slots: *set}
+		for b := []byte(k.eras); len(b) > 0; b = b[8:] {
+			c.Eras = append(c.Eras, binary.LittleEndian.Uint64(b))
+		}
+		all[k.node] = append(all[k.node], c)
+	}
+	return all
 }

@@ -64,7 +64,9 @@
 // sender had its answer comes to be made elsewhere.
 //
 // There is no hinted handoff: whoever takes the place of an owner keeps the data,
-// and reads ask all.
+// and reads ask all. The cluster is told that an owner was passed over (passed.go),
+// so that nobody takes it for one that has everything; when it is well again it is
+// sent what it missed (handover.go).
 //
 // # States of an outbox
 //

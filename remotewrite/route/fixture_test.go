@@ -74,7 +74,30 @@ type testCluster struct {
 	mu       sync.Mutex
 	table    Table
 	suspects map[string]bool
-	told     int // of suspicions
+	told     int             // of suspicions
+	used     int             // requests that were routed
+	passed   map[string]bool // the nodes that were left, by their numbers
+}
+
+func (c *testCluster) Use(Table) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used++
+}
+
+func (c *testCluster) PassedOver(t Table, with func(node int) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	left := ""
+	for i := range t.Nodes() {
+		if with(i) {
+			left += fmt.Sprint(i)
+		}
+	}
+	if c.passed == nil {
+		c.passed = make(map[string]bool)
+	}
+	c.passed[left] = true
 }
 
 func (c *testCluster) Table() Table {

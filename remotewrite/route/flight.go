@@ -49,6 +49,7 @@ type flight struct {
 // state is where an item stands.
 type state struct {
 	tried   uint64 // places of its slot's order
+	failed  uint64 // those of them that did not take it
 	acks    uint8  // nodes that have all of it
 	out     uint8  // nodes that have yet to answer
 	judged  uint8  // nodes that answered that they will not take all of it
@@ -175,6 +176,9 @@ func (f *flight) assign() {
 		if !it.metadata {
 			f.skip = append(f.skip, !mine)
 		}
+	}
+	if any {
+		f.tellPassed(len(f.cut.items), func(i int) int32 { return int32(i) })
 	}
 }
 

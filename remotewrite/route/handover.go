@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +32,11 @@ import (
 // was before, as far as Window goes, because the newest is asked for most and
 // nobody knows how much time there is. A bounded rate keeps it out of the way
 // of writers and readers; a node that leaves knows no rate.
+//
+// Owners may have been others for a moment, at one node or at all: a member was
+// taken for dead or was passed over, the network was cut. The cluster remembers
+// that as eras. Of each the same rule holds, but only what has times of the era, and
+// of some minutes before, is sent to those who missed it.
 //
 // What is sent are requests of protocol 2.0 in bundles of one part, that a node
 // writes as it writes all. Writes are idempotent, so whatever is in doubt is sent
@@ -66,11 +73,15 @@ type HandoverOptions struct {
 	Window time.Duration
 	// BytesPerSecond bounds what is sent. Default 16 MiB.
 	BytesPerSecond int
-	// HasFrom says from when on a node has everything of a slot, no further back
-	// than from, that was sent to its owners while tables held that were over by
-	// until, with what this node hands over to it; math.MaxInt64 if of no time. Nodes to which all of a slot was handed
+	// HasFrom tells, of the eras that were over by until, from when on a node has
+	// everything of a slot that was sent in them, no further back than from, with
+	// what this node hands over to it. Nodes to which all of a slot was handed
 	// over are told, and may claim the same (claims.go). Default: nothing is claimed.
-	HasFrom func(from, until int64, node string) func(slot uint16) int64
+	HasFrom func(from, until int64, node string) func(slot uint16, tell func(era uint64, from int64))
+	// Eras are those that lasted at a time, in ms, or began later, and are over:
+	// of this node's tables, and of what others say. Default: only this node's
+	// tables are known, when they are seen.
+	Eras func(since int64) []Era
 	// Settle is how long the table must have been the same before anything is
 	// sent: several nodes may come at once, and others may hear of it later and
 	// write by the one before. Default 4 s.
@@ -91,15 +102,34 @@ const (
 	handoverFloods  = 100                    // times that it has too many new series for now
 	handoverPause   = 250 * time.Millisecond // doubled with each try, up to 8 times
 	handoverPoll    = 100 * time.Millisecond
+	handoverLook    = time.Second // between two looks for eras that others told of
+	// drainRest is how long who reads may not know of claims that were just told.
+	drainRest = 1200 * time.Millisecond
+
+	// Who missed an era is sent what has times of it, and of lateMs before its
+	// beginning: samples may have come late.
+	lateMs = 300_000
+	// eraLagMs is for how long after its end an era may still have been written in.
+	eraLagMs = 2000
 )
+
+// Era is a time in which tables had the same owners.
+type Era struct {
+	ID          uint64 // of these owners
+	From, Until int64  // unix ms
+	Table       Table
+}
 
 // Handover sends what other nodes come to own. It belongs to a Router.
 type Handover struct {
 	r *Router
 	o HandoverOptions
 
-	mu   sync.Mutex // a job at a time
-	base Table      // all that followed from it is done
+	began int64 // unix ms
+
+	mu   sync.Mutex       // a job at a time
+	base Table            // all that followed from it is done
+	done map[uint64]int64 // by the number of an era: until when all that followed from it is done, unix ms
 
 	slots, samples, bytes, failed atomic.Int64
 }
@@ -115,7 +145,7 @@ func (r *Router) NewHandover(o HandoverOptions) (*Handover, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Handover{r: r, o: o}, nil
+	return &Handover{r: r, o: o, began: o.Now().UnixMilli(), done: make(map[uint64]int64)}, nil
 }
 
 // Run hands over what each change of the table asks for, until ctx ends.
@@ -123,6 +153,7 @@ func (h *Handover) Run(ctx context.Context) error {
 	tick := time.NewTicker(handoverPoll)
 	defer tick.Stop()
 	seen, since := h.r.o.Cluster.Table(), time.Now()
+	looked := since
 	h.mu.Lock()
 	h.base = seen
 	h.mu.Unlock()
@@ -136,20 +167,36 @@ func (h *Handover) Run(ctx context.Context) error {
 			seen, since = t, time.Now()
 		}
 		h.mu.Lock()
-		if seen != h.base && time.Since(since) >= h.o.Settle {
+		if time.Since(since) >= h.o.Settle && (seen != h.base || time.Since(looked) >= handoverLook && len(h.pending(h.o.Settle)) > 0) {
 			h.job(ctx, seen, h.o.BytesPerSecond)
+			looked = time.Now()
 		}
 		h.mu.Unlock()
 	}
 }
 
-// Drain hands over, at once, what the present table asks for: that of a node
-// that leaves. It reports whether all was sent before ctx ended.
+// Drain hands over what the present table asks for: that of a node that leaves. It
+// waits until nobody writes to this one by an earlier table any more, and in the end
+// until who asks for claims has asked again. It reports whether all was sent before
+// ctx ended.
 func (h *Handover) Drain(ctx context.Context) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t := h.r.o.Cluster.Table()
-	return h.base == nil || t == h.base || h.job(ctx, t, 0)
+	for {
+		t := h.r.o.Cluster.Table()
+		if h.base == nil || t == h.base || len(h.planOf(t, h.pending(0))) == 0 {
+			return true
+		}
+		if !sleep(ctx, min(h.o.Settle, eraLagMs*time.Millisecond)) {
+			return false
+		}
+		if h.job(ctx, h.r.o.Cluster.Table(), 0) {
+			return sleep(ctx, min(h.o.Settle, drainRest))
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+	}
 }
 
 // HandoverStats are counters.
@@ -180,24 +227,83 @@ func (h *Handover) Stats() HandoverStats {
 // ages are where the window is cut, newest first.
 var ages = []time.Duration{5 * time.Minute, 20 * time.Minute}
 
-// job sends what follows from base's becoming t, with mu held. It ends early
-// with ctx, or when the table is another again.
+// job sends what follows from base's becoming t, and from eras that came and went,
+// with mu held. It ends early with ctx, or when the table is another again.
 func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done bool) {
-	plan := h.plan(h.base, t)
+	now := h.o.Now()
+	settle := h.o.Settle
+	if bytesPerSecond == 0 {
+		settle = 0
+	}
+	pending := h.pending(settle)
+	plan := h.planOf(t, pending)
 	h.slots.Store(int64(len(plan)))
 	defer h.slots.Store(0)
 	if len(plan) > 0 {
 		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch), completeFrom: make(map[uint16]int64)}
-		if !j.run() || bytesPerSecond != 0 && !j.tellClaims() { // who leaves knows nothing of the time since the others heard of it
+		j.from, j.until = now.Add(-h.o.Window).UnixMilli(), now.UnixMilli()
+		if !j.run() || !j.tellClaims() {
 			return false // and again, with the table of then
 		}
 		h.r.o.Logger.Info("Handed over what other nodes own now.", "slots", len(plan), "samples", j.sent, "took", time.Since(j.began).Round(time.Millisecond))
 	}
 	h.base = t
+	for _, e := range pending {
+		h.done[e.ID] = now.UnixMilli()
+	}
+	for id, at := range h.done {
+		if at < now.Add(-h.o.Window).UnixMilli()-lateMs {
+			delete(h.done, id)
+		}
+	}
 	return true
 }
 
-// plan says to whom this node sends each slot.
+// pending are the eras that have been over for a while, and of which not all that
+// follows is done.
+func (h *Handover) pending(settle time.Duration) (list []Era) {
+	if h.o.Eras == nil {
+		return nil
+	}
+	now := h.o.Now()
+	for _, e := range h.o.Eras(max(h.began, now.Add(-h.o.Window).UnixMilli())) {
+		if at, ok := h.done[e.ID]; e.Until+settle.Milliseconds() <= now.UnixMilli() && (!ok || at < e.Until+eraLagMs) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// target is a node that is sent a slot, and from when on, in unix ms.
+type target struct {
+	node int
+	from int64
+}
+
+// planOf says to whom this node sends each slot. Who owns something that it did not
+// own in base is sent all. Who missed an era that came and went since is sent what is
+// of it: it has the rest, or is sent that by those who owned the slot in base.
+func (h *Handover) planOf(t Table, eras []Era) map[uint16][]target {
+	all := make(map[uint16][]target)
+	add := func(plan map[uint16][]int, from int64) {
+		for slot, nodes := range plan {
+			for _, n := range nodes {
+				if i := slices.IndexFunc(all[slot], func(x target) bool { return x.node == n }); i >= 0 {
+					all[slot][i].from = min(all[slot][i].from, from)
+					continue
+				}
+				all[slot] = append(all[slot], target{n, from})
+			}
+		}
+	}
+	add(h.plan(h.base, t), math.MinInt64)
+	for _, e := range eras {
+		add(h.plan(e.Table, t), e.From-lateMs)
+	}
+	return all
+}
+
+// plan says to whom this node sends each slot because owners were those of base.
 func (h *Handover) plan(base, t Table) map[uint16][]int {
 	plan := make(map[uint16][]int)
 	if base == nil || base.Nodes() == 0 || t.Nodes() == 0 || t.Self() < 0 {
@@ -248,7 +354,7 @@ type handoverJob struct {
 	h         *Handover
 	ctx       context.Context
 	table     Table
-	plan      map[uint16][]int
+	plan      map[uint16][]target
 	perSecond int // bytes; 0: no bound
 	began     time.Time
 	bytes     int          // sent
@@ -271,12 +377,17 @@ type batch struct {
 }
 
 func (j *handoverJob) run() bool {
-	now := j.h.o.Now()
-	j.from, j.until = now.Add(-j.h.o.Window).UnixMilli(), now.UnixMilli()
-	to := now.UnixMilli() + time.Hour.Milliseconds() // what is a little ahead of the clock is new, too
+	now := time.UnixMilli(j.until)
+	oldest := j.until
+	for _, targets := range j.plan {
+		for _, t := range targets {
+			oldest = min(oldest, t.from)
+		}
+	}
+	to := j.until + time.Hour.Milliseconds() // what is a little ahead of the clock is new, too
 	for _, age := range append(slices.Clone(ages), j.h.o.Window) {
 		from := now.Add(-min(age, j.h.o.Window)).UnixMilli()
-		if from >= to {
+		if from >= to || to < oldest {
 			continue
 		}
 		ok := true
@@ -289,8 +400,10 @@ func (j *handoverJob) run() bool {
 				ok = ok && j.flushAll()
 				j.bucket = string([]byte(bucket))
 			}
-			for _, node := range j.plan[slot] {
-				ok = ok && j.add(node, s)
+			for _, t := range j.plan[slot] {
+				if s, some := since(s, t.from); some {
+					ok = ok && j.add(t.node, s)
+				}
 			}
 			return ok
 		})
@@ -300,6 +413,14 @@ func (j *handoverJob) run() bool {
 		to = from - 1
 	}
 	return true
+}
+
+// since is what of a series has times from from on, and whether there is any.
+func since(s send.Series, from int64) (send.Series, bool) {
+	i := sort.Search(len(s.Samples), func(i int) bool { return s.Samples[i].T >= from })
+	k := sort.Search(len(s.Records), func(k int) bool { return s.Records[k].T >= from })
+	s.Starts, s.Samples, s.Records = s.Starts[min(i, len(s.Starts)):], s.Samples[i:], s.Records[k:]
+	return s, len(s.Samples)+len(s.Records) > 0
 }
 
 // add reports false when the job is over.

@@ -116,7 +116,7 @@ func TestHandover(t *testing.T) {
 			writetest.Answered(t, nodes[0].Send(wire.V2, writetest.Encode(t, wire.V2, all...)), http.StatusNoContent, "")
 			var handovers []*Handover
 			for _, i := range c.before {
-				h, err := nodes[i].router.NewHandover(HandoverOptions{Holdings: holdings{nodes[i]}, Window: time.Hour, Now: func() time.Time { return writetest.Now },
+				h, err := nodes[i].router.NewHandover(HandoverOptions{Holdings: holdings{nodes[i]}, Window: time.Hour, Settle: time.Millisecond, Now: func() time.Time { return writetest.Now },
 					Leaving: func(tab Table, k int) bool {
 						id, _ := tab.Node(k)
 						return slices.ContainsFunc(c.leaving, func(i int) bool { return id == fmt.Sprintf("n%d#1", i) })
@@ -166,6 +166,93 @@ func TestHandover(t *testing.T) {
 				t.Errorf("%d samples were sent and %d came", sent, added)
 			}
 		})
+	}
+}
+
+// A node that was passed over for a while is sent, when that is over, what has times
+// of the while and of some minutes before, by those who own it without that node; and
+// again if it lasted longer than was known.
+func TestHandoverOfAnEra(t *testing.T) {
+	nodes := newNodes(t, 3, 2, Options{Timeout: time.Minute, Acks: 2}, remotewrite.Options{}, mcache.Options{})
+	all := old(60)
+	now := writetest.Now.UnixMilli()
+	set := func(who ...int) {
+		for _, i := range who {
+			nodes[i].cluster.mu.Lock()
+			nodes[i].cluster.table = members(nodes, i, 2, nil, who...)
+			nodes[i].cluster.mu.Unlock()
+		}
+	}
+	set(0, 2) // as if 1 was passed over by all
+	writetest.Answered(t, nodes[0].Send(wire.V2, writetest.Encode(t, wire.V2, all...)), http.StatusNoContent, "")
+	without := nodes[0].cluster.Table()
+	set(0, 1, 2)
+	era := Era{ID: 7, From: now - 1000_000, Until: now - 1, Table: without}
+	clock, claimed := writetest.Now, 0
+	for k, i := range []int{0, 2} {
+		h, err := nodes[i].router.NewHandover(HandoverOptions{Holdings: holdings{nodes[i]}, Window: time.Hour, Settle: 4 * time.Second, Now: func() time.Time { return clock },
+			Leaving: func(Table, int) bool { return false },
+			Eras: func(since int64) []Era {
+				if since > era.Until || since < now-time.Hour.Milliseconds() {
+					t.Errorf("eras since %d are asked for", since)
+				}
+				return []Era{era}
+			},
+			HasFrom: func(from, until int64, node string) func(slot uint16, tell func(era uint64, from int64)) {
+				return func(_ uint16, tell func(era uint64, from int64)) { claimed++; tell(7, from) }
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.began = now - time.Hour.Milliseconds()
+		h.base = nodes[i].cluster.Table()
+		work := func(after time.Duration) (sent int64) {
+			clock = writetest.Now.Add(after)
+			was := h.Stats().Samples
+			if len(h.pending(h.o.Settle)) > 0 && !h.job(t.Context(), h.base, math.MaxInt) {
+				t.Error("not done")
+			}
+			return h.Stats().Samples - was
+		}
+		if n := work(time.Second); n != 0 {
+			t.Errorf("node %d has sent %d samples before the era was over for long enough", i, n)
+		}
+		if n := work(5 * time.Second); n == 0 {
+			t.Errorf("node %d has sent nothing: no test", i)
+		}
+		if n := work(6 * time.Second); n != 0 {
+			t.Errorf("node %d has sent %d samples twice", i, n)
+		}
+		era.Until = now + 4000
+		if n := work(9 * time.Second); n == 0 {
+			t.Errorf("node %d has sent nothing of an era that lasted longer", i)
+		}
+		if era.Until = now - 1; k == 0 && claimed == 0 {
+			t.Error("nothing is claimed")
+		}
+	}
+	tab := nodes[1].cluster.Table()
+	n := 0
+	for _, s := range all {
+		got := nodes[1].samples(s.Labels)
+		for _, x := range s.Samples {
+			want := slices.Contains(tab.Owners(slotOf("default", s.Labels)), 1) && x.T >= era.From-lateMs
+			if slices.Contains(got, x) != want {
+				t.Fatalf("node 1 has sample %d of %s: %t", x.T-now, writetest.LabelText(s.Labels), !want)
+			}
+			if want {
+				n++
+			}
+		}
+	}
+	_, claims := nodes[1].router.Claimed()
+	for _, c := range claims {
+		if c.From != era.From-lateMs || !slices.Equal(c.Eras, []uint64{7}) {
+			t.Errorf("claimed from %d, of %d", c.From-now, c.Eras)
+		}
+	}
+	if n == 0 || len(claims) == 0 {
+		t.Errorf("node 1 has %d samples, and %d claims", n, len(claims))
 	}
 }
 

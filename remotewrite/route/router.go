@@ -32,6 +32,12 @@ type Table interface {
 // Cluster is what a Router knows of the others. It is safe for concurrent use.
 type Cluster interface {
 	Table() Table
+	// Use says that a request is routed by a table.
+	Use(t Table)
+	// PassedOver says that items of a request are stored as if a table had only the
+	// nodes of which with reports true: what others own of them they were not sent,
+	// or did not take. It is said before the request is answered, and does not wait.
+	PassedOver(t Table, with func(node int) bool)
 	// Suspect says that a node failed, and Trust that it did not. Suspected
 	// reports whether it should be passed over.
 	Suspect(id string)
@@ -232,7 +238,11 @@ func (r *Router) outboxes(t Table) *boxes {
 func (r *Router) Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits) wire.Answer, done func()) wire.Answer {
 	defer done()
 	t := r.o.Cluster.Table()
-	if t == nil || t.Nodes() == 0 || t.Nodes() == 1 && t.Self() == 0 {
+	if t == nil || t.Nodes() == 0 {
+		return store(nil, nil)
+	}
+	r.o.Cluster.Use(t)
+	if t.Nodes() == 1 && t.Self() == 0 {
 		return store(nil, nil)
 	}
 	f := r.flights.Get().(*flight)

@@ -127,11 +127,19 @@ func (f *flight) redirectLocked(fr *frame) {
 	for i := range f.suspects { // they may be others by now
 		f.suspects[i] = i != f.table.Self() && f.r.o.Cluster.Suspected(f.boxes.by[i].id)
 	}
+	place := 0 // in fr.items
 	f.eachLocked(fr, func(k int32, head, item []byte, copy bool) {
+		if !fr.repeats.Has(place) { // it has it from before
+			if i := slices.Index(f.orderOf(f.cut.items[k].slot), uint16(fr.node)); i >= 0 {
+				f.state[k].failed |= 1 << i
+			}
+		}
+		place++
 		if !f.redirectItemLocked(k, head, item, copy) && !copy {
 			f.chooseLocked(k, head, item, fr.node)
 		}
 	})
+	f.tellPassed(len(fr.items), func(i int) int32 { return fr.items[i] })
 }
 
 // redirectItemLocked gives an item to the next node of its order, if there is one.

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -54,85 +55,175 @@ func countOf(s *server, writer, rounds int, start int64) (n int, warnings []stri
 	return n, a.Warnings, err
 }
 
-// One member after the other is restarted, without a snapshot, while writers write
-// and readers read: nothing is missing, and no answer is incomplete, though of the
-// two owners of some series none has been there since the beginning.
+// changing is a cluster of which members come and go, while writers write to all
+// that serve and readers ask all that serve. Nothing may be missing, no write be
+// refused, and no answer be incomplete.
+type changing struct {
+	*group
+	start  int64 // of the first round
+	round  int   // of writer 2, which writes throughout
+	wrote  atomic.Int64
+	asked  atomic.Int64
+	serves atomic.Pointer[[]*server] // who is written to and asked
+}
+
+// roundsBefore are those that writer 1 has written before anything changes.
+const roundsBefore = 3
+
+// startChanging returns when writers write and readers read. What it returns ends them.
+func startChanging(t *testing.T, members int, flags ...string) (c *changing, end func()) {
+	c = &changing{group: startCluster(t, members, append(flags, "--shutdown.timeout=60s", "--cluster.read-timeout=20s")...)}
+	c.serve(c.members...)
+	c.start = time.Now().UnixMilli() + 1000 // queries are about no time before the cluster was there
+	for round := range roundsBefore {
+		c.await(round)
+		code, said, err := postRound(t.Context(), t, c.members[round%members], 1, round, c.start)
+		if err != nil || code != http.StatusNoContent {
+			t.Fatalf("round %d: %d %s, %v", round, code, said, err)
+		}
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; !ended(done); i++ {
+			all := *c.serves.Load()
+			s := all[i%len(all)]
+			n, warnings, err := countOf(s, 1, roundsBefore, c.start)
+			if !slices.Contains(*c.serves.Load(), s) {
+				continue // it was stopped meanwhile
+			}
+			if err != nil || len(warnings) > 0 || n != roundsBefore*clusterSeries {
+				t.Errorf("%s answers %d of %d, %v, %v", s.url, n, roundsBefore*clusterSeries, warnings, err)
+				return
+			}
+			c.asked.Add(1)
+			time.Sleep(20 * time.Millisecond) // the machine is shared
+		}
+	})
+	wg.Go(func() {
+		for ; !ended(done); c.round++ {
+			all := *c.serves.Load()
+			s := all[c.round%len(all)]
+			code, said, err := postRound(t.Context(), t, s, 2, c.round, c.start)
+			if err != nil || code != http.StatusNoContent {
+				t.Errorf("round %d at %s: %d %s, %v", c.round, s.url, code, said, err)
+				return
+			}
+			c.wrote.Add(1)
+			c.await(c.round + 1)
+		}
+	})
+	return c, func() {
+		close(done)
+		wg.Wait()
+	}
+}
+
+// await returns when it is the time of a round: samples are never ahead of the clock.
+func (c *changing) await(round int) {
+	time.Sleep(time.Until(time.UnixMilli(c.start + int64(round)*1000)))
+}
+
+func ended(done chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+// serve says who is written to and asked, as a load balancer would. It returns when
+// nobody is that is not among them.
+func (c *changing) serve(members ...*server) { c.serves.Store(&members) }
+
+// leave stops a member.
+func (c *changing) leave(i int) {
+	c.t.Helper()
+	s := c.members[i]
+	c.serve(slices.DeleteFunc(c.running(), func(o *server) bool { return o == s })...)
+	c.meanwhile()
+	if code := s.stop(); code != exitOK {
+		c.t.Error("exit code", code)
+	}
+}
+
+// join starts a member and returns when it, and all others, have been handed over
+// what they own.
+func (c *changing) join(name string, names ...string) {
+	c.t.Helper()
+	s := c.group.start(name)
+	c.wait(names...)
+	c.serve(c.running()...)
+	handedOver(c.t, s)
+}
+
+// meanwhile returns when something was written and something was read.
+func (c *changing) meanwhile() {
+	c.t.Helper()
+	wrote, asked := c.wrote.Load(), c.asked.Load()
+	eventually(c.t, "writers write and readers read", func() error {
+		if c.wrote.Load() < wrote+2 || c.asked.Load() < asked+2 {
+			return fmt.Errorf("%d rounds, %d answers", c.wrote.Load(), c.asked.Load())
+		}
+		return nil
+	})
+}
+
+// check is for the end: all that was written is there.
+func (c *changing) check() {
+	c.t.Helper()
+	for _, s := range c.running() {
+		n, warnings, err := countOf(s, 1, roundsBefore, c.start)
+		if err != nil || len(warnings) > 0 || n != roundsBefore*clusterSeries {
+			c.t.Errorf("%s answers %d of %d, %v, %v", s.url, n, roundsBefore*clusterSeries, warnings, err)
+		}
+		checkRounds(c.t, []*server{s}, 1, roundsBefore, c.start)
+		checkRounds(c.t, []*server{s}, 2, c.round, c.start)
+	}
+}
+
+// Each of five members is restarted, without a snapshot: in the end none is there
+// that was at the beginning, and all that was written is.
 func TestClusterRollingRestart(t *testing.T) {
 	t.Parallel()
-	const before = 10
-	const members, restarts = 3, 2
-	g := startCluster(t, members, "--cluster.write-acks=2", "--shutdown.timeout=60s", "--cluster.read-timeout=20s")
-	start := time.Now().UnixMilli() + 4000 // when the eras with fewer members are over, with what may come late
-	g.spread(1, before, start)
+	names := []string{"n0", "n1", "n2", "n3", "n4"}
+	c, end := startChanging(t, len(names), "--cluster.write-acks=2")
+	for i, name := range names {
+		c.leave(i)
+		c.join(name, names...)
+	}
+	c.meanwhile()
+	end()
+	c.check()
+}
 
-	var stopping atomic.Pointer[server] // is not asked
-	stopping.Store(&server{})
-	reader, done := make(chan struct{}), make(chan struct{})
-	serving := atomic.Pointer[[]*server]{}
-	tell := func() { all := g.running(); serving.Store(&all) }
-	tell()
-	answers := 0
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-reader:
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
-			for _, s := range *serving.Load() {
-				if s == stopping.Load() {
-					continue
-				}
-				n, warnings, err := countOf(s, 1, before, start)
-				if s == stopping.Load() || !slices.Contains(*serving.Load(), s) {
-					continue // it was stopped meanwhile
-				}
-				if err != nil || len(warnings) > 0 || n != before*clusterSeries {
-					t.Errorf("%s answers %d of %d, %v, %v", s.url, n, before*clusterSeries, warnings, err)
-					return
-				}
-				answers++
-			}
-		}
-	}()
-	stop := func(i int) {
-		s := g.members[i]
-		stopping.Store(s)
-		if code := s.stop(); code != exitOK {
-			t.Error("exit code", code)
-		}
-		tell()
-	}
+// A cluster grows from three to five, and shrinks to three again by two of those
+// that were there first, one right after the other.
+func TestClusterGrowsAndShrinks(t *testing.T) {
+	t.Parallel()
+	c, end := startChanging(t, 3, "--cluster.write-acks=2")
+	c.join("n3", "n0", "n1", "n2", "n3")
+	c.join("n4", "n0", "n1", "n2", "n3", "n4")
+	c.leave(0)
+	c.leave(1)
+	c.wait("n2", "n3", "n4")
+	c.meanwhile()
+	end()
+	c.check()
+}
+
+// With a single copy, too, nothing is missing when members are restarted: who
+// leaves hands over what it has.
+func TestClusterRollingRestartOfOneCopy(t *testing.T) {
+	t.Parallel()
 	names := []string{"n0", "n1", "n2"}
-	round := 0
-	write := func() { // to whoever is there
-		t.Helper()
-		for _, s := range g.running() {
-			eventually(t, "a round is written", func() error { // at once, but on a busy machine
-				code, said, err := postRound(t.Context(), t, s, 2, round, start)
-				if err != nil || code != http.StatusNoContent {
-					return fmt.Errorf("%d %s, %v", code, said, err)
-				}
-				return nil
-			})
-			round++
-		}
+	c, end := startChanging(t, len(names), "--cluster.copies=1")
+	for i, name := range names[:2] {
+		c.leave(i)
+		c.join(name, names...)
 	}
-	for i := range restarts {
-		stop(i)
-		write()
-		s := g.start(names[i])
-		g.wait(names...)
-		write()
-		handedOver(t, s)
-		tell()
-	}
-	close(reader)
-	<-done
-	if answers == 0 {
-		t.Error("nothing was asked: no test")
-	}
-	checkRounds(t, g.running(), 1, before, start)
-	checkRounds(t, g.running(), 2, round, start)
+	c.meanwhile()
+	end()
+	c.check()
 }

@@ -44,7 +44,7 @@ func newMemberStorage(tb testing.TB, copies int, pushDown bool) *memberStorage {
 	s := &memberStorage{copies: copies}
 	names := []string{"0", "1", "2"}
 	owners := query.NewOwners(names, memberSlots, s.owners)
-	s.eras = []query.Era{query.NewEra(math.MinInt64, math.MaxInt64, owners)}
+	s.eras = []query.Era{query.NewEra(0, math.MinInt64, math.MaxInt64, owners)}
 	for i := range names {
 		s.caches = append(s.caches, newCacheStorage(tb, 1))
 		now := func() time.Time { return time.UnixMilli(dataEnd) }

@@ -1,0 +1,110 @@
+package cluster
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Members that are passed over. A member that does not take writes is passed over
+// long before gossip drops it, or though gossip never does. It lacks what was
+// written then, and does not know it; the next in order has it. To remember that,
+// who passes members over notes an era without them (history.passOver), which is
+// what there will be if they are gone. From then on it is
+//
+//   - read like any era: if nobody has what was written in it answers say so,
+//   - handed over like any era, to the owners of now, who may claim it then.
+//
+// Others hear of it with the rest of the history, in the end. So that it does not
+// die with the one who passed them over, some are told at once.
+
+// passed keeps those who route from saying the same with each request.
+type passed struct {
+	news chan *Era // to be told
+
+	mu   sync.Mutex
+	said map[string]int64 // by members that are left, as bits, and the table: when, unix ms
+}
+
+const (
+	// passedSets bounds passed.said.
+	passedSets = 64
+	// tellMost is how many others are told at once.
+	tellMost = 5
+	// passedNews is how many eras may wait to be told.
+	passedNews = 16
+)
+
+// PassedOver says that a request is routed as if a table were without some of its
+// members: with is who is left. It does not wait for anybody.
+func (c *Cluster) PassedOver(t *Table, with func(member int) bool) {
+	key := binary.LittleEndian.AppendUint64(make([]byte, 0, 64), t.Version)
+	var left []Member
+	for i := range t.members {
+		if with(i) {
+			left = append(left, t.members[i])
+			key = binary.LittleEndian.AppendUint16(key, uint16(i))
+		}
+	}
+	now := time.Now().UnixMilli()
+	if len(left) == 0 || !c.passed.say(key, now) {
+		return
+	}
+	t.Use()
+	if e, news := c.history.passOver(now, left, c.o.Layout); news {
+		select {
+		case c.passed.news <- e:
+		default: // they will hear of it in the end
+		}
+	}
+}
+
+// say reports whether it is time to say it again.
+func (p *passed) say(key []byte, nowMs int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at, ok := p.said[string(key)]; ok && nowMs-at < passedEvery && nowMs >= at {
+		return false
+	}
+	if p.said == nil || len(p.said) >= passedSets {
+		p.said = make(map[string]int64)
+	}
+	p.said[string(bytes.Clone(key))] = nowMs
+	return true
+}
+
+// tellPassed tells others who is passed over, until the cluster is closed.
+func (c *Cluster) tellPassed() {
+	for {
+		select {
+		case <-c.stop:
+			return
+		case e := <-c.passed.news:
+			c.tell(e)
+		}
+	}
+}
+
+// tell tells some of an era's members of it.
+func (c *Cluster) tell(e *Era) {
+	b := encodeEras([]*Era{e})
+	there := c.ml.Members()
+	told := 0
+	for _, i := range rand.Perm(len(e.Members)) {
+		if told == tellMost {
+			return
+		}
+		for _, n := range there {
+			if n.Name != e.Members[i].ID || n.Name == c.o.Self.ID {
+				continue
+			}
+			if err := c.ml.SendReliable(n, b); err != nil {
+				c.o.Logger.Debug("A member was not told who is passed over.", "member", n.Name, "err", err)
+				continue
+			}
+			told++
+		}
+	}
+}
