@@ -68,14 +68,7 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request, x *routed, decod
 // write writes what a request holds and reports what came of it.
 func (h *Handler) write(ctx context.Context, in *intake) wire.Answer {
 	if err := in.write(ctx); err != nil {
-		r := refusedAs(wrong(err))
-		a := wire.Answer{Status: r.status, Whole: r.status != http.StatusServiceUnavailable, RetryAfter: r.retryAfter}
-		if a.Whole {
-			a.Reasons = []string{r.Error()}
-		} else {
-			a.Retry = r.Error()
-		}
-		return a
+		return answerOf(wrong(err))
 	}
 	h.counters.add(in)
 	a := wire.Answer{
@@ -97,6 +90,35 @@ func (h *Handler) write(ctx context.Context, in *intake) wire.Answer {
 		}
 	}
 	return a
+}
+
+// answerOf is the answer to a part of which nothing can be written.
+func answerOf(err error) wire.Answer {
+	r := refusedAs(err)
+	a := wire.Answer{Status: r.status, Whole: r.status != http.StatusServiceUnavailable, RetryAfter: r.retryAfter}
+	if a.Whole {
+		a.Reasons = []string{r.Error()}
+	} else {
+		a.Retry = r.Error()
+	}
+	return a
+}
+
+// unpack sets decoded to the request that a packed part holds.
+func (in *intake) unpack(h *Handler, packed []byte, l *lease) error {
+	n, err := wire.UnpackedBytes(packed)
+	if err != nil {
+		return err
+	}
+	if n > h.o().MaxDecodedBytes {
+		return h.tooLong(uint64(n))
+	}
+	if err := l.take(n); err != nil {
+		return err
+	}
+	in.reserve(n)
+	in.decoded, err = wire.Unpack(in.decoded[:0], packed)
+	return err
 }
 
 // Store writes a part of a request that came to another node. It keeps nothing of it.
@@ -127,6 +149,13 @@ func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Ans
 		h.putBack(in)
 	}()
 	in.decoded = p.Body
+	if p.Protocol == wire.PackedV1 {
+		in.decoded = own
+		if err := in.unpack(h, p.Body, l); err != nil {
+			return answerOf(wrong(err))
+		}
+		p.Protocol, own = wire.V1, in.decoded
+	}
 	in.reset(p.Protocol, p.Bucket, l)
 	in.standby, in.settled = p.Standby, p.Settled
 	return h.write(ctx, in)
@@ -162,6 +191,7 @@ func (h *Handler) serveBundle(w http.ResponseWriter, r *http.Request) {
 	}
 	h.o().Router.Answered(w.Header())
 	w.Header().Set("Content-Type", wire.ContentTypeAnswers)
+	w.Header().Set(wire.HeaderPacked, "1")
 	_, _ = w.Write(answers)
 }
 

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"slices"
 	"unsafe"
 
 	"mcached/remotewrite/wire"
@@ -18,17 +19,31 @@ type Hash interface {
 // item is what has owners: a series, or the metadata of a metric.
 type item struct {
 	from, to uint32 // in the body, with tag and length
+	inner    uint32 // where the message in it begins
+	rest     uint32 // protocol 1.0: and where it goes on behind its labels
+	changes  uint32 // how many changes the items up to it have
 	slot     uint16
 	metadata bool
+	whole    bool // it cannot be told by changes
+}
+
+// change is a label of a series in protocol 1.0 that is other than the one at
+// its place in the series before.
+type change struct {
+	from, to uint32 // in the body, with tag and length
+	place    uint32
 }
 
 // extent is a piece of the body.
 type extent struct{ from, to uint32 }
 
-// pair is a label of the series before, by its place among the labels.
-type pair struct {
-	size uint32 // bytes in the body
-	hash uint64
+// labels are those of the series before.
+type labels struct {
+	spelt  []byte   // as they lie in the body
+	ends   []uint32 // where each of them ends, from the beginning of the first
+	hashes []uint64
+	sum    uint64 // of hashes
+	last   int    // the place of the one that changed last
 }
 
 // cutter finds the items of a request and their slots. It is used again for
@@ -44,22 +59,23 @@ type cutter struct {
 	symbols                           []extent
 	head                              []byte // of every frame: all symbols, of the body or in spell
 	spell                             []byte
-	before                            []byte // labels of the series before, as they lie in the body
-	pairs                             []pair // of them
-	sum                               uint64 // of pairs
+	before                            labels
+	changes                           []change
 	refs                              []uint32
 }
 
 // reset forgets the request before.
 func (c *cutter) reset() {
-	c.body, c.head, c.before = nil, nil, nil
-	c.items, c.symbols, c.pairs = c.items[:0], c.symbols[:0], c.pairs[:0]
-	c.series, c.sent, c.sum = 0, wire.Elements{}, 0
+	c.body, c.head = nil, nil
+	c.items, c.symbols, c.changes = c.items[:0], c.symbols[:0], c.changes[:0]
+	c.series, c.sent = 0, wire.Elements{}
+	c.before.forget()
 }
 
 // bytes is what the tables take.
 func (c *cutter) bytes() int {
-	return cap(c.items)*int(unsafe.Sizeof(item{})) + cap(c.symbols)*int(unsafe.Sizeof(extent{})) + cap(c.spell)
+	return cap(c.items)*int(unsafe.Sizeof(item{})) + cap(c.symbols)*int(unsafe.Sizeof(extent{})) +
+		cap(c.changes)*int(unsafe.Sizeof(change{})) + cap(c.spell)
 }
 
 // scan finds items and slots. It reports false if the request is malformed or
@@ -78,15 +94,20 @@ func (c *cutter) scan(p wire.Part) bool {
 	return ok && c.sent.Samples+c.sent.Histograms+c.sent.Exemplars <= c.maxSamples
 }
 
-func (c *cutter) add(it item) bool {
-	if !it.metadata {
-		c.series++
+// add adds an item, which lies at from to to and has its message at inner. It is
+// nil if there are too many. It is valid until the next is added.
+func (c *cutter) add(from, inner, to int) *item {
+	n := len(c.items)
+	if n >= c.maxSeries {
+		return nil
 	}
-	if len(c.items) >= c.maxSeries {
-		return false
+	if n == cap(c.items) {
+		c.items = slices.Grow(c.items, 1)
 	}
-	c.items = append(c.items, it)
-	return true
+	c.items = c.items[:n+1]
+	it := &c.items[n]
+	*it = item{from: uint32(from), inner: uint32(inner), to: uint32(to)}
+	return it
 }
 
 func (c *cutter) scanV1() bool {
@@ -103,17 +124,22 @@ func (c *cutter) scanV1() bool {
 			if from < 0 {
 				return false
 			}
-			it := item{from: uint32(start), to: uint32(to), metadata: t == wire.TagV1Metadata}
-			var sum uint64
-			ok := true
-			if it.metadata {
-				sum = c.metadataV1(b[from:to])
-			} else {
-				sum, ok = c.seriesV1(b[:to], from)
-			}
-			if it.slot = c.hash.Slot(c.bucket + sum); !ok || !c.add(it) {
+			it := c.add(start, from, to)
+			if it == nil {
 				return false
 			}
+			var sum uint64
+			if it.metadata = t == wire.TagV1Metadata; it.metadata {
+				sum = c.metadataV1(b[from:to])
+			} else {
+				ok := false
+				if sum, ok = c.seriesV1(it, b[:to]); !ok {
+					return false
+				}
+				it.whole = it.whole || from-start != wire.SeriesHeadBytes(to-from)
+				c.series++
+			}
+			it.slot, it.changes = c.hash.Slot(c.bucket+sum), uint32(len(c.changes))
 			i = to
 		case wire.TagV2Symbol, wire.TagV2Series:
 			return false
@@ -145,19 +171,17 @@ func (c *cutter) metadataV1(b []byte) uint64 {
 	return 0
 }
 
-// seriesV1 sums up the labels of the TimeSeries message at b[i:] and counts
-// what it holds.
-func (c *cutter) seriesV1(b []byte, i int) (sum uint64, ok bool) {
-	from, n := i, 0
-	before := c.before // from the place on that b[i:] is like
+// seriesV1 sums up the labels of the TimeSeries message that b ends with, notes
+// which of them have changed, and counts what it holds.
+func (c *cutter) seriesV1(it *item, b []byte) (sum uint64, ok bool) {
+	l := &c.before
+	i := int(it.inner)
+	from, had, changes := i, len(l.ends), len(c.changes)
+	n, before := l.pass(b[i:])
 	for {
-		same := uint32(wire.CommonPrefix(before, b[i:]))
-		passed := uint32(0)
-		for n < len(c.pairs) && c.pairs[n].size <= same-passed {
-			passed += c.pairs[n].size
-			n++
+		if n > 0 {
+			i = from + int(l.ends[n-1])
 		}
-		i, before = i+int(passed), before[passed:]
 		if i >= len(b) || b[i] != wire.TagV1SeriesLabel {
 			break
 		}
@@ -169,12 +193,16 @@ func (c *cutter) seriesV1(b []byte, i int) (sum uint64, ok bool) {
 		if !ok {
 			return 0, false
 		}
-		before = c.replace(n, pair{uint32(end - i), h}, before)
-		i = end
-		n++
+		before = l.replace(n, i-from, end-from, h, before)
+		c.changes = append(c.changes, change{uint32(i), uint32(end), uint32(n)})
+		n, before = l.passMore(n+1, before, b[from:])
 	}
-	c.keep(n, b[from:i])
-	sum = c.sum
+	l.keep(n, b[from:i])
+	it.rest = uint32(i)
+	if it.whole = n != had || n > wire.MaxPackedLabels; it.whole {
+		c.changes = c.changes[:changes]
+	}
+	sum = l.sum
 	for i < len(b) {
 		if b[i] == wire.TagV1SeriesSample && i+1 < len(b) && b[i+1] < 0x80 { // nearly all
 			if i += 2 + int(b[i+1]); i > len(b) {
@@ -209,26 +237,72 @@ func (c *cutter) seriesV1(b []byte, i int) (sum uint64, ok bool) {
 	return sum, true
 }
 
-// replace puts p in the place n of the series before, and returns what there is
-// of before behind what it stands for.
-func (c *cutter) replace(n int, p pair, before []byte) []byte {
-	if n == len(c.pairs) {
-		c.pairs = append(c.pairs, p)
-	} else {
-		c.sum -= c.pairs[n].hash
-		before = before[c.pairs[n].size:]
-		c.pairs[n] = p
+// forget is for when there is no series before.
+func (l *labels) forget() {
+	*l = labels{ends: l.ends[:0], hashes: l.hashes[:0]}
+}
+
+// pass is how many labels at the beginning of b are those of the series before,
+// and what of these there is behind them. As a rule one label changes from
+// series to series, and then the same one again: those before it are compared as
+// one, and it is left to the caller.
+func (l *labels) pass(b []byte) (n int, before []byte) {
+	if k := l.last; 0 < k && k < len(l.ends) {
+		head := int(l.ends[k-1])
+		if len(b) >= head && string(b[:head]) == string(l.spelt[:head]) {
+			return k, l.spelt[head:]
+		}
 	}
-	c.sum += p.hash
+	return l.passMore(0, l.spelt, b)
+}
+
+// passMore is pass for the labels from the n-th on: before is what there is of
+// the series before from there on, and b begins with the first of its labels.
+func (l *labels) passMore(n int, before, b []byte) (int, []byte) {
+	at := 0
+	if n > 0 {
+		at = int(l.ends[n-1])
+	}
+	rest := b[at:]
+	if len(rest) >= len(before) && string(rest[:len(before)]) == string(before) {
+		return len(l.ends), nil
+	}
+	limit := uint32(at + wire.CommonPrefix(before, rest))
+	for n < len(l.ends) && l.ends[n] <= limit {
+		n++
+	}
+	if n > 0 {
+		before = before[int(l.ends[n-1])-at:]
+	}
+	return n, before
+}
+
+// replace puts a label, which lies from at to end, in the n-th place, and returns
+// what there is of before behind the one that was there.
+func (l *labels) replace(n, at, end int, hash uint64, before []byte) []byte {
+	l.last = n
+	if n == len(l.ends) {
+		l.ends, l.hashes = append(l.ends, uint32(end)), append(l.hashes, hash)
+		l.sum += hash
+		return before
+	}
+	before = before[int(l.ends[n])-at:]
+	if d := uint32(end) - l.ends[n]; d != 0 {
+		for k := range l.ends[n:] {
+			l.ends[n+k] += d
+		}
+	}
+	l.sum += hash - l.hashes[n]
+	l.hashes[n] = hash
 	return before
 }
 
-// keep makes the first n pairs, which are spelt so, those of the series before.
-func (c *cutter) keep(n int, spelt []byte) {
-	for _, p := range c.pairs[n:] {
-		c.sum -= p.hash
+// keep makes the first n labels, which are spelt so, those of the series before.
+func (l *labels) keep(n int, spelt []byte) {
+	for _, h := range l.hashes[n:] {
+		l.sum -= h
 	}
-	c.pairs, c.before = c.pairs[:n], spelt
+	l.ends, l.hashes, l.spelt = l.ends[:n], l.hashes[:n], spelt
 }
 
 // pairHash is 0 for a label without a value, which is none.
@@ -286,9 +360,10 @@ func (c *cutter) scanV2() bool {
 				return false
 			}
 			if t == wire.TagV2Series {
-				if !c.add(item{from: uint32(start), to: uint32(to)}) {
+				if c.add(start, from, to) == nil {
 					return false
 				}
+				c.series++
 			} else {
 				if len(c.symbols) == c.maxSymbols {
 					return false
@@ -346,9 +421,16 @@ func (c *cutter) inBody(at int) bool {
 // seriesV2 sums up the labels of a TimeSeries message and counts what it holds.
 func (c *cutter) seriesV2(it *item) (sum uint64, ok bool) {
 	b := c.body[:it.to]
-	_, i := wire.Uvarint(b, int(it.from)) // the tag, which was read before
-	i, _ = wire.Bytes(b, i)
+	i := int(it.inner)
 	from, lists, odd := i, 0, false
+	if i+1 < len(b) && b[i] == wire.TagV2SeriesRefs && b[i+1] < 0x80 { // nearly all begin so
+		at := i + 2
+		if i = at + int(b[i+1]); i > len(b) {
+			return 0, false
+		}
+		sum, ok = c.refsV2(b[at:i])
+		lists, odd = 1, !ok
+	}
 	for i < len(b) {
 		if b[i] == wire.TagV2SeriesSample && i+1 < len(b) && b[i+1] < 0x80 { // nearly all
 			if i += 2 + int(b[i+1]); i > len(b) {
@@ -396,15 +478,12 @@ func (c *cutter) seriesV2(it *item) (sum uint64, ok bool) {
 // refsV2 sums up the pairs of a packed list of references. It reports false if
 // they are not all pairs of symbols.
 func (c *cutter) refsV2(raw []byte) (sum uint64, ok bool) {
-	before, n, i := c.before, 0, 0
+	l, i := &c.before, 0
+	n, before := l.pass(raw)
 	for {
-		same := uint32(wire.CommonPrefix(before, raw[i:]))
-		passed := uint32(0)
-		for n < len(c.pairs) && c.pairs[n].size <= same-passed {
-			passed += c.pairs[n].size
-			n++
+		if n > 0 {
+			i = int(l.ends[n-1])
 		}
-		i, before = i+int(passed), before[passed:]
 		if i == len(raw) {
 			break
 		}
@@ -417,16 +496,15 @@ func (c *cutter) refsV2(raw []byte) (sum uint64, ok bool) {
 			break
 		}
 		h := c.pairHash(c.symbol(uint32(name)), c.symbol(uint32(value)))
-		before = c.replace(n, pair{uint32(j - i), h}, before)
-		i = j
-		n++
+		before = l.replace(n, i, j, h, before)
+		n, before = l.passMore(n+1, before, raw)
 	}
 	if i < len(raw) {
-		c.pairs, c.sum, c.before = c.pairs[:0], 0, nil
+		l.forget()
 		return 0, false
 	}
-	c.keep(n, raw)
-	return c.sum, true
+	l.keep(n, raw)
+	return l.sum, true
 }
 
 func (c *cutter) symbol(n uint32) []byte {

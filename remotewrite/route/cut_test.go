@@ -1,6 +1,7 @@
 package route
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -17,8 +18,9 @@ import (
 	"mcached/remotewrite/writetest"
 )
 
-// cutFor is the flight of a request that is cut by t, as far as assign.
-func cutFor(t testing.TB, tab *table, p wire.Part) (*flight, bool) {
+// cutFor is the flight of a request that is cut by t, as far as assign, for nodes
+// that take packed frames or do not.
+func cutFor(t testing.TB, tab *table, p wire.Part, packed bool) (*flight, bool) {
 	r := newRouter(t, Options{Cluster: &testCluster{table: tab}})
 	f := r.flights.Get().(*flight)
 	f.refs = 1
@@ -26,6 +28,9 @@ func cutFor(t testing.TB, tab *table, p wire.Part) (*flight, bool) {
 		return f, false
 	}
 	f.part, f.table, f.boxes, f.need = p, tab, r.outboxes(tab), 1
+	for _, o := range f.boxes.by {
+		o.packs.Store(packed)
+	}
 	f.assign()
 	return f, true
 }
@@ -83,7 +88,10 @@ func FuzzCut(f *testing.F) {
 	tab := newTable(3, 1, 2)
 	f.Fuzz(func(t *testing.T, v byte, body []byte) {
 		p := wire.Part{Protocol: wire.V1 + wire.Protocol(v)%2, Bucket: "b", Body: body}
-		fl, ok := cutFor(t, tab, p)
+		fl, ok := cutFor(t, tab, p, false)
+		if packed, _ := cutFor(t, tab, p, true); ok {
+			samePacked(t, fl, packed)
+		}
 		whole, err := decode(p.Protocol, body)
 		if err != nil {
 			return // it may be cut, and is rejected by whoever gets what is wrong
@@ -116,6 +124,27 @@ func FuzzCut(f *testing.F) {
 			}
 		}
 	})
+}
+
+// samePacked holds packed frames to be, byte by byte, the plain ones.
+func samePacked(t *testing.T, plain, packed *flight) {
+	t.Helper()
+	for node, fr := range plain.frames {
+		other := packed.frames[node]
+		if (fr == nil) != (other == nil) {
+			t.Fatalf("node %d gets a frame or does not, as it is packed or not", node)
+		}
+		if fr == nil {
+			continue
+		}
+		if other.packed != (plain.part.Protocol == wire.V1) {
+			t.Fatalf("node %d: packed is %v", node, other.packed)
+		}
+		other.unpack()
+		if !bytes.Equal(fr.body, other.body) || !slices.Equal(fr.items, other.items) || fr.plain != other.plain {
+			t.Fatalf("node %d gets\n%q\npacked, and\n%q\nplain", node, other.body, fr.body)
+		}
+	}
 }
 
 // series is what a request says of one, whatever the protocol.
@@ -320,7 +349,7 @@ func BenchmarkCut(b *testing.B) {
 			const n = 2000
 			tab := newTable(3, 1, 2)
 			p := wire.Part{Protocol: v, Bucket: "default", Body: writetest.Encode(b, v, benchSeries(n)...)}
-			f, ok := cutFor(b, tab, p)
+			f, ok := cutFor(b, tab, p, true)
 			if !ok {
 				b.Fatal("not cut")
 			}

@@ -135,26 +135,33 @@ func (f *flight) fly(ctx context.Context, p wire.Part, t Table, own own) wire.An
 
 // assign says who gets each item, and copies what others get into frames.
 func (f *flight) assign() {
-	n := f.table.Nodes()
+	n, self := f.table.Nodes(), f.table.Self()
 	f.look(n)
 	any := slices.Contains(f.suspects, true)
-	f.own = frame{flight: f, node: f.table.Self(), items: f.own.items[:0], copies: f.own.copies[:0], standby: f.own.standby[:0]}
-	f.skip = f.skip[:0]
+	f.own = frame{flight: f, node: self, items: f.own.items[:0], copies: f.own.copies[:0], standby: f.own.standby[:0]}
+	f.skip = slices.Grow(f.skip[:0], f.cut.series)[:f.cut.series]
 	f.state = slices.Grow(f.state[:0], len(f.cut.items))[:len(f.cut.items)]
-	self := f.table.Self()
 	f.unsettled = len(f.cut.items)
+	broken := 0 // the last item that cannot be told by changes
+	series := 0 // up to the item
 	for k := range f.cut.items {
 		it, s := &f.cut.items[k], &f.state[k]
-		owners := f.table.Owners(it.slot)
-		*s = state{want: uint8(len(owners))}
-		if any {
-			owners = f.pass(it.slot, len(owners), s)
-		} else {
-			s.tried = 1<<len(owners) - 1
+		if it.whole {
+			broken = k
 		}
-		s.out = uint8(len(owners))
+		owners := f.table.Owners(it.slot)
+		want := uint8(len(owners))
 		// While the first owner is passed over, all that get the item forward it.
-		led := f.r.o.Forwards && len(owners) > 1 && owners[0] == f.table.Owners(it.slot)[0]
+		led := f.r.o.Forwards && want > 1
+		if !any {
+			*s = state{want: want, out: want, tried: 1<<want - 1}
+		} else {
+			first := owners
+			*s = state{want: want}
+			owners = f.pass(it.slot, len(owners), s)
+			s.out = uint8(len(owners))
+			led = led && len(owners) > 1 && owners[0] == first[0]
+		}
 		if led {
 			s.lead = leadAsked
 		}
@@ -162,23 +169,75 @@ func (f *flight) assign() {
 		for i, o := range owners {
 			if int(o) == self {
 				mine = true
+				f.own.items = append(f.own.items, int32(k))
 				if led && i > 0 {
-					f.own.copies.Add(len(f.own.items))
+					f.own.copies.Add(len(f.own.items) - 1)
 					if !it.metadata {
-						f.own.standby.Add(len(f.skip))
+						f.own.standby.Add(series)
 					}
 				}
-				f.own.items = append(f.own.items, int32(k))
 				continue
 			}
-			f.copyTo(int(o), int32(k), f.cut.head, f.cut.body[it.from:it.to], led && i > 0)
+			fr := f.frames[o]
+			if fr == nil {
+				fr = f.newFrame(int(o))
+			}
+			if fr.packed {
+				fr.pack(&f.cut, k, broken)
+			} else {
+				fr.body = append(fr.body, f.cut.body[it.from:it.to]...)
+			}
+			fr.add(int32(k), it, led && i > 0)
 		}
 		if !it.metadata {
-			f.skip = append(f.skip, !mine)
+			f.skip[series] = !mine
+			series++
 		}
 	}
 	if any {
 		f.tellPassed(len(f.cut.items), func(i int) int32 { return int32(i) })
+	}
+	for _, fr := range f.frames {
+		if fr != nil {
+			fr.seal()
+		}
+	}
+}
+
+// newFrame begins the frame of the request for a node.
+func (f *flight) newFrame(node int) *frame {
+	packed := f.part.Protocol == wire.V1 && f.boxes.by[node].packs.Load()
+	head := f.cut.head
+	if packed {
+		head = make([]byte, wire.PackedHeadBytes) // of which seal takes care
+	}
+	fr := f.emptyFrame(node, head)
+	fr.packed, fr.last = packed, none
+	return fr
+}
+
+// emptyFrame begins a frame for a node with what is before its items.
+func (f *flight) emptyFrame(node int, head []byte) *frame {
+	fr := f.r.frames.Get().(*frame)
+	fr.flight, fr.node, fr.head = f, node, len(head)
+	fr.body = append(fr.body[:0], head...)
+	f.frames[node] = fr
+	return fr
+}
+
+// add notes an item that was copied into the frame; its node is to forward it unless it
+// is a copy.
+func (f *frame) add(k int32, it *item, copy bool) {
+	f.plain += int(it.to - it.from)
+	if copy {
+		f.copies.Add(len(f.items))
+	}
+	f.items = append(f.items, k)
+	if !it.metadata {
+		if copy {
+			f.standby.Add(f.series)
+		}
+		f.series++
 	}
 }
 
@@ -224,27 +283,16 @@ func (f *flight) orderOf(slot uint16) []uint16 {
 	return f.order[:min(len(f.order), maxOrder)]
 }
 
-// copyTo adds an item to the frame for a node, which is to forward it unless it
-// is a copy.
+// copyTo adds an item of a frame that was not taken to the frame for a node,
+// which is to forward it unless it is a copy.
 func (f *flight) copyTo(node int, k int32, head, item []byte, copy bool) {
 	fr := f.frames[node]
 	if fr == nil {
-		fr = f.r.frames.Get().(*frame)
-		fr.flight, fr.node, fr.head = f, node, len(head)
-		fr.body = append(fr.body[:0], head...)
-		f.frames[node] = fr
+		fr = f.emptyFrame(node, head)
 	}
+	fr.unpack() // one that was not launched yet
 	fr.body = append(fr.body, item...)
-	if copy {
-		fr.copies.Add(len(fr.items))
-	}
-	fr.items = append(fr.items, k)
-	if !f.cut.items[k].metadata {
-		if copy {
-			fr.standby.Add(fr.series)
-		}
-		fr.series++
-	}
+	fr.add(k, &f.cut.items[k], copy)
 }
 
 // borrow asks admission for what the flight holds.
@@ -255,7 +303,7 @@ func (f *flight) borrow() error {
 	n := f.cut.bytes() + cap(f.state)*int(unsafe.Sizeof(state{}))
 	for _, fr := range f.frames {
 		if fr != nil {
-			n += cap(fr.body) + cap(fr.items)*4 + cap(fr.copies) + cap(fr.standby)
+			n += max(cap(fr.body), fr.plain) + cap(fr.items)*4 + cap(fr.copies) + cap(fr.standby)
 		}
 	}
 	f.loan = f.r.o.Admission()
@@ -329,6 +377,7 @@ func (f *flight) storeOwn(own own) {
 // frames with it begin with, and whether it is a copy. A frame without a body is this node's, which is
 // still in the request.
 func (f *flight) eachLocked(fr *frame, do func(k int32, head, item []byte, copy bool)) {
+	fr.unpack()
 	at := fr.head
 	for i, k := range fr.items {
 		it := &f.cut.items[k]

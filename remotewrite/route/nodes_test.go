@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -247,6 +248,66 @@ func TestSecondCopyIsMadeAllTheSame(t *testing.T) {
 	nodes[0].router.Close(t.Context()) // waits for what is under way
 	have := copiesOf([]*node{nodes[0], nodes[2]}, "default")
 	for _, line := range linesOf(all) {
+		if have[line] != 2 {
+			t.Fatalf("%s has %d copies", line, have[line])
+		}
+	}
+}
+
+// Series are packed for nodes that say that they take it, from the second request
+// on. One of a release that knows nothing of it gets them as they came, and one that
+// fails leaves them to others, who get them as they came, too.
+func TestPackedForThoseThatTakeIt(t *testing.T) {
+	nodes := newNodes(t, 3, 2, Options{Acks: 2, Timeout: time.Minute}, remotewrite.Options{}, mcache.Options{})
+	var parts, packed [3]atomic.Int32
+	for i, x := range nodes {
+		x.serveBy(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			fails := x.fault.Load() != well
+			_ = wire.Parts(body, func(p wire.Part) bool {
+				parts[i].Add(1)
+				if p.Protocol == wire.PackedV1 {
+					packed[i].Add(1)
+				}
+				return true
+			})
+			if fails {
+				panic(http.ErrAbortHandler)
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			got := httptest.NewRecorder()
+			x.handler.ServeHTTP(got, r)
+			if i == 1 {
+				got.Header().Del(wire.HeaderPacked)
+			}
+			maps.Copy(w.Header(), got.Header())
+			w.WriteHeader(got.Code)
+			_, _ = w.Write(got.Body.Bytes())
+		})
+	}
+	var want []writetest.Series
+	send := func() {
+		all := metrics(200, len(want))
+		want = append(want, all...)
+		writetest.Answered(t, nodes[0].Send(wire.V1, writetest.Encode(t, wire.V1, all...)), http.StatusNoContent, "")
+	}
+	for range 3 {
+		send()
+	}
+	if parts[1].Load() != 3 || packed[1].Load() != 0 || parts[2].Load() != 3 || packed[2].Load() != 2 {
+		t.Errorf("of %d parts %d are packed for one that takes none, of %d %d for one that does", parts[1].Load(), packed[1].Load(), parts[2].Load(), packed[2].Load())
+	}
+	nodes[2].fault.Store(dead)
+	send()
+	if packed[2].Load() < 3 || nodes[0].router.Stats().Rerouted == 0 {
+		t.Errorf("%d parts were packed, %+v", packed[2].Load(), nodes[0].router.Stats())
+	}
+	nodes[0].router.Close(t.Context())
+	have := copiesOf(nodes, "default")
+	for _, line := range linesOf(want) {
 		if have[line] != 2 {
 			t.Fatalf("%s has %d copies", line, have[line])
 		}

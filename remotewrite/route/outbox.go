@@ -27,6 +27,9 @@ type frame struct {
 	standby wire.Bits
 	repeats wire.Bits // of items: the node was sent them before, as copies
 	body    []byte
+	plain   int       // bytes of the items as they came
+	packed  bool      // body is wire.PackedV1
+	last    int32     // of a packed one: the item that the next series refers to, or none
 	since   time.Time // when it was put into the outbox
 	lent    bool      // a transport may still read body
 }
@@ -54,7 +57,8 @@ const maxParts = 1 << 10
 type outbox struct {
 	r       *Router
 	id, url string
-	self    bool // it is this node's: frames are stored here
+	self    bool        // it is this node's: frames are stored here
+	packs   atomic.Bool // the node takes packed frames
 
 	mu      sync.Mutex
 	waiting []*frame
@@ -219,6 +223,7 @@ func (o *outbox) send(frames []*frame) ([]wire.Answer, error) {
 	}
 	if err == nil {
 		c.nanos.Add(uint64(time.Since(began)))
+		o.packs.Store(b.packs)
 	}
 	return answers, err
 }
@@ -246,6 +251,7 @@ type bundle struct {
 	pieces  [][]byte
 	size    int
 	readers atomic.Int32 // that are not closed
+	packs   bool         // the node that answered takes packed parts
 }
 
 func newBundle(frames []*frame) *bundle {
@@ -269,7 +275,11 @@ func newBundle(frames []*frame) *bundle {
 
 // part is the frame as a request of its own.
 func (f *frame) part() wire.Part {
-	return wire.Part{Protocol: f.flight.part.Protocol, Bucket: f.flight.part.Bucket, Body: f.body, Standby: f.standby}
+	p := f.flight.part.Protocol
+	if f.packed {
+		p = wire.PackedV1
+	}
+	return wire.Part{Protocol: p, Bucket: f.flight.part.Bucket, Body: f.body, Standby: f.standby}
 }
 
 func (b *bundle) reader() (io.ReadCloser, error) {
@@ -291,6 +301,7 @@ func (b *bundle) exchange(client *http.Client, req *http.Request, n int) ([]wire
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != wire.ContentTypeAnswers {
 		return nil, fmt.Errorf("it answers %s: %s", resp.Status, wire.Quote(string(text)))
 	}
+	b.packs = resp.Header.Get(wire.HeaderPacked) != ""
 	return wire.Answers(text, n, make([]wire.Answer, 0, n))
 }
 
