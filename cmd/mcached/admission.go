@@ -30,7 +30,7 @@ func (d *daemon) admissionBytes(c *config) int64 {
 	if c.maxInFlight != 0 {
 		return int64(c.maxInFlight)
 	}
-	return max(d.heapLimit/admissionPart, int64(c.largestWrite()))
+	return max(d.heapLimit.Load()/admissionPart, int64(c.largestWrite()))
 }
 
 // maxKeyBytes is how much the keys of TS.CREATE may take.
@@ -39,7 +39,7 @@ func (d *daemon) maxKeyBytes(c *config) int {
 	if n := c.respMaxKeys; n != 0 {
 		return int(min(int64(n), most))
 	}
-	return int(min(max(d.heapLimit/part, least), most))
+	return int(min(max(d.heapLimit.Load()/part, least), most))
 }
 
 // largestWrite is what the largest permitted request needs: it is all there,

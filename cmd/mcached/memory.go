@@ -41,8 +41,9 @@ func (d *daemon) openMemory() error {
 		d.log.Warn("This machine has no memory to spare beyond what is kept available; the cache begins at its minimum size.",
 			"budget_bytes", d.memory.Budget(), "keep_available", d.config.flags["memory.keep-available"])
 	}
-	d.heapLimit = d.limitHeap()
-	d.log.Info("Memory.", "automatic", d.config.memorySize == 0, "budget_bytes", d.memory.Budget(), "heap_limit_bytes", d.heapLimit)
+	d.ownHeapLimit = debug.SetMemoryLimit(-1) // GOMEMLIMIT, which the runtime has read
+	d.heapLimit.Store(d.limitHeap(d.config))
+	d.log.Info("Memory.", "automatic", d.config.memorySize == 0, "budget_bytes", d.memory.Budget(), "heap_limit_bytes", d.heapLimit.Load())
 	return nil
 }
 
@@ -76,23 +77,25 @@ const (
 // often as by default costs next to nothing, and leaves some MiB to the cache.
 const heapGrowthPercent = 50
 
-// limitHeap sets the soft limit of the Go heap and returns it.
-func (d *daemon) limitHeap() int64 {
+// limitHeap sets the soft limit of the Go heap as a command line has it, and
+// returns it.
+func (d *daemon) limitHeap(c *config) int64 {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowthPercent)
 	}
-	if n := int64(d.config.memoryHeap); n != 0 {
+	if n := int64(c.memoryHeap); n != 0 {
 		debug.SetMemoryLimit(n)
 		return n
 	}
 	if os.Getenv("GOMEMLIMIT") != "" {
-		return debug.SetMemoryLimit(-1) // the runtime has read it
+		debug.SetMemoryLimit(d.ownHeapLimit)
+		return d.ownHeapLimit
 	}
 	total, err := pressure.TotalBytes(nil)
 	if err != nil {
 		d.log.Warn("The size of the machine's memory cannot be read; the heap limit is at its minimum.", "err", err)
 	}
-	n := heapLimitFor(total, int64(d.config.memorySize))
+	n := heapLimitFor(total, int64(c.memorySize))
 	debug.SetMemoryLimit(n)
 	return n
 }

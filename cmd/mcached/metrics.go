@@ -130,7 +130,7 @@ func newRegistry(d *daemon) *prometheus.Registry {
 func (d *daemon) readStats() *stats {
 	s := &stats{
 		memory: d.memory.Stats(), pressure: d.pressure.Stats(), blobs: d.blobs.Stats(), series: d.metrics.Stats(),
-		write: d.writes.Stats(), query: d.queries.Stats(), admission: d.admission.Stats(), heapLimit: d.heapLimit,
+		write: d.writes.Stats(), query: d.queries.Stats(), admission: d.admission.Stats(), heapLimit: d.heapLimit.Load(),
 	}
 	for _, a := range []struct {
 		name    string

@@ -391,6 +391,13 @@ func (d *daemon) applicable() []applicable {
 			}
 			return d.setBudget(int64(c.memorySize))
 		}},
+		{[]string{"memory.heap-limit"}, func(c *config) error {
+			d.heapLimit.Store(d.limitHeap(c))
+			if d.resp != nil {
+				d.resp.SetKeyLimits(d.keyLimits(c))
+			}
+			return d.admission.SetLimits(d.admissionLimits(c)) // which are a part of it
+		}},
 		{[]string{"forward.max-dirty-size"}, func(*config) error {
 			d.boundDirty()
 			return nil
@@ -419,7 +426,7 @@ func (d *daemon) applicable() []applicable {
 			}
 			return d.admission.SetLimits(d.admissionLimits(c))
 		}},
-		{[]string{"query.timeout", "query.max-samples", "query.max-series", "query.max-body-size", "query.log-slower-than"}, func(c *config) error {
+		{[]string{"query.timeout", "query.max-samples", "query.max-series", "query.max-body-size", "query.max-concurrency", "query.lookback-delta", "query.log-slower-than"}, func(c *config) error {
 			d.queries.SetLimits(d.queryOptions(c))
 			return nil
 		}},

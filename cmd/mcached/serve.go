@@ -48,21 +48,23 @@ type daemon struct {
 	snapshot *snapshotState // nil: none
 	saving   sync.Mutex     // held while one is written
 
-	pressure  *pressure.Controller
-	memory    *kvcache.Memory
-	blobs     *kvcache.Databases
-	answers   *kvcache.Cache // of --query.upstream, that are remembered; nil without
-	metrics   *mcache.Cache
-	writes    *remotewrite.Handler
-	router    *route.Router   // nil: alone
-	handover  *route.Handover // nil: alone, or nothing is to be handed over
-	standby   *route.Standby  // nil: alone, or nothing is forwarded
-	queries   *query.API
-	registry  *prometheus.Registry
-	http      *httpMetrics
-	started   time.Time
-	instance  string // label of the daemon's own metrics
-	heapLimit int64  // bytes, soft
+	pressure *pressure.Controller
+	memory   *kvcache.Memory
+	blobs    *kvcache.Databases
+	answers  *kvcache.Cache // of --query.upstream, that are remembered; nil without
+	metrics  *mcache.Cache
+	writes   *remotewrite.Handler
+	router   *route.Router   // nil: alone
+	handover *route.Handover // nil: alone, or nothing is to be handed over
+	standby  *route.Standby  // nil: alone, or nothing is forwarded
+	queries  *query.API
+	registry *prometheus.Registry
+	http     *httpMetrics
+	started  time.Time
+	instance string // label of the daemon's own metrics
+
+	heapLimit    atomic.Int64 // bytes, soft
+	ownHeapLimit int64        // the runtime's, before it was set
 
 	sharing sharing // of memory, among metrics, overflow and blobs
 

@@ -125,7 +125,8 @@ func (u *upstreamConfig) options(tenancyHeader string) *query.UpstreamOptions {
 // server and still is.
 func (d *daemon) upstreamFlags() applicable {
 	return applicable{
-		[]string{"query.upstream", "query.upstream.http-config-file", "query.upstream.timeout", "query.upstream.max-body-size", "query.upstream.when", "query.upstream.settled", "query.upstream.audit", "query.upstream.authoritative"},
+		[]string{"query.upstream", "query.upstream.http-config-file", "query.upstream.timeout", "query.upstream.max-concurrency", "query.upstream.max-body-size", "query.upstream.when",
+			"query.upstream.settled", "query.upstream.audit", "query.upstream.authoritative", "query.upstream.drop-labels"},
 		func(c *config) error {
 			o := c.upstream.options(c.tenancyHeader)
 			if o == nil || d.config.upstream.url == "" {

@@ -269,9 +269,6 @@ func (a *API) FanOut() *FanOut { return a.o.FanOut }
 // NewAPIOf returns an API that reads s.
 func NewAPIOf(s Source, o Options) *API {
 	o = o.withDefaults()
-	if o.Upstream != nil && len(o.Upstream.DropLabels) > 0 {
-		s = dropping{s, o.Upstream.DropLabels}
-	}
 	a := &API{
 		o:       o,
 		source:  s,
@@ -325,7 +322,7 @@ func (a *API) Stats() Stats {
 	}
 	for _, g := range [...]*gate{a.queries, a.reads, a.lookups} {
 		s.Rejected += g.rejected.Load()
-		s.Running += len(g.slots)
+		s.Running += g.slots.taken()
 		s.Waiting += int(g.waiting.Load())
 	}
 	return s

@@ -92,7 +92,7 @@ func (a *API) latest(ctx context.Context, q *Queryable, sets [][]*labels.Matcher
 	}
 	defer a.lookups.leave()
 	to := a.o.Now().UnixMilli()
-	hints := &storage.SelectHints{Start: to - a.o.LookbackDelta.Milliseconds(), End: to}
+	hints := &storage.SelectHints{Start: to - a.limits.Load().lookback.Milliseconds(), End: to}
 	querier := querier{q: q, mint: hints.Start, maxt: hints.End}
 	found := make([]storage.SeriesSet, len(sets))
 	for i, ms := range sets {

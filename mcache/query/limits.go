@@ -11,24 +11,28 @@ import (
 // that were made with them. They are immutable: a query that looks at them once
 // has the same throughout.
 type limits struct {
-	timeout, slowerThan                  time.Duration
+	timeout, slowerThan, lookback        time.Duration
 	maxSamples, maxSeries, maxQueryBytes int
 
 	engine  *promql.Engine
 	planned *promql.Engine // the same, for what handoff has
 }
 
-// SetLimits replaces Timeout, MaxSamples, MaxSeries, MaxQueryBytes and
-// SlowerThan. As in Options, zero means the default; the other fields of o are
+// SetLimits replaces Timeout, MaxSamples, MaxSeries, MaxQueryBytes, MaxConcurrency,
+// LookbackDelta and SlowerThan. As in Options, zero means the default; the other fields of o are
 // ignored. Queries under way keep what they began with.
 func (a *API) SetLimits(o Options) {
 	o = o.withDefaults()
 	l := &limits{
-		timeout: o.Timeout, slowerThan: o.SlowerThan,
+		timeout: o.Timeout, slowerThan: o.SlowerThan, lookback: o.LookbackDelta,
 		maxSamples: o.MaxSamples, maxSeries: o.MaxSeries, maxQueryBytes: o.MaxQueryBytes,
 	}
 	l.engine, l.planned = a.newEngine(l, a.parser), a.newEngine(l, &a.handoff)
 	a.limits.Store(l)
+	for _, g := range [...]*gate{a.queries, a.reads, a.lookups} {
+		g.slots.set(o.MaxConcurrency)
+	}
+	a.asked.slots.set(askedFactor * o.MaxConcurrency)
 }
 
 func (a *API) newEngine(l *limits, p parser.Parser) *promql.Engine {
@@ -36,7 +40,7 @@ func (a *API) newEngine(l *limits, p parser.Parser) *promql.Engine {
 		Logger:                   a.o.Logger,
 		MaxSamples:               l.maxSamples,
 		Timeout:                  l.timeout,
-		LookbackDelta:            a.o.LookbackDelta,
+		LookbackDelta:            l.lookback,
 		NoStepSubqueryIntervalFn: func(int64) int64 { return a.subqueryStep().Milliseconds() },
 		Parser:                   p,
 	}

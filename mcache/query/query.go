@@ -164,7 +164,7 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 	}
 	lookback := opts.LookbackDelta()
 	if lookback <= 0 {
-		lookback = a.o.LookbackDelta
+		lookback = in.lookback
 	}
 	if c := newComputer(s.start, s.end, s.step, lookback, in.maxSamples, &a.room); c != nil {
 		q.computer = c

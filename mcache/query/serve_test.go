@@ -275,8 +275,8 @@ func TestGate(t *testing.T) {
 			t.Errorf("others that wait: %v", err)
 		}
 	}
-	if len(g.slots) != 2 || g.waiting.Load() != 0 || g.rejected.Load() != 1 {
-		t.Errorf("%d run, %d wait, %d were rejected", len(g.slots), g.waiting.Load(), g.rejected.Load())
+	if g.slots.taken() != 2 || g.waiting.Load() != 0 || g.rejected.Load() != 1 {
+		t.Errorf("%d run, %d wait, %d were rejected", g.slots.taken(), g.waiting.Load(), g.rejected.Load())
 	}
 }
 

@@ -60,10 +60,16 @@ func (a *API) checkTenants(r *http.Request) error {
 
 // sourceOf is what is behind the name of a bucket.
 func (a *API) sourceOf(bucket string) Source {
-	if strings.Contains(bucket, tenantSeparator) {
-		return joined{a.source}
+	s := a.source
+	if a.upstream != nil {
+		if names := a.upstream.opts().DropLabels; len(names) > 0 {
+			s = dropping{s, names}
+		}
 	}
-	return a.source
+	if strings.Contains(bucket, tenantSeparator) {
+		return joined{s}
+	}
+	return s
 }
 
 // eachBucket calls f with the buckets that are behind the name of one; label is

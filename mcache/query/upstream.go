@@ -99,7 +99,7 @@ const (
 // upstream asks the store.
 type upstream struct {
 	now     atomic.Pointer[UpstreamOptions] // in force
-	slots   chan struct{}
+	slots   *slots                          // of requests
 	breaker breaker
 	dialect learner
 	paused  paused
@@ -123,7 +123,7 @@ type upstream struct {
 
 func newUpstream(o UpstreamOptions, now func() time.Time, f Features) *upstream {
 	o = o.withDefaults()
-	u := &upstream{slots: make(chan struct{}, o.MaxConcurrency), auditor: newAuditor(), maxText: maxRememberedText}
+	u := &upstream{slots: newSlots(o.MaxConcurrency), auditor: newAuditor(), maxText: maxRememberedText}
 	u.now.Store(&o)
 	u.recorder.init(runtime.GOMAXPROCS(0))
 	u.dialect = learner{u: u, now: now, features: f}
@@ -158,15 +158,18 @@ func (a *API) Stop() {
 // opts are those in force.
 func (u *upstream) opts() *UpstreamOptions { return u.now.Load() }
 
-// SetUpstream replaces the options of the store behind, all but MaxConcurrency,
-// DropLabels and Memory, for requests that come from now on, and forgets what it
-// answered. There must be a store.
+// SetUpstream replaces the options of the store behind, all but Memory, for
+// requests that come from now on, and forgets what it answered and where it
+// disagreed. There must be a store.
 func (a *API) SetUpstream(o UpstreamOptions) {
 	u := a.upstream
 	o = o.withDefaults()
 	o.Memory = u.opts().Memory
 	u.now.Store(&o)
+	u.slots.set(o.MaxConcurrency)
 	u.dialect.forget()
+	u.paused.forget()
+	u.nothings.forget()
 	u.forgetAnswers()
 }
 
@@ -327,7 +330,7 @@ func (a *API) looksAt(r *http.Request, s *slow) (selectors [][]*labels.Matcher, 
 		return nil, at, false
 	}
 	known := a.upstream.dialect.peek()
-	lookback := known.lookbackOf(a.o.LookbackDelta)
+	lookback := known.lookbackOf(a.limits.Load().lookback)
 	if d, err := parseDuration(r.FormValue("lookback_delta")); err == nil && d > 0 {
 		lookback = d
 	}

@@ -48,7 +48,7 @@ func (a *API) visit(r *http.Request) (*visit, error) {
 	wait := time.NewTimer(u.opts().Timeout)
 	defer wait.Stop()
 	select {
-	case u.slots <- struct{}{}:
+	case <-u.slots.free:
 		return &visit{a: a, u: u, r: r, ctx: ctx, stop: stop}, nil
 	case <-wait.C:
 		stop(nil)
@@ -67,7 +67,7 @@ func (a *API) visit(r *http.Request) (*visit, error) {
 func (v *visit) end() {
 	v.tell(nil)
 	v.stop(nil)
-	<-v.u.slots
+	v.u.slots.leave()
 }
 
 // tell is the breaker's: the first request of a visit that fails, or else one

@@ -216,7 +216,7 @@ func (a *API) auditable(r *http.Request, s *slow) (*division, error) {
 	if known.refuses(expr) != "" || indivisible(expr) != "" || pinned(expr) {
 		return nil, errNoAudit
 	}
-	lookback := known.lookbackOf(a.o.LookbackDelta)
+	lookback := known.lookbackOf(a.limits.Load().lookback)
 	if t, err := parseDuration(r.FormValue("lookback_delta")); err == nil && t > 0 {
 		lookback = t
 	}

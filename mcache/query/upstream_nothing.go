@@ -35,6 +35,13 @@ type nothing struct {
 	until time.Time
 }
 
+// forget has the store asked again.
+func (n *nothings) forget() {
+	n.mu.Lock()
+	clear(n.known)
+	n.mu.Unlock()
+}
+
 // nothingThere reports that the store has no series of any of the selectors
 // either, in a time that ends now or before.
 func (a *API) nothingThere(r *http.Request, bucket string, selectors [][]*labels.Matcher, at window) bool {

@@ -66,6 +66,13 @@ func (p *paused) add(bucket string, metrics []string, now time.Time) {
 	}
 }
 
+// forget has none paused.
+func (p *paused) forget() {
+	p.mu.Lock()
+	clear(p.until)
+	p.mu.Unlock()
+}
+
 // len is how many are paused.
 func (p *paused) len(now time.Time) (n int) {
 	p.mu.Lock()

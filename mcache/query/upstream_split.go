@@ -271,7 +271,7 @@ func (a *API) split(r *http.Request, s *slow) (d *division, why string) {
 	if len(selectors) == 0 {
 		return nil, "nothing is selected"
 	}
-	lookback := dialect.lookbackOf(a.o.LookbackDelta)
+	lookback := dialect.lookbackOf(a.limits.Load().lookback)
 	if t, err := parseDuration(r.FormValue("lookback_delta")); err == nil && t > 0 {
 		lookback = t
 	}

@@ -115,7 +115,7 @@ func TestUpstreamKilledTenTimes(t *testing.T) {
 	if n := kills * (downFor + upFor); whole.Load()+warned.Load() != int64(n) || ofMemory.Load() != int64(n/4) || warned.Load() < kills || whole.Load() < int64(n/2) {
 		t.Errorf("of %d answers %d were whole, %d of them memory's, and %d were warned", n, whole.Load(), ofMemory.Load(), warned.Load())
 	}
-	if n := len(a.upstream.slots); n != 0 {
+	if n := a.upstream.slots.taken(); n != 0 {
 		t.Errorf("%d turns are not over", n)
 	}
 }

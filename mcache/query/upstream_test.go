@@ -268,7 +268,7 @@ func TestUpstreamConcurrency(t *testing.T) {
 	if w := <-first; w.Body.String() != storesAnswer {
 		t.Errorf("the first: %d %s", w.Code, w.Body)
 	}
-	if n := len(a.upstream.slots); n != 0 {
+	if n := a.upstream.slots.taken(); n != 0 {
 		t.Errorf("%d are under way in the end", n)
 	}
 }

@@ -275,7 +275,7 @@ func TestE2EReloadWeb(t *testing.T) {
 func TestE2EReloadFlags(t *testing.T) {
 	t.Parallel()
 	args := filepath.Join(t.TempDir(), "args")
-	write(t, args, "# limits\n--bucket.max-series=3\n--query.lookback-delta=1m\n")
+	write(t, args, "# limits\n--bucket.max-series=3\n--bucket.max-buckets=100\n")
 	s := startServer(t, "@"+args, "--self-scrape.interval=0")
 	fits := func() (n int) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -298,15 +298,15 @@ func TestE2EReloadFlags(t *testing.T) {
 		write(t, args, content)
 		return invoke(t, "reload", "--url="+s.url)
 	}
-	if code, out, errs := reload("--bucket.max-series=12\n--query.lookback-delta=2m\n--log.level=debug\n"); code != exitOK ||
-		!strings.Contains(out, `changed: --bucket.max-series from "3" to "12"`) || !strings.Contains(out, "changed: --log.level") || !strings.Contains(out, "needs a restart: --query.lookback-delta") {
+	if code, out, errs := reload("--bucket.max-series=12\n--bucket.max-buckets=200\n--log.level=debug\n"); code != exitOK ||
+		!strings.Contains(out, `changed: --bucket.max-series from "3" to "12"`) || !strings.Contains(out, "changed: --log.level") || !strings.Contains(out, "needs a restart: --bucket.max-buckets") {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 	if n := fits(); n != 12 {
 		t.Errorf("%d series fit, want 12", n)
 	}
 	const limits = "--admission.max-in-flight-size=300MiB\n--admission.max-requests=7\n--resp.max-clients=77\n"
-	if code, out, errs := reload("--bucket.max-series=12\n--query.lookback-delta=1m\n--log.level=debug\n" + limits); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 3 {
+	if code, out, errs := reload("--bucket.max-series=12\n--bucket.max-buckets=100\n--log.level=debug\n" + limits); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 3 {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 	if n := s.metric(`mcached_admission_limit_bytes{kind="write"}`); n != 300<<20 {
@@ -315,9 +315,9 @@ func TestE2EReloadFlags(t *testing.T) {
 	if v, err := s.redis().ConfigGet(t.Context(), "maxclients").Result(); err != nil || v["maxclients"] != "77" {
 		t.Errorf("maxclients: %v, %v", v, err)
 	}
-	const base = "--bucket.max-series=12\n--query.lookback-delta=1m\n--log.level=debug\n" + limits
-	bounds := base + "--remote-write.max-labels=1\n--query.max-samples=1\n"
-	if code, out, errs := reload(bounds); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 2 {
+	const base = "--bucket.max-series=12\n--bucket.max-buckets=100\n--log.level=debug\n" + limits
+	bounds := base + "--remote-write.max-labels=1\n--query.max-samples=1\n--query.lookback-delta=30s\n--query.max-concurrency=3\n"
+	if code, out, errs := reload(bounds); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 4 {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 	if code, said, err := s.post(t.Context(), snappy.Encode(nil, body(t, oneSeries(time.Now().UnixMilli(), 1, "__name__", "x", "i", "0")))); err != nil || code != http.StatusBadRequest || !strings.Contains(said, "--remote-write.max-labels") {
@@ -327,10 +327,10 @@ func TestE2EReloadFlags(t *testing.T) {
 		t.Errorf("a query of 300 samples where one may be: %v", err)
 	}
 	var flags struct{ Data map[string]string }
-	if err := s.get("/api/v1/status/flags", &flags); err != nil || flags.Data["query.max-samples"] != "1" || flags.Data["bucket.max-series"] != "12" {
+	if err := s.get("/api/v1/status/flags", &flags); err != nil || flags.Data["query.max-samples"] != "1" || flags.Data["query.lookback-delta"] != "30s" || flags.Data["query.max-concurrency"] != "3" || flags.Data["bucket.max-series"] != "12" {
 		t.Errorf("status/flags: %v, %v", flags, err)
 	}
-	if code, out, errs := reload(base); code != exitOK || strings.Count(out, "changed: ") != 2 {
+	if code, out, errs := reload(base); code != exitOK || strings.Count(out, "changed: ") != 4 {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 	for _, wrong := range []string{"--bucket.max-series=many\n", "--bucket.max-serie=20\n", "--bucket.max-series=20\n--web.listen-address=nowhere\n"} {
@@ -341,7 +341,7 @@ func TestE2EReloadFlags(t *testing.T) {
 			t.Errorf("after %q %d series fit, want 12", wrong, n)
 		}
 	}
-	if code, out, errs := reload("--bucket.max-series=12\n--query.lookback-delta=1m\n--log.level=debug\n" + limits); code != exitOK || !strings.Contains(out, "Nothing has changed") {
+	if code, out, errs := reload("--bucket.max-series=12\n--bucket.max-buckets=100\n--log.level=debug\n" + limits); code != exitOK || !strings.Contains(out, "Nothing has changed") {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 }
@@ -387,8 +387,8 @@ func TestE2EReloadUpstream(t *testing.T) {
 	const all = "--query.upstream.when=always\n--query.upstream.settled=2h\n--query.upstream.audit=5%\n--query.upstream.authoritative={job=\"node\"}\n"
 	reload(all, 4, 0)
 	ask("always", 1)
-	reload(all+"--query.upstream.max-concurrency=3\n--query.upstream.drop-labels=cluster\n", 0, 2)
-	reload("--query.upstream.when=never\n", 4, 0)
+	reload(all+"--query.upstream.max-concurrency=3\n--query.upstream.drop-labels=cluster\n", 2, 0)
+	reload("--query.upstream.when=never\n", 6, 0)
 	ask("never", 0)
 }
 
