@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -94,4 +95,72 @@ func TestClusterThreeCopies(t *testing.T) {
 	kill(g.members[0])
 	kill(g.members[1])
 	checkRounds(t, g.members[2:], 1, rounds, start)
+}
+
+// Of five members with two copies two are killed at once: what only these two had is
+// missing, one series in ten, and answers say so. The rest is all there.
+func TestClusterTwoOfFive(t *testing.T) {
+	t.Parallel()
+	const rounds = 4
+	g := startCluster(t, 5, "--cluster.write-acks=2")
+	start := time.Now().UnixMilli() + 1000
+	time.Sleep(rounds * time.Second) // answers about what is to come would not warn
+	writeRounds(t, g.members[0], 1, rounds, start)
+	for _, s := range g.members {
+		if err := wholeAt(s, 1, rounds, start); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, i := range []int{1, 3} { // both before anybody can hand over what the other had
+		_ = g.members[i].cmd.Process.Kill()
+	}
+	for _, i := range []int{1, 3} {
+		<-g.members[i].exited
+	}
+	look := func(when string) {
+		t.Helper()
+		for _, s := range g.running() {
+			n, warnings, err := countOf(s, 1, rounds, start)
+			if lost := rounds*clusterSeries - n; err != nil || len(warnings) == 0 || n%rounds != 0 || lost < rounds*clusterSeries/50 || lost > rounds*clusterSeries/4 {
+				t.Errorf("%s %s answers %d of %d, %v, %v", when, s.url, n, rounds*clusterSeries, warnings, err)
+			}
+			for series, samples := range readSamples(t, s, "cluster_write", "1", start) {
+				if len(samples) != rounds {
+					t.Errorf("%s %s has %d of %d samples of series %s", when, s.url, len(samples), rounds, series)
+				}
+			}
+		}
+	}
+	look("at once")
+	g.wait("n0", "n2", "n4")
+	look("when gossip has dropped them")
+}
+
+// A member that stood still, and was passed over, is sent what it missed, and may be
+// the last that is left.
+func TestClusterMissed(t *testing.T) {
+	t.Parallel()
+	const rounds = 10
+	g := startCluster(t, 3, "--cluster.copies=3")
+	start := time.Now().UnixMilli() - rounds*1000
+	still := g.members[1]
+	if err := still.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	writeRounds(t, g.members[0], 1, rounds, start)
+	if err := still.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if n := still.metric("mcached_series_samples_inserted_total"); n >= rounds*clusterSeries {
+		t.Fatalf("it has %v samples and missed nothing: no test", n)
+	}
+	eventually(t, "it is sent what it missed", func() error {
+		if n := still.metric("mcached_series_samples_inserted_total"); n < rounds*clusterSeries {
+			return fmt.Errorf("it has %v of %d samples", n, rounds*clusterSeries)
+		}
+		return nil
+	})
+	kill(g.members[0])
+	kill(g.members[2])
+	checkRounds(t, []*server{still}, 1, rounds, start)
 }
