@@ -85,7 +85,13 @@ func (c *limitedConn) Read(b []byte) (int, error) {
 	if len(b) <= serverBufferBytes {
 		b = b[:min(len(b), freeHeadBytes)]
 	}
-	n, err := c.Conn.Read(b)
+	n, err := 0, error(nil)
+	if len(c.ahead) > 0 {
+		n = copy(b, c.ahead)
+		c.ahead = c.ahead[n:]
+	} else {
+		n, err = c.Conn.Read(b)
+	}
 	if n > 0 {
 		if refused := c.head.came(n); refused != nil {
 			// As an error of the connection the server closes it without a word:

@@ -79,7 +79,7 @@ type daemon struct {
 
 	respListeners []net.Listener // none: no RESP
 	webListeners  []net.Listener
-	webServers    []*http.Server
+	webServers    []*writeServer
 	webSecurity   *webSecurity
 
 	// ready is what /-/ready answers: true from the moment every listener
@@ -200,7 +200,7 @@ func (d *daemon) open() error {
 	handler := d.checkHost(d.webSecurity.guard(d.handler()))
 	for _, l := range d.webListeners {
 		l.(*connLimit).heads = d.admission
-		d.webServers = append(d.webServers, &http.Server{
+		d.webServers = append(d.webServers, newWriteServer(&http.Server{
 			Handler:           handler,
 			ReadHeaderTimeout: min(readHeaderTimeout, d.config.webReadTimeout.std()),
 			ReadTimeout:       d.config.webReadTimeout.std(),
@@ -208,10 +208,19 @@ func (d *daemon) open() error {
 			MaxHeaderBytes:    maxHeaderBytes,
 			ConnState:         connState,
 			ErrorLog:          log.New(&handshakeLog{log: d.log, now: time.Now}, "", 0),
-		})
+		}, d.plainWrites()...))
 	}
 	d.openReload()
 	return nil
+}
+
+// plainWrites are the paths that a writeServer may answer: none in a cluster,
+// where a request waits for others, and may be told that its client has gone.
+func (d *daemon) plainWrites() []string {
+	if d.node != nil {
+		return nil
+	}
+	return writePaths
 }
 
 // seriesLimits are those of the cache's buckets. Nobody but the daemon writes to its own.

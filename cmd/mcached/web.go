@@ -17,7 +17,7 @@ func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	// Web pages of others may not write: a browser would let them, without a content type.
 	writes := http.NewCrossOriginProtection().Handler(d.circle.refuse(d.keepSelf(d.writes)))
-	d.handle(mux, "write", writes, "/api/v1/write", "/api/v1/push", "/write") // the last two are Cortex' and old Prometheus'
+	d.handle(mux, "write", writes, writePaths...)
 	d.handle(mux, "query", d.queries, "/api/v1/", "GET /federate")
 	d.handle(mux, "query", d.selfAPI(), selfPath+"/api/v1/")
 	d.handle(mux, "page", servePage(), append([]string{"GET /page/{file}"}, pageViews...)...)
@@ -40,6 +40,9 @@ func (d *daemon) handler() http.Handler {
 	}
 	return mux
 }
+
+// writePaths take remote writes; the last two are Cortex' and old Prometheus'.
+var writePaths = []string{"/api/v1/write", "/api/v1/push", "/write"}
 
 // serveReady answers whether requests are welcome: not before every listener
 // is open, and not once the end has begun, so that a load balancer looks

@@ -1,0 +1,441 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// seenBy serves as remote write does, and says what it was asked. The answer is
+// what the body says: 400, unread, closed, or nothing.
+type seenBy struct{ plain atomic.Int64 }
+
+func (s *seenBy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if _, ok := w.(*writeAnswer); ok {
+		s.plain.Add(1)
+	}
+	if r.Header.Get("X-Unread") != "" {
+		http.Error(w, "unread", http.StatusUnauthorized)
+		return
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(time.Minute))
+	body, err := io.ReadAll(r.Body)
+	_ = rc.SetReadDeadline(time.Time{})
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	w.Header()["X-Seen"] = []string{fmt.Sprintf("%s %s %s %q host %s, %d announced, %d bytes, %v, last %q, remote %v, local %v",
+		r.Method, r.RequestURI, r.URL.Path, fmt.Sprint(r.Header), r.Host, r.ContentLength, len(body), err != nil, body[max(0, len(body)-8):],
+		r.RemoteAddr != "", local != nil)}
+	switch {
+	case err != nil:
+		w.Header().Set("Connection", "close")
+		http.Error(w, "short", http.StatusBadRequest)
+	case strings.HasPrefix(string(body), "bad"):
+		http.Error(w, "bad\nindeed", http.StatusBadRequest)
+	case strings.HasPrefix(string(body), "close"):
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case strings.HasPrefix(string(body), "panic"):
+		panic(http.ErrAbortHandler)
+	case strings.HasPrefix(string(body), "ok"):
+	default:
+		w.WriteHeader(http.StatusNoContent)
+		w.Header().Set("X-Late", "is not sent")
+	}
+}
+
+// twoServers are a writeServer and the http.Server that it stands before, with
+// handlers that do the same.
+func twoServers(t *testing.T) (dial map[string]func() net.Conn, seen *seenBy) {
+	dial, seen = map[string]func() net.Conn{}, &seenBy{}
+	for name, paths := range map[string][]string{"net/http": nil, "writeServer": {"/write", "/api/v1/write"}} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes, Handler: seen}, paths...)
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(limitConns(l, 100)) }()
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := s.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+			if err := <-done; err != http.ErrServerClosed {
+				t.Error(err)
+			}
+		})
+		dial[name] = func() net.Conn {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+	}
+	return dial, seen
+}
+
+// talk sends the pieces and returns all that is answered, in a form that can be
+// compared.
+func talk(t *testing.T, c net.Conn, pieces []string) (answers []string) {
+	defer c.Close()
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() {
+		for _, p := range pieces {
+			if _, err := io.WriteString(c, p); err != nil {
+				return // the server has closed
+			}
+		}
+		_ = c.(*net.TCPConn).CloseWrite()
+	})
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+	for in := bufio.NewReader(c); ; {
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			if err != io.ErrUnexpectedEOF && err != io.EOF && !strings.Contains(err.Error(), "reset") {
+				t.Error(err)
+			}
+			return answers
+		}
+		body, _ := io.ReadAll(res.Body) // what is behind it may be reset
+		if res.Header.Get("Date") == "" && res.StatusCode < 500 && res.StatusCode != 100 && res.Header.Get("X-Seen") != "" {
+			t.Error("no date")
+		}
+		res.Header.Del("Date")
+		answers = append(answers, fmt.Sprint(res.Proto, res.Status, res.Header, res.ContentLength, res.Close, string(body)))
+	}
+}
+
+const plainHead = "POST /write HTTP/1.1\r\nHost: localhost:9201\r\nUser-Agent: Prometheus/3.0\r\nContent-Length: %d\r\nContent-Type: application/x-protobuf\r\n\r\n"
+
+func plainRequest(body string) string { return fmt.Sprintf(plainHead, len(body)) + body }
+
+// Whatever comes over a connection is answered as net/http answers it; what is
+// plain, without it.
+func TestWriteServerIsNetHTTP(t *testing.T) {
+	t.Parallel()
+	dial, seen := twoServers(t)
+	one, long := plainRequest("body"), strings.Repeat("long body ", 20_000)
+	head := func(lines string) string { return "POST /write HTTP/1.1\r\nHost: x\r\n" + lines + "\r\n\r\n" }
+	for _, c := range []struct {
+		what, say string
+		plain     int64
+	}{
+		{"nothing", "", 0},
+		{"one", one, 1},
+		{"three", one + one + one, 3},
+		{"of other lengths", one + plainRequest("b") + plainRequest(long) + plainRequest("a body of 20 bytes  ") + one, 5},
+		{"of other heads", one + head("Content-Length: 1") + "1" + strings.ReplaceAll(one, "/write", "/api/v1/write") + one, 4},
+		{"header names in other cases", head("content-length: 3\r\nX-lower: 1") + "abc", 1},
+		{"refused", plainRequest("bad") + one, 2},
+		{"with a body", plainRequest("ok") + one, 2},
+		{"closed by the handler", plainRequest("close") + one, 1},
+		{"a panic", one + plainRequest("panic") + one, 2},
+		{"a body that is not read", head("X-Unread: 1\r\nContent-Length: 4") + "body" + one, 2},
+		{"a large body that is not read", head("X-Unread: 1\r\nContent-Length: 200000") + long + one, 2},
+		{"one that is too large for that", head("X-Unread: 1\r\nContent-Length: 600000") + long + long + long + one, 1},
+		{"a body that ends early", head("Content-Length: 10") + "12345", 1},
+		{"a head that ends early", one + one[:30], 1},
+		{"no body", head("Content-Length: 0") + one, 0},
+		{"no length", head("X-A: 1") + one, 0},
+		{"another method", one + "GET /write HTTP/1.1\r\nHost: x\r\n\r\n" + one, 1},
+		{"another path", strings.Replace(one, "/write", "/writes", 1) + one, 0},
+		{"a query", strings.Replace(one, "/write", "/write?a=b", 1) + one, 0},
+		{"an absolute address", strings.Replace(one, "/write", "http://localhost/write", 1) + one, 0},
+		{"HTTP/1.0", strings.Replace(one, "HTTP/1.1", "HTTP/1.0", 1) + one, 0},
+		{"HTTP/3.0", strings.Replace(one, "HTTP/1.1", "HTTP/3.0", 1) + one, 0},
+		{"chunks", one + head("Transfer-Encoding: chunked") + "4\r\nbody\r\n0\r\n\r\n" + one, 1},
+		{"chunks and a length", one + head("Content-Length: 4\r\nTransfer-Encoding: chunked") + "4\r\nbody\r\n0\r\n\r\n" + one, 1},
+		{"to be continued", one + head("Content-Length: 4\r\nExpect: 100-continue") + "body" + one, 1},
+		{"expects what is unknown", head("Content-Length: 4\r\nExpect: more") + "body" + one, 0},
+		{"the last", one + head("Content-Length: 4\r\nConnection: close") + "body" + one, 1},
+		{"to be kept", head("Content-Length: 4\r\nConnection: keep-alive") + "body" + one, 0},
+		{"two lengths", head("Content-Length: 4\r\nContent-Length: 5") + "body" + one, 0},
+		{"the same length twice", head("Content-Length: 4\r\nContent-Length: 4") + "body" + one, 0},
+		{"twice, then not the same", head("Content-Length: 4\r\nContent-Length: 4") + "body" + head("Content-Length: 5\r\nContent-Length: 4") + "body" + one, 0},
+		{"two lengths in one", head("Content-Length: 4, 4") + "body" + one, 0},
+		{"a length with a sign", head("Content-Length: +4") + "body" + one, 0},
+		{"a negative one", head("Content-Length: -4") + "body" + one, 0},
+		{"one with zeros", head("Content-Length: 0004") + "body" + one, 0},
+		{"then one with zeros", one + strings.Replace(one, "Length: 4", "Length: 0004", 1) + one, 1},
+		{"one without a space", head("Content-Length:4") + "body" + one, 2},
+		{"one with spaces", head("Content-Length:   4  ") + "body" + one, 0},
+		{"a tab", head("Content-Length:\t4") + "body" + one, 0},
+		{"a space before the colon", head("Content-Length : 4") + "body" + one, 0},
+		{"one too large for anybody", head("Content-Length: 99999999999999999999") + "body", 0},
+		{"then one too large", one + strings.Replace(one, "Length: 4", "Length: 99999999999999999999", 1), 1},
+		{"then none", one + strings.Replace(one, "Length: 4", "Length: ", 1) + one, 1},
+		{"then zero", one + strings.Replace(one, "Length: 4", "Length: 0", 1) + one, 1},
+		{"a length within a value", head("X-Length: Content-Length: 9\r\nX-Content-Length: 8\r\nContent-Length: 4") + "body" + one, 2},
+		{"no host", "POST /write HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody" + one, 0},
+		{"an empty host", strings.Replace(one, "localhost:9201", "", 1) + one, 0},
+		{"two hosts", head("Host: y\r\nContent-Length: 4") + "body" + one, 0},
+		{"an odd host", strings.Replace(one, "localhost:9201", "a b/c", 1) + one, 0},
+		{"a header on two lines", head("X-A: 1\r\n 2\r\nContent-Length: 4") + "body" + one, 0},
+		{"a header twice", head("X-A: 1\r\nX-A: 2\r\nContent-Length: 4") + "body" + one, 0},
+		{"a header without a colon", head("X-A\r\nContent-Length: 4") + "body" + one, 0},
+		{"a header without a name", head(": 1\r\nContent-Length: 4") + "body" + one, 0},
+		{"a header that is not ASCII", head("X-A: \xc3\xa4\r\nContent-Length: 4") + "body" + one, 0},
+		{"a header with a null", head("X-A: \x00\r\nContent-Length: 4") + "body" + one, 0},
+		{"line feeds alone", strings.ReplaceAll(one, "\r\n", "\n") + one, 0},
+		{"a line feed within", head("X-A: 1\nX-B: 2\r\nContent-Length: 4") + "body" + one, 0},
+		{"a second length behind one", head("X-A: 1\nContent-Length: 4\r\nContent-Length: 4") + "body" + one, 0},
+		{"a carriage return within", head("X-A: 1\rX-B: 2\r\nContent-Length: 4") + "body" + one, 0},
+		{"empty lines before", one + "\r\n\r\n" + one + "\n" + one, 3},
+		{"more of them", one + "\r\n\r\n\r\n" + one, 1},
+		{"some before the first", "\r\n" + one, 0},
+		{"a large head", head("Cookie: "+strings.Repeat("x", 1500)+"\r\nContent-Length: 4") + "body" + one, 2},
+		{"a larger head", head("Cookie: "+strings.Repeat("x", 6000)+"\r\nContent-Length: 4") + "body" + one, 0},
+		{"the largest", head("Cookie: "+strings.Repeat("x", 30_000)+"\r\nContent-Length: 4") + "body" + one, 0},
+		{"one that is too large", head("Cookie: "+strings.Repeat("x", 100_000)+"\r\nContent-Length: 4") + "body" + one, 0},
+		{"something else", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0},
+		{"noise", "\x16\x03\x01\x02\x00\x01\x00", 0},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(1, 1))
+			for _, cut := range []int{1 << 20, 700, 50} {
+				var pieces []string
+				for rest := c.say; rest != "" && len(pieces) < 2000; {
+					n := min(len(rest), 1+rng.IntN(cut))
+					if cut == 1<<20 || len(pieces) == 1999 {
+						n = len(rest)
+					}
+					pieces, rest = append(pieces, rest[:n]), rest[n:]
+				}
+				want := talk(t, dial["net/http"](), pieces)
+				before := seen.plain.Load()
+				got := talk(t, dial["writeServer"](), pieces)
+				if !slices.Equal(got, want) {
+					t.Errorf("in pieces of %d it is answered\n%s\nand by net/http\n%s", cut, strings.Join(got, "\n"), strings.Join(want, "\n"))
+				}
+				if n := seen.plain.Load() - before; n != c.plain && (cut == 1<<20 || n > c.plain) {
+					t.Errorf("in pieces of %d, %d are plain, not %d", cut, n, c.plain)
+				}
+			}
+		})
+	}
+}
+
+// Heads that differ by a byte or three from plain ones are answered as net/http
+// answers them.
+func TestWriteServerMutated(t *testing.T) {
+	t.Parallel()
+	const seed = 11
+	rng := rand.New(rand.NewPCG(seed, 1))
+	dial, seen := twoServers(t)
+	rounds := 2000
+	if testing.Short() {
+		rounds = 300
+	}
+	answers := map[string]int{}
+	for round := range rounds {
+		b := []byte(plainRequest("a body of 20 bytes  ") + plainRequest("another one"))
+		first := len(plainRequest("a body of 20 bytes  "))
+		for range 1 + rng.IntN(3) {
+			at := rng.IntN(len(b) - 12)
+			if rng.IntN(2) == 0 { // in the second head, which is compared
+				at = first + rng.IntN(len(b)-12-first)
+			}
+			odd := "\r\n :;,0159aAL-\t\x00\x7f\xff"[rng.IntN(18)]
+			switch rng.IntN(3) {
+			case 0:
+				b[at] = odd
+			case 1:
+				b = slices.Delete(b, at, at+1)
+			default:
+				b = slices.Insert(b, at, odd)
+			}
+		}
+		want := talk(t, dial["net/http"](), []string{string(b)})
+		if got := talk(t, dial["writeServer"](), []string{string(b)}); !slices.Equal(got, want) {
+			t.Fatalf("seed %d, round %d: %q is answered\n%s\nand by net/http\n%s", seed, round, b, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		for _, a := range want {
+			answers[a[:12]]++
+		}
+	}
+	if seen.plain.Load() < int64(rounds)/4 || answers["HTTP/1.1204 "] == 0 || answers["HTTP/1.1400 "] == 0 {
+		t.Errorf("%d were plain, the answers were %v", seen.plain.Load(), answers)
+	}
+}
+
+// Who hangs up is worked for no longer by those who look, and not before.
+func TestWriteServerClientGone(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked, ended := make(chan error), make(chan error, 1)
+	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		looked <- r.Context().Err()
+		<-looked
+		deadline := time.Now().Add(time.Minute)
+		for r.Context().Err() == nil && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+		ended <- r.Context().Err()
+	})}, "/write")
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(limitConns(l, 10)) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, plainRequest("body"))
+	if err := <-looked; err != nil {
+		t.Errorf("it is there: %v", err)
+	}
+	c.Close()
+	looked <- nil
+	if err := <-ended; err != context.Canceled {
+		t.Errorf("it has gone: %v", err)
+	}
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	<-served
+}
+
+// Shutdown closes what waits for a request, and waits for those that are being
+// answered, as long as it may.
+func TestWriteServerShutdown(t *testing.T) {
+	for _, patient := range []bool{true, false} {
+		t.Run(fmt.Sprint("patient ", patient), func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun, finish := make(chan bool, 1), make(chan bool)
+			s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				begun <- true
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-finish
+				w.WriteHeader(http.StatusNoContent)
+			})}, "/write")
+			served, stopped := make(chan error, 1), make(chan error, 1)
+			go func() { served <- s.Serve(limitConns(l, 10)) }()
+			dial := func() net.Conn {
+				c, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Close() })
+				_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+				return c
+			}
+			fresh, idle, busy := dial(), dial(), dial()
+			_, _ = io.WriteString(idle, plainRequest("body"))
+			<-begun
+			finish <- true
+			answered := func(c net.Conn) (string, error) {
+				b := make([]byte, 12)
+				_, err := io.ReadFull(c, b)
+				return string(b), err
+			}
+			if got, err := answered(idle); got != "HTTP/1.1 204" {
+				t.Fatalf("%q, %v", got, err)
+			}
+			_, _ = io.WriteString(busy, plainRequest("body"))
+			<-begun
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			go func() { stopped <- s.Shutdown(ctx) }()
+			if err := <-served; err != http.ErrServerClosed {
+				t.Fatal(err)
+			}
+			for _, c := range []net.Conn{fresh, idle} {
+				if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
+					t.Fatal(err)
+				}
+			}
+			if patient {
+				select {
+				case err := <-stopped:
+					t.Fatalf("it did not wait: %v", err)
+				default:
+				}
+				finish <- true
+				if got, err := answered(busy); got != "HTTP/1.1 204" {
+					t.Errorf("%q, %v", got, err)
+				}
+				if err := <-stopped; err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			cancel()
+			if err := <-stopped; err != context.Canceled {
+				t.Error(err)
+			}
+			finish <- true
+			if got, err := answered(busy); err == nil {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// BenchmarkWriteServer is what a small request costs beside what is in it, its
+// client included, which says as little as can be.
+func BenchmarkWriteServer(b *testing.B) {
+	for name, paths := range map[string][]string{"net-http": nil, "writeServer": {"/write"}} {
+		b.Run("by="+name, func(b *testing.B) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				rc := http.NewResponseController(w)
+				_ = rc.SetReadDeadline(time.Now().Add(time.Minute))
+				var body [2600]byte
+				if _, err := io.ReadFull(r.Body, body[:]); err != nil {
+					b.Error(err)
+				}
+				_ = rc.SetReadDeadline(time.Time{})
+				w.WriteHeader(http.StatusNoContent)
+			})}, paths...)
+			done := make(chan error, 1)
+			go func() { done <- s.Serve(limitConns(l, 10)) }()
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			request := []byte(plainRequest(strings.Repeat("x", 2600)))
+			answer := make([]byte, 4096)
+			b.ReportAllocs()
+			b.ResetTimer()
+			var began, ended syscall.Rusage
+			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &began)
+			for range b.N {
+				if _, err := c.Write(request); err != nil {
+					b.Fatal(err)
+				}
+				if n, err := c.Read(answer); err != nil || !strings.HasSuffix(string(answer[:n]), "\r\n\r\n") {
+					b.Fatal(string(answer[:n]), err)
+				}
+			}
+			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ended)
+			cpu := ended.Utime.Nano() + ended.Stime.Nano() - began.Utime.Nano() - began.Stime.Nano()
+			b.ReportMetric(float64(cpu)/float64(b.N), "cpu-ns/op")
+			c.Close()
+			_ = s.Shutdown(context.Background())
+			<-done
+		})
+	}
+}
