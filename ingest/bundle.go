@@ -122,20 +122,14 @@ func (c *conn) getMany(keys [][]byte, answer func(c *conn, value []byte, kind kv
 			answer(c, v, kind, ok)
 		})
 		if n == 0 {
-			c.viewedLarge(keys[0], func(v []byte, kind kvcache.Kind, ok bool) {
-				kind, ok = c.srv.typed(c.db, keys[0], kind, ok)
-				answer(c, v, kind, ok)
-			})
+			c.answerLarge(keys[0], answer)
 			n = 1
 		}
 		keys = keys[n:]
 		c.spill()
 	}
 	if len(keys) == 1 {
-		c.viewed(keys[0], func(v []byte, kind kvcache.Kind, ok bool) {
-			kind, ok = c.srv.typed(c.db, keys[0], kind, ok)
-			answer(c, v, kind, ok)
-		})
+		c.answerOne(keys[0], answer)
 		c.spill()
 	}
 }

@@ -60,8 +60,9 @@ type conn struct {
 	dropping   dropping // a command with an argument that is too long
 	limits     *resp.Limits
 	resp.Reply
-	outBuf *buffer // that reply.b was taken from, nil while there are no answers
-	at     int     // where in reply.b the answer to the command at work begins
+	outBuf *buffer  // that reply.b was taken from, nil while there are no answers
+	pieces [][]byte // of a long answer that is to be written
+	at     int      // where in reply.b the answer to the command at work begins
 	client
 
 	backlog    *backlog        // nil unless the client was slower than its answers

@@ -2,9 +2,7 @@ package ingest
 
 import (
 	"io"
-	"math/bits"
 	"syscall"
-	"unsafe"
 
 	"mcached/ingest/admission"
 )
@@ -142,32 +140,13 @@ const (
 	streamInput   = 8 * bufferBytes
 )
 
-// inputSizes are the sizes of buffers that are kept for the next who need one:
-// those that grow takes, powers of two to largeInput. To allocate one costs more
-// than to read what it is for.
-const inputSizes = 7
-
-const _ = uint(bufferBytes<<(inputSizes-1)-largeInput) + uint(largeInput-bufferBytes<<(inputSizes-1)) // they are equal
-
-// takeInputOf is a buffer of n bytes or a little more.
-func (s *Server) takeInputOf(n int) []byte {
-	size := bits.Len(uint(max(n-1, 0) / bufferBytes))
-	if size >= inputSizes {
-		return make([]byte, n)
-	}
-	if b, ok := s.largeInputs[size].Get().(*byte); ok {
-		return unsafe.Slice(b, bufferBytes<<size)
-	}
-	return make([]byte, bufferBytes<<size)
-}
-
 // giveInput takes a buffer back.
 func (s *Server) giveInput(b []byte) {
 	poison(b)
-	if size := bits.Len(uint(max(len(b)-1, 0) / bufferBytes)); len(b) == bufferBytes {
+	if len(b) == bufferBytes {
 		s.inputs.Put((*[bufferBytes]byte)(b))
-	} else if size < inputSizes && len(b) == bufferBytes<<size {
-		s.largeInputs[size].Put(unsafe.SliceData(b))
+	} else {
+		s.spares.give(b)
 	}
 }
 
@@ -180,7 +159,7 @@ func (c *conn) widen() {
 
 // moveInput moves what has come to a larger buffer.
 func (c *conn) moveInput(bytes int) {
-	b := c.srv.takeInputOf(bytes)
+	b := c.srv.spares.take(bytes)
 	c.end = copy(b, c.in[:c.end])
 	c.srv.giveInput(c.in)
 	c.in = b
@@ -193,8 +172,8 @@ func (c *conn) grow() error {
 	if want > largeInput {
 		want = max(min(want, c.need), len(c.in)+largeInput/4) // one large value, and what may follow
 	}
-	if want <= largeInput {
-		want = bufferBytes << bits.Len(uint(want-1)/bufferBytes)
+	if size := spareSize(want); size < spareSizes {
+		want = bufferBytes << size
 	}
 	// The arguments of a command of many get a table beside them.
 	if err := c.hold(int64(want) + argBytes*int64(c.framer.Pending())); err != nil {

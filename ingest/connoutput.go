@@ -126,8 +126,11 @@ func (c *conn) rawWrite(fd uintptr) bool {
 	return true
 }
 
-// buffer is an output buffer of the server's pool.
-type buffer struct{ b []byte }
+// buffer is an output buffer of the server's pool, or a piece of a long answer.
+type buffer struct {
+	b     []byte
+	piece bool
+}
 
 func (c *conn) takeOutput() {
 	if c.outBuf == nil {
@@ -146,6 +149,10 @@ func (c *conn) freeOutput() {
 
 // putOutput takes back a buffer that has become b.
 func (s *Server) putOutput(o *buffer, b []byte) {
+	if o.piece {
+		s.putPiece(b)
+		return
+	}
 	poison(b)
 	if cap(b) <= 4*s.o.MaxOutputBytes {
 		o.b = b[:0]

@@ -45,8 +45,10 @@
 //   - framing: MaxArgs, MaxBulkBytes, MaxInlineBytes, MaxCommandBytes, and
 //     Redis' own smaller numbers before AUTH. A buffer grows only as bytes
 //     come, and what stays of it between two reads is lent by Admission.
-//     Buffers to 1 MiB are kept for the next, until two collections of garbage later.
-//   - answers: MaxOutputBytes is written before more is collected. What the
+//     Large buffers that nobody uses are kept for the next, 16 MiB of them for a
+//     second or two; see spares.
+//   - answers: MaxOutputBytes is written before more is collected. A value in
+//     parts is collected whole, in what Admission lends; see longanswers.go. What the
 //     client does not take is kept, so that it may write a pipeline before it
 //     reads, as far as Admission has room: see backlog. MaxReplySamples for what
 //     must be counted first.

@@ -20,6 +20,7 @@ type gathering struct {
 	keys   [gatherMax][]byte // views of in
 	values [gatherMax][]byte
 	in     [gatherMax][smallBytes]byte
+	bytes  [gatherMax]int // of in
 
 	// asked are the requests of one kind, their numbers in the arrays above.
 	asked     [gatherMax]int
@@ -50,7 +51,7 @@ func (l *loop) gather() {
 		l.at++
 		in += l.readSmall(c)
 	}
-	began := l.srv.nanos()
+	began, apart := l.srv.nanos(), 0
 	for kind := bundleGet; kind <= bundleSet; kind++ {
 		n := g.ask(kind)
 		for done := 0; done < n; {
@@ -59,6 +60,12 @@ func (l *loop) gather() {
 				to = l.answer(kind, done, n)
 			} else {
 				l.answerBusy(kind, n)
+			}
+			if to == done {
+				l.takesTurn(done)
+				apart++
+				done++
+				continue
 			}
 			began = l.srv.endedGathered(g, kind, done, to, began)
 			out += l.sendSmall(done, to)
@@ -69,7 +76,7 @@ func (l *loop) gather() {
 		l.gate.RUnlock()
 	}
 	k := &l.srv.counters
-	k.commands.Add(uint64(g.n))
+	k.commands.Add(uint64(g.n - apart))
 	k.bytesIn.Add(uint64(in))
 	k.bytesOut.Add(uint64(out))
 }
@@ -103,6 +110,7 @@ func (l *loop) readSmall(c *conn) (bytes int) {
 			if kind == bundleSet {
 				g.values[g.n] = args[2]
 			}
+			g.bytes[g.n] = n
 			g.n++
 			return n
 		}
@@ -131,9 +139,23 @@ func (g *gathering) ask(kind bundleKind) (n int) {
 	return n
 }
 
+// takesTurn has the connection of a request that was gathered run it in a turn of
+// its own: its value is a large one.
+func (l *loop) takesTurn(i int) {
+	g := l.gathering
+	i = g.asked[i]
+	c := g.conns[i]
+	c.small = false
+	c.takeInput()
+	c.end = copy(c.in, g.in[i][:g.bytes[i]])
+	c.more, c.need = true, 0
+	l.queue(c)
+}
+
 // answer runs what was asked from the from-th request on, and collects the
 // answers. It returns how far it came before n, which is so far that the
-// answers are no more than the cache gives at a time.
+// answers are no more than the cache gives at a time; not at all if the first
+// is for a value that is kept in parts.
 func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 	g, blobs := l.gathering, l.srv.o.Blobs.At(l.gathering.db)
 	g.out = g.out[:0]
@@ -148,16 +170,6 @@ func (l *loop) answer(kind bundleKind, from, n int) (to int) {
 			}
 			g.end(from+i, c)
 		})
-		if to == from { // a large one
-			c := g.begin(from, bundleGet)
-			at := len(c.B)
-			if c.get(g.askedKeys[from]); c.B[at] == '-' {
-				c.countErrorOf(bundleGet, c.B[at:])
-				c.count()
-			}
-			g.end(from, c)
-			to++
-		}
 		return to
 	}
 	stored, err := blobs.PutMany(g.askedKeys[from:n], g.askedVals[from:n])

@@ -34,9 +34,8 @@ type Server struct {
 	inputs  sync.Pool // *[bufferBytes]byte
 	outputs sync.Pool // *buffer
 	bundles sync.Pool // *bundle
-	// largeInputs are of bufferBytes << i bytes; the first is inputs.
-	largeInputs [inputSizes]sync.Pool
-	queues      sync.Pool // *queued, empty
+	spares  spares
+	queues  sync.Pool // *queued, empty
 
 	// slots are the connections in loops, by the number that the kernel gives back.
 	slots []atomic.Pointer[conn]
@@ -133,7 +132,7 @@ func NewServer(o Options) (*Server, error) {
 	s.inputs.New = func() any { return new([bufferBytes]byte) }
 	s.bundles.New = func() any { return new(bundle) }
 	s.queues.New = func() any { return firstQueued() }
-	s.outputs.New = func() any { return &buffer{make([]byte, 0, bufferBytes)} }
+	s.outputs.New = func() any { return &buffer{b: make([]byte, 0, bufferBytes)} }
 	// A timeout is noticed at most an eighth of itself late.
 	s.every = time.Second
 	for _, d := range []time.Duration{o.IdleTimeout, o.CommandTimeout, o.WriteTimeout} {
@@ -318,6 +317,7 @@ func (s *Server) sweep() {
 			n := s.counters.commands.Load()
 			s.commandsPerS.Store(uint64(float64(n-commands) / (float64(rounds) * s.every.Seconds())))
 			rounds, commands = 0, n
+			s.spares.reap()
 		}
 		if s.series != nil {
 			s.series.sweep()

@@ -102,12 +102,7 @@ func (c *conn) answerSet(err error) {
 	}
 }
 
-func (c *conn) get(key []byte) {
-	c.viewed(key, func(value []byte, kind kvcache.Kind, ok bool) {
-		kind, ok = c.srv.typed(c.db, key, kind, ok)
-		c.answerGet(value, kind, ok)
-	})
-}
+func (c *conn) get(key []byte) { c.answerOne(key, (*conn).answerGet) }
 
 // viewed shows f a value under the cache's lock or, if it is kept in parts, a copy.
 // It answers itself when there is no room for that, and does not call f then.

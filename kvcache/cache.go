@@ -277,7 +277,7 @@ func (c *Cache) Get(dst, key []byte) ([]byte, bool) {
 // Cache.
 //
 // A value that is kept in parts is not shown: f is not called, large is true, and
-// the caller goes on with AppendLarge.
+// the caller goes on with ViewLarge or AppendLarge.
 func (c *Cache) View(key []byte, f func(value []byte, kind Kind, ok bool)) (large bool) {
 	h := c.hash(key)
 	s := c.shard(h)

@@ -135,23 +135,35 @@ func (c *Cache) putEntry(key []byte, e Entry) error {
 	}
 }
 
+// eachPart shows f a value's parts, one after the other, each under a lock. It
+// reports false if one is gone.
+func (c *Cache) eachPart(m manifest, f func(part []byte)) bool {
+	bytes := 0
+	for i := range c.partsOf(&m) {
+		there := c.with(m.partKey(i), func(_ *shard, at *found) {
+			if recordKind(at.p) == kindPart {
+				at.line().touch(at.slot)
+				part := recordValue(at.p)
+				bytes += len(part)
+				f(part[:len(part):len(part)])
+			}
+		})
+		if !there {
+			return false
+		}
+	}
+	return bytes == m.length
+}
+
 // appendParts appends a value. It reports false, and returns dst as it was, if
 // one of its parts is gone.
 func (c *Cache) appendParts(dst []byte, m manifest) ([]byte, bool) {
 	at := len(dst)
 	dst = slices.Grow(dst, m.length)
-	for i := range c.partsOf(&m) {
-		there := c.with(m.partKey(i), func(_ *shard, f *found) {
-			if recordKind(f.p) == kindPart {
-				f.line().touch(f.slot)
-				dst = append(dst, recordValue(f.p)...)
-			}
-		})
-		if !there {
-			return dst[:at], false
-		}
+	if !c.eachPart(m, func(part []byte) { dst = append(dst, part...) }) {
+		return dst[:at], false
 	}
-	return dst, len(dst) == at+m.length
+	return dst, true
 }
 
 func (c *Cache) removeParts(m manifest) {
@@ -194,37 +206,63 @@ func (c *Cache) removeOrphans() {
 // large. It reports false if there is none, any more. It calls lend, if that is
 // not nil, with the length of the value before it makes room for it.
 func (c *Cache) AppendLarge(dst, key []byte, lend func(bytes int) error) (value []byte, ok bool, err error) {
+	at := len(dst)
+	ok, err = c.ViewLarge(key, func(bytes int) error {
+		if lend != nil {
+			if err := lend(bytes); err != nil {
+				return err
+			}
+		}
+		dst = slices.Grow(dst[:at], bytes)
+		return nil
+	}, func(part []byte) { dst = append(dst, part...) })
+	if !ok {
+		dst = dst[:at]
+	}
+	return dst, ok, err
+}
+
+// ViewLarge is AppendLarge for callers that copy the value themselves: it calls
+// begin with the length, and then part with views of the value's parts, one after
+// the other. A view is valid during the call, which is under a lock, so part must be
+// quick and must not call the Cache. If a part is gone or something else
+// was stored meanwhile, it calls begin again, and what came before is void, as it
+// is where it reports false or begin fails.
+func (c *Cache) ViewLarge(key []byte, begin func(bytes int) error, part func(part []byte)) (ok bool, err error) {
 	for range maxOutraced {
 		var m manifest
+		var short []byte
 		large := false
-		at := len(dst)
 		there := c.with(key, func(s *shard, f *found) {
-			if recordKind(f.p) == String {
-				dst = append(dst, recordValue(f.p)...) // it is short now
-			} else if large = isManifest(f.p); large {
+			if large = isManifest(f.p); large {
 				m = readManifest(recordValue(f.p))
 				f.line().touch(f.slot)
+			} else if recordKind(f.p) == String {
+				short = append([]byte{}, recordValue(f.p)...) // now
 			}
 		})
 		switch {
 		case !there:
 			c.countMiss(key)
-			return dst, false, nil
+			return false, nil
+		case !large && short == nil:
+			return false, nil
 		case !large:
-			return dst, len(dst) > at, nil
-		}
-		if lend != nil {
-			if err := lend(m.length); err != nil {
-				return dst, false, err
+			if err := begin(len(short)); err != nil {
+				return false, err
 			}
-			lend = nil
+			part(short)
+			return true, nil
 		}
-		if dst, ok = c.appendParts(dst, m); ok {
-			return dst, true, nil
+		if err := begin(m.length); err != nil {
+			return false, err
+		}
+		if c.eachPart(m, part) {
+			return true, nil
 		}
 		c.forget(key, m)
 	}
-	return dst, false, nil
+	return false, nil
 }
 
 func (c *Cache) countMiss(key []byte) {

@@ -86,7 +86,7 @@ func (c *Cache) hold(r *run, keys [][]byte) {
 // GetMany looks keys up and calls f for each in their order, with i counting
 // from 0 and value a view that is valid during the call, of the kind told. It does so for the
 // first n keys, where n is at least 1, unless the first key's value is kept in
-// parts, which is for View and AppendLarge; n is bounded in number and in the bytes
+// parts, which is for View and ViewLarge; n is bounded in number and in the bytes
 // of the values; the caller goes on with keys[n:], if any.
 //
 // f runs under locks: it must be quick and must not call the Cache. Each call
