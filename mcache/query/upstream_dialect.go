@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -202,6 +203,12 @@ func (l *learner) ask(ctx context.Context) (dialect, error) {
 	return l.judge(build.Application, build.Version, header, flags, config.YAML), nil
 }
 
+// noSuchPage is how servers say that they have no such page, and gateways before
+// them that it is not for everybody.
+var noSuchPage = []int{
+	http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented,
+}
+
 // errNoPage says that a server has no such page.
 var errNoPage = errors.New("there is no such page")
 
@@ -219,8 +226,8 @@ func (l *learner) page(ctx context.Context, name string, into any) (http.Header,
 	}
 	defer res.Body.Close()
 	switch {
-	case res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusBadRequest:
-		return nil, fmt.Errorf("status/%s: %w", name, errNoPage)
+	case slices.Contains(noSuchPage, res.StatusCode):
+		return nil, fmt.Errorf("status/%s: %w: status %d", name, errNoPage, res.StatusCode)
 	case res.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("status/%s answers with status %d", name, res.StatusCode)
 	}
