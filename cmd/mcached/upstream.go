@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -220,10 +221,21 @@ func spellDialect(url string, d query.Dialect) string {
 	if d.SubqueryStep > 0 {
 		said += fmt.Sprintf("; its evaluation interval is %s", d.SubqueryStep)
 	}
+	if by := d.ClockAhead; by != 0 {
+		word := "ahead of"
+		if by < 0 {
+			by, word = -by, "behind"
+		}
+		said += fmt.Sprintf("; its clock is %s %s this one, so that queries of the last %s may lack samples: set both clocks", by, word, by)
+	}
 	return fmt.Sprintf("--query.upstream=%s is %s: %s", url, name, said)
 }
 
 // tellUpstream asks the server what it is, and logs what that means.
 func (d *daemon) tellUpstream(ctx context.Context) {
-	d.log.Info(spellDialect(d.config.upstream.url, d.queries.Upstream(ctx)))
+	dialect, level := d.queries.Upstream(ctx), slog.LevelInfo
+	if dialect.ClockAhead != 0 {
+		level = slog.LevelWarn
+	}
+	d.log.Log(ctx, level, spellDialect(d.config.upstream.url, dialect))
 }

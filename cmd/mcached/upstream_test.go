@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestUpstreamFlags refuses what cannot be meant.
@@ -44,7 +45,9 @@ func TestUpstreamFlags(t *testing.T) {
 
 // TestUpstreamIsAsked has check-config ask the server what it is.
 func TestUpstreamIsAsked(t *testing.T) {
+	clock := time.Duration(0)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(clock).UTC().Format(http.TimeFormat))
 		for path, data := range map[string]string{"buildinfo": `{"version":"2.42.0"}`, "flags": `{"query.lookback-delta":"5m"}`, "config": `{"yaml":"global:\n  evaluation_interval: 30s\n"}`} {
 			if strings.HasSuffix(r.URL.Path, path) {
 				_, _ = io.WriteString(w, `{"status":"success","data":`+data+`}`)
@@ -59,6 +62,13 @@ func TestUpstreamIsAsked(t *testing.T) {
 	want := "--query.upstream=" + s.URL + " is prometheus 2.42.0: range queries are split if they have no range or subquery (before Prometheus 3 a range has both of its ends); it looks back 5m0s; its evaluation interval is 30s\n"
 	if !strings.HasPrefix(out.String(), want) {
 		t.Errorf("%s\nwant %s", &out, want)
+	}
+	for by, want := range map[time.Duration]string{2 * time.Hour: " ahead of this one", -2 * time.Hour: " behind this one"} {
+		clock = by
+		out.Reset()
+		if err := checkConfigCommand(t.Context(), []string{"--query.upstream=" + s.URL}, &out, &errOut); err != nil || !strings.Contains(out.String(), "; its clock is ") || !strings.Contains(out.String(), want) {
+			t.Errorf("a clock that is %s ahead: %v %s", by, err, &out)
+		}
 	}
 	s.Close()
 	out.Reset()

@@ -31,7 +31,14 @@ type Dialect struct {
 	SubqueryStep time.Duration // of subqueries that give none; 0: not said
 	Splits       string        // what of the range queries is split: all, without-ranges, simple, or none
 	Why          string        // not all
+	// ClockAhead is how far its clock is ahead of this one, to the second; 0 if
+	// that is less than maxClocksApart either way, or not said.
+	ClockAhead time.Duration
 }
+
+// maxClocksApart is how far two clocks may be apart without a word: what a sender
+// collects a batch for.
+const maxClocksApart = 5 * time.Second
 
 // What of the queries is split.
 const (
@@ -143,7 +150,8 @@ func (l *learner) of(ctx context.Context) dialect {
 		}
 		return l.known
 	}
-	if known.Kind != "" && known.Dialect != now.Dialect {
+	before := known.Dialect
+	if before.ClockAhead = now.ClockAhead; known.Kind != "" && before != now.Dialect {
 		l.u.forgetAnswers()
 	}
 	now.unsorted = now.unsorted || l.disordered
@@ -186,10 +194,12 @@ func (l *learner) ask(ctx context.Context) (dialect, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(learnTimeout, l.u.opts().Timeout))
 	defer cancel()
 	var build struct{ Application, Version string }
+	asked := l.now()
 	header, err := l.page(ctx, "buildinfo", &build)
 	if err != nil {
 		return dialect{}, err
 	}
+	ahead := clockAhead(header, asked, l.now())
 	flags := map[string]string{}
 	var config struct{ YAML string }
 	if header.Get("X-Server-Hostname") == "" { // VictoriaMetrics has none
@@ -200,7 +210,26 @@ func (l *learner) ask(ctx context.Context) (dialect, error) {
 			return dialect{}, err
 		}
 	}
-	return l.judge(build.Application, build.Version, header, flags, config.YAML), nil
+	d := l.judge(build.Application, build.Version, header, flags, config.YAML)
+	d.ClockAhead = ahead
+	return d, nil
+}
+
+// clockAhead is how far the clock of a server is ahead of the one that says when
+// it was asked, and when it had answered.
+func clockAhead(header http.Header, asked, answered time.Time) time.Duration {
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	// Its second began between the two, or up to a second before.
+	switch ahead, behind := date.Sub(answered), asked.Sub(date.Add(time.Second)); {
+	case ahead > maxClocksApart:
+		return ahead.Round(time.Second)
+	case behind > maxClocksApart:
+		return -behind.Round(time.Second)
+	}
+	return 0
 }
 
 // noSuchPage is how servers say that they have no such page, and gateways before

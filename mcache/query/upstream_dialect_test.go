@@ -59,6 +59,20 @@ func TestDialect(t *testing.T) {
 	}
 }
 
+// TestClockAhead: a second has a length, and an answer takes time.
+func TestClockAhead(t *testing.T) {
+	asked := time.Unix(1000, 999e6)
+	for date, want := range map[int64]time.Duration{1000: 0, 1003: 0, 1008: 0, 1010: 6 * time.Second, 996: 0, 995: 0, 994: -6 * time.Second, 5000: 3996 * time.Second} {
+		header := http.Header{"Date": {time.Unix(date, 0).UTC().Format(http.TimeFormat)}}
+		if got := clockAhead(header, asked, asked.Add(3*time.Second)); got != want {
+			t.Errorf("%d is %s ahead, want %s", date, got, want)
+		}
+	}
+	if got := clockAhead(http.Header{}, asked, asked); got != 0 {
+		t.Errorf("a server without a clock is %s ahead", got)
+	}
+}
+
 // TestDialectSplits holds what is split with whom.
 func TestDialectSplits(t *testing.T) {
 	p := newBoundedParser(new(Features).parserOptions())
