@@ -35,7 +35,7 @@ func (d *daemon) eras(since int64) (list []route.Era) {
 	}
 	for _, e := range d.node.Eras(since) {
 		if e.Until != 0 {
-			list = append(list, route.Era{ID: e.ID(), From: e.From, Until: e.Until, Table: writeTable{e.Table()}})
+			list = append(list, route.Era{ID: e.ID(), From: e.From, Until: e.Until, Table: func() route.Table { return writeTable{e.Table()} }})
 		}
 	}
 	return list

@@ -33,8 +33,8 @@ type readCluster struct {
 	d    *daemon
 	hash *cluster.SeriesHash
 
-	mu   sync.Mutex
-	eras map[*cluster.Era]query.Era // those that were asked for last
+	mu     sync.Mutex
+	owners map[uint64]*query.Owners // by Era.ID, of those that were asked for last
 }
 
 // Self implements query.Members, as all of these.
@@ -61,7 +61,7 @@ func (c *readCluster) Peers() []query.Peer {
 	return peers
 }
 
-// Eras are made once each, of what the cluster remembers: 1 ms or two.
+// Eras are those that the cluster remembers. Their owners are made once: 1 ms or two.
 func (c *readCluster) Eras(since int64) []query.Era {
 	n := c.d.node
 	if n == nil {
@@ -72,32 +72,33 @@ func (c *readCluster) Eras(since int64) []query.Era {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, e := range told {
-		era, ok := c.eras[e]
+		id := e.ID()
+		owners, ok := c.owners[id]
 		if !ok {
-			era = eraOf(e)
-			if c.eras == nil || len(c.eras) >= maxReadEras {
-				c.eras = map[*cluster.Era]query.Era{}
+			owners = ownersOf(e)
+			if c.owners == nil || len(c.owners) >= maxReadEras {
+				c.owners = map[uint64]*query.Owners{}
 			}
-			c.eras[e] = era
+			c.owners[id] = owners
 		}
-		list[i] = era
+		until := e.Until
+		if until == 0 {
+			until = math.MaxInt64
+		}
+		list[i] = query.NewEra(id, e.From, until, owners)
 	}
 	return list
 }
 
-// maxReadEras is how many eras are kept with their owners, 32 KiB each.
+// maxReadEras is of how many eras the owners are kept, 32 KiB each.
 const maxReadEras = 512
 
-func eraOf(e *cluster.Era) query.Era {
+func ownersOf(e *cluster.Era) *query.Owners {
 	names := make([]string, len(e.Members))
 	for i := range e.Members {
 		names[i] = e.Members[i].Name
 	}
-	until := e.Until
-	if until == 0 {
-		until = math.MaxInt64
-	}
-	return query.NewEra(e.ID(), e.From, until, query.NewOwners(names, cluster.Slots, e.Owners))
+	return query.NewOwners(names, cluster.Slots, e.Owners)
 }
 
 func (c *readCluster) Slot(bucket string, ls labels.Labels) uint16 {

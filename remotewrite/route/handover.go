@@ -117,7 +117,7 @@ const (
 type Era struct {
 	ID          uint64 // of these owners
 	From, Until int64  // unix ms
-	Table       Table
+	Table       func() Table
 }
 
 // Handover sends what other nodes come to own. It belongs to a Router.
@@ -298,7 +298,7 @@ func (h *Handover) planOf(t Table, eras []Era) map[uint16][]target {
 	}
 	add(h.plan(h.base, t), math.MinInt64)
 	for _, e := range eras {
-		add(h.plan(e.Table, t), e.From-lateMs)
+		add(h.plan(e.Table(), t), e.From-lateMs)
 	}
 	return all
 }

@@ -187,7 +187,7 @@ func TestHandoverOfAnEra(t *testing.T) {
 	writetest.Answered(t, nodes[0].Send(wire.V2, writetest.Encode(t, wire.V2, all...)), http.StatusNoContent, "")
 	without := nodes[0].cluster.Table()
 	set(0, 1, 2)
-	era := Era{ID: 7, From: now - 1000_000, Until: now - 1, Table: without}
+	era := Era{ID: 7, From: now - 1000_000, Until: now - 1, Table: func() Table { return without }}
 	clock, claimed := writetest.Now, 0
 	for k, i := range []int{0, 2} {
 		h, err := nodes[i].router.NewHandover(HandoverOptions{Holdings: holdings{nodes[i]}, Window: time.Hour, Settle: 4 * time.Second, Now: func() time.Time { return clock },
