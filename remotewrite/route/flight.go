@@ -213,6 +213,14 @@ func (f *flight) newFrame(node int) *frame {
 	}
 	fr := f.emptyFrame(node, head)
 	fr.packed, fr.last = packed, none
+	if cap(fr.items) == 0 { // a new one: what it gets if all nodes get as much, and then some
+		part := func(n int) int { return n * len(f.table.Owners(0)) / f.table.Nodes() * 9 / 8 }
+		bytes := part(len(f.cut.body) - len(head))
+		if packed {
+			bytes /= 3
+		}
+		fr.items, fr.body = make([]int32, 0, part(len(f.cut.items))), slices.Grow(fr.body, bytes)
+	}
 	return fr
 }
 
