@@ -4,6 +4,7 @@
 //	mcbench write --url http://127.0.0.1:9201/api/v1/write --pid 4711 --check
 //	mcbench query --start 1795208610000     the same load's, as write prints it
 //	mcbench resp --pid 4711 --pipeline 16
+//	mcbench redis                           mcached and redis-server in turns, by redis-benchmark
 //	mcbench hits                            which of the requests a cache gets a server answers
 //	mcbench compare                         mcached and the peers that are installed
 //	mcbench small                           what a sample costs in small requests, of many senders

@@ -29,7 +29,7 @@ type peer struct {
 	version   string // argument that prints it
 	protocols []string
 	write     string // path of the receiver
-	ready     string // path that answers 200 when it is up
+	ready     string // path that answers 200 when it is up; empty if it is when it listens
 	flush     string // path that makes what was written visible; none if empty
 	// files by name that it needs in its directory
 	files map[string]string
@@ -173,6 +173,13 @@ func start(ctx context.Context, p peer) (*server, error) {
 }
 
 func (s *server) get(ctx context.Context, path string) error {
+	if path == "" {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
 	if err != nil {
 		return err
