@@ -165,11 +165,18 @@ func (d *daemon) openAnswers() (err error) {
 	return err
 }
 
+// answersBytes is the share of the memory for what the server answered.
+func (d *daemon) answersBytes() int64 {
+	d.sharing.mu.Lock()
+	defer d.sharing.mu.Unlock()
+	return int64(float64(d.sharing.answers) * float64(d.memory.Budget()))
+}
+
 // upstreamOptions are those of the query API, with that memory.
 func (d *daemon) upstreamOptions() *query.UpstreamOptions {
 	o := d.config.upstream.options(d.config.tenancyHeader)
 	if o != nil {
-		o.Memory = d.answers
+		o.Memory, o.MemoryBytes = d.answers, d.answersBytes
 	}
 	return o
 }

@@ -159,47 +159,125 @@ func parseEightDigits(text uint64) (v uint32, ok bool) {
 	return uint32(d >> 32), true
 }
 
-// shortDecimal reads a number as appendFloat writes it; not ok if it is written
-// otherwise, and if it is one of more than 15 digits, in plain notation: strconv
-// knows of those. Both parts of the division are exact, so that it rounds once.
-func shortDecimal(text []byte) (f float64, ok bool) {
+// A decimal is a number as it is written: an integer of less than maxUnits, in
+// units of 10^-decimals. All that appendFloat writes is one, but for exponents,
+// infinities, NaN, -0, and whole numbers beyond.
+//
+//	units (59 bits, signed) | decimals (5)
+type decimal int64
+
+const (
+	maxUnits    = 1 << 58 // any 17 digits are less
+	maxDecimals = 23      // 0.0000012345678901234567 has 22
+)
+
+func decimalOf(units int64, decimals int) decimal { return decimal(units<<5 | int64(decimals)) }
+
+func (d decimal) units() int64  { return int64(d) >> 5 }
+func (d decimal) decimals() int { return int(d & 31) }
+
+// parseDecimal reads one. It is ok only if put writes it the same: without an
+// exponent, and without zeros that say nothing.
+func parseDecimal(text []byte) (_ decimal, ok bool) {
 	i, negative := 0, len(text) > 0 && text[0] == '-'
 	if negative {
 		i = 1
 	}
-	if len(text) > len("-123456789012.456") {
-		return 0, false
+	m, first, point := int64(0), i, len(text)
+	for ; i < len(text); i++ {
+		d := text[i] - '0'
+		if d >= 10 {
+			if text[i] != '.' || point < len(text) {
+				return 0, false
+			}
+			point = i
+			continue
+		}
+		if m = m*10 + int64(d); m >= maxUnits {
+			return 0, false
+		}
 	}
-	var m uint64
-	first := i
-	for ; i < len(text) && text[i]-'0' < 10; i++ {
-		m = m*10 + uint64(text[i]-'0')
-	}
-	if i == first || i > first+1 && text[first] == '0' {
+	if point == first || point > first+1 && text[first] == '0' {
 		return 0, false
 	}
 	decimals := 0
-	if i < len(text) {
-		point := i
-		if text[i] != '.' {
+	if point < len(text) {
+		if decimals = len(text) - point - 1; decimals == 0 || decimals > maxDecimals || text[len(text)-1] == '0' {
 			return 0, false
 		}
-		for i++; i < len(text) && text[i]-'0' < 10; i++ {
-			m = m*10 + uint64(text[i]-'0')
-		}
-		if decimals = i - point - 1; decimals == 0 || i < len(text) || text[i-1] == '0' {
-			return 0, false
-		}
-	}
-	f = float64(m) / tenTo[decimals]
-	if m >= maxExactDigits || m == 0 && negative || m != 0 && f < 1e-6 {
-		return 0, false
 	}
 	if negative {
-		f = -f
+		if m == 0 {
+			return 0, false
+		}
+		m = -m
 	}
-	return f, true
+	return decimalOf(m, decimals), true
 }
 
-// tenTo are powers of ten.
-var tenTo = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16}
+// tenTo are powers of ten, up to the largest that is not beyond all units.
+var tenTo = [...]int64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
+
+// with has it in smaller units; not ok if there are too many of them.
+func (d decimal) with(decimals int) (_ decimal, ok bool) {
+	by := decimals - d.decimals()
+	if by >= len(tenTo) {
+		return decimalOf(0, decimals), d.units() == 0
+	}
+	most, m := maxUnits/tenTo[by], d.units()
+	return decimalOf(m*tenTo[by], decimals), -most < m && m < most
+}
+
+// put writes it, without zeros at its end. b is as for putFloat.
+func (d decimal) put(b []byte) int {
+	m, decimals := d.units(), d.decimals()
+	if decimals == 0 {
+		return putInt(b, m)
+	}
+	n, u := 0, uint64(m)
+	if m < 0 {
+		b[0] = '-'
+		n, u = 1, -u
+	}
+	if decimals >= len(tenTo) { // it is less than one
+		if u == 0 {
+			return putUint(b[n:], 0)
+		}
+		b[n], b[n+1] = '0', '.'
+		var digits [numberBytes]byte
+		size := putUint(digits[:], u)
+		first := n + 2 + decimals - size
+		for i := n + 2; i < first; i++ {
+			b[i] = '0'
+		}
+		return withoutZeros(b, first+copy(b[first:], digits[:size]))
+	}
+	scale := uint64(tenTo[decimals])
+	whole := u / scale
+	n += putUint(b[n:], whole)
+	rest := u - whole*scale
+	if rest == 0 {
+		return n
+	}
+	// As many digits as there are decimals are the last of a number with a one
+	// before them, of which the point takes the place.
+	end := n
+	if decimals < 8 {
+		end += putUint(b[n:], scale+rest)
+	} else {
+		high := rest / 1e8
+		end += putUint(b[n:], scale/1e8+high)
+		binary.LittleEndian.PutUint64(b[end:], eightDigits(uint32(rest-high*1e8))|asciiZeros)
+		end += 8
+	}
+	b[n] = '.'
+	return withoutZeros(b, end)
+}
+
+// withoutZeros is where b[:end] ends without the zeros at its end.
+func withoutZeros(b []byte, end int) int {
+	for b[end-1] == '0' {
+		end--
+	}
+	return end
+}

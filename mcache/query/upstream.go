@@ -64,6 +64,9 @@ type UpstreamOptions struct {
 	TenancyHeader string
 	// Memory is for what the store answered. Default: nothing is remembered.
 	Memory Remembers
+	// MemoryBytes is how much Memory may hold, now: an answer that takes more than
+	// a quarter of it is not remembered. Default: any amount.
+	MemoryBytes func() int64
 	// Settled is how old what a step looks at must be for the store's answer to
 	// be remembered: until then late samples may come. Default: nothing is.
 	Settled time.Duration
@@ -158,13 +161,13 @@ func (a *API) Stop() {
 // opts are those in force.
 func (u *upstream) opts() *UpstreamOptions { return u.now.Load() }
 
-// SetUpstream replaces the options of the store behind, all but Memory, for
-// requests that come from now on, and forgets what it answered and where it
-// disagreed. There must be a store.
+// SetUpstream replaces the options of the store behind, all but Memory and
+// MemoryBytes, for requests that come from now on, and forgets what it answered and
+// where it disagreed. There must be a store.
 func (a *API) SetUpstream(o UpstreamOptions) {
 	u := a.upstream
 	o = o.withDefaults()
-	o.Memory = u.opts().Memory
+	o.Memory, o.MemoryBytes = u.opts().Memory, u.opts().MemoryBytes
 	u.now.Store(&o)
 	u.slots.set(o.MaxConcurrency)
 	u.dialect.forget()

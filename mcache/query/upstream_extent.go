@@ -27,6 +27,11 @@ import (
 //	floats      0 (1): none
 //	            1 (1): length, an XOR chunk whose times are numbers of steps
 //	            2 (1): texts, of numbers that Prometheus would write otherwise
+//	            3 (1): steps | decimals (1), or 255 | as many varints: each number
+//	            less the one before, in units of 10^-decimals; or as many decimals
+//	            (8 each), little-endian
+//	steps       count | the first (1) | 0 (1) if one follows the other, else
+//	            1 (1) and a bit for each step of the extent (16)
 //	histograms  texts
 //	texts       count, then for each: step (1), length, text
 //
@@ -44,7 +49,11 @@ const (
 	noFloats = iota
 	xorFloats
 	textFloats
+	decimalFloats
 )
+
+// noDecimals are in common of the numbers of a series.
+const noDecimals = 255
 
 // extent is one that was read.
 type extent struct {
@@ -74,8 +83,9 @@ func (x *extent) appendBlob(dst []byte) []byte {
 	return dst
 }
 
-// maxExtentBytes bounds the series of an extent: labels may be longer than points.
-const maxExtentBytes = 2 * maxRememberedText
+// maxExtentBytes bounds the series of an extent: 64 bytes each of the points of
+// 4,000 series, labels included.
+const maxExtentBytes = 32 << 20
 
 // MaxRememberedBytes is more than a value takes that is put into a Remembers.
 const MaxRememberedBytes = maxExtentBytes + maxExtentBytes/6 + 2*maxExtentInfoBytes
@@ -121,6 +131,10 @@ func (r *textReader) count(most int) int {
 // text is a view of what is read.
 func (r *textReader) text() []byte {
 	n := r.count(len(r.b))
+	if n > len(r.b) { // without the count itself
+		r.b, r.err = nil, errExtent
+		return nil
+	}
 	t := r.b[:n:n]
 	r.b = r.b[n:]
 	return t
@@ -146,7 +160,8 @@ type stepText struct {
 type extentSeries struct {
 	labels     labels.Labels
 	steps      []int     // of floats
-	values     []float64 // as many, unless there are texts
+	values     []float64 // as many, if they are not one of the next two
+	decimals   []decimal // as many
 	texts      []stepText
 	histograms []stepText
 }
@@ -173,13 +188,15 @@ func (x *extentReader) next() (bool, error) {
 		x.builder.Add(unsafe.String(unsafe.SliceData(name), len(name)), unsafe.String(unsafe.SliceData(value), len(value)))
 	}
 	x.at.labels = x.builder.Labels()
-	x.at.steps, x.at.values, x.at.texts = x.at.steps[:0], x.at.values[:0], x.at.texts[:0]
+	x.at.steps, x.at.values, x.at.decimals, x.at.texts = x.at.steps[:0], x.at.values[:0], x.at.decimals[:0], x.at.texts[:0]
 	switch x.r.byte() {
 	case noFloats:
 	case xorFloats:
 		x.chunk(x.r.text())
 	case textFloats:
 		x.at.texts = x.texts(x.at.texts)
+	case decimalFloats:
+		x.decimals()
 	default:
 		x.r.err = errExtent
 	}
@@ -188,6 +205,10 @@ func (x *extentReader) next() (bool, error) {
 }
 
 func (x *extentReader) chunk(b []byte) {
+	if len(b) < 2 { // its count
+		x.r.b, x.r.err = nil, errExtent
+		return
+	}
 	c, err := chunkenc.FromData(chunkenc.EncXOR, b)
 	if err != nil {
 		x.r.err = err
@@ -200,6 +221,55 @@ func (x *extentReader) chunk(b []byte) {
 	}
 	if err := x.points.Err(); err != nil {
 		x.r.err = err
+	}
+}
+
+func (x *extentReader) decimals() {
+	r, at := &x.r, &x.at
+	n, first := r.count(extentSteps), int(r.byte())
+	switch r.byte() {
+	case 0:
+		for i := range n {
+			at.steps = append(at.steps, first+i)
+		}
+	case 1:
+		for i := range extentSteps {
+			if i%8 == 0 {
+				first = int(r.byte())
+			}
+			if first>>(i%8)&1 != 0 {
+				at.steps = append(at.steps, i)
+			}
+		}
+	default:
+		r.err = errExtent
+	}
+	decimals, m := r.byte(), int64(0)
+	if n == 0 || len(at.steps) != n || at.steps[n-1] >= extentSteps || decimals > maxDecimals && (decimals != noDecimals || len(r.b) < 8*n) {
+		r.b, r.err = nil, errExtent
+		return
+	}
+	for i := range n {
+		if decimals == noDecimals {
+			at.decimals = append(at.decimals, decimal(binary.LittleEndian.Uint64(r.b[8*i:])))
+			continue
+		}
+		d, size := binary.Varint(r.b)
+		if m += d; size <= 0 || m <= -maxUnits || m >= maxUnits {
+			r.b, r.err = nil, errExtent
+			return
+		}
+		r.b = r.b[size:]
+		at.decimals = append(at.decimals, decimalOf(m, int(decimals)))
+	}
+	if decimals != noDecimals {
+		return
+	}
+	r.b = r.b[8*n:]
+	for _, d := range at.decimals {
+		if m := d.units(); d.decimals() > maxDecimals || m <= -maxUnits {
+			r.b, r.err = nil, errExtent
+		}
 	}
 }
 
@@ -218,7 +288,7 @@ type extentWriter struct {
 
 // add writes a series, if it has points.
 func (w *extentWriter) add(s *extentSeries) {
-	if len(s.values)+len(s.texts)+len(s.histograms) == 0 {
+	if len(s.steps)+len(s.texts)+len(s.histograms) == 0 {
 		return
 	}
 	w.body = binary.AppendUvarint(w.body, uint64(s.labels.Len()))
@@ -229,6 +299,9 @@ func (w *extentWriter) add(s *extentSeries) {
 	case len(s.texts) > 0:
 		w.body = append(w.body, textFloats)
 		w.texts(s.texts)
+	case len(s.decimals) > 0:
+		w.body = append(w.body, decimalFloats)
+		w.decimals(s)
 	case len(s.values) > 0:
 		w.xor.reset()
 		for i, v := range s.values {
@@ -239,6 +312,37 @@ func (w *extentWriter) add(s *extentSeries) {
 		w.body = append(w.body, noFloats)
 	}
 	w.texts(s.histograms)
+}
+
+func (w *extentWriter) decimals(s *extentSeries) {
+	n := len(s.steps)
+	w.body = binary.AppendUvarint(w.body, uint64(n))
+	if w.body = append(w.body, byte(s.steps[0])); s.steps[n-1]-s.steps[0] == n-1 {
+		w.body = append(w.body, 0)
+	} else {
+		var bits [extentSteps / 8]byte
+		for _, step := range s.steps {
+			bits[step/8] |= 1 << (step % 8)
+		}
+		w.body = append(append(w.body, 1), bits[:]...)
+	}
+	at, last, most := len(w.body), int64(0), 0
+	for _, d := range s.decimals {
+		most = max(most, d.decimals())
+	}
+	w.body = append(w.body, byte(most))
+	for _, d := range s.decimals {
+		d, ok := d.with(most)
+		if !ok || len(w.body) > at+1+8*n { // then they are as short by themselves
+			w.body = append(w.body[:at], noDecimals)
+			for _, d := range s.decimals {
+				w.body = binary.LittleEndian.AppendUint64(w.body, uint64(d))
+			}
+			return
+		}
+		w.body = binary.AppendVarint(w.body, d.units()-last)
+		last = d.units()
+	}
 }
 
 func (w *extentWriter) texts(list []stepText) {
@@ -306,11 +410,16 @@ func (s *extentSeries) outside(lo, hi int) {
 	n := 0
 	for i, step := range s.steps {
 		if step < lo || step >= hi {
-			s.steps[n], s.values[n] = step, s.values[i]
+			s.steps[n] = step
+			if len(s.decimals) > 0 {
+				s.decimals[n] = s.decimals[i]
+			} else {
+				s.values[n] = s.values[i]
+			}
 			n++
 		}
 	}
-	s.steps, s.values = s.steps[:n], s.values[:n]
+	s.steps, s.values, s.decimals = s.steps[:n], s.values[:min(n, len(s.values))], s.decimals[:min(n, len(s.decimals))]
 	inside := func(t stepText) bool { return t.step >= lo && t.step < hi }
 	s.texts, s.histograms = slices.DeleteFunc(s.texts, inside), slices.DeleteFunc(s.histograms, inside)
 }
@@ -318,17 +427,20 @@ func (s *extentSeries) outside(lo, hi int) {
 // with is a series with the points of both, which have none of the same step.
 func (s *extentSeries) with(o *extentSeries) *extentSeries {
 	both := &extentSeries{labels: s.labels}
-	if len(s.texts) > 0 || len(o.texts) > 0 {
-		both.texts = byStep(slices.Concat(s.asTexts(), o.asTexts()))
-	} else {
-		first, second := s, o
-		if len(s.steps) > 0 && len(o.steps) > 0 && s.steps[0] > o.steps[0] {
-			first, second = o, s
-		}
-		// Points of one may be on both sides of the other's.
-		cut, _ := slices.BinarySearch(first.steps, second.firstStep())
-		both.steps = slices.Concat(first.steps[:cut], second.steps, first.steps[cut:])
+	first, second := s, o
+	if len(s.steps) > 0 && len(o.steps) > 0 && s.steps[0] > o.steps[0] {
+		first, second = o, s
+	}
+	// Points of one may be on both sides of the other's.
+	cut, _ := slices.BinarySearch(first.steps, second.firstStep())
+	both.steps = slices.Concat(first.steps[:cut], second.steps, first.steps[cut:])
+	switch {
+	case len(s.values)+len(o.values)+len(s.texts)+len(o.texts) == 0:
+		both.decimals = slices.Concat(first.decimals[:cut], second.decimals, first.decimals[cut:])
+	case len(s.decimals)+len(o.decimals)+len(s.texts)+len(o.texts) == 0:
 		both.values = slices.Concat(first.values[:cut], second.values, first.values[cut:])
+	default:
+		both.steps, both.texts = nil, byStep(slices.Concat(s.asTexts(), o.asTexts()))
 	}
 	both.histograms = byStep(slices.Concat(s.histograms, o.histograms))
 	return both
@@ -347,10 +459,22 @@ func (s *extentSeries) asTexts() []stepText {
 		return s.texts
 	}
 	var list []stepText
-	for i, v := range s.values {
-		list = append(list, stepText{s.steps[i], append(appendFloat([]byte{'"'}, v), '"')})
+	for i, step := range s.steps {
+		b := make([]byte, 1, 1+numberBytes+1)
+		b[0] = '"'
+		list = append(list, stepText{step, append(s.appendValue(b, i), '"')})
 	}
 	return list
+}
+
+// appendValue appends one of its floats, of those that are no texts.
+func (s *extentSeries) appendValue(b []byte, i int) []byte {
+	n := len(b)
+	b = slices.Grow(b, numberBytes)
+	if len(s.decimals) > 0 {
+		return b[:n+s.decimals[i].put(b[n:n+numberBytes])]
+	}
+	return b[:n+putFloat(b[n:n+numberBytes], s.values[i])]
 }
 
 func byStep(list []stepText) []stepText {

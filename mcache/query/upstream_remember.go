@@ -41,7 +41,8 @@ import (
 //   - steps that look at time of which less than Settled has passed: late samples
 //     may still come;
 //   - answers with a warning, that break off, that are longer than
-//     maxRememberedText, or were asked for with a limit, with statistics or with
+//     maxRememberedText or as extents take more than a quarter of the memory for
+//     them (rememberedShare), or were asked for with a limit, with statistics or with
 //     Cache-Control: no-store;
 //   - expressions that mean something else in another range, as @ end();
 //   - what is not split with a store of this kind (upstream_dialect.go), and what
@@ -61,7 +62,11 @@ import (
 // memory has too few steps are handed on as they are from the second time on (large).
 //
 // Cost of a hit, by extent and series: its blob is copied and decompressed, each
-// point is decoded and written, about 100 ns, no request is made. The seam
+// point is decoded and written, about 40 ns, no request is made. Numbers are kept
+// as they are written, as integers and where their point is (decimal): 2 to 3 bytes
+// of one with few digits, 8 of one with 17, and none of the cost of finding the
+// shortest digits of a float again. What is no such number is kept as floats, XORed
+// like samples, or as text. The seam
 // (upstream_seam.go) is looked at in what is remembered, if that reaches it.
 
 // Remembers is memory for what the store answered, which may lose any part of
@@ -77,8 +82,11 @@ type Remembers interface {
 
 const (
 	// maxRememberedText bounds an answer of which anything is kept: the text of
-	// its points, 600,000 of them.
-	maxRememberedText = 16 << 20
+	// its points, ten million of them.
+	maxRememberedText = 256 << 20
+	// rememberedShare is the part of the memory that one answer may take, at most
+	// maxRecordedBytes: of what is there it drives out as much.
+	rememberedShare = 4
 	// rememberFor is how long it is kept.
 	rememberFor = 24 * time.Hour
 )
@@ -246,7 +254,7 @@ type recalled struct {
 	reader *extentReader
 	shown  bool // a point of it
 	json   []byte
-	times  timeTexts
+	before separators // of its steps
 }
 
 // parts are the runs of a span, one for each extent.
@@ -257,7 +265,7 @@ func (c *recall) parts(s span) (list []*recalled) {
 		part := s
 		part.to = s.from + n
 		x := c.extent(number)
-		list = append(list, &recalled{span: part, extent: x, base: at, start: c.grid.time(s.from), step: c.grid.step, reader: newExtentReader(x)})
+		list = append(list, &recalled{span: part, extent: x, base: at, start: c.grid.time(s.from), step: c.grid.step, reader: newExtentReader(x), before: separators{grid: c.grid, from: s.from}})
 		s.from = part.to
 	}
 	return list
@@ -294,37 +302,53 @@ func (p *recalled) has(k pointKind) bool {
 
 // text is what the store wrote of the points.
 func (p *recalled) text(k pointKind) []byte {
-	s, next := &p.reader.at, 0
+	s := &p.reader.at
+	// Before each value stands what does so in a run of points: `"],[1795208715,"`.
+	// Of the first of them the end of the point before is no part of the text.
+	const ahead = len(`"],`)
 	p.json = p.json[:0]
-	begin := func(at int) bool {
-		t, ok := p.time(at)
-		if !ok {
-			return false
+	if k == floatPoints {
+		for i, at := range s.steps {
+			if _, ok := p.time(at); !ok {
+				continue
+			}
+			p.separate(at)
+			p.json = s.appendValue(p.json, i)
 		}
-		if len(p.json) > 0 {
-			p.json = append(p.json, ',')
-		}
-		p.json = append(p.json, '[')
-		p.json, next = p.times.append(p.json, t, next)
-		p.json = append(p.json, ',')
-		return true
+	}
+	if len(p.json) > 0 {
+		return append(p.json, `"]`...)[ahead:]
 	}
 	list := s.texts
 	if k == histogramPoints {
 		list = s.histograms
-	} else {
-		for i, at := range s.steps {
-			if begin(at) {
-				p.json = append(appendFloat(append(p.json, '"'), s.values[i]), `"]`...)
-			}
-		}
 	}
 	for _, t := range list {
-		if begin(t.step) {
-			p.json = append(append(p.json, t.text...), ']')
+		if at, ok := p.time(t.step); ok {
+			p.json = append(append(appendTime(append(p.json, ",["...), at), ','), t.text...)
+			p.json = append(p.json, ']')
 		}
 	}
-	return p.json
+	if len(p.json) > 0 {
+		return p.json[1:]
+	}
+	return nil
+}
+
+// separate writes what stands before the value of a step.
+func (p *recalled) separate(at int) {
+	s, n := p.before.of(p.from+at-p.base), len(p.json)
+	if s.n == 0 {
+		t, _ := p.time(at)
+		p.json = append(appendTime(append(p.json, `"],[`...), t), `,"`...)
+		return
+	}
+	p.json = slices.Grow(p.json, longSeparator)
+	b := p.json[n : n+longSeparator]
+	binary.LittleEndian.PutUint64(b, s.a)
+	binary.LittleEndian.PutUint64(b[8:], s.b)
+	binary.LittleEndian.PutUint32(b[16:], s.c)
+	p.json = p.json[:n+int(s.n)]
 }
 
 func (p *recalled) write(w *jsonWriter, k pointKind) bool { return writeText(w, p.text(k)) }

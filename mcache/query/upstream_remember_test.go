@@ -521,7 +521,8 @@ func randomExtent(rnd *rand.Rand, names []labels.Labels, from, to int) *extent {
 		if rnd.IntN(3) == 0 {
 			continue
 		}
-		s, texts, density := extentSeries{labels: ls}, rnd.IntN(4) == 0, 1+rnd.IntN(4)
+		bits, places := rnd.IntN(59), rnd.IntN(100)
+		s, texts, units, density := extentSeries{labels: ls}, rnd.IntN(4) == 0, rnd.IntN(2) == 0, 1+rnd.IntN(4)
 		for step := from; step < to; step++ {
 			v := []float64{math.NaN(), math.Inf(1), 0, rnd.Float64(), float64(rnd.IntN(5))}[rnd.IntN(5)]
 			switch {
@@ -530,6 +531,8 @@ func randomExtent(rnd *rand.Rand, names []labels.Labels, from, to int) *extent {
 				s.histograms = append(s.histograms, stepText{step, []byte(`{"count":"1"}`)})
 			case texts:
 				s.texts = append(s.texts, stepText{step, fmt.Appendf(nil, `"%s"`, appendFloat(nil, v))})
+			case units:
+				s.steps, s.decimals = append(s.steps, step), append(s.decimals, decimalOf(rnd.Int64N(1<<bits)-1<<min(bits, 20)/2, rnd.IntN(min(places, maxDecimals)+1)))
 			default:
 				s.steps, s.values = append(s.steps, step), append(s.values, v)
 			}
@@ -576,6 +579,11 @@ func FuzzExtent(f *testing.F) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	f.Add(randomExtent(rnd, []labels.Labels{labels.FromStrings("a", "b")}, 3, 77).appendBlob(nil), false)
 	f.Add([]byte{0, 0}, true)
+	f.Add([]byte("\x01\x010\x010\x01"), true) // a chunk without a head
+	f.Add([]byte{1, 1}, true)                 // a text that is as long as what is left with its length
+	for range 20 {
+		f.Add(randomExtent(rnd, []labels.Labels{labels.FromStrings("a", "b"), labels.FromStrings("c", "d")}, rnd.IntN(60), 77).body, true)
+	}
 	f.Fuzz(func(t *testing.T, b []byte, asBody bool) {
 		x, err := openExtent(b)
 		if asBody {

@@ -18,11 +18,11 @@ import (
 
 // lateCache has m from t0 on, where it was made: what was before is not covered.
 // Its clock stands ten minutes later.
-func lateCache(t *testing.T) *mcache.Cache { return lateBucket(t, "default", ramp(41, 0, 1)) }
+func lateCache(t testing.TB) *mcache.Cache { return lateBucket(t, "default", ramp(41, 0, 1)) }
 
 // lateBucket is the same of another bucket and values, of which the last is of
 // that time.
-func lateBucket(t *testing.T, bucket string, values []float64) *mcache.Cache {
+func lateBucket(t testing.TB, bucket string, values []float64) *mcache.Cache {
 	t.Helper()
 	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20})
 	if err != nil {
