@@ -59,7 +59,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 		s.mu.Unlock()
 	}()
 	yields, age := s.yields, s.ageLocked(bk)
-	s.findAllLocked(places, age)
+	s.findAllLocked(places)
 	if bk.cover.watching.Load() {
 		s.noteResumedLocked(bk, b, places)
 	}

@@ -56,25 +56,42 @@ func (s *shard) checkLocked() error {
 	}
 	listed := 0
 	for b := range s.lists {
-		for class, l := range s.lists[b] {
-			older, last := uint32(noID), uint32(0)
-			for id := l.oldest; id != noID; id = s.recs.At(id).newer {
-				r := s.recs.At(id)
-				if r.older != older || int(r.class) != class || int(r.bucket) != b || r.touched < last && class != classBlob {
-					return fmt.Errorf("shard %d: list %d/%d is broken at series %d", s.number, b, class, id)
-				}
-				older, last = id, r.touched
-				listed++
+		for class := range s.lists[b] {
+			n, err := s.checkListLocked(b, class)
+			if err != nil {
+				return fmt.Errorf("shard %d: list %d/%d: %w", s.number, b, class, err)
 			}
-			if l.newest != older {
-				return fmt.Errorf("shard %d: list %d/%d ends at %d, not %d", s.number, b, class, l.newest, older)
-			}
+			listed += n
 		}
 	}
 	if listed != s.live {
 		return fmt.Errorf("shard %d: %d series listed, %d live", s.number, listed, s.live)
 	}
 	return nil
+}
+
+// checkListLocked checks that the queues of a list are linked both ways and
+// that no series is older than its queue, and returns how many there are.
+func (s *shard) checkListLocked(bucket, class int) (n int, err error) {
+	l := &s.lists[bucket][class]
+	for k, q := range l.gens {
+		older := uint32(noID)
+		for id := q.oldest; id != noID; id = s.recs.At(id).newer {
+			r := s.recs.At(id)
+			if r.older != older || int(r.class) != class || int(r.bucket) != bucket {
+				return 0, fmt.Errorf("queue %d is broken at series %d", k, id)
+			}
+			if late := int32(l.age - r.touched); class != classBlob && late > int32(k) && k < 2 {
+				return 0, fmt.Errorf("series %d was written %d ages ago and is in queue %d", id, late, k)
+			}
+			older = id
+			n++
+		}
+		if q.newest != older {
+			return 0, fmt.Errorf("queue %d ends at %d, not %d", k, q.newest, older)
+		}
+	}
+	return n, nil
 }
 
 // checkSeriesLocked checks that the chunks that still exist are ordered and

@@ -12,6 +12,7 @@ import (
 // churn is a load of series that come and go beside some that stay.
 type churn struct {
 	budget   int64
+	roomy    int // times the budget that there is until three quarters of the waves are over
 	maxBytes int64
 	blobs    bool
 	waves    int
@@ -33,7 +34,7 @@ func churnLabels(kind string, i int) []Label {
 }
 
 func (w churn) run(t testing.TB) (shards []left) {
-	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: w.budget, ReadyRegions: -1}) // no helper, whose turn is chance
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: w.budget * int64(w.roomy), ReadyRegions: -1}) // no helper, whose turn is chance
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +70,9 @@ func (w churn) run(t testing.TB) (shards []left) {
 	}
 	living, ended := set("living", 0, w.living), set("ended", 0, w.living)
 	for wave := range w.waves {
+		if wave == w.waves*3/4 { // at once, when no generation has been looked at yet
+			m.SetBudget(w.budget)
+		}
 		pods := set("pod", wave*w.pods, w.pods)
 		for k := range w.samples {
 			at := wave*w.samples + k
@@ -131,7 +135,7 @@ func TestChurn(t *testing.T) {
 	for seed := range uint64(cells) {
 		rnd := rand.New(rand.NewPCG(seed, 14))
 		w := churn{
-			blobs: seed%2 == 0, waves: 20 + rnd.IntN(30), living: 20 + rnd.IntN(300),
+			blobs: seed%2 == 0, roomy: 1 + int(seed%4/2)*3, waves: 20 + rnd.IntN(30), living: 20 + rnd.IntN(300),
 			samples: []int{1, 3, 10, 30}[rnd.IntN(4)], budget: int64(8+rnd.IntN(16)) << 20,
 		}
 		if testing.Short() {

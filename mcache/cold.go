@@ -162,8 +162,11 @@ func (s *shard) overflowPieceLocked(most int) (moved int, more, short bool) {
 		for b := range s.lists {
 			bucket := s.cache.bucket(uint16(b))
 			for {
-				id := s.oldestCleanLocked(b, class)
-				if id == noID || !s.coldLocked(bucket, s.recs.At(id).touched) {
+				id, relisting := s.oldestColdLocked(bucket, class)
+				if relisting {
+					return moved, true, false
+				}
+				if id == noID {
 					break
 				}
 				if moved == most {
@@ -179,16 +182,22 @@ func (s *shard) overflowPieceLocked(most int) (moved int, more, short bool) {
 	return moved, false, false
 }
 
-// oldestCleanLocked is the first series of a list that is not dirty, or noID.
-func (s *shard) oldestCleanLocked(bucket, class int) uint32 {
-	id := s.lists[bucket][class].oldest
-	for range maxDirtyLooks {
-		if id == noID || !s.isDirtyLocked(id) {
-			return id
-		}
-		id = s.recs.At(id).newer
+// oldestColdLocked is the first series of a list that is cold and not dirty, or
+// noID; more is as of oldestLocked.
+func (s *shard) oldestColdLocked(b *bucket, class int) (id uint32, more bool) {
+	last := 3
+	if b.rest.long.Load() {
+		last = 1
 	}
-	return noID
+	for gen := 3; gen >= last; gen-- {
+		if id, more = s.oldestLocked(int(b.id), class, gen); id != noID || more {
+			break
+		}
+	}
+	if id != noID && !s.coldLocked(b, s.recs.At(id).touched) {
+		id = noID
+	}
+	return id, more
 }
 
 // rest says for how long nobody has written to a bucket. It ages by what it
@@ -229,11 +238,24 @@ func (c *Cache) noteRest() {
 func (s *shard) coldestBlobLocked() uint32 {
 	best, most := uint32(noID), uint32(0)
 	for b := range s.lists {
-		if id := s.oldestCleanLocked(b, classBlob); id != noID {
+		if id := s.oldestBlobLocked(b); id != noID {
 			if age := s.ageLocked(s.cache.bucket(uint16(b))) - s.recs.At(id).touched; best == noID || age > most {
 				best, most = id, age
 			}
 		}
 	}
 	return best
+}
+
+// oldestBlobLocked is the first series of a bucket's list of those that have
+// nothing but a blob and are not dirty, or noID.
+func (s *shard) oldestBlobLocked(bucket int) uint32 {
+	id := s.lists[bucket][classBlob].gens[2].oldest
+	for range maxDirtyLooks {
+		if id == noID || !s.isDirtyLocked(id) {
+			return id
+		}
+		id = s.recs.At(id).newer
+	}
+	return noID
 }

@@ -158,9 +158,14 @@
 // # Generations
 //
 // A series is in generation 1 + min(2, age of its bucket − age at its last
-// write). Ageing is one addition. Within a bucket and a size class, a power of
-// two of bytes, series are listed by their last age, so that the candidates of
-// eviction are the first of their lists. Eviction ends under the maximum.
+// write). Ageing is one addition, and a write stores the age. Within a bucket
+// and a size class, a power of two of bytes, series are queued by the generation
+// that they had when they were listed. Eviction takes the first of a queue that
+// still is of that generation, and moves those before it to the queue of theirs
+// (roster.go). So the order is exact, at any moment and for any budget: turns
+// pass while there is memory, too, and cost a writer nothing. A series is moved
+// at most once in two ages, and never while nothing is evicted. Eviction ends
+// under the maximum.
 //
 // The age of a bucket has two parts. An age cycle passes when the bucket took as
 // many points as Options say, whatever the size of the cache. A turn passes in a

@@ -8,29 +8,67 @@ const genBlob = 0
 // caller of write-back is called for instead.
 const maxDirtyLooks = 16
 
+// relistPiece is how many series eviction moves to other queues under one hold of
+// the lock: a tenth of a millisecond.
+const relistPiece = 1024
+
 // coldestLocked is the largest series of generation gen, by class, or noID.
-// Series with points that the downstream store has not got are none.
+// Series with points that the downstream store has not got are none. It lets go
+// of the lock when it has moved many series to other queues.
 func (s *shard) coldestLocked(gen int) uint32 {
 	if gen == genBlob {
 		return s.coldestBlobLocked()
 	}
 	for class := sizeClasses - 1; class >= 0; class-- {
-		for b := range s.lists {
-			age := s.ageLocked(s.cache.bucket(uint16(b)))
-			id := s.lists[b][class].oldest
-			for range maxDirtyLooks {
-				if id == noID || generation(age, s.recs.At(id).touched) != gen {
-					break
-				}
-				if !s.isDirtyLocked(id) {
-					return id
-				}
-				s.cache.kickNow()
-				id = s.recs.At(id).newer
+		for b := 0; b < len(s.lists); b++ {
+			id, more := s.oldestLocked(b, class, gen)
+			for more {
+				s.publishLocked()
+				s.mu.Unlock()
+				s.mu.Lock()
+				id, more = s.oldestLocked(b, class, gen)
+			}
+			if b < len(s.lists) && s.lists[b][class].gens[gen-1].oldest != id {
+				s.cache.kickNow() // those before it are dirty
+			}
+			if id != noID {
+				return id
 			}
 		}
 	}
 	return noID
+}
+
+// oldestLocked is the first series of a list that is of generation gen and not
+// dirty, or noID. It moves those that it finds to be younger, as they were
+// written since they were listed, to the queue of their generation; more says
+// that it has moved so many that others should have the lock.
+func (s *shard) oldestLocked(bucket, class, gen int) (id uint32, more bool) {
+	if bucket >= len(s.lists) { // all was dropped while the lock was free
+		return noID, false
+	}
+	l := &s.lists[bucket][class]
+	s.arrangeLocked(l, s.ageLocked(s.cache.bucket(uint16(bucket))))
+	id = l.gens[gen-1].oldest
+	for moved, looks := 0, 0; id != noID && looks < maxDirtyLooks; {
+		r := s.recs.At(id)
+		next := r.newer
+		switch {
+		case generation(l.age, r.touched) != gen:
+			if moved == relistPiece {
+				return noID, true
+			}
+			s.unlistLocked(id)
+			s.listLocked(id)
+			moved++
+		case !s.isDirtyLocked(id):
+			return id, false
+		default:
+			looks++
+		}
+		id = next
+	}
+	return noID, false
 }
 
 // evict makes the cache fit its maximum: keys of generation 3, then 2, then 1

@@ -2,8 +2,8 @@ package mcache
 
 import "unsafe"
 
-// findAllLocked finds the series at the positions given, of a bucket of that
-// age, and brings into the processor's caches what writing to them needs: the
+// findAllLocked finds the series at the positions given and brings into the
+// processor's caches what writing to them needs: the
 // descriptor, or, where its id cannot be guessed, first a slot of the lookup;
 // the slot of the head; what sealing a full head reads. Each is read in a loop
 // of its own with next to nothing in it, so that the processor is far ahead of
@@ -11,7 +11,7 @@ import "unsafe"
 // time of a batch over 100,000 series, and guessing a sixth of the rest.
 // Prefetch instructions for descriptors and heads, some series ahead of the
 // writing, were tried: they take another 2 or 3 % off.
-func (s *shard) findAllLocked(places []batchPlace, age uint32) {
+func (s *shard) findAllLocked(places []batchPlace) {
 	if cap(s.found) < len(places) {
 		s.found = make([]uint32, len(places))
 		s.slots = make([]unsafe.Pointer, len(places))
@@ -46,9 +46,6 @@ func (s *shard) findAllLocked(places []batchPlace, age uint32) {
 		if r.fp != places[k].fp {
 			s.found[k] = s.findLocked(places[k].fp) // another has the same tag
 			continue
-		}
-		if r.touched != age {
-			touch += uint64(r.newer) // its neighbours in the list will change
 		}
 		if p := s.hot.Pointer(r.head); p != nil {
 			slots = append(slots, unsafe.Pointer(slot(p, int(r.next)&(int(r.size)-1))))

@@ -22,7 +22,7 @@ func TestGuess(t *testing.T) {
 		t.Helper()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.findAllLocked(places, s.ageLocked(bk))
+		s.findAllLocked(places)
 		for k := range places {
 			if want := s.findLocked(places[k].fp); s.found[k] != want {
 				t.Fatalf("%s: place %d is series %d, not %d", what, k, s.found[k], want)

@@ -267,29 +267,116 @@ func describe(sequence []int, f func(int) any) (all []any) {
 }
 
 // TestWriterWithAnOldAge is a writer that read its bucket's age, let go of the
-// lock, and comes back when others have written at a later one: lists stay in
-// the order of ages, by which eviction finds the coldest.
+// lock, and comes back when another has written to the same series at a later one.
 func TestWriterWithAnOldAge(t *testing.T) {
 	c := newTestCache(t, Options{Shards: 1})
-	for _, key := range []string{"slow", "fast"} {
-		if err := c.Insert("b", []byte(key), 0, make([]byte, 8)); err != nil {
-			t.Fatal(err)
-		}
+	if err := c.Insert("b", []byte("key"), 0, make([]byte, 8)); err != nil {
+		t.Fatal(err)
 	}
 	age := c.shards[0].ageLocked(c.bucket(0))
 	c.bucket(0).age.Add(2)
-	for _, w := range []struct {
-		key string
-		age uint32
-	}{{"fast", age + 2}, {"slow", age + 1}} {
-		_, s, id := c.lockKey("b", []byte(w.key))
-		s.touchLocked(id, w.age)
-		if got := s.recs.At(id).touched; got != age+2 {
-			t.Errorf("%s is of age %d, want %d", w.key, got, age+2)
-		}
+	for _, age := range []uint32{age + 2, age + 1} {
+		_, s, id := c.lockKey("b", []byte("key"))
+		s.touchLocked(id, age)
+		s.mu.Unlock()
+	}
+	if _, s, id := c.lockKey("b", []byte("key")); s.recs.At(id).touched != age+2 {
+		t.Errorf("the key is of age %d, want %d", s.recs.At(id).touched, age+2)
+	} else {
 		s.mu.Unlock()
 	}
 	checkCache(t, c)
+}
+
+// TestColdestBehindWritten looks for the one series of generation 3 behind many
+// that were listed before it and are written still: it is found, they go to the
+// queues of their generations in pieces, once, and nothing else moves.
+func TestColdestBehindWritten(t *testing.T) {
+	const written = 3*relistPiece + 10
+	c := newTestCache(t, Options{Shards: 1, Memory: newTestMemory(t, 16<<20, 256<<10), AgeCycle: 1 << 40})
+	insert := func(key string) {
+		t.Helper()
+		if err := c.Insert("b", []byte(key), int64(len(key)), make([]byte, 8)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeAll := func() {
+		for i := range written {
+			insert(fmt.Sprint("written ", i))
+		}
+	}
+	writeAll()
+	insert("ended")
+	c.Age("b")
+	writeAll()
+	c.Age("b")
+	writeAll()
+	_, s, ended := c.lockKey("b", []byte("ended"))
+	defer s.mu.Unlock()
+	class := int(s.recs.At(ended).class)
+	pieces := 0
+	for {
+		id, more := s.oldestLocked(0, class, 3)
+		if !more {
+			if id != ended {
+				t.Errorf("series %d is the coldest, want %d", id, ended)
+			}
+			break
+		}
+		pieces++
+	}
+	if pieces != written/relistPiece {
+		t.Errorf("%d pieces, want %d", pieces, written/relistPiece)
+	}
+	if id := s.coldestLocked(3); id != ended {
+		t.Errorf("series %d is the coldest, want %d", id, ended)
+	}
+	s.removeLocked(ended)
+	for gen := 3; gen > 1; gen-- {
+		if id := s.coldestLocked(gen); id != noID {
+			t.Errorf("series %d is of generation %d, all are of the first", id, gen)
+		}
+	}
+	if id := s.coldestLocked(1); id == noID {
+		t.Error("no series is of generation 1, all are")
+	}
+	if n, err := s.checkListLocked(0, class); n != written || err != nil {
+		t.Errorf("%d series in the list, want %d: %v", n, written, err)
+	}
+}
+
+// TestGenerationsOfABucketAnew uses the place of a bucket again that had become
+// old: the series of the new one are young, and age.
+func TestGenerationsOfABucketAnew(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1, AgeCycle: 1 << 40})
+	for _, name := range []string{"old", "new"} {
+		for _, key := range []string{"a", "b"} {
+			if err := c.Insert(name, []byte(key), 0, make([]byte, 8)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := c.shards[0]
+		s.mu.Lock()
+		b := c.findBucket(name)
+		if b.id != 0 {
+			t.Fatalf("bucket %s has place %d", name, b.id)
+		}
+		for id := range uint32(2) { // a turn may have passed in between
+			s.touchLocked(id, s.ageLocked(b))
+		}
+		for gen := 1; gen <= 3; gen++ {
+			for other := 3; other > 0; other-- {
+				if id := s.coldestLocked(other); (id != noID) != (other == gen) {
+					t.Errorf("bucket %s: series %d is of generation %d, all are of %d", name, id, other, gen)
+				}
+			}
+			b.age.Add(1)
+		}
+		b.age.Add(3)
+		s.mu.Unlock()
+		checkCache(t, c)
+		c.RemoveBucket(name)
+	}
 }
 
 // sealKey seals the head of a key now.

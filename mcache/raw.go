@@ -338,8 +338,11 @@ func (s *shard) emptyBucket(b *bucket) {
 		s.mu.Lock()
 		n := 0
 		for class := range sizeClasses + 1 {
-			for n < piece && int(b.id) < len(s.lists) && s.lists[b.id][class].oldest != noID {
-				id := s.lists[b.id][class].oldest
+			for n < piece && int(b.id) < len(s.lists) {
+				id := s.lists[b.id][class].firstSeries()
+				if id == noID {
+					break
+				}
 				s.removed += uint64(s.pointsLocked(id))
 				s.removeLocked(id)
 				n++

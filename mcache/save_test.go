@@ -190,7 +190,7 @@ func TestSaveOrder(t *testing.T) {
 				}
 			}
 			s.mu.Lock()
-			s.findAllLocked(places, 0)
+			s.findAllLocked(places)
 			guessed += s.guessLocked(places)
 			s.mu.Unlock()
 		}

@@ -11,7 +11,11 @@ package mcache
 //
 // Turns are a shard's own: to count them takes one comparison under a lock that
 // is held anyway. Fingerprints spread series evenly, so the turns of all shards
-// are about as long.
+// are about as long. They pass before the memory is full, too. A young cache
+// turns at each round of scrapes; but a write to a series of another age only
+// stores the age, and no list is touched until something is evicted. Hence there
+// is a generation 3 when memory runs out, however suddenly: by a budget that
+// falls, by the heads of new series, or by what others store.
 
 // turns is the part of a shard that counts them. Numbers of points are those
 // inserted, as shard.inserted.
