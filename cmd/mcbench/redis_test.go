@@ -27,7 +27,7 @@ func TestRedisRows(t *testing.T) {
 }
 
 func TestRedisUsage(t *testing.T) {
-	for _, args := range [][]string{{"--turns", "0"}, {"--pipeline", "0"}, {"--value-size", "-1"}, {"--keys", "0"}, {"--operations", "0"}} {
+	for _, args := range [][]string{{"--turns", "0"}, {"--pipeline", "0"}, {"--value-size=-1"}, {"--keys", "0"}, {"--operations", "0"}} {
 		if _, err := bench(t, append([]string{"redis"}, args...)...); err == nil || !strings.Contains(err.Error(), "--turns must be") {
 			t.Errorf("%v: %v", args, err)
 		}
