@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -26,8 +27,8 @@ import (
 // goroutine for each body that waits for the client to hang up, and has to be
 // stopped before the answer is complete: of a request of 100 samples more than
 // half of the time. Here the head is parsed once (by net/http's own parser) and
-// compared from then on, and nobody waits beside the handler. The handlers are
-// the same, middleware included.
+// compared from then on, nobody waits beside the handler, and the scheduler is not
+// woken to watch (rawIO). The handlers are the same, middleware included.
 //
 //	accept ──▶ head ──like the one before, or plain──▶ handler ──▶ answer ─┐
 //	            ▲ │                                                        │
@@ -198,6 +199,7 @@ type writeConn struct {
 	server *writeServer
 	idle   bool // under server.mu: it waits for a request
 
+	io   io.ReadWriter
 	buf  []byte // what has come and is not used
 	skip int    // bytes of empty lines that may come before the next head
 	like likeness
@@ -223,9 +225,17 @@ func (c *writeConn) serve() (done bool) {
 			done = true
 		}
 	}()
-	c.buf = make([]byte, 0, writeBuffer)
+	c.buf, c.io = make([]byte, 0, writeBuffer), c.Conn
+	if t, ok := c.Conn.(*net.TCPConn); ok {
+		if raw, err := newRawIO(t); err == nil {
+			c.io = raw
+		}
+	}
 	wait := c.server.ReadHeaderTimeout
-	for {
+	for requests := 1; ; requests++ {
+		if requests%yieldEvery == 0 {
+			runtime.Gosched()
+		}
 		_ = c.SetReadDeadline(time.Now().Add(wait))
 		length, head, err := c.readHead()
 		if err != nil {
@@ -250,6 +260,10 @@ func (c *writeConn) serve() (done bool) {
 		wait = c.server.IdleTimeout
 	}
 }
+
+// yieldEvery requests, others have their turn: where a client always has the next
+// ready, nothing else may make a goroutine give way that uses rawIO.
+const yieldEvery = 16
 
 func (c *writeConn) logf(format string, values ...any) {
 	if l := c.server.ErrorLog; l != nil {
@@ -289,7 +303,7 @@ func (c *writeConn) readHead() (length int64, head int, err error) {
 		if reads == 1 { // the rest of the head is due
 			_ = c.SetReadDeadline(time.Now().Add(c.server.ReadHeaderTimeout))
 		}
-		n, err := c.Conn.Read(c.buf[len(c.buf):cap(c.buf)])
+		n, err := c.io.Read(c.buf[len(c.buf):cap(c.buf)])
 		c.buf = c.buf[:len(c.buf)+n]
 		if n == 0 && err == io.EOF && len(c.buf) > 0 {
 			return 0, 0, nil // net/http says what it misses
@@ -474,7 +488,7 @@ func (c *writeConn) gone() (is bool) {
 
 // write sends the answer.
 func (c *writeConn) write() error {
-	_, err := c.Conn.Write(c.out)
+	_, err := c.io.Write(c.out)
 	return err
 }
 
@@ -509,7 +523,7 @@ func (b *writeBody) Read(p []byte) (n int, err error) {
 	if len(b.ahead) > 0 {
 		n = copy(p, b.ahead)
 		b.ahead = b.ahead[n:]
-	} else if n, err = b.c.Conn.Read(p); err == io.EOF {
+	} else if n, err = b.c.io.Read(p); err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
 	b.left -= int64(n)

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"io"
+	"net"
+	"syscall"
+	"unsafe"
+)
+
+// rawIO reads and writes a socket by system calls of which the Go scheduler is
+// not told. The socket does not block, so none takes longer than the kernel takes
+// to copy; where there is nothing to read, or no room to write, the goroutine
+// waits as it does elsewhere. What is saved is the scheduler's monitor thread,
+// which is woken by any call that it is told of when all else is idle, and then
+// looks for long ones every 20 µs: with few senders of small requests that was a
+// seventh of all processor time.
+type rawIO struct {
+	conn syscall.RawConn
+
+	// Of the call under way, made once, so that none allocates:
+	b           []byte
+	n           int
+	errno       syscall.Errno
+	read, write func(fd uintptr) bool
+}
+
+func newRawIO(c *net.TCPConn) (*rawIO, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	r := &rawIO{conn: raw}
+	r.read = func(fd uintptr) bool { return r.call(syscall.SYS_READ, fd) }
+	r.write = func(fd uintptr) bool { return r.call(syscall.SYS_WRITE, fd) }
+	return r, nil
+}
+
+// call moves bytes between b and the socket. It reports false if it must wait.
+func (r *rawIO) call(number, fd uintptr) bool {
+	for {
+		n, _, errno := syscall.RawSyscall(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(r.b))), uintptr(len(r.b)))
+		switch errno {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return false
+		case 0:
+			r.n = int(n)
+		}
+		r.errno = errno
+		return true
+	}
+}
+
+// Read implements io.Reader.
+func (r *rawIO) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	r.b, r.n, r.errno = b, 0, 0
+	err := r.conn.Read(r.read)
+	r.b = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case r.errno != 0:
+		return 0, r.errno
+	case r.n == 0:
+		return 0, io.EOF
+	}
+	return r.n, nil
+}
+
+// Write implements io.Writer.
+func (r *rawIO) Write(b []byte) (written int, err error) {
+	for written < len(b) {
+		r.b, r.n, r.errno = b[written:], 0, 0
+		err := r.conn.Write(r.write)
+		r.b = nil
+		if err == nil && r.errno != 0 {
+			err = r.errno
+		}
+		if err != nil {
+			return written, err
+		}
+		written += r.n
+	}
+	return written, nil
+}
