@@ -29,6 +29,10 @@ type visit struct {
 var errLoop = &apiError{errorType{"unavailable", http.StatusLoopDetected},
 	errors.New("this query came from another mcached and memory lacks it: queries are passed on once only")}
 
+// errVisitOver ends requests whose answers are not wanted any more, as where
+// memory's part of a query is an error. It says nothing of the store.
+var errVisitOver = errors.New("the query is over")
+
 // errLoopBehind says that the store is an mcached that lacks it, too. It is well
 // nevertheless.
 var errLoopBehind = errors.New("it answers with status 508: it is an mcached, and lacks it, too")
@@ -66,7 +70,7 @@ func (a *API) visit(r *http.Request) (*visit, error) {
 // end ends the requests that are still under way.
 func (v *visit) end() {
 	v.tell(nil)
-	v.stop(nil)
+	v.stop(errVisitOver)
 	v.u.slots.leave()
 }
 
@@ -81,7 +85,7 @@ func (v *visit) tell(err error) {
 		if v.u.breaker.answered() {
 			v.u.dialect.forget() // it may be another one now
 		}
-	case v.r.Context().Err() != nil, errors.Is(err, errLoopBehind), errors.Is(err, errNoRead):
+	case v.r.Context().Err() != nil, errors.Is(err, errLoopBehind), errors.Is(err, errNoRead), errors.Is(err, errVisitOver):
 		v.u.breaker.forget() // which says nothing of the store
 	default:
 		v.u.breaker.failed(v.a.o.Now())
@@ -149,6 +153,10 @@ func (v *visit) exchange(path string, send func(context.Context) (*http.Response
 		}
 		late.Stop()
 		stop(nil)
+		if errors.Is(err, errVisitOver) {
+			v.tell(err)
+			return nil, err
+		}
 		v.u.failed.Add(1)
 		v.tell(err)
 		v.a.o.Logger.Debug("The store behind did not answer.", "path", path, "err", err)

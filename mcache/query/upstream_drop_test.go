@@ -52,3 +52,27 @@ func TestSetUpstream(t *testing.T) {
 		t.Errorf("%d of %d slots are taken", n, a.upstream.slots.total())
 	}
 }
+
+// TestUpstreamOver: a request to the store that ends because memory's part of the
+// query is an error has not failed.
+func TestUpstreamOver(t *testing.T) {
+	a, _, _ := storeBehind(t, UpstreamOptions{}, func(w http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm()
+		if r.Form.Get("end") == seconds(t0+600_000) { // the whole
+			answerJSON(422, failure("execution", "the store's own words"))(w, r)
+			return
+		}
+		<-r.Context().Done()
+	})
+	a.upstream.dialect.known, a.upstream.dialect.until = dialect{Dialect: Dialect{Kind: kindPrometheus, Splits: splitsAll}}, time.UnixMilli(t0+10*3_600_000)
+	for _, x := range []string{"1", "2"} {
+		fill(t, a.source.(cacheSource).Cache, "default", 15_000, ramp(41, 0, 1), "__name__", "n", "x", x)
+	}
+	w := get(t, a, "query_range", "query", "m * on() n", "start", seconds(t0-60_000), "end", seconds(t0+600_000), "step", "15")
+	if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "own words") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if s := a.Stats(); s.UpstreamRefused != 1 || s.UpstreamFailed != 0 || a.upstream.breaker.failures != 0 {
+		t.Errorf("%+v, the breaker counts %d", s, a.upstream.breaker.failures)
+	}
+}

@@ -47,7 +47,7 @@ func (a *API) join(r *http.Request, s *slow, d *division) (_ answer, err error) 
 		err = j.receive(requests)
 	} else {
 		if j.v != nil {
-			j.v.stop(nil)
+			j.v.stop(errVisitOver)
 		}
 		j.drain(requests)
 	}

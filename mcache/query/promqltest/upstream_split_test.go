@@ -189,7 +189,7 @@ func TestSplitIsPrometheus(t *testing.T) {
 // TestSplitRandomIsPrometheus does so with random expressions and times.
 // MCACHED_RANDOM is how many, and MCACHED_SEED where they begin.
 func TestSplitRandomIsPrometheus(t *testing.T) {
-	n, seed := fromEnvironment(t, "MCACHED_RANDOM", 400), fromEnvironment(t, "MCACHED_SEED", 1)
+	n, seed := fromEnvironment(t, "MCACHED_RANDOM", 2000), fromEnvironment(t, "MCACHED_SEED", 1)
 	b := newBehind(t, 1, intervals, query.UpstreamOptions{}, all)
 	g := generator{rand.New(rand.NewPCG(uint64(seed), 1))}
 	for i := range n {
