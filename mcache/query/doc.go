@@ -34,9 +34,10 @@
 // All that reads goes through a Source, an interface of six methods that are
 // asked in bulk.
 //
-// A range query passes ServeHTTP, admit, handler, queryRange, evaluate, compute, execute
-// and Exec on its way to the engine or a plan, and from the handler respond,
-// value, computed and points on its way to JSON.
+// A range query passes seven functions on its way to the engine or a plan:
+// ServeHTTP, handler, queryRange, evaluate, compute, execute and Exec; and from
+// the handler five on its way to JSON: respond, answer.data, value, computed or
+// matrix, and points or floats.
 //
 // # Invariants
 //

@@ -82,21 +82,6 @@ func loanOf(ctx context.Context) Loan {
 	return unbounded{}
 }
 
-// admit runs next with a loan, which ends with it.
-func (a *API) admit(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	if a.o.Admission == nil {
-		next.ServeHTTP(w, r)
-		return
-	}
-	l := a.o.Admission()
-	defer l.Release()
-	if err := l.Take(r.Context(), answerBytes); err != nil {
-		a.respondError(w, asAPIError(err))
-		return
-	}
-	next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), loanKey{}, l)))
-}
-
 // refusal is an error of a Loan.
 type refusal interface {
 	error

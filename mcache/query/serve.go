@@ -2,6 +2,7 @@ package query
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -82,6 +83,7 @@ func constant(json string) endpoint {
 }
 
 // ServeHTTP answers a request whose path begins with /api/v1/, or is /federate.
+// The request's loan ends with it.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.setCORS(w, r)
 	if r.Method == http.MethodOptions {
@@ -92,7 +94,16 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.respondError(w, badData(err))
 		return
 	}
-	a.admit(w, r, a.mux)
+	if a.o.Admission != nil {
+		l := a.o.Admission()
+		defer l.Release()
+		if err := l.Take(r.Context(), answerBytes); err != nil {
+			a.respondError(w, asAPIError(err))
+			return
+		}
+		r = r.WithContext(context.WithValue(r.Context(), loanKey{}, l))
+	}
+	a.mux.ServeHTTP(w, r)
 }
 
 func (a *API) setCORS(w http.ResponseWriter, r *http.Request) {
