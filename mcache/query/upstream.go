@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -114,6 +115,7 @@ type upstream struct {
 	generation atomic.Uint64 // of what is remembered
 	auditor    auditor
 	recorder   recorder
+	ahead      sync.Pool // of parts of answers: *[readBytes]byte
 
 	answered, refused, failed, skipped atomic.Uint64 // requests
 	bytes, nanoseconds                 atomic.Uint64 // of answers; until their heads

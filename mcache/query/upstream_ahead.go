@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -56,6 +57,7 @@ func (j *joint) refusal() *storeAnswer {
 // readAhead reads the beginning of an answer. If that is all, it is sound.
 func (j *joint) readAhead(p *asked) error {
 	p.ctx, p.store = j.r.Context(), &j.a.upstream.dialect
+	p.ahead.pool = &j.a.upstream.ahead
 	limit := int64(readAhead)
 	unsorted := p.store.peek().unsorted
 	if unsorted {
@@ -65,34 +67,83 @@ func (j *joint) readAhead(p *asked) error {
 	if err := loan.Take(j.r.Context(), separatorBytes*int64(p.to-p.from)); err != nil {
 		return err
 	}
-	buf := &bytes.Buffer{}
-	for int64(buf.Len()) < limit {
-		if need := int64(buf.Len()) + readBytes; need > lent {
+	for int64(p.ahead.size) < limit {
+		if need := int64(p.ahead.size) + readBytes; need > lent {
 			if err := loan.Take(j.r.Context(), max(lent, readBytes)); err != nil {
 				return err
 			}
 			lent += max(lent, readBytes)
 		}
-		_, err := io.CopyN(buf, p.res, min(readBytes, limit-int64(buf.Len())))
-		if err == io.EOF {
-			p.head = buf.Bytes()
+		switch err := p.ahead.more(p.res); err {
+		case nil:
+		case io.EOF:
 			return j.check(p, unsorted)
-		}
-		if err != nil {
+		default:
 			return fmt.Errorf("its answer breaks off: %w", err)
 		}
 	}
 	if unsorted {
 		return fmt.Errorf("its answer is too long to be sorted: more than %d bytes", limit)
 	}
-	p.head = buf.Bytes()
-	p.reader = newMatrixReader(io.MultiReader(bytes.NewReader(p.head), p.res), j.d.grid, p.span)
+	p.reader = newMatrixReader(io.MultiReader(p.ahead.reader(), p.res), j.d.grid, p.span)
 	return nil
+}
+
+// ahead is what was read of an answer before its turn: parts of readBytes, of
+// which the last may have room.
+type ahead struct {
+	pool  *sync.Pool // of parts
+	parts []*[readBytes]byte
+	size  int
+}
+
+// more reads a part, or up to the end or an error.
+func (x *ahead) more(r io.Reader) error {
+	part, _ := x.pool.Get().(*[readBytes]byte)
+	if part == nil {
+		part = new([readBytes]byte)
+	}
+	x.parts = append(x.parts, part)
+	for n := 0; n < readBytes; {
+		got, err := r.Read(part[n:])
+		n, x.size = n+got, x.size+got
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reader reads it, from the beginning.
+func (x *ahead) reader() io.Reader { return &aheadReader{of: x} }
+
+type aheadReader struct {
+	of *ahead
+	at int
+}
+
+func (r *aheadReader) Read(b []byte) (int, error) {
+	if r.at == r.of.size {
+		return 0, io.EOF
+	}
+	part := r.of.parts[r.at/readBytes]
+	n := copy(b, part[r.at%readBytes:min(readBytes, r.at%readBytes+r.of.size-r.at)])
+	r.at += n
+	return n, nil
+}
+
+// release gives the parts back. Nobody may read it any more.
+func (x *ahead) release() {
+	for _, part := range x.parts {
+		poison(part[:])
+		x.pool.Put(part)
+	}
+	x.parts, x.size = nil, 0
 }
 
 // check reads an answer that is here as a whole.
 func (j *joint) check(p *asked, sorting bool) error {
-	p.reader = newMatrixReader(bytes.NewReader(p.head), j.d.grid, p.span)
+	p.reader = newMatrixReader(p.ahead.reader(), j.d.grid, p.span)
 	for last := (labels.Labels{}); ; {
 		s, err := p.reader.next()
 		if err == io.EOF {
@@ -115,7 +166,7 @@ func (j *joint) check(p *asked, sorting bool) error {
 		slices.SortFunc(p.list, func(a, b matrixSeries) int { return labels.Compare(a.labels, b.labels) })
 		return nil
 	}
-	p.reader = newMatrixReader(bytes.NewReader(p.head), j.d.grid, p.span)
+	p.reader = newMatrixReader(p.ahead.reader(), j.d.grid, p.span)
 	return nil
 }
 

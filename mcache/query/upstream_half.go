@@ -38,7 +38,7 @@ type asked struct {
 	probe  bool // a seam
 	res    *storeAnswer
 	err    error
-	head   []byte // what was read ahead
+	ahead  ahead
 	reader *matrixReader
 	list   []matrixSeries // of one that does not come in order
 	at     *matrixSeries

@@ -101,6 +101,7 @@ func (j *joint) close() {
 	}
 	for _, p := range slices.Concat(j.askeds, j.seams) {
 		p.record.abandon()
+		p.ahead.release()
 		if p.res != nil {
 			p.res.Close()
 		}

@@ -35,7 +35,7 @@ const (
 	// recordAhead is how much text of an answer waits for its end.
 	recordAhead = recordBatches * maxBatchBytes
 	// recordBatches wait for the encoder.
-	recordBatches = 32
+	recordBatches = 128
 	minBatchBytes = 16 << 10
 	maxBatchBytes = 256 << 10
 
@@ -49,6 +49,7 @@ const (
 // recorder is what recordings share.
 type recorder struct {
 	turns   chan struct{}
+	ahead   int             // batches of each that wait for its encoder
 	atOnce  context.Context // has ended, so that nothing waits for a loan
 	held    atomic.Int64    // bytes, of all
 	under   atomic.Int64    // recordings that have begun and not ended
@@ -61,6 +62,7 @@ type recorder struct {
 }
 
 func (r *recorder) init(processors int) {
+	r.ahead = recordBatches
 	r.turns, r.quit = make(chan struct{}, max(1, processors/2)), make(chan struct{})
 	ended, end := context.WithCancel(context.Background())
 	end()
@@ -157,7 +159,7 @@ func (c *recall) record(s span) *recording {
 	if c.lend != nil {
 		rec.loan = c.lend()
 	}
-	rec.full = make(chan *batch, recordBatches)
+	rec.full = make(chan *batch, rec.of.ahead)
 	return rec
 }
 

@@ -126,7 +126,8 @@ func TestRecordingAlongside(t *testing.T) {
 			f.names = append(f.names, fmt.Sprintf("m%03d", i))
 		}
 		want := f.matrix(t0-150_000_000, t0-30_000, 15_000, 0)
-		if len(want) < recordAhead*2 {
+		a.upstream.recorder.ahead = 8
+		if len(want) < 2*8*maxBatchBytes {
 			t.Fatalf("%d bytes are not long", len(want))
 		}
 		if stopped {
