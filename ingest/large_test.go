@@ -38,6 +38,9 @@ func TestLargeValues(t *testing.T) {
 		{[]string{"GETRANGE", "k", "-2", "-1"}, "$2\r\nvw\r\n"},
 		{[]string{"SETRANGE", "k", "3145728", "xy"}, ":3145730\r\n"},
 		{[]string{"GETRANGE", "k", "-3", "-1"}, "$3\r\nvxy\r\n"},
+		{[]string{"GETRANGE", "k", "32760", "32775"}, "$16\r\n" + large[:16] + "\r\n"}, // of two parts
+		{[]string{"GETRANGE", "k", "1", "-2"}, bulk(large[1:] + "x")},
+		{[]string{"GETRANGE", "k", "5", "4"}, "$0\r\n\r\n"},
 		{[]string{"EXPIRE", "k", "1000"}, ":1\r\n"},
 		{[]string{"TTL", "k"}, ":1000\r\n"},
 		{[]string{"PERSIST", "k"}, ":1\r\n"},

@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 
 	"mcached/ingest/admission"
@@ -477,50 +478,77 @@ func (c *conn) peek(key []byte, f func(e kvcache.Entry, ok bool)) error {
 }
 
 func strlen(c *conn, args [][]byte) {
-	n := 0
-	if err := c.peek(args[1], func(e kvcache.Entry, _ bool) { n = len(e.Value) }); err != nil {
+	length := 0
+	kind, ok, err := c.cache().ViewPart(args[1], func(n int) (from, to int, err error) {
+		length = n
+		return 0, 0, nil
+	}, nil)
+	switch kind, ok = c.srv.typed(c.db, args[1], kind, ok); {
+	case err != nil:
 		c.refuse(err)
-		return
+	case ok && kind != kvcache.String:
+		c.Fail(errWrongType)
+	case ok:
+		c.Int(int64(length))
+	default:
+		c.Int(0)
 	}
-	c.Int(int64(n))
 }
 
 func getRange(c *conn, args [][]byte) {
-	from, ok := c.integerArg(args[2])
+	first, ok := c.integerArg(args[2])
 	if !ok {
 		return
 	}
-	to, ok := c.integerArg(args[3])
+	last, ok := c.integerArg(args[3])
 	if !ok {
 		return
 	}
-	at := len(c.B)
-	err := c.peek(args[1], func(e kvcache.Entry, _ bool) {
+	at, lent := len(c.B), 0
+	kind, ok, err := c.cache().ViewPart(args[1], func(n int) (from, to int, err error) {
+		from, to = part(n, first, last)
+		if more := to - from - lent; more > c.cache().MaxValue() {
+			if err := c.lend(int64(more)); err != nil {
+				return 0, 0, err
+			}
+			lent += more
+			c.B = slices.Grow(c.B[:at], to-from+32)
+		}
 		c.B = c.B[:at]
-		c.Bulk(part(e.Value, from, to))
-	})
-	if err != nil {
-		c.B = c.B[:at]
+		c.BulkHead(to - from)
+		return from, to, nil
+	}, func(b []byte) { c.B = append(c.B, b...) })
+	if ok && kind == kvcache.String {
+		c.B = append(c.B, "\r\n"...)
+		return
+	}
+	c.B = c.B[:at] // there may be a part of something that was there
+	switch _, ok = c.srv.typed(c.db, args[1], kind, ok); {
+	case err != nil:
 		c.refuse(err)
+	case ok:
+		c.Fail(errWrongType)
+	default:
+		c.Bulk(nil)
 	}
 }
 
-// part is v[from:to+1] where negative places count from the end and what is
-// outside does not exist.
-func part(v []byte, from, to int64) []byte {
-	n := int64(len(v))
-	if from < 0 && to < 0 && from > to {
-		return nil
+// part is which bytes of n there are from first to last, where negative places count
+// from the end and what is outside does not exist.
+func part(n int, first, last int64) (from, to int) {
+	size := int64(n)
+	if first < 0 && last < 0 && first > last {
+		return 0, 0
 	}
-	if from < 0 {
-		from = max(from+n, 0)
+	if first < 0 {
+		first = max(first+size, 0)
 	}
-	if to < 0 {
-		to = max(to+n, 0)
+	if last < 0 {
+		last = max(last+size, 0)
 	}
-	to = min(to, n-1)
-	if from > to || n == 0 {
-		return nil
+	last = min(last, size-1)
+	if first > last || n == 0 {
+		return 0, 0
 	}
-	return v[from : to+1]
+	return int(first), int(last) + 1
 }

@@ -29,6 +29,9 @@ import (
 // or the next Sweep removes them. The parts of a manifest that vanished with its
 // region stay until they age out, which is soon, as nobody reads them.
 //
+// What asks for the length alone (ViewPart) reads no part, as Has and KindOf do not: it
+// may tell of a value that is found to be a miss when it is read.
+//
 // A manifest costs 29 bytes beside key and headers, a part 24 and its index.
 
 const (
@@ -138,21 +141,28 @@ func (c *Cache) putEntry(key []byte, e Entry) error {
 // eachPart shows f a value's parts, one after the other, each under a lock. It
 // reports false if one is gone.
 func (c *Cache) eachPart(m manifest, f func(part []byte)) bool {
-	bytes := 0
-	for i := range c.partsOf(&m) {
-		there := c.with(m.partKey(i), func(_ *shard, at *found) {
-			if recordKind(at.p) == kindPart {
-				at.line().touch(at.slot)
-				part := recordValue(at.p)
-				bytes += len(part)
-				f(part[:len(part):len(part)])
+	return c.eachPartOf(m, 0, m.length, f)
+}
+
+// eachPartOf is eachPart for the bytes from from to to.
+func (c *Cache) eachPartOf(m manifest, from, to int, f func(part []byte)) bool {
+	for size := c.partBytes(); from < to; {
+		i, whole := from/size, false
+		c.with(m.partKey(i), func(_ *shard, at *found) {
+			part := recordValue(at.p)
+			if whole = recordKind(at.p) == kindPart && len(part) == min(size, m.length-i*size); !whole {
+				return
 			}
+			at.line().touch(at.slot)
+			end := min(to-i*size, len(part))
+			f(part[from-i*size : end : end])
 		})
-		if !there {
+		if !whole {
 			return false
 		}
+		from = (i + 1) * size
 	}
-	return bytes == m.length
+	return true
 }
 
 // appendParts appends a value. It reports false, and returns dst as it was, if
@@ -263,6 +273,43 @@ func (c *Cache) ViewLarge(key []byte, begin func(bytes int) error, part func(par
 		c.forget(key, m)
 	}
 	return false, nil
+}
+
+// ViewPart shows a part of the string of a key: it calls which with the string's
+// length, and then part with views of what that says, one after the other. Of a value
+// that is kept in parts it reads no others, and none for nothing. As to calls that are
+// void, and what part may do, it is as ViewLarge; which is called under a lock, too,
+// unless the string is longer than MaxValue. Where kind is not String it calls neither.
+func (c *Cache) ViewPart(key []byte, which func(length int) (from, to int, err error), part func(part []byte)) (kind Kind, ok bool, err error) {
+	for range maxOutraced {
+		var m manifest
+		large := false
+		ok = c.with(key, func(_ *shard, f *found) {
+			f.line().touch(f.slot)
+			kind = recordKind(f.p)
+			if large = kind == kindManifest; large {
+				m, kind = readManifest(recordValue(f.p)), String
+			} else if kind == String {
+				v := recordValue(f.p)
+				var from, to int
+				if from, to, err = which(len(v)); err == nil && from < to {
+					part(v[from:to:to])
+				}
+			}
+		})
+		if !large {
+			return kind, ok && err == nil, err
+		}
+		from, to, err := which(m.length)
+		if err != nil {
+			return String, false, err
+		}
+		if c.eachPartOf(m, from, to, part) {
+			return String, true, nil
+		}
+		c.forget(key, m)
+	}
+	return String, false, nil
 }
 
 func (c *Cache) countMiss(key []byte) {
