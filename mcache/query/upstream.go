@@ -35,7 +35,8 @@ import (
 // A range query of which memory has some steps is split: see upstream_split.go.
 //
 // Series, labels, metadata and exemplars are those of both: see
-// upstream_lookup.go. Remote reads are handed on whole: see upstream_read.go.
+// upstream_lookup.go. Remote reads are handed on whole: see upstream_read.go; to a
+// store that has none they are queries: see upstream_raw.go.
 
 // UpstreamOptions say what is behind; the zero value of a field means its default.
 type UpstreamOptions struct {

@@ -1,13 +1,20 @@
 package query
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"log"
+	"log/slog"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"mcached/mcache"
 )
@@ -96,6 +103,10 @@ func TestUpstreamAsDocumented(t *testing.T) {
 				t.Fatal(err)
 			}
 			options.Upstream = &UpstreamOptions{URL: u, TenancyHeader: "X-Scope-OrgID"}
+			var logged bytes.Buffer
+			var looks atomic.Int64
+			options.Logger, options.SlowerThan = slog.New(slog.NewTextHandler(&logged, nil)), time.Nanosecond
+			options.Now = func() time.Time { return time.UnixMilli(t0 + 600_000).Add(time.Duration(looks.Add(1))) }
 			a := NewAPI(lateBucket(t, "team", values[40:]), options)
 			if d := a.Upstream(t.Context()); fmt.Sprint(d.Kind, " ", d.Version, " ", d.Splits) != c.want {
 				t.Fatalf("%+v, want %s", d, c.want)
@@ -121,11 +132,46 @@ func TestUpstreamAsDocumented(t *testing.T) {
 					t.Errorf("%v is from %s", q, source)
 				}
 			}
+			// The log has both parts of what was slow: of a query that was split, and of one that was not.
+			split := regexp.MustCompile(`kind=range expr="?sum\(rate\(m\[1m\]\)\)"? .* memory=[1-9]\S* upstream=[1-9]`)
+			whole := regexp.MustCompile(`kind=instant expr="?m\[20m\]"? .* memory=0s upstream=[1-9]`)
+			if text := logged.String(); !split.MatchString(text) || !whole.MatchString(text) {
+				t.Errorf("the log: %s", text)
+			}
+			// Whom the store does not know has what memory has, and a word why that is all.
+			if name == "Mimir" {
+				w := get(t, a, "query", "query", "count_over_time(m[20m])")
+				if body := w.Body.String(); w.Code != 200 || !strings.Contains(body, `"41"`) || !strings.Contains(body, "it answers with status 401") {
+					t.Errorf("nobody's query: %d %s", w.Code, body)
+				}
+			}
 			r := httptest.NewRequest(http.MethodPost, "/api/v1/read", strings.NewReader(string(snappyOf(t, readOf(t0-600_000, "m")))))
 			r.Header.Set("X-Scope-OrgID", "team")
 			if w := send(t, a, r); w.Header().Get(sourceHeader) == sourceMemory || len(decodeSamples(t, w)[0][0].samples) != 81 {
 				t.Errorf("a remote read: %v %v", w.Header(), decodeSamples(t, w))
 			}
 		})
+	}
+}
+
+// TestUpstreamCertificate: a store whose certificate is wrong is none, and memory
+// answers with a word why.
+func TestUpstreamCertificate(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer server.Close()
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := testOptions()
+	options.Upstream = &UpstreamOptions{URL: u}
+	a := NewAPI(lateCache(t), options)
+	if d := a.Upstream(t.Context()); d.Kind != kindUnknown || !strings.Contains(d.Why, "certificate") {
+		t.Errorf("%+v", d)
+	}
+	w := get(t, a, "query", "query", "count_over_time(m[1h])")
+	if body := w.Body.String(); w.Code != 200 || !strings.Contains(body, `"41"`) || !strings.Contains(body, "certificate") || strings.Count(body, "the store behind did not answer") != 1 {
+		t.Errorf("%d %s", w.Code, body)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -66,6 +67,18 @@ func TestE2EReadBehind(t *testing.T) {
 			}
 			if n := f.acked.missing(&got, nil); got.len() != want || n != f.acked.len()-want {
 				t.Errorf("%d points, %d of %d are missing", got.len(), n, f.acked.len())
+			}
+			// Since when memory has all is told by each door.
+			stats, err := s.redis().Do(ctx, "MC.STATS", "default").Result()
+			if err != nil || !strings.Contains(fmt.Sprint(stats), "covered.from") {
+				t.Errorf("MC.STATS: %v, %v", stats, err)
+			}
+			var status struct{ Data map[string]any }
+			if err := s.get("/api/v1/status/tsdb?coverage=true", &status); err != nil || status.Data["coverage"] == nil {
+				t.Errorf("status/tsdb: %v, %v", status, err)
+			}
+			if since := s.metric(`mcached_bucket_covered_from_timestamp_seconds{bucket="default"}`); since < float64(end)/1000-1 {
+				t.Errorf("covered since %v", since)
 			}
 			// The same query, as a matrix.
 			res, err := http.Get(s.url + fmt.Sprintf("/api/v1/query?query=count(fed)&time=%d", from/1000+60))
