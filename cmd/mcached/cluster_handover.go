@@ -20,7 +20,7 @@ func (d *daemon) openHandover() error {
 	}
 	var err error
 	d.handover, err = d.router.NewHandover(route.HandoverOptions{
-		Holdings: holdings{d}, Window: d.config.cluster.handover.std(), HasFrom: d.hasFrom, Eras: d.eras,
+		Holdings: holdings{d}, Window: d.config.cluster.handover.std(), Claimable: d.claimable, Eras: d.eras,
 		Leaving: func(t route.Table, i int) bool {
 			return t.(writeTable).Members()[i].State == cluster.Leaving
 		},
@@ -41,25 +41,31 @@ func (d *daemon) eras(since int64) (list []route.Era) {
 	return list
 }
 
-// hasFrom says from when on a member has everything of a slot, with what this one
-// hands over to it: see query.FanOut.
-func (d *daemon) hasFrom(from, until int64, member string) func(slot uint16, tell func(era uint64, from int64)) {
-	name, began := cluster.LifeOf(member)
-
-	gone := int64(math.MinInt64)
-	for _, bucket := range d.metrics.Buckets() {
-		if t, ok := d.metrics.GoneUntil(bucket, nil); ok && bucket != selfBucket {
-			gone = max(gone, t)
+// claimable says what a member can claim that this one hands over to: see query.FanOut.
+func (d *daemon) claimable(from, until int64) func(slot uint16, tell func(e route.ClaimedEra, from, until int64)) {
+	of := d.queries.FanOut().Claimable(from, until, func() int64 {
+		gone := int64(math.MinInt64)
+		for _, bucket := range d.metrics.Buckets() {
+			if t, ok := d.metrics.GoneUntil(bucket, nil); ok && bucket != selfBucket {
+				gone = max(gone, t)
+			}
 		}
+		return gone
+	})
+	return func(slot uint16, tell func(e route.ClaimedEra, from, until int64)) {
+		of(slot, func(e query.ClaimedEra, from, until int64) { tell(route.ClaimedEra(e), from, until) })
 	}
-	return d.queries.FanOut().HasFrom(from, until, gone, name, began)
 }
 
 // claims are what was handed over to the daemon.
 func (d *daemon) claims() (version uint64, all []query.SlotClaim) {
 	version, list := d.router.Claimed()
 	for _, c := range list {
-		all = append(all, query.SlotClaim(c))
+		x := query.SlotClaim{From: c.From, Until: c.Until, Slots: c.Slots, Eras: make([]query.ClaimedEra, len(c.Eras))}
+		for i, e := range c.Eras {
+			x.Eras[i] = query.ClaimedEra(e)
+		}
+		all = append(all, x)
 	}
 	return version, all
 }

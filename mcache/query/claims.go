@@ -20,14 +20,14 @@ import (
 //	          From            │ handed over by b, from From on
 //	           └────────── a claims ───────────┘ Until: when that began
 //
-// A claim names the eras that it is about. Of these it counts like that of an
-// owner, if they were over by Until. It is sound because whoever hands over works
-// out by the same rules of which eras, and from when on, it has everything of the
-// slot itself; because an era that nobody told it of is not among them; because one
-// that lasted longer than it knew ends after Until; and because a claim is made only
-// when all of the slot was sent and written. What the member loses afterwards it
-// says with each answer (Missing.Gone), and per series, which bound its claims as
-// they do all.
+// A claim names the eras that it is about: by their owners, and since when they
+// began. Of these it counts like that of an owner, if they were over by Until. It is
+// sound because whoever hands over was one of the owners itself, and was there since,
+// so that it has what was sent to them even in an era that nobody has told it of; or
+// it has a claim of its own, and passes that on with its times. An era that lasted
+// longer than it knew ends after Until. And a claim is made only when all of the slot
+// was sent and written. What the member loses afterwards it says with each answer
+// (Missing.Gone), and per series, which bound its claims as they do all.
 //
 // An owner has everything that it was sent in an era, late samples included, if it
 // was there from the start of the era on. A claim is about the time of samples
@@ -42,7 +42,13 @@ type SlotClaim struct {
 	From  int64 // unix ms: it has everything from then on
 	Until int64 // unix ms: that was sent in those of Eras that ended by then
 	Slots []byte
-	Eras  []uint64 // their Era.ID, in order
+	Eras  []ClaimedEra
+}
+
+// ClaimedEra is eras of the same owners.
+type ClaimedEra struct {
+	ID    uint64 // of the owners
+	Since int64  // unix ms: they began then, or later
 }
 
 // Has reports whether a slot is one of those.
@@ -52,11 +58,7 @@ func (c *SlotClaim) Has(slot uint16) bool {
 
 // counts reports whether the claim is about an era.
 func (c *SlotClaim) counts(e *Era) bool {
-	if e.To > c.Until {
-		return false
-	}
-	_, ok := slices.BinarySearch(c.Eras, e.ID)
-	return ok
+	return e.To <= c.Until && slices.ContainsFunc(c.Eras, func(x ClaimedEra) bool { return x.ID == e.ID && e.began >= x.Since })
 }
 
 // memberClaim is a claim and whose it is.
@@ -152,34 +154,47 @@ func (cs claimed) slotCompleteFrom(eras []Era, slot uint16, c, lost claims) int6
 	return t
 }
 
-// HasFrom says what another member can claim of a slot with what this one hands
-// over to it: it tells of eras that ended by a time, and from when on the two have
-// everything that was sent in them together. This one has lost what is before gone.
-// The other has what it was sent since it began: what it lost of that it says by
-// itself. HasFrom looks no further back than from.
-func (f *FanOut) HasFrom(from, until, gone int64, to string, began int64) func(slot uint16, tell func(era uint64, from int64)) {
+// eraSlack is how much earlier than is known an era may turn out to have begun.
+const eraSlack = 30_000 // ms
+
+// Claimable says what another member can claim of slots that this one hands over to
+// it: it tells of eras, from when on this one has everything that was sent in them,
+// and until when they must have ended. It looks no further back than from.
+//
+// It is called before anything is read that is handed over, at the time until: what
+// this member is handed over itself afterwards does not count. What it returns is
+// called when all has been read, and asks then what has been lost: what is before gone.
+func (f *FanOut) Claimable(from, until int64, gone func() int64) func(slot uint16, tell func(e ClaimedEra, from, until int64)) {
 	var eras []Era
 	for _, e := range since(f.members.Eras(from-eraLag), from) {
 		if e.To <= until && e.ID != 0 {
 			eras = append(eras, e)
 		}
 	}
-	name := f.members.Self()
-	c, lost := claims{to: began, name: max(f.o.Began, gone)}, claims{name: gone}
-	var own claimed
-	for _, x := range f.ownClaims().Claims {
-		own = append(own, memberClaim{name, x})
-	}
-	held := make([][]heldClaim, len(eras))
-	for i := range eras {
-		held[i] = own.about(&eras[i], lost)
-	}
-	return func(slot uint16, tell func(era uint64, from int64)) {
+	c := claims{f.members.Self(): f.o.Began}
+	own := slices.DeleteFunc(slices.Clone(f.ownClaims().Claims), func(x SlotClaim) bool { return x.Until < from })
+	var oldest int64
+	first := true
+	return func(slot uint16, tell func(e ClaimedEra, from, until int64)) {
+		if first {
+			first, oldest = false, max(from, gone())
+		}
 		for i := range eras {
 			e := &eras[i]
-			at := min(e.slotCompleteFrom(slot, c), of(held[i], slot%uint16(len(e.owners.set))))
-			if t := max(from, at); t < e.To {
-				tell(e.ID, t)
+			at := e.slotCompleteFrom(slot, c)
+			since := e.began - eraSlack
+			if at == math.MinInt64 { // it owned it from the beginning on
+				since = max(since, f.o.Began)
+			}
+			if t := max(oldest, at); t < e.To {
+				tell(ClaimedEra{e.ID, since}, t, until)
+			}
+		}
+		for i := range own {
+			if x := &own[i]; x.Has(slot) {
+				for _, e := range x.Eras {
+					tell(e, max(oldest, x.From), x.Until)
+				}
 			}
 		}
 	}

@@ -32,12 +32,13 @@ const never = math.MaxInt64
 type Era struct {
 	From, To int64  // unix ms, From inclusive; To is math.MaxInt64 while it lasts
 	ID       uint64 // for SlotClaim; 0: nobody claims anything of it
+	began    int64  // From, as it was given
 	owners   *Owners
 }
 
-// NewEra returns an era of a table, which can be that of several. id tells eras of
-// different owners apart, and is the same for all members.
-func NewEra(id uint64, from, to int64, o *Owners) Era { return Era{from, to, id, o} }
+// NewEra returns an era of a table, which can be that of several. id is that of its
+// owners: the same for all members, and for eras of the same owners at other times.
+func NewEra(id uint64, from, to int64, o *Owners) Era { return Era{from, to, id, from, o} }
 
 // Owners says which members own which slot in a table. It does not change, and
 // can be made once for each table.

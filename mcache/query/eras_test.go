@@ -41,7 +41,7 @@ func TestCompleteFromOracle(t *testing.T) {
 					table[s] = append(table[s], uint16(order[k]))
 				}
 			}
-			eras = append(eras, NewEra(uint64(len(eras)+1), from, to, NewOwners(names, slots, func(s uint16) []uint16 { return table[s] })))
+			eras = append(eras, NewEra(uint64(len(eras)/2+1), from, to, NewOwners(names, slots, func(s uint16) []uint16 { return table[s] })))
 			from = to
 			if to == math.MaxInt64 {
 				break
@@ -58,10 +58,10 @@ func TestCompleteFromOracle(t *testing.T) {
 			}
 		}
 		for range rnd.IntN(6) {
-			var of []uint64
+			var of []ClaimedEra
 			for i := range eras {
 				if rnd.IntN(3) > 0 {
-					of = append(of, uint64(i+1))
+					of = append(of, ClaimedEra{uint64(i/2 + 1), rnd.Int64N(last)})
 				}
 			}
 			cs = append(cs, memberClaim{names[rnd.IntN(len(names))], SlotClaim{rnd.Int64N(last), rnd.Int64N(2 * last), []byte{byte(rnd.Uint32()), byte(rnd.Uint32())}, of}})
@@ -78,7 +78,7 @@ func TestCompleteFromOracle(t *testing.T) {
 					}
 					claim := int64(math.MaxInt64)
 					for _, x := range cs {
-						if l, ok := lost[x.name]; ok && x.Has(uint16(s)) && e.To <= x.Until && slices.Contains(x.Eras, e.ID) {
+						if l, ok := lost[x.name]; ok && x.Has(uint16(s)) && e.To <= x.Until && slices.ContainsFunc(x.Eras, func(c ClaimedEra) bool { return c.ID == e.ID && c.Since <= e.From }) {
 							claim = min(claim, max(x.From, l))
 						}
 					}

@@ -25,6 +25,7 @@ type oracle struct {
 	series []labels.Labels
 	points []map[int64]*oraclePoint
 	names  int
+	within bool // a handover
 	rounds struct{ whole, partial, pushed, raw, handed, claimed, passed int }
 }
 
@@ -37,11 +38,10 @@ type oraclePoint struct {
 // an answer without a warning is what was written, and one with a warning is so
 // from the time on that it says.
 func TestFanOutOracle(t *testing.T) {
-	ops := 10_000
+	ops, runs := 20_000, 20
 	if testing.Short() {
-		ops = 1000
+		ops, runs = 1000, 10
 	}
-	const runs = 10
 	claimed := 0
 	for seed := range uint64(runs) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
@@ -204,6 +204,12 @@ func (o *oracle) handOver(source, to *testNode) {
 		from = max(t0, o.tc.now-o.rnd.Int64N(400_000))
 	}
 	whole := o.rnd.IntN(8) > 0
+	claimable := source.fan.Claimable(from, until, func() int64 {
+		if t, ok := source.cache.GoneUntil("default", nil); ok {
+			return t
+		}
+		return math.MinInt64
+	})
 	lacks := map[uint16]int64{}
 	var snap mcache.Snapshot
 	ids, _ := source.cache.Select("default", nil, nil)
@@ -235,19 +241,22 @@ func (o *oracle) handOver(source, to *testNode) {
 	if !whole {
 		return
 	}
-	gone := int64(math.MinInt64)
-	if t, ok := source.cache.GoneUntil("default", nil); ok {
-		gone = t
+	// Meanwhile the source itself is handed over what it has been asked for already.
+	if up := o.up(); !o.within && o.rnd.IntN(2) == 0 {
+		o.within = true
+		if third := up[o.rnd.IntN(len(up))]; third != source && third != to {
+			o.handOver(third, source)
+		}
+		o.within = false
 	}
-	has := source.fan.HasFrom(from, until, gone, to.name, to.fan.o.Began)
 	type key struct {
-		from int64
-		era  uint64
+		e           ClaimedEra
+		from, until int64
 	}
 	sets := map[key][]byte{}
 	for slot := range uint16(o.tc.slots) {
-		has(slot, func(era uint64, at int64) {
-			k := key{max(at, lacks[slot]), era}
+		claimable(slot, func(e ClaimedEra, from, until int64) {
+			k := key{e, max(from, lacks[slot]), until}
 			if sets[k] == nil {
 				sets[k] = make([]byte, o.tc.slots/8)
 			}
@@ -255,7 +264,7 @@ func (o *oracle) handOver(source, to *testNode) {
 		})
 	}
 	for k, set := range sets {
-		to.claims.Claims = append(to.claims.Claims, SlotClaim{k.from, until, set, []uint64{k.era}})
+		to.claims.Claims = append(to.claims.Claims, SlotClaim{k.from, k.until, set, []ClaimedEra{k.e}})
 	}
 	to.claims.Version++
 }

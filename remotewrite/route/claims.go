@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"math/bits"
@@ -12,9 +13,8 @@ import (
 
 // A Claim says that a node has everything of some slots, from a time on, that was
 // sent in some eras if they were over by another time: it was handed over to it, by
-// one that had it. An era is a time in which tables had the same owners; its number
-// is the same for all nodes. Package mcache/query, in claims.go, has why a claim is
-// sound and what it is good for.
+// one that had it. An era is a time in which tables had the same owners. Package
+// mcache/query, in claims.go, has why a claim is sound and what it is good for.
 //
 // It is made when a handover has come to its end: all series of the slot, as far
 // back as From, were sent and written. Not if the node did not take something, or
@@ -22,12 +22,23 @@ import (
 type Claim struct {
 	From, Until int64 // unix ms
 	Slots       []byte
-	Eras        []uint64 // in order
+	Eras        []ClaimedEra // in order
+}
+
+// ClaimedEra is eras of the same owners, which have a number that is the same for all
+// nodes, that began at a time or later.
+type ClaimedEra struct {
+	ID    uint64
+	Since int64 // unix ms
+}
+
+func compareEras(a, b ClaimedEra) int {
+	return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Since, b.Since))
 }
 
 const (
 	// maxClaims bounds those that a node makes. Beyond them the oldest are forgotten.
-	maxClaims = 128
+	maxClaims = 512
 	// maxClaimEras bounds the eras of one, as the history of a cluster does.
 	maxClaimEras = 1024
 	// nearClaimsMs is how far apart the times of two may be that are made one, of
@@ -38,6 +49,7 @@ const (
 const (
 	claimSlotBytes = slots / 8
 	claimHeadBytes = 8 + 8 + claimSlotBytes
+	claimEraBytes  = 8 + 8
 )
 
 // appendClaim appends the body of a part of the protocol wire.Claim: From, Until,
@@ -47,24 +59,34 @@ func appendClaim(dst []byte, c *Claim) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(c.Until))
 	dst = append(dst, c.Slots...)
 	dst = append(dst, make([]byte, claimSlotBytes-len(c.Slots))...)
-	for _, e := range c.Eras {
-		dst = binary.LittleEndian.AppendUint64(dst, e)
+	return appendEras(dst, c.Eras)
+}
+
+func appendEras(dst []byte, eras []ClaimedEra) []byte {
+	for _, e := range eras {
+		dst = binary.LittleEndian.AppendUint64(dst, e.ID)
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(e.Since))
 	}
 	return dst
+}
+
+// readEras reads what appendEras wrote.
+func readEras(b []byte) (eras []ClaimedEra) {
+	for ; len(b) >= claimEraBytes; b = b[claimEraBytes:] {
+		eras = append(eras, ClaimedEra{binary.LittleEndian.Uint64(b), int64(binary.LittleEndian.Uint64(b[8:]))})
+	}
+	return eras
 }
 
 var errClaim = errors.New("malformed claim")
 
 func readClaim(b []byte) (c Claim, err error) {
-	n := (len(b) - claimHeadBytes) / 8
-	if len(b) != claimHeadBytes+8*n || n < 1 || n > maxClaimEras {
+	n := (len(b) - claimHeadBytes) / claimEraBytes
+	if len(b) != claimHeadBytes+claimEraBytes*n || n < 1 || n > maxClaimEras {
 		return c, errClaim
 	}
-	c = Claim{int64(binary.LittleEndian.Uint64(b)), int64(binary.LittleEndian.Uint64(b[8:])), slices.Clone(b[16:claimHeadBytes]), make([]uint64, n)}
-	for i := range c.Eras {
-		c.Eras[i] = binary.LittleEndian.Uint64(b[claimHeadBytes+8*i:])
-	}
-	if c.From > c.Until || !slices.IsSorted(c.Eras) {
+	c = Claim{int64(binary.LittleEndian.Uint64(b)), int64(binary.LittleEndian.Uint64(b[8:])), slices.Clone(b[16:claimHeadBytes]), readEras(b[claimHeadBytes:])}
+	if c.From > c.Until || !slices.IsSortedFunc(c.Eras, compareEras) {
 		return c, errClaim
 	}
 	return c, nil
@@ -121,10 +143,9 @@ func (cs *claims) add(c Claim) {
 func near(a, b int64) bool { return max(a, b)-min(a, b) <= nearClaimsMs }
 
 // includes reports that all of b are in a.
-func includes(a, b []uint64) bool {
-	return !slices.ContainsFunc(b, func(e uint64) bool {
-		_, ok := slices.BinarySearch(a, e)
-		return !ok
+func includes(a, b []ClaimedEra) bool {
+	return !slices.ContainsFunc(b, func(e ClaimedEra) bool {
+		return !slices.ContainsFunc(a, func(o ClaimedEra) bool { return o.ID == e.ID && o.Since <= e.Since })
 	})
 }
 
@@ -168,7 +189,7 @@ func without(a, b []byte) []byte {
 // tellClaims tells nodes what they may claim after a job. It reports false when
 // the job is to be done again.
 func (j *handoverJob) tellClaims() bool {
-	if j.h.o.HasFrom == nil || j.rejected {
+	if j.claimable == nil || j.rejected {
 		return true
 	}
 	for node, claims := range j.claims() {
@@ -187,35 +208,28 @@ func (j *handoverJob) tellClaims() bool {
 // claims are what each node may claim after a job. All was read: what has left
 // meanwhile is known.
 func (j *handoverJob) claims() map[int][]Claim {
+	type times struct{ from, until int64 }
 	type same struct {
 		node int
-		from int64
-		eras string // 8 bytes each
+		times
+		eras string // see appendEras
 	}
-	has := make(map[int]func(slot uint16, tell func(era uint64, from int64)))
 	sets := make(map[same]*wire.Bits)
 	for slot, targets := range j.plan {
 		for _, t := range targets {
 			if j.lost[t.node] {
 				continue
 			}
-			if has[t.node] == nil {
-				id, _ := j.table.Node(t.node)
-				has[t.node] = j.h.o.HasFrom(j.from, j.until, id)
-			}
-			erasFrom := make(map[int64][]uint64, 1)
-			has[t.node](slot, func(era uint64, from int64) {
-				if from = max(from, t.from, j.completeFrom[slot]); from <= j.until {
-					erasFrom[from] = append(erasFrom[from], era)
+			eras := make(map[times][]ClaimedEra, 1)
+			j.claimable(slot, func(e ClaimedEra, from, until int64) {
+				if from = max(from, t.from, j.completeFrom[slot]); from <= until {
+					eras[times{from, until}] = append(eras[times{from, until}], e)
 				}
 			})
-			for from, eras := range erasFrom {
-				slices.Sort(eras)
-				var key []byte
-				for _, e := range slices.Compact(eras)[:min(len(eras), maxClaimEras)] {
-					key = binary.LittleEndian.AppendUint64(key, e)
-				}
-				k := same{t.node, from, string(key)}
+			for at, list := range eras {
+				slices.SortFunc(list, compareEras)
+				list = slices.Compact(list)
+				k := same{t.node, at, string(appendEras(nil, list[:min(len(list), maxClaimEras)]))}
 				if sets[k] == nil {
 					sets[k] = new(wire.Bits)
 				}
@@ -225,11 +239,7 @@ func (j *handoverJob) claims() map[int][]Claim {
 	}
 	all := make(map[int][]Claim)
 	for k, set := range sets {
-		c := Claim{From: k.from, Until: j.until, Slots: *set}
-		for b := []byte(k.eras); len(b) > 0; b = b[8:] {
-			c.Eras = append(c.Eras, binary.LittleEndian.Uint64(b))
-		}
-		all[k.node] = append(all[k.node], c)
+		all[k.node] = append(all[k.node], Claim{k.from, k.until, *set, readEras([]byte(k.eras))})
 	}
 	return all
 }

@@ -73,11 +73,13 @@ type HandoverOptions struct {
 	Window time.Duration
 	// BytesPerSecond bounds what is sent. Default 16 MiB.
 	BytesPerSecond int
-	// HasFrom tells, of the eras that were over by until, from when on a node has
-	// everything of a slot that was sent in them, no further back than from, with
-	// what this node hands over to it. Nodes to which all of a slot was handed
-	// over are told, and may claim the same (claims.go). Default: nothing is claimed.
-	HasFrom func(from, until int64, node string) func(slot uint16, tell func(era uint64, from int64))
+	// Claimable tells, of a slot, from when on this node has everything that was sent
+	// in eras that ended by a time, no further back than from. Nodes to which all of a
+	// slot was handed over may claim the same, and are told (claims.go). It is called
+	// before anything is read, at the time until, since what is handed over to this
+	// node meanwhile may have been passed by; what it returns is called afterwards, when it is known
+	// what has been lost meanwhile. Default: nothing is claimed.
+	Claimable func(from, until int64) func(slot uint16, tell func(e ClaimedEra, from, until int64))
 	// Eras are those that lasted at a time, in ms, or began later, and are over:
 	// of this node's tables, and of what others say. Default: only this node's
 	// tables are known, when they are seen.
@@ -242,6 +244,9 @@ func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done b
 	if len(plan) > 0 {
 		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch), completeFrom: make(map[uint16]int64)}
 		j.from, j.until = now.Add(-h.o.Window).UnixMilli(), now.UnixMilli()
+		if h.o.Claimable != nil {
+			j.claimable = h.o.Claimable(j.from, j.until)
+		}
 		if !j.run() || !j.tellClaims() {
 			return false // and again, with the table of then
 		}
@@ -362,9 +367,10 @@ type handoverJob struct {
 	lost      map[int]bool // nodes that were given up
 	// completeFrom is from when on series that were sent lack nothing, by slot.
 	completeFrom map[uint16]int64
-	rejected     bool   // a node did not take all
-	from, until  int64  // ms: what was sent, and when that began
-	bucket       string // of batches
+	claimable    func(slot uint16, tell func(e ClaimedEra, from, until int64)) // nil: nothing
+	rejected     bool                                                          // a node did not take all
+	from, until  int64                                                         // ms: what was sent, and when that began
+	bucket       string                                                        // of batches
 	batches      map[int]*batch
 	encoder      send.EncoderV2
 }

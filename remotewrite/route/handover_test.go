@@ -198,8 +198,11 @@ func TestHandoverOfAnEra(t *testing.T) {
 				}
 				return []Era{era}
 			},
-			HasFrom: func(from, until int64, node string) func(slot uint16, tell func(era uint64, from int64)) {
-				return func(_ uint16, tell func(era uint64, from int64)) { claimed++; tell(7, from) }
+			Claimable: func(from, until int64) func(slot uint16, tell func(e ClaimedEra, from, until int64)) {
+				return func(_ uint16, tell func(e ClaimedEra, from, until int64)) {
+					claimed++
+					tell(ClaimedEra{ID: 7}, from, until)
+				}
 			}})
 		if err != nil {
 			t.Fatal(err)
@@ -247,8 +250,8 @@ func TestHandoverOfAnEra(t *testing.T) {
 	}
 	_, claims := nodes[1].router.Claimed()
 	for _, c := range claims {
-		if c.From != era.From-lateMs || !slices.Equal(c.Eras, []uint64{7}) {
-			t.Errorf("claimed from %d, of %d", c.From-now, c.Eras)
+		if c.From != era.From-lateMs || !slices.Equal(c.Eras, []ClaimedEra{{ID: 7}}) {
+			t.Errorf("claimed from %d, of %v", c.From-now, c.Eras)
 		}
 	}
 	if n == 0 || len(claims) == 0 {
