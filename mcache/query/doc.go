@@ -31,7 +31,7 @@
 //	                                    │ joined: several buckets of another Source
 //	                                    │ FanOut: this daemon's and all others of a cluster
 //
-// All that reads goes through a Source, an interface of six methods that are
+// All that reads goes through a Source, an interface of seven methods that are
 // asked in bulk.
 //
 // A range query passes seven functions on its way to the engine or a plan:
