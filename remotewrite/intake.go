@@ -26,9 +26,9 @@ type intake struct {
 	protocol wire.Protocol
 	bucket   string
 	nowMs    int64       // the clock
+	shared   bool        // not all series are alike in the next two
 	skip     []bool      // by place in the request: series that are of another node; nil: none
 	standby  wire.Bits   // by place in the request: series that another node forwards
-	settled  bool        // nobody forwards any
 	duty     mcache.Duty // of the series in hand
 	maxT     int64       // ms; samples after it are refused
 	usual    uint64      // ms from earlyMs to behind maxT: times in there need no second look
@@ -92,7 +92,7 @@ type extent struct{ from, to uint32 }
 func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
 	in.lease, in.lent, in.lookAt = l, 0, lookBytes
 	now := in.o.Now()
-	in.skip, in.standby, in.settled, in.duty = nil, nil, false, mcache.Mine
+	in.shared, in.skip, in.standby, in.duty = false, nil, nil, mcache.Mine
 	in.protocol, in.bucket, in.nowMs, in.maxT = p, bucket, now.UnixMilli(), now.Add(in.o.MaxAhead).UnixMilli()
 	in.usual = uint64(max(in.maxT+1-earlyMs, 0))
 	in.batch.Reset(bucket)
@@ -269,7 +269,9 @@ func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, sample
 	in.sent.histograms += len(in.histograms)
 	in.batch.SetSamples(samples)
 	in.batch.SeriesFrom(first, f, in.starts)
-	in.batch.Duty(in.duty)
+	if in.duty != mcache.Mine {
+		in.batch.Duty(in.duty)
+	}
 	for _, h := range in.histograms {
 		in.batch.Record(h.t, h.value)
 	}

@@ -26,7 +26,7 @@ type routed struct {
 
 // store writes the series that are not skipped.
 func (x *routed) store(skip []bool, standby wire.Bits) wire.Answer {
-	x.in.skip, x.in.standby = skip, standby
+	x.in.share(skip, standby)
 	return x.h.write(x.ctx, x.in)
 }
 
@@ -157,7 +157,11 @@ func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Ans
 		p.Protocol, own = wire.V1, in.decoded
 	}
 	in.reset(p.Protocol, p.Bucket, l)
-	in.standby, in.settled = p.Standby, p.Settled
+	if p.Settled {
+		in.duty = mcache.Nobodys // of all series
+	} else {
+		in.share(nil, p.Standby)
+	}
 	return h.write(ctx, in)
 }
 
@@ -198,16 +202,22 @@ func (h *Handler) serveBundle(w http.ResponseWriter, r *http.Request) {
 // maxBundleHeads is room for what stands before parts.
 const maxBundleHeads = 1 << 20
 
-// takeDuty notes who forwards the series at a place of the request.
-func (in *intake) takeDuty(place int) {
-	switch {
-	case in.settled:
-		in.duty = mcache.Nobodys
-	case len(in.standby) > 0 && in.standby.Has(place):
-		in.duty = mcache.Standby
-	default:
-		in.duty = mcache.Mine
+// share says which series other nodes write, and which they forward.
+func (in *intake) share(skip []bool, standby wire.Bits) {
+	in.skip, in.standby = skip, standby
+	in.shared = skip != nil || len(standby) > 0
+}
+
+// passes reports whether another node writes the series at a place of the request. If
+// not, it notes who forwards it.
+func (in *intake) passes(place int) bool {
+	if in.skip != nil && in.skip[place] {
+		return true
 	}
+	if in.duty = mcache.Mine; in.standby.Has(place) {
+		in.duty = mcache.Standby
+	}
+	return false
 }
 
 // losses are the series of the request of which not all was written. It reads

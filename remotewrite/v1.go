@@ -37,11 +37,10 @@ func (in *intake) decodeV1() error {
 			if series++; series > in.o.MaxSeries {
 				return in.o.tooMany("series", in.o.MaxSeries, "MaxSeries")
 			}
-			if in.skip != nil && in.skip[series-1] {
+			if in.shared && in.passes(series-1) {
 				i = to
 				continue
 			}
-			in.takeDuty(series - 1)
 			if to >= in.lookAt {
 				if err := in.look(from, to-from); err != nil {
 					return err

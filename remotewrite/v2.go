@@ -70,10 +70,9 @@ func (in *intake) decodeV2() error {
 	}
 	in.lookAt = lookBytes // of the second pass
 	for k, e := range in.series {
-		if in.skip != nil && in.skip[k] {
+		if in.shared && in.passes(k) {
 			continue
 		}
-		in.takeDuty(k)
 		if int(e.to) >= in.lookAt {
 			if err := in.look(int(e.from), int(e.to-e.from)); err != nil {
 				return err
