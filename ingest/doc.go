@@ -53,7 +53,8 @@
 //     reads, as far as Admission has room: see backlog. MaxReplySamples for what
 //     must be counted first.
 //   - connections: MaxConnections; strangers, and who has been idle for a minute,
-//     make way. A connection that waits has neither input nor output buffer.
+//     make way. A connection that waits has neither input nor output buffer. One
+//     that has left its loop keeps its goroutine until it ends, some 6 KiB.
 //   - scripts: ScriptTimeout, MaxScriptBytes, MaxScriptSteps; one runs at a time;
 //     1,000 of them are kept, of 8 MiB together.
 //   - transactions: MaxCommandBytes for what is queued and for what is answered,
