@@ -118,29 +118,27 @@ func (o *outcome) refuse(err error) {
 
 // aim finds the bucket and the fingerprint of each series of the batch.
 func (l *loader) aim(o *outcome) {
-	l.hashes, l.targets = l.hashes[:0], l.targets[:0]
-	var before span32
+	l.hashes, l.targets = slices.Grow(l.hashes[:0], len(l.labels))[:len(l.labels)], l.targets[:0]
+	var was []labelHash // of the series before
 	for i := range l.series {
 		x := &l.series[i]
 		var t savedTarget
-		k := before.from
-		for j := x.labels.from; j < x.labels.to; j++ {
-			var h labelHash
-			if l.same[j]&sameName != 0 {
-				h.name = l.hashes[k].name
-			} else {
-				h.name = l.cache.HashString(l.labels[j].Name)
+		labels, same := l.labels[x.labels.from:x.labels.to], l.same[x.labels.from:x.labels.to]
+		own := l.hashes[x.labels.from:x.labels.to]
+		for j := range own {
+			h := &own[j]
+			if same[j] != 0 {
+				*h = was[j]
 			}
-			if l.same[j]&sameValue != 0 {
-				h.value = l.hashes[k].value
-			} else {
-				h.value = l.cache.HashString(l.labels[j].Value)
+			if same[j]&sameName == 0 {
+				h.name = l.cache.HashString(labels[j].Name)
 			}
-			l.hashes = append(l.hashes, h)
+			if same[j]&sameValue == 0 {
+				h.value = l.cache.HashString(labels[j].Value)
+			}
 			t.fp.Add(h.name, h.value)
-			k++
 		}
-		before = x.labels
+		was = own
 		if t.bucket = l.openBucket(x.bucket, x.width, o); t.bucket != nil {
 			t.fp = t.fp.in(t.bucket)
 		}
