@@ -160,11 +160,3 @@ func TestUpstreamReadsWhen(t *testing.T) {
 		t.Errorf("the store was asked %d times, want 2", asked.Load())
 	}
 }
-
-func decodeSnappy(t *testing.T, w *httptest.ResponseRecorder) []byte {
-	b, err := snappy.Decode(nil, w.Body.Bytes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}

@@ -16,10 +16,10 @@ import (
 // is kept:
 //
 //	merge ──copy──▶ batches ─────────▶ encoder ──▶ pieces, one an extent ──▶ Remembers
-//	client's        up to recordAhead  a goroutine, begun when there are      when all of the
-//	goroutine       of text            as many, or at the end of the answer   answer was written
+//	client's        recordBatches      a goroutine, begun when there are      when all of the
+//	goroutine       of them            as many, or at the end of the answer   answer was written
 //
-// So an answer shorter than recordAhead costs its client a copy. A longer one is
+// So an answer shorter than recordBatches costs its client a copy. A longer one is
 // encoded while it is written, and waits for its encoder when that falls behind.
 //
 // Bounds: maxRecordings are under way at a time, with maxRecordingBytes of text and
@@ -32,9 +32,7 @@ import (
 // Cost: 2 ns a point for the client; 45 ns for the encoder.
 
 const (
-	// recordAhead is how much text of an answer waits for its end.
-	recordAhead = recordBatches * maxBatchBytes
-	// recordBatches wait for the encoder.
+	// recordBatches of maxBatchBytes of an answer's text wait for its end.
 	recordBatches = 128
 	minBatchBytes = 16 << 10
 	maxBatchBytes = 256 << 10
