@@ -3,7 +3,9 @@ package cluster
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -145,6 +147,51 @@ func TestClusterLife(t *testing.T) {
 	}
 	if s := a.Stats(); s.Members[Ready] != 2 || s.Members[Joining] != 1 || s.Lost != 0 || s.Differing != 0 || s.ShortSlots < Slots/2 || s.ShortSlots >= Slots {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A state that is set while the first member is being met, and has been sent an
+// older one, becomes known to all.
+func TestStateWhileJoining(t *testing.T) {
+	gossipOnly := func(o *Options) { o.gossipOnly = true }
+	a := start(t, "a", gossipOnly)
+	c := start(t, "c", gossipOnly, a)
+	a.SetState(Ready)
+	c.SetState(Ready)
+	eventually(t, "a and c see each other", func() bool { return a.sees("a ready", "c ready") && c.sees("a ready", "c ready") })
+	between, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer between.Close()
+	b := start(t, "b", func(o *Options) {
+		gossipOnly(o)
+		o.Seeds = []string{between.Addr().String()}
+	})
+	in, err := between.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	between.Close()
+	defer in.Close()
+	told := make([]byte, 64<<10)
+	n, err := in.Read(told) // what b says of itself: that it joins
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.SetState(Ready)
+	out, err := net.Dial("tcp", a.Address().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if _, err := out.Write(told[:n]); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(out, in) }()
+	go func() { _, _ = io.Copy(in, out) }()
+	for _, n := range []*node{a, b, c} {
+		eventually(t, "all see all ready", func() bool { return n.sees("a ready", "b ready", "c ready") })
 	}
 }
 

@@ -177,6 +177,7 @@ func (c *Cluster) askSeeds() error {
 		c.counts.rejoined.Add(1)
 		c.haveMet()
 		c.wake()
+		c.tellState()
 		return nil
 	}
 	return err
