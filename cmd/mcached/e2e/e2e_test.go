@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,6 +56,10 @@ var built struct {
 	err       error
 }
 
+// atATime is how many tests run at a time at least, if that is not said: they wait
+// for other processes half of the time.
+const atATime = 4
+
 // TestMain lets the test binary be a neighbour, too, and removes the daemon
 // and the clients that end-to-end tests built.
 func TestMain(m *testing.M) {
@@ -66,6 +71,9 @@ func TestMain(m *testing.M) {
 	patience = 10 * time.Minute // of who has turned time limits off
 	if d := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration); d > 0 {
 		patience = d / 4
+	}
+	if p := flag.Lookup("test.parallel"); p.Value.String() == p.DefValue {
+		_ = p.Value.Set(strconv.Itoa(max(atATime, runtime.GOMAXPROCS(0))))
 	}
 	code := m.Run()
 	for _, dir := range []string{built.dir, clientsMade.dir} {
