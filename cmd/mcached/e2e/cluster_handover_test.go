@@ -22,6 +22,12 @@ func writeRounds(t testing.TB, s *server, writer, rounds int, start int64) {
 	}
 }
 
+// awaitRound returns when it is the time of a round: samples are never ahead of the
+// clock.
+func awaitRound(start int64, round int) {
+	time.Sleep(time.Until(time.UnixMilli(start + int64(round)*1000)))
+}
+
 // What a member had that was killed has two copies again, so that the next one
 // may die as well: in the end the last has all alone.
 func TestClusterRepair(t *testing.T) {
@@ -104,7 +110,7 @@ func TestClusterTwoOfFive(t *testing.T) {
 	const rounds = 4
 	g := startCluster(t, 5, "--cluster.write-acks=2")
 	start := time.Now().UnixMilli() + 1000
-	time.Sleep(rounds * time.Second) // answers about what is to come would not warn
+	awaitRound(start, rounds) // answers about what is to come would not warn
 	writeRounds(t, g.members[0], 1, rounds, start)
 	for _, s := range g.members {
 		if err := wholeAt(s, 1, rounds, start); err != nil {

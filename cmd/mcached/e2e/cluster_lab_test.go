@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -47,6 +48,23 @@ func startLabWriter(t testing.TB, to *server, writer int, start int64, every tim
 	return w
 }
 
+// more returns when so many rounds were written from now on.
+func (w *labWriter) more(rounds int) {
+	w.t.Helper()
+	written := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.rounds
+	}
+	was := written()
+	eventually(w.t, "the writer goes on", func() error {
+		if n := written(); n < was+rounds {
+			return fmt.Errorf("%d rounds, %d when it began", n, was)
+		}
+		return nil
+	})
+}
+
 // end returns how many rounds were written, and the 99th percentile of what they took.
 func (w *labWriter) end() (rounds int, p99 time.Duration) {
 	close(w.stop)
@@ -75,7 +93,7 @@ func TestClusterCut(t *testing.T) {
 		g := l.cluster()
 		start := time.Now().UnixMilli() + 1000 // answers about the time before would warn
 		const before = 5
-		time.Sleep(before * time.Second)
+		awaitRound(start, before) // answers about what is to come would not warn
 		writeRounds(t, g.members[0], 1, before, start)
 		for _, s := range g.members {
 			eventually(t, "all is there before the cut", func() error { return wholeAt(s, 1, before, start) })
@@ -87,7 +105,8 @@ func TestClusterCut(t *testing.T) {
 		left := startLabWriter(t, g.members[0], 2, start2, every)
 		right := startLabWriter(t, g.members[3], 3, start2, every)
 		warned := 0
-		for lasts := long(12*time.Second, 60*time.Second); time.Since(cut) < lasts; time.Sleep(200 * time.Millisecond) {
+		lasts := long(12*time.Second, 60*time.Second)
+		eventually(t, "the cut has lasted, and answers warned", func() error {
 			for _, s := range g.members {
 				n, warnings, err := countOf(s, 1, before, start)
 				if err != nil || n != before*clusterSeries && len(warnings) == 0 {
@@ -97,14 +116,17 @@ func TestClusterCut(t *testing.T) {
 					warned++
 				}
 			}
-		}
+			if d := time.Since(cut); d < lasts || warned == 0 {
+				return fmt.Errorf("cut for %v, %d answers warned", d, warned)
+			}
+			return nil
+		})
+		left.more(1)
+		right.more(1)
 		wrote := [2]int{}
 		wrote[0], _ = left.end()
 		wrote[1], _ = right.end()
 		lasted := time.Since(cut)
-		if warned == 0 {
-			t.Error("nobody warned: no test")
-		}
 		l.heal()
 		healed := time.Now()
 		for _, s := range g.members {
@@ -131,21 +153,33 @@ func TestClusterSlowMember(t *testing.T) {
 	inLab(t, 3, func(l *lab) {
 		g := l.cluster()
 		start := time.Now().UnixMilli() - 3_600_000
-		const every = 50 * time.Millisecond
+		const every, some = 50 * time.Millisecond, 20 // rounds
+		const reroutedMetric = "mcached_cluster_write_rerouted_series_total"
 		lasts := long(6*time.Second, 20*time.Second)
 		for i, c := range []struct {
 			what       string
+			reroutes   bool
 			begin, end func()
 		}{
-			{"SIGSTOP", func() { _ = g.members[1].cmd.Process.Signal(syscall.SIGSTOP) }, func() { _ = g.members[1].cmd.Process.Signal(syscall.SIGCONT) }},
-			{"300 ms later, a fifth lost", func() { l.ports[2].slow.Store(true) }, func() { l.ports[2].slow.Store(false) }},
+			{"SIGSTOP", true, func() { _ = g.members[1].cmd.Process.Signal(syscall.SIGSTOP) }, func() { _ = g.members[1].cmd.Process.Signal(syscall.SIGCONT) }},
+			{"300 ms later, a fifth lost", false, func() { l.ports[2].slow.Store(true) }, func() { l.ports[2].slow.Store(false) }},
 		} {
 			w := startLabWriter(t, g.members[0], 1+i, start, every)
-			time.Sleep(time.Second)
+			w.more(some)
+			rerouted := g.members[0].metric(reroutedMetric)
 			c.begin()
 			time.Sleep(lasts)
+			if c.reroutes {
+				eventually(t, "what the member owns goes elsewhere", func() error {
+					if g.members[0].metric(reroutedMetric) == rerouted {
+						return errors.New("nothing is rerouted")
+					}
+					return nil
+				})
+			}
+			w.more(some)
 			c.end()
-			time.Sleep(time.Second)
+			w.more(some)
 			rounds, p99 := w.end()
 			t.Logf("figure: %s for %v: %d rounds of %d samples, p99 %v", c.what, lasts, rounds, clusterSeries, p99.Round(time.Millisecond))
 			if most := long(time.Hour, time.Second); p99 > most {
@@ -155,9 +189,6 @@ func TestClusterSlowMember(t *testing.T) {
 			for _, s := range g.members {
 				checkRounds(t, []*server{s}, 1+i, rounds, start)
 			}
-		}
-		if g.members[0].metric("mcached_cluster_write_rerouted_series_total") == 0 {
-			t.Error("nothing was rerouted: no test")
 		}
 	})
 }

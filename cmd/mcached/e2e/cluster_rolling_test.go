@@ -76,7 +76,7 @@ func startChanging(t *testing.T, members int, flags ...string) (c *changing, end
 	c.serve(c.members...)
 	c.start = time.Now().UnixMilli() + 1000 // queries are about no time before the cluster was there
 	for round := range roundsBefore {
-		c.await(round)
+		awaitRound(c.start, round)
 		code, said, err := postRound(t.Context(), t, c.members[round%members], 1, round, c.start)
 		if err != nil || code != http.StatusNoContent {
 			t.Fatalf("round %d: %d %s, %v", round, code, said, err)
@@ -110,18 +110,13 @@ func startChanging(t *testing.T, members int, flags ...string) (c *changing, end
 				return
 			}
 			c.wrote.Add(1)
-			c.await(c.round + 1)
+			awaitRound(c.start, c.round+1)
 		}
 	})
 	return c, func() {
 		close(done)
 		wg.Wait()
 	}
-}
-
-// await returns when it is the time of a round: samples are never ahead of the clock.
-func (c *changing) await(round int) {
-	time.Sleep(time.Until(time.UnixMilli(c.start + int64(round)*1000)))
 }
 
 func ended(done chan struct{}) bool {
