@@ -88,7 +88,9 @@ func (c *limitedConn) Read(b []byte) (int, error) {
 	n, err := 0, error(nil)
 	if len(c.ahead) > 0 {
 		n = copy(b, c.ahead)
-		c.ahead = c.ahead[n:]
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil // its buffer is not needed any more
+		}
 	} else {
 		n, err = c.Conn.Read(b)
 	}

@@ -15,9 +15,7 @@ import (
 // handler sends each path to the package that answers it.
 func (d *daemon) handler() http.Handler {
 	mux := http.NewServeMux()
-	// Web pages of others may not write: a browser would let them, without a content type.
-	writes := http.NewCrossOriginProtection().Handler(d.circle.refuse(d.keepSelf(d.writes)))
-	d.handle(mux, "write", writes, writePaths...)
+	d.handle(mux, "write", d.writeHandler(), writePaths...)
 	d.handle(mux, "query", d.queries, "/api/v1/", "GET /federate")
 	d.handle(mux, "query", d.selfAPI(), selfPath+"/api/v1/")
 	d.handle(mux, "page", servePage(), append([]string{"GET /page/{file}"}, pageViews...)...)
@@ -39,6 +37,12 @@ func (d *daemon) handler() http.Handler {
 		d.handle(mux, "debug", http.HandlerFunc(pprof.Trace), "/debug/pprof/trace")
 	}
 	return mux
+}
+
+// writeHandler answers remote writes. Web pages of others may not write: a
+// browser would let them, without a content type.
+func (d *daemon) writeHandler() http.Handler {
+	return http.NewCrossOriginProtection().Handler(d.circle.refuse(d.keepSelf(d.writes)))
 }
 
 // writePaths take remote writes; the last two are Cortex' and old Prometheus'.

@@ -23,16 +23,19 @@ func (c *writeConn) answer(length int64, head int) bool {
 		c.req.ContentLength, c.req.Header["Content-Length"][0] = length, strconv.FormatInt(length, 10)
 	}
 	r.ContentLength, r.Body = length, &c.body
+	if int64(len(c.body.ahead)) < length { // until the handler says another
+		_ = c.SetReadDeadline(time.Now().Add(c.server.ReadTimeout))
+	}
 	c.w.begin(c)
 	c.server.Handler.ServeHTTP(&c.w, r)
 	keep := c.w.header.Get("Connection") != "close"
 	// As net/http does it: what is left of a body is read, up to a bound.
 	const most = 256 << 10
-	if keep && c.body.left <= most && c.body.failed == nil {
+	if keep && c.body.left < most && c.body.failed == nil {
 		_, _ = io.Copy(io.Discard, &c.body)
 	}
 	whole := c.body.left == 0
-	keep = keep && whole
+	keep = keep && whole && !c.server.closing.Load()
 	if c.out = c.w.end(c.out[:0], keep); c.write() != nil {
 		return false
 	}

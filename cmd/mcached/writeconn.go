@@ -26,7 +26,7 @@ type writeConn struct {
 	buf  []byte // what has come and is not used
 	skip int    // bytes of empty lines that may come before the next head
 	like likeness
-	req  *http.Request // of like, as it came; handlers get copies
+	req  *http.Request // of like; handlers get copies, of which Header and URL are this one's
 	ctx  context.Context
 	body writeBody
 	w    writeAnswer
@@ -102,14 +102,14 @@ func (c *writeConn) active(is bool) bool {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	c.idle = !is
-	return !c.server.closing
+	return !c.server.closing.Load()
 }
 
 // readHead reads until there is a whole head in buf and returns how long it is,
 // and the body behind it. A length of 0 says that it is not for this server. What
 // is read is within what a head has free of admission (heads.go).
 func (c *writeConn) readHead() (length int64, head int, err error) {
-	for reads := 0; ; reads++ {
+	for begun := false; ; {
 		c.skipEmptyLines()
 		if len(c.buf) > 0 {
 			if length, head = c.like.match(c.buf); head > 0 {
@@ -122,9 +122,10 @@ func (c *writeConn) readHead() (length int64, head int, err error) {
 			if len(c.buf) >= freeHeadBytes || !c.mayBecomePlain() {
 				return 0, 0, nil
 			}
-		}
-		if reads == 1 { // the rest of the head is due
-			_ = c.SetReadDeadline(time.Now().Add(c.server.ReadHeaderTimeout))
+			if !begun { // the rest of it is due
+				begun = true
+				_ = c.SetReadDeadline(time.Now().Add(c.server.ReadHeaderTimeout))
+			}
 		}
 		n, err := c.io.Read(c.buf[len(c.buf):cap(c.buf)])
 		c.buf = c.buf[:len(c.buf)+n]

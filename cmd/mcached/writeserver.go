@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 )
 
 // writeServer is in front of an http.Server and answers remote writes by itself.
@@ -37,16 +38,19 @@ type writeServer struct {
 	*http.Server
 	paths []string
 
-	mu      sync.Mutex
-	conns   map[*writeConn]struct{}
-	closing bool
+	closing atomic.Bool    // set under mu
 	open    sync.WaitGroup // of conns
+
+	mu    sync.Mutex
+	conns map[*writeConn]struct{}
 }
 
 // writeBuffer holds a head and what comes with it, mostly the whole of a small
 // request. A connection has one, as net/http's have two of half of it.
 const writeBuffer = 8 << 10
 
+// newWriteServer puts one before s, which must have timeouts for heads, for
+// requests and for idle connections.
 func newWriteServer(s *http.Server, paths ...string) *writeServer {
 	return &writeServer{Server: s, paths: paths, conns: map[*writeConn]struct{}{}}
 }
@@ -78,7 +82,7 @@ func (s *writeServer) Serve(l net.Listener) error {
 // Shutdown is http.Server's.
 func (s *writeServer) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	s.closing = true
+	s.closing.Store(true)
 	for c := range s.conns {
 		if c.idle {
 			_ = c.Close()
@@ -112,7 +116,7 @@ func (s *writeServer) begin(lc *limitedConn, rest *restListener) bool {
 	c := &writeConn{limitedConn: lc, server: s, idle: true}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.closing.Load() {
 		return false
 	}
 	s.conns[c] = struct{}{}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // seenBy serves as remote write does, and says what it was asked. The answer is
@@ -64,7 +67,7 @@ func twoServers(t *testing.T) (dial map[string]func() net.Conn, seen *seenBy) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes, Handler: seen}, paths...)
+		s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes, Handler: seen}, paths...)
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(limitConns(l, 100)) }()
 		t.Cleanup(func() {
@@ -147,7 +150,8 @@ func TestWriteServerIsNetHTTP(t *testing.T) {
 		{"a panic", one + plainRequest("panic") + one, 2},
 		{"a body that is not read", head("X-Unread: 1\r\nContent-Length: 4") + "body" + one, 2},
 		{"a large body that is not read", head("X-Unread: 1\r\nContent-Length: 200000") + long + one, 2},
-		{"one that is too large for that", head("X-Unread: 1\r\nContent-Length: 600000") + long + long + long + one, 1},
+		{"one that is just too large for that", head("X-Unread: 1\r\nContent-Length: 262144") + (long + long)[:262144] + one, 1},
+		{"one that is larger", head("X-Unread: 1\r\nContent-Length: 600000") + long + long + long + one, 1},
 		{"a body that ends early", head("Content-Length: 10") + "12345", 1},
 		{"a head that ends early", one + one[:30], 1},
 		{"no body", head("Content-Length: 0") + one, 0},
@@ -281,7 +285,7 @@ func TestWriteServerClientGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	looked, ended := make(chan error), make(chan error, 1)
-	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		looked <- r.Context().Err()
 		<-looked
@@ -322,7 +326,7 @@ func TestWriteServerShutdown(t *testing.T) {
 				t.Fatal(err)
 			}
 			begun, finish := make(chan bool, 1), make(chan bool)
-			s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				begun <- true
 				_, _ = io.Copy(io.Discard, r.Body)
 				<-finish
@@ -371,7 +375,7 @@ func TestWriteServerShutdown(t *testing.T) {
 				default:
 				}
 				finish <- true
-				if got, err := answered(busy); got != "HTTP/1.1 204" {
+				if got, err := io.ReadAll(busy); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 204") || !strings.Contains(string(got), "\r\nConnection: close\r\n") {
 					t.Errorf("%q, %v", got, err)
 				}
 				if err := <-stopped; err != nil {
@@ -391,6 +395,166 @@ func TestWriteServerShutdown(t *testing.T) {
 	}
 }
 
+// deadlineConn notes the deadline of reads that is in force when it is read from.
+type deadlineConn struct {
+	net.Conn
+	deadline time.Time
+	reads    chan time.Time
+}
+
+func (c *deadlineConn) SetReadDeadline(t time.Time) error {
+	c.deadline = t
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *deadlineConn) Read(b []byte) (int, error) {
+	c.reads <- c.deadline
+	return c.Conn.Read(b)
+}
+
+// deadlineListener is one whose connections tell of their reads.
+type deadlineListener struct {
+	net.Listener
+	reads chan time.Time
+}
+
+func (l *deadlineListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &deadlineConn{Conn: c, reads: l.reads}, nil
+}
+
+// Each wait of a connection has a deadline of its own: that for the first byte,
+// for the rest of a head, and for a body of which the handler says nothing.
+func TestWriteServerDeadlines(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads := make(chan time.Time)
+	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Hour, IdleTimeout: 10 * time.Hour, ReadTimeout: 100 * time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "unread", http.StatusUnauthorized)
+	})}, "/write")
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(limitConns(&deadlineListener{l, reads}, 10)) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := plainRequest("a body of 20 bytes  ")
+	head := len(request) - 20
+	read := func(what string, want time.Duration) {
+		t.Helper()
+		if left := time.Until(<-reads); left > want || left < want-30*time.Minute {
+			t.Errorf("%s has %v, not %v", what, left, want)
+		}
+	}
+	say := func(text string) {
+		t.Helper()
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read("a new connection", time.Hour)
+	say(request[:head])
+	read("the body behind a head", 100*time.Hour)
+	say(request[head:])
+	read("an idle connection", 10*time.Hour)
+	say(request[:head-7])
+	read("the rest of a head", time.Hour)
+	say(request[head-7 : head])
+	read("the body behind that", 100*time.Hour)
+	say(request[head:])
+	read("an idle connection", 10*time.Hour)
+	say(request + request[:5])
+	read("the rest of a head that began with the request before", time.Hour)
+	say(request[5:])
+	read("an idle connection", 10*time.Hour)
+	c.Close()
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	<-served
+}
+
+// What the daemon answers remote writes with leaves a request's head alone, which
+// all requests of a connection share, and asks for a password from the moment on
+// that there is one.
+func TestWriteServerOfDaemon(t *testing.T) {
+	t.Parallel()
+	d := newSnapshotDaemon(t, "")
+	d.config.tenancyHeader, d.http, d.circle = "X-Scope-OrgID", newHTTPMetrics(), newCircleGuard("fedcba9876543210")
+	d.webSecurity = newWebSecurity(&webSettings{})
+	inner := d.checkHost(d.webSecurity.guard(d.http.count("write", d.writeHandler())))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := 0
+	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := w.(*writeAnswer); ok {
+			plain++
+		}
+		header, url := r.Header.Clone(), *r.URL
+		inner.ServeHTTP(w, r)
+		if !maps.EqualFunc(header, r.Header, slices.Equal) || *r.URL != url {
+			t.Errorf("%v, %v were changed to %v, %v", header, &url, r.Header, r.URL)
+		}
+	})}, writePaths...)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(limitConns(l, 10)) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(c)
+	ask := func(header, body string, want int) {
+		t.Helper()
+		_, _ = fmt.Fprintf(c, "POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n%s", len(body), header, body)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		if res.StatusCode != want {
+			t.Errorf("%d, not %d", res.StatusCode, want)
+		}
+	}
+	const (
+		proto    = "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
+		tenant   = "X-Scope-OrgID: a\r\n"
+		password = "Authorization: Basic dTpw\r\n" // u:p
+		empty    = "\x00"                          // in snappy
+	)
+	ask(proto, empty, http.StatusNoContent)
+	ask(proto+tenant+forwardedBy+": 0123456789abcdef\r\n", empty, http.StatusNoContent)
+	ask(proto, "no snappy", http.StatusBadRequest)
+	ask("Content-Type: text/plain\r\n", empty, http.StatusUnsupportedMediaType)
+	ask(proto+"Sec-Fetch-Site: cross-site\r\n", empty, http.StatusForbidden)
+	ask(proto, empty, http.StatusNoContent)
+	hash, err := bcrypt.GenerateFromPassword([]byte("p"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.webSecurity.replace(&webSettings{users: map[string]string{"u": string(hash)}}); err != nil {
+		t.Fatal(err)
+	}
+	ask(proto, empty, http.StatusUnauthorized)
+	ask(proto+password, empty, http.StatusNoContent)
+	ask(proto, empty, http.StatusUnauthorized)
+	if plain != 9 {
+		t.Errorf("%d were plain", plain)
+	}
+	c.Close()
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	<-served
+}
+
 // BenchmarkWriteServer is what a small request costs beside what is in it, its
 // client included, which says as little as can be.
 func BenchmarkWriteServer(b *testing.B) {
@@ -400,7 +564,7 @@ func BenchmarkWriteServer(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				rc := http.NewResponseController(w)
 				_ = rc.SetReadDeadline(time.Now().Add(time.Minute))
 				var body [2600]byte
