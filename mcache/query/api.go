@@ -141,6 +141,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Timeout, 2*time.Minute)
 	setDefault(&o.MaxSamples, 50_000_000)
 	setDefault(&o.MaxConcurrency, 20)
+	o.MaxConcurrency = min(o.MaxConcurrency, maxSlots)
 	setDefault(&o.MaxWaiting, 1000)
 	setDefault(&o.MaxSeries, 1_000_000)
 	setDefault(&o.MaxQueryBytes, 8<<20)

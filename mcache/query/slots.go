@@ -14,7 +14,8 @@ type slots struct {
 	excess int // of those that are had, how many go when they are given back
 }
 
-const maxSlots = 1 << 30
+// maxSlots is more than any machine has a use for, and counted in no time.
+const maxSlots = 1 << 20
 
 func newSlots(n int) *slots {
 	s := &slots{free: make(chan struct{}, maxSlots)}

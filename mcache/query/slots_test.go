@@ -1,6 +1,7 @@
 package query
 
 import (
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -42,6 +43,15 @@ func TestSlots(t *testing.T) {
 	}
 	if refused == 0 {
 		t.Error("there was always one")
+	}
+}
+
+// TestAnyConcurrency: what a flag takes is no reason to hang.
+func TestAnyConcurrency(t *testing.T) {
+	a := NewAPI(lateCache(t), Options{MaxConcurrency: math.MaxInt})
+	a.SetLimits(Options{MaxConcurrency: math.MaxInt})
+	if n := a.asked.slots.total(); n != maxSlots {
+		t.Errorf("%d at a time", n)
 	}
 }
 
