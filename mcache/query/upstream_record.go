@@ -22,8 +22,8 @@ import (
 // So an answer shorter than recordBatches costs its client a copy. A longer one is
 // encoded while it is written, and waits for its encoder when that falls behind.
 //
-// Bounds: maxRecordings are under way at a time, with maxRecordingBytes of text and
-// pieces in sum; the pieces of one, which are compressed, take a quarter of the
+// Bounds: maxRecordings are under way at a time, with maxRecordingBytes of text, labels
+// and pieces in sum; the pieces of one, which are compressed, take a quarter of the
 // memory for answers at most, and up to maxRecordedBytes. All
 // that is held is taken from a loan of its own, which does not wait. An answer for
 // which there is no room is not remembered, and counted: its second look is
@@ -104,8 +104,8 @@ type recording struct {
 	spoilt atomic.Bool
 
 	mu   sync.Mutex // of what follows
-	loan Loan
-	held int64 // of it, and of recorder.held
+	loan Loan       // nil behind the end, which a stop brings before the client's
+	held int64      // of it, and of recorder.held
 
 	// Of the encoder's goroutine:
 	encoder recordEncoder
@@ -116,7 +116,12 @@ type recording struct {
 type batch struct {
 	text   []byte
 	series []batchSeries
+	beside int64 // bytes that the series take beside their text
 }
+
+// batchSeriesBytes is more than a batchSeries takes, in a list that grows, without
+// what its labels say.
+const batchSeriesBytes = 64
 
 // batchSeries has its floats and its histograms next in the text.
 type batchSeries struct {
@@ -184,7 +189,7 @@ func (rec *recording) add(s *matrixSeries) {
 	b := rec.batch
 	b.text = append(append(b.text, s.floats...), s.histograms...)
 	b.series = append(b.series, batchSeries{s.labels, len(s.floats), len(s.histograms)})
-	if len(b.series) == maxBatchBytes/seriesBytes {
+	if b.beside += batchSeriesBytes + int64(s.labels.ByteSize()); b.beside >= maxBatchBytes {
 		rec.handOver()
 	}
 }
@@ -216,10 +221,13 @@ func (rec *recording) nextBatch(size int) bool {
 	return true
 }
 
-// hold takes bytes from the loan, if there is room.
+// hold takes bytes from the loan, if there is room and it has not ended.
 func (rec *recording) hold(n int64) bool {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
+	if rec.loan == nil {
+		return false
+	}
 	if rec.of.held.Add(n) > maxRecordingBytes || rec.loan.Take(rec.of.atOnce, n) != nil {
 		rec.of.held.Add(-n)
 		return false
@@ -242,7 +250,7 @@ func (rec *recording) give(n int64) {
 func (rec *recording) handOver() {
 	b := rec.batch
 	rec.batch = nil
-	if len(rec.full) == cap(rec.full) && !rec.begin() {
+	if !rec.hold(b.beside) || len(rec.full) == cap(rec.full) && !rec.begin() {
 		rec.drop()
 		return
 	}
@@ -313,6 +321,7 @@ func (rec *recording) end() {
 	rec.of.held.Add(-rec.held)
 	rec.held = 0
 	rec.loan.Release()
+	rec.loan = nil
 	rec.mu.Unlock()
 	rec.of.under.Add(-1)
 }
@@ -323,7 +332,7 @@ func (rec *recording) run() {
 	defer rec.end()
 	for rec.encodeNext() {
 	}
-	if rec.kept != nil && !rec.spoilt.Load() {
+	if !rec.spoilt.Load() && rec.kept != nil { // in this order: a stop does not wait for the client
 		rec.of.turns <- struct{}{}
 		rec.put()
 		<-rec.of.turns
@@ -347,7 +356,7 @@ func (rec *recording) encodeNext() bool {
 	}
 	<-rec.of.turns
 	poison(b.text)
-	rec.give(int64(cap(b.text)))
+	rec.give(int64(cap(b.text)) + b.beside)
 	size := rec.encoder.size()
 	if need := size - rec.lent; need > 0 {
 		need += lendRecorded

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
 )
 
 // TestRecordingGivesUp: how many series are to come tells early that an answer is
@@ -17,7 +19,7 @@ func TestRecordingGivesUp(t *testing.T) {
 	s := &matrixSeries{floats: []byte(`[1795000000,"1"]` + strings.Repeat(`,[1795000000,"1"]`, 49))}
 	a.upstream.maxText = 20 * len(s.floats)
 	for series, want := range map[int]int{0: 21, 20: 21, 40: 21, 41: 3, 1000: 3} {
-		rec := (&recall{u: a.upstream, grid: gridOf{1795000000000, 15_000, 1}, windows: &windows{}, settled: 1}).record(span{from: 0, to: 1})
+		rec := testRecording(a)
 		rec.series = series
 		n := 0
 		for ; !rec.spoilt.Load() && n < 100; n++ {
@@ -118,7 +120,7 @@ func TestRecordingNeedsRoom(t *testing.T) {
 }
 
 // TestRecordingAlongside: a long answer is recorded while it is written, one
-// series after the other; a stop in the middle ends that, and not the answer.
+// series after the other; a stop before ends that, and not the answer.
 func TestRecordingAlongside(t *testing.T) {
 	for _, stopped := range []bool{false, true} {
 		a, f, m := remembering(t)
@@ -143,6 +145,68 @@ func TestRecordingAlongside(t *testing.T) {
 				t.Errorf("stopped %v, time %d: the store was asked %d times, %d extents", stopped, again, n, m.len())
 			}
 		}
+	}
+}
+
+// testRecording is one of a step.
+func testRecording(a *API) *recording {
+	c := &recall{u: a.upstream, memory: &answerMap{}, grid: gridOf{1795000000000, 15_000, 1}, windows: &windows{}, settled: 1, lend: a.o.Admission}
+	return c.record(span{from: 0, to: 1})
+}
+
+// TestRecordingStops: whenever a recording is stopped, what it held is given back,
+// and nothing is held of what its client adds afterwards.
+func TestRecordingStops(t *testing.T) {
+	s := &matrixSeries{floats: []byte(`[1795000000,"1"]`)}
+	for i := range 40 {
+		a, _, _ := remembering(t)
+		p := &purse{limit: 1 << 30}
+		a.o.Admission, a.upstream.recorder.ahead = p.open, 1
+		rec := testRecording(a)
+		rec.add(s)
+		rec.handOver()
+		turns := a.upstream.recorder.turns
+		for range cap(turns) { // so that the encoder is still there
+			turns <- struct{}{}
+		}
+		rec.add(s)
+		rec.handOver()
+		stopped := make(chan struct{})
+		go func() { a.Stop(); close(stopped) }()
+		<-rec.of.quit
+		if i%2 == 0 {
+			rec.keep(nil, nil)
+		}
+		for range cap(turns) {
+			<-turns
+		}
+		<-stopped
+		rec.spoilt.Store(false) // as a client finds it that has just looked
+		rec.add(s)
+		rec.abandon()
+		if held, _ := p.read(); !rec.begun || held != 0 || rec.of.held.Load() != 0 || rec.of.under.Load() != 0 {
+			t.Fatalf("begun %v, %d bytes are held, and %d, by %d", rec.begun, held, rec.of.held.Load(), rec.of.under.Load())
+		}
+	}
+}
+
+// TestRecordingHoldsLabels: short series with long labels take what they take.
+func TestRecordingHoldsLabels(t *testing.T) {
+	a, _, _ := remembering(t)
+	p := &purse{limit: 1 << 30}
+	a.o.Admission = p.open
+	rec := testRecording(a)
+	const series, long = 1000, 10 << 10
+	for i := range series {
+		rec.add(&matrixSeries{labels: labels.FromStrings("l", fmt.Sprintf("%0*d", long, i)), floats: []byte(`[1795000000,"1"]`)})
+	}
+	if held, _ := p.read(); rec.spoilt.Load() || held < series*long-2*maxBatchBytes {
+		t.Errorf("%d bytes are held", held)
+	}
+	rec.keep(nil, nil)
+	recorded(t, a)
+	if held, _ := p.read(); held != 0 || a.Stats().UpstreamKept != 1 {
+		t.Errorf("%d bytes are held in the end, %d steps are kept", held, a.Stats().UpstreamKept)
 	}
 }
 
