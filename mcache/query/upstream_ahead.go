@@ -144,7 +144,8 @@ func (x *ahead) release() {
 // check reads an answer that is here as a whole.
 func (j *joint) check(p *asked, sorting bool) error {
 	p.reader = newMatrixReader(p.ahead.reader(), j.d.grid, p.span)
-	for last := (labels.Labels{}); ; {
+	last := labels.Labels{}
+	for n := 0; ; n++ {
 		s, err := p.reader.next()
 		if err == io.EOF {
 			break
@@ -156,7 +157,7 @@ func (j *joint) check(p *asked, sorting bool) error {
 			p.list = append(p.list, matrixSeries{s.labels, bytes.Clone(s.floats), bytes.Clone(s.histograms)})
 			continue
 		}
-		if labels.Compare(last, s.labels) > 0 {
+		if n > 0 && labels.Compare(last, s.labels) >= 0 {
 			p.store.disorder()
 			return errUnsorted
 		}

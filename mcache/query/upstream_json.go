@@ -415,9 +415,9 @@ func (m *matrixReader) seriesMember(key string) (stop bool, err error) {
 		m.builder.Sort()
 		m.at.labels = m.builder.Labels()
 	case "values":
-		m.at.floats, err = m.points(m.at.floats, false)
+		m.at.floats, err = m.points(m.at.floats[:0], false)
 	case "histograms":
-		m.at.histograms, err = m.points(m.at.histograms, true)
+		m.at.histograms, err = m.points(m.at.histograms[:0], true)
 	default:
 		_, err = m.value(nil, 0)
 	}

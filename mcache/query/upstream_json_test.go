@@ -37,6 +37,8 @@ func TestMatrixReader(t *testing.T) {
 	for in, want := range map[string]string{
 		`{"status":"success","data":{"resultType":"matrix","result":[]}}`: `[] []`,
 		`{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"m","a":"b\"\u00e4\n"},"values":[[1000.500,"1"],[1001,"NaN"],[1002,"-1.5e-07"]]}]}}`: `{__name__="m", a="b\"ä\n"} [1000.500,"1"],[1001,"NaN"],[1002,"-1.5e-07"] ` + "\n[] []",
+		// Of two members of a name the last counts, as in encoding/json.
+		`{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1001,"1"]],"values":[[1002,"2"]],"histograms":[],"histograms":[[1001,{"count":"1"}]]}]}}`: `{} [1002,"2"] [1001,{"count":"1"}]` + "\n[] []",
 		// Another order of the members, more of them, and white space.
 		"{ \"infos\": [\"i\"], \"isPartial\":false, \"data\": { \"result\" : [ { \"values\":[[1001,\"+Inf\"]], \"x\":{\"y\":[1,null,true,\"]}\"]}, \"metric\": {} }\n, {\"metric\":{\"z\":\"\",\"b\":\"c\"}}] , \"resultType\":\"matrix\", \"stats\":{} } , \"warnings\":[\"w\",\"v\"],\"status\" : \"success\" } ": "{} [1001,\"+Inf\"] \n{b=\"c\", z=\"\"}  \n[\"w\" \"v\"] [\"i\"]",
 		`{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"h"},"histograms":[[1001,{"count":"3","sum":"1.5","buckets":[[0,"1","2","3"]]}],[1002,{"count":"0","sum":"0"}]]}]},"warnings":null}`:                                                                                     `{__name__="h"}  [1001,{"count":"3","sum":"1.5","buckets":[[0,"1","2","3"]]}],[1002,{"count":"0","sum":"0"}]` + "\n[] []",

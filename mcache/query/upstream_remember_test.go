@@ -275,6 +275,16 @@ func TestRememberedAreWholeAnswers(t *testing.T) {
 	}
 }
 
+// TestSeriesTwice: a short answer that has a series twice is handed on before
+// anything of it is written.
+func TestSeriesTwice(t *testing.T) {
+	a, f, _ := remembering(t)
+	f.names = []string{"m", "m"}
+	for range 2 {
+		wantPanel(t, f, panel(t, a, -30_000, 0), -30_000, 0, sourceUpstream)
+	}
+}
+
 // TestDisorderIsLearnt: a store whose series do not come in the order of their
 // labels costs one answer, if that shows late: from then on it is not joined unread.
 func TestDisorderIsLearnt(t *testing.T) {
