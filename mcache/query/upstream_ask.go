@@ -85,11 +85,22 @@ func (v *visit) tell(err error) {
 		if v.u.breaker.answered() {
 			v.u.dialect.forget() // it may be another one now
 		}
-	case v.r.Context().Err() != nil, errors.Is(err, errLoopBehind), errors.Is(err, errNoRead), errors.Is(err, errVisitOver):
-		v.u.breaker.forget() // which says nothing of the store
+	case v.r.Context().Err() != nil, saysNothing(err):
+		v.u.breaker.forget()
 	default:
 		v.u.breaker.failed(v.a.o.Now())
 	}
+}
+
+// saysNothing reports that an error says nothing of how the store is: the query is
+// over, a limit of this process is exceeded, or the store is well and cannot do this.
+func saysNothing(err error) bool {
+	for _, known := range [...]error{errLoopBehind, errNoRead, errRawHistograms, errVisitOver} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return errors.As(err, new(*apiError)) || errors.As(err, new(refusal))
 }
 
 // storeAnswer is what the store says. Its body must be closed.

@@ -149,6 +149,9 @@ func (a *API) askRaw(ctx context.Context, r *http.Request, s Selection, put func
 	return nil
 }
 
+// errRawHistograms is of an answer that is right, and not enough.
+var errRawHistograms = errors.New("its answer has native histograms, of which a query does not tell all")
+
 // takeRaw reads an answer to selector[range].
 func (a *API) takeRaw(ctx context.Context, res io.Reader, at window, put func(labels.Labels, []mcache.Sample)) error {
 	grid := gridOf{start: at.from - 1, step: 1, n: int(at.to-at.from) + 2} // any ms
@@ -166,7 +169,7 @@ func (a *API) takeRaw(ctx context.Context, res io.Reader, at window, put func(la
 			return err
 		}
 		if len(s.histograms) > 0 {
-			return errors.New("its answer has native histograms, of which a query does not tell all")
+			return errRawHistograms
 		}
 		samples, err := appendSamples(nil, s.floats, at)
 		if err != nil {

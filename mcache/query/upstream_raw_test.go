@@ -139,12 +139,18 @@ func TestUpstreamReadsRawFails(t *testing.T) {
 		if got := decodeSamples(t, w); w.Code != 200 || len(got[0]) != 1 || len(got[0][0].samples) != 41 || w.Header().Get(sourceHeader) != sourceMemory || w.Header().Get(completeFromHeader) == "" {
 			t.Errorf("%s: %d %v %v", name, w.Code, w.Header(), got)
 		}
+		if blamed := a.upstream.breaker.failures > 0; blamed == (name == "native histograms") {
+			t.Errorf("%s: the breaker counts %d", name, a.upstream.breaker.failures)
+		}
 	}
 	// Bounds: those of every remote read.
 	store := &rawStore{status: 404, answer: rawMatrix(`{"metric":{"__name__":"n"},"values":[[1795208699,"1"],[1795208699.001,"1"]]}`)}
 	a, _, _ := storeBehind(t, UpstreamOptions{}, store.ServeHTTP)
 	a.SetLimits(Options{MaxSamples: 1})
 	wantBody(t, readRequest(t, a, readOf(t0-30_000, "n")), 400, "exceeded sample limit (1)\n")
+	if n := a.upstream.breaker.failures; n != 0 {
+		t.Errorf("a limit of this process: the breaker counts %d", n)
+	}
 }
 
 // TestUpstreamReadsRawEvicted: what memory loses between the two is told of.
