@@ -28,6 +28,10 @@ type matrixReader struct {
 
 	at       matrixSeries
 	expected separators // of the span
+	// grown is told how much room the text of a series has, point by point, where
+	// points may be of any time, so that there may be any number and no runs of
+	// them; nil: they are of steps.
+	grown    func(room int) error
 	builder  labels.ScratchBuilder
 	inData   bool // the list of series stands in an object that has more members
 	begun    bool

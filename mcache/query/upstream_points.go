@@ -167,7 +167,12 @@ func (m *matrixReader) points(dst []byte, histograms bool) ([]byte, error) {
 			return nil, &wholeError{fmt.Errorf("it answers for other steps than those that were asked for: %d", t)}
 		}
 		next = t + m.grid.step
-		if !histograms && m.pos >= 2 {
+		switch {
+		case m.grown != nil:
+			if err := m.grown(cap(dst)); err != nil {
+				return nil, err
+			}
+		case !histograms:
 			run, step := m.run(m.buf[m.pos-2:m.end], int((next-m.grid.start)/m.grid.step))
 			dst = append(dst, m.buf[m.pos:m.pos+run]...)
 			m.pos += run

@@ -29,9 +29,9 @@ import (
 // none, and memory's stands.
 //
 // The answer is parsed as it comes, within the bounds of every other one, and
-// held as samples (16 bytes each, of the request's loan) until the read ends:
-// the streamed form wants series in the order of their labels, which not all
-// stores keep.
+// held as samples (16 bytes each) until the read ends: the streamed form wants
+// series in the order of their labels, which not all stores keep. Those, and the
+// text of one series, are of the request's loan.
 
 // behind is a Source of what memory has and, where it lacks something, of what
 // the store answers. It is made for one remote read.
@@ -156,7 +156,14 @@ var errRawHistograms = errors.New("its answer has native histograms, of which a 
 func (a *API) takeRaw(ctx context.Context, res io.Reader, at window, put func(labels.Labels, []mcache.Sample)) error {
 	grid := gridOf{start: at.from - 1, step: 1, n: int(at.to-at.from) + 2} // any ms
 	m := newMatrixReader(res, grid, span{from: 0, to: grid.n})
-	loan, limit, n := loanOf(ctx), a.limits.Load().maxSamples, 0
+	loan, limit, n, lent := loanOf(ctx), a.limits.Load().maxSamples, 0, 0
+	m.grown = func(room int) (err error) {
+		if room > lent {
+			err = loan.Take(ctx, int64(room-lent))
+			lent = room
+		}
+		return err
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -178,4 +179,44 @@ func snappyOf(t *testing.T, r *prompb.ReadRequest) []byte {
 		t.Fatal(err)
 	}
 	return snappy.Encode(nil, raw)
+}
+
+// TestUpstreamReadsRawIsLent: the text of a series of the store's is taken from the
+// loan as it comes, beside its samples, and nothing by how long the time is. That a
+// read is too large says nothing of the store.
+func TestUpstreamReadsRawIsLent(t *testing.T) {
+	const points = 200_000
+	text := []byte(`{"metric":{"__name__":"m"},"values":[`)
+	for i := range int64(points) {
+		text = append(appendTime(append(text, '['), t0+i), `,"1"],`...)
+	}
+	store := &rawStore{status: 404, answer: rawMatrix(string(text[:len(text)-1]) + "]}")}
+	for room, source := range map[int64]string{points*pointBytes + 1<<20: sourceMemory, 1 << 30: sourceBoth} {
+		a, _, _ := storeBehind(t, UpstreamOptions{}, store.ServeHTTP)
+		p := &purse{limit: room}
+		a.o.Admission = p.open
+		for range breakerFailures {
+			if w := readRequest(t, a, readOf(t0-30_000, "m")); w.Code != 200 || w.Header().Get(sourceHeader) != source {
+				t.Fatalf("room for %d: %d, %v", room, w.Code, w.Header())
+			}
+		}
+		if held, _ := p.read(); held != 0 || a.upstream.breaker.failures != 0 {
+			t.Errorf("room for %d: %d are held in the end, the breaker counts %d", room, held, a.upstream.breaker.failures)
+		}
+	}
+}
+
+// TestRawHasNoRuns: nothing is made for each ms of a long time.
+func TestRawHasNoRuns(t *testing.T) {
+	a, _, _ := storeBehind(t, UpstreamOptions{}, http.NotFound)
+	at := window{t0 - 30*60_000, t0}
+	answer := rawMatrix(`{"metric":{},"values":[[` + milliText(t0-2) + `,"1"],[` + milliText(t0-1) + `,"2"]]}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n := 0
+	err := a.takeRaw(t.Context(), strings.NewReader(answer), at, func(_ labels.Labels, samples []mcache.Sample) { n = len(samples) })
+	runtime.ReadMemStats(&after)
+	if size := after.TotalAlloc - before.TotalAlloc; err != nil || n != 2 || size > 8<<20 {
+		t.Errorf("%v, %d samples of half an hour took %d bytes", err, n, size)
+	}
 }
