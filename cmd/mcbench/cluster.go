@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -27,7 +26,7 @@ func clusterCommand(app *kingpin.Application) (string, action) {
 			return err
 		}
 		if m.number < 2 || m.number > 64 || m.turns < 1 || m.perRequest < 1 || m.connections < 1 || m.connections > 1024 {
-			return usageError{errors.New("--members must be from 2 to 64, --turns and --per-request positive, --connections from 1 to 1024")}
+			return usageError{fmt.Errorf("--members must be from 2 to 64, --turns and --per-request positive, --connections from 1 to 1024; got %d, %d, %d and %d", m.number, m.turns, m.perRequest, m.connections)}
 		}
 		if m.daemon, err = installed(peers(*binary)[0]); err != nil {
 			return err

@@ -69,7 +69,7 @@ func (m *through) run(ctx context.Context, out io.Writer, cache, store peer) (er
 	}
 	defer m.store.stop()
 	if err := m.data.write(ctx, m.store.url+store.write); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", store.name, err)
 	}
 	if err := m.store.settle(ctx); err != nil {
 		return err
@@ -187,6 +187,10 @@ func (m *through) look(ctx context.Context, s *side, expr string, l look, keep b
 		return err
 	}
 	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		said, _ := io.ReadAll(io.LimitReader(res.Body, 500))
+		return fmt.Errorf("%s: %s: %s", expr, res.Status, said)
+	}
 	var kept bytes.Buffer
 	to := io.Discard
 	if keep {
@@ -194,8 +198,8 @@ func (m *through) look(ctx context.Context, s *side, expr string, l look, keep b
 	}
 	n, err := io.Copy(to, res.Body)
 	took := time.Since(began)
-	if err != nil || res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s %w", expr, res.Status, err)
+	if err != nil {
+		return fmt.Errorf("%s: %w", expr, err)
 	}
 	storeNow, allNow, err := m.cpu()
 	s.times, s.bytes, s.body = append(s.times, took), n, kept.Bytes()

@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
 
-	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
 
 	"mcached/kvcache"
@@ -64,15 +62,13 @@ func (k *week) write(ctx context.Context, url string) error {
 		}
 		request.Timeseries = append(request.Timeseries, ts)
 	}
+	client := &http.Client{Timeout: time.Minute}
 	send := func() error {
-		raw, err := request.Marshal()
-		if err != nil {
-			return err
-		}
+		err := post(ctx, client, url, &request)
 		for i := range request.Timeseries {
 			request.Timeseries[i].Samples = request.Timeseries[i].Samples[:0]
 		}
-		return k.post(ctx, url, snappy.Encode(nil, raw))
+		return err
 	}
 	err := k.each(k.long, func(t int64, values []float64) error {
 		for i, v := range values {
@@ -88,27 +84,6 @@ func (k *week) write(ctx context.Context, url string) error {
 		err = send()
 	}
 	return err
-}
-
-// post sends a request of remote write.
-func (*week) post(ctx context.Context, url string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	req.Header.Set("Content-Encoding", "snappy")
-	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(res.Body, 500))
-	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("the store answers %s: %s", res.Status, said)
-	}
-	return nil
 }
 
 // snapshotLag is how much of its end a snapshot does not claim to have all of.
