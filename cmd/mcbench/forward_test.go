@@ -2,21 +2,13 @@ package main
 
 import (
 	"bytes"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
 
 func TestForward(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts daemons, in which the race detector of this process finds nothing")
-	}
+	binary := daemonBinary(t)
 	t.Parallel()
-	binary := filepath.Join(t.TempDir(), "mcached")
-	if b, err := exec.Command("go", "build", "-o", binary, "../mcached").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, b)
-	}
 	var out bytes.Buffer
 	args := []string{"forward", "--mcached", binary, "--turns", "1", "--series", "300", "--samples", "8", "--per-request", "100", "--max-dirty-age", "1s", "--receiver", "discard"}
 	if err := run(t.Context(), args, &out); err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,8 +27,17 @@ import (
 	"mcached/remotewrite"
 )
 
-// TestMain is also the peer of TestCompare: a server in a process of its own.
+// TestMain is also the peer of TestCompare, a server in a process of its own, and
+// one who starts that and panics.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "abandon" {
+		s, err := start(context.Background(), itself)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(s.url, s.dir)
+		panic("on purpose")
+	}
 	if len(os.Args) != 3 || os.Args[1] != "serve" {
 		os.Exit(m.Run())
 	}
@@ -35,8 +45,53 @@ func TestMain(m *testing.M) {
 	log.Fatal(http.ListenAndServe(os.Args[2], handler))
 }
 
+// itself is this program as a peer.
+var itself = peer{name: "good", binary: os.Args[0], version: "-test.run=^$", protocols: []string{"1", "2"}, write: "/api/v1/write", ready: "/api/v1/status/buildinfo",
+	files: map[string]string{"config": "x"}, args: func(_, address string) []string { return []string{"serve", address} }}
+
+// TestAbandoned: a server ends with who started it, however that ends.
+func TestAbandoned(t *testing.T) {
+	said, err := exec.Command(os.Args[0], "abandon").Output()
+	if err == nil {
+		t.Fatal("it did not panic")
+	}
+	var url, dir string
+	if _, err := fmt.Sscan(string(said), &url, &dir); err != nil {
+		t.Fatalf("%q: %v", said, err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := server{url: url}
+	for deadline := time.Now().Add(time.Minute); s.get(t.Context(), "") == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it runs")
+		}
+	}
+}
+
 // testMembers is how many members a server says that it sees.
 const testMembers = 2
+
+// daemonBinary builds an mcached, for a test that starts daemons with programs of
+// others beside.
+func daemonBinary(t *testing.T, others ...string) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts daemons, in which the race detector of this process finds nothing")
+	}
+	for _, program := range others {
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+	binary := filepath.Join(t.TempDir(), "mcached")
+	if b, err := exec.Command("go", "build", "-o", binary, "../mcached").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, b)
+	}
+	return binary
+}
 
 // newServer is a receiver with the API of Prometheus, whose requests to write
 // pass through change.
@@ -263,8 +318,7 @@ func TestProcess(t *testing.T) {
 func TestCompare(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	k := comparison{writer: writer{load: load{series: 700, samples: 20, startMs: 1795208610000, intervalMs: 15_000, latePct: 5, seed: 1}, perRequest: 100, connections: 2}, times: 1, check: true}
-	good := peer{name: "good", binary: os.Args[0], version: "-test.run=^$", protocols: []string{"1", "2"}, write: "/api/v1/write", ready: "/api/v1/status/buildinfo",
-		files: map[string]string{"config": "x"}, args: func(_, address string) []string { return []string{"serve", address} }}
+	good := itself
 	for _, protocol := range good.protocols {
 		if err := k.measure(t.Context(), contestant{good, protocol}); err != nil {
 			t.Fatal(err)

@@ -146,6 +146,7 @@ func start(ctx context.Context, p peer) (*server, error) {
 	}
 	s.cmd = exec.Command(p.binary, p.args(dir, address)...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = dir, s.log, s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // when this process panics or is killed
 	if err := s.cmd.Start(); err != nil {
 		s.cmd = nil
 		return nil, err

@@ -2,9 +2,6 @@ package main
 
 import (
 	"bytes"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,21 +10,8 @@ import (
 // TestReadthrough runs it small, with whichever Prometheus is installed: what
 // that splits is answered by both, and nothing differs from what it says alone.
 func TestReadthrough(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts daemons, in which the race detector of this process finds nothing")
-	}
-	store := peers("")[1]
-	if _, err := exec.LookPath(store.binary); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	binary := daemonBinary(t, peers("")[1].binary)
 	t.Parallel()
-	binary := filepath.Join(t.TempDir(), "mcached")
-	if b, err := exec.Command("go", "build", "-o", binary, "../mcached").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, b)
-	}
 	var out bytes.Buffer
 	args := []string{"readthrough", "--mcached", binary, "--series", "20", "--long", "6h", "--looks", "1"}
 	if err := run(t.Context(), args, &out); err != nil {
