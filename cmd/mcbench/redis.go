@@ -21,7 +21,7 @@ func redisCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("redis", "Run redis-benchmark's SET and GET against mcached and redis-server in turns, for each size of values and length of pipelines, and compare operations a second and server CPU.")
 	binary := mcachedFlag(c)
 	m := redisMatch{}
-	c.Flag("redis-server", "Which redis-server to start.").Default("redis-server").StringVar(&m.redis)
+	redis := c.Flag("redis-server", "Which redis-server to start.").Default("redis-server").String()
 	c.Flag("redis-benchmark", "Which redis-benchmark to run.").Default("redis-benchmark").StringVar(&m.benchmark)
 	c.Flag("turns", "How often each is measured; medians are shown.").Default("3").IntVar(&m.turns)
 	c.Flag("pipeline", "Commands sent at a time on one connection. Repeatable; default 1, 16 and 64.").IntsVar(&m.pipelines)
@@ -46,10 +46,11 @@ func redisCommand(app *kingpin.Application) (string, action) {
 		if m.cache, err = installed(peers(*binary)[0]); err != nil {
 			return err
 		}
-		for _, program := range []string{m.redis, m.benchmark} {
-			if _, err := exec.LookPath(program); err != nil {
-				return err
-			}
+		if m.redis, err = installed(redisServer(*redis)); err != nil {
+			return err
+		}
+		if _, err := exec.LookPath(m.benchmark); err != nil {
+			return err
 		}
 		rows, err := m.run(ctx)
 		if err != nil {
@@ -61,8 +62,8 @@ func redisCommand(app *kingpin.Application) (string, action) {
 
 // redisMatch is what is measured.
 type redisMatch struct {
-	cache            peer
-	redis, benchmark string
+	cache, redis     peer
+	benchmark        string
 	turns            int
 	pipelines, sizes []int
 	keys, operations int
@@ -90,18 +91,21 @@ type redisTarget struct {
 	port   string
 }
 
+// redisServer is a redis-server that keeps nothing on disk.
+func redisServer(binary string) peer {
+	return peer{name: "redis", binary: binary, args: func(dir, address string) []string {
+		_, port, _ := net.SplitHostPort(address)
+		return []string{"--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no"}
+	}}
+}
+
 func (m *redisMatch) run(ctx context.Context) ([]redisRow, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	targets := make([]redisTarget, 2)
-	for i, p := range []peer{m.cache.with("--resp.listen-address=" + address), {
-		name: "redis", binary: m.redis, args: func(dir, address string) []string {
-			_, port, _ := net.SplitHostPort(address)
-			return []string{"--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no"}
-		},
-	}} {
+	for i, p := range []peer{m.cache.with("--resp.listen-address=" + address), m.redis} {
 		s, err := start(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
@@ -168,7 +172,7 @@ func (m *redisMatch) measure(ctx context.Context, t redisTarget, command string,
 		n = max(min(n, m.operations/roundTripPart), 1)
 	}
 	clients := max(min(redisClients, redisClientBytes/size), 1)
-	p := process{"/proc", t.server.cmd.Process.Pid}
+	p := t.server.process()
 	before, err := p.cpuTime()
 	if err != nil {
 		return 0, 0, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -30,6 +31,27 @@ func TestRedisUsage(t *testing.T) {
 	for _, args := range [][]string{{"--turns", "0"}, {"--pipeline", "0"}, {"--value-size=-1"}, {"--keys", "0"}, {"--operations", "0"}} {
 		if _, err := bench(t, append([]string{"redis"}, args...)...); err == nil || !strings.Contains(err.Error(), "--turns must be") {
 			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
+// TestRedis runs it small.
+func TestRedis(t *testing.T) {
+	binary := daemonBinary(t, "redis-server", "redis-benchmark")
+	t.Parallel()
+	out, err := bench(t, "redis", "--mcached", binary, "--turns", "2", "--pipeline", "4", "--value-size", "100", "--keys", "10", "--operations", "20000", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []redisRow
+	if err := json.Unmarshal([]byte(out), &rows); err != nil || len(rows) != 2 || rows[0].Command != "set" || rows[1].Command != "get" {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, r := range rows {
+		for _, side := range []redisSide{r.Mcached, r.Redis} {
+			if r.Size != 100 || r.Pipeline != 4 || side.OpsPerS <= 0 || side.CPUUsPerOp <= 0 {
+				t.Errorf("%+v", r)
+			}
 		}
 	}
 }
