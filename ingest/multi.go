@@ -1,9 +1,6 @@
 package ingest
 
 import (
-	"runtime"
-	"slices"
-	"sync"
 	"sync/atomic"
 
 	"mcached/ingest/admission"
@@ -31,10 +28,6 @@ import (
 //
 // What is queued is copied to one text. GETs and SETs that follow one another are
 // run together, as in a pipeline.
-//
-// WATCH puts its keys into a table that writers look at while there is any. A
-// key that was there and is gone counts as changed: it expired, or its memory
-// was wanted.
 
 // maxQueued bounds the commands of a transaction.
 const maxQueued = 1 << 16
@@ -68,17 +61,6 @@ func firstQueued() *queued {
 	return &queued{make([][][]byte, 0, argsPiece), make([][]byte, 0, argsPiece), make([]byte, 0, textPiece)}
 }
 
-type watched struct {
-	dbKey
-	there bool // when it was watched
-}
-
-// dbKey is a key in a database.
-type dbKey struct {
-	db  int
-	key string
-}
-
 const (
 	// queuedBytes is what a queued argument takes beside its bytes.
 	queuedBytes = 48
@@ -93,61 +75,6 @@ const (
 	gateTries = 16
 )
 
-// gates are what holds all commands off; see above.
-type gates struct {
-	mu     sync.Mutex // held by the transaction that is run
-	shared sync.RWMutex
-	all    []*sync.RWMutex // shared and those of the loops, constant while anything is served
-}
-
-// watchers are the connections that watch a key.
-type watchers struct {
-	some atomic.Bool // there are any
-	mu   sync.Mutex
-	keys map[dbKey][]*conn
-}
-
-// enterGate is called before commands are run, leaveGate after. Where a script
-// keeps it waiting for long it returns without the gate, and waits is set: then
-// next to nothing is to be run.
-func (c *conn) enterGate() {
-	c.gate = c.gateOf()
-	if c.waits = c.srv.enters(c.gate); c.waits != nil {
-		c.gate = nil
-	}
-}
-
-// enterGateAgain is for who has let go of the gate in the middle of a command.
-func (c *conn) enterGateAgain() {
-	c.gate = c.gateOf()
-	c.gate.RLock()
-}
-
-func (c *conn) gateOf() *sync.RWMutex {
-	if c.loop != nil {
-		return &c.loop.gate
-	}
-	return &c.srv.gates.shared
-}
-
-// enters takes a gate, or returns the script that holds all of them and has for
-// so long that others are told.
-func (s *Server) enters(gate *sync.RWMutex) *scriptRun {
-	for !gate.TryRLock() {
-		run := s.scripts.now.Load()
-		if run == nil {
-			gate.RLock()
-			return nil
-		}
-		select {
-		case <-run.over:
-		case <-run.busy:
-			return run
-		}
-	}
-	return nil
-}
-
 // mayWhileBusy reports whether a command may be run while a script holds all
 // gates.
 func (c *conn) mayWhileBusy(cmd *command, args [][]byte) bool {
@@ -157,73 +84,6 @@ func (c *conn) mayWhileBusy(cmd *command, args [][]byte) bool {
 		}
 	}
 	return cmd.flags&whileBusy != 0
-}
-
-func (c *conn) leaveGate() {
-	c.waits = nil
-	if c.gate != nil {
-		c.gate.RUnlock()
-		c.gate = nil
-	}
-}
-
-// alone runs f while no other connection runs a command.
-func (c *conn) alone(f func()) {
-	if c.holdsBack() {
-		f() // inside of a transaction, which is alone
-		return
-	}
-	g := &c.srv.gates
-	behind := c.gate != nil
-	c.leaveGate()
-	g.mu.Lock()
-	for _, gate := range g.all {
-		gate.Lock()
-	}
-	f()
-	for _, gate := range g.all {
-		gate.Unlock()
-	}
-	g.mu.Unlock()
-	if behind {
-		c.enterGateAgain()
-	}
-}
-
-// aloneAtOnce is alone for a connection in a loop, whose others must not wait. It
-// reports false, and does not call f, if another connection is alone, or one
-// outside of the loops does not end its command at once.
-func (c *conn) aloneAtOnce(f func()) bool {
-	g := &c.srv.gates
-	if !g.mu.TryLock() {
-		return false
-	}
-	defer g.mu.Unlock()
-	if !tryFor(&g.shared, gateTries) {
-		return false
-	}
-	defer g.shared.Unlock()
-	c.gate.RUnlock()
-	loops := g.all[1:]
-	for _, gate := range loops {
-		gate.Lock()
-	}
-	f()
-	for _, gate := range loops {
-		gate.Unlock()
-	}
-	c.gate.RLock() // at once: who is to be alone needs g.mu
-	return true
-}
-
-func tryFor(gate *sync.RWMutex, times int) bool {
-	for range times {
-		if gate.TryLock() {
-			return true
-		}
-		runtime.Gosched()
-	}
-	return false
 }
 
 func transactionCommands() []command {
@@ -495,130 +355,3 @@ func (c *conn) tooMuch(what string) {
 
 // holdsBack says that answers are collected, because nobody may be waited for.
 func (c *conn) holdsBack() bool { return c.script != nil || c.tx != nil && c.tx.running }
-
-func watch(c *conn, args [][]byte) {
-	if c.tx == nil {
-		c.tx = new(transaction)
-	}
-	if c.tx.open {
-		c.Fail("ERR WATCH inside MULTI is not allowed")
-		return
-	}
-	if len(c.tx.watched)+len(args)-1 > maxQueued {
-		c.Fail("ERR too many watched keys, the limit is " + itoa(maxQueued))
-		return
-	}
-	w := &c.srv.watchers
-	w.mu.Lock()
-	w.some.Store(true)
-	if w.keys == nil {
-		w.keys = map[dbKey][]*conn{}
-	}
-	for _, a := range args[1:] {
-		key := dbKey{c.db, string(a)}
-		if !slices.Contains(w.keys[key], c) {
-			w.keys[key] = append(w.keys[key], c)
-			c.tx.watched = append(c.tx.watched, watched{dbKey: key})
-		}
-	}
-	w.mu.Unlock()
-	for i := len(c.tx.watched) - 1; i >= 0 && i >= len(c.tx.watched)-len(args)+1; i-- {
-		k := &c.tx.watched[i]
-		k.there = c.srv.has(k.db, []byte(k.key))
-	}
-	c.OK()
-}
-
-// unwatch forgets all that is watched.
-func (c *conn) unwatch() {
-	if c.tx == nil || len(c.tx.watched) == 0 {
-		return
-	}
-	w := &c.srv.watchers
-	w.mu.Lock()
-	for _, k := range c.tx.watched {
-		left := slices.DeleteFunc(w.keys[k.dbKey], func(o *conn) bool { return o == c })
-		if len(left) > 0 {
-			w.keys[k.dbKey] = left
-		} else {
-			delete(w.keys, k.dbKey)
-		}
-	}
-	w.some.Store(len(w.keys) > 0)
-	w.mu.Unlock()
-	c.tx.watched = nil
-	c.tx.dirty.Store(false)
-}
-
-// changed reports whether something that is watched is not as it was.
-func (c *conn) changed() bool {
-	return c.tx.dirty.Load() || slices.ContainsFunc(c.tx.watched, func(k watched) bool { return k.there && !c.srv.has(k.db, []byte(k.key)) })
-}
-
-// wrote tells those who watch, or track, of the keys of a command that has run.
-func (c *conn) wrote(cmd *command, args [][]byte) {
-	s := c.srv
-	if cmd.flags&write == 0 || !s.watchers.some.Load() && s.tracking.some.Load() == 0 {
-		return
-	}
-	if cmd.keys[0] == 0 {
-		// FLUSHALL and its like: what was there is gone, which EXEC sees.
-		if cmd.group == groupServer && s.tracking.some.Load() > 0 {
-			s.tracking.flushed()
-		}
-		return
-	}
-	if c.broadcasts == nil && s.tracking.some.Load() > 0 {
-		c.broadcasts = new(broadcasts)
-	}
-	cmd.eachKey(args, func(key []byte) { s.wroteKey(c.db, key, c, c.broadcasts) })
-}
-
-// tellsBroadcasts tells of what was written, if what wrote it is over.
-func (c *conn) tellsBroadcasts() {
-	if c.broadcasts != nil && !c.holdsBack() {
-		c.srv.tracking.broadcast(c.broadcasts, c)
-	}
-}
-
-// wroteKey tells of a key that by has written, nil for one who does not track.
-// b is nil only when nobody tracked a moment ago.
-func (s *Server) wroteKey(db int, key []byte, by *conn, b *broadcasts) {
-	if b != nil {
-		s.tracking.wrote(key, by, b)
-	}
-	if !s.watchers.some.Load() {
-		return
-	}
-	w := &s.watchers
-	w.mu.Lock()
-	for _, c := range w.keys[dbKey{db, string(key)}] {
-		c.tx.dirty.Store(true)
-	}
-	w.mu.Unlock()
-}
-
-// wroteBundle is wrote for a bundle. In a transaction its end tells of it.
-func (c *conn) wroteBundle(keys [][]byte) {
-	if !c.holdsBack() || c.srv.tracking.some.Load() == 0 {
-		c.srv.wroteKeys(c.db, keys)
-		return
-	}
-	if c.broadcasts == nil {
-		c.broadcasts = new(broadcasts)
-	}
-	for _, k := range keys {
-		c.srv.wroteKey(c.db, k, c, c.broadcasts)
-	}
-}
-
-// wroteKeys is for commands that were run together.
-func (s *Server) wroteKeys(db int, keys [][]byte) {
-	if s.watchers.some.Load() || s.tracking.some.Load() > 0 {
-		var b broadcasts
-		for _, k := range keys {
-			s.wroteKey(db, k, nil, &b)
-		}
-		s.tracking.broadcast(&b, nil)
-	}
-}
