@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -252,7 +253,9 @@ func (r *rewriter) expr(e ast.Expr) ast.Expr {
 	case *ast.FunctionExpr:
 		r.stmts(e.Stmts)
 	case *ast.NumberExpr:
-		if _, ok := parseNumber(e.Value); !ok && r.malformed == nil {
+		if n, ok := parseNumber(e.Value); ok {
+			e.Value = strconv.FormatFloat(float64(n), 'g', -1, 64) // the interpreter takes some for NaN, and some for octal
+		} else if r.malformed == nil {
 			r.malformed = e
 		}
 	case *ast.StringConcatOpExpr:

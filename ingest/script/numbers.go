@@ -24,11 +24,22 @@ func parseNumber(text string) (n lua.LNumber, ok bool) {
 	if strings.IndexByte(text, '_') >= 0 {
 		return 0, false
 	}
-	if digits := strings.TrimLeft(text, "+-"); len(digits) > 2 && digits[0] == '0' && digits[1]|0x20 == 'x' && !strings.ContainsAny(digits, "pP") {
+	switch digits := unsigned(text); {
+	case strings.EqualFold(digits, "nan"):
+		return lua.LNumber(math.NaN()), true
+	case len(digits) > 2 && digits[0] == '0' && digits[1]|0x20 == 'x' && !strings.ContainsAny(digits, "pP"):
 		text += "p0"
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	return lua.LNumber(f), err == nil || errors.Is(err, strconv.ErrRange)
+}
+
+// unsigned is text without the sign before it, if there is one.
+func unsigned(text string) string {
+	if text != "" && (text[0] == '+' || text[0] == '-') {
+		return text[1:]
+	}
+	return text
 }
 
 // numberOf is a value that is a number or a string that reads as one.
@@ -99,7 +110,7 @@ func (s *state) toNumber(l *lua.LState) int {
 	if base < 2 || base > 36 {
 		l.ArgError(2, "base out of range")
 	}
-	digits := strings.TrimPrefix(strings.TrimPrefix(text, "+"), "-")
+	digits := unsigned(text)
 	if base == 16 && len(digits) > 2 && digits[0] == '0' && digits[1]|0x20 == 'x' {
 		digits = digits[2:]
 	}

@@ -145,6 +145,10 @@ func TestStringsAreNumbers(t *testing.T) {
 		{`return math.ldexp(1,'3')`, ":8\r\n"},
 		{`math.randomseed('7') return math.random('2','2')`, ":2\r\n"},
 		{`return tonumber('11','2')`, ":3\r\n"},
+		{`return {tonumber('+-5',16) or 'none', tonumber('-+5',16) or 'none', tonumber('+5',16)}`, "*3\r\n$4\r\nnone\r\n$4\r\nnone\r\n:5\r\n"},
+		{`local n=0 for _,s in ipairs{'nan','-nan','+NaN'} do local x=tonumber(s) if x and x~=x then n=n+1 end end return n`, ":3\r\n"},
+		{`return tostring(0xffffffffffffffff)`, "$18\r\n1.844674407371e+19\r\n"},
+		{`return tostring(1e400) .. tostring(-1e400) .. 010`, "$9\r\ninf-inf10\r\n"},
 		{`redis.setresp('3') return 1`, ":1\r\n"},
 		{`return cmsgpack.unpack_one(cmsgpack.pack(5),'0')`, ":-1\r\n"},
 	} {
