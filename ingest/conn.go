@@ -61,7 +61,7 @@ type conn struct {
 	limits     *resp.Limits
 	resp.Reply
 	outBuf *buffer  // that reply.b was taken from, nil while there are no answers
-	pieces [][]byte // of a long answer that is to be written
+	pieces [][]byte // of a long answer that is to be written, nil between answers
 	at     int      // where in reply.b the answer to the command at work begins
 	client
 

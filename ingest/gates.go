@@ -5,12 +5,15 @@ import (
 	"sync"
 )
 
-// gates are what holds all commands off; see above.
+// gates are what holds all commands off; multi.go says how.
 type gates struct {
 	mu     sync.Mutex // held by the transaction that is run
 	shared sync.RWMutex
 	all    []*sync.RWMutex // shared and those of the loops, constant while anything is served
 }
+
+// gateTries is how often a loop looks whether others have ended their commands.
+const gateTries = 16
 
 // enterGate is called before commands are run, leaveGate after. Where a script
 // keeps it waiting for long it returns without the gate, and waits is set: then

@@ -114,8 +114,7 @@ func (c *conn) dropPieces() {
 	for _, b := range c.pieces {
 		c.srv.putPiece(b)
 	}
-	clear(c.pieces)
-	c.pieces = c.pieces[:0]
+	c.pieces = nil
 }
 
 func (s *Server) putPiece(b []byte) {
@@ -128,8 +127,7 @@ func (s *Server) putPiece(b []byte) {
 func (c *conn) writePieces() {
 	c.addPieces([]byte("\r\n"))
 	err := c.flush()
-	for i, b := range c.pieces {
-		c.pieces[i] = nil
+	for _, b := range c.pieces {
 		if err != nil {
 			c.srv.putPiece(b)
 			continue
@@ -139,7 +137,7 @@ func (c *conn) writePieces() {
 			c.work.Keep(max(c.work.Held()-pieceBytes, 0))
 		}
 	}
-	c.pieces = c.pieces[:0]
+	c.pieces = nil
 	if err != nil {
 		c.quit = true
 	}

@@ -19,7 +19,6 @@ func TestLongAnswersInPipelines(t *testing.T) {
 	pool := newPool(t, admission.Options{MaxBytes: 256 << 20})
 	region, parts := strings.Repeat("r", pieceBytes+50_000), strings.Repeat("p", 3*pieceBytes+7)
 	exact := strings.Repeat("e", 4*pieceBytes-len("$524288\r\n")) // CRLF is in a piece of its own
-	bulk := func(v string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(v), v) }
 	all := "*5\r\n" + bulk(region) + bulk(parts) + "$-1\r\n" + bulk("s") + bulk(exact)
 	input, want := bulks("SET", "region", region)+bulks("SET", "parts", parts)+bulks("SET", "exact", exact)+bulks("SET", "short", "s"), strings.Repeat("+OK\r\n", 4)
 	say := func(answer string, args ...string) { input += bulks(args...); want += answer }

@@ -71,8 +71,6 @@ const (
 	textPiece, argsPiece, pieceGrowth = 2 << 10, 64, 16
 	// shortBytes bounds a transaction that is run in a loop, beside turnCommands.
 	shortBytes = 64 << 10
-	// gateTries is how often a loop looks whether others have ended their commands.
-	gateTries = 16
 )
 
 // mayWhileBusy reports whether a command may be run while a script holds all

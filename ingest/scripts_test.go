@@ -199,7 +199,7 @@ func TestScriptsOfClients(t *testing.T) {
 			say("$-1\r\n", "SET", "PHPREDIS_SESSION:s_LOCK", "other", "NX", "PX", "30000")
 			count := fmt.Sprintf("count|i:%d;", i)
 			say("+OK\r\n", "SETEX", "PHPREDIS_SESSION:s", "1440", count)
-			say(fmt.Sprintf("$%d\r\n%s\r\n", len(count), count), "GET", "PHPREDIS_SESSION:s")
+			say(bulk(count), "GET", "PHPREDIS_SESSION:s")
 			if i == 1 {
 				say("-"+errNoScript+"\r\n", "EVALSHA", sha, "1", "PHPREDIS_SESSION:s_LOCK", "host|1")
 				say(":1\r\n", "EVAL", release, "1", "PHPREDIS_SESSION:s_LOCK", "host|1")

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -178,6 +179,9 @@ func bulks(args ...string) string {
 	}
 	return string(r.B)
 }
+
+// bulk is a string as it is answered.
+func bulk(v string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(v), v) }
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 

@@ -17,7 +17,7 @@ func serverCommands() []command {
 			{name: "docs", arity: -2, syntax: "[command-name ...]", summary: "Returns what the manual says of commands.", run: commandDocs},
 			{name: "getkeys", arity: -4, syntax: "command [argument ...]", summary: "Returns which arguments of a command are keys.", run: commandKeys},
 			{name: "info", arity: -2, syntax: "[command-name ...]", summary: "Returns the arity, flags and keys of commands.", run: commandInfos},
-			{name: "list", arity: -2, syntax: "[FILTERBY PATTERN pattern | ACLCAT category | MODULE module]", summary: "Lists the names of commands.", run: commandNames},
+			{name: "list", arity: -2, syntax: "[FILTERBY PATTERN pattern | ACLCAT category | MODULE module]", summary: "Lists the names of commands.", run: listCommands},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("command") }},
 		}},
 		{name: "config", arity: -2, group: groupServer, syntax: "GET parameter [parameter ...] | SET parameter value [parameter value ...] | RESETSTAT", summary: "Reads and sets the configuration.", flags: admin, subs: []command{
@@ -55,7 +55,7 @@ func serverCommands() []command {
 	}
 }
 
-// commandInfos is COMMAND and COMMAND INFO.
+// commandInfos is COMMAND, and COMMAND INFO.
 func commandInfos(c *conn, args [][]byte) {
 	names := c.commandNames(args[min(len(args), 2):])
 	c.Array(len(names))
@@ -74,12 +74,12 @@ func commandDocs(c *conn, args [][]byte) {
 	c.MapOf(len(names))
 	for _, n := range names {
 		c.BulkString(n)
-		c.commandDocs(byName[n])
+		c.commandDoc(byName[n])
 	}
 }
 
-// commandNames is COMMAND LIST.
-func commandNames(c *conn, args [][]byte) {
+// listCommands is COMMAND LIST.
+func listCommands(c *conn, args [][]byte) {
 	keep := func(*command) bool { return true }
 	switch {
 	case len(args) == 2:
@@ -103,10 +103,7 @@ func commandNames(c *conn, args [][]byte) {
 			names = append(names, m.name)
 		}
 	}
-	c.Array(len(names))
-	for _, n := range names {
-		c.BulkString(n)
-	}
+	c.strings(names)
 }
 
 // commandKeys is COMMAND GETKEYS.
@@ -114,7 +111,7 @@ func commandKeys(c *conn, args [][]byte) {
 	args = args[2:]
 	cmd := c.srv.commands.find(args[0])
 	if cmd != nil && cmd.container(args) {
-		cmd = cmd.sub(args[min(1, len(args)-1)])
+		cmd = cmd.sub(args[1])
 	}
 	switch {
 	case cmd == nil:
@@ -176,7 +173,7 @@ func (c *conn) commandInfo(cmd *command, name string) {
 	}
 }
 
-func (c *conn) commandDocs(cmd *command) {
+func (c *conn) commandDoc(cmd *command) {
 	n := 3
 	if cmd.syntax != "" {
 		n++

@@ -10,6 +10,7 @@ import (
 // key that was there and is gone counts as changed: it expired, or its memory
 // was wanted.
 
+// watched is a key that a connection watches.
 type watched struct {
 	dbKey
 	there bool // when it was watched
