@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"mcached/kvcache"
 	"mcached/mcache/block"
 )
 
@@ -220,4 +221,42 @@ func TestOverwrittenAlike(t *testing.T) {
 		t.Errorf("reads %v", got)
 	}
 	checkCache(t, c)
+}
+
+// An open block that there was no memory to seal is sealed when there is.
+func TestOpenUntilThereIsMemory(t *testing.T) {
+	c := newTestCache(t, Options{Memory: newTestMemory(t, 1<<20, 16<<10), Shards: 1})
+	for k := range 310 {
+		if k >= 300 {
+			k = 299 - k
+		}
+		if err := c.AppendSamples("default", name("s"), Sample{T: int64(k) * 15_000, V: uint64(k * k)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := c.shards[0]
+	seal := func() int {
+		s.mu.Lock()
+		s.sealOpensLocked(0)
+		s.mu.Unlock()
+		checkCache(t, c)
+		return openBlocks(c)
+	}
+	var filling []kvcache.Ref
+	for n := s.log.MaxValue(); n > 0; {
+		if ref, _, ok := s.log.Alloc(n, kindBlock, 0, 0); ok {
+			filling = append(filling, ref)
+		} else {
+			n /= 2
+		}
+	}
+	if n := seal(); n != 1 {
+		t.Fatalf("%d blocks are open where there is no memory to seal one", n)
+	}
+	for _, ref := range filling {
+		s.log.Free(ref, 0)
+	}
+	if n := seal(); n != 0 {
+		t.Errorf("%d blocks are open", n)
+	}
 }

@@ -117,6 +117,9 @@ func (s *shard) checkSeriesLocked(id uint32) (points int, err error) {
 		if !s.log.Live(e.ref) {
 			continue
 		}
+		if block.OpenRoom(s.blockLocked(e)) > 0 && (r.flags&flagOpenBlock == 0 || s.tablesOfLocked(r, k) != s.log) {
+			return 0, fmt.Errorf("block %d is open, and the series does not say so, or it is with the heads", k)
+		}
 		n := s.decodeBlockLocked(e)
 		for _, x := range s.block1[:n] {
 			if x.T <= last {

@@ -2,6 +2,7 @@ package mcache
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"unsafe"
@@ -471,6 +472,9 @@ func (l *savedReader) inspect(x *savedBlock) error {
 	}
 	if l.out[0].T != start {
 		return fmt.Errorf("it begins at %d, not %d", l.out[0].T, start)
+	}
+	if block.OpenRoom(b) > 0 {
+		return errors.New("an open block") // Save encodes them
 	}
 	x.n, x.last, x.step = n, l.out[n-1].T, commonStepOr(l.out[:n], 0)
 	return nil

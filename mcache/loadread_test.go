@@ -205,3 +205,31 @@ func FuzzLoadFile(f *testing.F) {
 		}
 	})
 }
+
+// TestLoadOpen: a file says that a block is open, which none that Save writes is,
+// and would have samples put into it where the last block of a series lies.
+func TestLoadOpen(t *testing.T) {
+	for _, samples := range []int{1, 2, 5} {
+		ss := make([]Sample, samples)
+		for i := range ss {
+			ss[i] = Sample{T: 1000 + int64(i)*1000, V: uint64(i)}
+		}
+		b := make([]byte, block.OpenBytes(openRoom))
+		block.PutOpen(b, ss)
+		payload := appendText([]byte{saveLabelled}, "default")
+		payload = appendText(appendText(append(payload, 1), "__name__"), "m")
+		payload = binary.AppendVarint(append(payload, 0, 1), ss[0].T)
+		payload = append(appendText(payload, string(b)), 0, 0)
+		c := newTestCache(t, Options{Shards: 1})
+		o := c.newLoader(saveVersion, LoadOptions{}).frame(frame{kind: frameSeries, payload: payloadOf(payload), checksum: checksum(payload)})
+		if !errors.Is(o.damage, ErrDamaged) || o.series != 0 {
+			t.Errorf("%d samples: %+v", samples, o)
+		}
+		for _, at := range []int64{1500, 500, 1501} {
+			if err := c.AppendSamples("default", name("m"), Sample{T: at, V: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		checkCache(t, c)
+	}
+}

@@ -247,13 +247,13 @@ func takesSection(b []byte, n int) bool {
 // sealOpensLocked encodes all open blocks of id, as far as there is memory.
 func (s *shard) sealOpensLocked(id uint32) {
 	r := s.recs.At(id)
-	r.flags &^= flagOpenBlock
 	for k := int(r.dirLen) - 1; k >= 0; k-- {
 		b := s.blockLocked(s.dirOfLocked(r)[k])
 		if b != nil && s.tablesOfLocked(r, k) == s.log && block.OpenRoom(b) > 0 && !s.sealOpenLocked(id, k) {
 			return
 		}
 	}
+	r.flags &^= flagOpenBlock
 }
 
 // sealedFormLocked is b, a block of r that begins at start, as it is saved: an
