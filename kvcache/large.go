@@ -138,14 +138,9 @@ func (c *Cache) putEntry(key []byte, e Entry) error {
 	}
 }
 
-// eachPart shows f a value's parts, one after the other, each under a lock. It
-// reports false if one is gone.
-func (c *Cache) eachPart(m manifest, f func(part []byte)) bool {
-	return c.eachPartOf(m, 0, m.length, f)
-}
-
-// eachPartOf is eachPart for the bytes from from to to.
-func (c *Cache) eachPartOf(m manifest, from, to int, f func(part []byte)) bool {
+// eachPart shows f the bytes of a value from from to to, part by part, each under a
+// lock. It reports false if one of these parts is gone.
+func (c *Cache) eachPart(m manifest, from, to int, f func(part []byte)) bool {
 	for size := c.partBytes(); from < to; {
 		i, whole := from/size, false
 		c.with(m.partKey(i), func(_ *shard, at *found) {
@@ -163,17 +158,6 @@ func (c *Cache) eachPartOf(m manifest, from, to int, f func(part []byte)) bool {
 		from = (i + 1) * size
 	}
 	return true
-}
-
-// appendParts appends a value. It reports false, and returns dst as it was, if
-// one of its parts is gone.
-func (c *Cache) appendParts(dst []byte, m manifest) ([]byte, bool) {
-	at := len(dst)
-	dst = slices.Grow(dst, m.length)
-	if !c.eachPart(m, func(part []byte) { dst = append(dst, part...) }) {
-		return dst[:at], false
-	}
-	return dst, true
 }
 
 func (c *Cache) removeParts(m manifest) {
@@ -267,7 +251,7 @@ func (c *Cache) ViewLarge(key []byte, begin func(bytes int) error, part func(par
 		if err := begin(m.length); err != nil {
 			return false, err
 		}
-		if c.eachPart(m, part) {
+		if c.eachPart(m, 0, m.length, part) {
 			return true, nil
 		}
 		c.forget(key, m)
@@ -275,12 +259,13 @@ func (c *Cache) ViewLarge(key []byte, begin func(bytes int) error, part func(par
 	return false, nil
 }
 
-// ViewPart shows a part of the string of a key: it calls which with the string's
-// length, and then part with views of what that says, one after the other. Of a value
-// that is kept in parts it reads no others, and none for nothing. As to calls that are
-// void, and what part may do, it is as ViewLarge; which is called under a lock, too,
-// unless the string is longer than MaxValue. Where kind is not String it calls neither.
-func (c *Cache) ViewPart(key []byte, which func(length int) (from, to int, err error), part func(part []byte)) (kind Kind, ok bool, err error) {
+// ViewPart shows some bytes of the string of a key: it calls choose with the string's
+// length, and then part with views of the bytes that choose returned, one after the
+// other. Of a value in parts it reads those with these bytes, and none if there are no
+// such bytes. Both may be called again, and part is bound, as in ViewLarge. choose is
+// called under a lock, too, unless the string is longer than MaxValue. Where kind is not
+// String neither is called.
+func (c *Cache) ViewPart(key []byte, choose func(length int) (from, to int, err error), part func(part []byte)) (kind Kind, ok bool, err error) {
 	for range maxOutraced {
 		var m manifest
 		large := false
@@ -292,7 +277,7 @@ func (c *Cache) ViewPart(key []byte, which func(length int) (from, to int, err e
 			} else if kind == String {
 				v := recordValue(f.p)
 				var from, to int
-				if from, to, err = which(len(v)); err == nil && from < to {
+				if from, to, err = choose(len(v)); err == nil && from < to {
 					part(v[from:to:to])
 				}
 			}
@@ -300,11 +285,11 @@ func (c *Cache) ViewPart(key []byte, which func(length int) (from, to int, err e
 		if !large {
 			return kind, ok && err == nil, err
 		}
-		from, to, err := which(m.length)
+		from, to, err := choose(m.length)
 		if err != nil {
 			return String, false, err
 		}
-		if c.eachPartOf(m, from, to, part) {
+		if c.eachPart(m, from, to, part) {
 			return String, true, nil
 		}
 		c.forget(key, m)
@@ -400,8 +385,8 @@ func (c *Cache) updateLarge(s *shard, h hash, key []byte, m manifest, try int, f
 		}
 		defer release()
 	}
-	value, ok := c.appendParts(nil, m)
-	if !ok {
+	value := make([]byte, 0, m.length)
+	if !c.eachPart(m, 0, m.length, func(part []byte) { value = append(value, part...) }) {
 		c.forget(key, m)
 		return true, nil
 	}
