@@ -280,11 +280,11 @@ func TestWriterWithAnOldAge(t *testing.T) {
 		s.touchLocked(id, age)
 		s.mu.Unlock()
 	}
-	if _, s, id := c.lockKey("b", []byte("key")); s.recs.At(id).touched != age+2 {
-		t.Errorf("the key is of age %d, want %d", s.recs.At(id).touched, age+2)
-	} else {
-		s.mu.Unlock()
+	_, s, id := c.lockKey("b", []byte("key"))
+	if got := s.recs.At(id).touched; got != age+2 {
+		t.Errorf("the key is of age %d, want %d", got, age+2)
 	}
+	s.mu.Unlock()
 	checkCache(t, c)
 }
 
