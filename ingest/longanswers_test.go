@@ -97,6 +97,42 @@ func TestLongAnswersAllocateNothing(t *testing.T) {
 	}
 }
 
+// TestLongAnswersThatNobodyReads hold what is lent for them, and give it back when
+// their client goes or is killed; who reads meanwhile gets what was stored.
+func TestLongAnswersThatNobodyReads(t *testing.T) {
+	region, parts := strings.Repeat("r", pieceBytes+50_000), strings.Repeat("p", 3<<20)
+	for _, alone := range []bool{false, true} {
+		for _, killed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("a goroutine of its own %v, killed %v", alone, killed), func(t *testing.T) {
+				pool := newPool(t, admission.Options{MaxBytes: 32 << 20})
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				addr := l.Addr().String()
+				if alone {
+					l = opaque{l}
+				}
+				s := newServerOn(t, l, func(o *Options) { o.Admission = pool })
+				talk(t, addr, bulks("SET", "region", region)+bulks("SET", "parts", parts))
+				c := dial(t, addr)
+				send(t, c, strings.Repeat(bulks("GET", "region")+bulks("GET", "parts"), 20))
+				waitFor(t, "answers to be held", func() bool { return pool.Stats().Bytes[admission.Read] > 0 })
+				if got := talk(t, addr, bulks("GET", "parts")+bulks("GET", "region")); got != bulk(parts)+bulk(region) {
+					t.Errorf("%d bytes beside a client that does not read", len(got))
+				}
+				if killed {
+					talk(t, addr, bulks("CLIENT", "KILL", "ADDR", c.LocalAddr().String()))
+				} else {
+					c.Close()
+				}
+				waitFor(t, "the client to be gone", func() bool { return s.Stats().Connections == 0 })
+				nothingHeld(t, pool)
+			})
+		}
+	}
+}
+
 // TestSpares: what is kept of buffers is bounded whoever used how many, and goes
 // when nobody needs it.
 func TestSpares(t *testing.T) {
