@@ -30,6 +30,7 @@ type links struct {
 type link struct {
 	conn   net.Conn
 	r      *bufio.Reader
+	answer io.LimitedReader // of conn, below r: what an answer may still have
 	host   string
 	head   bytes.Buffer
 	pieces net.Buffers // of the request under way
@@ -74,7 +75,7 @@ func (t *links) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		resp, answered, err := l.exchange(req, body.pieces)
-		if err == nil && !resp.Close {
+		if err == nil && !resp.Close && l.r.Buffered() == 0 { // or what follows would be the next answer
 			t.keep(l)
 			return resp, nil
 		}
@@ -95,7 +96,9 @@ func (t *links) take(ctx context.Context, host string) (l *link, used bool, err 
 	if err != nil {
 		return nil, false, err
 	}
-	return &link{conn: conn, r: bufio.NewReader(conn), host: host}, false, nil
+	l = &link{conn: conn, host: host, answer: io.LimitedReader{R: conn}}
+	l.r = bufio.NewReader(&l.answer)
+	return l, false, nil
 }
 
 func (t *links) takeIdle(host string) *link {
@@ -190,19 +193,32 @@ func (l *link) exchange(req *http.Request, pieces [][]byte) (resp *http.Response
 	if err != nil {
 		return nil, false, err
 	}
+	l.answer.N = maxAnswerBytes
 	if _, err = l.r.Peek(1); err != nil {
 		return nil, false, err
 	}
-	if resp, err = http.ReadResponse(l.r, req); err != nil {
-		return nil, true, err
+	resp, err = l.read(req)
+	if l.answer.N == 0 { // it ends where it was cut off
+		resp, err = nil, errLongAnswer
 	}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
-	if err == nil && len(text) > maxAnswerBytes {
-		err = errLongAnswer
+	return resp, true, err
+}
+
+// read reads an answer with its body, and passes by what announces one.
+func (l *link) read(req *http.Request) (*http.Response, error) {
+	for {
+		resp, err := http.ReadResponse(l.r, req)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode < http.StatusOK {
+			continue
+		}
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return nil, err
+		}
+		resp.Body = io.NopCloser(bytes.NewReader(text))
+		return resp, nil
 	}
-	if err != nil {
-		return nil, true, err
-	}
-	resp.Body = io.NopCloser(bytes.NewReader(text))
-	return resp, true, nil
 }

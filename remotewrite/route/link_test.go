@@ -1,6 +1,7 @@
 package route
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -142,7 +144,11 @@ func TestLinkEndsWithItsContext(t *testing.T) {
 func TestLinkBadAnswers(t *testing.T) {
 	for what, answer := range map[string]string{
 		"no HTTP": "good morning\r\n\r\n", "ends early": "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "ends at once": "",
-		"too long": "HTTP/1.1 200 OK\r\n\r\n" + string(make([]byte, maxAnswerBytes+1)),
+		"too long":                 "HTTP/1.1 200 OK\r\n\r\n" + string(make([]byte, maxAnswerBytes+1)),
+		"a head too long":          "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", maxAnswerBytes/6+1) + "\r\n",
+		"a head without an end":    "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", maxAnswerBytes) + "\r\n\r\n",
+		"announced for ever":       strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", maxAnswerBytes/28+1) + "HTTP/1.1 200 OK\r\n\r\n",
+		"chunks without an answer": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
 	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -167,5 +173,50 @@ func TestLinkBadAnswers(t *testing.T) {
 		}
 		_ = l.Close()
 		<-ended
+	}
+}
+
+// An answer may be in chunks, and be announced. What a node sends unasked behind it is
+// not taken for the answer to the next bundle.
+func TestLinkAnswersAreToWhatWasAsked(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var connections atomic.Int32
+	answers := []string{
+		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n2\r\nth\r\n3\r\nree\r\n0\r\nA: b\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwoHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlies",
+		"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast",
+	}
+	go func() {
+		for at := 0; at < len(answers); {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			for r := bufio.NewReader(conn); at < len(answers); at++ {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					break
+				}
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = io.WriteString(conn, answers[at])
+			}
+			_ = conn.Close()
+		}
+	}()
+	client := &http.Client{Transport: Transport()}
+	defer client.CloseIdleConnections()
+	for i, want := range []string{"one", "three", "two", "last"} {
+		if status, text, err := postTo(t, t.Context(), client, "http://"+l.Addr().String(), bundleOf("some")); err != nil || status != http.StatusOK || text != want {
+			t.Errorf("answer %d is %d %q, %v, want %q", i, status, text, err, want)
+		}
+	}
+	if n := connections.Load(); n != 2 {
+		t.Errorf("over %d connections, want 2", n)
 	}
 }
