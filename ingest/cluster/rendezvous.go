@@ -133,13 +133,13 @@ type draw struct {
 	best     []candidate
 }
 
-func newDraw(members []Member, take func(*Member) bool) *draw {
+func newDraw(members []Member, take func(member int) bool) *draw {
 	d := &draw{}
 	low, high := maxWeight, 0
 	zones := map[string]uint16{}
 	for i := range members {
 		m := &members[i]
-		if !take(m) {
+		if !take(i) {
 			continue
 		}
 		zone, ok := zones[m.Zone]

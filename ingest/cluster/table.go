@@ -76,9 +76,9 @@ func NewTable(version uint64, self string, members []Member, l Layout) *Table {
 			t.self = i
 		}
 	}
-	t.fillSeries(newDraw(members, t.mayOwn()))
-	mayOwn := t.mayOwn()
-	t.fillKeys(newDraw(members, func(m *Member) bool { return m.RESP != "" && mayOwn(m) }))
+	mayOwn := t.mayOwn(nil)
+	t.fillSeries(newDraw(members, mayOwn))
+	t.fillKeys(newDraw(members, func(i int) bool { return members[i].RESP != "" && mayOwn(i) }))
 	return t
 }
 
@@ -86,16 +86,20 @@ func byID(a, b Member) int { return strings.Compare(a.ID, b.ID) }
 
 func clamp(n, most int) int { return max(1, min(n, most)) }
 
-// mayOwn is who takes part in the draw.
-func (t *Table) mayOwn() func(*Member) bool {
+// mayOwn is who takes part in the draw, if some members were gone; nil is for none.
+func (t *Table) mayOwn(gone []bool) func(member int) bool {
 	newest, leaving := map[string]int64{}, true
 	for i := range t.members {
+		if gone != nil && gone[i] {
+			continue
+		}
 		m := &t.members[i]
 		newest[m.Name] = max(newest[m.Name], m.start())
 		leaving = leaving && m.State == Leaving
 	}
-	return func(m *Member) bool {
-		return (m.State != Leaving || leaving) && m.start() == newest[m.Name]
+	return func(i int) bool {
+		m := &t.members[i]
+		return (gone == nil || !gone[i]) && (m.State != Leaving || leaving) && m.start() == newest[m.Name]
 	}
 }
 
@@ -156,7 +160,7 @@ func (t *Table) KeyGroup() int { return t.group }
 func (t *Table) Order(slot uint16, buf []uint16) []uint16 {
 	at := len(buf)
 	buf = append(buf, t.Owners(slot)...)
-	d := newDraw(t.members, t.mayOwn())
+	d := newDraw(t.members, t.mayOwn(nil))
 	rest := d.of(ofSlot, int(slot))
 	slices.SortFunc(rest, compareCandidates)
 	for _, c := range rest {
@@ -168,6 +172,16 @@ func (t *Table) Order(slot uint16, buf []uint16) []uint16 {
 		if !slices.Contains(buf[at:], uint16(i)) {
 			buf = append(buf, uint16(i))
 		}
+	}
+	return buf
+}
+
+// OwnersWithout appends to buf the members that would own a slot of series if some
+// were gone: those that Order has next, unless there are zones. It costs as much.
+func (t *Table) OwnersWithout(slot uint16, gone []bool, buf []uint16) []uint16 {
+	d := newDraw(t.members, t.mayOwn(gone))
+	for _, c := range d.winners(d.of(ofSlot, int(slot)), t.Layout.Copies) {
+		buf = append(buf, c.member)
 	}
 	return buf
 }

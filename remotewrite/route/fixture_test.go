@@ -34,6 +34,7 @@ func (h sumHash) Pair(name, value string) uint64 {
 type table struct {
 	ids, urls    []string
 	self, copies int
+	zones        int        // a node's is its number modulo them; 0: none
 	orders       [][]uint16 // by slot modulo their number
 }
 
@@ -60,6 +61,21 @@ func newTable(nodes, self, copies int) *table {
 	return t
 }
 
+// setZones has nodes be in zones, and owners in different ones.
+func (t *table) setZones(n int) {
+	t.zones = n
+	none := make([]bool, t.Nodes())
+	for slot, order := range t.orders {
+		all := t.OwnersWithout(uint16(slot), none, nil)
+		for _, o := range order {
+			if !slices.Contains(all, o) {
+				all = append(all, o)
+			}
+		}
+		t.orders[slot] = all
+	}
+}
+
 func (t *table) Nodes() int                  { return len(t.ids) }
 func (t *table) Self() int                   { return t.self }
 func (t *table) Node(i int) (string, string) { return t.ids[i], t.urls[i] }
@@ -67,6 +83,22 @@ func (t *table) Owners(slot uint16) []uint16 {
 	return t.orders[int(slot)%len(t.orders)][:t.copies]
 }
 func (t *table) Order(slot uint16, buf []uint16) []uint16 { return t.orders[int(slot)%len(t.orders)] }
+
+// OwnersWithout spares nodes of the zone of the first that is left, if there are zones.
+func (t *table) OwnersWithout(slot uint16, gone []bool, buf []uint16) []uint16 {
+	at := len(buf)
+	for _, o := range t.Order(slot, nil) {
+		if !gone[o] && (t.zones == 0 || len(buf) == at || int(o)%t.zones != int(buf[at])%t.zones) {
+			buf = append(buf, o)
+		}
+	}
+	for _, o := range t.Order(slot, nil) {
+		if !gone[o] && !slices.Contains(buf[at:], o) {
+			buf = append(buf, o)
+		}
+	}
+	return buf[:min(len(buf), at+t.copies)]
+}
 
 // testCluster is a table and a breaker without a clock: a suspect is one until
 // it is trusted, or the test says so.

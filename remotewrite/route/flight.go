@@ -42,6 +42,7 @@ type flight struct {
 	whole     wire.Answer
 	reasons   []string
 	losses    map[int32]loss // by item; nil without any
+	few       []int32        // items that not all owners may have, until tellPassed
 	retry     string         // why a node did not take something
 	after     time.Duration
 }
@@ -160,6 +161,7 @@ func (f *flight) assign() {
 			*s = state{want: want}
 			owners = f.pass(it.slot, len(owners), s)
 			s.out = uint8(len(owners))
+			f.few = append(f.few, int32(k))
 			led = led && len(owners) > 1 && owners[0] == first[0]
 		}
 		if led {
@@ -194,9 +196,8 @@ func (f *flight) assign() {
 			series++
 		}
 	}
-	if any {
-		f.tellPassed(len(f.cut.items), func(i int) int32 { return int32(i) })
-	}
+	f.tellPassed(f.few)
+	f.few = f.few[:0]
 	for _, fr := range f.frames {
 		if fr != nil {
 			fr.seal()

@@ -27,7 +27,7 @@ func TestAcknowledgedIsStored(t *testing.T) {
 			seed := uint64(10*c.nodes + c.copies)
 			acknowledged, sent := map[string]bool{}, map[string]bool{}
 			refused := 0
-			writeAmongFaults(t, nodes, seed, 4, func(lines []string, w *httptest.ResponseRecorder) {
+			writeAmongFaults(t, nodes, seed, 4, deaf, func(lines []string, w *httptest.ResponseRecorder) {
 				for _, line := range lines {
 					sent[line] = true
 					if w.Code == http.StatusNoContent {
@@ -63,9 +63,9 @@ func TestAcknowledgedIsStored(t *testing.T) {
 }
 
 // writeAmongFaults has senders write to nodes, of which now one and now another
-// has a fault, until some request has met one, and closes the routers. answered is
+// has a fault, up to the worst, until some request has met one, and closes the routers. answered is
 // told of each answer and of the samples that it is about, one at a time.
-func writeAmongFaults(t *testing.T, nodes []*node, seed uint64, senders int, answered func(lines []string, w *httptest.ResponseRecorder)) {
+func writeAmongFaults(t *testing.T, nodes []*node, seed uint64, senders, worst int, answered func(lines []string, w *httptest.ResponseRecorder)) {
 	t.Helper()
 	const requests, most, series = 15, 90, 30
 	var mu sync.Mutex
@@ -79,7 +79,7 @@ func writeAmongFaults(t *testing.T, nodes []*node, seed uint64, senders int, ans
 				x := nodes[rng.IntN(len(nodes))]
 				switch y := nodes[rng.IntN(len(nodes))]; rng.IntN(3) {
 				case 0:
-					y.fault.Store(int32(1 + rng.IntN(deaf)))
+					y.fault.Store(int32(1 + rng.IntN(worst)))
 				case 1:
 					y.fault.Store(well)
 				}

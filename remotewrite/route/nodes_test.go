@@ -43,6 +43,7 @@ const (
 	frozen // no answer until the other end gives up
 	busy   // 503
 	deaf   // written, and the answer is lost
+	choosy // 429, of each part: too many new series
 )
 
 // newNodes starts n of them that know each other.
@@ -105,9 +106,24 @@ func (x *node) serve(w http.ResponseWriter, r *http.Request) {
 		case deaf:
 			x.handler.ServeHTTP(httptest.NewRecorder(), r)
 			panic(http.ErrAbortHandler)
+		case choosy:
+			x.choose(w, r)
+			return
 		}
 	}
 	x.handler.ServeHTTP(w, r)
+}
+
+// choose takes no part of a bundle, as no other node with as many new series would.
+func (x *node) choose(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	answers := wire.AppendAnswers(nil)
+	_ = wire.Parts(body, func(wire.Part) bool {
+		answers = wire.AppendAnswer(answers, &wire.Answer{Status: http.StatusTooManyRequests, Retry: "too many"})
+		return true
+	})
+	w.Header().Set("Content-Type", wire.ContentTypeAnswers)
+	_, _ = w.Write(answers)
 }
 
 // owners are the nodes of a series of the default bucket.

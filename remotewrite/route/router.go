@@ -27,6 +27,9 @@ type Table interface {
 	// may use buf.
 	Owners(slot uint16) []uint16
 	Order(slot uint16, buf []uint16) []uint16
+	// OwnersWithout appends to buf those that would own a slot if some nodes were
+	// gone. In a table with zones they need not be the next of the order.
+	OwnersWithout(slot uint16, gone []bool, buf []uint16) []uint16
 }
 
 // Cluster is what a Router knows of the others. It is safe for concurrent use.

@@ -82,7 +82,7 @@ func TestAcknowledgedIsForwarded(t *testing.T) {
 			o := Options{Acks: c.acks, Timeout: 150 * time.Millisecond, MaxOutboxBytes: 16 << 10, MaxBundleBytes: 4 << 10, Forwards: true}
 			nodes := newNodes(t, c.nodes, c.copies, o, remotewrite.Options{}, mcache.Options{WriteBack: true})
 			acknowledged := map[string]bool{}
-			writeAmongFaults(t, nodes, uint64(c.nodes), 3, func(lines []string, w *httptest.ResponseRecorder) {
+			writeAmongFaults(t, nodes, uint64(c.nodes), 3, deaf, func(lines []string, w *httptest.ResponseRecorder) {
 				for _, line := range lines {
 					acknowledged[line] = acknowledged[line] || w.Code == http.StatusNoContent
 				}

@@ -39,6 +39,9 @@ func (f *flight) judgeLocked(a *wire.Answer, fr *frame) {
 		f.launchLocked()
 	case a.Status == http.StatusTooManyRequests:
 		f.retryTextLocked(a.Retry, a.RetryAfter)
+		for i, k := range fr.items {
+			f.failedLocked(k, fr, i)
+		}
 	case a.Whole:
 		f.answers++
 		f.wholes++
@@ -94,6 +97,16 @@ func (f *flight) tookLocked(k int32, fr *frame, i int) {
 	}
 }
 
+// failedLocked notes that a node has not taken an item, the i-th of a frame.
+func (f *flight) failedLocked(k int32, fr *frame, i int) {
+	if fr.repeats.Has(i) { // it has it from before
+		return
+	}
+	if at := slices.Index(f.orderOf(f.cut.items[k].slot), uint16(fr.node)); at >= 0 {
+		f.state[k].failed |= 1 << at
+	}
+}
+
 func (f *flight) loseLocked(k int32, e wire.Elements) {
 	f.state[k].judged++
 	if f.losses == nil {
@@ -129,17 +142,13 @@ func (f *flight) redirectLocked(fr *frame) {
 	}
 	place := 0 // in fr.items
 	f.eachLocked(fr, func(k int32, head, item []byte, copy bool) {
-		if !fr.repeats.Has(place) { // it has it from before
-			if i := slices.Index(f.orderOf(f.cut.items[k].slot), uint16(fr.node)); i >= 0 {
-				f.state[k].failed |= 1 << i
-			}
-		}
+		f.failedLocked(k, fr, place)
 		place++
 		if !f.redirectItemLocked(k, head, item, copy) && !copy {
 			f.chooseLocked(k, head, item, fr.node)
 		}
 	})
-	f.tellPassed(len(fr.items), func(i int) int32 { return fr.items[i] })
+	f.tellPassed(fr.items)
 }
 
 // redirectItemLocked gives an item to the next node of its order, if there is one.
@@ -221,16 +230,21 @@ func (f *flight) settleLocked(items []int32) {
 			}
 		}
 	}
+	f.tellPassed(f.few)
+	f.few = f.few[:0]
 	if f.unsettled == 0 {
 		f.tellLocked()
 	}
 }
 
 // endItemLocked counts an item that no node has yet to answer for, if it has
-// fewer copies than it should.
+// fewer copies than it should. If any node has it the cluster is told.
 func (f *flight) endItemLocked(k int32) {
 	if s := &f.state[k]; s.acks+s.judged < s.want {
 		f.r.counters.fewCopies.Add(1)
+		if s.acks > 0 {
+			f.few = append(f.few, k)
+		}
 	}
 }
 
