@@ -166,14 +166,14 @@ func (h *history) settle() {
 // passOver notes that this member routes, or did so just now, as if these members
 // were all there are: others did not take what they own. To those who read it is an
 // era like any other, of which the ones who were passed over have nothing, and those
-// who took their place have all. It reports whether that is news.
-func (h *history) passOver(nowMs int64, members []Member, l Layout) (e *Era, news bool) {
-	e = &Era{From: nowMs - passedBefore, Until: nowMs + passedEvery, Members: owning(members), Layout: l}
+// who took their place have all.
+func (h *history) passOver(nowMs int64, members []Member, l Layout) *Era {
+	e := &Era{From: nowMs - passedBefore, Until: nowMs + passedEvery, Members: owning(members), Layout: l}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	news = h.addLocked(e)
+	h.addLocked(e)
 	h.tidyLocked()
-	return e, news
+	return e
 }
 
 // replaceLocked puts another value in an era's place: readers keep the one they have.
@@ -204,8 +204,8 @@ func (h *history) merge(nowMs int64, told []*Era) {
 	h.tidyLocked()
 }
 
-// addLocked adds an era to those that are the same, or reports that there are none.
-func (h *history) addLocked(t *Era) (news bool) {
+// addLocked adds an era, to one that is the same if there is one.
+func (h *history) addLocked(t *Era) {
 	for _, e := range h.eras {
 		if !e.same(t) || t.From > e.end() && t.From-e.end() > sameEraMs || e.From > t.Until+sameEraMs {
 			continue
@@ -217,10 +217,9 @@ func (h *history) addLocked(t *Era) (news bool) {
 			}
 			h.replaceLocked(e, union)
 		}
-		return false
+		return
 	}
 	h.eras = append(h.eras, t)
-	return true
 }
 
 // tidyLocked sorts the eras, and makes of the oldest that are too many one of

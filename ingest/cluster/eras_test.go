@@ -180,16 +180,12 @@ func TestPassOverIsAnEra(t *testing.T) {
 	members := some(3)
 	h := history{settled: true}
 	h.observe(1_000_000, members, l)
-	e, news := h.passOver(1_100_000, members[:2], l)
-	if !news || e.From != 1_100_000-passedBefore || e.Until != 1_100_000+passedEvery || !slices.Equal(idsOf(e), idsOf(&Era{Members: members[:2]})) {
-		t.Errorf("from %d until %d: %v, news %v", e.From, e.Until, idsOf(e), news)
+	e := h.passOver(1_100_000, members[:2], l)
+	if e.From != 1_100_000-passedBefore || e.Until != 1_100_000+passedEvery || !slices.Equal(idsOf(e), idsOf(&Era{Members: members[:2]})) {
+		t.Errorf("from %d until %d: %v", e.From, e.Until, idsOf(e))
 	}
-	if _, news := h.passOver(1_102_000, members[:2], l); news {
-		t.Error("it is news again")
-	}
-	if _, news := h.passOver(1_102_000, members[1:], l); !news {
-		t.Error("another is no news")
-	}
+	h.passOver(1_102_000, members[:2], l) // the same
+	h.passOver(1_102_000, members[1:], l) // another
 	if all := h.since(1_050_000); len(all) != 3 || all[0].Until != 0 || all[1].From != e.From && all[2].From != e.From {
 		t.Errorf("%d eras", len(all))
 	}
@@ -199,6 +195,40 @@ func TestPassOverIsAnEra(t *testing.T) {
 	}
 	if e.ID() == 0 || e.ID() != h.now.ID() || e.ID() == (&Era{Members: owning(members), Layout: l}).ID() || e.ID() == (&Era{Members: owning(members[:2]), Layout: Layout{Copies: 1}}).ID() || (&Era{}).ID() != 0 {
 		t.Error("IDs of eras do not tell owners apart")
+	}
+}
+
+// Who hears of it no other way than being told knows of all that was passed over, as
+// long as it lasts, but for less than an era may be written in after its end.
+func TestPassedOverIsToldWhileItLasts(t *testing.T) {
+	l := Layout{Copies: 2}
+	members := some(3)
+	here, there := history{settled: true}, history{settled: true}
+	var p passed
+	const from, to = int64(1_000_000), int64(1_060_000)
+	said, told := 0, 0
+	for now := from; now < to; now += 10 {
+		again, tell := p.say([]byte("some"), now)
+		if tell && !again {
+			t.Fatal("others are told what is not said")
+		}
+		if again {
+			said++
+			e := here.passOver(now, members[:2], l)
+			if tell {
+				told++
+				there.merge(now, []*Era{{From: e.From, Until: e.Until, Members: e.Members, Layout: e.Layout}})
+			}
+		}
+		if all := there.since(0); len(all) != 1 || all[0].From != from-passedBefore || now-all[0].Until >= tellEvery+passedEvery {
+			t.Fatalf("after %d ms others know of %+v", now-from, all)
+		}
+	}
+	if said != int(to-from)/passedEvery || told != int(to-from)/tellEvery {
+		t.Errorf("said %d times, told %d times", said, told)
+	}
+	if again, tell := p.say([]byte("others"), to); !again || !tell {
+		t.Error("others are not told of another set at once")
 	}
 }
 

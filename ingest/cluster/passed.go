@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
 	"sync"
@@ -18,21 +17,27 @@ import (
 //   - handed over like any era, to the owners of now, who may claim it then.
 //
 // Others hear of it with the rest of the history, in the end. So that it does not
-// die with the one who passed them over, some are told at once.
+// die with the one who passed them over, some are told at once, and again while it
+// lasts: to them the era ends when they heard of it last.
 
 // passed keeps those who route from saying the same with each request.
 type passed struct {
 	news chan *Era // to be told
 
 	mu   sync.Mutex
-	said map[string]int64 // by members that are left, as bits, and the table: when, unix ms
+	said map[string]saying // by the table, and the members that are left
 }
+
+// saying is when something was said last, and when others were told, in unix ms.
+type saying struct{ at, told int64 }
 
 const (
 	// passedSets bounds passed.said.
 	passedSets = 64
-	// tellMost is how many others are told at once.
-	tellMost = 5
+	// tellMost is how many others are told at once, and tellEvery how often while it
+	// lasts: an era may still have been written in for 2 s after its end (mcache/query).
+	tellMost  = 5
+	tellEvery = 1000 // ms
 	// passedNews is how many eras may wait to be told.
 	passedNews = 16
 )
@@ -49,11 +54,16 @@ func (c *Cluster) PassedOver(t *Table, with func(member int) bool) {
 		}
 	}
 	now := time.Now().UnixMilli()
-	if len(left) == 0 || !c.passed.say(key, now) {
+	if len(left) == 0 {
+		return
+	}
+	again, tell := c.passed.say(key, now)
+	if !again {
 		return
 	}
 	t.Use()
-	if e, news := c.history.passOver(now, left, c.o.Layout); news {
+	e := c.history.passOver(now, left, c.o.Layout)
+	if tell {
 		select {
 		case c.passed.news <- e:
 		default: // they will hear of it in the end
@@ -61,18 +71,23 @@ func (c *Cluster) PassedOver(t *Table, with func(member int) bool) {
 	}
 }
 
-// say reports whether it is time to say it again.
-func (p *passed) say(key []byte, nowMs int64) bool {
+// say reports whether it is time to say it again, and to tell others.
+func (p *passed) say(key []byte, nowMs int64) (again, tell bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at, ok := p.said[string(key)]; ok && nowMs-at < passedEvery && nowMs >= at {
-		return false
+	due := func(at, every int64) bool { return nowMs-at >= every || nowMs < at }
+	s := p.said[string(key)]
+	if !due(s.at, passedEvery) {
+		return false, false
 	}
 	if p.said == nil || len(p.said) >= passedSets {
-		p.said = make(map[string]int64)
+		p.said = make(map[string]saying)
 	}
-	p.said[string(bytes.Clone(key))] = nowMs
-	return true
+	if s.at, tell = nowMs, due(s.told, tellEvery); tell {
+		s.told = nowMs
+	}
+	p.said[string(key)] = s
+	return true, tell
 }
 
 // tellPassed tells others who is passed over, until the cluster is closed.

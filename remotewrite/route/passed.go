@@ -3,11 +3,12 @@ package route
 import "slices"
 
 // What owners do not know. A node that is passed over, because it did not answer, is
-// suspect or had too many new series, owns items that it was not sent or did not take. If it goes on to say that it has all
-// it was sent, and the node that took its place dies, a hole is not told. So the
-// cluster is told, before the request is answered, who has the items instead: those
-// who would own them if some nodes were gone. It remembers that as it remembers who
-// owned what when, and what is missed is handed over as after a change of the table.
+// suspect or had too many new series, owns items that it was not sent or did not
+// take. If it goes on to say that it has all it was sent, and the node that took its
+// place dies, a hole is not told. So the cluster is told, before the request is
+// answered, who has the items instead: those who would own them if some nodes were
+// gone. It remembers that as it remembers who owned what when, and what is missed is
+// handed over as after a change of the table.
 
 // tellPassed tells the cluster of those of items that not all owners were sent, or took.
 // f.mu is held, or the flight not yet launched.
