@@ -165,18 +165,26 @@ func (a *API) Stop() {
 func (u *upstream) opts() *UpstreamOptions { return u.now.Load() }
 
 // SetUpstream replaces the options of the store behind, all but Memory and
-// MemoryBytes, for requests that come from now on, and forgets what it answered and
-// where it disagreed. There must be a store.
+// MemoryBytes, for requests that come from now on, and forgets what it answered,
+// where it disagreed, that it failed and, if it is another, what it is. There must
+// be a store.
 func (a *API) SetUpstream(o UpstreamOptions) {
 	u := a.upstream
+	before := u.opts()
 	o = o.withDefaults()
-	o.Memory, o.MemoryBytes = u.opts().Memory, u.opts().MemoryBytes
+	o.Memory, o.MemoryBytes = before.Memory, before.MemoryBytes
 	u.now.Store(&o)
 	u.slots.set(o.MaxConcurrency)
-	u.dialect.forget()
+	u.forgetAnswers()
+	// Behind the generation, by which the learner knows what is of the store before.
+	if o.URL.String() == before.URL.String() {
+		u.dialect.forget()
+	} else {
+		u.dialect.renew()
+	}
+	u.breaker.answered()
 	u.paused.forget()
 	u.nothings.forget()
-	u.forgetAnswers()
 }
 
 // forgetAnswers has nothing that the store said used any more.

@@ -139,9 +139,13 @@ func (l *learner) of(ctx context.Context) dialect {
 	if fresh {
 		return known
 	}
+	generation := l.u.generation.Load()
 	now, err := l.ask(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.u.generation.Load() != generation {
+		return unknownDialect("it was replaced while it was asked")
+	}
 	l.until = l.now().Add(relearnEvery)
 	if err != nil {
 		l.until = l.now().Add(relearnAfter)
@@ -178,6 +182,13 @@ func (l *learner) noRead() {
 func (l *learner) forget() {
 	l.mu.Lock()
 	l.until, l.disordered = time.Time{}, false
+	l.mu.Unlock()
+}
+
+// renew has nothing known, as of another store.
+func (l *learner) renew() {
+	l.mu.Lock()
+	l.known, l.until, l.disordered = dialect{}, time.Time{}, false
 	l.mu.Unlock()
 }
 

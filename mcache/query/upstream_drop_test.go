@@ -2,6 +2,8 @@ package query
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -50,6 +52,57 @@ func TestSetUpstream(t *testing.T) {
 	<-done
 	if n := a.upstream.slots.taken(); n != 0 || a.upstream.slots.total() != 1 {
 		t.Errorf("%d of %d slots are taken", n, a.upstream.slots.total())
+	}
+}
+
+// TestSetUpstreamAnother: nothing that was learnt of a store is said of another,
+// be it that it failed, or what it said while it was replaced.
+func TestSetUpstreamAnother(t *testing.T) {
+	asked, say := make(chan struct{}), make(chan struct{})
+	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/buildinfo") {
+			asked <- struct{}{}
+			<-say
+			answerJSON(200, success(`{"version":"3.14.0"}`))(w, r)
+			return
+		}
+		http.NotFound(w, r)
+	}))
+	defer first.Close()
+	a, _, _ := storeBehind(t, UpstreamOptions{}, answerJSON(200, storesAnswer))
+	anonymous := *a.upstream.opts()
+	prometheus := anonymous
+	var err error
+	if prometheus.URL, err = url.Parse(first.URL); err != nil {
+		t.Fatal(err)
+	}
+	for _, during := range []bool{false, true} {
+		a.SetUpstream(prometheus)
+		for range breakerFailures {
+			a.upstream.breaker.failed(a.o.Now())
+		}
+		learnt := make(chan Dialect)
+		go func() { learnt <- a.Upstream(t.Context()) }()
+		<-asked
+		if during {
+			a.SetUpstream(anonymous)
+			say <- struct{}{}
+			if d := <-learnt; d.Kind != kindUnknown {
+				t.Errorf("of a store that was replaced: %+v", d)
+			}
+		} else {
+			say <- struct{}{}
+			if d := <-learnt; d.Kind != kindPrometheus {
+				t.Errorf("the first: %+v", d)
+			}
+			a.SetUpstream(anonymous)
+		}
+		if d := a.Upstream(t.Context()); d.Kind != kindUnknown {
+			t.Errorf("the second: %+v", d)
+		}
+		if w := get(t, a, "query", "query", "m[1h]"); w.Body.String() != storesAnswer {
+			t.Errorf("the second is not asked: %s", w.Body)
+		}
 	}
 }
 
