@@ -33,10 +33,11 @@ const (
 )
 
 // digestOf is what DIGEST answers for a value: XXH3 of 64 bits, seed 0.
-func digestOf(value []byte) [digestDigits]byte {
+func digestOf(value []byte) [digestDigits]byte { return digestText(xxh3.Hash(value)) }
+
+func digestText(hash uint64) (text [digestDigits]byte) {
 	var sum [digestDigits / 2]byte
-	var text [digestDigits]byte
-	binary.BigEndian.PutUint64(sum[:], xxh3.Hash(value))
+	binary.BigEndian.PutUint64(sum[:], hash)
 	hex.Encode(text[:], sum[:])
 	return text
 }
@@ -133,12 +134,15 @@ func removeIf(holds bool) kvcache.Op {
 }
 
 func digest(c *conn, args [][]byte) {
-	c.viewed(args[1], func(value []byte, kind kvcache.Kind, ok bool) {
+	answer := func(sum uint64, kind kvcache.Kind, ok bool) {
 		kind, ok = c.srv.typed(c.db, args[1], kind, ok)
-		if ok && kind == kvcache.String {
-			text := digestOf(value)
-			value = text[:]
-		}
-		c.answerGet(value, kind, ok)
-	})
+		text := digestText(sum)
+		c.answerGet(text[:], kind, ok)
+	}
+	large := c.cache().View(args[1], func(value []byte, kind kvcache.Kind, ok bool) { answer(xxh3.Hash(value), kind, ok) })
+	if large {
+		h := xxh3.New()
+		ok, _ := c.cache().ViewLarge(args[1], func(int) error { h.Reset(); return nil }, func(part []byte) { _, _ = h.Write(part) })
+		answer(h.Sum64(), kvcache.String, ok)
+	}
 }

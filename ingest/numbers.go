@@ -67,11 +67,9 @@ func (c *conn) unchanged(err error, problem string) bool {
 func incrByFloat(c *conn, args [][]byte) {
 	by, ok := resp.ParseLongDouble(args[2])
 	if !ok { // the key is looked at first
-		if err := c.peek(args[1], func(kvcache.Entry, bool) {}); err != nil {
-			c.refuse(err)
-			return
+		if _, ok := c.lengthOf(args[1]); ok {
+			c.Fail(errFloat)
 		}
-		c.Fail(errFloat)
 		return
 	}
 	var text []byte

@@ -105,24 +105,6 @@ func (c *conn) answerSet(err error) {
 
 func (c *conn) get(key []byte) { c.answerOne(key, (*conn).answerGet) }
 
-// viewed shows f a value under the cache's lock or, if it is kept in parts, a copy.
-// It answers itself when there is no room for that, and does not call f then.
-func (c *conn) viewed(key []byte, f func(value []byte, kind kvcache.Kind, ok bool)) {
-	if c.cache().View(key, f) {
-		c.viewedLarge(key, f)
-	}
-}
-
-func (c *conn) viewedLarge(key []byte, f func(value []byte, kind kvcache.Kind, ok bool)) {
-	value, ok, err := c.cache().AppendLarge(nil, key, func(bytes int) error { return c.lend(2 * int64(bytes)) }) // and in the answer
-	if err != nil {
-		c.refusedRoom(err)
-	} else {
-		f(value, kvcache.String, ok)
-	}
-	c.worked()
-}
-
 func get(c *conn, args [][]byte) { c.get(args[1]) }
 
 // setOptions are what may follow SET key value and GETEX key.
@@ -469,30 +451,24 @@ func appendValue(c *conn, args [][]byte) {
 	c.Int(int64(n))
 }
 
-// peek shows f the value of key without a copy.
-func (c *conn) peek(key []byte, f func(e kvcache.Entry, ok bool)) error {
-	return c.updateString(key, func(e kvcache.Entry, ok bool) (kvcache.Entry, kvcache.Op) {
-		f(e, ok)
-		return e, kvcache.Keep
-	})
+func strlen(c *conn, args [][]byte) {
+	if n, ok := c.lengthOf(args[1]); ok {
+		c.Int(int64(n))
+	}
 }
 
-func strlen(c *conn, args [][]byte) {
-	length := 0
-	kind, ok, err := c.cache().ViewPart(args[1], func(n int) (from, to int, err error) {
+// lengthOf is how long the string of a key is, 0 if there is none. If it returns
+// false, it has answered that the key is of another type.
+func (c *conn) lengthOf(key []byte) (length int, ok bool) {
+	kind, ok, _ := c.cache().ViewPart(key, func(n int) (from, to int, err error) {
 		length = n
 		return 0, 0, nil
 	}, nil)
-	switch kind, ok = c.srv.typed(c.db, args[1], kind, ok); {
-	case err != nil:
-		c.refuse(err)
-	case ok && kind != kvcache.String:
+	if kind, ok = c.srv.typed(c.db, key, kind, ok); ok && kind != kvcache.String {
 		c.Fail(errWrongType)
-	case ok:
-		c.Int(int64(length))
-	default:
-		c.Int(0)
+		return 0, false
 	}
+	return length, true
 }
 
 func getRange(c *conn, args [][]byte) {

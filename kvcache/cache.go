@@ -263,8 +263,7 @@ func (c *Cache) Get(dst, key []byte) ([]byte, bool) {
 	s.count.hits++
 	if isManifest(f.p) {
 		s.mu.Unlock()
-		value, ok, _ := c.AppendLarge(dst, key, nil)
-		return value, ok
+		return c.appendLarge(dst, key)
 	}
 	dst = append(dst, recordValue(f.p)...)
 	s.mu.Unlock()
@@ -277,7 +276,7 @@ func (c *Cache) Get(dst, key []byte) ([]byte, bool) {
 // Cache.
 //
 // A value that is kept in parts is not shown: f is not called, large is true, and
-// the caller goes on with ViewLarge or AppendLarge.
+// the caller goes on with ViewLarge.
 func (c *Cache) View(key []byte, f func(value []byte, kind Kind, ok bool)) (large bool) {
 	h := c.hash(key)
 	s := c.shard(h)

@@ -196,29 +196,23 @@ func (c *Cache) removeOrphans() {
 	}
 }
 
-// AppendLarge appends the value of a key that View or GetMany have told to be
-// large. It reports false if there is none, any more. It calls lend, if that is
-// not nil, with the length of the value before it makes room for it.
-func (c *Cache) AppendLarge(dst, key []byte, lend func(bytes int) error) (value []byte, ok bool, err error) {
+// appendLarge appends the value of a key that was large. It reports false, and returns
+// dst as it was, if there is none, any more.
+func (c *Cache) appendLarge(dst, key []byte) (value []byte, ok bool) {
 	at := len(dst)
-	ok, err = c.ViewLarge(key, func(bytes int) error {
-		if lend != nil {
-			if err := lend(bytes); err != nil {
-				return err
-			}
-		}
+	ok, _ = c.ViewLarge(key, func(bytes int) error {
 		dst = slices.Grow(dst[:at], bytes)
 		return nil
 	}, func(part []byte) { dst = append(dst, part...) })
 	if !ok {
 		dst = dst[:at]
 	}
-	return dst, ok, err
+	return dst, ok
 }
 
-// ViewLarge is AppendLarge for callers that copy the value themselves: it calls
-// begin with the length, and then part with views of the value's parts, one after
-// the other. A view is valid during the call, which is under a lock, so part must be
+// ViewLarge shows the value of a key that View or GetMany have told to be large: it
+// calls begin with the length, and then part with views of the value's parts, one after
+// the other. It reports false if there is none, any more. A view is valid during the call, which is under a lock, so part must be
 // quick and must not call the Cache. If a part is gone or something else
 // was stored meanwhile, it calls begin again, and what came before is void, as it
 // is where it reports false or begin fails.

@@ -55,7 +55,7 @@ func (w *largeModel) get(key string) ([]byte, bool) {
 	var v []byte
 	found := false
 	if w.c.View([]byte(key), func(b []byte, _ Kind, ok bool) { v, found = append(v, b...), ok }) {
-		v, found, _ = w.c.AppendLarge(nil, []byte(key), func(int) error { return nil })
+		v, found = w.c.appendLarge(nil, []byte(key))
 	}
 	return v, found
 }
@@ -260,7 +260,7 @@ func TestLargeValuesVanishInPart(t *testing.T) {
 				_, ok, _ := c.ViewPart(key, func(n int) (int, int, error) { return i * c.partBytes(), i*c.partBytes() + 1, nil }, func([]byte) {})
 				return ok
 			},
-			"View": func() bool { _, ok, _ := c.AppendLarge(nil, key, nil); return ok },
+			"View": func() bool { _, ok := c.appendLarge(nil, key); return ok },
 			"Update": func() bool {
 				found := false
 				_ = c.Update(key, func(e Entry, ok bool) (Entry, Op) { found = ok; return e, Keep })
@@ -349,7 +349,7 @@ func TestLargeValuesOfManyWriters(t *testing.T) {
 						t.Error(err)
 					}
 				default:
-					v, ok, _ := c.AppendLarge(nil, key, nil)
+					v, ok := c.appendLarge(nil, key)
 					if !whole(v) {
 						t.Error("a mixture is read")
 					}
