@@ -16,6 +16,7 @@ import (
 // seventh of all processor time.
 type rawIO struct {
 	conn syscall.RawConn
+	full func() // if not nil, called whenever room to write is about to be waited for
 
 	// Of the call under way, made once, so that none allocates:
 	b           []byte
@@ -31,7 +32,13 @@ func newRawIO(c *net.TCPConn) (*rawIO, error) {
 	}
 	r := &rawIO{conn: raw}
 	r.read = func(fd uintptr) bool { return r.call(syscall.SYS_READ, fd) }
-	r.write = func(fd uintptr) bool { return r.call(syscall.SYS_WRITE, fd) }
+	r.write = func(fd uintptr) bool {
+		done := r.call(syscall.SYS_WRITE, fd)
+		if !done && r.full != nil {
+			r.full()
+		}
+		return done
+	}
 	return r, nil
 }
 

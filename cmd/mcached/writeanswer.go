@@ -81,7 +81,17 @@ func (c *writeConn) gone() (is bool) {
 // write sends the answer.
 func (c *writeConn) write() error {
 	_, err := c.io.Write(c.out)
+	if c.late {
+		c.late = false
+		_ = c.SetWriteDeadline(time.Time{})
+	}
 	return err
+}
+
+// full bounds how long a client may take nothing of its answers.
+func (c *writeConn) full() {
+	c.late = true
+	_ = c.SetWriteDeadline(time.Now().Add(c.server.ReadTimeout))
 }
 
 // linger lets the client read the answer though it still sends: a connection
@@ -178,9 +188,6 @@ func (w *writeAnswer) Write(b []byte) (int, error) {
 
 // SetReadDeadline is for http.ResponseController.
 func (w *writeAnswer) SetReadDeadline(t time.Time) error { return w.c.SetReadDeadline(t) }
-
-// SetWriteDeadline is for http.ResponseController.
-func (w *writeAnswer) SetWriteDeadline(t time.Time) error { return w.c.SetWriteDeadline(t) }
 
 // end appends the answer to dst. keep says that the connection stays.
 func (w *writeAnswer) end(dst []byte, keep bool) []byte {

@@ -31,6 +31,7 @@ type writeConn struct {
 	body writeBody
 	w    writeAnswer
 	out  []byte
+	late bool // out had to be waited for
 }
 
 // likeness is a head but for the digits of its Content-Length.
@@ -51,6 +52,7 @@ func (c *writeConn) serve() (done bool) {
 	c.buf, c.io = make([]byte, 0, writeBuffer), c.Conn
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		if raw, err := newRawIO(t); err == nil {
+			raw.full = c.full
 			c.io = raw
 		}
 	}

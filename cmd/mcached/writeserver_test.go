@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -480,6 +482,38 @@ func TestWriteServerDeadlines(t *testing.T) {
 	<-served
 }
 
+// Who asks on and on and reads no answer is not waited for.
+func TestWriteServerUnread(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: 200 * time.Millisecond, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		_, _ = w.Write(make([]byte, 64<<10))
+	})}, "/write")
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(limitConns(l, 10)) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetWriteDeadline(time.Now().Add(time.Minute))
+	for err = nil; err == nil; {
+		_, err = io.WriteString(c, plainRequest("1"))
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) || asked.Load() < 3 {
+		t.Errorf("after %d requests: %v", asked.Load(), err)
+	}
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	<-served
+}
+
 // What the daemon answers remote writes with leaves a request's head alone, which
 // all requests of a connection share, and asks for a password from the moment on
 // that there is one.
@@ -493,10 +527,10 @@ func TestWriteServerOfDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := 0
+	var plain atomic.Int64
 	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := w.(*writeAnswer); ok {
-			plain++
+			plain.Add(1)
 		}
 		header, url := r.Header.Clone(), *r.URL
 		inner.ServeHTTP(w, r)
@@ -545,8 +579,8 @@ func TestWriteServerOfDaemon(t *testing.T) {
 	ask(proto, empty, http.StatusUnauthorized)
 	ask(proto+password, empty, http.StatusNoContent)
 	ask(proto, empty, http.StatusUnauthorized)
-	if plain != 9 {
-		t.Errorf("%d were plain", plain)
+	if plain.Load() != 9 {
+		t.Errorf("%d were plain", plain.Load())
 	}
 	c.Close()
 	if err := s.Shutdown(context.Background()); err != nil {
