@@ -226,7 +226,7 @@ func (w *window) quiet() {
 // complete it, and what is said of the answer.
 const (
 	editorText = `document.querySelector(".editor").shadowRoot.querySelector(".cm-content").textContent`
-	offers     = `[...document.querySelector(".editor").shadowRoot.querySelectorAll(".cm-tooltip-autocomplete li")].map(li => li.textContent)`
+	offers     = `[...document.querySelector(".editor").shadowRoot.querySelectorAll(".cm-tooltip-autocomplete:not(.cm-tooltip-autocomplete-disabled) li")].map(li => li.textContent)`
 	said       = `document.querySelector(".said").textContent`
 )
 
@@ -276,13 +276,17 @@ func TestE2EKeyboard(t *testing.T) {
 	w.press("ArrowLeft")
 	w.until("and the one before", `document.activeElement.id === "graph0" && !!document.querySelector(".uplot")`)
 
-	// A label and its value; Tab takes what is first. Escape puts offers away.
+	// A label and its value; Tab takes what is first, and waits for offers that
+	// are on their way.
 	w.look(`document.querySelector("button.remove").click()`) // of the only one: it is emptied
 	w.until("it is empty", editorText+`.startsWith("an expression")`)
 	w.tabTo("expr0")
+	w.look(`window.held = []; window.fetched = window.fetch; window.fetch = (...request) => new Promise(answer => held.push({url: String(request[0]), go: () => answer(fetched(...request))}))`)
 	w.typeIn("mcached_series{buck")
-	w.until("labels are offered", offers+`.some(o => o.includes("bucket"))`)
+	w.until("labels are asked for", `held.some(h => h.url.includes("/labels"))`)
 	w.press("Tab")
+	w.until("the editor has the keys still", `document.activeElement === document.querySelector(".editor")`)
+	w.look(`window.fetch = fetched; held.forEach(h => h.go())`)
 	w.until("Tab takes it", editorText+`.startsWith("mcached_series{bucket")`)
 	w.typeIn(`="def`)
 	w.until("values are offered", offers+`.some(o => o.includes("default"))`)

@@ -4,7 +4,7 @@
 import {EditorState, Prec} from "@codemirror/state";
 import {EditorView, drawSelection, keymap, placeholder} from "@codemirror/view";
 import {defaultKeymap, history, historyKeymap, insertNewlineAndIndent} from "@codemirror/commands";
-import {acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap, completionStatus, moveCompletionSelection, selectedCompletionIndex} from "@codemirror/autocomplete";
+import {acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap, completionStatus, currentCompletions, moveCompletionSelection, selectedCompletionIndex} from "@codemirror/autocomplete";
 import {HighlightStyle, bracketMatching, ensureSyntaxTree, indentOnInput, syntaxHighlighting} from "@codemirror/language";
 import {lintKeymap} from "@codemirror/lint";
 import {tags} from "@lezer/highlight";
@@ -40,12 +40,25 @@ const highlight = HighlightStyle.define([
   {tag: tags.invalid, color: "var(--bad)"},
 ]);
 
-/** Tab takes what is chosen of the offers, or the first of them. */
-function takeFirst(view) {
-  if (completionStatus(view.state) !== "active") return false;
-  if (selectedCompletionIndex(view.state) === null) moveCompletionSelection(true)(view);
-  return acceptCompletion(view);
-}
+/**
+ * Tab takes what is chosen of the offers, or the first of them. While they are
+ * on their way it waits for them: only where there is nothing to take does it
+ * leave the editor. Typing and moving the cursor call the wait off.
+ */
+const tab = () => {
+  let waits = false;
+  const take = view => {
+    waits = false;
+    if (!currentCompletions(view.state).length) return waits = completionStatus(view.state) === "pending";
+    if (selectedCompletionIndex(view.state) === null) moveCompletionSelection(true)(view);
+    return acceptCompletion(view);
+  };
+  const listen = EditorView.updateListener.of(({view, docChanged, selectionSet}) => {
+    if (docChanged || selectionSet) waits = false;
+    if (waits && completionStatus(view.state) !== "pending") setTimeout(() => waits && take(view)); // not while an update is under way
+  });
+  return [Prec.highest(keymap.of([{key: "Tab", run: take}])), listen];
+};
 
 /** Makes an editor in host. run is called when the person asks for the answer. */
 export function editor(host, text, {label, run, changed}) {
@@ -54,7 +67,7 @@ export function editor(host, text, {label, run, changed}) {
     .setComplete({remote: {url: base.replace(/\/$/, ""), fetchFn: ask, httpMethod: "GET"}, maxMetricsMetadata: 20000})
     .activateLinter(true);
   const enter = view => {
-    if (completionStatus(view.state) === "active" && selectedCompletionIndex(view.state) !== null) return false;
+    if (currentCompletions(view.state).length && selectedCompletionIndex(view.state) !== null) return false;
     run();
     return true;
   };
@@ -64,7 +77,7 @@ export function editor(host, text, {label, run, changed}) {
     state: EditorState.create({
       doc: text,
       extensions: [
-        Prec.highest(keymap.of([{key: "Enter", run: enter}, {key: "Shift-Enter", run: insertNewlineAndIndent}, {key: "Tab", run: takeFirst}])),
+        Prec.highest(keymap.of([{key: "Enter", run: enter}, {key: "Shift-Enter", run: insertNewlineAndIndent}])), tab(),
         theme, history(), drawSelection(), indentOnInput(), bracketMatching(), closeBrackets(), syntaxHighlighting(highlight),
         autocompletion({selectOnOpen: false, interactionDelay: 0}), EditorView.lineWrapping, promql.asExtension(),
         keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, ...completionKeymap, ...lintKeymap]),
