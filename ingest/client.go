@@ -23,6 +23,8 @@ type client struct {
 	libName       string
 	libVersion    string
 	last          atomic.Pointer[command] // nil for none yet
+	noEvict       atomic.Bool             // CLIENT NO-EVICT, which changes nothing but is told
+	noTouch       atomic.Bool             // CLIENT NO-TOUCH, the same
 	peer          bool                    // it is another node of the cluster
 	challenge     []byte                  // that a node was given
 }
@@ -59,8 +61,8 @@ func connectionCommands() []command {
 			{name: "caching", arity: 3, syntax: "YES | NO", summary: "Says of the next command whether what it reads is kept.", run: clientCaching},
 			{name: "trackinginfo", arity: 2, summary: "Returns how the connection tracks.", run: clientTrackingInfo},
 			{name: "getredir", arity: 2, summary: "Returns the id of the client that is told instead.", run: clientGetRedir},
-			{name: "no-evict", arity: 3, syntax: "ON | OFF", summary: "Is accepted; clients are never evicted.", run: clientSwitch},
-			{name: "no-touch", arity: 3, syntax: "ON | OFF", summary: "Is accepted; reads count all the same.", run: clientSwitch},
+			{name: "no-evict", arity: 3, syntax: "ON | OFF", summary: "Is accepted; clients are never evicted.", run: func(c *conn, args [][]byte) { c.setSwitch(&c.noEvict, args[2]) }},
+			{name: "no-touch", arity: 3, syntax: "ON | OFF", summary: "Is accepted; reads count all the same.", run: func(c *conn, args [][]byte) { c.setSwitch(&c.noTouch, args[2]) }},
 			{name: "reply", arity: 3, syntax: "ON | OFF | SKIP", summary: "Tells the server whether to answer.", run: clientReply},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("client") }},
 		}},
@@ -201,6 +203,8 @@ func resetConn(c *conn, _ [][]byte) {
 	c.deafen()
 	c.speaks(false)
 	c.silent, c.skip = false, 0
+	c.noEvict.Store(false)
+	c.noTouch.Store(false)
 	c.peer, c.challenge = false, nil
 	c.forget()
 	c.rename("")
@@ -260,12 +264,14 @@ func clientSetInfo(c *conn, args [][]byte) {
 	c.OK()
 }
 
-func clientSwitch(c *conn, args [][]byte) {
-	if resp.EqualFold(args[2], "on") || resp.EqualFold(args[2], "off") {
-		c.OK()
-	} else {
+func (c *conn) setSwitch(is *atomic.Bool, word []byte) {
+	on := resp.EqualFold(word, "on")
+	if !on && !resp.EqualFold(word, "off") {
 		c.Fail(errSyntax)
+		return
 	}
+	is.Store(on)
+	c.OK()
 }
 
 func clientReply(c *conn, args [][]byte) {

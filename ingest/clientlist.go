@@ -20,6 +20,8 @@ type described struct {
 	db                        int
 	resp3                     bool
 	multi                     int32 // as conn.multi
+	multiBytes                int64 // of the transaction's queue
+	noEvict, noTouch          bool
 	unread                    int64
 	half                      bool // a command is incomplete
 	last                      *command
@@ -36,7 +38,7 @@ func (c *conn) describedLocked() described {
 	return described{
 		id: c.id, fd: c.fd, sock: c.sock, name: c.name, libName: c.libName, libVersion: c.libVersion,
 		created: c.created, active: c.active.Load(), db: c.db, resp3: c.ears.resp3.Load(),
-		multi: c.multi.Load(), unread: c.unread.Load(), half: c.half.Load() != 0, last: c.last.Load(),
+		multi: c.multi.Load(), multiBytes: c.multiBytes.Load(), noEvict: c.noEvict.Load(), noTouch: c.noTouch.Load(), unread: c.unread.Load(), half: c.half.Load() != 0, last: c.last.Load(),
 		listening: c.listens(),
 	}
 }
@@ -54,7 +56,9 @@ func (d *described) isPubSub() bool {
 	return d.listening.channels+d.listening.patterns+d.listening.shards > 0
 }
 
-// line has the fields of Redis, but for those about buffers that are not kept here.
+// line has the fields of Redis. Those about buffers tell of what a connection holds
+// between its commands: arguments are views of the input, and answers are written
+// from buffers of all.
 func (d *described) line(s *Server) string {
 	now, every := s.tick.Load(), s.every.Seconds()
 	flags := d.listening.flags()
@@ -63,6 +67,12 @@ func (d *described) line(s *Server) string {
 	}
 	if _, local := d.sock.(*net.UnixConn); local {
 		flags += "U"
+	}
+	if d.noEvict {
+		flags += "e"
+	}
+	if d.noTouch {
+		flags += "T"
 	}
 	if flags == "" {
 		flags = "N"
@@ -81,11 +91,11 @@ func (d *described) line(s *Server) string {
 	if d.half {
 		input = bufferBytes
 	}
-	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d qbuf=%d obl=0 oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=default redir=%d resp=%d lib-name=%s lib-ver=%s",
+	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d qbuf=%d qbuf-free=0 argv-mem=0 multi-mem=%d rbs=0 rbp=0 obl=0 oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=default redir=%d resp=%d lib-name=%s lib-ver=%s",
 		d.id, addressOf(d.sock), localAddressOf(d.sock), d.fd, d.name,
 		int(float64(now-d.created)*every), int(float64(now-d.active)*every), flags, d.db,
-		d.listening.channels, d.listening.patterns, d.listening.shards, d.multi-1, input, queued, d.unread,
-		connBytes+int64(input)+d.unread, events, last, d.listening.redirect, version, d.libName, d.libVersion)
+		d.listening.channels, d.listening.patterns, d.listening.shards, d.multi-1, input, d.multiBytes, queued, d.unread,
+		connBytes+int64(input)+d.multiBytes+d.unread, events, last, d.listening.redirect, version, d.libName, d.libVersion)
 }
 
 // addressOf is where a client is. One that comes by the file system has no address

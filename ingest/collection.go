@@ -297,9 +297,8 @@ func (c *conn) view(key []byte, kind kvcache.Kind, f func(value []byte)) bool {
 // so that what stays is seen whatever else comes and goes; the rest is answered at
 // once, as there.
 func (c *conn) scanCollection(args [][]byte, kind kvcache.Kind) {
-	cursor, err := strconv.ParseUint(string(args[2]), 10, 64)
-	if err != nil {
-		c.Fail("ERR invalid cursor")
+	cursor, ok := c.cursorArg(args[2])
+	if !ok {
 		return
 	}
 	words, ok := c.scanWords(args[3:], "")

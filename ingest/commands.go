@@ -61,7 +61,7 @@ const (
 	admin
 	noscript  // not for scripts
 	slow      // may take long or wait: not to be run in a loop; not shown
-	secret    // its arguments are not logged or monitored; not shown
+	secret    // its arguments are logged and monitored redacted; not shown
 	whileBusy // also while a script keeps all others waiting; not shown
 	published // is told to others, so that a script that only reads may not; not shown
 )
@@ -170,6 +170,9 @@ func (c *conn) execute(args [][]byte) {
 	case c.apart && c.restricted() && !mayWhileSubscribed(cmd):
 		cmd.stats.rejected.Add(1)
 		c.Fail("ERR Can't execute '" + cmd.name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	case c.apart && c.ears.monitors.Load() && cmd.flags&(readonly|write|published) != 0:
+		cmd.stats.rejected.Add(1)
+		c.Fail("ERR Replica can't interact with the keyspace")
 	case c.waits != nil && !c.mayWhileBusy(cmd, args):
 		c.failBusy(cmd)
 	case c.srv.o.Cluster != nil && !c.belongs(cmd, args):
@@ -289,6 +292,11 @@ func (c *conn) unknown(args [][]byte) {
 
 func (c *conn) wrongArity(name string) {
 	c.Fail("ERR wrong number of arguments for '" + name + "' command")
+}
+
+// wrongSubArity words it as Redis does where a subcommand itself counts its arguments.
+func (c *conn) wrongSubArity(args [][]byte) {
+	c.Fail("ERR unknown subcommand or wrong number of arguments for '" + clip(args[1], 128) + "'. Try " + strings.ToUpper(clip(args[0], maxNameBytes)) + " HELP.")
 }
 
 func clip(b []byte, n int) string { return string(b[:min(len(b), n)]) }

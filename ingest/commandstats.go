@@ -101,11 +101,11 @@ func (c *conn) measure(args [][]byte) {
 	ns := max(now-p.since, 0)
 	p.since = now
 	each := ns / int64(p.calls)
-	if after := c.srv.slow.afterNs.Load(); after >= 0 && each >= after && p.cmd.flags&secret == 0 {
+	if after := c.srv.slow.afterNs.Load(); after >= 0 && each >= after {
 		if args == nil {
 			args = p.args[:min(p.argCount, 2)]
 		}
-		c.srv.slow.add(c, args, max(p.argCount-len(args), 0), each)
+		c.srv.slow.add(c, redacted(p.cmd, args), max(p.argCount-len(args), 0), each)
 	}
 	if at := c.srv.slow.latencyNs.Load(); at > 0 && each >= at {
 		c.srv.slow.spike(c.srv.o.Now().Unix(), p.cmd, each)

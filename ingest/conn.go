@@ -93,15 +93,16 @@ type conn struct {
 	commands, failed uint64
 
 	// Read by the sweeper and CLIENT LIST: ticks, 0 for not.
-	created  int64
-	active   atomic.Int64 // last time that something was read
-	known    atomic.Bool  // a command has run past AUTH
-	unread   atomic.Int64 // bytes of answers that wait for the client
-	multi    atomic.Int32 // commands that a transaction has queued, and 1; 0 for none
-	half     atomic.Int64 // since when a command is incomplete
-	writing  atomic.Int64 // since when a write waits for the client
-	shutting atomic.Bool  // to end after what was read
-	killed   atomic.Bool  // to end at once
+	created    int64
+	active     atomic.Int64 // last time that something was read
+	known      atomic.Bool  // a command has run past AUTH
+	unread     atomic.Int64 // bytes of answers that wait for the client
+	multi      atomic.Int32 // commands that a transaction has queued, and 1; 0 for none
+	multiBytes atomic.Int64 // of its queue
+	half       atomic.Int64 // since when a command is incomplete
+	writing    atomic.Int64 // since when a write waits for the client
+	shutting   atomic.Bool  // to end after what was read
+	killed     atomic.Bool  // to end at once
 }
 
 func newConn(s *Server, nc net.Conn, id int64) *conn {

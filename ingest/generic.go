@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 
 	"mcached/ingest/resp"
 	"mcached/kvcache"
@@ -220,14 +221,30 @@ func (c *conn) patternArg(b []byte) (*resp.Pattern, bool) {
 	return resp.Compile(b), true
 }
 
+// cursorArg reads a cursor as strtoul does, to which -1 is the greatest and nothing is 0.
+func (c *conn) cursorArg(b []byte) (uint64, bool) {
+	digits := strings.TrimPrefix(string(b), "-")
+	if len(digits) == len(b) {
+		digits = strings.TrimPrefix(digits, "+")
+	}
+	cursor, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil && len(b) > 0 {
+		c.Fail("ERR invalid cursor")
+		return 0, false
+	}
+	if len(b) > 0 && b[0] == '-' {
+		cursor = -cursor
+	}
+	return cursor, true
+}
+
 // loopPattern is the longest pattern that is served in a loop.
 const loopPattern = 64
 
 // scan answers about COUNT keys, fewer when they fill an output buffer.
 func scan(c *conn, args [][]byte) {
-	cursor, err := strconv.ParseUint(string(args[1]), 10, 64)
-	if err != nil {
-		c.Fail("ERR invalid cursor")
+	cursor, ok := c.cursorArg(args[1])
+	if !ok {
 		return
 	}
 	words, ok := c.scanWords(args[2:], "type")

@@ -229,7 +229,12 @@ const maxRandom = 1 << 20
 // randomCount reads the count of HRANDFIELD and SRANDMEMBER, negative for with
 // repetitions.
 func (c *conn) randomCount(b []byte) (n int64, ok bool) {
-	if n, ok = c.integerArg(b); ok && n < -maxRandom {
+	n, ok = c.integerArg(b)
+	switch {
+	case ok && n == math.MinInt64:
+		c.Fail("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")
+		return 0, false
+	case ok && n < -maxRandom:
 		c.Fail("ERR value is out of range, the limit with repetitions is " + itoa(maxRandom))
 		return 0, false
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+
+	"mcached/ingest/resp"
 )
 
 // monitors are the connections that are told of every command.
@@ -48,14 +50,19 @@ func (c *conn) stopMonitoring() {
 	c.ears.monitors.Store(false)
 }
 
-// show tells the monitors of a command that is about to be run.
+// show tells the monitors of a command that is about to be run. Who ends monitoring
+// by it is not told of that.
 func (c *conn) show(cmd *command, args [][]byte) {
-	if cmd.flags&(admin|secret) != 0 {
+	if cmd.flags&admin != 0 || cmd.name == "quit" {
 		return
 	}
+	from := "lua"
+	if c.script == nil {
+		from = addressOf(c.sock)
+	}
 	us := c.srv.o.Now().UnixMicro()
-	line := fmt.Appendf(nil, "+%d.%06d [%d %s]", us/1e6, us%1e6, c.db, addressOf(c.sock))
-	for _, a := range args {
+	line := fmt.Appendf(nil, "+%d.%06d [%d %s]", us/1e6, us%1e6, c.db, from)
+	for _, a := range redacted(cmd, args) {
 		line = append(line, ' ')
 		line = appendQuoted(line, a[:min(len(a), maxMonitored)])
 		if len(a) > maxMonitored {
@@ -67,8 +74,30 @@ func (c *conn) show(cmd *command, args [][]byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for k := range m.conns {
-		k.push(line)
+		if k != c || cmd.name != "reset" {
+			k.push(line)
+		}
 	}
+}
+
+// redacted are the arguments as others may see them: without user names and passwords.
+func redacted(cmd *command, args [][]byte) [][]byte {
+	if cmd.flags&secret == 0 {
+		return args
+	}
+	hidden := func(i int) bool { return i > 0 }
+	if cmd.name == "hello" {
+		hidden = func(i int) bool {
+			return i > 2 && (resp.EqualFold(args[i-1], "auth") || i > 3 && resp.EqualFold(args[i-2], "auth"))
+		}
+	}
+	shown := make([][]byte, len(args))
+	for i, a := range args {
+		if shown[i] = a; hidden(i) {
+			shown[i] = []byte("(redacted)")
+		}
+	}
+	return shown
 }
 
 // appendQuoted writes b as Redis quotes what may be any bytes.

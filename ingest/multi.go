@@ -167,6 +167,7 @@ func (c *conn) enqueue(cmd *command, args [][]byte) {
 	x.slow = x.slow || cmd.flags&slow != 0 || cmd.whole != cmd.name || len(args) > loopArgs
 	x.keep(args)
 	c.multi.Store(int32(len(x.queue) + 1))
+	c.multiBytes.Store(x.bytes)
 	c.Simple("QUEUED")
 }
 
@@ -262,6 +263,7 @@ func (c *conn) forget() {
 		c.tx.lease.Release()
 		c.tx = nil
 		c.multi.Store(0)
+		c.multiBytes.Store(0)
 	}
 }
 

@@ -35,13 +35,16 @@ type pause struct {
 // pausePoll is how often who waits looks whether it is to end.
 const pausePoll = 20 * time.Millisecond
 
+// longestPauseMs is for ever, as far as time.Duration goes.
+const longestPauseMs = int64(1 << 62 / time.Millisecond)
+
 func clientPause(c *conn, args [][]byte) {
 	if len(args) > 4 {
-		c.Fail(errSyntax)
+		c.wrongSubArity(args)
 		return
 	}
 	ms, ok := resp.ParseInt(args[2])
-	if !ok || ms > int64(1<<62/time.Millisecond) {
+	if !ok {
 		c.Fail("ERR timeout is not an integer or out of range")
 		return
 	}
@@ -59,7 +62,7 @@ func clientPause(c *conn, args [][]byte) {
 			return
 		}
 	}
-	s, until := c.srv, time.Now().Add(time.Duration(ms)*time.Millisecond)
+	s, until := c.srv, time.Now().Add(time.Duration(min(ms, longestPauseMs))*time.Millisecond)
 	s.mu.Lock()
 	if p := s.pause; p != nil && time.Now().Before(p.until) {
 		// As in Redis a pause is not made shorter or weaker by another.

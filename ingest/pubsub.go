@@ -339,7 +339,7 @@ func (c *conn) channelNames(args [][]byte, of func(p *pubsub) map[string]map[*co
 			return
 		}
 	default:
-		c.wrongArity("pubsub|" + strings.ToLower(string(args[1])))
+		c.wrongSubArity(args)
 		return
 	}
 	p := &c.srv.pubsub

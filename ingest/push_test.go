@@ -409,15 +409,24 @@ func TestMonitor(t *testing.T) {
 	w.want("+QUEUED\r\n", "GET", "a")
 	w.want("*1\r\n$-1\r\n", "EXEC")
 	w.want("+OK\r\n", "AUTH", "secret")
+	w.ask("HELLO", "2", "AUTH", "default", "secret", "SETNAME", "me")
+	w.want("$1\r\nv\r\n", "EVAL", "redis.call('set',KEYS[1],'v') return redis.call('get',KEYS[1])", "1", "k")
 	w.want("+PONG\r\n", "PING")
 	from := " [0 " + w.c.LocalAddr().String() + "] "
-	for _, want := range []string{`"SET" "k\n\"" "\x00\xc3\xa9\\"`, `"MULTI"`, `"EXEC"`, `"GET" "a"`, `"PING"`} {
-		line := m.read()
+	for _, want := range []string{`"AUTH" "(redacted)"`, `"SET" "k\n\"" "\x00\xc3\xa9\\"`, `"MULTI"`, `"EXEC"`, `"GET" "a"`,
+		`"AUTH" "(redacted)"`, `"HELLO" "2" "AUTH" "(redacted)" "(redacted)" "SETNAME" "me"`,
+		`"EVAL" "redis.call('set',KEYS[1],'v') return redis.call('get',KEYS[1])" "1" "k"`, `lua "set" "k" "v"`, `lua "get" "k"`, `"PING"`} {
+		line, from := m.read(), from
+		if called, ok := strings.CutPrefix(want, "lua "); ok {
+			want, from = called, " [0 lua] "
+		}
 		if _, got, ok := strings.Cut(line, from); !ok || got != want+"\r\n" || line[0] != '+' {
 			t.Fatalf("monitored %q, want %q", line, want)
 		}
 	}
-	m.c.Close()
+	m.want("+RESET\r\n", "RESET")
+	w.want("+PONG\r\n", "PING")
+	m.want("-NOAUTH Authentication required.\r\n", "GET", "k")
 	waitFor(t, "the monitor to be gone", func() bool { return !strings.Contains(w.ask("CLIENT", "LIST"), "flags=O") })
 	w.want("+PONG\r\n", "PING")
 }

@@ -78,7 +78,7 @@ func scriptCommands() []command {
 // subcommands: what is about the connection, the server or other scripts.
 var notForScripts = []string{
 	"auth", "hello", "quit", "reset", "client", "multi", "exec", "discard", "watch", "unwatch",
-	"eval", "eval_ro", "evalsha", "evalsha_ro", "script", "function", "config", "module", "acl", "latency", "monitor", "wait",
+	"eval", "eval_ro", "evalsha", "evalsha_ro", "script", "function", "config", "module", "acl", "latency", "monitor", "role", "wait",
 	"subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe",
 }
 

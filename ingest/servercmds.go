@@ -156,6 +156,9 @@ func (c *conn) commandInfo(cmd *command, name string) {
 	c.BulkString(name)
 	c.Int(int64(cmd.arity))
 	f := cmd.flags.names()
+	if cmd.counted != 0 {
+		f = append(f, "movablekeys")
+	}
 	c.SetOf(len(f))
 	for _, n := range f {
 		c.Simple(n)

@@ -150,7 +150,7 @@ func aclGetUser(c *conn, args [][]byte) {
 // aclCat has the groups of the table for categories.
 func aclCat(c *conn, args [][]byte) {
 	if len(args) > 3 {
-		c.wrongArity("acl|cat")
+		c.wrongSubArity(args)
 		return
 	}
 	var names []string

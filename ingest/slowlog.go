@@ -125,7 +125,7 @@ func toolCommands() []command {
 
 func slowlogGet(c *conn, args [][]byte) {
 	if len(args) > 3 {
-		c.wrongArity("slowlog|get")
+		c.wrongSubArity(args)
 		return
 	}
 	count := int64(10)

@@ -26,7 +26,7 @@ func TestSlowlog(t *testing.T) {
 	for _, want := range []string{
 		"*2\r\n$3\r\nset\r\n$1\r\nk\r\n", "... (1 more arguments)", // a plain SET is logged as the bundle it is
 		"*32\r\n$3\r\nDEL\r\n", "... (10 more arguments)\r\n",
-		c.c.LocalAddr().String(), "\r\n$2\r\nme\r\n",
+		c.c.LocalAddr().String(), "\r\n$2\r\nme\r\n", "*2\r\n$4\r\nAUTH\r\n$10\r\n(redacted)\r\n",
 	} {
 		if !strings.Contains(got, want) && !strings.Contains(strings.ReplaceAll(got, "*3\r\n$3\r\nset", "*2\r\n$3\r\nset"), want) {
 			t.Errorf("SLOWLOG GET has no %q:\n%q", want, got)
@@ -124,6 +124,16 @@ func TestClientKillFilters(t *testing.T) {
 	if got := admin.ask("CLIENT", "LIST"); strings.Count(got, "\nid=") != 3 || !strings.Contains(got, "cmd=ping ") || !strings.Contains(got, "cmd=subscribe ") || !strings.Contains(got, "cmd=client|list ") {
 		t.Errorf("CLIENT LIST: %q", got)
 	}
+	other.ask("CLIENT", "NO-EVICT", "ON")
+	other.ask("CLIENT", "NO-TOUCH", "ON")
+	other.ask("MULTI")
+	other.ask("SET", "k", "v")
+	for _, want := range []string{" flags=xeT ", " multi=1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=", " rbs=0 rbp=0 obl=0 "} {
+		if got := admin.ask("CLIENT", "LIST"); !strings.Contains(got, want) || strings.Count(got, " multi-mem=0 ") != 2 {
+			t.Errorf("CLIENT LIST has no %q: %q", want, got)
+		}
+	}
+	other.ask("DISCARD")
 	admin.want(":0\r\n", "CLIENT", "KILL", "ADDR", "127.0.0.1:1", "TYPE", "normal")
 	admin.want(":1\r\n", "CLIENT", "KILL", "TYPE", "pubsub")
 	if _, err := sub.r.ReadByte(); err == nil {

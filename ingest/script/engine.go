@@ -214,6 +214,7 @@ var (
 	indexError      = regexp.MustCompile(`attempt to index a non-table object\((\w+)\) with key '.*'`)
 	argumentError   = regexp.MustCompile(`bad argument #(\d+) to (\w+) `)
 	traceLine       = regexp.MustCompile(chunkName + `:(\d+):`)
+	compareError    = regexp.MustCompile(`attempt to compare (\w+) with (\w+)`)
 	callError       = regexp.MustCompile(`attempt to call a non-function object`)
 )
 
@@ -229,6 +230,10 @@ func worded(msg string) string {
 	if m := indexError.FindStringSubmatch(msg); m != nil {
 		return strings.Replace(msg, m[0], "attempt to index a "+m[1]+" value", 1)
 	}
+	if m := compareError.FindStringSubmatch(msg); m != nil && m[1] == m[2] {
+		return strings.Replace(msg, m[0], "attempt to compare two "+m[1]+" values", 1)
+	}
+	msg = strings.Replace(msg, "__len undefined", "attempt to get length of a value that has none", 1)
 	msg = argumentError.ReplaceAllString(msg, "bad argument #$1 to '$2' ")
 	return callError.ReplaceAllString(msg, "attempt to call a value that is no function")
 }
