@@ -180,6 +180,12 @@ func (c *conn) proto() int64 {
 	return 2
 }
 
+// moduleName and moduleVersion are RedisTimeSeries' own.
+const (
+	moduleName    = "timeseries"
+	moduleVersion = 11_000
+)
+
 // modules tells clients that look for RedisTimeSeries that it is spoken here.
 func (c *conn) modules() {
 	if c.srv.o.Metrics == nil {
@@ -189,9 +195,9 @@ func (c *conn) modules() {
 	c.Array(1)
 	c.MapOf(4)
 	c.BulkString("name")
-	c.BulkString("timeseries")
+	c.BulkString(moduleName)
 	c.BulkString("ver")
-	c.Int(11_000)
+	c.Int(moduleVersion)
 	c.BulkString("path")
 	c.BulkString("")
 	c.BulkString("args")

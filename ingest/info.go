@@ -91,6 +91,8 @@ func (s *Server) infoSections() []infoSection {
 			line("instantaneous_ops_per_sec", s.commandsPerS.Load()),
 			line("total_net_input_bytes", st.BytesRead),
 			line("total_net_output_bytes", st.BytesWritten),
+			line("instantaneous_input_kbps", kbps(s.inPerS.Load())),
+			line("instantaneous_output_kbps", kbps(s.outPerS.Load())),
 			line("rejected_connections", st.ConnectionsRefused),
 			line("timed_out_connections", st.ConnectionsTimedOut),
 			line("total_error_replies", st.CommandErrors+st.ProtocolErrors),
@@ -109,12 +111,24 @@ func (s *Server) infoSections() []infoSection {
 			line("used_cpu_sys", seconds(ru.Stime)),
 			line("used_cpu_user", seconds(ru.Utime)),
 		}},
+		{name: "Modules", lines: s.moduleLines()},
 		{name: "Commandstats", lines: s.commandLines(), extra: true},
 		{name: "Errorstats", lines: s.errors.lines()},
 		{name: "Latencystats", lines: s.latencyLines(), extra: true},
 		{name: "Cluster", lines: []string{line("cluster_enabled", enabled)}},
 		{name: "Keyspace", lines: s.keyspace()},
 	}
+}
+
+// kbps is a rate in KiB a second, which Redis calls kbps.
+func kbps(bytesPerS uint64) string { return fmt.Sprintf("%.2f", float64(bytesPerS)/1024) }
+
+// moduleLines tell what MODULE LIST does.
+func (s *Server) moduleLines() []string {
+	if s.o.Metrics == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("module:name=%s,ver=%d,api=1,filters=0,usedby=[],using=[],options=[]", moduleName, moduleVersion)}
 }
 
 // keyspace has a line for each database that is not empty.

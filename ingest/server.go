@@ -50,14 +50,16 @@ type Server struct {
 	cluster            clusterState
 	// commandsPerS is that of the last second or of the last round, if those take longer.
 	commandsPerS atomic.Uint64
-	msetnx       sync.Mutex   // held by MSETNX
-	peakBytes    atomic.Int64 // the most memory that was used, as far as noticed
-	slow         slowLog
-	attention    attention
-	pubsub       pubsub
-	monitors     monitors
-	tracking     tracking
-	errors       errorStats
+	// inPerS and outPerS are bytes, the same.
+	inPerS, outPerS atomic.Uint64
+	msetnx          sync.Mutex   // held by MSETNX
+	peakBytes       atomic.Int64 // the most memory that was used, as far as noticed
+	slow            slowLog
+	attention       attention
+	pubsub          pubsub
+	monitors        monitors
+	tracking        tracking
+	errors          errorStats
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
@@ -305,7 +307,7 @@ func (s *Server) sweep() {
 	defer close(s.swept)
 	t := time.NewTicker(s.every)
 	defer t.Stop()
-	rounds, commands := int64(0), uint64(0)
+	rounds, commands, in, out := int64(0), uint64(0), uint64(0), uint64(0)
 	for {
 		select {
 		case <-s.stop:
@@ -314,9 +316,15 @@ func (s *Server) sweep() {
 		}
 		now := s.tick.Add(1)
 		if rounds++; rounds >= s.ticks(time.Second) {
-			n := s.counters.commands.Load()
-			s.commandsPerS.Store(uint64(float64(n-commands) / (float64(rounds) * s.every.Seconds())))
-			rounds, commands = 0, n
+			took := float64(rounds) * s.every.Seconds()
+			rate := func(at *atomic.Uint64, before *uint64, now uint64) {
+				at.Store(uint64(float64(now-*before) / took))
+				*before = now
+			}
+			rate(&s.commandsPerS, &commands, s.counters.commands.Load())
+			rate(&s.inPerS, &in, s.counters.bytesIn.Load())
+			rate(&s.outPerS, &out, s.counters.bytesOut.Load())
+			rounds = 0
 			s.spares.reap()
 		}
 		if s.series != nil {

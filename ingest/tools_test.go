@@ -102,6 +102,7 @@ func TestCommandStatsAreTrue(t *testing.T) {
 		"cmdstat_get:calls=101,usec=", ",rejected_calls=1,failed_calls=1\r\n", "cmdstat_incr:calls=52,usec=", ",rejected_calls=0,failed_calls=1\r\n",
 		"cmdstat_client|id:calls=1,usec=", ",rejected_calls=1,failed_calls=0\r\n", "cmdstat_exec:calls=1,", "cmdstat_multi:calls=1,",
 		"errorstat_WRONGTYPE:count=2\r\n", "errorstat_ERR:count=3\r\n", "latency_percentiles_usec_get:p50=",
+		"instantaneous_output_kbps:", "# Modules\r\nmodule:name=timeseries,ver=",
 		"tcp_port:" + addr[strings.LastIndex(addr, ":")+1:] + "\r\n", "used_memory_peak:", "run_id:" + s.runID,
 	} {
 		if !strings.Contains(got, want) {
