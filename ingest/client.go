@@ -19,6 +19,7 @@ type client struct {
 	quit          bool // no more commands; close when the answers are written
 	silent        bool // CLIENT REPLY OFF
 	skip          int  // commands that are not answered, this one included
+	counted       bool // the error that is answered is counted: a command's in a script
 	name          string
 	libName       string
 	libVersion    string

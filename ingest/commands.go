@@ -202,9 +202,7 @@ func (c *conn) execute(args [][]byte) {
 // answered counts an answer that is an error, and takes back what nobody wants to
 // hear.
 func (c *conn) answered() {
-	if len(c.B) > c.at && c.B[c.at] == '-' {
-		c.countError(c.B[c.at:])
-	}
+	c.countAnswer(c.at)
 	if c.silent || c.skip > 0 {
 		c.B = c.B[:c.at]
 		if c.skip > 0 {

@@ -282,6 +282,15 @@ func (e *errorStats) lines() (lines []string) {
 	return lines
 }
 
+// countAnswer counts the answer that begins at a place of c.B, if it is an error that
+// has not been counted where a script called for it.
+func (c *conn) countAnswer(at int) {
+	if len(c.B) > at && c.B[at] == '-' && !c.counted {
+		c.countError(c.B[at:])
+	}
+	c.counted = false
+}
+
 // countError counts an answer that is an error.
 func (c *conn) countError(answer []byte) {
 	c.failed++

@@ -334,9 +334,7 @@ func (c *conn) runQueued(args [][]byte) {
 	at := len(c.B)
 	cmd := c.srv.commands.find(args[0])
 	c.runAny(cmd, args)
-	if len(c.B) > at && c.B[at] == '-' {
-		c.countError(c.B[at:])
-	}
+	c.countAnswer(at)
 }
 
 // tooMuch ends a connection whose transaction or script answers more than a

@@ -235,7 +235,10 @@ func (c *conn) runScript(p *script.Program, keys, args [][]byte, readOnly bool) 
 		db, was := c.db, c.script
 		c.script = run
 		calls := scriptCalls{c: c, run: run, readOnly: readOnly || p.NoWrites, oneSlot: p.OneSlot, at: at}
-		if by := k.engine.Run(p, &script.Run{Keys: keys, Args: args, Call: calls.call, Known: calls.known, Killed: &run.killed}, &c.Reply); by != script.NotEnded {
+		given := script.Run{Keys: keys, Args: args, Call: calls.call, Known: calls.known, Killed: &run.killed}
+		by := k.engine.Run(p, &given, &c.Reply)
+		c.counted = given.Counted && by == script.NotEnded
+		if by != script.NotEnded {
 			k.ended[by].Add(1)
 			c.srv.o.Logger.Warn("a script was ended", "by", by, "sha1", p.SHA, "client", addressOf(c.sock), "answer", clip(c.B[c.at:], 200))
 		}
@@ -290,9 +293,9 @@ func (s *scriptCalls) call(args [][]byte, resp3 bool) []byte {
 		}
 		c.commands++
 		c.run(cmd, args)
-		if c.B[at] == '-' {
-			c.countError(c.B[at:])
-		}
+	}
+	if c.B[at] == '-' {
+		c.countError(c.B[at:])
 	}
 	c.V3 = v3
 	reply := c.B[at:]

@@ -117,6 +117,36 @@ func TestCommandStatsAreTrue(t *testing.T) {
 	}
 }
 
+// TestErrorsOfScriptsAreCountedOnce has an error of a command come out of a script, be
+// caught there, and be made there.
+func TestErrorsOfScriptsAreCountedOnce(t *testing.T) {
+	_, addr := newServer(t, nil)
+	c := newAsker(t, addr, "SET k v")
+	for script, want := range map[string]string{
+		"return redis.call('incr','k')":              "errorstat_ERR:count=1\r\n",
+		"return redis.pcall('incr','k')":             "errorstat_ERR:count=1\r\n",
+		"redis.pcall('incr','k') return 1":           "errorstat_ERR:count=1\r\n",
+		"return redis.call('nosuch')":                "errorstat_ERR:count=1\r\n",
+		"return redis.call()":                        "errorstat_ERR:count=1\r\n",
+		"return {err='MINE x'}":                      "errorstat_MINE:count=1\r\n",
+		"redis.pcall('incr','k') return {err='E x'}": "errorstat_E:count=1\r\nerrorstat_ERR:count=1\r\n",
+		"return {redis.pcall('incr','k')}":           "errorstat_ERR:count=1\r\n",
+	} {
+		c.ask("CONFIG", "RESETSTAT")
+		c.ask("EVAL", script, "0")
+		if got := c.ask("INFO", "errorstats"); !strings.HasSuffix(got, "# Errorstats\r\n"+want+"\r\n") {
+			t.Errorf("%s: %q, want %q", script, got, want)
+		}
+		c.ask("CONFIG", "RESETSTAT")
+		c.ask("MULTI")
+		c.ask("EVAL", script, "0")
+		c.ask("EXEC")
+		if got := c.ask("INFO", "errorstats"); !strings.HasSuffix(got, "# Errorstats\r\n"+want+"\r\n") {
+			t.Errorf("%s in a transaction: %q, want %q", script, got, want)
+		}
+	}
+}
+
 func TestClientKillFilters(t *testing.T) {
 	s, addr := newServer(t, nil)
 	admin := newAsker(t, addr)

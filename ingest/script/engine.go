@@ -46,6 +46,9 @@ type Run struct {
 	// Call runs a command and returns its whole answer, in RESP3 if resp3. The
 	// answer is a view that is valid until the next call, as args are during it.
 	Call func(args [][]byte, resp3 bool) []byte
+	// Counted is set by Engine.Run where the script's error is one that a command
+	// answered: who counts errors has had it from Call.
+	Counted bool
 	// Known reports whether there is a command, for redis.acl_check_cmd.
 	Known  func(name string) bool
 	Killed *atomic.Bool // by SCRIPT KILL; from any goroutine
@@ -189,6 +192,7 @@ func (s *state) reason(err error) error {
 	}
 	switch v := api.Object.(type) {
 	case *lua.LTable:
+		s.run.Counted = v.RawGetString(countedField) == lua.LTrue
 		if m := v.RawGetString("err"); m.Type() == lua.LTString {
 			return errors.New(m.String())
 		}

@@ -63,7 +63,16 @@ func (s *state) fail(l *lua.LState, msg string) int {
 func (s *state) errorTable(l *lua.LState, msg string) *lua.LTable {
 	t := l.NewTable()
 	t.RawSetString("err", lua.LString(msg))
-	t.RawSetString("ignore_error_stats_update", lua.LTrue)
+	return t
+}
+
+// countedField says of an error that it is in the statistics, by Redis' name for it.
+const countedField = "ignore_error_stats_update"
+
+// commandError is the error that a command has answered, which Call has counted.
+func (s *state) commandError(l *lua.LState, msg string) *lua.LTable {
+	t := s.errorTable(l, msg)
+	t.RawSetString(countedField, lua.LTrue)
 	return t
 }
 
@@ -80,8 +89,7 @@ func (s *state) single(l *lua.LState, field string, f func(string) string) int {
 
 // call is redis.call, and redis.pcall unless it raises.
 func (s *state) call(l *lua.LState, raises bool) int {
-	failed := func(msg string) int {
-		t := s.errorTable(l, msg)
+	failed := func(t *lua.LTable) int {
 		if raises {
 			l.Error(t, 1)
 		}
@@ -90,7 +98,7 @@ func (s *state) call(l *lua.LState, raises bool) int {
 	}
 	n := l.GetTop()
 	if n == 0 {
-		return failed("ERR Please specify at least one argument for this redis lib call")
+		return failed(s.errorTable(l, "ERR Please specify at least one argument for this redis lib call"))
 	}
 	args, size := make([][]byte, n), 0
 	for i := range n {
@@ -100,7 +108,7 @@ func (s *state) call(l *lua.LState, raises bool) int {
 		case lua.LNumber:
 			args[i] = []byte(formatNumber(float64(v), 17))
 		default:
-			return failed("ERR Lua redis lib command arguments must be strings or integers")
+			return failed(s.errorTable(l, "ERR Lua redis lib command arguments must be strings or integers"))
 		}
 		size += len(args[i])
 	}
@@ -111,7 +119,7 @@ func (s *state) call(l *lua.LState, raises bool) int {
 	s.budget.grow(l, 2*len(reply))
 	if len(reply) > 0 && reply[0] == '-' {
 		msg, _, _ := strings.Cut(string(reply[1:]), "\r\n")
-		return failed(msg)
+		return failed(s.commandError(l, msg))
 	}
 	v, _ := s.value(l, reply)
 	l.Push(v)
@@ -210,7 +218,7 @@ func (s *state) value(l *lua.LState, b []byte) (v lua.LValue, rest []byte) {
 	case '+':
 		return field("ok", lua.LString(head)), rest
 	case '-':
-		return s.errorTable(l, string(head)), rest
+		return s.commandError(l, string(head)), rest
 	case ':':
 		n, _ := strconv.ParseInt(string(head), 10, 64)
 		return lua.LNumber(n), rest
@@ -304,6 +312,7 @@ func (s *state) replyTable(l *lua.LState, r *resp.Reply, t *lua.LTable, depth in
 		t = behind
 	}
 	if m, ok := t.RawGetString("err").(lua.LString); ok {
+		s.run.Counted = depth == 0 && t.RawGetString(countedField) == lua.LTrue
 		r.Fail(oneLine(string(m)))
 		return
 	}
