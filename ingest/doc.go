@@ -127,11 +127,19 @@
 //     reclaimed, in its time: some seconds with many keys. BCAST tells of writes
 //     alone, in a message for each prefix and each command, transaction or
 //     script, where Redis makes one of all that came together. Samples that come by remote write are no writes of a key.
+//     REDIRECT needs a client that has subscribed to __redis__:invalidate, or one
+//     of RESP3 that tracks or has subscribed to anything: another is told nothing.
 //   - CLIENT PAUSE holds no command about connections, so that UNPAUSE can end it.
 //   - SLOWLOG and LATENCY have one time for commands that were run together: a
 //     pipeline's GETs, its plain SETs, up to 16 of one kind that is always fast.
 //     Times are added up while a threshold is at least a millisecond.
-//   - ACL knows the default user; categories are the groups of commands.
+//   - ACL knows the default user; categories are the groups of commands. HELP and
+//     COMMAND DOCS have words of their own, COMMAND INFO tells no key
+//     specifications. MONITOR tells of a command before it is run: SELECT is told
+//     with the database that was.
+//   - CLIENT UNBLOCK, LATENCY GRAPH, MEMORY MALLOC-STATS, COMMAND GETKEYSANDFLAGS,
+//     LASTSAVE and LOLWUT are unknown: nothing here waits for a key, and nothing
+//     is saved.
 //   - Scripts have bounds of time, memory and instructions, at which they end,
 //     where Redis asks the operator to end them; what they have written stays.
 //     Others are told BUSY after a fifth of that time. They have no struct
