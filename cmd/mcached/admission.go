@@ -18,7 +18,7 @@ import (
 //	            1/4  garbage
 const (
 	admissionPart = 2
-	inputPart     = 4 // of admission, at the least the largest body
+	inputPart     = 4 // of admission; at the least the largest body, and the longest value if that fits half
 )
 
 // admissionWait is how long a request waits for room. It has its turn meanwhile,
@@ -42,8 +42,9 @@ func (d *daemon) maxKeyBytes(c *config) int {
 	return int(min(max(d.heapLimit.Load()/part, least), most))
 }
 
-// largestWrite is what the largest permitted request needs: it is all there,
-// before and after decompression, and before it it may take half.
+// largestWrite is what the largest permitted request needs of admission: room for
+// it before and after decompression, and twice the body, since requests that are
+// not whole have half of admission at the most.
 func (c *config) largestWrite() byteSize {
 	return max(c.writeMaxBody+c.writeMaxDecoded, 2*c.writeMaxBody)
 }

@@ -29,9 +29,8 @@ const (
 	// that nobody writes to a cluster of one that should have been several.
 	aloneFor = 30 * time.Second
 	// leaveFor is how long a daemon that is asked to stop serves on after it told
-	// the others that it leaves: to send clients of Redis on to them, and until
-	// those who read know what the others were handed over lately. They ask for
-	// claims once a second.
+	// the others that it leaves, to send clients of Redis on to them. That those
+	// who read learn what was handed over is waited for by route.Handover.
 	leaveFor = 700 * time.Millisecond
 )
 
@@ -126,8 +125,9 @@ func listenerAddresses(ls []net.Listener) (all []netip.AddrPort) {
 	return all
 }
 
-// reachedAt is the listener that is reached by a host: one on that address or
-// on all; or else one on another address that is not loopback, which is told as it is.
+// reachedAt is the listener that is reached by a host: one on that address or on
+// all; or else one on another address, which is told as it is: of loopback if the
+// host is, and not otherwise.
 func reachedAt(host netip.Addr, listeners []netip.AddrPort) (netip.AddrPort, bool) {
 	for _, l := range listeners {
 		if l.Addr() == host || l.Addr().IsUnspecified() {
@@ -141,8 +141,9 @@ func reachedAt(host netip.Addr, listeners []netip.AddrPort) (netip.AddrPort, boo
 	return listeners[i], true
 }
 
-// machineAddress is one of the machine's own: a private one if there is any, as
-// in a container or a data centre, else a public one, else loopback.
+// machineAddress is one of the machine's own: a private one of IPv4 if there is
+// any, as in a container or a data centre, else another, of IPv4 if possible, else
+// loopback.
 func machineAddress() netip.Addr {
 	best := netip.MustParseAddr("127.0.0.1")
 	all, err := net.InterfaceAddrs()

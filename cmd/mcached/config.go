@@ -20,7 +20,7 @@ import (
 )
 
 // config is what the command line and the environment say, checked as far as
-// that goes without opening anything but files.
+// that goes without opening a port.
 type config struct {
 	webListen         []string
 	webConfigFile     string
@@ -105,7 +105,7 @@ type config struct {
 }
 
 // The least budgets that leave room for the indexes and a few regions per
-// shard, and the shortest time between two self-scrapes.
+// shard, the shortest time between two self-scrapes, and the longest password.
 const (
 	minMemoryBytes   = 8 << 20
 	minHeapBytes     = 32 << 20

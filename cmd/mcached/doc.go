@@ -17,8 +17,16 @@
 //	web.go           HTTP: which path goes to which package, readiness, counting
 //	conns.go         the bound on HTTP connections; host.go the names that loopback
 //	                 requests may be for
+//	heads.go         the bound on heads of requests, which come before any password
+//	writeserver.go   remote writes without net/http's cost for each: writeconn.go is
+//	                 one connection, writeanswer.go one request, rawio.go its socket
 //	admission.go     how the Go heap is divided; limits.go, shares.go: of buckets, and
 //	                 of accounts of the memory
+//	unixsocket.go    the socket of the file system for Redis clients
+//	cluster.go       the daemon as one of several: cluster_config.go has the flags,
+//	                 cluster_write.go, _read.go, _redis.go, _series.go and _handover.go
+//	                 show the cluster to those who ask for it, cluster_status.go and
+//	                 cluster_metrics.go to people
 //	page.go, page/   the status page; regions.go gives it the map of memory,
 //	                 warnings.go the last lines of the log
 //	metrics.go       /metrics, from the rows that each package lists beside its
@@ -46,10 +54,11 @@
 //
 // With --forward.url a sample that was acknowledged to its sender stays in the
 // cache until the receiver behind has acknowledged it. What can lose it is a
-// short list, and each item is counted: the receiver rejects it
-// (mcached_forward_samples_total{result="rejected"}); the process is killed
-// within --forward.max-dirty-age; a stop cannot drain within --shutdown.timeout
-// and there is no --snapshot.path (the log says how many). Whatever else goes
+// short list: the receiver rejects it
+// (mcached_forward_samples_total{result="rejected"} counts); the process is killed
+// within --forward.max-dirty-age (nobody counts); a stop cannot drain within
+// --shutdown.timeout and there is no --snapshot.path (the log says how many).
+// Whatever else goes
 // wrong with the receiver is retried without limit, while samples wait up to
 // --forward.max-dirty-size; beyond that, writes get 503. One daemon never gets
 // its own samples back: requests carry the ids of all whose samples they may
@@ -58,7 +67,7 @@
 // # Order of life
 //
 // Everything that can fail for a reason the operator can mend (flags, files,
-// ports) happens before the first goroutine starts. Then every long-running
+// ports) happens before the first client is served. Then every long-running
 // part is an actor of one run.Group: the first that returns ends the others,
 // and the group returns when all have. Memory is unmapped last, and only if no
 // handler outlived its deadline: a read of an unmapped region would kill the

@@ -44,8 +44,8 @@ func (d *daemon) openForward() error {
 	return nil
 }
 
-// What a sample that waits takes at most, a time and a value, and the share of
-// the budget that may wait if nobody says otherwise.
+// What a sample that waits counts for, a time and a value, be it a histogram or
+// not, and the share of the budget that may wait if nobody says otherwise.
 const (
 	dirtyPointBytes = 16
 	dirtyShare      = 8

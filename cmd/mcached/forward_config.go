@@ -33,8 +33,8 @@ type forwardConfig struct {
 	files []string     // that it was made of
 }
 
-// Bounds of the flags. Points are younger than a second only while they are
-// being sent; the other two keep a slip of the pen from being a fork bomb.
+// Bounds of the flags, and of the file. With a shorter age the requests would be
+// many and small; the other bounds keep a slip of the pen from taking the memory.
 const (
 	minDirtyAge        = duration(1e9)
 	maxForwardLanes    = 64

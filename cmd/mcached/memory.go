@@ -53,8 +53,9 @@ func (d *daemon) openMemory() error {
 const leastRegions = 4
 
 // leastBudget is what the budget does not fall below, however little the
-// machine has to spare. The size of regions was chosen for the first budget,
-// so this is a few hundredths of that.
+// machine has to spare. The numbers of regions and of shards were chosen for the
+// first budget, sixteen regions a shard at the least, so this is at most a quarter
+// of that, or minMemoryBytes.
 func (d *daemon) leastBudget() int64 {
 	if d.metrics == nil {
 		return minMemoryBytes
@@ -111,7 +112,8 @@ func heapLimitFor(total, fixed int64) int64 {
 	return n
 }
 
-// setBudget is CONFIG SET maxmemory, where the size is fixed.
+// setBudget is CONFIG SET maxmemory, and a reload of --memory.size, where the size
+// is fixed.
 func (d *daemon) setBudget(n int64) error {
 	if least := d.leastBudget(); n < least {
 		return fmt.Errorf("the least size is %d bytes, got %d", least, n)

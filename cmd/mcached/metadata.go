@@ -10,8 +10,9 @@ import (
 	"mcached/remotewrite/wire"
 )
 
-// metadata is what is known of the metrics of a bucket: what senders said, and
-// for the daemon's own bucket what its registry says. An empty metric means all.
+// metadata is what is known of the metrics of a bucket: what senders said, and for
+// the default bucket, where the daemon's own metrics are as well, what its registry
+// says of those that no sender described. An empty metric means all.
 func (d *daemon) metadata(bucket, metric string) map[string][]metadata.Metadata {
 	all := map[string][]metadata.Metadata{}
 	d.writes.Metadata(bucket, func(name string, m wire.Metadata) bool {

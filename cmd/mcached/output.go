@@ -14,7 +14,7 @@ import (
 
 // separated writes comma- or tab-separated rows: the time in Unix seconds, the
 // labels in order of their names, the value. A native histogram is a row for
-// each bucket, which the columns below, above and count tell.
+// each bucket, which the columns lower, upper and count tell.
 func separated(out io.Writer, a answer, comma rune) error {
 	list, err := a.list()
 	if err != nil {

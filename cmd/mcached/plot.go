@@ -214,7 +214,8 @@ func (c canvas) trace(points []point, curve int, from, to time.Time, low, high f
 	}
 }
 
-// short spells a number in at most nine characters.
+// short spells a number with four digits: in at most nine characters from 1e-99 to
+// 1e99, and two more at the edges of what floats can hold, and below zero.
 func short(v float64) string {
 	s := strconv.FormatFloat(v, 'g', 4, 64)
 	if a := math.Abs(v); a >= 1e4 && a < 1e16 {

@@ -18,8 +18,8 @@ type regionMap struct {
 }
 
 type regionCell struct {
-	// Holds is heads, blocks, directories, overflow or blobs; spare if the region is resident
-	// but empty, free if it was given back.
+	// Holds is heads, blocks, directories, overflow, blobs or answers; spare if the
+	// region is resident but empty, free if it was given back.
 	Holds string  `json:"holds"`
 	Age   float64 `json:"age"` // 1 goes next of its kind, 0 is the youngest
 	Live  float64 `json:"live"`

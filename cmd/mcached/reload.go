@@ -220,7 +220,8 @@ func look(files []string) string {
 	return b.String()
 }
 
-// maxDigestBytes of a file are looked at. None of those that are read may be larger.
+// maxDigestBytes of a file are looked at: many times what certificates, passwords
+// and configurations take.
 const maxDigestBytes = 4 << 20
 
 // digest is the same for the same content. What is no regular file, such as the
@@ -342,8 +343,9 @@ func (d *daemon) serveReload(w http.ResponseWriter, _ *http.Request) {
 
 // catchSignals asks for those that would end the process by themselves, before
 // anything is held that could be lost: SIGHUP, which is also what a terminal
-// sends that closes, SIGUSR1, whether or not there is a snapshot to write, and
-// SIGPIPE, which a log that nobody reads any more would bring.
+// sends that closes, SIGUSR1, whether or not there is a snapshot to write, SIGPIPE,
+// which a log that nobody reads any more would bring, and SIGUSR2, which asks for
+// nothing.
 func catchSignals() (hangup, user1 chan os.Signal) {
 	hangup, user1 = make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)

@@ -22,9 +22,9 @@ import (
 // start has data to look at and an operator without a Prometheus has history.
 // They go to two buckets: to selfBucket, where nobody else writes and from
 // which the status page draws, and to the one that queries read by default.
-// Neither is handed on to --forward.url unless that is asked for: the metrics
-// of a cache are for whoever scrapes it, and two daemons before one store would
-// be in each other's way.
+// The first is never handed on to --forward.url, the other only if that is asked
+// for: the metrics of a cache are for whoever scrapes it, and two daemons before
+// one store would be in each other's way.
 //
 // What it stores is what a Prometheus would that scraped /metrics: the labels
 // job and instance, histograms and summaries as their component series, the

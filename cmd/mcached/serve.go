@@ -35,7 +35,7 @@ import (
 	"mcached/remotewrite/send"
 )
 
-// daemon holds what has been opened, in the order in which it was.
+// daemon holds what has been opened.
 type daemon struct {
 	config   *config                           // as it was at the start
 	live     atomic.Pointer[config]            // with what a reload has changed, see applicable
@@ -66,7 +66,7 @@ type daemon struct {
 	heapLimit    atomic.Int64 // bytes, soft
 	ownHeapLimit int64        // the runtime's, before it was set
 
-	sharing sharing // of memory, among metrics, overflow and blobs
+	sharing sharing // of memory, among its accounts
 
 	forwarder *send.Forwarder // nil: a pure cache
 	circle    *circleGuard    // of the forwarder, or nil
@@ -121,9 +121,9 @@ func serve(c *config, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// open does all that can fail, and starts nothing but gossip. Listeners come first, but
-// for a look at what must be this daemon's alone: a port that is taken is the
-// commonest failure, and costs least to find.
+// open does all that can fail, and serves nobody but other members' gossip. Listeners
+// come first, but for a look at what must be this daemon's alone: a port that is
+// taken is the commonest failure, and costs least to find.
 func (d *daemon) open() error {
 	if err := d.openSnapshot(); err != nil {
 		return err
@@ -484,7 +484,7 @@ func (d *daemon) addServer(g *run.Group, what string, l net.Listener, serve func
 	})
 }
 
-// close takes down what open put up, in the opposite order.
+// close takes down what open put up: what others send to first, memory last.
 func (d *daemon) close() {
 	d.closeRouter()
 	d.node.close()

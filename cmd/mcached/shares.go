@@ -41,7 +41,8 @@ func (s *share) String() string {
 	return strconv.FormatFloat(float64(*s)*100, 'g', 6, 64) + "%"
 }
 
-// shares say who may hold how much of memory when others want the room.
+// shares say who may hold how much of memory when others want the room; that of
+// metrics holds always.
 type shares struct{ metrics, overflow, blobs, answers share }
 
 // sharing is the shares in force.

@@ -21,7 +21,7 @@ import (
 type summaryRow struct {
 	what   string
 	metric string // summed over its series
-	rate   bool   // per second, over the last minute
+	rate   bool   // a counter, shown by its perSecond
 	show   func(v float64) string
 	// read, if it is there, makes the lines instead, of what the metric and others
 	// say: none where that means nothing.

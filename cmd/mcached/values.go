@@ -40,8 +40,8 @@ func (n namedValue) IsCumulative() bool {
 
 // byteSize is a flag's value in bytes, spelt as 512MiB, 1.5GiB, 64MB or a bare
 // number of bytes; or as Kubernetes has it, 512Mi and 64M. Units with an i count
-// in 1024s, the others in 1000s, here as there. (Prometheus' own flags count MB
-// in 1024s, too; what would be read in two ways is refused.)
+// in 1024s, the others in 1000s, here as there; but Prometheus' own flags count MB
+// in 1024s, too. 512m is refused: see parseSize.
 type byteSize int64
 
 // sizeUnits are the suffixes a size may carry, longest first, so that "MiB" is
@@ -91,7 +91,7 @@ func (b *byteSize) Set(s string) error {
 	return err
 }
 
-// String gives the shortest exact spelling.
+// String gives the shortest exact spelling in units of 1024.
 func (b *byteSize) String() string {
 	if b == nil {
 		return ""

@@ -107,9 +107,9 @@ func (c *writeConn) active(is bool) bool {
 	return !c.server.closing.Load()
 }
 
-// readHead reads until there is a whole head in buf and returns how long it is,
-// and the body behind it. A length of 0 says that it is not for this server. What
-// is read is within what a head has free of admission (heads.go).
+// readHead reads until there is a whole head in buf, and returns how long the body
+// behind it is, and the head. A head of 0 says that it is not for this server. No
+// head is longer than what is free of admission (heads.go).
 func (c *writeConn) readHead() (length int64, head int, err error) {
 	for begun := false; ; {
 		c.skipEmptyLines()

@@ -26,7 +26,7 @@ import (
 //
 // What is plain is narrow on purpose: a POST to one of the paths, HTTP/1.1, a
 // Content-Length, no header that says something of the connection, a head of
-// printable ASCII that fits the buffer. Everything else, and whatever follows it
+// freeHeadBytes of printable ASCII at the most. Everything else, and whatever follows it
 // on that connection, is net/http's, which is given the bytes that have come as
 // if nobody had read them. So there is nothing here that could take a head for
 // another than net/http does.
