@@ -227,7 +227,8 @@ func (s *Server) latencyLines() (lines []string) {
 // bucketOf is where a call that took so long is counted.
 func bucketOf(ns int64) int { return min(bits.Len64(uint64(max(ns, 0)/1000)), tookBuckets-1) }
 
-// upperUs is the longest time in µs that is counted in a bucket.
+// upperUs is in µs what all times that are counted in a bucket are below, but for
+// the last bucket, which has all that is longer.
 func upperUs(bucket int) int64 { return 1 << bucket }
 
 func (m *commandStats) buckets() (counts [tookBuckets]uint64, total uint64) {

@@ -100,7 +100,7 @@ func (b *bucketSum) result(kind string, right *point) (v float64, ok bool) {
 	return l.mean(), true
 }
 
-// inBucket reports whether a sample at t, which is in order, closes no bucket.
+// inBucketLocked reports whether a sample at t, which is in order, closes no bucket.
 func (k *seriesKey) inBucketLocked(t int64) bool {
 	for _, r := range k.rules {
 		if r.behind || !r.open || t >= r.start+r.agg.bucketMs {

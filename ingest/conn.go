@@ -60,9 +60,9 @@ type conn struct {
 	dropping   dropping // a command with an argument that is too long
 	limits     *resp.Limits
 	resp.Reply
-	outBuf *buffer  // that reply.b was taken from, nil while there are no answers
+	outBuf *buffer  // that B was taken from, nil while there are no answers
 	pieces [][]byte // of a long answer that is to be written, nil between answers
-	at     int      // where in reply.b the answer to the command at work begins
+	at     int      // where in B the answer to the command at work begins
 	client
 
 	backlog    *backlog        // nil unless the client was slower than its answers
@@ -77,7 +77,7 @@ type conn struct {
 	apart      bool            // it is or was told of something: no bundles
 	ears       ears            // what it is told of by others
 	subs       subscriptions   // nil for none
-	bundle     *bundle         // of GETs or SETs that are to be run, nil between turns
+	bundle     *bundle         // of commands that are to be run together, nil between turns
 	workspace  *workspace      // for hashes and sets, nil until it has seen one
 	span       span            // of commands that were run and are not counted yet
 	batch      mcache.Batch    // for TS.ADD

@@ -63,12 +63,13 @@
 //   - time: IdleTimeout, CommandTimeout for the rest of a begun command,
 //     WriteTimeout for unread answers. One goroutine per server looks at all
 //     connections; there are no timers to set on the way.
-//   - series: MaxKeys, see there.
+//   - series: MaxKeys and MaxKeyBytes, see there.
 //   - the others' patience: a connection in a loop runs 64 commands at a time.
 //
 // # Invariants
 //
-//   - Every byte of the input is looked at once, however it was cut.
+//   - What a command costs to read grows with its length, however it was cut: see
+//     resp.Framer.
 //   - Answers are in the order of the commands; a protocol error or QUIT ends
 //     the connection after them, and nothing behind it runs.
 //   - args are views of the input buffer, valid until the command returns.
@@ -163,7 +164,8 @@
 //   - OBJECT ENCODING is what a value would have when it was set, as there is
 //     but one encoding: APPEND does not make it raw.
 //   - MSET and MSETNX are not atomic towards readers.
-//   - CONFIG knows few parameters, and SET changes maxmemory alone.
+//   - CONFIG knows few parameters, and SET changes maxmemory, the thresholds of
+//     SLOWLOG and LATENCY, the size of the tracking table, and the shares of memory.
 //
 // Of time series:
 //

@@ -45,8 +45,8 @@ func genericCommands() []command {
 
 func del(c *conn, args [][]byte) { c.countKeys(args[1:], c.remove) }
 
-// has says whether there is a string or a series that was created by that key in
-// the selected database.
+// has says whether there is a value of any type, or a series that was created by
+// that key, in the selected database.
 func (c *conn) has(key []byte) bool { return c.srv.has(c.db, key) }
 
 func (s *Server) has(db int, key []byte) bool {

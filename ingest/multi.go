@@ -94,8 +94,8 @@ func transactionCommands() []command {
 	}
 }
 
-// queues reports whether cmd is queued, or refused, instead of run now, and
-// answers it then. cmd is nil for one that is unknown.
+// queues reports whether cmd is queued, or refused, instead of run now. cmd is nil
+// for one that is unknown.
 func (c *conn) queues(cmd *command) bool {
 	if c.tx == nil || !c.tx.open || c.tx.running {
 		return false

@@ -21,7 +21,7 @@ var ErrProtected = errors.New("ingest: refusing to serve other machines without 
 // Durations and counts that are negative switch the bound off where that is
 // said, and are an error elsewhere.
 type Options struct {
-	// Blobs holds the strings of SET and GET, by database. Required.
+	// Blobs holds strings, hashes and sets, by database. Required.
 	Blobs *kvcache.Databases
 	// Memory is what Blobs lives in, for INFO, MEMORY and CONFIG. Required.
 	Memory *kvcache.Memory
@@ -118,7 +118,7 @@ type Options struct {
 	Now func() time.Time
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
-	// Version is what INFO and HELLO tell as mcached's. Default "dev".
+	// Version is what INFO tells as mcached's. Default "dev".
 	Version string
 }
 

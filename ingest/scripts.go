@@ -23,7 +23,7 @@ import (
 
 const (
 	maxScripts     = 1000
-	maxScriptBytes = 8 << 20 // of source; what is compiled takes some ten times that
+	maxScriptBytes = 8 << 20 // of source; what is compiled of it takes some three times as much
 	// busyPart: who waits for a script is told after a fifth of its time.
 	busyPart = 5
 )

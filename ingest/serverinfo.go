@@ -17,7 +17,7 @@ func newRunID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// port is the first TCP port that is listened at, or 0.
+// port is the least TCP port that is listened at, or 0.
 func (s *Server) port() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -88,7 +88,7 @@ func clipArgs(args [][]byte, more int) []string {
 func toolCommands() []command {
 	return append(aclCommands(), []command{
 		{name: "slowlog", arity: -2, group: groupServer, syntax: "GET [count] | LEN | RESET", summary: "Tells which commands took long.", flags: admin, subs: []command{
-			{name: "get", arity: -2, syntax: "[count]", summary: "Returns the slowest commands of late, the youngest first; -1 for all.", run: slowlogGet},
+			{name: "get", arity: -2, syntax: "[count]", summary: "Returns the last commands that took long, the youngest first; -1 for all.", run: slowlogGet},
 			{name: "len", arity: 2, summary: "Returns how many there are.", run: func(c *conn, _ [][]byte) {
 				l := &c.srv.slow
 				l.mu.Lock()

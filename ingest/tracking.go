@@ -51,17 +51,17 @@ const (
 	broadcastKeys = 1024
 )
 
-// tracker is what a client has said of its tracking. It does not change but for
-// the two atomics; CLIENT TRACKING makes another.
+// tracker is what a client has said of its tracking. What is not said to change does
+// not: CLIENT TRACKING makes another.
 type tracker struct {
 	c                            *conn
 	f                            *follower
 	bcast, optin, optout, noloop bool
 	redirect                     int64 // whom to tell instead, 0 for none
-	target                       *conn // the same, or c
+	target                       *conn // the same, or c, also when that has gone; under tracking.mu
 	prefixes                     []string
 	broken                       atomic.Bool // the one to be told instead has gone
-	caching                      bool        // CLIENT CACHING was said; its own goroutine's
+	caching                      bool        // CLIENT CACHING was said; this and the next are its own goroutine's
 	cachingFresh                 bool        // by the command at work
 }
 
@@ -300,8 +300,8 @@ func (g *tracking) clearLocked() {
 	g.slots, g.items, g.bytes = nil, 0, 0
 }
 
-// sweep looks at a part of the table for what has expired or vanished. It is the
-// sweeper's.
+// sweepTracked looks at a part of the table for what has expired or vanished. It is
+// the sweeper's.
 func (s *Server) sweepTracked() {
 	g := &s.tracking
 	if g.some.Load() == 0 {

@@ -61,7 +61,7 @@ func (c *readCluster) Peers() []query.Peer {
 	return peers
 }
 
-// Eras are those that the cluster remembers. Their owners are made once: 1 ms or two.
+// Eras are those that the cluster remembers. Their owners are made once: see Era.Table.
 func (c *readCluster) Eras(since int64) []query.Era {
 	n := c.d.node
 	if n == nil {

@@ -179,7 +179,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("memory.size", "0", &c.memorySize,
 		"Bytes for everything cached, as 512MiB or 2GiB; 0 takes what the machine has to spare.")
 	add("memory.keep-available", "0", &c.memoryKeep,
-		"Bytes to leave available to the rest of the machine when --memory.size is 0; 0 means the larger of 512MiB and 5 %.")
+		"Bytes to leave available to the rest of the machine when --memory.size is 0; 0 means the larger of 512MiB and 5 %, but at most a quarter.")
 	add("memory.metrics-share", "100%", &c.memoryShares.metrics,
 		"Share of the memory that metrics may hold. Below 100%, series beyond it are moved to overflow even if memory is free.")
 	add("memory.overflow-share", "25%", &c.memoryShares.overflow,

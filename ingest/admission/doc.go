@@ -53,7 +53,9 @@
 //
 // # Invariants
 //
-//   - The sum of all leases is at most MaxBytes, and of each kind at most its share.
+//   - The sum of all leases is at most MaxBytes, and of each kind at most its share
+//     and what its small ones may have more; what was lent before SetLimits lowered
+//     them aside.
 //   - A lease that was released holds nothing; releasing it again changes nothing.
 //   - No lock is held while a Cut function runs, nor while anybody waits.
 //   - A nil Pool admits everything: its leases hold nothing.

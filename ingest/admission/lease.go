@@ -28,8 +28,9 @@ type Lease struct {
 
 // Open makes l, which must hold nothing, a lease of a pool, which may be nil.
 // cut is called when others need what it holds and the rest of its request does
-// not come: it has to end the wait, and may be called from any goroutine, but
-// not after Release has returned. It is for Input and Stranger, and may be nil.
+// not come: it has to end the wait, and may be called from any goroutine. It may
+// come a moment after Release has returned, and has to bear that. It is for Input
+// and Stranger, and may be nil.
 func (l *Lease) Open(p *Pool, k Kind, cut func()) {
 	if l.queued || l.bytes != 0 {
 		panic("admission: a lease that holds something is opened again")

@@ -73,7 +73,7 @@ type Pool struct {
 	mu       sync.Mutex
 	o        Options
 	share    [kinds]int64 // of MaxBytes
-	small    [kinds]int64 // what is kept for small ones: of reads and inputs, beyond the share of their kind
+	small    [kinds]int64 // what is kept for small ones: of reads and inputs beyond the share of their kind, of writes within it
 	used     [kinds]int64
 	total    int64 // sum of used
 	requests int
@@ -257,8 +257,8 @@ func (ws *waiters) remove(w *waiter) {
 	}
 }
 
-// wait queues l for n bytes and returns when it has them, or has waited for
-// long enough. Pool.mu is held and let go of meanwhile.
+// waitLocked queues l for n bytes and returns when it has them, or has waited for
+// long enough. It lets go of Pool.mu meanwhile.
 func (p *Pool) waitLocked(ctx context.Context, l *Lease, n int64) bool {
 	w := &waiter{lease: l, bytes: n, done: make(chan struct{})}
 	p.waiting[l.kind] = append(p.waiting[l.kind], w)

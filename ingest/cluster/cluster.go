@@ -220,7 +220,8 @@ func (c *Cluster) SetState(s State) {
 // tellState has gossip carry this member's state. It is called once members were
 // met as well: what was told to nobody, while the first of them was being met, is
 // not what that one was given, and memberlist's queue can lose it to what is queued
-// next. They would see the old state until they exchange all they know, after 15 s.
+// next. They would see the old state until they exchange all they know, after
+// PushPullInterval or, where members are many, several times that.
 func (c *Cluster) tellState() {
 	if err := c.ml.UpdateNode(time.Second); err != nil {
 		c.o.Logger.Debug("Not every member was told.", "state", c.Self().State, "err", err)

@@ -45,8 +45,8 @@ func (e *Era) ID() uint64 {
 // counts reports whether anything was written in the era, as far as is known.
 func (e *Era) counts() bool { return e.used == nil || e.used.Load() }
 
-// Table is that of the era, made when it is first asked for: about 1 ms for
-// ten members, and 16384 times as many copies times 2 bytes.
+// Table is that of the era, made when it is first asked for: a ms or two for
+// ten members, and Slots times as many copies times 2 bytes.
 func (e *Era) Table() *Table {
 	e.once.Do(func() { e.table = NewTable(0, "", e.Members, e.Layout) })
 	return e.table
@@ -70,13 +70,13 @@ func owning(members []Member) []Member {
 }
 
 const (
-	// maxEras bounds the history. A rolling restart of 100 members makes 300.
+	// maxEras bounds the history. A rolling restart makes two for each member.
 	maxEras = 512
 	// sameEraMs is how far apart what two members saw of one era may be: one
 	// gossip round, a detection, and clocks that differ somewhat.
 	sameEraMs = 30_000
-	// maxHistoryBytes bounds what is taken from another member: 512 eras of
-	// 300 members are some 60 KiB.
+	// maxHistoryBytes bounds what is taken from another member: many times what
+	// maxEras of 300 members are (see the package comment).
 	maxHistoryBytes = 4 << 20
 
 	// A member that was passed over may have been for passedBefore when that is

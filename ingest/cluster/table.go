@@ -155,8 +155,9 @@ func (t *Table) KeyGroup() int { return t.group }
 
 // Order appends to buf every member in the order in which a slot of series
 // prefers them: its owners, then those that would own it if these were gone,
-// and those that are leaving at the end. It costs some 20 ns a member: it is
-// for when an owner does not answer.
+// and those that are leaving at the end. It costs a draw for the slot, a sort, and
+// the square of the members, some tens of µs for a hundred: it is for when an owner
+// does not answer.
 func (t *Table) Order(slot uint16, buf []uint16) []uint16 {
 	at := len(buf)
 	buf = append(buf, t.Owners(slot)...)

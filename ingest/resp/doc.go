@@ -6,7 +6,8 @@
 //     before anything that a stranger announces is believed.
 //   - Reply collects answers, in RESP2 by redcon's appenders and in RESP3.
 //   - EqualFold and Lower are how names and words are read; ParseInt, ParseFloat
-//     and ParseLongDouble how numbers are, to the letter as Redis reads them.
+//     and ParseLongDouble how numbers are, as Redis reads them but for
+//     hexadecimal ones.
 //   - Match and Compile are the patterns of KEYS, SplitLine is what is typed.
 //
 // Nothing here allocates on the way of a command, but for what is typed. Slices

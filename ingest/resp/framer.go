@@ -66,8 +66,9 @@ func BulkHead(b []byte) (size int64, n int, err error) {
 }
 
 // A Framer finds the commands in a stream of bytes. It remembers how far it
-// has got inside a command of which only a part has arrived, so every byte is
-// looked at once however the stream is cut, and a bulk is never looked at.
+// has got inside a command of which only a part has arrived. So the lines of a
+// command are read once if it is there as a whole, and once more where they are of
+// its first part, however the stream is cut; and a bulk is never looked at.
 //
 // It keeps offsets from the first byte of the command, not slices, because
 // the buffer may move between two calls.

@@ -147,4 +147,5 @@ func (r *Reply) Text(s string) {
 	r.Verbatim("txt", s)
 }
 
+// AppendBulk appends v to b as a bulk.
 func AppendBulk(b, v []byte) []byte { return redcon.AppendBulk(b, v) }

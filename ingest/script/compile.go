@@ -14,7 +14,7 @@ import (
 	"github.com/yuin/gopher-lua/parse"
 )
 
-// MaxSourceBytes bounds a script. What it is compiled to takes some 50 times as much.
+// MaxSourceBytes bounds a script. To compile it takes some 50 to 100 times as much.
 const MaxSourceBytes = 1 << 20
 
 // CompiledBytes is about what a script of so many bytes takes while it is compiled.
