@@ -184,7 +184,7 @@ func (c *checker) fetch(ctx context.Context, target, from, to int) (map[string][
 
 // parseSample reads [seconds, "value"]. The shortest decimal that means a
 // float64 is read back as the same bits; seconds have three decimals, which a
-// float64 holds for the next 200,000 years.
+// float64 tells apart for tens of thousands of years.
 func parseSample(v [2]json.RawMessage) (mcache.Sample, error) {
 	seconds, err1 := strconv.ParseFloat(string(v[0]), 64)
 	text, err2 := strconv.Unquote(string(v[1]))

@@ -23,7 +23,7 @@
 // It is a function of the seed: every value and every time can be computed
 // again, which is how --check knows what has to come back. A target has 500
 // series, as a process with a middling exporter has: 50 metrics of 10 series.
-// A series has 11 labels with some 200 bytes of text. Of each 10 series
+// A series has 11 labels with some 250 bytes of text. Of each 10 series
 //
 //	4 are counters: of rare events, of requests, of bytes, and one that resets
 //	4 are gauges, with 2 or 3 decimals: two walk, two are noise

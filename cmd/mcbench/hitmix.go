@@ -49,8 +49,9 @@ func (m *requestMix) generate() []request {
 	return all
 }
 
-// scans reports whether request i is part of a scan: two scans of all keys'
-// number, after a quarter and after two thirds.
+// scans reports whether request i is part of a scan. There are two, after a quarter
+// and after two thirds, of as many requests as there are keys, or a twelfth of all
+// if that is less.
 func (m *requestMix) scans(i int) bool {
 	for _, begin := range []int{m.requests / 4, m.requests * 2 / 3} {
 		if i >= begin && i < begin+min(m.keys, m.requests/12) {

@@ -107,8 +107,9 @@ func (p *sieve) request(key uint64, cost int64) bool {
 	return false
 }
 
-// s3fifo has a small queue of a tenth of the bytes, a main one, and and as many
-// ghosts as entries, of what left the small one unread (Yang et al., SOSP 2023).
+// s3fifo has a small queue of a tenth of the bytes, a main one, and at most as many
+// ghosts as entries, of what left the small one read once at the most (Yang et al.,
+// SOSP 2023).
 type s3fifo struct {
 	room, small       int64
 	usedSmall, usedAt int64     // bytes in the small queue, and in the main one
