@@ -211,7 +211,7 @@ func newServeApp(c *config) *kingpin.Application {
 	add("query.max-samples", "50000000", &c.queryMaxSamples,
 		"Samples a query may hold in memory.")
 	add("query.max-concurrency", "20", &c.queryMaxConcurrency,
-		"Queries at a time. More wait, up to a quarter of --web.max-connections and 1000; the rest are rejected (503).")
+		"Queries at a time. More wait, up to a fifth of --web.max-connections and 1000; the rest are rejected (503).")
 	add("query.max-series", "1000000", &c.queryMaxSeries,
 		"Series one selector may match.")
 	add("query.max-body-size", "8MiB", &c.queryMaxBody,

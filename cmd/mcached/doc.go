@@ -12,7 +12,8 @@
 //	config.go        flags and environment → config; every wrong value is one line
 //	check.go         mcached check-config, and what the daemon warns of as it starts
 //	values.go        sizes, durations and booleans as flags spell them
-//	serve.go         the life of the daemon: open, run, stop, close
+//	serve.go         the life of the daemon: open, run, stop, close; doors.go makes
+//	                 what answers requests, welcome.go says how to reach it
 //	memory.go        the budget of what is cached, and the limit of the Go heap
 //	web.go           HTTP: which path goes to which package, readiness, counting
 //	conns.go         the bound on HTTP connections; host.go the names that loopback

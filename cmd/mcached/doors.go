@@ -93,12 +93,13 @@ func newGzip() query.Gzip {
 // defaultBucket takes what no tenant's header names, the daemon's own metrics included.
 const defaultBucket = "default"
 
-// Three kinds of readers wait in queues of their own. However many come, a
-// quarter of the connections is left to those who write and to health checks:
-// what waits too long is rejected, not left unaccepted.
+// Three kinds of readers wait in queues of their own, and in a cluster the
+// questions of other members in a fourth. However many come, a fifth of the
+// connections is left to those who write and to health checks: what waits too long
+// is rejected, not left unaccepted.
 const (
 	maxWaiting  = 1000
-	waitingPart = 4
+	waitingPart = 5
 )
 
 func (d *daemon) maxWaiting() int {
