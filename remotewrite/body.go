@@ -153,7 +153,7 @@ const (
 )
 
 // readAll appends to b, which is empty, until the end, or until it has limit
-// bytes. There is never more lent than twice what has come.
+// bytes. Beyond firstBodyBytes there is never more lent than twice what has come.
 func readAll(b []byte, r io.Reader, limit int, l *lease) ([]byte, error) {
 	for lent := 0; len(b) < limit; {
 		if len(b) == lent {

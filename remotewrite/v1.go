@@ -234,7 +234,7 @@ func (in *intake) takeOut(p *pair) {
 }
 
 // usualSample decodes a field of a series at b[i:] that is a sample as every
-// sender writes it: the value, then the time, both not zero.
+// sender writes it who leaves out what is zero: the value, then the time.
 //
 //	12 len 09 v0 v1 v2 v3 v4 v5 v6 v7 10 t0 t1 t2 t3 t4 t5
 //
@@ -249,7 +249,7 @@ func usualSample(b []byte, i int) (x mcache.Sample, end int) {
 		return x, 0
 	}
 	x.V = binary.LittleEndian.Uint64(b[i+3:])
-	if t := i + head; end-t == 6 && t+8 <= cap(b) { // as from 2004 to 2109
+	if t := i + head; end-t == 6 && t+8 <= cap(b) { // as from 1971 to 2109
 		if six := binary.LittleEndian.Uint64(b[t : t+8]); six&0x8080_8080_8080 == 0x0080_8080_8080 {
 			x.T = int64(six&0x7f | six>>1&(0x7f<<7) | six>>2&(0x7f<<14) | six>>3&(0x7f<<21) | six>>4&(0x7f<<28) | six>>5&(0x7f<<35))
 			return x, end

@@ -38,8 +38,9 @@ type Options struct {
 	// MaxConcurrency bounds the queries that run at once, and likewise the
 	// remote reads and the requests for series and labels. Default: 20.
 	MaxConcurrency int
-	// MaxWaiting bounds, for each of the three, those that wait for it. Others
-	// are rejected with status 503. Default: 1,000.
+	// MaxWaiting bounds, for each of the three and for the questions of other
+	// members, those that wait for it. Others are rejected, clients with status
+	// 503. Default: 1,000.
 	MaxWaiting int
 	// MaxSeries bounds what one selector may match. Default: a million.
 	MaxSeries int
@@ -218,7 +219,7 @@ type Stats struct {
 	Rejected       uint64 // of these, because too many waited already
 	Incomplete     uint64 // answers that told of samples that were evicted or reclaimed
 	Uncovered      uint64 // answers that told of samples that never came, or came to a process before this one
-	Slow           uint64 // queries and remote reads that took longer than SlowerThan
+	Slow           uint64 // queries and remote reads that took SlowerThan or longer
 	Series         uint64 // selected
 	Samples        uint64 // read
 	ResponseBytes  uint64 // before compression

@@ -169,8 +169,9 @@ func (f *FanOut) asker(ctx context.Context) *asker {
 	return &asker{f: f, ctx: ctx, loan: &sharedLoan{loan: loanOf(ctx)}, peers: f.members.Peers()}
 }
 
-// all asks this member first and then, in the order of peers, the others. ask is
-// what the i-th is asked, local how this one answers.
+// all asks the others, and this member meanwhile. The replies are this one's and
+// then, in the order of peers, theirs. of is what the i-th is asked, local how this
+// one answers.
 func (a *asker) all(of func(i int) *question, local func(*collected) error) []reply {
 	replies := make([]reply, 1+len(a.peers))
 	replies[0].name = a.f.members.Self()

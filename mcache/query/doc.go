@@ -69,16 +69,30 @@
 // What memory lacks can be asked of a server of the same API: see upstream.go,
 // and of a range query those steps alone which memory does not cover.
 //
-//	upstream.go          what is asked where, and what becomes of a failure
-//	upstream_dialect.go  what the store is, and what is split with it
-//	upstream_resolve.go  what an expression says of the query that it is in
-//	upstream_split.go    which steps are covered
-//	upstream_ask.go      requests, within their bounds
-//	upstream_breaker.go  a store that fails is left alone
-//	upstream_json.go     answers, series by series
-//	upstream_join.go     the parts become one answer
-//	upstream_seam.go     where they meet they are compared
-//	upstream_stats.go    statistics of both
+//	upstream.go           what is asked where, and what becomes of a failure
+//	upstream_dialect.go   what the store is, and what is split with it
+//	upstream_drop.go      labels that the store's series have not
+//	upstream_resolve.go   what an expression says of the query that it is in
+//	upstream_split.go     which steps are covered
+//	upstream_nothing.go   selectors that match nothing here
+//	upstream_ask.go       requests, within their bounds
+//	upstream_breaker.go   a store that fails is left alone
+//	upstream_ahead.go     the beginning of answers, before anything is sent
+//	upstream_json.go      answers, series by series
+//	upstream_points.go    and their points, at speed
+//	upstream_join.go      the parts become one answer
+//	upstream_half.go      the parts: the store's and memory's
+//	upstream_merge.go     series and notes of all parts, in order
+//	upstream_seam.go      where they meet they are compared
+//	upstream_audit.go     what memory answers alone is, now and then
+//	upstream_stats.go     statistics of both
+//	upstream_remember.go  what the store said before
+//	upstream_extent.go    how that is kept
+//	upstream_record.go    and comes to be
+//	upstream_encode.go    by this encoder
+//	upstream_lookup.go    series, labels, metadata and exemplars of both
+//	upstream_read.go      remote reads
+//	upstream_raw.go       by queries, where the store has none
 //
 // # Compression
 //

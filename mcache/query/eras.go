@@ -22,8 +22,8 @@ import (
 // comes first; from the beginning if the least c is not after the start of the
 // era. The answer is complete from the latest of these times. Slots that have the
 // same owners are looked at once, so that it costs some nanoseconds for each set
-// of owners and not for each of 16,384 slots: of 3 members with 2 copies there
-// are 3 sets.
+// of owners, in their order, and not for each of 16,384 slots: of 3 members with 2
+// copies there are 6.
 
 // never is the c of a member that does not answer.
 const never = math.MaxInt64

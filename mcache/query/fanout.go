@@ -14,7 +14,8 @@ import (
 
 // Reading from several daemons that are one cache. Whichever is asked is the
 // coordinator of that query, and asks all others; a FanOut is the Source that
-// does. It has no state of its own but counters.
+// does. What it keeps between queries, beside counters, can be had anew: what
+// members claim, and who evaluates which slots.
 //
 // # Who is asked
 //
@@ -31,8 +32,8 @@ import (
 // # Wire form
 //
 // A request is JSON (question), its answer frames: see wire.go. Series travel as
-// mcache.Snapshot has them, still encoded, about a byte a sample. Both begin with
-// a version; a member that knows another one answers so, and is done without.
+// mcache.Snapshot has them, still encoded, about a byte a sample. A request names
+// its version; a member that knows another one answers so, and is done without.
 //
 // # Merging
 //

@@ -188,7 +188,7 @@ func (qr *querier) takeTexts(ctx context.Context) (settle func(Texts) []string, 
 	}, nil
 }
 
-// defaultWindowMs is the engine's look back, and more than anybody sets it to.
+// defaultWindowMs is longer than the engine looks back, or than anybody has it do.
 const defaultWindowMs = int64(time.Hour / time.Millisecond)
 
 // literalBytes is what the engine takes for the nodes of a statement that have

@@ -19,8 +19,8 @@ type limits struct {
 }
 
 // SetLimits replaces Timeout, MaxSamples, MaxSeries, MaxQueryBytes, MaxConcurrency,
-// LookbackDelta and SlowerThan. As in Options, zero means the default; the other fields of o are
-// ignored. Queries under way keep what they began with.
+// LookbackDelta and SlowerThan. As in Options, zero means the default; the other
+// fields of o are ignored. Queries under way keep what they began with.
 func (a *API) SetLimits(o Options) {
 	o = o.withDefaults()
 	l := &limits{

@@ -215,7 +215,7 @@ func parseDecimal(text []byte) (_ decimal, ok bool) {
 	return decimalOf(m, decimals), true
 }
 
-// tenTo are powers of ten, up to the largest that is not beyond all units.
+// tenTo are the powers of ten that an int64 holds.
 var tenTo = [...]int64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
 
 // with has it in smaller units; not ok if there are too many of them.

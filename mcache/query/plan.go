@@ -14,9 +14,9 @@ import (
 
 // A plan is a part of an expression that is computed here and not by the
 // engine: of a range query the rate of a counter, or another function of a
-// window, or an aggregation of that or of plain series. The engine looks at all samples of a window again at each
-// step and keeps all series until it aggregates; a plan decodes a series once,
-// slides over it, and adds it to its group.
+// window, or an aggregation of that or of plain series. The engine looks at all
+// samples of a window again at each step and keeps all series until it aggregates;
+// a plan decodes a series once, slides over it, and adds it to its group.
 //
 // In the expression that the engine gets, a selector takes the place of that
 // part, and Select answers it with what was computed. Results are those of the
@@ -31,7 +31,7 @@ type plan struct {
 	gauge    bool  // delta: what is less than before is no reset
 	fold     fold  // another function of the window; nil: one of the above
 	aggregate
-	position posrange.PositionRange // of the argument of rate or increase
+	position posrange.PositionRange // of the argument of a function of a window
 }
 
 // offsetMs is by how much the samples are older than the steps.

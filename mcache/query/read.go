@@ -88,9 +88,10 @@ func (a *API) readError(w http.ResponseWriter, e *apiError) {
 	http.Error(w, e.err.Error(), e.typ.status)
 }
 
-// readFactor is how much of a request to read is held for each of its bytes: a
-// matcher of two empty names takes six bytes, and eighty as a struct.
-const readFactor = 16
+// readFactor is how much of a request to read is held for each of its bytes, at
+// most: an empty matcher takes two bytes, and with pointers some 150 as Prometheus'
+// message and as a labels.Matcher.
+const readFactor = 80
 
 func (a *API) decodeReadRequest(w http.ResponseWriter, r *http.Request) (*prompb.ReadRequest, error) {
 	body, err := io.ReadAll(lentBody{http.MaxBytesReader(w, r.Body, maxReadRequestBytes), r.Context()})

@@ -52,7 +52,7 @@ type partTimes struct{ memory, store time.Duration }
 // times are those of a range query.
 type times struct{ start, end time.Time }
 
-// tell logs a request if it took longer than Options.SlowerThan.
+// tell logs a request if it took Options.SlowerThan or longer.
 func (a *API) tell(r *http.Request, s slow) {
 	took := a.o.Now().Sub(s.arrived)
 	if slow := a.limits.Load().slowerThan; slow <= 0 || took < slow {

@@ -67,7 +67,8 @@ type UpstreamOptions struct {
 	// Memory is for what the store answered. Default: nothing is remembered.
 	Memory Remembers
 	// MemoryBytes is how much Memory may hold, now: an answer that takes more than
-	// a quarter of it is not remembered. Default: any amount.
+	// a quarter of it is not remembered, nor one that takes more than 64 MiB.
+	// Default: any amount.
 	MemoryBytes func() int64
 	// Settled is how old what a step looks at must be for the store's answer to
 	// be remembered: until then late samples may come. Default: nothing is.

@@ -19,8 +19,8 @@ import (
 )
 
 // Auditing: what memory answers alone, nobody compares with the store. Of a share
-// of such queries the store is asked as well, when the client has its answer: of
-// their newest steps, up to auditSteps, that look at nothing younger than
+// of such queries the store is asked as well, for which the client does not wait:
+// of their newest steps, up to auditSteps, that look at nothing younger than
 // auditLag, as the store may be sent samples a little later. A query of the
 // present moment is asked as it would have been then.
 //

@@ -9,7 +9,8 @@ import (
 )
 
 // The halves of a query that is split: what the store was asked for, and what was
-// computed here; what is remembered is in upstream_remember.go. upstream_join.go merges them.
+// computed here; what is remembered is in upstream_remember.go. upstream_merge.go
+// merges them.
 
 // half is a part of an answer, as it is merged.
 type half interface {

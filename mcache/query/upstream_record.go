@@ -19,12 +19,12 @@ import (
 // So an answer shorter than recordBatches costs its client a copy. A longer one is
 // encoded while it is written, and waits for its encoder when that falls behind.
 //
-// Bounds: maxRecordings are under way at a time, with maxRecordingBytes of text, labels
-// and pieces in sum; the pieces of one, which are compressed, take a quarter of the
-// memory for answers at most, and up to maxRecordedBytes. All
-// that is held is taken from a loan of its own, which does not wait. An answer for
-// which there is no room is not remembered, and counted: its second look is
-// slower. Encoders have turns, batch by batch, half as many as there are processors.
+// Bounds: maxRecordings are under way at a time, with maxRecordingBytes of text,
+// labels and pieces in sum; the pieces of one take one part in rememberedShare of
+// the memory for answers at most, and maxRecordedBytes. All that is held is taken
+// from a loan of its own, which does not wait. An answer for which there is no room
+// is not remembered, and counted: its second look is slower. Encoders have turns,
+// batch by batch, half as many as there are processors.
 //
 // Cost: 2 ns a point for the client; 45 ns for the encoder.
 

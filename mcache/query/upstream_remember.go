@@ -32,7 +32,8 @@ import (
 // The key is a SHA-256 of all that an answer depends on, with the number of the
 // extent: the tenant, the store and what it says that it is (version, lookback,
 // evaluation interval), the tokens of the expression, the step and the phase of
-// the grid, and every parameter that the store is handed. So tenants are apart,
+// the grid, and every parameter that the store is handed beside these, but for its
+// time-out. So tenants are apart,
 // and a store that is upgraded has never been asked. A reload of any flag of the
 // store begins anew as well: generation is hashed, too.
 //
@@ -41,9 +42,8 @@ import (
 //   - steps that look at time of which less than Settled has passed: late samples
 //     may still come;
 //   - answers with a warning, that break off, that are longer than
-//     maxRememberedText or as extents take more than a quarter of the memory for
-//     them (rememberedShare), or were asked for with a limit, with statistics or with
-//     Cache-Control: no-store;
+//     maxRememberedText or as extents than mostRemembered, or were asked for with
+//     a limit, with statistics or with Cache-Control: no-store;
 //   - expressions that mean something else in another range, as @ end();
 //   - what is not split with a store of this kind (upstream_dialect.go), and what
 //     the answer of VictoriaMetrics is, which has to be sorted first.
@@ -66,8 +66,8 @@ import (
 // as they are written, as integers and where their point is (decimal): 2 to 3 bytes
 // of one with few digits, 8 of one with 17, and none of the cost of finding the
 // shortest digits of a float again. What is no such number is kept as floats, XORed
-// like samples, or as text. The seam
-// (upstream_seam.go) is looked at in what is remembered, if that reaches it.
+// like samples, or as text. The seam (upstream_seam.go) is looked at in what is
+// remembered, if that reaches it.
 
 // Remembers is memory for what the store answered, which may lose any part of
 // itself at any time. A *kvcache.Cache is one. It is used concurrently.
@@ -84,8 +84,8 @@ const (
 	// maxRememberedText bounds an answer of which anything is kept: the text of
 	// its points, ten million of them.
 	maxRememberedText = 256 << 20
-	// rememberedShare is the part of the memory that one answer may take, at most
-	// maxRecordedBytes: of what is there it drives out as much.
+	// rememberedShare is what the memory is divided by for what one answer may take,
+	// at most maxRecordedBytes: of what is there it drives out as much.
 	rememberedShare = 4
 	// rememberFor is how long it is kept.
 	rememberFor = 24 * time.Hour

@@ -104,8 +104,8 @@ func moved(resolved, printed parser.Expr, original, text string) map[string]stri
 	return at
 }
 
-// original puts the position at the end of a note of the store's where it is in
-// the text of the client.
+// originalPosition puts the position at the end of a note of the store's where it
+// is in the text of the client.
 func originalPosition(note string, at map[string]string) string {
 	return movedNote(note, func(place string) (string, bool) {
 		to, ok := at[place]

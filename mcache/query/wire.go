@@ -17,7 +17,7 @@ import (
 // debugs it can read it. What is not sure to be UTF-8 is bytes in it. Its answer
 // is
 //
-//	magic    "mcr" and the version
+//	magic    wireMagic
 //	frames   kind, a byte; length, uvarint; content
 //
 // of these kinds:
@@ -25,8 +25,8 @@ import (
 //	H  what the member lacks: Gone, Uncovered, varints
 //	S  series: its labels, then a Snapshot, or nothing where samples are not wanted
 //	T  a text: a name or value
-//	G  a group of a plan: its labels, rows, see group.append
-//	D  digests of series, see digest.append
+//	G  a group of a plan: its labels, rows, see frames.putGroup
+//	D  digests of series, see frames.putDigests
 //	J  JSON
 //	X  exemplars of a series
 //	E  an error, and the end: its kind, a byte; its text
@@ -36,9 +36,10 @@ import (
 // number, uvarint: 0 a text follows, which is its length, uvarint, and itself; 1
 // the same, and it is kept; 2 + i the i-th that was kept in this answer.
 
-// wireVersion is part of a question and of an answer.
+// wireVersion is part of a question.
 const wireVersion = 2
 
+// wireMagic is how an answer begins, whatever the version of the question.
 const wireMagic = "mcr\x01"
 
 const (
@@ -78,7 +79,7 @@ type frames struct {
 	buf     []byte // frames that have not been written
 	frame   []byte // the content of the one that is made
 	symbols map[string]uint64
-	bytes   int // written, and in buf
+	bytes   int // written
 }
 
 func newFrames(w io.Writer) *frames {
@@ -324,8 +325,8 @@ func appendFloats(b []byte, list []float64) []byte {
 	return b
 }
 
-// takeFloats takes a list that has at most n, and says how many those are if all
-// are zero, for which the list is nil.
+// takeFloats takes a list of at most so many floats, and says how many they are
+// if all are zero, for which the list is nil.
 func takeFloats(b []byte, most int) (list []float64, zeros int, rest []byte, err error) {
 	n, b, err := takeUvarint(b)
 	zero := n&1 != 0

@@ -39,7 +39,7 @@ func compareEras(a, b ClaimedEra) int {
 const (
 	// maxClaims bounds those that a node makes. Beyond them the oldest are forgotten.
 	maxClaims = 512
-	// maxClaimEras bounds the eras of one, as the history of a cluster does.
+	// maxClaimEras bounds the eras of one: more than the history of a cluster has.
 	maxClaimEras = 1024
 	// nearClaimsMs is how far apart the times of two may be that are made one, of
 	// which the least is claimed of both: several nodes hand over at once.

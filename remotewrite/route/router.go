@@ -140,7 +140,7 @@ type Router struct {
 	claims   claims
 }
 
-// boxes are the outboxes of a table's nodes, nil for this one.
+// boxes are the outboxes of a table's nodes. That of this one is written here.
 type boxes struct {
 	table Table
 	by    []*outbox

@@ -217,7 +217,7 @@ type ForwardStats struct {
 	Forced   uint64 // passes over everything that the cache asked for
 	Bytes    uint64 // of request bodies, compressed
 
-	LastSuccess time.Time // when the receiver last took something; zero if never
+	LastSuccess time.Time // when the receiver last took or rejected something; zero if never
 	InFlight    int64     // points on their way
 	DirtyPoints int64     // points not acknowledged, those on their way included, but not those on standby
 	Standby     int64     // points that another node forwards

@@ -223,8 +223,8 @@ const (
 	// sampleSendBytes is about what a sample takes in a request: two tags, a
 	// length, 8 bytes of value and 6 of time.
 	sampleSendBytes = 18
-	// labelSendBytes is what a label takes in a request of protocol 1.0 beside
-	// name and value: three tags and lengths.
+	// labelSendBytes is the most that a label takes in a request of protocol 1.0
+	// beside name and value: three tags and lengths.
 	labelSendBytes = 12
 )
 

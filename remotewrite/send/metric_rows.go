@@ -46,7 +46,7 @@ func (s *ForwardStats) Metrics() []Metric {
 				emit(float64(s.Released), "released")
 				emit(float64(s.Promoted), "promoted")
 			}},
-		{"mcached_forward_last_success_timestamp_seconds", "gauge", "When --forward.url last acknowledged samples; 0 if never.", nil,
+		{"mcached_forward_last_success_timestamp_seconds", "gauge", "When --forward.url last took samples, or rejected them for good; 0 if never.", nil,
 			single(unixSeconds(s.LastSuccess))},
 		{"mcached_forward_dirty_age_seconds", "gauge", "How long the oldest unacknowledged sample has waited.", nil,
 			single(s.OldestAge.Seconds())},

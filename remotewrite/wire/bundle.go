@@ -17,9 +17,10 @@ import (
 //	answers  version ┃ status │ whole │ written ×3 │ failed │ retry after (ms) │ retry text
 //	                 │ reasons │ text … │ losses │ (series since the last, samples, histograms, exemplars) … ┃ …
 //
-// The protocol has 0x10 added where Part.Standby follows, as bits of bytes from
-// the lowest on, and 0x20 for Part.Settled. Numbers are varints, texts and bodies follow their length. The version is 1;
-// there are as many answers as there were parts, in their order.
+// The protocol has partStandby added where Part.Standby follows, as bits of bytes
+// from the lowest on, and partSettled for Part.Settled. Numbers are varints, texts
+// and bodies follow their length. The version is bundleVersion; there are as many
+// answers as there were parts, in their order.
 
 // ContentTypeBundle and ContentTypeAnswers name the formats.
 const (
