@@ -223,7 +223,8 @@ func (w *window) quiet() {
 }
 
 // What the tests look at: the text of the first editor, what is offered to
-// complete it, and what is said of the answer.
+// complete it, and what is said of the answer. While the editor asks for more
+// offers, it shows the last ones and takes none of them.
 const (
 	editorText = `document.querySelector(".editor").shadowRoot.querySelector(".cm-content").textContent`
 	offers     = `[...document.querySelector(".editor").shadowRoot.querySelectorAll(".cm-tooltip-autocomplete:not(.cm-tooltip-autocomplete-disabled) li")].map(li => li.textContent)`
