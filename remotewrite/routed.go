@@ -46,7 +46,7 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request, x *routed, decod
 		return
 	}
 	p := x.in.protocol
-	a := h.o().Router.Route(r.Context(), wire.Part{Protocol: p, Bucket: x.in.bucket, Body: x.in.decoded}, x.store, x.done)
+	a := h.o().Router.Route(r.Context(), wire.Part{Protocol: p, Bucket: x.in.bucket, Body: x.in.decoded, MaxSamples: x.in.o.MaxSamples}, x.store, x.done)
 	if p == wire.V2 {
 		setWritten(w.Header(), a.Written.Samples, a.Written.Histograms, a.Written.Exemplars)
 	}

@@ -25,8 +25,8 @@ func (d *daemon) openRouter() error {
 		Cluster: writeCluster{d}, Hash: f.hash, Acks: int(f.writeAcks), Forwards: c.forward.url != "",
 		Store:  func(ctx context.Context, p wire.Part) wire.Answer { return d.writes.Store(ctx, p) },
 		Header: cluster.Header, Sign: f.keys.Sign, Verify: f.keys.Verify, Client: f.writeClient(),
-		MaxSamples: int(c.writeMaxSamples), MaxOutboxBytes: d.outboxBytes(),
-		Admission: d.admitFrames, Logger: d.log,
+		MaxOutboxBytes: d.outboxBytes(),
+		Admission:      d.admitFrames, Logger: d.log,
 	})
 	return err
 }

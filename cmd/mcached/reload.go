@@ -405,24 +405,13 @@ func (d *daemon) applicable() []applicable {
 			return nil
 		}},
 		d.upstreamFlags(),
-		{[]string{"remote-write.max-samples"}, func(c *config) error {
-			if d.node != nil { // which cuts requests by it
-				return errRestart
-			}
-			d.writes.SetLimits(writeLimits(c))
-			return nil
-		}},
 		{[]string{
-			"remote-write.max-body-size", "remote-write.max-decoded-size", "remote-write.max-new-series",
+			"remote-write.max-samples", "remote-write.max-body-size", "remote-write.max-decoded-size", "remote-write.max-new-series",
 			"remote-write.max-labels", "remote-write.max-label-name-size", "remote-write.max-label-value-size", "remote-write.max-time-ahead",
 			"remote-write.max-exemplars", "remote-write.max-exemplars-size", "remote-write.max-metadata", "remote-write.max-metadata-size",
 			"resp.max-keys-size",
 		}, func(c *config) error {
-			limits := writeLimits(c)
-			if d.node != nil {
-				limits.MaxSamples = int(d.config.writeMaxSamples)
-			}
-			d.writes.SetLimits(limits)
+			d.writes.SetLimits(writeLimits(c))
 			if d.resp != nil {
 				d.resp.SetKeyLimits(d.keyLimits(c))
 			}

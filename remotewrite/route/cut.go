@@ -49,19 +49,19 @@ type labels struct {
 // cutter finds the items of a request and their slots. It is used again for
 // the next request, and belongs to one at a time.
 type cutter struct {
-	hash                              Hash
-	maxSeries, maxSymbols, maxSamples int
-	body                              []byte
-	bucket                            uint64
-	items                             []item
-	series                            int           // how many of items are that
-	sent                              wire.Elements // of all series
-	symbols                           []extent
-	head                              []byte // of every frame: all symbols, of the body or in spell
-	spell                             []byte
-	before                            labels
-	changes                           []change
-	refs                              []uint32
+	hash                  Hash
+	maxSeries, maxSymbols int
+	body                  []byte
+	bucket                uint64
+	items                 []item
+	series                int           // how many of items are that
+	sent                  wire.Elements // of all series
+	symbols               []extent
+	head                  []byte // of every frame: all symbols, of the body or in spell
+	spell                 []byte
+	before                labels
+	changes               []change
+	refs                  []uint32
 }
 
 // reset forgets the request before.
@@ -91,7 +91,7 @@ func (c *cutter) scan(p wire.Part) bool {
 	} else {
 		ok = c.scanV2()
 	}
-	return ok && c.sent.Samples+c.sent.Histograms+c.sent.Exemplars <= c.maxSamples
+	return ok && c.sent.Samples+c.sent.Histograms+c.sent.Exemplars <= p.MaxSamples
 }
 
 // add adds an item, which lies at from to to and has its message at inner. It is

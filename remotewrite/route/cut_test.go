@@ -87,7 +87,7 @@ func FuzzCut(f *testing.F) {
 	f.Add(byte(wire.V2), oddV2(f))
 	tab := newTable(3, 1, 2)
 	f.Fuzz(func(t *testing.T, v byte, body []byte) {
-		p := wire.Part{Protocol: wire.V1 + wire.Protocol(v)%2, Bucket: "b", Body: body}
+		p := wire.Part{Protocol: wire.V1 + wire.Protocol(v)%2, Bucket: "b", Body: body, MaxSamples: 1_000_000}
 		fl, ok := cutFor(t, tab, p, false)
 		if packed, _ := cutFor(t, tab, p, true); ok {
 			samePacked(t, fl, packed)
@@ -290,8 +290,8 @@ func TestSlotIsThatOfTheLabels(t *testing.T) {
 			for i := range all {
 				rng.Shuffle(len(all[i].Labels), func(a, b int) { ls := all[i].Labels; ls[a], ls[b] = ls[b], ls[a] })
 			}
-			c := cutter{hash: testHash, maxSeries: 100, maxSymbols: 1000, maxSamples: 1000}
-			if !c.scan(wire.Part{Protocol: p, Bucket: "x", Body: writetest.Encode(t, p, all...)}) {
+			c := cutter{hash: testHash, maxSeries: 100, maxSymbols: 1000}
+			if !c.scan(wire.Part{Protocol: p, Bucket: "x", Body: writetest.Encode(t, p, all...), MaxSamples: 1000}) {
 				t.Fatal("not cut")
 			}
 			samples := 0
@@ -311,8 +311,8 @@ func TestSlotIsThatOfTheLabels(t *testing.T) {
 // Everything that a request can hold is counted: it is what a sender is told.
 func TestCutCounts(t *testing.T) {
 	writetest.Both(t, func(t *testing.T, p wire.Protocol) {
-		c := cutter{hash: testHash, maxSeries: 100, maxSymbols: 100, maxSamples: 3}
-		if !c.scan(wire.Part{Protocol: p, Body: full(t, p)}) || c.sent != (wire.Elements{Samples: 1, Histograms: 1, Exemplars: 1}) {
+		c := cutter{hash: testHash, maxSeries: 100, maxSymbols: 100}
+		if !c.scan(wire.Part{Protocol: p, Body: full(t, p), MaxSamples: 3}) || c.sent != (wire.Elements{Samples: 1, Histograms: 1, Exemplars: 1}) {
 			t.Errorf("counted %+v", c.sent)
 		}
 	})
@@ -321,11 +321,9 @@ func TestCutCounts(t *testing.T) {
 // More than a request may hold is left to the decoder, which says so.
 func TestCutIsBounded(t *testing.T) {
 	body := writetest.Encode(t, wire.V2, randomSeries(rand.New(rand.NewPCG(1, 1)), 10)...)
-	for _, c := range []cutter{
-		{hash: testHash, maxSeries: 9, maxSymbols: 1000, maxSamples: 1000}, {hash: testHash, maxSeries: 100, maxSymbols: 2, maxSamples: 1000},
-		{hash: testHash, maxSeries: 100, maxSymbols: 1000, maxSamples: 9},
-	} {
-		if c.scan(wire.Part{Protocol: wire.V2, Body: body}) {
+	for _, bound := range []struct{ series, symbols, samples int }{{9, 1000, 1000}, {100, 2, 1000}, {100, 1000, 9}} {
+		c := cutter{hash: testHash, maxSeries: bound.series, maxSymbols: bound.symbols}
+		if c.scan(wire.Part{Protocol: wire.V2, Body: body, MaxSamples: bound.samples}) {
 			t.Error("it was cut")
 		}
 	}
@@ -348,7 +346,7 @@ func BenchmarkCut(b *testing.B) {
 		b.Run("v"+v.String(), func(b *testing.B) {
 			const n = 2000
 			tab := newTable(3, 1, 2)
-			p := wire.Part{Protocol: v, Bucket: "default", Body: writetest.Encode(b, v, benchSeries(n)...)}
+			p := wire.Part{Protocol: v, Bucket: "default", Body: writetest.Encode(b, v, benchSeries(n)...), MaxSamples: n}
 			f, ok := cutFor(b, tab, p, true)
 			if !ok {
 				b.Fatal("not cut")

@@ -84,9 +84,9 @@ type Options struct {
 	// MaxBundleBytes is how much is joined in one request; a larger frame goes
 	// by itself. Default 2 MiB.
 	MaxBundleBytes int
-	// MaxSeries, MaxSymbols and MaxSamples of a request, as the receiver has
-	// them, which says so when there are more.
-	MaxSeries, MaxSymbols, MaxSamples int
+	// MaxSeries and MaxSymbols of a request, as the receiver has them, which says
+	// so when there are more. How many samples it may hold comes with it.
+	MaxSeries, MaxSymbols int
 	// Path of the receiver on other nodes. Default /api/v1/write.
 	Path string
 	// Header is the one of requests between nodes. Sign puts the proof into it
@@ -112,7 +112,6 @@ const (
 	defaultBundleBytes = 2 << 20
 	defaultMaxSeries   = 200_000
 	defaultMaxSymbols  = 400_000
-	defaultMaxSamples  = 1_000_000
 
 	// maxOrder is how many nodes of a slot's order are tried at the most:
 	// places are bits of state.tried.
@@ -156,7 +155,7 @@ func New(o Options) (*Router, error) {
 	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
 	o.MaxOutboxBytes = cmp.Or(o.MaxOutboxBytes, defaultOutboxBytes)
 	o.MaxBundleBytes = cmp.Or(o.MaxBundleBytes, defaultBundleBytes)
-	o.MaxSeries, o.MaxSymbols, o.MaxSamples = cmp.Or(o.MaxSeries, defaultMaxSeries), cmp.Or(o.MaxSymbols, defaultMaxSymbols), cmp.Or(o.MaxSamples, defaultMaxSamples)
+	o.MaxSeries, o.MaxSymbols = cmp.Or(o.MaxSeries, defaultMaxSeries), cmp.Or(o.MaxSymbols, defaultMaxSymbols)
 	o.Path = cmp.Or(o.Path, "/api/v1/write")
 	o.RetryAfter = cmp.Or(o.RetryAfter, time.Second)
 	if o.Client == nil {
@@ -169,7 +168,7 @@ func New(o Options) (*Router, error) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.flights.New = func() any {
 		f := &flight{r: r, ready: make(chan struct{}, 1)}
-		f.cut = cutter{hash: o.Hash, maxSeries: o.MaxSeries, maxSymbols: o.MaxSymbols, maxSamples: o.MaxSamples}
+		f.cut = cutter{hash: o.Hash, maxSeries: o.MaxSeries, maxSymbols: o.MaxSymbols}
 		return f
 	}
 	r.frames.New = func() any { return new(frame) }

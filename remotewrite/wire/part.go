@@ -16,6 +16,9 @@ type Part struct {
 	Standby Bits
 	// Settled says that nobody has to forward any of it.
 	Settled bool
+	// MaxSamples bounds what a request that is not cut yet may hold, as its receiver
+	// has the bound when it comes, who says so when there are more.
+	MaxSamples int
 }
 
 // Bits is a set of small numbers.

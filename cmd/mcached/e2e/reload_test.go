@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/crypto/bcrypt"
 )
@@ -344,6 +345,42 @@ func TestE2EReloadFlags(t *testing.T) {
 	if code, out, errs := reload("--bucket.max-series=12\n--bucket.max-buckets=100\n--log.level=debug\n" + limits); code != exitOK || !strings.Contains(out, "Nothing has changed") {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
+}
+
+// TestE2EReloadCluster: what a request may hold changes in a cluster, too, and a
+// request that is as large as it may be now is spread as any other.
+func TestE2EReloadCluster(t *testing.T) {
+	t.Parallel()
+	args := filepath.Join(t.TempDir(), "args")
+	write(t, args, "--remote-write.max-samples=3\n")
+	g := startCluster(t, 2, "@"+args, "--cluster.copies=1")
+	const samples = 40 // so many that each member owns some
+	var series []prompb.TimeSeries
+	for i := range samples {
+		series = append(series, oneSeries(time.Now().UnixMilli(), 1, "__name__", "x", "i", fmt.Sprint(i)))
+	}
+	all := snappy.Encode(nil, body(t, series...))
+	bounded := func(to string, want int, says string) {
+		t.Helper()
+		write(t, args, "--remote-write.max-samples="+to+"\n")
+		for _, s := range g.members {
+			if code, out, errs := invoke(t, "reload", "--url="+s.url); code != exitOK || strings.Contains(out, "needs a restart") {
+				t.Fatalf("code %d, %q, %q", code, out, errs)
+			}
+		}
+		for _, s := range g.members {
+			if code, said, err := s.post(t.Context(), all); err != nil || code != want || !strings.Contains(said, says) {
+				t.Errorf("%d samples where %s may be: %d %s %v", samples, to, code, said, err)
+			}
+		}
+	}
+	bounded("3", http.StatusRequestEntityTooLarge, "--remote-write.max-samples")
+	bounded(fmt.Sprint(samples), http.StatusNoContent, "")
+	here, there := g.members[0].metric(`mcached_series{bucket="default"}`), g.members[1].metric(`mcached_series{bucket="default"}`)
+	if here == 0 || there == 0 || here+there != samples {
+		t.Errorf("of %d series the members have %v and %v", samples, here, there)
+	}
+	bounded("39", http.StatusRequestEntityTooLarge, "--remote-write.max-samples")
 }
 
 // TestE2EReloadUpstream: what is said of a store behind changes with a reload, and
