@@ -151,8 +151,10 @@ type MemoryStats struct {
 }
 
 type region struct {
-	// epoch goes up each time the region is released, so that no older Ref
-	// reads it again. It changes under the owner's lock and Memory.mu.
+	// epoch is 1 from the first use on and goes up each time the region is released,
+	// so that no older Ref reads it again. It changes under the owner's lock and
+	// Memory.mu. Regions that were never used are not even touched here: as many as
+	// could ever be of a small budget, they would take more than it.
 	epoch atomic.Uint32
 
 	// Below: Memory.mu.
@@ -203,9 +205,6 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 
 	m.regions = make([]region, n)
 	m.tables = make([]table, n)
-	for i := range m.regions {
-		m.regions[i].epoch.Store(1)
-	}
 	none := list{noRegion, noRegion}
 	m.spare, m.returned = none, none
 	for a := range m.accounts {

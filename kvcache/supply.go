@@ -98,6 +98,7 @@ func (m *Memory) freshLocked() (r Region, ok bool) {
 	case int(m.virgin) < len(m.regions):
 		r = m.virgin
 		m.virgin++
+		m.regions[r].epoch.Store(1)
 	default:
 		m.used.Add(-int64(m.regionBytes))
 		return noRegion, false
