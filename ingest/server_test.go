@@ -43,7 +43,7 @@ func newServer(t testing.TB, change func(o *Options)) (s *Server, addr string) {
 
 func newServerOn(t testing.TB, l net.Listener, change func(o *Options)) (s *Server) {
 	t.Helper()
-	mem, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 256 << 10})
+	mem, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 256 << 10, ReserveBytes: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func TestShares(t *testing.T) {
 	for seed := range seeds {
 		rnd := rand.New(rand.NewPCG(seed, 4))
 		const budget = 96 * MinRegionBytes
-		m, err := NewMemory(MemoryOptions{BudgetBytes: budget, RegionBytes: MinRegionBytes, ReadyRegions: -1})
+		m, err := NewMemory(MemoryOptions{BudgetBytes: budget, RegionBytes: MinRegionBytes, ReserveBytes: 2 * budget, ReadyRegions: -1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -128,7 +128,7 @@ func TestOverflowHot(t *testing.T) {
 	if testing.Short() {
 		budget /= 2
 	}
-	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: budget, RegionBytes: 16 << 10, ReadyRegions: -1}) // the supplier would age blobs
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: budget, RegionBytes: 16 << 10, ReserveBytes: 2 * budget, ReadyRegions: -1}) // the supplier would age blobs
 	if err != nil {
 		t.Fatal(err)
 	}

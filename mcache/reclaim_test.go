@@ -31,7 +31,7 @@ const (
 
 func newReclaimWorld(t *testing.T, writeBack bool) *reclaimWorld {
 	t.Helper()
-	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 4 << 10, ReadyRegions: -1})
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 4 << 10, ReserveBytes: 64 << 20, ReadyRegions: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

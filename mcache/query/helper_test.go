@@ -19,7 +19,7 @@ const t0 = int64(1795208700000)
 
 func newCache(t testing.TB) *mcache.Cache {
 	t.Helper()
-	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 256 << 20})
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 256 << 20, ReserveBytes: 512 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func (tc *testCluster) pass(ms int64) {
 // start begins a life.
 func (tc *testCluster) start(name string) *testNode {
 	tc.t.Helper()
-	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 8 << 20, RegionBytes: 64 << 10})
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 8 << 20, RegionBytes: 64 << 10, ReserveBytes: 16 << 20})
 	if err != nil {
 		tc.t.Fatal(err)
 	}

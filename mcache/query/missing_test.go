@@ -19,7 +19,7 @@ import (
 // TestMissing takes memory away from under the oldest samples. All ways of
 // reading must tell, and only where something that was asked for is missing.
 func TestMissing(t *testing.T) {
-	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 64 << 10})
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 64 << 10, ReserveBytes: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestTSDBStatus(t *testing.T) {
 // the first write after a crash, is not known, and all ways of reading say so;
 // once, and only where the time that was asked for has a part in it.
 func TestUncovered(t *testing.T) {
-	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 64 << 10})
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, RegionBytes: 64 << 10, ReserveBytes: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func lateCache(t testing.TB) *mcache.Cache { return lateBucket(t, "default", ram
 // that time.
 func lateBucket(t testing.TB, bucket string, values []float64) *mcache.Cache {
 	t.Helper()
-	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20})
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20, ReserveBytes: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
