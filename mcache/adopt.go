@@ -116,31 +116,19 @@ func (o *outcome) refuse(err error) {
 	}
 }
 
-// aim finds the bucket and the fingerprint of each series of the batch.
+// aim finds the bucket and the fingerprint of each series of the batch. Both the
+// hashes and their sum are those of the series before, but for the labels that differ.
 func (l *loader) aim(o *outcome) {
 	l.hashes, l.targets = slices.Grow(l.hashes[:0], len(l.labels))[:len(l.labels)], l.targets[:0]
 	var was []labelHash // of the series before
+	var sum Fingerprint // of its labels
 	for i := range l.series {
 		x := &l.series[i]
+		sum = l.hash(x, was, sum)
+		was = l.hashesOf(x)
 		var t savedTarget
-		labels, same := l.labels[x.labels.from:x.labels.to], l.same[x.labels.from:x.labels.to]
-		own := l.hashes[x.labels.from:x.labels.to]
-		for j := range own {
-			h := &own[j]
-			if same[j] != 0 {
-				*h = was[j]
-			}
-			if same[j]&sameName == 0 {
-				h.name = l.cache.HashString(labels[j].Name)
-			}
-			if same[j]&sameValue == 0 {
-				h.value = l.cache.HashString(labels[j].Value)
-			}
-			t.fp.Add(h.name, h.value)
-		}
-		was = own
 		if t.bucket = l.openBucket(x.bucket, x.width, o); t.bucket != nil {
-			t.fp = t.fp.in(t.bucket)
+			t.fp = sum.in(t.bucket)
 		}
 		l.targets = append(l.targets, t)
 		o.read++
@@ -153,6 +141,33 @@ func (l *loader) aim(o *outcome) {
 			o.why = errRefusedRecords
 		}
 	}
+}
+
+// hash sets the hashes of the labels of x and returns their sum. was and sum are
+// those of the series before.
+func (l *loader) hash(x *savedSeries, was []labelHash, sum Fingerprint) Fingerprint {
+	own, labels, same := l.hashesOf(x), l.labelsOf(x), l.same[x.labels.from:x.labels.to]
+	copy(own, was)
+	for j := range own {
+		if same[j] == sameBoth {
+			continue
+		}
+		h := &own[j]
+		if j < len(was) {
+			sum.Remove(h.name, h.value)
+		}
+		if same[j]&sameName == 0 {
+			h.name = l.cache.HashString(labels[j].Name)
+		}
+		if same[j]&sameValue == 0 {
+			h.value = l.cache.HashString(labels[j].Value)
+		}
+		sum.Add(h.name, h.value)
+	}
+	for _, h := range was[min(len(own), len(was)):] {
+		sum.Remove(h.name, h.value)
+	}
+	return sum
 }
 
 var errRefusedRecords = errors.New("mcache: records that are not valid")

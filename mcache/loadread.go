@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"unsafe"
 
 	"mcached/mcache/block"
@@ -20,15 +21,17 @@ type savedReader struct {
 	version     uint32
 	checkRecord func(value []byte) error // of LoadOptions; may be nil
 
-	in    []byte
-	bad   bool
-	codec block.Codec
-	out   [block.MaxSamples]Sample
+	payload []byte // of the frame
+	in      []byte // what is left of it
+	bad     bool
+	codec   block.Codec
+	out     [block.MaxSamples]Sample
 
 	// A batch: what the last call of read found.
 	series  []savedSeries
 	labels  []Label
 	same    []sameAs     // of labels
+	lengths []int32      // of labels: bytes in the payload
 	blocks  []savedBlock // samples and start times
 	chunks  []savedChunk
 	gone    []savedGone
@@ -50,6 +53,7 @@ type savedSeries struct {
 	unsentFrom int64
 	complete   int64  // from when on nothing is missing; math.MinInt64 if nothing is known to be
 	labels     span32 // of savedReader.labels
+	text       span32 // of the payload: its labels
 	samples    span32 // of savedReader.blocks
 	starts     span32 // of savedReader.blocks
 	records    span32 // of savedReader.chunks
@@ -66,6 +70,8 @@ type sameAs uint8
 const (
 	sameName sameAs = 1 << iota
 	sameValue
+
+	sameBoth = sameName | sameValue
 )
 
 // savedBlock is a block that was inspected and found sound.
@@ -116,7 +122,7 @@ const (
 )
 
 // begin makes f the frame that is read. Its payload was checked.
-func (l *savedReader) begin(f frame) { l.in = f.payload }
+func (l *savedReader) begin(f frame) { l.payload, l.in = f.payload, f.payload }
 
 // more reports whether there is more of the frame, of that kind, to read.
 func (l *savedReader) more() bool { return len(l.in) > 0 }
@@ -124,8 +130,8 @@ func (l *savedReader) more() bool { return len(l.in) > 0 }
 // read reads a batch, up to the first series that is damaged: what is before
 // it is in the batch, what is behind it cannot be read.
 func (l *savedReader) read(kind frameKind) (err error) {
-	l.series, l.labels, l.same, l.blocks, l.chunks, l.gone = l.series[:0], l.labels[:0], l.same[:0], l.blocks[:0], l.chunks[:0], l.gone[:0]
-	l.covers = l.covers[:0]
+	l.series, l.blocks, l.chunks, l.gone, l.covers = l.series[:0], l.blocks[:0], l.chunks[:0], l.gone[:0], l.covers[:0]
+	l.labels, l.same, l.lengths = l.labels[:0], l.same[:0], l.lengths[:0]
 	l.bad, l.sorted, l.sizes = false, false, saveSizes{}
 	l.refused, l.refusedPoints = 0, 0
 	for err == nil && len(l.in) > 0 && len(l.labels) < maxLabelsAtOnce && len(l.gone)+len(l.covers) < maxGoneAtOnce && len(l.blocks)+len(l.chunks) < maxChunksAtOnce {
@@ -331,43 +337,102 @@ func (l *savedReader) readSeries() (err error) {
 	return nil
 }
 
-// readLabels reads the labels of a series. Most have the same name, and many
-// the same value, as in the series before: what holds for their order holds
+// readLabels reads the labels of a series. Most are, byte for byte, those of the
+// series before: these are copied in runs, and what holds for their order holds
 // here, too. It reports whether checkLabels would leave them as they are.
 func (l *savedReader) readLabels(x *savedSeries) (sorted bool) {
 	var before span32
+	at := int32(0) // of label k of the series before, in the payload
 	if n := len(l.series); n > 0 {
-		before = l.series[n-1].labels
+		before, at = l.series[n-1].labels, l.series[n-1].text.from
 	}
 	inherits := l.sorted // as the series before, as long as the names are its
-	x.labels.from = int32(len(l.labels))
-	k := before.from
 	sorted = true
 	n := l.uvarint()
 	if l.bad = l.bad || n > MaxLabels; l.bad {
-		l.in = nil
+		l.in, n = nil, 0
 	}
-	for ; n > 0 && !l.bad; n-- {
+	x.labels.from, x.text.from = int32(len(l.labels)), l.at()
+	for k, end := before.from, before.from+int32(n); k < end && !l.bad; k++ {
+		if run, size := l.alike(k, min(before.to, end), at); run > 0 {
+			sorted = sorted && (inherits || l.mayFollow(x, l.labels[k].Name))
+			inherits = true
+			l.repeat(k, k+run)
+			l.in = l.in[size:]
+			k, at = k+run, at+size
+		}
+		if k == end {
+			break
+		}
+		from := l.at()
 		y := Label{l.view(), l.view()}
 		var same sameAs
-		if k < before.to && l.labels[k].Name == y.Name {
-			same = sameName
-			sorted = sorted && (inherits || l.mayFollow(x, y.Name))
-			inherits = l.sorted
-		} else {
-			sorted = sorted && l.mayFollow(x, y.Name)
-			inherits = false
+		if k < before.to {
+			same = sameness(l.labels[k], y)
+			at += l.lengths[k]
 		}
-		if k < before.to && l.labels[k].Value == y.Value {
-			same |= sameValue
-		}
-		sorted = sorted && y.Value != ""
-		l.labels, l.same = append(l.labels, y), append(l.same, same)
-		k++
+		sorted = sorted && y.Value != "" && (inherits && same&sameName != 0 || l.mayFollow(x, y.Name))
+		inherits = l.sorted && same&sameName != 0
+		l.labels, l.same, l.lengths = append(l.labels, y), append(l.same, same), append(l.lengths, l.at()-from)
 	}
-	x.labels.to = int32(len(l.labels))
+	x.labels.to, x.text.to = int32(len(l.labels)), l.at()
 	l.sorted = sorted && x.labels.to > x.labels.from
 	return l.sorted
+}
+
+// at is where in the payload the reader is.
+func (l *savedReader) at() int32 { return int32(len(l.payload) - len(l.in)) }
+
+func sameness(x, y Label) (same sameAs) {
+	if x.Name == y.Name {
+		same = sameName
+	}
+	if x.Value == y.Value {
+		same |= sameValue
+	}
+	return same
+}
+
+// alike is how many of the labels from k to end, which are of the series before
+// and begin at `at`, come next in the payload as they are there, and in how many
+// bytes. It is 0 where that series was not in order: its labels have changed places since.
+func (l *savedReader) alike(k, end, at int32) (run, size int32) {
+	if !l.sorted || k >= end {
+		return 0, 0
+	}
+	// Eight bytes behind the last label, so that its last ones are compared.
+	old := l.payload[at:min(int(l.series[len(l.series)-1].text.to)+8, len(l.payload))]
+	same := int32(commonPrefix(l.in, old))
+	for _, n := range l.lengths[k:end] {
+		if size+n > same {
+			break
+		}
+		run++
+		size += n
+	}
+	return run, size
+}
+
+// commonPrefix is how many bytes of a and b are the same from their beginning, but
+// for the last of a or b, fewer than eight, which it does not look at.
+func commonPrefix(a, b []byte) (n int) {
+	end := min(len(a), len(b)) - 8
+	p, q := unsafe.Pointer(unsafe.SliceData(a)), unsafe.Pointer(unsafe.SliceData(b))
+	// All within both, which the compiler does not see and would check each time.
+	for ; n <= end; n += 8 {
+		if *(*uint64)(unsafe.Add(p, n)) != *(*uint64)(unsafe.Add(q, n)) {
+			return n + bits.TrailingZeros64(le.Uint64(a[n:])^le.Uint64(b[n:]))/8
+		}
+	}
+	return n
+}
+
+// repeat appends the labels from k to end once more.
+func (l *savedReader) repeat(k, end int32) {
+	l.labels = append(l.labels, l.labels[k:end]...)
+	for _, n := range l.lengths[k:end] {
+		l.lengths, l.same = append(l.lengths, n), append(l.same, sameBoth)
+	}
 }
 
 // mayFollow reports whether a label of that name may stand behind those that x
@@ -388,6 +453,7 @@ func (l *savedReader) sortLabels(x *savedSeries) error {
 	}
 	l.labels = append(l.labels[:x.labels.from], labels...) // a copy, or they themselves
 	l.same = append(l.same[:x.labels.from], make([]sameAs, len(labels))...)
+	l.lengths = append(l.lengths[:x.labels.from], make([]int32, len(labels))...) // alike does not ask for these
 	x.labels.to = int32(len(l.labels))
 	return nil
 }

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	"mcached/mcache/block"
@@ -31,11 +35,12 @@ func TestReadSizes(t *testing.T) {
 		}
 		checkCache(t, c)
 	}
-	l := savedReader{version: saveVersion, in: []byte{0, 1, 1, 1, 1, 1}}
+	l := savedReader{version: saveVersion}
+	l.begin(frame{payload: []byte{0, 1, 1, 1, 1, 1}})
 	if err := l.read(frameSizes); !errors.Is(err, ErrDamaged) {
 		t.Errorf("no shards: %v", err)
 	}
-	l.in = []byte{1}
+	l.begin(frame{payload: []byte{1}})
 	if err := l.read(frameKind('?')); !errors.Is(err, ErrDamaged) {
 		t.Errorf("an unknown kind: %v", err)
 	}
@@ -134,7 +139,8 @@ func FuzzSavedReader(f *testing.F) {
 	savedSeeds(f)
 	f.Fuzz(func(t *testing.T, kind byte, payload []byte) {
 		for version := uint32(saveOldest); version <= saveVersion; version++ {
-			l := savedReader{version: version, in: payloadOf(payload), checkRecord: func([]byte) error { return nil }}
+			l := savedReader{version: version, checkRecord: func([]byte) error { return nil }}
+			l.begin(frame{payload: payloadOf(payload)})
 			for left := len(l.in) + 1; l.more(); {
 				if len(l.in) >= left {
 					t.Fatal("no end")
@@ -231,5 +237,76 @@ func TestLoadOpen(t *testing.T) {
 			}
 		}
 		checkCache(t, c)
+	}
+}
+
+// TestReadAlike reads series that have much in common with those before, in
+// order or not, some written so that the same labels are other bytes: each has
+// its own labels, says rightly what is the same, and has its own fingerprint.
+func TestReadAlike(t *testing.T) {
+	c := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10)})
+	rnd := rand.New(rand.NewPCG(5, 6))
+	alike, odd := 0, 0
+	for round := range 200 {
+		var payload []byte
+		var want [][]Label
+		ls := []Label{{"__name__", "m"}}
+		for range 20 {
+			switch k := rnd.IntN(len(ls)); rnd.IntN(4) {
+			case 0:
+				ls = append(ls, Label{fmt.Sprintf("l%02d", rnd.IntN(40)), "value"})
+				slices.SortFunc(ls, byName)
+				ls = slices.CompactFunc(ls, func(x, y Label) bool { return x.Name == y.Name })
+			case 1:
+				ls = slices.Delete(ls, k, k+1)
+				ls = append(ls, Label{"zone", fmt.Sprint(rnd.IntN(3))})
+				ls = slices.CompactFunc(ls, func(x, y Label) bool { return x.Name == y.Name })
+			case 2:
+				ls[k].Value = strings.Repeat("v", 1+rnd.IntN(200))
+			}
+			want = append(want, slices.Clone(ls))
+			written := slices.Clone(ls)
+			if rnd.IntN(4) == 0 {
+				rnd.Shuffle(len(written), func(i, j int) { written[i], written[j] = written[j], written[i] })
+			}
+			payload = append(appendText(append(payload, saveLabelled), "b"), byte(len(written)))
+			for _, l := range written {
+				if rnd.IntN(16) == 0 { // a length in one byte more
+					payload = append(append(payload, byte(len(l.Name))|0x80, 0), l.Name...)
+					odd++
+				} else {
+					payload = appendText(payload, l.Name)
+				}
+				payload = appendText(payload, l.Value)
+			}
+			payload = append(payload, 0, 0, 0, 0)
+		}
+		l := c.newLoader(saveVersion, LoadOptions{})
+		l.begin(frame{payload: payloadOf(payload)})
+		if err := l.read(frameSeries); err != nil || len(l.series) != len(want) {
+			t.Fatalf("round %d: %d series, %v", round, len(l.series), err)
+		}
+		l.aim(&outcome{})
+		b, _ := c.openBucket("b", widthHPTS)
+		for i := range want {
+			got := l.labelsOf(&l.series[i])
+			if !slices.Equal(got, want[i]) {
+				t.Fatalf("round %d, series %d: %v, want %v", round, i, got, want[i])
+			}
+			if f := c.Fingerprint(want[i]).in(b); l.targets[i].fp != f {
+				t.Fatalf("round %d, series %d: fingerprint %x, want %x", round, i, l.targets[i].fp, f)
+			}
+			for j, h := range l.hashesOf(&l.series[i]) {
+				if h.name != c.HashString(got[j].Name) || h.value != c.HashString(got[j].Value) {
+					t.Fatalf("round %d, series %d: hashes of another label than %v", round, i, got[j])
+				}
+				if l.same[int(l.series[i].labels.from)+j] == sameBoth {
+					alike++
+				}
+			}
+		}
+	}
+	if alike < 1000 || odd < 100 {
+		t.Errorf("%d labels are those of the series before, %d are written oddly", alike, odd)
 	}
 }

@@ -344,7 +344,8 @@ func TestLoadIntact(t *testing.T) {
 		if f.kind != frameSeries {
 			continue
 		}
-		l := savedReader{version: saveVersion, in: append(make([]byte, 0, f.to-f.from+block.Slack), file[f.from+frameHeader:f.to]...)}
+		l := savedReader{version: saveVersion}
+		l.begin(frame{payload: append(make([]byte, 0, f.to-f.from+block.Slack), file[f.from+frameHeader:f.to]...)})
 		for l.more() {
 			if err := l.read(f.kind); err != nil {
 				t.Fatal(err)

@@ -257,26 +257,38 @@ func (s *shard) pairsOfLocked(b *bucket, labels []Label, hashes []labelHash) err
 	if err := s.addPairLocked(bucketName, b.name, nil); err != nil {
 		return err
 	}
-	for i, l := range labels {
-		if l.Value == "" {
-			continue
-		}
+	for i := 0; i < len(labels); i++ {
 		var h *labelHash
 		if hashes != nil {
-			h = &hashes[i]
-			if i < len(beforeHashes) && beforeHashes[i] == *h && len(s.pairIDs) == i+1 {
-				s.pairIDs = append(s.pairIDs, s.before[i+1])
+			if n := alike(hashes, beforeHashes, i); n > 0 && len(s.pairIDs) == i+1 {
+				s.pairIDs = append(s.pairIDs, s.before[i+1:i+1+n]...)
+				i += n - 1
 				continue
 			}
+			h = &hashes[i]
 		}
-		if err := s.addPairLocked(l.Name, l.Value, h); err != nil {
-			return err
+		if l := &labels[i]; l.Value != "" {
+			if err := s.addPairLocked(l.Name, l.Value, h); err != nil {
+				return err
+			}
 		}
 	}
 	if len(s.pairIDs) == len(hashes)+1 {
 		s.beforeHashes = append(s.beforeHashes, hashes...)
 	}
 	return nil
+}
+
+// alike is how many hashes are the same in a and b from place i on.
+func alike(a, b []labelHash, i int) (n int) {
+	if i >= len(b) {
+		return 0
+	}
+	a, b = a[i:], b[i:]
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // addPairLocked appends one pair to s.pairIDs; h is its hashes, or nil.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
+	"math"
 	"unsafe"
 
 	"mcached/kvcache/offheap"
@@ -201,7 +202,8 @@ func (x *Index) postOne(p *pairRec, id uint32) {
 		p.tail = p.head
 	}
 	c := x.chunk(p.tail)
-	capacity, length := int(le.Uint16(c[4:])), int(le.Uint16(c[6:]))
+	head := le.Uint64(c)
+	capacity, length := int(head>>32&math.MaxUint16), int(head>>48)
 	if u := uint64(delta<<1) ^ uint64(delta>>63); u < 0x80 && length < capacity { // nearly all
 		c[chunkHeader+length] = byte(u)
 		le.PutUint16(c[6:], uint16(length+1))
