@@ -159,15 +159,40 @@ func (c *conn) widen() {
 
 // moveInput moves what has come to a larger buffer.
 func (c *conn) moveInput(bytes int) {
-	b := c.srv.spares.take(bytes)
+	c.moveInputTo(c.srv.spares.take(bytes))
+}
+
+func (c *conn) moveInputTo(b []byte) {
 	c.end = copy(b, c.in[:c.end])
 	c.srv.giveInput(c.in)
 	c.in = b
 }
 
+// growSpare moves what has come to a spare buffer that all of the command fits in, if
+// there is one and its user may have it.
+func (c *conn) growSpare() bool {
+	if c.need <= 8*len(c.in) {
+		return false
+	}
+	b := c.srv.spares.takeSpare(c.need)
+	if b == nil {
+		return false
+	}
+	if c.hold(int64(len(b))+argBytes*int64(c.framer.Pending())) != nil {
+		c.srv.spares.give(b)
+		return false
+	}
+	c.moveInputTo(b)
+	return true
+}
+
 // grow makes a larger buffer. A command's announced length is believed up to
-// eight times what has come of it; framing bounds it, see MaxCommandBytes.
+// eight times what has come of it; framing bounds it, see MaxCommandBytes. Where a
+// spare buffer is large enough, it is believed as it is: that takes no memory.
 func (c *conn) grow() error {
+	if c.growSpare() {
+		return nil
+	}
 	want := min(max(2*len(c.in), c.need), 8*len(c.in))
 	if want > largeInput {
 		want = max(min(want, c.need), len(c.in)+largeInput/4) // one large value, and what may follow

@@ -216,3 +216,24 @@ func TestOneLargeCommandEach(t *testing.T) {
 		return s.spares.bytes == 0
 	})
 }
+
+// TestLargeCommandsTakeSpares sends a command of 3 MB, and the beginning of another: that
+// goes on in the buffer that the first has left, where it grew by steps.
+func TestLargeCommandsTakeSpares(t *testing.T) {
+	s, addr := newServer(t, nil)
+	large := func() int {
+		s.spares.mu.Lock()
+		defer s.spares.mu.Unlock()
+		s.spares.least = [spareSizes]int{} // none is let go of meanwhile
+		return len(s.spares.free[spareSizes-1])
+	}
+	c := newAsker(t, addr)
+	value := strings.Repeat("v", 3<<20)
+	c.want("+OK\r\n", "SET", "k", value)
+	waitFor(t, "a spare buffer", func() bool { return large() == 1 })
+	command := bulks("SET", "k", value)
+	send(t, c.c, command[:2*bufferBytes])
+	waitFor(t, "it to be taken", func() bool { return large() == 0 })
+	send(t, c.c, command[2*bufferBytes:])
+	c.told("+OK\r\n")
+}

@@ -33,22 +33,33 @@ func spareSize(n int) int { return bits.Len(uint(max(n-1, 0) / bufferBytes)) }
 
 // take is a buffer of n bytes, or of a little more.
 func (p *spares) take(n int) []byte {
-	size := spareSize(n)
-	if size >= spareSizes {
-		return make([]byte, n)
-	}
-	p.mu.Lock()
-	if last := len(p.free[size]) - 1; last >= 0 {
-		b := p.free[size][last]
-		p.free[size][last] = nil
-		p.free[size] = p.free[size][:last]
-		p.least[size] = min(p.least[size], last)
-		p.bytes -= len(b)
-		p.mu.Unlock()
+	if b := p.takeSpare(n); b != nil {
 		return b
 	}
-	p.mu.Unlock()
-	return make([]byte, bufferBytes<<size)
+	if size := spareSize(n); size < spareSizes {
+		n = bufferBytes << size
+	}
+	return make([]byte, n)
+}
+
+// takeSpare is take where there is one already, nil otherwise.
+func (p *spares) takeSpare(n int) []byte {
+	size := spareSize(n)
+	if size >= spareSizes {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := len(p.free[size]) - 1
+	if last < 0 {
+		return nil
+	}
+	b := p.free[size][last]
+	p.free[size][last] = nil
+	p.free[size] = p.free[size][:last]
+	p.least[size] = min(p.least[size], last)
+	p.bytes -= len(b)
+	return b
 }
 
 // give keeps a buffer that take gave, if there is room for it.
