@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 		"github.com/prometheus/prometheus/util/...",
 	},
 	"remotewrite/wire":  {},
+	"remotewrite/rawio": {},
 	"remotewrite/send":  {"mcached/mcache", "mcached/remotewrite/wire", "github.com/golang/snappy"},
 	"remotewrite/route": {"mcached/remotewrite/send", "mcached/remotewrite/wire"},
 	"remotewrite": {

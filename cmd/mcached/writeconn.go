@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mcached/remotewrite/rawio"
 )
 
 // writeConn is a connection that is served by a writeServer.
@@ -51,8 +53,8 @@ func (c *writeConn) serve() (done bool) {
 	}()
 	c.buf, c.io = make([]byte, 0, writeBuffer), c.Conn
 	if t, ok := c.Conn.(*net.TCPConn); ok {
-		if raw, err := newRawIO(t); err == nil {
-			raw.full = c.full
+		if raw, err := rawio.New(t); err == nil {
+			raw.Full = c.full
 			c.io = raw
 		}
 	}
@@ -87,7 +89,7 @@ func (c *writeConn) serve() (done bool) {
 }
 
 // yieldEvery requests, others have their turn: where a client always has the next
-// ready, nothing else may make a goroutine give way that uses rawIO.
+// ready, nothing else may make a goroutine give way that uses rawio.
 const yieldEvery = 16
 
 func (c *writeConn) logf(format string, values ...any) {

@@ -17,7 +17,7 @@ import (
 // stopped before the answer is complete: of a request of 100 samples more than
 // half of the time. Here the head is parsed once (by net/http's own parser) and
 // compared from then on, nobody waits beside the handler, and the scheduler is not
-// woken to watch (rawIO). The handlers are the same, middleware included.
+// woken to watch (package rawio). The handlers are the same, middleware included.
 //
 //	accept ──▶ head ──like the one before, or plain──▶ handler ──▶ answer ─┐
 //	            ▲ │                                                        │

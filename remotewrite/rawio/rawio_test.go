@@ -1,4 +1,4 @@
-package main
+package rawio
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A rawIO is its connection: what comes, the end, deadlines, and that it is closed.
-func TestRawIO(t *testing.T) {
+// A Conn is its connection: what comes, the end, deadlines, and that it is closed.
+func TestConn(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -28,7 +28,7 @@ func TestRawIO(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	raw, err := newRawIO(c.(*net.TCPConn))
+	raw, err := New(c.(*net.TCPConn))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package main
+// Package rawio reads and writes sockets at less cost than package net, for
+// connections that requests follow one another on.
+package rawio
 
 import (
 	"io"
@@ -7,16 +9,21 @@ import (
 	"unsafe"
 )
 
-// rawIO reads and writes a socket by system calls of which the Go scheduler is
+// Conn reads and writes a socket by system calls of which the Go scheduler is
 // not told. The socket does not block, so none takes longer than the kernel takes
 // to copy; where there is nothing to read, or no room to write, the goroutine
 // waits as it does elsewhere. What is saved is the scheduler's monitor thread,
 // which is woken by any call that it is told of when all else is idle, and then
 // looks for long ones every 20 µs: with few senders of small requests that was a
 // seventh of all processor time.
-type rawIO struct {
+//
+// Deadlines are those of the connection, which remains its owner's to close. A Conn
+// belongs to one goroutine at a time.
+type Conn struct {
+	// Full, if not nil, is called whenever room to write is about to be waited for.
+	Full func()
+
 	conn syscall.RawConn
-	full func() // if not nil, called whenever room to write is about to be waited for
 
 	// Of the call under way, made once, so that none allocates:
 	b           []byte
@@ -25,17 +32,18 @@ type rawIO struct {
 	read, write func(fd uintptr) bool
 }
 
-func newRawIO(c *net.TCPConn) (*rawIO, error) {
+// New returns one for a connection.
+func New(c *net.TCPConn) (*Conn, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	r := &rawIO{conn: raw}
+	r := &Conn{conn: raw}
 	r.read = func(fd uintptr) bool { return r.call(syscall.SYS_READ, fd) }
 	r.write = func(fd uintptr) bool {
 		done := r.call(syscall.SYS_WRITE, fd)
-		if !done && r.full != nil {
-			r.full()
+		if !done && r.Full != nil {
+			r.Full()
 		}
 		return done
 	}
@@ -43,7 +51,7 @@ func newRawIO(c *net.TCPConn) (*rawIO, error) {
 }
 
 // call moves bytes between b and the socket. It reports false if it must wait.
-func (r *rawIO) call(number, fd uintptr) bool {
+func (r *Conn) call(number, fd uintptr) bool {
 	for {
 		n, _, errno := syscall.RawSyscall(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(r.b))), uintptr(len(r.b)))
 		switch errno {
@@ -60,7 +68,7 @@ func (r *rawIO) call(number, fd uintptr) bool {
 }
 
 // Read implements io.Reader.
-func (r *rawIO) Read(b []byte) (int, error) {
+func (r *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
@@ -79,7 +87,7 @@ func (r *rawIO) Read(b []byte) (int, error) {
 }
 
 // Write implements io.Writer.
-func (r *rawIO) Write(b []byte) (written int, err error) {
+func (r *Conn) Write(b []byte) (written int, err error) {
 	for written < len(b) {
 		r.b, r.n, r.errno = b[written:], 0, 0
 		err := r.conn.Write(r.write)
