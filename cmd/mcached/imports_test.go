@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"remotewrite/wire":  {},
 	"remotewrite/rawio": {},
 	"remotewrite/send":  {"mcached/mcache", "mcached/remotewrite/wire", "github.com/golang/snappy"},
-	"remotewrite/route": {"mcached/remotewrite/send", "mcached/remotewrite/wire"},
+	"remotewrite/route": {"mcached/remotewrite/rawio", "mcached/remotewrite/send", "mcached/remotewrite/wire"},
 	"remotewrite": {
 		"mcached/mcache", "mcached/remotewrite/wire",
 		"github.com/klauspost/compress/s2", "github.com/klauspost/compress/zstd",

@@ -26,11 +26,15 @@ type Conn struct {
 	conn syscall.RawConn
 
 	// Of the call under way, made once, so that none allocates:
-	b           []byte
-	n           int
-	errno       syscall.Errno
-	read, write func(fd uintptr) bool
+	b                   []byte
+	pieces              []syscall.Iovec // that are not written yet
+	n                   int
+	errno               syscall.Errno
+	read, write, writev func(fd uintptr) bool
 }
+
+// maxPieces of a call are the kernel's bound.
+const maxPieces = 1 << 10
 
 // New returns one for a connection.
 func New(c *net.TCPConn) (*Conn, error) {
@@ -39,21 +43,31 @@ func New(c *net.TCPConn) (*Conn, error) {
 		return nil, err
 	}
 	r := &Conn{conn: raw}
-	r.read = func(fd uintptr) bool { return r.call(syscall.SYS_READ, fd) }
+	r.read = func(fd uintptr) bool {
+		return r.call(syscall.SYS_READ, fd, unsafe.Pointer(unsafe.SliceData(r.b)), len(r.b))
+	}
 	r.write = func(fd uintptr) bool {
-		done := r.call(syscall.SYS_WRITE, fd)
-		if !done && r.Full != nil {
-			r.Full()
-		}
-		return done
+		return r.full(r.call(syscall.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(r.b)), len(r.b)))
+	}
+	r.writev = func(fd uintptr) bool {
+		some := r.pieces[:min(len(r.pieces), maxPieces)]
+		return r.full(r.call(syscall.SYS_WRITEV, fd, unsafe.Pointer(unsafe.SliceData(some)), len(some)))
 	}
 	return r, nil
 }
 
-// call moves bytes between b and the socket. It reports false if it must wait.
-func (r *Conn) call(number, fd uintptr) bool {
+// full passes on whether a call to write is done.
+func (r *Conn) full(done bool) bool {
+	if !done && r.Full != nil {
+		r.Full()
+	}
+	return done
+}
+
+// call moves bytes between memory and the socket. It reports false if it must wait.
+func (r *Conn) call(number, fd uintptr, at unsafe.Pointer, length int) bool {
 	for {
-		n, _, errno := syscall.RawSyscall(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(r.b))), uintptr(len(r.b)))
+		n, _, errno := syscall.RawSyscall(number, fd, uintptr(at), uintptr(length))
 		switch errno {
 		case syscall.EINTR:
 			continue
@@ -101,4 +115,46 @@ func (r *Conn) Write(b []byte) (written int, err error) {
 		written += r.n
 	}
 	return written, nil
+}
+
+// WriteBuffers writes pieces as if they were one, and keeps none of them.
+func (r *Conn) WriteBuffers(pieces [][]byte) error {
+	all := r.pieces[:0]
+	for _, p := range pieces {
+		if len(p) > 0 {
+			v := syscall.Iovec{Base: unsafe.SliceData(p)}
+			v.SetLen(len(p))
+			all = append(all, v)
+		}
+	}
+	defer func() {
+		clear(all)
+		r.pieces = all[:0]
+	}()
+	for r.pieces = all; len(r.pieces) > 0; {
+		r.n, r.errno = 0, 0
+		err := r.conn.Write(r.writev)
+		if err == nil && r.errno != 0 {
+			err = r.errno
+		}
+		if err != nil {
+			return err
+		}
+		r.pass(r.n)
+	}
+	return nil
+}
+
+// pass drops what was written of the pieces.
+func (r *Conn) pass(n int) {
+	for n > 0 {
+		v := &r.pieces[0]
+		if length := int(v.Len); n < length {
+			v.Base = (*byte)(unsafe.Add(unsafe.Pointer(v.Base), n))
+			v.SetLen(length - n)
+			return
+		}
+		n -= int(v.Len)
+		r.pieces = r.pieces[1:]
+	}
 }

@@ -11,13 +11,16 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"mcached/remotewrite/rawio"
 )
 
 // links is the transport of bundles: HTTP/1.1 by the goroutine that sends, in one
 // system call with all pieces where they lie. net/http has two goroutines for
 // each connection, which the bundle and the answer pass through, and copies the
-// body into a buffer piece by piece: that cost as much as cutting it. What is
-// no bundle, or goes by TLS, goes by net/http.
+// body into a buffer piece by piece: that cost as much as cutting it. Nor is the
+// scheduler told of system calls (package rawio). What is no bundle, or goes by TLS,
+// goes by net/http.
 type links struct {
 	other *http.Transport
 	dial  net.Dialer
@@ -29,11 +32,12 @@ type links struct {
 // link is a connection to a node. It belongs to one request at a time.
 type link struct {
 	conn   net.Conn
+	io     *rawio.Conn // of conn
 	r      *bufio.Reader
-	answer io.LimitedReader // of conn, below r: what an answer may still have
+	answer io.LimitedReader // of io, below r: what an answer may still have
 	host   string
 	head   bytes.Buffer
-	pieces net.Buffers // of the request under way
+	pieces [][]byte    // of the request under way
 	expiry *time.Timer // of an idle one
 }
 
@@ -96,7 +100,12 @@ func (t *links) take(ctx context.Context, host string) (l *link, used bool, err 
 	if err != nil {
 		return nil, false, err
 	}
-	l = &link{conn: conn, host: host, answer: io.LimitedReader{R: conn}}
+	raw, err := rawio.New(conn.(*net.TCPConn))
+	if err != nil {
+		_ = conn.Close()
+		return nil, false, err
+	}
+	l = &link{conn: conn, io: raw, host: host, answer: io.LimitedReader{R: raw}}
 	l.r = bufio.NewReader(&l.answer)
 	return l, false, nil
 }
@@ -188,7 +197,7 @@ func (l *link) exchange(req *http.Request, pieces [][]byte) (resp *http.Response
 	all := append(l.pieces[:0], l.head.Bytes())
 	all = append(all, pieces...)
 	l.pieces = all
-	_, err = all.WriteTo(l.conn)
+	err = l.io.WriteBuffers(all)
 	clear(l.pieces) // they are no longer ours
 	if err != nil {
 		return nil, false, err
