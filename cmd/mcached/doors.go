@@ -12,15 +12,6 @@ import (
 	"mcached/remotewrite"
 )
 
-// plainWrites are the paths that a writeServer may answer: none in a cluster,
-// where a request waits for others, and may be told that its client has gone.
-func (d *daemon) plainWrites() []string {
-	if d.node != nil {
-		return nil
-	}
-	return writePaths
-}
-
 // seriesLimits are those of the cache's buckets. Nobody but the daemon writes to its own.
 func (d *daemon) seriesLimits(c *config) (all mcache.Limits, named map[string]mcache.Limits) {
 	all, named = c.limits()

@@ -204,7 +204,7 @@ func (d *daemon) open() error {
 			MaxHeaderBytes:    maxHeaderBytes,
 			ConnState:         connState,
 			ErrorLog:          log.New(&handshakeLog{log: d.log, now: time.Now}, "", 0),
-		}, d.plainWrites()...))
+		}, writePaths...))
 	}
 	d.openReload()
 	return nil

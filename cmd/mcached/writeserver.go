@@ -9,7 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// writeServer is in front of an http.Server and answers remote writes by itself.
+// writeServer is in front of an http.Server and answers remote writes by itself,
+// those from other members of a cluster, too.
 //
 // A sender sends one request after the other over a connection, with the same
 // head but for Content-Length. net/http parses each of these heads, and begins a
@@ -32,8 +33,8 @@ import (
 // another than net/http does.
 //
 // One thing is different: that its client has hung up a handler is told when it
-// looks, by Context.Err, and not when it waits, by Done. Writes to this machine
-// wait for nothing for long.
+// looks, by Context.Err, and not when it waits, by Done. Writes wait for nothing
+// for long: other members of a cluster that are silent are soon passed over.
 type writeServer struct {
 	*http.Server
 	paths []string
