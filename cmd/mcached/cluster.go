@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +22,11 @@ type node struct {
 	*cluster.Cluster
 	client *http.Client // for the other members; requests have their own deadlines
 	began  time.Time
-	serves atomic.Bool // it was ready once, and serves Redis keys since
+	serves atomic.Bool // it is one of the cluster, and serves Redis keys
+	handed atomic.Bool // it has what it owns, or has waited for long enough
+
+	showMu sync.Mutex
+	shown  *cluster.Table // to clients of Redis
 }
 
 const (
@@ -50,11 +55,7 @@ func (d *daemon) openCluster() error {
 	n.Cluster, err = cluster.Start(cluster.Options{
 		Name: f.name, Self: self, Listen: f.bind, Advertise: d.gossipAddress(), Seeds: f.join, Keys: f.keys, Hash: f.hash,
 		Layout: cluster.Layout{Copies: int(f.copies), BlobCopies: 1}, Logger: d.log,
-		OnChange: func(t *cluster.Table) {
-			if d.resp != nil {
-				d.resp.SetCluster(respView(t, n.serves.Load()))
-			}
-		},
+		OnChange: func(t *cluster.Table) { d.showRESP(n, t) },
 	})
 	if err != nil {
 		return fmt.Errorf("--cluster.listen-address=%s: %w", f.listen, err)
@@ -164,22 +165,49 @@ func machineAddress() netip.Addr {
 	return best
 }
 
-// ready says whether the others were met, or have been waited for long enough.
-func (n *node) ready() bool {
+// showRESP shows clients of Redis a table; nil is the one that they were shown last.
+func (d *daemon) showRESP(n *node, t *cluster.Table) {
+	if d.resp == nil {
+		return
+	}
+	n.showMu.Lock()
+	defer n.showMu.Unlock()
+	if t != nil {
+		n.shown = t
+	}
+	if n.shown != nil {
+		d.resp.SetCluster(respView(n.shown, n.serves.Load()))
+	}
+}
+
+// met says whether the others were met, or have been waited for long enough.
+func (n *node) met() bool {
 	return n == nil || n.Joined() || time.Since(n.began) > aloneFor
 }
 
+// ready says whether the daemon is one of the cluster, and has what it owns.
+func (n *node) ready() bool {
+	return n == nil || n.handed.Load()
+}
+
 // becomeReady tells the others when the daemon is ready.
-func (n *node) becomeReady(ctx context.Context) error {
+func (d *daemon) becomeReady(ctx context.Context) error {
 	const look = 50 * time.Millisecond
-	for !n.ready() {
-		select {
-		case <-ctx.Done():
+	n := d.node
+	for !n.met() {
+		if !sleep(ctx, look) {
 			return nil
-		case <-time.After(look):
 		}
 	}
 	n.serves.Store(true)
+	d.showRESP(n, nil)
+	if d.handover != nil && !awaitHandover(ctx, n.others, d.isOwed) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		d.log.Warn("Ready, though other members of the cluster still send what this one owns.", "waited", handoverFor)
+	}
+	n.handed.Store(true)
 	n.SetState(cluster.Ready)
 	<-ctx.Done()
 	return nil

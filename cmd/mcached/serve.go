@@ -276,7 +276,7 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 		d.addServer(&g, "RESP", l, d.resp.Serve, d.resp.Shutdown)
 	}
 	if d.node != nil {
-		d.addLoop(&g, d.node.becomeReady)
+		d.addLoop(&g, d.becomeReady)
 	}
 	if d.handover != nil {
 		d.addLoop(&g, d.handover.Run)

@@ -22,6 +22,7 @@ func (d *daemon) handler() http.Handler {
 	d.handle(mux, "page", http.HandlerFunc(d.serveRegions), "GET /api/v1/status/regions")
 	d.handle(mux, "page", http.HandlerFunc(d.serveSelf), "GET /api/v1/status/self")
 	d.handle(mux, "page", http.HandlerFunc(d.serveCluster), "GET /api/v1/status/cluster")
+	d.handle(mux, "cluster", http.HandlerFunc(d.serveOwed), "POST "+owedPath)
 	d.handle(mux, "metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{Registry: d.registry, EnableOpenMetrics: true}), "/metrics")
 	d.handle(mux, "health", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "mcached is healthy.\n")
@@ -56,8 +57,12 @@ func (d *daemon) serveReady(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "mcached is starting or stopping.", http.StatusServiceUnavailable)
 		return
 	}
-	if !d.node.ready() {
+	if !d.node.met() {
 		http.Error(w, "mcached looks for the other members of its cluster.", http.StatusServiceUnavailable)
+		return
+	}
+	if !d.node.ready() {
+		http.Error(w, "mcached is being sent what it owns by the other members of its cluster.", http.StatusServiceUnavailable)
 		return
 	}
 	_, _ = io.WriteString(w, "mcached is ready.\n")

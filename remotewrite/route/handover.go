@@ -125,8 +125,10 @@ type Handover struct {
 	began int64 // unix ms
 
 	mu   sync.Mutex       // a job at a time
-	base Table            // all that followed from it is done
+	base Table            // all that followed from it is done; see setBase
 	done map[uint64]int64 // by the number of an era: until when all that followed from it is done, unix ms
+
+	served atomic.Pointer[map[string]bool] // ids of base's nodes; nil before there is one
 
 	slots, samples, bytes, failed atomic.Int64
 }
@@ -152,7 +154,7 @@ func (h *Handover) Run(ctx context.Context) error {
 	seen, since := h.r.o.Cluster.Table(), time.Now()
 	looked := since
 	h.mu.Lock()
-	h.base = seen
+	h.setBaseLocked(seen)
 	h.mu.Unlock()
 	for {
 		select {
@@ -194,6 +196,26 @@ func (h *Handover) Drain(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+func (h *Handover) setBaseLocked(t Table) {
+	h.base = t
+	if t == nil {
+		return
+	}
+	ids := make(map[string]bool, t.Nodes())
+	for i := range t.Nodes() {
+		id, _ := t.Node(i)
+		ids[id] = true
+	}
+	h.served.Store(&ids)
+}
+
+// Owes reports whether this node may yet send another, by its id, what that owns
+// since it joined. Of a node that it has not heard of it may.
+func (h *Handover) Owes(id string) bool {
+	served := h.served.Load()
+	return served == nil || !(*served)[id]
 }
 
 // HandoverStats are counters.
@@ -247,7 +269,7 @@ func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done b
 		}
 		h.r.o.Logger.Info("Handed over what other nodes own now.", "slots", len(plan), "samples", j.sent, "took", time.Since(j.began).Round(time.Millisecond))
 	}
-	h.base = t
+	h.setBaseLocked(t)
 	for _, e := range pending {
 		h.done[e.ID] = now.UnixMilli()
 	}

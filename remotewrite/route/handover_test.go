@@ -124,7 +124,10 @@ func TestHandover(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h.base = nodes[i].cluster.Table()
+				if !h.Owes("n0#1") {
+					t.Error("a node that has not begun owes nothing")
+				}
+				h.setBaseLocked(nodes[i].cluster.Table())
 				handovers = append(handovers, h)
 			}
 			had := copiesOf(nodes, "default")
@@ -134,8 +137,23 @@ func TestHandover(t *testing.T) {
 				if !slices.Contains(c.after, i) {
 					continue
 				}
+				owes := func() (list []int) {
+					for _, i := range c.after {
+						if handovers[k].Owes(fmt.Sprintf("n%d#1", i)) {
+							list = append(list, i)
+						}
+					}
+					return list
+				}
+				joined := slices.DeleteFunc(slices.Clone(c.after), func(i int) bool { return slices.Contains(c.before, i) })
+				if got := owes(); !slices.Equal(got, joined) {
+					t.Errorf("before, it owes %d, not %d", got, joined)
+				}
 				if !handovers[k].Drain(t.Context()) {
 					t.Error("not done")
+				}
+				if got := owes(); len(got) > 0 {
+					t.Errorf("it still owes %d", got)
 				}
 				n := handovers[k].Stats().Samples
 				if sent += n; !handovers[k].Drain(t.Context()) || handovers[k].Stats().Samples != n {

@@ -90,20 +90,22 @@ func TestClusterReads(t *testing.T) {
 	}
 
 	// Who is not a member learns nothing.
-	for _, header := range []string{"", "1795208700000 AAAA"} {
-		r, err := http.NewRequest(http.MethodPost, g.members[0].url+"/api/v1/cluster/ask", strings.NewReader(`{"Version":1,"What":"names","Bucket":"ZGVmYXVsdA=="}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if header != "" {
-			r.Header.Set("X-Mcached-Cluster", header)
-		}
-		res, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if res.Body.Close(); res.StatusCode != http.StatusForbidden {
-			t.Errorf("a stranger with the header %q got %s", header, res.Status)
+	for path, body := range map[string]string{"ask": `{"Version":1,"What":"names","Bucket":"ZGVmYXVsdA=="}`, "owed": "n1#1"} {
+		for _, header := range []string{"", "1795208700000 AAAA"} {
+			r, err := http.NewRequest(http.MethodPost, g.members[0].url+"/api/v1/cluster/"+path, strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if header != "" {
+				r.Header.Set("X-Mcached-Cluster", header)
+			}
+			res, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.Body.Close(); res.StatusCode != http.StatusForbidden {
+				t.Errorf("a stranger with the header %q got %s to %s", header, res.Status, path)
+			}
 		}
 	}
 

@@ -14,15 +14,13 @@ import (
 	"time"
 )
 
-// handedOver waits until a member has been handed over all of the slots that it owns.
+// handedOver checks that a member, which is ready, was handed over all of the slots
+// that it owns.
 func handedOver(t testing.TB, s *server) {
 	t.Helper()
-	eventually(t, "the member is handed over what it owns", func() error {
-		if has, owns := s.metric("mcached_cluster_handover_claimed_slots"), s.metric(`mcached_cluster_slots{of="series"}`); has < owns {
-			return fmt.Errorf("%v slots of %v", has, owns)
-		}
-		return nil
-	})
+	if has, owns := s.metric("mcached_cluster_handover_claimed_slots"), s.metric(`mcached_cluster_slots{of="series"}`); has < owns {
+		t.Errorf("%s is ready, and was handed over %v slots of the %v that it owns", s.url, has, owns)
+	}
 }
 
 // countOf asks for how many samples of a writer's rounds there are, and for what
@@ -147,10 +145,9 @@ func (c *changing) leave(i int) {
 // what they own.
 func (c *changing) join(name string, names ...string) {
 	c.t.Helper()
-	s := c.group.start(name)
+	handedOver(c.t, c.group.start(name))
 	c.wait(names...)
 	c.serve(c.running()...)
-	handedOver(c.t, s)
 }
 
 // meanwhile returns when something was written and something was read.
