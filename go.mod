@@ -54,7 +54,6 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grafana/regexp v0.0.0-20250905093917-f7b3be9d1853 // indirect
-	github.com/jpillora/backoff v1.0.0 // indirect
 	github.com/mdlayher/socket v0.6.0 // indirect
 	github.com/mdlayher/vsock v1.3.0 // indirect
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
@@ -78,5 +77,9 @@ require (
 	k8s.io/client-go v0.37.0 // indirect
 )
 
-// What the daemon has of it is two names that nothing calls: the package comment there says why.
-replace k8s.io/client-go => ./cmd/mcached/clientgo
+// What the daemon has of these is a few names, most of which nothing calls: their package comments say why.
+replace (
+	github.com/miekg/dns => ./cmd/mcached/standins/dns
+	github.com/mwitkow/go-conntrack => ./cmd/mcached/standins/conntrack
+	k8s.io/client-go => ./cmd/mcached/standins/clientgo
+)
