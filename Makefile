@@ -35,35 +35,41 @@ TIMEOUT ?= 20m
 
 .PHONY: test
 test: ## everything a change must pass: vet, unit, model and end-to-end tests, the race detector where it matters
-	$(GO) vet ./...
-	$(GO) test -timeout $(TIMEOUT) ./...
-	@set -e; for m in $(MODULES); do echo "cd $$m && go test ./..."; (cd $$m && $(GO) vet ./... && $(GO) test -timeout $(TIMEOUT) ./...); done
+	$(GO) test -vet=all -timeout $(TIMEOUT) ./...
+	@set -e; for m in $(MODULES); do echo "cd $$m && go test ./..."; (cd $$m && $(GO) test -vet=all -timeout $(TIMEOUT) ./...); done
 	$(MAKE) --no-print-directory race
 
 # Tests that measure memory, live within a limit of it, or count allocations:
 # the race detector has its own of both.
 NOT_RACE := Resident|AllocateNothing|Allocs|E2EMemory|Squeeze
-# Long ones in which nothing happens at the same time: laws against simulated
-# machines, parsers, formats, models of hit ratios.
+# Those in which nothing happens at the same time, and that are long: laws against
+# simulated machines, parsers, formats, containers against maps. What does happen
+# at the same time has tests of its own beside each, which the race detector sees.
 NOT_RACE := $(NOT_RACE)|^TestSteps$$|^TestTraces$$|^TestHits$$|^TestPatternModel$$|^TestPatternBytes$$|^TestHardQueries$$|^TestSmallWorld$$|^TestFrameLengths$$|^TestSaveEveryCount$$
-# Those of the page in a browser and of the command line: what they ask of the
-# daemon other end-to-end tests ask it, too, from more sides at a time.
-NOT_RACE := $(NOT_RACE)|E2EPage|E2EKeyboard|E2EMouse|E2ECompletion|E2EHelp|E2EVersion|E2EWelcome|E2ECommands|E2ERefusals|E2EAlertsFire|E2EDashboard|E2ESystemdUnits
+# Of mcache,
+NOT_RACE := $(NOT_RACE)|^TestSeriesModel$$|^TestWriteBackModel$$|^TestRecordsModel$$|^TestSelectModel$$|^TestCoverageModel$$|^TestMetamorphic$$|^TestHonest$$|^TestChurn$$|^TestConservation$$
+NOT_RACE := $(NOT_RACE)|^TestGenerationsOracle$$|^TestReclaimShares$$|^TestReclaimOrder$$|^TestOverflowKeepsAll$$|^TestOverflowCold$$|^TestBackfill$$|^TestSaveOrder$$|^TestReadSnapshotDamaged$$
+# of kvcache and query,
+NOT_RACE := $(NOT_RACE)|^TestShares$$|^TestManyModel$$|^TestDecimals$$|^TestRunsArePoints$$|^TestFormulasAreTheEngine$$
+# and of cluster and script.
+NOT_RACE := $(NOT_RACE)|^TestTableOrder$$|^TestTableOwnersWithout$$|^TestTableIsARendezvous$$|^TestTableBalance$$|^TestSeriesHashIsEven$$|^TestNoNeedlessMoves$$|^TestKeyGroups$$|^FuzzScripts$$
+# Those of the page in a browser, of the command line and of images: what they ask
+# of the daemon other end-to-end tests ask it, too, from more sides at a time.
+NOT_RACE := $(NOT_RACE)|E2EPage|E2EKeyboard|E2EMouse|E2ECompletion|E2EHelp|E2EVersion|E2EWelcome|E2ECommands|E2ERefusals|E2EAlertsFire|E2EDashboard|E2ESystemdUnits|E2EImage
 
 .PHONY: race
 race: ## all packages, and the daemon end to end, under the race detector (needs a C compiler)
 	@if command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo "go test -race -short ./..."; \
-		CGO_ENABLED=1 GOFLAGS="-race $$($(GO) env GOFLAGS)" $(GO) test -short -timeout $(TIMEOUT) -skip '$(NOT_RACE)' ./...; \
+		CGO_ENABLED=1 GOFLAGS="-race $$($(GO) env GOFLAGS)" $(GO) test -vet=off -short -timeout $(TIMEOUT) -skip '$(NOT_RACE)' ./...; \
 	elif [ "$$CI" = true ]; then echo "the race detector needs a C compiler: apt-get install gcc libc6-dev" >&2; exit 1; \
 	else echo "race: skipped, it needs a C compiler (apt-get install gcc libc6-dev)"; fi
 
 .PHONY: debug
 debug: export GOFLAGS := -tags=kvdebug $(shell $(GO) env GOFLAGS)
 debug: ## a build that overwrites freed memory and checks its invariants: all short tests, the daemon end to end, and in a storm
-	$(GO) vet ./...
-	$(GO) test -short -timeout $(TIMEOUT) -skip '$(NOT_DEBUG)' ./...
-	$(GO) test -timeout $(TIMEOUT) -run 'E2EStorm' ./cmd/mcached/e2e
+	$(GO) test -vet=all -short -timeout $(TIMEOUT) -skip '$(NOT_DEBUG)' ./...
+	$(GO) test -vet=all -timeout $(TIMEOUT) -run 'E2EStorm' ./cmd/mcached/e2e
 
 # Tests that count allocations: what is checked and overwritten costs some.
 NOT_DEBUG := AllocateNothing|Allocs

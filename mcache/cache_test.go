@@ -121,10 +121,10 @@ type modelKey struct {
 	points map[int64]uint64
 }
 
-// TestModel runs random operations on a tiny cache against maps: whatever the
+// TestSeriesModel runs random operations on a tiny cache against maps: whatever the
 // cache still has is what the model has, and every point is accounted for.
 // Eviction, ageing, mending, region loss and compaction all happen.
-func TestModel(t *testing.T) {
+func TestSeriesModel(t *testing.T) {
 	t.Parallel()
 	seeds := 12
 	if testing.Short() {
