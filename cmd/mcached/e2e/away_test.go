@@ -22,11 +22,11 @@ func awayTime(t testing.TB) time.Duration {
 	if testing.Short() {
 		return 10 * time.Second
 	}
-	return 75 * time.Second
+	return 30 * time.Second
 }
 
 // TestE2EReceiverAway: the receiver's process ends under load and comes back
-// after more than a minute. At any time all that was acknowledged is read from
+// after half a minute. At any time all that was acknowledged is read from
 // the daemon or from the receiver, though memory is short; writers are told to
 // come back later when too much waits; and when the receiver is back, it has
 // all of it soon.

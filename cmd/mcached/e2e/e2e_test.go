@@ -56,9 +56,9 @@ var built struct {
 	err       error
 }
 
-// atATime is how many tests run at a time at least, if that is not said: they wait
-// for other processes half of the time.
-const atATime = 4
+// atATime is how many tests run at a time at least, if that is not said: one alone
+// has processors wait two thirds of the time.
+const atATime = 6
 
 // TestMain lets the test binary be a neighbour, too, and removes the daemon
 // and the clients that end-to-end tests built.

@@ -10,17 +10,21 @@ import (
 	"time"
 )
 
-// stormCycles is how often the neighbour comes, each time for a mebibyte more,
-// so that it takes something from the daemon every few times.
-const stormCycles = 100
+// The neighbour comes stormCycles times, stormStep more each time, so that it takes
+// something from the daemon every few times.
+const (
+	stormCycles = 50
+	stormFirst  = 40 * neighbourChunk
+	stormStep   = 2 * neighbourChunk
+)
 
 // TestE2EStorm: a neighbour in the same control group takes memory and gives it
-// back a hundred times, while samples come as fast as they can, someone asks,
+// back, time after time, while samples come as fast as they can, someone asks,
 // and the receiver behind is away for a while. Nobody is killed, every query is
 // answered, and every sample that was acknowledged arrives.
 func TestE2EStorm(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a hundred cycles of a neighbour take half a minute")
+		t.Skip("what the cycles of a neighbour cost is what they are for")
 	}
 	t.Parallel()
 	r := newReceiver(t)
@@ -64,7 +68,7 @@ func TestE2EStorm(t *testing.T) {
 
 	near := startNeighbour(t, within)
 	for cycle := range stormCycles {
-		near.take(s, 40<<20+cycle<<20)
+		near.take(s, stormFirst+cycle*stormStep)
 		near.hold(0)
 		switch cycle {
 		case stormCycles / 3:
