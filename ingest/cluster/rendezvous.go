@@ -36,7 +36,7 @@ func mix(x uint64) uint64 {
 // contestant is a member as far as the draw is concerned.
 type contestant struct {
 	seed   uint64
-	rate   int // its weight above the least one
+	rate   int // its weight
 	member uint16
 	zone   uint16
 }
@@ -65,14 +65,15 @@ func compareCandidates(a, b candidate) int {
 func seedOf(name string) uint64 { return xxhash.Sum64String(name) }
 
 // cost of giving thing number n of a domain to the contestant. Costs can be
-// compared within one draw; weighted says whether any contestant's rate is not 0.
-func (c *contestant) cost(d domain, n int, weighted bool) uint64 {
-	v := mix(c.seed ^ mix(uint64(n)+uint64(d)))
-	if !weighted {
+// compared within one draw.
+func (d *draw) cost(c *contestant, in domain, n int) uint64 {
+	v := mix(c.seed ^ mix(uint64(n)+uint64(in)))
+	if d.low == d.high {
 		return v // as good as its logarithm
 	}
-	e := negLog(v) >> (c.rate / 2)
-	if c.rate%2 != 0 {
+	rate := c.rate - d.low
+	e := negLog(v) >> (rate / 2)
+	if rate%2 != 0 {
 		e, _ = bits.Mul64(e, 0xb504f333f9de6484) // 1/√2
 	}
 	return e
@@ -122,20 +123,20 @@ func least(dst []candidate, from []candidate, k int) []candidate {
 	return dst
 }
 
-// draw is the working memory of one table's making.
+// draw is who takes part, and the working memory of one table's making.
 type draw struct {
-	all      []contestant
-	weighted bool
-	zones    int
-	costs    []candidate
-	byZone   []candidate
-	firsts   []candidate
-	best     []candidate
+	all       []contestant
+	gone      []bool // by member: who takes no part after all; nil for none
+	low, high int    // the least rate of those who do, and the greatest
+	zones     int    // of all
+	costs     []candidate
+	byZone    []candidate
+	firsts    []candidate
+	best      []candidate
 }
 
 func newDraw(members []Member, take func(member int) bool) *draw {
 	d := &draw{}
-	low, high := maxWeight, 0
 	zones := map[string]uint16{}
 	for i := range members {
 		m := &members[i]
@@ -147,24 +148,37 @@ func newDraw(members []Member, take func(member int) bool) *draw {
 			zone = uint16(len(zones))
 			zones[m.Zone] = zone
 		}
-		low, high = min(low, m.Weight), max(high, m.Weight)
 		d.all = append(d.all, contestant{seed: seedOf(m.Name), rate: m.Weight, member: uint16(i), zone: zone})
 	}
-	for i := range d.all {
-		d.all[i].rate -= low
-	}
-	d.weighted, d.zones = high > low, len(zones)
+	d.zones = len(zones)
+	d.without(nil)
 	return d
+}
+
+// without leaves out members that are gone.
+func (d *draw) without(gone []bool) {
+	d.gone = gone
+	d.low, d.high = maxWeight, 0
+	for i := range d.all {
+		if c := &d.all[i]; gone == nil || !gone[c.member] {
+			d.low, d.high = min(d.low, c.rate), max(d.high, c.rate)
+		}
+	}
 }
 
 // of are the candidates for a thing, in no order; valid until the next call.
 func (d *draw) of(in domain, n int) []candidate {
-	d.costs = d.costs[:0]
-	for i := range d.all {
-		c := &d.all[i]
-		d.costs = append(d.costs, candidate{c.cost(in, n, d.weighted), c.member, c.zone})
-	}
+	d.costs = d.appendOf(d.costs[:0], in, n)
 	return d.costs
+}
+
+func (d *draw) appendOf(dst []candidate, in domain, n int) []candidate {
+	for i := range d.all {
+		if c := &d.all[i]; d.gone == nil || !d.gone[c.member] {
+			dst = append(dst, candidate{d.cost(c, in, n), c.member, c.zone})
+		}
+	}
+	return dst
 }
 
 // winners picks k of the candidates: the best of each zone first, and when

@@ -366,3 +366,25 @@ func BenchmarkNewTable(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkOrder is what a series costs whose owner does not answer.
+func BenchmarkOrder(b *testing.B) {
+	for _, n := range []int{3, 10, 100} {
+		tab := table(some(n), Layout{Copies: 2})
+		gone := make([]bool, n)
+		gone[1] = true
+		var buf []uint16
+		b.Run(fmt.Sprint("Order/", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := range b.N {
+				buf = tab.Order(uint16(i%Slots), buf[:0])
+			}
+		})
+		b.Run(fmt.Sprint("OwnersWithout/", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := range b.N {
+				buf = tab.OwnersWithout(uint16(i%Slots), gone, buf[:0])
+			}
+		})
+	}
+}
