@@ -22,6 +22,7 @@ import (
 
 	"mcached/ingest"
 	"mcached/ingest/admission"
+	"mcached/ingest/cluster"
 	"mcached/kvcache"
 	"mcached/kvcache/pressure"
 	"mcached/mcache"
@@ -196,7 +197,7 @@ func (d *daemon) open() error {
 	handler := d.checkHost(d.webSecurity.guard(d.handler()))
 	for _, l := range d.webListeners {
 		l.(*connLimit).heads = d.admission
-		d.webServers = append(d.webServers, newWriteServer(&http.Server{
+		s := newWriteServer(&http.Server{
 			Handler:           handler,
 			ReadHeaderTimeout: min(readHeaderTimeout, d.config.webReadTimeout.std()),
 			ReadTimeout:       d.config.webReadTimeout.std(),
@@ -204,7 +205,9 @@ func (d *daemon) open() error {
 			MaxHeaderBytes:    maxHeaderBytes,
 			ConnState:         connState,
 			ErrorLog:          log.New(&handshakeLog{log: d.log, now: time.Now}, "", 0),
-		}, writePaths...))
+		}, writePaths...)
+		s.varies = http.CanonicalHeaderKey(cluster.Header)
+		d.webServers = append(d.webServers, s)
 	}
 	d.openReload()
 	return nil

@@ -36,8 +36,14 @@ type writeConn struct {
 	late bool // out had to be waited for
 }
 
-// likeness is a head but for the digits of its Content-Length.
-type likeness struct{ before, behind []byte }
+// likeness is a head but for the digits of its Content-Length and, if it has the
+// header that varies, what that says:
+//
+//	before │ length │ between │ value │ behind
+type likeness struct {
+	before, between, behind []byte
+	varies                  bool // else nothing comes behind between
+}
 
 // serve answers requests until the connection is closed: then done is true. Else
 // buf has what is not a request for it.
@@ -64,7 +70,7 @@ func (c *writeConn) serve() (done bool) {
 			runtime.Gosched()
 		}
 		_ = c.SetReadDeadline(time.Now().Add(wait))
-		length, head, err := c.readHead()
+		length, value, head, err := c.readHead()
 		if err != nil {
 			_ = c.Close()
 			return true
@@ -78,6 +84,9 @@ func (c *writeConn) serve() (done bool) {
 			return true
 		}
 		connState(c.limitedConn, http.StateActive)
+		if value != nil {
+			c.req.Header[c.server.varies][0] = string(value)
+		}
 		if !c.answer(length, head) || !c.active(false) {
 			_ = c.Close()
 			return true
@@ -110,21 +119,22 @@ func (c *writeConn) active(is bool) bool {
 }
 
 // readHead reads until there is a whole head in buf, and returns how long the body
-// behind it is, and the head. A head of 0 says that it is not for this server. No
-// head is longer than what is free of admission (heads.go).
-func (c *writeConn) readHead() (length int64, head int, err error) {
+// behind it is, and the head; and if the header that varies is another than that of
+// req, what it says, as a view of buf. A head of 0 says that it is not for this
+// server. No head is longer than what is free of admission (heads.go).
+func (c *writeConn) readHead() (length int64, value []byte, head int, err error) {
 	for begun := false; ; {
 		c.skipEmptyLines()
 		if len(c.buf) > 0 {
-			if length, head = c.like.match(c.buf); head > 0 {
-				return length, head, nil
+			if length, value, head = c.like.match(c.buf[:min(len(c.buf), freeHeadBytes)]); head > 0 {
+				return length, value, head, nil
 			}
 			if end := bytes.Index(c.buf[:min(len(c.buf), freeHeadBytes)], headEnd); end >= 0 {
 				length, head = c.parse(c.buf[:end+len(headEnd)])
-				return length, head, nil
+				return length, nil, head, nil
 			}
 			if len(c.buf) >= freeHeadBytes || !c.mayBecomePlain() {
-				return 0, 0, nil
+				return 0, nil, 0, nil
 			}
 			if !begun { // the rest of it is due
 				begun = true
@@ -134,10 +144,10 @@ func (c *writeConn) readHead() (length int64, head int, err error) {
 		n, err := c.io.Read(c.buf[len(c.buf):cap(c.buf)])
 		c.buf = c.buf[:len(c.buf)+n]
 		if n == 0 && err == io.EOF && len(c.buf) > 0 {
-			return 0, 0, nil // net/http says what it misses
+			return 0, nil, 0, nil // net/http says what it misses
 		}
 		if n == 0 && err != nil {
-			return 0, 0, err
+			return 0, nil, 0, err
 		}
 	}
 }
@@ -172,20 +182,32 @@ func (c *writeConn) mayBecomePlain() bool {
 	})
 }
 
-// match reports whether b begins with a head like l: its length, and that of the
-// body behind it. 0 is neither.
-func (l *likeness) match(b []byte) (length int64, head int) {
+// match reports whether b begins with a head like l: its length, that of the body
+// behind it, and the value of the header that varies, as a view of b. 0 is neither.
+func (l *likeness) match(b []byte) (length int64, value []byte, head int) {
 	if len(l.before) == 0 || !bytes.HasPrefix(b, l.before) {
-		return 0, 0
+		return 0, nil, 0
 	}
 	i := len(l.before)
 	for ; i < len(b) && b[i] >= '0' && b[i] <= '9' && i-len(l.before) < maxLengthDigits; i++ {
 		length = length*10 + int64(b[i]-'0')
 	}
-	if i == len(l.before) || b[len(l.before)] == '0' || !bytes.HasPrefix(b[i:], l.behind) {
-		return 0, 0
+	if i == len(l.before) || b[len(l.before)] == '0' || !bytes.HasPrefix(b[i:], l.between) {
+		return 0, nil, 0
 	}
-	return length, i + len(l.behind)
+	i += len(l.between)
+	if !l.varies {
+		return length, nil, i
+	}
+	from := i
+	for i < len(b) && b[i] >= ' ' && b[i] <= '~' {
+		i++
+	}
+	value = b[from:i]
+	if len(value) == 0 || value[0] == ' ' || value[len(value)-1] == ' ' || !bytes.HasPrefix(b[i:], l.behind) {
+		return 0, nil, 0
+	}
+	return length, value, i + len(l.behind)
 }
 
 // maxLengthDigits of a Content-Length are enough for any body that is taken.
@@ -216,13 +238,30 @@ func (c *writeConn) parse(head []byte) (length int64, n int) {
 	if len(digits) > maxLengthDigits || !bytes.HasPrefix(head[at:], []byte(digits+"\r\n")) {
 		return 0, 0
 	}
-	c.like = likeness{head[:at:at], head[at+len(digits):]}
+	c.like = likeness{before: head[:at:at], between: head[at+len(digits):]}
+	c.like.split(lower[at+len(digits):], c.server.varies, r.Header)
 	if c.ctx == nil {
 		c.ctx = context.WithValue(context.WithValue(context.Background(), http.ServerContextKey, c.server.Server), http.LocalAddrContextKey, c.LocalAddr())
 	}
 	r.RemoteAddr = c.RemoteAddr().String()
 	c.req = r
 	return r.ContentLength, len(head)
+}
+
+// split takes the value of a header out of what is between, which is lower in lower
+// case, if it is there.
+func (l *likeness) split(lower []byte, varies string, of http.Header) {
+	line := []byte("\r\n" + strings.ToLower(varies) + ": ")
+	at := bytes.Index(lower, line)
+	if varies == "" || at < 0 {
+		return
+	}
+	at += len(line)
+	rest, ok := bytes.CutPrefix(l.between[at:], []byte(of.Get(varies)))
+	if !ok || !bytes.HasPrefix(rest, headEnd[:2]) { // there are more spaces about it
+		return
+	}
+	l.between, l.behind, l.varies = l.between[:at:at], rest, true
 }
 
 // areLines reports whether head consists of lines of printable ASCII that end as

@@ -13,7 +13,7 @@ import (
 // those from other members of a cluster, too.
 //
 // A sender sends one request after the other over a connection, with the same
-// head but for Content-Length. net/http parses each of these heads, and begins a
+// head but for Content-Length, and a signature if it is a member of a cluster. net/http parses each of these heads, and begins a
 // goroutine for each body that waits for the client to hang up, and has to be
 // stopped before the answer is complete: of a request of 100 samples more than
 // half of the time. Here the head is parsed once (by net/http's own parser) and
@@ -37,7 +37,8 @@ import (
 // for long: other members of a cluster that are silent are soon passed over.
 type writeServer struct {
 	*http.Server
-	paths []string
+	paths  []string
+	varies string // a header, by its canonical name, that is another in each request; "" for none. Set before Serve
 
 	closing atomic.Bool    // set under mu
 	open    sync.WaitGroup // of conns

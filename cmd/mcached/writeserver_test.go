@@ -70,6 +70,7 @@ func twoServers(t *testing.T) (dial map[string]func() net.Conn, seen *seenBy) {
 			t.Fatal(err)
 		}
 		s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes, Handler: seen}, paths...)
+		s.varies = "X-Varies"
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(limitConns(l, 100)) }()
 		t.Cleanup(func() {
@@ -136,6 +137,7 @@ func TestWriteServerIsNetHTTP(t *testing.T) {
 	dial, seen := twoServers(t)
 	one, long := plainRequest("body"), strings.Repeat("long body ", 20_000)
 	head := func(lines string) string { return "POST /write HTTP/1.1\r\nHost: x\r\n" + lines + "\r\n\r\n" }
+	varies := func(value string) string { return head("Content-Length: 4\r\nX-Varies"+value) + "body" }
 	for _, c := range []struct {
 		what, say string
 		plain     int64
@@ -208,6 +210,20 @@ func TestWriteServerIsNetHTTP(t *testing.T) {
 		{"a larger head", head("Cookie: "+strings.Repeat("x", 6000)+"\r\nContent-Length: 4") + "body" + one, 0},
 		{"the largest", head("Cookie: "+strings.Repeat("x", 30_000)+"\r\nContent-Length: 4") + "body" + one, 0},
 		{"one that is too large", head("Cookie: "+strings.Repeat("x", 100_000)+"\r\nContent-Length: 4") + "body" + one, 0},
+		{"a header that varies", varies(": 1 ab") + varies(": 2 a longer one") + varies(": 3 ab") + one + varies(": 4 ab"), 5},
+		{"one that is before the length", head("X-Varies: 1\r\nContent-Length: 4") + "body" + head("X-Varies: 2\r\nContent-Length: 4") + "body", 2},
+		{"one with spaces, or without", varies(": 1 ab") + varies(":  2 ab") + varies(": 3 ab") + varies(": 4 ab ") + varies(":5 ab") + varies(": 6 ab"), 6},
+		{"one that is empty", varies(": 1") + varies(": ") + varies(":") + varies(": 2"), 4},
+		{"one that is empty at first", varies(": ") + varies(": 1"), 2},
+		{"one that is there twice", varies(": 1") + varies(": 2\r\nX-Varies: 3") + varies(": 4"), 1},
+		{"one behind which there is another", varies(": 1\r\nX-A: 1") + varies(": 2\r\nX-A: 1") + varies(": 3\r\nX-A: 2") + varies(": 4\r\nConnection: close") + one, 3},
+		{"one on two lines", varies(": 1") + varies(": 2\r\n 3") + one, 1},
+		{"one that is not ASCII", varies(": 1") + varies(": \xc3\xa4") + one, 1},
+		{"one with a tab", varies(": 1") + varies(": 2\t3") + one, 1},
+		{"one with a line feed", varies(": 1") + varies(": 2\nX-A: 3") + one, 1},
+		{"one with a carriage return", varies(": 1") + varies(": 2\rX-A: 3") + one, 1},
+		{"one that is large", varies(": 1") + varies(": "+strings.Repeat("x", 1500)) + varies(": 3"), 3},
+		{"one that is larger", varies(": 1") + varies(": "+strings.Repeat("x", 3000)) + varies(": 3"), 1},
 		{"something else", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0},
 		{"noise", "\x16\x03\x01\x02\x00\x01\x00", 0},
 	} {
@@ -236,6 +252,41 @@ func TestWriteServerIsNetHTTP(t *testing.T) {
 	}
 }
 
+// A head is like the one before if only its length and the header that varies are
+// others: it is not parsed again.
+func TestLikeness(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		varies, first, next string
+		value               string
+		like                bool
+	}{
+		{"", "Content-Length: 4\r\nX-A: 1", "Content-Length: 50\r\nX-A: 1", "", true},
+		{"", "Content-Length: 4\r\nX-A: 1", "Content-Length: 50\r\nX-A: 2", "", false},
+		{"X-A", "Content-Length: 4\r\nX-A: 1", "Content-Length: 50\r\nX-A: 2 of them", "2 of them", true},
+		{"X-A", "Content-Length: 4\r\nX-A: 1\r\nX-B: 1", "Content-Length: 50\r\nX-A: 2\r\nX-B: 1", "2", true},
+		{"X-A", "Content-Length: 4\r\nX-A: 1\r\nX-B: 1", "Content-Length: 50\r\nX-A: 2\r\nX-B: 2", "", false},
+		{"X-A", "Content-Length: 4\r\nX-A: 1", "Content-Length: 50\r\nX-A: ", "", false},
+		{"X-A", "Content-Length: 4\r\nX-B: 1", "Content-Length: 50\r\nX-B: 1", "", true},
+		{"X-A", "X-A: 1\r\nContent-Length: 4", "X-A: 2\r\nContent-Length: 50", "", false},
+	} {
+		ours, other := net.Pipe()
+		defer ours.Close()
+		defer other.Close()
+		s := newWriteServer(&http.Server{}, "/write")
+		s.varies = c.varies
+		conn := &writeConn{limitedConn: &limitedConn{Conn: ours}, server: s}
+		head := func(lines string) []byte { return []byte("POST /write HTTP/1.1\r\nHost: x\r\n" + lines + "\r\n\r\n") }
+		if length, n := conn.parse(head(c.first)); length != 4 || n != len(head(c.first)) {
+			t.Fatalf("%q: a length of %d, a head of %d bytes", c.first, length, n)
+		}
+		length, value, n := conn.like.match(append(head(c.next), "body"...))
+		if like := n == len(head(c.next)) && length == 50; like != c.like || string(value) != c.value {
+			t.Errorf("%q behind %q: a length of %d, %q, a head of %d bytes", c.next, c.first, length, value, n)
+		}
+	}
+}
+
 // Heads that differ by a byte or three from plain ones are answered as net/http
 // answers them.
 func TestWriteServerMutated(t *testing.T) {
@@ -249,8 +300,11 @@ func TestWriteServerMutated(t *testing.T) {
 	}
 	answers := map[string]int{}
 	for round := range rounds {
-		b := []byte(plainRequest("a body of 20 bytes  ") + plainRequest("another one"))
-		first := len(plainRequest("a body of 20 bytes  "))
+		request := func(body string, value int) string {
+			return strings.Replace(plainRequest(body), "\r\n\r\n", fmt.Sprintf("\r\nX-Varies: %d\r\n\r\n", value), 1)
+		}
+		b := []byte(request("a body of 20 bytes  ", 1) + request("another one", round))
+		first := len(request("a body of 20 bytes  ", 1))
 		for range 1 + rng.IntN(3) {
 			at := rng.IntN(len(b) - 12)
 			if rng.IntN(2) == 0 { // in the second head, which is compared
