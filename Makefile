@@ -50,7 +50,7 @@ NOT_RACE := $(NOT_RACE)|^TestSteps$$|^TestTraces$$|^TestHits$$|^TestPatternModel
 NOT_RACE := $(NOT_RACE)|^TestSeriesModel$$|^TestWriteBackModel$$|^TestRecordsModel$$|^TestSelectModel$$|^TestCoverageModel$$|^TestMetamorphic$$|^TestHonest$$|^TestChurn$$|^TestConservation$$
 NOT_RACE := $(NOT_RACE)|^TestGenerationsOracle$$|^TestReclaimShares$$|^TestReclaimOrder$$|^TestOverflowKeepsAll$$|^TestOverflowCold$$|^TestBackfill$$|^TestSaveOrder$$|^TestReadSnapshotDamaged$$
 # of kvcache and query,
-NOT_RACE := $(NOT_RACE)|^TestShares$$|^TestManyModel$$|^TestDecimals$$|^TestRunsArePoints$$|^TestFormulasAreTheEngine$$
+NOT_RACE := $(NOT_RACE)|^TestShares$$|^TestLargeValuesAsMap$$|^TestManyModel$$|^TestDecimals$$|^TestRunsArePoints$$|^TestFormulasAreTheEngine$$
 # and of cluster and script.
 NOT_RACE := $(NOT_RACE)|^TestTableOrder$$|^TestTableOwnersWithout$$|^TestTableIsARendezvous$$|^TestTableBalance$$|^TestSeriesHashIsEven$$|^TestNoNeedlessMoves$$|^TestKeyGroups$$|^FuzzScripts$$
 # Those of the page in a browser, of the command line and of images: what they ask

@@ -126,7 +126,7 @@ type modelKey struct {
 // Eviction, ageing, mending, region loss and compaction all happen.
 func TestSeriesModel(t *testing.T) {
 	t.Parallel()
-	seeds := 12
+	seeds := 6
 	if testing.Short() {
 		seeds = 3
 	}

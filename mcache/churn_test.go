@@ -128,7 +128,7 @@ func (w churn) run(t testing.TB) (shards []left) {
 // before, and nothing that ended is kept for much longer than they are.
 func TestChurn(t *testing.T) {
 	t.Parallel()
-	cells, shards, lossy, endedLess := 16, 0, 0, 0
+	cells, shards, lossy, endedLess := 8, 0, 0, 0
 	if testing.Short() {
 		cells = 4
 	}

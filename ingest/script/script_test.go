@@ -310,7 +310,7 @@ func FuzzScripts(f *testing.F) {
 	f.Add("return {KEYS, ARGV, {ok='x'}, cjson.decode('[1]'), bit.tohex(1), {double=1}, {map={1}}}")
 	f.Fuzz(func(t *testing.T, source string) {
 		o := testOptions()
-		o.MaxSteps, o.MaxBytes = 200_000, 8<<20
+		o.MaxSteps, o.MaxBytes = 20_000, 8<<20
 		e := NewEngine(o)
 		answer, _ := runs(e, source)
 		if answer == "" || !strings.HasSuffix(answer, "\r\n") && answer[0] != '-' {
