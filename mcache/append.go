@@ -325,9 +325,14 @@ func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels [
 		s.mu.Unlock()
 	}()
 	for tries := 0; ; tries++ {
-		id, _, err := s.findOrCreateLocked(bk, f, flags, labels, nil)
+		id, made, err := s.findOrCreateLocked(bk, f, flags, labels, nil)
 		if err != nil {
 			return 0, err
+		}
+		if made && c.now != nil {
+			if t, ok := what.first(); ok {
+				bk.cover.firstOf(t, c.now())
+			}
 		}
 		n, err := s.writeLocked(&id, bk, f, what)
 		if !errors.Is(err, errGone) || tries == roomTries {

@@ -41,6 +41,18 @@ type content struct {
 	duty    Duty
 }
 
+// first is the time of the first of the samples or, of records alone, of those; not
+// ok if there are none.
+func (c *content) first() (t int64, ok bool) {
+	switch {
+	case len(c.samples) > 0:
+		return c.samples[0].T, true
+	case len(c.records) > 0:
+		return c.records[0].T, true
+	}
+	return 0, false
+}
+
 // Reset empties the batch for samples of a bucket.
 func (b *Batch) Reset(bucket string) {
 	b.bucket = bucket

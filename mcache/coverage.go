@@ -23,6 +23,14 @@ import (
 // Times of intervals are those at which points arrived. A point that carries a
 // time at or after the beginning of an interval arrived after it, hence it is
 // here; the first write also carries points whose predecessors went past.
+//
+// That takes a sender's clock for ours. One that is ahead by d had sent points of
+// up to d after the beginning, before it: they went past. So an interval begins
+// later by the most that the first write of any series since was ahead of the clock,
+// which is d or, if the write was long on its way, less by no more than a step. Beyond
+// maxAheadMs it is no clock that is wrong: remote write refuses such samples, unless
+// it is told otherwise, and whoever writes forecasts has not lost them.
+//
 // Where a snapshot ends an interval, points of its last moments were on their
 // way: closeLagMs are left out.
 //
@@ -63,6 +71,8 @@ const (
 	// back by default, so that steps within a shorter silence show nothing that
 	// was not there.
 	silentMs = 300_000
+	// maxAheadMs is how far ahead a clock may be, as remotewrite.Options.MaxAhead is by default.
+	maxAheadMs = 600_000
 	// A gap is none if at most one in skipShare of the series skips a part of it,
 	// and maxSkipped in all.
 	skipShare  = 100
@@ -75,9 +85,13 @@ type coverage struct {
 	others   atomic.Bool   // by others than the program itself
 	local    atomic.Uint64 // points that it wrote itself
 	watching atomic.Bool   // the gap before it may be none
+	// aheadMs is the most that a first write of a series was ahead of the clock,
+	// since the interval before was ended. It grows with mu locked.
+	aheadMs atomic.Int64
 
-	mu   sync.Mutex
-	list []Interval // in order, disjoint
+	mu      sync.Mutex
+	list    []Interval // in order, disjoint
+	beganMs int64      // when the first write came of the open one
 	// loaded is what a snapshot said that is being loaded.
 	loaded []Interval
 
@@ -106,9 +120,35 @@ func (v *coverage) begin(nowMs int64) {
 		return
 	}
 	// The clock may have been set back: no interval is in the future.
-	v.list = append(endBefore(v.list, nowMs), Interval{nowMs, MaxTime})
+	v.list = append(endBefore(v.list, nowMs), Interval{nowMs + v.aheadMs.Load(), MaxTime})
+	v.beganMs = nowMs
 	v.bound()
 	v.open.Store(true)
+}
+
+// firstOf notes that the first write of a series, at nowMs, begins at the time t.
+func (v *coverage) firstOf(t, nowMs int64) {
+	ahead := t - nowMs
+	if ahead <= v.aheadMs.Load() || ahead > maxAheadMs {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.aheadLocked(ahead)
+}
+
+func (v *coverage) aheadLocked(aheadMs int64) {
+	if aheadMs <= v.aheadMs.Load() || aheadMs > maxAheadMs {
+		return
+	}
+	v.aheadMs.Store(aheadMs)
+	if !v.open.Load() {
+		return
+	}
+	// One that was joined with those before has begun with the first of them.
+	if last := &v.list[len(v.list)-1]; last.From >= v.beganMs {
+		last.From = max(last.From, v.beganMs+aheadMs)
+	}
 }
 
 // endBefore cuts what is at or after the time t off.
@@ -194,6 +234,7 @@ func (v *coverage) fellSilent(points uint64, nowMs int64) bool {
 		v.list = v.list[:len(v.list)-1]
 	}
 	v.open.Store(false)
+	v.aheadMs.Store(0)
 	v.watchLocked()
 	return true
 }
@@ -257,7 +298,7 @@ func (s *shard) noteResumedLocked(bk *bucket, b *Batch, places []batchPlace) {
 	v := &bk.cover
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	seen := v.same + v.skipped
+	seen, nowMs := v.same+v.skipped, s.cache.now()
 	for k := range places {
 		id := s.found[k]
 		if id == noID {
@@ -273,15 +314,11 @@ func (s *shard) noteResumedLocked(bk *bucket, b *Batch, places []batchPlace) {
 			continue
 		}
 		what := b.of(int(places[k].series))
-		var t int64
-		switch {
-		case len(what.samples) > 0:
-			t = what.samples[0].T
-		case len(what.records) > 0:
-			t = what.records[0].T
-		default:
+		t, ok := what.first()
+		if !ok {
 			continue
 		}
+		v.aheadLocked(t - nowMs)
 		// One and a half steps are one step with a delay.
 		if distance := t - last; distance <= int64(r.step)+int64(r.step)/2 {
 			v.same++
@@ -293,7 +330,7 @@ func (s *shard) noteResumedLocked(bk *bucket, b *Batch, places []batchPlace) {
 		}
 	}
 	if seen == 0 && v.same+v.skipped > 0 {
-		v.sinceMs = s.cache.now()
+		v.sinceMs = nowMs
 	}
 }
 
@@ -326,11 +363,11 @@ func (c *Cache) markIncomplete(id SeriesID, from int64) {
 func (v *coverage) judge(nowMs int64) (marks []skippedSeries) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !v.open.Load() || nowMs-v.list[len(v.list)-1].From < resumeMs {
+	if !v.open.Load() || nowMs-v.beganMs < resumeMs {
 		return nil
 	}
 	if v.same+v.skipped == 0 {
-		v.watching.Store(nowMs-v.list[len(v.list)-1].From < giveUpMs)
+		v.watching.Store(nowMs-v.beganMs < giveUpMs)
 		return nil
 	}
 	if nowMs-v.sinceMs < resumeMs {

@@ -273,6 +273,73 @@ func TestCoverageRestarts(t *testing.T) {
 	}
 }
 
+// TestCoverageClockAhead: a sender whose clock is ahead wrote, before it wrote here
+// for the first time, what has times behind that. It is not covered.
+func TestCoverageClockAhead(t *testing.T) {
+	const step, ahead = 15_000, 90_000
+	send := func(v *covered, by int64, turns int, series ...int) {
+		for range turns {
+			v.writeLate("b", v.now+by, series...)
+			v.now += step
+			v.Maintain()
+		}
+	}
+	t.Run("cold start", func(t *testing.T) {
+		v := newCovered(t, 1_000_000_000)
+		first := v.now
+		send(v, ahead, 20, 1)
+		v.wants("b", 0, v.now, first+ahead)
+		v.wants("b", first+ahead-1, v.now, first+ahead)
+		v.wants("b", first+ahead, v.now, 0)
+	})
+	t.Run("crash", func(t *testing.T) {
+		v := newCovered(t, 1_000_000_000)
+		send(v, ahead, 50, 1, 2)
+		file, saved := v.save(), v.now
+		send(v, ahead, 50, 1, 2) // which are lost
+		v = v.restart(file, v.now)
+		first := v.now
+		v.write("b", 3) // whose clock is right
+		v.now++
+		send(v, ahead, 50, 1, 2)
+		v.wants("b", 1_000_000_000+ahead, saved-closeLagMs, 0)
+		v.wants("b", saved, v.now, first+ahead)
+		v.wants("b", first+ahead, v.now, 0)
+		if list := v.Coverage("b"); len(list) != 2 {
+			t.Errorf("%v", list)
+		}
+		// Who comes later may be further ahead, and one who tells the future has no clock.
+		send(v, 2*ahead, 1, 4)
+		send(v, maxAheadMs+1, 1, 5)
+		v.wants("b", saved, v.now, first+2*ahead)
+		v = v.restart(v.save(), v.now) // it stays so
+		v.wants("b", saved, v.now-closeLagMs, first+2*ahead)
+	})
+	t.Run("stop", func(t *testing.T) {
+		v := newCovered(t, 1_000_000_000)
+		begin := v.now
+		send(v, ahead, 50, 1, 2)
+		v = v.restart(v.save(), v.now)
+		send(v, ahead, int(resumeMs/step)+2, 1, 2)
+		if list := v.Coverage("b"); len(list) != 1 {
+			t.Fatalf("the series go on: %v", list)
+		}
+		send(v, 2*ahead, 1, 3)
+		v.wants("b", 0, v.now, begin+ahead)
+	})
+	t.Run("silence", func(t *testing.T) {
+		v := newCovered(t, 1_000_000_000)
+		send(v, ahead, 50, 1, 2)
+		for range silentMs/step + 2 {
+			v.now += step
+			v.Maintain()
+		}
+		first := v.now
+		send(v, 0, 1, 1, 2)
+		v.wants("b", 0, v.now, first)
+	})
+}
+
 // TestCoverageGivesUp: a gap of which no series tells anything stays, and
 // writers are not watched without end because of it.
 func TestCoverageGivesUp(t *testing.T) {
