@@ -158,8 +158,8 @@ func (a *API) Stop() {
 	if a.upstream == nil {
 		return
 	}
-	a.upstream.auditor.endAll()
-	a.upstream.recorder.stop()
+	a.upstream.auditor.end()
+	a.upstream.recorder.end()
 }
 
 // opts are those in force.

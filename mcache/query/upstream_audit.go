@@ -36,51 +36,33 @@ const (
 
 // auditor audits.
 type auditor struct {
-	busy chan struct{} // has room if no audit is under way
-	stop chan struct{}
-	done sync.WaitGroup
+	chores               // audits
+	busy   chan struct{} // has room if none is under way
 
-	mu       sync.Mutex // of what follows, and of closing stop
-	stopped  bool
+	mu       sync.Mutex // of what follows
 	logged   time.Time
 	unlogged int
 }
 
-func newAuditor() auditor {
-	return auditor{busy: make(chan struct{}, 1), stop: make(chan struct{})}
-}
+func newAuditor() auditor { return auditor{chores: newChores(), busy: make(chan struct{}, 1)} }
 
-// endAll ends the audit that is under way, if one is, waits for it, and has none
-// begun again.
-func (u *auditor) endAll() {
-	u.mu.Lock()
-	if !u.stopped {
-		u.stopped = true
-		close(u.stop)
-	}
-	u.mu.Unlock()
-	u.done.Wait()
-}
-
-// begin reports whether an audit may run now. It must be ended.
+// begin reports whether an audit may run now. It must say when it is done.
 func (u *auditor) begin() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.stopped {
-		return false
-	}
 	select {
 	case u.busy <- struct{}{}:
-		u.done.Add(1)
-		return true
 	default:
 		return false
 	}
+	if u.chores.begin() {
+		return true
+	}
+	<-u.busy
+	return false
 }
 
-func (u *auditor) end() {
+func (u *auditor) done() {
 	<-u.busy
-	u.done.Done()
+	u.chores.done()
 }
 
 // consider audits a query that memory has answered, if it is one of the share.
@@ -101,12 +83,12 @@ func (a *API) consider(r *http.Request, s *slow) {
 	header, part := r.Header.Clone(), *s
 	path := *r.URL
 	go func() {
-		defer u.auditor.end()
+		defer u.auditor.done()
 		ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)
 		defer cancel()
 		go func() {
 			select {
-			case <-u.auditor.stop:
+			case <-u.auditor.quit:
 				cancel()
 			case <-ctx.Done():
 			}

@@ -43,46 +43,21 @@ const (
 
 // recorder is what recordings share.
 type recorder struct {
+	chores  // encoders
 	turns   chan struct{}
 	ahead   int             // batches of each that wait for its encoder
 	atOnce  context.Context // has ended, so that nothing waits for a loan
 	held    atomic.Int64    // bytes, of all
 	under   atomic.Int64    // recordings that have begun and not ended
 	dropped atomic.Uint64   // for want of room
-
-	mu      sync.Mutex // of what follows
-	stopped bool
-	quit    chan struct{}  // closed when stopped
-	done    sync.WaitGroup // encoders
 }
 
 func (r *recorder) init(processors int) {
 	r.ahead = recordBatches
-	r.turns, r.quit = make(chan struct{}, max(1, processors/2)), make(chan struct{})
+	r.chores, r.turns = newChores(), make(chan struct{}, max(1, processors/2))
 	ended, end := context.WithCancel(context.Background())
 	end()
 	r.atOnce = ended
-}
-
-// begin reports whether another encoder may run. It must say when it is done.
-func (r *recorder) begin() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.stopped {
-		r.done.Add(1)
-	}
-	return !r.stopped
-}
-
-// stop ends those that run, waits for them, and has none begun again.
-func (r *recorder) stop() {
-	r.mu.Lock()
-	if !r.stopped {
-		r.stopped = true
-		close(r.quit)
-	}
-	r.mu.Unlock()
-	r.done.Wait()
 }
 
 // recording is what is to be kept of a part that the store is asked for. The
@@ -325,7 +300,7 @@ func (rec *recording) end() {
 
 // run encodes what was added, and keeps it if it is to be kept.
 func (rec *recording) run() {
-	defer rec.of.done.Done()
+	defer rec.of.done()
 	defer rec.end()
 	for rec.encodeNext() {
 	}
