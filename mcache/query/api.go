@@ -228,7 +228,7 @@ type Stats struct {
 
 	// Queries that the store behind was to answer.
 	UpstreamAnswered uint64
-	UpstreamRefused  uint64 // it said that the query is wrong
+	UpstreamRefused  uint64 // it said that the query is wrong, or that it cannot answer such
 	UpstreamFailed   uint64 // no answer, or none that is one
 	UpstreamSkipped  uint64 // not asked, as it had failed
 

@@ -34,7 +34,7 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.Incomplete), "evicted")
 				emit(float64(s.Uncovered), "uncovered")
 			}},
-		{"mcached_upstream_queries_total", "counter", "Requests to --query.upstream for what memory lacks, by what became of them: answered; refused, as wrong; failed, without an answer; or skipped, as it had failed before.", []string{"outcome"},
+		{"mcached_upstream_queries_total", "counter", "Requests to --query.upstream for what memory lacks, by what became of them: answered; refused, as wrong or as what that server cannot answer (no remote read, or an mcached that lacks it, too); failed, without an answer; or skipped, as it had failed before.", []string{"outcome"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.UpstreamAnswered), "answered")
 				emit(float64(s.UpstreamRefused), "refused")

@@ -92,15 +92,13 @@ func (v *visit) tell(err error) {
 	}
 }
 
+// cannot reports that an error is the word of a store that is well, and cannot do this.
+func cannot(err error) bool { return errors.Is(err, errLoopBehind) || errors.Is(err, errNoRead) }
+
 // saysNothing reports that an error says nothing of how the store is: the query is
 // over, a limit of this process is exceeded, or the store is well and cannot do this.
 func saysNothing(err error) bool {
-	for _, known := range [...]error{errLoopBehind, errNoRead, errRawHistograms, errVisitOver} {
-		if errors.Is(err, known) {
-			return true
-		}
-	}
-	return errors.As(err, new(*apiError)) || errors.As(err, new(refusal))
+	return cannot(err) || errors.Is(err, errRawHistograms) || errors.Is(err, errVisitOver) || errors.As(err, new(*apiError)) || errors.As(err, new(refusal))
 }
 
 // storeAnswer is what the store says. Its body must be closed.
@@ -168,7 +166,11 @@ func (v *visit) exchange(path string, send func(context.Context) (*http.Response
 			v.tell(err)
 			return nil, err
 		}
-		v.u.failed.Add(1)
+		if cannot(err) {
+			v.u.refused.Add(1)
+		} else {
+			v.u.failed.Add(1)
+		}
 		v.tell(err)
 		v.a.o.Logger.Debug("The store behind did not answer.", "path", path, "err", err)
 		return nil, err

@@ -210,6 +210,9 @@ func TestUpstreamFails(t *testing.T) {
 				if w := get(t, a, "query", "query", "m[1h]"); asked.Load() != before+1 {
 					t.Errorf("the breaker took a loop for a failure: %s", w.Body)
 				}
+				if s := a.Stats(); s.UpstreamRefused != breakerFailures+1 || s.UpstreamFailed != 0 {
+					t.Errorf("a loop is no failure: %+v", s)
+				}
 				return
 			}
 			if w := get(t, a, "query", "query", "m[1h]"); !strings.Contains(w.Body.String(), "it failed several times") || asked.Load() != before {

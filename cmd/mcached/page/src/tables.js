@@ -58,7 +58,7 @@ function drawUpstream(on) {
   const requests = sum("mcached_upstream_queries_total") - (sum("mcached_upstream_queries_total", {outcome: "skipped"}) || 0);
   const known = ofMetrics([
     ["queries split between memory and the store", "mcached_upstream_split_queries_total"],
-    ["requests answered", "mcached_upstream_queries_total", {outcome: "answered"}], ["requests that were wrong, by the store", "mcached_upstream_queries_total", {outcome: "refused"}],
+    ["requests answered", "mcached_upstream_queries_total", {outcome: "answered"}], ["requests that the store refused", "mcached_upstream_queries_total", {outcome: "refused"}],
     ["requests that failed", "mcached_upstream_queries_total", {outcome: "failed"}], ["not asked, as it had failed before", "mcached_upstream_queries_total", {outcome: "skipped"}],
     ["steps of its answers put into memory", "mcached_upstream_kept_steps_total"], ["bytes of its answers", "mcached_upstream_response_bytes_total"], ["disagreements where the parts meet", "mcached_upstream_disagreements_total", {found: "seam"}],
     ["answers compared afterwards that were the same", "mcached_upstream_audits_total", {outcome: "agreed"}], ["that differed", "mcached_upstream_audits_total", {outcome: "differed"}], ["that could not be compared", "mcached_upstream_audits_total", {outcome: "failed"}], ["metrics that are not split now", "mcached_upstream_paused_metrics"],
