@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -117,7 +116,7 @@ type upstream struct {
 	generation atomic.Uint64 // of what is remembered
 	auditor    auditor
 	recorder   recorder
-	ahead      sync.Pool // of parts of answers: *[readBytes]byte
+	parcels    parcels
 
 	answered, refused, failed, skipped atomic.Uint64 // requests
 	bytes, nanoseconds                 atomic.Uint64 // of answers; until their heads

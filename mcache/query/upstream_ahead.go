@@ -2,32 +2,257 @@ package query
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// Of each answer of the store the beginning is read before anything is sent to the
-// client: what is wrong with a short one, and with the head of any, does no harm.
+// Each answer of the store is read and checked by a goroutine of its own, while
+// the client's writes what was read before:
+//
+//	store ──▶ reader ──▶ parcels of series, maxParcels ──▶ merge ──▶ client
+//
+// Before anything is sent to the client, the beginning of each answer is read, up to
+// readAhead: what is wrong with a short one, and with the head of any, does no harm.
+//
+// A loan belongs to the client's goroutine. What the reader needs of it the
+// client's takes, while it waits for the next parcel.
 
 const (
 	// readAhead is how much of an answer is read before anything is sent.
 	readAhead = 1 << 20
 	// maxUnsorted bounds an answer whose series do not come in order.
 	maxUnsorted = 64 << 20
+	// parcelBytes of text are a parcel, or one series that has more.
+	parcelBytes = 64 << 10
+	// maxParcels wait for the client's goroutine, behind what was read ahead.
+	maxParcels = 4
 )
 
-// receive waits for the heads of the store's answers, and reads ahead.
-func (j *joint) receive(requests chan *asked) error {
-	for range cap(requests) {
-		<-requests
+// parcel is some series of an answer.
+type parcel struct {
+	batch
+	lent int64
+}
+
+// size is what it takes.
+func (p *parcel) size() int64 { return int64(cap(p.text)) + p.beside }
+
+// reset empties it for others.
+func (p *parcel) reset() {
+	poison(p.text)
+	clear(p.series)
+	p.text, p.series, p.beside = p.text[:0], p.series[:0], 0
+}
+
+// parcels are those that are not in use.
+type parcels struct{ pool sync.Pool }
+
+func (x *parcels) get() *parcel {
+	if p, ok := x.pool.Get().(*parcel); ok {
+		return p
 	}
-	for _, p := range slices.Concat(j.askeds, j.seams) {
+	return &parcel{batch: batch{text: make([]byte, 0, parcelBytes)}}
+}
+
+// put takes one back, if it is not one of longer series.
+func (x *parcels) put(p *parcel) {
+	if cap(p.text) == parcelBytes {
+		p.reset()
+		p.lent = 0
+		x.pool.Put(p)
+	}
+}
+
+// reading is an answer that is being read.
+type reading struct {
+	m     *matrixReader
+	store *learner
+	spare *parcels
+
+	full  chan *parcel // closed behind the last
+	free  chan *parcel // that were written
+	wants chan int64   // bytes of the loan
+	lent  chan error   // the loan's answer
+	quit  chan struct{}
+	err   error // why it ended, if not by the end of the answer; set before full is closed
+
+	// Of the reader's goroutine:
+	last  labels.Labels
+	taken int64 // of the loan
+	left  int64 // of it, that no parcel has
+}
+
+// begin begins to read an answer.
+func (p *asked) begin(u *upstream) {
+	p.reading = &reading{
+		m: p.reader, store: &u.dialect, spare: &u.parcels,
+		full: make(chan *parcel, maxParcels), free: make(chan *parcel, maxParcels),
+		wants: make(chan int64), lent: make(chan error, 1), quit: make(chan struct{}),
+	}
+	go p.reading.run()
+}
+
+func (x *reading) run() {
+	x.err = x.readAll()
+	close(x.full)
+}
+
+// readAll reads series up to the end, or an error.
+func (x *reading) readAll() error {
+	for n := 0; ; {
+		b, err := x.empty()
+		if err != nil {
+			return err
+		}
+		for more := true; more; n++ {
+			x.m.at.floats = b.text[len(b.text):]
+			s, err := x.m.next()
+			if err == io.EOF {
+				err = x.hand(b)
+				x.m.drain()
+				return err
+			}
+			if err != nil {
+				return err
+			}
+			if n > 0 && labels.Compare(x.last, s.labels) >= 0 {
+				x.store.disorder()
+				return errUnsorted
+			}
+			x.last = s.labels
+			if more, err = x.put(b, s); err != nil {
+				return err
+			}
+		}
+		if err := x.hand(b); err != nil {
+			return err
+		}
+	}
+}
+
+// put adds a series to a parcel, and reports whether there is room for another.
+func (x *reading) put(b *parcel, s *matrixSeries) (more bool, err error) {
+	n, size := len(b.text), len(s.floats)+len(s.histograms)
+	switch {
+	case unsafe.SliceData(s.floats) == unsafe.SliceData(b.text[n:cap(b.text)]):
+		b.text = b.text[:n+len(s.floats)] // where they are
+	case n == 0: // they are longer
+		b.text = s.floats
+	default:
+		b.text = append(b.text, s.floats...)
+	}
+	b.text = append(b.text, s.histograms...)
+	b.series = append(b.series, batchSeries{s.labels, len(s.floats), len(s.histograms)})
+	b.beside += batchSeriesBytes + int64(s.labels.ByteSize())
+	if err := x.lend(b); err != nil {
+		return false, err
+	}
+	return len(b.text)+size+size/8 <= cap(b.text) && len(b.text) < parcelBytes && b.beside < parcelBytes, nil
+}
+
+// lend has taken from the loan what a parcel takes.
+func (x *reading) lend(b *parcel) error {
+	need := b.size() - b.lent
+	if need <= 0 {
+		return nil
+	}
+	if more := need - x.left; more > 0 {
+		more = max(more, min(x.taken/4, readAhead/4)) // in few steps
+		select {
+		case x.wants <- more:
+		case <-x.quit:
+			return errVisitOver
+		}
+		if err := <-x.lent; err != nil {
+			return err
+		}
+		x.taken, x.left = x.taken+more, x.left+more
+	}
+	x.left, b.lent = x.left-need, b.lent+need
+	return nil
+}
+
+// empty is a parcel to be filled.
+func (x *reading) empty() (*parcel, error) {
+	select {
+	case b := <-x.free:
+		return b, nil
+	default:
+	}
+	b := x.spare.get()
+	return b, x.lend(b)
+}
+
+// hand hands a parcel on, if there is anything in it.
+func (x *reading) hand(b *parcel) error {
+	if len(b.series) == 0 {
+		x.spare.put(b)
+		return nil
+	}
+	select {
+	case x.full <- b:
+		return nil
+	case <-x.quit:
+		return errVisitOver
+	}
+}
+
+// next is the next parcel; nil behind the last, or with an error. It lends what the
+// reader wants.
+func (x *reading) next(ctx context.Context) (*parcel, error) {
+	for {
+		select {
+		case b, more := <-x.full:
+			if !more {
+				return nil, x.err
+			}
+			return b, nil
+		case n := <-x.wants:
+			x.lent <- loanOf(ctx).Take(ctx, n)
+		}
+	}
+}
+
+// done takes a parcel back.
+func (x *reading) done(b *parcel) {
+	b.reset()
+	select {
+	case x.free <- b:
+	default:
+		x.spare.put(b)
+	}
+}
+
+// end has the reader stop, and waits for it. Its request must have been ended.
+func (x *reading) end() {
+	close(x.quit)
+	for b := range x.full {
+		x.spare.put(b)
+	}
+	for {
+		select {
+		case b := <-x.free:
+			x.spare.put(b)
+		default:
+			return
+		}
+	}
+}
+
+// receive waits for the heads of the store's answers, and reads ahead. Meanwhile
+// memory's part is written as text.
+func (j *joint) receive(requests chan *asked) error {
+	j.writeAhead(requests)
+	all := slices.Concat(j.askeds, j.seams)
+	for _, p := range all {
 		if p.err != nil {
 			return p.err
 		}
@@ -35,8 +260,13 @@ func (j *joint) receive(requests chan *asked) error {
 	if j.refusal() != nil {
 		return nil
 	}
-	for _, p := range slices.Concat(j.askeds, j.seams) {
-		if err := j.readAhead(p); err != nil {
+	for _, p := range all {
+		if err := j.begin(p); err != nil {
+			return err
+		}
+	}
+	for _, p := range all {
+		if err := p.readAhead(); err != nil {
 			return err
 		}
 	}
@@ -54,122 +284,160 @@ func (j *joint) refusal() *storeAnswer {
 	return nil
 }
 
-// readAhead reads the beginning of an answer. If that is all, it is sound.
-func (j *joint) readAhead(p *asked) error {
-	p.ctx, p.store = j.r.Context(), &j.a.upstream.dialect
-	p.ahead.pool = &j.a.upstream.ahead
-	limit := int64(readAhead)
-	unsorted := p.store.peek().unsorted
-	if unsorted {
-		limit = maxUnsorted
-	}
-	loan, lent := loanOf(j.r.Context()), int64(0)
-	if err := loan.Take(j.r.Context(), separatorBytes*int64(p.to-p.from)); err != nil {
+// begin begins to read an answer. One that has to be sorted is read as a whole.
+func (j *joint) begin(p *asked) error {
+	p.ctx = j.r.Context()
+	if err := loanOf(p.ctx).Take(p.ctx, readBytes+separatorBytes*int64(p.to-p.from)); err != nil {
 		return err
 	}
-	for int64(p.ahead.size) < limit {
-		if need := int64(p.ahead.size) + readBytes; need > lent {
-			if err := loan.Take(j.r.Context(), max(lent, readBytes)); err != nil {
-				return err
-			}
-			lent += max(lent, readBytes)
-		}
-		switch err := p.ahead.more(p.res); err {
-		case nil:
-		case io.EOF:
-			return j.check(p, unsorted)
-		default:
-			return fmt.Errorf("its answer breaks off: %w", err)
-		}
+	p.reader = newMatrixReader(p.res, j.d.grid, p.span)
+	if j.a.upstream.dialect.peek().unsorted {
+		return p.sort()
 	}
-	if unsorted {
-		return fmt.Errorf("its answer is too long to be sorted: more than %d bytes", limit)
-	}
-	p.reader = newMatrixReader(io.MultiReader(p.ahead.reader(), p.res), j.d.grid, p.span)
+	p.begin(j.a.upstream)
 	return nil
 }
 
-// ahead is what was read of an answer before its turn: parts of readBytes, of
-// which the last may have room.
-type ahead struct {
-	pool  *sync.Pool // of parts
-	parts []*[readBytes]byte
-	size  int
-}
-
-// more reads a part, or up to the end or an error.
-func (x *ahead) more(r io.Reader) error {
-	part, _ := x.pool.Get().(*[readBytes]byte)
-	if part == nil {
-		part = new([readBytes]byte)
+// readAhead reads the beginning of an answer. If that is all, it is sound.
+func (p *asked) readAhead() error {
+	if p.reading == nil {
+		return nil
 	}
-	x.parts = append(x.parts, part)
-	for n := 0; n < readBytes; {
-		got, err := r.Read(part[n:])
-		n, x.size = n+got, x.size+got
-		if err != nil {
+	for size := int64(0); size < readAhead; {
+		b, err := p.reading.next(p.ctx)
+		if b == nil {
 			return err
 		}
+		p.ahead = append(p.ahead, b)
+		size += int64(len(b.text)) + b.beside
 	}
 	return nil
 }
 
-// reader reads it, from the beginning.
-func (x *ahead) reader() io.Reader { return &aheadReader{of: x} }
-
-type aheadReader struct {
-	of *ahead
-	at int
-}
-
-func (r *aheadReader) Read(b []byte) (int, error) {
-	if r.at == r.of.size {
-		return 0, io.EOF
-	}
-	part := r.of.parts[r.at/readBytes]
-	n := copy(b, part[r.at%readBytes:min(readBytes, r.at%readBytes+r.of.size-r.at)])
-	r.at += n
-	return n, nil
-}
-
-// release gives the parts back. Nobody may read it any more.
-func (x *ahead) release() {
-	for _, part := range x.parts {
-		poison(part[:])
-		x.pool.Put(part)
-	}
-	x.parts, x.size = nil, 0
-}
-
-// check reads an answer that is here as a whole.
-func (j *joint) check(p *asked, sorting bool) error {
-	p.reader = newMatrixReader(p.ahead.reader(), j.d.grid, p.span)
-	last := labels.Labels{}
-	for n := 0; ; n++ {
+// sort reads an answer whose series do not come in order.
+func (p *asked) sort() error {
+	loan, size, lent := loanOf(p.ctx), int64(0), int64(0)
+	for {
 		s, err := p.reader.next()
 		if err == io.EOF {
+			p.reader.drain()
 			break
 		}
 		if err != nil {
 			return err
 		}
-		if sorting {
-			p.list = append(p.list, matrixSeries{s.labels, bytes.Clone(s.floats), bytes.Clone(s.histograms)})
-			continue
+		size += int64(len(s.floats)+len(s.histograms)) + int64(s.labels.ByteSize()) + batchSeriesBytes
+		if size > maxUnsorted {
+			return fmt.Errorf("its answer is too long to be sorted: more than %d bytes", maxUnsorted)
 		}
-		if n > 0 && labels.Compare(last, s.labels) >= 0 {
-			p.store.disorder()
-			return errUnsorted
+		if size > lent {
+			more := max(lent, readBytes)
+			if err := loan.Take(p.ctx, more); err != nil {
+				return err
+			}
+			lent += more
 		}
-		last = s.labels
+		p.list = append(p.list, matrixSeries{s.labels, bytes.Clone(s.floats), bytes.Clone(s.histograms)})
 	}
-	if sorting {
-		slices.SortFunc(p.list, func(a, b matrixSeries) int { return labels.Compare(a.labels, b.labels) })
-		return nil
-	}
-	p.reader = newMatrixReader(p.ahead.reader(), j.d.grid, p.span)
+	slices.SortFunc(p.list, func(a, b matrixSeries) int { return labels.Compare(a.labels, b.labels) })
 	return nil
 }
 
 // errUnsorted is of answers that can be handed on, but not joined.
 var errUnsorted error = &wholeError{errors.New("its series are not in the order of their labels")}
+
+// While the store computes, memory's part is written as text, as far as that takes
+// no more than readAhead.
+
+// written is text of the floats of a part's first series.
+type written struct {
+	parcels []*parcel
+	texts   [][]byte // in them
+}
+
+// maxWritten is more than a point takes.
+const maxWritten = 2*numberBytes + len(`[,""],`)
+
+// writeAhead waits for the heads of the store's answers.
+func (j *joint) writeAhead(requests chan *asked) {
+	waiting := cap(requests)
+	for more := true; more && waiting > 0; {
+		select {
+		case <-requests:
+			waiting--
+		default:
+			more = j.writeNext()
+		}
+	}
+	for ; waiting > 0; waiting-- {
+		<-requests
+	}
+}
+
+// writeNext writes a series. It reports false if there is none, or no room.
+func (j *joint) writeNext() bool {
+	for _, h := range j.heres {
+		if n := len(h.text.texts); n < h.count() {
+			at := h.at
+			h.at = n
+			ok := j.write(h, h.count()-n)
+			h.at = at
+			return ok
+		}
+	}
+	return false
+}
+
+// write writes the series that h is at, of so many that are left.
+func (j *joint) write(h *here, left int) bool {
+	x, points := &h.text, h.floatsOf()
+	most := len(points)*maxWritten + 1
+	if most > parcelBytes {
+		return false
+	}
+	n := len(x.parcels)
+	if n == 0 || cap(x.parcels[n-1].text)-len(x.parcels[n-1].text) < most {
+		p := j.roomToWrite(int64(most) * int64(left))
+		if p == nil {
+			return false
+		}
+		x.parcels = append(x.parcels, p)
+		n++
+	}
+	p := x.parcels[n-1]
+	w, from := jsonWriter{buf: p.text}, len(p.text)
+	w.floats(points, &h.times) // there is no need to flush
+	p.text = w.buf
+	x.texts = append(x.texts, p.text[from:])
+	return true
+}
+
+// roomToWrite is an empty parcel, if there may be another: a shorter one if there
+// are fewer bytes to be written.
+func (j *joint) roomToWrite(bytes int64) *parcel {
+	bytes = min(bytes, parcelBytes)
+	u, ctx := j.a.upstream, j.r.Context()
+	if j.written+bytes > readAhead || loanOf(ctx).Take(u.recorder.atOnce, bytes) != nil {
+		return nil
+	}
+	j.written += bytes
+	if bytes < parcelBytes {
+		return &parcel{batch: batch{text: make([]byte, 0, bytes)}}
+	}
+	return u.parcels.get()
+}
+
+// of is the text of a series, if it was written.
+func (x *written) of(series int) []byte {
+	if series < len(x.texts) {
+		return x.texts[series]
+	}
+	return nil
+}
+
+func (x *written) release(to *parcels) {
+	for _, p := range x.parcels {
+		to.put(p)
+	}
+	*x = written{}
+}

@@ -175,13 +175,16 @@ func (a *API) compareWithStore(r *http.Request, s *slow) (differs string, err er
 	if p.res.refused() {
 		return "", fmt.Errorf("it answers with status %d", p.res.StatusCode)
 	}
-	if err = j.readAhead(p); err == nil {
+	if err = j.begin(p); err == nil {
+		err = p.readAhead()
+	}
+	if err == nil {
 		differs, err = differAnywhere(j.heres[0], p)
 	}
 	if err != nil && !errors.As(err, new(*wholeError)) {
 		v.tell(err)
 	}
-	if err == nil && p.reader.done && len(p.reader.warnings) > 0 {
+	if err == nil && p.read && len(p.reader.warnings) > 0 {
 		return "", errNoAudit // it may lack something
 	}
 	return differs, err

@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"io"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
@@ -39,15 +38,18 @@ type asked struct {
 	probe  bool // a seam
 	res    *storeAnswer
 	err    error
-	ahead  ahead
-	reader *matrixReader
-	list   []matrixSeries // of one that does not come in order
-	at     *matrixSeries
-	last   labels.Labels
-	store  *learner
-	ctx    context.Context // of the client's request, whose loan has lent bytes of a series
-	lent   int64
-	record *recording // nil: nothing of it is kept
+	ctx    context.Context // of the client's request
+	record *recording      // nil: nothing of it is kept
+
+	reader  *matrixReader // of another goroutine until reading has ended
+	reading *reading      // nil: list is all of the answer
+	list    []matrixSeries
+	ahead   []*parcel // that come before those of reading
+	current *parcel   // with the series at
+	nth     int       // series in it, behind at
+	offset  int       // of their text
+	at      matrixSeries
+	read    bool // all of it
 }
 
 // here is a part that was computed.
@@ -59,47 +61,71 @@ type here struct {
 	matrix  promql.Matrix
 	rows    *computedMatrix
 	at      int
-	floats  []promql.FPoint
 	times   timeTexts
+
+	floats   []promql.FPoint // of rows: those of series floatsAt
+	floatsAt int
+
+	text written
 }
 
 // Of the store's part:
 
 func (p *asked) next() (bool, error) {
-	more, err := p.read()
-	if more && err == nil {
-		p.record.add(p.at)
-	}
-	return more, err
-}
-
-func (p *asked) read() (bool, error) {
-	if p.list != nil {
-		p.at = &p.list[0]
-		if p.list = p.list[1:]; len(p.list) == 0 {
-			p.list = nil
+	if p.reading == nil {
+		if p.read = len(p.list) == 0; p.read {
+			return false, nil
 		}
+		p.at, p.list = p.list[0], p.list[1:]
+		p.record.add(&p.at)
 		return true, nil
 	}
-	s, err := p.reader.next()
-	if err == io.EOF {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if p.at != nil && labels.Compare(p.last, s.labels) >= 0 {
-		p.store.disorder()
-		return false, errUnsorted
-	}
-	if n := int64(cap(s.floats) + cap(s.histograms)); n > p.lent {
-		if err := loanOf(p.ctx).Take(p.ctx, n-p.lent); err != nil {
+	if p.current == nil || p.nth == len(p.current.series) {
+		if more, err := p.nextParcel(); !more {
 			return false, err
 		}
-		p.lent = n
 	}
-	p.at, p.last = s, s.labels
+	s, text := &p.current.series[p.nth], p.current.text[p.offset:]
+	p.at = matrixSeries{s.labels, text[:s.floats], text[s.floats : s.floats+s.histograms]}
+	p.nth, p.offset = p.nth+1, p.offset+s.floats+s.histograms
+	p.record.add(&p.at)
 	return true, nil
+}
+
+// nextParcel moves to the next parcel of series.
+func (p *asked) nextParcel() (more bool, err error) {
+	if p.read {
+		return false, nil
+	}
+	if p.current != nil {
+		p.reading.done(p.current)
+	}
+	p.current, p.nth, p.offset = nil, 0, 0
+	if len(p.ahead) > 0 {
+		p.current, p.ahead = p.ahead[0], p.ahead[1:]
+		return true, nil
+	}
+	p.current, err = p.reading.next(p.ctx)
+	p.read = p.current == nil && err == nil
+	return p.current != nil, err
+}
+
+// end ends the request, and the reading of its answer.
+func (p *asked) end() {
+	p.record.abandon()
+	if p.res == nil {
+		return
+	}
+	if p.res.stop(errVisitOver); p.reading != nil {
+		for _, b := range append(p.ahead, p.current) {
+			if b != nil {
+				p.reading.spare.put(b)
+			}
+		}
+		p.ahead, p.current = nil, nil
+		p.reading.end()
+	}
+	p.res.Close()
 }
 
 func (p *asked) series() labels.Labels { return p.at.labels }
@@ -166,7 +192,10 @@ func (h *here) has(k pointKind) bool {
 // floatsOf are the points of the series that count.
 func (h *here) floatsOf() []promql.FPoint {
 	if h.rows != nil {
-		h.floats = h.floats[:0]
+		if h.floatsAt == h.at {
+			return h.floats
+		}
+		h.floats, h.floatsAt = h.floats[:0], h.at
 		r := &h.rows.rows[h.at]
 		for i, v := range r.values {
 			if t := h.rows.start + int64(r.first+i)*h.rows.interval; !isNone(v) && t >= h.from {
@@ -195,6 +224,9 @@ func (h *here) histogramsOf() []promql.HPoint {
 
 func (h *here) write(w *jsonWriter, k pointKind) bool {
 	if k == floatPoints {
+		if text := h.text.of(h.at); text != nil {
+			return writeText(w, text)
+		}
 		return w.floats(h.floatsOf(), &h.times)
 	}
 	return w.histograms(h.histogramsOf())

@@ -14,8 +14,8 @@ import (
 
 // Joining: each part of a query that is split is a list of series in the order
 // of their labels, so that they are merged as they come: of an answer of the
-// store no more is held than the series that is being written, and what was read
-// ahead. A short answer is read, and looked at, as a whole before anything is
+// store no more is held than some series that are being read and written, and what
+// was read ahead (upstream_ahead.go). A short answer is read, and looked at, as a whole before anything is
 // sent, so that one that breaks off does no harm; from a long one that breaks
 // off the client's answer does, too.
 
@@ -88,7 +88,8 @@ type joint struct {
 	lost    []span   // that the store does not answer
 	failure error    // why it does not
 	limit   int
-	done    bool // the answer came to its end
+	written int64 // bytes that were written ahead
+	done    bool  // the answer came to its end
 
 	hereTook, storeTook time.Duration
 }
@@ -99,12 +100,11 @@ func (j *joint) close() {
 			h.query.Close()
 		}
 	}
+	for _, h := range j.heres {
+		h.text.release(&j.a.upstream.parcels)
+	}
 	for _, p := range slices.Concat(j.askeds, j.seams) {
-		p.record.abandon()
-		p.ahead.release()
-		if p.res != nil {
-			p.res.Close()
-		}
+		p.end()
 	}
 	if j.v != nil {
 		j.v.end()
@@ -127,10 +127,7 @@ func (j *joint) without(err error) error {
 	}
 	j.failure = err
 	for _, p := range slices.Concat(j.askeds, j.seams) {
-		p.record.abandon()
-		if p.res != nil {
-			p.res.Close()
-		}
+		p.end()
 		if !p.probe {
 			j.lost = append(j.lost, p.span)
 		}
@@ -229,7 +226,7 @@ func (j *joint) computeAll(s *slow) error {
 		if sp.by != fromMemory {
 			continue
 		}
-		h := &here{span: sp, from: j.d.grid.time(sp.from), at: -1}
+		h := &here{span: sp, from: j.d.grid.time(sp.from), at: -1, floatsAt: -1}
 		part := *s
 		part.arrived, part.expr, part.stats, part.of = j.a.o.Now(), j.r.FormValue("query"), j.r.FormValue("stats"), &times{s.start, s.end}
 		part.start, part.end = time.UnixMilli(h.from), time.UnixMilli(j.d.grid.time(sp.to-1))

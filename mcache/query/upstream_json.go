@@ -87,6 +87,15 @@ func (m *matrixReader) fill() bool {
 	}
 }
 
+// drain reads what is behind an answer: the connection is kept for others if there
+// is no more.
+func (m *matrixReader) drain() {
+	for m.err == nil {
+		m.pos = m.end
+		m.fill()
+	}
+}
+
 // peek is the next byte, 0 at the end.
 func (m *matrixReader) peek() byte {
 	if m.pos == m.end && !m.fill() {

@@ -2,7 +2,6 @@ package query
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -62,10 +61,8 @@ func (j *joint) merge(w *jsonWriter) (truncated bool, err error) {
 // finish reads the rest of the store's answers, for its notes.
 func (j *joint) finish() error {
 	for _, p := range j.askeds {
-		for p.list == nil {
-			if _, err := p.reader.next(); err == io.EOF {
-				break
-			} else if err != nil {
+		for p.reading != nil && !p.read {
+			if _, err := p.nextParcel(); err != nil {
 				return err
 			}
 		}

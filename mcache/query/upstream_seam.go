@@ -133,7 +133,7 @@ func (j *joint) lookAtSeam() error {
 func (j *joint) differAt(p probe, h *here) (string, error) {
 	at := j.d.grid.time(p.from)
 	ours := *h
-	ours.at, ours.floats = -1, nil
+	ours.at, ours.floats, ours.floatsAt = -1, nil, -1
 	more, err := p.next()
 	for {
 		if err != nil {

@@ -254,6 +254,74 @@ func TestUpstreamBreaksOff(t *testing.T) {
 	}
 }
 
+// TestUpstreamKeepsConnections: an answer that was joined, be it long or short, leaves
+// its connection for the next query.
+func TestUpstreamKeepsConnections(t *testing.T) {
+	f, c := &fakeStore{version: "3.14.0"}, lateCache(t)
+	for i := range 1000 {
+		f.names = append(f.names, fmt.Sprintf("m%03d", i))
+		fill(t, c, "default", 15_000, ramp(41, 0, 1), "__name__", f.names[i])
+	}
+	server, early := httptest.NewServer(f), atomic.Int64{}
+	defer server.Close()
+	o := testOptions()
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Upstream = &UpstreamOptions{URL: u, Client: &http.Client{Transport: endWatcher{&early}}}
+	a := NewAPI(c, o)
+	for _, steps := range []int64{10, 120} {
+		for range 5 {
+			from, to := t0-15_000*steps, t0+600_000
+			w := get(t, a, "query_range", "query", `{__name__=~"m..."}`, "start", seconds(from), "end", seconds(to), "step", "15")
+			if w.Code != 200 || w.Header().Get(sourceHeader) != sourceBoth {
+				t.Fatalf("%d steps: %d %v %.300s", steps, w.Code, w.Header(), w.Body)
+			}
+			if n := w.Body.Len() * int(steps+20) / int(steps+40); n > readAhead != (steps > 100) {
+				t.Fatalf("%d steps: the store's part has %d bytes", steps, n)
+			}
+		}
+	}
+	if n := early.Load(); n > 0 {
+		t.Errorf("%d answers were not read to their end", n)
+	}
+}
+
+// endWatcher counts the bodies that are closed before their end was read. Of each
+// the end comes by itself, behind the last bytes.
+type endWatcher struct{ early *atomic.Int64 }
+
+func (w endWatcher) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil && strings.HasSuffix(r.URL.Path, "/query_range") {
+		res.Body = &watchedBody{ReadCloser: res.Body, early: w.early}
+	}
+	return res, err
+}
+
+type watchedBody struct {
+	io.ReadCloser
+	early *atomic.Int64
+	ended bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 && err == io.EOF {
+		return n, nil
+	}
+	b.ended = b.ended || err == io.EOF
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	if !b.ended {
+		b.early.Add(1)
+	}
+	return b.ReadCloser.Close()
+}
+
 // TestUpstreamConcurrency holds up as many requests as may be sent.
 func TestUpstreamConcurrency(t *testing.T) {
 	arrived, hang := make(chan struct{}), make(chan struct{})
