@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -38,8 +39,20 @@ const (
 
 // parcel is some series of an answer.
 type parcel struct {
-	batch
-	lent int64
+	text   []byte
+	series []parcelSeries
+	beside int64 // bytes that the series take beside their text
+	lent   int64 // bytes of the client's loan
+}
+
+// parcelSeriesBytes is more than a parcelSeries takes, in a list that grows, without
+// what its labels say.
+const parcelSeriesBytes = 64
+
+// parcelSeries has its floats and its histograms next in the text.
+type parcelSeries struct {
+	labels             labels.Labels
+	floats, histograms int
 }
 
 // size is what it takes.
@@ -52,22 +65,30 @@ func (p *parcel) reset() {
 	p.text, p.series, p.beside = p.text[:0], p.series[:0], 0
 }
 
-// parcels are those that are not in use.
-type parcels struct{ pool sync.Pool }
+// parcels are those that are not in use: of parcelBytes, and of long series.
+type parcels struct{ usual, long sync.Pool }
 
-func (x *parcels) get() *parcel {
-	if p, ok := x.pool.Get().(*parcel); ok {
+// get is one with room for so many bytes, or parcelBytes if those are more.
+func (x *parcels) get(bytes int) *parcel {
+	from := &x.usual
+	if bytes > parcelBytes {
+		from = &x.long
+	}
+	if p, ok := from.Get().(*parcel); ok && cap(p.text) >= bytes {
 		return p
 	}
-	return &parcel{batch: batch{text: make([]byte, 0, parcelBytes)}}
+	return &parcel{text: make([]byte, 0, max(bytes, parcelBytes))}
 }
 
-// put takes one back, if it is not one of longer series.
+// put takes one back, if others may have use for it.
 func (x *parcels) put(p *parcel) {
-	if cap(p.text) == parcelBytes {
-		p.reset()
-		p.lent = 0
-		x.pool.Put(p)
+	p.reset()
+	p.lent = 0
+	switch n := cap(p.text); {
+	case n == parcelBytes:
+		x.usual.Put(p)
+	case n > parcelBytes && n <= readAhead:
+		x.long.Put(p)
 	}
 }
 
@@ -82,10 +103,12 @@ type reading struct {
 	wants chan int64   // bytes of the loan
 	lent  chan error   // the loan's answer
 	quit  chan struct{}
-	err   error // why it ended, if not by the end of the answer; set before full is closed
+	given atomic.Int64 // bytes of parcels that somebody else has taken
+	err   error        // why it ended, if not by the end of the answer; set before full is closed
 
 	// Of the reader's goroutine:
 	last  labels.Labels
+	size  int   // of its text
 	taken int64 // of the loan
 	left  int64 // of it, that no parcel has
 }
@@ -150,8 +173,9 @@ func (x *reading) put(b *parcel, s *matrixSeries) (more bool, err error) {
 		b.text = append(b.text, s.floats...)
 	}
 	b.text = append(b.text, s.histograms...)
-	b.series = append(b.series, batchSeries{s.labels, len(s.floats), len(s.histograms)})
-	b.beside += batchSeriesBytes + int64(s.labels.ByteSize())
+	x.size = size
+	b.series = append(b.series, parcelSeries{s.labels, len(s.floats), len(s.histograms)})
+	b.beside += parcelSeriesBytes + int64(s.labels.ByteSize())
 	if err := x.lend(b); err != nil {
 		return false, err
 	}
@@ -164,6 +188,7 @@ func (x *reading) lend(b *parcel) error {
 	if need <= 0 {
 		return nil
 	}
+	x.left += x.given.Swap(0)
 	if more := need - x.left; more > 0 {
 		more = max(more, min(x.taken/4, readAhead/4)) // in few steps
 		select {
@@ -187,7 +212,7 @@ func (x *reading) empty() (*parcel, error) {
 		return b, nil
 	default:
 	}
-	b := x.spare.get()
+	b := x.spare.get(x.size + x.size/8)
 	return b, x.lend(b)
 }
 
@@ -229,6 +254,16 @@ func (x *reading) done(b *parcel) {
 	default:
 		x.spare.put(b)
 	}
+}
+
+// done gives a parcel back, or leaves it to the recording.
+func (p *asked) done(b *parcel) {
+	lent := b.lent
+	if p.record.take(b) {
+		p.reading.given.Add(lent)
+		return
+	}
+	p.reading.done(b)
 }
 
 // end has the reader stop, and waits for it. Its request must have been ended.
@@ -314,8 +349,9 @@ func (p *asked) readAhead() error {
 	return nil
 }
 
-// sort reads an answer whose series do not come in order.
+// sort reads an answer whose series do not come in order. Nothing of it is kept.
 func (p *asked) sort() error {
+	p.record.abandon()
 	loan, size, lent := loanOf(p.ctx), int64(0), int64(0)
 	for {
 		s, err := p.reader.next()
@@ -326,7 +362,7 @@ func (p *asked) sort() error {
 		if err != nil {
 			return err
 		}
-		size += int64(len(s.floats)+len(s.histograms)) + int64(s.labels.ByteSize()) + batchSeriesBytes
+		size += int64(len(s.floats)+len(s.histograms)) + int64(s.labels.ByteSize()) + parcelSeriesBytes
 		if size > maxUnsorted {
 			return fmt.Errorf("its answer is too long to be sorted: more than %d bytes", maxUnsorted)
 		}
@@ -422,9 +458,9 @@ func (j *joint) roomToWrite(bytes int64) *parcel {
 	}
 	j.written += bytes
 	if bytes < parcelBytes {
-		return &parcel{batch: batch{text: make([]byte, 0, bytes)}}
+		return &parcel{text: make([]byte, 0, bytes)}
 	}
-	return u.parcels.get()
+	return u.parcels.get(parcelBytes)
 }
 
 // of is the text of a series, if it was written.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,7 +154,7 @@ func BenchmarkRemembered(b *testing.B) {
 					if err != nil {
 						break
 					}
-					one := &batch{text: slices.Concat(s.floats, s.histograms), series: []batchSeries{{s.labels, len(s.floats), len(s.histograms)}}}
+					one := parcelOf(*s)
 					if !rec.encoder.add(one) {
 						b.Fatal("not encoded")
 					}

@@ -36,8 +36,8 @@ func (e *recordEncoder) size() (bytes int64) {
 	return bytes
 }
 
-// add encodes a batch. It reports false if times are not written as they are here.
-func (e *recordEncoder) add(b *batch) (ok bool) {
+// add encodes a parcel. It reports false if times are not written as they are here.
+func (e *recordEncoder) add(b *parcel) (ok bool) {
 	text := b.text
 	for _, s := range b.series {
 		if e.points, ok = e.split(e.points[:0], text[:s.floats]); ok {

@@ -78,7 +78,9 @@ func (x *extent) appendBlob(dst []byte) []byte {
 	for _, info := range x.infos {
 		dst = appendSized(dst, info)
 	}
-	dst = append(dst, snappy.Encode(nil, x.body)...)
+	n := len(dst)
+	dst = slices.Grow(dst, snappy.MaxEncodedLen(len(x.body)))
+	dst = dst[:n+len(snappy.Encode(dst[n:cap(dst)], x.body))]
 	binary.LittleEndian.PutUint32(dst[start:], crc32.Checksum(dst[start+4:], castagnoli))
 	return dst
 }

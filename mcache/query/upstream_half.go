@@ -77,7 +77,6 @@ func (p *asked) next() (bool, error) {
 			return false, nil
 		}
 		p.at, p.list = p.list[0], p.list[1:]
-		p.record.add(&p.at)
 		return true, nil
 	}
 	if p.current == nil || p.nth == len(p.current.series) {
@@ -88,7 +87,6 @@ func (p *asked) next() (bool, error) {
 	s, text := &p.current.series[p.nth], p.current.text[p.offset:]
 	p.at = matrixSeries{s.labels, text[:s.floats], text[s.floats : s.floats+s.histograms]}
 	p.nth, p.offset = p.nth+1, p.offset+s.floats+s.histograms
-	p.record.add(&p.at)
 	return true, nil
 }
 
@@ -98,7 +96,7 @@ func (p *asked) nextParcel() (more bool, err error) {
 		return false, nil
 	}
 	if p.current != nil {
-		p.reading.done(p.current)
+		p.done(p.current)
 	}
 	p.current, p.nth, p.offset = nil, 0, 0
 	if len(p.ahead) > 0 {

@@ -16,14 +16,14 @@ import (
 // too long, and nothing but its length does if that is not known, or near it.
 func TestRecordingGivesUp(t *testing.T) {
 	a, _, _ := remembering(t)
-	s := &matrixSeries{floats: []byte(`[1795000000,"1"]` + strings.Repeat(`,[1795000000,"1"]`, 49))}
+	s := matrixSeries{floats: []byte(`[1795000000,"1"]` + strings.Repeat(`,[1795000000,"1"]`, 49))}
 	a.upstream.maxText = 20 * len(s.floats)
 	for series, want := range map[int]int{0: 21, 20: 21, 40: 21, 41: 3, 1000: 3} {
 		rec := testRecording(a)
 		rec.series = series
 		n := 0
 		for ; !rec.spoilt.Load() && n < 100; n++ {
-			rec.add(s)
+			rec.take(parcelOf(s))
 		}
 		rec.abandon()
 		if n != want {
@@ -129,7 +129,7 @@ func TestRecordingAlongside(t *testing.T) {
 		}
 		want := f.matrix(t0-150_000_000, t0-30_000, 15_000, 0)
 		a.upstream.recorder.ahead = 8
-		if len(want) < 2*8*maxBatchBytes {
+		if len(want) < 2*8*parcelBytes {
 			t.Fatalf("%d bytes are not long", len(want))
 		}
 		if stopped {
@@ -148,6 +148,17 @@ func TestRecordingAlongside(t *testing.T) {
 	}
 }
 
+// parcelOf is one with some series.
+func parcelOf(list ...matrixSeries) *parcel {
+	b := &parcel{}
+	for _, s := range list {
+		b.text = append(append(b.text, s.floats...), s.histograms...)
+		b.series = append(b.series, parcelSeries{s.labels, len(s.floats), len(s.histograms)})
+		b.beside += parcelSeriesBytes + int64(s.labels.ByteSize())
+	}
+	return b
+}
+
 // testRecording is one of a step.
 func testRecording(a *API) *recording {
 	c := &recall{u: a.upstream, memory: &answerMap{}, grid: gridOf{1795000000000, 15_000, 1}, windows: &windows{}, settled: 1, lend: a.o.Admission}
@@ -157,20 +168,18 @@ func testRecording(a *API) *recording {
 // TestRecordingStops: whenever a recording is stopped, what it held is given back,
 // and nothing is held of what its client adds afterwards.
 func TestRecordingStops(t *testing.T) {
-	s := &matrixSeries{floats: []byte(`[1795000000,"1"]`)}
+	s := matrixSeries{floats: []byte(`[1795000000,"1"]`)}
 	for i := range 40 {
 		a, _, _ := remembering(t)
 		p := &purse{limit: 1 << 30}
 		a.o.Admission, a.upstream.recorder.ahead = p.open, 1
 		rec := testRecording(a)
-		rec.add(s)
-		rec.handOver()
+		rec.take(parcelOf(s))
 		turns := a.upstream.recorder.turns
 		for range cap(turns) { // so that the encoder is still there
 			turns <- struct{}{}
 		}
-		rec.add(s)
-		rec.handOver()
+		rec.take(parcelOf(s))
 		stopped := make(chan struct{})
 		go func() { a.Stop(); close(stopped) }()
 		<-rec.of.quit
@@ -182,7 +191,7 @@ func TestRecordingStops(t *testing.T) {
 		}
 		<-stopped
 		rec.spoilt.Store(false) // as a client finds it that has just looked
-		rec.add(s)
+		rec.take(parcelOf(s))
 		rec.abandon()
 		if held, _ := p.read(); !rec.begun || held != 0 || rec.of.held.Load() != 0 || rec.of.under.Load() != 0 {
 			t.Fatalf("begun %v, %d bytes are held, and %d, by %d", rec.begun, held, rec.of.held.Load(), rec.of.under.Load())
@@ -197,10 +206,16 @@ func TestRecordingHoldsLabels(t *testing.T) {
 	a.o.Admission = p.open
 	rec := testRecording(a)
 	const series, long = 1000, 10 << 10
+	var all []matrixSeries
 	for i := range series {
-		rec.add(&matrixSeries{labels: labels.FromStrings("l", fmt.Sprintf("%0*d", long, i)), floats: []byte(`[1795000000,"1"]`)})
+		if i > 0 && i%100 == 0 {
+			rec.take(parcelOf(all...))
+			all = nil
+		}
+		all = append(all, matrixSeries{labels: labels.FromStrings("l", fmt.Sprintf("%0*d", long, i)), floats: []byte(`[1795000000,"1"]`)})
 	}
-	if held, _ := p.read(); rec.spoilt.Load() || held < series*long-2*maxBatchBytes {
+	rec.take(parcelOf(all...))
+	if held, _ := p.read(); rec.spoilt.Load() || held < series*long {
 		t.Errorf("%d bytes are held", held)
 	}
 	rec.keep(nil, nil)
