@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -117,15 +116,7 @@ func TestLargeValuesOfClientsWithoutPipeline(t *testing.T) {
 func TestWhatIsTooLongIsThrownAway(t *testing.T) {
 	for _, alone := range []bool{false, true} {
 		t.Run(fmt.Sprint("a goroutine of its own ", alone), func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			addr := l.Addr().String()
-			if alone {
-				l = opaque{l}
-			}
-			newServerOn(t, l, func(o *Options) { o.MaxBulkBytes, o.Flags = 1000, map[string]string{"MaxBulkBytes": "--a.flag"} })
+			_, addr := newServerOf(t, alone, func(o *Options) { o.MaxBulkBytes, o.Flags = 1000, map[string]string{"MaxBulkBytes": "--a.flag"} })
 			long := strings.Repeat("x", 300_000)
 			input := bulks("SET", "a", "1") + bulks("SET", "k", long) + bulks("GET", "a") + bulks("MSET", "b", long, "c", "2", "d", long, "e", "3") + bulks(long) +
 				bulks("EXISTS", "b", "c", "d", "e", "k") + "MULTI\r\n" + bulks("SET", "k", long) + "EXEC\r\n" + "CLIENT REPLY SKIP\r\n" + bulks("SET", "k", long) + "PING\r\n"

@@ -42,15 +42,7 @@ func TestLongAnswersInPipelines(t *testing.T) {
 	}
 	for _, alone := range []bool{false, true} {
 		t.Run(fmt.Sprint("a goroutine of its own ", alone), func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			addr := l.Addr().String()
-			if alone {
-				l = opaque{l}
-			}
-			s := newServerOn(t, l, func(o *Options) { o.Admission = pool })
+			s, addr := newServerOf(t, alone, func(o *Options) { o.Admission = pool })
 			if n := s.o.Blobs.At(0).MaxValue(); n < len(region) || n >= len(parts) {
 				t.Fatalf("regions take %d bytes: the values do not try both", n)
 			}
@@ -105,15 +97,7 @@ func TestLongAnswersThatNobodyReads(t *testing.T) {
 		for _, killed := range []bool{false, true} {
 			t.Run(fmt.Sprintf("a goroutine of its own %v, killed %v", alone, killed), func(t *testing.T) {
 				pool := newPool(t, admission.Options{MaxBytes: 32 << 20})
-				l, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				addr := l.Addr().String()
-				if alone {
-					l = opaque{l}
-				}
-				s := newServerOn(t, l, func(o *Options) { o.Admission = pool })
+				s, addr := newServerOf(t, alone, func(o *Options) { o.Admission = pool })
 				talk(t, addr, bulks("SET", "region", region)+bulks("SET", "parts", parts))
 				c := dial(t, addr)
 				send(t, c, strings.Repeat(bulks("GET", "region")+bulks("GET", "parts"), 20))

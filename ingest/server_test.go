@@ -34,11 +34,22 @@ func (l opaque) Accept() (net.Conn, error) {
 // shut down at the end.
 func newServer(t testing.TB, change func(o *Options)) (s *Server, addr string) {
 	t.Helper()
+	return newServerOf(t, false, change)
+}
+
+// newServerOf is newServer, each of whose connections has a goroutine of its own if
+// alone is true.
+func newServerOf(t testing.TB, alone bool, change func(o *Options)) (s *Server, addr string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newServerOn(t, l, change), l.Addr().String()
+	addr = l.Addr().String()
+	if alone {
+		l = opaque{l}
+	}
+	return newServerOn(t, l, change), addr
 }
 
 func newServerOn(t testing.TB, l net.Listener, change func(o *Options)) (s *Server) {

@@ -40,12 +40,8 @@ func TestTranscripts(t *testing.T) {
 			replay(t, addr, file, false)
 		})
 		t.Run("goroutine/"+filepath.Base(file), func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := newServerOn(t, opaque{l}, nil)
-			replay(t, l.Addr().String(), file, false)
+			s, addr := newServerOf(t, true, nil)
+			replay(t, addr, file, false)
 			if n := looped(s); n != 0 {
 				t.Errorf("%d connections were in a loop", n)
 			}

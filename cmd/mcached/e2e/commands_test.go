@@ -137,18 +137,8 @@ func TestE2ESnapshotCommand(t *testing.T) {
 		{http.MethodPost, "X-Forwarded-For", "203.0.113.7", http.StatusForbidden},
 		{http.MethodGet, "X-Nothing", "", http.StatusNotFound},
 	} {
-		req, err := http.NewRequest(c.method, s.url+"/-/snapshot", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set(c.header, c.value)
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != c.code && res.StatusCode != http.StatusMethodNotAllowed {
-			t.Errorf("%+v: %s", c, res.Status)
+		if code := statusWith(t, c.method, s.url+"/-/snapshot", c.header, c.value); code != c.code && code != http.StatusMethodNotAllowed {
+			t.Errorf("%+v: %d", c, code)
 		}
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {

@@ -295,6 +295,22 @@ func (s *server) get(path string, v any) error {
 	return getJSON(s.url+path, v)
 }
 
+// statusWith is that of a request with a header.
+func statusWith(t *testing.T, method, u, header, value string) int {
+	t.Helper()
+	req, err := http.NewRequest(method, u, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set(header, value)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	return res.StatusCode
+}
+
 func getJSON(u string, v any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -484,18 +484,8 @@ func TestE2EReloadIsForAdmins(t *testing.T) {
 		{http.MethodPost, "X-Forwarded-For", "203.0.113.7", http.StatusForbidden},
 		{http.MethodGet, "X-Nothing", "", http.StatusMethodNotAllowed},
 	} {
-		req, err := http.NewRequest(c.method, s.url+"/-/reload", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set(c.header, c.value)
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != c.code && !(c.code == http.StatusMethodNotAllowed && res.StatusCode == http.StatusNotFound) {
-			t.Errorf("%+v: %s", c, res.Status)
+		if code := statusWith(t, c.method, s.url+"/-/reload", c.header, c.value); code != c.code && !(c.code == http.StatusMethodNotAllowed && code == http.StatusNotFound) {
+			t.Errorf("%+v: %d", c, code)
 		}
 	}
 }
