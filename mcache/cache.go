@@ -121,6 +121,7 @@ type Cache struct {
 	memory   *kvcache.Memory
 	hasher   index.Hasher
 	shards   []*shard
+	pickers  sync.Pool // *index.Picker, of Select
 	maxBytes atomic.Int64
 	ageCycle uint64
 	blobs    bool

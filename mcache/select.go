@@ -1,6 +1,10 @@
 package mcache
 
-import "mcached/mcache/index"
+import (
+	"slices"
+
+	"mcached/mcache/index"
+)
 
 // SeriesID is a series as found by Select. The id of a series that has gone
 // since finds nothing, even if a later series has its number.
@@ -36,10 +40,15 @@ func (c *Cache) Select(bucket string, ms []Matcher, dst []SeriesID) ([]SeriesID,
 		return dst, err
 	}
 	ms = index.Remembering(ms)
-	var p index.Picker
+	p, _ := c.pickers.Get().(*index.Picker)
+	if p == nil {
+		p = &index.Picker{}
+	}
+	defer c.pickers.Put(p)
 	for _, s := range c.shards {
 		s.mu.Lock()
-		set := s.matchLocked(b, ms, &p)
+		set := s.matchLocked(b, ms, p)
+		dst = slices.Grow(dst, set.Count())
 		set.Each(func(id uint32) {
 			if s.recs.At(id).flags&(flagRaw|flagShadow) == 0 {
 				dst = append(dst, s.seriesIDLocked(id))

@@ -78,12 +78,9 @@ const testCost = 16
 func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) []uint32) {
 	have := k.have
 	if c.cost > testCost*have.Count() {
-		wanted := make(map[uint32]bool, len(c.pairs))
-		for _, p := range c.pairs {
-			wanted[p] = true
-		}
+		wanted := c.wanted()
 		have.Each(func(id uint32) {
-			if slices.ContainsFunc(pairs(id), func(p uint32) bool { return wanted[p] }) == c.not {
+			if slices.ContainsFunc(pairs(id), wanted) == c.not {
 				have.Remove(id)
 			}
 		})
@@ -102,6 +99,24 @@ func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) []uint32) {
 		} else {
 			have[i] &= other[i]
 		}
+	}
+}
+
+// fewPairs are found sooner by looking at each than in a map.
+const fewPairs = 4
+
+// wanted reports whether a pair is one of the clause's.
+func (c *clause) wanted() func(pair uint32) bool {
+	if len(c.pairs) <= fewPairs {
+		return func(pair uint32) bool { return slices.Contains(c.pairs, pair) }
+	}
+	in := make(map[uint32]struct{}, len(c.pairs))
+	for _, p := range c.pairs {
+		in[p] = struct{}{}
+	}
+	return func(pair uint32) bool {
+		_, ok := in[pair]
+		return ok
 	}
 }
 

@@ -84,6 +84,9 @@ func (a *API) series(r *http.Request) (answer, error) {
 	}
 	result := answer{notes: annotations.Annotations{}, read: l.read}
 	var found []labels.Labels
+	if s, ok := set.(*seriesSet); ok {
+		found = make([]labels.Labels, 0, len(s.series))
+	}
 	for set.Next() {
 		if l.limit > 0 && len(found) == l.limit {
 			result.notes.Add(errTruncated)
