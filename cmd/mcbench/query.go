@@ -81,6 +81,7 @@ func questions(l load) []question {
 		ranged("sum(rate[5m]) of 1,000 series", "sum(rate("+thousand+"[5m]))"),
 		{name: "instant sum of 1,000 series", path: "/query", form: url.Values{"query": {"sum(" + thousand + ")"}, "time": {at(endMs)}}},
 		{name: "series, 100", path: "/series", form: url.Values{"match[]": {hundred}, "start": {at(beginMs)}, "end": {at(endMs)}}},
+		{name: "1, nothing read", path: "/query", form: url.Values{"query": {"1"}, "time": {at(endMs)}}},
 		read("remote read of 100, samples", prompb.ReadRequest_SAMPLES),
 		read("remote read of 100, chunks", prompb.ReadRequest_STREAMED_XOR_CHUNKS),
 	}
