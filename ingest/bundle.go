@@ -94,6 +94,11 @@ func (c *conn) runBundle() {
 		c.getMany(g.keys[:n], (*conn).answerGetOfMany)
 	case bundleSet:
 		c.setMany(g.keys[:n], g.values[:n])
+		if c.srv.copies != nil {
+			for _, k := range g.keys[:n] {
+				c.noteKey(k)
+			}
+		}
 		c.wroteBundle(g.keys[:n])
 	case bundleAdd:
 		if c.loop != nil {

@@ -11,34 +11,6 @@ import (
 	"mcached/kvcache"
 )
 
-// # Copies of keys: how they could be kept
-//
-// Each key has one copy. A second one, at the next owner of its slot, would let the
-// keys of a node that dies live on. What it takes, and what makes it hard:
-//
-//   - The node that serves a slot sends what became of a key, not the command: SET
-//     with the value and expiry, or DEL. A change has a version, which grows with
-//     each change of the slot; the heir keeps the highest it has seen of each key
-//     and refuses what is lower. A version has the serving node's era before its
-//     count, or one that restarts would begin anew below its old ones.
-//   - The trap: what waits to be sent is bounded, so something is dropped or late,
-//     and then the heir has an old value and does not know. A marker that it is old
-//     can be dropped as well. So the heir must not trust what it has, but know that
-//     it has all: a count of changes of each unit of slots, sent with each change
-//     and, while none come, each tenth of a second; a unit with a gap is removed
-//     whole before its next change is taken.
-//   - That is still not enough when the serving node dies: the last changes that it
-//     answered were perhaps not sent. "Never a wrong value" then needs the answer to
-//     wait for the heir, half a millisecond a write, or the heir to remove what may
-//     have changed since it last heard that it has all, which it cannot know. So a
-//     write has to wait for: sent, acknowledged, answered; and where the heir does not
-//     answer, to be marked at a third node, or in the table, as having no copy
-//     before it is answered.
-//   - Values in parts, series, hashes and sets go the same way, by their whole value.
-//
-// Until writes can wait like that without a goroutine each, a miss is the better
-// answer: it is right.
-
 // A ClusterView is what a server knows of the cluster that it is one of, for
 // clients: which node owns which slot. It is immutable.
 //
@@ -79,6 +51,9 @@ type ClusterOptions struct {
 	// Proxy has commands for other nodes' keys passed on, instead of clients
 	// redirected.
 	Proxy bool
+	// Copies of each key: 1, or 2 to have the keys of a node live on at another when
+	// it is lost. Then ClusterView.Copies is as many where there are as many nodes. Default 1.
+	Copies int
 	// Dial connects to another node. Default: plain TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Prove answers another node's challenge, and Proven says whether an answer to
@@ -126,7 +101,7 @@ func (s *Server) SetCluster(v *ClusterView) {
 	lost := false
 	for u := range st.unclean {
 		slot := uint16(u * unitSlots)
-		if old.keeps(slot) && !v.keeps(slot) {
+		if gained := s.copies.gains(v, u); gained || old.keeps(slot) && !v.keeps(slot) {
 			st.unclean[u].Store(true)
 			st.marked[u], lost = st.round, true
 		}
@@ -136,6 +111,9 @@ func (s *Server) SetCluster(v *ClusterView) {
 	}
 	st.view.Store(v)
 	st.peers.keep(v)
+	if s.copies != nil {
+		s.copies.rebuild(v)
+	}
 	if !lost {
 		return
 	}
@@ -188,6 +166,9 @@ func (s *Server) clean() {
 			return
 		}
 		st.mu.Unlock()
+		if s.copies != nil {
+			s.copies.take(round)
+		}
 		if !s.cleanAll() {
 			return // the server ends
 		}

@@ -45,6 +45,7 @@ func clusterCommands() []command {
 		{name: "readonly", arity: 1, group: groupConnection, summary: "Is accepted: there are only masters to read from.", flags: fast, run: accepted},
 		{name: "readwrite", arity: 1, group: groupConnection, summary: "Is accepted.", flags: fast, run: accepted},
 		{name: "mc.peer", arity: -1, group: groupServer, syntax: "[answer]", summary: "Is for the nodes of a cluster, to know each other by.", flags: noauth | fast, run: mcPeer},
+		{name: "mc.copy", arity: -3, group: groupServer, syntax: "what session [arg ...]", summary: "Is for the nodes of a cluster, to keep copies of each other's keys.", flags: noauth | noscript | fast, run: mcCopy},
 		{name: "asking", arity: 1, group: groupConnection, summary: "Is accepted: no slot is ever on its way.", flags: fast, run: accepted},
 	}
 }
@@ -185,7 +186,7 @@ func clusterGetKeys(c *conn, _ *ClusterView, args [][]byte) {
 func (c *conn) inSlot(slot uint16, f func(key []byte) bool) {
 	for cursor, on := uint64(0), true; on; {
 		cursor = c.cache().Scan(cursor, scanStep, func(key []byte, _ kvcache.Entry) {
-			on = on && (c.srv.o.Cluster.KeySlot(key) != slot || f(key))
+			on = on && (c.srv.o.Cluster.KeySlot(key) != slot || !c.srv.shows(key) || f(key))
 		})
 		on = on && cursor != 0
 	}

@@ -81,6 +81,7 @@ type conn struct {
 	workspace  *workspace      // for hashes and sets, nil until it has seen one
 	span       span            // of commands that were run and are not counted yet
 	batch      mcache.Batch    // for TS.ADD
+	changes    *changes        // keys that it wrote and whose heirs do not have them yet, or nil
 	compacted  [][]byte        // destinations that it wrote, of which nobody has been told
 
 	// For readFn and writeFn, which RawConn calls.

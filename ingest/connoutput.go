@@ -7,6 +7,10 @@ import (
 
 // flush writes the answers.
 func (c *conn) flush() error {
+	if c.changes != nil && !c.copied() {
+		c.freeOutput()
+		return errPassedOver
+	}
 	if len(c.B) == 0 {
 		c.freeOutput()
 		return nil

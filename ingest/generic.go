@@ -339,7 +339,7 @@ func (w *scanning) step(cursor uint64, count int) uint64 {
 		cursor, seen = w.series(cursor-seriesPhase, count)
 	} else {
 		cursor = w.c.cache().Scan(cursor, count, func(key []byte, e kvcache.Entry) {
-			if seen++; w.kind == "" || w.kind == kindNames[e.Kind] {
+			if seen++; (w.kind == "" || w.kind == kindNames[e.Kind]) && w.c.srv.shows(key) {
 				w.batch = append(w.batch, key...)
 				w.ends = append(w.ends, len(w.batch))
 			}
@@ -419,7 +419,11 @@ func randomKey(c *conn, _ [][]byte) {
 			return
 		}
 	}
-	if key, ok := c.cache().RandomKey(nil); ok {
+	key, ok := c.cache().RandomKey(nil)
+	for try := 0; ok && !c.srv.shows(key) && try < copyTries; try++ {
+		key, ok = c.cache().RandomKey(key[:0])
+	}
+	if ok && c.srv.shows(key) {
 		c.Bulk(key)
 	} else if name, ok := d.randomName(); ok {
 		c.BulkString(name)

@@ -75,9 +75,9 @@ var errAgain = errors.New("ingest: nothing to read")
 func loopsFor(processors int) int { return max(1, processors-1) }
 
 // startLoops is called with Server.mu held. Without loops every connection has
-// its goroutine, as it has with TLS.
+// its goroutine, as it has with TLS, or where answers wait for copies of keys.
 func (s *Server) startLoops() {
-	if s.loops != nil || s.o.TLS != nil {
+	if s.loops != nil || s.o.TLS != nil || s.copies != nil {
 		return
 	}
 	s.makeSlots()

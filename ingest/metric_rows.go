@@ -43,6 +43,17 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.Moved), "moved")
 				emit(float64(s.Proxied), "proxied")
 			}},
+		{"mcached_resp_copies_keys_total", "counter", "Keys that were sent to the members that hold their second copies (--cluster.blob-copies=2), each time that they were.", nil,
+			single(float64(s.KeysCopied))},
+		{"mcached_resp_copies_slots", "gauge", "Slots of Redis keys that this member serves and of which another has a complete copy.", nil,
+			single(float64(s.UnitsCopied * unitSlots))},
+		{"mcached_resp_copies_voided_total", "counter", "Times that a member with complete copies of this one's keys did not answer and was passed over: it is sent all of them again.", nil,
+			single(float64(s.CopiesVoided))},
+		{"mcached_resp_copies_inherited_slots_total", "counter", "Slots that this member has served since their owner was lost: with the keys that it had copies of (kept), and with none although there were some, because they were not known to be complete (dropped).", []string{"outcome"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.UnitsAdopted*unitSlots), "kept")
+				emit(float64(s.UnitsDropped*unitSlots), "dropped")
+			}},
 		{"mcached_resp_scripts_ended_total", "counter", "Lua scripts of Redis clients that did not end by themselves, by what ended them: a bound on time, memory or instructions, SCRIPT KILL, or a failure of the interpreter.", []string{"reason"},
 			func(emit func(float64, ...string)) {
 				for by := script.NotEnded + 1; by < script.Ends; by++ {

@@ -27,7 +27,7 @@ import (
 type peer struct {
 	srv     *Server
 	address string
-	v3      bool
+	v3      bool // purpose is peerProxied3
 
 	mu      sync.Mutex
 	nc      net.Conn    // nil: not connected
@@ -73,17 +73,35 @@ type peers struct {
 
 type peerName struct {
 	address string
-	v3      bool
+	purpose peerPurpose
 }
 
+// peerPurpose is what a connection is for: what is quick does not wait for what is slow.
+type peerPurpose uint8
+
+const (
+	peerProxied  peerPurpose = iota // clients' commands, of RESP2
+	peerProxied3                    // and of RESP3
+	peerCopies                      // copies of keys
+	peerControl                     // what is told of sessions of copies
+)
+
+// peerAt is the connection for clients' commands.
 func (s *Server) peerAt(address string, v3 bool) *peer {
+	if v3 {
+		return s.peerFor(address, peerProxied3)
+	}
+	return s.peerFor(address, peerProxied)
+}
+
+func (s *Server) peerFor(address string, purpose peerPurpose) *peer {
 	ps := &s.cluster.peers
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	name := peerName{address, v3}
+	name := peerName{address, purpose}
 	p := ps.byName[name]
 	if p == nil {
-		p = &peer{srv: s, address: address, v3: v3}
+		p = &peer{srv: s, address: address, v3: purpose == peerProxied3}
 		if ps.byName == nil {
 			ps.byName = map[peerName]*peer{}
 		}
@@ -134,6 +152,11 @@ func (p *peer) do(args [][]byte) (reply []byte, sent bool, err error) {
 
 // send puts a command behind those that wait.
 func (p *peer) send(args [][]byte) (*peerCall, error) {
+	return p.sendEncoded(func(out []byte) []byte { return appendCommand(out, args) })
+}
+
+// sendEncoded is send for a command that encode appends.
+func (p *peer) sendEncoded(encode func(out []byte) []byte) (*peerCall, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.nc == nil {
@@ -148,7 +171,7 @@ func (p *peer) send(args [][]byte) (*peerCall, error) {
 	if len(p.waiting) >= maxPeerWaiting || len(p.out) >= maxPeerOut {
 		return nil, errPeerBusy
 	}
-	p.out = appendCommand(p.out, args)
+	p.out = encode(p.out)
 	call := &peerCall{done: make(chan struct{})}
 	p.waiting = append(p.waiting, call)
 	select {

@@ -48,6 +48,7 @@ type Server struct {
 	watchers           watchers
 	scripts            *scripting
 	cluster            clusterState
+	copies             *copies // nil with one copy of each key
 	// commandsPerS is that of the last second or of the last round, if those take longer.
 	commandsPerS atomic.Uint64
 	// inPerS and outPerS are bytes, the same.
@@ -98,6 +99,11 @@ type Stats struct {
 	ProtocolErrors      uint64
 	Moved               uint64 // commands whose clients were sent to another node
 	Proxied             uint64 // commands that were passed on to another node
+	KeysCopied          uint64 // sent to their heirs, each time
+	CopiesVoided        uint64 // sessions that were complete and whose heir was passed over
+	UnitsAdopted        uint64 // whose keys lived on here when their owner was lost
+	UnitsDropped        uint64 // taken with nothing, though there were copies
+	UnitsCopied         int    // of four slots, that have an heir with all of their keys now
 	BytesRead           uint64
 	BytesWritten        uint64
 	ScriptsEnded        [script.Ends]uint64 // by what ended them; those that ended by themselves are not counted
@@ -122,6 +128,9 @@ func NewServer(o Options) (*Server, error) {
 		swept:     make(chan struct{}),
 	}
 	s.scripts = newScripting(&s.o)
+	if o.Cluster != nil && o.Cluster.Copies > 1 {
+		s.copies = newCopies(s)
+	}
 	s.pass.Store(&s.o.Password)
 	s.maxConns.Store(int64(o.MaxConnections))
 	s.slow.init()
@@ -403,7 +412,7 @@ func (s *Server) Stats() Stats {
 	for by := range ended {
 		ended[by] = s.scripts.ended[by].Load()
 	}
-	return Stats{
+	st := Stats{
 		ScriptsEnded:        ended,
 		Connections:         n,
 		ConnectionsAccepted: k.accepted.Load(),
@@ -419,4 +428,6 @@ func (s *Server) Stats() Stats {
 		Proxied:             k.proxied.Load(),
 		BytesWritten:        k.bytesOut.Load(),
 	}
+	s.copies.addTo(&st)
+	return st
 }

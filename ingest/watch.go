@@ -91,7 +91,13 @@ func (c *conn) changed() bool {
 // wrote tells those who watch, or track, of the keys of a command that has run.
 func (c *conn) wrote(cmd *command, args [][]byte) {
 	s := c.srv
-	if cmd.flags&write == 0 || !s.watchers.some.Load() && s.tracking.some.Load() == 0 {
+	if cmd.flags&write == 0 {
+		return
+	}
+	if s.copies != nil {
+		c.noteKeys(cmd, args)
+	}
+	if !s.watchers.some.Load() && s.tracking.some.Load() == 0 {
 		return
 	}
 	if cmd.keys[0] == 0 {

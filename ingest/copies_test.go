@@ -1,0 +1,704 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"mcached/ingest/cluster"
+)
+
+// wire is what connects the nodes of a fleet with each other and with clients. Node
+// -1 is the clients.
+type wire struct {
+	mu     sync.Mutex
+	conns  map[*wireConn]struct{}
+	refuse func(from, to int) bool
+	silent func(from, to int) bool // what is written is lost, and nobody told
+}
+
+type wireConn struct {
+	net.Conn
+	w        *wire
+	from, to int
+	lost     atomic.Bool
+}
+
+func (c *wireConn) Write(b []byte) (int, error) {
+	if c.lost.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *wireConn) Close() error {
+	c.w.mu.Lock()
+	delete(c.w.conns, c)
+	c.w.mu.Unlock()
+	return c.Conn.Close()
+}
+
+func (w *wire) dial(from, to int, address string) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.refuse != nil && w.refuse(from, to) {
+		return nil, errors.New("refused by the test")
+	}
+	nc, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	c := &wireConn{Conn: nc, w: w, from: from, to: to}
+	c.lost.Store(w.silent != nil && w.silent(from, to))
+	w.conns[c] = struct{}{}
+	return c, nil
+}
+
+// set changes what passes. Connections that do not are closed, or go silent; those
+// that were silent are closed.
+func (w *wire) set(refuse, silent func(from, to int) bool) {
+	w.mu.Lock()
+	w.refuse, w.silent = refuse, silent
+	var closes []*wireConn
+	for c := range w.conns {
+		switch {
+		case refuse != nil && refuse(c.from, c.to) || c.lost.Load():
+			closes = append(closes, c)
+		case silent != nil && silent(c.from, c.to):
+			c.lost.Store(true)
+		}
+	}
+	w.mu.Unlock()
+	for _, c := range closes {
+		c.Close()
+	}
+}
+
+// fleet are nodes that keep copies, by name; each start of one is another node.
+type fleet struct {
+	t    testing.TB
+	wire *wire
+
+	mu    sync.Mutex
+	names int
+	plain []int        // numbers of those that keep no copies
+	nodes []*fleetNode // by number; a number is used once
+	live  []int        // by name, the number of its node, -1 for none
+}
+
+type fleetNode struct {
+	*Server
+	number, name int
+	address      string
+}
+
+func newFleet(t testing.TB, names int, plain ...int) *fleet {
+	f := &fleet{t: t, wire: &wire{conns: map[*wireConn]struct{}{}}, names: names, plain: plain, live: make([]int, names)}
+	for name := range names {
+		f.start(name)
+	}
+	f.tell()
+	return f
+}
+
+func (f *fleet) start(name int) *fleetNode {
+	f.mu.Lock()
+	n := &fleetNode{number: len(f.nodes), name: name}
+	f.nodes = append(f.nodes, n)
+	f.mu.Unlock()
+	n.Server, n.address = newServer(f.t, func(o *Options) {
+		o.Cluster = &ClusterOptions{KeySlot: cluster.KeySlot, Copies: 2, Prove: proof,
+			Proven: func(challenge, answer []byte) bool { return hmac.Equal(answer, proof(challenge)) },
+			Dial: func(_ context.Context, address string) (net.Conn, error) {
+				return f.wire.dial(n.number, f.numberAt(address), address)
+			}}
+		if slices.Contains(f.plain, n.number) {
+			o.Cluster.Copies = 1
+		}
+	})
+	if n.copies != nil {
+		n.copies.answer = 200 * time.Millisecond
+	}
+	f.mu.Lock()
+	f.live[name] = n.number
+	f.mu.Unlock()
+	return n
+}
+
+func (f *fleet) numberAt(address string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.IndexFunc(f.nodes, func(n *fleetNode) bool { return n.address == address })
+}
+
+// view is what a node is told: rendezvous by names.
+func (f *fleet) view(of int) *ClusterView {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := &ClusterView{Self: -1, Group: 16, Epoch: 7}
+	var names []int
+	for name, number := range f.live {
+		if number < 0 {
+			continue
+		}
+		host, port, _ := net.SplitHostPort(f.nodes[number].address)
+		p, _ := strconv.Atoi(port)
+		if number == of {
+			v.Self = len(v.Nodes)
+		}
+		v.Nodes, names = append(v.Nodes, ClusterNode{ID: fmt.Sprintf("%040d", number), Host: host, Port: p}), append(names, name)
+	}
+	v.Copies = min(2, len(v.Nodes))
+	for g := range clusterSlots / 16 {
+		order := make([]int, len(names))
+		for i := range order {
+			order[i] = i
+		}
+		weight := func(i int) uint64 {
+			h := fnv.New64a()
+			fmt.Fprint(h, g, "/", names[i])
+			return h.Sum64() * 0x9e3779b97f4a7c15 >> 8
+		}
+		slices.SortFunc(order, func(a, b int) int { return cmp.Compare(weight(a), weight(b)) })
+		for _, i := range order[:v.Copies] {
+			v.Owners = append(v.Owners, uint16(i))
+		}
+	}
+	return v
+}
+
+// tell tells all live nodes of each other, in any order.
+func (f *fleet) tell() {
+	f.mu.Lock()
+	live := slices.DeleteFunc(slices.Clone(f.live), func(n int) bool { return n < 0 })
+	f.mu.Unlock()
+	rand.Shuffle(len(live), func(i, j int) { live[i], live[j] = live[j], live[i] })
+	for _, n := range live {
+		f.nodes[n].SetCluster(f.view(n))
+	}
+}
+
+// kill has nobody reach a node, and the node nobody, any more. It goes on, as nothing
+// in a process can be killed, but that is not to be noticed.
+func (f *fleet) kill(name int) (killed *fleetNode) {
+	f.mu.Lock()
+	killed = f.nodes[f.live[name]]
+	f.live[name] = -1
+	f.mu.Unlock()
+	f.wire.set(f.dead, nil)
+	return killed
+}
+
+func (f *fleet) dead(from, to int) bool {
+	return !f.isLive(from) || !f.isLive(to)
+}
+
+func (f *fleet) isLive(number int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return number < 0 || slices.Contains(f.live, number)
+}
+
+// whole waits until every unit has a complete copy.
+func (f *fleet) whole() {
+	waitFor(f.t, "all units have a copy", func() bool {
+		n := 0
+		f.mu.Lock()
+		live := slices.Clone(f.live)
+		f.mu.Unlock()
+		for _, number := range live {
+			if number >= 0 {
+				n += f.nodes[number].Stats().UnitsCopied
+			}
+		}
+		return n == copyUnits
+	})
+}
+
+func (f *fleet) sum(of func(st Stats) uint64) (n uint64) {
+	f.mu.Lock()
+	nodes := slices.Clone(f.nodes)
+	f.mu.Unlock()
+	for _, s := range nodes {
+		n += of(s.Stats())
+	}
+	return n
+}
+
+// fleetClient follows MOVED. It is for one goroutine.
+type fleetClient struct {
+	f       *fleet
+	clients map[int]*redis.Client
+	at      map[string]int // nodes, by key
+}
+
+func (f *fleet) client() *fleetClient {
+	return &fleetClient{f: f, clients: map[int]*redis.Client{}, at: map[string]int{}}
+}
+
+func (c *fleetClient) close() {
+	for _, r := range c.clients {
+		r.Close()
+	}
+}
+
+// do runs a command about a key. Errors of the server are errors that did nothing.
+func (c *fleetClient) do(key string, args ...any) (v any, err error) {
+	for range 3 {
+		c.f.mu.Lock()
+		number, ok := c.at[key]
+		if !ok || !slices.Contains(c.f.live, number) {
+			if number = c.f.live[rand.IntN(len(c.f.live))]; number < 0 {
+				number = slices.Max(c.f.live)
+			}
+		}
+		address := c.f.nodes[number].address
+		c.f.mu.Unlock()
+		r := c.clients[number]
+		if r == nil {
+			r = redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1, PoolSize: 1, ReadTimeout: 15 * time.Second, Protocol: 2, DisableIdentity: true,
+				Dialer: func(context.Context, string, string) (net.Conn, error) {
+					return c.f.wire.dial(-1, number, address)
+				}})
+			c.clients[number] = r
+		}
+		v, err = r.Do(context.Background(), args...).Result()
+		if err == nil || errors.Is(err, redis.Nil) {
+			return v, err
+		}
+		delete(c.at, key)
+		if to, moved := strings.CutPrefix(err.Error(), "MOVED "); moved {
+			_, to, _ = strings.Cut(to, " ")
+			c.at[key] = c.f.numberAt(to)
+			continue
+		}
+		return nil, err
+	}
+	return nil, err
+}
+
+// A keyModel is what may be read of a key.
+type keyModel struct {
+	acked   string   // "" for none
+	pending []string // written since, and not answered
+}
+
+func (m *keyModel) allows(v string) bool {
+	return v == "" || v == m.acked || slices.Contains(m.pending, v)
+}
+
+// written is that v was written, and err answered.
+func (m *keyModel) written(v string, err error) {
+	switch {
+	case err == nil || errors.Is(err, redis.Nil):
+		m.acked, m.pending = v, nil
+	case isServerError(err): // it was not run
+	default:
+		m.pending = append(m.pending, v)
+	}
+}
+
+func isServerError(err error) bool {
+	for _, p := range []string{"MOVED", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "refused by the test"} {
+		if strings.HasPrefix(err.Error(), p) {
+			return true
+		}
+	}
+	return strings.Contains(err.Error(), "refused by the test")
+}
+
+// modelWriter writes and reads keys of its own, and holds what it reads against what
+// it wrote.
+type modelWriter struct {
+	t           testing.TB
+	c           *fleetClient
+	name        int
+	seed        uint64
+	keys        []keyModel
+	n           int
+	hits, wrong int
+}
+
+func (w *modelWriter) key(i int) string { return fmt.Sprintf("w%d:%d", w.name, i) }
+
+func (w *modelWriter) step(rnd *rand.Rand) {
+	i := rnd.IntN(len(w.keys))
+	key, m := w.key(i), &w.keys[i]
+	kind := i % 3 // strings, hashes, and strings that are long
+	w.n++
+	v := fmt.Sprintf("%d-%d", i, w.n)
+	if kind == 2 {
+		v += strings.Repeat("x", 3000)
+	}
+	switch op := rnd.IntN(10); {
+	case op < 4:
+		w.read(i)
+	case op < 5:
+		_, err := w.c.do(key, "del", key)
+		m.written("", err)
+	case kind == 1:
+		_, err := w.c.do(key, "hset", key, "f", v)
+		m.written(v, err)
+	case op < 6:
+		_, err := w.c.do(key, "eval", "return redis.call('set', KEYS[1], ARGV[1])", "1", key, v)
+		m.written(v, err)
+	case op < 7:
+		_, err := w.c.do(key, "set", key, v, "EX", "1000")
+		m.written(v, err)
+	default:
+		_, err := w.c.do(key, "set", key, v)
+		m.written(v, err)
+	}
+}
+
+func (w *modelWriter) read(i int) (found bool) {
+	key, m := w.key(i), &w.keys[i]
+	args := []any{"get", key}
+	if i%3 == 1 {
+		args = []any{"hget", key, "f"}
+	}
+	got, err := w.c.do(key, args...)
+	if err != nil {
+		return false
+	}
+	v, _ := got.(string)
+	if !m.allows(v) {
+		w.wrong++
+		w.t.Errorf("seed %d: %s is %.20q, was answered to be %.20q, and perhaps %.40q", w.seed, key, v, m.acked, m.pending)
+	}
+	if v != "" {
+		w.hits++
+	}
+	return v != ""
+}
+
+// TestCopiesModel kills, cuts, restarts and lets join, one at a time, while others
+// write, and holds each value against what was answered.
+func TestCopiesModel(t *testing.T) {
+	seed := rand.Uint64()
+	rounds := 12
+	if testing.Short() {
+		rounds = 4
+	}
+	copiesModel(t, seed, rounds)
+}
+
+func copiesModel(t *testing.T, seed uint64, rounds int) {
+	const writers, keys = 3, 60
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	f := newFleet(t, 4)
+	f.whole()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var all []*modelWriter
+	steps := atomic.Int64{}
+	for n := range writers {
+		w := &modelWriter{t: t, c: f.client(), name: n, seed: seed, keys: make([]keyModel, keys)}
+		all = append(all, w)
+		wg.Go(func() {
+			defer w.c.close()
+			rnd := rand.New(rand.NewPCG(seed, uint64(n)+1))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					w.step(rnd)
+					steps.Add(1)
+				}
+			}
+		})
+	}
+	more := func(n int64) { // until so many steps were made
+		to := steps.Load() + n
+		waitFor(t, "the writers go on", func() bool { return steps.Load() >= to || t.Failed() })
+	}
+	for range rounds {
+		more(rnd.Int64N(300))
+		switch name := rnd.IntN(f.names); rnd.IntN(4) {
+		case 0: // is killed, and is noticed after a while
+			f.kill(name)
+			more(rnd.Int64N(20))
+			f.tell()
+			if rnd.IntN(3) > 0 {
+				f.whole()
+			}
+			more(rnd.Int64N(200))
+			f.start(name)
+			f.tell()
+		case 1: // is killed and back before others know
+			f.kill(name)
+			f.start(name)
+			f.tell()
+		case 2, 3: // is not reached by one other, or lost on the way
+			a, b := f.live[name], f.live[(name+1+rnd.IntN(f.names-1))%f.names]
+			between := func(from, to int) bool { return from == a && to == b || from == b && to == a }
+			if rnd.IntN(2) == 0 {
+				f.wire.set(func(from, to int) bool { return f.dead(from, to) || between(from, to) }, nil)
+			} else {
+				f.wire.set(f.dead, between)
+			}
+			more(rnd.Int64N(300))
+			if rnd.IntN(2) == 0 { // and then the one that was passed over is to serve
+				f.kill(name)
+				f.tell()
+				more(100)
+				f.start(name)
+				f.tell()
+			}
+			f.wire.set(f.dead, nil)
+		}
+		if rnd.IntN(3) > 0 {
+			f.whole()
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+	adopted, voided := f.sum(func(st Stats) uint64 { return st.UnitsAdopted }), f.sum(func(st Stats) uint64 { return st.CopiesVoided })
+	if rounds > 10 && (adopted == 0 || voided == 0) {
+		t.Errorf("seed %d: too little happened", seed)
+	}
+	t.Logf("seed %d: %d steps, %d units adopted, %d dropped, %d sessions voided, %d keys sent", seed, steps.Load(), adopted,
+		f.sum(func(st Stats) uint64 { return st.UnitsDropped }), voided, f.sum(func(st Stats) uint64 { return st.KeysCopied }))
+}
+
+// TestCopiesLiveOn kills a node: all that was answered is at its heirs.
+func TestCopiesLiveOn(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 300)}
+	defer w.c.close()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 1500 {
+		w.step(rnd)
+	}
+	there := func() (n int) {
+		for i := range w.keys {
+			if w.read(i) {
+				n++
+			}
+		}
+		return n
+	}
+	before := there()
+	f.kill(1)
+	f.tell()
+	waitFor(t, "units are adopted", func() bool { return f.sum(func(st Stats) uint64 { return st.UnitsAdopted }) > copyUnits/5 })
+	f.served(w)
+	if after := there(); after != before || before < 200 {
+		t.Errorf("%d keys, and %d after a node was killed", before, after)
+	}
+}
+
+// TestCopiesPassedOver has an heir not answer while keys are written and deleted, and
+// the origin killed then, or when the heir has been sent all of it anew.
+func TestCopiesPassedOver(t *testing.T) {
+	for _, healed := range []bool{false, true} {
+		f := newFleet(t, 3)
+		f.whole()
+		w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 300)}
+		defer w.c.close()
+		write := func(v string, args ...any) {
+			for i := range w.keys {
+				if i%3 == 1 || v == "" && i%3 == 0 {
+					continue // they are hashes to read, or stay
+				}
+				_, err := w.c.do(w.key(i), append([]any{args[0], w.key(i)}, args[1:]...)...)
+				if w.keys[i].written(v, err); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		write("old", "set", "old")
+		f.wire.set(nil, func(from, to int) bool { return from == 0 && to == 1 })
+		write("new", "set", "new")
+		write("", "del")
+		if f.sum(func(st Stats) uint64 { return st.CopiesVoided }) == 0 {
+			t.Error("nobody was passed over")
+		}
+		if healed {
+			f.wire.set(nil, nil)
+			f.whole()
+		}
+		f.kill(0)
+		f.tell()
+		f.served(w)
+		n := 0
+		for i := range w.keys {
+			if i%3 != 1 && w.read(i) {
+				n++
+			}
+		}
+		if n < 50 || healed && n != 100 {
+			t.Error(n, "of 100 keys are left; healed:", healed)
+		}
+	}
+}
+
+// served waits until all keys of w are.
+func (f *fleet) served(w *modelWriter) {
+	waitFor(f.t, "all units are served", func() bool {
+		for i := range w.keys {
+			if _, err := w.c.do(w.key(i), "exists", w.key(i)); err != nil {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A message that is not the next one ends its session, and so do late words of others
+// nothing.
+func TestCopiesMessages(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	heir := f.nodes[1]
+	ask := func(args ...string) string {
+		t.Helper()
+		b := [][]byte{[]byte("mc.copy")}
+		for _, a := range args {
+			b = append(b, []byte(a))
+		}
+		reply, _, err := f.nodes[0].peerFor(heir.address, peerControl).do(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(reply))
+	}
+	var units unitSet
+	for u := range copyUnits {
+		v := heir.view()
+		if slot := uint16(u * unitSlots); v.servedBy(slot) == 2 && v.ownersOf(slot)[1] == 1 {
+			units.add(u)
+		}
+	}
+	key := keyOf(0)
+	for n := 0; !units.has(heir.copies.unitOf([]byte(key))); n++ {
+		key = fmt.Sprint("key", n)
+	}
+	all := string(units.encode())
+	meta := string(make([]byte, copyMetaBytes))
+	for _, c := range []struct{ ask, want string }{
+		{"begin a.b.1 " + all, "+OK"},
+		{"set a.b.1 1 " + key + " META one", "+OK"},
+		{"set a.b.1 3 " + key + " META two", "-GONE"},
+		{"set a.b.1 2 " + key + " META two", "-GONE"},
+		{"begin a.b.2 " + all, "+OK"},
+		{"set a.b.1 2 " + key + " META two", "-GONE"},
+		{"set a.b.2 1 " + key + " bad two", "-GONE"},
+		{"begin a.b.2 " + string(heir.copies.held.encode()), "-TRYAGAIN"},
+		{"begin a.b.3 short", "-ERR"},
+		{"begin a.b " + all, "-ERR"},
+		{"whatever a.b.3", "-ERR"},
+		{"take b", "-ERR"},
+		// a tells that it has a session with b, and ends it; one is told late.
+		{"witness a.b.5 " + all, "+OK"},
+		{"take c " + string((&unitSet{}).encode()) + " a.b.5", "$1\r\n0"}, // it is not c's
+		{"take b " + string((&unitSet{}).encode()) + " a.b.4", "$1\r\n0"},
+		{"end a.b.5", "+OK"},
+		{"witness a.b.5 " + all, "+OK"},
+		{"take b " + string((&unitSet{}).encode()) + " a.b.5", "$1\r\n0"},
+		{"witness a.b.6 " + all, "+OK"},
+		{"witness a.b.5 " + all, "+OK"},
+		{"take b " + all + " a.b.6", "$1\r\n1"},
+		{"end a.b.6", "-TAKEN"},
+		{"witness a.b.7 " + all, "+OK"},
+		{"take c " + all, "$0"},
+		{"take b " + all + " a.b.7", "$1\r\n0"},
+	} {
+		args := strings.SplitN(c.ask, " ", 3)
+		if args[0] == "set" {
+			args = strings.Split(c.ask, " ")
+			if args[4] == "META" {
+				args[4] = meta
+			}
+		} else if len(args) == 3 && len(args[2]) > copyUnits/8 { // units may have any bytes
+			args = append(args[:2], args[2][:copyUnits/8], args[2][copyUnits/8+1:])
+		}
+		if got := ask(args...); !strings.HasPrefix(got, c.want) || c.want == "$0" && got != "$0" {
+			t.Errorf("%.40q: %q, want %q", c.ask, got, c.want)
+		}
+	}
+	err := redis.NewClient(&redis.Options{Addr: heir.address}).Do(context.Background(), "mc.copy", "end", "a.b.1").Err()
+	if err == nil || !strings.HasPrefix(err.Error(), "ERR this is for members") {
+		t.Error("a client that is no member:", err)
+	}
+}
+
+// A member that keeps no copies, because it is yet to be restarted, holds nobody up.
+func TestCopiesMixed(t *testing.T) {
+	f := newFleet(t, 3, 2)
+	units := func(of func(v *ClusterView, slot uint16) bool) (n int) {
+		for u := range copyUnits {
+			if of(f.nodes[0].view(), uint16(u*unitSlots)) {
+				n++
+			}
+		}
+		return n
+	}
+	between := units(func(v *ClusterView, slot uint16) bool { return !slices.Contains(v.ownersOf(slot), 2) })
+	waitFor(t, "the others have copies", func() bool {
+		return f.nodes[0].Stats().UnitsCopied+f.nodes[1].Stats().UnitsCopied == between
+	})
+	f.wire.set(nil, func(from, to int) bool { return from == 0 && to == 1 })
+	w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 100)}
+	defer w.c.close()
+	for i := range w.keys {
+		if _, err := w.c.do(w.key(i), "set", w.key(i), "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.nodes[0].Stats().CopiesVoided == 0 {
+		t.Error("nobody was passed over")
+	}
+}
+
+// What FLUSHALL removed does not live on.
+func TestCopiesFlush(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 90)}
+	defer w.c.close()
+	flushed := 0
+	for i := range w.keys {
+		if _, err := w.c.do(w.key(i), "set", w.key(i), "v"); err != nil {
+			t.Fatal(err)
+		}
+		w.keys[i].acked = "v"
+		if f.nodes[0].view().servedBy(cluster.KeySlot([]byte(w.key(i)))) == 0 {
+			w.keys[i].acked = ""
+			flushed++
+		}
+	}
+	r := redis.NewClient(&redis.Options{Addr: f.nodes[0].address})
+	defer r.Close()
+	if err := r.FlushAll(context.Background()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	f.kill(0)
+	f.tell()
+	f.served(w)
+	for i := range w.keys {
+		w.read(i)
+	}
+	if flushed < 10 || w.hits < 10 {
+		t.Error(flushed, "keys were flushed, of the others", w.hits, "are there")
+	}
+}

@@ -1,0 +1,486 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"mcached/kvcache"
+)
+
+// This file is the other side of copies.go: what an heir does, a witness, and who
+// takes units.
+
+// pair are two nodes, by their IDs. They have one session at a time, and each has a
+// higher serial than those before.
+type pair struct{ origin, heir string }
+
+type sessionID struct {
+	pair
+	serial uint64
+}
+
+func (id sessionID) String() string {
+	return id.origin + "." + id.heir + "." + strconv.FormatUint(id.serial, 10)
+}
+
+func readSessionID(s string) (id sessionID, ok bool) {
+	parts := strings.Split(s, ".")
+	if len(parts) != 3 || len(s) > maxSessionID {
+		return id, false
+	}
+	n, err := strconv.ParseUint(parts[2], 10, 64)
+	return sessionID{pair{parts[0], parts[1]}, n}, err == nil
+}
+
+// maxSessionID is longer than two IDs and a serial.
+const maxSessionID = 128
+
+// incoming is a session as its heir has it.
+type incoming struct {
+	units unitSet
+
+	mu     sync.Mutex
+	number uint64 // of the last message
+	done   bool   // it is complete
+	closed bool   // no more is taken of it
+	taken  bool   // by this node
+}
+
+// witnessed is the newest session of two others that this node was told of.
+type witnessed struct {
+	serial uint64
+	units  unitSet
+	void   bool
+	taken  time.Time // when its heir asked for it, to go on with it; zero if not
+}
+
+// mcCopy is what members tell each other about sessions.
+func mcCopy(c *conn, args [][]byte) {
+	k := c.srv.copies
+	if k == nil || !c.peer {
+		c.Fail(errNoCopies)
+		return
+	}
+	what, name, rest := string(args[1]), string(args[2]), args[3:]
+	if what == "take" {
+		mcCopyTake(c, name, rest)
+		return
+	}
+	id, ok := readSessionID(name)
+	problem := errSyntax
+	switch {
+	case !ok:
+	case what == "set" && len(rest)%3 == 1:
+		problem = k.takeMessage(name, rest[0], func(s *incoming) bool { return k.store(s, rest[1:]) })
+	case what == "done" && len(rest) == 1:
+		problem = k.takeMessage(name, rest[0], func(s *incoming) bool { s.done = true; return true })
+	case what == "begin" && len(rest) == 1:
+		if units, ok := decodeUnits(rest[0]); ok {
+			c.away(func() { problem = k.begin(name, &units) })
+		}
+	case what == "witness" && len(rest) == 1:
+		if units, ok := decodeUnits(rest[0]); ok {
+			k.witness(id, &units)
+			problem = ""
+		}
+	case what == "end" && len(rest) == 0:
+		problem = k.forget(id)
+	}
+	if problem != "" {
+		c.Fail(problem)
+		return
+	}
+	c.OK()
+}
+
+// mcCopyTake is a node that takes units, and asks for sessions.
+func mcCopyTake(c *conn, taker string, rest [][]byte) {
+	var units unitSet
+	ok := len(rest) > 0
+	if ok {
+		units, ok = decodeUnits(rest[0])
+	}
+	if !ok {
+		c.Fail(errSyntax)
+		return
+	}
+	ids := make([]string, len(rest)-1)
+	for i, a := range rest[1:] {
+		ids[i] = string(a)
+	}
+	var confirmed []byte
+	c.away(func() { confirmed = c.srv.copies.takenBy(taker, &units, ids) })
+	c.Bulk(confirmed)
+}
+
+// takeMessage does what the next message of a session says. One that is not the next,
+// or cannot be done, is the last.
+func (k *copies) takeMessage(id string, number []byte, do func(s *incoming) bool) (problem string) {
+	k.mu.Lock()
+	s := k.in[id]
+	k.mu.Unlock()
+	if s == nil {
+		return errNoSession
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, err := strconv.ParseUint(string(number), 10, 64)
+	switch {
+	case s.taken:
+		return errSessionTaken
+	case s.closed:
+		return errNoSession
+	case err != nil || n != s.number+1 || !do(s):
+		s.closed = true
+		return errNoSession
+	}
+	s.number = n
+	return ""
+}
+
+// store stores what keys became. s.mu is held.
+func (k *copies) store(s *incoming, triples [][]byte) bool {
+	cache := k.srv.o.Blobs.At(0)
+	for ; len(triples) > 0; triples = triples[3:] {
+		key, meta, value := triples[0], triples[1], triples[2]
+		if !s.units.has(k.unitOf(key)) || len(meta) != 0 && len(meta) != copyMetaBytes {
+			return false
+		}
+		if len(meta) == 0 {
+			cache.Delete(key)
+			continue
+		}
+		e := kvcache.Entry{Value: value, Kind: kvcache.Kind(meta[0]), ExpiresMs: int64(binary.LittleEndian.Uint64(meta[1:]))}
+		if e.Kind != kvcache.String && e.Kind != kindHash && e.Kind != kindSet {
+			return false
+		}
+		if err := cache.Update(key, func(kvcache.Entry, bool) (kvcache.Entry, kvcache.Op) { return e, kvcache.Store }); err != nil {
+			cache.Delete(key) // rather none than an old one
+		}
+	}
+	return true
+}
+
+// begin removes what is here of units and then takes messages of a session about them.
+func (k *copies) begin(id string, units *unitSet) (problem string) {
+	const look = 2 * time.Millisecond
+	st := &k.srv.cluster
+	st.mu.Lock()
+	if k.servesLocked(units) {
+		st.mu.Unlock()
+		return errTablesDiffer
+	}
+	k.mu.Lock()
+	k.closeIncoming(units)
+	k.mu.Unlock()
+	k.srv.soil(units)
+	st.mu.Unlock()
+	for deadline := time.Now().Add(beginAnswer); !k.clean(units); {
+		select {
+		case <-time.After(look):
+		case <-k.srv.stop:
+			return errNoSession
+		}
+		if time.Now().After(deadline) {
+			return errNoSession
+		}
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if k.servesLocked(units) {
+		return errTablesDiffer
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closeIncoming(units)
+	k.in[id] = &incoming{units: *units}
+	return ""
+}
+
+// servesLocked says whether any of units is this node's. clusterState.mu is held.
+func (k *copies) servesLocked(units *unitSet) bool {
+	return k.held.meets(units) || k.taking.meets(units)
+}
+
+func (k *copies) clean(units *unitSet) bool {
+	for u := range copyUnits {
+		if units.has(u) && k.srv.cluster.unclean[u].Load() {
+			return false
+		}
+	}
+	return true
+}
+
+// closeIncoming ends the sessions about units, and forgets them. mu is held.
+func (k *copies) closeIncoming(units *unitSet) {
+	for id, s := range k.in {
+		if !s.units.meets(units) {
+			continue
+		}
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		delete(k.in, id)
+	}
+}
+
+// witness notes that a session is complete. What comes late is not believed.
+func (k *copies) witness(id sessionID, units *unitSet) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if w := k.seen[id.pair]; w == nil || w.serial < id.serial {
+		k.seen[id.pair] = &witnessed{serial: id.serial, units: *units}
+	}
+}
+
+// forget makes a session void here, as its heir or as a witness, unless it was taken.
+func (k *copies) forget(id sessionID) (problem string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch w := k.seen[id.pair]; {
+	case w == nil || w.serial < id.serial: // it may be told of yet
+		k.seen[id.pair] = &witnessed{serial: id.serial, void: true}
+	case w.serial > id.serial:
+	case !w.taken.IsZero():
+		return errSessionTaken
+	default:
+		w.void = true
+	}
+	if s := k.in[id.String()]; s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.taken {
+			return errSessionTaken
+		}
+		s.closed = true
+		delete(k.in, id.String())
+	}
+	return ""
+}
+
+// confirm says whether a session that this node is a witness of is complete and not
+// void. Its heir asks, and goes on with it then. mu is held.
+func (k *copies) confirm(taker, name string) bool {
+	id, _ := readSessionID(name)
+	w := k.seen[id.pair]
+	if w == nil || w.serial != id.serial || w.void || id.heir != taker {
+		return false
+	}
+	w.taken = time.Now()
+	return true
+}
+
+// overtake makes what others had of units void, and forgets what nobody will ask for.
+// mu is held.
+func (k *copies) overtake(taker string, units *unitSet) {
+	v := k.srv.view()
+	for p, w := range k.seen {
+		if w.units.meets(units) && (w.taken.IsZero() || p.heir != taker) {
+			w.void = true
+		}
+		gone := !slices.ContainsFunc(v.Nodes, func(n ClusterNode) bool { return n.ID == p.origin })
+		if gone && (w.void || !w.taken.IsZero() && time.Since(w.taken) > takenFor) {
+			delete(k.seen, p)
+		}
+	}
+	k.closeIncoming(units)
+}
+
+// takenFor is how long the origin of a session may live on without being in the
+// cluster, and is told that it was taken.
+const takenFor = time.Minute
+
+// takenBy is that another node takes units. It says of each of its sessions whether it is
+// confirmed.
+func (k *copies) takenBy(taker string, units *unitSet, ids []string) (confirmed []byte) {
+	k.mu.Lock()
+	for _, id := range ids {
+		confirmed = append(confirmed, '0')
+		if k.confirm(taker, id) {
+			confirmed[len(confirmed)-1] = '1'
+		}
+	}
+	k.overtake(taker, units)
+	k.mu.Unlock()
+
+	st := &k.srv.cluster
+	st.mu.Lock()
+	mine := k.held.and(units)
+	if !mine.empty() {
+		k.held.remove(&mine)
+		k.srv.soil(&mine)
+		k.rebuild(st.view.Load())
+	}
+	st.mu.Unlock()
+	if !mine.empty() {
+		k.srv.settle()
+	}
+	return confirmed
+}
+
+// soil has units emptied before they are served again. clusterState.mu is held.
+func (s *Server) soil(units *unitSet) {
+	if units.empty() {
+		return
+	}
+	st := &s.cluster
+	st.round++
+	for u := range st.unclean {
+		if units.has(u) {
+			st.unclean[u].Store(true)
+			st.marked[u] = st.round
+		}
+	}
+	st.some.Store(true)
+	if !st.cleaning && s.hold() {
+		st.cleaning = true
+		go s.clean()
+	}
+}
+
+// gains says whether this node is to take a unit, and notes what it serves no more.
+// clusterState.mu is held.
+func (k *copies) gains(v *ClusterView, unit int) bool {
+	if k == nil {
+		return false
+	}
+	if node := v.servedBy(uint16(unit * unitSlots)); node < 0 || node != v.Self {
+		k.held[unit/64] &^= 1 << (unit % 64)
+		k.taking[unit/64] &^= 1 << (unit % 64)
+		return false
+	}
+	if k.held.has(unit) || k.taking.has(unit) {
+		return false
+	}
+	k.taking.add(unit)
+	return true
+}
+
+// take takes what became this node's until a round of clusterState. What it has no
+// copies of that are confirmed stays to be removed.
+func (k *copies) take(round uint64) {
+	st := &k.srv.cluster
+	st.mu.Lock()
+	units := k.taking
+	st.mu.Unlock()
+	if units.empty() {
+		return
+	}
+	own, had := k.adopts(&units)
+	ids := make([]string, 0, len(own))
+	for id := range own {
+		ids = append(ids, id)
+	}
+	confirmed := k.announce(&units, ids)
+	var adopted unitSet
+	for i, id := range ids {
+		if confirmed[i] {
+			adopted.join(&own[id].units)
+		}
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for u := range copyUnits {
+		if !units.has(u) || !k.taking.has(u) || st.marked[u] > round {
+			continue
+		}
+		k.taking[u/64] &^= 1 << (u % 64)
+		k.held.add(u)
+		if adopted.has(u) {
+			st.unclean[u].Store(false)
+			k.count.adopted.Add(1)
+		} else if had.has(u) {
+			k.count.dropped.Add(1)
+		}
+	}
+	k.rebuild(st.view.Load())
+}
+
+// adopts closes this node's sessions about units and returns those that are complete,
+// and what any are about.
+func (k *copies) adopts(units *unitSet) (own map[string]*incoming, had unitSet) {
+	own = map[string]*incoming{}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, s := range k.in {
+		if !s.units.meets(units) {
+			continue
+		}
+		had.join(&s.units)
+		s.mu.Lock()
+		if s.done && !s.closed {
+			own[id] = s
+		}
+		s.closed, s.taken = true, true
+		s.mu.Unlock()
+	}
+	return own, had
+}
+
+// announce tells all members that units are taken, and returns when all but one
+// know, or time is up: with which of the sessions are confirmed.
+func (k *copies) announce(units *unitSet, ids []string) (confirmed []bool) {
+	confirmed = make([]bool, len(ids))
+	heard := map[string]bool{}
+	for deadline := time.Now().Add(takeWait); ; {
+		v := k.srv.view()
+		var left []ClusterNode
+		for i, n := range v.Nodes {
+			if i != v.Self && !heard[n.ID] {
+				left = append(left, n)
+			}
+		}
+		missing := 0
+		for i, says := range k.askForUnits(v.myID(), left, units, ids) {
+			if says == nil {
+				missing++
+				continue
+			}
+			heard[left[i].ID] = true
+			for j, c := range says[:min(len(says), len(ids))] {
+				confirmed[j] = confirmed[j] || c == '1'
+			}
+		}
+		if missing <= 1 || time.Now().After(deadline) {
+			return confirmed
+		}
+		select {
+		case <-time.After(copyAgain):
+		case <-k.srv.stop:
+			return confirmed
+		}
+	}
+}
+
+// askForUnits tells nodes that units are taken, all at once, and returns what each says
+// of the sessions, nil where one does not answer.
+func (k *copies) askForUnits(self string, nodes []ClusterNode, units *unitSet, ids []string) [][]byte {
+	args := [][]byte{[]byte("MC.COPY"), []byte("take"), []byte(self), units.encode()}
+	for _, id := range ids {
+		args = append(args, []byte(id))
+	}
+	says := make([][]byte, len(nodes))
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() {
+			var reply []byte
+			if err := k.ask(k.srv.peerFor(n.address(), peerControl), k.answer, args, &reply); err == nil || err == errKeepsNone {
+				says[i] = append([]byte{}, bulkOf(reply)...)
+			}
+		})
+	}
+	wg.Wait()
+	return says
+}
+
+// copyTries is how often RANDOMKEY looks for a key that is no copy, as half of them are.
+const copyTries = 64
+
+// shows says whether a key that is here is to be told of: not a copy of another's.
+func (s *Server) shows(key []byte) bool {
+	return s.copies == nil || s.here(s.view(), s.o.Cluster.KeySlot(key))
+}
