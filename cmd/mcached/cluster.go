@@ -54,7 +54,7 @@ func (d *daemon) openCluster() error {
 	n := &node{client: f.http, began: time.Now()}
 	n.Cluster, err = cluster.Start(cluster.Options{
 		Name: f.name, Self: self, Listen: f.bind, Advertise: d.gossipAddress(), Seeds: f.join, Keys: f.keys, Hash: f.hash,
-		Layout: cluster.Layout{Copies: int(f.copies), BlobCopies: 1}, Logger: d.log,
+		Layout: cluster.Layout{Copies: int(f.copies), BlobCopies: int(f.blobCopies)}, Logger: d.log,
 		OnChange: func(t *cluster.Table) { d.showRESP(n, t) },
 	})
 	if err != nil {

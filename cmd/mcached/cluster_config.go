@@ -31,6 +31,7 @@ type clusterConfig struct {
 	zone           string
 	copies         count
 	writeAcks      count
+	blobCopies     count
 	resp           oneOf // redirect or proxy
 	spread         natural
 	ignoreLabels   []string
@@ -51,6 +52,9 @@ func (f *clusterConfig) on() bool { return len(f.join) > 0 || f.name != "" }
 
 // defaultClusterName is that of daemons that are only told whom to join.
 const defaultClusterName = "mcached"
+
+// maxBlobCopies are those of the member that serves a key and of its heir.
+const maxBlobCopies = 2
 
 // The ways to answer Redis clients that ask for another member's key.
 const (
@@ -79,6 +83,8 @@ func (f *clusterConfig) addFlags(app *kingpin.Application, add func(name, byDefa
 		"Members that hold each series. All members must have the same.")
 	add("cluster.write-acks", "1", &f.writeAcks,
 		"Members that must hold each series of a write before it is acknowledged.")
+	add("cluster.blob-copies", "1", &f.blobCopies,
+		"Members that hold each Redis key: with 2 the keys of a member that dies live on at another, if there are three or more. Then writes are answered when both have them. All members must have the same.")
 	f.resp.of = []string{respRedirect, respProxy}
 	add("cluster.resp", respRedirect, &f.resp,
 		"How Redis clients reach keys of other members: redirect answers MOVED, for clients of Redis Cluster; proxy passes commands on, for any.")
@@ -123,7 +129,7 @@ func (c *config) checkCluster() error {
 	for _, n := range []struct {
 		flag        string
 		value, most count
-	}{{"copies", f.copies, cluster.MaxCopies}, {"write-acks", f.writeAcks, f.copies}} {
+	}{{"copies", f.copies, cluster.MaxCopies}, {"write-acks", f.writeAcks, f.copies}, {"blob-copies", f.blobCopies, maxBlobCopies}} {
 		if n.value > n.most {
 			return fmt.Errorf("--cluster.%s must be at most %d, got %d", n.flag, n.most, n.value)
 		}

@@ -18,7 +18,7 @@ func (c *config) clusterOptions() *ingest.ClusterOptions {
 	if !f.on() {
 		return nil
 	}
-	o := &ingest.ClusterOptions{KeySlot: cluster.KeySlot, Proxy: f.resp.is == respProxy, Prove: f.keys.Prove, Proven: f.keys.Proven}
+	o := &ingest.ClusterOptions{KeySlot: cluster.KeySlot, Proxy: f.resp.is == respProxy, Copies: int(f.blobCopies), Prove: f.keys.Prove, Proven: f.keys.Proven}
 	if c.respCertificate != nil {
 		d := tls.Dialer{Config: f.tls}
 		o.Dial = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
