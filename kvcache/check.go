@@ -1,6 +1,9 @@
 package kvcache
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Check walks everything and reports the first broken invariant. It is for
 // tests and for debug builds, whose sweeper calls it: it holds one shard's lock
@@ -100,6 +103,9 @@ func (s *shard) checkIndexLocked(x *index, number uint32) (live int64, err error
 		if away[i] != x.lines[i].displaced() {
 			return 0, fmt.Errorf("kvcache: line %d counts %d displaced, has %d", i, x.lines[i].displaced(), away[i])
 		}
+	}
+	if !x.haunted && slices.ContainsFunc(x.ghosts, func(g ghostLine) bool { return g != ghostLine{} }) {
+		return 0, fmt.Errorf("kvcache: an index has ghosts that it does not know of")
 	}
 	if used != x.used {
 		return 0, fmt.Errorf("kvcache: %d slots taken, %d counted", used, x.used)

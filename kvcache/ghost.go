@@ -80,13 +80,14 @@ func (g *ghostLine) take(fingerprint uint32) bool {
 // records.
 func (x *index) addGhost(h hash) {
 	if len(x.ghosts) > 0 {
+		x.haunted = true
 		x.ghostLine(h.home()).add(h.ghost())
 	}
 }
 
 // takeGhost reports whether the key was dropped of late, and forgets it.
 func (x *index) takeGhost(h hash) bool {
-	return len(x.ghosts) > 0 && x.ghostLine(h.home()).take(h.ghost())
+	return x.haunted && x.ghostLine(h.home()).take(h.ghost())
 }
 
 func (x *index) ghostLine(home uint32) *ghostLine {
@@ -96,9 +97,10 @@ func (x *index) ghostLine(home uint32) *ghostLine {
 // inheritGhosts copies the ghosts of an index that x replaces, or one half of.
 // Their lines are in order of the hash in both.
 func (x *index) inheritGhosts(from *index) {
-	if len(from.ghosts) == 0 {
+	if !from.haunted || len(x.ghosts) == 0 {
 		return
 	}
+	x.haunted = true
 	for i := range x.ghosts {
 		x.ghosts[i] = from.ghosts[i*len(from.ghosts)/len(x.ghosts)]
 	}

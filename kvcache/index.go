@@ -77,7 +77,10 @@ type index struct {
 	lines []line // a view of span
 	// ghosts are the rest of the span; see ghostLine.
 	ghosts []ghostLine
-	used   int // slots taken, by vanished records, too
+	// haunted says that there has been a ghost since these lines were made. Before,
+	// as while a cache fills, they are not read: their pages are not even there.
+	haunted bool
+	used    int // slots taken, by vanished records, too
 
 	// stay is how many more inserts go by before it is tried again to grow,
 	// after the kernel or the budget refused.
@@ -273,7 +276,7 @@ func (x *index) grow(pages int) error {
 	}
 	all := View[line](&x.span)
 	n := len(all) - ghostLines(len(all))
-	x.lines, x.ghosts = all[:n:n], View[ghostLine](&x.span)[n:]
+	x.lines, x.ghosts, x.haunted = all[:n:n], View[ghostLine](&x.span)[n:], false
 	return nil
 }
 
@@ -327,5 +330,5 @@ func (x *index) moveTo(p *places, to func(record unsafe.Pointer) *index) bool {
 // clear gives the lines back.
 func (x *index) clear() {
 	x.span.Free()
-	x.lines, x.ghosts, x.used = nil, nil, 0
+	x.lines, x.ghosts, x.haunted, x.used = nil, nil, false, 0
 }

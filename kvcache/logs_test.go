@@ -83,6 +83,34 @@ func TestGhosts(t *testing.T) {
 	checkCache(t, c)
 }
 
+// TestGhostsAreReadOnceThereAreAny: while a cache fills, and its indexes grow and
+// split, their lines for ghosts are left alone.
+func TestGhostsAreReadOnceThereAreAny(t *testing.T) {
+	c, m := newTestCache(t, MemoryOptions{BudgetBytes: 16 << 20, RegionBytes: 16 << 10, ReadyRegions: -1}, CacheOptions{Shards: 1, SweepEvery: -1})
+	haunted := func() (n, indexes int) {
+		s := &c.shards[0]
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for x := range s.dir.all() {
+			if indexes++; x.haunted {
+				n++
+			}
+		}
+		return n, indexes
+	}
+	fill(t, c, 0, 60_000, 100)
+	if n, indexes := haunted(); n != 0 || indexes < 2 {
+		t.Errorf("%d of %d indexes have had ghosts, and nothing was dropped", n, indexes)
+	}
+	checkCache(t, c)
+	m.SetBudget(8 << 20)
+	fill(t, c, 60_000, 60_000, 100)
+	if n, indexes := haunted(); n != indexes {
+		t.Errorf("%d of %d indexes have had ghosts, and half of all was dropped", n, indexes)
+	}
+	checkCache(t, c)
+}
+
 // TestSecondChance: a region of what lasts that was nearly all read is the
 // youngest again, as it is, and each record has one read less to its credit. One
 // with more unread is left where it was.
