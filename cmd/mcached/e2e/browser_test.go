@@ -107,12 +107,19 @@ func (w *window) look(expression string) string {
 func (w *window) until(what, expression string) {
 	w.t.Helper()
 	eventually(w.t, what, func() error {
-		// What is not there yet throws.
+		// What is not there yet throws; a page that is being left has no focus either.
 		if v := w.look("(() => { try { return " + expression + " } catch (e) { return String(e) } })()"); v != "true" {
-			return fmt.Errorf("%s is %s; focus on #%s; %s", expression, v, w.look("document.activeElement.id"), w.look(`[...document.querySelectorAll(".editor")].map(e => e.shadowRoot.querySelector(".cm-content").innerText).join(" | ") + ": " + [...document.querySelectorAll(".said, .legend")].map(e => e.innerText).join(" | ")`))
+			return fmt.Errorf("%s is %s; focus on #%s; %s", expression, v, w.look("document.activeElement?.id"), w.look(`[...document.querySelectorAll(".editor")].map(e => e.shadowRoot?.querySelector(".cm-content")?.innerText).join(" | ") + ": " + [...document.querySelectorAll(".said, .legend")].map(e => e.innerText).join(" | ")`))
 		}
 		return nil
 	})
+}
+
+// focus waits for an element and gives it the focus: a page that is there may still
+// lack what an answer brings.
+func (w *window) focus(element string) {
+	w.t.Helper()
+	w.until("there is "+element, `(e => e ? (e.focus(), true) : "nothing")(`+element+`)`)
 }
 
 // press presses keys one after the other.
@@ -147,7 +154,7 @@ func (w *window) write(text string) { w.call("Input.insertText", map[string]any{
 func (w *window) tabTo(id string) {
 	w.t.Helper()
 	for range 40 {
-		if w.look("document.activeElement.id") == id {
+		if w.look("document.activeElement?.id") == id {
 			return
 		}
 		w.press("Tab")
@@ -268,10 +275,10 @@ func TestE2EKeyboard(t *testing.T) {
 	shared := w.look("location.href")
 
 	// The arrow keys read the graph, and go from tab to tab.
-	w.look(`document.querySelector(".uplot").focus()`)
+	w.focus(`document.querySelector(".uplot")`)
 	w.press("End")
 	w.until("the last value is read", `/^\d{4}-.*: mcached_memory_budget_bytes.* 67\.1M$/.test(document.querySelector(".out-of-sight").textContent) && document.querySelector(".legend td:nth-child(2)").textContent === "67.1M"`)
-	w.look(`document.getElementById("graph0").focus()`)
+	w.focus(`document.getElementById("graph0")`)
 	w.press("ArrowRight")
 	w.until("the next tab is chosen", `document.activeElement.id === "table0" && document.activeElement.getAttribute("aria-selected") === "true" && document.querySelectorAll(".values tbody tr").length === 1`)
 	w.press("ArrowLeft")
@@ -299,7 +306,7 @@ func TestE2EKeyboard(t *testing.T) {
 	w.open(s.url + "/graph?g0.expr=sum((")
 	w.until("it is marked", said+`.includes("parse error") && !!document.querySelector(".editor").shadowRoot.querySelector(".cm-lintRange-error, .cm-lintPoint-error")`)
 
-	w.look(`[...document.querySelectorAll("button")].find(b => b.textContent === "Metrics").focus()`)
+	w.focus(`[...document.querySelectorAll("button")].find(b => b.textContent === "Metrics")`)
 	w.press("Enter")
 	w.until("the browser opens", `document.getElementById("browse").open && document.querySelectorAll("#browse-list li").length > 50`)
 	w.write("budget")
@@ -308,15 +315,15 @@ func TestE2EKeyboard(t *testing.T) {
 	w.until("it closes", `!document.getElementById("browse").open`)
 
 	for _, view := range []string{"status", "cardinality"} {
-		w.look(fmt.Sprintf(`document.querySelector('nav a[href="%s"]').focus()`, view))
+		w.focus(fmt.Sprintf(`document.querySelector('nav a[href="%s"]')`, view))
 		w.press("Enter")
 		w.until("the view "+view, fmt.Sprintf(`!document.getElementById("%s").hidden && document.getElementById("explore").hidden && location.pathname === "/%s"`, view, view))
 	}
 	w.until("the largest are listed", `["Metrics by series", "Metrics by bytes of samples", "Labels by values"].every(h => [...document.querySelectorAll("#tops h3")].some(e => e.textContent === h && e.parentElement.querySelectorAll("tr").length > 3))`)
-	w.look(`document.querySelector("#tops button.link").focus()`)
+	w.focus(`document.querySelector("#tops button.link")`)
 	w.press("Enter")
 	w.until("a metric leads to its labels", `document.querySelectorAll("#inside tr").length > 1`)
-	w.look(`document.querySelector("#inside button.link").focus()`)
+	w.focus(`document.querySelector("#inside button.link")`)
 	w.press("Enter")
 	w.until("a label leads to its values", `document.querySelectorAll("#inside .tops > div").length === 2 && /metric=.*&label=/.test(location.search)`)
 	w.look("history.back()")

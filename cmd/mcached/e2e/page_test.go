@@ -153,11 +153,11 @@ func TestE2EPageStatus(t *testing.T) {
 
 	// Words are explained to the keyboard, and a refresh leaves the focus where it was.
 	focus := `document.activeElement.textContent === "complete since"`
-	w.look(`[...document.querySelectorAll("#buckets .word")].find(e => e.textContent === "complete since").focus()`)
+	w.focus(`[...document.querySelectorAll("#buckets .word")].find(e => e.textContent === "complete since")`)
 	w.until("a word is explained", focus+` && !document.getElementById("tip").hidden && document.getElementById("tip").textContent.startsWith("Coverage: ")`)
 	w.press("Escape")
 	w.until("Escape puts it away", `document.getElementById("tip").hidden`)
-	w.look(`[...document.querySelectorAll("#facts .word")].find(e => e.textContent === "series").focus()`)
+	w.focus(`[...document.querySelectorAll("#facts .word")].find(e => e.textContent === "series")`)
 	requests := func() string {
 		return w.look(`performance.getEntriesByType("resource").filter(e => e.initiatorType === "fetch").length`)
 	}
