@@ -142,9 +142,9 @@ func (d *daemon) tellLoaded(path string, st mcache.Loaded, err error, took time.
 	case err == nil:
 		d.log.Info("Snapshot read.", args...)
 	case errors.Is(err, mcache.ErrVersion):
-		aside := path + ".refused"
-		if err := os.Rename(path, aside); err != nil {
-			return fmt.Errorf("--snapshot.path=%s: %w", path, err)
+		aside, failed := moveRefused(path)
+		if failed != nil {
+			return fmt.Errorf("--snapshot.path=%s: %w", path, failed)
 		}
 		d.log.Warn("The snapshot is of a later mcached and refused; the cache begins empty.", "path", path, "moved_to", aside, "err", err)
 	case errors.Is(err, mcache.ErrNoMemory):
@@ -163,6 +163,16 @@ func (d *daemon) tellLoaded(path string, st mcache.Loaded, err error, took time.
 		return fmt.Errorf("--snapshot.path=%s: %w", path, err)
 	}
 	return nil
+}
+
+// moveRefused gives a snapshot that is refused another name, in place of one that
+// was refused before.
+func moveRefused(path string) (aside string, err error) {
+	aside = path + ".refused"
+	if _, err := checkSnapshotFile(aside); err != nil {
+		return "", fmt.Errorf("%s: %w", aside, err)
+	}
+	return aside, os.Rename(path, aside)
 }
 
 // keepDamaged gives a damaged snapshot another name as well, under which it

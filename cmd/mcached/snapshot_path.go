@@ -145,7 +145,10 @@ func lockSnapshot(path string) (snapshotLock, error) {
 	}
 	info, err := f.Stat()
 	if err == nil {
-		if err = regular(info); err != nil {
+		if err = regular(info); err == nil && !isLock(f) {
+			err = errors.New("there is a file that is no lock of mcached; it stays as it is: move it away, or name another snapshot")
+		}
+		if err != nil {
 			err = fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -167,9 +170,19 @@ func lockSnapshot(path string) (snapshotLock, error) {
 	return snapshotLock{f}, nil
 }
 
+// isLock says whether a file has in it what lockSnapshot writes: nothing, or a number.
+func isLock(f *os.File) bool {
+	b := make([]byte, lockBytes+1)
+	n, err := f.ReadAt(b, 0)
+	return err == io.EOF && strings.Trim(string(b[:n]), "0123456789") == ""
+}
+
+// lockBytes are enough for the number of a process.
+const lockBytes = 20
+
 // lockHolder is the process that has the lock, as far as it said so.
 func lockHolder(f *os.File) string {
-	b := make([]byte, 20)
+	b := make([]byte, lockBytes)
 	n, _ := f.ReadAt(b, 0)
 	pid, err := strconv.Atoi(string(b[:n]))
 	if err != nil {

@@ -183,6 +183,44 @@ func TestSnapshotLock(t *testing.T) {
 	if err := newSnapshotDaemon(t, other).openSnapshot(); err == nil || !strings.Contains(err.Error(), "a pipe") {
 		t.Errorf("a pipe for a lock: %v", err)
 	}
+	for _, foreign := range []string{"somebody else's file", "123456789012345678901"} {
+		other = filepath.Join(t.TempDir(), "snapshot")
+		if err := os.WriteFile(other+lockSuffix, []byte(foreign), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := newSnapshotDaemon(t, other).openSnapshot(); err == nil || !strings.Contains(err.Error(), "no lock of mcached") {
+			t.Errorf("another's file for a lock: %v", err)
+		}
+		if b, err := os.ReadFile(other + lockSuffix); string(b) != foreign {
+			t.Errorf("another's file is %q, %v", b, err)
+		}
+	}
+}
+
+// TestSnapshotAside: a snapshot that is refused takes the place of an earlier one
+// that was, and of nothing else.
+func TestSnapshotAside(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snapshot")
+	aside := path + ".refused"
+	for range 2 {
+		writeSnapshot(t, path)
+		if name, err := moveRefused(path); name != aside || err != nil {
+			t.Fatalf("%q, %v", name, err)
+		}
+	}
+	if err := os.WriteFile(aside, []byte("somebody else's file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writeSnapshot(t, path)
+	if _, err := moveRefused(path); err == nil || !strings.Contains(err.Error(), aside) {
+		t.Errorf("another's file in its place: %v", err)
+	}
+	if b, err := os.ReadFile(aside); string(b) != "somebody else's file" {
+		t.Errorf("another's file is %q, %v", b, err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestSnapshotStale: what killed daemons left is removed at the start, and
