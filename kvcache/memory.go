@@ -130,6 +130,7 @@ type Memory struct {
 	returned  list                       // given back to the kernel
 	inUse     int                        // regions
 	spares    int                        // regions
+	idle      int                        // of them, those that nobody has taken since the last TrimIdle: the fewest there were
 	pins      int                        // regions in pinned
 	stats     MemoryStats                // counters only
 	closed    bool
@@ -330,6 +331,7 @@ func (m *Memory) acquire(owner int, class Class, before Region, what roomFor) (R
 	if r != noRegion {
 		m.spare.remove(m, r)
 		m.spares--
+		m.idle = min(m.idle, m.spares)
 	} else {
 		var ok bool
 		if r, ok = m.freshLocked(); !ok {

@@ -124,3 +124,46 @@ func TestResident(t *testing.T) {
 		t.Errorf("resident: %d MiB at first, %d full, %d cut to 16", base>>20, full>>20, cut>>20)
 	}
 }
+
+// TestTrimIdle: a spare region that nobody takes from one TrimIdle to the next
+// goes back to the kernel; those that are taken in between stay.
+func TestTrimIdle(t *testing.T) {
+	m, err := NewMemory(MemoryOptions{BudgetBytes: 64 * MinRegionBytes, RegionBytes: MinRegionBytes, ReadyRegions: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	owner := m.Register(nil)
+	take := func(n int) (held []Region) {
+		for range n {
+			r, ok := m.acquire(owner, Log, noRegion, forNew)
+			if !ok {
+				t.Fatal("no region")
+			}
+			held = append(held, r)
+		}
+		return held
+	}
+	release := func(held []Region) {
+		for _, r := range held {
+			m.release(r)
+		}
+	}
+	release(take(10))
+	if n := m.TrimIdle(); n != 0 {
+		t.Errorf("%d regions were returned that were in use since the call before", n)
+	}
+	release(take(4))
+	if n, st := m.TrimIdle(), m.Stats(); n != 6 || st.RegionsSpare != 4 || st.UsedBytes != 4*MinRegionBytes {
+		t.Errorf("%d of 10 regions were returned and %d are spare, of %d bytes, after 4 were taken and released", n, st.RegionsSpare, st.UsedBytes)
+	}
+	held := take(4)
+	if n, st := m.TrimIdle(), m.Stats(); n != 0 || st.UsedBytes != 4*MinRegionBytes {
+		t.Errorf("%d regions were returned, %d bytes are held by who has 4 regions", n, st.UsedBytes)
+	}
+	release(held)
+	m.TrimIdle()
+	if n, st := m.TrimIdle(), m.Stats(); n != 4 || st.UsedBytes != 0 || st.RegionsReturned != 10 {
+		t.Errorf("%d regions were returned, %d in all, and %d bytes are left of what nobody wants", n, st.RegionsReturned, st.UsedBytes)
+	}
+}

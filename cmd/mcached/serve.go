@@ -299,6 +299,7 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 		return every(ctx, maintainEvery, func() {
 			d.boundMetrics() // the budget may have changed
 			d.metrics.Maintain()
+			d.memory.TrimIdle()
 			d.boundDirty()
 		})
 	})
