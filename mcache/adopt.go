@@ -372,7 +372,7 @@ func (s *shard) adoptLocked(id uint32, b *savedBlock, last bool) bool {
 	partial := last && b.n <= blockPartial
 	tables := s.log
 	if partial {
-		tables = s.hot
+		tables = s.partials
 	}
 	ref, dst, ok := tables.Alloc(len(b.bytes), kindBlock, id, b.n)
 	if !ok {

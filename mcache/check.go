@@ -24,7 +24,7 @@ func (c *Cache) Check() error {
 
 // checkLocked walks a shard and reports the first broken invariant.
 func (s *shard) checkLocked() error {
-	for _, t := range []interface{ Check() error }{s.hot, s.log, s.fix, s.blobs} {
+	for _, t := range []interface{ Check() error }{s.hot, s.partials, s.log, s.fix, s.blobs} {
 		if err := t.Check(); err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (s *shard) checkLocked() error {
 	if live != s.live || bytes != s.bytes {
 		return fmt.Errorf("shard %d: %d series, %d bytes; counted %d, %d", s.number, live, bytes, s.live, s.bytes)
 	}
-	if w := s.hot.Stats().Weight + s.log.Stats().Weight + s.blobs.Stats().Weight; w != points {
+	if w := s.hot.Stats().Weight + s.partials.Stats().Weight + s.log.Stats().Weight + s.blobs.Stats().Weight; w != points {
 		return fmt.Errorf("shard %d: %d points in chunks, regions weigh %d", s.number, points, w)
 	}
 	used := func(id uint32) bool { return int(id) < s.recs.Len() && s.recs.At(id).flags&flagInUse != 0 }

@@ -88,18 +88,22 @@ func (c *Cache) mostlyHeads() bool {
 	heads, sealed := 0, 0
 	for _, s := range c.shards {
 		s.mu.Lock()
-		heads, sealed = heads+s.hot.Stats().Regions, sealed+s.log.Stats().Regions+s.blobs.Stats().Regions
+		heads, sealed = heads+s.headRegionsLocked(), sealed+s.log.Stats().Regions+s.blobs.Stats().Regions
 		s.mu.Unlock()
 	}
 	return heads > sealed
 }
+
+// headRegionsLocked is how many regions heads take, with the partial blocks
+// before them.
+func (s *shard) headRegionsLocked() int { return s.hot.Stats().Regions + s.partials.Stats().Regions }
 
 // overflowColdHeads puts series of generation 3 into blobs until that has freed
 // a region. It reports false if there are none, if what is sealed takes more
 // regions than heads, or if blobs find no room.
 func (s *shard) overflowColdHeads() bool {
 	s.mu.Lock()
-	heads, sealed := s.hot.Stats().Regions, s.log.Stats().Regions+s.blobs.Stats().Regions
+	heads, sealed := s.headRegionsLocked(), s.log.Stats().Regions+s.blobs.Stats().Regions
 	s.mu.Unlock()
 	for before := s.cache.memory.Room(); heads > sealed; {
 		if done, _ := s.tryColdestToBlob(3, ofReserve); !done {

@@ -51,7 +51,8 @@
 //	directory    the start and the address of each block, or chunk of records
 //	address      a kvcache.Ref: what it points to, or nothing once that is gone
 //	region       the unit in which memory is taken away (package kvcache); Hot ones
-//	             hold heads, Log ones blocks and blobs, Fixed ones directories
+//	             hold heads or partial blocks, Log ones full blocks and blobs, Fixed
+//	             ones directories
 //	dictionary   names and values of labels, each once (package index)
 //	postings     for each pair, the ids of the series that have it
 //	tombstone    the id of a series that is gone while postings still list it
@@ -110,13 +111,15 @@
 //	└───────────┘   └─┬──┴─┬──┴─┬──┴──┬──┘         postings
 //	 Hot tables       ▼    ▼    ▼     ▼
 //	                 blocks of ≤ 128 samples     (package index)
-//	                 Log tables       * partial, with the heads
+//	                 Log tables       * partial, in Hot ones of their own
 //
 // Heads are raw arrays of 128 or 256 bytes: a value a slot on a grid of the
 // series' step, with a bit each for presence, or (time, value) pairs for what
 // is on no grid. What a head cannot take in any form is sealed. A block is
 // bit-exact for every input and stores its times exactly (package block). The
-// last block of a series stays among the heads, in sections, until it is full.
+// last block of a series is in Hot regions, too, in sections, until it is full. These
+// hold no heads: partial blocks grow, all of a sender's at about the same time, so
+// that their regions die as a whole and little is left to be compacted.
 // Mending decodes a block, merges the samples, and encodes the block again; but
 // samples outside of all blocks, as of a sender that catches up, are put into an
 // open block between them, and encoded when that is full (openblock.go).

@@ -48,10 +48,12 @@ func (s *shard) findAllLocked(places []batchPlace) {
 			continue
 		}
 		if p := s.hot.Pointer(r.head); p != nil {
-			slots = append(slots, unsafe.Pointer(slot(p, int(r.next)&(int(r.size)-1))))
-			if r.next == r.size {
+			if r.next < r.size {
+				p = unsafe.Pointer(slot(p, int(r.next)))
+			} else {
 				full = append(full, id)
 			}
+			slots = append(slots, p)
 		}
 	}
 	for _, p := range slots {
@@ -117,7 +119,7 @@ func (s *shard) touchPartialLocked(ids []uint32) (touch uint64) {
 	}
 	for _, id := range ids {
 		if r := s.recs.At(id); r.flags&flagPartial != 0 {
-			if p := s.hot.Pointer(s.dirOfLocked(r)[r.dirLen-1].ref); p != nil {
+			if p := s.partials.Pointer(s.dirOfLocked(r)[r.dirLen-1].ref); p != nil {
 				touch += *slot(p, 0)
 			}
 		}

@@ -185,7 +185,7 @@ func (s *shard) forgetHead(r *series) {
 // fails without a change.
 func (s *shard) sealLocked(id uint32, ss []Sample, held int) bool {
 	r := s.recs.At(id)
-	if r.flags&flagPartial != 0 && !s.hot.Live(s.dirOfLocked(r)[r.dirLen-1].ref) {
+	if r.flags&flagPartial != 0 && !s.partials.Live(s.dirOfLocked(r)[r.dirLen-1].ref) {
 		s.pruneLocked(r)
 	}
 	if r.flags&flagOpenBlock != 0 {
@@ -198,7 +198,7 @@ func (s *shard) sealLocked(id uint32, ss []Sample, held int) bool {
 		}
 	default:
 		e := &s.dirOfLocked(r)[r.dirLen-1]
-		b := s.hot.Value(e.ref)
+		b := s.partials.Value(e.ref)
 		if block.Len(b)+len(ss) > blockPartial || block.Sections(b) == block.MaxSections {
 			old := s.decodeBlockLocked(*e)
 			if !s.addBlocksLocked(id, append(append(s.joined[:0], s.block1[:old]...), ss...), e.start, old) {
@@ -207,7 +207,7 @@ func (s *shard) sealLocked(id uint32, ss []Sample, held int) bool {
 			break
 		}
 		s.encoded = s.codec.AppendSection(s.encoded[:0], b, e.start, ss, int64(r.step))
-		ref, ok := s.putLocked(id, s.hot, s.encoded)
+		ref, ok := s.putLocked(id, s.partials, s.encoded)
 		if !ok {
 			return false
 		}
@@ -262,7 +262,7 @@ func (s *shard) storeAllLocked(id uint32, all []Sample, start int64, first int, 
 		all, first = all[len(part):], block.MaxSamples
 		tables := s.log
 		if partial = last && len(all) == 0 && len(part) <= blockPartial; partial {
-			tables = s.hot // with the heads
+			tables = s.partials
 		}
 		ref, ok := s.storeLocked(id, tables, part)
 		if !ok {

@@ -35,9 +35,10 @@ func (s *Stats) Metrics() []Metric {
 			s.byGeneration(func(g GenerationStats) float64 { return float64(g.Keys) })},
 		{"mcached_series_generation_bytes", "gauge", "Bytes of samples, by generation.", []string{"generation"},
 			s.byGeneration(func(g GenerationStats) float64 { return float64(g.Bytes) })},
-		{"mcached_series_bytes", "gauge", "Bytes of the metric cache by what holds them: heads that are written, sealed blocks, directories of blocks, the index, evicted series (overflow).", []string{"part"},
+		{"mcached_series_bytes", "gauge", "Bytes of the metric cache by what holds them: heads that are written, blocks that are not full (partial), full ones, directories of blocks, the index, evicted series (overflow).", []string{"part"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.Hot.LiveBytes), "heads")
+				emit(float64(s.Partials.LiveBytes), "partial")
 				emit(float64(s.Log.LiveBytes), "blocks")
 				emit(float64(s.Dir.LiveBytes), "directories")
 				emit(float64(s.IndexBytes), "index")
@@ -46,11 +47,14 @@ func (s *Stats) Metrics() []Metric {
 		{"mcached_series_part_points", "gauge", "Samples held, by what holds them. The bytes of blocks and directories, divided by the samples in blocks, are what one more sample takes.", []string{"part"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.Hot.Weight), "heads")
+				emit(float64(s.Partials.Weight), "partial")
 				emit(float64(s.Log.Weight), "blocks")
 				emit(float64(s.BlobPoints), "overflow")
 			}},
 		{"mcached_series_dead_bytes", "gauge", "Bytes of the metric cache's regions that are deleted and not yet compacted.", nil,
-			single(float64(s.Hot.DeadBytes + s.Log.DeadBytes + s.Dir.DeadBytes + s.Blobs.DeadBytes))},
+			single(float64(s.Hot.DeadBytes + s.Partials.DeadBytes + s.Log.DeadBytes + s.Dir.DeadBytes + s.Blobs.DeadBytes))},
+		{"mcached_series_free_bytes", "gauge", "Bytes of the metric cache's regions that nothing was written to yet.", nil,
+			single(float64(s.Hot.FreeBytes + s.Partials.FreeBytes + s.Log.FreeBytes + s.Dir.FreeBytes + s.Blobs.FreeBytes))},
 		{"mcached_series_samples_inserted_total", "counter", "New samples. Those held are these less all that left.", nil,
 			single(float64(s.Inserted))},
 		{"mcached_series_samples_overwritten_total", "counter", "Samples that replaced one of the same time.", nil,

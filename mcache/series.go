@@ -71,7 +71,7 @@ type seriesFlags uint16
 const (
 	flagInUse     seriesFlags = 1 << iota
 	flagRaw                   // a key of the raw API: no labels
-	flagPartial               // the last block is short, in shard.hot, and may take more
+	flagPartial               // the last block is short, in shard.partials, and may take more
 	flagOpen                  // the last record chunk is in shard.hot and may take more
 	flagShadow                // holds the start times of another series; not a point by itself
 	flagStarts                // has a shadow
@@ -203,7 +203,7 @@ func (s *shard) blockLocked(e dirEntry) []byte { return s.log.Value(e.ref) }
 // tablesOfLocked is where the block of entry k of r lives.
 func (s *shard) tablesOfLocked(r *series, k int) *kvcache.Tables {
 	if r.flags&flagPartial != 0 && k == int(r.dirLen)-1 {
-		return s.hot
+		return s.partials
 	}
 	return s.log
 }

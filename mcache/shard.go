@@ -27,9 +27,12 @@ type shard struct {
 
 	mu sync.Mutex
 
-	hot *kvcache.Tables // heads and partial blocks
-	log *kvcache.Tables // sealed blocks
-	fix *kvcache.Tables // directories
+	hot *kvcache.Tables // heads, and chunks of records that may take more
+	// partials holds partial blocks, apart from heads: they live from one sealing of
+	// a head to the next, and heads for as long as their series.
+	partials *kvcache.Tables
+	log      *kvcache.Tables // sealed blocks
+	fix      *kvcache.Tables // directories
 
 	blobs *kvcache.Tables // what eviction took; see blob.go
 
@@ -54,6 +57,7 @@ func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 	s := &shard{cache: c, number: number, roster: newRoster(c.memory), ledger: newLedger(c.memory), scratch: newScratch()}
 	s.owner = c.memory.Register(s)
 	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.movedLocked)
+	s.partials = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.movedLocked)
 	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.movedLocked)
 	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.movedLocked)
 	s.blobs = kvcache.NewTables(c.memory, c.memory.RegisterFor(s, blobs), kvcache.Log, s.movedLocked)
@@ -103,7 +107,7 @@ func (s *shard) movedLocked(aux uint16, id uint32, from, to kvcache.Ref) int {
 func (s *shard) DropRegion(r kvcache.Region, epoch uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range [...]*kvcache.Tables{s.log, s.hot, s.blobs} {
+	for _, t := range [...]*kvcache.Tables{s.log, s.hot, s.partials, s.blobs} {
 		if t.Owns(r, epoch) {
 			if s.pinnedLocked(t.Written(r)) {
 				return false
@@ -132,7 +136,7 @@ func (s *shard) DropAll() {
 	s.noteAllGoneLocked()
 	inBlobs := uint64(s.blobs.DropAll())
 	s.blob.lost += inBlobs
-	s.lost += uint64(s.log.DropAll()+s.hot.DropAll()) + inBlobs
+	s.lost += uint64(s.log.DropAll()+s.hot.DropAll()+s.partials.DropAll()) + inBlobs
 	s.resetLocked()
 }
 
@@ -140,7 +144,7 @@ func (s *shard) DropAll() {
 func (s *shard) RegionUse(r kvcache.Region, epoch uint32) (live, dead int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range [...]*kvcache.Tables{s.log, s.hot, s.fix, s.blobs} {
+	for _, t := range [...]*kvcache.Tables{s.log, s.hot, s.partials, s.fix, s.blobs} {
 		if t.Owns(r, epoch) {
 			live, dead = t.Use(r)
 			return live, dead, true
@@ -155,6 +159,7 @@ func (s *shard) resetLocked() {
 	s.giveBackAllLocked()
 	s.log.DropAll()
 	s.hot.DropAll()
+	s.partials.DropAll()
 	s.blobs.DropAll()
 	s.fix.DropAll()
 	s.recs.Free()
@@ -429,6 +434,9 @@ func (s *shard) compactAllLocked() {
 // tidyLocked compacts one region of each kind, where it is worth it, and reports
 // whether it did: a bounded piece of work.
 func (s *shard) tidyLocked() bool {
-	hot, log, fix, blobs := s.hot.Compact(), s.log.Compact(), s.fix.Compact(), s.blobs.Compact()
-	return hot || log || fix || blobs
+	more := false
+	for _, t := range [...]*kvcache.Tables{s.hot, s.partials, s.log, s.fix, s.blobs} {
+		more = t.Compact() || more
+	}
+	return more
 }

@@ -33,7 +33,10 @@ type Stats struct {
 
 	AllocatedBytes int64 // for series, as eviction counts: not their blobs
 	MaxBytes       int64
-	Hot, Log, Dir  kvcache.TablesStats
+	Hot            kvcache.TablesStats // heads, and chunks of records that are written
+	Partials       kvcache.TablesStats // blocks that are not full
+	Log            kvcache.TablesStats // full blocks
+	Dir            kvcache.TablesStats // directories
 	Blobs          kvcache.TablesStats
 	IndexBytes     int64 // descriptors, lookups, dictionary, postings
 
@@ -109,11 +112,12 @@ func (s *shard) addStatsLocked(st *Stats, gens [][3]GenerationStats) {
 	st.AllocatedBytes += s.bytes
 	st.IndexBytes += s.indexBytesLocked()
 	addTables(&st.Hot, s.hot.Stats())
+	addTables(&st.Partials, s.partials.Stats())
 	addTables(&st.Log, s.log.Stats())
 	addTables(&st.Dir, s.fix.Stats())
 	addTables(&st.Blobs, s.blobs.Stats())
 	inBlobs := s.blobs.Stats().Weight
-	st.Points += uint64(s.hot.Stats().Weight + s.log.Stats().Weight + inBlobs)
+	st.Points += uint64(s.hot.Stats().Weight + s.partials.Stats().Weight + s.log.Stats().Weight + inBlobs)
 	st.BlobPoints += uint64(inBlobs)
 	st.BlobsWritten += s.blob.written
 	st.BlobsRead += s.blob.read

@@ -63,7 +63,7 @@ func (s *shard) turnLocked() {
 // turnLengthLocked is a turn in points, by what the shard holds now. What is in
 // blobs is left out: series go there, and leave from there, whole.
 func (s *shard) turnLengthLocked() uint64 {
-	held := uint64(s.hot.Stats().Weight + s.log.Stats().Weight)
+	held := uint64(s.hot.Stats().Weight + s.partials.Stats().Weight + s.log.Stats().Weight)
 	return max(held/turnShare, s.leastTurnLocked())
 }
 

@@ -209,6 +209,7 @@ func (s *shard) newestLocked(r *series) int64 {
 func (s *shard) stampLocked() (tick uint32) {
 	tick = max(s.cache.tick.Load(), 1)
 	s.hot.SetStamp(tick)
+	s.partials.SetStamp(tick)
 	s.log.SetStamp(tick)
 	return tick
 }

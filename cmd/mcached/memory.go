@@ -47,10 +47,10 @@ func (d *daemon) openMemory() error {
 	return nil
 }
 
-// leastRegions for each shard of the metric cache: one for heads, one for
-// sealed blocks, one for directories, one for what others hold. With less, the
-// shards take turns, and what one writes another drops.
-const leastRegions = 4
+// leastRegions for each shard of the metric cache: one for heads, one for partial
+// blocks, one for full ones, one for directories, one for what others hold. With
+// less, the shards take turns, and what one writes another drops.
+const leastRegions = 5
 
 // leastBudget is what the budget does not fall below, however little the
 // machine has to spare. The numbers of regions and of shards were chosen for the
