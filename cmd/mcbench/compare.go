@@ -62,6 +62,7 @@ type row struct {
 	version string
 	report  writeReport
 	queries []asked // in the order of questions
+	account account // of an mcached, after the load
 }
 
 // measure starts c, writes the load to it, asks its queries, and stops it.
@@ -74,6 +75,9 @@ func (k *comparison) measure(ctx context.Context, c contestant) error {
 	r := row{name: c.String(), version: version(ctx, c.peer)}
 	if r.report, err = c.writeTo(ctx, s, k.writer); err != nil {
 		return err
+	}
+	if c.name == "mcached" {
+		r.account = accountOf(ctx, s)
 	}
 	if k.check {
 		back := checker{load: k.load, url: s.url + "/api/v1", http: &http.Client{Timeout: 2 * time.Minute}}
@@ -117,6 +121,9 @@ func (k *comparison) print(out io.Writer) error {
 			r.report.P50Ms, r.report.P99Ms, r.report.RSSPerSeries, r.report.BytesPerSample, back)
 	}
 	if err := t.Flush(); err != nil {
+		return err
+	}
+	if err := printAccounts(out, k.rows, k.load.series); err != nil {
 		return err
 	}
 	if k.times > 0 {
