@@ -60,6 +60,14 @@ func headFrom(dst []Sample, r *series, p unsafe.Pointer, from int64) []Sample {
 		if from > r.start { // the head's last sample is not before from, so this is less than a head's length
 			have &= ^uint64(0) << ((from - r.start + int64(r.step) - 1) / int64(r.step))
 		}
+		if have&(have+1) == 0 { // no holes
+			t, step := r.start, int64(r.step)
+			for i := range bits.Len64(have) {
+				dst = append(dst, Sample{T: t, V: *slot(p, i)})
+				t += step
+			}
+			return dst
+		}
 		for ; have != 0; have &= have - 1 {
 			i := bits.TrailingZeros64(have)
 			dst = append(dst, Sample{T: r.start + int64(i)*int64(r.step), V: *slot(p, i)})
@@ -86,7 +94,7 @@ func layHead(ss []Sample, step uint32, size int) (layout, bool) {
 	if step == 0 && len(ss) >= stepSamples {
 		step = commonStep(ss)
 	}
-	for ; size <= headMax; size *= 2 {
+	for ; size <= headMax; size *= headMax / headMin {
 		if step != 0 && onGrid(ss, int64(step), size/slotBytes) {
 			return layout{modeGrid, size, step}, true
 		}

@@ -62,9 +62,20 @@ func (s *shard) insertRunLocked(r *series, ss []Sample) (n int) {
 	if p == nil {
 		return 0
 	}
+	t := r.start + int64(r.next)*int64(r.step)
+	if len(ss) == 1 { // nearly all, of senders that send what they scrape
+		if r.next >= r.size || ss[0].T != t || t > MaxTime {
+			return 0
+		}
+		*slot(p, int(r.next)) = ss[0].V
+		r.have |= 1 << (r.next & 63)
+		r.next++
+		s.addedLocked(r, 1)
+		return 1
+	}
 	ss = ss[:min(len(ss), int(r.size-r.next))]
 	p = unsafe.Add(p, int(r.next)*slotBytes)
-	for t := r.start + int64(r.next)*int64(r.step); n < len(ss) && ss[n].T == t && t <= MaxTime; n++ {
+	for ; n < len(ss) && ss[n].T == t && t <= MaxTime; n++ {
 		*slot(p, n) = ss[n].V
 		t += int64(r.step)
 	}
@@ -127,11 +138,24 @@ func (s *shard) insertSlowLocked(id uint32, p unsafe.Pointer, x Sample) bool {
 // rollHeadLocked seals most of a full grid, old, and begins the next head with
 // the rest and x behind it.
 func (s *shard) rollHeadLocked(id uint32, old []Sample, x Sample) bool {
-	n := planSeal(len(old))
+	n, r := planSeal(len(old)), s.recs.At(id)
+	step := int64(r.step)
 	if !s.sealLocked(id, old[:n], len(old)) {
 		return false
 	}
-	s.beginHeadLocked(id, append(old[n:], x))
+	kept := append(old[n:], x)
+	if r = s.recs.At(id); int64(r.step) != step || x.T-old[0].T != int64(len(old))*step {
+		s.beginHeadLocked(id, kept)
+		return true
+	}
+	// Nearly all: without a hole, and the next begins as the last one ended.
+	p := s.hot.Pointer(r.head)
+	for i := range kept {
+		*slot(p, i) = kept[i].V
+	}
+	r.mode, r.start, r.next, r.have = modeGrid, kept[0].T, uint8(len(kept)), 1<<len(kept)-1
+	s.hot.AddWeight(r.head, len(kept)-1)
+	s.addedLocked(r, 1)
 	return true
 }
 
@@ -199,7 +223,7 @@ func (s *shard) sealLocked(id uint32, ss []Sample, held int) bool {
 	default:
 		e := &s.dirOfLocked(r)[r.dirLen-1]
 		b := s.partials.Value(e.ref)
-		if block.Len(b)+len(ss) > blockPartial || block.Sections(b) == block.MaxSections {
+		if block.Len(b)+len(ss) > blockPartial || !takesHead(b, len(ss)) {
 			old := s.decodeBlockLocked(*e)
 			if !s.addBlocksLocked(id, append(append(s.joined[:0], s.block1[:old]...), ss...), e.start, old) {
 				return false
@@ -234,7 +258,8 @@ func (s *shard) sealLocked(id uint32, ss []Sample, held int) bool {
 // addBlocksLocked stores all, which begin at start, behind the last block, or
 // in its place if they begin with the `old` samples that it has.
 func (s *shard) addBlocksLocked(id uint32, all []Sample, start int64, old int) bool {
-	if !s.dirReserveLocked(id, 1) {
+	replaced := min(old, 1)
+	if !s.dirReserveLocked(id, (len(all)+block.MaxSamples-1)/block.MaxSamples-replaced) {
 		return false
 	}
 	es, partial, ok := s.storeAllLocked(id, all, start, block.MaxSamples, true)
@@ -247,7 +272,7 @@ func (s *shard) addBlocksLocked(id uint32, all []Sample, start int64, old int) b
 		k--
 		s.releaseLocked(r, k, old)
 	}
-	s.dirReplaceLocked(r, k, min(old, 1), es...)
+	s.dirReplaceLocked(r, k, replaced, es...)
 	r.setPartial(partial)
 	return true
 }
@@ -279,6 +304,15 @@ func (s *shard) storeAllLocked(id uint32, all []Sample, start int64, first int, 
 		}
 	}
 	return s.entries, partial, true
+}
+
+// takesHead reports whether n samples of a head become a section of the partial
+// block b; else they are joined with it. A section costs some 14 bytes of headers,
+// and to join them to encode all once more. So long ones, those of a grid, are
+// joined once in the middle, the third with the two before it.
+func takesHead(b []byte, n int) bool {
+	sections := block.Sections(b)
+	return sections < block.MaxSections && (n <= headMax/pairBytes || sections < 2 || block.Len(b) > 2*n)
 }
 
 // blockPartial is how many samples a block may have to be kept with the heads

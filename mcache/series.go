@@ -83,10 +83,11 @@ const (
 	flagOpenBlock             // may have open blocks
 )
 
-// Sizes of a head's array. A full grid of headMax bytes has one presence bit a slot.
+// Sizes of a head's array: the one of a series with few samples, and that of all
+// others. A full grid of headMax bytes has one presence bit a slot.
 const (
-	headMin = 128
-	headMax = 256
+	headMin = 64
+	headMax = 192
 )
 
 // What would break without a word if one of these changed: each is at least zero.
@@ -97,7 +98,7 @@ const (
 	_ = uint(block.MaxSamples - headMax/slotBytes)         // a full grid fits into one
 	_ = uint(kvcache.MinRegionBytes - block.MaxBytes - 64) // the smallest region holds the largest block, and its header
 	_ = uint(kvcache.MinRegionBytes - 2*(headMax+64))      // and more than one head
-	_ = uint(0 - headMax%headMin - headMin%slotBytes)      // sizes double from the least to the largest, in whole slots
+	_ = uint(0 - headMax%headMin - headMin%slotBytes)      // sizes go from the least to the largest, in whole slots
 )
 
 func (r *series) setPartial(on bool) {

@@ -36,7 +36,7 @@ const (
 
 	// shortBlock samples are packed without exceptions unless they jump: to look
 	// for some would cost more time than it saves bytes.
-	shortBlock = 40
+	shortBlock = 64
 )
 
 // Slack is how many bytes behind a block Decode and Inspect may read, and do

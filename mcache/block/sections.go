@@ -11,8 +11,7 @@ import (
 // once when all sections become one.
 const (
 	// MaxSections bounds what the heads of a series that is on no grid, which
-	// are short, spend on headers. Heads full of slots make four before their
-	// block is full.
+	// are short, spend on headers.
 	MaxSections = 4
 
 	sectionLength   = 2                               // bytes of the length
