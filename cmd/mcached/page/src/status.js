@@ -54,7 +54,7 @@ function drawPlots(read) {
 
 /** What the budget is used for, in the order of the bar. */
 const parts = [
-  ["heads of series", () => sum("mcached_series_bytes", {part: "heads"}), "The newest samples of each series, as they are written."],
+  ["heads of series", () => sum("mcached_series_bytes", {part: "heads"}) + sum("mcached_series_bytes", {part: "partial"}), "The newest samples of each series, as they are written, and the blocks that are not full."],
   ["sealed blocks", () => sum("mcached_series_bytes", {part: "blocks"}), "Older samples, up to 128 of a series in each block, compressed."],
   ["directories of blocks", () => sum("mcached_series_bytes", {part: "directories"}), "Where the blocks of each series are, and when they begin."],
   ["series index", () => sum("mcached_series_bytes", {part: "index"}), "Labels, each once, and which series have them."],
