@@ -404,11 +404,9 @@ func copiesModel(t *testing.T, seed uint64, rounds int) {
 	f.whole()
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	var all []*modelWriter
 	steps := atomic.Int64{}
 	for n := range writers {
 		w := &modelWriter{t: t, c: f.client(), name: n, seed: seed, keys: make([]keyModel, keys)}
-		all = append(all, w)
 		wg.Go(func() {
 			defer w.c.close()
 			rnd := rand.New(rand.NewPCG(seed, uint64(n)+1))
