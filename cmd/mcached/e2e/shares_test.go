@@ -22,7 +22,7 @@ func TestE2EShares(t *testing.T) {
 	s := startServer(t, "--self-scrape.interval=0", "--memory.size=64MiB", "--memory.metrics-share=5%", "--memory.overflow-share=10%", "--memory.blobs-share=90%")
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
-	const series, samples, each = 12_000, 60, 2000
+	const series, samples, each = 16_000, 60, 2000
 	end := time.Now().Add(-time.Minute).Truncate(time.Second)
 	for from := 0; from < series; from += each {
 		var all []prompb.TimeSeries
