@@ -336,11 +336,11 @@ func TestNewSeriesPerSecond(t *testing.T) {
 // among those that left.
 func TestNewSeriesInARow(t *testing.T) {
 	const perRequest = 1000
-	requests := 300
+	requests := 400
 	if testing.Short() {
-		requests = 200
+		requests = 300
 	}
-	r := newReceiver(t, Options{}) // 64 MiB: room for some 150,000
+	r := newReceiver(t, Options{}) // 64 MiB: room for some 220,000
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
