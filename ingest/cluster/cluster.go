@@ -35,6 +35,9 @@ type Options struct {
 	Layout Layout
 	// OnChange is called after each change of the table, by one goroutine.
 	OnChange func(*Table)
+	// OnDisplaced is called when other members say that they had dropped this one:
+	// they had all of its slots for a time, which its own tables do not show.
+	OnDisplaced func()
 	// Logger gets what an operator should know. Required.
 	Logger *slog.Logger
 
@@ -54,7 +57,11 @@ type Cluster struct {
 	met     atomic.Bool // and all the others of whom that one knew
 	began   time.Time
 	passed  passed
+	drops   drops
 	counts  counts
+
+	displaced  atomic.Bool // OnDisplaced is due
+	displaceMu sync.Mutex  // it is called
 
 	address netip.AddrPort // where others reach the gossip of this one
 
@@ -99,6 +106,9 @@ type counts struct {
 
 // What worked on a machine with less than the processors it wanted; the
 // figures of memberlist's own for a LAN take 10 s to drop a member that was killed.
+// From when a member is suspected until it is dropped are ProbeInterval times
+// SuspicionMult at the least, 1.5 s: ingest takes a node that stood still for less as
+// one that was not dropped (pulseMost).
 func tune(c *memberlist.Config) {
 	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 3
@@ -283,6 +293,7 @@ func (c *Cluster) follow() {
 			return
 		case <-c.changed:
 			c.rebuild()
+			c.displace()
 		}
 	}
 }
@@ -321,6 +332,12 @@ func (c *Cluster) rebuild() {
 	c.warn(members)
 	if c.o.OnChange != nil {
 		c.o.OnChange(t)
+	}
+	if old == nil {
+		return
+	}
+	for _, id := range c.drops.follow(time.Now(), old.members, members) {
+		c.done.Go(func() { c.tellBack(id) }) // by when this one does not have its slots any more
 	}
 }
 
@@ -376,17 +393,20 @@ func (d *delegate) NotifyMsg(b []byte) { d.MergeRemoteState(b, false) }
 func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
 
 // LocalState is the history, for a member that is met.
-func (d *delegate) LocalState(bool) []byte { return encodeEras(d.c.history.told()) }
+func (d *delegate) LocalState(bool) []byte {
+	return encodeHistory(d.c.history.told(), d.c.drops.told(d.c.o.Self.ID))
+}
 
 // MergeRemoteState takes over what another member knows of eras.
 func (d *delegate) MergeRemoteState(b []byte, _ bool) {
-	eras, err := decodeEras(b)
+	eras, drops, err := decodeHistory(b)
 	if err != nil {
 		d.c.counts.refused.Add(1)
 		d.c.gossip.once("A member's history was not taken over.", err)
 		return
 	}
 	d.c.history.merge(time.Now().UnixMilli(), eras)
+	d.c.hearDrops(drops)
 }
 
 // NotifyJoin notes that a member is there, and how it describes itself.

@@ -14,6 +14,8 @@
 //	place    what decides which slot a series has: the cluster's key, the labels
 //	         that are ignored, the spread
 //	suspect  a member that did not answer this one lately
+//	dropped  of a member: not in another's table any more, though it did not leave. If
+//	         it comes back as the same it was displaced: others had its slots (drops.go)
 //
 // # Picture
 //

@@ -12,6 +12,7 @@ import (
 type wireHistory struct {
 	Members []wireMember `json:"m"`
 	Eras    []wireEra    `json:"e"`
+	wireDrops
 }
 
 type wireEra struct {
@@ -25,13 +26,16 @@ type wireEra struct {
 var errHistory = errors.New("cluster: not a history")
 
 // encodeEras gives what decodeEras reads.
-func encodeEras(eras []*Era) []byte {
+func encodeEras(eras []*Era) []byte { return encodeHistory(eras, wireDrops{}) }
+
+// encodeHistory gives what decodeHistory reads.
+func encodeHistory(eras []*Era, drops wireDrops) []byte {
 	type identity struct {
 		id, zone string
 		weight   int
 		place    uint32
 	}
-	var w wireHistory
+	w := wireHistory{wireDrops: drops}
 	known := map[identity]int{}
 	for _, e := range eras {
 		we := wireEra{From: e.From, Until: e.Until, Copies: e.Layout.Copies}
@@ -59,29 +63,34 @@ func encodeEras(eras []*Era) []byte {
 
 // decodeEras reads what encodeEras wrote, or somebody else did. b is not kept.
 func decodeEras(b []byte) ([]*Era, error) {
+	eras, _, err := decodeHistory(b)
+	return eras, err
+}
+
+// decodeHistory reads what encodeHistory wrote, or somebody else did. b is not kept.
+func decodeHistory(b []byte) (eras []*Era, drops wireDrops, err error) {
 	if len(b) > maxHistoryBytes {
-		return nil, fmt.Errorf("%w: %d bytes, more than %d", errHistory, len(b), maxHistoryBytes)
+		return nil, drops, fmt.Errorf("%w: %d bytes, more than %d", errHistory, len(b), maxHistoryBytes)
 	}
 	var w wireHistory
 	if err := json.Unmarshal(b, &w); err != nil {
-		return nil, fmt.Errorf("%w: %v", errHistory, err)
+		return nil, drops, fmt.Errorf("%w: %v", errHistory, err)
 	}
 	if len(w.Eras) > maxEras || len(w.Members) > maxEras*8 {
-		return nil, fmt.Errorf("%w: %d eras of %d members, more than %d of %d", errHistory, len(w.Eras), len(w.Members), maxEras, maxEras*8)
+		return nil, drops, fmt.Errorf("%w: %d eras of %d members, more than %d of %d", errHistory, len(w.Eras), len(w.Members), maxEras, maxEras*8)
 	}
 	members := make([]Member, len(w.Members))
 	for i := range w.Members {
 		m := w.Members[i].member()
 		if err := m.check(); err != nil {
-			return nil, fmt.Errorf("%w: %v", errHistory, err)
+			return nil, drops, fmt.Errorf("%w: %v", errHistory, err)
 		}
 		members[i] = Member{ID: m.ID, Name: m.Name, Zone: m.Zone, Weight: m.Weight, Place: m.Place, State: Ready}
 	}
-	var eras []*Era
 	for _, we := range w.Eras {
 		e := &Era{From: we.From, Until: we.Until, Layout: Layout{Copies: we.Copies}}
 		if we.From <= 0 || we.Until < 0 || we.Until != 0 && we.Until < we.From || we.Copies < 0 || we.Copies > MaxCopies || len(we.In)*8 > len(members)+7 {
-			return nil, fmt.Errorf("%w: an era from %d to %d at %d copies", errHistory, we.From, we.Until, we.Copies)
+			return nil, drops, fmt.Errorf("%w: an era from %d to %d at %d copies", errHistory, we.From, we.Until, we.Copies)
 		}
 		for i, m := range members {
 			if i/8 < len(we.In) && we.In[i/8]>>(i%8)&1 != 0 {
@@ -90,9 +99,9 @@ func decodeEras(b []byte) ([]*Era, error) {
 		}
 		slices.SortFunc(e.Members, byID)
 		if len(slices.CompactFunc(slices.Clone(e.Members), func(a, b Member) bool { return a.ID == b.ID })) != len(e.Members) {
-			return nil, fmt.Errorf("%w: an era has a member twice", errHistory)
+			return nil, drops, fmt.Errorf("%w: an era has a member twice", errHistory)
 		}
 		eras = append(eras, e)
 	}
-	return eras, nil
+	return eras, w.wireDrops, nil
 }
