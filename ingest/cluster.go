@@ -97,11 +97,38 @@ func (s *Server) SetCluster(v *ClusterView) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	old := st.view.Load()
+	s.setViewLocked(v, func(slot uint16) bool { return old.keeps(slot) && !v.keeps(slot) })
+}
+
+// Displaced tells the server that other nodes had all of its slots for a time, of which
+// SetCluster was not told. It is as if they had gone and come back: when it returns
+// none of them is served before its keys are removed.
+//
+// What this node has as an heir it keeps: whether that may be believed others say
+// when it is needed.
+func (s *Server) Displaced() {
+	st := &s.cluster
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	v := st.view.Load()
+	if v == nil {
+		return
+	}
+	if s.copies != nil {
+		s.copies.held, s.copies.taking = unitSet{}, unitSet{} // to be taken anew
+	}
+	s.o.Logger.Warn("Other members served this node's keys for a time: it forgets what it had of them.")
+	s.setViewLocked(v, func(slot uint16) bool { return s.copies == nil && v.keeps(slot) })
+}
+
+// setViewLocked has a view from now on, and slots emptied that were lost. mu is held.
+func (s *Server) setViewLocked(v *ClusterView, loses func(slot uint16) bool) {
+	st := &s.cluster
 	st.round++
 	lost := false
 	for u := range st.unclean {
 		slot := uint16(u * unitSlots)
-		if gained := s.copies.gains(v, u); gained || old.keeps(slot) && !v.keeps(slot) {
+		if gained := s.copies.gains(v, u); gained || loses(slot) {
 			st.unclean[u].Store(true)
 			st.marked[u], lost = st.round, true
 		}

@@ -319,6 +319,46 @@ func TestClusterForgets(t *testing.T) {
 	}
 }
 
+// A node that stood still while others had its slots, and was told of no other view,
+// serves none of its old keys once it is told that it was displaced.
+func TestClusterDisplaced(t *testing.T) {
+	c := newTrio(t, false, nil)
+	ctx := context.Background()
+	c.give(0, 1, 2)
+	key, other := keyOf(0), keyOf(48) // both of node 0
+	still, heir := c.client(0), c.client(1)
+	for _, k := range []string{key, other} {
+		if err := still.Set(ctx, k, "old", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := 1; i < 3; i++ {
+		c.servers[i].SetCluster(c.view(i, 1, 2))
+	}
+	if err := heir.Set(ctx, key, "new", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < 3; i++ {
+		c.servers[i].SetCluster(c.view(i, 0, 1, 2))
+	}
+	c.servers[0].Displaced()
+	waitFor(t, "it serves its slots again", func() bool {
+		v, err := still.Get(ctx, key).Result()
+		if err == nil {
+			t.Errorf("it reads %q", v)
+		}
+		return err == nil || err == redis.Nil
+	})
+	for _, k := range []string{key, other} {
+		if v, err := still.Get(ctx, k).Result(); err != redis.Nil {
+			t.Errorf("%s is %q, %v", k, v, err)
+		}
+		if err := still.Set(ctx, k, "newest", 0).Err(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A slot that comes back before its old keys are removed is not served until then.
 func TestClusterForgetsFirst(t *testing.T) {
 	c := newTrio(t, false, nil)

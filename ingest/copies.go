@@ -59,7 +59,8 @@ import (
 //     tell the origin's death from a cut of the network.
 //   - A cut that leaves the origin alone is not one failure of a member but of many:
 //     both sides serve the keys then, as they do with one copy.
-//   - A member that comes back is a new one. It takes its units empty.
+//   - A member that comes back is a new one, and takes its units empty; so does one that
+//     stood still and was dropped meanwhile (Server.Displaced).
 //   - Clients that read, not write, may be shown what the heir does not have yet.
 //   - Series have copies of their own, by remotewrite/route; nothing is sent of them here.
 //
@@ -182,6 +183,9 @@ type copies struct {
 	// held are units that this node serves and has taken, taking those that it is
 	// to serve. They need clusterState.mu, which is locked before mu.
 	held, taking unitSet
+	// takenAt is the newest session there was when a unit was taken last: older ones are
+	// about what this node held of it before. It needs clusterState.mu.
+	takenAt [copyUnits]uint64
 
 	mu     sync.Mutex
 	out    map[*outgoing]struct{} // that are not void
@@ -420,7 +424,7 @@ func (k *copies) open(v *ClusterView, heir ClusterNode, units *unitSet) {
 		return
 	}
 	k.serial++
-	o := &outgoing{k: k, heir: heir, units: *units, void: make(chan struct{}), id: sessionID{pair{v.myID(), heir.ID}, k.serial}.String(), data: k.srv.peerFor(heir.address(), peerCopies)}
+	o := &outgoing{k: k, serial: k.serial, heir: heir, units: *units, void: make(chan struct{}), id: sessionID{pair{v.myID(), heir.ID}, k.serial}.String(), data: k.srv.peerFor(heir.address(), peerCopies)}
 	k.out[o] = struct{}{}
 	for u := range copyUnits {
 		if units.has(u) {

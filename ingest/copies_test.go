@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -548,6 +549,70 @@ func TestCopiesPassedOver(t *testing.T) {
 			t.Error(n, "of 100 keys are left; healed:", healed)
 		}
 	}
+}
+
+// A node that nobody reached for a time, and that was told of no other view, serves
+// none of what its heir took meanwhile; and then takes its units anew.
+func TestCopiesDisplaced(t *testing.T) {
+	f := newFleet(t, 4)
+	f.whole()
+	still := f.nodes[0]
+	v := still.view()
+	r := redis.NewClient(&redis.Options{Addr: still.address, MaxRetries: -1, Protocol: 2, DisableIdentity: true})
+	defer r.Close()
+	ctx := context.Background()
+	var keys []string
+	for i := 0; len(keys) < 50; i++ {
+		if k := fmt.Sprint("k", i); v.servedBy(cluster.KeySlot([]byte(k))) == v.Self {
+			keys = append(keys, k)
+			if err := r.Set(ctx, k, "old", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f.kill(still.name)
+	f.tell()
+	c := f.client()
+	defer c.close()
+	for _, k := range keys {
+		waitFor(t, "the heir takes it", func() bool { _, err := c.do(k, "set", k, "new"); return err == nil })
+	}
+	f.mu.Lock()
+	f.live[still.name] = still.number
+	f.mu.Unlock()
+	f.wire.set(f.dead, nil)
+	for i, n := range f.nodes {
+		if n != still {
+			n.SetCluster(f.view(i))
+		}
+	}
+	still.copies.mu.Lock()
+	old := slices.Collect(maps.Keys(still.copies.out))
+	still.copies.mu.Unlock()
+	still.Displaced()
+	for _, k := range keys {
+		waitFor(t, "it serves its units again", func() bool {
+			got, err := r.Get(ctx, k).Result()
+			if err == nil && got == "old" {
+				t.Errorf("%s is %q", k, got)
+			}
+			return err == nil || err == redis.Nil
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	for _, k := range keys {
+		if err := r.Set(ctx, k, "newest", 0).Err(); err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+	for _, o := range old { // it hears late that its heirs had taken what it has taken again
+		o.taken.Store(false)
+		o.lose()
+	}
+	still.copies.again()
+	f.whole()
 }
 
 // served waits until all keys of w are.

@@ -384,12 +384,16 @@ func (k *copies) take(round uint64) {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	k.mu.Lock()
+	newest := k.serial
+	k.mu.Unlock()
 	for u := range copyUnits {
 		if !units.has(u) || !k.taking.has(u) || st.marked[u] > round {
 			continue
 		}
 		k.taking[u/64] &^= 1 << (u % 64)
 		k.held.add(u)
+		k.takenAt[u] = newest
 		if adopted.has(u) {
 			st.unclean[u].Store(false)
 			k.count.adopted.Add(1)

@@ -17,6 +17,7 @@ import (
 type outgoing struct {
 	k             *copies
 	id            string
+	serial        uint64
 	heir          ClusterNode
 	units         unitSet
 	data          *peer
@@ -419,6 +420,11 @@ func (o *outgoing) lose() {
 	st := &o.k.srv.cluster
 	st.mu.Lock()
 	mine := o.k.held.and(&o.units)
+	for u := range copyUnits {
+		if mine.has(u) && o.k.takenAt[u] >= o.serial { // again, since then
+			mine[u/64] &^= 1 << (u % 64)
+		}
+	}
 	o.k.held.remove(&mine)
 	o.k.srv.soil(&mine)
 	st.mu.Unlock()
