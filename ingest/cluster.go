@@ -65,6 +65,11 @@ type ClusterOptions struct {
 	// taken from lend, by any goroutine. Default: these commands are about this
 	// node alone.
 	Series func(ctx context.Context, s SeriesSelection, lend func(bytes int64) error) (SeriesOfAll, error)
+	// Reassure returns when other nodes have said whether they had this one's slots,
+	// Server.Displaced has been called if so, or nobody is to be waited for. It is
+	// called when this node stood still for a second or more, by one goroutine; no keys
+	// are served until it returns. Default: standing still is not noticed.
+	Reassure func(ctx context.Context)
 }
 
 // clusterState is what a server knows of its cluster.
@@ -310,7 +315,9 @@ const (
 	errClusterDown = "CLUSTERDOWN Hash slot not served"
 	// errTablesDiffer is what one node answers another that takes it for the owner.
 	errTablesDiffer = "TRYAGAIN this node does not serve the slot"
-	errNoCluster    = "ERR This instance has cluster support disabled"
+	// errStoodStill is what clients try again after, see pulse.
+	errStoodStill = errClusterDown + ": this node stood still and asks others what it missed"
+	errNoCluster  = "ERR This instance has cluster support disabled"
 )
 
 // withKeys is the command of the table, or its subcommand, that says where keys
@@ -333,7 +340,7 @@ func (s *Server) here(v *ClusterView, slot uint16) bool {
 // is all there is to ask.
 func (c *conn) belongsHere(key []byte) bool {
 	v := c.srv.view()
-	return v == nil || c.srv.here(v, c.srv.o.Cluster.KeySlot(key))
+	return v == nil || !c.asleep && c.srv.here(v, c.srv.o.Cluster.KeySlot(key))
 }
 
 // belongs is where every command that names keys is let through or sent to its
@@ -354,6 +361,8 @@ func (c *conn) belongs(cmd *command, args [][]byte) bool {
 		return c.proxySeveral(cmd, args)
 	case several && !c.peer:
 		c.Fail(errCrossSlot)
+	case node >= 0 && node == v.Self && c.asleep:
+		c.Fail(errStoodStill)
 	case node >= 0 && node == v.Self && !c.srv.here(v, slot):
 		c.Fail(errClusterDown + ": this node forgets what it had of the slot before")
 	case node >= 0 && node == v.Self:
@@ -405,7 +414,7 @@ func (at *scriptSlot) refuses(s *Server, oneSlot bool, args [][]byte) string {
 	switch {
 	case none:
 		return ""
-	case several && !s.o.Cluster.Proxy || !s.here(v, slot):
+	case several && !s.o.Cluster.Proxy || !s.here(v, slot) || !s.pulse.runs(s.nanos()):
 		return errScriptElsewhere
 	case several:
 		// Clients that know nothing of slots may name several of this node's in one.
@@ -452,6 +461,8 @@ func (c *conn) queuedElsewhere(queue [][][]byte) string {
 func (c *conn) slotElsewhere(v *ClusterView, slot uint16) string {
 	node := v.servedBy(slot)
 	switch {
+	case node == v.Self && c.asleep:
+		return errStoodStill
 	case c.srv.here(v, slot):
 		return ""
 	case node < 0 || node == v.Self:

@@ -195,7 +195,7 @@ func (c *conn) runHere(cmd *command, args [][]byte) []byte {
 	v := c.srv.view()
 	slot := uint16(0)
 	cmd.eachKey(args, func(key []byte) { slot = c.srv.o.Cluster.KeySlot(key) }) // they have the same
-	if cmd.keys[0] != 0 && !c.srv.here(v, slot) {
+	if cmd.keys[0] != 0 && (c.asleep || !c.srv.here(v, slot)) {
 		return []byte("-" + errClusterDown + "\r\n")
 	}
 	// The answer goes to a buffer of its own: what was answered before may be

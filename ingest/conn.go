@@ -47,6 +47,7 @@ type conn struct {
 	readable bool // the socket may have something
 	hung     bool // the client has hung up, or the connection broke
 	more     bool // the input may have commands that were left for the next turn
+	asleep   bool // this turn: keys are not served, see pulse
 	small    bool // what was read last was one command that can be gathered
 	met      int  // for loop.crowd
 
@@ -214,6 +215,7 @@ func (c *conn) turn() bool {
 func (c *conn) consume() {
 	c.takeOutput()
 	c.began()
+	c.asleep = !c.srv.pulse.runs(c.span.since)
 	c.more = false
 	bytes, turn := c.end-c.start, 0
 	for ; c.start < c.end && !c.quit; turn++ {

@@ -52,13 +52,17 @@ func (l *loop) gather() {
 		in += l.readSmall(c)
 	}
 	began, apart := l.srv.nanos(), 0
+	awake := l.srv.pulse.runs(began)
 	for kind := bundleGet; kind <= bundleSet; kind++ {
 		n := g.ask(kind)
 		for done := 0; done < n; {
 			to := n
-			if busy == nil {
+			switch {
+			case !awake:
+				to = done
+			case busy == nil:
 				to = l.answer(kind, done, n)
-			} else {
+			default:
 				l.answerBusy(kind, n)
 			}
 			if to == done {

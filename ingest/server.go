@@ -48,6 +48,7 @@ type Server struct {
 	watchers           watchers
 	scripts            *scripting
 	cluster            clusterState
+	pulse              pulse
 	copies             *copies // nil with one copy of each key
 	// commandsPerS is that of the last second or of the last round, if those take longer.
 	commandsPerS atomic.Uint64
@@ -153,6 +154,10 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s.tick.Store(1)
 	go s.sweep()
+	if o.Cluster != nil && o.Cluster.Reassure != nil {
+		s.wg.Add(1)
+		go s.watchPulse()
+	}
 	return s, nil
 }
 
