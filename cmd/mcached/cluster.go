@@ -55,12 +55,13 @@ func (d *daemon) openCluster() error {
 	n.Cluster, err = cluster.Start(cluster.Options{
 		Name: f.name, Self: self, Listen: f.bind, Advertise: d.gossipAddress(), Seeds: f.join, Keys: f.keys, Hash: f.hash,
 		Layout: cluster.Layout{Copies: int(f.copies), BlobCopies: int(f.blobCopies)}, Logger: d.log,
-		OnChange: func(t *cluster.Table) { d.showRESP(n, t) },
+		OnChange: func(t *cluster.Table) { d.showRESP(n, t) }, OnDisplaced: d.displaced,
 	})
 	if err != nil {
 		return fmt.Errorf("--cluster.listen-address=%s: %w", f.listen, err)
 	}
 	d.node = n
+	d.joined.Store(n.Cluster)
 	d.log.Info("Cluster.", "name", f.name, "member", self.Name, "gossip", n.Address(), "http", self.HTTP, "resp", self.RESP, "seeds", len(f.join))
 	return nil
 }
@@ -177,6 +178,20 @@ func (d *daemon) showRESP(n *node, t *cluster.Table) {
 	}
 	if n.shown != nil {
 		d.resp.SetCluster(respView(n.shown, n.serves.Load()))
+	}
+}
+
+// displaced is that other members had all of this one's slots.
+func (d *daemon) displaced() {
+	if d.resp != nil {
+		d.resp.Displaced()
+	}
+}
+
+// reassure is what the Redis door does after it stood still.
+func (d *daemon) reassure(ctx context.Context) {
+	if n := d.joined.Load(); n != nil {
+		n.Reassure(ctx)
 	}
 }
 

@@ -53,7 +53,7 @@ func (d *daemon) openFrontDoors() error {
 		MaxBulkBytes: int(c.respMaxValue), ScriptTimeout: c.scriptTimeout.std(), MaxScriptBytes: int(c.scriptMemory), MaxScriptSteps: int(c.scriptSteps),
 	}
 	if o.Cluster != nil {
-		o.Cluster.Series = d.seriesOfAll
+		o.Cluster.Series, o.Cluster.Reassure = d.seriesOfAll, d.reassure
 	}
 	if c.memorySize != 0 { // else the pressure controller would undo it
 		o.SetBudget = d.setBudget

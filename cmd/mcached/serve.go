@@ -70,6 +70,8 @@ type daemon struct {
 	forwardBy *transport      // likewise
 
 	node *node // nil: it is alone
+	// joined is that of node, for who may ask before it is there.
+	joined atomic.Pointer[cluster.Cluster]
 
 	admission *admission.Pool
 	resp      *ingest.Server
