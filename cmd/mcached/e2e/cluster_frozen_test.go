@@ -121,3 +121,75 @@ func testFrozen(t *testing.T, g *group) {
 		})
 	}
 }
+
+// One of three members is cut off, and all keys are written on both sides. When the
+// network is whole again nobody has a key of the lonely one's from before the cut, nor
+// one that was written there. The larger side may have its own, or none: gossip can have
+// its members drop each other for a moment, by what the lonely one thought of them.
+func TestClusterRedisCut(t *testing.T) {
+	inLab(t, 3, func(l *lab) {
+		l.redis = true
+		g := l.cluster()
+		var clients []*redis.Client
+		for _, s := range g.members { // the test reaches all sides, and follows nobody to the other
+			c := redis.NewClient(&redis.Options{Addr: s.resp, MaxRetries: -1})
+			defer c.Close()
+			clients = append(clients, c)
+		}
+		ctx := context.Background()
+		// do runs a command at the first of clients that has its key.
+		do := func(clients []*redis.Client, args ...any) (v any, err error) {
+			for _, c := range clients {
+				if v, err = c.Do(ctx, args...).Result(); err == nil || err == redis.Nil {
+					return v, nil
+				}
+			}
+			return nil, err
+		}
+		larger, lonely := clients[:2], clients[2:]
+		const keys = 200
+		key := func(i int) string { return fmt.Sprint("cut", i) }
+		own := map[string]bool{} // of the lonely one
+		for i := range keys {
+			eventually(t, "the key is written", func() error { _, err := do(clients, "set", key(i), "old"); return err })
+			if v, _ := do(lonely, "get", key(i)); v == "old" {
+				own[key(i)] = true
+			}
+		}
+		if len(own) == 0 || len(own) == keys {
+			t.Fatalf("%d of %d keys are the lonely one's", len(own), keys)
+		}
+		l.cut(2)
+		for i, s := range g.members {
+			eventually(t, "the cut is noticed", func() error {
+				v, err := s.cluster()
+				if want := []int{2, 2, 1}[i]; err == nil && len(v.Members) != want {
+					err = fmt.Errorf("%d members", len(v.Members))
+				}
+				return err
+			})
+		}
+		for i := range keys {
+			if own[key(i)] {
+				eventually(t, "the larger side has the key", func() error { _, err := do(larger, "set", key(i), "new"); return err })
+			} else if _, err := do(lonely, "set", key(i), "lonely"); err != nil {
+				t.Error(err)
+			}
+		}
+		l.heal()
+		g.wait(labName(0), labName(1), labName(2))
+		for i := range keys {
+			eventually(t, "nobody has what does not count", func() error {
+				owner := larger
+				if own[key(i)] {
+					owner = lonely
+				}
+				v, err := do(owner, "get", key(i))
+				if err == nil && (v == "lonely" || own[key(i)] && v == "old") {
+					err = fmt.Errorf("%s, the lonely one's: %v, is %v", key(i), own[key(i)], v)
+				}
+				return err
+			})
+		}
+	})
+}

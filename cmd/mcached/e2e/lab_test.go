@@ -28,6 +28,7 @@ type lab struct {
 	t     *testing.T
 	ports []*port
 	key   string // the cluster's key file
+	redis bool   // daemons serve Redis clients, at port 6380
 }
 
 // port is a place of the switch.
@@ -212,8 +213,12 @@ func (l *lab) cluster(flags ...string) *group {
 	var names []string
 	for i := range len(l.ports) - 1 {
 		at := fmt.Sprintf("10.9.0.%d", i+1)
+		resp := []string{"--resp.listen-address=off"}
+		if l.redis {
+			resp = []string{"--resp.listen-address=" + at + ":6380", "--resp.protected-mode=false"}
+		}
 		args := append([]string{"--cluster.name=lab", "--cluster.node-name=" + labName(i), "--cluster.key-file=" + l.key, "--cluster.join=10.9.0.1:7946",
-			"--cluster.listen-address=" + at + ":7946", "--web.listen-address=" + at + ":9201", "--resp.listen-address=off", "--self-scrape.interval=0"}, flags...)
+			"--cluster.listen-address=" + at + ":7946", "--web.listen-address=" + at + ":9201", "--self-scrape.interval=0"}, append(resp, flags...)...)
 		g.members = append(g.members, startServerBy(l.t, []string{"ip", "netns", "exec", labName(i)}, args...))
 		names = append(names, labName(i))
 	}
