@@ -44,10 +44,9 @@ func TestGoRedis(t *testing.T) {
 // TestSetPassword: a new password is asked of those who come, and of nobody who is there.
 func TestSetPassword(t *testing.T) {
 	s, addr := newServer(t, func(o *Options) { o.Password = "old" })
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
+	ctx := t.Context()
 	client := func(password string) *redis.Client {
-		c := redis.NewClient(&redis.Options{Addr: addr, Password: password, PoolSize: 1, MaxRetries: -1})
+		c := redis.NewClient(&redis.Options{Addr: addr, Password: password, PoolSize: 1, MaxRetries: -1, ReadTimeout: time.Until(lastly(t))})
 		t.Cleanup(func() { c.Close() })
 		return c
 	}

@@ -43,7 +43,7 @@ func ExampleServer() {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := redis.NewClient(&redis.Options{Addr: listener.Addr().String()})
 	fmt.Println(client.Set(ctx, "greeting", "hello", time.Minute).Val())

@@ -74,9 +74,7 @@ func twoServers(t *testing.T) (dial map[string]func() net.Conn, seen *seenBy) {
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(limitConns(l, 100)) }()
 		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
-			if err := s.Shutdown(ctx); err != nil {
+			if err := s.Shutdown(context.Background()); err != nil {
 				t.Error(err)
 			}
 			if err := <-done; err != http.ErrServerClosed {

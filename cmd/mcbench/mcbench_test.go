@@ -151,9 +151,7 @@ func newHandler(fatal func(...any), change func(m *prompb.WriteRequest)) (handle
 func bench(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	err := run(ctx, args, &out)
+	err := run(t.Context(), args, &out)
 	return out.String(), err
 }
 
