@@ -369,7 +369,7 @@ func TestE2EKill(t *testing.T) {
 		waits time.Duration // how long the oldest sample has, at least, when the daemon is killed
 	}{
 		{"runs go when they are sealed", 2 * time.Millisecond, 0},
-		{"no head is ever full", 300 * time.Millisecond, maxAge / 2},
+		{"no head is ever full", 700 * time.Millisecond, maxAge / 2},
 	} {
 		for kills, inDanger := 1, false; !inDanger; kills++ {
 			s := startServer(t, args...)
