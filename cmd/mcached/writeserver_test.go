@@ -331,15 +331,25 @@ func TestWriteServerMutated(t *testing.T) {
 	}
 }
 
-// Who hangs up is worked for no longer by those who look, and not before.
-func TestWriteServerClientGone(t *testing.T) {
-	t.Parallel()
+// startWrites has a writeServer serve paths by h, and returns it with its address and
+// what Serve will return.
+func startWrites(t testing.TB, readTimeout time.Duration, h http.HandlerFunc, paths ...string) (s *writeServer, address string, served chan error) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	s = newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: readTimeout, IdleTimeout: time.Minute, Handler: h}, paths...)
+	served = make(chan error, 1)
+	go func() { served <- s.Serve(limitConns(l, 10)) }()
+	return s, l.Addr().String(), served
+}
+
+// Who hangs up is worked for no longer by those who look, and not before.
+func TestWriteServerClientGone(t *testing.T) {
+	t.Parallel()
 	looked, ended := make(chan error), make(chan error, 1)
-	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s, address, served := startWrites(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		looked <- r.Context().Err()
 		<-looked
@@ -348,10 +358,8 @@ func TestWriteServerClientGone(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		ended <- r.Context().Err()
-	})}, "/write")
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(limitConns(l, 10)) }()
-	c, err := net.Dial("tcp", l.Addr().String())
+	}, "/write")
+	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,21 +383,16 @@ func TestWriteServerClientGone(t *testing.T) {
 func TestWriteServerShutdown(t *testing.T) {
 	for _, patient := range []bool{true, false} {
 		t.Run(fmt.Sprint("patient ", patient), func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
 			begun, finish := make(chan bool, 1), make(chan bool)
-			s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s, address, served := startWrites(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 				begun <- true
 				_, _ = io.Copy(io.Discard, r.Body)
 				<-finish
 				w.WriteHeader(http.StatusNoContent)
-			})}, "/write")
-			served, stopped := make(chan error, 1), make(chan error, 1)
-			go func() { served <- s.Serve(limitConns(l, 10)) }()
+			}, "/write")
+			stopped := make(chan error, 1)
 			dial := func() net.Conn {
-				c, err := net.Dial("tcp", l.Addr().String())
+				c, err := net.Dial("tcp", address)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -537,18 +540,12 @@ func TestWriteServerDeadlines(t *testing.T) {
 // Who asks on and on and reads no answer is not waited for.
 func TestWriteServerUnread(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var asked atomic.Int64
-	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: 200 * time.Millisecond, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s, address, served := startWrites(t, 200*time.Millisecond, func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		_, _ = w.Write(make([]byte, 64<<10))
-	})}, "/write")
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(limitConns(l, 10)) }()
-	c, err := net.Dial("tcp", l.Addr().String())
+	}, "/write")
+	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -575,12 +572,8 @@ func TestWriteServerOfDaemon(t *testing.T) {
 	d.config.tenancyHeader, d.http, d.circle = "X-Scope-OrgID", newHTTPMetrics(), newCircleGuard("fedcba9876543210")
 	d.webSecurity = newWebSecurity(&webSettings{})
 	inner := d.checkHost(d.webSecurity.guard(d.http.count("write", d.writeHandler())))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var plain atomic.Int64
-	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s, address, served := startWrites(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := w.(*writeAnswer); ok {
 			plain.Add(1)
 		}
@@ -589,10 +582,8 @@ func TestWriteServerOfDaemon(t *testing.T) {
 		if !maps.EqualFunc(header, r.Header, slices.Equal) || *r.URL != url {
 			t.Errorf("%v, %v were changed to %v, %v", header, &url, r.Header, r.URL)
 		}
-	})}, writePaths...)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(limitConns(l, 10)) }()
-	c, err := net.Dial("tcp", l.Addr().String())
+	}, writePaths...)
+	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -646,11 +637,7 @@ func TestWriteServerOfDaemon(t *testing.T) {
 func BenchmarkWriteServer(b *testing.B) {
 	for name, paths := range map[string][]string{"net-http": nil, "writeServer": {"/write"}} {
 		b.Run("by="+name, func(b *testing.B) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				b.Fatal(err)
-			}
-			s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s, address, served := startWrites(b, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 				rc := http.NewResponseController(w)
 				_ = rc.SetReadDeadline(time.Now().Add(time.Minute))
 				var body [2600]byte
@@ -659,10 +646,8 @@ func BenchmarkWriteServer(b *testing.B) {
 				}
 				_ = rc.SetReadDeadline(time.Time{})
 				w.WriteHeader(http.StatusNoContent)
-			})}, paths...)
-			done := make(chan error, 1)
-			go func() { done <- s.Serve(limitConns(l, 10)) }()
-			c, err := net.Dial("tcp", l.Addr().String())
+			}, paths...)
+			c, err := net.Dial("tcp", address)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -685,7 +670,7 @@ func BenchmarkWriteServer(b *testing.B) {
 			b.ReportMetric(float64(cpu)/float64(b.N), "cpu-ns/op")
 			c.Close()
 			_ = s.Shutdown(context.Background())
-			<-done
+			<-served
 		})
 	}
 }

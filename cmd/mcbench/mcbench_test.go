@@ -61,7 +61,7 @@ func TestAbandoned(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := server{url: url}
-	for deadline := time.Now().Add(time.Minute); s.get(t.Context(), "") == nil; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); s.get(t.Context(), "") == nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it runs")
 		}
