@@ -164,7 +164,8 @@ func (s *Server) putOutput(o *buffer, b []byte) {
 	}
 }
 
-// spill writes what was answered so far, from inside a long answer.
+// spill writes what was answered so far, from inside a long answer. Commands that write
+// what has copies do not call it: their answers wait until heirs have what they did.
 func (c *conn) spill() {
 	switch {
 	case len(c.B) < c.srv.o.MaxOutputBytes:

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/hmac"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -547,6 +549,79 @@ func TestCopiesPassedOver(t *testing.T) {
 		}
 		if n < 50 || healed && n != 100 {
 			t.Error(n, "of 100 keys are left; healed:", healed)
+		}
+	}
+}
+
+// No part of an answer, however long it is, is written before the heir has what the
+// command did.
+func TestCopiesLongAnswers(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	v := f.nodes[0].view()
+	key := ""
+	for i := 0; key == ""; i++ {
+		if k := fmt.Sprint("long", i); v.servedBy(cluster.KeySlot([]byte(k))) == 0 {
+			key = k
+		}
+	}
+	nc, err := net.Dial("tcp", f.nodes[0].address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	const members, memberBytes = 20, 5000
+	text, add := "", []string{"SADD", key}
+	for i := range members {
+		m := fmt.Sprintf("%0*d", memberBytes, i)
+		text, add = text+m, append(add, m)
+	}
+	br := bufio.NewReader(nc)
+	send := func(args []string) {
+		var cmd [][]byte
+		for _, a := range args {
+			cmd = append(cmd, []byte(a))
+		}
+		_, _ = nc.Write(appendCommand(nil, cmd))
+	}
+	answer := func(what []string) []byte {
+		t.Helper()
+		b, err := readAnswer(br, nil, 1<<20)
+		if err != nil || b[0] == '-' {
+			t.Fatalf("%.40q: %.100q, %v", what, b, err)
+		}
+		return b
+	}
+	set := []string{"SET", key, text}
+	for _, c := range []struct{ fill, write []string }{
+		{add, []string{"SPOP", key, strconv.Itoa(members)}},
+		{set, []string{"GETDEL", key}},
+		{set, []string{"SET", key, "new", "GET"}},
+		{set, []string{"EVAL", "return redis.call('getdel', KEYS[1])", "1", key}},
+	} {
+		for _, args := range [][]string{{"DEL", key}, c.fill} {
+			send(args)
+			answer(args)
+		}
+		f.whole()
+		voided := f.nodes[0].Stats().CopiesVoided
+		f.wire.set(nil, func(from, to int) bool { return from == 0 }) // neither the heir nor a witness is told
+		send(c.write)
+		waitFor(t, "the heir was waited for", func() bool { return f.nodes[0].Stats().CopiesVoided > voided })
+		// What was written by now is here.
+		raw, err := nc.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Control(func(fd uintptr) {
+			if n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT); n > 0 || err != syscall.EAGAIN {
+				t.Errorf("%.40q is answered, or its connection has ended, and nobody has what it did: %v", c.write, err)
+			}
+		})
+		f.wire.set(nil, nil)
+		if b := answer(c.write); len(b) < len(text) {
+			t.Errorf("%.40q: %.100q", c.write, b)
 		}
 	}
 }

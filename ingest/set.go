@@ -105,8 +105,7 @@ func sPop(c *conn, args [][]byte) {
 			c.Bulk(it.key)
 		}
 		return len(chosen) > 0
-	})
-	c.spill()
+	}) // nothing is spilled: no heir has been told yet
 }
 
 func sRandMember(c *conn, args [][]byte) {
