@@ -189,8 +189,9 @@ func (o *outgoing) push(keys [][]byte) (calls []*peerCall, err error) {
 			o.mu.Unlock()
 			return calls, errPassedOver
 		}
-		n := o.encodeLocked(keys)
+		n := 0
 		call, err := o.data.sendEncoded(func(out []byte) []byte {
+			n = o.encodeLocked(keys)
 			out = append(out, '*')
 			out = strconv.AppendInt(out, int64(4+3*n), 10)
 			out = append(out, "\r\n$7\r\nMC.COPY\r\n$3\r\nset\r\n"...)
