@@ -77,7 +77,7 @@ func (d *drops) follow(now time.Time, old, members []Member) (back []string) {
 		}
 		g := d.of[m.ID]
 		if g == nil {
-			g = d.addLocked(m.ID)
+			g = d.addLocked(now, m.ID)
 		}
 		g.count, g.side, g.at = g.count+1, len(members), now
 	}
@@ -96,8 +96,9 @@ func (d *drops) follow(now time.Time, old, members []Member) (back []string) {
 
 func (g *drop) gone() bool { return g.count%2 != 0 }
 
-// addLocked makes room for a member, at the cost of the one that changed first.
-func (d *drops) addLocked(id string) *drop {
+// addLocked makes room for a member, at the cost of the one that changed first. Counts
+// begin with the time, so that one that was forgotten and comes again is news.
+func (d *drops) addLocked(now time.Time, id string) *drop {
 	if d.of == nil {
 		d.of = map[string]*drop{}
 	}
@@ -110,7 +111,7 @@ func (d *drops) addLocked(id string) *drop {
 		}
 		delete(d.of, first)
 	}
-	g := new(drop)
+	g := &drop{count: uint64(now.UnixMilli()) &^ 1}
 	d.of[id] = g
 	return g
 }

@@ -52,6 +52,31 @@ func TestDrops(t *testing.T) {
 	}
 }
 
+// A drop is news though the one before was forgotten for those of others.
+func TestDropsForgotten(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	var a, b drops
+	full, without := tableOf("a", "b"), tableOf("a")
+	for range 2 {
+		a.follow(now, full, without)
+		a.follow(now, without, full)
+	}
+	if !b.hear(now, "b#1", a.told("a#1")) {
+		t.Fatal("b is not told")
+	}
+	for i := range dropMost {
+		now = now.Add(time.Second)
+		a.follow(now, append(tableOf("a", "b"), life(fmt.Sprint("x", i))), full)
+	}
+	if len(a.of) != dropMost || a.of["b#1"] != nil {
+		t.Fatal("nothing was forgotten: no test")
+	}
+	a.follow(now, full, without)
+	if !b.hear(now, "b#1", a.told("a#1")) {
+		t.Error("b is not told that it was dropped again")
+	}
+}
+
 // The larger side of a cut keeps what it has, whoever of it is told.
 func TestDropsCut(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
