@@ -11,28 +11,36 @@ import (
 	"time"
 )
 
-// A Conn is its connection: what comes, the end, deadlines, and that it is closed.
-func TestConn(t *testing.T) {
-	t.Parallel()
+// connected returns a Conn, the connection that it is of, and the other end.
+func connected(t *testing.T) (raw *Conn, of, other *net.TCPConn) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
+	var ends [2]net.Conn
+	if ends[0], err = net.Dial("tcp", l.Addr().String()); err == nil {
+		ends[1], err = l.Accept()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	c, err := l.Accept()
-	if err != nil {
+	t.Cleanup(func() {
+		ends[0].Close()
+		ends[1].Close()
+	})
+	of, other = ends[0].(*net.TCPConn), ends[1].(*net.TCPConn)
+	if raw, err = New(of); err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	raw, err := New(c.(*net.TCPConn))
-	if err != nil {
-		t.Fatal(err)
-	}
+	return raw, of, other
+}
+
+// A Conn is its connection: what comes, the end, deadlines, and that it is closed.
+func TestConn(t *testing.T) {
+	t.Parallel()
+	raw, c, client := connected(t)
 	large := bytes.Repeat([]byte("more than a socket holds"), 1<<20)
 	came := make(chan []byte)
 	go func() {
@@ -45,7 +53,7 @@ func TestConn(t *testing.T) {
 	}
 	go func() {
 		_, _ = client.Write(large)
-		_ = client.(*net.TCPConn).CloseWrite()
+		_ = client.CloseWrite()
 	}()
 	if b, err := io.ReadAll(raw); err != nil || !bytes.Equal(b, large) {
 		t.Fatalf("%d of %d bytes came: %v", len(b), len(large), err)
@@ -58,9 +66,10 @@ func TestConn(t *testing.T) {
 		t.Errorf("written behind its deadline: %v", err)
 	}
 	_ = c.SetDeadline(time.Time{})
-	client.(*net.TCPConn).SetLinger(0)
+	client.SetLinger(0)
 	client.Close() // reset
-	for err = nil; err == nil; {
+	var err error
+	for err == nil {
 		_, err = raw.Write(large)
 	}
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -75,27 +84,9 @@ func TestConn(t *testing.T) {
 // Pieces arrive as one, however many there are, and in how many calls they are written.
 func TestWriteBuffers(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	raw, err := New(client.(*net.TCPConn))
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw, client, c := connected(t)
 	waited := 0
 	raw.Full = func() { waited++ }
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
 	for _, n := range []int{0, 1, 2, 3*maxPieces + 1} {
 		var pieces [][]byte
 		for i := range n {
