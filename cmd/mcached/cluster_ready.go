@@ -96,16 +96,13 @@ func askAll(ctx context.Context, members []cluster.Member, owes func(context.Con
 	return answers
 }
 
-// sleep reports false if ctx ended first.
+// sleep reports false if ctx has ended.
 func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
-		return true
+	case <-time.After(d):
 	case <-ctx.Done():
-		return false
 	}
+	return ctx.Err() == nil
 }
 
 // others are the members that can send this one something.

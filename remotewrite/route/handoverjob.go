@@ -164,18 +164,13 @@ func (j *handoverJob) pace(n int) bool {
 		j.h.r.o.Cluster.Table() == j.table
 }
 
+// sleep reports false if ctx has ended.
 func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
-		return true
+	case <-time.After(d):
 	case <-ctx.Done():
-		return false
 	}
+	return ctx.Err() == nil
 }
 
 // deliver sends a part until the node has it, but for what it rejects.
