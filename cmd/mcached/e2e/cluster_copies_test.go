@@ -2,10 +2,10 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -94,8 +94,7 @@ func TestClusterCopies(t *testing.T) {
 	ctx := context.Background()
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
-	var mu sync.Mutex
-	steps := 0
+	var steps atomic.Int64
 	var writers []*copiesWriter
 	for n := range 4 {
 		w := &copiesWriter{name: n, acked: map[string]string{}, pending: map[string][]string{}}
@@ -110,40 +109,25 @@ func TestClusterCopies(t *testing.T) {
 				if err := w.step(c, i); err != nil {
 					t.Error(err)
 				}
-				mu.Lock()
-				steps++
-				mu.Unlock()
+				steps.Add(1)
 			}
 		})
 	}
-	more := func(n int) {
-		t.Helper()
-		mu.Lock()
-		to := steps + n
-		mu.Unlock()
-		eventually(t, "writers go on", func() error {
-			mu.Lock()
-			defer mu.Unlock()
-			if steps < to {
-				return errors.New("too few")
-			}
-			return nil
-		})
-	}
-	more(4000)
+	const goOn = "writers go on"
+	more(t, goOn, &steps, 4000)
 	kill := func(at int) {
 		_ = g.members[at].cmd.Process.Signal(syscall.SIGKILL)
 		<-g.members[at].exited
 	}
 	kill(1)
-	more(50) // while others do not know
+	more(t, goOn, &steps, 50) // while others do not know
 	g.wait("n0", "n2")
-	more(2000)
+	more(t, goOn, &steps, 2000)
 	g.start("n1")
 	g.wait("n0", "n1", "n2")
-	more(2000)
+	more(t, goOn, &steps, 2000)
 	g.copied()
-	more(2000)
+	more(t, goOn, &steps, 2000)
 	close(stop)
 	wg.Wait()
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,9 +22,8 @@ type labWriter struct {
 	stop chan struct{}
 	done chan struct{}
 
-	mu     sync.Mutex
-	rounds int
-	took   []time.Duration
+	rounds atomic.Int64
+	took   []time.Duration // until done
 }
 
 // startLabWriter writes until the writer is ended. None of its writes may fail.
@@ -39,9 +38,8 @@ func startLabWriter(t testing.TB, to *server, writer int, start int64, every tim
 				t.Errorf("writer %d, round %d: %d %s, %v", writer, round, code, said, err)
 				return
 			}
-			w.mu.Lock()
-			w.rounds, w.took = round+1, append(w.took, time.Since(began))
-			w.mu.Unlock()
+			w.took = append(w.took, time.Since(began))
+			w.rounds.Add(1)
 			time.Sleep(every - time.Since(began))
 		}
 	}()
@@ -51,18 +49,7 @@ func startLabWriter(t testing.TB, to *server, writer int, start int64, every tim
 // more returns when so many rounds were written from now on.
 func (w *labWriter) more(rounds int) {
 	w.t.Helper()
-	written := func() int {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return w.rounds
-	}
-	was := written()
-	eventually(w.t, "the writer goes on", func() error {
-		if n := written(); n < was+rounds {
-			return fmt.Errorf("%d rounds, %d when it began", n, was)
-		}
-		return nil
-	})
+	more(w.t, "the writer goes on", &w.rounds, int64(rounds))
 }
 
 // end returns how many rounds were written, and the 99th percentile of what they took.
@@ -73,7 +60,7 @@ func (w *labWriter) end() (rounds int, p99 time.Duration) {
 	if len(w.took) == 0 {
 		w.t.Fatal("nothing was written: no test")
 	}
-	return w.rounds, w.took[len(w.took)*99/100]
+	return int(w.rounds.Load()), w.took[len(w.took)*99/100]
 }
 
 // wholeAt reports what a member lacks of what a writer wrote.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -79,8 +80,9 @@ func TestClusterRedisKill(t *testing.T) {
 	const keys, writers = 200, 4
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
+	var served atomic.Int64
 	var mu sync.Mutex
-	served, lastError := 0, time.Time{}
+	lastError := time.Time{}
 	for w := range writers {
 		wg.Go(func() {
 			for i := w; ; i += writers { // each key has one writer
@@ -99,23 +101,17 @@ func TestClusterRedisKill(t *testing.T) {
 						err = nil // its owner died in between: a miss
 					}
 				}
-				mu.Lock()
 				if err == nil {
-					served++
-				} else {
-					lastError = time.Now()
+					served.Add(1)
+					continue
 				}
+				mu.Lock()
+				lastError = time.Now()
 				mu.Unlock()
 			}
 		})
 	}
-	count := func() int { mu.Lock(); defer mu.Unlock(); return served }
-	eventually(t, "clients are served", func() error {
-		if count() < 1000 {
-			return errors.New("too few")
-		}
-		return nil
-	})
+	more(t, "clients are served", &served, 1000)
 	killed := time.Now()
 	_ = g.members[1].cmd.Process.Signal(syscall.SIGKILL)
 	<-g.members[1].exited
@@ -131,13 +127,7 @@ func TestClusterRedisKill(t *testing.T) {
 			return nil
 		})
 	}
-	before := count()
-	eventually(t, "writers go on", func() error {
-		if count() < before+300 {
-			return errors.New("too few")
-		}
-		return nil
-	})
+	more(t, "writers go on", &served, 300)
 	close(stop)
 	wg.Wait()
 	t.Logf("the last error came %v after the kill", lastError.Sub(killed).Round(time.Millisecond))
@@ -156,8 +146,7 @@ func TestClusterRedisDrain(t *testing.T) {
 	ctx := context.Background()
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	served := 0
+	var served atomic.Int64
 	for w := range 2 {
 		wg.Go(func() {
 			for i := 0; ; i++ {
@@ -177,30 +166,14 @@ func TestClusterRedisDrain(t *testing.T) {
 					t.Errorf("while a member leaves: %v", err)
 					return
 				}
-				mu.Lock()
-				served++
-				mu.Unlock()
+				served.Add(1)
 			}
 		})
 	}
-	more := func(n int) {
-		t.Helper()
-		mu.Lock()
-		want := served + n
-		mu.Unlock()
-		eventually(t, "clients are served", func() error {
-			mu.Lock()
-			defer mu.Unlock()
-			if served < want && !t.Failed() {
-				return errors.New("too few")
-			}
-			return nil
-		})
-	}
-	more(300)
+	more(t, "clients are served", &served, 300)
 	g.members[2].stop()
 	g.wait("n0", "n1")
-	more(300)
+	more(t, "clients are served", &served, 300)
 	close(stop)
 	wg.Wait()
 }

@@ -243,32 +243,22 @@ func TestClusterWritesGoOn(t *testing.T) {
 			}
 		})
 	}
-	more := func(what string, n int64) {
-		t.Helper()
-		from := rounds[0].Load()
-		eventually(t, what, func() error {
-			if now := rounds[0].Load(); now < from+n {
-				return fmt.Errorf("%d rounds of %d", now-from, n)
-			}
-			return nil
-		})
-	}
-	more("rounds with all members", 20)
+	more(t, "rounds with all members", &rounds[0], 20)
 	kill(g.members[1])
-	more("rounds with one killed", 40)
+	more(t, "rounds with one killed", &rounds[0], 40)
 	g.wait("n0", "n2")
 	g.start("n1")
 	g.wait("n0", "n1", "n2")
-	more("rounds with one that is new", 20)
+	more(t, "rounds with one that is new", &rounds[0], 20)
 	stopped := g.members[2].cmd.Process
 	if err := stopped.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	more("rounds with one that stands still", 40)
+	more(t, "rounds with one that stands still", &rounds[0], 40)
 	if err := stopped.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	more("rounds with all again", 20)
+	more(t, "rounds with all again", &rounds[0], 20)
 	cancel()
 	wg.Wait()
 	g.wait("n0", "n1", "n2")

@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -414,6 +415,18 @@ func eventually(t testing.TB, what string, f func() error) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// more waits until a count is greater by n than it is now, or the test has failed.
+func more(t testing.TB, what string, count *atomic.Int64, n int64) {
+	t.Helper()
+	from := count.Load()
+	eventually(t, what, func() error {
+		if now := count.Load(); now < from+n && !t.Failed() {
+			return fmt.Errorf("%d of %d", now-from, n)
+		}
+		return nil
+	})
 }
 
 // realServer finds a program that a test cannot do without. Where it is
