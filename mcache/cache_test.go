@@ -158,7 +158,7 @@ func modelRun(t *testing.T, seed uint64, blobs bool, maxBytes int64) {
 			evicted += len(o.Samples)
 			delete(model, id)
 		}})
-	shrunk, partial := 0, 0
+	shrunk, partial, written := 0, 0, 0
 	drop := 4 // regions at most, at a time
 	if blobs {
 		drop = 12
@@ -209,6 +209,7 @@ func modelRun(t *testing.T, seed uint64, blobs bool, maxBytes int64) {
 			if err != nil {
 				t.Fatalf("op %d: %v", op, err)
 			}
+			written += n
 		case x < 950:
 			from := int64(op/20) + rnd.Int64N(600) - 300
 			to := from + rnd.Int64N(500)
@@ -281,6 +282,9 @@ func modelRun(t *testing.T, seed uint64, blobs bool, maxBytes int64) {
 		}
 	}
 	st := checkCache(t, c)
+	if got := st.Inserted + st.Overwritten; got != uint64(written) {
+		t.Errorf("%d points inserted and %d overwritten, which is %d; %d were written", st.Inserted, st.Overwritten, got, written)
+	}
 	if st.Evicted != uint64(evicted) {
 		t.Errorf("evicted %d points, the function saw %d", st.Evicted, evicted)
 	}

@@ -125,10 +125,9 @@ func (s *shard) insertSlowLocked(id uint32, p unsafe.Pointer, x Sample) bool {
 		return false
 	}
 	if n == len(all) {
-		// x went with the rest.
-		s.inserted += uint64(added)
-		s.overwritten += uint64(1 - added)
-		s.recs.At(id).points += uint32(added)
+		// x went with the rest. It is of a new time: what has that many samples already has a form.
+		s.inserted++
+		s.recs.At(id).points++
 		return true
 	}
 	s.beginHeadLocked(id, all[n:])
