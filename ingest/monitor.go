@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -80,15 +81,24 @@ func (c *conn) show(cmd *command, args [][]byte) {
 	}
 }
 
+// secretParameters are those of Redis whose values are for nobody to see. That CONFIG
+// SET refuses them here is no reason to show what somebody believed to be one.
+var secretParameters = []string{"requirepass", "masterauth", "masteruser", "tls-key-file-pass", "tls-client-key-file-pass"}
+
 // redacted are the arguments as others may see them: without user names and passwords.
 func redacted(cmd *command, args [][]byte) [][]byte {
 	if cmd.flags&secret == 0 {
 		return args
 	}
 	hidden := func(i int) bool { return i > 0 }
-	if cmd.name == "hello" {
+	switch cmd.whole {
+	case "hello": // whatever else is wrong with it
 		hidden = func(i int) bool {
-			return i > 2 && (resp.EqualFold(args[i-1], "auth") || i > 3 && resp.EqualFold(args[i-2], "auth"))
+			return i > 1 && (resp.EqualFold(args[i-1], "auth") || resp.EqualFold(args[i-2], "auth"))
+		}
+	case "config|set":
+		hidden = func(i int) bool {
+			return i > 2 && slices.Contains(secretParameters, string(resp.Lower(nil, args[i-1])))
 		}
 	}
 	shown := make([][]byte, len(args))

@@ -410,11 +410,12 @@ func TestMonitor(t *testing.T) {
 	w.want("*1\r\n$-1\r\n", "EXEC")
 	w.want("+OK\r\n", "AUTH", "secret")
 	w.ask("HELLO", "2", "AUTH", "default", "secret", "SETNAME", "me")
+	w.ask("HELLO", "auth", "default", "secret")
 	w.want("$1\r\nv\r\n", "EVAL", "redis.call('set',KEYS[1],'v') return redis.call('get',KEYS[1])", "1", "k")
 	w.want("+PONG\r\n", "PING")
 	from := " [0 " + w.c.LocalAddr().String() + "] "
 	for _, want := range []string{`"AUTH" "(redacted)"`, `"SET" "k\n\"" "\x00\xc3\xa9\\"`, `"MULTI"`, `"EXEC"`, `"GET" "a"`,
-		`"AUTH" "(redacted)"`, `"HELLO" "2" "AUTH" "(redacted)" "(redacted)" "SETNAME" "me"`,
+		`"AUTH" "(redacted)"`, `"HELLO" "2" "AUTH" "(redacted)" "(redacted)" "SETNAME" "me"`, `"HELLO" "auth" "(redacted)" "(redacted)"`,
 		`"EVAL" "redis.call('set',KEYS[1],'v') return redis.call('get',KEYS[1])" "1" "k"`, `lua "set" "k" "v"`, `lua "get" "k"`, `"PING"`} {
 		line, from := m.read(), from
 		if called, ok := strings.CutPrefix(want, "lua "); ok {

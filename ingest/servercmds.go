@@ -22,7 +22,7 @@ func serverCommands() []command {
 		}},
 		{name: "config", arity: -2, group: groupServer, syntax: "GET parameter [parameter ...] | SET parameter value [parameter value ...] | RESETSTAT", summary: "Reads and sets the configuration.", flags: admin, subs: []command{
 			{name: "get", arity: -3, syntax: "parameter [parameter ...]", summary: "Returns the parameters that match.", run: configGet},
-			{name: "set", arity: -4, syntax: "parameter value [parameter value ...]", summary: "Sets parameters: maxmemory, of slow log, latency and tracking, shares of memory.", flags: slow, run: configSet},
+			{name: "set", arity: -4, syntax: "parameter value [parameter value ...]", summary: "Sets parameters: maxmemory, of slow log, latency and tracking, shares of memory.", flags: slow | secret, run: configSet},
 			{name: "resetstat", arity: 2, summary: "Resets commandstats, errorstats and latencystats; counters that metrics show are not reset.", run: resetStats},
 			{name: "rewrite", arity: 2, summary: "Is refused: there is no configuration file.", run: func(c *conn, _ [][]byte) { c.Fail("ERR The server is running without a config file") }},
 			{name: "help", arity: 2, summary: "Lists the subcommands.", run: func(c *conn, _ [][]byte) { c.help("config") }},

@@ -21,12 +21,14 @@ func TestSlowlog(t *testing.T) {
 	}
 	c.want(":0\r\n", many...)
 	c.want("-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n", "AUTH", "secret")
+	c.want("-ERR Unknown option or number of arguments for CONFIG SET - 'requirepass'\r\n", "CONFIG", "SET", "requirepass", "secret", "TLS-Key-File-Pass", "secret", "timeout", "0")
 	c.want("+OK\r\n", "CONFIG", "SET", "slowlog-log-slower-than", "-1")
 	got := c.ask("SLOWLOG", "GET", "-1")
 	for _, want := range []string{
 		"*2\r\n$3\r\nset\r\n$1\r\nk\r\n", "... (1 more arguments)", // a plain SET is logged as the bundle it is
 		"*32\r\n$3\r\nDEL\r\n", "... (10 more arguments)\r\n",
 		c.c.LocalAddr().String(), "\r\n$2\r\nme\r\n", "*2\r\n$4\r\nAUTH\r\n$10\r\n(redacted)\r\n",
+		"$11\r\nrequirepass\r\n$10\r\n(redacted)\r\n$17\r\nTLS-Key-File-Pass\r\n$10\r\n(redacted)\r\n$7\r\ntimeout\r\n$1\r\n0\r\n",
 	} {
 		if !strings.Contains(got, want) && !strings.Contains(strings.ReplaceAll(got, "*3\r\n$3\r\nset", "*2\r\n$3\r\nset"), want) {
 			t.Errorf("SLOWLOG GET has no %q:\n%q", want, got)
