@@ -1,8 +1,11 @@
 package mcache
 
 import (
+	"fmt"
 	"math"
 	"testing"
+
+	"mcached/mcache/block"
 )
 
 // TestFootprint is what one series on a grid takes, by how many samples it has:
@@ -33,5 +36,40 @@ func TestFootprint(t *testing.T) {
 		if got := st.Partials.LiveBytes; got > want.partial+want.partial/2 {
 			t.Errorf("%d samples: a partial block of %d bytes, want about %d", want.samples, got, want.partial)
 		}
+	}
+}
+
+// TestSectionsOfPartialBlock follows a block until it is full: long sections, of a
+// grid, are joined once in its middle, short ones when there are as many as may be.
+func TestSectionsOfPartialBlock(t *testing.T) {
+	for _, want := range []struct {
+		kind     string
+		at       func(i int64) int64
+		sections string // samples:sections, each time that it has grown
+	}{
+		{"grid", func(i int64) int64 { return i * 15_000 }, "21:1 42:2 63:1 84:2 105:3 "},
+		{"pairs", func(i int64) int64 { return i*15_000 + i*i }, "11:1 22:2 33:3 44:4 55:1 66:2 77:3 88:4 99:1 110:2 "},
+	} {
+		c := newTestCache(t, Options{Shards: 1})
+		got, last := "", ""
+		for i := range int64(120) {
+			x := Sample{T: want.at(i), V: uint64(i)}
+			if err := c.AppendSamples("default", name("m"), x); err != nil {
+				t.Fatal(err)
+			}
+			s := c.shards[0]
+			s.mu.Lock()
+			if r := s.recs.At(0); r.flags&flagPartial != 0 {
+				b := s.partials.Value(s.dirOfLocked(r)[r.dirLen-1].ref)
+				if now := fmt.Sprintf("%d:%d ", block.Len(b), block.Sections(b)); now != last {
+					got, last = got+now, now
+				}
+			}
+			s.mu.Unlock()
+		}
+		if got != want.sections {
+			t.Errorf("%s: it grows %sand should %s", want.kind, got, want.sections)
+		}
+		checkCache(t, c)
 	}
 }
