@@ -69,7 +69,8 @@
 //	   (share.go). A writer keeps what is still read of them; SetBudget does not.
 //	   A region is as old as its first entry, or as the last time that its owner
 //	   renewed it while it was being filled (Tables.RenewOpen)
-//	4  Hot regions in the same order: heads of series, which are written
+//	4  Hot regions in the same order: heads of series, which are written, and
+//	   their blocks that are not full
 //	5  whole owners, when the indexes alone are more than the budget
 //
 // Of a Cache, it is the shard that says which of its regions goes when one is

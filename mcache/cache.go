@@ -101,7 +101,7 @@ type Options struct {
 	Now func() int64
 
 	// The ancestor's other options have no use here: "initial data size" and
-	// "initial entries" (arrays start at 128 bytes and double), "max gap" (a
+	// "initial entries" (arrays have 64 bytes or 192), "max gap" (a
 	// sealed block spans any gap, since it stores times), "hash seed" (drawn
 	// anew by each Cache, so that clients cannot aim at a shard).
 }

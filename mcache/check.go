@@ -118,7 +118,7 @@ func (s *shard) checkSeriesLocked(id uint32) (points int, err error) {
 			continue
 		}
 		if block.OpenRoom(s.blockLocked(e)) > 0 && (r.flags&flagOpenBlock == 0 || s.tablesOfLocked(r, k) != s.log) {
-			return 0, fmt.Errorf("block %d is open, and the series does not say so, or it is with the heads", k)
+			return 0, fmt.Errorf("block %d is open, and the series does not say so, or it is with partial ones", k)
 		}
 		n := s.decodeBlockLocked(e)
 		for _, x := range s.block1[:n] {

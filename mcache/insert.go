@@ -158,7 +158,7 @@ func (s *shard) rollHeadLocked(id uint32, old []Sample, x Sample) bool {
 	return true
 }
 
-// begin lays out kept, of which the last is new, in the head that was sealed.
+// beginHeadLocked lays out kept, of which the last is new, in the head that was sealed.
 func (s *shard) beginHeadLocked(id uint32, kept []Sample) {
 	r := s.recs.At(id)
 	// They are few enough to be pairs if they are nothing better.
@@ -204,8 +204,8 @@ func (s *shard) forgetHead(r *series) {
 
 // sealLocked encodes ss, which are all after r.sealedEnd, and empties the head,
 // which held `held` of them. They become a section of the last block while that
-// is partial, and fill it up when they are as many as it has room for. seal
-// fails without a change.
+// is partial, or are joined with what it has (takesHead), and fill it up when they are
+// as many as it has room for. It fails without a change.
 func (s *shard) sealLocked(id uint32, ss []Sample, held int) bool {
 	r := s.recs.At(id)
 	if r.flags&flagPartial != 0 && !s.partials.Live(s.dirOfLocked(r)[r.dirLen-1].ref) {
@@ -314,7 +314,7 @@ func takesHead(b []byte, n int) bool {
 	return sections < block.MaxSections && (n <= headMax/pairBytes || sections < 2 || block.Len(b) > 2*n)
 }
 
-// blockPartial is how many samples a block may have to be kept with the heads
+// blockPartial is how many samples a block may have to be kept partial,
 // for more to come: with more than these, the samples of a head that was full
 // of pairs would not fit.
 const blockPartial = block.MaxSamples - headMax/pairBytes

@@ -7,8 +7,8 @@ import (
 
 // A block that is not full yet may be a list of sections, one for each head
 // that was sealed into it. To add one, what is there is copied, not decoded: a
-// sample is encoded twice before its block is full, once in its section and
-// once when all sections become one.
+// sample is encoded in its section, and once more whenever the sections become one,
+// as when the block is full.
 const (
 	// MaxSections bounds what the heads of a series that is on no grid, which
 	// are short, spend on headers.
