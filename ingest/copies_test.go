@@ -32,6 +32,7 @@ type wire struct {
 	conns  map[*wireConn]struct{}
 	refuse func(from, to int) bool
 	silent func(from, to int) bool // what is written is lost, and nobody told
+	most   atomic.Int64            // bytes; what is written at once and is more is lost, too; 0 for no bound
 }
 
 type wireConn struct {
@@ -42,7 +43,7 @@ type wireConn struct {
 }
 
 func (c *wireConn) Write(b []byte) (int, error) {
-	if c.lost.Load() {
+	if most := c.w.most.Load(); c.lost.Load() || most > 0 && int64(len(b)) > most {
 		return len(b), nil
 	}
 	return c.Conn.Write(b)
@@ -624,6 +625,41 @@ func TestCopiesLongAnswers(t *testing.T) {
 			t.Errorf("%.40q: %.100q", c.write, b)
 		}
 	}
+}
+
+// However long values are, what clients write waits for one message of a fill at the most.
+func TestCopiesFillLong(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	n := f.nodes[0]
+	v := n.view()
+	r := redis.NewClient(&redis.Options{Addr: n.address})
+	defer r.Close()
+	long := strings.Repeat("0123456789abcdef", copyBatchBytes/16)
+	for i, left := 0, 6; left > 0; i++ {
+		if key := fmt.Sprint("long", i); slices.Equal(v.ownersOf(cluster.KeySlot([]byte(key))), []uint16{0, 1}) {
+			left--
+			if err := r.Set(context.Background(), key, long, 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f.wire.most.Store(copyBatchBytes / 2)
+	if !n.copies.endAll() {
+		t.Fatal("the sessions do not end")
+	}
+	p, was, most := n.peerFor(v.Nodes[1].address(), peerCopies), n.Stats().KeysCopied, 0
+	waitFor(t, "it is tried to fill another one, and that once more", func() bool {
+		p.mu.Lock()
+		most = max(most, len(p.waiting))
+		p.mu.Unlock()
+		return n.Stats().KeysCopied > was+1
+	})
+	if most > 1 {
+		t.Errorf("%d messages wait for the heir", most)
+	}
+	f.wire.most.Store(0)
+	f.whole()
 }
 
 // A node that nobody reached for a time, and that was told of no other view, serves

@@ -84,43 +84,48 @@ func (o *outgoing) fill() error {
 	var w changes
 	cache := o.k.srv.o.Blobs.At(0)
 	for cursor := uint64(0); ; {
-		began, size := time.Now(), 0
 		w.reset()
-		cursor = cache.Scan(cursor, copyBatchKeys, func(key []byte, e kvcache.Entry) {
+		cursor = cache.Scan(cursor, copyBatchKeys, func(key []byte, _ kvcache.Entry) {
 			if o.units.has(o.k.unitOf(key)) {
 				w.keys = append(w.keys, key...)
 				w.ends = append(w.ends, len(w.keys))
-				size += len(key) + len(e.Value)
 			}
 		})
-		if !o.in(sessionFilling) {
-			return errPassedOver
-		}
-		if err := o.fillWith(&w); err != nil {
+		var keys [][]byte
+		w.each(func(_ int, key []byte) { keys = append(keys, key) })
+		if err := o.fillWith(keys); err != nil {
 			return err
 		}
 		if cursor == 0 {
-			break
+			return o.complete()
 		}
+	}
+}
+
+// fillWith sends keys, a message at a time, so that those of clients need not wait for long.
+func (o *outgoing) fillWith(keys [][]byte) error {
+	for {
+		if !o.in(sessionFilling) {
+			return errPassedOver
+		}
+		if len(keys) == 0 {
+			return nil
+		}
+		began := time.Now()
+		call, n, size, err := o.pushSome(keys)
+		if err == nil && call != nil {
+			err = o.wait(call)
+		}
+		if err != nil {
+			return err
+		}
+		keys = keys[n:]
 		select {
 		case <-time.After(time.Duration(size)*time.Second/fillBytesPerS - time.Since(began)):
 		case <-o.k.srv.stop:
 			return errPassedOver
 		}
 	}
-	return o.complete()
-}
-
-func (o *outgoing) fillWith(w *changes) error {
-	var keys [][]byte
-	w.each(func(_ int, key []byte) { keys = append(keys, key) })
-	calls, err := o.push(keys)
-	for _, call := range calls {
-		if e := o.wait(call); err == nil {
-			err = e
-		}
-	}
-	return err
 }
 
 // complete tells the heir that it has all, and then the witnesses.
@@ -176,22 +181,35 @@ func (o *outgoing) sendLocked(what string) (*peerCall, error) {
 
 // push sends what keys are now. Each of calls is to be waited for.
 func (o *outgoing) push(keys [][]byte) (calls []*peerCall, err error) {
-	for began := time.Now(); len(keys) > 0; {
+	for len(keys) > 0 {
+		call, n, _, err := o.pushSome(keys)
+		if call == nil {
+			return calls, err
+		}
+		calls, keys = append(calls, call), keys[n:]
+	}
+	return calls, nil
+}
+
+// pushSome is push for the first n of keys, as many as a message has: size bytes. It
+// returns no call if nobody is to have it.
+func (o *outgoing) pushSome(keys [][]byte) (call *peerCall, n, size int, err error) {
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
 		o.mu.Lock()
 		switch o.state {
 		case sessionOpening, sessionVoid: // fill will find it, or nobody is to have it
 			o.mu.Unlock()
 			if o.taken.Load() {
-				return calls, errTakenOver
+				err = errTakenOver
 			}
-			return calls, nil
+			return nil, 0, 0, err
 		case sessionEnding:
 			o.mu.Unlock()
-			return calls, errPassedOver
+			return nil, 0, 0, errPassedOver
 		}
-		n := 0
-		call, err := o.data.sendEncoded(func(out []byte) []byte {
+		call, err = o.data.sendEncoded(func(out []byte) []byte {
 			n = o.encodeLocked(keys)
+			size = len(o.buf)
 			out = append(out, '*')
 			out = strconv.AppendInt(out, int64(4+3*n), 10)
 			out = append(out, "\r\n$7\r\nMC.COPY\r\n$3\r\nset\r\n"...)
@@ -203,17 +221,13 @@ func (o *outgoing) push(keys [][]byte) (calls []*peerCall, err error) {
 			o.number++
 		}
 		o.mu.Unlock()
-		switch {
-		case err == nil:
-			calls, keys = append(calls, call), keys[n:]
+		if err == nil {
 			o.k.count.sent.Add(uint64(n))
-		case err == errPeerBusy && time.Since(began) < o.k.answer:
-			time.Sleep(time.Millisecond)
-		default:
-			return calls, err
+		}
+		if err != errPeerBusy || time.Since(began) >= o.k.answer {
+			return call, n, size, err
 		}
 	}
-	return calls, nil
 }
 
 // encodeLocked puts what keys are into buf, for as many as a message has.
