@@ -310,3 +310,30 @@ func TestReadAlike(t *testing.T) {
 		t.Errorf("%d labels are those of the series before, %d are written oddly", alike, odd)
 	}
 }
+
+// TestReadTimes reads the times that a series may have beside its samples, which no
+// file of testdata has: what is written as is read, both changed alike, does not pass.
+func TestReadTimes(t *testing.T) {
+	for what, want := range []savedSeries{
+		{complete: math.MinInt64},
+		{dirty: true, unsentFrom: 1000, complete: math.MinInt64},
+		{complete: 2000},
+		{dirty: true, unsentFrom: 1000, complete: 2000},
+	} {
+		payload := append(appendText(appendText(append(appendText([]byte{'L'}, "default"), 1), "__name__"), "m"), byte(what))
+		if want.dirty {
+			payload = append(payload, 0xd0, 0x0f) // 1000
+		}
+		if want.complete == 2000 {
+			payload = append(payload, 0xa0, 0x1f)
+		}
+		l := savedReader{version: saveVersion}
+		l.begin(frame{payload: payloadOf(append(payload, 0, 0, 0))})
+		if err := l.read(frameSeries); err != nil || len(l.series) != 1 {
+			t.Fatalf("%d: %d series, %v", what, len(l.series), err)
+		}
+		if x := l.series[0]; x.dirty != want.dirty || x.unsentFrom != want.unsentFrom || x.complete != want.complete {
+			t.Errorf("%d: unsent %v from %d, complete from %d; want %+v", what, x.dirty, x.unsentFrom, x.complete, want)
+		}
+	}
+}
