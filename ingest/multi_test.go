@@ -143,7 +143,6 @@ func TestWatchSeesAllWays(t *testing.T) {
 		"flush":       func(t *testing.T) { converse(t, addr, "FLUSHDB") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			converse(t, addr, "SET k v PX 1000")
 			c := dial(t, addr)
 			r := bufio.NewReader(c)
 			say := func(line, want string) {
@@ -153,13 +152,19 @@ func TestWatchSeesAllWays(t *testing.T) {
 					t.Fatalf("%s: %q %v, want %q", line, got, err, want)
 				}
 			}
-			say("WATCH k", "+OK\r\n")
-			change(t)
-			say("MULTI", "+OK\r\n")
-			say("PING", "+QUEUED\r\n")
-			say("EXEC", "*-1\r\n")
-			say("PING", "+PONG\r\n")
-			converse(t, addr, "DEL k")
+			for _, again := range []bool{false, true} {
+				converse(t, addr, "SET k v PX 1000")
+				say("WATCH k", "+OK\r\n")
+				change(t)
+				if again { // which forgets nothing
+					say("WATCH k other", "+OK\r\n")
+				}
+				say("MULTI", "+OK\r\n")
+				say("PING", "+QUEUED\r\n")
+				say("EXEC", "*-1\r\n")
+				say("PING", "+PONG\r\n")
+				converse(t, addr, "DEL k")
+			}
 		})
 	}
 }

@@ -41,6 +41,7 @@ func watch(c *conn, args [][]byte) {
 		c.Fail("ERR too many watched keys, the limit is " + itoa(maxQueued))
 		return
 	}
+	before := len(c.tx.watched)
 	w := &c.srv.watchers
 	w.mu.Lock()
 	w.some.Store(true)
@@ -55,8 +56,8 @@ func watch(c *conn, args [][]byte) {
 		}
 	}
 	w.mu.Unlock()
-	for i := len(c.tx.watched) - 1; i >= 0 && i >= len(c.tx.watched)-len(args)+1; i-- {
-		k := &c.tx.watched[i]
+	for i := range c.tx.watched[before:] {
+		k := &c.tx.watched[before+i]
 		k.there = c.srv.has(k.db, []byte(k.key))
 	}
 	c.OK()
