@@ -146,15 +146,19 @@ func (e *recordEncoder) split(dst []stepText, text []byte) (_ []stepText, ok boo
 // stepTextBytes is what a stepText takes.
 const stepTextBytes = 32
 
-// endOfHistogram is where the object at the beginning of b ends, which has no
-// brackets in its strings.
+// endOfHistogram is where the object at the beginning of b ends.
 func endOfHistogram(b []byte) int {
-	depth := 0
-	for i, c := range b {
-		switch c {
-		case '{':
+	depth, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++ // what is escaped
+		case quoted:
+		case c == '{':
 			depth++
-		case '}':
+		case c == '}':
 			if depth--; depth == 0 {
 				return i + 1
 			}

@@ -199,6 +199,19 @@ func TestRecordingStops(t *testing.T) {
 	}
 }
 
+// TestRecordingOfAnyStrings: a string of a histogram is none of its brackets, whatever
+// it says.
+func TestRecordingOfAnyStrings(t *testing.T) {
+	a, _, _ := remembering(t)
+	rec := testRecording(a)
+	defer rec.abandon()
+	const object = `{"count":"}..[1810000000,","\"}{.................":"]}"}`
+	got, ok := rec.encoder.split(nil, []byte(`[1795000000,`+object+`]`))
+	if !ok || len(got) != 1 || got[0].step != 0 || string(got[0].text) != object || rec.encoder.size() > 4<<10 {
+		t.Errorf("%v, %d points, %d bytes", ok, len(got), rec.encoder.size())
+	}
+}
+
 // TestRecordingHoldsLabels: short series with long labels take what they take.
 func TestRecordingHoldsLabels(t *testing.T) {
 	a, _, _ := remembering(t)
