@@ -103,12 +103,12 @@ type reading struct {
 	wants chan int64   // bytes of the loan
 	lent  chan error   // the loan's answer
 	quit  chan struct{}
-	given atomic.Int64 // bytes of parcels that somebody else has taken
+	given atomic.Int64 // bytes of parcels that are no part of this any more
 	err   error        // why it ended, if not by the end of the answer; set before full is closed
 
 	// Of the reader's goroutine:
 	last  labels.Labels
-	size  int   // of its text
+	size  int   // of the last series' text
 	taken int64 // of the loan
 	left  int64 // of it, that no parcel has
 }
@@ -252,6 +252,7 @@ func (x *reading) done(b *parcel) {
 	select {
 	case x.free <- b:
 	default:
+		x.given.Add(b.lent)
 		x.spare.put(b)
 	}
 }

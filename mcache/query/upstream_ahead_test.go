@@ -1,0 +1,67 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+)
+
+// readingOf begins to read an answer of 1,000 steps, for a client that has a loan of p.
+func readingOf(t *testing.T, p *purse, answer io.Reader) *asked {
+	t.Helper()
+	a, _, _ := remembering(t)
+	loan := p.open()
+	at := &asked{span: span{from: 0, to: 1000}, ctx: context.WithValue(t.Context(), loanKey{}, loan)}
+	at.reader = newMatrixReader(answer, gridOf{t0, 15_000, 1000}, at.span)
+	at.begin(a.upstream)
+	t.Cleanup(func() { at.reading.end(); loan.Release() })
+	return at
+}
+
+// readAll takes parcels up to the end, some at a time.
+func readAll(at *asked, some int) (all int, err error) {
+	for {
+		var held []*parcel
+		for len(held) < some {
+			b, err := at.reading.next(at.ctx)
+			if b == nil {
+				return all, err
+			}
+			held = append(held, b)
+		}
+		for all += some; len(held) > 0; held = held[1:] {
+			at.done(held[0])
+		}
+	}
+}
+
+const (
+	matrixBegins = `{"status":"success","data":{"resultType":"matrix","result":[`
+	matrixEnds   = `]}}`
+)
+
+// seriesText is some series of 500 points each.
+func seriesText(series int) string {
+	var text []byte
+	for i := range series {
+		text = fmt.Appendf(text, `{"metric":{"i":"%05d"},"values":[`, i)
+		for step := range int64(500) {
+			text = append(appendTime(append(text, '['), t0+15_000*step), `,"1"],`...)
+		}
+		text = append(text[:len(text)-1], `]},`...)
+	}
+	return string(text[:len(text)-1])
+}
+
+// TestReadingGivesBack: what parcels took of the loan serves those after them,
+// however many the client holds at a time.
+func TestReadingGivesBack(t *testing.T) {
+	p := &purse{limit: 1 << 30}
+	const some = 20
+	n, err := readAll(readingOf(t, p, strings.NewReader(matrixBegins+seriesText(2000)+matrixEnds)), some)
+	if _, most := p.read(); err != nil || n < 10*some || most > 2*some*parcelBytes {
+		t.Errorf("%v, %d parcels took %d bytes", err, n, most)
+	}
+}
