@@ -65,3 +65,27 @@ func TestReadingGivesBack(t *testing.T) {
 		t.Errorf("%v, %d parcels took %d bytes", err, n, most)
 	}
 }
+
+// TestNotesAreReadToTheEnd: the notes of an answer are its reader's until it has
+// come to its end.
+func TestNotesAreReadToTheEnd(t *testing.T) {
+	from, store := io.Pipe()
+	taken := make(chan struct{})
+	go func() {
+		_, _ = io.WriteString(store, `{"warnings":["w"],`+matrixBegins[1:]+seriesText(20))
+		<-taken
+		_, _ = io.WriteString(store, matrixEnds)
+		store.Close()
+	}()
+	at := readingOf(t, &purse{limit: 1 << 20}, from)
+	more, err := at.nextParcel()
+	if warnings, _ := at.notes(); !more || err != nil || warnings != nil {
+		t.Errorf("%v, %v, %q while it is read", more, err, warnings)
+	}
+	for close(taken); more && err == nil; {
+		more, err = at.nextParcel()
+	}
+	if warnings, _ := at.notes(); err != nil || len(warnings) != 1 {
+		t.Errorf("%v, %q at the end", err, warnings)
+	}
+}

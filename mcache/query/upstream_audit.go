@@ -184,10 +184,13 @@ func (a *API) compareWithStore(r *http.Request, s *slow) (differs string, err er
 	if err != nil && !errors.As(err, new(*wholeError)) {
 		v.tell(err)
 	}
-	if err == nil && p.read && len(p.reader.warnings) > 0 {
+	if err != nil {
+		return "", err
+	}
+	if warnings, _ := p.notes(); len(warnings) > 0 {
 		return "", errNoAudit // it may lack something
 	}
-	return differs, err
+	return differs, nil
 }
 
 // auditable is the part of a query that is audited.

@@ -126,6 +126,14 @@ func (p *asked) end() {
 	p.res.Close()
 }
 
+// notes are those of the answer, once all of it was read.
+func (p *asked) notes() (warnings, infos []string) {
+	if p.reading != nil && !p.read {
+		return nil, nil // another goroutine may be about to write them
+	}
+	return p.reader.warnings, p.reader.infos
+}
+
 func (p *asked) series() labels.Labels { return p.at.labels }
 
 func (p *asked) text(k pointKind) []byte {

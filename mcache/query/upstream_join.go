@@ -15,9 +15,9 @@ import (
 // Joining: each part of a query that is split is a list of series in the order
 // of their labels, so that they are merged as they come: of an answer of the
 // store no more is held than some series that are being read and written, and what
-// was read ahead (upstream_ahead.go). A short answer is read, and looked at, as a whole before anything is
-// sent, so that one that breaks off does no harm; from a long one that breaks
-// off the client's answer does, too.
+// was read ahead (upstream_ahead.go). A short answer is read, and looked at, as a
+// whole before anything is sent, so that one that breaks off does no harm; from a
+// long one that breaks off the client's answer does, too.
 
 // wholeError says why the store is to answer a query as a whole after all.
 type wholeError struct{ why error }
@@ -341,7 +341,8 @@ func (j *joint) answer(s *slow) answer {
 	}
 	got.unite = func(warnings, infos []string) ([]string, []string) {
 		for _, p := range j.askeds {
-			warnings, infos = j.uniteNotes(warnings, p.reader.warnings), j.uniteNotes(infos, p.reader.infos)
+			theirs, theirInfos := p.notes()
+			warnings, infos = j.uniteNotes(warnings, theirs), j.uniteNotes(infos, theirInfos)
 		}
 		for _, p := range j.recalls {
 			if p.shown {
@@ -372,7 +373,7 @@ func (j *joint) keep() {
 		return
 	}
 	for _, p := range j.askeds {
-		p.record.keep(p.reader.warnings, p.reader.infos)
+		p.record.keep(p.notes())
 	}
 }
 
