@@ -120,6 +120,7 @@ func (p *asked) begin(u *upstream) {
 		full: make(chan *parcel, maxParcels), free: make(chan *parcel, maxParcels),
 		wants: make(chan int64), lent: make(chan error, 1), quit: make(chan struct{}),
 	}
+	p.reader.grown = grownBy(p.reading.borrow)
 	go p.reading.run()
 }
 
@@ -188,6 +189,12 @@ func (x *reading) lend(b *parcel) error {
 	if need <= 0 {
 		return nil
 	}
+	b.lent += need
+	return x.borrow(need)
+}
+
+// borrow has taken so many bytes from the loan.
+func (x *reading) borrow(need int64) error {
 	x.left += x.given.Swap(0)
 	if more := need - x.left; more > 0 {
 		more = max(more, min(x.taken/4, readAhead/4)) // in few steps
@@ -201,7 +208,7 @@ func (x *reading) lend(b *parcel) error {
 		}
 		x.taken, x.left = x.taken+more, x.left+more
 	}
-	x.left, b.lent = x.left-need, b.lent+need
+	x.left -= need
 	return nil
 }
 
@@ -354,6 +361,7 @@ func (p *asked) readAhead() error {
 func (p *asked) sort() error {
 	p.record.abandon()
 	loan, size, lent := loanOf(p.ctx), int64(0), int64(0)
+	p.reader.grown = grownBy(func(n int64) error { return loan.Take(p.ctx, n) })
 	for {
 		s, err := p.reader.next()
 		if err == io.EOF {

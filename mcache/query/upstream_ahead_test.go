@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -63,6 +64,23 @@ func TestReadingGivesBack(t *testing.T) {
 	n, err := readAll(readingOf(t, p, strings.NewReader(matrixBegins+seriesText(2000)+matrixEnds)), some)
 	if _, most := p.read(); err != nil || n < 10*some || most > 2*some*parcelBytes {
 		t.Errorf("%v, %d parcels took %d bytes", err, n, most)
+	}
+}
+
+// TestReadingTakesWhatItHolds: of what there is no room for no more is read than
+// there is room for, be it one series.
+func TestReadingTakesWhatItHolds(t *testing.T) {
+	const room = 4 << 20
+	p := &purse{limit: room}
+	var head strings.Builder
+	head.WriteString(matrixBegins + `{"metric":{},"histograms":[`)
+	for step := range int64(1000) {
+		fmt.Fprintf(&head, `[%s,{"buckets":["%s"]}],`, appendTime(nil, t0+15_000*step), strings.Repeat("1", 100<<10))
+	}
+	from := strings.NewReader(head.String())
+	_, err := readAll(readingOf(t, p, from), 1)
+	if read := from.Size() - int64(from.Len()); !errors.As(err, new(noRoom)) || read > 3*room {
+		t.Errorf("%v, after %d bytes", err, read)
 	}
 }
 

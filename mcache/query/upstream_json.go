@@ -28,10 +28,11 @@ type matrixReader struct {
 
 	at       matrixSeries
 	expected separators // of the span
-	// grown is told how much room the text of a series has, point by point, where
-	// points may be of any time, so that there may be any number and no runs of
-	// them; nil: they are of steps.
+	anyTime  bool       // points are of no steps: there may be any number, and no runs of them
+	// grown is told how much room the text of a series has, histogram by histogram,
+	// and of points of any time float by float.
 	grown    func(room int) error
+	most     int // of the text that value appends to
 	builder  labels.ScratchBuilder
 	inData   bool // the list of series stands in an object that has more members
 	begun    bool
@@ -49,11 +50,31 @@ type matrixSeries struct {
 
 const (
 	readBytes = 64 << 10
+	// storeLabelBytes are more than a label takes beside its text, until it is one of a set.
+	storeLabelBytes = 32
 	// maxNesting of what is skipped.
 	maxNesting = 100
 	// maxStoreNotes bounds the warnings and infos of an answer.
 	maxStoreNotes = 1000
+	// maxStoreText bounds what is held before it is taken from a loan: the labels of
+	// a series, a histogram, all warnings, all infos.
+	maxStoreText = 1 << 20
 )
+
+// errLongText is of an answer in which one of these has more.
+var errLongText = notMatrix(fmt.Sprintf("labels, a histogram or notes of more than %d bytes", maxStoreText))
+
+// grownBy has taken what the text of a series grows by.
+func grownBy(take func(bytes int64) error) func(room int) error {
+	taken := 0
+	return func(room int) (err error) {
+		if room > taken {
+			err = take(int64(room - taken))
+			taken = room
+		}
+		return err
+	}
+}
 
 // errNotMatrix is why an answer is not one.
 var errNotMatrix = errors.New("its answer is not JSON as Prometheus writes it")
@@ -147,14 +168,19 @@ func (m *matrixReader) text(dst []byte) ([]byte, error) {
 		}
 		b := m.buf[m.pos:m.end]
 		n := bytes.IndexAny(b, `"\`)
+		if n >= 0 {
+			b = b[:n]
+		}
+		dst = append(dst, b...)
+		m.pos += len(b)
+		if len(dst)-start > maxStoreText {
+			return nil, errLongText
+		}
 		if n < 0 {
-			dst = append(dst, b...)
-			m.pos = m.end
 			continue
 		}
-		dst = append(dst, b[:n]...)
-		m.pos += n + 1
-		if b[n] == '"' {
+		m.pos++
+		if m.buf[m.pos-1] == '"' {
 			break
 		}
 		escaped = true
@@ -219,14 +245,24 @@ func (m *matrixReader) members(first bool, f func(key string) (stop bool, err er
 	}
 }
 
-// value skips any value, and appends its text to dst if that is not nil.
+// keptValue appends the text of any value to dst, which is not nil.
+func (m *matrixReader) keptValue(dst []byte) (_ []byte, err error) {
+	m.most = len(dst) + maxStoreText
+	if dst, err = m.value(dst, 0); err == nil && len(dst) == m.most {
+		err = errLongText
+	}
+	return dst, err
+}
+
+// value skips any value, and appends its text to dst if that is not nil, as far as
+// there is room.
 func (m *matrixReader) value(dst []byte, depth int) ([]byte, error) {
 	if depth > maxNesting {
 		return nil, notMatrix("too deep")
 	}
 	keep := dst != nil
 	put := func(c byte) {
-		if keep {
+		if keep && len(dst) < m.most {
 			dst = append(dst, c)
 		}
 		m.pos++
@@ -357,7 +393,7 @@ func (m *matrixReader) wantText(want string) error {
 
 // notes reads a list of strings, or null.
 func (m *matrixReader) notes() ([]string, error) {
-	raw, err := m.value([]byte{}, 0)
+	raw, err := m.keptValue([]byte{})
 	if err != nil {
 		return nil, err
 	}
@@ -419,10 +455,14 @@ func (m *matrixReader) seriesMember(key string) (stop bool, err error) {
 	switch key {
 	case "metric":
 		m.builder.Reset()
+		size := 0
 		_, err = m.members(true, func(name string) (bool, error) {
 			m.skip()
 			value, err := m.text(nil)
 			m.builder.Add(name, string(value))
+			if size += len(name) + len(value) + storeLabelBytes; err == nil && size > maxStoreText {
+				err = errLongText
+			}
 			return false, err
 		})
 		m.builder.Sort()

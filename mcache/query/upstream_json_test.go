@@ -74,7 +74,14 @@ func TestMatrixReaderRefuses(t *testing.T) {
 	point := func(p string) string {
 		return `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[` + p + `]}]}}`
 	}
+	series := func(members string) string {
+		return `{"status":"success","data":{"resultType":"matrix","result":[{` + members + `}]}}`
+	}
+	long, many := strings.Repeat("x", maxStoreText), strings.Repeat(`"l":"",`, maxStoreText/storeLabelBytes)
 	for in, whole := range map[string]bool{
+		// More than is held of anything that no loan is asked for.
+		series(`"metric":{"l":"` + long + `x"}`): false, series(`"metric":{"` + long + `":""}`): false, series(`"metric":{` + many + `"l":""}`): false, series(`"` + long + `x":1`): false,
+		series(`"metric":{},"histograms":[[1001,{"count":"` + long + `"}]]`): false, `{"warnings":["` + long + `"],"status":"success","data":{"resultType":"matrix","result":[]}}`: false,
 		"": false, "<html>": false, "[]": false, "{}": false, `{"status":"success"}`: false, `{"status":"error","data":{"resultType":"matrix","result":[]}}`: false,
 		`{"status":"success","data":{"resultType":"vector","result":[]}}`: false, `{"status":"success","data":{"resultType":"matrix","result":{}}}`: false,
 		`{"status":"success","data":{"resultType":"matrix","result":[],"result":[]}}`: false, `{"status":"success","data":{"resultType":"matrix","result":[1]}}`: false,

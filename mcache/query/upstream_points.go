@@ -167,12 +167,12 @@ func (m *matrixReader) points(dst []byte, histograms bool) ([]byte, error) {
 			return nil, &wholeError{fmt.Errorf("it answers for other steps than those that were asked for: %d", t)}
 		}
 		next = t + m.grid.step
-		switch {
-		case m.grown != nil:
+		if m.grown != nil && (histograms || m.anyTime) {
 			if err := m.grown(cap(dst)); err != nil {
 				return nil, err
 			}
-		case !histograms:
+		}
+		if !histograms && !m.anyTime {
 			run, step := m.run(m.buf[m.pos-2:m.end], int((next-m.grid.start)/m.grid.step))
 			dst = append(dst, m.buf[m.pos:m.pos+run]...)
 			m.pos += run
@@ -227,7 +227,7 @@ func (m *matrixReader) histogram(dst []byte) (_ []byte, ms int64, err error) {
 	if m.peek() != '{' {
 		return nil, 0, m.broken("a histogram")
 	}
-	if dst, err = m.value(dst, 0); err != nil {
+	if dst, err = m.keptValue(dst); err != nil {
 		return nil, 0, err
 	}
 	if m.peek() != ']' {

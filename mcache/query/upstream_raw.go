@@ -156,14 +156,8 @@ var errRawHistograms = errors.New("its answer has native histograms, of which a 
 func (a *API) takeRaw(ctx context.Context, res io.Reader, at window, put func(labels.Labels, []mcache.Sample)) error {
 	grid := gridOf{start: at.from - 1, step: 1, n: int(at.to-at.from) + 2} // any ms
 	m := newMatrixReader(res, grid, span{from: 0, to: grid.n})
-	loan, limit, n, lent := loanOf(ctx), a.limits.Load().maxSamples, 0, 0
-	m.grown = func(room int) (err error) {
-		if room > lent {
-			err = loan.Take(ctx, int64(room-lent))
-			lent = room
-		}
-		return err
-	}
+	loan, limit, n := loanOf(ctx), a.limits.Load().maxSamples, 0
+	m.anyTime, m.grown = true, grownBy(func(n int64) error { return loan.Take(ctx, n) })
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
