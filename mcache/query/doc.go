@@ -92,7 +92,7 @@
 //	upstream_nothing.go   selectors that match nothing here
 //	upstream_ask.go       requests, within their bounds
 //	upstream_breaker.go   a store that fails is left alone
-//	upstream_ahead.go     the beginning of answers, before anything is sent
+//	upstream_ahead.go     answers are read by goroutines, a part before anything is sent
 //	upstream_json.go      answers, series by series
 //	upstream_points.go    and their points, at speed
 //	upstream_join.go      the parts become one answer
