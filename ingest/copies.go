@@ -231,7 +231,7 @@ type changes struct {
 	// routes are the sessions that the keys had when they were written. A later one
 	// finds them when it is filled.
 	routes []*outgoing
-	all    bool // every key may have changed
+	all    bool // every key may have changed; then each session is in routes once
 }
 
 func (w *changes) reset() {
@@ -268,12 +268,25 @@ func (c *conn) noteKey(key []byte) {
 	}
 	w := c.notes()
 	if len(w.ends) >= changedKeys || len(w.keys) >= changedBytes {
-		w.all = true
+		w.noteAll()
 	}
 	if !w.all {
 		w.keys = append(w.keys, key...)
 		w.ends = append(w.ends, len(w.keys))
+	}
+	if !w.all || !slices.Contains(w.routes, o) {
 		w.routes = append(w.routes, o)
+	}
+}
+
+// noteAll notes that every key may have changed, and keeps one route of each.
+func (w *changes) noteAll() {
+	all := w.routes
+	w.all, w.keys, w.ends, w.routes = true, w.keys[:0], w.ends[:0], nil
+	for _, o := range all {
+		if !slices.Contains(w.routes, o) {
+			w.routes = append(w.routes, o)
+		}
 	}
 }
 
@@ -284,7 +297,7 @@ func (c *conn) noteKeys(cmd *command, args [][]byte) {
 	case cmd.keys[0] != 0:
 		cmd.eachKey(args, c.noteKey)
 	case cmd.name == "flushall" || cmd.name == "flushdb":
-		c.notes().all = true
+		c.notes().noteAll()
 	}
 }
 
@@ -315,7 +328,7 @@ func (c *conn) copied() bool {
 // send is copied for some changes.
 func (k *copies) send(w *changes) bool {
 	if w.all {
-		return k.endAll()
+		return k.endAll(w.routes)
 	}
 	type part struct {
 		o     *outgoing
@@ -351,12 +364,15 @@ func (k *copies) send(w *changes) bool {
 	return ok
 }
 
-// endAll ends all sessions.
-func (k *copies) endAll() bool {
+// endAll ends all sessions, and reports whether none was taken, of those either that
+// have ended.
+func (k *copies) endAll(ended []*outgoing) bool {
+	all := slices.Clone(ended)
 	k.mu.Lock()
-	var all []*outgoing
 	for o := range k.out {
-		all = append(all, o)
+		if !slices.Contains(all, o) {
+			all = append(all, o)
+		}
 	}
 	k.mu.Unlock()
 	ok := true

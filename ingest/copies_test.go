@@ -627,6 +627,36 @@ func TestCopiesLongAnswers(t *testing.T) {
 	}
 }
 
+// What was written is not answered when another member has taken its units meanwhile, not
+// if it was more keys than are noted either.
+func TestCopiesTakenOfMany(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	n := f.nodes[0]
+	k, v := n.copies, n.view()
+	c := &conn{srv: n.Server}
+	for i, noted := 0, 0; noted <= changedKeys; i++ {
+		if key := fmt.Sprint(i); v.servedBy(cluster.KeySlot([]byte(key))) == 0 {
+			c.noteKey([]byte(key))
+			noted++
+		}
+	}
+	if !c.changes.all || len(c.changes.routes) != 2 {
+		t.Fatalf("of all keys: %v, of %d sessions", c.changes.all, len(c.changes.routes))
+	}
+	taken := c.changes.routes[0]
+	taken.lose()
+	waitFor(t, "it is forgotten", func() bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		_, there := k.out[taken]
+		return !there
+	})
+	if k.send(c.changes) {
+		t.Error("it is answered")
+	}
+}
+
 // However long values are, what clients write waits for one message of a fill at the most.
 func TestCopiesFillLong(t *testing.T) {
 	f := newFleet(t, 3)
@@ -645,7 +675,7 @@ func TestCopiesFillLong(t *testing.T) {
 		}
 	}
 	f.wire.most.Store(copyBatchBytes / 2)
-	if !n.copies.endAll() {
+	if !n.copies.endAll(nil) {
 		t.Fatal("the sessions do not end")
 	}
 	p, was, most := n.peerFor(v.Nodes[1].address(), peerCopies), n.Stats().KeysCopied, 0
