@@ -34,23 +34,21 @@
 // All that reads goes through a Source, an interface of seven methods that are
 // asked in bulk.
 //
-// A range query passes seven functions on its way to the engine or a plan, and from
-// the handler five on its way to JSON:
+// A range query passes eight functions, five on its way to the engine or a plan,
+// and from the handler three on its way to JSON; TestPathOfRangeQuery counts them:
 //
-//	ServeHTTP    serve.go  what all requests have: origins, tenants, a loan
-//	handler      serve.go  what all endpoints have: parameters, errors
-//	queryRange   query.go  the times
-//	evaluate     query.go  the answer, and whether it was slow; readThrough calls
-//	                       it where a store is behind
-//	compute      query.go  limits, and another try without plans: of a query, or
-//	                       of a part of one that is split
-//	execute      query.go  each try: its turn, and what it may hold
-//	Exec         whole.go  or formula.go's, or the engine's
-//	respond      serve.go  size, compression, warnings
-//	answer.data  query.go  result and statistics, twice if they may be too large
-//	value        json.go   which kind of result
-//	computed     rows.go   series; or matrix, of json.go
-//	points       rows.go   points, block by block; or floats, of json.go
+//	ServeHTTP       serve.go  what all requests have: origins, tenants, a loan
+//	handler         serve.go  what all endpoints have: parameters, errors, size,
+//	                          compression, warnings
+//	queryRange      query.go  the times
+//	evaluate        query.go  limits, a turn, another try without plans, and whether
+//	                          it was slow: of a query, or of a part of one that is
+//	                          split; readThrough calls it where a store is behind
+//	Exec            whole.go  or formula.go's, or the engine's
+//	computed.write  query.go  which kind of result, and statistics; twice if they
+//	                          may be too large
+//	computed        rows.go   series; or matrix, of json.go
+//	points          rows.go   points, block by block; or floats, of json.go
 //
 // None of them only passes on what it is given.
 //

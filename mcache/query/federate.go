@@ -31,7 +31,7 @@ import (
 func (a *API) federate(w http.ResponseWriter, r *http.Request) {
 	a.counts.lookups.Add(1)
 	if err := a.parseForm(w, r); err != nil {
-		a.federateError(w, badData(err))
+		a.federateError(w, asAPIError(err))
 		return
 	}
 	sets, err := a.parser.ParseMetricSelectors(r.Form["match[]"])

@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
-	"github.com/prometheus/prometheus/promql/parser"
 )
 
 // A jsonWriter writes the JSON of Prometheus' API, byte for byte, as it comes:
@@ -216,20 +215,6 @@ func (w *jsonWriter) quotedFloat(f float64) {
 	w.buf = append(w.buf, '"')
 	w.buf = appendFloat(w.buf, f)
 	w.buf = append(w.buf, '"')
-}
-
-// value writes the result of a query.
-func (w *jsonWriter) value(v parser.Value) {
-	switch v := v.(type) {
-	case promql.Matrix:
-		w.matrix(v)
-	case promql.Vector:
-		w.vector(v)
-	case *computedMatrix:
-		w.computed(v)
-	default: // a scalar or a string
-		w.any(v)
-	}
 }
 
 func (w *jsonWriter) vector(v promql.Vector) {

@@ -55,88 +55,141 @@ func (a *API) queryRange(r *http.Request) (answer, error) {
 	return a.answerQuery(r, slow{kind: "range", start: start, end: end, step: step})
 }
 
-// evaluate answers a query from memory, and tells of it if it was slow.
-func (a *API) evaluate(r *http.Request, s slow) (answer, error) {
-	s.arrived, s.expr, s.stats = a.o.Now(), r.FormValue("query"), r.FormValue("stats")
-	e, err := a.compute(r, &s)
-	s.read, s.err = e.read, err
-	a.tell(r, s)
+// computed is a query that was run here, which must be closed.
+type computed struct {
+	query   evaluation
+	result  *promql.Result
+	read    *Queryable
+	samples int64  // that were read
+	stats   string // that were asked for
+}
+
+// evaluate answers a query, or a part of one, from memory, and tells of a whole
+// one if it was slow. Of the request's loan it leaves what the result takes and,
+// for a part, what the other parts do.
+func (a *API) evaluate(r *http.Request, s slow) (got answer, err error) {
+	c := &computed{}
+	if s.of == nil {
+		s.arrived, s.expr, s.stats = a.o.Now(), r.FormValue("query"), r.FormValue("stats")
+		defer func() {
+			s.read, s.samples, s.err = c.read, c.samples, err
+			a.tell(r, s)
+		}()
+	}
+	limit, err := limitParam(r)
 	if err != nil {
 		return answer{}, err
 	}
-	query, result := e.query, e.result
-	return answer{
-		data: func(w *jsonWriter) {
-			w.raw(`{"resultType":`)
-			w.escaped(string(result.Value.Type()))
-			w.raw(`,"result":`)
-			w.value(result.Value)
-			if s.stats != "" {
-				w.raw(`,"stats":`)
-				w.any(stats.NewQueryStats(query.Stats()))
-			}
-			w.raw(`}`)
-		},
-		maxBytes: maxJSONBytes(result.Value),
-		notes:    result.Warnings,
-		query:    s.expr,
-		read:     e.read,
-		close:    query.Close,
-	}, nil
-}
-
-// computed is a query that was run here. It must be closed unless there was an error.
-type computed struct {
-	query  evaluation
-	result *promql.Result
-	read   *Queryable
-}
-
-// compute runs a query, with the parameters common to both kinds. Of the
-// request's loan it leaves what the result takes and, for a part of a query,
-// what the other parts do.
-func (a *API) compute(r *http.Request, s *slow) (c computed, err error) {
-	limit, err := limitParam(r)
-	if err != nil {
-		return c, err
-	}
 	ctx, cancel, err := a.withTimeout(r)
 	if err != nil {
-		return c, err
+		return answer{}, err
 	}
 	defer cancel()
 	opts, err := a.queryOpts(r)
 	if err != nil {
-		return c, badData(err)
+		return answer{}, badData(err)
 	}
 	held := int64(answerBytes)
 	if s.of != nil {
 		held = loanOf(r.Context()).Held()
 	}
-	c.read = a.queryable(r)
+	c.read, c.stats = a.queryable(r), s.stats
 	c.read.byLabels = s.of != nil
-	c.query, c.result, err = a.execute(ctx, c.read, opts, s)
-	if errors.Is(err, errUnplanned) {
-		c.read = a.queryable(r)
-		c.read.byLabels = s.of != nil
-		c.read.unplanned = true
-		c.read.loan.Keep(held)
-		c.query, c.result, err = a.execute(ctx, c.read, opts, s)
+	if c.query, err = a.prepare(ctx, c.read, opts, &s); err != nil {
+		return answer{}, badParam("query", err)
 	}
-	s.samples += c.read.computed.Load()
-	if err != nil {
-		return c, err
+	// The turn ends with the evaluation: a client that reads slowly keeps nobody waiting.
+	if err = a.awaitTurn(ctx, &s); err != nil {
+		return answer{}, err
+	}
+	defer a.queries.leave()
+	for {
+		if err = c.takeLiterals(ctx, a.o.SubqueryStep); err == nil {
+			c.result = c.query.Exec(ctx)
+			err = c.judge()
+		}
+		if err == nil {
+			break
+		}
+		c.query.Close()
+		if !errors.Is(err, errUnplanned) || c.read.unplanned {
+			return answer{}, err
+		}
+		c.read = a.queryable(r)
+		c.read.byLabels, c.read.unplanned = s.of != nil, true
+		c.read.loan.Keep(held)
+		if c.query, err = a.prepare(ctx, c.read, opts, &s); err != nil {
+			return answer{}, badParam("query", err)
+		}
 	}
 	c.read.loan.Keep(held + resultBytes(c.result.Value))
-	s.samples += c.query.Stats().Samples.SamplesRead
+	c.samples += c.query.Stats().Samples.SamplesRead
+	a.counts.samples.Add(uint64(c.samples))
 	if truncate(c.result, limit) {
 		c.result.Warnings.Add(errTruncated)
 	}
 	if note := statsNote(s.stats); note != nil {
 		c.result.Warnings.Add(note)
 	}
-	a.counts.samples.Add(uint64(s.samples))
-	return c, nil
+	return answer{
+		data: c.write, maxBytes: maxJSONBytes(c.result.Value),
+		notes: c.result.Warnings, query: s.expr, read: c.read, ran: c, close: c.query.Close,
+	}, nil
+}
+
+// awaitTurn waits until a query may run; the caller must leave a.queries then.
+// The time is added to s.waited.
+func (a *API) awaitTurn(ctx context.Context, s *slow) error {
+	came := a.o.Now()
+	err := a.queries.enter(ctx)
+	s.waited += a.o.Now().Sub(came)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return promql.ErrQueryTimeout("query queue")
+	}
+	return err
+}
+
+// takeLiterals takes from the loan what the engine takes for literals.
+func (c *computed) takeLiterals(ctx context.Context, subqueryStep time.Duration) error {
+	if q, ok := c.query.(promql.Query); ok {
+		if stmt, ok := q.Statement().(*parser.EvalStmt); ok {
+			return c.read.loan.Take(ctx, literalBytes(stmt, subqueryStep))
+		}
+	}
+	return nil
+}
+
+// judge counts what was read and returns the error of the result, errUnplanned
+// if plans held too much for it to count.
+func (c *computed) judge() error {
+	q := c.read
+	c.samples = q.computed.Load()
+	if c.result.Err == nil && q.computer.exceeds(c.query.Stats().Samples.PeakSamples) {
+		return errUnplanned
+	}
+	return q.computer.own(c.result.Err)
+}
+
+// write writes the result as the data of an answer.
+func (c *computed) write(w *jsonWriter) {
+	w.raw(`{"resultType":`)
+	w.escaped(string(c.result.Value.Type()))
+	w.raw(`,"result":`)
+	switch v := c.result.Value.(type) {
+	case promql.Matrix:
+		w.matrix(v)
+	case promql.Vector:
+		w.vector(v)
+	case *computedMatrix:
+		w.computed(v)
+	default: // a scalar or a string
+		w.any(v)
+	}
+	if c.stats != "" {
+		w.raw(`,"stats":`)
+		w.any(stats.NewQueryStats(c.query.Stats()))
+	}
+	w.raw(`}`)
 }
 
 // prepare makes the query that is to be run on q: by the engine as it is, by
@@ -177,43 +230,6 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 		expr, c.plans = rewrite(expr)
 	}
 	return in.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
-}
-
-// execute runs a query when it is its turn. The turn ends with the evaluation:
-// a client that reads slowly keeps nobody waiting. The time until it began is
-// added to s.waited. The query must be closed unless there is an error.
-func (a *API) execute(ctx context.Context, q *Queryable, opts promql.QueryOpts, s *slow) (evaluation, *promql.Result, error) {
-	query, err := a.prepare(ctx, q, opts, s)
-	if err != nil {
-		return nil, nil, badParam("query", err)
-	}
-	came := a.o.Now()
-	err = a.queries.enter(ctx)
-	s.waited += a.o.Now().Sub(came)
-	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = promql.ErrQueryTimeout("query queue")
-		}
-		return nil, nil, err
-	}
-	defer a.queries.leave()
-	if p, ok := query.(promql.Query); ok {
-		if stmt, ok := p.Statement().(*parser.EvalStmt); ok {
-			if err := q.loan.Take(ctx, literalBytes(stmt, a.o.SubqueryStep)); err != nil {
-				query.Close()
-				return nil, nil, err
-			}
-		}
-	}
-	result := query.Exec(ctx)
-	if result.Err == nil && q.computer.exceeds(query.Stats().Samples.PeakSamples) {
-		result.Err = errUnplanned
-	}
-	if result.Err != nil {
-		query.Close()
-		return nil, nil, q.computer.own(result.Err)
-	}
-	return query, result, nil
 }
 
 func (a *API) queryOpts(r *http.Request) (promql.QueryOpts, error) {

@@ -24,6 +24,8 @@ type answer struct {
 	query string
 	// read is what was read, which knows what was missing; it may be nil.
 	read *Queryable
+	// ran is the query that was run for it; it may be nil. close closes it.
+	ran *computed
 	// close releases what data refers to; it may be nil.
 	close func()
 	// unite adds what another server notes to warnings and infos, once data was
@@ -127,29 +129,32 @@ func (a *API) setCORS(w http.ResponseWriter, r *http.Request) {
 // handler reads the parameters, runs e and writes its answer.
 func (a *API) handler(e endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.parseForm(w, r); errors.As(err, new(refusal)) {
-			a.respondError(w, asAPIError(err))
-			return
-		} else if err != nil {
-			a.respondError(w, badData(err))
-			return
+		var got answer
+		err := a.parseForm(w, r)
+		if err == nil {
+			got, err = e(r)
 		}
-		result, err := e(r)
-		if result.close != nil {
-			defer result.close()
+		if got.close != nil {
+			defer got.close()
 		}
-		if result.source != "" {
-			w.Header().Set(sourceHeader, result.source)
+		if got.source != "" {
+			w.Header().Set(sourceHeader, got.source)
+		}
+		if err == nil && got.data != nil {
+			err = a.admit(w, r, &got)
 		}
 		switch {
 		case err != nil:
 			a.respondError(w, asAPIError(err))
-		case result.handOn != nil:
-			result.handOn(w)
-		case result.data == nil:
+		case got.handOn != nil:
+			got.handOn(w)
+		case got.data == nil:
 			w.WriteHeader(http.StatusNoContent)
 		default:
-			a.respond(w, r, &result)
+			out := a.open(w, r, &got)
+			out.json.raw(`{"status":"success","data":`)
+			got.data(&out.json)
+			out.finish(r, &got)
 		}
 	})
 }
@@ -158,24 +163,26 @@ func (a *API) handler(e endpoint) http.Handler {
 // a request is often lower.
 const maxURLBytes = 256 << 10
 
-// parseForm reads all parameters, within the bounds.
+// parseForm reads all parameters, within the bounds. An error that is not of the
+// loan is bad data.
 func (a *API) parseForm(w http.ResponseWriter, r *http.Request) error {
 	most := a.limits.Load().maxQueryBytes
 	if n, most := len(r.URL.RawQuery), min(maxURLBytes, most); n > most {
-		return fmt.Errorf("parameters in the URL are too large: %d bytes, at most %d; send them in the body of a POST", n, most)
+		return badData(fmt.Errorf("parameters in the URL are too large: %d bytes, at most %d; send them in the body of a POST", n, most))
 	}
 	if n := r.ContentLength; n > int64(most) {
 		return a.errLargeBody(most, fmt.Sprintf("%d bytes", n))
 	}
 	r.Body = lentBody{http.MaxBytesReader(w, r.Body, int64(most)), r.Context()}
 	err := parseParameters(r, int64(most))
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+	switch tooLarge := new(http.MaxBytesError); {
+	case err == nil, errors.As(err, new(refusal)):
+		return err
+	case errors.As(err, &tooLarge):
 		return a.errLargeBody(most, "more")
+	default:
+		return badData(fmt.Errorf("error parsing form values: %w", err))
 	}
-	if err != nil {
-		return fmt.Errorf("error parsing form values: %w", err)
-	}
-	return nil
 }
 
 func parseParameters(r *http.Request, maxBytes int64) error {
@@ -189,7 +196,7 @@ func parseParameters(r *http.Request, maxBytes int64) error {
 }
 
 func (a *API) errLargeBody(most int, came string) error {
-	return fmt.Errorf("parameters in the body are too large: at most %d bytes (%s), came %s", most, a.o.MaxQueryFlag, came)
+	return badData(fmt.Errorf("parameters in the body are too large: at most %d bytes (%s), came %s", most, a.o.MaxQueryFlag, came))
 }
 
 // completeFromHeader says from when on the samples in an answer are complete.
@@ -215,7 +222,9 @@ func (a *API) noteMissing(h http.Header, read *Queryable) (note error) {
 // annotations as Prometheus lists them: ten of each kind at most.
 const maxNotes = 10
 
-func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
+// admit does what an answer must pass before the first byte of it: notes what is
+// missing, and sees to its size and to room for its buffer.
+func (a *API) admit(w http.ResponseWriter, r *http.Request, result *answer) error {
 	if result.read != nil {
 		a.counts.series.Add(uint64(result.read.selected.Load()))
 		if note := a.noteMissing(w.Header(), result.read); note != nil {
@@ -226,23 +235,33 @@ func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
 		}
 	}
 	if err := a.checkSize(result); err != nil {
-		a.respondError(w, err)
-		return
+		return err
 	}
-	if err := loanOf(r.Context()).Take(r.Context(), bufferBytes); err != nil {
-		a.respondError(w, asAPIError(err))
-		return
-	}
-	out := sender{api: a, w: w, gzip: a.compresses(r)}
+	return loanOf(r.Context()).Take(r.Context(), bufferBytes)
+}
+
+// A jsonReply is the JSON of an answer on its way to the client.
+type jsonReply struct {
+	sender
+	json jsonWriter
+	buf  *[]byte // the API's, which json began with
+}
+
+// open begins the reply to a request of which the answer was admitted.
+func (a *API) open(w http.ResponseWriter, r *http.Request, result *answer) *jsonReply {
+	out := &jsonReply{sender: sender{api: a, w: w, gzip: a.compresses(r)}, buf: a.buffer()}
 	// Without room for a compressor it goes out as it is.
 	out.gzip = out.gzip && (result.maxBytes < minGzipBytes || loanOf(r.Context()).Take(r.Context(), gzipBytes) == nil)
-	buf := a.buffer()
-	jw := jsonWriter{buf: *buf, flush: out.part}
-	jw.raw(`{"status":"success","data":`)
-	result.data(&jw)
+	out.json = jsonWriter{buf: *out.buf, flush: out.part}
+	return out
+}
+
+// finish sends what remains when the data was written: warnings and the end.
+func (out *jsonReply) finish(r *http.Request, result *answer) {
+	jw, log := &out.json, out.api.o.Logger
 	if errors.As(jw.err, new(*brokenOff)) {
 		// Half of an answer must not pass for a whole one.
-		a.o.Logger.Debug("an answer broke off", "path", r.URL.Path, "bytes", out.bytes, "err", jw.err)
+		log.Debug("an answer broke off", "path", r.URL.Path, "bytes", out.bytes, "err", jw.err)
 		panic(http.ErrAbortHandler)
 	}
 	warnings, infos := result.notes.AsStrings(result.query, maxNotes, maxNotes)
@@ -261,16 +280,16 @@ func (a *API) respond(w http.ResponseWriter, r *http.Request, result *answer) {
 	if jw.err == nil {
 		jw.err = out.last(jw.buf)
 	}
-	a.counts.bytes.Add(uint64(out.bytes))
-	a.release(buf, jw.buf)
+	out.api.counts.bytes.Add(uint64(out.bytes))
+	out.api.release(out.buf, jw.buf)
 	if jw.err != nil {
-		a.o.Logger.Debug("answer was not taken", "path", r.URL.Path, "bytes", out.bytes, "err", jw.err)
+		log.Debug("answer was not taken", "path", r.URL.Path, "bytes", out.bytes, "err", jw.err)
 	}
 }
 
 // checkSize writes an answer that may be too large once to nowhere, before any
 // of it has been sent: later, an error could only be told by breaking off.
-func (a *API) checkSize(result *answer) *apiError {
+func (a *API) checkSize(result *answer) error {
 	if result.maxBytes <= a.o.MaxResponseBytes {
 		return nil
 	}

@@ -55,13 +55,12 @@ type asked struct {
 // here is a part that was computed.
 type here struct {
 	span
-	computed
-	from    int64 // its first step that counts
-	samples int64 // that were read
-	matrix  promql.Matrix
-	rows    *computedMatrix
-	at      int
-	times   timeTexts
+	*computed
+	from   int64 // its first step that counts
+	matrix promql.Matrix
+	rows   *computedMatrix
+	at     int
+	times  timeTexts
 
 	floats   []promql.FPoint // of rows: those of series floatsAt
 	floatsAt int

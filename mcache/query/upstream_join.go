@@ -96,11 +96,7 @@ type joint struct {
 
 func (j *joint) close() {
 	for _, h := range j.heres {
-		if h.query != nil {
-			h.query.Close()
-		}
-	}
-	for _, h := range j.heres {
+		h.query.Close()
 		h.text.release(&j.a.upstream.parcels)
 	}
 	for _, p := range slices.Concat(j.askeds, j.seams) {
@@ -231,11 +227,11 @@ func (j *joint) computeAll(s *slow) error {
 		part.arrived, part.expr, part.stats, part.of = j.a.o.Now(), j.r.FormValue("query"), j.r.FormValue("stats"), &times{s.start, s.end}
 		part.start, part.end = time.UnixMilli(h.from), time.UnixMilli(j.d.grid.time(sp.to-1))
 		part.step = time.Duration(j.d.grid.step) * time.Millisecond
-		var err error
-		h.computed, err = j.a.compute(j.r, &part)
-		if h.samples = part.samples; err != nil {
+		got, err := j.a.evaluate(j.r, part)
+		if err != nil {
 			return &wholeError{err}
 		}
+		h.computed = got.ran
 		j.heres = append(j.heres, h)
 		switch v := h.result.Value.(type) {
 		case promql.Matrix:
