@@ -240,6 +240,11 @@ func listen(what, address, advice string) (net.Listener, error) {
 	return nil, fmt.Errorf("cannot listen for %s on %s: %w; %s", what, address, reason, advice)
 }
 
+// oneRequestToStop is how long signals are taken for the same request to stop,
+// which wrappers pass on to a process that has had it already: timeout(1), and
+// make for a Ctrl-C. A later one is impatience, and ends the process at once.
+const oneRequestToStop = time.Second
+
 // run starts every actor, and returns when the first that ended has ended all.
 func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 	var g run.Group
@@ -264,9 +269,9 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	g.Add(func() error {
-		defer signal.Stop(signals) // a second one ends the process at once
 		select {
 		case sig := <-signals:
+			time.AfterFunc(oneRequestToStop, func() { signal.Stop(signals) })
 			return &run.SignalError{Signal: sig}
 		case <-stopping.Done():
 			return nil

@@ -79,21 +79,7 @@ func TestE2EStop(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		s := startServer(t)
 		// A body that has not all come is a request under way.
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		head := "POST /api/v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\nquery"
-		if _, err := conn.Write([]byte(head)); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "the request is under way", func() error {
-			if s.metric(`mcached_http_requests_in_flight{handler="query"}`) != 1 {
-				return errors.New("not yet")
-			}
-			return nil
-		})
+		conn := heldRequest(t, s)
 		if err := s.cmd.Process.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
@@ -119,16 +105,63 @@ func TestE2EStop(t *testing.T) {
 	}
 }
 
-// TestE2EStopDeadline: a request that never ends does not keep the daemon.
-func TestE2EStopDeadline(t *testing.T) {
+// TestE2EStopTwice: a signal that comes twice, as timeout(1) sends it, is one
+// request to stop, and no way past the snapshot. Who asks again later does not
+// want to wait.
+func TestE2EStopTwice(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, "--shutdown.timeout=200ms")
+	for tries := range 10 {
+		snapshot := filepath.Join(t.TempDir(), "snapshot")
+		s := startServer(t, "--shutdown.timeout=10m", "--snapshot.path="+snapshot)
+		request := heldRequest(t, s)
+		signal := func() {
+			if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		signal()
+		s.said(0, "msg=Stopping.")
+		signal()
+		if time.Since(began) > time.Second {
+			t.Logf("try %d: the two signals were too far apart", tries)
+			continue
+		}
+		if _, err := request.Write([]byte("=1")); err != nil {
+			t.Fatal(err)
+		}
+		if code := s.wait(); code != exitOK {
+			t.Errorf("exit code %d\n%s", code, s.output())
+		}
+		if _, err := os.Stat(snapshot); err != nil {
+			t.Error(err)
+		}
+		break
+	}
+
+	s := startServer(t, "--shutdown.timeout=10m")
+	heldRequest(t, s)
+	eventually(t, "it ends at once", func() error {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-s.exited:
+			return nil
+		default:
+			return errors.New("it runs")
+		}
+	})
+}
+
+// heldRequest is a connection with a request under way: "=1" is missing of it.
+func heldRequest(t *testing.T, s *server) net.Conn {
+	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	if _, err := conn.Write([]byte("POST /api/v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nq")); err != nil {
+	t.Cleanup(func() { conn.Close() })
+	head := "POST /api/v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\nquery"
+	if _, err := conn.Write([]byte(head)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the request is under way", func() error {
@@ -137,6 +170,14 @@ func TestE2EStopDeadline(t *testing.T) {
 		}
 		return nil
 	})
+	return conn
+}
+
+// TestE2EStopDeadline: a request that never ends does not keep the daemon.
+func TestE2EStopDeadline(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--shutdown.timeout=200ms")
+	heldRequest(t, s)
 	if code := s.stop(); code != exitOK || !strings.Contains(s.output(), "cut off") {
 		t.Errorf("exit code %d, and it said:\n%s", code, s.output())
 	}
