@@ -43,7 +43,23 @@ func checkSnapshotPlace(path string) (file string, err error) {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return "", fmt.Errorf("--snapshot.path=%s: no file can be made in %s: %w", path, dir, err)
 	}
+	if err := checkLockPlace(file); err != nil {
+		return "", fmt.Errorf("--snapshot.path=%s: %w", path, err)
+	}
 	return file, nil
+}
+
+// checkLockPlace is an error if there is something that is no lock where the
+// lock of the snapshot at path would be.
+func checkLockPlace(path string) error {
+	f, err := openLock(path, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		_ = f.Close()
+	}
+	return err
 }
 
 // checkSnapshotFile is an error if there is something at path that is no snapshot.
@@ -138,28 +154,16 @@ const lockSuffix = ".lock"
 
 // lockSnapshot takes the lock of the snapshot at path, or says who has it.
 func lockSnapshot(path string) (snapshotLock, error) {
-	name := path + lockSuffix
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := openLock(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return snapshotLock{}, err
 	}
-	info, err := f.Stat()
-	if err == nil {
-		if err = regular(info); err == nil && !isLock(f) {
-			err = errors.New("there is a file that is no lock of mcached; it stays as it is: move it away, or name another snapshot")
-		}
-		if err != nil {
-			err = fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	if err == nil {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
 			err = fmt.Errorf("another mcached%s has it: each needs a file of its own", lockHolder(f))
-		} else if err != nil {
-			err = fmt.Errorf("%s cannot be locked: %w", name, err)
+		} else {
+			err = fmt.Errorf("%s cannot be locked: %w", f.Name(), err)
 		}
-	}
-	if err != nil {
 		_ = f.Close()
 		return snapshotLock{}, err
 	}
@@ -168,6 +172,26 @@ func lockSnapshot(path string) (snapshotLock, error) {
 		_, _ = f.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0)
 	}
 	return snapshotLock{f}, nil
+}
+
+// openLock opens the lock of the snapshot at path, if that is what there is.
+func openLock(path string, flag int) (*os.File, error) {
+	name := path + lockSuffix
+	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		if err = regular(info); err == nil && !isLock(f) {
+			err = errors.New("there is a file that is no lock of mcached; it stays as it is: move it away, or name another snapshot")
+		}
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return f, nil
 }
 
 // isLock says whether a file has in it what lockSnapshot writes: nothing, or a number.

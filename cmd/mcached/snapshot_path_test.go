@@ -87,6 +87,7 @@ func TestSnapshotPlace(t *testing.T) {
 		os.Mkdir(in("dir"), 0o700), os.WriteFile(in("dir/file"), nil, 0o600), unix.Mkfifo(in("pipe"), 0o600),
 		os.WriteFile(in("text"), []byte("dear diary, today I wrote a cache"), 0o600), os.WriteFile(in("empty"), nil, 0o600),
 		os.WriteFile(in("short"), []byte("mcached ser"), 0o600),
+		os.WriteFile(in("locked.lock"), []byte("of somebody else"), 0o600), os.Mkdir(in("shut.lock"), 0o700),
 		os.Symlink("snapshot", in("link")), os.Symlink("nowhere", in("dangling")), os.Symlink("dir", in("dirlink")), os.Symlink("loop", in("loop")),
 	); err != nil {
 		t.Fatal(err)
@@ -96,6 +97,7 @@ func TestSnapshotPlace(t *testing.T) {
 		{in("dir"), "a directory"}, {in("dirlink"), "a directory"}, {in("pipe"), "a pipe"}, {in("socket"), "a socket"}, {"/dev/null", "a device"},
 		{in("text"), "no snapshot"}, {in("empty"), "no snapshot"}, {in("short"), "no snapshot"}, {in("dangling"), "leads nowhere"}, {in("loop"), "leads nowhere"},
 		{in("none/snapshot"), "none"}, {in("text/snapshot"), "not a directory"}, {"/proc/1/snapshot", "/proc/1"},
+		{in("locked"), "no lock of mcached"}, {in("shut"), "shut.lock: it is a directory"},
 	} {
 		before := listing(t, dir)
 		_, err := checkSnapshotPlace(c.path)
