@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"path"
 	"time"
+
+	"github.com/klauspost/compress/gzhttp"
 )
 
 // pageFiles are the page: one document for all of its views, one script and one
@@ -27,14 +29,15 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 // alerts and chats lead to: its parameters are those of the explore view.
 var pageViews = []string{"GET /{$}", "GET /explore", "GET /status", "GET /cardinality", "GET /graph", "GET /query"}
 
-// servePage answers pageViews and what the page refers to.
+// servePage answers pageViews and what the page refers to, compressed for whoever
+// accepts that: a browser asks for a version once.
 func servePage() http.Handler {
 	document := pageFile("page/index.html")
 	files := map[string]http.HandlerFunc{}
 	for _, name := range []string{"icon.svg", "app.js", "app.css"} {
 		files["/page/"+name] = pageFile("page/" + name)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return gzhttp.GzipHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", pagePolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -48,17 +51,18 @@ func servePage() http.Handler {
 			}
 		}
 		serve(w, r)
-	})
+	}))
 }
 
-// pageFile serves one file under a tag of its content.
+// pageFile serves one file under a tag of its content, a weak one: the file is the
+// same however it is compressed.
 func pageFile(name string) http.HandlerFunc {
 	b, err := pageFiles.ReadFile(name)
 	if err != nil {
 		panic(err) // it is part of the program
 	}
 	sum := sha256.Sum256(b)
-	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	tag := `W/"` + hex.EncodeToString(sum[:16]) + `"`
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", tag)
 		http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(b))

@@ -10,9 +10,10 @@ import (
 // have changed, and nothing else is there.
 func TestPageFiles(t *testing.T) {
 	page := servePage()
-	get := func(target, tag string) *httptest.ResponseRecorder {
+	get := func(target, tag string, accept ...string) *httptest.ResponseRecorder {
 		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, target, nil)
 		r.Header.Set("If-None-Match", tag)
+		r.Header["Accept-Encoding"] = accept
 		page.ServeHTTP(w, r)
 		return w
 	}
@@ -29,7 +30,10 @@ func TestPageFiles(t *testing.T) {
 		if w.Code != http.StatusOK || w.Body.Len() == 0 || w.Header().Get("Content-Security-Policy") != pagePolicy {
 			t.Errorf("%s: %d, %v", file, w.Code, w.Header())
 		}
-		if again := get(file, w.Header().Get("ETag")); again.Code != http.StatusNotModified || again.Body.Len() != 0 {
+		if small := get(file, "", "gzip"); w.Body.Len() > 2000 && (small.Header().Get("Content-Encoding") != "gzip" || small.Body.Len() > w.Body.Len()/2) {
+			t.Errorf("%s compressed: %d bytes of %d", file, small.Body.Len(), w.Body.Len())
+		}
+		if again := get(file, w.Header().Get("ETag"), "gzip"); again.Code != http.StatusNotModified || again.Body.Len() != 0 {
 			t.Errorf("%s again: %d", file, again.Code)
 		}
 	}
