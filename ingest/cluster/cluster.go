@@ -41,7 +41,8 @@ type Options struct {
 	// Logger gets what an operator should know. Required.
 	Logger *slog.Logger
 
-	gossipOnly bool // for tests: members that have met exchange all they know no more
+	gossipOnly bool          // for tests: members that have met exchange all they know no more
+	refuteFor  time.Duration // for tests; refuteWithin by default
 }
 
 // A Cluster is this daemon as a member. It is safe for concurrent use.
@@ -89,6 +90,7 @@ type presence struct {
 	Member
 	gossip netip.AddrPort
 	probe  Probe
+	dead   time.Time // since when memberlist takes it for dead; zero while it does not
 }
 
 // Probe is the last one that a member answered.
@@ -123,6 +125,9 @@ func tune(c *memberlist.Config) {
 
 // Start listens and begins to look for others, and does not wait for them.
 func Start(o Options) (*Cluster, error) {
+	if o.refuteFor == 0 {
+		o.refuteFor = refuteWithin
+	}
 	c := &Cluster{o: o, there: map[string]presence{}, began: time.Now(), changed: make(chan struct{}, 1), stop: make(chan struct{})}
 	c.breaker.now = time.Now
 	c.passed.news = make(chan *Era, passedNews)
@@ -245,6 +250,12 @@ const meetFor = 10 * time.Second
 // spreadFor is how long gossip takes to reach all members, and then some.
 const spreadFor = 400 * time.Millisecond
 
+// refuteWithin is how long a member that is said to be dead stays in the table: three
+// rounds of gossip, for it to hear of that and say that it lives. One that was cut off
+// or stood still thinks that of all the others, and says so as soon as it is back:
+// they would drop each other on its word, and give up what they have of keys.
+const refuteWithin = 300 * time.Millisecond
+
 // Eras are those that lasted at a time, in Unix ms, or began later, in the
 // order in which they began. What members saw differently may overlap.
 func (c *Cluster) Eras(sinceMs int64) []*Era { return c.history.since(sinceMs) }
@@ -287,15 +298,41 @@ func (c *Cluster) wake() {
 
 // follow makes a new table whenever the members are others.
 func (c *Cluster) follow() {
+	var due <-chan time.Time // nil if nobody is said to be dead
 	for {
 		select {
 		case <-c.stop:
 			return
 		case <-c.changed:
-			c.rebuild()
-			c.displace()
+		case <-due:
+		}
+		due = nil
+		if wait := c.bury(time.Now()); wait > 0 {
+			due = time.After(wait)
+		}
+		c.rebuild()
+		c.displace()
+	}
+}
+
+// bury forgets who has been said to be dead for long enough, and says in how long it
+// is to be called again; 0 if nobody else is said to be.
+func (c *Cluster) bury(now time.Time) (wait time.Duration) {
+	c.thereMu.Lock()
+	defer c.thereMu.Unlock()
+	for id, p := range c.there {
+		left := c.o.refuteFor - now.Sub(p.dead)
+		switch {
+		case p.dead.IsZero():
+		case left > 0 && (wait == 0 || left < wait):
+			wait = left
+		case left <= 0:
+			delete(c.there, id)
+			c.counts.left.Add(1)
+			c.seeds.lose(p.gossip)
 		}
 	}
+	return wait
 }
 
 // rebuild makes the table of those that are there now, if that is another.
@@ -416,7 +453,7 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 		return // NotifyAlive lets none in that it cannot read
 	}
 	d.c.thereMu.Lock()
-	d.c.there[m.ID] = presence{m, gossipAddress(n), d.c.there[m.ID].probe}
+	d.c.there[m.ID] = presence{Member: m, gossip: gossipAddress(n), probe: d.c.there[m.ID].probe}
 	d.c.thereMu.Unlock()
 	d.c.wake()
 }
@@ -424,17 +461,19 @@ func (d *delegate) NotifyJoin(n *memberlist.Node) {
 // NotifyUpdate notes that a member describes itself otherwise.
 func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.NotifyJoin(n) }
 
-// NotifyLeave notes that a member is gone. One that did not say that it goes
-// may only be cut off, and memberlist would never ask it again.
+// NotifyLeave notes that a member is gone. One that did not say that it goes may have
+// been taken for dead by mistake: it has a moment to refute that (bury). It may also be
+// cut off, and memberlist would never ask it again: it becomes a seed.
 func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	d.c.thereMu.Lock()
-	p, ok := d.c.there[n.Name]
-	delete(d.c.there, n.Name)
-	d.c.thereMu.Unlock()
-	if ok && p.State != Leaving {
-		d.c.counts.left.Add(1)
-		d.c.seeds.lose(p.gossip)
+	switch p, ok := d.c.there[n.Name]; {
+	case ok && p.State != Leaving:
+		p.dead = time.Now()
+		d.c.there[n.Name] = p
+	default:
+		delete(d.c.there, n.Name)
 	}
+	d.c.thereMu.Unlock()
 	d.c.wake()
 }
 

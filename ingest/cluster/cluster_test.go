@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // records keeps what is logged from warnings on.
@@ -148,6 +150,42 @@ func TestClusterLife(t *testing.T) {
 	if s := a.Stats(); s.Members[Ready] != 2 || s.Members[Joining] != 1 || s.Lost != 0 || s.Differing != 0 || s.ShortSlots < Slots/2 || s.ShortSlots >= Slots {
 		t.Errorf("%+v", s)
 	}
+}
+
+// A member that is said to be dead and is not stays in all tables: nothing changes hands.
+func TestRefuted(t *testing.T) {
+	a := start(t, "a", func(o *Options) { o.refuteFor = time.Hour })
+	b := start(t, "b", nil, a)
+	eventually(t, "they see each other", func() bool { return a.sees("a joining", "b joining") && b.sees("a joining", "b joining") })
+	var at *memberlist.Node
+	for _, n := range a.ml.Members() {
+		if n.Name == b.Self().ID {
+			at = n
+		}
+	}
+	d := delegate{a.Cluster}
+	d.NotifyLeave(at)
+	a.SetState(Ready)
+	eventually(t, "a has made a table since then", func() bool { return a.sees("a ready") || a.sees("a ready", "b joining") })
+	if !a.sees("a ready", "b joining") {
+		t.Error("b is dropped at once")
+	}
+	d.NotifyJoin(at)
+	if wait := a.bury(time.Now().Add(2 * time.Hour)); wait != 0 || a.Stats().Lost != 0 {
+		t.Error("b said that it lives, and is dropped")
+	}
+	d.NotifyLeave(at)
+	if wait := a.bury(time.Now()); wait <= 0 || wait > time.Hour {
+		t.Error("b is looked for again in", wait)
+	}
+	if wait := a.bury(time.Now().Add(2 * time.Hour)); wait != 0 || a.Stats().Lost != 1 {
+		t.Error("b is said to be dead for an hour, and is there")
+	}
+	d.NotifyJoin(at)
+	b.SetState(Leaving)
+	eventually(t, "b leaves", func() bool { return a.sees("a ready", "b leaving") })
+	d.NotifyLeave(at)
+	eventually(t, "b, that said so, is gone at once", func() bool { return a.sees("a ready") })
 }
 
 // A state that is set while the first member is being met, and has been sent an
