@@ -30,7 +30,7 @@ func newState(o *Options, random *lrand48) *state {
 		"rawget": s.rawGet, "rawset": s.rawSet, "getmetatable": s.getMetatable,
 		"pcall":          s.pcall(builtin(l.GetGlobal("pcall")), true),
 		"xpcall":         s.pcall(builtin(l.GetGlobal("xpcall")), false),
-		"setmetatable":   s.guarded(builtin(l.GetGlobal("setmetatable"))),
+		"setmetatable":   s.setMetatable(builtin(l.GetGlobal("setmetatable"))),
 		"select":         numeric(builtin(l.GetGlobal("select")), 1, "#"),
 		"tonumber":       s.toNumber,
 		"error":          numeric(builtin(l.GetGlobal("error")), 2, ""),
@@ -102,12 +102,11 @@ func (s *state) table(l *lua.LState, n int) *lua.LTable {
 	return t
 }
 
-// guarded is f unless its first argument is protected.
-func (s *state) guarded(f lua.LGFunction) lua.LGFunction {
+// setMetatable is f for tables that may be changed, and for nothing else: f takes
+// any value, and what it gives one number all numbers have, in all scripts.
+func (s *state) setMetatable(f lua.LGFunction) lua.LGFunction {
 	return func(l *lua.LState) int {
-		if t, ok := l.Get(1).(*lua.LTable); ok && s.protected[t] != nil {
-			return s.fail(l, "ERR "+readonlyTable)
-		}
+		s.table(l, 1)
 		return f(l)
 	}
 }

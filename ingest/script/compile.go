@@ -204,6 +204,7 @@ func (r *rewriter) stmt(s ast.Stmt) {
 		r.stmts(s.Stmts)
 	case *ast.GenericForStmt:
 		r.exprs(s.Exprs)
+		s.Exprs = padded(s.Exprs)
 		r.stmts(s.Stmts)
 	case *ast.FuncDefStmt:
 		s.Name.Func, s.Name.Receiver = r.expr(s.Name.Func), r.expr(s.Name.Receiver)
@@ -262,6 +263,28 @@ func (r *rewriter) expr(e ast.Expr) ast.Expr {
 		return r.concat(e)
 	}
 	return e
+}
+
+// padded are the values that a loop begins with, which are three: the interpreter
+// takes what is left in registers for those that are not there.
+func padded(all []ast.Expr) []ast.Expr {
+	switch last := all[len(all)-1].(type) { // one that gives as many as are wanted?
+	case *ast.FuncCallExpr:
+		if !last.AdjustRet {
+			return all
+		}
+	case *ast.Comma3Expr:
+		if !last.AdjustRet {
+			return all
+		}
+	}
+	for len(all) < 3 {
+		end := &ast.NilExpr{}
+		end.SetLine(all[0].Line())
+		end.SetLastLine(all[0].LastLine())
+		all = append(all, end)
+	}
+	return all
 }
 
 // number is e for a loop, which the interpreter wants to be a number, where Lua

@@ -163,6 +163,25 @@ func TestStringsAreNumbers(t *testing.T) {
 	}
 }
 
+// TestLoopsBeginWithNil: a loop over fewer than three values has nil in the place
+// of those that are not there, whatever was in that register before.
+func TestLoopsBeginWithNil(t *testing.T) {
+	e := NewEngine(testOptions())
+	for _, c := range []struct{ source, want string }{
+		{`local t={1,2,3} for k in next,t do t[k]=7 end return t`, "*3\r\n:7\r\n:7\r\n:7\r\n"},
+		{`for i=1,2 do local n=0 for k in next,{7,8,9} do n=n+k end if n~=6 then return n end end`, "$-1\r\n"},
+		{`local function f(a,b) if b==nil then return a==nil and 1 or 2 end end for i=1,2 do for x in f do if x~=1 then return x end break end end return 'ok'`, "$2\r\nok\r\n"},
+		{`local function three() return next,{a=5},nil end for k,v in three() do return v end`, ":5\r\n"},
+		{`local function f() return next end local t={1,2,3} for k in (f()),t do t[k]=8 end return t[1]`, ":8\r\n"},
+		{`local f=function() local x=0 return function(_,c) x=x+1 if c then return nil end return x end end local a,b,c=1,2,3 for x in (f()) do a=x end return a`, ":1\r\n"},
+		{`local function f(...) for k,v in ... do return v end end return f(next,{a=6})`, ":6\r\n"},
+	} {
+		if got, _ := runs(e, c.source); got != c.want {
+			t.Errorf("%s: %q, want %q", c.source, got, c.want)
+		}
+	}
+}
+
 func TestScriptsAreRefused(t *testing.T) {
 	e := NewEngine(testOptions())
 	for name, c := range refused {
@@ -198,7 +217,8 @@ func TestScriptsLeaveNothing(t *testing.T) {
 	for _, source := range []string{
 		"x = 1", "_G.x = 1", "rawset(_G,'x',1)", "string.x = 1", "rawset(string,'rep',1)", "table.insert(_G, 1)", "table.sort(redis)",
 		"setmetatable(_G, {})", "setmetatable(string, nil)", "redis.call = nil", "KEYS = nil", "_G._G = nil",
-		"getmetatable('').__index = nil", "getmetatable(_G).__index = nil", "table.remove(_G)", "next(_G).x = 1",
+		"setmetatable(1, {})", "setmetatable(true, {})", "setmetatable('', {})", "setmetatable(next, {})", "setmetatable(cjson.null, {})",
+		"setmetatable(coroutine.create(function() end), {})", "getmetatable('').__index = nil", "getmetatable(_G).__index = nil", "table.remove(_G)", "next(_G).x = 1",
 		"for k, v in pairs(_G) do v.x = 1 end", "cjson.null.x = 1", "table.foreach(_G, function(k, v) if type(v) == 'table' then rawset(v, 'x', 1) end end)",
 	} {
 		if answer, _ := runs(e, source); !strings.HasPrefix(answer, "-ERR ") {
