@@ -22,6 +22,7 @@ func newState(o *Options, random *lrand48) *state {
 	lua.OpenCoroutine(l)
 	s := &state{o: o, l: l, random: random, real: l.NewTable(), protected: map[*lua.LTable]*lua.LTable{}}
 	s.concat, s.handler = l.NewFunction(s.concatenate), l.NewFunction(s.handle)
+	s.set, s.key = l.NewFunction(s.setElement), l.NewFunction(s.setKey)
 	for _, name := range []string{"assert", "ipairs", "rawequal", "type", "_VERSION"} {
 		s.real.RawSetString(name, l.GetGlobal(name))
 	}
@@ -147,6 +148,7 @@ func (s *state) rawGet(l *lua.LState) int {
 
 func (s *state) rawSet(l *lua.LState) int {
 	t := s.table(l, 1)
+	s.fill(l, t, l.Get(2))
 	l.RawSet(t, l.CheckAny(2), l.CheckAny(3))
 	l.Push(t)
 	return 1
@@ -264,11 +266,7 @@ func (s *state) loads(l *lua.LState, text, name string) int {
 	if err != nil {
 		return refuse(err.Error())
 	}
-	outer := l.NewFunctionFromProto(proto)
-	outer.Env = s.global
-	l.Push(outer)
-	l.Push(s.concat)
-	l.Call(1, 1)
+	l.Push(s.function(l, proto))
 	return 1
 }
 
@@ -375,6 +373,7 @@ func (s *state) tableInsert(l *lua.LState) int {
 	case 3:
 		at := integer(l, 2)
 		if at < 1 || at > n+1 {
+			s.fill(l, t, lua.LNumber(at))
 			l.RawSet(t, lua.LNumber(at), l.Get(3))
 			return 0
 		}

@@ -94,10 +94,7 @@ func (p *Program) shebang(line string) error {
 	return nil
 }
 
-// concatName is the function that ".." becomes: a name that no script can spell.
-const concatName = "(concat)"
-
-// compile makes a function that, called with what does "..", returns the chunk.
+// compile makes a function that, called with the helpers, returns the chunk.
 func compile(text []byte, name string) (proto *lua.FunctionProto, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -117,7 +114,7 @@ func compile(text []byte, name string) (proto *lua.FunctionProto, err error) {
 		return nil, fmt.Errorf("%s:%d: malformed number near '%s'", name, max(r.malformed.Line(), 1), strings.TrimSuffix(r.malformed.Value, "\xff")) // which is the end
 	}
 	inner := &ast.FunctionExpr{ParList: &ast.ParList{HasVargs: true}, Stmts: chunk}
-	outer := &ast.FunctionExpr{ParList: &ast.ParList{Names: []string{concatName}}, Stmts: []ast.Stmt{&ast.ReturnStmt{Exprs: []ast.Expr{inner}}}}
+	outer := &ast.FunctionExpr{ParList: &ast.ParList{Names: helperNames}, Stmts: []ast.Stmt{&ast.ReturnStmt{Exprs: []ast.Expr{inner}}}}
 	last := 1 + bytes.Count(text, []byte("\n"))
 	for _, f := range []*ast.FunctionExpr{inner, outer} {
 		f.SetLine(1)
@@ -154,7 +151,7 @@ func syntaxError(err error, name string, text []byte) error {
 	return fmt.Errorf("%s:%d: %s near '%s'", name, line, message, token)
 }
 
-// rewriter makes calls of "..", and numbers of the bounds of loops, and finds out how deep a tree is.
+// rewriter makes calls of ".." and of what sets elements, and numbers of the bounds of loops, and finds out how deep a tree is.
 type rewriter struct {
 	depth int
 	deep  int // the line where it is too deep, 0 for nowhere
@@ -170,12 +167,57 @@ func (r *rewriter) enter(p ast.PositionHolder) bool {
 }
 
 func (r *rewriter) stmts(all []ast.Stmt) {
-	for _, s := range all {
+	for i, s := range all {
 		if r.enter(s) {
 			r.stmt(s)
+			if a, ok := s.(*ast.AssignStmt); ok {
+				all[i] = assigned(a)
+			}
 		}
 		r.depth--
 	}
+}
+
+// assigned is what stands in the place of an assignment: a call, or a call for each
+// key, where elements of arrays may be set.
+func assigned(s *ast.AssignStmt) ast.Stmt {
+	if len(s.Lhs) == 1 && len(s.Rhs) == 1 {
+		if e, ok := s.Lhs[0].(*ast.AttrGetExpr); ok && mayFill(e.Key) {
+			set := &ast.FuncCallStmt{Expr: call(setName, s, e.Object, e.Key, s.Rhs[0])}
+			set.SetLine(s.Line())
+			set.SetLastLine(s.LastLine())
+			return set
+		}
+	}
+	for _, to := range s.Lhs {
+		if e, ok := to.(*ast.AttrGetExpr); ok && mayFill(e.Key) {
+			e.Key = call(keyName, e, e.Key)
+		}
+	}
+	return s
+}
+
+// mayFill reports whether a key may be a large number.
+func mayFill(key ast.Expr) bool {
+	switch k := key.(type) {
+	case *ast.StringExpr, *ast.TrueExpr, *ast.FalseExpr, *ast.NilExpr, *ast.TableExpr, *ast.FunctionExpr, *ast.RelationalOpExpr, *ast.UnaryNotOpExpr:
+		return false
+	case *ast.NumberExpr:
+		n, ok := parseNumber(k.Value)
+		return ok && n > smallArray
+	}
+	return key != nil
+}
+
+// call is of a helper, in the place of at.
+func call(name string, at ast.PositionHolder, args ...ast.Expr) *ast.FuncCallExpr {
+	f := &ast.IdentExpr{Value: name}
+	c := &ast.FuncCallExpr{Func: f, Args: args, AdjustRet: true}
+	for _, p := range []ast.PositionHolder{f, c} {
+		p.SetLine(at.Line())
+		p.SetLastLine(max(at.Line(), at.LastLine()))
+	}
+	return c
 }
 
 func (r *rewriter) stmt(s ast.Stmt) {
@@ -234,7 +276,9 @@ func (r *rewriter) expr(e ast.Expr) ast.Expr {
 		e.Object, e.Key = r.expr(e.Object), r.expr(e.Key)
 	case *ast.TableExpr:
 		for _, f := range e.Fields {
-			f.Key, f.Value = r.expr(f.Key), r.expr(f.Value)
+			if f.Key, f.Value = r.expr(f.Key), r.expr(f.Value); mayFill(f.Key) {
+				f.Key = call(keyName, e, f.Key)
+			}
 		}
 	case *ast.FuncCallExpr:
 		e.Func, e.Receiver = r.expr(e.Func), r.expr(e.Receiver)
@@ -326,11 +370,5 @@ func (r *rewriter) concat(e *ast.StringConcatOpExpr) ast.Expr {
 	default:
 		parts = append(parts, last)
 	}
-	f := &ast.IdentExpr{Value: concatName}
-	call := &ast.FuncCallExpr{Func: f, Args: parts, AdjustRet: true}
-	for _, p := range []ast.PositionHolder{f, call} {
-		p.SetLine(e.Line())
-		p.SetLastLine(max(e.Line(), e.LastLine()))
-	}
-	return call
+	return call(concatName, e, parts...)
 }

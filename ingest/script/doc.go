@@ -17,7 +17,7 @@
 // answers yes for good, so that no pcall can go on behind it.
 //
 //	source ─ parse ─▶ tree ─ rewrite ─▶ tree ─ compile ─▶ Program
-//	                         a..b becomes a call, depth is bounded
+//	                         a..b and t[k]=v become calls, depth is bounded
 //
 //	Engine.Run ─▶ instruction, instruction, … ─▶ value ─▶ RESP
 //	                   │                 │
@@ -25,8 +25,9 @@
 //
 // What one instruction can do without end is done by functions of this package
 // that take steps and bytes from the budget as they go: the string and table
-// libraries, cjson, and the operator "..", which the interpreter would run by
-// itself and which is therefore made a call when a script is compiled.
+// libraries, cjson, and what the interpreter would do by itself and which is
+// therefore made a call when a script is compiled: the operator "..", and setting
+// an element of a table, for which an array may be filled (arrays.go).
 //
 // # Memory
 //

@@ -74,6 +74,7 @@ type state struct {
 	protected map[*lua.LTable]*lua.LTable
 	random    *lrand48
 	concat    *lua.LFunction
+	set, key  *lua.LFunction
 	handler   *lua.LFunction
 
 	// Of the script that runs.
@@ -133,7 +134,7 @@ func (s *state) execute(p *Program, r *resp.Reply) (err error) {
 	}()
 	s.real.RawSetString("KEYS", s.strings(s.run.Keys))
 	s.real.RawSetString("ARGV", s.strings(s.run.Args))
-	l.Push(s.function(p.proto))
+	l.Push(s.function(l, p.proto))
 	if err := l.PCall(0, 1, s.handler); err != nil {
 		return s.reason(err)
 	}
@@ -158,14 +159,17 @@ func (s *state) strings(all [][]byte) *lua.LTable {
 }
 
 // function makes the function of what compile compiled.
-func (s *state) function(proto *lua.FunctionProto) *lua.LFunction {
-	outer := s.l.NewFunctionFromProto(proto)
+func (s *state) function(l *lua.LState, proto *lua.FunctionProto) *lua.LFunction {
+	outer := l.NewFunctionFromProto(proto)
 	outer.Env = s.global
-	s.l.Push(outer)
-	s.l.Push(s.concat)
-	s.l.Call(1, 1)
-	inner := s.l.Get(-1).(*lua.LFunction)
-	s.l.Pop(1)
+	l.Push(outer)
+	helpers := s.helpers()
+	for _, f := range helpers {
+		l.Push(f)
+	}
+	l.Call(len(helpers), 1)
+	inner := l.Get(-1).(*lua.LFunction)
+	l.Pop(1)
 	return inner
 }
 

@@ -275,6 +275,7 @@ func (u *unpacker) pairs(n, depth int) lua.LValue {
 		v := u.value(depth + 1)
 		u.s.budget.grow(u.l, 64)
 		if f, ok := k.(lua.LNumber); k != lua.LNil && !(ok && f != f) {
+			u.s.fill(u.l, t, k)
 			t.RawSet(k, v)
 		}
 	}

@@ -258,6 +258,7 @@ func (s *state) value(l *lua.LState, b []byte) (v lua.LValue, rest []byte) {
 				v, rest = s.value(l, rest)
 			}
 			if k != lua.LNil {
+				s.fill(l, t, k)
 				t.RawSet(k, v)
 			}
 		}

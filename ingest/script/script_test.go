@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -65,6 +66,13 @@ var endless = map[string]string{
 	"sort":                  `local t={} for i=1,100000 do t[i]=i end while true do table.sort(t,function(a,b) return a<b end) end`,
 	"sort without function": `local t={} for i=1,100000 do t[i]=i%7 end while true do table.sort(t) end`,
 	"insert in front":       `local t={} while true do table.insert(t,1,1) end`,
+	"sparse arrays":         `local a={} while true do local t={} t[400000]=1 a[#a+1]=t end`,
+	"sparse by names":       `local a={} for i=1,1e9 do local t,k={},400000+i%9 t[k],t.x=1,2 a[#a+1]=t end`,
+	"sparse constructors":   `local a={} for i=1,1e9 do a[#a+1]={[400000+i%9]=i} end`,
+	"sparse by functions":   `local a={} while true do local t={} rawset(t,400000,1) table.insert(t,500000,1) a[#a+1]=t end`,
+	"sparse behind another": `local a={} while true do local b={} local t=setmetatable({},{__newindex=b}) for i=399990,400000 do rawset(t,1,1) t[i]=1 end a[#a+1]=b end`,
+	"sparse messages":       `local s=cmsgpack.pack({[400000]=1}) local a={} while true do a[#a+1]=cmsgpack.unpack(s) end`,
+	"sparse, dropped":       `while true do local t={} t[400000]=1 end`,
 	"many values":           `local t={} for i=1,8000 do t[i]=i end local k={} while true do k[#k+1]={unpack(t)} end`,
 	"metamethods":           `local t=setmetatable({},{}) getmetatable(t).__index=function(t,k) return 1 end while true do local x=t.y end`,
 	"loads":                 `while true do loadstring(string.rep('x=1 ',1000)) end`,
@@ -178,6 +186,50 @@ func TestLoopsBeginWithNil(t *testing.T) {
 	} {
 		if got, _ := runs(e, c.source); got != c.want {
 			t.Errorf("%s: %q, want %q", c.source, got, c.want)
+		}
+	}
+}
+
+// TestKeysAreHashed: what is set by a number is there, as Lua has it, be the key
+// part of an array or far from all others, and takes no memory for what is between.
+func TestKeysAreHashed(t *testing.T) {
+	e := NewEngine(testOptions())
+	for _, c := range []struct{ source, want string }{
+		{`local t={} t[60000000]=1 t[4294967296]=2 t[-1]=3 t[0.5]=4 local n=0 for k,v in pairs(t) do n=n+v end return {n,t[60000000],t[4294967296],t[-1],t[0.5]*1}`, "*5\r\n:10\r\n:1\r\n:2\r\n:3\r\n:4\r\n"},
+		{`local t={[60000000]=1,[60000001]=2} t[60000000],t[60000001]=t[60000001],t[60000000] return {t[60000000],t[60000001]}`, "*2\r\n:2\r\n:1\r\n"},
+		{`local t={} for i=1,9 do t[ARGV and i]=i end return #t`, ":9\r\n"},
+		{`local t={} for i=1,100000 do t[i]=i end for i=100000,1,-1 do t[i]=-t[i] end return {#t,t[1],t[100000]}`, "*3\r\n:100000\r\n:-1\r\n:-100000\r\n"},
+		{`local function none() end local function two() return 1,2 end local t,k={5},1 t[k]=none() local u={} u[k]=two() return {t[1]==nil,u[1],u[2] or 'nil'}`, "*3\r\n:1\r\n:1\r\n$3\r\nnil\r\n"},
+		{`local t,k={},'a' t[k]=... return t.a or 'none'`, "$4\r\nnone\r\n"},
+		{`local o={} local function say(x) o[#o+1]=x return x end local t={} t[say('k')]=say('v') return o`, "*2\r\n$1\r\nk\r\n$1\r\nv\r\n"},
+		{`local k,t='b',setmetatable({},{__newindex=function(t,k,v) rawset(t,k,v..'!') end}) t[k]='x' return t.b`, "$2\r\nx!\r\n"},
+		{`local f=loadstring('local t,k={},5 t[k]=7 return t[5]') return f()`, ":7\r\n"},
+	} {
+		if got, _ := runs(e, c.source); got != c.want {
+			t.Errorf("%s: %q, want %q", c.source, got, c.want)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if got, _ := runs(e, `local t={} t[60000000]=1 return t[60000000]`); got != ":1\r\n" {
+		t.Errorf("%q, want 1", got)
+	}
+	if got, ended := runs(e, `local t={} t[4000000]=1 return 1`); ended != ByMemory {
+		t.Errorf("an array as large as eight times what a script may take: %q", got)
+	}
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 16<<20 {
+		t.Errorf("two elements took %d bytes", after.TotalAlloc-before.TotalAlloc)
+	}
+	for source, why := range map[string]string{
+		"local t,k=nil,1\nt[k]=2":                        "user_script:2: attempt to index a nil value",
+		"local t,k={},nil\n\nt[k]=2":                     "user_script:3: table index is nil",
+		"local k='x'\n_G[k]=2":                           "user_script:2: " + readonlyTable,
+		"local t={}\nt[0/0]=1":                           "user_script:2: table index is NaN",
+		"local s,k='x',1\ns[k]=1":                        "user_script:2: attempt to index a string value",
+		"return {[cjson.decode('null')]=nil,\n[1+{}]=2}": "attempt to perform arithmetic on a table value",
+	} {
+		if got, _ := runs(e, source); !strings.Contains(got, why) {
+			t.Errorf("%s: %q, want %q in it", source, got, why)
 		}
 	}
 }
