@@ -197,7 +197,7 @@ func (h *Handler) putBack(in *intake) {
 	poison(in.decoded)
 	in.lease = nil
 	if cap(in.decoded) > keepBytes || cap(in.series)+cap(in.at)+cap(in.syms) > 3*keepSeries ||
-		cap(in.batch.Samples()) > keepSamples || in.batch.Len() > keepSeries || in.o.MaxSamples-in.left > keepSamples {
+		cap(in.batch.Samples()) > keepSamples || in.batch.Len() > keepSeries || in.most-in.left > keepSamples {
 		return
 	}
 	h.intakes.Put(in)

@@ -66,7 +66,8 @@ type intake struct {
 	lent   int    // of it for the tables, see look
 	lookAt int    // index in decoded
 
-	left     int // samples, histograms and exemplars that may still come
+	most     int // samples, histograms and exemplars that the request may have
+	left     int // of them, that may still come
 	problems problems
 
 	sent    struct{ samples, histograms int } // in the batch
@@ -102,13 +103,16 @@ func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
 	in.forgetRefs()
 	clear(in.exemplars)
 	in.exemplars, in.hand = in.exemplars[:0], 0
-	in.left = in.o.MaxSamples
+	in.bound(in.o.MaxSamples)
 	in.sent.samples, in.sent.histograms = 0, 0
 	in.refused, in.early = 0, 0
 	in.written, in.writtenHistograms, in.writtenExemplars = 0, 0, 0
 	in.beginSeries()
 	in.problems.reset()
 }
+
+// bound sets how many samples, histograms and exemplars the request may have.
+func (in *intake) bound(most int) { in.most, in.left = most, most }
 
 // write decodes the body and writes what is valid. The error is about the
 // request as a whole: nothing was written then. What is wrong with single

@@ -104,14 +104,15 @@ func answerOf(err error) wire.Answer {
 	return a
 }
 
-// unpack sets decoded to the request that a packed part holds.
+// unpack sets decoded to the request that a packed part holds. Like storePart it does
+// not hold a part to the bounds of requests.
 func (in *intake) unpack(h *Handler, packed []byte, l *lease) error {
 	n, err := wire.UnpackedBytes(packed)
 	if err != nil {
 		return err
 	}
-	if n > h.o().MaxDecodedBytes {
-		return h.tooLong(uint64(n))
+	if n > maxDecodedBytes {
+		return fmt.Errorf("%w: a part of %d bytes when unpacked, more than %d", errTooLarge, n, maxDecodedBytes)
 	}
 	if err := l.take(n); err != nil {
 		return err
@@ -128,6 +129,11 @@ func (h *Handler) Store(ctx context.Context, p wire.Part) wire.Answer {
 
 // storePart decodes p where it lies, in a turn of its own: bundles of a busy
 // cluster would keep the requests of senders out.
+//
+// How large a request may be, in samples and bytes, is for the node to say that it came
+// to. Here those bounds may be lower, during a rolling reload, and the sender would be
+// told that what was taken is too large, and drop it. What a part takes is lent by
+// Admission all the same.
 func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Answer {
 	if len(p.Bucket) > h.o().MaxBucketBytes {
 		return wire.Answer{Status: http.StatusBadRequest, Whole: true, Reasons: []string{fmt.Sprintf("a bucket's name has %d bytes, more than %d%s", len(p.Bucket), h.o().MaxBucketBytes, h.o().flag("MaxBucketBytes"))}}
@@ -157,6 +163,7 @@ func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Ans
 		p.Protocol, own = wire.V1, in.decoded
 	}
 	in.reset(p.Protocol, p.Bucket, l)
+	in.bound(len(in.decoded)) // each takes two bytes or more
 	if p.Settled {
 		in.duty = mcache.Nobodys // of all series
 	} else {

@@ -432,6 +432,30 @@ func TestWrongRequestsAreAnsweredAsByOne(t *testing.T) {
 	}
 }
 
+// Members whose bounds of requests are lower, as in a rolling reload, take what one let in.
+func TestLowerBoundsAtOthers(t *testing.T) {
+	writetest.Both(t, func(t *testing.T, p wire.Protocol) {
+		nodes := newNodes(t, 3, 2, Options{Acks: 2, Timeout: time.Minute}, remotewrite.Options{}, mcache.Options{})
+		for _, x := range nodes[1:] {
+			x.handler.SetLimits(remotewrite.Options{MaxSamples: 5, MaxDecodedBytes: 1 << 10})
+		}
+		var want []writetest.Series
+		for range 3 { // from the second on they are packed
+			all := metrics(200, len(want))
+			want = append(want, all...)
+			writetest.Answered(t, nodes[0].Send(p, writetest.Encode(t, p, all...)), http.StatusNoContent, "")
+		}
+		writetest.Answered(t, nodes[1].Send(p, writetest.Encode(t, p, metrics(6, 0)...)), http.StatusRequestEntityTooLarge, "more than 5 samples")
+		nodes[0].router.Close(t.Context())
+		have := copiesOf(nodes, "default")
+		for _, line := range linesOf(want) {
+			if have[line] != 2 {
+				t.Fatalf("%s has %d copies", line, have[line])
+			}
+		}
+	})
+}
+
 // What says that it comes from a node, and does not prove it, changes nothing.
 func TestForgedHeader(t *testing.T) {
 	nodes := newNodes(t, 3, 2, Options{}, remotewrite.Options{}, mcache.Options{})
