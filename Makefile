@@ -51,8 +51,13 @@ NOT_RACE := $(NOT_RACE)|^TestSeriesModel$$|^TestWriteBackModel$$|^TestRecordsMod
 NOT_RACE := $(NOT_RACE)|^TestGenerationsOracle$$|^TestReclaimShares$$|^TestReclaimOrder$$|^TestOverflowKeepsAll$$|^TestOverflowCold$$|^TestBackfill$$|^TestSaveOrder$$|^TestReadSnapshotDamaged$$
 # of kvcache and query,
 NOT_RACE := $(NOT_RACE)|^TestShares$$|^TestLargeValuesAsMap$$|^TestManyModel$$|^TestDecimals$$|^TestRunsArePoints$$|^TestFormulasAreTheEngine$$
+NOT_RACE := $(NOT_RACE)|^TestTallyModel$$|^TestLookupModel$$|^TestIndexWithoutMemory$$|^TestFullOfHeads$$|^TestOpen$$|^TestScan$$|^TestGhosts$$|^TestDeadSpace$$|^TestKernelRefuses$$
 # and of cluster and script.
-NOT_RACE := $(NOT_RACE)|^TestTableOrder$$|^TestTableOwnersWithout$$|^TestTableIsARendezvous$$|^TestTableBalance$$|^TestSeriesHashIsEven$$|^TestNoNeedlessMoves$$|^TestKeyGroups$$|^FuzzScripts$$
+NOT_RACE := $(NOT_RACE)|^TestScriptsAreRefused$$|^TestCollectionModel$$|^TestTableOrder$$|^TestTableOwnersWithout$$|^TestTableIsARendezvous$$|^TestTableBalance$$|^TestSeriesHashIsEven$$|^TestNoNeedlessMoves$$|^TestKeyGroups$$|^FuzzScripts$$
+# Clusters that do what smaller ones of other end-to-end tests do, too, and programs
+# that measure servers, a request at a time.
+NOT_RACE := $(NOT_RACE)|^TestClusterOverloadedMember$$|^TestClusterRollingRestartOfOneCopy$$|^TestClusterTwoOfFive$$|^TestClusterRedisClients$$|^TestClusterWrites$$|^TestE2EClientGone$$
+NOT_RACE := $(NOT_RACE)|^TestSideBySide$$|^TestWriteAndCheck$$|^TestForward$$|^TestReadthrough$$
 # Those of the page in a browser, of the command line and of images: what they ask
 # of the daemon other end-to-end tests ask it, too, from more sides at a time.
 NOT_RACE := $(NOT_RACE)|E2EPage|E2EKeyboard|E2EMouse|E2ECompletion|E2EHelp|E2EVersion|E2EWelcome|E2ECommands|E2ERefusals|E2EAlertsFire|E2EDashboard|E2ESystemdUnits|E2EImage
