@@ -127,17 +127,12 @@ func (s *shard) eachLocked(w *walk, f func(l *line, slot int, h header, p unsafe
 		if w.unit*unitBytes >= s.m.tables[w.r].fill {
 			return false
 		}
-		from := makeRef(w.epoch, w.r, w.unit)
-		p := s.m.at(from)
+		from, p, ok := s.step(w, nowMs)
+		if !ok {
+			continue
+		}
 		hd := *(*header)(p)
-		w.unit += hd.units()
-		if !hd.live() {
-			continue
-		}
-		if ms := recordExpiry(p); ms != 0 && ms <= nowMs {
-			continue
-		}
-		l, slot := s.slotLocked(p, from)
+		l, slot := s.slotLocked(s.c.hash(recordKey(p)), from)
 		if !f(l, slot, hd, p) {
 			return false
 		}
@@ -147,9 +142,22 @@ func (s *shard) eachLocked(w *walk, f func(l *line, slot int, h header, p unsafe
 	return s.ownsLocked(w.r, w.epoch)
 }
 
-// slotLocked is where the index has a record that lives.
-func (s *shard) slotLocked(p unsafe.Pointer, ref Ref) (*line, int) {
-	h := s.c.hash(recordKey(p))
+// step steps over the next record of the region. It is not ok if the record
+// is dead or has expired.
+func (s *shard) step(w *walk, nowMs int64) (_ Ref, p unsafe.Pointer, ok bool) {
+	from := makeRef(w.epoch, w.r, w.unit)
+	p = s.m.at(from)
+	hd := *(*header)(p)
+	w.unit += hd.units()
+	if !hd.live() {
+		return from, p, false
+	}
+	ms := recordExpiry(p)
+	return from, p, ms == 0 || ms > nowMs
+}
+
+// slotLocked is where the index has a record that lives, of a key with that hash.
+func (s *shard) slotLocked(h hash, ref Ref) (*line, int) {
 	x := s.segmentLocked(h)
 	i, slot, ok := x.findRef(h.home(), h.tag(), s.places.short(ref))
 	if !ok {
@@ -171,26 +179,16 @@ func (s *shard) ageLocked(w *walk, kept *uint32) bool {
 		if w.unit*unitBytes >= s.m.tables[w.r].fill {
 			return false
 		}
-		from := makeRef(w.epoch, w.r, w.unit)
-		p := s.m.at(from)
-		hd := *(*header)(p)
-		w.unit += hd.units()
-		if !hd.live() {
-			continue
-		}
-		if ms := recordExpiry(p); ms != 0 && ms <= nowMs {
-			continue
-		}
-		h := s.c.hash(recordKey(p))
-		x := s.segmentLocked(h)
-		i, slot, ok := x.findRef(h.home(), h.tag(), s.places.short(from))
+		from, p, ok := s.step(w, nowMs)
 		if !ok {
-			panic("kvcache: a live record that is not in the index")
+			continue
 		}
-		l := &x.lines[i]
+		hd := *(*header)(p)
+		h := s.c.hash(recordKey(p))
+		l, slot := s.slotLocked(h, from)
 		if l.frequency(slot) == 0 || *kept+hd.bytes() > uint32(s.m.regionBytes/4*keepQuarters) {
 			if onProbation && !s.policy.single {
-				x.addGhost(h)
+				s.segmentLocked(h).addGhost(h)
 			}
 			s.abandonLocked(p)
 			continue
