@@ -2,7 +2,6 @@ package send
 
 import (
 	"encoding/binary"
-	"math/bits"
 	"slices"
 	"unsafe"
 
@@ -265,7 +264,7 @@ type messageV2 struct {
 func (e *EncoderV2) measure(s *Series, refs []uint32, shape shape) (m messageV2) {
 	m.refs = refs
 	for _, r := range refs {
-		m.refsBytes += uvarintBytes(uint64(r))
+		m.refsBytes += wire.UvarintBytes(uint64(r))
 	}
 	for _, n := range s.Numbers {
 		m.refsBytes += e.numbered[n].bytes
@@ -280,7 +279,7 @@ func (e *EncoderV2) measure(s *Series, refs []uint32, shape shape) (m messageV2)
 	if s.Metadata != (wire.Metadata{}) {
 		m.kind = uint64(wire.MetricTypeNumber(s.Metadata.Type))
 		m.help, m.unit = uint64(e.index[s.Metadata.Help]), uint64(e.index[s.Metadata.Unit])
-		m.metadataBytes = 3 + uvarintBytes(m.kind) + uvarintBytes(m.help) + uvarintBytes(m.unit)
+		m.metadataBytes = 3 + wire.UvarintBytes(m.kind) + wire.UvarintBytes(m.help) + wire.UvarintBytes(m.unit)
 		m.bytes += 1 + sized(m.metadataBytes)
 	}
 	return m
@@ -395,7 +394,7 @@ func sampleBytes(x mcache.Sample) int {
 		n += 1 + 8
 	}
 	if x.T != 0 {
-		n += 1 + uvarintBytes(uint64(x.T))
+		n += 1 + wire.UvarintBytes(uint64(x.T))
 	}
 	return n
 }
@@ -405,7 +404,7 @@ func startBytes(starts []int64, i int) int {
 	if i >= len(starts) || starts[i] == 0 {
 		return 0
 	}
-	return 1 + uvarintBytes(uint64(starts[i]))
+	return 1 + wire.UvarintBytes(uint64(starts[i]))
 }
 
 // The Histogram of protocol 1.0 is that of 2.0 without the start timestamp.
@@ -451,9 +450,7 @@ func cutStart(b []byte) (before, after []byte) {
 func labelBytes(l mcache.Label) int { return 1 + sized(len(l.Name)) + 1 + sized(len(l.Value)) }
 
 // sized is n and the length before it.
-func sized(n int) int { return uvarintBytes(uint64(n)) + n }
-
-func uvarintBytes(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
+func sized(n int) int { return wire.UvarintBytes(uint64(n)) + n }
 
 func appendHead(dst []byte, tag byte, n int) []byte {
 	return binary.AppendUvarint(append(dst, tag), uint64(n))

@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 )
 
 // PackedV1 is the Protocol of a part whose body is a request of protocol 1.0 in
@@ -37,9 +36,7 @@ const (
 
 // SeriesHeadBytes is what a message of n bytes has before it in a request, if it
 // is written as short as it can be.
-func SeriesHeadBytes(n int) int { return 1 + uvarintBytes(n) }
-
-func uvarintBytes(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
+func SeriesHeadBytes(n int) int { return 1 + UvarintBytes(uint64(n)) }
 
 // UnpackedBytes is the size that a packed body says its request has.
 func UnpackedBytes(b []byte) (int, error) {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"unsafe"
 )
 
@@ -43,6 +44,9 @@ func uvarintLong(b []byte, i int) (uint64, int) {
 	}
 	return 0, -1
 }
+
+// UvarintBytes is how many bytes a number has if it is written as short as it can be.
+func UvarintBytes(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
 // Bytes reads a length at b[i:] and returns where the bytes it announces begin
 // and end; from is -1 if they do not fit b.
