@@ -395,7 +395,7 @@ func (c *Cache) appendSamples(bk *bucket, labels []Label, what content) error {
 	n, err := c.appendNew(bk, c.Fingerprint(labels), 0, labels, what)
 	if what.local && n > 0 {
 		c.countInto(bk, n)
-		c.arrived(bk, n, true)
+		c.arrivedLocal(bk, n)
 	} else {
 		c.insertedInto(bk, n)
 	}

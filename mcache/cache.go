@@ -382,7 +382,7 @@ func (b *bucket) end() bool {
 func (c *Cache) insertedInto(b *bucket, n int) {
 	if n > 0 {
 		c.countInto(b, n)
-		c.arrived(b, n, false)
+		c.arrived(b)
 	}
 }
 

@@ -169,19 +169,23 @@ func (v *coverage) bound() {
 	}
 }
 
-// arrived notes that n points were written to b: by somebody else, or if it is
-// local, by the program itself.
-func (c *Cache) arrived(b *bucket, n int, local bool) {
+// arrivedLocal notes that n points were written to b by the program itself.
+func (c *Cache) arrivedLocal(b *bucket, n int) {
 	if c.now == nil {
 		return
 	}
 	v := &b.cover
-	if local {
-		if v.local.Add(uint64(n)); !v.open.Load() && !v.others.Load() {
-			v.begin(c.now())
-		}
+	if v.local.Add(uint64(n)); !v.open.Load() && !v.others.Load() {
+		v.begin(c.now())
+	}
+}
+
+// arrived notes that points were written to b by somebody else.
+func (c *Cache) arrived(b *bucket) {
+	if c.now == nil {
 		return
 	}
+	v := &b.cover
 	if !v.others.Load() && !v.others.Swap(true) {
 		v.forgetLocal()
 	}

@@ -328,8 +328,8 @@ func (s *state) tableLibrary() *lua.LTable {
 			return 1
 		},
 		"setn":     func(l *lua.LState) int { l.RaiseError("'setn' is obsolete"); return 0 },
-		"foreach":  func(l *lua.LState) int { return s.forEach(l, false) },
-		"foreachi": func(l *lua.LState) int { return s.forEach(l, true) },
+		"foreach":  s.forEach,
+		"foreachi": s.forEachOfList,
 	} {
 		t.RawSetString(name, s.l.NewFunction(f))
 	}
@@ -430,31 +430,36 @@ func (s *state) tableSort(l *lua.LState) int {
 }
 
 // forEach calls a function for each pair until it returns something.
-func (s *state) forEach(l *lua.LState, list bool) int {
+func (s *state) forEach(l *lua.LState) int {
 	t, f := s.behind(l, 1), l.CheckFunction(2)
-	call := func(k, v lua.LValue) bool {
-		l.Push(f)
-		l.Push(k)
-		l.Push(v)
-		l.Call(2, 1)
-		if l.Get(-1) != lua.LNil {
-			return true
-		}
-		l.Pop(1)
-		return false
-	}
-	if list {
-		for i := 1; i <= t.Len(); i++ {
-			if call(lua.LNumber(i), t.RawGetInt(i)) {
-				return 1
-			}
-		}
-		return 0
-	}
 	for k, v := l.Next(t, lua.LNil); k != lua.LNil; k, v = l.Next(t, k) {
-		if call(k, v) {
+		if returns(l, f, k, v) {
 			return 1
 		}
 	}
 	return 0
+}
+
+// forEachOfList does so for the numbers from 1 on.
+func (s *state) forEachOfList(l *lua.LState) int {
+	t, f := s.behind(l, 1), l.CheckFunction(2)
+	for i := 1; i <= t.Len(); i++ {
+		if returns(l, f, lua.LNumber(i), t.RawGetInt(i)) {
+			return 1
+		}
+	}
+	return 0
+}
+
+// returns calls f for a pair and leaves on the stack what it returns, if anything.
+func returns(l *lua.LState, f *lua.LFunction, k, v lua.LValue) bool {
+	l.Push(f)
+	l.Push(k)
+	l.Push(v)
+	l.Call(2, 1)
+	if l.Get(-1) != lua.LNil {
+		return true
+	}
+	l.Pop(1)
+	return false
 }

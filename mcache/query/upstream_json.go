@@ -468,9 +468,9 @@ func (m *matrixReader) seriesMember(key string) (stop bool, err error) {
 		m.builder.Sort()
 		m.at.labels = m.builder.Labels()
 	case "values":
-		m.at.floats, err = m.points(m.at.floats[:0], false)
+		m.at.floats, err = m.points(m.at.floats[:0], floatPoints)
 	case "histograms":
-		m.at.histograms, err = m.points(m.at.histograms[:0], true)
+		m.at.histograms, err = m.points(m.at.histograms[:0], histogramPoints)
 	default:
 		_, err = m.value(nil, 0)
 	}

@@ -137,7 +137,7 @@ func valueEnd(b []byte, p int) int {
 
 // points appends the text of a list of points without its brackets. Their
 // times must be those of the steps that were asked for.
-func (m *matrixReader) points(dst []byte, histograms bool) ([]byte, error) {
+func (m *matrixReader) points(dst []byte, k pointKind) ([]byte, error) {
 	if err := m.want('['); err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (m *matrixReader) points(dst []byte, histograms bool) ([]byte, error) {
 		}
 		var t int64
 		var err error
-		if histograms {
+		if k == histogramPoints {
 			dst, t, err = m.histogram(dst)
 		} else {
 			dst, t, err = m.float(dst)
@@ -167,12 +167,12 @@ func (m *matrixReader) points(dst []byte, histograms bool) ([]byte, error) {
 			return nil, &wholeError{fmt.Errorf("it answers for other steps than those that were asked for: %d", t)}
 		}
 		next = t + m.grid.step
-		if m.grown != nil && (histograms || m.anyTime) {
+		if m.grown != nil && (k == histogramPoints || m.anyTime) {
 			if err := m.grown(cap(dst)); err != nil {
 				return nil, err
 			}
 		}
-		if !histograms && !m.anyTime {
+		if k == floatPoints && !m.anyTime {
 			run, step := m.run(m.buf[m.pos-2:m.end], int((next-m.grid.start)/m.grid.step))
 			dst = append(dst, m.buf[m.pos:m.pos+run]...)
 			m.pos += run
