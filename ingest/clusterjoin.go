@@ -67,7 +67,7 @@ func joined(by joinBy, replies [][]byte, keys [][]int, v3 bool) []byte {
 	return append(out.B, bytes.Join(all, nil)...)
 }
 
-// elementsOf are the elements of an array as they came.
+// elementsOf are the encoded elements of an array.
 func elementsOf(reply []byte) (all [][]byte, ok bool) {
 	head, rest, ok := bytes.Cut(reply, []byte("\r\n"))
 	if !ok || len(head) < 2 || head[0] != '*' {

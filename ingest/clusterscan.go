@@ -153,7 +153,7 @@ func (c *conn) askNode(v *ClusterView, node int, cmd *command, args [][]byte) (r
 	return reply
 }
 
-// scanned answers with keys as they came.
+// scanned answers with keys, still encoded.
 func (c *conn) scanned(cursor uint64, keys [][]byte) {
 	out := resp.Reply{V3: c.V3}
 	out.Array(2)

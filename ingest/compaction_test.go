@@ -296,7 +296,7 @@ func TestRulesTellWatchers(t *testing.T) {
 }
 
 // TestRulesAreMadeAndUsedAtOnce has clients write sources, make and end rules, rename
-// and remove keys: none waits for another for ever.
+// and remove keys: none waits for another forever.
 func TestRulesAreMadeAndUsedAtOnce(t *testing.T) {
 	s, addr := newServer(t, nil)
 	done := make(chan bool)

@@ -35,7 +35,7 @@ type pause struct {
 // pausePoll is how often who waits looks whether it is to end.
 const pausePoll = 20 * time.Millisecond
 
-// longestPauseMs is for ever, as far as time.Duration goes.
+// longestPauseMs is the longest that a time.Duration can be.
 const longestPauseMs = int64(1 << 62 / time.Millisecond)
 
 func clientPause(c *conn, args [][]byte) {

@@ -245,7 +245,7 @@ func (p *peer) introduce(nc net.Conn, br *bufio.Reader) error {
 	return nil
 }
 
-// bulkOf is the text of a bulk as it came.
+// bulkOf is the text of a bulk, unchanged.
 func bulkOf(b []byte) []byte {
 	if at := slices.Index(b, '\n'); at >= 0 && len(b) >= at+3 {
 		return b[at+1 : len(b)-2]

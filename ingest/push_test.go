@@ -100,7 +100,7 @@ func TestSubscriptions(t *testing.T) {
 // while others write it. The client keeps what it was answered until it is told to
 // forget it. In the end, when nobody writes any more, what it keeps must be what is
 // there: an invalidation that comes before the old value it is about leaves that
-// for ever.
+// forever.
 func TestPushesDoNotOvertakeAnswers(t *testing.T) {
 	_, addr := newServer(t, nil)
 	const keys, writers, writes, enough = 8, 3, 400, 50

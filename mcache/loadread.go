@@ -516,7 +516,7 @@ func (l *savedReader) checkRecords(b []byte) bool {
 	return true
 }
 
-// inspect finds out whether a block can be decoded, and what it holds. Only
+// inspect tells whether a block can be decoded, and what it holds. Only
 // times that are on no grid are decoded for that.
 func (l *savedReader) inspect(x *savedBlock) error {
 	b, start := x.bytes, x.first

@@ -146,7 +146,7 @@ func (c *config) checkCluster() error {
 	return c.readClusterFiles()
 }
 
-// checkClusterAddresses also finds out whether others can reach the doors.
+// checkClusterAddresses also checks whether others can reach the doors.
 func (c *config) checkClusterAddresses() error {
 	f := &c.cluster
 	var err error

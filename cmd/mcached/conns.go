@@ -79,7 +79,7 @@ func (l *connLimit) enter(c *limitedConn) bool {
 		}
 		delete(l.conns, oldest)
 		l.made++
-		_ = oldest.Conn.Close() // which the server finds out
+		_ = oldest.Conn.Close() // which the server detects
 	}
 	l.conns[c] = struct{}{}
 	return true

@@ -207,7 +207,7 @@ func isOwnAddress(ip net.IP) bool {
 	})
 }
 
-// protocol is a flag's version of remote write; the zero value means to find out.
+// protocol is a flag's version of remote write; the zero value means to detect it.
 type protocol wire.Protocol
 
 // Set implements kingpin.Value.

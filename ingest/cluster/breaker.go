@@ -28,7 +28,7 @@ type breaker struct {
 type suspicion struct {
 	until   time.Time
 	last    time.Duration
-	probing bool // somebody finds out
+	probing bool // a caller retries
 }
 
 // suspect says that a member did not answer.
@@ -65,7 +65,7 @@ func (b *breaker) trust(id string) {
 }
 
 // suspected says whether to pass a member over. When its time is up, one
-// caller is told that it is not, to find out, and the others wait for that.
+// caller is told that it is not, to retry, and the others wait for that.
 func (b *breaker) suspected(id string) bool {
 	if b.some.Load() == 0 {
 		return false

@@ -27,7 +27,7 @@ func TestBreaker(t *testing.T) {
 			t.Fatal("two try at a time")
 		}
 	}
-	// One that tried and said nothing does not keep the others away for ever.
+	// One that tried and said nothing does not keep the others away forever.
 	now = now.Add(suspectFor)
 	if b.suspected("a") {
 		t.Fatal("nobody tries again")

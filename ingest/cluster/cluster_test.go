@@ -140,7 +140,7 @@ func TestClusterLife(t *testing.T) {
 		return a.sees("a ready", "b joining", "c ready") && again.sees("a ready", "b joining", "c ready")
 	})
 	if a.Suspected(b.Self().ID) {
-		t.Error("a member that is gone is suspect for ever")
+		t.Error("a member that is gone is suspect forever")
 	}
 	for _, n := range all {
 		if n.log.has("") != 0 {

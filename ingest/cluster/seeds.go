@@ -133,7 +133,7 @@ func (s *seeds) addresses(there map[netip.AddrPort]bool) (ask []string, err erro
 	return ask, err
 }
 
-// rejoin asks seeds that are no members, for ever.
+// rejoin asks seeds that are no members until the Cluster is closed.
 func (c *Cluster) rejoin() {
 	said := false
 	for {

@@ -151,7 +151,7 @@ func syntaxError(err error, name string, text []byte) error {
 	return fmt.Errorf("%s:%d: %s near '%s'", name, line, message, token)
 }
 
-// rewriter makes calls of ".." and of what sets elements, and numbers of the bounds of loops, and finds out how deep a tree is.
+// rewriter makes calls of ".." and of what sets elements, and numbers of the bounds of loops, and measures how deep a tree is.
 type rewriter struct {
 	depth int
 	deep  int // the line where it is too deep, 0 for nowhere

@@ -203,7 +203,7 @@ func (s *state) reason(err error) error {
 		return errors.New("ERR unknown error")
 	case lua.LString:
 		if strings.HasSuffix(string(v), "overflow") && s.source == "" {
-			// There was no room to find out where, but the trace knows.
+			// There was no room to say where, but the trace knows.
 			s.source, s.line = chunkName, 1
 			if m := traceLine.FindStringSubmatch(api.StackTrace); m != nil {
 				s.line, _ = strconv.Atoi(m[1])

@@ -28,7 +28,7 @@ func runs(e *Engine, source string) (answer string, ended End) {
 	return string(r.B), ended
 }
 
-// endless are scripts that go on for ever, or nearly, if they are let.
+// endless are scripts that go on forever, or nearly, if they are let.
 var endless = map[string]string{
 	"loop":                  `while true do end`,
 	"count":                 `for i=1,1e15 do end`,

@@ -47,7 +47,7 @@
 //  3. More than C for 30 s: the budget grows by what is above C, at most by a
 //     256th of the total a second.
 //
-// A neighbour may stop as suddenly as it came. One that had 2 GiB within a look
+// A neighbour may stop as suddenly as it began. One that had 2 GiB within a look
 // has a slope of 40 GiB/s, which drawn out means everything. So the loss counts
 // for no more than the fastest neighbour takes in 60 ms, 480 MiB, nor more than
 // lies between F and the middle: what is released leaves C at the most, and a

@@ -62,7 +62,7 @@ func NewMatcher(t MatchType, name, value string) (Matcher, error) {
 // maxSet bounds how many literals an alternation is taken apart into.
 const maxSet = 256
 
-// knowledge finds out whether an expression is an alternation of literals, or
+// knowledge detects whether an expression is an alternation of literals, or
 // begins with one.
 func knowledge(value string) (set []string, prefix string) {
 	re, err := syntax.Parse(value, syntax.Perl|syntax.DotNL)

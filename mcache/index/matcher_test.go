@@ -15,7 +15,7 @@ func mustMatcher(t testing.TB, kind MatchType, name, value string) Matcher {
 	return m
 }
 
-// TestKnowledge holds what NewMatcher finds out about expressions to the
+// TestKnowledge holds what NewMatcher knows of expressions to the
 // expressions themselves.
 func TestKnowledge(t *testing.T) {
 	for value, want := range map[string]string{

@@ -140,7 +140,7 @@ func mask(row []float64, there []bool, something bool) {
 	}
 }
 
-// signatures find out which series are partners, and what labels results have.
+// signatures determine which series are partners, and what labels results have.
 type signatures struct {
 	*parser.VectorMatching
 	names   []string // sorted

@@ -132,7 +132,7 @@ func (j *joint) without(err error) error {
 	return nil
 }
 
-// plan finds out what is asked of the store, what of it is remembered, and
+// plan decides what is asked of the store, what of it is remembered, and
 // where memory is compared with either.
 func (j *joint) plan() {
 	for i, s := range j.d.spans {

@@ -57,7 +57,7 @@ func (m *answerMap) len() int {
 }
 
 // fakeStore answers range queries as Prometheus 3 does, with one series m of
-// lateCache's values, which go back for ever.
+// lateCache's values, which go back forever.
 type fakeStore struct {
 	version  string
 	warnings string // of its answers, JSON

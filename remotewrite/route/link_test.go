@@ -147,7 +147,7 @@ func TestLinkBadAnswers(t *testing.T) {
 		"too long":                 "HTTP/1.1 200 OK\r\n\r\n" + string(make([]byte, maxAnswerBytes+1)),
 		"a head too long":          "HTTP/1.1 200 OK\r\n" + strings.Repeat("A: b\r\n", maxAnswerBytes/6+1) + "\r\n",
 		"a head without an end":    "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", maxAnswerBytes) + "\r\n\r\n",
-		"announced for ever":       strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", maxAnswerBytes/28+1) + "HTTP/1.1 200 OK\r\n\r\n",
+		"announced forever":        strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", maxAnswerBytes/28+1) + "HTTP/1.1 200 OK\r\n\r\n",
 		"chunks without an answer": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
 	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -271,8 +271,8 @@ func TestSecondCopyIsMadeAllTheSame(t *testing.T) {
 }
 
 // Series are packed for nodes that say that they take it, from the second request
-// on. One of a release that knows nothing of it gets them as they came, and one that
-// fails leaves them to others, who get them as they came, too.
+// on. One of a release that knows nothing of it gets them unchanged, and one that
+// fails leaves them to others, who get them unchanged, too.
 func TestPackedForThoseThatTakeIt(t *testing.T) {
 	nodes := newNodes(t, 3, 2, Options{Acks: 2, Timeout: time.Minute}, remotewrite.Options{}, mcache.Options{})
 	var parts, packed [3]atomic.Int32

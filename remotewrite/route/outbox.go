@@ -27,7 +27,7 @@ type frame struct {
 	standby wire.Bits
 	repeats wire.Bits // of items: the node was sent them before, as copies
 	body    []byte
-	plain   int       // bytes of the items as they came
+	plain   int       // bytes of the items before they are packed
 	packed  bool      // body is wire.PackedV1
 	last    int32     // of a packed one: the item that the next series refers to, or none
 	since   time.Time // when it was put into the outbox

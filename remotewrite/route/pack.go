@@ -74,7 +74,7 @@ func (f *frame) seal() {
 	}
 }
 
-// unpack makes the items lie in a frame as they came.
+// unpack makes the items lie in a frame as they were before they were packed.
 func (f *frame) unpack() {
 	if !f.packed {
 		return

@@ -216,6 +216,6 @@ func TestStandbyAsks(t *testing.T) {
 	nodes[1].fault.Store(dead)
 	ss[0].round(t.Context())
 	if _, ok := ss[0].heard["n1#1"]; ok {
-		t.Error("what it said is believed for ever")
+		t.Error("what it said is believed forever")
 	}
 }

@@ -32,7 +32,7 @@ func TestOnlyAReceiversAnswerIsSuccess(t *testing.T) {
 	both, v1, v2 := []wire.Protocol{0, wire.V1, wire.V2}, []wire.Protocol{0, wire.V1}, []wire.Protocol{wire.V2}
 	for name, c := range map[string]struct {
 		answer
-		of []wire.Protocol // that the client is told to speak; 0: to find out
+		of []wire.Protocol // that the client is told to speak; 0: to detect it
 	}{
 		"200 with a page":                   {answer{200, []string{"Content-Type", "text/html; charset=utf-8"}, login}, both},
 		"200 with a page, called otherwise": {answer{200, []string{"Content-Type", "application/octet-stream"}, login}, both},

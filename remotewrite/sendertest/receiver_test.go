@@ -50,7 +50,7 @@ func TestForwarderToPrometheus(t *testing.T) {
 			cache, err := mcache.New(mcache.Options{Memory: memory, WriteBack: true})
 			must(err)
 			defer cache.Close()
-			client, err := send.NewClient(send.ClientOptions{URL: server.URL}) // it finds out the protocol
+			client, err := send.NewClient(send.ClientOptions{URL: server.URL}) // it detects the protocol
 			must(err)
 			f, err := send.NewForwarder(send.ForwarderOptions{Cache: cache, Client: client, MaxPerRequest: 100,
 				Metadata: func(string, string) (wire.Metadata, bool) {

@@ -563,7 +563,7 @@ func TestE2EForwardAuthenticated(t *testing.T) {
 	}
 }
 
-// TestE2EForwardCircle: two daemons that forward to each other find out, and
+// TestE2EForwardCircle: two daemons that forward to each other detect it, and
 // keep what they hold instead of sending it round without end.
 func TestE2EForwardCircle(t *testing.T) {
 	t.Parallel()

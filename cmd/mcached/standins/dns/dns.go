@@ -1,6 +1,6 @@
 // Package dns stands in for github.com/miekg/dns, by which memberlist asks a name
 // server over TCP for the addresses of those that it is told to join. The daemon
-// finds out addresses by package net and gives memberlist nothing else (package
+// looks addresses up by package net and gives memberlist nothing else (package
 // ingest/cluster, seeds.go), so that this is never called; but the linker would take
 // in a client with all types of records that there are. The go.mod of the daemon
 // replaces the module by this one.

@@ -15,7 +15,7 @@ async function withIoredis() {
 }
 
 // node-redis asks where keys are only when a member sends it elsewhere, and keeps
-// what is for one that has gone for ever: then a new client is the way.
+// what is for one that has gone forever: then a new client is the way.
 async function withNodeRedis() {
   const next = redis.createCluster({ rootNodes: [{ url: `redis://127.0.0.1:${port}` }], minimizeConnections: true });
   next.on('error', () => {});
