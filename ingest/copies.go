@@ -21,7 +21,7 @@ import (
 //
 //	client ── SET ──▶ origin ── what became of the keys ──▶ heir
 //	                    │  ◀────────── has it ────────────┘
-//	client ◀── OK ──────┘            (or, after 500 ms, told to the witnesses:
+//	client ◀── OK ──────┘            (or, if that takes long, told to the witnesses:
 //	                                  the heir's copies are void)
 //
 // A session is all that an origin sends one heir, about all units that have these two
@@ -75,6 +75,13 @@ const (
 	// and voidWait until that is told; then the client's connection is closed.
 	heirAnswer = 500 * time.Millisecond
 	voidWait   = 10 * time.Second
+	// An heir that has too much to do is waited for as long as heirTimes what it takes
+	// to answer on average, heirMost at the most: to pass it over and send it all keys
+	// anew would be more to do.
+	heirTimes = 8
+	heirMost  = 2 * time.Second
+	// heirSmooth is the weight of the average against one answer's.
+	heirSmooth = 8
 	// takeWait is how long units wait until it is told that they are taken.
 	takeWait = 5 * time.Second
 	// copyAgain is between tries to tell a member something, sessionAgain from the

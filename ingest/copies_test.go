@@ -657,6 +657,34 @@ func TestCopiesTakenOfMany(t *testing.T) {
 	}
 }
 
+// An heir that is slow all the time is waited for longer than one that never was, within
+// a bound, and no longer when it is quick again.
+func TestCopiesPatience(t *testing.T) {
+	o := &outgoing{k: &copies{answer: heirAnswer}}
+	for _, c := range []struct{ took, want time.Duration }{
+		{0, heirAnswer},
+		{heirAnswer / heirTimes / 2, heirAnswer},
+		{heirAnswer / 4, 2 * heirAnswer},
+		{heirAnswer, heirMost},
+		{time.Hour, heirMost},
+		{time.Millisecond, heirAnswer},
+	} {
+		for range 300 {
+			o.answered(c.took)
+		}
+		if got := o.patience(); got < c.want-time.Millisecond || got > c.want+time.Millisecond {
+			t.Errorf("waits %v for one that takes %v, want %v", got, c.took, c.want)
+		}
+	}
+	slow := &outgoing{k: &copies{answer: 1}} // which has no connection to end
+	slow.took.Store(int64(heirMost))
+	call := &peerCall{done: make(chan struct{}), reply: []byte("+OK")}
+	time.AfterFunc(time.Millisecond, func() { close(call.done) })
+	if err := slow.wait(call); err != nil || slow.took.Load() >= int64(heirMost) {
+		t.Errorf("%v, after %v on average", err, time.Duration(slow.took.Load()))
+	}
+}
+
 // However long values are, what clients write waits for one message of a fill at the most.
 func TestCopiesFillLong(t *testing.T) {
 	f := newFleet(t, 3)

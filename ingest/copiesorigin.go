@@ -23,7 +23,8 @@ type outgoing struct {
 	data          *peer
 	void          chan struct{} // closed when it is
 	taken, failed atomic.Bool
-	whole         atomic.Bool // state is sessionComplete
+	whole         atomic.Bool  // state is sessionComplete
+	took          atomic.Int64 // ns until the heir answers, on average
 
 	mu        sync.Mutex
 	state     sessionState
@@ -224,7 +225,7 @@ func (o *outgoing) pushSome(keys [][]byte) (call *peerCall, n, size int, err err
 		if err == nil {
 			o.k.count.sent.Add(uint64(n))
 		}
-		if err != errPeerBusy || time.Since(began) >= o.k.answer {
+		if err != errPeerBusy || time.Since(began) >= o.patience() {
 			return call, n, size, err
 		}
 	}
@@ -261,15 +262,28 @@ func (o *outgoing) encodeLocked(keys [][]byte) (n int) {
 
 // wait waits until the heir has a message.
 func (o *outgoing) wait(call *peerCall) error {
-	timer := time.NewTimer(o.k.answer)
+	began := time.Now()
+	timer := time.NewTimer(o.patience())
 	defer timer.Stop()
 	select {
 	case <-call.done:
+		o.answered(time.Since(began))
 	case <-timer.C:
 		o.data.end(errPassedOver)
 		<-call.done
 	}
 	return outcome(call)
+}
+
+// answered notes how long the heir took. Of two calls at once one may be lost.
+func (o *outgoing) answered(took time.Duration) {
+	was := o.took.Load()
+	o.took.Store(was + (int64(took)-was)/heirSmooth)
+}
+
+// patience is how long to wait for the heir.
+func (o *outgoing) patience() time.Duration {
+	return max(o.k.answer, min(heirTimes*time.Duration(o.took.Load()), heirMost))
 }
 
 func outcome(call *peerCall) error {
