@@ -116,7 +116,7 @@ func (c *conn) login(user string, password []byte) bool {
 }
 
 func hello(c *conn, args [][]byte) {
-	resp3, name, named := c.V3, "", false
+	resp3 := c.V3
 	if len(args) > 1 {
 		v, ok := resp.ParseInt(args[1])
 		if !ok {
@@ -142,7 +142,7 @@ func hello(c *conn, args [][]byte) {
 				c.Fail(errClientName)
 				return
 			}
-			name, named = string(args[i+1]), true
+			c.rename(string(args[i+1])) // as it comes, whatever follows
 			i++
 		default:
 			c.Fail("ERR Syntax error in HELLO option '" + clip(args[i], 128) + "'")
@@ -152,9 +152,6 @@ func hello(c *conn, args [][]byte) {
 	if !c.authenticated {
 		c.Fail("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return
-	}
-	if named {
-		c.rename(name)
 	}
 	c.speaks(resp3)
 	c.MapOf(7)
