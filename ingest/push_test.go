@@ -336,13 +336,17 @@ func TestTrackingRedirects(t *testing.T) {
 	w.want("+OK\r\n", "SET", "a", "1")
 	ear.told("*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$1\r\na\r\n")
 	w.want("+OK\r\n", "FLUSHALL")
-	ear.told("*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*-1\r\n")
+	ear.told("*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n$-1\r\n")
 	mouth.ask("HELLO", "3")
 	ear.c.Close()
 	mouth.told(">2\r\n$21\r\ntracking-redir-broken\r\n:" + id + "\r\n")
 	if info := mouth.ask("CLIENT", "TRACKINGINFO"); !strings.Contains(info, "broken_redirect") {
 		t.Errorf("TRACKINGINFO: %q", info)
 	}
+	mouth.want("_\r\n", "GET", "a")
+	w.want("+OK\r\n", "SET", "a", "1")
+	mouth.told(">2\r\n$21\r\ntracking-redir-broken\r\n:" + id + "\r\n") // and no key
+	mouth.want("$1\r\n1\r\n", "GET", "a")
 }
 
 // TestTrackingSeesWhatVanishes without a write: what expires, what is evicted or

@@ -200,8 +200,12 @@ func (g *tracking) tellLocked(i int, by *conn) {
 // invalidationChannel is where clients of RESP2 are told.
 const invalidationChannel = "__redis__:invalidate"
 
-// tell sends keys, or nil for all.
+// tell sends keys, or nil for all. When whom to tell has gone, it says so instead.
 func (t *tracker) tell(keys ...[]byte) {
+	if t.broken.Load() {
+		t.tellBroken()
+		return
+	}
 	to := t.target
 	resp3 := to.ears.resp3.Load()
 	if !to.ears.pushable.Load() || !resp3 && (to == t.c || to.ears.channels.Load() == 0) {
@@ -226,9 +230,18 @@ func (t *tracker) tell(keys ...[]byte) {
 	case resp3:
 		b = append(b, "_\r\n"...)
 	default:
-		b = append(b, "*-1\r\n"...)
+		b = append(b, "$-1\r\n"...)
 	}
 	to.push(b)
+}
+
+// tellBroken says that whom to tell has gone, to a client of RESP3: others have no
+// way to be told.
+func (t *tracker) tellBroken() {
+	if t.c.ears.resp3.Load() {
+		b := append([]byte(nil), ">2\r\n$21\r\ntracking-redir-broken\r\n:"...)
+		t.c.push(append(b, itoa(t.redirect)+"\r\n"...))
+	}
 }
 
 // broadcasts are keys that were written, by prefix, and not yet told to those who
@@ -405,10 +418,7 @@ func (g *tracking) forgetTarget(c *conn) {
 		}
 		t.broken.Store(true)
 		t.target = t.c
-		if t.c.ears.resp3.Load() {
-			b := append([]byte(nil), ">2\r\n$21\r\ntracking-redir-broken\r\n:"...)
-			t.c.push(append(b, itoa(t.redirect)+"\r\n"...))
-		}
+		t.tellBroken()
 	}
 }
 
