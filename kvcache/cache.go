@@ -157,9 +157,9 @@ func (c *Cache) MaxKey() int { return min(MaxKeyBytes, c.m.regionBytes/4) }
 
 // MaxValue is the longest value in bytes that goes with a key of one byte. A
 // longer key leaves that much less.
-func (c *Cache) MaxValue() int { return c.maxValue(1) }
+func (c *Cache) MaxValue() int { return c.maxValueBytes(1) }
 
-func (c *Cache) maxValue(keyLen int) int { return c.m.regionBytes - recordOverhead - keyLen }
+func (c *Cache) maxValueBytes(keyLen int) int { return c.m.regionBytes - recordOverhead - keyLen }
 
 func (c *Cache) checkKey(key []byte) error {
 	if n := len(key); n > c.MaxKey() {
@@ -169,7 +169,7 @@ func (c *Cache) checkKey(key []byte) error {
 }
 
 func (c *Cache) checkValue(key, value []byte) error {
-	if limit := c.maxValue(len(key)); len(value) > limit {
+	if limit := c.maxValueBytes(len(key)); len(value) > limit {
 		return fmt.Errorf("%w must be at most %d bytes with a key of %d, got %d", ErrValueSize, limit, len(key), len(value))
 	}
 	return nil
@@ -185,7 +185,7 @@ func (c *Cache) Put(key, value []byte, ttl time.Duration) error {
 	if err := c.checkKey(key); err != nil {
 		return err
 	}
-	large := len(value) > c.maxValue(len(key))
+	large := len(value) > c.maxValueBytes(len(key))
 	if large {
 		if err := c.checkLarge(key, len(value), String); err != nil {
 			return err
@@ -462,7 +462,7 @@ func (c *Cache) updateLocked(s *shard, h hash, key []byte, f func(Entry, bool) (
 	}
 	switch op {
 	case Store:
-		if len(e.Value) > c.maxValue(len(key)) {
+		if len(e.Value) > c.maxValueBytes(len(key)) {
 			if err := c.checkLarge(key, len(e.Value), e.Kind); err != nil {
 				return 0, nil, was, err
 			}

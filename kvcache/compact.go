@@ -85,13 +85,13 @@ func (t *Tables) compactSome(maxBytes int) bool {
 	}
 	victim := w.victim
 	w.victim = noRegion
-	t.drop(victim)
+	t.dropRegion(victim)
 	return true
 }
 
 // evacuate moves one entry.
 func (t *Tables) evacuate(from Ref, h header) bool {
-	to, dst, ok := t.alloc(&t.old, from.region(), forMoved, int(h.value()), h.aux(), h.owner(), 0)
+	to, dst, ok := t.allocInto(&t.old, from.region(), forMoved, int(h.value()), h.aux(), h.owner(), 0)
 	if !ok {
 		return false
 	}

@@ -94,14 +94,14 @@ func (c *Cache) MaxLarge() int { return max(c.maxLarge, c.MaxValue()) }
 
 // checkLarge is checkValue for values that may be kept in parts.
 func (c *Cache) checkLarge(key []byte, n int, kind Kind) error {
-	limit := c.maxValue(len(key))
+	limit := c.maxValueBytes(len(key))
 	if kind == String {
 		limit = max(limit, c.maxLarge)
 	}
 	if n > limit {
 		return fmt.Errorf("%w must be at most %d bytes with a key of %d, got %d", ErrValueSize, limit, len(key), n)
 	}
-	if most := c.m.Budget() / largePart; n > c.maxValue(len(key)) && int64(n) > most {
+	if most := c.m.Budget() / largePart; n > c.maxValueBytes(len(key)) && int64(n) > most {
 		return fmt.Errorf("%w must be at most %d bytes, a quarter of the memory that there is now, got %d", ErrValueSize, most, n)
 	}
 	return nil
@@ -410,7 +410,7 @@ func (c *Cache) updateLarge(s *shard, h hash, key []byte, m manifest, try int, f
 	case len(e.Value) == len(value) && unsafe.SliceData(e.Value) == unsafe.SliceData(value) && e.Kind == String:
 		// The value is the same, the time to live may not be.
 		need = s.storeLocked(&at, h, key, &Entry{Value: m.append(nil), ExpiresMs: e.ExpiresMs, Kind: kindManifest})
-	case len(e.Value) > c.maxValue(len(key)):
+	case len(e.Value) > c.maxValueBytes(len(key)):
 		was := versionLocked(&at)
 		s.mu.Unlock()
 		return c.putLarge(key, e, was)

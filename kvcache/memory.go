@@ -323,7 +323,7 @@ func (m *Memory) acquire(owner int, class Class, before Region, what roomFor) (R
 	if what == forNew {
 		want += m.reserve()
 	}
-	over := m.used.Load() > m.budget.Load() // see room
+	over := m.used.Load() > m.budget.Load() // see roomBytes
 	if !over && m.roomLocked() < want || over && m.spares == 0 {
 		return noRegion, false
 	}

@@ -11,15 +11,15 @@ import "runtime"
 // room.
 //
 // This is ordinary ageing: owners that can keep what is still read.
-func (m *Memory) Evict(n int64) bool { return m.evict(n, Hot) }
+func (m *Memory) Evict(n int64) bool { return m.evictUpTo(n, Hot) }
 
 // EvictLog is Evict that leaves Hot regions alone, for owners that have better
 // ways to part with what those hold.
-func (m *Memory) EvictLog(n int64) bool { return m.evict(n, Log) }
+func (m *Memory) EvictLog(n int64) bool { return m.evictUpTo(n, Log) }
 
-func (m *Memory) evict(n int64, last Class) bool {
+func (m *Memory) evictUpTo(n int64, last Class) bool {
 	for {
-		room, over := m.room()
+		room, over := m.roomBytes()
 		if room >= n {
 			return true
 		}
@@ -28,7 +28,7 @@ func (m *Memory) evict(n int64, last Class) bool {
 			drop = m.dropOldest // while SetBudget is at work nothing is kept: it must not take longer
 		}
 		if !drop(last) && (last < Hot || !m.dropOwner()) {
-			room, _ = m.room()
+			room, _ = m.roomBytes()
 			return room >= n
 		}
 	}
@@ -42,10 +42,10 @@ func (m *Memory) Room() int64 {
 	return max(m.roomLocked(), 0)
 }
 
-// room is how many bytes Alloc can acquire. While more is held than the budget
+// roomBytes is how many bytes Alloc can acquire. While more is held than the budget
 // permits, because SetBudget is at work, that is what is spare already: a
 // writer takes the place of the oldest and need not wait for the others to go.
-func (m *Memory) room() (bytes int64, over bool) {
+func (m *Memory) roomBytes() (bytes int64, over bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.used.Load() > m.budget.Load() {

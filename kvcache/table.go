@@ -150,13 +150,13 @@ func (t *Tables) MaxValue() int { return t.m.regionBytes - headerBytes }
 // It reports false when there is no memory; see ErrNoMemory for what to do.
 // It never moves other entries: compaction is a call of its own.
 func (t *Tables) Alloc(n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
-	return t.alloc(&t.cur, noRegion, forNew, n, aux, owner, weight)
+	return t.allocInto(&t.cur, noRegion, forNew, n, aux, owner, weight)
 }
 
 // AllocMoved is Alloc for an entry that is moved to free the rest of its
 // region: it may use the region that Memory keeps for that.
 func (t *Tables) AllocMoved(n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
-	return t.alloc(&t.cur, noRegion, forMoved, n, aux, owner, weight)
+	return t.allocInto(&t.cur, noRegion, forMoved, n, aux, owner, weight)
 }
 
 // unitsOf is the size in units of an entry with a value of n bytes, padOf the
@@ -164,7 +164,7 @@ func (t *Tables) AllocMoved(n int, aux uint16, owner uint32, weight int) (Ref, [
 func unitsOf(n int) uint32 { return uint32(headerBytes+n+unitBytes-1) / unitBytes }
 func padOf(n int) uint32   { return unitsOf(n)*unitBytes - headerBytes - uint32(n) }
 
-func (t *Tables) alloc(into *Region, before Region, what roomFor, n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
+func (t *Tables) allocInto(into *Region, before Region, what roomFor, n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
 	if n < 0 || n > t.MaxValue() || aux > MaxAux {
 		panic(fmt.Sprintf("kvcache: entry of %d bytes (limit %d), aux %d (limit %d)", n, t.MaxValue(), aux, MaxAux))
 	}
@@ -188,7 +188,7 @@ func (t *Tables) alloc(into *Region, before Region, what roomFor, n int, aux uin
 			t.opened(r)
 		}
 		if full != noRegion && t.m.tables[full].live == 0 {
-			t.drop(full) // it died while it was current
+			t.dropRegion(full) // it died while it was current
 		}
 	}
 	b := &t.m.tables[*into]
@@ -377,7 +377,7 @@ func (t *Tables) Free(ref Ref, weight int) {
 	t.pad -= int64(h.pad())
 	t.weight -= int64(weight)
 	if b.live == 0 && r != t.cur && r != t.old {
-		t.drop(r)
+		t.dropRegion(r)
 	} else if units := size / unitBytes; units > 1 && int(units) < len(t.reuse) {
 		*(*Ref)(unsafe.Add(unsafe.Pointer(h), headerBytes)) = t.reuse[units]
 		t.reuse[units] = ref
@@ -395,11 +395,11 @@ func scrub(b []byte) {
 // the weight they had. It takes the same time for any number of entries.
 func (t *Tables) Drop(r Region) (weight int64) {
 	weight = t.m.tables[r].weight
-	t.drop(r)
+	t.dropRegion(r)
 	return weight
 }
 
-func (t *Tables) drop(r Region) {
+func (t *Tables) dropRegion(r Region) {
 	b := &t.m.tables[r]
 	t.live -= int64(b.live)
 	t.fill -= int64(b.fill)
@@ -428,7 +428,7 @@ func (t *Tables) drop(r Region) {
 func (t *Tables) DropAll() (weight int64) {
 	weight = t.weight
 	for len(t.list) > 0 {
-		t.drop(t.list[len(t.list)-1])
+		t.dropRegion(t.list[len(t.list)-1])
 	}
 	return weight
 }

@@ -302,15 +302,15 @@ func (c *Cache) AppendNew(b *Batch, i int, labels []Label) (samples int, err err
 	if err != nil {
 		return 0, err
 	}
-	samples, err = c.appendNew(bk, b.series[i].fp, 0, labels, b.of(i))
+	samples, err = c.appendToNew(bk, b.series[i].fp, 0, labels, b.of(i))
 	c.insertedInto(bk, samples)
 	c.evict()
 	return samples, err
 }
 
-// appendNew writes samples to the series of a fingerprint, creating it if
+// appendToNew writes samples to the series of a fingerprint, creating it if
 // need be.
-func (c *Cache) appendNew(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, what content) (int, error) {
+func (c *Cache) appendToNew(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, what content) (int, error) {
 	if flags&flagRaw == 0 {
 		var err error
 		if labels, err = checkLabels(labels); err != nil {
@@ -375,7 +375,7 @@ func (c *Cache) AppendSamples(bucket string, labels []Label, samples ...Sample) 
 	if err != nil {
 		return err
 	}
-	return c.appendSamples(bk, labels, content{samples: samples})
+	return c.appendContent(bk, labels, content{samples: samples})
 }
 
 // AppendLocal is AppendSamples for what is nobody else's business, such as the
@@ -388,11 +388,11 @@ func (c *Cache) AppendLocal(bucket string, labels []Label, samples ...Sample) er
 	if err != nil {
 		return err
 	}
-	return c.appendSamples(bk, labels, content{samples: samples, local: true, duty: Nobodys})
+	return c.appendContent(bk, labels, content{samples: samples, local: true, duty: Nobodys})
 }
 
-func (c *Cache) appendSamples(bk *bucket, labels []Label, what content) error {
-	n, err := c.appendNew(bk, c.Fingerprint(labels), 0, labels, what)
+func (c *Cache) appendContent(bk *bucket, labels []Label, what content) error {
+	n, err := c.appendToNew(bk, c.Fingerprint(labels), 0, labels, what)
 	if what.local && n > 0 {
 		c.countInto(bk, n)
 		c.arrivedLocal(bk, n)

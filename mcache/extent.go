@@ -17,12 +17,12 @@ type Extent struct {
 }
 
 // Extent walks the series of a bucket, a few at a time.
-func (c *Cache) Extent(bucket string) Extent { return c.extent(bucket, nil) }
+func (c *Cache) Extent(bucket string) Extent { return c.sumExtents(bucket, nil) }
 
 // ExtentByMetric is Extent with BytesByMetric.
 func (c *Cache) ExtentByMetric(bucket string) Extent {
 	bytes := map[string]*int64{} // pointers, so that adding to one makes no string
-	e := c.extent(bucket, bytes)
+	e := c.sumExtents(bucket, bytes)
 	e.BytesByMetric = make(map[string]int64, len(bytes))
 	for name, n := range bytes {
 		e.BytesByMetric[name] = *n
@@ -30,7 +30,7 @@ func (c *Cache) ExtentByMetric(bucket string) Extent {
 	return e
 }
 
-func (c *Cache) extent(bucket string, bytes map[string]*int64) Extent {
+func (c *Cache) sumExtents(bucket string, bytes map[string]*int64) Extent {
 	e := Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	if b := c.findBucket(bucket); b != nil && !c.closed.Load() {
 		for _, s := range c.shards {

@@ -81,7 +81,7 @@ func (c *Cache) insertRaw(bucket string, key []byte, width uint32, ss []Sample) 
 	if err != nil {
 		return err
 	}
-	n, err := c.appendNew(b, c.rawFingerprint(key), flagRaw, []Label{{rawName, string(key)}}, content{samples: ss})
+	n, err := c.appendToNew(b, c.rawFingerprint(key), flagRaw, []Label{{rawName, string(key)}}, content{samples: ss})
 	c.insertedInto(b, n)
 	c.evict()
 	return err

@@ -77,7 +77,7 @@ func (s *shard) snapshotLocked(r *series, from, to int64, snap *Snapshot) {
 		if s.log.Live(e.ref) {
 			break // older ones vanish first; a hole behind is found below
 		}
-		snap.lost(dir, k, r.sealedEnd)
+		snap.noteLost(dir, k, r.sealedEnd)
 	}
 	first := len(dir)
 	if from <= r.sealedEnd { // else the last block, whose end only sealedEnd tells, has nothing to give
@@ -86,7 +86,7 @@ func (s *shard) snapshotLocked(r *series, from, to int64, snap *Snapshot) {
 	for k := first; k < len(dir) && dir[k].start <= to; k++ {
 		b := s.blockLocked(dir[k])
 		if b == nil {
-			snap.lost(dir, k, r.sealedEnd)
+			snap.noteLost(dir, k, r.sealedEnd)
 			continue
 		}
 		snap.blocks = append(snap.blocks, snapBlock{dir[k].start, len(snap.buf), len(b)})
@@ -119,7 +119,7 @@ func (s *shard) snapshotRecordsLocked(r *series, snap *Snapshot, chunks []snapBl
 		}
 		b := s.blockLocked(e)
 		if b == nil {
-			snap.lost(dir, k, d.end)
+			snap.noteLost(dir, k, d.end)
 			continue
 		}
 		if k+1 < len(dir) && dir[k+1].start <= snap.from {
@@ -141,8 +141,8 @@ func (s *shard) snapshotRecordsLocked(r *series, snap *Snapshot, chunks []snapBl
 	snap.records = snap.records[min(from, to):to]
 }
 
-// lost notes that the chunk of entry k has vanished; end is the last time of all.
-func (snap *Snapshot) lost(dir []dirEntry, k int, end int64) {
+// noteLost notes that the chunk of entry k has vanished; end is the last time of all.
+func (snap *Snapshot) noteLost(dir []dirEntry, k int, end int64) {
 	if k+1 < len(dir) {
 		end = dir[k+1].start - 1
 	}

@@ -47,7 +47,7 @@ func (in *intake) histogram(b []byte) bool {
 	if h.Unmarshal(b) != nil {
 		return false
 	}
-	changed, err := checkHistogram(&h)
+	changed, err := checkInPlace(&h)
 	if err == nil && changed {
 		b, err = h.Marshal()
 	}
@@ -63,8 +63,8 @@ func (in *intake) histogram(b []byte) bool {
 	return true
 }
 
-// checkHistogram applies Prometheus' rules for what a histogram may be.
-func checkHistogram(h *writev2.Histogram) (changed bool, err error) {
+// checkInPlace applies Prometheus' rules for what a histogram may be.
+func checkInPlace(h *writev2.Histogram) (changed bool, err error) {
 	reduce := h.Schema > maxSchema && h.Schema <= lastReservedSchema
 	if h.IsFloatHistogram() {
 		f := h.ToFloatHistogram()
@@ -93,7 +93,7 @@ func CheckHistogram(b []byte) error {
 	if err := h.Unmarshal(b); err != nil {
 		return err
 	}
-	finer, err := checkHistogram(&h)
+	finer, err := checkInPlace(&h)
 	if err == nil && finer {
 		err = fmt.Errorf("its schema is finer than %d", maxSchema)
 	}

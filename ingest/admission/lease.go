@@ -54,17 +54,17 @@ func (l *Lease) Held() int64 {
 
 // Try takes n bytes more, or returns a *Refusal at once.
 func (l *Lease) Try(n int64) error {
-	return l.take(n, func() bool { return false })
+	return l.takeOr(n, func() bool { return false })
 }
 
 // Take takes n bytes more. If there is no room it waits for it, but not long,
 // and not beyond ctx; then it returns a *Refusal.
 func (l *Lease) Take(ctx context.Context, n int64) error {
-	return l.take(n, func() bool { return l.pool.waitLocked(ctx, l, n) })
+	return l.takeOr(n, func() bool { return l.pool.waitLocked(ctx, l, n) })
 }
 
-// take asks wait, with the pool locked, whether there is room after all.
-func (l *Lease) take(n int64, wait func() bool) error {
+// takeOr asks wait, with the pool locked, whether there is room after all.
+func (l *Lease) takeOr(n int64, wait func() bool) error {
 	p := l.pool
 	if p == nil || n <= 0 {
 		return nil

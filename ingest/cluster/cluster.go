@@ -384,7 +384,7 @@ func (c *Cluster) warn(members []Member) {
 	for _, m := range members {
 		switch {
 		case m.ID == self.ID:
-		case m.Name == self.Name && m.start() >= self.start() && m.State != Leaving:
+		case m.Name == self.Name && m.Start() >= self.Start() && m.State != Leaving:
 			conflict = m.HTTP
 		case m.Place != self.Place:
 			place = m.Name

@@ -57,12 +57,9 @@ type Member struct {
 	Version string
 }
 
-// Start is when this life began, in Unix ms.
-func (m *Member) Start() int64 { return m.start() }
-
-// start is the number behind the name in an ID, by which the lives of one
-// name are put in order; 0 where there is none.
-func (m *Member) start() int64 {
+// Start is when this life began, in Unix ms: the number behind the name in an ID,
+// by which the lives of one name are put in order; 0 where there is none.
+func (m *Member) Start() int64 {
 	n, _ := strconv.ParseInt(m.ID[strings.LastIndexByte(m.ID, '#')+1:], 10, 64)
 	return n
 }
@@ -178,7 +175,7 @@ func literal(address string) bool {
 // check is what every description has to keep, of whomever it is.
 func (m *Member) check() error {
 	switch {
-	case m.Name == "" || len(m.Name) > MaxNameBytes || m.ID != MemberID(m.Name, m.start()):
+	case m.Name == "" || len(m.Name) > MaxNameBytes || m.ID != MemberID(m.Name, m.Start()):
 		return fmt.Errorf("%w: the ID %.100q is not NAME#START with a name of 1 to %d bytes", ErrMember, m.ID, MaxNameBytes)
 	case len(m.Zone) > MaxNameBytes:
 		return fmt.Errorf("%w: the zone has %d bytes, more than %d", ErrMember, len(m.Zone), MaxNameBytes)

@@ -98,12 +98,12 @@ func (t *Table) mayOwn(gone []bool) func(member int) bool {
 			continue
 		}
 		m := &t.members[i]
-		newest[m.Name] = max(newest[m.Name], m.start())
+		newest[m.Name] = max(newest[m.Name], m.Start())
 		leaving = leaving && m.State == Leaving
 	}
 	return func(i int) bool {
 		m := &t.members[i]
-		return (gone == nil || !gone[i]) && (m.State != Leaving || leaving) && m.start() == newest[m.Name]
+		return (gone == nil || !gone[i]) && (m.State != Leaving || leaving) && m.Start() == newest[m.Name]
 	}
 }
 

@@ -15,7 +15,7 @@ func Inspect(buf []byte, start int64) (n int, last, step int64, ok bool) {
 		return inspectOne(buf, start)
 	}
 	last = math.MinInt64
-	err := sections(buf, start, func(section []byte, from int64) error {
+	err := eachSection(buf, start, func(section []byte, from int64) error {
 		k, end, s, ok := inspectOne(section, from)
 		if !ok || from <= last || (n == 0 && from != start) || (n > 0 && s != 0 && step != 0 && s != step) || n+k > MaxSamples {
 			return ErrDamaged

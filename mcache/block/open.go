@@ -67,14 +67,14 @@ func PutOpen(b []byte, ss []Sample) {
 	binary.LittleEndian.PutUint32(b[2:], openStep)
 	b[openTimes+8*n+8] = openInts
 	for i := range ss {
-		putOpen(b, openTimes+8*i, uint64(ss[i].T-ss[0].T))
-		putOpen(b, openHead+8*n+8*i, ss[i].V)
+		putOpenWord(b, openTimes+8*i, uint64(ss[i].T-ss[0].T))
+		putOpenWord(b, openHead+8*n+8*i, ss[i].V)
 	}
 }
 
-func putOpen(b []byte, at int, v uint64) { binary.LittleEndian.PutUint64(b[at:], v) }
-func openWord(b []byte, at int) uint64   { return binary.LittleEndian.Uint64(b[at:]) }
-func openTime(b []byte, i int) int64     { return int64(openWord(b, openTimes+8*i)) }
+func putOpenWord(b []byte, at int, v uint64) { binary.LittleEndian.PutUint64(b[at:], v) }
+func openWord(b []byte, at int) uint64       { return binary.LittleEndian.Uint64(b[at:]) }
+func openTime(b []byte, i int) int64         { return int64(openWord(b, openTimes+8*i)) }
 func openLast(b []byte, start int64) int64 {
 	if n := Len(b); n > 1 {
 		return start + openTime(b, n-1)
@@ -96,21 +96,21 @@ func InsertOpen(b []byte, start int64, x Sample) (_ int64, added bool) {
 		i--
 	}
 	if i > 0 && openTime(b, i-1) == d {
-		putOpen(b, openHead+8*n+8*(i-1), x.V)
+		putOpenWord(b, openHead+8*n+8*(i-1), x.V)
 		return start, false
 	}
 	values := openHead + 8*n
 	copy(b[values+8*i+openSample:], b[values+8*i:values+8*n])
 	copy(b[openTimes+8*i+8:], b[openTimes+8*i:values+8*i])
 	b[0]++
-	putOpen(b, values+8+8*i, x.V)
+	putOpenWord(b, values+8+8*i, x.V)
 	if i > 0 {
-		putOpen(b, openTimes+8*i, uint64(d))
+		putOpenWord(b, openTimes+8*i, uint64(d))
 		return start, true
 	}
-	putOpen(b, openTimes, 0)
+	putOpenWord(b, openTimes, 0)
 	for k := 1; k <= n; k++ {
-		putOpen(b, openTimes+8*k, openWord(b, openTimes+8*k)-uint64(d))
+		putOpenWord(b, openTimes+8*k, openWord(b, openTimes+8*k)-uint64(d))
 	}
 	return x.T, true
 }
@@ -120,7 +120,7 @@ func insertSecond(b []byte, start int64, x Sample) (_ int64, added bool) {
 	old := Sample{T: start, V: openWord(b, 2)}
 	switch {
 	case x.T == start:
-		putOpen(b, 2, x.V)
+		putOpenWord(b, 2, x.V)
 		return start, false
 	case x.T < start:
 		PutOpen(b, []Sample{x, old})

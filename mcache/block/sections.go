@@ -37,11 +37,11 @@ func (c *Codec) AppendSection(dst, old []byte, start int64, ss []Sample, step in
 	} else {
 		dst = append(dst, old[2:]...)
 	}
-	return c.appendSection(dst, start, ss, step)
+	return c.encodeSection(dst, start, ss, step)
 }
 
-// appendSection appends one section of a block that begins at start.
-func (c *Codec) appendSection(dst []byte, start int64, ss []Sample, step int64) []byte {
+// encodeSection appends one section of a block that begins at start.
+func (c *Codec) encodeSection(dst []byte, start int64, ss []Sample, step int64) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0)
 	dst = binary.AppendUvarint(dst, uint64(ss[0].T-start))
@@ -68,7 +68,7 @@ func LastSection(b []byte, start int64) (section []byte, from int64) {
 // sections walks the sections of buf, a block with Slack bytes behind
 // it, and calls f with each and the time that it begins at. Each has as many
 // bytes behind it that may be read.
-func sections(buf []byte, start int64, f func(section []byte, start int64) error) error {
+func eachSection(buf []byte, start int64, f func(section []byte, start int64) error) error {
 	at, end := 2, len(buf)-Slack
 	for range buf[1] >> 2 {
 		if at+sectionLength > end {
@@ -95,7 +95,7 @@ func sections(buf []byte, start int64, f func(section []byte, start int64) error
 
 // decodeSections is decode for a block of sections.
 func (c *Codec) decodeSections(out *[MaxSamples]Sample, buf []byte, start int64) (n int, err error) {
-	err = sections(buf, start, func(section []byte, start int64) error {
+	err = eachSection(buf, start, func(section []byte, start int64) error {
 		k, err := c.decodeOne(out[n:], section, start)
 		n += k
 		return err

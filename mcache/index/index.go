@@ -94,10 +94,10 @@ func (x *Index) FindName(h Hash, name string) uint32 {
 
 // FindPair returns the pair's id or None.
 func (x *Index) FindPair(name uint32, h Hash, value string) uint32 {
-	return x.findPair(PairTag(name, h), name, value)
+	return x.findTagged(PairTag(name, h), name, value)
 }
 
-func (x *Index) findPair(tag, name uint32, value string) uint32 {
+func (x *Index) findTagged(tag, name uint32, value string) uint32 {
 	return x.byPair.Find(tag, func(id uint32) bool {
 		r := x.pairs.At(id)
 		return r.name == name && string(x.text.At(r.text, r.textLen)) == value
@@ -134,7 +134,7 @@ func (x *Index) AddName(h Hash, text string) (uint32, error) {
 // value. On an error nothing that counts has changed.
 func (x *Index) AddPair(name uint32, h Hash, value string) (uint32, error) {
 	tag := PairTag(name, h)
-	if id := x.findPair(tag, name, value); id != None {
+	if id := x.findTagged(tag, name, value); id != None {
 		return id, nil
 	}
 	text, err := x.text.Put(value)

@@ -62,14 +62,14 @@ func (f *FanOut) same(ctx context.Context, q *question, enough func([]reply) boo
 func anyone([]reply) bool { return true }
 
 // Extent implements Source. Chunks are those of all copies.
-func (f *FanOut) Extent(bucket string) mcache.Extent { return f.extent(bucket, askExtent) }
+func (f *FanOut) Extent(bucket string) mcache.Extent { return f.askExtents(bucket, askExtent) }
 
 // ExtentByMetric implements Source. Bytes are those of all copies.
 func (f *FanOut) ExtentByMetric(bucket string) mcache.Extent {
-	return f.extent(bucket, askExtentByMetric)
+	return f.askExtents(bucket, askExtentByMetric)
 }
 
-func (f *FanOut) extent(bucket, what string) mcache.Extent {
+func (f *FanOut) askExtents(bucket, what string) mcache.Extent {
 	q := f.questionOf(what, Selection{Bucket: bucket})
 	all := mcache.Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64, BytesByMetric: map[string]int64{}}
 	for e := range answersAs[mcache.Extent](f.same(context.Background(), &q, anyone)) {
