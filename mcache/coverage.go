@@ -28,11 +28,14 @@ import (
 // up to d after the beginning, before it: they went past. So an interval begins
 // later by the most that the first write of any series since was ahead of the clock,
 // which is d or, if the write was long on its way, less by no more than a step. Beyond
-// maxAheadMs it is no clock that is wrong: remote write refuses such samples, unless
+// maxClockMs it is no clock that is wrong: remote write refuses such samples, unless
 // it is told otherwise, and whoever writes forecasts has not lost them.
 //
 // Where a snapshot ends an interval, points of its last moments were on their
-// way: closeLagMs are left out.
+// way: closeLagMs are left out. Points of a sender whose clock is behind are on their
+// way for longer: what the first write of any series was behind the clock, if that is
+// more, is left out as well. So is what a sender is behind that catches up, since
+// nothing tells the two apart. Beyond maxClockMs it is old data, which somebody fills in.
 //
 // A bucket to which nothing was written for longer than silentMs, by anybody but the
 // program itself, has a gap from then on: its sender was down, or could not
@@ -71,8 +74,9 @@ const (
 	// back by default, so that steps within a shorter silence show nothing that
 	// was not there.
 	silentMs = 300_000
-	// maxAheadMs is how far ahead a clock may be, as remotewrite.Options.MaxAhead is by default.
-	maxAheadMs = 600_000
+	// maxClockMs is how far ahead a clock may be, as remotewrite.Options.MaxAhead is by
+	// default, and how far behind.
+	maxClockMs = 600_000
 	// A gap is none if at most one in skipShare of the series skips a part of it,
 	// and maxSkipped in all.
 	skipShare  = 100
@@ -88,6 +92,8 @@ type coverage struct {
 	// aheadMs is the most that a first write of a series was ahead of the clock,
 	// since the interval before was ended. It grows with mu locked.
 	aheadMs atomic.Int64
+	// behindMs is the most that one was behind it, more than closeLagMs, since then.
+	behindMs atomic.Int64
 
 	mu      sync.Mutex
 	list    []Interval // in order, disjoint
@@ -128,28 +134,39 @@ func (v *coverage) begin(nowMs int64) {
 
 // firstOf notes that the first write of a series, at nowMs, begins at the time t.
 func (v *coverage) firstOf(t, nowMs int64) {
-	ahead := t - nowMs
-	if ahead <= v.aheadMs.Load() || ahead > maxAheadMs {
-		return
+	if ahead, behind := v.apart(t, nowMs); ahead || behind {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.firstOfLocked(t, nowMs)
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.aheadLocked(ahead)
 }
 
-func (v *coverage) aheadLocked(aheadMs int64) {
-	if aheadMs <= v.aheadMs.Load() || aheadMs > maxAheadMs {
+// apart reports whether t is further ahead of the clock, or behind it, than any before.
+func (v *coverage) apart(t, nowMs int64) (ahead, behind bool) {
+	d := t - nowMs
+	return d > v.aheadMs.Load() && d <= maxClockMs, -d > max(v.behindMs.Load(), closeLagMs) && -d <= maxClockMs
+}
+
+func (v *coverage) firstOfLocked(t, nowMs int64) {
+	ahead, behind := v.apart(t, nowMs)
+	if behind {
+		v.behindMs.Store(nowMs - t)
+	}
+	if !ahead {
 		return
 	}
-	v.aheadMs.Store(aheadMs)
+	v.aheadMs.Store(t - nowMs)
 	if !v.open.Load() {
 		return
 	}
 	// One that was joined with those before has begun with the first of them.
 	if last := &v.list[len(v.list)-1]; last.From >= v.beganMs {
-		last.From = max(last.From, v.beganMs+aheadMs)
+		last.From = max(last.From, v.beganMs+t-nowMs)
 	}
 }
+
+// lagLocked is how long points may be on their way.
+func (v *coverage) lagLocked() int64 { return closeLagMs + v.behindMs.Load() }
 
 // endBefore cuts what is at or after the time t off.
 func endBefore(list []Interval, t int64) []Interval {
@@ -234,11 +251,12 @@ func (v *coverage) fellSilent(points uint64, nowMs int64) bool {
 		return false
 	}
 	last := &v.list[len(v.list)-1]
-	if last.To = v.seenAtMs - closeLagMs; last.To < last.From {
+	if last.To = v.seenAtMs - v.lagLocked(); last.To < last.From {
 		v.list = v.list[:len(v.list)-1]
 	}
 	v.open.Store(false)
 	v.aheadMs.Store(0)
+	v.behindMs.Store(0)
 	v.watchLocked()
 	return true
 }
@@ -322,7 +340,7 @@ func (s *shard) noteResumedLocked(bk *bucket, b *Batch, places []batchPlace) {
 		if !ok {
 			continue
 		}
-		v.aheadLocked(t - nowMs)
+		v.firstOfLocked(t, nowMs)
 		// One and a half steps are one step with a delay.
 		if distance := t - last; distance <= int64(r.step)+int64(r.step)/2 {
 			v.same++
@@ -399,7 +417,8 @@ func (v *coverage) closedLocked() []Interval {
 	return append(v.list[:k:k], Interval{v.list[k].From, MaxTime})
 }
 
-// saved is the list as a snapshot of the time nowMs ends it.
+// saved is the list as a snapshot of the time nowMs ends it: there, for load to leave
+// closeLagMs out, or before if points are on their way for longer.
 func (v *coverage) saved(nowMs int64) []Interval {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -409,7 +428,11 @@ func (v *coverage) saved(nowMs int64) []Interval {
 	}
 	list = slices.Clone(list)
 	if n := len(list); n > 0 && list[n-1].To == MaxTime {
-		list[n-1].To = max(nowMs, list[n-1].From)
+		end := nowMs
+		if v.behindMs.Load() > 0 {
+			end -= v.lagLocked()
+		}
+		list[n-1].To = max(end, list[n-1].From)
 	}
 	return list
 }

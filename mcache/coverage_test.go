@@ -273,6 +273,57 @@ func TestCoverageRestarts(t *testing.T) {
 	}
 }
 
+// TestCoverageClockBehind: what a sender whose clock is behind had not sent when an
+// interval ended is not covered by it.
+func TestCoverageClockBehind(t *testing.T) {
+	const step, behind = 15_000, 90_000
+	send := func(v *covered, turns int, series ...int) {
+		for range turns {
+			v.now += step
+			v.writeLate("b", v.now-behind, series...)
+			v.Maintain()
+		}
+	}
+	for _, c := range []struct {
+		what string
+		end  func(v *covered) *covered
+	}{
+		{"crash", func(v *covered) *covered {
+			file := v.save()
+			v.now += 600_000 // what is sent is lost
+			return v.restart(file, v.now)
+		}},
+		{"silence", func(v *covered) *covered {
+			v.now += silentMs
+			v.Maintain()
+			return v
+		}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			v := newCovered(t, 1_000_000_000)
+			v.write("b", 1) // whose clock is right
+			send(v, 50, 2, 3)
+			last := v.now - behind // later points are lost
+			v = c.end(v)
+			send(v, 1, 2, 3)
+			list := v.Coverage("b")
+			if len(list) != 2 || list[0].To > last || list[0].To < last-closeLagMs-step {
+				t.Errorf("%v, last was %d", list, last)
+			}
+		})
+	}
+	t.Run("old data", func(t *testing.T) {
+		v := newCovered(t, 1_000_000_000)
+		v.write("b", 1)
+		v.now += 5_000_000
+		v.writeLate("b", v.now-maxClockMs-1, 2)
+		v.write("b", 1)
+		saved := v.now
+		v = v.restart(v.save(), v.now)
+		v.wants("b", 1_000_000_000, saved-closeLagMs, 0)
+	})
+}
+
 // TestCoverageClockAhead: a sender whose clock is ahead wrote, before it wrote here
 // for the first time, what has times behind that. It is not covered.
 func TestCoverageClockAhead(t *testing.T) {
@@ -310,7 +361,7 @@ func TestCoverageClockAhead(t *testing.T) {
 		}
 		// Who comes later may be further ahead, and one who tells the future has no clock.
 		send(v, 2*ahead, 1, 4)
-		send(v, maxAheadMs+1, 1, 5)
+		send(v, maxClockMs+1, 1, 5)
 		v.wants("b", saved, v.now, first+2*ahead)
 		v = v.restart(v.save(), v.now) // it stays so
 		v.wants("b", saved, v.now-closeLagMs, first+2*ahead)
