@@ -143,8 +143,8 @@
 //     is saved.
 //   - Scripts have bounds of time, memory and instructions, at which they end,
 //     where Redis asks the operator to end them; what they have written stays.
-//     Others are told BUSY after a fifth of that time. They have no struct
-//     library, and messages of the interpreter name no variables; blocking commands
+//     Others are told BUSY after a fifth of that time. Messages
+//     of the interpreter name no variables; blocking commands
 //     are unknown to them, rather than forbidden, and full memory or missing
 //     replicas refuse none. See package script. SCRIPT DEBUG and functions are missing.
 //   - WATCH counts a write that changes nothing, such as the DEL of a key that

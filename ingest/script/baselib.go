@@ -55,7 +55,7 @@ func newState(o *Options, random *lrand48) *state {
 	for name, t := range map[string]*lua.LTable{
 		"math": s.mathLibrary(l.GetGlobal("math").(*lua.LTable)), "coroutine": s.coroutineLibrary(l.GetGlobal("coroutine").(*lua.LTable)),
 		"string": s.stringLibrary(), "table": s.tableLibrary(), "redis": s.redisLibrary(),
-		"cjson": s.jsonLibrary(), "bit": s.bitLibrary(), "cmsgpack": s.msgpackLibrary(),
+		"cjson": s.jsonLibrary(), "bit": s.bitLibrary(), "cmsgpack": s.msgpackLibrary(), "struct": s.structLibrary(),
 	} {
 		s.real.RawSetString(name, s.protect(t, lua.LNil))
 	}

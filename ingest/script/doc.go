@@ -47,5 +47,5 @@
 //
 // Messages of the interpreter itself name no variables ("attempt to index a nil
 // value"). load takes no binary chunks, and string.dump makes none. There is no
-// debugger, and struct is missing.
+// debugger.
 package script
