@@ -77,7 +77,8 @@
 // A sample goes through seven functions from the body to its slot: ServeHTTP,
 // write, decodeV1 or V2 and seriesV1 or V2, which puts what a leaf decoded into
 // the batch; the cache's Append, appendBatch and insertRunLocked, which copies it
-// to the slot.
+// to the slot. TestPathOfSample counts them. A part of a bundle comes to write
+// through serveBundle, storePart and Handler.write instead.
 //
 // The sketch for a known series of 11 labels with one sample, protocol 1.0:
 // compare 300 bytes (38 words, 15 ns), hash the one label that changed (25
