@@ -206,43 +206,49 @@ func (m *matrixReader) text(dst []byte) ([]byte, error) {
 }
 
 // members calls f with each member of an object, whose value f reads. f may stop
-// it for now; it is called again with its first argument false then.
-func (m *matrixReader) members(first bool, f func(key string) (stop bool, err error)) (stopped bool, err error) {
-	if first {
-		if err := m.want('{'); err != nil {
-			return false, err
-		}
-		if m.skip() == '}' {
+// it for now; moreMembers goes on then.
+func (m *matrixReader) members(f func(key string) (stop bool, err error)) (stopped bool, err error) {
+	if err := m.want('{'); err != nil {
+		return false, err
+	}
+	if m.skip() == '}' {
+		m.pos++
+		return false, nil
+	}
+	if stop, err := m.oneMember(f); stop || err != nil {
+		return stop, err
+	}
+	return m.moreMembers(f)
+}
+
+// moreMembers is members from behind a member on.
+func (m *matrixReader) moreMembers(f func(key string) (stop bool, err error)) (stopped bool, err error) {
+	for {
+		switch m.skip() {
+		case '}':
 			m.pos++
 			return false, nil
+		case ',':
+			m.pos++
+		default:
+			return false, m.broken("an object")
 		}
-	}
-	for {
-		if !first {
-			switch m.skip() {
-			case '}':
-				m.pos++
-				return false, nil
-			case ',':
-				m.pos++
-			default:
-				return false, m.broken("an object")
-			}
-		}
-		first = false
-		m.skip()
-		key, err := m.text(nil)
-		if err != nil {
-			return false, err
-		}
-		if err := m.want(':'); err != nil {
-			return false, err
-		}
-		stop, err := f(string(key))
-		if stop || err != nil {
+		if stop, err := m.oneMember(f); stop || err != nil {
 			return stop, err
 		}
 	}
+}
+
+func (m *matrixReader) oneMember(f func(key string) (stop bool, err error)) (stop bool, err error) {
+	m.skip()
+	key, err := m.text(nil)
+	if err != nil {
+		return false, err
+	}
+	if err := m.want(':'); err != nil {
+		return false, err
+	}
+	return f(string(key))
 }
 
 // keptValue appends the text of any value to dst, which is not nil.
@@ -340,7 +346,7 @@ var literalByte = func() (t [256]bool) {
 // begin reads up to the first series.
 func (m *matrixReader) begin() error {
 	m.begun = true
-	stopped, err := m.members(true, m.member)
+	stopped, err := m.members(m.member)
 	if err == nil && !stopped {
 		err = notMatrix("there is no list of series")
 	}
@@ -354,7 +360,7 @@ func (m *matrixReader) member(key string) (stop bool, err error) {
 		return false, m.wantText("success")
 	case "data":
 		m.inData = true
-		stop, err := m.members(true, m.dataMember)
+		stop, err := m.members(m.dataMember)
 		m.inData = stop
 		return stop, err
 	case "warnings":
@@ -428,7 +434,7 @@ func (m *matrixReader) next() (*matrixSeries, error) {
 	m.at = matrixSeries{floats: m.at.floats[:0], histograms: m.at.histograms[:0]}
 	poison(m.at.floats)
 	poison(m.at.histograms)
-	if _, err := m.members(true, m.seriesMember); err != nil {
+	if _, err := m.members(m.seriesMember); err != nil {
 		return nil, err
 	}
 	return &m.at, nil
@@ -438,11 +444,11 @@ func (m *matrixReader) next() (*matrixSeries, error) {
 func (m *matrixReader) finish() error {
 	m.done = true
 	if m.inData {
-		if _, err := m.members(false, m.dataMember); err != nil {
+		if _, err := m.moreMembers(m.dataMember); err != nil {
 			return err
 		}
 	}
-	if stopped, err := m.members(false, m.member); stopped || err != nil {
+	if stopped, err := m.moreMembers(m.member); stopped || err != nil {
 		if err == nil {
 			err = notMatrix("two lists of series")
 		}
@@ -456,7 +462,7 @@ func (m *matrixReader) seriesMember(key string) (stop bool, err error) {
 	case "metric":
 		m.builder.Reset()
 		size := 0
-		_, err = m.members(true, func(name string) (bool, error) {
+		_, err = m.members(func(name string) (bool, error) {
 			m.skip()
 			value, err := m.text(nil)
 			m.builder.Add(name, string(value))
