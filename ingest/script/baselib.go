@@ -262,7 +262,7 @@ func (s *state) loads(l *lua.LState, text, name string) int {
 	}
 	s.budget.take(l, 4*len(text))
 	s.budget.grow(l, int(CompiledBytes(len(text))))
-	proto, err := compile([]byte(text), name)
+	proto, err := prototypeOf([]byte(text), name)
 	if err != nil {
 		return refuse(err.Error())
 	}

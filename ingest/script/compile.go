@@ -62,7 +62,7 @@ func Compile(source []byte) (*Program, error) {
 		text = text[end:] // its line counts
 	}
 	var err error
-	if p.proto, err = compile(text, chunkName); err != nil {
+	if p.proto, err = prototypeOf(text, chunkName); err != nil {
 		return nil, fmt.Errorf("ERR Error compiling script (new function): %w", err)
 	}
 	return p, nil
@@ -94,8 +94,8 @@ func (p *Program) shebang(line string) error {
 	return nil
 }
 
-// compile makes a function that, called with the helpers, returns the chunk.
-func compile(text []byte, name string) (proto *lua.FunctionProto, err error) {
+// prototypeOf makes a function that, called with the helpers, returns the chunk.
+func prototypeOf(text []byte, name string) (proto *lua.FunctionProto, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			proto, err = nil, fmt.Errorf("%s: %v", name, r) // a bound of the compiler's

@@ -26,12 +26,12 @@ func (s *state) msgpackLibrary() *lua.LTable {
 		}
 		return push(l, p.b)
 	}))
-	t.RawSetString("unpack", l.NewFunction(func(l *lua.LState) int { return s.unpackMsgs(l, s.str(l, 1), 0, 0, false) }))
+	t.RawSetString("unpack", l.NewFunction(func(l *lua.LState) int { return s.unpackAll(l, s.str(l, 1)) }))
 	t.RawSetString("unpack_one", l.NewFunction(func(l *lua.LState) int {
-		return s.unpackMsgs(l, s.str(l, 1), 1, s.optInt(l, 2, 0), true)
+		return s.unpackFrom(l, s.str(l, 1), 1, s.optInt(l, 2, 0))
 	}))
 	t.RawSetString("unpack_limit", l.NewFunction(func(l *lua.LState) int {
-		return s.unpackMsgs(l, s.str(l, 1), integer(l, 2), s.optInt(l, 3, 0), true)
+		return s.unpackFrom(l, s.str(l, 1), integer(l, 2), s.optInt(l, 3, 0))
 	}))
 	t.RawSetString("_NAME", lua.LString("cmsgpack"))
 	t.RawSetString("_VERSION", lua.LString("lua-cmsgpack 0.4.0"))
@@ -153,9 +153,15 @@ func (p *packer) table(t *lua.LTable, depth int) {
 	}
 }
 
-// unpackMsgs pushes the messages of text from offset on, at most limit unless
-// that is 0, and before them, if told, the offset to go on with or -1.
-func (s *state) unpackMsgs(l *lua.LState, text string, limit, offset int, withOffset bool) int {
+// unpackAll pushes all messages of text.
+func (s *state) unpackAll(l *lua.LState, text string) int {
+	u := unpacker{s: s, l: l, b: text}
+	return u.messages(math.MaxInt, maxUnpacked)
+}
+
+// unpackFrom pushes the messages of text from offset on, at most limit unless that
+// is 0, and before them the offset to go on with, or -1.
+func (s *state) unpackFrom(l *lua.LState, text string, limit, offset int) int {
 	if offset < 0 || limit < 0 {
 		l.RaiseError("Invalid request to unpack with offset of %d and limit of %d.", offset, len(text))
 	}
@@ -166,33 +172,32 @@ func (s *state) unpackMsgs(l *lua.LState, text string, limit, offset int, withOf
 	if limit == 0 {
 		limit = math.MaxInt
 	}
-	first := l.GetTop() + 1
-	n := 0
-	if withOffset {
-		l.Push(lua.LNil)
-		n++
+	l.Push(lua.LNil)
+	at := l.GetTop()
+	n := u.messages(limit, maxUnpacked-1)
+	next := lua.LNumber(len(text) - len(u.b))
+	if len(u.b) == 0 {
+		next = -1
 	}
-	for count := 0; count < limit && len(u.b) > 0; count++ {
-		if n >= maxUnpacked {
-			l.RaiseError("too many messages to unpack")
-		}
-		l.Push(u.value(0))
-		n++
-	}
-	if withOffset {
-		next := lua.LNumber(len(text) - len(u.b))
-		if len(u.b) == 0 {
-			next = -1
-		}
-		l.Replace(first, next)
-	}
-	return n
+	l.Replace(at, next)
+	return 1 + n
 }
 
 type unpacker struct {
 	s *state
 	l *lua.LState
 	b string
+}
+
+// messages pushes at most limit messages. More than most are an error.
+func (u *unpacker) messages(limit, most int) (n int) {
+	for ; n < limit && len(u.b) > 0; n++ {
+		if n >= most {
+			u.l.RaiseError("too many messages to unpack")
+		}
+		u.l.Push(u.value(0))
+	}
+	return n
 }
 
 func (u *unpacker) take(n int) string {

@@ -19,8 +19,8 @@ func (s *state) redisLibrary() *lua.LTable {
 	l := s.l
 	t := l.NewTable()
 	for name, f := range map[string]lua.LGFunction{
-		"call":  func(l *lua.LState) int { return s.call(l, true) },
-		"pcall": func(l *lua.LState) int { return s.call(l, false) },
+		"call":  s.redisCall,
+		"pcall": s.redisPcall,
 		"error_reply": func(l *lua.LState) int {
 			return s.single(l, "err", func(m string) string {
 				if strings.IndexByte(m, ' ') < 0 { // one word is no code
@@ -87,18 +87,31 @@ func (s *state) single(l *lua.LState, field string, f func(string) string) int {
 	return 1
 }
 
-// call is redis.call, and redis.pcall unless it raises.
-func (s *state) call(l *lua.LState, raises bool) int {
-	failed := func(t *lua.LTable) int {
-		if raises {
-			l.Error(t, 1)
-		}
-		l.Push(t)
-		return 1
+// redisCall is redis.call.
+func (s *state) redisCall(l *lua.LState) int {
+	v, failed := s.command(l)
+	if failed != nil {
+		l.Error(failed, 1)
 	}
+	l.Push(v)
+	return 1
+}
+
+// redisPcall is redis.pcall, which does not raise an error but returns it.
+func (s *state) redisPcall(l *lua.LState) int {
+	v, failed := s.command(l)
+	if failed != nil {
+		v = failed
+	}
+	l.Push(v)
+	return 1
+}
+
+// command runs the command that the arguments are: its answer, or what failed.
+func (s *state) command(l *lua.LState) (v lua.LValue, failed *lua.LTable) {
 	n := l.GetTop()
 	if n == 0 {
-		return failed(s.errorTable(l, "ERR Please specify at least one argument for this redis lib call"))
+		return nil, s.errorTable(l, "ERR Please specify at least one argument for this redis lib call")
 	}
 	args, size := make([][]byte, n), 0
 	for i := range n {
@@ -108,7 +121,7 @@ func (s *state) call(l *lua.LState, raises bool) int {
 		case lua.LNumber:
 			args[i] = []byte(formatNumber(float64(v), 17))
 		default:
-			return failed(s.errorTable(l, "ERR Lua redis lib command arguments must be strings or integers"))
+			return nil, s.errorTable(l, "ERR Lua redis lib command arguments must be strings or integers")
 		}
 		size += len(args[i])
 	}
@@ -119,11 +132,10 @@ func (s *state) call(l *lua.LState, raises bool) int {
 	s.budget.grow(l, 2*len(reply))
 	if len(reply) > 0 && reply[0] == '-' {
 		msg, _, _ := strings.Cut(string(reply[1:]), "\r\n")
-		return failed(s.commandError(l, msg))
+		return nil, s.commandError(l, msg)
 	}
-	v, _ := s.value(l, reply)
-	l.Push(v)
-	return 1
+	v, _ = s.value(l, reply)
+	return v, nil
 }
 
 func (s *state) sha1hex(l *lua.LState) int {

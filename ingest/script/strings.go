@@ -11,8 +11,8 @@ import (
 func (s *state) stringLibrary() *lua.LTable {
 	t := s.l.NewTable()
 	for name, f := range map[string]lua.LGFunction{
-		"byte": s.stringByte, "char": s.stringChar, "find": func(l *lua.LState) int { return s.stringFind(l, true) },
-		"match": func(l *lua.LState) int { return s.stringFind(l, false) }, "format": s.stringFormat, "gmatch": s.stringGmatch,
+		"byte": s.stringByte, "char": s.stringChar, "find": s.stringFind,
+		"match": s.stringMatch, "format": s.stringFormat, "gmatch": s.stringGmatch,
 		"gfind": s.stringGmatch, "gsub": s.stringGsub, "rep": s.stringRep, "sub": s.stringSub,
 		"len":   func(l *lua.LState) int { l.Push(lua.LNumber(len(s.str(l, 1)))); return 1 },
 		"lower": func(l *lua.LState) int { return s.mapped(l, 'A', 'Z') }, "upper": func(l *lua.LState) int { return s.mapped(l, 'a', 'z') },
@@ -183,11 +183,16 @@ func (s *state) stringRep(l *lua.LState) int {
 	return 1
 }
 
-// stringFind is string.find, or string.match.
-func (s *state) stringFind(l *lua.LState, find bool) int {
-	v, p := s.str(l, 1), s.str(l, 2)
-	init := min(max(place(s.optInt(l, 3, 1), len(v)), 1)-1, len(v))
-	if find && (lua.LVAsBool(l.Get(4)) || !strings.ContainsAny(p, "^$*+?.([%-")) {
+// searched are the arguments of find and match: what is searched, the pattern, and
+// from where on.
+func (s *state) searched(l *lua.LState) (v, p string, init int) {
+	v, p = s.str(l, 1), s.str(l, 2)
+	return v, p, min(max(place(s.optInt(l, 3, 1), len(v)), 1)-1, len(v))
+}
+
+func (s *state) stringFind(l *lua.LState) int {
+	v, p, init := s.searched(l)
+	if lua.LVAsBool(l.Get(4)) || !strings.ContainsAny(p, "^$*+?.([%-") {
 		s.budget.take(l, (len(v)-init)/64)
 		at := strings.Index(v[init:], p)
 		if at < 0 {
@@ -204,15 +209,23 @@ func (s *state) stringFind(l *lua.LState, find bool) int {
 		l.Push(lua.LNil)
 		return 1
 	}
-	if !find {
-		return m.push(from, to)
-	}
 	l.Push(lua.LNumber(from + 1))
 	l.Push(lua.LNumber(to))
 	if m.level == 0 {
 		return 2
 	}
 	return 2 + m.push(from, to)
+}
+
+func (s *state) stringMatch(l *lua.LState) int {
+	v, p, init := s.searched(l)
+	m := matcher{s: s, l: l, src: v, p: p}
+	from, to, ok := m.find(init)
+	if !ok {
+		l.Push(lua.LNil)
+		return 1
+	}
+	return m.push(from, to)
 }
 
 func (s *state) stringGmatch(l *lua.LState) int {
