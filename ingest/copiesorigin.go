@@ -376,18 +376,19 @@ func (o *outgoing) end(why error) {
 		if !o.k.srv.hold() {
 			return // the server ends, and answers nobody
 		}
-		go o.revoke(o.witnesses, why == nil)
+		if why == nil {
+			go o.revokeByHeir(o.witnesses)
+		} else {
+			go o.revokeWithoutHeir(o.witnesses)
+		}
 	}
 }
 
-// revoke makes a session void that was complete, by the heir's word if that is
-// asked, or else that of all witnesses.
-func (o *outgoing) revoke(witnesses []ClusterNode, asked bool) {
+// revokeByHeir makes a session void that was complete, by the heir's word, or that
+// of all witnesses if the heir does not give it.
+func (o *outgoing) revokeByHeir(witnesses []ClusterNode) {
 	defer o.k.srv.wg.Done()
-	if !asked {
-		o.k.count.passedOver.Add(1)
-		o.k.srv.o.Logger.Warn("A member does not answer in time: its copies of keys are void until it has been sent all of them again.", "member", o.heir.address())
-	} else if _, there := o.present([]ClusterNode{o.heir}); there {
+	if _, there := o.present([]ClusterNode{o.heir}); there {
 		if left, taken := o.tellAll([]ClusterNode{o.heir}, "end"); taken {
 			o.lose()
 			return
@@ -396,6 +397,20 @@ func (o *outgoing) revoke(witnesses []ClusterNode, asked bool) {
 			return
 		}
 	}
+	o.revokeByWitnesses(witnesses)
+}
+
+// revokeWithoutHeir makes a session void that was complete, whose heir does not answer.
+func (o *outgoing) revokeWithoutHeir(witnesses []ClusterNode) {
+	defer o.k.srv.wg.Done()
+	o.k.count.passedOver.Add(1)
+	o.k.srv.o.Logger.Warn("A member does not answer in time: its copies of keys are void until it has been sent all of them again.", "member", o.heir.address())
+	o.revokeByWitnesses(witnesses)
+}
+
+// revokeByWitnesses tells all witnesses, those that do not answer again and again,
+// and then makes the session void.
+func (o *outgoing) revokeByWitnesses(witnesses []ClusterNode) {
 	for left, _ := o.present(witnesses); len(left) > 0; left, _ = o.present(left) {
 		var taken bool
 		if left, taken = o.tellAll(left, "end"); taken {

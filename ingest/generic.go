@@ -21,14 +21,14 @@ func genericCommands() []command {
 			c.countKeys(args[1:], func(key []byte) bool { return c.cache().Touch(key) || c.srv.isSeries(c.db, key) })
 		}},
 		{name: "type", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the type of a key.", flags: readonly | fast, keys: one, run: typeOf},
-		{name: "ttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in seconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1000, true) }},
-		{name: "pttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in milliseconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1, true) }},
-		{name: "expiretime", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time of expiration in Unix seconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1000, false) }},
-		{name: "pexpiretime", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time of expiration in Unix milliseconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1, false) }},
-		{name: "expire", arity: -3, group: groupGeneric, syntax: "key seconds" + expireSyntax, summary: "Sets the time to live.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "expire", 1000, true) }},
-		{name: "pexpire", arity: -3, group: groupGeneric, syntax: "key milliseconds" + expireSyntax, summary: "Sets the time to live in milliseconds.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "pexpire", 1, true) }},
-		{name: "expireat", arity: -3, group: groupGeneric, syntax: "key unix-time-seconds" + expireSyntax, summary: "Sets the time of expiration.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "expireat", 1000, false) }},
-		{name: "pexpireat", arity: -3, group: groupGeneric, syntax: "key unix-time-milliseconds" + expireSyntax, summary: "Sets the time of expiration in milliseconds.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "pexpireat", 1, false) }},
+		{name: "ttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in seconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1000, fromNow) }},
+		{name: "pttl", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time to live in milliseconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1, fromNow) }},
+		{name: "expiretime", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time of expiration in Unix seconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1000, fromEpoch) }},
+		{name: "pexpiretime", arity: 2, group: groupGeneric, syntax: "key", summary: "Returns the time of expiration in Unix milliseconds.", flags: readonly | fast, keys: one, run: func(c *conn, args [][]byte) { c.remaining(args[1], 1, fromEpoch) }},
+		{name: "expire", arity: -3, group: groupGeneric, syntax: "key seconds" + expireSyntax, summary: "Sets the time to live.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "expire", 1000, fromNow) }},
+		{name: "pexpire", arity: -3, group: groupGeneric, syntax: "key milliseconds" + expireSyntax, summary: "Sets the time to live in milliseconds.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "pexpire", 1, fromNow) }},
+		{name: "expireat", arity: -3, group: groupGeneric, syntax: "key unix-time-seconds" + expireSyntax, summary: "Sets the time of expiration.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "expireat", 1000, fromEpoch) }},
+		{name: "pexpireat", arity: -3, group: groupGeneric, syntax: "key unix-time-milliseconds" + expireSyntax, summary: "Sets the time of expiration in milliseconds.", flags: write | fast, keys: one, run: func(c *conn, args [][]byte) { expire(c, args, "pexpireat", 1, fromEpoch) }},
 		{name: "persist", arity: 2, group: groupGeneric, syntax: "key", summary: "Removes the expiration.", flags: write | fast, keys: one, run: persist},
 		{name: "scan", arity: -2, group: groupGeneric, syntax: "cursor [MATCH pattern] [COUNT count] [TYPE type]", summary: "Iterates over the keys.", flags: readonly, run: scan},
 		{name: "keys", arity: 2, group: groupGeneric, syntax: "pattern", summary: "Returns the keys that match.", flags: readonly | slow, run: keys},
@@ -88,9 +88,17 @@ func typeOf(c *conn, args [][]byte) {
 	c.Simple("none")
 }
 
-// remaining answers a key's expiration in units of so many milliseconds,
-// from now if relative: -1 when there is none, -2 when there is no key.
-func (c *conn) remaining(key []byte, unitMs int64, relative bool) {
+// countedFrom is the time that the number in a command counts from.
+type countedFrom uint8
+
+const (
+	fromEpoch countedFrom = iota // of Unix
+	fromNow
+)
+
+// remaining answers a key's expiration in units of so many milliseconds:
+// -1 when there is none, -2 when there is no key.
+func (c *conn) remaining(key []byte, unitMs int64, from countedFrom) {
 	ms, ok := c.cache().Expiry(key)
 	if !ok {
 		ms, ok = c.srv.seriesOf(c.db).expiry(key)
@@ -100,7 +108,7 @@ func (c *conn) remaining(key []byte, unitMs int64, relative bool) {
 		c.Int(-2)
 	case ms == 0:
 		c.Int(-1)
-	case relative:
+	case from == fromNow:
 		c.Int(rounded(max(ms-c.nowMs(), 0), unitMs))
 	default:
 		c.Int(rounded(ms, unitMs))
@@ -117,7 +125,7 @@ func rounded(ms, unitMs int64) int64 {
 	return n
 }
 
-func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
+func expire(c *conn, args [][]byte, name string, unitMs int64, from countedFrom) {
 	var nx, xx, gt, lt bool
 	for _, a := range args[3:] {
 		switch {
@@ -148,7 +156,7 @@ func expire(c *conn, args [][]byte, name string, unitMs int64, relative bool) {
 	}
 	now := c.nowMs()
 	base := int64(0)
-	if relative {
+	if from == fromNow {
 		base = now
 	}
 	// A time that has passed is legal here: it removes the key.

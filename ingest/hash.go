@@ -22,9 +22,9 @@ func hashCommands() []command {
 		row("hsetnx", "key field value", "Sets a field that a hash has not.", 4, write|denyoom, hSetNX),
 		row("hget", "key field", "Returns the value of a field.", 3, readonly|fast, hGet),
 		row("hmget", "key field [field ...]", "Returns the values of fields.", -3, readonly|fast, hMGet),
-		row("hgetall", "key", "Returns all fields with their values.", 2, readonly, func(c *conn, args [][]byte) { hAll(c, args[1], true, true) }),
-		row("hkeys", "key", "Returns all fields.", 2, readonly, func(c *conn, args [][]byte) { hAll(c, args[1], true, false) }),
-		row("hvals", "key", "Returns all values.", 2, readonly, func(c *conn, args [][]byte) { hAll(c, args[1], false, true) }),
+		row("hgetall", "key", "Returns all fields with their values.", 2, readonly, hGetAll),
+		row("hkeys", "key", "Returns all fields.", 2, readonly, hKeys),
+		row("hvals", "key", "Returns all values.", 2, readonly, hVals),
 		row("hdel", "key field [field ...]", "Removes fields.", -3, write, func(c *conn, args [][]byte) { c.dropItems(args, kindHash) }),
 		row("hexists", "key field", "Says whether a hash has a field.", 3, readonly|fast, func(c *conn, args [][]byte) {
 			c.view(args[1], kindHash, func(v []byte) { _, ok := findItem(v, kindHash, args[2]); c.Flag(ok) })
@@ -104,21 +104,32 @@ func hMGet(c *conn, args [][]byte) {
 	})
 }
 
-// hAll answers all fields, all values, or both.
-func hAll(c *conn, key []byte, fields, values bool) {
-	c.view(key, kindHash, func(v []byte) {
-		if n := collectionCount(v); fields && values {
-			c.MapOf(n)
-		} else {
-			c.Array(n)
-		}
+func hGetAll(c *conn, args [][]byte) {
+	c.view(args[1], kindHash, func(v []byte) {
+		c.MapOf(collectionCount(v))
 		eachItem(v, kindHash, func(it item) bool {
-			if fields {
-				c.Bulk(it.key)
-			}
-			if values {
-				c.Bulk(it.value)
-			}
+			c.Bulk(it.key)
+			c.Bulk(it.value)
+			return true
+		})
+	})
+}
+
+func hKeys(c *conn, args [][]byte) {
+	c.view(args[1], kindHash, func(v []byte) {
+		c.Array(collectionCount(v))
+		eachItem(v, kindHash, func(it item) bool {
+			c.Bulk(it.key)
+			return true
+		})
+	})
+}
+
+func hVals(c *conn, args [][]byte) {
+	c.view(args[1], kindHash, func(v []byte) {
+		c.Array(collectionCount(v))
+		eachItem(v, kindHash, func(it item) bool {
+			c.Bulk(it.value)
 			return true
 		})
 	})

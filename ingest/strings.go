@@ -117,12 +117,12 @@ type setOptions struct {
 
 // expireWord is an option that says when a key expires.
 type expireWord struct {
-	name     string
-	unitMs   int64
-	relative bool // from now on
+	name   string
+	unitMs int64
+	from   countedFrom
 }
 
-var expireWords = [...]expireWord{{"ex", 1000, true}, {"px", 1, true}, {"exat", 1000, false}, {"pxat", 1, false}}
+var expireWords = [...]expireWord{{"ex", 1000, fromNow}, {"px", 1, fromNow}, {"exat", 1000, fromEpoch}, {"pxat", 1, fromEpoch}}
 
 func findExpireWord(b []byte) *expireWord {
 	for i := range expireWords {
@@ -178,14 +178,14 @@ func (c *conn) optionExpiry(name string, o setOptions) (ms int64, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	return c.expiry(name, n, o.expire.unitMs, o.expire.relative)
+	return c.expiry(name, n, o.expire.unitMs, o.expire.from)
 }
 
-// expiry turns a positive time in units of unitMs, from now on if relative,
-// into Unix milliseconds, or answers that it cannot be.
-func (c *conn) expiry(name string, n, unitMs int64, relative bool) (ms int64, ok bool) {
+// expiry turns a positive time in units of unitMs into Unix milliseconds, or
+// answers that it cannot be.
+func (c *conn) expiry(name string, n, unitMs int64, from countedFrom) (ms int64, ok bool) {
 	now := int64(0)
-	if relative {
+	if from == fromNow {
 		now = c.nowMs()
 	}
 	if n <= 0 || n > (math.MaxInt64-now)/unitMs {
@@ -298,7 +298,7 @@ func setEX(c *conn, args [][]byte, name string, unitMs int64) {
 	if !ok {
 		return
 	}
-	expiresMs, ok := c.expiry(name, n, unitMs, true)
+	expiresMs, ok := c.expiry(name, n, unitMs, fromNow)
 	if !ok {
 		return
 	}

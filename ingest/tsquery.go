@@ -299,15 +299,18 @@ func (c *conn) groups(a *rangeArgs, keys []*seriesKey, all []rows, o order) {
 	}
 }
 
-// lastSample answers the youngest sample of a series, or with latest that of the
-// bucket which is open if it is compacted from another.
-func (c *conn) lastSample(k *seriesKey, latest bool) {
-	if latest {
-		if p, ok := c.latest(k); ok {
-			c.sample(p.t, p.v)
-			return
-		}
+// latestSample answers the sample of the bucket that is open of a series that is
+// compacted from another, or else the youngest sample.
+func (c *conn) latestSample(k *seriesKey) {
+	if p, ok := c.latest(k); ok {
+		c.sample(p.t, p.v)
+		return
 	}
+	c.lastSample(k)
+}
+
+// lastSample answers the youngest sample of a series.
+func (c *conn) lastSample(k *seriesKey) {
 	t, v, ok := c.srv.series.last(k, c.nowMs())
 	if !ok {
 		c.Array(0)
@@ -327,8 +330,11 @@ func tsGet(c *conn, args [][]byte) {
 		c.wrongArity("ts.get")
 		return
 	}
-	if k, ok := c.findSeries(args[1]); ok {
-		c.lastSample(k, len(args) > 2)
+	switch k, ok := c.findSeries(args[1]); {
+	case ok && len(args) > 2:
+		c.latestSample(k)
+	case ok:
+		c.lastSample(k)
 	}
 }
 
@@ -346,7 +352,11 @@ func tsMGet(c *conn, args [][]byte) {
 	for _, k := range keys {
 		c.oneOf(k.name, 2)
 		c.labels(k.given(), a.withLabels, a.selected)
-		c.lastSample(k, a.latest)
+		if a.latest {
+			c.latestSample(k)
+		} else {
+			c.lastSample(k)
+		}
 		c.spill()
 	}
 }
