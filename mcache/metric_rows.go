@@ -1,6 +1,9 @@
 package mcache
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Metric describes a metric of the package's Stats, and reads it. It is an alias
 // of a type without a name, so that packages which may not import each other,
@@ -19,6 +22,10 @@ func single(v float64) func(func(float64, ...string)) {
 
 // Metrics are the rows of s.
 func (s *Stats) Metrics() []Metric {
+	return slices.Concat(s.seriesMetrics(), s.overflowMetrics(), s.bucketMetrics())
+}
+
+func (s *Stats) seriesMetrics() []Metric {
 	return []Metric{
 		{"mcached_series", "gauge", "Series held.", []string{"bucket"},
 			func(emit func(float64, ...string)) {
@@ -72,6 +79,13 @@ func (s *Stats) Metrics() []Metric {
 			}},
 		{"mcached_series_evictions_total", "counter", "Series and raw keys evicted, those moved to overflow included.", nil,
 			single(float64(s.Evictions))},
+		{"mcached_series_index_rebuilds_total", "counter", "Times a shard's index was rebuilt to drop tombstones.", nil,
+			single(float64(s.Rebuilds))},
+	}
+}
+
+func (s *Stats) overflowMetrics() []Metric {
+	return []Metric{
 		{"mcached_overflow_written_total", "counter", "Series moved to overflow.", nil,
 			single(float64(s.BlobsWritten))},
 		{"mcached_overflow_read_total", "counter", "Reads of series that included overflow.", nil,
@@ -82,8 +96,11 @@ func (s *Stats) Metrics() []Metric {
 			single(float64(s.BlobsRefused))},
 		{"mcached_overflow_samples_lost_total", "counter", "Samples of overflow that were reclaimed; part of all reclaimed.", nil,
 			single(float64(s.BlobsLost))},
-		{"mcached_series_index_rebuilds_total", "counter", "Times a shard's index was rebuilt to drop tombstones.", nil,
-			single(float64(s.Rebuilds))},
+	}
+}
+
+func (s *Stats) bucketMetrics() []Metric {
+	return []Metric{
 		{"mcached_bucket_age", "gauge", "Times a bucket has aged.", []string{"bucket"},
 			func(emit func(float64, ...string)) {
 				for _, b := range s.Buckets {
