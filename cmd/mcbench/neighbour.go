@@ -130,23 +130,9 @@ func (n *neighbour) run(ctx context.Context) (r neighbourReport, err error) {
 		return r, err
 	}
 	r.Limit, r.FloorBytes, r.CeilingBytes, r.TakeBytes = s.limit, s.floor, s.ceiling, n.takeBytes
-	margin := s.floor / marginPart
-	if least := s.floor + margin - n.takeBytes; least < n.leaveBytes {
-		return r, fmt.Errorf("%d MiB would be available if the daemon gave nothing, and %d are to be left: have it keep at least %d MiB available (--memory.keep-available)",
-			least>>20, n.leaveBytes>>20, (n.takeBytes+n.leaveBytes-margin)>>20+1)
-	}
-	// What is needed to get back to the middle between floor and ceiling.
-	hold := n.takeBytes + margin
-	if n.holdBytes > 0 {
-		hold = max(hold, n.holdBytes)
-	} else {
-		hold += hold / 2
-	}
-	if s.budget < hold {
-		return r, fmt.Errorf("the daemon has a budget of %d MiB, which is too little: %d are needed for this to show something", s.budget>>20, hold>>20)
-	}
-	if n.perSecond == asideRate && s.limit != "node" {
-		return r, fmt.Errorf("huge pages that are set aside do not count in %s", s.limit)
+	hold, err := n.plan(s)
+	if err != nil {
+		return r, err
 	}
 	t, err := startTaker(ctx)
 	if err != nil {
@@ -172,7 +158,7 @@ func (n *neighbour) run(ctx context.Context) (r neighbourReport, err error) {
 	if s, err = n.read(ctx); err != nil {
 		return r, err
 	}
-	if err := n.ballast(ctx, t, s.available-s.floor-margin, max(s.floor/slowPart, 4<<20)); err != nil {
+	if err := n.ballast(ctx, t, s.available-s.floor-s.floor/marginPart, max(s.floor/slowPart, 4<<20)); err != nil {
 		return r, err
 	}
 	if n.perSecond == asideRate {
@@ -207,6 +193,30 @@ func (n *neighbour) run(ctx context.Context) (r neighbourReport, err error) {
 	}
 	r.EndBytes, r.ReleasedBytes = end.available, s.budget-end.budget
 	return r, w.report(&r)
+}
+
+// plan is how much the daemon has to hold for the measurement to show something, if
+// it can be made at all.
+func (n *neighbour) plan(s state) (hold int64, err error) {
+	margin := s.floor / marginPart
+	if least := s.floor + margin - n.takeBytes; least < n.leaveBytes {
+		return 0, fmt.Errorf("%d MiB would be available if the daemon gave nothing, and %d are to be left: have it keep at least %d MiB available (--memory.keep-available)",
+			least>>20, n.leaveBytes>>20, (n.takeBytes+n.leaveBytes-margin)>>20+1)
+	}
+	// What is needed to get back to the middle between floor and ceiling.
+	hold = n.takeBytes + margin
+	if n.holdBytes > 0 {
+		hold = max(hold, n.holdBytes)
+	} else {
+		hold += hold / 2
+	}
+	if s.budget < hold {
+		return 0, fmt.Errorf("the daemon has a budget of %d MiB, which is too little: %d are needed for this to show something", s.budget>>20, hold>>20)
+	}
+	if n.perSecond == asideRate && s.limit != "node" {
+		return 0, fmt.Errorf("huge pages that are set aside do not count in %s", s.limit)
+	}
+	return hold, nil
 }
 
 // ballast has the neighbour take memory at a rate, and of the kind that it
