@@ -62,7 +62,7 @@ const (
 	respProxy    = "proxy"
 )
 
-func (f *clusterConfig) addFlags(app *kingpin.Application, add func(name, byDefault string, v kingpin.Value, help string)) {
+func (f *clusterConfig) addFlags(app *kingpin.Application, add addFlag) {
 	app.Flag("cluster.join", "Address of another daemon's --cluster.listen-address to be one cache with, or dns+NAME:PORT for all addresses of a name. Repeatable; asked again and again.").
 		PlaceHolder("HOST:PORT").StringsVar(&f.join)
 	app.Flag("cluster.name", "Name of the cluster; daemons of another one never join. For the first daemon, which has nobody to join, it turns the cluster on. Default mcached.").

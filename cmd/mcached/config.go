@@ -113,6 +113,9 @@ const (
 	maxPasswordBytes = 4 << 10
 )
 
+// addFlag declares a flag with its default in words.
+type addFlag func(name, byDefault string, v kingpin.Value, help string)
+
 // newServeApp declares the flags of the daemon. Each is also read from the
 // environment, as MCACHED_WEB_LISTEN_ADDRESS for --web.listen-address.
 func newServeApp(c *config) *kingpin.Application {
@@ -128,6 +131,49 @@ func newServeApp(c *config) *kingpin.Application {
 		app.Flag(name, help).Default(byDefault).PlaceHolder(byDefault).SetValue(namedValue{v, name})
 	}
 
+	c.addWebFlags(app, add)
+	c.addRESPFlags(app, add)
+	c.addMemoryFlags(add)
+	app.Flag("snapshot.path", "File that the metric cache is written to at a stop, at SIGUSR1 or by mcached snapshot, and read from at a start; empty for none.").
+		PlaceHolder("FILE").StringVar(&c.snapshotPath)
+
+	c.forward.addFlags(app, add)
+	c.cluster.addFlags(app, add)
+
+	add("self-scrape.interval", "15s", &c.selfScrape,
+		"How often the daemon stores its own metrics in itself; 0 turns it off.")
+	app.Flag("self-scrape.instance", "Label instance of the daemon's own metrics; by default the host's name and the port.").
+		PlaceHolder("HOST:PORT").StringVar(&c.selfInstance)
+	add("self-scrape.forward", "false", &c.selfForward,
+		"Forward the daemon's own metrics to --forward.url, too.")
+	app.Flag("tenancy.header", "HTTP header that names the bucket of a request, as X-Scope-OrgID; empty puts all in one bucket. It is trusted: use it only behind a proxy that sets it.").
+		PlaceHolder("NAME").StringVar(&c.tenancyHeader)
+
+	c.addQueryFlags(add)
+	c.upstream.addFlags(app, add)
+	app.Flag("enable-feature", "Features of PromQL that have to be asked for, as in Prometheus: "+strings.Join(query.FeatureNames(), ", ")+". Between commas, repeatable; those that are always on change nothing.").
+		PlaceHolder("NAMES").SetValue(namedValue{&c.enableFeatures, "enable-feature"})
+
+	add("web.cors.origin", "", &c.corsOrigin,
+		"Regular expression for the origins whose web pages may read, as https?://grafana\\.example; empty for none.")
+	add("web.compress-local", "false", &c.compressLocal,
+		"Compress answers for clients on this machine, too: for those that come through a tunnel, or a proxy that sets no X-Forwarded-For.")
+	c.addWriteFlags(add)
+	c.addBucketFlags(app, add)
+	add("admission.max-in-flight-size", "0", &c.maxInFlight,
+		"Bytes in flight for all clients together: requests before and after decompression, results, answers that are not read yet. Requests beyond it are rejected, to be retried (503, -BUSY). 0 means half of the heap's limit, and at least room for the largest write.")
+	add("admission.max-requests", "1024", &c.maxRequests,
+		"Writes in progress at a time; more are rejected, to be retried (503).")
+
+	add("shutdown.timeout", "10s", &c.shutdown,
+		"Longest time, when asked to stop, to finish requests in progress and to forward waiting samples.")
+	c.log.Level, c.log.Format = promslog.NewLevel(), promslog.NewFormat()
+	add("log.level", "info", c.log.Level, "Least severity to log: debug, info, warn or error.")
+	add("log.format", "logfmt", c.log.Format, "Format of log lines: logfmt or json.")
+	return app
+}
+
+func (c *config) addWebFlags(app *kingpin.Application, add addFlag) {
 	app.Flag("web.listen-address", "Address for remote write, queries, the status page and metrics. Repeatable.").
 		Default("127.0.0.1:9201").StringsVar(&c.webListen)
 	app.Flag("web.config.file", "File that turns on TLS or basic authentication for HTTP, in exporter-toolkit's format.").
@@ -143,7 +189,9 @@ func newServeApp(c *config) *kingpin.Application {
 		"Serve profiles of the daemon at /debug/pprof/.")
 	add("web.enable-admin", "false", &c.webAdmin,
 		"Let clients on other machines request snapshots and reloads, not only those on this one.")
+}
 
+func (c *config) addRESPFlags(app *kingpin.Application, add addFlag) {
 	app.Flag("resp.listen-address", "Address for Redis clients; off turns them off, as does an empty one.").
 		Default("127.0.0.1:6379").StringVar(&c.respListen)
 	app.Flag("resp.unix-socket", "Path of a socket for Redis clients on this machine, beside the address or without one.").
@@ -175,7 +223,9 @@ func newServeApp(c *config) *kingpin.Application {
 		"Instructions that a Lua script may run.")
 	add("resp.max-keys-size", "0", &c.respMaxKeys,
 		"Bytes for the keys that TS.CREATE and TS.ADD name, with their labels and options; 0 means an eighth of the heap's limit.")
+}
 
+func (c *config) addMemoryFlags(add addFlag) {
 	add("memory.size", "0", &c.memorySize,
 		"Bytes for everything cached, as 512MiB or 2GiB; 0 takes what the machine has to spare.")
 	add("memory.keep-available", "0", &c.memoryKeep,
@@ -190,22 +240,9 @@ func newServeApp(c *config) *kingpin.Application {
 		"Share of the memory that remembered answers of --query.upstream may hold when memory is short; until then they may use all that is free.")
 	add("memory.heap-limit", "0", &c.memoryHeap,
 		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine or control group between 256MiB and 2GiB, and with a fixed --memory.size at most half of what that leaves.")
+}
 
-	app.Flag("snapshot.path", "File that the metric cache is written to at a stop, at SIGUSR1 or by mcached snapshot, and read from at a start; empty for none.").
-		PlaceHolder("FILE").StringVar(&c.snapshotPath)
-
-	c.forward.addFlags(app, add)
-	c.cluster.addFlags(app, add)
-
-	add("self-scrape.interval", "15s", &c.selfScrape,
-		"How often the daemon stores its own metrics in itself; 0 turns it off.")
-	app.Flag("self-scrape.instance", "Label instance of the daemon's own metrics; by default the host's name and the port.").
-		PlaceHolder("HOST:PORT").StringVar(&c.selfInstance)
-	add("self-scrape.forward", "false", &c.selfForward,
-		"Forward the daemon's own metrics to --forward.url, too.")
-	app.Flag("tenancy.header", "HTTP header that names the bucket of a request, as X-Scope-OrgID; empty puts all in one bucket. It is trusted: use it only behind a proxy that sets it.").
-		PlaceHolder("NAME").StringVar(&c.tenancyHeader)
-
+func (c *config) addQueryFlags(add addFlag) {
 	add("query.timeout", "2m", &c.queryTimeout,
 		"Longest time a query may take.")
 	add("query.max-samples", "50000000", &c.queryMaxSamples,
@@ -220,15 +257,9 @@ func newServeApp(c *config) *kingpin.Application {
 		"How old the last sample of a series may be for an instant value.")
 	add("query.log-slower-than", "1s", &c.querySlow,
 		"Log queries and remote reads that take at least this long, at most ten a second; 0 logs none.")
+}
 
-	c.upstream.addFlags(app, add)
-	app.Flag("enable-feature", "Features of PromQL that have to be asked for, as in Prometheus: "+strings.Join(query.FeatureNames(), ", ")+". Between commas, repeatable; those that are always on change nothing.").
-		PlaceHolder("NAMES").SetValue(namedValue{&c.enableFeatures, "enable-feature"})
-
-	add("web.cors.origin", "", &c.corsOrigin,
-		"Regular expression for the origins whose web pages may read, as https?://grafana\\.example; empty for none.")
-	add("web.compress-local", "false", &c.compressLocal,
-		"Compress answers for clients on this machine, too: for those that come through a tunnel, or a proxy that sets no X-Forwarded-For.")
+func (c *config) addWriteFlags(add addFlag) {
 	add("remote-write.max-body-size", "32MiB", &c.writeMaxBody,
 		"Body of one remote-write request before decompression.")
 	add("remote-write.max-decoded-size", "64MiB", &c.writeMaxDecoded,
@@ -253,6 +284,9 @@ func newServeApp(c *config) *kingpin.Application {
 		"Metrics of which type, help and unit are kept. Metadata of further ones is dropped.")
 	add("remote-write.max-metadata-size", "8MiB", &c.writeMetadataSize,
 		"Bytes of names, helps and units of metrics, beside --memory.size.")
+}
+
+func (c *config) addBucketFlags(app *kingpin.Application, add addFlag) {
 	add("bucket.max-buckets", "1024", &c.maxBuckets,
 		"Buckets at a time, at most 65535. A new one replaces one without a series; if all have series, writes to new buckets are rejected (503, -BUSY).")
 	add("bucket.max-series", "0", &c.bucketMaxSeries,
@@ -261,17 +295,6 @@ func newServeApp(c *config) *kingpin.Application {
 		"Series of one metric name in one bucket, likewise. 0 for no bound.")
 	app.Flag("bucket.limits", "Limits of one bucket instead of the two above, as team-a:max-series=500000,max-series-per-metric=20000. Repeatable; in the environment one a line.").
 		PlaceHolder("BUCKET:LIMITS").SetValue(namedValue{&c.bucketLimits, "bucket.limits"})
-	add("admission.max-in-flight-size", "0", &c.maxInFlight,
-		"Bytes in flight for all clients together: requests before and after decompression, results, answers that are not read yet. Requests beyond it are rejected, to be retried (503, -BUSY). 0 means half of the heap's limit, and at least room for the largest write.")
-	add("admission.max-requests", "1024", &c.maxRequests,
-		"Writes in progress at a time; more are rejected, to be retried (503).")
-
-	add("shutdown.timeout", "10s", &c.shutdown,
-		"Longest time, when asked to stop, to finish requests in progress and to forward waiting samples.")
-	c.log.Level, c.log.Format = promslog.NewLevel(), promslog.NewFormat()
-	add("log.level", "info", c.log.Level, "Least severity to log: debug, info, warn or error.")
-	add("log.format", "logfmt", c.log.Format, "Format of log lines: logfmt or json.")
-	return app
 }
 
 // parseConfig reads the command line. Its errors are one line, fit to be

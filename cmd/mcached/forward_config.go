@@ -42,7 +42,7 @@ const (
 	maxForwardFileSize = 1 << 20
 )
 
-func (f *forwardConfig) addFlags(app *kingpin.Application, add func(name, byDefault string, v kingpin.Value, help string)) {
+func (f *forwardConfig) addFlags(app *kingpin.Application, add addFlag) {
 	app.Flag("forward.url", "Remote-write receiver that every sample is forwarded to. Unacknowledged samples are never evicted. Empty for none: a pure cache.").
 		PlaceHolder("URL").StringVar(&f.url)
 	add("forward.protocol", "auto", &f.protocol,

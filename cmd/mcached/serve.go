@@ -127,30 +127,10 @@ func (d *daemon) open() error {
 	if err := d.openSnapshot(); err != nil {
 		return err
 	}
-	for _, a := range d.config.webListen {
-		l, err := listen("HTTP", a, "choose another with --web.listen-address")
-		if err != nil {
-			return err
-		}
-		d.webListeners = append(d.webListeners, limitConns(l, int(d.config.webMaxConnections)))
+	if err := d.openListeners(); err != nil {
+		return err
 	}
-
-	var err error
-	if a := d.config.respListen; a != "" {
-		l, err := listen("Redis clients", a, "if that is redis-server, stop it or choose another port with --resp.listen-address (off for none)")
-		if err != nil {
-			return err
-		}
-		d.respListeners = append(d.respListeners, l)
-	}
-	if path := d.config.respSocket; path != "" {
-		l, err := listenUnix(path, d.config.respSocketMode)
-		if err != nil {
-			return err
-		}
-		d.respListeners = append(d.respListeners, l)
-	}
-	err = d.openMemory()
+	err := d.openMemory()
 	if err != nil {
 		return err
 	}
@@ -189,6 +169,39 @@ func (d *daemon) open() error {
 	d.http = newHTTPMetrics()
 	d.registry = newRegistry(d)
 
+	d.openWeb()
+	d.openReload()
+	return nil
+}
+
+// openListeners listens for HTTP and for Redis clients. What comes waits until run serves it.
+func (d *daemon) openListeners() error {
+	for _, a := range d.config.webListen {
+		l, err := listen("HTTP", a, "choose another with --web.listen-address")
+		if err != nil {
+			return err
+		}
+		d.webListeners = append(d.webListeners, limitConns(l, int(d.config.webMaxConnections)))
+	}
+	if a := d.config.respListen; a != "" {
+		l, err := listen("Redis clients", a, "if that is redis-server, stop it or choose another port with --resp.listen-address (off for none)")
+		if err != nil {
+			return err
+		}
+		d.respListeners = append(d.respListeners, l)
+	}
+	if path := d.config.respSocket; path != "" {
+		l, err := listenUnix(path, d.config.respSocketMode)
+		if err != nil {
+			return err
+		}
+		d.respListeners = append(d.respListeners, l)
+	}
+	return nil
+}
+
+// openWeb makes the servers of HTTP, one for each listener.
+func (d *daemon) openWeb() {
 	for _, l := range d.webListeners {
 		host, _, err := net.SplitHostPort(l.Addr().String())
 		if err == nil && !isLoopback(host) && d.config.webConfigFile == "" {
@@ -211,8 +224,6 @@ func (d *daemon) open() error {
 		s.varies = http.CanonicalHeaderKey(cluster.Header)
 		d.webServers = append(d.webServers, s)
 	}
-	d.openReload()
-	return nil
 }
 
 // maintainEvery is how often the metric cache does the work that no caller should wait for.
@@ -285,39 +296,7 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 	for _, l := range d.respListeners {
 		d.addServer(&g, "RESP", l, d.resp.Serve, d.resp.Shutdown)
 	}
-	if d.node != nil {
-		d.addLoop(&g, d.becomeReady)
-	}
-	if d.handover != nil {
-		d.addLoop(&g, d.handover.Run)
-	}
-	if d.standby != nil {
-		d.addLoop(&g, d.standby.Run)
-	}
-	d.addLoop(&g, d.pressure.Run)
-	if d.config.upstream.url != "" {
-		d.addLoop(&g, func(ctx context.Context) error {
-			d.tellUpstream(ctx)
-			<-ctx.Done()
-			return nil
-		})
-	}
-	d.addLoop(&g, func(ctx context.Context) error {
-		return every(ctx, maintainEvery, func() {
-			d.boundMetrics() // the budget may have changed
-			d.metrics.Maintain()
-			d.memory.TrimIdle()
-			d.boundDirty()
-		})
-	})
-	d.addForwarder(&g)
-	d.addLoop(&g, func(ctx context.Context) error { return d.snapshotLoop(ctx, user1) })
-	d.addReloader(&g, hangup)
-	if interval := d.config.selfScrape.std(); interval > 0 {
-		s := &selfScraper{cache: d.metrics, gatherer: d.registry, bucket: defaultBucket, forward: bool(d.config.selfForward), job: selfJob, instance: d.instance,
-			interval: interval, now: time.Now, log: d.log}
-		d.addLoop(&g, s.run)
-	}
+	d.addLoops(&g, hangup, user1)
 
 	finished := make(chan func(), 1)
 	g.Add(func() error {
@@ -334,6 +313,43 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 		return nil
 	}
 	return err
+}
+
+// addLoops adds what runs beside the servers.
+func (d *daemon) addLoops(g *run.Group, hangup, user1 <-chan os.Signal) {
+	if d.node != nil {
+		d.addLoop(g, d.becomeReady)
+	}
+	if d.handover != nil {
+		d.addLoop(g, d.handover.Run)
+	}
+	if d.standby != nil {
+		d.addLoop(g, d.standby.Run)
+	}
+	d.addLoop(g, d.pressure.Run)
+	if d.config.upstream.url != "" {
+		d.addLoop(g, func(ctx context.Context) error {
+			d.tellUpstream(ctx)
+			<-ctx.Done()
+			return nil
+		})
+	}
+	d.addLoop(g, func(ctx context.Context) error {
+		return every(ctx, maintainEvery, func() {
+			d.boundMetrics() // the budget may have changed
+			d.metrics.Maintain()
+			d.memory.TrimIdle()
+			d.boundDirty()
+		})
+	})
+	d.addForwarder(g)
+	d.addLoop(g, func(ctx context.Context) error { return d.snapshotLoop(ctx, user1) })
+	d.addReloader(g, hangup)
+	if interval := d.config.selfScrape.std(); interval > 0 {
+		s := &selfScraper{cache: d.metrics, gatherer: d.registry, bucket: defaultBucket, forward: bool(d.config.selfForward), job: selfJob, instance: d.instance,
+			interval: interval, now: time.Now, log: d.log}
+		d.addLoop(g, s.run)
+	}
 }
 
 // underWay is what a stop waits for.

@@ -38,7 +38,7 @@ type upstreamConfig struct {
 	http      *http.Client        // by httpConfigFile
 }
 
-func (u *upstreamConfig) addFlags(app *kingpin.Application, add func(name, byDefault string, v kingpin.Value, help string)) {
+func (u *upstreamConfig) addFlags(app *kingpin.Application, add addFlag) {
 	app.Flag("query.upstream", "Server of Prometheus' API, without /api/v1, that instant and range queries are passed to if memory lacks a part of their data. Empty for none.").
 		PlaceHolder("URL").StringVar(&u.url)
 	app.Flag("query.upstream.http-config-file", "File with TLS, proxy, basic authentication or credentials for that server, as Prometheus spells them (http_config).").
