@@ -64,6 +64,7 @@
 //     WriteTimeout for unread answers. One goroutine per server looks at all
 //     connections; there are no timers to set on the way.
 //   - series: MaxKeys and MaxKeyBytes, see there.
+//   - tracked keys: MaxTrackedKeys and MaxTrackedBytes.
 //   - the others' patience: a connection in a loop runs 64 commands at a time.
 //
 // # Invariants

@@ -75,9 +75,11 @@ type Options struct {
 	// without a sample included. Default 64 MiB.
 	MaxKeyBytes int
 	// MaxTrackedKeys bounds the keys that are remembered for clients with CLIENT
-	// TRACKING, at 256 bytes each, longer ones in sum. For more, some are told to
-	// be forgotten. Default 1,000,000.
+	// TRACKING. For more, some are told to be forgotten. Default 1,000,000.
 	MaxTrackedKeys int
+	// MaxTrackedBytes bounds the Go heap that these take: each its name and 256
+	// bytes, and 16 for each client. Default 256 MiB.
+	MaxTrackedBytes int
 	// MaxLabels of a series that TS commands name or create. Default 128.
 	MaxLabels int
 	// MaxLabelNameBytes and MaxLabelValueBytes of each. Defaults 1 KiB and
@@ -153,6 +155,7 @@ func (o *Options) setDefaults() error {
 		{"MaxKeys", &o.MaxKeys, 1 << 30, 1},
 		{"MaxKeyBytes", &o.MaxKeyBytes, 64 << 20, 1 << 10},
 		{"MaxTrackedKeys", &o.MaxTrackedKeys, 1_000_000, 1},
+		{"MaxTrackedBytes", &o.MaxTrackedBytes, 256 << 20, 1 << 10},
 		{"MaxLabels", &o.MaxLabels, 128, 1},
 		{"MaxScriptBytes", &o.MaxScriptBytes, 64 << 20, 1 << 20},
 		{"MaxScriptSteps", &o.MaxScriptSteps, 1_000_000_000, 1000},

@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -384,6 +386,37 @@ func TestTrackingSeesWhatVanishes(t *testing.T) {
 	}
 	d.c.Close()
 	waitFor(t, "the table to be empty", func() bool { return strings.Contains(w.ask("INFO", "stats"), "tracking_total_keys:0\r\n") })
+}
+
+// TestTrackedBytesAreBounded: the table has no more bytes than it may have, however
+// long the names and however many the clients.
+func TestTrackedBytesAreBounded(t *testing.T) {
+	const most = 16 << 10
+	s, addr := newServer(t, func(o *Options) { o.MaxTrackedBytes = most })
+	w := newAsker(t, addr)
+	for _, nameBytes := range []int{1, 100, 1000} {
+		for client := range 3 {
+			d := newAsker(t, addr, "HELLO 3", "CLIENT TRACKING on")
+			go io.Copy(io.Discard, d.c)
+			var b bytes.Buffer
+			for i := range 200 {
+				name := fmt.Sprint(i, strings.Repeat("x", nameBytes))
+				fmt.Fprintf(&b, "*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", len(name), name)
+			}
+			done := fmt.Sprintf("done:%d:%d", nameBytes, client)
+			fmt.Fprintf(&b, "SET %s 1\r\n", done)
+			if _, err := d.c.Write(b.Bytes()); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, "the keys to be read", func() bool { return w.ask("EXISTS", done) == ":1\r\n" })
+			s.tracking.mu.Lock()
+			keys, took := len(s.tracking.slots), s.tracking.bytesLocked()
+			s.tracking.mu.Unlock()
+			if took > most || took < most/2 {
+				t.Errorf("names of %d bytes, %d clients: %d keys take %d bytes, the limit is %d", nameBytes, client+1, keys, took, most)
+			}
+		}
+	}
 }
 
 // TestWhoFallsBehindIsClosed: nobody waits for a client that is told faster than it

@@ -135,7 +135,7 @@ func NewServer(o Options) (*Server, error) {
 	s.pass.Store(&s.o.Password)
 	s.maxConns.Store(int64(o.MaxConnections))
 	s.slow.init()
-	s.tracking.most = o.MaxTrackedKeys
+	s.tracking.most, s.tracking.mostBytes = o.MaxTrackedKeys, int64(o.MaxTrackedBytes)
 	s.o.Parameters = append(slices.Clone(s.o.Parameters), s.toolParameters()...)
 	if o.Metrics != nil {
 		s.series = newDirectory(&o)

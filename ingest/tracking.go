@@ -35,9 +35,12 @@ import (
 //
 // Writers look at one flag while nobody tracks.
 
-// trackedKeyBytes is what a key in the table takes beside its bytes, with one
-// client. The table is bounded by as many bytes for each key that it may have.
-const trackedKeyBytes = 256
+// trackedKeyBytes is what a key in the table takes beside its name, and
+// trackedClientBytes what each client of it does.
+const (
+	trackedKeyBytes    = 256
+	trackedClientBytes = 16
+)
 
 const (
 	// sweptKeys is how many keys of the table a sweep looks at, at the least,
@@ -77,13 +80,21 @@ type tracking struct {
 	keys     map[string]int // places in slots
 	slots    []trackedKey
 	items    int   // clients in slots
-	bytes    int64 // of the keys
-	most     int   // keys
+	bytes    int64 // of the keys' names
 	at       int   // where the next sweep goes on
 	suspects int   // so many slots are to be asked whether their keys are still there
 	vanished uint64
 	clients  map[*tracker]struct{}
 	prefixes map[string][]*tracker // of BCAST
+
+	// Fixed from the start: keys, and bytes of the table.
+	most      int
+	mostBytes int64
+}
+
+// bytesLocked is the Go heap that the table takes.
+func (g *tracking) bytesLocked() int64 {
+	return g.bytes + int64(len(g.slots))*trackedKeyBytes + int64(g.items)*trackedClientBytes
 }
 
 type trackedKey struct {
@@ -169,7 +180,7 @@ func (s *Server) look(db int, key []byte) (there bool, expiresMs int64) {
 
 // shrinkLocked tells of keys that the table has no room for.
 func (g *tracking) shrinkLocked() {
-	for len(g.slots) > 1 && (len(g.slots) > g.most || g.bytes+int64(g.items)*16 > int64(g.most)*trackedKeyBytes) {
+	for len(g.slots) > 1 && (len(g.slots) > g.most || g.bytesLocked() > g.mostBytes) {
 		g.at %= len(g.slots)
 		g.tellLocked(g.at, nil)
 		g.at++

@@ -35,11 +35,19 @@ func (d *daemon) admissionBytes(c *config) int64 {
 
 // maxKeyBytes is how much the keys of TS.CREATE may take.
 func (d *daemon) maxKeyBytes(c *config) int {
-	const part, least, most = 8, 1 << 20, 1 << 30 // the most is what Options takes
 	if n := c.respMaxKeys; n != 0 {
-		return int(min(int64(n), most))
+		return int(min(int64(n), maxOption))
 	}
-	return int(min(max(d.heapLimit.Load()/part, least), most))
+	return d.heapPart()
+}
+
+// maxOption is the most that ingest.Options takes of anything.
+const maxOption = 1 << 30
+
+// heapPart is how much one kind of what Redis clients keep on the heap may take.
+func (d *daemon) heapPart() int {
+	const part, least = 8, 1 << 20
+	return int(min(max(d.heapLimit.Load()/part, least), maxOption))
 }
 
 // largestWrite is what the largest permitted request needs of admission: room for

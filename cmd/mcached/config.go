@@ -212,7 +212,7 @@ func (c *config) addRESPFlags(app *kingpin.Application, add addFlag) {
 		"Databases that Redis clients can SELECT, at most 256. Time series are in number 0.")
 
 	add("resp.max-tracked-keys", "1000000", &c.respMaxTracked,
-		"Keys that are remembered for clients with CLIENT TRACKING, at 256 bytes each. Beyond it some are invalidated.")
+		"Keys that are remembered for clients with CLIENT TRACKING, at 256 bytes each beside their names, in at most an eighth of the heap's limit. Beyond it some are invalidated.")
 	add("resp.max-value-size", "64MiB", &c.respMaxValue,
 		"Longest value of a Redis client, at most 512MiB. Its memory is taken as it comes, of --admission.max-in-flight-size; a quarter of the cache's memory bounds it too.")
 	add("resp.script-timeout", "5s", &c.scriptTimeout,
