@@ -18,14 +18,14 @@ import (
 //	                     │ open bucket: start, sum
 //	 sample in order ───▶│ in the bucket: added to the sum
 //	                     │ behind it: sum ──▶ destination, a new bucket opens
-//	 late sample, DEL ──▶│ the bucket is read again from the source
+//	out of order, DEL ──▶│ the bucket is read again from the source
 //
 // Invariant: of every bucket that began after the rule was made and is closed,
 // the destination has what TS.RANGE … AGGREGATION says of the source, as far as
 // the source still has all of that bucket. Where it has not, because of its
-// RETENTION or because memory was wanted, the destination keeps what it had: a
-// late sample of such a bucket is not counted. For twa, to which the samples
-// next to a bucket matter, the buckets next to a late sample are read again, too.
+// RETENTION or because memory was wanted, the destination keeps what it had: an
+// out-of-order sample of such a bucket is not counted. For twa, to which the samples
+// next to a bucket matter, the buckets next to one are read again, too.
 //
 // A source is no destination and a destination no source, so there are no chains,
 // and locks are taken in one order: the source's, then the destination's. Rules
@@ -212,7 +212,7 @@ func (c *conn) tellCompacted() {
 	}
 }
 
-// mendLocked brings a rule up to date about a late sample at t.
+// mendLocked brings a rule up to date about an out-of-order sample at t.
 func (c *conn) mendLocked(k *seriesKey, r *compaction, t int64) {
 	openFrom := r.start
 	if !r.open {

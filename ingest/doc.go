@@ -183,8 +183,8 @@
 //   - Chunks are this cache's own: TS.INFO tells one, which takes any size, and
 //     DEBUG adds nothing. memoryUsage is what the samples that are sealed take
 //     and an estimate of the rest.
-//   - Compactions (TS.CREATERULE): a late sample also mends the buckets next to it
-//     where the aggregator is twa; NaN does not close a bucket of twa; a late sample
+//   - Compactions (TS.CREATERULE): an out-of-order sample also mends the buckets next
+//     to it where the aggregator is twa; NaN does not close a bucket of twa; such a sample
 //     of a bucket that the source no longer has whole is not counted, where
 //     RedisTimeSeries puts in what is left. A key has at most 128 rules. Samples
 //     that come by remote write are not compacted, and rules, as all that

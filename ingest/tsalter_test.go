@@ -120,7 +120,7 @@ func TestAlterRemoved(t *testing.T) {
 	}
 }
 
-// TestLateSampleAfterDelete: a late sample that follows the removal of the youngest is
+// TestLateSampleAfterDelete: an out-of-order sample that follows the removal of the youngest is
 // not taken for the youngest, so that policies hold for those that are.
 func TestLateSampleAfterDelete(t *testing.T) {
 	_, addr := newServer(t, nil)

@@ -26,7 +26,7 @@ const (
 	maxEpoch   = 1<<epochBits - 1
 )
 
-// Region numbers one span of RegionBytes in a Memory.
+// Region is the number of a piece of RegionBytes in a Memory.
 type Region uint32
 
 const noRegion Region = 1<<32 - 1

@@ -381,7 +381,7 @@ func (c *Cache) AppendSamples(bucket string, labels []Label, samples ...Sample) 
 // AppendLocal is AppendSamples for what is nobody else's business, such as the
 // measurements a program takes of itself: the samples are not handed on to the
 // downstream store. Where the same series is also written by others, those of
-// its samples that lie within what they wrote late may be handed on all the same.
+// its samples that lie within what they wrote out of order may be handed on all the same.
 // It alone writes to Options.LocalBucket.
 func (c *Cache) AppendLocal(bucket string, labels []Label, samples ...Sample) error {
 	bk, err := c.openBucket(bucket, widthHPTS)

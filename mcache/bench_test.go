@@ -62,7 +62,7 @@ func BenchmarkAppend(b *testing.B) {
 				case "shuffled":
 					rnd.Shuffle(series, func(i, k int) { fps[i], fps[k] = fps[k], fps[i] })
 				}
-				var values [256][1024]uint64 // by time, so that they come one behind the other
+				var values [256][1024]uint64 // by time, as they are appended
 				for i := range values[0] {
 					_, next := mix.Generator(i, rnd)
 					for k := range values {

@@ -38,12 +38,14 @@
 //	shard        the series whose fingerprints lead there, under one lock
 //	descriptor   the 128 bytes in which a shard keeps what it knows of a series
 //	id           the number of a descriptor in its shard; a SeriesID also says
-//	             which shard, and which of the series that had that id
+//	             which shard, and by life which of the series that had that id
 //	lookup       a hash table from a part of the fingerprint to an id
 //	             (offheap.Lookup); package query calls requests for labels so
 //	chunk        points of one series that lie together: a head, a block, or
 //	             records
 //	head         the chunk that is written: an array of slots
+//	slot         room for a value in a head, with a presence bit that says whether
+//	             it is there
 //	block        up to 128 samples, encoded (package block)
 //	sealed       encoded as a block. A block is partial until it is full
 //	section      one of the blocks that a partial block consists of
@@ -55,6 +57,7 @@
 //	             ones directories
 //	dictionary   names and values of labels, each once (package index)
 //	postings     for each pair, the ids of the series that have it
+//	edition      an index from its making to the next, as pairs are numbered in it
 //	tombstone    the id of a series that is gone while postings still list it
 //
 // What happens to it:
@@ -90,6 +93,8 @@
 //	write-back   handing points on to a slower store, the downstream store
 //	dirty        accepted, and not acknowledged by the downstream store; else clean
 //	in flight    collected for the downstream store, and not answered yet
+//	duty         whose it is to hand points on: this cache's, nobody's, or that of
+//	             another, of which this one keeps a copy on standby (standby.go)
 //	tick         the caller's clock for write-back, in steps of its own
 //	pass         one walk over the dirty series of a shard (Collect)
 //	settle       to find, after a pass, which regions hold nothing dirty, and give

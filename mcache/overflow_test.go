@@ -126,7 +126,7 @@ func TestBlobJoined(t *testing.T) {
 	}
 }
 
-// TestBlobLate writes late samples and deletes in the range of a blob, at
+// TestBlobLate writes out-of-order samples and deletes in the range of a blob, at
 // every place of it.
 func TestBlobLate(t *testing.T) {
 	const n = 400

@@ -52,7 +52,7 @@ func (u *upstreamConfig) addFlags(app *kingpin.Application, add addFlag) {
 	app.Flag("query.upstream.when", "When the server is asked: missing, never or always.").
 		Default("missing").PlaceHolder("missing").EnumVar(&u.when, "missing", "never", "always")
 	add("query.upstream.settled", "1h", &u.settled,
-		"Age from which on the server's answers are remembered, in memory of their own (--memory.answers-share); late samples come before that. 0 remembers nothing.")
+		"Age from which on the server's answers are remembered, in memory of their own (--memory.answers-share); out-of-order samples come before that. 0 remembers nothing.")
 	add("query.upstream.audit", "0%", &u.audit,
 		"Share of the queries answered from memory, as 1%, that the server is asked as well afterwards, one at a time; what differs is counted and logged.")
 	app.Flag("query.upstream.authoritative", "Selector of what memory has whenever the server has it, as {job=\"node\"}: where it matches nothing here there is nothing, and its queries are split without a look at where the parts meet. Repeatable.").

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// rejoinEvery is how often seeds are asked that are not members. For ever:
-	// memberlist asks no dead member again, so a cut of more than half a minute
+	// rejoinEvery is how often seeds are asked that are not members. It has
+	// no end: memberlist asks no dead member again, so a cut of more than half a minute
 	// would never heal.
 	rejoinEvery = 10 * time.Second
 	// aloneEvery is how often while nobody was met, so that daemons which are

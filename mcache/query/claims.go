@@ -29,8 +29,8 @@ import (
 // was sent and written. What the member loses afterwards it says with each answer
 // (Missing.Gone), and per series, which bound its claims as they do all.
 //
-// An owner has everything that it was sent in an era, late samples included, if it
-// was there from the start of the era on. A claim is about the time of samples
+// An owner has everything that it was sent in an era, out-of-order samples included,
+// if it was there from the start of the era on. A claim is about the time of samples
 // alone: before its From it says nothing, whenever they were written.
 //
 // Claims of one life never become wrong, so that they are kept for a while. They

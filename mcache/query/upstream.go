@@ -70,7 +70,7 @@ type UpstreamOptions struct {
 	// Default: any amount.
 	MemoryBytes func() int64
 	// Settled is how old what a step looks at must be for the store's answer to
-	// be remembered: until then late samples may come. Default: nothing is.
+	// be remembered: until then out-of-order samples may come. Default: nothing is.
 	Settled time.Duration
 	// Audit is the share, from 0 to 1, of the queries answered from memory that the
 	// store is asked as well, to be compared. Default: none.

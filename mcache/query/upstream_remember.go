@@ -39,8 +39,8 @@ import (
 //
 // What is not remembered:
 //
-//   - steps that look at time of which less than Settled has passed: late samples
-//     may still come;
+//   - steps that look at time of which less than Settled has passed:
+//     out-of-order samples may still come;
 //   - answers with a warning, that break off, that are longer than
 //     maxRememberedText or as extents than mostRemembered, or were asked for with
 //     a limit, with statistics or with Cache-Control: no-store;

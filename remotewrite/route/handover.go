@@ -104,7 +104,7 @@ const (
 	drainRest = 1200 * time.Millisecond
 
 	// Who missed an era is sent what has times of it, and of lateMs before its
-	// beginning: samples may have come late.
+	// beginning: samples may have come out of order.
 	lateMs = 300_000
 	// eraLagMs is for how long after its end an era may still have been written in.
 	eraLagMs = 2000

@@ -93,7 +93,7 @@ func (m *moody) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Whatever is written while the receiver comes and goes arrives there, to the
-// bit: samples, late ones, start times and histograms.
+// bit: samples, those out of order, start times and histograms.
 func TestForwarderDelivers(t *testing.T) {
 	both(t, func(t *testing.T, p wire.Protocol) {
 		const seed = 7

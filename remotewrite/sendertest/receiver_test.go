@@ -24,7 +24,7 @@ import (
 )
 
 // TestForwarderToPrometheus: the receiver of Prometheus takes what the
-// forwarder sends, in both protocols, late samples included; and has every bit.
+// forwarder sends, in both protocols, out-of-order samples included; and has every bit.
 func TestForwarderToPrometheus(t *testing.T) {
 	for p, message := range map[wire.Protocol]remoteapi.WriteMessageType{
 		wire.V1: remoteapi.WriteV1MessageType, wire.V2: remoteapi.WriteV2MessageType,
