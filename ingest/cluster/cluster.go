@@ -185,6 +185,21 @@ func gossipAddress(n *memberlist.Node) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap(), n.Port)
 }
 
+// send sends a member a message, and reports whether it has it.
+func (c *Cluster) send(id string, message []byte) bool {
+	c.thereMu.Lock()
+	p, ok := c.there[id]
+	c.thereMu.Unlock()
+	if !ok || !p.dead.IsZero() {
+		return false
+	}
+	err := c.ml.SendReliable(&memberlist.Node{Name: id, Addr: p.gossip.Addr().AsSlice(), Port: p.gossip.Port()}, message)
+	if err != nil {
+		c.o.Logger.Debug("A member was not told something.", "member", id, "err", err)
+	}
+	return err == nil
+}
+
 // Table is the newest. It is never nil.
 func (c *Cluster) Table() *Table { return c.table.Load() }
 

@@ -320,3 +320,34 @@ func TestSeeds(t *testing.T) {
 		t.Error(len(s.lost), "lost members are remembered")
 	}
 }
+
+// TestSendWhileItChanges: what is sent to a member depends on nothing that memberlist
+// writes as it hears of it, which the race detector sees.
+func TestSendWhileItChanges(t *testing.T) {
+	a := start(t, "a", nil)
+	b := start(t, "b", nil, a)
+	eventually(t, "they see each other", func() bool { return a.sees("a joining", "b joining") && b.sees("a joining", "b joining") })
+	changed := make(chan struct{})
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for {
+			select {
+			case <-changed:
+				return
+			default:
+				a.send(b.Self().ID, encodeHistory(nil, wireDrops{}))
+			}
+		}
+	})
+	for range 5 {
+		for _, s := range []State{Ready, Joining} {
+			b.SetState(s)
+			eventually(t, "a hears of it", func() bool { return a.sees("a joining", "b "+s.String()) })
+		}
+	}
+	close(changed)
+	sending.Wait()
+	if !a.send(b.Self().ID, encodeHistory(nil, wireDrops{})) || a.send("nobody", nil) {
+		t.Error("it is not sent to who is there, or to nobody")
+	}
+}

@@ -170,15 +170,8 @@ func (c *Cluster) displace() {
 func (c *Cluster) tellBack(id string) {
 	b := encodeHistory(nil, c.drops.told(c.o.Self.ID))
 	for range tellTries {
-		for _, n := range c.ml.Members() {
-			if n.Name != id {
-				continue
-			}
-			err := c.ml.SendReliable(n, b)
-			if err == nil {
-				return
-			}
-			c.o.Logger.Debug("A member was not told that it had been dropped.", "member", id, "err", err)
+		if c.send(id, b) {
+			return
 		}
 		select {
 		case <-time.After(tellAgain):

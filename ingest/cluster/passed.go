@@ -105,20 +105,12 @@ func (c *Cluster) tellPassed() {
 // tell tells some of an era's members of it.
 func (c *Cluster) tell(e *Era) {
 	b := encodeEras([]*Era{e})
-	there := c.ml.Members()
 	told := 0
 	for _, i := range rand.Perm(len(e.Members)) {
 		if told == tellMost {
 			return
 		}
-		for _, n := range there {
-			if n.Name != e.Members[i].ID || n.Name == c.o.Self.ID {
-				continue
-			}
-			if err := c.ml.SendReliable(n, b); err != nil {
-				c.o.Logger.Debug("A member was not told who is passed over.", "member", n.Name, "err", err)
-				continue
-			}
+		if id := e.Members[i].ID; id != c.o.Self.ID && c.send(id, b) {
 			told++
 		}
 	}
