@@ -39,6 +39,12 @@ func tenantsOf(header string) ([]string, error) {
 	if names[0] == "" {
 		return nil, errors.New("a tenant without a name")
 	}
+	for _, name := range names {
+		// No write can name such a bucket: what surrounds a header's value is none of it.
+		if strings.Trim(name, " \t") != name {
+			return nil, fmt.Errorf("a tenant whose name begins or ends with a space: %q", name)
+		}
+	}
 	if len(names) > maxTenants {
 		return nil, fmt.Errorf("%d tenants, at most %d", len(names), maxTenants)
 	}

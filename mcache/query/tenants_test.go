@@ -94,6 +94,11 @@ func TestTenants(t *testing.T) {
 	for _, header := range []string{"a|", "|", "a||b", "|a"} {
 		wantBody(t, ask(header, "/api/v1/query", "query", "1"), 400, failure("bad_data", "X-Scope-OrgID: a tenant without a name"))
 	}
+	for _, header := range []string{"a| b", "b |a", "a|\tb", "a| "} {
+		if w := ask(header, "/api/v1/query", "query", "1"); w.Code != 400 || !strings.Contains(w.Body.String(), "X-Scope-OrgID: a tenant whose name begins or ends with a space: ") {
+			t.Errorf("%q: %d %s", header, w.Code, w.Body)
+		}
+	}
 	var many []string
 	for i := range maxTenants + 1 {
 		many = append(many, "t"+strings.Repeat("x", i))
