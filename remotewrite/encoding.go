@@ -180,6 +180,8 @@ func (e encoding) foreign(body []byte) string {
 		return f.name
 	}
 	switch {
+	case isZlib(body):
+		return "zlib"
 	case isRequest(body):
 		return "protobuf that is not compressed"
 	case isText(body):
@@ -189,6 +191,13 @@ func (e encoding) foreign(body []byte) string {
 		return "a block of snappy, which is taken with Content-Encoding: snappy"
 	}
 	return ""
+}
+
+// isZlib reports whether b begins as a stream of zlib with the usual window: two
+// bytes that are a multiple of 31, and ask for no dictionary.
+func isZlib(b []byte) bool {
+	const usual, dictionary = 0x78, 0x20
+	return len(b) > 2 && b[0] == usual && b[1]&dictionary == 0 && (int(b[0])<<8|int(b[1]))%31 == 0
 }
 
 // isRequest reports whether b begins as a request of either protocol that is

@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"bytes"
 	"compress/gzip"
+	"compress/zlib"
 	"fmt"
 	"io"
 	"log/slog"
@@ -113,8 +114,8 @@ func TestWhatABodyLooksLike(t *testing.T) {
 	s := Series{Labels: named("x", "a", "b"), Samples: []mcache.Sample{sample(0, 1)}}
 	both(t, func(t *testing.T, p wire.Protocol) {
 		plain := encode(t, p, s, s)
-		framed, gzipped := new(bytes.Buffer), new(bytes.Buffer)
-		for to, w := range map[*bytes.Buffer]io.WriteCloser{framed: snappy.NewBufferedWriter(framed), gzipped: gzip.NewWriter(gzipped)} {
+		framed, gzipped, deflated := new(bytes.Buffer), new(bytes.Buffer), new(bytes.Buffer)
+		for to, w := range map[*bytes.Buffer]io.WriteCloser{framed: snappy.NewBufferedWriter(framed), gzipped: gzip.NewWriter(gzipped), deflated: zlib.NewWriter(deflated)} {
 			w.Write(plain)
 			w.Close()
 			if to.Len() == 0 {
@@ -137,6 +138,8 @@ func TestWhatABodyLooksLike(t *testing.T) {
 			"framed":            {"snappy", framed.Bytes(), "is not a block of snappy: it looks like framed snappy, which is for streams"},
 			"gzip":              {"snappy", gzipped.Bytes(), "is not a block of snappy: it looks like gzip"},
 			"gzip, of zstd":     {"zstd", gzipped.Bytes(), "is not zstd: it looks like gzip"},
+			"zlib":              {"snappy", deflated.Bytes(), "is not a block of snappy: it looks like zlib"},
+			"zlib, of zstd":     {"zstd", deflated.Bytes(), "is not zstd: it looks like zlib"},
 			"zstd":              {"snappy", z.EncodeAll(plain, nil), "is not a block of snappy: it looks like zstd, which is taken with Content-Encoding: zstd"},
 			"zstd, of nothing":  {"", z.EncodeAll(plain, nil), "it looks like zstd"},
 			"protobuf":          {"snappy", plain, "is not a block of snappy: it looks like protobuf that is not compressed"},
