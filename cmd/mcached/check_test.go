@@ -94,6 +94,10 @@ func TestCheckConfig(t *testing.T) {
 		{"--snapshot.path=" + dir + "/none/snapshot", exitUsage, dir + "/none"},
 		{"--snapshot.path=" + file + "/snapshot", exitUsage, "not a directory"},
 		{"--snapshot.path=/proc/1/snapshot", exitUsage, "/proc/1"},
+		{"--web.listen-address=127.0.0.1:99999", exitUsage, `got "127.0.0.1:99999"`},
+		{"--web.listen-address=127.0.0.1:-1", exitUsage, `got "127.0.0.1:-1"`},
+		{"--web.listen-address=:0 --web.listen-address=[::1]:http", exitOK, ""},
+		{"--resp.listen-address=127.0.0.1:65536", exitUsage, `got "127.0.0.1:65536"`},
 	} {
 		var out, errs bytes.Buffer
 		code := dispatch(append([]string{"check-config"}, strings.Fields(c.args)...), &out, &errs)

@@ -327,7 +327,7 @@ func parseConfig(args []string) (*config, error) {
 // check holds values against each other and reads the files that flags name.
 func (c *config) check() error {
 	for _, a := range c.webListen {
-		if _, _, err := net.SplitHostPort(a); err != nil {
+		if _, err := hostOf(a); err != nil {
 			return fmt.Errorf("--web.listen-address must be host:port as 127.0.0.1:9201, got %q", a)
 		}
 	}
@@ -434,7 +434,7 @@ func (c *config) checkRESP() error {
 	if c.respListen == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(c.respListen)
+	host, err := hostOf(c.respListen)
 	if err != nil {
 		return fmt.Errorf("--resp.listen-address must be host:port as 127.0.0.1:6379, or empty, got %q", c.respListen)
 	}
@@ -464,6 +464,15 @@ func (h *heldCertificate) config() *tls.Config {
 		return nil
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.inForce.Load(), nil }}
+}
+
+// hostOf is the host of host:port, whose port is a number or the name of one.
+func hostOf(address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	return host, err
 }
 
 // isLoopback says whether only this machine can reach a listener on host. An
