@@ -25,9 +25,23 @@ var pageFiles embed.FS
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // pageViews are the paths of the document: its script tells the views apart.
-// graph and query are Prometheus' own page, until 3.0 and since, which links in
-// alerts and chats lead to: its parameters are those of the explore view.
-var pageViews = []string{"GET /{$}", "GET /explore", "GET /status", "GET /cardinality", "GET /graph", "GET /query"}
+var pageViews = []string{"GET /{$}", "GET /explore", "GET /status", "GET /cardinality"}
+
+// prometheusViews are the paths of Prometheus' own page, until 3.0 and since, which
+// links in alerts and chats lead to: its parameters are those of the explore view.
+var prometheusViews = []string{"GET /graph", "GET /query"}
+
+// redirectToExplore answers prometheusViews. The place is relative, so that it holds
+// behind a proxy that takes a prefix away, which http.Redirect would not let it be.
+func redirectToExplore(w http.ResponseWriter, r *http.Request) {
+	to := "explore"
+	if r.URL.RawQuery != "" {
+		to += "?" + r.URL.RawQuery
+	}
+	w.Header().Set("Location", to)
+	w.Header().Set("Cache-Control", "no-cache")
+	w.WriteHeader(http.StatusFound)
+}
 
 // servePage answers pageViews and what the page refers to, compressed for whoever
 // accepts that: a browser asks for a version once.

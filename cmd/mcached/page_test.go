@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 )
 
@@ -18,7 +19,7 @@ func TestPageFiles(t *testing.T) {
 		return w
 	}
 	document := get("/", "").Body.String()
-	for _, view := range []string{"/explore", "/status", "/cardinality", "/graph?g0.expr=up", "/query?g0.expr=up"} {
+	for _, view := range []string{"/explore", "/status", "/cardinality"} {
 		if w := get(view, ""); w.Code != http.StatusOK || w.Body.String() != document {
 			t.Errorf("%s: %d", view, w.Code)
 		}
@@ -43,6 +44,30 @@ func TestPageFiles(t *testing.T) {
 	for _, none := range []string{"/page/", "/page/index.html", "/page/package.json", "/page/src", "/page/../page.go"} {
 		if w := get(none, ""); w.Code == http.StatusOK && w.Body.String() != document {
 			t.Errorf("%s is served", none)
+		}
+	}
+}
+
+// TestPrometheusLinks: links of Prometheus' page lead to the explore view, with all
+// that they say, also behind a proxy that takes a prefix away.
+func TestPrometheusLinks(t *testing.T) {
+	for link, want := range map[string]string{
+		"/graph":                          "explore",
+		"/graph?g0.expr=up&g0.tab=1":      "explore?g0.expr=up&g0.tab=1",
+		"/query?g0.expr=a%20%2B+b%0d%0aX": "explore?g0.expr=a%20%2B+b%0d%0aX",
+	} {
+		w := httptest.NewRecorder()
+		redirectToExplore(w, httptest.NewRequest(http.MethodGet, link, nil))
+		to, err := url.Parse(w.Header().Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.Code != http.StatusFound || to.String() != want {
+			t.Errorf("%s: %d to %s, want %s", link, w.Code, to, want)
+		}
+		from, _ := url.Parse("http://proxy/cache/one" + link)
+		if at := from.ResolveReference(to); at.Path != "/cache/one/explore" {
+			t.Errorf("%s behind a prefix leads to %s", link, at)
 		}
 	}
 }

@@ -19,6 +19,7 @@ func (d *daemon) handler() http.Handler {
 	d.handle(mux, "query", d.queries, "/api/v1/", "GET /federate")
 	d.handle(mux, "query", d.selfAPI(), selfPath+"/api/v1/")
 	d.handle(mux, "page", servePage(), append([]string{"GET /page/{file}"}, pageViews...)...)
+	d.handle(mux, "page", http.HandlerFunc(redirectToExplore), prometheusViews...)
 	d.handle(mux, "page", http.HandlerFunc(d.serveRegions), "GET /api/v1/status/regions")
 	d.handle(mux, "page", http.HandlerFunc(d.serveSelf), "GET /api/v1/status/self")
 	d.handle(mux, "page", http.HandlerFunc(d.serveCluster), "GET /api/v1/status/cluster")

@@ -203,7 +203,18 @@ func (w *window) open(u string) {
 	w.quiet() // of what was open before
 	w.look("window.left = true")
 	w.call("Page.navigate", map[string]any{"url": u})
-	w.until("the page is there", `!window.left && document.readyState === "complete" && !!document.getElementById("page") && !document.getElementById("page").hidden && location.href.startsWith(`+strconv.Quote(u[:strings.IndexAny(u+"?", "?")])+`)`)
+	w.until("the page is there", `!window.left && document.readyState === "complete" && !!document.getElementById("page") && !document.getElementById("page").hidden && location.href.startsWith(`+strconv.Quote(leadsTo(u))+`)`)
+}
+
+// leadsTo is where the page at u is shown, without what is asked there: links of
+// Prometheus' page are redirected to the explore view.
+func leadsTo(u string) string {
+	place, _, _ := strings.Cut(u, "?")
+	at := strings.LastIndexByte(place, '/') + 1
+	if name := place[at:]; name == "graph" || name == "query" {
+		place = place[:at] + "explore"
+	}
+	return place
 }
 
 // shows opens a page, waits until it has all of some texts, and returns it as it is then, as HTML.

@@ -214,7 +214,7 @@ func TestE2EPageHeaders(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	for path, kind := range map[string]string{
-		"/": "text/html", "/explore": "text/html", "/status": "text/html", "/graph?g0.expr=up": "text/html",
+		"/": "text/html", "/explore": "text/html", "/status": "text/html", "/graph?g0.expr=up": "text/html", "/query?g0.expr=up": "text/html",
 		"/page/app.css": "text/css", "/page/app.js": "text/javascript", "/page/icon.svg": "image/svg+xml",
 	} {
 		res, err := http.Get(s.url + path)

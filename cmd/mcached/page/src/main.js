@@ -10,7 +10,7 @@ import {initTips} from "./tips.js";
 
 const views = ["explore", "status", "cardinality"];
 
-/** The view that the path names: links of Prometheus' page lead to graph or query. */
+/** The view that the path names; what names none, as the root, is the first. */
 function viewOf(path) {
   const name = path.slice(path.lastIndexOf("/") + 1);
   return views.includes(name) ? name : "explore";
