@@ -97,6 +97,8 @@ func TestCheckConfig(t *testing.T) {
 		{"--web.listen-address=127.0.0.1:99999", exitUsage, `got "127.0.0.1:99999"`},
 		{"--web.listen-address=127.0.0.1:-1", exitUsage, `got "127.0.0.1:-1"`},
 		{"--web.listen-address=:0 --web.listen-address=[::1]:http", exitOK, ""},
+		{"--forward.url=http://127.0.0.1:99999/write", exitUsage, `got "http://127.0.0.1:99999/write"`},
+		{"--query.upstream=http://127.0.0.1:0", exitUsage, `got "http://127.0.0.1:0"`},
 		{"--resp.listen-address=127.0.0.1:65536", exitUsage, `got "127.0.0.1:65536"`},
 	} {
 		var out, errs bytes.Buffer

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -473,6 +475,12 @@ func hostOf(address string) (host string, err error) {
 		_, err = net.LookupPort("tcp", port)
 	}
 	return host, err
+}
+
+// impossiblePort reports whether u names a port that no server has.
+func impossiblePort(u *url.URL) bool {
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	return u.Port() != "" && (err != nil || n == 0)
 }
 
 // isLoopback says whether only this machine can reach a listener on host. An

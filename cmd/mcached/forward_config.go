@@ -79,7 +79,7 @@ func (f *forwardConfig) check(tenancy string, listen []string) error {
 	case u.User != nil:
 		return fmt.Errorf("--forward.url must not hold a password, which others can see: put it in --forward.http-config-file")
 	}
-	if _, err := send.NewClient(send.ClientOptions{URL: f.url}); err != nil {
+	if _, err := send.NewClient(send.ClientOptions{URL: f.url}); err != nil || impossiblePort(u) {
 		return fmt.Errorf("--forward.url must be http://… or https://…, got %q", f.url)
 	}
 	switch {

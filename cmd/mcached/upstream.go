@@ -75,7 +75,7 @@ func (u *upstreamConfig) check(listen []string) error {
 	var err error
 	u.parsed, err = url.Parse(u.url)
 	switch {
-	case err != nil || u.parsed.Scheme != "http" && u.parsed.Scheme != "https" || u.parsed.Host == "":
+	case err != nil || u.parsed.Scheme != "http" && u.parsed.Scheme != "https" || u.parsed.Host == "" || impossiblePort(u.parsed):
 		return fmt.Errorf("--query.upstream must be http://… or https://…, as http://127.0.0.1:9090, got %q", u.url)
 	case u.parsed.User != nil:
 		return fmt.Errorf("--query.upstream must not hold a password, which others can see: put it in --query.upstream.http-config-file")
