@@ -29,8 +29,8 @@ func newState(o *Options, random *lrand48) *state {
 	for name, f := range map[string]lua.LGFunction{
 		"tostring": s.toString, "next": s.next, "unpack": s.unpack, "load": s.load, "loadstring": s.loadString,
 		"rawget": s.rawGet, "rawset": s.rawSet, "getmetatable": s.getMetatable,
-		"pcall":          s.pcall(builtin(l.GetGlobal("pcall")), true),
-		"xpcall":         s.pcall(builtin(l.GetGlobal("xpcall")), false),
+		"pcall":          messageAlone(s.bounded(builtin(l.GetGlobal("pcall")))),
+		"xpcall":         s.bounded(builtin(l.GetGlobal("xpcall"))),
 		"setmetatable":   s.setMetatable(builtin(l.GetGlobal("setmetatable"))),
 		"select":         numeric(builtin(l.GetGlobal("select")), 1, "#"),
 		"tonumber":       s.toNumber,
@@ -174,9 +174,8 @@ const maxProtected = 190
 // where all open calls are.
 const caughtSteps = 200
 
-// pcall bounds f, and, where message is set, gives what redis.call has raised as
-// the message alone, as Redis does.
-func (s *state) pcall(f lua.LGFunction, message bool) lua.LGFunction {
+// bounded bounds how deep f, which is pcall or xpcall, is called in itself.
+func (s *state) bounded(f lua.LGFunction) lua.LGFunction {
 	return func(l *lua.LState) int {
 		if s.nested++; s.nested > maxProtected {
 			s.nested--
@@ -187,7 +186,16 @@ func (s *state) pcall(f lua.LGFunction, message bool) lua.LGFunction {
 		if n == 2 && l.Get(-2) == lua.LFalse {
 			s.budget.take(l, caughtSteps)
 		}
-		if top := l.GetTop(); message && n == 2 && l.Get(top-1) == lua.LFalse {
+		return n
+	}
+}
+
+// messageAlone is pcall that gives what redis.call has raised as the message
+// alone, as Redis does.
+func messageAlone(pcall lua.LGFunction) lua.LGFunction {
+	return func(l *lua.LState) int {
+		n := pcall(l)
+		if top := l.GetTop(); n == 2 && l.Get(top-1) == lua.LFalse {
 			if t, ok := l.Get(top).(*lua.LTable); ok {
 				if m, ok := t.RawGetString("err").(lua.LString); ok {
 					l.Pop(1)
