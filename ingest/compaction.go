@@ -35,7 +35,7 @@ import (
 // compacted.
 //
 // Cost: a key without rules pays one comparison with nil. A sample in order pays
-// some 10 ns a rule; a late one, or one that has the time of the last one, reads
+// some 10 ns a rule; one that is not after the last one reads
 // its bucket.
 
 // maxRules bounds the rules of one source. In sum they are bounded by the keys,
@@ -117,9 +117,9 @@ func (k *seriesKey) addToBucketsLocked(t int64, v float64) {
 	}
 }
 
-// compactLocked has the rules of k follow a sample that was written. late says that
-// there was one of its time, or a younger one. k is locked.
-func (c *conn) compactLocked(k *seriesKey, t int64, v float64, late bool) {
+// compactLocked has the rules of k follow a sample that was written: in order, or
+// not, as there was one of its time, or a younger one. k is locked.
+func (c *conn) compactLocked(k *seriesKey, t int64, v float64, outOfOrder bool) {
 	for _, r := range k.liveRulesLocked() {
 		switch {
 		case r.behind:
@@ -127,7 +127,7 @@ func (c *conn) compactLocked(k *seriesKey, t int64, v float64, late bool) {
 				r.open, r.behind = false, false
 				c.followLocked(r, t, v)
 			}
-		case !late:
+		case !outOfOrder:
 			c.followLocked(r, t, v)
 		default:
 			c.mendLocked(k, r, t)

@@ -133,24 +133,31 @@ func findExpireWord(b []byte) *expireWord {
 	return nil
 }
 
-// parseSet reads the options of SET, or of GETEX if getex, and answers what
-// is wrong with them. Said twice an option is legal, and the last one counts,
+// optionsOf says whose options are read.
+type optionsOf uint8
+
+const (
+	ofSet optionsOf = iota
+	ofGetEx
+)
+
+// parseSet reads the options of SET or GETEX, and answers what is wrong with them. Said twice an option is legal, and the last one counts,
 // as in Redis; of those that exclude one another it is not.
-func (c *conn) parseSet(args [][]byte, getex bool) (o setOptions, ok bool) {
+func (c *conn) parseSet(args [][]byte, of optionsOf) (o setOptions, ok bool) {
 	for i := 0; i < len(args); i++ {
 		a := args[i]
 		switch {
-		case !getex && resp.EqualFold(a, "nx") && !o.xx && !o.compares():
+		case of == ofSet && resp.EqualFold(a, "nx") && !o.xx && !o.compares():
 			o.nx = true
-		case !getex && resp.EqualFold(a, "xx") && !o.nx && !o.compares():
+		case of == ofSet && resp.EqualFold(a, "xx") && !o.nx && !o.compares():
 			o.xx = true
-		case !getex && resp.EqualFold(a, "get"):
+		case of == ofSet && resp.EqualFold(a, "get"):
 			o.get = true
-		case !getex && resp.EqualFold(a, "keepttl") && o.expire == nil:
+		case of == ofSet && resp.EqualFold(a, "keepttl") && o.expire == nil:
 			o.keepTTL = true
-		case getex && resp.EqualFold(a, "persist") && o.expire == nil:
+		case of == ofGetEx && resp.EqualFold(a, "persist") && o.expire == nil:
 			o.persist = true
-		case !getex && findComparison(a) != nil && i+1 < len(args) && !o.nx && !o.xx && (!o.compares() || o.compare.comparisonWord == findComparison(a)):
+		case of == ofSet && findComparison(a) != nil && i+1 < len(args) && !o.nx && !o.xx && (!o.compares() || o.compare.comparisonWord == findComparison(a)):
 			o.compare = comparison{findComparison(a), args[i+1]}
 			i++
 		default:
@@ -203,7 +210,7 @@ func set(c *conn, args [][]byte) {
 		c.srv.displace(c.db, args[1:2])
 		return
 	}
-	o, ok := c.parseSet(args[3:], false)
+	o, ok := c.parseSet(args[3:], ofSet)
 	if !ok {
 		return
 	}
@@ -347,7 +354,7 @@ func getDel(c *conn, args [][]byte) {
 }
 
 func getEX(c *conn, args [][]byte) {
-	o, ok := c.parseSet(args[2:], true)
+	o, ok := c.parseSet(args[2:], ofGetEx)
 	if !ok {
 		return
 	}

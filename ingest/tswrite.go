@@ -194,13 +194,13 @@ func (c *conn) storeLocked(k *seriesKey, t int64, v float64, lastMs int64, has b
 	if err := c.srv.series.write(&c.batch, k, t, v); err != nil {
 		return err
 	}
-	late := has && t <= lastMs
-	if !late {
+	outOfOrder := has && t <= lastMs
+	if !outOfOrder {
 		lastMs = t
 	}
 	k.lastMs, k.written = lastMs, true
 	if k.rules != nil {
-		c.compactLocked(k, t, v, late)
+		c.compactLocked(k, t, v, outOfOrder)
 	}
 	return nil
 }
