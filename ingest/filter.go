@@ -10,7 +10,7 @@ import (
 // A filter is one expression behind FILTER: l=v, l!=v, l=, l!=, l=(a,b), l!=(a,b).
 type filter struct {
 	label string
-	set   []string // what the label has to be, or not; "" is a label that is not there
+	set   []string // what the label has to be, or not, sorted; "" is a label that is not there
 	not   bool
 }
 
@@ -24,7 +24,13 @@ func (f *filter) matches(labels []mcache.Label) bool {
 			value = l.Value
 		}
 	}
-	return slices.Contains(f.set, value) != f.not
+	return f.has(value) != f.not
+}
+
+// has reports whether value is in the list, which may be as long as a command is.
+func (f *filter) has(value string) bool {
+	_, found := slices.BinarySearch(f.set, value)
+	return found
 }
 
 func (f *filter) matcher() mcache.Matcher {
@@ -35,9 +41,9 @@ func (f *filter) matcher() mcache.Matcher {
 	case len(f.set) == 1:
 		m.Type, m.Value = mcache.MatchEqual, f.set[0]
 	case f.not:
-		m.Type, m.Matches = mcache.MatchNotRegexp, func(v string) bool { return !slices.Contains(f.set, v) }
+		m.Type, m.Matches = mcache.MatchNotRegexp, func(v string) bool { return !f.has(v) }
 	default:
-		m.Type, m.Set, m.Matches = mcache.MatchRegexp, f.set, func(v string) bool { return slices.Contains(f.set, v) }
+		m.Type, m.Set, m.Matches = mcache.MatchRegexp, f.set, f.has
 	}
 	return m
 }
@@ -78,10 +84,10 @@ func parseFilter(b []byte) (f filter, ok bool) {
 		if v = strings.TrimSpace(v); v == "" {
 			return f, false // as in (a,) and (a,,b)
 		}
-		if !slices.Contains(f.set, v) {
-			f.set = append(f.set, v)
-		}
+		f.set = append(f.set, v)
 	}
+	slices.Sort(f.set)
+	f.set = slices.Compact(f.set)
 	return f, true
 }
 
