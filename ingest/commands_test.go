@@ -393,9 +393,16 @@ func TestOptionsAreChecked(t *testing.T) {
 func TestLongPatternsAreRefused(t *testing.T) {
 	_, addr := newServer(t, nil)
 	long := "*" + strings.Repeat("a", 60_000) + "b"
-	for _, command := range [][]string{{"SCAN", "0", "MATCH", long}, {"KEYS", long}} {
+	for _, command := range [][]string{{"SCAN", "0", "MATCH", long}, {"KEYS", long}, {"COMMAND", "LIST", "FILTERBY", "PATTERN", long}} {
 		if got := ask(t, addr, bulks(command...)); got != fmt.Sprintf("-ERR pattern of %d bytes is too long, the limit is 1024, which no setting changes", len(long)) {
 			t.Errorf("got %.100q", got)
 		}
+	}
+	want := fmt.Sprintf("-ERR patterns of %d bytes together are too long, the limit is 1024, which no setting changes", 11+len(long))
+	if got := ask(t, addr, bulks("CONFIG", "GET", "maxmemory-*", long)); got != want {
+		t.Errorf("got %.100q", got)
+	}
+	if got := ask(t, addr, bulks("CONFIG", "GET", "maxmemory-pol*", "databases")); got != "*4" {
+		t.Errorf("got %.100q", got)
 	}
 }

@@ -216,8 +216,8 @@ const scanStep = 64
 // millisecond's work.
 const loopScan = 1000
 
-// maxPatternBytes bounds a pattern of SCAN and KEYS. Redis has no bound, and takes
-// the length of the pattern times that of the key for each key.
+// maxPatternBytes bounds a pattern, and all of CONFIG GET together. Redis has no
+// bound, and takes the length of the pattern times that of the key for each key.
 const maxPatternBytes = 1024
 
 // patternArg compiles a pattern, or answers that it is too long.

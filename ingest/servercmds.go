@@ -87,7 +87,10 @@ func listCommands(c *conn, args [][]byte) {
 		c.Fail(errSyntax)
 		return
 	case resp.EqualFold(args[3], "pattern"):
-		p := resp.Compile(resp.Lower(nil, args[4]))
+		p, ok := c.patternArg(resp.Lower(nil, args[4]))
+		if !ok {
+			return
+		}
 		keep = func(m *command) bool { return p.Match(m.nameBytes) }
 	case resp.EqualFold(args[3], "aclcat"):
 		keep = func(m *command) bool { return resp.EqualFold(args[4], string(m.group)) }
@@ -314,6 +317,14 @@ func (s *Server) parameters() [][2]string {
 }
 
 func configGet(c *conn, args [][]byte) {
+	var bytes int
+	for _, pattern := range args[2:] {
+		bytes += len(pattern)
+	}
+	if bytes > maxPatternBytes {
+		c.Fail("ERR patterns of " + itoa(int64(bytes)) + " bytes together are too long, the limit is " + itoa(maxPatternBytes) + ", which no setting changes")
+		return
+	}
 	var found [][2]string
 	for _, p := range c.srv.parameters() {
 		if slices.ContainsFunc(args[2:], func(pattern []byte) bool { return resp.Match(resp.Lower(nil, pattern), []byte(p[0])) }) {
