@@ -89,7 +89,7 @@
 //	Snapshot     a private copy of one series' chunks in a range of time, encoded
 //	snapshot     the file that Save writes and Load reads; never a Snapshot
 //	run          points of one series in order: those handed on together
-//	Extent       counts of chunks, and the first and the last time, of a bucket
+//	ChunkStats   counts of chunks, and the first and the last time, of a bucket
 //	write-back   handing points on to a slower store, the downstream store
 //	dirty        accepted, and not acknowledged by the downstream store; else clean
 //	in flight    collected for the downstream store, and not answered yet

@@ -33,7 +33,7 @@ type SeriesExemplars struct {
 
 // pending is an exemplar of the request in hand. Its strings are views into decoded.
 type pending struct {
-	series extent
+	series piece
 	fp     mcache.Fingerprint
 	Exemplar
 }
@@ -128,12 +128,12 @@ func (in *intake) keepExemplars() {
 	at := in.at // in the order of the request, as the exemplars are
 	// Of one series there may be hundreds of thousands: its labels are read once.
 	var err error
-	var decoded extent // whose labels are in in.labels, or err; no series ends at 0
+	var decoded piece // whose labels are in in.labels, or err; no series ends at 0
 	for _, x := range in.exemplars {
 		for len(at) > 0 && at[0].from < x.series.from {
 			at = at[1:]
 		}
-		if len(at) > 0 && at[0].extent == x.series && at[0].refused {
+		if len(at) > 0 && at[0].piece == x.series && at[0].refused {
 			continue
 		}
 		if x.series != decoded {

@@ -59,7 +59,7 @@ type intake struct {
 	refsBefore []byte    // protocol 2.0: the references of the series before
 	refPairs   []refPair // protocol 2.0: the labels of the series before
 	refs       []uint32  // protocol 2.0: labels_refs, on the slow path
-	series     []extent  // protocol 2.0: all series of the request
+	series     []piece   // protocol 2.0: all series of the request
 	syms       []symbol
 
 	lease  *lease // of the request
@@ -82,13 +82,13 @@ type intake struct {
 // place is where a series of the batch lies in decoded, and how much of it is
 // in the batch.
 type place struct {
-	extent
+	piece
 	samples, histograms uint32
 	refused             bool // so are its exemplars
 }
 
-// extent is a piece of the decoded body. 32 bits suffice: see Options.MaxDecodedBytes.
-type extent struct{ from, to uint32 }
+// piece is a part of the decoded body. 32 bits suffice: see Options.MaxDecodedBytes.
+type piece struct{ from, to uint32 }
 
 func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
 	in.lease, in.lent, in.lookAt = l, 0, lookBytes
@@ -170,8 +170,8 @@ func (in *intake) create(i int) {
 		return
 	}
 	at := &in.at[i]
-	if err := in.decodeLabels(at.extent); err != nil {
-		in.problems.add(reasonLabels, 1, in.because(err, at.extent))
+	if err := in.decodeLabels(at.piece); err != nil {
+		in.problems.add(reasonLabels, 1, in.because(err, at.piece))
 		return
 	}
 	if !in.fresh.take(in.o.Now()) {
@@ -193,7 +193,7 @@ func (in *intake) create(i int) {
 }
 
 // because is why something of the series at e was not written, for problems.
-func (in *intake) because(why error, e extent) func() string {
+func (in *intake) because(why error, e piece) func() string {
 	return func() string {
 		labels := in.labelsOf(e)
 		if why == errTooManyLabels {
@@ -209,7 +209,7 @@ func (in *intake) because(why error, e extent) func() string {
 
 // labelsOf yields the labels of the series at e, valid or not, of which there
 // may be millions. The strings are views into decoded.
-func (in *intake) labelsOf(e extent) iter.Seq2[string, string] {
+func (in *intake) labelsOf(e piece) iter.Seq2[string, string] {
 	if in.protocol == wire.V1 {
 		return eachLabelV1(in.decoded[e.from:e.to])
 	}
@@ -218,7 +218,7 @@ func (in *intake) labelsOf(e extent) iter.Seq2[string, string] {
 
 // decodeLabels fills labels with the valid label set of the series at e. The
 // strings are views into decoded.
-func (in *intake) decodeLabels(e extent) error {
+func (in *intake) decodeLabels(e piece) error {
 	b := in.decoded[e.from:e.to]
 	var err error
 	if in.protocol == wire.V1 {
@@ -247,7 +247,7 @@ func (in *intake) beginSeries() {
 // endSeries is what both protocols do when a series has been read: what is
 // good of it stays in the batch. samples are those of the batch, from first on
 // those of the series in hand. odd says that not all of their times are usual.
-func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, samples []mcache.Sample, first int, odd bool) {
+func (in *intake) endSeries(f mcache.Fingerprint, e piece, suspect bool, samples []mcache.Sample, first int, odd bool) {
 	in.left -= len(samples) - first
 	if len(in.histograms) > 0 || len(in.exemplars) > in.hand || in.whyBad != nil {
 		in.endRareSeries(f, e)
@@ -268,7 +268,7 @@ func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, sample
 			return
 		}
 	}
-	in.at = append(in.at, place{extent: e, samples: uint32(len(samples) - first), histograms: uint32(len(in.histograms))})
+	in.at = append(in.at, place{piece: e, samples: uint32(len(samples) - first), histograms: uint32(len(in.histograms))})
 	in.sent.samples += len(samples) - first
 	in.sent.histograms += len(in.histograms)
 	in.batch.SetSamples(samples)
@@ -282,7 +282,7 @@ func (in *intake) endSeries(f mcache.Fingerprint, e extent, suspect bool, sample
 }
 
 // endRareSeries sees to what few series have: histograms and exemplars.
-func (in *intake) endRareSeries(f mcache.Fingerprint, e extent) {
+func (in *intake) endRareSeries(f mcache.Fingerprint, e piece) {
 	in.left -= len(in.histograms) + len(in.exemplars) - in.hand
 	for i := in.hand; i < len(in.exemplars); i++ {
 		in.exemplars[i].series, in.exemplars[i].fp = e, f
@@ -321,7 +321,7 @@ func (in *intake) refuseExemplars(n int, why func() string) {
 
 // emptySeries is for a series without anything. The specification of protocol
 // 2.0 forbids it; in 1.0 nothing is wrong with it, and nothing to be written.
-func (in *intake) emptySeries(e extent) {
+func (in *intake) emptySeries(e piece) {
 	why := in.because(errEmptySeries, e)
 	if in.protocol == wire.V1 {
 		in.problems.tolerate(reasonEmpty, 1, why)
@@ -333,7 +333,7 @@ func (in *intake) emptySeries(e extent) {
 var errEmptySeries = errors.New("a series without samples or histograms")
 
 // refuseLabels is for the series in hand, the labels of which are not valid.
-func (in *intake) refuseLabels(e extent, why error, samples []mcache.Sample, first int) {
+func (in *intake) refuseLabels(e piece, why error, samples []mcache.Sample, first int) {
 	in.batch.SetSamples(samples[:first])
 	in.refused += len(samples) - first + len(in.histograms)
 	in.problems.add(reasonLabels, 1, in.because(why, e))
@@ -342,7 +342,7 @@ func (in *intake) refuseLabels(e extent, why error, samples []mcache.Sample, fir
 
 // oddTimes looks at the samples from first on, some of which have times that
 // are out of bounds or early, and takes out those that are refused.
-func (in *intake) oddTimes(e extent, samples []mcache.Sample, first int) []mcache.Sample {
+func (in *intake) oddTimes(e piece, samples []mcache.Sample, first int) []mcache.Sample {
 	good, bad := first, int64(0)
 	for i := first; i < len(samples); i++ {
 		t := samples[i].T
@@ -377,7 +377,7 @@ const earlyMs = 100_000_000_000
 
 // noteEarly counts a sample of the series at e if its time is early. It is
 // written all the same, since nothing forbids it.
-func (in *intake) noteEarly(t int64, e extent) {
+func (in *intake) noteEarly(t int64, e piece) {
 	if t >= earlyMs {
 		return
 	}

@@ -116,7 +116,7 @@ type Router interface {
 // DefaultMaxLabels is what Options.MaxLabels is if it is not set.
 const DefaultMaxLabels = 128
 
-// maxDecodedBytes is what an extent can address, and then some.
+// maxDecodedBytes is what a piece can address, and then some.
 const maxDecodedBytes = 1 << 30
 
 func (o Options) withDefaults() Options {

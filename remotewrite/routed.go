@@ -243,7 +243,7 @@ func (in *intake) losses() (all []wire.Loss) {
 		for len(at) > 0 && at[0].from < e.from {
 			at = at[1:]
 		}
-		if len(at) > 0 && at[0].extent == e {
+		if len(at) > 0 && at[0].piece == e {
 			if refused = at[0].refused; !refused {
 				lost.Samples -= int(at[0].samples)
 				lost.Histograms -= int(at[0].histograms)
@@ -266,8 +266,8 @@ func (in *intake) losses() (all []wire.Loss) {
 }
 
 // eachSeries yields the series of the request, by their place in it.
-func (in *intake) eachSeries() func(yield func(int, extent) bool) {
-	return func(yield func(int, extent) bool) {
+func (in *intake) eachSeries() func(yield func(int, piece) bool) {
+	return func(yield func(int, piece) bool) {
 		if in.protocol == wire.V2 {
 			for k, e := range in.series {
 				if !yield(k, e) {
@@ -284,7 +284,7 @@ func (in *intake) eachSeries() func(yield func(int, extent) bool) {
 			}
 			if t == wire.TagV1Series {
 				from, to := wire.Bytes(b, at)
-				if !yield(k, extent{uint32(from), uint32(to)}) {
+				if !yield(k, piece{uint32(from), uint32(to)}) {
 					return
 				}
 				k++

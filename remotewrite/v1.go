@@ -145,7 +145,7 @@ func (in *intake) seriesV1(from, to int) error {
 			}
 		}
 	}
-	in.endSeries(f, extent{uint32(from), uint32(to)}, suspect, samples, first, odd)
+	in.endSeries(f, piece{uint32(from), uint32(to)}, suspect, samples, first, odd)
 	return nil
 }
 

@@ -50,7 +50,7 @@ func (in *intake) decodeV2() error {
 				if len(in.series) == in.o.MaxSeries {
 					return in.o.tooMany("series", in.o.MaxSeries, "MaxSeries")
 				}
-				in.series = append(in.series, extent{uint32(from), uint32(to)})
+				in.series = append(in.series, piece{uint32(from), uint32(to)})
 			}
 			i = to
 		case wire.TagV1Series, wire.TagV1Metadata:
@@ -86,7 +86,7 @@ func (in *intake) decodeV2() error {
 }
 
 // seriesV2 puts one TimeSeries message into the batch.
-func (in *intake) seriesV2(e extent) error {
+func (in *intake) seriesV2(e piece) error {
 	b := in.decoded[:e.to]
 	in.beginSeries()
 	var f mcache.Fingerprint

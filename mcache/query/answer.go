@@ -158,10 +158,10 @@ func (f *FanOut) answer(ctx context.Context, q *question, out answerSink) error 
 		return f.answerPlan(ctx, q, &s, out)
 	case askCardinality:
 		return out.putJSON(f.local.Cardinality(s.Bucket, q.Limit))
-	case askExtent:
-		return out.putJSON(f.local.Extent(s.Bucket))
-	case askExtentByMetric:
-		return out.putJSON(f.local.ExtentByMetric(s.Bucket))
+	case askChunkStats:
+		return out.putJSON(f.local.ChunkStats(s.Bucket))
+	case askChunkStatsByMetric:
+		return out.putJSON(f.local.ChunkStatsByMetric(s.Bucket))
 	case askMetadata:
 		return f.answerMetadata(q, out)
 	case askClaims:

@@ -46,18 +46,18 @@ type question struct {
 
 // What a question is about.
 const (
-	askSamples        = "samples"
-	askSeries         = "series" // that have a point, without samples
-	askNames          = "names"
-	askValues         = "values"
-	askPlan           = "plan"
-	askCardinality    = "cardinality"
-	askExtent         = "extent"
-	askExtentByMetric = "extent by metric"
-	askMetadata       = "metadata"
-	askExemplars      = "exemplars"
-	askKeys           = "keys"
-	askCoverage       = "coverage"
+	askSamples            = "samples"
+	askSeries             = "series" // that have a point, without samples
+	askNames              = "names"
+	askValues             = "values"
+	askPlan               = "plan"
+	askCardinality        = "cardinality"
+	askChunkStats         = "extent"
+	askChunkStatsByMetric = "extent by metric"
+	askMetadata           = "metadata"
+	askExemplars          = "exemplars"
+	askKeys               = "keys"
+	askCoverage           = "coverage"
 )
 
 // maxQuestionBytes bounds a question: hashes of some 50,000 series fit.

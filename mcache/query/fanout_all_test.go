@@ -113,7 +113,7 @@ func TestFanOutOtherDoors(t *testing.T) {
 		if c := n.fan.Cardinality("default", 5); c.Series != 51 || c.ByMetric[0] != (mcache.Count{Name: "m_total", Count: 50}) {
 			t.Errorf("%s counts %+v", n.name, c)
 		}
-		if e := n.fan.Extent("default"); e.MinTime != t0 || e.MaxTime != t0+29*15_000 {
+		if e := n.fan.ChunkStats("default"); e.MinTime != t0 || e.MaxTime != t0+29*15_000 {
 			t.Errorf("%s spans %+v", n.name, e)
 		}
 	}

@@ -149,7 +149,7 @@ func (q *Queryable) takeSeries(ctx context.Context, n int, start, end, window, s
 	}
 	want := product(perSeries, int64(n))
 	if want > largeBytes && step > 0 {
-		e := q.source.Extent(q.bucket)
+		e := q.source.ChunkStats(q.bucket)
 		if start, end = max(start, e.MinTime-window), min(end, e.MaxTime+max(window, defaultWindowMs)); start > end {
 			start = end
 		}

@@ -29,10 +29,10 @@ type Source interface {
 
 	// SeriesOf is about how many series a bucket has.
 	SeriesOf(bucket string) int
-	// Extent says of what time a bucket has samples.
-	Extent(bucket string) mcache.Extent
-	// ExtentByMetric says by name of metric as well what it takes.
-	ExtentByMetric(bucket string) mcache.Extent
+	// ChunkStats says of what time a bucket has samples.
+	ChunkStats(bucket string) mcache.ChunkStats
+	// ChunkStatsByMetric says by name of metric as well what it takes.
+	ChunkStatsByMetric(bucket string) mcache.ChunkStats
 	// Cardinality says where the series of a bucket come from.
 	Cardinality(bucket string, limit int) mcache.Cardinality
 }

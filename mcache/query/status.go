@@ -143,13 +143,13 @@ func (a *API) tsdbStatus(r *http.Request) (answer, error) {
 	found := source.Cardinality(bucket, limit)
 	var st tsdbStatus
 	st.HeadStats.NumSeries, st.HeadStats.NumLabelPairs = found.Series, found.Pairs
-	walk := source.Extent
+	walk := source.ChunkStats
 	if r.FormValue("bytes") == "true" {
-		walk = source.ExtentByMetric
+		walk = source.ChunkStatsByMetric
 	}
-	extent := walk(bucket)
-	st.HeadStats.ChunkCount, st.HeadStats.MinTime, st.HeadStats.MaxTime = int64(extent.Chunks), extent.MinTime, extent.MaxTime
-	st.BytesByMetricName = cardinalities(mcache.Top(extent.BytesByMetric, limit))
+	chunks := walk(bucket)
+	st.HeadStats.ChunkCount, st.HeadStats.MinTime, st.HeadStats.MaxTime = int64(chunks.Chunks), chunks.MinTime, chunks.MaxTime
+	st.BytesByMetricName = cardinalities(mcache.Top(chunks.BytesByMetric, limit))
 	st.SeriesCountByMetricName = cardinalities(found.ByMetric)
 	st.LabelValueCountByLabelName = cardinalities(found.ByLabel)
 	st.MemoryInBytesByLabelName = cardinalities(found.BytesByLabel)

@@ -319,16 +319,18 @@ func (j joined) SeriesOf(bucket string) (n int) {
 	return n
 }
 
-// Extent implements Source.
-func (j joined) Extent(bucket string) mcache.Extent { return joinExtents(bucket, j.Source.Extent) }
-
-// ExtentByMetric implements Source.
-func (j joined) ExtentByMetric(bucket string) mcache.Extent {
-	return joinExtents(bucket, j.Source.ExtentByMetric)
+// ChunkStats implements Source.
+func (j joined) ChunkStats(bucket string) mcache.ChunkStats {
+	return joinChunkStats(bucket, j.Source.ChunkStats)
 }
 
-func joinExtents(bucket string, of func(bucket string) mcache.Extent) mcache.Extent {
-	all := mcache.Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+// ChunkStatsByMetric implements Source.
+func (j joined) ChunkStatsByMetric(bucket string) mcache.ChunkStats {
+	return joinChunkStats(bucket, j.Source.ChunkStatsByMetric)
+}
+
+func joinChunkStats(bucket string, of func(bucket string) mcache.ChunkStats) mcache.ChunkStats {
+	all := mcache.ChunkStats{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	_ = eachBucket(bucket, func(name string, _ []labels.Label) error {
 		e := of(name)
 		all.Chunks += e.Chunks

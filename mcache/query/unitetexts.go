@@ -61,18 +61,20 @@ func (f *FanOut) same(ctx context.Context, q *question, enough func([]reply) boo
 // anyone is enough of an answer to what nobody can say whether it is whole.
 func anyone([]reply) bool { return true }
 
-// Extent implements Source. Chunks are those of all copies.
-func (f *FanOut) Extent(bucket string) mcache.Extent { return f.askExtents(bucket, askExtent) }
-
-// ExtentByMetric implements Source. Bytes are those of all copies.
-func (f *FanOut) ExtentByMetric(bucket string) mcache.Extent {
-	return f.askExtents(bucket, askExtentByMetric)
+// ChunkStats implements Source. Chunks are those of all copies.
+func (f *FanOut) ChunkStats(bucket string) mcache.ChunkStats {
+	return f.allChunkStats(bucket, askChunkStats)
 }
 
-func (f *FanOut) askExtents(bucket, what string) mcache.Extent {
+// ChunkStatsByMetric implements Source. Bytes are those of all copies.
+func (f *FanOut) ChunkStatsByMetric(bucket string) mcache.ChunkStats {
+	return f.allChunkStats(bucket, askChunkStatsByMetric)
+}
+
+func (f *FanOut) allChunkStats(bucket, what string) mcache.ChunkStats {
 	q := f.questionOf(what, Selection{Bucket: bucket})
-	all := mcache.Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64, BytesByMetric: map[string]int64{}}
-	for e := range answersAs[mcache.Extent](f.same(context.Background(), &q, anyone)) {
+	all := mcache.ChunkStats{MinTime: math.MaxInt64, MaxTime: math.MinInt64, BytesByMetric: map[string]int64{}}
+	for e := range answersAs[mcache.ChunkStats](f.same(context.Background(), &q, anyone)) {
 		all.Chunks += e.Chunks
 		all.MinTime, all.MaxTime = min(all.MinTime, e.MinTime), max(all.MaxTime, e.MaxTime)
 		for metric, n := range e.BytesByMetric {

@@ -34,8 +34,8 @@ type change struct {
 	place    uint32
 }
 
-// extent is a piece of the body.
-type extent struct{ from, to uint32 }
+// piece is a part of the body.
+type piece struct{ from, to uint32 }
 
 // labels are those of the series before.
 type labels struct {
@@ -56,7 +56,7 @@ type cutter struct {
 	items                 []item
 	series                int           // how many of items are that
 	sent                  wire.Elements // of all series
-	symbols               []extent
+	symbols               []piece
 	head                  []byte // of every frame: all symbols, of the body or in spell
 	spell                 []byte
 	before                labels
@@ -74,7 +74,7 @@ func (c *cutter) reset() {
 
 // bytes is what the tables take.
 func (c *cutter) bytes() int {
-	return cap(c.items)*int(unsafe.Sizeof(item{})) + cap(c.symbols)*int(unsafe.Sizeof(extent{})) +
+	return cap(c.items)*int(unsafe.Sizeof(item{})) + cap(c.symbols)*int(unsafe.Sizeof(piece{})) +
 		cap(c.changes)*int(unsafe.Sizeof(change{})) + cap(c.spell)
 }
 
@@ -368,7 +368,7 @@ func (c *cutter) scanV2() bool {
 				if len(c.symbols) == c.maxSymbols {
 					return false
 				}
-				c.symbols = append(c.symbols, extent{uint32(from), uint32(to)})
+				c.symbols = append(c.symbols, piece{uint32(from), uint32(to)})
 				c.extendHead(start, to)
 			}
 			i = to

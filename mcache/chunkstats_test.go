@@ -8,16 +8,16 @@ import (
 	"mcached/mcache/block"
 )
 
-// TestExtent compares with what was written, for each form that a point can take.
-func TestExtent(t *testing.T) {
+// TestChunkStats compares with what was written, for each form that a point can take.
+func TestChunkStats(t *testing.T) {
 	c := newTestCache(t, Options{Shards: 2})
-	want := func(bucket string, e Extent) {
+	want := func(bucket string, e ChunkStats) {
 		t.Helper()
-		if got := c.Extent(bucket); !reflect.DeepEqual(got, e) {
+		if got := c.ChunkStats(bucket); !reflect.DeepEqual(got, e) {
 			t.Errorf("%s: %+v, want %+v", bucket, got, e)
 		}
 	}
-	nothing := Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+	nothing := ChunkStats{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	want("b", nothing)
 	app := func(bucket, name string, ss ...Sample) {
 		t.Helper()
@@ -26,21 +26,21 @@ func TestExtent(t *testing.T) {
 		}
 	}
 	app("b", "pairs", Sample{T: 500, V: 1}, Sample{T: 777, V: 2})
-	want("b", Extent{1, 500, 777, nil})
+	want("b", ChunkStats{1, 500, 777, nil})
 	app("b", "grid", Sample{T: 1000, V: 1}, Sample{T: 2000, V: 1}, Sample{T: 3000, V: 1}, Sample{T: 4000, V: 1})
-	want("b", Extent{2, 500, 4000, nil})
+	want("b", ChunkStats{2, 500, 4000, nil})
 	app("other", "m", Sample{T: 1, V: 1})
 	if err := c.Insert("raw", []byte("k"), -5, make([]byte, 8)); err != nil {
 		t.Fatal(err)
 	}
-	want("other", Extent{1, 1, 1, nil})
+	want("other", ChunkStats{1, 1, 1, nil})
 	want("raw", nothing)
 	long := make([]Sample, 10_000)
 	for i := range long {
 		long[i] = Sample{T: int64(i-100) * 15_000, V: uint64(i)}
 	}
 	app("b", "long", long...)
-	e := c.Extent("b")
+	e := c.ChunkStats("b")
 	if e.MinTime != -1_500_000 || e.MaxTime != 9899*15_000 || e.Chunks < 3+10_000/block.MaxSamples || e.Chunks > 10_000/32 {
 		t.Errorf("%+v", e)
 	}
@@ -51,9 +51,9 @@ func TestExtent(t *testing.T) {
 	if n, err := c.Append(&b); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
-	want("b", Extent{e.Chunks + 1, e.MinTime, 1 << 40, nil})
+	want("b", ChunkStats{e.Chunks + 1, e.MinTime, 1 << 40, nil})
 
-	by := c.ExtentByMetric("b").BytesByMetric
+	by := c.ChunkStatsByMetric("b").BytesByMetric
 	if len(by) != 3 || by["grid"] < seriesBytes+headMin || by["long"] < by["pairs"] || by["pairs"] <= by["grid"] {
 		t.Errorf("bytes by metric: %v", by)
 	}
@@ -61,7 +61,7 @@ func TestExtent(t *testing.T) {
 	for _, n := range by {
 		sum += n
 	}
-	for _, n := range c.ExtentByMetric("other").BytesByMetric {
+	for _, n := range c.ChunkStatsByMetric("other").BytesByMetric {
 		sum += n
 	}
 	if _, err := c.Take("raw", []byte("k")); err != nil {

@@ -4,25 +4,25 @@ import (
 	"math"
 )
 
-// Extent counts the chunks of a bucket's labelled series, and says from when to
+// ChunkStats counts the chunks of a bucket's labelled series, and says from when to
 // when they have points.
-type Extent struct {
+type ChunkStats struct {
 	Chunks           int   // heads, sealed blocks and chunks of records
 	MinTime, MaxTime int64 // of the points that are there, in ms; math.MaxInt64 and math.MinInt64 if none is
 
 	// BytesByMetric is, by value of __name__, what its series have allocated
 	// for samples: heads, blocks, directories and records of series, not their
-	// labels. ExtentByMetric alone fills it.
+	// labels. ChunkStatsByMetric alone fills it.
 	BytesByMetric map[string]int64
 }
 
-// Extent walks the series of a bucket, a few at a time.
-func (c *Cache) Extent(bucket string) Extent { return c.sumExtents(bucket, nil) }
+// ChunkStats walks the series of a bucket, a few at a time.
+func (c *Cache) ChunkStats(bucket string) ChunkStats { return c.sumChunkStats(bucket, nil) }
 
-// ExtentByMetric is Extent with BytesByMetric.
-func (c *Cache) ExtentByMetric(bucket string) Extent {
+// ChunkStatsByMetric is ChunkStats with BytesByMetric.
+func (c *Cache) ChunkStatsByMetric(bucket string) ChunkStats {
 	bytes := map[string]*int64{} // pointers, so that adding to one makes no string
-	e := c.sumExtents(bucket, bytes)
+	e := c.sumChunkStats(bucket, bytes)
 	e.BytesByMetric = make(map[string]int64, len(bytes))
 	for name, n := range bytes {
 		e.BytesByMetric[name] = *n
@@ -30,22 +30,22 @@ func (c *Cache) ExtentByMetric(bucket string) Extent {
 	return e
 }
 
-func (c *Cache) sumExtents(bucket string, bytes map[string]*int64) Extent {
-	e := Extent{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
+func (c *Cache) sumChunkStats(bucket string, bytes map[string]*int64) ChunkStats {
+	e := ChunkStats{MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	if b := c.findBucket(bucket); b != nil && !c.closed.Load() {
 		for _, s := range c.shards {
-			s.addExtent(&e, bytes, b.id)
+			s.addChunkStats(&e, bytes, b.id)
 		}
 	}
 	return e
 }
 
-func (s *shard) addExtent(e *Extent, bytes map[string]*int64, bucket uint16) {
+func (s *shard) addChunkStats(e *ChunkStats, bytes map[string]*int64, bucket uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.inUseLocked {
 		if r.bucket == bucket && r.flags&(flagRaw|flagShadow) == 0 {
-			s.addExtentOfLocked(e, r)
+			s.addChunkStatsOfLocked(e, r)
 			if bytes != nil {
 				s.addBytesOfLocked(bytes, r)
 			}
@@ -53,9 +53,9 @@ func (s *shard) addExtent(e *Extent, bytes map[string]*int64, bucket uint16) {
 	}
 }
 
-// addExtentOfLocked adds one series. Blocks that vanished and were not pruned
+// addChunkStatsOfLocked adds one series. Blocks that vanished and were not pruned
 // yet are left out.
-func (s *shard) addExtentOfLocked(e *Extent, r *series) {
+func (s *shard) addChunkStatsOfLocked(e *ChunkStats, r *series) {
 	chunks := func(dir []dirEntry, end int64) {
 		for k := range dir {
 			if !s.log.Live(dir[k].ref) {
