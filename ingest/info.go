@@ -12,18 +12,23 @@ import (
 	"mcached/ingest/resp"
 )
 
+// maxSectionName is more than any section's name has.
+const maxSectionName = 32
+
 // info answers INFO with the lines that monitoring and clients look for, each
 // with a true figure or left out.
 func info(c *conn, args [][]byte) {
-	var want []string
+	want := map[string]bool{} // however often each is named
 	for _, a := range args[1:] {
-		want = append(want, string(resp.Lower(nil, a)))
+		if len(a) <= maxSectionName {
+			want[string(resp.Lower(nil, a))] = true
+		}
 	}
-	all := slices.Contains(want, "all") || slices.Contains(want, "everything")
-	usual := all || len(want) == 0 || slices.Contains(want, "default")
+	all := want["all"] || want["everything"]
+	usual := all || len(args) == 1 || want["default"]
 	var b strings.Builder
 	for _, s := range c.srv.infoSections() {
-		if !all && !(usual && !s.extra) && !slices.Contains(want, strings.ToLower(s.name)) {
+		if !all && !(usual && !s.extra) && !want[strings.ToLower(s.name)] {
 			continue
 		}
 		if b.Len() > 0 {
