@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 )
 
 // life is a member of a test's tables.
@@ -151,12 +149,7 @@ func TestDisplaced(t *testing.T) {
 	if b.Reassure(context.Background()); displaced.Load() != 0 {
 		t.Error("displaced without having been dropped")
 	}
-	var at *memberlist.Node
-	for _, n := range a.ml.Members() {
-		if n.Name == b.Self().ID {
-			at = n
-		}
-	}
+	at := b.asGossiped()
 	d := delegate{a.Cluster}
 	d.NotifyLeave(at)
 	eventually(t, "a dropped b", func() bool { return a.sees("a joining") })
