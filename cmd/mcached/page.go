@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"net/http"
 	"path"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/klauspost/compress/gzhttp"
+	"github.com/klauspost/compress/gzip"
 )
 
 // pageFiles are the page: one document for all of its views, one script and one
@@ -43,15 +45,14 @@ func redirectToExplore(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusFound)
 }
 
-// servePage answers pageViews and what the page refers to, compressed for whoever
-// accepts that: a browser asks for a version once.
+// servePage answers pageViews and what the page refers to.
 func servePage() http.Handler {
 	document := pageFile("page/index.html")
 	files := map[string]http.HandlerFunc{}
 	for _, name := range []string{"icon.svg", "app.js", "app.css"} {
 		files["/page/"+name] = pageFile("page/" + name)
 	}
-	return gzhttp.GzipHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", pagePolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -65,11 +66,12 @@ func servePage() http.Handler {
 			}
 		}
 		serve(w, r)
-	}))
+	})
 }
 
 // pageFile serves one file under a tag of its content, a weak one: the file is the
-// same however it is compressed.
+// same however it is compressed. It is compressed for whoever accepts that, once. (What
+// klauspost's gzhttp has beside is 0.4 MB of the binary.)
 func pageFile(name string) http.HandlerFunc {
 	b, err := pageFiles.ReadFile(name)
 	if err != nil {
@@ -77,8 +79,21 @@ func pageFile(name string) http.HandlerFunc {
 	}
 	sum := sha256.Sum256(b)
 	tag := `W/"` + hex.EncodeToString(sum[:16]) + `"`
+	compressed := sync.OnceValue(func() []byte {
+		var to bytes.Buffer
+		w := gzip.NewWriter(&to)
+		_, _ = w.Write(b) // to memory
+		_ = w.Close()
+		return to.Bytes()
+	})
 	return func(w http.ResponseWriter, r *http.Request) {
+		content := b
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			content = compressed()
+			w.Header().Set("Content-Encoding", "gzip")
+		}
+		w.Header().Set("Vary", "Accept-Encoding")
 		w.Header().Set("ETag", tag)
-		http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(b))
+		http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))
 	}
 }
