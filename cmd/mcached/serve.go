@@ -284,7 +284,8 @@ func (d *daemon) run(hangup, user1 <-chan os.Signal) error {
 		case sig := <-signals:
 			time.AfterFunc(oneRequestToStop, func() { signal.Stop(signals) })
 			return &run.SignalError{Signal: sig}
-		case <-stopping.Done():
+		case <-stopping.Done(): // for another reason
+			signal.Stop(signals)
 			return nil
 		}
 	}, func(error) {})
