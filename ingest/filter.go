@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -98,8 +99,15 @@ func unquote(s string) string {
 	return s
 }
 
+// maxFilters bounds the filters of a command: each looks at all series that those
+// before it have left.
+const maxFilters = 1024
+
 // parseFilters reads all of them, or says what is wrong.
 func parseFilters(args [][]byte) (fs []filter, problem string) {
+	if len(args) > maxFilters {
+		return nil, fmt.Sprintf("%d filters are too many, the limit is %d, which no setting changes", len(args), maxFilters)
+	}
 	positive := false
 	for _, a := range args {
 		f, ok := parseFilter(a)

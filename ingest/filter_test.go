@@ -33,3 +33,17 @@ func TestLongFilterLists(t *testing.T) {
 		}
 	}
 }
+
+// TestManyFilters: there is a bound, and it is said.
+func TestManyFilters(t *testing.T) {
+	args := make([][]byte, maxFilters)
+	for i := range args {
+		args[i] = []byte("l=v")
+	}
+	if fs, problem := parseFilters(args); len(fs) != maxFilters || problem != "" {
+		t.Errorf("%d filters, %q", len(fs), problem)
+	}
+	if _, problem := parseFilters(append(args, []byte("l=v"))); problem != "1025 filters are too many, the limit is 1024, which no setting changes" {
+		t.Error(problem)
+	}
+}
