@@ -115,21 +115,15 @@ func hGetAll(c *conn, args [][]byte) {
 	})
 }
 
-func hKeys(c *conn, args [][]byte) {
-	c.view(args[1], kindHash, func(v []byte) {
-		c.Array(collectionCount(v))
-		eachItem(v, kindHash, func(it item) bool {
-			c.Bulk(it.key)
-			return true
-		})
-	})
-}
+func hKeys(c *conn, args [][]byte) { c.listHash(args[1], func(it item) []byte { return it.key }) }
+func hVals(c *conn, args [][]byte) { c.listHash(args[1], func(it item) []byte { return it.value }) }
 
-func hVals(c *conn, args [][]byte) {
-	c.view(args[1], kindHash, func(v []byte) {
+// listHash answers the same part of each item of a hash.
+func (c *conn) listHash(key []byte, part func(item) []byte) {
+	c.view(key, kindHash, func(v []byte) {
 		c.Array(collectionCount(v))
 		eachItem(v, kindHash, func(it item) bool {
-			c.Bulk(it.value)
+			c.Bulk(part(it))
 			return true
 		})
 	})

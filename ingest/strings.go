@@ -141,8 +141,9 @@ const (
 	ofGetEx
 )
 
-// parseSet reads the options of SET or GETEX, and answers what is wrong with them. Said twice an option is legal, and the last one counts,
-// as in Redis; of those that exclude one another it is not.
+// parseSet reads the options of SET or GETEX, and answers what is wrong with them.
+// Said twice an option is legal, and the last one counts, as in Redis; of those that
+// exclude one another it is not.
 func (c *conn) parseSet(args [][]byte, of optionsOf) (o setOptions, ok bool) {
 	for i := 0; i < len(args); i++ {
 		a := args[i]

@@ -110,7 +110,7 @@ func TestE2EStop(t *testing.T) {
 // want to wait.
 func TestE2EStopTwice(t *testing.T) {
 	t.Parallel()
-	for tries := range 10 {
+	for together := false; !together; { // on a busy machine not at the first try
 		snapshot := filepath.Join(t.TempDir(), "snapshot")
 		s := startServer(t, "--shutdown.timeout=10m", "--snapshot.path="+snapshot)
 		request := heldRequest(t, s)
@@ -123,8 +123,7 @@ func TestE2EStopTwice(t *testing.T) {
 		signal()
 		s.said(0, "msg=Stopping.")
 		signal()
-		if time.Since(began) > time.Second {
-			t.Logf("try %d: the two signals were too far apart", tries)
+		if together = time.Since(began) < time.Second; !together {
 			continue
 		}
 		if _, err := request.Write([]byte("=1")); err != nil {
@@ -136,7 +135,6 @@ func TestE2EStopTwice(t *testing.T) {
 		if _, err := os.Stat(snapshot); err != nil {
 			t.Error(err)
 		}
-		break
 	}
 
 	s := startServer(t, "--shutdown.timeout=10m")
