@@ -16,7 +16,8 @@ import (
 // the bounds allow: backlogPart of what reads may hold for one connection, and what
 // Admission has room for. Where they end, commands are read no more until answers
 // are; a client that then takes nothing for WriteTimeout is closed, and the log
-// says who it was and how much it had not read.
+// says who it was and how much it had not read. Before that it may take slowest
+// times as long, unless other reads are short of room.
 type backlog struct {
 	mu      sync.Mutex
 	moved   sync.Cond // something was written, or writing has ended
@@ -45,8 +46,8 @@ const (
 	backlogPart = 2
 	// backlogBytes is what it may where nothing bounds that.
 	backlogBytes = 16 << 20
-	// slowest is how many WriteTimeouts a client that goes on sending may take
-	// nothing of its answers.
+	// slowest is how many WriteTimeouts a client may take nothing of its answers
+	// while it goes on sending, or nobody else needs their room.
 	slowest = 6
 )
 
@@ -60,8 +61,10 @@ func (c *conn) behind() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for g.err == nil && g.bytes > int64(len(g.pushes)) && (g.bytes+n > most || g.lease.Try(n) != nil) {
+		c.stuck.Store(true)
 		g.moved.Wait()
 	}
+	c.stuck.Store(false)
 	g.bytes += n
 	if g.err == nil && g.lease.Held() < g.bytes { // nothing is kept that could make room
 		g.mu.Unlock()

@@ -103,6 +103,7 @@ type conn struct {
 	multiBytes atomic.Int64 // of its queue
 	half       atomic.Int64 // since when a command is incomplete
 	writing    atomic.Int64 // since when a write waits for the client
+	stuck      atomic.Bool  // no more answers of it can be kept
 	shutting   atomic.Bool  // to end after what was read
 	killed     atomic.Bool  // to end at once
 }
@@ -346,22 +347,26 @@ func (c *conn) lingerOn() {
 	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
 }
 
-const unreadForLong = "answers were not read for WriteTimeout"
+const unreadForLong = "answers were not read"
 
-// overdue says why the connection should be closed at tick now, or nothing.
-func (c *conn) overdue(now int64) string {
-	s := c.srv
-	late := func(since int64, d time.Duration) bool { return since != 0 && now-since > s.ticks(d) }
+// overdue says why the connection should be closed at tick now, and after what
+// time that is, or nothing.
+func (c *conn) overdue(now int64) (why string, limit time.Duration) {
+	o := &c.srv.o
+	late := func(since int64, d time.Duration) bool { return since != 0 && now-since > c.srv.ticks(d) }
+	writing, active := c.writing.Load(), c.active.Load()
 	switch {
 	case c.killed.Load(): // and was counted, but has not gone yet
-	case late(c.writing.Load(), s.o.WriteTimeout) && late(c.active.Load(), s.o.WriteTimeout), late(c.writing.Load(), slowest*s.o.WriteTimeout):
-		return unreadForLong
-	case late(c.half.Load(), s.o.CommandTimeout):
-		return "a command was not complete within CommandTimeout"
-	case s.o.IdleTimeout > 0 && !c.ears.waits() && late(c.active.Load(), s.o.IdleTimeout):
-		return "nothing came for IdleTimeout"
+	case late(writing, slowest*o.WriteTimeout):
+		return unreadForLong, slowest * o.WriteTimeout
+	case late(writing, o.WriteTimeout) && late(active, o.WriteTimeout) && (c.stuck.Load() || o.Admission.Scarce(admission.Read)):
+		return unreadForLong, o.WriteTimeout
+	case late(c.half.Load(), o.CommandTimeout):
+		return "a command was not complete", o.CommandTimeout
+	case o.IdleTimeout > 0 && !c.ears.waits() && late(active, o.IdleTimeout):
+		return "nothing came", o.IdleTimeout
 	}
-	return ""
+	return "", 0
 }
 
 // drain makes the connection end after what it has read. The caller holds

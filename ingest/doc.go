@@ -61,8 +61,9 @@
 //     65,536 commands; what is queued is lent by Admission. In a loop 64 commands
 //     of 64 KiB together, none of them slow.
 //   - time: IdleTimeout, CommandTimeout for the rest of a begun command,
-//     WriteTimeout for unread answers. One goroutine per server looks at all
-//     connections; there are no timers to set on the way.
+//     WriteTimeout for unread answers where room for them is short, six times as
+//     long where it is not. One goroutine per server looks at all connections;
+//     there are no timers to set on the way.
 //   - series: MaxKeys and MaxKeyBytes, see there.
 //   - tracked keys: MaxTrackedKeys and MaxTrackedBytes.
 //   - the others' patience: a connection in a loop runs 64 commands at a time.
@@ -155,8 +156,13 @@
 //     and has no answer to, another need not see.
 //   - DUMP, RESTORE, MIGRATE, DEBUG, replication and keyspace notifications:
 //     what is cached here is made again, not carried elsewhere.
-//   - A value is at most as long as Options.MaxBulkBytes says, and as a quarter
-//     of the memory, where Redis takes 512 MB. A command with a longer one is
+//   - Answers that a client does not read are kept, for one client up to a quarter
+//     of --admission.max-in-flight-size; then its commands wait. If it goes on
+//     reading nothing it is closed, after 10 seconds where it is at that bound or
+//     others need the room, after a minute where not, and the log says how many
+//     bytes it had not read.
+//   - A value is at most as long as --resp.max-value-size says, and as a
+//     quarter of the memory, where Redis takes 512 MB. A command with a longer one is
 //     read, thrown away and refused; beyond 512 MiB it is a protocol error, as in
 //     Redis. Hashes and sets are at most as long as a region. Values beyond that
 //     are kept in parts, and miss when any part has vanished.
@@ -195,5 +201,5 @@
 //     RedisTimeSeries continues the side that it has.
 //   - Variances are computed by Welford's way, which differs in the last digits
 //     and does not cancel where the mean is large.
-//   - At most Options.MaxReplySamples samples are read for one answer.
+//   - At most 1,000,000 samples are read for one answer.
 package ingest

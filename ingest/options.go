@@ -109,7 +109,9 @@ type Options struct {
 	// WriteTimeout is how long a client may take nothing of its answers, if it
 	// sends nothing that can be taken either: answers that it does not read yet
 	// are kept meanwhile, up to half of what Admission leaves to reads, or 16 MiB
-	// without one. Then it is closed, which is logged. Default 10 seconds.
+	// without one. Then it is closed, which is logged. It may take nothing for six
+	// times as long while its answers are within that bound and reads are not short
+	// of room. Default 10 seconds.
 	WriteTimeout time.Duration
 
 	// Admission, if set, is asked for the memory of commands that are not whole

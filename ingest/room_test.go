@@ -318,6 +318,47 @@ func testPipelineWrittenBeforeItIsRead(t *testing.T, way func(*Options), dial fu
 	nothingHeld(t, p)
 }
 
+// A client that has written a pipeline may take its time to read the answers,
+// unless others need their room.
+func TestPipelineThatIsReadLate(t *testing.T) {
+	p := newPool(t, admission.Options{MaxBytes: 256 << 20})
+	s, addr := newServer(t, func(o *Options) { o.Admission, o.WriteTimeout, o.IdleTimeout = p, time.Hour, -1 })
+	client := dial(t, addr)
+	const n = 1000
+	value := strings.Repeat("v", 20_000)
+	send(t, client, bulks("SET", "k", value)+strings.Repeat(bulks("GET", "k"), n))
+	var c *conn
+	eventually(t, "all answers are kept", func() error {
+		s.mu.Lock()
+		for c = range s.conns {
+		}
+		s.mu.Unlock()
+		if got := s.Stats().Commands; got < n+1 || c.writing.Load() == 0 {
+			return fmt.Errorf("%d commands, %d bytes wait", got, c.unread.Load())
+		}
+		return nil
+	})
+	check := func(after time.Duration, want string) {
+		t.Helper()
+		if why, _ := c.overdue(s.tick.Load() + s.ticks(after) + 2); why != want {
+			t.Errorf("after %v it is %q, want %q", after, why, want)
+		}
+	}
+	check(time.Hour, "")
+	check(slowest*time.Hour, unreadForLong)
+	var others admission.Lease
+	others.Open(p, admission.Read, nil)
+	if err := others.Try(p.Limit(admission.Read)/2 + 1 - p.Stats().Bytes[admission.Read]); err != nil {
+		t.Fatal(err)
+	}
+	check(0, "")
+	check(time.Hour, unreadForLong)
+	others.Release()
+	check(time.Hour, "")
+	expect(t, client, "+OK\r\n"+strings.Repeat("$20000\r\n"+value+"\r\n", n))
+	nothingHeld(t, p)
+}
+
 // Where the bounds end, a client that does not read is closed, and the log says
 // who it was and what it had not read.
 func TestPipelineThatIsNeverRead(t *testing.T) {

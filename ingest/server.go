@@ -348,12 +348,13 @@ func (s *Server) sweep() {
 		s.notePeak(s.o.Memory.Used())
 		s.mu.Lock()
 		for c := range s.conns {
-			if why := c.overdue(now); why != "" {
+			if why, limit := c.overdue(now); why != "" {
 				s.counters.timedOut.Add(1)
+				text := fmt.Sprintf("%s for %v", why, limit)
 				if why == unreadForLong {
-					s.unread(c, why, c.unread.Load())
+					s.unread(c, text, c.unread.Load())
 				} else {
-					s.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.sock), "why", why)
+					s.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.sock), "why", text)
 				}
 				c.shut()
 			}

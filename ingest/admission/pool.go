@@ -173,6 +173,16 @@ func (p *Pool) Limit(k Kind) int64 {
 	return p.share[k]
 }
 
+// Scarce reports whether leases of a kind hold more than half of what they may.
+func (p *Pool) Scarce(k Kind) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.used[k] > p.share[k]/2
+}
+
 // roomLocked says whether l may take n bytes more.
 func (p *Pool) roomLocked(l *Lease, n int64) bool {
 	free, share := p.o.MaxBytes-p.total, p.share[l.kind]
