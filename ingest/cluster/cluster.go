@@ -110,10 +110,11 @@ type counts struct {
 // figures of memberlist's own for a LAN take 10 s to drop a member that was killed.
 // From when a member is suspected until it is dropped are ProbeInterval times
 // SuspicionMult at the least, 1.5 s: ingest takes a node that stood still for less as
-// one that was not dropped (pulseMost).
+// one that was not dropped (pulseMost). If nobody else suspects it, too, they are twice
+// that: a member of three that was killed is dropped within 5 s.
 func tune(c *memberlist.Config) {
 	c.ProbeInterval, c.ProbeTimeout = 500*time.Millisecond, 200*time.Millisecond
-	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 3
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = 3, 2
 	c.GossipInterval = 100 * time.Millisecond
 	c.PushPullInterval = 15 * time.Second
 	c.TCPTimeout = 2 * time.Second

@@ -158,6 +158,18 @@ func (n *node) asGossiped() *memberlist.Node {
 	return &memberlist.Node{Name: n.Self().ID, Addr: n.Address().Addr().AsSlice(), Port: n.Address().Port(), Meta: (&delegate{n.Cluster}).NodeMeta(memberlist.MetaMaxSize)}
 }
 
+// A member of three that was killed is out of the others' tables within 5 s, though
+// nobody confirms that it is dead.
+func TestDropTime(t *testing.T) {
+	c := memberlist.DefaultLANConfig()
+	tune(c)
+	turn := 2 * c.ProbeInterval // until it is probed: there are two to probe
+	suspected := time.Duration(c.SuspicionMult*c.SuspicionMaxTimeoutMult) * c.ProbeInterval
+	if most := turn + c.ProbeInterval + suspected + refuteWithin; most > 5*time.Second {
+		t.Errorf("it may take %v", most)
+	}
+}
+
 // A member that is said to be dead and is not stays in all tables: nothing changes hands.
 func TestRefuted(t *testing.T) {
 	a := start(t, "a", func(o *Options) { o.refuteFor = time.Hour })
