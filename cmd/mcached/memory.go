@@ -54,8 +54,8 @@ const leastRegions = 5
 
 // leastBudget is what the budget does not fall below, however little the
 // machine has to spare. The numbers of regions and of shards were chosen for the
-// first budget, sixteen regions a shard at the least, so this is at most a quarter
-// of that, or minMemoryBytes.
+// first budget, 128 regions a shard or a single shard, so this is a 25th of that at
+// the most, or minMemoryBytes.
 func (d *daemon) leastBudget() int64 {
 	if d.metrics == nil {
 		return minMemoryBytes
