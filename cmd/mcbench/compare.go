@@ -87,10 +87,10 @@ func (k *comparison) measure(ctx context.Context, c contestant) error {
 		r.report.Checked = true
 	}
 	if k.times > 0 {
-		client := &http.Client{Timeout: 2 * time.Minute}
-		defer client.CloseIdleConnections()
+		client := asker{timeout: 2 * time.Minute}
+		defer client.close()
 		for _, q := range questions(k.load) {
-			a, err := ask(ctx, client, s.url+"/api/v1", k.header, q, k.times, s.process())
+			a, err := ask(ctx, &client, s.url+"/api/v1", k.header, q, k.times, s.process())
 			if err != nil {
 				return fmt.Errorf("%s: %w", q.name, err)
 			}

@@ -213,8 +213,8 @@ func (b *boards) question(name, expr string) question {
 
 // ask times a question, and returns the last answer.
 func (b *boards) ask(ctx context.Context, who answerer, q question) (a asked, last []byte, err error) {
-	client := &http.Client{Timeout: 2 * time.Minute}
-	defer client.CloseIdleConnections()
+	client := asker{timeout: 2 * time.Minute}
+	defer client.close()
 	p := process{"/proc", who.pid}
 	var before usage
 	var latencies []time.Duration
@@ -228,21 +228,15 @@ func (b *boards) ask(ctx context.Context, who answerer, q question) (a asked, la
 		if err != nil {
 			return a, nil, err
 		}
-		began := time.Now()
-		resp, err := client.Do(req)
+		got, err := client.do(ctx, req)
 		if err != nil {
 			return a, nil, err
 		}
-		last, err = io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			return a, nil, err
-		}
-		if resp.StatusCode != http.StatusOK {
-			return a, nil, fmt.Errorf("%s %.200s", resp.Status, last)
+		if last = got.body; got.status != http.StatusOK {
+			return a, nil, fmt.Errorf("%d %.200s", got.status, last)
 		}
 		if i > 0 {
-			latencies = append(latencies, time.Since(began))
+			latencies = append(latencies, got.took)
 		}
 	}
 	after, err := p.usage()

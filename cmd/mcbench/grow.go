@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -96,11 +95,11 @@ func growRow(ctx context.Context, t io.Writer, c contestant, l load, n, times in
 	}
 	grown := created.RSSGrownBytes + later.RSSGrownBytes
 	fmt.Fprintf(t, "%v\t%d\t%.0f\t%.2f\t%d\t", c, n, later.CPUUsPer1000, (created.CPUUsPer1000-later.CPUUsPer1000)/1000, grown/int64(n))
-	client := &http.Client{Timeout: 2 * time.Minute}
-	defer client.CloseIdleConnections()
+	client := asker{timeout: 2 * time.Minute}
+	defer client.close()
 	l.series = n
 	for _, q := range growQuestions(l) {
-		a, err := ask(ctx, client, s.url+"/api/v1", nil, q, times, s.process())
+		a, err := ask(ctx, &client, s.url+"/api/v1", nil, q, times, s.process())
 		if err != nil {
 			return fmt.Errorf("%s: %w", q.name, err)
 		}

@@ -115,9 +115,10 @@ func queryCommand(app *kingpin.Application) (string, action) {
 		}
 		table := newTable(out)
 		fmt.Fprintln(table, "query\tp50 ms\tp99 ms\tCPU ms\tanswer bytes\t")
-		client := &http.Client{Timeout: 2 * time.Minute}
+		client := asker{timeout: 2 * time.Minute}
+		defer client.close()
 		for _, q := range qs {
-			a, err := ask(ctx, client, strings.TrimSuffix(*base, "/"), h, q, *times, process{"/proc", *pid})
+			a, err := ask(ctx, &client, strings.TrimSuffix(*base, "/"), h, q, *times, process{"/proc", *pid})
 			if err != nil {
 				return fmt.Errorf("%s: %w", q.name, err)
 			}
@@ -142,7 +143,7 @@ func (a asked) String() string {
 	return fmt.Sprintf("%.2f / %.2f", a.p50Ms, a.cpuMs)
 }
 
-func ask(ctx context.Context, client *http.Client, base string, h http.Header, q question, times int, p process) (asked, error) {
+func ask(ctx context.Context, client *asker, base string, h http.Header, q question, times int, p process) (asked, error) {
 	var a asked
 	var latencies []time.Duration
 	var before usage
@@ -153,31 +154,26 @@ func ask(ctx context.Context, client *http.Client, base string, h http.Header, q
 				return a, err
 			}
 		}
-		began := time.Now()
 		req, err := q.request(ctx, base, h)
 		if err != nil {
 			return a, err
 		}
-		resp, err := client.Do(req)
+		got, err := client.do(ctx, req)
 		if err != nil {
 			return a, err
 		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			return a, err
-		}
-		if q.read != nil && resp.StatusCode/100 == 4 {
+		body := got.body
+		if q.read != nil && got.status/100 == 4 {
 			return asked{lacking: true}, nil // VictoriaMetrics
 		}
-		if resp.StatusCode != http.StatusOK {
-			return a, fmt.Errorf("%d %s", resp.StatusCode, body[:min(len(body), 200)])
+		if got.status != http.StatusOK {
+			return a, fmt.Errorf("%d %s", got.status, body[:min(len(body), 200)])
 		}
 		if bytes.Contains(body, []byte(`"result":[]`)) || bytes.Contains(body, []byte(`"data":[]`)) {
 			return a, fmt.Errorf("the answer is empty: was the load written with this --start?")
 		}
 		if i > 0 {
-			latencies = append(latencies, time.Since(began))
+			latencies = append(latencies, got.took)
 		}
 		a.bytes = len(body)
 	}
