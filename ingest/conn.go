@@ -49,6 +49,7 @@ type conn struct {
 	more     bool // the input may have commands that were left for the next turn
 	asleep   bool // this turn: keys are not served, see pulse
 	small    bool // what was read last was one command that can be gathered
+	summoned bool // it is to leave as soon as it speaks RESP3: another redirects to it
 	met      int  // for loop.crowd
 
 	// in[start:end] was read and not used up. Nil while there is none.

@@ -130,8 +130,8 @@
 //     reclaimed, in its time: some seconds with many keys. BCAST tells of writes
 //     alone, in a message for each prefix and each command, transaction or
 //     script, where Redis makes one of all that came together. Samples that come by remote write are no writes of a key.
-//     REDIRECT needs a client that has subscribed to __redis__:invalidate, or one
-//     of RESP3 that tracks or has subscribed to anything: another is told nothing.
+//     To whom REDIRECT leads, a null that stands for all keys is told in the protocol
+//     that it speaks, where Redis has that of who redirects.
 //   - CLIENT PAUSE holds no command about connections, so that UNPAUSE can end it.
 //   - SLOWLOG and LATENCY have one time for commands that were run together: a
 //     pipeline's GETs, its plain SETs, up to 16 of one kind that is always fast.

@@ -65,6 +65,9 @@ const (
 	// edges are the events that are asked for. syscall.EPOLLET is negative.
 	edges = syscall.EPOLLIN | syscall.EPOLLRDHUP | 1<<31
 	hung  = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
+	// summons is what a connection is asked for besides when it is to leave: that its
+	// socket takes bytes is true already, so that the loop is told at once.
+	summons = syscall.EPOLLOUT
 )
 
 // errAgain says that a socket in a loop has nothing to read.
@@ -191,12 +194,22 @@ func (l *loop) wait() bool {
 		if c := l.srv.slots[e.Fd].Load(); c != nil {
 			c.readable = true
 			c.hung = c.hung || e.Events&hung != 0
+			if e.Events&summons != 0 {
+				c.summoned, c.small = true, false
+			}
 			l.crowd.meet(&c.met)
 			l.queue(c)
 		}
 	}
 	l.round = len(l.ready)
 	return true
+}
+
+// summon has the loop told of a connection that has said nothing. The caller holds
+// Server.mu, and need not be the loop's goroutine.
+func (l *loop) summon(c *conn) {
+	event := syscall.EpollEvent{Events: edges | summons, Fd: c.slot}
+	_ = syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_MOD, c.fd, &event) // c is registered until it has left
 }
 
 func (l *loop) queue(c *conn) {
@@ -211,6 +224,11 @@ func (l *loop) queue(c *conn) {
 func (l *loop) turn(c *conn) bool {
 	c.queued = false
 	alive := !c.killed.Load() && c.turn()
+	if alive && c.summoned && c.V3 && c.loop != nil {
+		if alive = c.leave(); alive {
+			c.endsTurn() // it has none, and what it is to be told waits for nothing
+		}
+	}
 	switch {
 	case c.loop == nil:
 		if alive {
@@ -286,6 +304,9 @@ func (c *conn) leave() bool {
 		c.drain()
 	}
 	s.mu.Unlock()
+	if c.V3 {
+		c.opensEars()
+	}
 	unpin()
 	go l.run()
 	if c.gate != nil { // that of the loop, which is held for a short time only

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"mcached/ingest/admission"
@@ -9,7 +10,8 @@ import (
 // # Pushes
 //
 // Some clients are told of what others do: who has subscribed to a channel, who
-// tracks keys, who monitors. Such a connection leaves its loop for good, and what
+// tracks keys, who monitors, to whom another redirects what it tracks. Such a
+// connection leaves its loop for good, and what
 // it is to be told goes through its backlog, which a goroutine of its own writes,
 // so that nobody ever waits for it. A push must not overtake an answer that was
 // made before it: a client that is told to forget a key before it gets the old
@@ -45,7 +47,8 @@ type ears struct {
 	channels, patterns, shards atomic.Int32
 	monitors                   atomic.Bool
 	resp3                      atomic.Bool // as Reply.V3
-	pushable                   atomic.Bool // canBePushed was called
+	pushable                   atomic.Bool // opensEars was called
+	early                      atomic.Pointer[early]
 	tracker                    atomic.Pointer[tracker]
 }
 
@@ -69,6 +72,9 @@ func (e *ears) waits() bool { return e.subscriptions() > 0 || e.monitors.Load() 
 func (c *conn) speaks(resp3 bool) {
 	c.V3 = resp3
 	c.ears.resp3.Store(resp3)
+	if resp3 && c.loop == nil {
+		c.opensEars()
+	}
 }
 
 // canBePushed makes the connection one that can be pushed to, or answers why not.
@@ -77,13 +83,72 @@ func (c *conn) canBePushed() bool {
 		c.Fail("ERR no file descriptor is left for a connection of this kind")
 		return false
 	}
+	c.opensEars()
+	c.apart = true
+	return true
+}
+
+// opensEars makes a connection that is in no loop one that can be pushed to. Those
+// of RESP3 are from the start, as another may redirect to them what it tracks.
+func (c *conn) opensEars() {
+	if c.ears.pushable.Load() {
+		return
+	}
 	g := c.openBacklog()
 	g.mu.Lock()
 	g.pushable, g.turn = true, true
 	g.mu.Unlock()
+	if e := c.ears.early.Load(); e != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if len(e.messages) > 0 {
+			c.push(e.messages)
+			e.messages = nil
+		}
+	}
 	c.ears.pushable.Store(true)
-	c.apart = true
-	return true
+}
+
+// early is what a connection in a loop is to be told, until it has left.
+type early struct {
+	mu       sync.Mutex
+	messages []byte
+}
+
+// earlyBytes bounds that: more is told by saying that all keys may have changed.
+const earlyBytes = 64 << 10
+
+// willBePushed has the connection, which is another one's, leave its loop as soon as
+// it speaks RESP3. Until then tells are kept.
+func (c *conn) willBePushed() {
+	if c.ears.pushable.Load() || !c.ears.early.CompareAndSwap(nil, new(early)) {
+		return
+	}
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	if c.loop != nil {
+		c.loop.summon(c)
+	}
+}
+
+// pushInvalidation pushes the message, or keeps it while the connection leaves its
+// loop; all says the same of all keys.
+func (c *conn) pushInvalidation(message []byte, all func() []byte) {
+	e := c.ears.early.Load()
+	if c.ears.pushable.Load() || e == nil {
+		c.push(message)
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case c.ears.pushable.Load():
+		c.push(message)
+	case len(e.messages)+len(message) > earlyBytes:
+		e.messages = all()
+	default:
+		e.messages = append(e.messages, message...)
+	}
 }
 
 // push writes a message to the client in its time. It is called from any

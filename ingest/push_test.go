@@ -351,6 +351,39 @@ func TestTrackingRedirects(t *testing.T) {
 	mouth.want("$1\r\n1\r\n", "GET", "a")
 }
 
+// TestTrackingRedirectsUnasked: who speaks RESP3 is told without having subscribed, be
+// it idle, in a loop or not, and whenever it began to; who speaks RESP2 if it has
+// subscribed to anything.
+func TestTrackingRedirectsUnasked(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		_, addr := newServerOf(t, alone, nil)
+		ear, late, deaf, pattern, w := newAsker(t, addr, "HELLO 3"), newAsker(t, addr), newAsker(t, addr), newAsker(t, addr), newAsker(t, addr)
+		redirects := func(to *asker) string {
+			id := strings.Trim(to.ask("CLIENT", "ID"), ":\r\n")
+			newAsker(t, addr, "CLIENT TRACKING on BCAST REDIRECT "+id)
+			return id
+		}
+		id := redirects(ear)
+		w.want("+OK\r\n", "SET", "k", "1")
+		ear.told(invalidation("k"))
+		redirects(late)
+		w.want("+OK\r\n", "SET", "k", "1")
+		ear.told(invalidation("k"))
+		late.ask("HELLO", "3")
+		w.want("+OK\r\n", "SET", "k", "1")
+		late.told(invalidation("k"))
+		redirects(deaf)
+		redirects(pattern)
+		pattern.ask("PSUBSCRIBE", "nothing*")
+		w.want("+OK\r\n", "FLUSHALL")
+		pattern.told("*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n$-1\r\n")
+		ear.told(invalidation("k"))
+		ear.told(">2\r\n$10\r\ninvalidate\r\n_\r\n")
+		ear.want(":"+id+"\r\n", "CLIENT", "ID") // it is served as before
+		deaf.want("+PONG\r\n", "PING")
+	}
+}
+
 // TestTrackingSeesWhatVanishes without a write: what expires, what is evicted or
 // reclaimed, and what the table has no room for.
 func TestTrackingSeesWhatVanishes(t *testing.T) {

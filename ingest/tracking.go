@@ -219,9 +219,14 @@ func (t *tracker) tell(keys ...[]byte) {
 	}
 	to := t.target
 	resp3 := to.ears.resp3.Load()
-	if !to.ears.pushable.Load() || !resp3 && (to == t.c || to.ears.channels.Load() == 0) {
+	if !resp3 && (to == t.c || to.ears.subscriptions() == 0) {
 		return // it cannot be told, as in Redis
 	}
+	to.pushInvalidation(invalidationOf(resp3, keys), func() []byte { return invalidationOf(resp3, nil) })
+}
+
+// invalidationOf is the message for keys, or for all if that is nil.
+func invalidationOf(resp3 bool, keys [][]byte) []byte {
 	n := 64
 	for _, key := range keys {
 		n += 16 + len(key)
@@ -243,7 +248,7 @@ func (t *tracker) tell(keys ...[]byte) {
 	default:
 		b = append(b, "$-1\r\n"...)
 	}
-	to.push(b)
+	return b
 }
 
 // tellBroken says that whom to tell has gone, to a client of RESP3: others have no

@@ -56,6 +56,9 @@ func clientTracking(c *conn, args [][]byte) {
 		if t.bcast && len(t.prefixes) == 0 {
 			t.prefixes = []string{""}
 		}
+		if t.redirect != 0 {
+			t.target.willBePushed()
+		}
 		c.srv.tracking.start(t)
 		if t.redirect != 0 && c.srv.clientByID(t.redirect) == nil { // it has gone meanwhile
 			c.srv.tracking.forgetTarget(t.target)
