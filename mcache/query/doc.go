@@ -101,6 +101,7 @@
 //	upstream_stats.go     statistics of both
 //	upstream_remember.go  what the store said before
 //	upstream_extent.go    how that is kept
+//	upstream_packed.go    and written again
 //	upstream_record.go    and comes to be
 //	upstream_encode.go    by this encoder
 //	upstream_lookup.go    series, labels, metadata and exemplars of both

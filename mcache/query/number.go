@@ -67,20 +67,52 @@ func putTime(b []byte, ms int64) int {
 
 // putMilli writes m thousandths, without trailing zeros.
 func putMilli(b []byte, m int64) int {
-	n, rest := putSeconds(b, m)
-	if rest == 0 {
-		return n
+	n, u := 0, uint64(m)
+	if m < 0 {
+		b[0] = '-'
+		n, u = 1, -u
 	}
-	putThousandths(b[n:], rest)
-	switch {
-	case b[n+3] != '0':
-		return n + 4
-	case b[n+2] != '0':
-		return n + 3
-	default:
-		return n + 2
+	if u < maxMillis {
+		return n + putMillis(b[n:], u)
 	}
+	whole := u / 1000
+	n += putUint(b[n:], whole)
+	return n + putFraction(b[n:], u-whole*1000)
 }
+
+// maxMillis are thousandths of what eightDigits takes.
+const maxMillis = 1e11
+
+// putMillis is putMilli of fewer than maxMillis.
+func putMillis(b []byte, u uint64) int {
+	whole := u / 1000
+	digits := eightDigits(uint32(whole))
+	zeros := min(bits.TrailingZeros64(digits)/8, 7) // one digit before the point
+	binary.LittleEndian.PutUint64(b, (digits|asciiZeros)>>(zeros*8&63))
+	return 8 - zeros + putFraction(b[8-zeros:], u-whole*1000)
+}
+
+// putFraction writes a point and up to three digits of thousandths, or nothing.
+// It may change four bytes.
+func putFraction(b []byte, u uint64) int {
+	f := fractions[u]
+	binary.LittleEndian.PutUint32(b, uint32(f))
+	return int(f >> 32)
+}
+
+// fractions are those of thousandths: their text, with the point, and how long it is.
+var fractions = func() (t [1000]uint64) {
+	for i := range t {
+		var b [4]byte
+		putThousandths(b[:], uint64(i))
+		n := withoutZeros(b[:], 4)
+		if b[n-1] == '.' {
+			n = 0
+		}
+		t[i] = uint64(binary.LittleEndian.Uint32(b[:])) | uint64(n)<<32
+	}
+	return t
+}()
 
 // putSeconds writes the sign and the whole part of m thousandths and returns
 // the thousandths that are left.
@@ -231,13 +263,15 @@ func (d decimal) with(decimals int) (_ decimal, ok bool) {
 // put writes it, without zeros at its end. b is as for putFloat.
 func (d decimal) put(b []byte) int {
 	m, decimals := d.units(), d.decimals()
-	if decimals == 0 {
-		return putInt(b, m)
-	}
 	n, u := 0, uint64(m)
 	if m < 0 {
 		b[0] = '-'
 		n, u = 1, -u
+	}
+	if decimals <= 3 && u < maxMillis {
+		if millis := u * uint64(tenTo[3-decimals]); millis < maxMillis {
+			return n + putMillis(b[n:], millis)
+		}
 	}
 	if decimals >= len(tenTo) { // it is less than one
 		if u == 0 {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -117,6 +118,7 @@ type upstream struct {
 	auditor    auditor
 	recorder   recorder
 	parcels    parcels
+	extents    sync.Pool // of *extent, whose series nobody reads
 
 	answered, refused, failed, skipped atomic.Uint64 // requests
 	bytes, nanoseconds                 atomic.Uint64 // of answers; until their heads

@@ -92,8 +92,9 @@ const maxExtentBytes = 32 << 20
 // MaxRememberedBytes is more than a value takes that is put into a Remembers.
 const MaxRememberedBytes = maxExtentBytes + maxExtentBytes/6 + 2*maxExtentInfoBytes
 
-// openExtent reads a blob. It makes no use of it later.
-func openExtent(b []byte) (*extent, error) {
+// openExtent reads a blob. It makes no use of it later. Series are read into room, if
+// that has enough.
+func openExtent(b, room []byte) (*extent, error) {
 	if len(b) < 7 || crc32.Checksum(b[4:], castagnoli) != binary.LittleEndian.Uint32(b) || b[4] != extentVersion {
 		return nil, errExtent
 	}
@@ -106,7 +107,7 @@ func openExtent(b []byte) (*extent, error) {
 		return nil, errExtent
 	}
 	var err error
-	x.body, err = snappy.Decode(nil, r.b)
+	x.body, err = snappy.Decode(room[:cap(room)], r.b)
 	return x, err
 }
 
@@ -164,6 +165,7 @@ type extentSeries struct {
 	steps      []int     // of floats
 	values     []float64 // as many, if they are not one of the next two
 	decimals   []decimal // as many
+	packed     packed    // decimals, without steps, until they are unpacked
 	texts      []stepText
 	histograms []stepText
 }
@@ -181,6 +183,17 @@ func newExtentReader(x *extent) *extentReader { return &extentReader{r: textRead
 
 // next reports false behind the last.
 func (x *extentReader) next() (bool, error) {
+	more, err := x.nextPacked()
+	if more && x.at.packed.n > 0 {
+		if err = x.at.unpack(); err != nil {
+			x.r.b, x.r.err = nil, err
+		}
+	}
+	return more && err == nil, err
+}
+
+// nextPacked is next, but for decimals: it leaves them packed.
+func (x *extentReader) nextPacked() (bool, error) {
 	if len(x.r.b) == 0 {
 		return false, x.r.err
 	}
@@ -191,6 +204,7 @@ func (x *extentReader) next() (bool, error) {
 	}
 	x.at.labels = x.builder.Labels()
 	x.at.steps, x.at.values, x.at.decimals, x.at.texts = x.at.steps[:0], x.at.values[:0], x.at.decimals[:0], x.at.texts[:0]
+	x.at.packed.n = 0
 	switch x.r.byte() {
 	case noFloats:
 	case xorFloats:
@@ -198,7 +212,7 @@ func (x *extentReader) next() (bool, error) {
 	case textFloats:
 		x.at.texts = x.texts(x.at.texts)
 	case decimalFloats:
-		x.decimals()
+		x.packed()
 	default:
 		x.r.err = errExtent
 	}
@@ -223,55 +237,6 @@ func (x *extentReader) chunk(b []byte) {
 	}
 	if err := x.points.Err(); err != nil {
 		x.r.err = err
-	}
-}
-
-func (x *extentReader) decimals() {
-	r, at := &x.r, &x.at
-	n, first := r.count(extentSteps), int(r.byte())
-	switch r.byte() {
-	case 0:
-		for i := range n {
-			at.steps = append(at.steps, first+i)
-		}
-	case 1:
-		for i := range extentSteps {
-			if i%8 == 0 {
-				first = int(r.byte())
-			}
-			if first>>(i%8)&1 != 0 {
-				at.steps = append(at.steps, i)
-			}
-		}
-	default:
-		r.err = errExtent
-	}
-	decimals, m := r.byte(), int64(0)
-	if n == 0 || len(at.steps) != n || at.steps[n-1] >= extentSteps || decimals > maxDecimals && (decimals != noDecimals || len(r.b) < 8*n) {
-		r.b, r.err = nil, errExtent
-		return
-	}
-	for i := range n {
-		if decimals == noDecimals {
-			at.decimals = append(at.decimals, decimal(binary.LittleEndian.Uint64(r.b[8*i:])))
-			continue
-		}
-		d, size := binary.Varint(r.b)
-		if m += d; size <= 0 || m <= -maxUnits || m >= maxUnits {
-			r.b, r.err = nil, errExtent
-			return
-		}
-		r.b = r.b[size:]
-		at.decimals = append(at.decimals, decimalOf(m, int(decimals)))
-	}
-	if decimals != noDecimals {
-		return
-	}
-	r.b = r.b[8*n:]
-	for _, d := range at.decimals {
-		if m := d.units(); d.decimals() > maxDecimals || m <= -maxUnits {
-			r.b, r.err = nil, errExtent
-		}
 	}
 }
 

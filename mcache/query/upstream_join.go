@@ -102,6 +102,7 @@ func (j *joint) close() {
 	for _, p := range slices.Concat(j.askeds, j.seams) {
 		p.end()
 	}
+	j.d.recall.release()
 	if j.v != nil {
 		j.v.end()
 	}

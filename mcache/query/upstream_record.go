@@ -324,7 +324,7 @@ func (rec *recording) unite(x *extent, number int64) bool {
 	if !ok {
 		return true
 	}
-	old, err := openExtent(blob)
+	old, err := openExtent(blob, nil)
 	if err != nil {
 		return true
 	}

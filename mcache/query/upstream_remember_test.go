@@ -485,7 +485,7 @@ func TestExtents(t *testing.T) {
 			to := from + 1 + rnd.IntN(extentSteps-from)
 			x, mine := randomExtent(rnd, names, from, to), map[string]string{}
 			readExtent(t, x, mine)
-			reread, err := openExtent(x.appendBlob(nil))
+			reread, err := openExtent(x.appendBlob(nil), nil)
 			if err != nil || reread.lo != from || reread.hi != to || fmt.Sprint(reread.infos) != fmt.Sprint(x.infos) {
 				t.Fatalf("%v: %+v", err, reread)
 			}
@@ -584,7 +584,7 @@ func readExtent(t *testing.T, x *extent, into map[string]string) {
 	}
 }
 
-// FuzzExtent: whatever the bytes are, reading them ends.
+// FuzzExtent: whatever the bytes are, reading and writing them ends.
 func FuzzExtent(f *testing.F) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	f.Add(randomExtent(rnd, []labels.Labels{labels.FromStrings("a", "b")}, 3, 77).appendBlob(nil), false)
@@ -595,7 +595,7 @@ func FuzzExtent(f *testing.F) {
 		f.Add(randomExtent(rnd, []labels.Labels{labels.FromStrings("a", "b"), labels.FromStrings("c", "d")}, rnd.IntN(60), 77).body, true)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, asBody bool) {
-		x, err := openExtent(b)
+		x, err := openExtent(b, nil)
 		if asBody {
 			x, err = &extent{hi: 1, body: b}, nil // what no checksum vouches for
 		}
@@ -605,6 +605,12 @@ func FuzzExtent(f *testing.F) {
 		r := newExtentReader(x)
 		for range 1000 {
 			if more, err := r.next(); !more || err != nil {
+				break
+			}
+		}
+		p := &recalled{span: span{to: extentSteps / 2}, extent: x, base: 9, start: t0, step: 15_000, reader: newExtentReader(x), before: separators{grid: gridOf{t0, 15_000, extentSteps}}}
+		for range 1000 {
+			if more, err := p.next(); !more || err != nil || !p.write(&jsonWriter{flush: func([]byte) error { return nil }}, floatPoints) {
 				return
 			}
 		}
