@@ -247,16 +247,79 @@ func parseDecimal(text []byte) (_ decimal, ok bool) {
 	return decimalOf(m, decimals), true
 }
 
+// parseDecimalIn is parseDecimal of what stands from one place of a text to another. It
+// takes a number of up to sixteen characters as two words that end with it, which are
+// its digits once those before the point are moved into its place.
+func parseDecimalIn(text []byte, from, to int) (_ decimal, ok bool) {
+	n, negative := to-from, text[from] == '-'
+	if n > 16 || to < 16 || n < 2 {
+		return parseDecimal(text[from:to])
+	}
+	if negative {
+		from, n = from+1, n-1
+	}
+	high, low := binary.LittleEndian.Uint64(text[to-16:]), binary.LittleEndian.Uint64(text[to-8:])
+	if n > 8 {
+		high = withZeros(high, 16-n)
+	} else {
+		high, low = asciiZeros, withZeros(low, 8-n)
+	}
+	decimals := 0
+	if z := zeros(low ^ '.'*ones); z != 0 {
+		at := bits.TrailingZeros64(z) &^ 7
+		before := uint64(1)<<at - 1
+		low = low&^(before<<8|0xff) | low&before<<8 | high>>56
+		high = high<<8 | '0'
+		decimals, n = 7-at/8, n-1
+	} else if z := zeros(high ^ '.'*ones); z != 0 {
+		at := bits.TrailingZeros64(z) &^ 7
+		before := uint64(1)<<at - 1
+		high = high&^(before<<8|0xff) | high&before<<8 | '0'
+		decimals, n = 15-at/8, n-1
+	}
+	first, ok1 := parseEightDigits(high)
+	last, ok2 := parseEightDigits(low)
+	m := int64(first)*1e8 + int64(last)
+	end := text[to-1]
+	if !ok1 || !ok2 || end == '.' || decimals > 0 && end == '0' || negative && m == 0 {
+		return 0, false
+	}
+	if whole := n - decimals; whole < 1 || whole > 1 && text[from] == '0' {
+		return 0, false
+	}
+	if negative {
+		m = -m
+	}
+	return decimalOf(m, decimals), true
+}
+
+// withZeros has digits in the place of the first n characters: zeros.
+func withZeros(word uint64, n int) uint64 {
+	first := uint64(1)<<(8*n&63) - 1
+	return word&^first | asciiZeros&first
+}
+
 // tenTo are the powers of ten that an int64 holds.
 var tenTo = [...]int64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
+
+// mostUnits are those that can be multiplied by them.
+var mostUnits = func() (t [len(tenTo)]int64) {
+	for i, by := range tenTo {
+		t[i] = maxUnits / by
+	}
+	return t
+}()
 
 // with has it in smaller units; not ok if there are too many of them.
 func (d decimal) with(decimals int) (_ decimal, ok bool) {
 	by := decimals - d.decimals()
+	if by == 0 {
+		return d, true
+	}
 	if by >= len(tenTo) {
 		return decimalOf(0, decimals), d.units() == 0
 	}
-	most, m := maxUnits/tenTo[by], d.units()
+	most, m := mostUnits[by], d.units()
 	return decimalOf(m*tenTo[by], decimals), -most < m && m < most
 }
 

@@ -2,10 +2,10 @@ package query
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"strconv"
 	"unsafe"
-
-	"github.com/prometheus/prometheus/model/labels"
 )
 
 // recordEncoder makes extents of text. It belongs to one goroutine.
@@ -14,7 +14,10 @@ type recordEncoder struct {
 	pieces   []*piece // in order of their steps
 	expected separators
 
-	points, histograms []stepText // of a series, by steps of the query
+	// Of a series, by steps of the query: floats are either decimals or points.
+	steps              []int
+	decimals           []decimal
+	points, histograms []stepText
 	at                 extentSeries
 	scratch            []byte
 	times              timeTexts
@@ -29,7 +32,7 @@ type piece struct {
 
 // size is how much memory it takes.
 func (e *recordEncoder) size() (bytes int64) {
-	bytes = separatorBytes*int64(cap(e.expected.list)) + stepTextBytes*int64(cap(e.points)+cap(e.histograms))
+	bytes = separatorBytes*int64(cap(e.expected.list)) + stepTextBytes*int64(cap(e.points)+cap(e.histograms)) + 8*int64(cap(e.steps)+cap(e.decimals))
 	for _, p := range e.pieces {
 		bytes += int64(cap(p.body))
 	}
@@ -40,23 +43,44 @@ func (e *recordEncoder) size() (bytes int64) {
 func (e *recordEncoder) add(b *parcel) (ok bool) {
 	text := b.text
 	for _, s := range b.series {
-		if e.points, ok = e.split(e.points[:0], text[:s.floats]); ok {
-			e.histograms, ok = e.split(e.histograms[:0], text[s.floats:s.floats+s.histograms])
+		e.points = e.points[:0]
+		if !e.asDecimals(text[:s.floats]) {
+			e.steps, e.decimals = e.steps[:0], e.decimals[:0]
+			if e.points, ok = e.split(e.points, text[:s.floats]); !ok {
+				return false
+			}
 		}
-		if !ok {
+		if e.histograms, ok = e.split(e.histograms[:0], text[s.floats:s.floats+s.histograms]); !ok {
 			return false
 		}
 		text = text[s.floats+s.histograms:]
-		points, histograms := e.points, e.histograms
+		steps, decimals, points, histograms := e.steps, e.decimals, e.points, e.histograms
 		for _, p := range e.pieces {
-			points, histograms = e.addTo(p, s.labels, points, histograms)
+			e.at = extentSeries{labels: s.labels, values: e.at.values[:0]}
+			steps, decimals = e.decimalsIn(p, steps, decimals)
+			points, histograms = e.textsIn(p, points, histograms)
+			p.add(&e.at)
 		}
 	}
 	return true
 }
 
-// addTo adds to a piece the points that are in it and returns those behind.
-func (e *recordEncoder) addTo(p *piece, ls labels.Labels, points, histograms []stepText) (_, _ []stepText) {
+// decimalsIn takes for a piece those that are in it, and returns those behind.
+func (e *recordEncoder) decimalsIn(p *piece, steps []int, decimals []decimal) ([]int, []decimal) {
+	from, n := 0, 0
+	for from < len(steps) && steps[from] < p.from {
+		from++
+	}
+	_, base := e.c.place(p.from)
+	for n = from; n < len(steps) && steps[n] < p.to; n++ {
+		steps[n] += base - p.from
+	}
+	e.at.steps, e.at.decimals = steps[from:n], decimals[from:n]
+	return steps[n:], decimals[n:]
+}
+
+// textsIn takes for a piece the points that are in it, and returns those behind.
+func (e *recordEncoder) textsIn(p *piece, points, histograms []stepText) (_, _ []stepText) {
 	_, base := e.c.place(p.from)
 	in := func(list []stepText) (mine, rest []stepText) {
 		for len(list) > 0 && list[0].step < p.from {
@@ -69,36 +93,19 @@ func (e *recordEncoder) addTo(p *piece, ls labels.Labels, points, histograms []s
 		}
 		return list[:n], list[n:]
 	}
-	at := &e.at
-	at.labels = ls
-	at.texts, points = in(points)
-	at.histograms, histograms = in(histograms)
-	if e.asDecimals(at) || e.asValues(at) {
-		at.texts = nil
+	e.at.texts, points = in(points)
+	e.at.histograms, histograms = in(histograms)
+	if len(e.at.texts) > 0 && e.asValues(&e.at) {
+		e.at.texts = nil
 	}
-	p.add(at)
 	return points, histograms
-}
-
-// asDecimals makes decimals of the texts of a series, if they are all such: nearly
-// all are.
-func (e *recordEncoder) asDecimals(at *extentSeries) bool {
-	at.steps, at.values, at.decimals = at.steps[:0], at.values[:0], at.decimals[:0]
-	for _, t := range at.texts {
-		d, ok := parseDecimal(t.text[1 : len(t.text)-1]) // without quotes
-		if !ok {
-			return false
-		}
-		at.steps, at.decimals = append(at.steps, t.step), append(at.decimals, d)
-	}
-	return true
 }
 
 // asValues makes floats of them, if those are written as they are here.
 func (e *recordEncoder) asValues(at *extentSeries) bool {
-	at.steps, at.decimals = at.steps[:0], at.decimals[:0]
+	at.steps = at.steps[:0]
 	for _, t := range at.texts {
-		text := t.text[1 : len(t.text)-1]
+		text := t.text[1 : len(t.text)-1] // without quotes
 		v, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(text), len(text)), 64)
 		if e.scratch = appendFloat(e.scratch[:0], v); err != nil || !bytes.Equal(e.scratch, text) {
 			at.steps, at.values = at.steps[:0], at.values[:0]
@@ -109,17 +116,75 @@ func (e *recordEncoder) asValues(at *extentSeries) bool {
 	return true
 }
 
+// asDecimals reads the text of floats, which the reader has found sound, if all of
+// them are decimals: nearly all are.
+func (e *recordEncoder) asDecimals(text []byte) bool {
+	steps, decimals := e.steps[:0], e.decimals[:0] // not in e point by point: that costs a write barrier each
+	for p, next := 0, 0; p < len(text); {
+		at, step, ok := e.pointAt(text, p, &next)
+		if !ok {
+			return false
+		}
+		for {
+			end := quoteAt(text, at+1)
+			d, ok := parseDecimalIn(text, at+1, end)
+			if !ok {
+				return false
+			}
+			steps, decimals = append(steps, step), append(decimals, d)
+			step++
+			s := e.following(text[end:], step)
+			if s == nil {
+				p = end + len(`"],`)
+				break
+			}
+			at = end + int(s.n) - 1
+		}
+	}
+	e.steps, e.decimals = steps, decimals
+	return true
+}
+
+// pointAt is where the value of the point at p stands, and its step. It is not ok if
+// the time is not written as it is here. next is where the time probably is in times.
+func (e *recordEncoder) pointAt(text []byte, p int, next *int) (at, step int, ok bool) {
+	n, ms := timeText(text[p:])
+	if e.scratch, *next = e.times.append(append(e.scratch[:0], '['), ms, *next); n == 0 || !bytes.HasPrefix(text[p:], e.scratch) || text[p+len(e.scratch)] != ',' {
+		return 0, 0, false
+	}
+	return p + len(e.scratch) + 1, int((ms - e.c.grid.start) / e.c.grid.step), true
+}
+
+// following is the separator behind a value, if the point of a step follows it as it
+// is expected; or nil.
+func (e *recordEncoder) following(end []byte, step int) *separator {
+	if len(end) < longSeparator {
+		return nil
+	}
+	if s := e.expected.of(step); s.stands(end) {
+		return s
+	}
+	return nil
+}
+
+// quoteAt is where the next quote is. There must be one.
+func quoteAt(b []byte, p int) int {
+	for ; len(b)-p >= 8; p += 8 {
+		if z := zeros(binary.LittleEndian.Uint64(b[p:]) ^ '"'*ones); z != 0 {
+			return p + bits.TrailingZeros64(z)/8
+		}
+	}
+	return p + bytes.IndexByte(b[p:], '"')
+}
+
 // split cuts the text of points, which the reader has found sound. It is not ok
 // if times are not written as they are here.
 func (e *recordEncoder) split(dst []stepText, text []byte) (_ []stepText, ok bool) {
-	g, next := e.c.grid, 0
-	for p := 0; p < len(text); p++ { // behind the comma
-		n, ms := timeText(text[p:])
-		if e.scratch, next = e.times.append(append(e.scratch[:0], '['), ms, next); n == 0 || !bytes.HasPrefix(text[p:], e.scratch) || text[p+len(e.scratch)] != ',' {
+	for p, next := 0, 0; p < len(text); p++ { // behind the comma
+		var step int
+		if p, step, ok = e.pointAt(text, p, &next); !ok {
 			return dst, false
 		}
-		p += len(e.scratch) + 1
-		step := int((ms - g.start) / g.step)
 		if text[p] == '{' {
 			end := p + endOfHistogram(text[p:])
 			dst = append(dst, stepText{step, text[p:end:end]})
@@ -127,14 +192,12 @@ func (e *recordEncoder) split(dst []stepText, text []byte) (_ []stepText, ok boo
 			continue
 		}
 		for {
-			end := p + 1 + bytes.IndexByte(text[p+1:], '"')
+			end := quoteAt(text, p+1)
 			dst = append(dst, stepText{step, text[p : end+1 : end+1]})
 			p = end + 2
-			if step++; len(text)-end < longSeparator {
-				break
-			}
-			s := e.expected.of(step)
-			if !s.stands(text[end:]) {
+			step++
+			s := e.following(text[end:], step)
+			if s == nil {
 				break
 			}
 			p = end + int(s.n) - 1

@@ -293,23 +293,25 @@ func (w *extentWriter) decimals(s *extentSeries) {
 		}
 		w.body = append(append(w.body, 1), bits[:]...)
 	}
-	at, last, most := len(w.body), int64(0), 0
+	most := 0
 	for _, d := range s.decimals {
 		most = max(most, d.decimals())
 	}
-	w.body = append(w.body, byte(most))
+	at, last := len(w.body), int64(0)
+	b := append(slices.Grow(w.body, 1+8*n+binary.MaxVarintLen64), byte(most))
 	for _, d := range s.decimals {
 		d, ok := d.with(most)
-		if !ok || len(w.body) > at+1+8*n { // then they are as short by themselves
-			w.body = append(w.body[:at], noDecimals)
+		if !ok || len(b) > at+1+8*n { // then they are as short by themselves
+			b = append(b[:at], noDecimals)
 			for _, d := range s.decimals {
-				w.body = binary.LittleEndian.AppendUint64(w.body, uint64(d))
+				b = binary.LittleEndian.AppendUint64(b, uint64(d))
 			}
-			return
+			break
 		}
-		w.body = binary.AppendVarint(w.body, d.units()-last)
+		b = binary.AppendVarint(b, d.units()-last)
 		last = d.units()
 	}
+	w.body = b
 }
 
 func (w *extentWriter) texts(list []stepText) {

@@ -77,11 +77,17 @@ type separators struct {
 }
 
 func (x *separators) of(step int) *separator {
-	i := step - x.from
-	for len(x.list) <= i {
+	if i := step - x.from; i < len(x.list) {
+		return &x.list[i]
+	}
+	return x.upTo(step)
+}
+
+func (x *separators) upTo(step int) *separator {
+	for x.from+len(x.list) <= step {
 		x.list = append(x.list, separatorOf(x.grid.time(x.from+len(x.list))))
 	}
-	return &x.list[i]
+	return &x.list[step-x.from]
 }
 
 // run reports how much of b is points of floats as they are expected from a step

@@ -262,6 +262,11 @@ func TestDecimals(t *testing.T) {
 	same := func(text string) bool {
 		t.Helper()
 		d, ok := parseDecimal([]byte(text))
+		for _, before := range []string{`[1795208700,"`, `"],[1795208700,"`, "1234567890.12345678", "........"} {
+			if in, okIn := parseDecimalIn([]byte(before+text+`"]`), len(before), len(before)+len(text)); okIn != ok || in != d {
+				t.Errorf("%s behind %s is %v, %v, want %v, %v", text, before, in, okIn, d, ok)
+			}
+		}
 		if !ok {
 			return false
 		}
