@@ -89,10 +89,12 @@ func (h *SeriesHash) Place() uint32 { return h.place }
 // Text hashes a label's name or value, for PairOf. A writer that meets the same
 // text again and again can keep the hash. It folds 16 bytes at a time, as wyhash
 // does: most texts are shorter than that, and xxhash took three times as long.
-func (h *SeriesHash) Text(s string) uint64 {
-	x := h.text[0] + uint64(len(s))
+func (h *SeriesHash) Text(s string) uint64 { return textHash(&h.text, s) }
+
+func textHash(key *[3]uint64, s string) uint64 {
+	x := key[0] + uint64(len(s))
 	for ; len(s) > 16; s = s[16:] {
-		x = fold(le64(s)^h.text[1], le64(s[8:])^x)
+		x = fold(le64(s)^key[1], le64(s[8:])^x)
 	}
 	var a, b uint64 // all that is left: its first and its last bytes
 	switch n := len(s); {
@@ -103,7 +105,7 @@ func (h *SeriesHash) Text(s string) uint64 {
 	case n > 0:
 		a = uint64(s[0]) | uint64(s[n/2])<<8 | uint64(s[n-1])<<16
 	}
-	return fold(fold(a^h.text[1], b^x), h.text[2])
+	return fold(fold(a^key[1], b^x), key[2])
 }
 
 func le64(s string) uint64 {

@@ -50,6 +50,7 @@ type Keys struct {
 	sign    [][]byte
 	bodies  []*bodyHash // of each of them
 	series  []byte
+	prints  []byte // nil without a secret
 	now     func() time.Time
 }
 
@@ -67,7 +68,8 @@ func NewKeys(name string, secrets [][]byte, headers ...string) (*Keys, error) {
 		}
 	}
 	slices.Sort(k.headers)
-	if len(secrets) == 0 {
+	secret := len(secrets) > 0
+	if !secret {
 		secrets = [][]byte{[]byte("a cluster without a secret")}
 	}
 	if len(secrets) > maxSecrets {
@@ -91,6 +93,12 @@ func NewKeys(name string, secrets [][]byte, headers ...string) (*Keys, error) {
 		if i == 0 {
 			var err error
 			if k.series, err = derive(s, "series"); err != nil {
+				return nil, err
+			}
+			if !secret {
+				continue
+			}
+			if k.prints, err = derive(s, "prints"); err != nil {
 				return nil, err
 			}
 		}
@@ -129,6 +137,10 @@ func ReadSecrets(file []byte) ([][]byte, error) {
 
 // Series is the key of SeriesHash. It is that of the first secret.
 func (k *Keys) Series() []byte { return k.series }
+
+// Prints is the key of SeriesPrints, of the first secret; nil for a cluster without a
+// secret: who knows the key can make series that are taken for others.
+func (k *Keys) Prints() []byte { return k.prints }
 
 // Sign puts the header on a request whose body is that, in pieces. The signature covers
 // the method, the path and query, the headers that say how the body is to be

@@ -13,14 +13,18 @@ import (
 // learns what was wrong with his series and nothing of those of others, and one
 // malformed part does not spoil those beside it.
 //
-//	bundle   version ┃ protocol │ [standby length │ standby] │ bucket length │ bucket │ body length │ body ┃ …
-//	answers  version ┃ status │ whole │ written ×3 │ failed │ retry after (ms) │ retry text
-//	                 │ reasons │ text … │ losses │ (series since the last, samples, histograms, exemplars) … ┃ …
+//	bundle   version ┃ protocol │ [standby length │ standby] │ [prints length │ prints]
+//	                 │ bucket length │ bucket │ body length │ body ┃ …
+//	answers  version ┃ status │ flags │ written ×3 │ failed │ retry after (ms) │ retry text
+//	                 │ reasons │ text … │ losses │ (series since the last, samples, histograms, exemplars) …
+//	                 │ [unknown │ series since the last …] ┃ …
 //
 // The protocol has partStandby added where Part.Standby follows, as bits of bytes
-// from the lowest on, and partSettled for Part.Settled. Numbers are varints, texts
-// and bodies follow their length. The version is bundleVersion; there are as many
-// answers as there were parts, in their order.
+// from the lowest on, partPrints where Part.Prints do, which only nodes get that take
+// Printed, and partSettled for Part.Settled. The flags of an answer are answerWhole for
+// Answer.Whole, and answerUnknown where Answer.Unknown follows, which only answers to
+// Printed parts have. Numbers are varints, texts and bodies follow their length. The
+// version is bundleVersion; there are as many answers as there were parts, in their order.
 
 // ContentTypeBundle and ContentTypeAnswers name the formats.
 const (
@@ -31,12 +35,16 @@ const (
 const (
 	bundleVersion = 1
 
-	// MaxPartHeadBytes is what a bundle needs for a part beside bucket, Standby and
-	// body: a protocol and three lengths.
-	MaxPartHeadBytes = 1 + 3*binary.MaxVarintLen32
+	// MaxPartHeadBytes is what a bundle needs for a part beside bucket, Standby, Prints
+	// and body: a protocol and four lengths.
+	MaxPartHeadBytes = 1 + 4*binary.MaxVarintLen32
 
 	partStandby = 0x10
 	partSettled = 0x20
+	partPrints  = 0x40
+
+	answerWhole   = 1
+	answerUnknown = 2
 
 	maxReasons     = 5
 	maxReasonBytes = 2 << 10
@@ -57,10 +65,17 @@ func AppendPartHead(dst []byte, p Part) []byte {
 	if p.Settled {
 		kind |= partSettled
 	}
+	if len(p.Prints) > 0 {
+		kind |= partPrints
+	}
 	dst = append(dst, kind)
 	if len(p.Standby) > 0 {
 		dst = binary.AppendUvarint(dst, uint64(len(p.Standby)))
 		dst = append(dst, p.Standby...)
+	}
+	if len(p.Prints) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(p.Prints)))
+		dst = append(dst, p.Prints...)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(p.Bucket)))
 	dst = append(dst, p.Bucket...)
@@ -68,15 +83,15 @@ func AppendPartHead(dst []byte, p Part) []byte {
 }
 
 // Parts decodes a bundle and calls f for each part until it returns false. The
-// Body and Standby are views of b, the Bucket a copy.
+// Body, Standby and Prints are views of b, the Bucket a copy.
 func Parts(b []byte, f func(Part) bool) error {
 	if len(b) == 0 || b[0] != bundleVersion {
 		return versionError("a bundle", b)
 	}
 	last := ""
 	for i := 1; i < len(b); {
-		p := Part{Protocol: Protocol(b[i] &^ (partStandby | partSettled)), Settled: b[i]&partSettled != 0}
-		if p.Protocol != V1 && p.Protocol != V2 && p.Protocol != Claim && p.Protocol != PackedV1 {
+		p := Part{Protocol: Protocol(b[i] &^ (partStandby | partSettled | partPrints)), Settled: b[i]&partSettled != 0}
+		if p.Protocol != V1 && p.Protocol != V2 && p.Protocol != Claim && p.Protocol != PackedV1 && p.Protocol != Printed {
 			return fmt.Errorf("%w: protocol %d at byte %d", ErrBundle, b[i], i)
 		}
 		at := i + 1
@@ -86,6 +101,13 @@ func Parts(b []byte, f func(Part) bool) error {
 				return fmt.Errorf("%w: standby at byte %d", ErrBundle, at)
 			}
 			p.Standby, at = b[from:to], to
+		}
+		if b[i]&partPrints != 0 {
+			from, to := Bytes(b, at)
+			if from < 0 || (to-from)%PrintBytes != 0 {
+				return fmt.Errorf("%w: prints at byte %d", ErrBundle, at)
+			}
+			p.Prints, at = b[from:to], to
 		}
 		from, to := Bytes(b, at)
 		if from < 0 {
@@ -130,11 +152,14 @@ func AppendAnswer(dst []byte, a *Answer) []byte {
 		dst = append(dst, s...)
 	}
 	number(a.Status)
-	whole := 0
+	flags := 0
 	if a.Whole {
-		whole = 1
+		flags |= answerWhole
 	}
-	number(whole)
+	if len(a.Unknown) > 0 {
+		flags |= answerUnknown
+	}
+	number(flags)
 	number(a.Written.Samples)
 	number(a.Written.Histograms)
 	number(a.Written.Exemplars)
@@ -154,6 +179,15 @@ func AppendAnswer(dst []byte, a *Answer) []byte {
 		number(l.Histograms)
 		number(l.Exemplars)
 		last = l.Series
+	}
+	if len(a.Unknown) == 0 {
+		return dst
+	}
+	number(len(a.Unknown))
+	last = 0
+	for _, place := range a.Unknown {
+		number(place - last)
+		last = place
 	}
 	return dst
 }
@@ -213,7 +247,8 @@ func (d *answerDecoder) text() string {
 func (d *answerDecoder) answer() (a Answer) {
 	const most = 1 << 30 // more elements than a body has bytes
 	a.Status = d.number(599)
-	a.Whole = d.number(1) == 1
+	flags := d.number(answerWhole | answerUnknown)
+	a.Whole = flags&answerWhole != 0
 	a.Written = Elements{d.number(most), d.number(most), d.number(most)}
 	a.Failed = d.number(most)
 	a.RetryAfter = time.Duration(d.number(int(time.Hour/time.Millisecond))) * time.Millisecond
@@ -226,6 +261,14 @@ func (d *answerDecoder) answer() (a Answer) {
 		l := Loss{Series: last + d.number(most)}
 		l.Elements = Elements{d.number(most), d.number(most), d.number(most)}
 		a.Losses, last = append(a.Losses, l), l.Series
+	}
+	if flags&answerUnknown == 0 {
+		return a
+	}
+	last = 0
+	for n := d.number(len(d.b)); n > 0 && d.i >= 0; n-- {
+		last += d.number(most)
+		a.Unknown = append(a.Unknown, last)
 	}
 	return a
 }

@@ -12,6 +12,7 @@ var goldenAnswers = []Answer{
 	{Status: 400, Written: Elements{300, 0, 0}, Failed: 2, Reasons: []string{"one", "two"}, Losses: []Loss{{1, Elements{1, 0, 0}}, {300, Elements{0, 1, 2}}}},
 	{Status: 413, Whole: true, Reasons: []string{"too large"}},
 	{Status: 503, Retry: "busy", RetryAfter: 1500 * time.Millisecond},
+	{Status: 204, Written: Elements{5, 0, 0}, Unknown: []int{0, 2, 300}},
 }
 
 // The bytes are those of version 1: nodes of two releases speak to each other.
@@ -35,7 +36,8 @@ func TestBundleBytes(t *testing.T) {
 	want := "\x01\xcc\x01\x00\x03\x02\x01\x00\x00\x00\x00\x00" +
 		"\x90\x03\x00\xac\x02\x00\x00\x02\x00\x00\x02\x03one\x03two\x02\x01\x01\x00\x00\xab\x02\x00\x01\x02" +
 		"\x9d\x03\x01\x00\x00\x00\x00\x00\x00\x01\x09too large\x00" +
-		"\xf7\x03\x00\x00\x00\x00\x00\xdc\x0b\x04busy\x00\x00"
+		"\xf7\x03\x00\x00\x00\x00\x00\xdc\x0b\x04busy\x00\x00" +
+		"\xcc\x01\x02\x05\x00\x00\x00\x00\x00\x00\x00\x03\x00\x02\xaa\x02"
 	if string(a) != want {
 		t.Errorf("answers are\n%q, want\n%q", a, want)
 	}
@@ -46,6 +48,40 @@ func TestBundleBytes(t *testing.T) {
 	for n := range a {
 		if _, err := Answers(a[:n], len(goldenAnswers), nil); !errors.Is(err, ErrBundle) {
 			t.Errorf("%d bytes of them: %v", n, err)
+		}
+	}
+}
+
+// The bytes of prints, which one node learns of and another is named series by.
+func TestPrintedBytes(t *testing.T) {
+	x, y := Print{1, 2}, Print{0x0807060504030201, 1 << 63}
+	part := Part{Protocol: V1, Bucket: "t", Body: []byte("d"), Standby: Bits{1}, Prints: AppendPrint(AppendPrint(nil, x), y)}
+	b := append(AppendPartHead(AppendBundle(nil), part), part.Body...)
+	if want := "\x01\x51\x01\x01\x20\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00" +
+		"\x01\x02\x03\x04\x05\x06\x07\x08\x00\x00\x00\x00\x00\x00\x00\x80\x01t\x01d"; string(b) != want {
+		t.Errorf("a part that teaches is\n%q, want\n%q", b, want)
+	}
+	if err := Parts(b, func(p Part) bool {
+		if !reflect.DeepEqual(p, part) || PrintAt(p.Prints, 1) != y || PrintAt(p.Prints, 2) != (Print{}) {
+			t.Errorf("it holds %v", p)
+		}
+		return true
+	}); err != nil {
+		t.Error(err)
+	}
+	records := AppendPrinted(AppendPrinted(nil, x, []byte("\x12\x00")), y, nil)
+	if want := "\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x02\x12\x00" +
+		"\x01\x02\x03\x04\x05\x06\x07\x08\x00\x00\x00\x00\x00\x00\x00\x80\x00"; string(records) != want {
+		t.Errorf("records are\n%q, want\n%q", records, want)
+	}
+	first, from, to := PrintedAt(records, 0)
+	second, at, end := PrintedAt(records, to)
+	if first != x || second != y || string(records[from:to]) != "\x12\x00" || at != end || end != len(records) {
+		t.Errorf("they are %v at %d to %d, %v at %d to %d", first, from, to, second, at, end)
+	}
+	for n := range records {
+		if _, from, to := PrintedAt(records[:n], 0); from >= 0 && to < len(records)-PrintBytes-1 {
+			t.Errorf("%d bytes hold a record to %d", n, to)
 		}
 	}
 }

@@ -16,6 +16,9 @@ type Part struct {
 	Standby Bits
 	// Settled says that nobody has to forward any of it.
 	Settled bool
+	// Prints are those of the series of the part, by their place in it, for its receiver
+	// to learn; zero for one that is not to be learned.
+	Prints []byte
 	// MaxSamples bounds what a request that is not cut yet may hold, as its receiver
 	// has the bound when it comes, who says so when there are more.
 	MaxSamples int
@@ -58,6 +61,10 @@ type Answer struct {
 	// Losses are the series of which not all was written, in ascending order,
 	// if the status is 400.
 	Losses []Loss
+	// Unknown are the series of a Printed part of which nothing was written, because they
+	// are to be sent with their labels: places in the part, in ascending order. The rest
+	// of the answer is about the others.
+	Unknown []int
 }
 
 // Elements are numbers of what series hold.

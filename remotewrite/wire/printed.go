@@ -1,0 +1,60 @@
+package wire
+
+import "encoding/binary"
+
+// Print is a keyed 128-bit hash of the labels of a series and its bucket, which is the
+// same at all nodes of a cluster. Nobody who has not the cluster's key can find two
+// series with one print. The zero value is none.
+type Print struct{ A, B uint64 }
+
+// Printed is the Protocol of a part whose series are named by their prints: nodes have
+// learned which series those are from parts with labels (Part.Prints).
+//
+//	body     record ┃ …
+//	record   print (16, little-endian) │ length │ samples
+//
+// The samples are fields of a series of either protocol, in which they are the same,
+// as they came. A node that does not know a print, or finds anything unusual in a
+// record, writes nothing of it and says so (Answer.Unknown): then the series is sent
+// with its labels.
+const Printed Protocol = 5
+
+// HeaderPrints of an answer to a bundle says that the node takes Printed, and by which
+// key its prints are made: a value that is the same for the same key.
+const HeaderPrints = "X-Mcached-Prints"
+
+// PrintBytes is what a Print takes in a bundle.
+const PrintBytes = 16
+
+// AppendPrint appends a print.
+func AppendPrint(dst []byte, p Print) []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, p.A), p.B)
+}
+
+// PrintAt is the print at place n of prints that follow one another, the zero one behind
+// the last.
+func PrintAt(b []byte, n int) Print {
+	if n >= len(b)/PrintBytes {
+		return Print{}
+	}
+	b = b[n*PrintBytes:]
+	return Print{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}
+}
+
+// AppendPrinted appends a record.
+func AppendPrinted(dst []byte, p Print, samples []byte) []byte {
+	dst = AppendPrint(dst, p)
+	dst = binary.AppendUvarint(dst, uint64(len(samples)))
+	return append(dst, samples...)
+}
+
+// PrintedAt reads the record at b[i:]: its samples lie at b[from:to], where the next one
+// begins. From is -1 if it is malformed.
+func PrintedAt(b []byte, i int) (p Print, from, to int) {
+	if len(b)-i < PrintBytes {
+		return p, -1, -1
+	}
+	p = PrintAt(b[i:], 0)
+	from, to = Bytes(b, i+PrintBytes)
+	return p, from, to
+}
