@@ -14,16 +14,18 @@ import (
 	"time"
 
 	"mcached/mcache"
+	"mcached/remotewrite/prints"
 	"mcached/remotewrite/wire"
 )
 
 // Handler is the receiver of remote write. It is safe for concurrent use.
 type Handler struct {
-	opts  atomic.Pointer[Options] // immutable, see SetLimits
-	cache *mcache.Cache
-	meta  metadata
-	ring  ring
-	fresh allowance
+	opts   atomic.Pointer[Options] // immutable, see SetLimits
+	cache  *mcache.Cache
+	meta   metadata
+	ring   ring
+	fresh  allowance
+	prints prints.Trail[mcache.Fingerprint]
 
 	bodies  sync.Pool     // of *[]byte, for bodies before decompression
 	intakes sync.Pool     // of *intake
@@ -67,6 +69,7 @@ func (h *Handler) setOptions(o Options) {
 	h.meta.bound(o.MaxMetadata, o.MaxMetadataBytes)
 	h.ring.bound(o.MaxExemplars, o.MaxExemplarBytes)
 	h.fresh.bound(o.MaxNewSeriesPerSecond)
+	h.prints.Forget()
 	h.opts.Store(&o)
 }
 

@@ -30,8 +30,11 @@ type intake struct {
 	skip     []bool      // by place in the request: series that are of another node; nil: none
 	standby  wire.Bits   // by place in the request: series that another node forwards
 	duty     mcache.Duty // of the series in hand
-	maxT     int64       // ms; samples after it are refused
-	usual    uint64      // ms from earlyMs to behind maxT: times in there need no second look
+	teaches  []byte      // prints of series by place in the request, to be learned
+	place    int         // of the series in hand, if shared
+	learned  []printed
+	maxT     int64  // ms; samples after it are refused
+	usual    uint64 // ms from earlyMs to behind maxT: times in there need no second look
 
 	decoded          []byte        // everything below points into it
 	zstd, zstdStream *zstd.Decoder // nil until a body needs one: of announced length, of any
@@ -94,6 +97,7 @@ func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
 	in.lease, in.lent, in.lookAt = l, 0, lookBytes
 	now := in.o.Now()
 	in.shared, in.skip, in.standby, in.duty = false, nil, nil, mcache.Mine
+	in.teaches, in.learned = nil, in.learned[:0]
 	in.protocol, in.bucket, in.nowMs, in.maxT = p, bucket, now.UnixMilli(), now.Add(in.o.MaxAhead).UnixMilli()
 	in.usual = uint64(max(in.maxT+1-earlyMs, 0))
 	in.batch.Reset(bucket)
@@ -275,6 +279,11 @@ func (in *intake) endSeries(f mcache.Fingerprint, e piece, suspect bool, samples
 	in.batch.SeriesFrom(first, f, in.starts)
 	if in.duty != mcache.Mine {
 		in.batch.Duty(in.duty)
+	}
+	if in.teaches != nil {
+		if x := wire.PrintAt(in.teaches, in.place); x != (wire.Print{}) {
+			in.learned = append(in.learned, printed{x, f})
+		}
 	}
 	for _, h := range in.histograms {
 		in.batch.Record(h.t, h.value)

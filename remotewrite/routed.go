@@ -30,8 +30,10 @@ func (x *routed) store(skip []bool, standby wire.Bits) wire.Answer {
 	return x.h.write(x.ctx, x.in)
 }
 
-func (x *routed) done() {
+// done ends the turn; body is what the intake has from now on instead of its own.
+func (x *routed) done(body []byte) {
 	if x.in != nil {
+		x.in.decoded = body
 		x.h.putBack(x.in)
 		x.in = nil
 		<-x.h.working
@@ -40,7 +42,11 @@ func (x *routed) done() {
 
 // route answers a request that is whole, and that decode makes plain.
 func (h *Handler) route(w http.ResponseWriter, r *http.Request, x *routed, decode func() error) {
-	defer x.done()
+	defer func() { // of what was not decoded
+		if x.in != nil {
+			x.done(x.in.decoded)
+		}
+	}()
 	if err := decode(); err != nil {
 		h.refuse(w, r, err)
 		return
@@ -83,13 +89,19 @@ func (h *Handler) write(ctx context.Context, in *intake) wire.Answer {
 		a.Reasons = slices.Clone(in.problems.messages)
 		a.Losses = in.losses()
 	}
-	if in.problems.retry != nil {
-		a.Status, a.Retry, a.RetryAfter = http.StatusServiceUnavailable, in.problems.retry.Error(), h.o().RetryAfter
-		if in.problems.sendersFault() {
-			a.Status = http.StatusTooManyRequests
-		}
-	}
+	h.retry(in, &a)
 	return a
+}
+
+// retry makes a the answer to what is to be sent again, if that is so.
+func (h *Handler) retry(in *intake, a *wire.Answer) {
+	if in.problems.retry == nil {
+		return
+	}
+	a.Status, a.Retry, a.RetryAfter = http.StatusServiceUnavailable, in.problems.retry.Error(), h.o().RetryAfter
+	if in.problems.sendersFault() {
+		a.Status = http.StatusTooManyRequests
+	}
 }
 
 // answerOf is the answer to a part of which nothing can be written.
@@ -169,7 +181,13 @@ func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Ans
 	} else {
 		in.share(nil, p.Standby)
 	}
-	return h.write(ctx, in)
+	if p.Protocol == wire.Printed {
+		return h.writePrinted(in)
+	}
+	in.teach(p.Prints)
+	a := h.write(ctx, in)
+	h.learn(in.learned)
+	return a
 }
 
 // serveBundle answers a bundle of parts, each by itself.
@@ -215,6 +233,12 @@ func (in *intake) share(skip []bool, standby wire.Bits) {
 	in.shared = skip != nil || len(standby) > 0
 }
 
+// teach says which prints the series have.
+func (in *intake) teach(prints []byte) {
+	in.teaches = prints
+	in.shared = in.shared || len(prints) > 0
+}
+
 // passes reports whether another node writes the series at a place of the request. If
 // not, it notes who forwards it.
 func (in *intake) passes(place int) bool {
@@ -224,6 +248,7 @@ func (in *intake) passes(place int) bool {
 	if in.duty = mcache.Mine; in.standby.Has(place) {
 		in.duty = mcache.Standby
 	}
+	in.place = place
 	return false
 }
 

@@ -77,6 +77,14 @@ func (c *counters) add(in *intake) {
 	}
 }
 
+// addPrinted is add for a printed part with so many series that are known: the others
+// come again.
+func (c *counters) addPrinted(in *intake, series int) {
+	c.decodedBytes.Add(uint64(len(in.decoded)))
+	c.series.Add(uint64(series))
+	c.samples.Add(uint64(in.written))
+}
+
 func (c *counters) refused(status int) {
 	switch status {
 	case 400:

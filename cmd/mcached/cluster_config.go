@@ -41,6 +41,7 @@ type clusterConfig struct {
 
 	keys      *cluster.Keys
 	hash      *cluster.SeriesHash
+	prints    *cluster.SeriesPrints // nil without a secret
 	bind      netip.AddrPort
 	reachedBy netip.AddrPort // advertise; the zero value if it follows from listen
 	http      *http.Client   // by httpConfigFile
@@ -229,6 +230,9 @@ func (c *config) readClusterFiles() error {
 		return fmt.Errorf("--cluster.key-file: %w", err)
 	}
 	f.hash = cluster.NewSeriesHash(f.keys.Series(), f.ignoreLabels, cluster.TargetSlots(int(f.spread), int(f.copies)))
+	if key := f.keys.Prints(); key != nil {
+		f.prints = cluster.NewSeriesPrints(key, f.hash)
+	}
 	as := forwardConfig{httpConfigFile: f.httpConfigFile} // each request has a deadline of its own
 	if f.http, err = as.client(); err != nil {
 		return fmt.Errorf("--cluster.http-config-file: %w", err)

@@ -20,9 +20,13 @@ func (d *daemon) openRouter() error {
 	if !f.on() {
 		return nil
 	}
+	var prints route.Prints // that holds no nil pointer
+	if f.prints != nil {
+		prints = f.prints
+	}
 	var err error
 	d.router, err = route.New(route.Options{
-		Cluster: writeCluster{d}, Hash: f.hash, Acks: int(f.writeAcks), Forwards: c.forward.url != "",
+		Cluster: writeCluster{d}, Hash: f.hash, Prints: prints, Acks: int(f.writeAcks), Forwards: c.forward.url != "",
 		Store:  func(ctx context.Context, p wire.Part) wire.Answer { return d.writes.Store(ctx, p) },
 		Header: cluster.Header, Sign: f.keys.Sign, Verify: f.keys.Verify, Client: f.writeClient(),
 		MaxOutboxBytes: d.outboxBytes(),

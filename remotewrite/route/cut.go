@@ -16,15 +16,47 @@ type Hash interface {
 	Slot(sum uint64) uint16
 }
 
+// Prints are 128-bit hashes of series that are the same at all nodes which have the same
+// Check: sums as those of Hash. Strangers cannot make two series of one print. It is safe
+// for concurrent use and keeps no string.
+type Prints interface {
+	Check() string
+	BucketPrint(bucket string) (a, b uint64)
+	// PairPrint gives what Hash.Pair does, too.
+	PairPrint(name, value string) (slot, a, b uint64)
+}
+
+// sums are those of a slot and of a print, or what a pair adds to them.
+type sums struct {
+	slot  uint64
+	print wire.Print
+}
+
+func (s *sums) add(o *sums) {
+	s.slot += o.slot
+	s.print.A += o.print.A
+	s.print.B += o.print.B
+}
+
+func (s *sums) remove(o *sums) {
+	s.slot -= o.slot
+	s.print.A -= o.print.A
+	s.print.B -= o.print.B
+}
+
 // item is what has owners: a series, or the metadata of a metric.
 type item struct {
 	from, to uint32 // in the body, with tag and length
 	inner    uint32 // where the message in it begins
-	rest     uint32 // protocol 1.0: and where it goes on behind its labels
+	rest     uint32 // and where it goes on behind its labels; protocol 2.0: if usual
+	end      uint32 // of the samples of one that is usual
 	changes  uint32 // how many changes the items up to it have
 	slot     uint16
 	metadata bool
-	whole    bool // it cannot be told by changes
+	whole    bool   // it cannot be told by changes
+	known    bool   // and it was sent before
+	usual    bool   // a series of labels with values, short samples, and metadata of the metric
+	about    uint64 // a hash of that metadata; 0: there is none
 }
 
 // change is a label of a series in protocol 1.0 that is other than the one at
@@ -41,19 +73,24 @@ type piece struct{ from, to uint32 }
 type labels struct {
 	spelt  []byte   // as they lie in the body
 	ends   []uint32 // where each of them ends, from the beginning of the first
-	hashes []uint64
-	sum    uint64 // of hashes
-	last   int    // the place of the one that changed last
+	hashes []sums
+	sum    sums // of hashes
+	last   int  // the place of the one that changed last
 }
 
 // cutter finds the items of a request and their slots. It is used again for
 // the next request, and belongs to one at a time.
 type cutter struct {
 	hash                  Hash
+	prints                Prints // nil: there are none
 	maxSeries, maxSymbols int
 	body                  []byte
-	bucket                uint64
+	bucket                sums
+	odd                   bool // a label without a value has come: no series is usual any more
 	items                 []item
+	named                 []wire.Print  // of items, if there are prints
+	meta                  []byte        // the Metadata message that came last
+	about                 uint64        // see item
 	series                int           // how many of items are that
 	sent                  wire.Elements // of all series
 	symbols               []piece
@@ -66,16 +103,16 @@ type cutter struct {
 
 // reset forgets the request before.
 func (c *cutter) reset() {
-	c.body, c.head = nil, nil
-	c.items, c.symbols, c.changes = c.items[:0], c.symbols[:0], c.changes[:0]
-	c.series, c.sent = 0, wire.Elements{}
+	c.body, c.head, c.meta = nil, nil, nil
+	c.items, c.symbols, c.changes, c.named = c.items[:0], c.symbols[:0], c.changes[:0], c.named[:0]
+	c.series, c.sent, c.odd = 0, wire.Elements{}, false
 	c.before.forget()
 }
 
 // bytes is what the tables take.
 func (c *cutter) bytes() int {
 	return cap(c.items)*int(unsafe.Sizeof(item{})) + cap(c.symbols)*int(unsafe.Sizeof(piece{})) +
-		cap(c.changes)*int(unsafe.Sizeof(change{})) + cap(c.spell)
+		cap(c.changes)*int(unsafe.Sizeof(change{})) + cap(c.spell) + cap(c.named)*wire.PrintBytes
 }
 
 // scan finds items and slots. It reports false if the request is malformed or
@@ -84,7 +121,10 @@ func (c *cutter) bytes() int {
 // stored.
 func (c *cutter) scan(p wire.Part) bool {
 	c.reset()
-	c.body, c.bucket = p.Body, c.hash.Bucket(p.Bucket)
+	c.body, c.bucket = p.Body, sums{slot: c.hash.Bucket(p.Bucket)}
+	if c.prints != nil {
+		c.bucket.print.A, c.bucket.print.B = c.prints.BucketPrint(p.Bucket)
+	}
 	ok := false
 	if p.Protocol == wire.V1 {
 		ok = c.scanV1()
@@ -110,6 +150,23 @@ func (c *cutter) add(from, inner, to int) *item {
 	return it
 }
 
+// place gives an item, the next that has none, its slot and print.
+func (c *cutter) place(it *item, sum *sums) {
+	it.slot = c.hash.Slot(c.bucket.slot + sum.slot)
+	if c.prints != nil {
+		c.named = append(c.named, wire.Print{A: c.bucket.print.A + sum.print.A, B: c.bucket.print.B + sum.print.B})
+	}
+}
+
+// teaching is the print of an item for its receiver to learn: zero for one that will not
+// be asked for by it.
+func (c *cutter) teaching(k int32) wire.Print {
+	if !c.items[k].usual {
+		return wire.Print{}
+	}
+	return c.named[k]
+}
+
 func (c *cutter) scanV1() bool {
 	b := c.body
 	for i := 0; i < len(b); {
@@ -128,18 +185,18 @@ func (c *cutter) scanV1() bool {
 			if it == nil {
 				return false
 			}
-			var sum uint64
+			var sum sums
 			if it.metadata = t == wire.TagV1Metadata; it.metadata {
-				sum = c.metadataV1(b[from:to])
+				sum.slot = c.metadataV1(b[from:to])
 			} else {
-				ok := false
-				if sum, ok = c.seriesV1(it, b[:to]); !ok {
+				if !c.seriesV1(it, b[:to], &sum) {
 					return false
 				}
 				it.whole = it.whole || from-start != wire.SeriesHeadBytes(to-from)
 				c.series++
 			}
-			it.slot, it.changes = c.hash.Slot(c.bucket+sum), uint32(len(c.changes))
+			it.changes = uint32(len(c.changes))
+			c.place(it, &sum)
 			i = to
 		case wire.TagV2Symbol, wire.TagV2Series:
 			return false
@@ -173,7 +230,7 @@ func (c *cutter) metadataV1(b []byte) uint64 {
 
 // seriesV1 sums up the labels of the TimeSeries message that b ends with, notes
 // which of them have changed, and counts what it holds.
-func (c *cutter) seriesV1(it *item, b []byte) (sum uint64, ok bool) {
+func (c *cutter) seriesV1(it *item, b []byte, sum *sums) (ok bool) {
 	l := &c.before
 	i := int(it.inner)
 	from, had, changes := i, len(l.ends), len(c.changes)
@@ -187,13 +244,13 @@ func (c *cutter) seriesV1(it *item, b []byte) (sum uint64, ok bool) {
 		}
 		at, end := wire.Bytes(b, i+1)
 		if at < 0 {
-			return 0, false
+			return false
 		}
 		h, ok := c.labelV1(b[at:end])
 		if !ok {
-			return 0, false
+			return false
 		}
-		before = l.replace(n, i-from, end-from, h, before)
+		before = l.replace(n, i-from, end-from, &h, before)
 		c.changes = append(c.changes, change{uint32(i), uint32(end), uint32(n)})
 		n, before = l.passMore(n+1, before, b[from:])
 	}
@@ -202,21 +259,24 @@ func (c *cutter) seriesV1(it *item, b []byte) (sum uint64, ok bool) {
 	if it.whole = n != had || n > wire.MaxPackedLabels; it.whole {
 		c.changes = c.changes[:changes]
 	}
-	sum = l.sum
+	*sum = l.sum
+	it.end, it.usual = it.to, i < len(b) && b[i] == wire.TagV1SeriesSample && !c.odd
 	for i < len(b) {
 		if b[i] == wire.TagV1SeriesSample && i+1 < len(b) && b[i+1] < 0x80 { // nearly all
+			it.usual = it.usual && b[i+1] <= maxSample
 			if i += 2 + int(b[i+1]); i > len(b) {
-				return 0, false
+				return false
 			}
 			c.sent.Samples++
 			continue
 		}
+		it.usual = false
 		t, at := wire.Tag(b, i)
 		if at < 0 {
-			return 0, false
+			return false
 		}
 		if i = wire.Skip(b, t, at); i < 0 {
-			return 0, false
+			return false
 		}
 		switch t {
 		case wire.TagV1SeriesSample:
@@ -229,13 +289,16 @@ func (c *cutter) seriesV1(it *item, b []byte) (sum uint64, ok bool) {
 			from, to := wire.Bytes(b, at)
 			h, ok := c.labelV1(b[from:to])
 			if !ok {
-				return 0, false
+				return false
 			}
-			sum += h
+			sum.add(&h)
 		}
 	}
-	return sum, true
+	return true
 }
+
+// maxSample is what a sample has of value and time.
+const maxSample = 1 + 8 + 1 + 10
 
 // forget is for when there is no series before.
 func (l *labels) forget() {
@@ -279,11 +342,11 @@ func (l *labels) passMore(n int, before, b []byte) (int, []byte) {
 
 // replace puts a label, which lies from at to end, in the n-th place, and returns
 // what there is of before behind the one that was there.
-func (l *labels) replace(n, at, end int, hash uint64, before []byte) []byte {
+func (l *labels) replace(n, at, end int, hash *sums, before []byte) []byte {
 	l.last = n
 	if n == len(l.ends) {
-		l.ends, l.hashes = append(l.ends, uint32(end)), append(l.hashes, hash)
-		l.sum += hash
+		l.ends, l.hashes = append(l.ends, uint32(end)), append(l.hashes, *hash)
+		l.sum.add(hash)
 		return before
 	}
 	before = before[int(l.ends[n])-at:]
@@ -292,29 +355,35 @@ func (l *labels) replace(n, at, end int, hash uint64, before []byte) []byte {
 			l.ends[n+k] += d
 		}
 	}
-	l.sum += hash - l.hashes[n]
-	l.hashes[n] = hash
+	l.sum.remove(&l.hashes[n])
+	l.sum.add(hash)
+	l.hashes[n] = *hash
 	return before
 }
 
 // keep makes the first n labels, which are spelt so, those of the series before.
 func (l *labels) keep(n int, spelt []byte) {
-	for _, h := range l.hashes[n:] {
-		l.sum -= h
+	for k := n; k < len(l.hashes); k++ {
+		l.sum.remove(&l.hashes[k])
 	}
 	l.ends, l.hashes, l.spelt = l.ends[:n], l.hashes[:n], spelt
 }
 
 // pairHash is 0 for a label without a value, which is none.
-func (c *cutter) pairHash(name, value []byte) uint64 {
-	if len(value) == 0 {
-		return 0
+func (c *cutter) pairHash(name, value []byte) (h sums) {
+	switch {
+	case len(value) == 0:
+		c.odd = true
+	case c.prints == nil:
+		h.slot = c.hash.Pair(wire.View(name), wire.View(value))
+	default:
+		h.slot, h.print.A, h.print.B = c.prints.PairPrint(wire.View(name), wire.View(value))
 	}
-	return c.hash.Pair(wire.View(name), wire.View(value))
+	return h
 }
 
 // labelV1 is the hash of a Label message.
-func (c *cutter) labelV1(b []byte) (h uint64, ok bool) {
+func (c *cutter) labelV1(b []byte) (h sums, ok bool) {
 	// As every sender writes it: the name, then the value, and mostly short.
 	if len(b) >= 4 && b[0] == wire.TagLabelName && b[1] < 0x80 {
 		at := 2 + int(b[1]) // of the value's field
@@ -326,10 +395,10 @@ func (c *cutter) labelV1(b []byte) (h uint64, ok bool) {
 	for i := 0; i < len(b); {
 		t, at := wire.Tag(b, i)
 		if at < 0 {
-			return 0, false
+			return h, false
 		}
 		if i = wire.Skip(b, t, at); i < 0 {
-			return 0, false
+			return h, false
 		}
 		if t == wire.TagLabelName || t == wire.TagLabelValue {
 			from, to := wire.Bytes(b, at)
@@ -384,12 +453,15 @@ func (c *cutter) scanV2() bool {
 			}
 		}
 	}
+	if len(c.symbols) > 0 && c.symbols[0].from != c.symbols[0].to {
+		c.odd = true // the receiver refuses the request
+	}
 	for k := range c.items {
-		sum, ok := c.seriesV2(&c.items[k])
-		if !ok {
+		var sum sums
+		if !c.seriesV2(&c.items[k], &sum) {
 			return false
 		}
-		c.items[k].slot = c.hash.Slot(c.bucket + sum)
+		c.place(&c.items[k], &sum)
 	}
 	return true
 }
@@ -419,44 +491,54 @@ func (c *cutter) inBody(at int) bool {
 }
 
 // seriesV2 sums up the labels of a TimeSeries message and counts what it holds.
-func (c *cutter) seriesV2(it *item) (sum uint64, ok bool) {
+func (c *cutter) seriesV2(it *item, sum *sums) (ok bool) {
 	b := c.body[:it.to]
 	i := int(it.inner)
 	from, lists, odd := i, 0, false
 	if i+1 < len(b) && b[i] == wire.TagV2SeriesRefs && b[i+1] < 0x80 { // nearly all begin so
 		at := i + 2
 		if i = at + int(b[i+1]); i > len(b) {
-			return 0, false
+			return false
 		}
-		sum, ok = c.refsV2(b[at:i])
-		lists, odd = 1, !ok
+		lists, odd = 1, !c.refsV2(b[at:i], sum)
+		it.rest, it.usual = uint32(i), i < len(b) && b[i] == wire.TagV2SeriesSample && !odd && !c.odd
 	}
+	it.end = it.to
 	for i < len(b) {
 		if b[i] == wire.TagV2SeriesSample && i+1 < len(b) && b[i+1] < 0x80 { // nearly all
+			it.usual = it.usual && b[i+1] <= maxSample && it.end == it.to
 			if i += 2 + int(b[i+1]); i > len(b) {
-				return 0, false
+				return false
 			}
 			c.sent.Samples++
 			continue
 		}
 		t, at := wire.Tag(b, i)
 		if at < 0 {
-			return 0, false
+			return false
 		}
+		if t == wire.TagV2SeriesMetadata {
+			from, to := wire.Bytes(b, at)
+			if from < 0 {
+				return false
+			}
+			it.usual = it.usual && it.end == it.to && c.describe(it, b[from:to])
+			it.end, i = uint32(i), to
+			continue
+		}
+		it.usual = false
 		if t == wire.TagV2SeriesRefs {
 			at, i = wire.Bytes(b, at)
 			if at < 0 {
-				return 0, false
+				return false
 			}
 			if lists++; lists == 1 {
-				var good bool
-				sum, good = c.refsV2(b[at:i])
-				odd = odd || !good
+				odd = !c.refsV2(b[at:i], sum) || odd
 			}
 			continue
 		}
 		if i = wire.Skip(b, t, at); i < 0 {
-			return 0, false
+			return false
 		}
 		switch t {
 		case wire.TagV2SeriesRef:
@@ -470,14 +552,44 @@ func (c *cutter) seriesV2(it *item) (sum uint64, ok bool) {
 		}
 	}
 	if odd || lists > 1 {
-		sum = c.oddRefsV2(b[from:])
+		*sum = c.oddRefsV2(b[from:])
 	}
-	return sum, true
+	return true
+}
+
+// describe notes what the Metadata message of a series says. It reports false if it is not as
+// any sender writes it, or there are no prints.
+func (c *cutter) describe(it *item, b []byte) bool {
+	if len(b) == 0 || c.prints == nil {
+		return c.prints != nil
+	}
+	if string(b) == string(c.meta) { // of the same metric, mostly
+		it.about = c.about
+		return true
+	}
+	var field [wire.TagV2MetadataUnit>>3 + 1]uint64
+	for i := 0; i < len(b); {
+		t, at := wire.Tag(b, i)
+		if t != wire.TagV2MetadataType && t != wire.TagV2MetadataHelp && t != wire.TagV2MetadataUnit {
+			return false
+		}
+		if field[t>>3], i = wire.Uvarint(b, at); i < 0 {
+			return false
+		}
+	}
+	help, unit := field[wire.TagV2MetadataHelp>>3], field[wire.TagV2MetadataUnit>>3]
+	if max(help, unit) >= uint64(len(c.symbols)) {
+		return false
+	}
+	_, x, _ := c.prints.PairPrint(wire.View(c.symbol(uint32(help))), wire.View(c.symbol(uint32(unit))))
+	c.meta, c.about = b, x+field[wire.TagV2MetadataType>>3]|1
+	it.about = c.about
+	return true
 }
 
 // refsV2 sums up the pairs of a packed list of references. It reports false if
 // they are not all pairs of symbols.
-func (c *cutter) refsV2(raw []byte) (sum uint64, ok bool) {
+func (c *cutter) refsV2(raw []byte, sum *sums) (ok bool) {
 	l, i := &c.before, 0
 	n, before := l.pass(raw)
 	for {
@@ -496,15 +608,16 @@ func (c *cutter) refsV2(raw []byte) (sum uint64, ok bool) {
 			break
 		}
 		h := c.pairHash(c.symbol(uint32(name)), c.symbol(uint32(value)))
-		before = l.replace(n, i, j, h, before)
+		before = l.replace(n, i, j, &h, before)
 		n, before = l.passMore(n+1, before, raw)
 	}
 	if i < len(raw) {
 		l.forget()
-		return 0, false
+		return false
 	}
 	l.keep(n, raw)
-	return l.sum, true
+	*sum = l.sum
+	return true
 }
 
 func (c *cutter) symbol(n uint32) []byte {
@@ -515,7 +628,7 @@ func (c *cutter) symbol(n uint32) []byte {
 // oddRefsV2 sums up the pairs of a TimeSeries message whose references are not
 // one packed list, or lead nowhere. No sender writes them so. Who stores it
 // says what is wrong, if anything is.
-func (c *cutter) oddRefsV2(b []byte) (sum uint64) {
+func (c *cutter) oddRefsV2(b []byte) (sum sums) {
 	c.refs = c.refs[:0]
 	const most = 1 << 10 // labels; more than any node takes
 	for i := 0; i < len(b) && len(c.refs) < 2*most; {
@@ -537,7 +650,8 @@ func (c *cutter) oddRefsV2(b []byte) (sum uint64) {
 	}
 	for k := 0; k+1 < len(c.refs); k += 2 {
 		if name, value := c.refs[k], c.refs[k+1]; int(max(name, value)) < len(c.symbols) {
-			sum += c.pairHash(c.symbol(name), c.symbol(value))
+			h := c.pairHash(c.symbol(name), c.symbol(value))
+			sum.add(&h)
 		}
 	}
 	return sum

@@ -2,10 +2,12 @@ package route
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -91,6 +93,7 @@ func FuzzCut(f *testing.F) {
 		fl, ok := cutFor(t, tab, p, false)
 		if packed, _ := cutFor(t, tab, p, true); ok {
 			samePacked(t, fl, packed)
+			samePrinted(t, fl, p)
 		}
 		whole, err := decode(p.Protocol, body)
 		if err != nil {
@@ -124,6 +127,119 @@ func FuzzCut(f *testing.F) {
 			}
 		}
 	})
+}
+
+// seriesPrint is the print of a label set by the definition.
+func seriesPrint(bucket string, ls []mcache.Label) (p wire.Print) {
+	p.A, p.B = testPrints{testHash}.BucketPrint(bucket)
+	for _, l := range ls {
+		if l.Value != "" {
+			_, a, b := testPrints{testHash}.PairPrint(l.Name, l.Value)
+			p.A, p.B = p.A+a, p.B+b
+		}
+	}
+	return p
+}
+
+// samePrinted holds a request whose nodes know all series to be cut as one that is plain,
+// but that usual series are named by their prints and keep all but their labels.
+func samePrinted(t *testing.T, plain *flight, p wire.Part) (prints int) {
+	t.Helper()
+	r := newRouter(t, Options{Cluster: &testCluster{table: plain.table}})
+	f := r.flights.Get().(*flight)
+	for range 2 {
+		f.refs = 1
+		f.cut.scan(p)
+		f.part, f.table, f.boxes, f.need = p, plain.table, r.outboxes(plain.table), 1
+		for _, o := range f.boxes.by {
+			o.knows.takes.Store(true)
+		}
+		f.assign()
+	}
+	whole, err := decode(p.Protocol, p.Body)
+	place := make(map[int32]int) // of series
+	for k := range f.cut.items {
+		if !f.cut.items[k].metadata {
+			place[int32(k)] = len(place)
+		}
+	}
+	n := plain.table.Nodes()
+	for node := range n {
+		var items []int32
+		if fr := f.frames[node]; fr != nil {
+			items = append(items, fr.items...)
+			series := 0
+			for _, k := range fr.items {
+				if f.cut.items[k].metadata {
+					continue
+				}
+				if got := wire.PrintAt(fr.prints, series); got != f.cut.teaching(k) {
+					t.Fatalf("node %d learns %v of item %d", node, got, k)
+				}
+				series++
+			}
+		}
+		if fr := f.frames[n+node]; fr != nil {
+			i := 0
+			for _, k := range fr.items {
+				got, from, to := wire.PrintedAt(fr.body, i)
+				i = to
+				if err != nil {
+					continue // what it holds is for its receiver to judge
+				}
+				want := whole.series[place[k]]
+				again := slices.Clone(f.cut.head)
+				again = append(again, wire.TagV1Series)
+				if p.Protocol == wire.V2 {
+					again[len(again)-1] = wire.TagV2Series
+				}
+				again = append(binary.AppendUvarint(again, uint64(to-from)), fr.body[from:to]...)
+				bare, err := decode(p.Protocol, again)
+				// In protocol 2.0 rest has references, metadata and symbols beside samples.
+				same := err == nil && strings.Contains(want.rest, strings.TrimSuffix(bare.series[0].rest, "*\x00"))
+				if !same || got != seriesPrint(p.Bucket, want.labels) || len(bare.series[0].labels) > 0 || p.Protocol == wire.V1 && bare.series[0].rest != want.rest {
+					t.Fatalf("node %d gets of %v: %v, %v, %v", node, want, got, bare, err)
+				}
+				prints++
+			}
+			if i != len(fr.body) {
+				t.Fatalf("node %d gets %d bytes more", node, len(fr.body)-i)
+			}
+			items = append(items, fr.items...)
+		}
+		slices.Sort(items)
+		if fr := plain.frames[node]; fr == nil && len(items) > 0 || fr != nil && !slices.Equal(items, fr.items) {
+			t.Fatalf("node %d gets items %v", node, items)
+		}
+	}
+	return prints
+}
+
+// Series that were sent before go by their prints, but for what is unusual about them.
+func TestUsualSeriesArePrinted(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 9))
+	for _, v := range []wire.Protocol{wire.V1, wire.V2} {
+		p := wire.Part{Protocol: v, Bucket: "b", Body: writetest.Encode(t, v, benchSeries(200)...), MaxSamples: 1_000_000}
+		plain, ok := cutFor(t, newTable(3, 1, 2), p, false)
+		if !ok {
+			t.Fatal("it is not cut")
+		}
+		others := 0
+		for _, fr := range plain.frames {
+			if fr != nil {
+				others += len(fr.items)
+			}
+		}
+		if n := samePrinted(t, plain, p); n != others || n == 0 {
+			t.Errorf("protocol %v: %d of %d are printed", v, n, others)
+		}
+		for range 20 {
+			p.Body = writetest.Encode(t, v, randomSeries(rng, 40)...)
+			if plain, ok := cutFor(t, newTable(3, 1, 2), p, false); ok {
+				samePrinted(t, plain, p)
+			}
+		}
+	}
 }
 
 // samePacked holds packed frames to be, byte by byte, the plain ones.

@@ -20,6 +20,7 @@
 //	outbox   the frames that wait for one node, and the requests to it under way
 //	bundle   the frames of one request between nodes (wire.AppendBundle)
 //	link     a connection to a node that bundles go over
+//	print    128 bits that name a series among nodes (wire.Print)
 //
 // # Picture
 //
@@ -40,17 +41,43 @@
 // again: each byte less is one that need not be copied, hashed at both ends, and
 // pass through two sockets.
 //
+// # Prints
+//
+// What a sender sends again and again is the labels, and each owner would find the
+// series by them anew. So nodes name series to each other: a print is a keyed hash of
+// the labels and the bucket, which is summed up beside the slot from the pairs that
+// have changed.
+//
+//	first      labels, with prints beside them ─▶ owner: writes, and learns print ─▶ series
+//	then       print │ samples ─────────────────▶ owner: writes, and learns nothing
+//	           ◀── unknown: the 3rd, the 17th ─── of those that are gone, or that it forgot
+//	           labels, with prints, of those two ─▶ owner
+//
+// Nothing must be agreed on: a print is the same at all nodes, whoever sent it first,
+// and means a label set, not a place in a cache. A node may forget it at any time. Who
+// sends it only guesses that it is known, because the series was sent before (seen.go),
+// and what was guessed wrong costs a round trip and loses nothing, because the request
+// is kept until all nodes have answered. A node that guesses wrong often is sent labels
+// for a while.
+//
+// Only what is usual goes by its print: a series all labels of which have values, with
+// samples of a value and a time. In protocol 2.0 it may have metadata of its metric, and
+// goes with its labels again when that changes. What else there is to a series, and what
+// is wrong with it, the owner sees with the labels. Nodes take prints of each other that
+// are made by the same keys, as they say with each answer (wire.HeaderPrints): a cluster
+// without a secret has none, because anybody could make series with the print of another.
+//
 // A node stores what other nodes send it and never sends it on, whatever its
 // table says: there is one hop, and two tables that differ cannot make a loop.
 //
 // # Who owns which bytes
 //
-// The body is the receiver's, and is read until it is told that that is over, before it waits for anybody. What outlives that
-// are frames, which are copies: a request can be answered while its second copy
-// is still on its way. Their bytes are asked of admission when the request is
-// cut, and given back when the flight ends. A frame that is cut anew because its
-// node failed gives place to what becomes of it. Buffers go back to their pool
-// unless a transport may still read them.
+// The body is the receiver's until this node's share of it is written. Then it is the
+// flight's, which gives the receiver the one of a flight before instead: a request can
+// be answered while its second copy is still on its way, and what a node does not take
+// is cut out of the body anew. Frames are copies. The bytes of all are asked of admission
+// when the request is cut, and given back when the flight ends. Buffers go back to their
+// pool unless a transport may still read them.
 //
 // # Acknowledgements
 //
@@ -111,8 +138,8 @@
 //
 // For a series of 11 labels with one sample, of which one label is other than
 // those of the series before: compare 250 bytes or 20 references (10 ns), hash
-// one pair (10), look up owners (5), pack or copy 60 bytes for each other owner (20
-// each): 65 ns, and no allocation. BenchmarkCut has what it is: 80 ns in protocol
+// one pair (10, and 15 for the print), look up owners (5), pack or copy 60 bytes for each
+// other owner (20 each), or print and samples, of 37 (10 each): 65 ns, and no allocation. BenchmarkCut has what it is: 80 ns in protocol
 // 2.0 and 100 in 1.0, on a machine that others use. Which node owns a series cannot be
 // guessed, so that each owner is a branch or two that the processor takes wrongly.
 //

@@ -30,6 +30,19 @@ func (h sumHash) Pair(name, value string) uint64 {
 	return (maphash.String(h.seed, name) ^ 0x9e3779b97f4a7c15) * (maphash.String(h.seed, value) | 1)
 }
 
+// testPrints are sums as well.
+type testPrints struct{ sumHash }
+
+func (testPrints) Check() string { return "check" }
+func (h testPrints) BucketPrint(bucket string) (a, b uint64) {
+	x := maphash.String(h.seed, "bucket "+bucket)
+	return x, x * 0xd1b54a32d192ed03
+}
+func (h testPrints) PairPrint(name, value string) (slot, a, b uint64) {
+	x := maphash.String(h.seed, name+"\x00"+value)
+	return h.Pair(name, value), x, maphash.String(h.seed, value+"\x00"+name)
+}
+
 // table gives each slot its nodes by the number of the slot alone.
 type table struct {
 	ids, urls    []string
@@ -182,7 +195,7 @@ func newRouter(t testing.TB, o Options) *Router {
 		return nil
 	}
 	if o.Hash == nil {
-		o.Hash = testHash
+		o.Hash, o.Prints = testHash, testPrints{testHash}
 	}
 	if o.Store == nil {
 		o.Store = func(context.Context, wire.Part) wire.Answer {

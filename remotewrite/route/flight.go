@@ -21,7 +21,9 @@ type flight struct {
 
 	// Fixed until the flight ends:
 	cut   cutter
-	part  wire.Part // its Body until Own.Done only
+	part  wire.Part // its Body is that of cut
+	body  []byte    // the same, once it is the flight's own
+	spare []byte    // what a request gets for its body
 	table Table
 	boxes *boxes
 	loan  Loan
@@ -33,12 +35,14 @@ type flight struct {
 	refs      int
 	state     []state // by item
 	unsettled int
-	frames    []*frame // by node, while the request or a frame is cut
+	frames    []*frame // by node, while the request or a frame is cut, then printed ones by node
+	knowing   []bool   // by node: it takes prints
 	order     []uint16
 	chosen    []uint16
 	suspects  []bool // by node, as of the last cut
-	answers   int    // of nodes that took or judged a frame, and how many of them
-	wholes    int    // were that nothing of it can be taken
+	begin     []*outbox
+	answers   int // of nodes that took or judged a frame, and how many of them
+	wholes    int // were that nothing of it can be taken
 	whole     wire.Answer
 	reasons   []string
 	losses    map[int32]loss // by item; nil without any
@@ -93,6 +97,13 @@ func (f *flight) end() {
 	r := f.r
 	f.part, f.table, f.boxes, f.loan = wire.Part{}, nil, nil, nil
 	f.cut.reset()
+	if f.body != nil {
+		poison(f.body)
+		if f.spare = f.body[:0]; cap(f.spare) > keepFrameBytes {
+			f.spare = nil
+		}
+		f.body = nil
+	}
 	f.reasons, f.losses, f.retry, f.after, f.whole = nil, nil, "", 0, wire.Answer{}
 	f.answers, f.wholes = 0, 0
 	select {
@@ -125,8 +136,9 @@ func (f *flight) fly(ctx context.Context, p wire.Part, t Table, own own) wire.An
 	if len(f.own.items) > 0 {
 		f.storeOwn(own)
 	}
-	own.done()
-	f.part.Body = nil
+	f.body = p.Body
+	own.done(f.spare)
+	f.spare = nil
 	select {
 	case <-f.ready:
 	case <-ctx.Done():
@@ -139,6 +151,7 @@ func (f *flight) assign() {
 	n, self := f.table.Nodes(), f.table.Self()
 	f.look(n)
 	any := slices.Contains(f.suspects, true)
+	f.knowledge()
 	f.own = frame{flight: f, node: self, items: f.own.items[:0], copies: f.own.copies[:0], standby: f.own.standby[:0]}
 	f.skip = slices.Grow(f.skip[:0], f.cut.series)[:f.cut.series]
 	f.state = slices.Grow(f.state[:0], len(f.cut.items))[:len(f.cut.items)]
@@ -180,6 +193,10 @@ func (f *flight) assign() {
 				}
 				continue
 			}
+			if it.known && f.knowing[o] {
+				f.print(int(o), k, led && i > 0)
+				continue
+			}
 			fr := f.frames[o]
 			if fr == nil {
 				fr = f.newFrame(int(o))
@@ -189,7 +206,7 @@ func (f *flight) assign() {
 			} else {
 				fr.body = append(fr.body, f.cut.body[it.from:it.to]...)
 			}
-			fr.add(int32(k), it, led && i > 0)
+			fr.add(int32(k), &f.cut, led && i > 0)
 		}
 		if !it.metadata {
 			f.skip[series] = !mine
@@ -212,31 +229,54 @@ func (f *flight) newFrame(node int) *frame {
 	if packed {
 		head = make([]byte, wire.PackedHeadBytes) // of which seal takes care
 	}
-	fr := f.emptyFrame(node, head)
+	fr := f.emptyFrame(node, node, head)
 	fr.packed, fr.last = packed, none
-	if cap(fr.items) == 0 { // a new one: what it gets if all nodes get as much, and then some
-		part := func(n int) int { return n * len(f.table.Owners(0)) / f.table.Nodes() * 9 / 8 }
-		bytes := part(len(f.cut.body) - len(head))
-		if packed {
-			bytes /= 3
-		}
-		fr.items, fr.body = make([]int32, 0, part(len(f.cut.items))), slices.Grow(fr.body, bytes)
+	bytes := len(f.cut.body) - len(head)
+	if packed {
+		bytes /= 3
 	}
+	f.grow(fr, bytes)
 	return fr
 }
 
-// emptyFrame begins a frame for a node with what is before its items.
-func (f *flight) emptyFrame(node int, head []byte) *frame {
+// grow makes room in a new frame for what it gets of so many bytes if all nodes get as
+// much, and then some.
+func (f *flight) grow(fr *frame, bytes int) {
+	if cap(fr.items) == 0 {
+		part := func(n int) int { return n * len(f.table.Owners(0)) / f.table.Nodes() * 9 / 8 }
+		fr.items, fr.body = make([]int32, 0, part(len(f.cut.items))), slices.Grow(fr.body, part(bytes))
+	}
+}
+
+// print adds a usual series to the printed frame for a node.
+func (f *flight) print(node, k int, copy bool) {
+	at := f.table.Nodes() + node
+	fr := f.frames[at]
+	if fr == nil {
+		fr = f.emptyFrame(at, node, nil)
+		fr.printed = true
+		const series = wire.PrintBytes + 1 + 2 + maxSample // of one sample
+		f.grow(fr, len(f.cut.items)*series)
+	}
+	it := &f.cut.items[k]
+	fr.body = wire.AppendPrinted(fr.body, f.cut.named[k], f.cut.body[it.rest:it.end])
+	fr.add(int32(k), &f.cut, copy)
+}
+
+// emptyFrame begins a frame for a node with what is before its items, at a place of
+// frames.
+func (f *flight) emptyFrame(at, node int, head []byte) *frame {
 	fr := f.r.frames.Get().(*frame)
-	fr.flight, fr.node, fr.head = f, node, len(head)
+	fr.flight, fr.node, fr.teaches = f, node, at == node && f.knowing[node]
 	fr.body = append(fr.body[:0], head...)
-	f.frames[node] = fr
+	f.frames[at] = fr
 	return fr
 }
 
 // add notes an item that was copied into the frame; its node is to forward it unless it
 // is a copy.
-func (f *frame) add(k int32, it *item, copy bool) {
+func (f *frame) add(k int32, c *cutter, copy bool) {
+	it := &c.items[k]
 	f.plain += int(it.to - it.from)
 	if copy {
 		f.copies.Add(len(f.items))
@@ -247,6 +287,9 @@ func (f *frame) add(k int32, it *item, copy bool) {
 			f.standby.Add(f.series)
 		}
 		f.series++
+		if f.teaches {
+			f.prints = wire.AppendPrint(f.prints, c.teaching(k))
+		}
 	}
 }
 
@@ -255,7 +298,21 @@ func (f *flight) look(nodes int) {
 	f.suspects, f.frames = f.suspects[:0], f.frames[:0]
 	for i := range nodes {
 		f.suspects = append(f.suspects, i != f.table.Self() && f.r.o.Cluster.Suspected(f.boxes.by[i].id))
-		f.frames = append(f.frames, nil)
+		f.frames = append(f.frames, nil, nil)
+	}
+}
+
+// knowledge notes who takes prints, and of which items.
+func (f *flight) knowledge() {
+	f.knowing = f.knowing[:0]
+	printing := false
+	for _, o := range f.boxes.by {
+		knows := f.cut.prints != nil && o.knows.ask()
+		f.knowing = append(f.knowing, knows)
+		printing = printing || knows
+	}
+	if printing {
+		f.r.seen.know(&f.cut)
 	}
 }
 
@@ -297,11 +354,11 @@ func (f *flight) orderOf(slot uint16) []uint16 {
 func (f *flight) copyTo(node int, k int32, head, item []byte, copy bool) {
 	fr := f.frames[node]
 	if fr == nil {
-		fr = f.emptyFrame(node, head)
+		fr = f.emptyFrame(node, node, head)
 	}
 	fr.unpack() // one that was not launched yet
 	fr.body = append(fr.body, item...)
-	fr.add(k, &f.cut.items[k], copy)
+	fr.add(k, &f.cut, copy)
 }
 
 // borrow asks admission for what the flight holds.
@@ -309,10 +366,10 @@ func (f *flight) borrow() error {
 	if f.r.o.Admission == nil {
 		return nil
 	}
-	n := f.cut.bytes() + cap(f.state)*int(unsafe.Sizeof(state{}))
+	n := f.cut.bytes() + cap(f.part.Body) + cap(f.state)*int(unsafe.Sizeof(state{}))
 	for _, fr := range f.frames {
 		if fr != nil {
-			n += max(cap(fr.body), fr.plain) + cap(fr.items)*4 + cap(fr.copies) + cap(fr.standby)
+			n += max(cap(fr.body), fr.plain) + cap(fr.items)*4 + cap(fr.copies) + cap(fr.standby) + cap(fr.prints)
 		}
 	}
 	f.loan = f.r.o.Admission()
@@ -351,8 +408,9 @@ func (f *flight) launchLocked() {
 			f.frames[i] = nil
 			f.refs++
 			f.r.counters.items.Add(uint64(len(fr.items)))
-			o := f.boxes.by[i]
+			o := f.boxes.by[fr.node]
 			if o.put(fr) {
+				f.begin = append(f.begin, o)
 				continue
 			}
 			f.refs--
@@ -368,6 +426,10 @@ func (f *flight) launchLocked() {
 			again = true
 		}
 	}
+	for _, o := range f.begin { // what of a request goes to one node goes in one bundle
+		o.begin()
+	}
+	f.begin = f.begin[:0]
 }
 
 // storeOwn has this node's items written. If it has no room for them, others may.
@@ -383,20 +445,11 @@ func (f *flight) storeOwn(own own) {
 }
 
 // eachLocked calls do for each item of a frame, with its bytes and those that
-// frames with it begin with, and whether it is a copy. A frame without a body is this node's, which is
-// still in the request.
+// frames with it begin with, and whether it is a copy.
 func (f *flight) eachLocked(fr *frame, do func(k int32, head, item []byte, copy bool)) {
-	fr.unpack()
-	at := fr.head
 	for i, k := range fr.items {
 		it := &f.cut.items[k]
-		if fr.body == nil {
-			do(k, f.cut.head, f.cut.body[it.from:it.to], fr.copies.Has(i))
-			continue
-		}
-		n := int(it.to - it.from)
-		do(k, fr.body[:fr.head], fr.body[at:at+n], fr.copies.Has(i))
-		at += n
+		do(k, f.cut.head, f.cut.body[it.from:it.to], fr.copies.Has(i))
 	}
 }
 

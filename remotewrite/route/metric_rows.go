@@ -28,6 +28,8 @@ func (s *Stats) Metrics() []Metric {
 			single(float64(s.Bytes))},
 		{"mcached_cluster_write_series_total", "counter", "Series of requests sent to other nodes, once for each copy.", nil,
 			single(float64(s.Series))},
+		{"mcached_cluster_write_unknown_series_total", "counter", "Series of requests sent to another node a second time, with their labels, because it did not know them by the short names that members have for series.", nil,
+			single(float64(s.Unknown))},
 		{"mcached_cluster_write_rerouted_series_total", "counter", "Series of requests sent to another node, because an owner had failed.", nil,
 			single(float64(s.Rerouted))},
 		{"mcached_cluster_write_failures_total", "counter", "Pieces of requests that a node did not take, by reason: failed (silent, gone, no answer of a node), refused (it had no memory), full (too much was on its way to it).", []string{"reason"},

@@ -18,7 +18,6 @@ import (
 type frame struct {
 	flight *flight
 	node   int // in the flight's table
-	head   int // bytes before the items
 	items  []int32
 	copies wire.Bits // of items, by their place in it: another node forwards them
 	// series and standby are the number of those that are no metadata, and which
@@ -26,6 +25,9 @@ type frame struct {
 	series  int
 	standby wire.Bits
 	repeats wire.Bits // of items: the node was sent them before, as copies
+	teaches bool      // the node learns prints of it
+	prints  []byte    // of those that are no metadata, if it teaches
+	printed bool      // body is wire.Printed
 	body    []byte
 	plain   int       // bytes of the items before they are packed
 	packed  bool      // body is wire.PackedV1
@@ -33,6 +35,9 @@ type frame struct {
 	since   time.Time // when it was put into the outbox
 	lent    bool      // a transport may still read body
 }
+
+// size is the bytes that are sent of it.
+func (f *frame) size() int { return len(f.body) + len(f.prints) }
 
 // keepFrameBytes is the largest buffer that is kept for the next request.
 const keepFrameBytes = 4 << 20
@@ -42,7 +47,7 @@ func (r *Router) putBack(f *frame) {
 		return
 	}
 	poison(f.body)
-	*f = frame{items: f.items[:0], body: f.body[:0], copies: f.copies[:0], standby: f.standby[:0], repeats: f.repeats[:0]}
+	*f = frame{items: f.items[:0], body: f.body[:0], copies: f.copies[:0], standby: f.standby[:0], repeats: f.repeats[:0], prints: f.prints[:0]}
 	r.frames.Put(f)
 }
 
@@ -59,6 +64,7 @@ type outbox struct {
 	id, url string
 	self    bool        // it is this node's: frames are stored here
 	packs   atomic.Bool // the node takes packed frames
+	knows   knowledge   // of prints
 
 	mu      sync.Mutex
 	waiting []*frame
@@ -68,23 +74,29 @@ type outbox struct {
 
 // put takes a frame, unless the outbox is full. The flight hears of it by
 // flight.answered. That of this node is never full: it is the last to ask, and
-// what it holds was lent by admission.
+// what it holds was lent by admission. It goes out when begin is called.
 func (o *outbox) put(f *frame) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.self && o.bytes > 0 && o.bytes+len(f.body) > o.r.o.MaxOutboxBytes {
+	if !o.self && o.bytes > 0 && o.bytes+f.size() > o.r.o.MaxOutboxBytes {
 		return false
 	}
-	o.bytes += len(f.body)
-	o.r.counters.outboxBytes.Add(int64(len(f.body)))
+	o.bytes += f.size()
+	o.r.counters.outboxBytes.Add(int64(f.size()))
 	f.since = time.Now()
 	o.waiting = append(o.waiting, f)
-	if o.busy < maxUnderWay {
+	return true
+}
+
+// begin has what waits sent, if fewer requests are under way than may be.
+func (o *outbox) begin() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.waiting) > 0 && o.busy < maxUnderWay {
 		o.busy++
 		o.r.active.Add(1)
 		go o.work()
 	}
-	return true
 }
 
 // take is what goes in the next request, or nothing, and then the worker ends.
@@ -100,7 +112,7 @@ func (o *outbox) take() (next, late []*frame) {
 	late = append(late, o.waiting[:n]...)
 	o.waiting = o.waiting[n:]
 	for n = 0; n < len(o.waiting) && n < maxParts; n++ {
-		if bytes += len(o.waiting[n].body); n > 0 && bytes > o.r.o.MaxBundleBytes {
+		if bytes += o.waiting[n].size(); n > 0 && bytes > o.r.o.MaxBundleBytes {
 			break
 		}
 	}
@@ -185,7 +197,7 @@ func (o *outbox) suspect(err error) {
 
 // done hands a frame back to its flight.
 func (o *outbox) done(f *frame, a *wire.Answer) {
-	n := len(f.body)
+	n := f.size()
 	f.flight.answered(f, a)
 	o.mu.Lock()
 	o.bytes -= n
@@ -224,6 +236,7 @@ func (o *outbox) send(frames []*frame) ([]wire.Answer, error) {
 	if err == nil {
 		c.nanos.Add(uint64(time.Since(began)))
 		o.packs.Store(b.packs)
+		o.knows.takes.Store(o.r.o.Prints != nil && b.prints == o.r.o.Prints.Check())
 	}
 	return answers, err
 }
@@ -252,12 +265,13 @@ type bundle struct {
 	size    int
 	readers atomic.Int32 // that are not closed
 	packs   bool         // the node that answered takes packed parts
+	prints  string       // its check of prints, if it takes any
 }
 
 func newBundle(frames []*frame) *bundle {
 	n := 1
 	for _, f := range frames {
-		n += wire.MaxPartHeadBytes + len(f.flight.part.Bucket) + len(f.standby)
+		n += wire.MaxPartHeadBytes + len(f.flight.part.Bucket) + len(f.standby) + len(f.prints)
 	}
 	heads := wire.AppendBundle(make([]byte, 0, n))
 	b := &bundle{pieces: make([][]byte, 0, 2*len(frames))}
@@ -276,10 +290,13 @@ func newBundle(frames []*frame) *bundle {
 // part is the frame as a request of its own.
 func (f *frame) part() wire.Part {
 	p := f.flight.part.Protocol
-	if f.packed {
+	switch {
+	case f.packed:
 		p = wire.PackedV1
+	case f.printed:
+		p = wire.Printed
 	}
-	return wire.Part{Protocol: p, Bucket: f.flight.part.Bucket, Body: f.body, Standby: f.standby}
+	return wire.Part{Protocol: p, Bucket: f.flight.part.Bucket, Body: f.body, Standby: f.standby, Prints: f.prints}
 }
 
 func (b *bundle) reader() (io.ReadCloser, error) {
@@ -301,7 +318,7 @@ func (b *bundle) exchange(client *http.Client, req *http.Request, n int) ([]wire
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != wire.ContentTypeAnswers {
 		return nil, fmt.Errorf("it answers %s: %s", resp.Status, wire.Quote(string(text)))
 	}
-	b.packs = resp.Header.Get(wire.HeaderPacked) != ""
+	b.packs, b.prints = resp.Header.Get(wire.HeaderPacked) != "", resp.Header.Get(wire.HeaderPrints)
 	return wire.Answers(text, n, make([]wire.Answer, 0, n))
 }
 

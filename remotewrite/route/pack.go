@@ -8,8 +8,8 @@ import (
 
 // A frame in protocol 1.0 for a node that takes it is packed (wire.PackedV1):
 // scan knows which labels of a series are other than in the one before, and these
-// alone are sent. It cannot be cut anew as it lies: if its node fails it is
-// unpacked first.
+// alone are sent. What is added to it when another node fails is not packed, so
+// that it is unpacked first.
 
 // maxSpan is how many changes are looked at for a series. More of them lie
 // between two series of a frame if few go to its node: then it is sent as it is.
@@ -83,5 +83,5 @@ func (f *frame) unpack() {
 	if err != nil {
 		panic("route: a frame that was packed cannot be unpacked: " + err.Error())
 	}
-	f.body, f.packed, f.head, f.lent = b, false, 0, false
+	f.body, f.packed, f.lent = b, false, false
 }

@@ -59,13 +59,16 @@ type Loan interface {
 // own is the receiver that has a request in hand.
 type own struct {
 	store func(skip []bool, standby wire.Bits) wire.Answer
-	done  func()
+	done  func(spare []byte)
 }
 
 // Options configure a Router. The zero value of a field means its default.
 type Options struct {
 	Cluster Cluster // required
 	Hash    Hash    // required
+	// Prints are those by which nodes name series to each other that they have sent
+	// before. Default: none, series go with their labels.
+	Prints Prints
 	// Store writes a part that comes to this node as the heir of another.
 	// Required. It keeps nothing of it.
 	Store func(ctx context.Context, p wire.Part) wire.Answer
@@ -135,6 +138,7 @@ type Router struct {
 	active sync.WaitGroup // workers of outboxes
 
 	loggedMs atomic.Int64
+	seen     *seen                   // nil without Prints
 	standby  atomic.Pointer[Standby] // nil without one
 	claims   claims
 }
@@ -168,8 +172,11 @@ func New(o Options) (*Router, error) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.flights.New = func() any {
 		f := &flight{r: r, ready: make(chan struct{}, 1)}
-		f.cut = cutter{hash: o.Hash, maxSeries: o.MaxSeries, maxSymbols: o.MaxSymbols}
+		f.cut = cutter{hash: o.Hash, prints: o.Prints, maxSeries: o.MaxSeries, maxSymbols: o.MaxSymbols}
 		return f
+	}
+	if o.Prints != nil {
+		r.seen = new(seen)
 	}
 	r.frames.New = func() any { return new(frame) }
 	return r, nil
@@ -235,10 +242,12 @@ func (r *Router) outboxes(t Table) *boxes {
 // the rest. store is called once at most, with the series, by their place in the
 // request, that are of others, nil if none is, and those that another node
 // forwards. It returns when each series has its acknowledgements, or
-// cannot get them, or ctx has ended. The body of p is read until done was called,
-// which is before it waits, and always.
-func (r *Router) Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits) wire.Answer, done func()) wire.Answer {
-	defer done()
+// cannot get them, or ctx has ended. The body of p is the Router's until done was called,
+// which is before it waits, and always. Done takes a buffer instead, of any size or nil,
+// if the Router keeps the body, and else the body; it may be called again, and then
+// does nothing.
+func (r *Router) Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits) wire.Answer, done func(spare []byte)) wire.Answer {
+	defer done(p.Body)
 	t := r.o.Cluster.Table()
 	if t == nil || t.Nodes() == 0 {
 		return store(nil, nil)

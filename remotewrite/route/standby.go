@@ -301,8 +301,12 @@ func (r *Router) sentOf(ctx context.Context, url string) (string, error) {
 	return res.Header.Get(SentHeader), nil
 }
 
-// Answered adds to an answer to another node how much this one has forwarded.
+// Answered adds to an answer to another node by which prints it may name series, and how
+// much this one has forwarded.
 func (r *Router) Answered(h http.Header) {
+	if r.o.Prints != nil {
+		h.Set(wire.HeaderPrints, r.o.Prints.Check())
+	}
 	s := r.standby.Load()
 	if s == nil {
 		return

@@ -12,6 +12,7 @@ type Stats struct {
 	Frames         uint64        // in them
 	Bytes          uint64        // of their bodies
 	Series         uint64        // sent to other nodes, each time
+	Unknown        uint64        // of them, named by prints that the node did not know: sent again with labels
 	Rerouted       uint64        // series that were sent to another node, because one had failed
 	FailedFrames   uint64        // the node was silent, refused, or was not there
 	RefusedFrames  uint64        // the node, or this one, had no room
@@ -24,9 +25,9 @@ type Stats struct {
 }
 
 type counters struct {
-	requests, nanos, frames, bytes, items, rerouted, failedFrames, refusedFrames atomic.Uint64
-	fullOutboxes, fewCopies, unacknowledged, uncut, forged                       atomic.Uint64
-	outboxBytes                                                                  atomic.Int64
+	requests, nanos, frames, bytes, items, unknown, rerouted, failedFrames, refusedFrames atomic.Uint64
+	fullOutboxes, fewCopies, unacknowledged, uncut, forged                                atomic.Uint64
+	outboxBytes                                                                           atomic.Int64
 }
 
 // Stats reads the counters, each by itself.
@@ -34,7 +35,7 @@ func (r *Router) Stats() Stats {
 	c := &r.counters
 	return Stats{
 		Requests: c.requests.Load(), RequestTime: time.Duration(c.nanos.Load()), Frames: c.frames.Load(), Bytes: c.bytes.Load(),
-		Series: c.items.Load(), Rerouted: c.rerouted.Load(), FailedFrames: c.failedFrames.Load(), RefusedFrames: c.refusedFrames.Load(),
+		Series: c.items.Load(), Unknown: c.unknown.Load(), Rerouted: c.rerouted.Load(), FailedFrames: c.failedFrames.Load(), RefusedFrames: c.refusedFrames.Load(),
 		FullOutboxes: c.fullOutboxes.Load(), FewCopies: c.fewCopies.Load(), Unacknowledged: c.unacknowledged.Load(),
 		Uncut: c.uncut.Load(), Forged: c.forged.Load(), OutboxBytes: c.outboxBytes.Load(),
 	}

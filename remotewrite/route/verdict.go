@@ -30,9 +30,7 @@ func (f *flight) judgeLocked(a *wire.Answer, fr *frame) {
 	switch {
 	case a.Status == http.StatusNoContent:
 		f.answers++
-		for i, k := range fr.items {
-			f.tookLocked(k, fr, i)
-		}
+		f.learnedLocked(a.Unknown, fr)
 	case a.Refused():
 		f.retryTextLocked(a.Retry, a.RetryAfter)
 		f.redirectLocked(fr)
@@ -56,6 +54,33 @@ func (f *flight) judgeLocked(a *wire.Answer, fr *frame) {
 		f.leadElsewhereLocked(fr)
 	}
 	f.settleLocked(fr.items)
+}
+
+// learnedLocked notes that a node has the items of a frame but for those it does not know
+// by their prints, which it is sent with their labels. Unknown are their places.
+func (f *flight) learnedLocked(unknown []int, fr *frame) {
+	if fr.printed {
+		f.boxes.by[fr.node].knows.answered(len(unknown), len(fr.items))
+	}
+	if len(unknown) == 0 {
+		for i, k := range fr.items {
+			f.tookLocked(k, fr, i)
+		}
+		return
+	}
+	f.r.counters.unknown.Add(uint64(len(unknown)))
+	i := 0
+	f.eachLocked(fr, func(k int32, head, item []byte, copy bool) {
+		if len(unknown) > 0 && unknown[0] == i {
+			unknown = unknown[1:]
+			f.state[k].out++
+			f.copyTo(fr.node, k, head, item, copy)
+		} else {
+			f.tookLocked(k, fr, i)
+		}
+		i++
+	})
+	f.launchLocked()
 }
 
 // countLocked counts what an item holds.

@@ -169,7 +169,7 @@ func conserved(t testing.TB, s *server) {
 func TestClusterWrites(t *testing.T) {
 	t.Parallel()
 	const rounds = 40
-	g := startCluster(t, 3, "--cluster.write-acks=2")
+	g := startCluster(t, 3, "--cluster.write-acks=2", "--cluster.key-file="+keyFile(t))
 	start := time.Now().UnixMilli() - rounds*1000
 	for round := range rounds {
 		for writer, s := range g.members {
@@ -223,7 +223,7 @@ func TestClusterWrites(t *testing.T) {
 // still: every write is acknowledged at once, and every sample is there.
 func TestClusterWritesGoOn(t *testing.T) {
 	t.Parallel()
-	g := startCluster(t, 3)
+	g := startCluster(t, 3, "--cluster.key-file="+keyFile(t))
 	start := time.Now().UnixMilli() - 1_000_000
 	const writers = 2
 	to := g.members[0] // the list of them changes below
