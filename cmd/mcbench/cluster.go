@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -48,6 +51,7 @@ type members struct {
 	perRequest  int
 	connections int
 	protocols   []string
+	keyFile     string // with the secret of the clusters
 }
 
 // shapes are one daemon, and clusters with that many copies.
@@ -56,6 +60,11 @@ func (m *members) shapes() []struct{ daemons, copies int } {
 }
 
 func (m *members) run(ctx context.Context, out io.Writer) error {
+	forget, err := m.makeKey()
+	if err != nil {
+		return err
+	}
+	defer forget()
 	took := map[string][][]float64{} // by protocol and shape, in turns
 	for _, protocol := range m.protocols {
 		took[protocol] = make([][]float64, len(m.shapes()))
@@ -90,8 +99,20 @@ func (m *members) run(ctx context.Context, out io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\n%s: %s\n", m.daemon.name, version(ctx, m.daemon))
+	_, err = fmt.Fprintf(out, "\n%s: %s\n", m.daemon.name, version(ctx, m.daemon))
 	return err
+}
+
+// makeKey writes a secret to a file, as all clusters have one whose members are on
+// several machines.
+func (m *members) makeKey() (forget func(), err error) {
+	f, err := os.CreateTemp("", "mcbench-key-")
+	if err != nil {
+		return nil, err
+	}
+	m.keyFile = f.Name()
+	_, err = fmt.Fprintln(f, rand.Text())
+	return func() { _ = os.Remove(m.keyFile) }, errors.Join(err, f.Close())
 }
 
 // turn writes the load to new daemons, and is what that took them, in µs for 1,000 samples.
@@ -139,7 +160,7 @@ func (m *members) start(ctx context.Context, daemons, copies int) (all []*server
 	flags := append([]string{"--memory.size=1GiB"}, m.flags...)
 	if daemons > 1 {
 		// Nothing is handed over: they all stop when they were measured.
-		flags = append(flags, "--cluster.name=mcbench", "--cluster.handover=0s", fmt.Sprint("--cluster.copies=", copies))
+		flags = append(flags, "--cluster.name=mcbench", "--cluster.key-file="+m.keyFile, "--cluster.handover=0s", fmt.Sprint("--cluster.copies=", copies))
 	}
 	for i := range daemons {
 		own := flags[:len(flags):len(flags)]
