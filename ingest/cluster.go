@@ -121,6 +121,7 @@ func (s *Server) Displaced() {
 	}
 	if s.copies != nil {
 		s.copies.held, s.copies.taking = unitSet{}, unitSet{} // to be taken anew
+		clear(s.copies.yielded)
 	}
 	s.o.Logger.Warn("Other members served this node's keys for a time: it forgets what it had of them.")
 	s.setViewLocked(v, func(slot uint16) bool { return s.copies == nil && v.keeps(slot) })
@@ -187,12 +188,14 @@ func (s *Server) clean() {
 	st := &s.cluster
 	for {
 		st.mu.Lock()
-		round, any := st.round, false
+		round, some, any := st.round, false, false
 		for u := range st.unclean {
-			any = any || st.unclean[u].Load()
+			if st.unclean[u].Load() {
+				some, any = true, any || !s.copies.waits(u)
+			}
 		}
 		if !any {
-			st.some.Store(false)
+			st.some.Store(some)
 			st.cleaning = false
 			st.mu.Unlock()
 			return
@@ -206,7 +209,7 @@ func (s *Server) clean() {
 		}
 		st.mu.Lock()
 		for u := range st.unclean {
-			if st.marked[u] <= round {
+			if st.marked[u] <= round && !s.copies.waits(u) {
 				st.unclean[u].Store(false)
 			}
 		}
@@ -278,6 +281,11 @@ func (s *Server) mode() string {
 // ownersOf are those of a slot. It is empty if no node serves clients.
 func (v *ClusterView) ownersOf(slot uint16) []uint16 {
 	return v.Owners[int(slot)/v.Group*v.Copies:][:v.Copies]
+}
+
+// has says whether there is a node of that ID.
+func (v *ClusterView) has(id string) bool {
+	return slices.ContainsFunc(v.Nodes, func(n ClusterNode) bool { return n.ID == id })
 }
 
 // servedBy is the node that serves a slot, -1 for none.

@@ -47,6 +47,10 @@ import (
 // been told that it is void: then the taker goes on with the copies that it has. If
 // nobody confirms it, all of these units is removed first.
 //
+// The taker's view may be newer than that of who is told, by some gossip: by its own
+// view that one may serve the units still. It yields: it serves them no more until its
+// view has changed, or the taker is lost, or takeWait has passed.
+//
 // Why it is right: a session that is complete at the heir, and not void, has all that
 // was answered. That it is not void any witness can say, as all of them have to be told before
 // an answer goes out that the heir does not have. Once the taker has closed the
@@ -193,6 +197,9 @@ type copies struct {
 	// takenAt is the newest session there was when a unit was taken last: older ones are
 	// about what this node held of it before. It needs clusterState.mu.
 	takenAt [copyUnits]uint64
+	// yielded are units that another node took, though by the view they are this one's
+	// still. It needs clusterState.mu.
+	yielded map[int]yield
 
 	mu     sync.Mutex
 	out    map[*outgoing]struct{} // that are not void
@@ -224,7 +231,7 @@ func (k *copies) addTo(st *Stats) {
 }
 
 func newCopies(s *Server) *copies {
-	k := &copies{srv: s, answer: heirAnswer, out: map[*outgoing]struct{}{}, after: map[string]time.Time{}, in: map[string]*incoming{}, seen: map[pair]*witnessed{}}
+	k := &copies{srv: s, answer: heirAnswer, out: map[*outgoing]struct{}{}, after: map[string]time.Time{}, in: map[string]*incoming{}, seen: map[pair]*witnessed{}, yielded: map[int]yield{}}
 	k.changes.New = func() any { return new(changes) }
 	return k
 }

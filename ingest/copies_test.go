@@ -934,3 +934,56 @@ func TestCopiesFlush(t *testing.T) {
 		t.Error(flushed, "keys were flushed, of the others", w.hits, "are there")
 	}
 }
+
+// A node that is told that another took its units serves them no more, though by its
+// own view, which is older, they are its own; unless the taker is lost, or it stays so.
+func TestCopiesYield(t *testing.T) {
+	f := newFleet(t, 4)
+	f.whole()
+	f.kill(3)
+	f.tell()
+	f.whole()
+	n := f.start(3)
+	n.SetCluster(f.view(n.number))
+	took := func(n *fleetNode) (units unitSet) {
+		waitFor(t, "it has taken its units", func() bool {
+			st := &n.cluster
+			st.mu.Lock()
+			defer st.mu.Unlock()
+			units = n.copies.held
+			return !st.cleaning && !units.empty() && n.copies.taking.empty()
+		})
+		return units
+	}
+	units := took(n)
+	serves := func(o *fleetNode, unit int) bool { return o.here(o.view(), uint16(unit*unitSlots)) }
+	for u := range copyUnits {
+		if !units.has(u) {
+			continue
+		}
+		for _, o := range f.nodes[:3] {
+			took(o) // it has removed what it had
+			if serves(o, u) {
+				t.Fatalf("unit %d is served by two", u)
+			}
+		}
+	}
+	for _, o := range f.nodes[:3] {
+		o.cluster.mu.Lock()
+		for u, y := range o.copies.yielded {
+			y.until = time.Time{} // as if that long had passed
+			o.copies.yielded[u] = y
+		}
+		o.cluster.mu.Unlock()
+	}
+	f.kill(3)
+	f.tell()
+	waitFor(t, "others serve the units when the taker is lost", func() bool {
+		for u := range copyUnits {
+			if units.has(u) && !slices.ContainsFunc(f.nodes[:3], func(o *fleetNode) bool { return serves(o, u) }) {
+				return false
+			}
+		}
+		return true
+	})
+}

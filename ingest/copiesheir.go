@@ -310,9 +310,10 @@ func (k *copies) takenBy(taker string, units *unitSet, ids []string) (confirmed 
 	st := &k.srv.cluster
 	st.mu.Lock()
 	mine := k.held.and(units)
+	begun := k.taking.and(units)
+	mine.join(&begun)
 	if !mine.empty() {
-		k.held.remove(&mine)
-		k.srv.soil(&mine)
+		k.yield(&mine, taker)
 		k.rebuild(st.view.Load())
 	}
 	st.mu.Unlock()
@@ -320,6 +321,50 @@ func (k *copies) takenBy(taker string, units *unitSet, ids []string) (confirmed 
 		k.srv.settle()
 	}
 	return confirmed
+}
+
+// yield is what became of a unit that this node's view says is its own.
+type yield struct {
+	to    string // a node, by its ID
+	seen  bool   // it was in a view
+	until time.Time
+}
+
+// yield gives up units of this node's that another one took. clusterState.mu is held.
+func (k *copies) yield(units *unitSet, to string) {
+	if units.empty() {
+		return
+	}
+	k.held.remove(units)
+	k.taking.remove(units)
+	y := yield{to, k.srv.view().has(to), time.Now().Add(takeWait)}
+	for u := range copyUnits {
+		if units.has(u) {
+			k.yielded[u] = y
+		}
+	}
+	k.srv.soil(units)
+	time.AfterFunc(takeWait, k.retake)
+}
+
+// retake takes what was yielded and is by the view this node's still.
+func (k *copies) retake() {
+	st := &k.srv.cluster
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if v := st.view.Load(); v != nil {
+		k.srv.setViewLocked(v, func(uint16) bool { return false })
+	}
+}
+
+// waits says whether a unit stays unclean because it is another node's.
+// clusterState.mu is held.
+func (k *copies) waits(unit int) bool {
+	if k == nil {
+		return false
+	}
+	_, ok := k.yielded[unit]
+	return ok
 }
 
 // soil has units emptied before they are served again. clusterState.mu is held.
@@ -342,20 +387,29 @@ func (s *Server) soil(units *unitSet) {
 	}
 }
 
-// gains says whether this node is to take a unit, and notes what it serves no more.
-// clusterState.mu is held.
+// gains says whether what is here of a unit is to be removed: this node is to take it,
+// or has yielded it and learns that it is another's. It notes what this node serves no
+// more. clusterState.mu is held.
 func (k *copies) gains(v *ClusterView, unit int) bool {
 	if k == nil {
 		return false
 	}
+	y, yielded := k.yielded[unit]
 	if node := v.servedBy(uint16(unit * unitSlots)); node < 0 || node != v.Self {
 		k.held[unit/64] &^= 1 << (unit % 64)
 		k.taking[unit/64] &^= 1 << (unit % 64)
-		return false
+		delete(k.yielded, unit)
+		return yielded
 	}
 	if k.held.has(unit) || k.taking.has(unit) {
 		return false
 	}
+	if yielded && time.Now().Before(y.until) && (!y.seen || v.has(y.to)) {
+		y.seen = v.has(y.to)
+		k.yielded[unit] = y
+		return false
+	}
+	delete(k.yielded, unit)
 	k.taking.add(unit)
 	return true
 }

@@ -469,8 +469,7 @@ func (o *outgoing) lose() {
 			mine[u/64] &^= 1 << (u % 64)
 		}
 	}
-	o.k.held.remove(&mine)
-	o.k.srv.soil(&mine)
+	o.k.yield(&mine, o.heir.ID)
 	st.mu.Unlock()
 	o.voids()
 }
