@@ -25,6 +25,9 @@ type ClusterView struct {
 	// slot first.
 	Group, Copies int
 	Owners        []uint16
+	// Promised says of each group whether its second owner is to be the first as soon
+	// as it has the group's keys. Nil is for none.
+	Promised []bool
 	// Epoch is another one for other nodes.
 	Epoch uint64
 	// Down says that nothing is to be served: the daemon looks for the others.
@@ -286,6 +289,11 @@ func (v *ClusterView) ownersOf(slot uint16) []uint16 {
 // has says whether there is a node of that ID.
 func (v *ClusterView) has(id string) bool {
 	return slices.ContainsFunc(v.Nodes, func(n ClusterNode) bool { return n.ID == id })
+}
+
+// promised says whether a slot's second owner is to be the first.
+func (v *ClusterView) promised(slot uint16) bool {
+	return v.Promised != nil && v.Copies > 1 && v.Promised[int(slot)/v.Group]
 }
 
 // servedBy is the node that serves a slot, -1 for none.

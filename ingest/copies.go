@@ -57,14 +57,21 @@ import (
 // session it takes no more of it and the origin, should it live, is told that it was
 // taken: it gives no answer then but closes the connection, and serves these units no more.
 //
+// A member that comes back is a new one, and has nothing. What it will serve is promised
+// to it at first (ClusterView.Promised): it is the heir of whoever serves that, in a
+// session of its own for each origin, because it will take these units and no others of
+// that origin's. When all such sessions are complete and have a witness it says that it
+// is ready (Server.OwedKeys). By the next view it is the first owner and takes the units
+// as an heir does whose origin was lost. An origin that sees that view first serves them
+// no more, and leaves the session as it is until it is taken.
+//
 // What follows from that:
 //
 //   - Two members keep no copies: there would be no witness, and the heir could not
 //     tell the origin's death from a cut of the network.
 //   - A cut that leaves the origin alone is not one failure of a member but of many:
 //     both sides serve the keys then, as they do with one copy.
-//   - A member that comes back is a new one, and takes its units empty; so does one that
-//     stood still and was dropped meanwhile (Server.Displaced).
+//   - One that stood still and was dropped meanwhile takes its units empty (Server.Displaced).
 //   - Clients that read, not write, may be shown what the heir does not have yet.
 //   - Series have copies of their own, by remotewrite/route; nothing is sent of them here.
 //
@@ -211,7 +218,7 @@ type copies struct {
 
 // copyCounts are counters of a Server's Stats.
 type copyCounts struct {
-	sent, passedOver, adopted, dropped atomic.Uint64
+	sent, received, passedOver, adopted, dropped atomic.Uint64
 }
 
 // addTo reads the counters.
@@ -403,39 +410,44 @@ func (k *copies) rebuild(v *ClusterView) {
 		heir  ClusterNode
 		units unitSet
 	}
-	want := map[string]*due{}
+	want := map[heirRole]*due{}
 	if v != nil && !v.Down && v.Self >= 0 && v.Copies > 1 && len(v.Nodes) >= copyMembers {
 		for u := range copyUnits {
 			if !k.held.has(u) {
 				continue
 			}
-			heir := v.Nodes[v.ownersOf(uint16(u * unitSlots))[1]]
-			if want[heir.ID] == nil {
-				want[heir.ID] = &due{heir: heir}
+			slot := uint16(u * unitSlots)
+			heir := v.Nodes[v.ownersOf(slot)[1]]
+			role := heirRole{heir.ID, v.promised(slot)}
+			if want[role] == nil {
+				want[role] = &due{heir: heir}
 			}
-			want[heir.ID].units.add(u)
+			want[role].units.add(u)
 		}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var busy unitSet
 	for o := range k.out {
-		if w := want[o.heir.ID]; w != nil && w.units == o.units {
-			delete(want, o.heir.ID)
+		if w := want[o.role]; w != nil && w.units == o.units {
+			delete(want, o.role)
 			o.inform(v)
+			continue
+		}
+		if o.awaited(v) {
 			continue
 		}
 		o.end(nil)
 		busy.join(&o.units)
 	}
-	for id, w := range want {
-		wait := time.Until(k.after[id])
+	for role, w := range want {
+		wait := time.Until(k.after[role.heir])
 		switch {
 		case busy.meets(&w.units): // when that one is void
 		case wait > 0:
 			time.AfterFunc(wait, k.again)
 		default:
-			k.open(v, w.heir, &w.units)
+			k.open(v, role, w.heir, &w.units)
 		}
 	}
 }
@@ -449,12 +461,12 @@ func (k *copies) again() {
 }
 
 // open begins a session. mu is held.
-func (k *copies) open(v *ClusterView, heir ClusterNode, units *unitSet) {
+func (k *copies) open(v *ClusterView, role heirRole, heir ClusterNode, units *unitSet) {
 	if !k.srv.hold() {
 		return
 	}
 	k.serial++
-	o := &outgoing{k: k, serial: k.serial, heir: heir, units: *units, void: make(chan struct{}), id: sessionID{pair{v.myID(), heir.ID}, k.serial}.String(), data: k.srv.peerFor(heir.address(), peerCopies)}
+	o := &outgoing{k: k, serial: k.serial, role: role, heir: heir, units: *units, void: make(chan struct{}), id: sessionID{pair{v.myID(), role}, k.serial}.String(), data: k.srv.peerFor(heir.address(), peerCopies)}
 	k.out[o] = struct{}{}
 	for u := range copyUnits {
 		if units.has(u) {

@@ -102,6 +102,7 @@ type fleet struct {
 	plain []int        // numbers of those that keep no copies
 	nodes []*fleetNode // by number; a number is used once
 	live  []int        // by name, the number of its node, -1 for none
+	joins map[int]bool // numbers of nodes that are promised what they will serve
 }
 
 type fleetNode struct {
@@ -111,7 +112,7 @@ type fleetNode struct {
 }
 
 func newFleet(t testing.TB, names int, plain ...int) *fleet {
-	f := &fleet{t: t, wire: &wire{conns: map[*wireConn]struct{}{}}, names: names, plain: plain, live: make([]int, names)}
+	f := &fleet{t: t, wire: &wire{conns: map[*wireConn]struct{}{}}, names: names, plain: plain, live: make([]int, names), joins: map[int]bool{}}
 	for name := range names {
 		f.start(name)
 	}
@@ -178,6 +179,12 @@ func (f *fleet) view(of int) *ClusterView {
 			return h.Sum64() * 0x9e3779b97f4a7c15 >> 8
 		}
 		slices.SortFunc(order, func(a, b int) int { return cmp.Compare(weight(a), weight(b)) })
+		joins := func(i int) bool { return f.joins[f.live[names[i]]] }
+		promised := len(names) >= copyMembers && joins(order[0]) && !joins(order[1])
+		if promised {
+			order[0], order[1] = order[1], order[0]
+		}
+		v.Promised = append(v.Promised, promised)
 		for _, i := range order[:v.Copies] {
 			v.Owners = append(v.Owners, uint16(i))
 		}
@@ -194,6 +201,21 @@ func (f *fleet) tell() {
 	for _, n := range live {
 		f.nodes[n].SetCluster(f.view(n))
 	}
+}
+
+// join is start, of a node that serves nothing before ready.
+func (f *fleet) join(name int) *fleetNode {
+	n := f.start(name)
+	f.mu.Lock()
+	f.joins[n.number] = true
+	f.mu.Unlock()
+	return n
+}
+
+func (f *fleet) ready(n *fleetNode) {
+	f.mu.Lock()
+	delete(f.joins, n.number)
+	f.mu.Unlock()
 }
 
 // kill has nobody reach a node, and the node nobody, any more. It goes on, as nothing
@@ -429,6 +451,16 @@ func copiesModel(t *testing.T, seed uint64, rounds int) {
 		to := steps.Load() + n
 		waitFor(t, "the writers go on", func() bool { return steps.Load() >= to || t.Failed() })
 	}
+	comes := func(name int) {
+		n := f.join(name)
+		f.tell()
+		if rnd.IntN(2) == 0 {
+			f.whole()
+		}
+		more(rnd.Int64N(200))
+		f.ready(n)
+		f.tell()
+	}
 	for range rounds {
 		more(rnd.Int64N(300))
 		switch name := rnd.IntN(f.names); rnd.IntN(4) {
@@ -440,12 +472,10 @@ func copiesModel(t *testing.T, seed uint64, rounds int) {
 				f.whole()
 			}
 			more(rnd.Int64N(200))
-			f.start(name)
-			f.tell()
+			comes(name)
 		case 1: // is killed and back before others know
 			f.kill(name)
-			f.start(name)
-			f.tell()
+			comes(name)
 		case 2, 3: // is not reached by one other, or lost on the way
 			a, b := f.live[name], f.live[(name+1+rnd.IntN(f.names-1))%f.names]
 			between := func(from, to int) bool { return from == a && to == b || from == b && to == a }
@@ -459,8 +489,7 @@ func copiesModel(t *testing.T, seed uint64, rounds int) {
 				f.kill(name)
 				f.tell()
 				more(100)
-				f.start(name)
-				f.tell()
+				comes(name)
 			}
 			f.wire.set(f.dead, nil)
 		}
@@ -506,6 +535,60 @@ func TestCopiesLiveOn(t *testing.T) {
 	f.served(w)
 	if after := there(); after != before || before < 200 {
 		t.Errorf("%d keys, and %d after a node was killed", before, after)
+	}
+}
+
+// TestCopiesComeBack restarts one node after the other: each is sent the keys that it
+// will serve before it does, and none is lost.
+func TestCopiesComeBack(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 300)}
+	defer w.c.close()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 1500 {
+		w.step(rnd)
+	}
+	there := func() (n int) {
+		for i := range w.keys {
+			if w.read(i) {
+				n++
+			}
+		}
+		return n
+	}
+	for name := range f.names {
+		f.kill(name)
+		f.tell()
+		f.served(w)
+		n := f.join(name)
+		f.tell()
+		waitFor(t, "it is promised units", func() bool { owed, _ := n.OwedKeys(); return owed > copyUnits/5 || n.copies.count.received.Load() > 0 })
+		waitFor(t, "it has all that it is promised", func() bool { owed, _ := n.OwedKeys(); return owed == 0 })
+		for range 300 {
+			w.step(rnd)
+		}
+		before := there()
+		f.ready(n)
+		if name > 0 { // the others are the first to know, or it is
+			for _, o := range f.nodes {
+				if f.isLive(o.number) && (o == n) == (name == 1) {
+					o.SetCluster(f.view(o.number))
+				}
+			}
+			if name == 1 {
+				waitFor(t, "it has taken its units", func() bool { return n.Stats().UnitsAdopted > 0 })
+			}
+		}
+		f.tell()
+		f.served(w)
+		if after := there(); after != before || before < 150 {
+			t.Errorf("%d keys, and %d after node %d is back", before, after, name)
+		}
+		f.whole()
+		if st := n.Stats(); st.UnitsDropped > 0 || st.UnitsAdopted < copyUnits/5 {
+			t.Errorf("node %d adopted %d units and dropped %d", name, st.UnitsAdopted, st.UnitsDropped)
+		}
 	}
 }
 

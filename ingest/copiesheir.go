@@ -14,9 +14,21 @@ import (
 // This file is the other side of copies.go: what an heir does, a witness, and who
 // takes units.
 
-// pair are two nodes, by their IDs. They have one session at a time, and each has a
-// higher serial than those before.
-type pair struct{ origin, heir string }
+// pair are two nodes, by their IDs. They have one session at a time for each role, and
+// each has a higher serial than those before.
+type pair struct {
+	origin string
+	heirRole
+}
+
+// heirRole is an heir in what it is an heir of: what is promised to it, or not.
+type heirRole struct {
+	heir     string // a node, by its ID
+	promised bool
+}
+
+// promisedMark follows the ID of an heir in that of a session. No ID ends with it.
+const promisedMark = "p"
 
 type sessionID struct {
 	pair
@@ -24,7 +36,11 @@ type sessionID struct {
 }
 
 func (id sessionID) String() string {
-	return id.origin + "." + id.heir + "." + strconv.FormatUint(id.serial, 10)
+	role := id.heir
+	if id.promised {
+		role += promisedMark
+	}
+	return id.origin + "." + role + "." + strconv.FormatUint(id.serial, 10)
 }
 
 func readSessionID(s string) (id sessionID, ok bool) {
@@ -33,7 +49,8 @@ func readSessionID(s string) (id sessionID, ok bool) {
 		return id, false
 	}
 	n, err := strconv.ParseUint(parts[2], 10, 64)
-	return sessionID{pair{parts[0], parts[1]}, n}, err == nil
+	heir, promised := strings.CutSuffix(parts[1], promisedMark)
+	return sessionID{pair{parts[0], heirRole{heir, promised}}, n}, err == nil
 }
 
 // maxSessionID is longer than two IDs and a serial.
@@ -46,6 +63,7 @@ type incoming struct {
 	mu     sync.Mutex
 	number uint64 // of the last message
 	done   bool   // it is complete
+	known  bool   // and a witness was told
 	closed bool   // no more is taken of it
 	taken  bool   // by this node
 }
@@ -87,6 +105,8 @@ func mcCopy(c *conn, args [][]byte) {
 			k.witness(id, &units)
 			problem = ""
 		}
+	case what == "known" && len(rest) == 0:
+		problem = k.noteKnown(name)
 	case what == "end" && len(rest) == 0:
 		problem = k.forget(id)
 	}
@@ -139,7 +159,49 @@ func (k *copies) takeMessage(id string, number []byte, do func(s *incoming) bool
 		return errNoSession
 	}
 	s.number = n
+	k.count.received.Add(1)
 	return ""
+}
+
+// noteKnown notes that a witness knows a session to be complete.
+func (k *copies) noteKnown(id string) (problem string) {
+	k.mu.Lock()
+	s := k.in[id]
+	k.mu.Unlock()
+	if s == nil {
+		return errNoSession
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = s.done && !s.closed
+	return ""
+}
+
+// OwedKeys says of how many groups of slots this node is promised the keys, and has not
+// been sent all of them yet, and how many messages with keys it was sent: if there are
+// no more, nobody sends any. It is 0 where no copies of keys are kept.
+func (s *Server) OwedKeys() (groups int, received uint64) {
+	k, v := s.copies, s.view()
+	if k == nil || v == nil {
+		return 0, 0
+	}
+	var there unitSet
+	k.mu.Lock()
+	for _, in := range k.in {
+		in.mu.Lock()
+		if in.known && !in.closed {
+			there.join(&in.units)
+		}
+		in.mu.Unlock()
+	}
+	k.mu.Unlock()
+	for u := range copyUnits {
+		slot := uint16(u * unitSlots)
+		if v.promised(slot) && int(v.ownersOf(slot)[1]) == v.Self && !there.has(u) {
+			groups++
+		}
+	}
+	return groups, k.count.received.Load()
 }
 
 // store stores what keys became. s.mu is held.
@@ -305,6 +367,12 @@ func (k *copies) takenBy(taker string, units *unitSet, ids []string) (confirmed 
 		}
 	}
 	k.overtake(taker, units)
+	var awaited []*outgoing
+	for o := range k.out {
+		if o.role == (heirRole{taker, true}) && o.units.meets(units) {
+			awaited = append(awaited, o)
+		}
+	}
 	k.mu.Unlock()
 
 	st := &k.srv.cluster
@@ -317,6 +385,9 @@ func (k *copies) takenBy(taker string, units *unitSet, ids []string) (confirmed 
 		k.rebuild(st.view.Load())
 	}
 	st.mu.Unlock()
+	for _, o := range awaited {
+		o.lose()
+	}
 	if !mine.empty() {
 		k.srv.settle()
 	}

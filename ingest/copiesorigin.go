@@ -18,6 +18,7 @@ type outgoing struct {
 	k             *copies
 	id            string
 	serial        uint64
+	role          heirRole
 	heir          ClusterNode
 	units         unitSet
 	data          *peer
@@ -148,6 +149,24 @@ func (o *outgoing) complete() error {
 	return nil
 }
 
+// awaited says whether the session is complete and its units are the heir's by now,
+// which has yet to take them: it needs the session for that.
+func (o *outgoing) awaited(v *ClusterView) bool {
+	if !o.role.promised || v == nil || !o.in(sessionComplete) {
+		return false
+	}
+	for u := range copyUnits {
+		slot := uint16(u * unitSlots)
+		if !o.units.has(u) {
+			continue
+		}
+		if node := v.servedBy(slot); node < 0 || v.Nodes[node].ID != o.heir.ID {
+			return false
+		}
+	}
+	return true
+}
+
 // inform tells members that the session is complete, if it is, and they do not know.
 func (o *outgoing) inform(v *ClusterView) {
 	o.mu.Lock()
@@ -167,7 +186,10 @@ func (o *outgoing) inform(v *ClusterView) {
 	o.witnesses = append(slices.Clone(o.witnesses), more...)
 	go func() {
 		defer o.k.srv.wg.Done()
-		o.tellAll(more, "witness", o.units.encode())
+		left, _ := o.tellAll(more, "witness", o.units.encode())
+		if o.role.promised && len(left) < len(more) {
+			_ = o.ask(o.k.srv.peerFor(o.heir.address(), peerControl), o.k.answer, "known") // it takes its units without that after a while
+		}
 	}()
 }
 

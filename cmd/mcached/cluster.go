@@ -209,7 +209,8 @@ func (n *node) ready() bool {
 func (d *daemon) becomeReady(ctx context.Context) error {
 	const look = 50 * time.Millisecond
 	n := d.node
-	for !n.met() {
+	keys := d.resp != nil && d.config.cluster.blobCopies > 1
+	for !n.met() || keys && !n.Met() { // by a table of some members others' keys would be taken
 		if !sleep(ctx, look) {
 			return nil
 		}
@@ -221,6 +222,12 @@ func (d *daemon) becomeReady(ctx context.Context) error {
 			return nil
 		}
 		d.log.Warn("Ready, though other members of the cluster still send what this one owns.", "waited", handoverFor)
+	}
+	if keys && !awaitKeys(ctx, d.resp.OwedKeys) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		d.log.Warn("Ready, though other members of the cluster did not send all Redis keys that this one serves.", "waited_for_more", keysSilent)
 	}
 	n.handed.Store(true)
 	n.SetState(cluster.Ready)

@@ -22,11 +22,16 @@ import (
 // Nothing waits for what does not come. Members that have gone are not asked, those
 // that do not answer are waited for as long as handoverSilent, and all of them
 // together as long as handoverFor.
+//
+// With copies of Redis keys it is promised some, too, and serves them when it is ready
+// (cluster.Table.Promised): it waits for these while any come, and keysSilent more.
 const (
 	handoverFor    = 5 * time.Minute
 	handoverSilent = 5 * time.Second
 	handoverAsk    = 250 * time.Millisecond // between two rounds of questions
 	handoverAnswer = time.Second            // for one of them
+	keysSilent     = 10 * time.Second
+	keysLook       = 50 * time.Millisecond
 
 	// owedPath is where a member asks another. The body is its ID.
 	owedPath     = "/api/v1/cluster/owed"
@@ -65,6 +70,24 @@ func awaitHandover(ctx context.Context, others func() []cluster.Member, owes fun
 			return true
 		}
 		if !sleep(ctx, handoverAsk) {
+			return false
+		}
+	}
+}
+
+// awaitKeys returns true when nothing is owed any more, and false when no more comes,
+// or ctx ends. owed is ingest.Server.OwedKeys.
+func awaitKeys(ctx context.Context, owed func() (groups int, received uint64)) bool {
+	last, since := uint64(0), time.Now()
+	for {
+		groups, received := owed()
+		if groups == 0 {
+			return true
+		}
+		if received != last {
+			last, since = received, time.Now()
+		}
+		if time.Since(since) > keysSilent || !sleep(ctx, keysLook) {
 			return false
 		}
 	}

@@ -67,3 +67,39 @@ func TestAwaitHandover(t *testing.T) {
 		t.Error("whole, though it was stopped")
 	}
 }
+
+// It waits for Redis keys while any come.
+func TestAwaitKeys(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		last time.Duration // that something comes
+		done time.Duration // when all is there
+		all  bool
+		took time.Duration
+	}{
+		"nothing is promised":      {0, 0, true, 0},
+		"all come":                 {time.Hour, time.Hour, true, time.Hour},
+		"the sender stands still":  {time.Minute, time.Minute + keysSilent/2, true, time.Minute + keysSilent/2},
+		"the sender sends no more": {time.Minute, time.Hour, false, time.Minute + keysSilent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				all := awaitKeys(t.Context(), func() (int, uint64) {
+					if time.Since(began) >= c.done {
+						return 0, 0
+					}
+					return 1, uint64(min(time.Since(began), c.last))
+				})
+				if took := time.Since(began); all != c.all || took < c.took || took > c.took+2*keysLook {
+					t.Errorf("%t after %v, want %t after %v", all, took, c.all, c.took)
+				}
+			})
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if awaitKeys(ctx, func() (int, uint64) { return 1, 0 }) {
+		t.Error("it has all, though the daemon stops")
+	}
+}

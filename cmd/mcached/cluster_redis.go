@@ -47,6 +47,7 @@ func respView(t *cluster.Table, serves bool) *ingest.ClusterView {
 	}
 	for slot := 0; slot < cluster.Slots; slot += v.Group {
 		owners := t.KeyOwners(uint16(slot))
+		v.Promised = append(v.Promised, t.Promised(uint16(slot)))
 		v.Copies = len(owners)
 		for _, o := range owners {
 			if number[o] < 0 {

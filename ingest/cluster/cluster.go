@@ -134,7 +134,7 @@ func Start(o Options) (*Cluster, error) {
 	c.passed.news = make(chan *Era, passedNews)
 	c.gossip.log = o.Logger
 	c.self = o.Self
-	c.self.State, c.self.Place = Joining, placeOf(o.Hash, o.Layout)
+	c.self.State, c.self.Place, c.self.Fills = Joining, placeOf(o.Hash, o.Layout), true
 	if err := errors.Join(c.self.check(), c.self.checkAddresses()); err != nil {
 		return nil, err
 	}
@@ -218,6 +218,9 @@ func (c *Cluster) Hash() *SeriesHash { return c.o.Hash }
 // Joined says whether another member was met, or there is none to be met: a
 // daemon that cannot find its seeds is not a cluster of one.
 func (c *Cluster) Joined() bool { return c.joined.Load() }
+
+// Met says whether a seed has told of all members that it knows, or none did for long.
+func (c *Cluster) Met() bool { return c.met.Load() || time.Since(c.began) > meetFor }
 
 // SetState tells all members of another state of this one, and returns when
 // they were told, or after a second and a half.
@@ -357,8 +360,7 @@ func (c *Cluster) rebuild() {
 	c.selfMu.Lock()
 	self.State = c.acts
 	c.selfMu.Unlock()
-	met := c.met.Load() || time.Since(c.began) > meetFor
-	if met {
+	if c.Met() {
 		defer c.history.settle()
 	}
 	members := []Member{self}

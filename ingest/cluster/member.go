@@ -15,7 +15,7 @@ type State uint8
 
 const (
 	// Joining members own slots, and are written to, but do not have yet what
-	// was written before they came.
+	// was written before they came. See NewTable for slots of keys.
 	Joining State = iota
 	// Ready members own slots and have what they own.
 	Ready
@@ -55,6 +55,9 @@ type Member struct {
 	Place uint32
 	// Version of the program, to be shown.
 	Version string
+	// Fills says that the member, while it joins, is sent the keys that are promised
+	// to it, and sends others theirs: see Table.Promised.
+	Fills bool
 }
 
 // Start is when this life began, in Unix ms: the number behind the name in an ID,
@@ -119,11 +122,12 @@ type wireMember struct {
 	State   State  `json:"s,omitempty"`
 	Place   uint32 `json:"p,omitempty"`
 	Version string `json:"v,omitempty"`
+	Fills   bool   `json:"f,omitempty"`
 }
 
 // encode gives what is gossiped, at most maxStateBytes.
 func (m *Member) encode() ([]byte, error) {
-	b, err := json.Marshal(wireMember{m.ID, m.HTTP, m.RESP, m.Zone, m.Weight, m.State, m.Place, m.Version})
+	b, err := json.Marshal(wireMember{m.ID, m.HTTP, m.RESP, m.Zone, m.Weight, m.State, m.Place, m.Version, m.Fills})
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +152,7 @@ func decodeMember(b []byte) (Member, error) {
 
 // member is what was gossiped, not checked.
 func (w *wireMember) member() Member {
-	m := Member{ID: w.ID, HTTP: w.HTTP, RESP: w.RESP, Zone: w.Zone, Weight: w.Weight, State: w.State, Place: w.Place, Version: w.Version}
+	m := Member{ID: w.ID, HTTP: w.HTTP, RESP: w.RESP, Zone: w.Zone, Weight: w.Weight, State: w.State, Place: w.Place, Version: w.Version, Fills: w.Fills}
 	if at := strings.LastIndexByte(m.ID, '#'); at > 0 {
 		m.Name = m.ID[:at]
 	}

@@ -9,7 +9,7 @@ import (
 
 func TestMemberTravels(t *testing.T) {
 	m := Member{ID: "mcached-0#1700000000000", Name: "mcached-0", HTTP: "https://mcached-0.mcached.default.svc:9201", RESP: "10.244.113.214:6379",
-		Zone: "eu-central-1a", Weight: 17, State: Ready, Place: 1 << 31, Version: "1.2.3"}
+		Zone: "eu-central-1a", Weight: 17, State: Ready, Place: 1 << 31, Version: "1.2.3", Fills: true}
 	b, err := m.encode()
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,7 @@ type Table struct {
 	keyCopies int
 	group     int      // slots of keys that have the same owners
 	keyOwners []uint16 // keyCopies of them for each group
+	promised  []bool   // by group
 
 	used *atomic.Bool // that of the era, see history
 }
@@ -66,7 +67,8 @@ func (t *Table) Use() {
 //
 // Members that leave own nothing, unless there are no others, and neither do
 // earlier lives of a name that is there twice. Only members with a RESP address
-// own keys.
+// own keys. Where there are copies of keys, a member that joins owns as the second
+// what it will own as the first, see Promised.
 func NewTable(version uint64, self string, members []Member, l Layout) *Table {
 	members = slices.Clone(members)
 	slices.SortFunc(members, byID)
@@ -125,10 +127,29 @@ func (t *Table) fillKeys(d *draw) {
 	t.keyCopies = min(t.Layout.BlobCopies, len(d.all))
 	t.keyOwners = make([]uint16, 0, Slots/t.group*t.keyCopies)
 	for slot := 0; slot < Slots; slot += t.group {
+		at := len(t.keyOwners)
 		for _, c := range d.winners(d.of(ofKey, slot), t.keyCopies) {
 			t.keyOwners = append(t.keyOwners, c.member)
 		}
+		t.promised = append(t.promised, t.promise(len(d.all), t.keyOwners[at:]))
 	}
+}
+
+// promiseMembers are the fewest that can keep copies of keys: an owner, a copy, and
+// who is asked whether the copy is whole.
+const promiseMembers = 3
+
+// promise changes the order of a group's owners while the first is joining.
+func (t *Table) promise(members int, owners []uint16) bool {
+	if members < promiseMembers || len(owners) < 2 {
+		return false
+	}
+	first, second := &t.members[owners[0]], &t.members[owners[1]]
+	if first.State != Joining || second.State != Ready || !first.Fills || !second.Fills {
+		return false
+	}
+	owners[0], owners[1] = owners[1], owners[0]
+	return true
 }
 
 // Members are all that are there, in the order that owners are numbers in:
@@ -153,6 +174,10 @@ func (t *Table) Owners(slot uint16) []uint16 {
 func (t *Table) KeyOwners(slot uint16) []uint16 {
 	return t.keyOwners[int(slot)/t.group*t.keyCopies:][:t.keyCopies:t.keyCopies]
 }
+
+// Promised says of a slot of keys that its second owner is to be the first as soon as
+// it is Ready: it is joining, and is sent the keys by the first, which serves them.
+func (t *Table) Promised(slot uint16) bool { return t.promised[int(slot)/t.group] }
 
 // KeyGroup is how many neighbouring slots of keys always have the same owners.
 func (t *Table) KeyGroup() int { return t.group }

@@ -249,6 +249,55 @@ func TestTableStates(t *testing.T) {
 	}
 }
 
+// What a member that joins will serve of keys it is promised, by who serves it until
+// then; when it is ready the table is as if it had always been.
+func TestTablePromises(t *testing.T) {
+	l := Layout{Copies: 2, BlobCopies: 2}
+	of := func(n, joining int, change func(m []Member)) *Table {
+		members := some(n)
+		for i := range members {
+			members[i].Fills = true
+		}
+		members[joining].State = Joining
+		if change != nil {
+			change(members)
+		}
+		return table(members, l)
+	}
+	for name, change := range map[string]func(m []Member){
+		"it does not know of that":        func(m []Member) { m[1].Fills = false },
+		"the others do not know of that":  func(m []Member) { m[0].Fills, m[2].Fills, m[3].Fills = false, false, false },
+		"all join":                        func(m []Member) { m[0].State, m[2].State, m[3].State = Joining, Joining, Joining },
+		"there are not enough for copies": func(m []Member) { m[2].RESP, m[3].RESP = "", "" },
+	} {
+		tab := of(4, 1, change)
+		for slot := range Slots {
+			if tab.Promised(uint16(slot)) {
+				t.Errorf("%s: slot %d is promised", name, slot)
+				break
+			}
+		}
+	}
+	joins, ready, promised := of(4, 1, nil), table(some(4), l), 0
+	for slot := range Slots {
+		s := uint16(slot)
+		got, then := joins.KeyOwners(s), ready.KeyOwners(s)
+		if joins.Promised(s) {
+			promised++
+			got = []uint16{got[1], got[0]}
+		}
+		if joins.Promised(s) != (then[0] == 1) || !slices.Equal(got, then) {
+			t.Fatalf("slot %d: owners %v, promised %t, and then %v", slot, joins.KeyOwners(s), joins.Promised(s), then)
+		}
+		if !slices.Equal(joins.Owners(s), ready.Owners(s)) {
+			t.Fatalf("slot %d of series has other owners", slot)
+		}
+	}
+	if promised < Slots/5 {
+		t.Error("only", promised, "slots are promised")
+	}
+}
+
 func TestTableOrder(t *testing.T) {
 	for _, l := range []Layout{{Copies: 2}, {Copies: 3}} {
 		members := some(12)

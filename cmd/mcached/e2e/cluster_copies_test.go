@@ -85,7 +85,8 @@ func (g *group) copied() {
 }
 
 // The keys of a member that is killed live on at another with --cluster.blob-copies=2,
-// and none has a value that was written over. It comes back, and another one is killed.
+// and none has a value that was written over. It comes back, another one is killed and
+// comes back, and then the third is killed.
 func TestClusterCopies(t *testing.T) {
 	t.Parallel()
 	g := startCluster(t, 3, "--cluster.blob-copies=2")
@@ -145,19 +146,33 @@ func TestClusterCopies(t *testing.T) {
 		}
 		return n
 	}
-	before := there()
-	kill(0)
-	g.wait("n1", "n2")
-	eventually(t, "all keys are served", func() error {
-		for _, w := range writers {
-			for i := range copiesKeys {
-				if err := c.Exists(ctx, w.key(i)).Err(); err != nil {
-					return err
+	served := func() {
+		eventually(t, "all keys are served", func() error {
+			for _, w := range writers {
+				for i := range copiesKeys {
+					if err := c.Exists(ctx, w.key(i)).Err(); err != nil {
+						return err
+					}
 				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
+	}
+	// Who comes back has been sent its keys before it serves them.
+	before := there()
+	kill(2)
+	g.wait("n0", "n1")
+	g.start("n2")
+	g.wait("n0", "n1", "n2")
+	g.copied()
+	served()
+	if now := there(); now < before*95/100 {
+		t.Errorf("%d keys, and %d after a member came back", before, now)
+	}
+	before = there()
+	kill(0)
+	g.wait("n1", "n2")
+	served()
 	after := there()
 	kept, dropped := 0.0, 0.0
 	for _, s := range g.running() {
