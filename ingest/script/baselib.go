@@ -23,7 +23,7 @@ func newState(o *Options, random *lrand48) *state {
 	s := &state{o: o, l: l, random: random, real: l.NewTable(), protected: map[*lua.LTable]*lua.LTable{}}
 	s.concat, s.handler = l.NewFunction(s.concatenate), l.NewFunction(s.handle)
 	s.set, s.key = l.NewFunction(s.setElement), l.NewFunction(s.setKey)
-	for _, name := range []string{"assert", "ipairs", "rawequal", "type", "_VERSION"} {
+	for _, name := range []string{"ipairs", "rawequal", "type", "_VERSION"} {
 		s.real.RawSetString(name, l.GetGlobal(name))
 	}
 	for name, f := range map[string]lua.LGFunction{
@@ -34,7 +34,8 @@ func newState(o *Options, random *lrand48) *state {
 		"setmetatable":   s.setMetatable(builtin(l.GetGlobal("setmetatable"))),
 		"select":         numeric(builtin(l.GetGlobal("select")), 1, "#"),
 		"tonumber":       s.toNumber,
-		"error":          numeric(builtin(l.GetGlobal("error")), 2, ""),
+		"error":          s.raise,
+		"assert":         asserted(builtin(l.GetGlobal("assert"))),
 		"collectgarbage": s.collectGarbage, "gcinfo": s.gcInfo,
 		"__redis__err__handler": func(*lua.LState) int { return 1 },
 	} {
@@ -108,7 +109,29 @@ func (s *state) table(l *lua.LState, n int) *lua.LTable {
 func (s *state) setMetatable(f lua.LGFunction) lua.LGFunction {
 	return func(l *lua.LState) int {
 		s.table(l, 1)
+		if t := l.Get(2); l.GetTop() < 2 || t != lua.LNil && t.Type() != lua.LTTable {
+			l.ArgError(2, "nil or table expected")
+		}
 		return f(l)
+	}
+}
+
+// raise is error: a number is a text, and nothing is nil.
+func (s *state) raise(l *lua.LState) int {
+	v := l.Get(1)
+	if v.Type() == lua.LTNumber {
+		v = lua.LString(s.text(v))
+	}
+	l.Error(v, s.optInt(l, 2, 1))
+	return 0
+}
+
+func asserted(assert lua.LGFunction) lua.LGFunction {
+	return func(l *lua.LState) int {
+		if l.GetTop() == 0 {
+			l.ArgError(1, "value expected")
+		}
+		return assert(l)
 	}
 }
 
@@ -193,6 +216,7 @@ func (s *state) bounded(f lua.LGFunction) lua.LGFunction {
 // messageAlone is pcall that gives what redis.call has raised as the message
 // alone, as Redis does.
 func messageAlone(pcall lua.LGFunction) lua.LGFunction {
+	pcall = wordedLast(pcall)
 	return func(l *lua.LState) int {
 		n := pcall(l)
 		if top := l.GetTop(); n == 2 && l.Get(top-1) == lua.LFalse {
@@ -201,7 +225,18 @@ func messageAlone(pcall lua.LGFunction) lua.LGFunction {
 					l.Pop(1)
 					l.Push(m)
 				}
-			} else if m, ok := l.Get(top).(lua.LString); ok {
+			}
+		}
+		return n
+	}
+}
+
+// wordedLast is f, which is pcall or coroutine.resume, that gives messages in Lua's words.
+func wordedLast(f lua.LGFunction) lua.LGFunction {
+	return func(l *lua.LState) int {
+		n := f(l)
+		if top := l.GetTop(); n == 2 && l.Get(top-1) == lua.LFalse {
+			if m, ok := l.Get(top).(lua.LString); ok {
 				l.Pop(1)
 				l.Push(lua.LString(worded(string(m))))
 			}
@@ -231,11 +266,27 @@ func (s *state) unpack(l *lua.LState) int {
 
 func (s *state) loadString(l *lua.LState) int {
 	text := s.str(l, 1)
-	name, _, _ := strings.Cut(text, "\n")
-	if len(name) > 60 {
-		name = name[:60] + "..."
+	name := text
+	if l.Get(2) != lua.LNil {
+		name = s.str(l, 2)
 	}
-	return s.loads(l, text, fmt.Sprintf(`[string "%s"]`, name))
+	return s.loads(l, text, chunkID(name))
+}
+
+// maxChunkID bounds the name of a chunk in messages.
+const maxChunkID = 60
+
+// chunkID is what messages call a chunk of that name: what follows "=" or "@" as it
+// is, and the first line of anything else.
+func chunkID(name string) string {
+	if name != "" && (name[0] == '=' || name[0] == '@') {
+		return name[1:min(len(name), maxChunkID)]
+	}
+	name, _, _ = strings.Cut(name, "\n")
+	if len(name) > maxChunkID {
+		name = name[:maxChunkID] + "..."
+	}
+	return fmt.Sprintf(`[string "%s"]`, name)
 }
 
 func (s *state) load(l *lua.LState) int {
@@ -280,11 +331,19 @@ func (s *state) loads(l *lua.LState, text, name string) int {
 
 // collectGarbage does nothing: what scripts leave is collected with all else.
 func (s *state) collectGarbage(l *lua.LState) int {
-	if o := l.Get(1); o.Type() == lua.LTString && o.String() == "count" {
-		return s.gcInfo(l)
+	option := "collect"
+	if l.Get(1) != lua.LNil {
+		option = s.str(l, 1)
 	}
-	l.Push(lua.LNumber(0))
-	return 1
+	switch option {
+	case "count":
+		return s.gcInfo(l)
+	case "stop", "restart", "collect", "step", "setpause", "setstepmul":
+		l.Push(lua.LNumber(0))
+		return 1
+	}
+	l.ArgError(1, "invalid option '"+option+"'")
+	return 0
 }
 
 func (s *state) gcInfo(l *lua.LState) int {
@@ -315,6 +374,7 @@ func (s *state) coroutineLibrary(t *lua.LTable) *lua.LTable {
 		l.Get(-1).(*lua.LState).SetContext(s.budget)
 		return 1
 	}))
+	t.RawSetString("resume", s.l.NewFunction(wordedLast(builtin(t.RawGetString("resume")))))
 	t.RawSetString("wrap", s.l.NewFunction(func(l *lua.LState) int {
 		s.budget.grow(l, threadBytes)
 		wrap(l)

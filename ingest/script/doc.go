@@ -45,7 +45,24 @@
 //
 // # What differs
 //
-// Messages of the interpreter itself name no variables ("attempt to index a nil
-// value"). load takes no binary chunks, and string.dump makes none. There is no
-// debugger.
+// 3,601 scripts were compared with redis-server 7.0: each function with each type of
+// argument and with none, each operator with each pair of types, what the sandbox
+// hides, answers, errors, patterns, formats, JSON. Some 950 differed in texts of errors
+// or in addresses alone, 28 in what they return; package ingest has transcripts of
+// the kinds that are the same. What is left, all of it small enough to stay:
+//
+//   - Messages of the interpreter itself name no variables ("attempt to index a nil
+//     value"), and not always the type (of what is called, of which the length or the
+//     negative is taken): gopher-lua does not know them. An argument that is missing
+//     is called nil, where Lua says "no value".
+//   - load takes no binary chunks, and string.dump makes none. There is no debugger.
+//   - The metatables of strings and of _G are nil, as all scripts share them.
+//   - A table's __len counts, goto and its labels are known, "\999" is a byte and a
+//     global arg is an empty table, as gopher-lua has it. Where a list has holes, its
+//     length may be another of those that Lua permits. next ends at a key that
+//     is in no table, and what was called by pcall names its own line for level 2.
+//   - NaN is always printed as "-nan". What has no integer of 32 bits, for bit, or of
+//     8, for string.char, is another one or refused.
+//   - Commands that are not known here, such as LPUSH or DEBUG, are unknown to
+//     scripts, too, where Redis runs or forbids them.
 package script

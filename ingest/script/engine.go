@@ -226,6 +226,13 @@ var (
 	callError       = regexp.MustCompile(`attempt to call a non-function object`)
 )
 
+var otherErrors = strings.NewReplacer(
+	"__len undefined", "attempt to get length of a value that has none",
+	"__unm undefined", "attempt to perform arithmetic on a value that is no number",
+	"can not resume a dead thread", "cannot resume dead coroutine",
+	"can not yield from outside of a coroutine", "attempt to yield across metamethod/C-call boundary",
+)
+
 // worded is an error of gopher-lua's in Lua's words.
 func worded(msg string) string {
 	if m := arithmeticError.FindStringSubmatch(msg); m != nil {
@@ -241,7 +248,7 @@ func worded(msg string) string {
 	if m := compareError.FindStringSubmatch(msg); m != nil && m[1] == m[2] {
 		return strings.Replace(msg, m[0], "attempt to compare two "+m[1]+" values", 1)
 	}
-	msg = strings.Replace(msg, "__len undefined", "attempt to get length of a value that has none", 1)
+	msg = otherErrors.Replace(msg)
 	msg = argumentError.ReplaceAllString(msg, "bad argument #$1 to '$2' ")
 	return callError.ReplaceAllString(msg, "attempt to call a value that is no function")
 }

@@ -107,6 +107,8 @@ func (s *state) redisPcall(l *lua.LState) int {
 	return 1
 }
 
+const wrongArguments = "ERR Lua redis lib command arguments must be strings or integers"
+
 // command runs the command that the arguments are: its answer, or what failed.
 func (s *state) command(l *lua.LState) (v lua.LValue, failed *lua.LTable) {
 	n := l.GetTop()
@@ -121,7 +123,7 @@ func (s *state) command(l *lua.LState) (v lua.LValue, failed *lua.LTable) {
 		case lua.LNumber:
 			args[i] = []byte(formatNumber(float64(v), 17))
 		default:
-			return nil, s.errorTable(l, "ERR Lua redis lib command arguments must be strings or integers")
+			return nil, s.errorTable(l, wrongArguments)
 		}
 		size += len(args[i])
 	}
@@ -142,7 +144,10 @@ func (s *state) sha1hex(l *lua.LState) int {
 	if l.GetTop() != 1 {
 		return s.fail(l, "ERR wrong number of arguments")
 	}
-	text := s.str(l, 1)
+	text := "" // of what is no string, as in Redis
+	if t := l.Get(1).Type(); t == lua.LTString || t == lua.LTNumber {
+		text = s.str(l, 1)
+	}
 	s.budget.take(l, len(text)/16)
 	sum := sha1.Sum([]byte(text))
 	l.Push(lua.LString(hex.EncodeToString(sum[:])))
@@ -199,6 +204,11 @@ func (s *state) setRepl(l *lua.LState) int {
 func (s *state) aclCheck(l *lua.LState) int {
 	if l.GetTop() == 0 {
 		return s.fail(l, "ERR Please specify at least one argument for this redis lib call")
+	}
+	for i := range l.GetTop() {
+		if t := l.Get(i + 1).Type(); t != lua.LTString && t != lua.LTNumber {
+			return s.fail(l, wrongArguments)
+		}
 	}
 	if !s.run.Known(s.str(l, 1)) {
 		return s.fail(l, "ERR Invalid command passed to redis.acl_check_cmd()")
