@@ -482,6 +482,7 @@ func (k *copies) gains(v *ClusterView, unit int) bool {
 	}
 	delete(k.yielded, unit)
 	k.taking.add(unit)
+	k.routes[unit].Store(nil) // a session of before, which may have been taken, is not about what is written from now on
 	return true
 }
 
