@@ -324,12 +324,23 @@ func TestRandomCommandsAsRedis(t *testing.T) {
 		func() []string { return one("SWAPDB", pick("0", "1"), pick("1", "2", "x")) },
 		func() []string { return one(pick("FLUSHDB", "DBSIZE", "DBSIZE", "DBSIZE")) },
 		func() []string { return one(pick("GET", "SET", "MSET", "INCRBY", "EXPIRE", "FOO", "OBJECT"), key()) },
+		func() []string { return one(pick("MULTI", "MULTI", "EXEC", "EXEC", "DISCARD", "UNWATCH")) },
+		func() []string {
+			return one(pick("EVAL", "EVAL_RO"), pick(
+				"return {redis.call('get', KEYS[1]), redis.pcall('incrby', KEYS[1], ARGV[1])}",
+				"redis.call('append', KEYS[1], ARGV[1]) return redis.call('hset', KEYS[1], 'f', 1)",
+				"return redis.call(unpack(ARGV))",
+				"local t = redis.pcall('hgetall', KEYS[1]) return {#t, t.err or t}",
+			), "1", key(), value())
+		},
 	}
 	a, b := dial(t, ours), dial(t, theirs)
 	ra, rb := bufio.NewReader(a), bufio.NewReader(b)
-	errors, nulls := 0, 0
+	errors, nulls, transactions := 0, 0, 0
+	resp3, queues := false, false
 	for i := range 20_000 {
-		if i == 10_000 {
+		if i >= 10_000 && !resp3 && !queues { // in a transaction HELLO would be one of its answers
+			resp3 = true
 			for _, c := range []*bufio.Reader{ra, rb} {
 				conn := map[*bufio.Reader]net.Conn{ra: a, rb: b}[c]
 				send(t, conn, bulks("HELLO", "3"))
@@ -339,6 +350,12 @@ func TestRandomCommandsAsRedis(t *testing.T) {
 			}
 		}
 		args := commands[rng.IntN(len(commands))]()
+		if queues && rng.IntN(6) == 0 {
+			args = one("EXEC")
+		}
+		if queues && strings.Contains("TTL EXPIRETIME SMEMBERS SINTER SUNION SDIFF", args[0]) {
+			continue // see below
+		}
 		send(t, a, bulks(args...))
 		send(t, b, bulks(args...))
 		got, err := readReply(ra)
@@ -361,6 +378,13 @@ func TestRandomCommandsAsRedis(t *testing.T) {
 		if got != want {
 			t.Fatalf("seed %d, command %d, %q: got %q, redis %q", seed, i, args, got, want)
 		}
+		switch {
+		case args[0] == "MULTI" && got[0] == '+':
+			queues = true
+		case queues && len(args) == 1 && strings.Contains("EXEC DISCARD", args[0]):
+			queues = false
+			transactions++
+		}
 		if got[0] == '-' {
 			errors++
 		}
@@ -368,8 +392,8 @@ func TestRandomCommandsAsRedis(t *testing.T) {
 			nulls++
 		}
 	}
-	if errors < 1000 || nulls < 1000 {
-		t.Fatalf("only %d errors and %d nulls: the commands do not try much", errors, nulls)
+	if errors < 1000 || nulls < 1000 || transactions < 100 {
+		t.Fatalf("only %d errors, %d nulls and %d transactions: the commands do not try much", errors, nulls, transactions)
 	}
 }
 
