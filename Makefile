@@ -50,7 +50,7 @@ NOT_RACE := $(NOT_RACE)|^TestSteps$$|^TestTraces$$|^TestHits$$|^TestPatternModel
 NOT_RACE := $(NOT_RACE)|^TestSeriesModel$$|^TestWriteBackModel$$|^TestRecordsModel$$|^TestSelectModel$$|^TestCoverageModel$$|^TestMetamorphic$$|^TestHonest$$|^TestChurn$$|^TestConservation$$
 NOT_RACE := $(NOT_RACE)|^TestGenerationsOracle$$|^TestReclaimShares$$|^TestReclaimOrder$$|^TestOverflowKeepsAll$$|^TestOverflowCold$$|^TestBackfill$$|^TestSaveOrder$$|^TestReadSnapshotDamaged$$
 # of kvcache and query,
-NOT_RACE := $(NOT_RACE)|^TestShares$$|^TestLargeValuesAsMap$$|^TestManyModel$$|^TestDecimals$$|^TestRunsArePoints$$|^TestFormulasAreTheEngine$$
+NOT_RACE := $(NOT_RACE)|^TestShares$$|^TestLargeValuesAsMap$$|^TestManyModel$$|^TestDecimals$$|^TestRunsArePoints$$|^TestFormulasAreTheEngine$$|^TestAllPods$$|^TestCompleteFromOracle$$
 NOT_RACE := $(NOT_RACE)|^TestTallyModel$$|^TestLookupModel$$|^TestIndexWithoutMemory$$|^TestFullOfHeads$$|^TestOpen$$|^TestScan$$|^TestGhosts$$|^TestDeadSpace$$|^TestKernelRefuses$$
 # and of cluster and script.
 NOT_RACE := $(NOT_RACE)|^TestScriptsAreRefused$$|^TestCollectionModel$$|^TestTableOrder$$|^TestTableOwnersWithout$$|^TestTableIsARendezvous$$|^TestTableBalance$$|^TestSeriesHashIsEven$$|^TestNoNeedlessMoves$$|^TestKeyGroups$$|^FuzzScripts$$

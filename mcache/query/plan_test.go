@@ -305,7 +305,7 @@ func TestRoomIsNotShared(t *testing.T) {
 	var all sync.WaitGroup
 	rounds := 30
 	if testing.Short() {
-		rounds = 10
+		rounds = 5
 	}
 	for g := range 6 {
 		all.Go(func() {

@@ -308,7 +308,7 @@ func TestTooManyQueries(t *testing.T) {
 	}
 }
 
-// TestFlood sends ten thousand queries at once, many more than may run or wait.
+// TestFlood sends thousands of queries at once, many more than may run or wait.
 func TestFlood(t *testing.T) {
 	o := testOptions()
 	o.MaxConcurrency, o.MaxWaiting = 2, 20
@@ -316,7 +316,11 @@ func TestFlood(t *testing.T) {
 	begin := make(chan struct{})
 	var all sync.WaitGroup
 	var answered, turnedAway atomic.Int64
-	for range 10_000 {
+	queries := 10_000
+	if testing.Short() {
+		queries = 2_000
+	}
+	for range queries {
 		all.Go(func() {
 			<-begin
 			switch w := get(t, a, "query", "query", "sum(max_over_time(requests_total[10m:1s]))"); w.Code {
@@ -396,9 +400,13 @@ func TestConcurrent(t *testing.T) {
 		}
 	})
 	want := success(`{"resultType":"vector","result":[{"metric":{},"value":[1795209300,"3225"]}]}`)
+	rounds := 50
+	if testing.Short() {
+		rounds = 20
+	}
 	for range 4 {
 		readers.Go(func() {
-			for range 50 {
+			for range rounds {
 				wantBody(t, get(t, a, "query", "query", "sum(m)"), 200, want)
 				get(t, a, "label/i/values")
 				get(t, a, "series", "match[]", `{i=~"1.*"}`)
@@ -408,7 +416,7 @@ func TestConcurrent(t *testing.T) {
 	readers.Wait()
 	close(stop)
 	writers.Wait()
-	if s := a.Stats(); s.InstantQueries != 200 || s.Lookups != 400 || s.Running != 0 {
+	if s := a.Stats(); s.InstantQueries != uint64(4*rounds) || s.Lookups != uint64(8*rounds) || s.Running != 0 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -123,6 +123,9 @@ func TestRecordingNeedsRoom(t *testing.T) {
 // series after the other; a stop before ends that, and not the answer.
 func TestRecordingAlongside(t *testing.T) {
 	for _, stopped := range []bool{false, true} {
+		if stopped && testing.Short() {
+			break // it is as long
+		}
 		a, f, m := remembering(t)
 		for i := range 90 {
 			f.names = append(f.names, fmt.Sprintf("m%03d", i))
