@@ -74,11 +74,20 @@ func ramp(n int, first, by float64) []float64 {
 
 // testOptions has a clock that stands ten minutes after t0.
 func testOptions() Options {
-	return Options{Now: func() time.Time { return time.UnixMilli(t0 + 600_000) }}
+	return Options{Now: func() time.Time { return time.UnixMilli(t0 + 600_000) }, Timeout: patience}
 }
 
-// waitFor looks again and again until ok, for minutes: machines that run tests
-// are slow or busy.
+// patience is how long queries and stores may take where a test is not about that:
+// machines that run tests are slow or busy.
+const patience = 10 * time.Minute
+
+// patiently gives a store that time, unless the test gives it another one.
+func patiently(o UpstreamOptions) *UpstreamOptions {
+	setDefault(&o.Timeout, patience)
+	return &o
+}
+
+// waitFor looks again and again until ok, for minutes.
 func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(time.Millisecond) {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // lockedBuffer is a log that is read while it is written.
@@ -128,7 +127,7 @@ func TestAuditOneAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Upstream = &UpstreamOptions{URL: u, Audit: 1, Timeout: time.Minute}
+	o.Upstream = patiently(UpstreamOptions{URL: u, Audit: 1})
 	a := NewAPI(lateCache(t), o)
 	ask := func() {
 		if w := get(t, a, "query", "query", "m", "time", seconds(t0+600_000)); w.Code != 200 {

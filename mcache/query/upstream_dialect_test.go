@@ -52,7 +52,7 @@ func TestDialect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := newUpstream(UpstreamOptions{URL: u}, time.Now, Features{}).dialect.of(t.Context())
+		d := newUpstream(*patiently(UpstreamOptions{URL: u}), time.Now, Features{}).dialect.of(t.Context())
 		if got := fmt.Sprint(d.Kind, " ", d.Version, " ", d.Splits, " ", d.Lookback, " ", d.SubqueryStep, " ", d.lookback); got != c.want || d.Splits != splitsAll && d.Why == "" {
 			t.Errorf("%s: %s, want %s; %s", name, got, c.want, d.Why)
 		}
@@ -116,7 +116,7 @@ func TestDialectIsAskedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &newUpstream(UpstreamOptions{URL: u}, func() time.Time { return now }, Features{}).dialect
+	l := &newUpstream(*patiently(UpstreamOptions{URL: u}), func() time.Time { return now }, Features{}).dialect
 	expect := func(kind string, n int) {
 		t.Helper()
 		if d := l.of(t.Context()); d.Kind != kind || asked != n {

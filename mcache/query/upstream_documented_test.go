@@ -102,7 +102,7 @@ func TestUpstreamAsDocumented(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			options.Upstream = &UpstreamOptions{URL: u, TenancyHeader: "X-Scope-OrgID"}
+			options.Upstream = patiently(UpstreamOptions{URL: u, TenancyHeader: "X-Scope-OrgID"})
 			var logged bytes.Buffer
 			var looks atomic.Int64
 			options.Logger, options.SlowerThan = slog.New(slog.NewTextHandler(&logged, nil)), time.Nanosecond
@@ -165,7 +165,7 @@ func TestUpstreamCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	options := testOptions()
-	options.Upstream = &UpstreamOptions{URL: u}
+	options.Upstream = patiently(UpstreamOptions{URL: u})
 	a := NewAPI(lateCache(t), options)
 	if d := a.Upstream(t.Context()); d.Kind != kindUnknown || !strings.Contains(d.Why, "certificate") {
 		t.Errorf("%+v", d)

@@ -15,7 +15,7 @@ import (
 func TestSetUpstream(t *testing.T) {
 	hold := make(chan struct{})
 	var here atomic.Int64
-	a, _, _ := storeBehind(t, UpstreamOptions{MaxConcurrency: 1, Timeout: time.Minute}, func(w http.ResponseWriter, r *http.Request) {
+	a, _, _ := storeBehind(t, UpstreamOptions{MaxConcurrency: 1}, func(w http.ResponseWriter, r *http.Request) {
 		here.Add(1)
 		select {
 		case <-hold:

@@ -160,7 +160,7 @@ func remembering(t *testing.T) (a *API, f *fakeStore, m *answerMap) {
 	}
 	o := testOptions()
 	o.TenancyHeader = "X-Scope-OrgID"
-	o.Upstream = &UpstreamOptions{URL: u, Memory: m, Settled: 5 * time.Minute, TenancyHeader: "X-Scope-OrgID"}
+	o.Upstream = patiently(UpstreamOptions{URL: u, Memory: m, Settled: 5 * time.Minute, TenancyHeader: "X-Scope-OrgID"})
 	return NewAPI(lateCache(t), o), f, m
 }
 

@@ -68,7 +68,7 @@ func TestUpstreamKilledTenTimes(t *testing.T) {
 	o.Now = func() time.Time { return time.UnixMilli(clock.Load()) }
 	transport := &http.Transport{DialContext: k.dial}
 	defer transport.CloseIdleConnections()
-	o.Upstream = &UpstreamOptions{URL: &url.URL{Scheme: "http", Host: "store"}, Client: &http.Client{Transport: transport}, Memory: &answerMap{}, Settled: 5 * time.Minute, MaxConcurrency: 2}
+	o.Upstream = patiently(UpstreamOptions{URL: &url.URL{Scheme: "http", Host: "store"}, Client: &http.Client{Transport: transport}, Memory: &answerMap{}, Settled: 5 * time.Minute, MaxConcurrency: 2})
 	a := NewAPI(lateCache(t), o)
 	queries := make(chan int)
 	var whole, warned, ofMemory atomic.Int64
@@ -165,7 +165,7 @@ func TestSplitStillComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := testOptions()
-		o.Upstream = &UpstreamOptions{URL: u}
+		o.Upstream = patiently(UpstreamOptions{URL: u})
 		a := NewAPIOf(vanishing{dropping{FromCache(lateCache(t), nil), nil}, new(atomic.Int64), c.gone}, o)
 		wantPanel(t, f, panel(t, a, -900, 600), -900, 600, c.source)
 		asked := f.requests()

@@ -68,7 +68,7 @@ func storeBehind(t *testing.T, o UpstreamOptions, handler http.HandlerFunc) (a *
 	}
 	o.URL = u
 	options := testOptions()
-	options.TenancyHeader, options.Upstream = "X-Scope-OrgID", &o
+	options.TenancyHeader, options.Upstream = "X-Scope-OrgID", patiently(o)
 	options.Now = func() time.Time { return time.UnixMilli(clock.Load()) }
 	return NewAPI(lateCache(t), options), asked, clock
 }
@@ -191,7 +191,7 @@ func TestUpstreamFails(t *testing.T) {
 		}, "no answer within 50ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := UpstreamOptions{Timeout: time.Minute}
+			o := UpstreamOptions{}
 			if name == "slow" {
 				o.Timeout = 50 * time.Millisecond
 			}
@@ -269,7 +269,7 @@ func TestUpstreamKeepsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Upstream = &UpstreamOptions{URL: u, Client: &http.Client{Transport: endWatcher{&early}}}
+	o.Upstream = patiently(UpstreamOptions{URL: u, Client: &http.Client{Transport: endWatcher{&early}}})
 	a := NewAPI(c, o)
 	for _, steps := range []int64{10, 120} {
 		for range 5 {
@@ -325,7 +325,7 @@ func (b *watchedBody) Close() error {
 // TestUpstreamConcurrency holds up as many requests as may be sent.
 func TestUpstreamConcurrency(t *testing.T) {
 	arrived, hang := make(chan struct{}), make(chan struct{})
-	a, _, _ := storeBehind(t, UpstreamOptions{MaxConcurrency: 1, Timeout: time.Minute}, func(w http.ResponseWriter, r *http.Request) {
+	a, _, _ := storeBehind(t, UpstreamOptions{MaxConcurrency: 1}, func(w http.ResponseWriter, r *http.Request) {
 		arrived <- struct{}{}
 		<-hang
 		answerJSON(200, storesAnswer)(w, r)
@@ -409,7 +409,7 @@ func TestUpstreamNothing(t *testing.T) {
 	}
 	now := time.UnixMilli(t0 + 600_000)
 	o := testOptions()
-	o.Now, o.Upstream = func() time.Time { return now }, &UpstreamOptions{URL: u}
+	o.Now, o.Upstream = func() time.Time { return now }, patiently(UpstreamOptions{URL: u})
 	a := NewAPI(lateCache(t), o)
 	ask := func(wantSource string, wantProbes, wantQueries int) {
 		t.Helper()
@@ -432,7 +432,7 @@ func TestUpstreamDropLabels(t *testing.T) {
 	fill(t, c, "default", 15_000, ramp(41, 0, 1), "__name__", "m", "cluster", "eu", "i", "1")
 	fill(t, c, "default", 15_000, ramp(41, 5, 1), "__name__", "m", "cluster", "eu", "i", "2")
 	o := testOptions()
-	o.Upstream = &UpstreamOptions{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}, DropLabels: []string{"cluster", "replica"}, When: WhenNever}
+	o.Upstream = patiently(UpstreamOptions{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}, DropLabels: []string{"cluster", "replica"}, When: WhenNever})
 	a := NewAPI(c, o)
 	at := []string{"start", seconds(t0), "end", seconds(t0 + 600_000)}
 	for _, x := range []struct {
@@ -498,7 +498,7 @@ func TestUpstreamComesAndGoes(t *testing.T) {
 	var clock atomic.Int64
 	clock.Store(t0 + 600_000)
 	o := testOptions()
-	o.Now, o.Upstream = func() time.Time { return time.UnixMilli(clock.Load()) }, &UpstreamOptions{URL: u}
+	o.Now, o.Upstream = func() time.Time { return time.UnixMilli(clock.Load()) }, patiently(UpstreamOptions{URL: u})
 	a := NewAPI(lateCache(t), o)
 	whole, warned := 0, 0
 	for round := range 10 {
@@ -567,7 +567,7 @@ func TestUpstreamVictoriaMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := testOptions()
-	o.Upstream = &UpstreamOptions{URL: u}
+	o.Upstream = patiently(UpstreamOptions{URL: u})
 	a := NewAPI(lateCache(t), o)
 	params := []string{"start", seconds(t0), "end", seconds(t0 + 600_000), "step", "30001ms"}
 	w := get(t, a, "query_range", append([]string{"query", "m"}, params...)...)
