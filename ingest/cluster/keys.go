@@ -8,11 +8,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
+	"hash"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -48,7 +49,8 @@ type Keys struct {
 	headers []string // beyond the usual, that are signed
 	gossip  [][]byte
 	sign    [][]byte
-	bodies  []*bodyHash // of each of them
+	bodies  []*bodyHash  // of each of them
+	macs    []*sync.Pool // of *mac, of each of them
 	series  []byte
 	prints  []byte // nil without a secret
 	now     func() time.Time
@@ -90,6 +92,7 @@ func NewKeys(name string, secrets [][]byte, headers ...string) (*Keys, error) {
 			return nil, err
 		}
 		k.gossip, k.sign, k.bodies = append(k.gossip, gossip), append(k.sign, sign), append(k.bodies, hash)
+		k.macs = append(k.macs, &sync.Pool{New: func() any { return &mac{h: hmac.New(sha256.New, sign)} }})
 		if i == 0 {
 			var err error
 			if k.series, err = derive(s, "series"); err != nil {
@@ -200,23 +203,38 @@ func answer(key, challenge []byte) []byte {
 // mac is of all parts, each with its length, so that none runs into another, by
 // the keys of a secret.
 func (k *Keys) mac(secret int, req *http.Request, ms int64, body ...[]byte) []byte {
-	h := hmac.New(sha256.New, k.sign[secret])
-	part := func(s string) { _, _ = io.WriteString(h, strconv.Itoa(len(s))+":"+s) }
-	part(req.Method)
-	part(req.URL.RequestURI())
-	part(strconv.FormatInt(ms, 10))
+	m := k.macs[secret].Get().(*mac)
+	defer k.macs[secret].Put(m)
+	m.h.Reset()
+	m.parts = m.parts[:0]
+	m.add(req.Method)
+	m.add(req.URL.RequestURI())
+	m.addNumber(ms)
 	for _, name := range k.headers {
-		values := req.Header.Values(name)
-		part(name + " " + strconv.Itoa(len(values))) // or a value could pass for the next name
+		values := req.Header[name]
+		m.add(name + " " + strconv.Itoa(len(values))) // or a value could pass for the next name
 		for _, v := range values {
-			part(v)
+			m.add(v)
 		}
 	}
 	n := 0
 	for _, piece := range body {
 		n += len(piece)
 	}
-	part(strconv.Itoa(n))
-	k.bodies[secret].each(body, func(block []byte) { _, _ = h.Write(block) })
-	return h.Sum(nil)
+	m.addNumber(int64(n))
+	_, _ = m.h.Write(m.parts)
+	k.bodies[secret].each(body, func(block []byte) { _, _ = m.h.Write(block) })
+	return m.h.Sum(nil)
 }
+
+// mac is what one needs for a signature. To make it takes longer than to sign.
+type mac struct {
+	h     hash.Hash // HMAC
+	parts []byte
+}
+
+func (m *mac) add(s string) {
+	m.parts = append(append(strconv.AppendInt(m.parts, int64(len(s)), 10), ':'), s...)
+}
+
+func (m *mac) addNumber(n int64) { m.add(strconv.FormatInt(n, 10)) }

@@ -41,15 +41,34 @@ func NewSeriesPrints(key []byte, h *SeriesHash) *SeriesPrints {
 // Check is the same for prints by the same keys, and tells nothing of them.
 func (p *SeriesPrints) Check() string { return p.check }
 
-// PairPrint is what a label pair adds to the sum of the slot, as SeriesHash.Pair has it,
-// and to the sums of the print.
-func (p *SeriesPrints) PairPrint(name, value string) (slot, a, b uint64) {
-	a = fold(p.h.Text(name)^p.h.name, p.h.Text(value)^p.h.value)
-	b = fold(textHash(&p.text, name)^p.name, textHash(&p.text, value)^p.value)
-	if p.h.Ignores(name) {
+// Of a label's name: what it adds to the slot of a series.
+const (
+	ofSeries = iota
+	ofTarget
+	ofNone // it is left out
+)
+
+// Name hashes a label's name for Pair. A writer that meets it again and again can keep
+// what it returns.
+func (p *SeriesPrints) Name(name string) (a, b uint64, kind uint8) {
+	switch {
+	case p.h.Ignores(name):
+		kind = ofNone
+	case OfTarget(name):
+		kind = ofTarget
+	}
+	return p.h.Text(name) ^ p.h.name, textHash(&p.text, name) ^ p.name, kind
+}
+
+// Pair is what a pair of a name, which was hashed, and a value adds to the sum of the slot,
+// as SeriesHash.Pair has it, and to the sums of the print.
+func (p *SeriesPrints) Pair(nameA, nameB uint64, kind uint8, value string) (slot, a, b uint64) {
+	a = fold(nameA, p.h.Text(value)^p.h.value)
+	b = fold(nameB, textHash(&p.text, value)^p.value)
+	if kind == ofNone {
 		return 0, a, b
 	}
-	return p.h.part(a, OfTarget(name)), a, b
+	return p.h.part(a, kind == ofTarget), a, b
 }
 
 // BucketPrint is what the bucket adds to the sums of the print.

@@ -22,8 +22,9 @@ type Hash interface {
 type Prints interface {
 	Check() string
 	BucketPrint(bucket string) (a, b uint64)
-	// PairPrint gives what Hash.Pair does, too.
-	PairPrint(name, value string) (slot, a, b uint64)
+	// Name hashes a name for Pair, which gives what Hash.Pair does, too.
+	Name(name string) (a, b uint64, kind uint8)
+	Pair(nameA, nameB uint64, kind uint8, value string) (slot, a, b uint64)
 }
 
 // sums are those of a slot and of a print, or what a pair adds to them.
@@ -78,6 +79,14 @@ type labels struct {
 	last   int  // the place of the one that changed last
 }
 
+// nameHash is a label's name with what Prints make of it.
+type nameHash struct {
+	text string // in the body
+	set  bool
+	a, b uint64
+	kind uint8
+}
+
 // cutter finds the items of a request and their slots. It is used again for
 // the next request, and belongs to one at a time.
 type cutter struct {
@@ -89,6 +98,7 @@ type cutter struct {
 	odd                   bool // a label without a value has come: no series is usual any more
 	items                 []item
 	named                 []wire.Print  // of items, if there are prints
+	name                  nameHash      // of the label that was hashed last
 	meta                  []byte        // the Metadata message that came last
 	about                 uint64        // see item
 	series                int           // how many of items are that
@@ -103,7 +113,7 @@ type cutter struct {
 
 // reset forgets the request before.
 func (c *cutter) reset() {
-	c.body, c.head, c.meta = nil, nil, nil
+	c.body, c.head, c.meta, c.name = nil, nil, nil, nameHash{}
 	c.items, c.symbols, c.changes, c.named = c.items[:0], c.symbols[:0], c.changes[:0], c.named[:0]
 	c.series, c.sent, c.odd = 0, wire.Elements{}, false
 	c.before.forget()
@@ -377,7 +387,12 @@ func (c *cutter) pairHash(name, value []byte) (h sums) {
 	case c.prints == nil:
 		h.slot = c.hash.Pair(wire.View(name), wire.View(value))
 	default:
-		h.slot, h.print.A, h.print.B = c.prints.PairPrint(wire.View(name), wire.View(value))
+		n := &c.name
+		if !n.set || string(name) != n.text { // a label that changes mostly has another value only
+			n.text, n.set = wire.View(name), true
+			n.a, n.b, n.kind = c.prints.Name(n.text)
+		}
+		h.slot, h.print.A, h.print.B = c.prints.Pair(n.a, n.b, n.kind, wire.View(value))
 	}
 	return h
 }
@@ -581,7 +596,8 @@ func (c *cutter) describe(it *item, b []byte) bool {
 	if max(help, unit) >= uint64(len(c.symbols)) {
 		return false
 	}
-	_, x, _ := c.prints.PairPrint(wire.View(c.symbol(uint32(help))), wire.View(c.symbol(uint32(unit))))
+	nameA, nameB, kind := c.prints.Name(wire.View(c.symbol(uint32(help))))
+	_, x, _ := c.prints.Pair(nameA, nameB, kind, wire.View(c.symbol(uint32(unit))))
 	c.meta, c.about = b, x+field[wire.TagV2MetadataType>>3]|1
 	it.about = c.about
 	return true

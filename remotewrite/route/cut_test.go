@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -134,7 +135,8 @@ func seriesPrint(bucket string, ls []mcache.Label) (p wire.Print) {
 	p.A, p.B = testPrints{testHash}.BucketPrint(bucket)
 	for _, l := range ls {
 		if l.Value != "" {
-			_, a, b := testPrints{testHash}.PairPrint(l.Name, l.Value)
+			x, y, kind := testPrints{testHash}.Name(l.Name)
+			_, a, b := testPrints{testHash}.Pair(x, y, kind, l.Value)
 			p.A, p.B = p.A+a, p.B+b
 		}
 	}
@@ -456,30 +458,55 @@ func benchSeries(n int) []writetest.Series {
 	return all
 }
 
-// BenchmarkCut is a request of 2000 samples cut for 3 nodes and 2 copies.
+// benchPrints cost what a cluster's do, or a little more.
+type benchPrints struct{ sumHash }
+
+func (benchPrints) Check() string                      { return "" }
+func (h benchPrints) BucketPrint(string) (a, b uint64) { return 1, 2 }
+func (h benchPrints) Name(name string) (a, b uint64, kind uint8) {
+	a = maphash.String(h.seed, name)
+	return a, a * 0x9e3779b97f4a7c15, 0
+}
+func (h benchPrints) Pair(a, b uint64, _ uint8, value string) (slot, x, y uint64) {
+	v, w := maphash.String(h.seed, value), maphash.String(h.seed, value)
+	return (a ^ 0x9e3779b97f4a7c15) * (v | 1), a * v, b * w
+}
+
+// BenchmarkCut is a request of 2000 samples cut for 3 nodes and 2 copies, with labels and
+// for nodes that know all series by their prints.
 func BenchmarkCut(b *testing.B) {
 	for _, v := range []wire.Protocol{wire.V1, wire.V2} {
-		b.Run("v"+v.String(), func(b *testing.B) {
-			const n = 2000
-			tab := newTable(3, 1, 2)
-			p := wire.Part{Protocol: v, Bucket: "default", Body: writetest.Encode(b, v, benchSeries(n)...), MaxSamples: n}
-			f, ok := cutFor(b, tab, p, true)
-			if !ok {
-				b.Fatal("not cut")
-			}
-			f.drop()
-			b.ReportAllocs()
-			began := cpuTime()
-			for b.Loop() {
-				if !f.cut.scan(p) {
-					b.Fatal("not cut")
-				}
-				f.assign()
-				f.drop()
-			}
-			b.ReportMetric(float64(cpuTime()-began)/float64(b.N)/n, "cpu-ns/sample")
-		})
+		for _, prints := range []Prints{nil, benchPrints{testHash}} {
+			b.Run(fmt.Sprintf("v%v,prints=%v", v, prints != nil), func(b *testing.B) { benchmarkCut(b, v, prints) })
+		}
 	}
+}
+
+func benchmarkCut(b *testing.B, v wire.Protocol, prints Prints) {
+	const n = 2000
+	r := newRouter(b, Options{Cluster: &testCluster{table: newTable(3, 1, 2)}, Hash: testHash, Prints: prints})
+	f := r.flights.Get().(*flight)
+	p := wire.Part{Protocol: v, Bucket: "default", Body: writetest.Encode(b, v, benchSeries(n)...), MaxSamples: n}
+	f.part, f.table = p, r.o.Cluster.Table()
+	f.boxes = r.outboxes(f.table)
+	for _, o := range f.boxes.by {
+		o.packs.Store(true)
+		o.knows.takes.Store(prints != nil)
+	}
+	cut := func() {
+		if !f.cut.scan(p) {
+			b.Fatal("not cut")
+		}
+		f.assign()
+		f.drop()
+	}
+	cut()
+	b.ReportAllocs()
+	began := cpuTime()
+	for b.Loop() {
+		cut()
+	}
+	b.ReportMetric(float64(cpuTime()-began)/float64(b.N)/n, "cpu-ns/sample")
 }
 
 // cpuTime is what the process has used: a machine that others use as well says

@@ -38,9 +38,18 @@ func (h testPrints) BucketPrint(bucket string) (a, b uint64) {
 	x := maphash.String(h.seed, "bucket "+bucket)
 	return x, x * 0xd1b54a32d192ed03
 }
-func (h testPrints) PairPrint(name, value string) (slot, a, b uint64) {
-	x := maphash.String(h.seed, name+"\x00"+value)
-	return h.Pair(name, value), x, maphash.String(h.seed, value+"\x00"+name)
+func (h testPrints) Name(name string) (a, b uint64, kind uint8) {
+	if name == "le" {
+		kind = 1
+	}
+	return maphash.String(h.seed, name), maphash.String(h.seed, name+"="), kind
+}
+func (h testPrints) Pair(a, b uint64, kind uint8, value string) (slot, x, y uint64) {
+	v, w := maphash.String(h.seed, value), maphash.String(h.seed, value+"=")
+	if kind == 0 {
+		slot = (a ^ 0x9e3779b97f4a7c15) * (v | 1)
+	}
+	return slot, (a ^ 0x8cb92ba72f3d8dd7) * (v | 1), (b ^ 0xaef17502108ef2d9) * (w | 1)
 }
 
 // table gives each slot its nodes by the number of the slot alone.

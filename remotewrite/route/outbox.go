@@ -58,7 +58,7 @@ const maxUnderWay = 2
 // maxParts of a bundle bounds the answers to it.
 const maxParts = 1 << 10
 
-// outbox is what waits for one node. It has no goroutine while it is idle.
+// outbox is what waits for one node. It has no goroutine of its own.
 type outbox struct {
 	r       *Router
 	id, url string
@@ -94,8 +94,27 @@ func (o *outbox) begin() {
 	defer o.mu.Unlock()
 	if len(o.waiting) > 0 && o.busy < maxUnderWay {
 		o.busy++
-		o.r.active.Add(1)
-		go o.work()
+		o.r.run(o)
+	}
+}
+
+// run has an outbox worked on by a goroutine that has nothing to do, or a new one: the
+// stack of that must grow to several times what it begins with.
+func (r *Router) run(o *outbox) {
+	r.active.Add(1)
+	select {
+	case r.idle <- o:
+	default:
+		r.workers.Go(func() {
+			for o != nil {
+				o.work()
+				select {
+				case o = <-r.idle:
+				case <-r.ctx.Done():
+					o = nil
+				}
+			}
+		})
 	}
 }
 

@@ -130,12 +130,14 @@ type Router struct {
 
 	boxes atomic.Pointer[boxes] // of the table that was seen last
 
-	mu     sync.Mutex
-	all    map[string]*outbox // by the id of the node
-	ctx    context.Context    // ends with the Router
-	cancel context.CancelFunc
-	closed bool
-	active sync.WaitGroup // workers of outboxes
+	mu      sync.Mutex
+	all     map[string]*outbox // by the id of the node
+	ctx     context.Context    // ends with the Router
+	cancel  context.CancelFunc
+	closed  bool
+	active  sync.WaitGroup // outboxes that are worked on
+	workers sync.WaitGroup // those who do, as many as ever did at a time, until ctx ends
+	idle    chan *outbox   // for one of them
 
 	loggedMs atomic.Int64
 	seen     *seen                   // nil without Prints
@@ -168,7 +170,7 @@ func New(o Options) (*Router, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	r := &Router{o: o, all: make(map[string]*outbox)}
+	r := &Router{o: o, all: make(map[string]*outbox), idle: make(chan *outbox)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.flights.New = func() any {
 		f := &flight{r: r, ready: make(chan struct{}, 1)}
@@ -200,6 +202,7 @@ func (r *Router) Close(ctx context.Context) {
 		<-done
 	}
 	r.cancel()
+	r.workers.Wait()
 	r.o.Client.CloseIdleConnections()
 }
 

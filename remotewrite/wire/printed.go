@@ -43,9 +43,15 @@ func PrintAt(b []byte, n int) Print {
 
 // AppendPrinted appends a record.
 func AppendPrinted(dst []byte, p Print, samples []byte) []byte {
-	dst = AppendPrint(dst, p)
-	dst = binary.AppendUvarint(dst, uint64(len(samples)))
-	return append(dst, samples...)
+	if len(samples) >= 0x80 {
+		dst = binary.AppendUvarint(AppendPrint(dst, p), uint64(len(samples)))
+		return append(dst, samples...)
+	}
+	var head [PrintBytes + 1]byte // all at once, for nearly all
+	binary.LittleEndian.PutUint64(head[:], p.A)
+	binary.LittleEndian.PutUint64(head[8:], p.B)
+	head[PrintBytes] = byte(len(samples))
+	return append(append(dst, head[:]...), samples...)
 }
 
 // PrintedAt reads the record at b[i:]: its samples lie at b[from:to], where the next one
