@@ -25,13 +25,15 @@ type intake struct {
 
 	protocol wire.Protocol
 	bucket   string
-	nowMs    int64       // the clock
-	shared   bool        // not all series are alike in the next two
-	skip     []bool      // by place in the request: series that are of another node; nil: none
-	standby  wire.Bits   // by place in the request: series that another node forwards
-	duty     mcache.Duty // of the series in hand
-	teaches  []byte      // prints of series by place in the request, to be learned
-	place    int         // of the series in hand, if shared
+	nowMs    int64                // the clock
+	shared   bool                 // not all series are alike in the next two
+	skip     []bool               // by place in the request: series that are of another node; nil: none
+	standby  wire.Bits            // by place in the request: series that another node forwards
+	duty     mcache.Duty          // of the series in hand
+	teaches  []byte               // prints of series by place in the request, to be learned
+	names    []wire.Named         // of the series to come that are not skipped
+	found    []mcache.Fingerprint // of names, and of those before
+	print    wire.Print           // of the series in hand, to be learned; zero: nothing is
 	learned  []printed
 	maxT     int64  // ms; samples after it are refused
 	usual    uint64 // ms from earlyMs to behind maxT: times in there need no second look
@@ -97,7 +99,7 @@ func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
 	in.lease, in.lent, in.lookAt = l, 0, lookBytes
 	now := in.o.Now()
 	in.shared, in.skip, in.standby, in.duty = false, nil, nil, mcache.Mine
-	in.teaches, in.learned = nil, in.learned[:0]
+	in.teaches, in.names, in.print, in.learned = nil, nil, wire.Print{}, in.learned[:0]
 	in.protocol, in.bucket, in.nowMs, in.maxT = p, bucket, now.UnixMilli(), now.Add(in.o.MaxAhead).UnixMilli()
 	in.usual = uint64(max(in.maxT+1-earlyMs, 0))
 	in.batch.Reset(bucket)
@@ -280,10 +282,8 @@ func (in *intake) endSeries(f mcache.Fingerprint, e piece, suspect bool, samples
 	if in.duty != mcache.Mine {
 		in.batch.Duty(in.duty)
 	}
-	if in.teaches != nil {
-		if x := wire.PrintAt(in.teaches, in.place); x != (wire.Print{}) {
-			in.learned = append(in.learned, printed{x, f})
-		}
+	if in.print != (wire.Print{}) {
+		in.learned, in.print = append(in.learned, printed{in.print, f}), wire.Print{}
 	}
 	for _, h := range in.histograms {
 		in.batch.Record(h.t, h.value)

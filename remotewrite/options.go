@@ -105,9 +105,10 @@ type Router interface {
 	// Route has the request written by those who own its series, and says what
 	// came of it. It calls store, at most once, for what belongs here: with the
 	// series, by their place in the request, that do not, or nil if all do, and with
-	// those that another node forwards. The body is its own until it calls done, before it
+	// those that another node forwards, and with the names of those that do belong here, in
+	// their order, or nil, which it may change. The body is its own until it calls done, before it
 	// waits for others, with the body, or with another buffer, or nil, and then it keeps the body.
-	Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits) wire.Answer, done func(spare []byte)) wire.Answer
+	Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits, names []wire.Named) wire.Answer, done func(spare []byte)) wire.Answer
 	// Claim takes a part of the protocol wire.Claim, which another node sent.
 	Claim(body []byte) error
 	// Answered adds to the answer to a bundle what its sender has to know.

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"context"
 	"net/http"
 	"slices"
 
@@ -23,16 +24,47 @@ type printed struct {
 	f     mcache.Fingerprint
 }
 
-// learn takes what is learned of a part.
-func (h *Handler) learn(all []printed) {
-	if len(all) == 0 {
-		return
+// writeAndLearn is write for a request some series of which have prints.
+func (h *Handler) writeAndLearn(ctx context.Context, in *intake) wire.Answer {
+	a := h.write(ctx, in)
+	if len(in.learned) == 0 {
+		return a
 	}
 	c := h.prints.Write()
 	defer c.Close()
-	for _, x := range all {
+	for _, x := range in.learned {
 		c.Put(x.print, x.f)
 	}
+	return a
+}
+
+// find looks for series that do not belong to others by their names. Of those that it does not
+// find, and has learned when they were written, it takes away Rest.
+func (in *intake) find(names []wire.Named, trail *prints.Trail[mcache.Fingerprint]) {
+	in.names, in.found = names, in.found[:0]
+	c := trail.Read()
+	defer c.Close()
+	for k := range names {
+		x := &names[k]
+		f, ok := mcache.Fingerprint{}, false
+		if x.Rest > 0 {
+			if f, ok = c.Find(x.Print); !ok {
+				x.Rest = 0
+			}
+		}
+		in.found = append(in.found, f)
+	}
+}
+
+// named is the next of names and, if its labels need not be read, its fingerprint. Else
+// Rest is 0.
+func (in *intake) named() (x wire.Named, f mcache.Fingerprint) {
+	x, f = in.names[0], in.found[len(in.found)-len(in.names)]
+	in.names = in.names[1:]
+	if in.print = x.Print; x.Rest > 0 {
+		in.print = wire.Print{} // it is known
+	}
+	return x, f
 }
 
 // writePrinted writes a part of protocol wire.Printed, and says of which series it wants

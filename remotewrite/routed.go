@@ -25,9 +25,10 @@ type routed struct {
 }
 
 // store writes the series that are not skipped.
-func (x *routed) store(skip []bool, standby wire.Bits) wire.Answer {
+func (x *routed) store(skip []bool, standby wire.Bits, names []wire.Named) wire.Answer {
 	x.in.share(skip, standby)
-	return x.h.write(x.ctx, x.in)
+	x.in.find(names, &x.h.prints)
+	return x.h.writeAndLearn(x.ctx, x.in)
 }
 
 // done ends the turn; body is what the intake has from now on instead of its own.
@@ -185,9 +186,7 @@ func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Ans
 		return h.writePrinted(in)
 	}
 	in.teach(p.Prints)
-	a := h.write(ctx, in)
-	h.learn(in.learned)
-	return a
+	return h.writeAndLearn(ctx, in)
 }
 
 // serveBundle answers a bundle of parts, each by itself.
@@ -248,7 +247,9 @@ func (in *intake) passes(place int) bool {
 	if in.duty = mcache.Mine; in.standby.Has(place) {
 		in.duty = mcache.Standby
 	}
-	in.place = place
+	if in.teaches != nil {
+		in.print = wire.PrintAt(in.teaches, place)
+	}
 	return false
 }
 

@@ -75,9 +75,17 @@ func (in *intake) decodeV1() error {
 // seriesV1 puts the TimeSeries message at decoded[from:to] into the batch.
 func (in *intake) seriesV1(from, to int) error {
 	b := in.decoded[:to]
-	i, f, suspect, err := in.labelsLikeBefore(b, from)
-	if err != nil {
-		return err
+	i, f, suspect := 0, mcache.Fingerprint{}, false
+	if len(in.names) > 0 {
+		var x wire.Named
+		x, f = in.named()
+		i = int(x.Rest)
+	}
+	if i == 0 {
+		err := error(nil)
+		if i, f, suspect, err = in.labelsLikeBefore(b, from); err != nil {
+			return err
+		}
 	}
 	in.beginSeries()
 	samples, moreLabels, odd := in.batch.Samples(), 0, false

@@ -96,7 +96,14 @@ func (in *intake) seriesV2(e piece) error {
 	var meta metadataRefs
 	samples, odd := in.batch.Samples(), false
 	first := len(samples)
-	for i := int(e.from); i < len(b); {
+	i := int(e.from)
+	if len(in.names) > 0 {
+		var x wire.Named
+		if x, f = in.named(); x.Rest > 0 {
+			i, b, parts = int(x.Rest), b[:x.End], 1
+		}
+	}
+	for i < len(b) {
 		start := i
 		if b[i] == wire.TagV2SeriesSample {
 			if x, end := usualSample(b, i); end > 0 { // nearly all

@@ -27,9 +27,10 @@ type flight struct {
 	table Table
 	boxes *boxes
 	loan  Loan
-	need  int    // acknowledgements
-	own   frame  // items of this node, which lie in the request
-	skip  []bool // by series: it is none of them
+	need  int          // acknowledgements
+	own   frame        // items of this node, which lie in the request
+	skip  []bool       // by series: it is none of them
+	names []wire.Named // of those series that are not skipped, or none
 
 	mu        sync.Mutex
 	refs      int
@@ -130,7 +131,7 @@ func (f *flight) fly(ctx context.Context, p wire.Part, t Table, own own) wire.An
 				return wire.Answer{Status: http.StatusServiceUnavailable, Retry: err.Error(), RetryAfter: after}
 			}
 		}
-		return own.store(nil, nil) // it will never be sent on
+		return own.store(nil, nil, nil) // it will never be sent on
 	}
 	f.launch()
 	if len(f.own.items) > 0 {
@@ -151,7 +152,8 @@ func (f *flight) assign() {
 	n, self := f.table.Nodes(), f.table.Self()
 	f.look(n)
 	any := slices.Contains(f.suspects, true)
-	f.knowledge()
+	naming := f.knowledge()
+	f.names = f.names[:0]
 	f.own = frame{flight: f, node: self, items: f.own.items[:0], copies: f.own.copies[:0], standby: f.own.standby[:0]}
 	f.skip = slices.Grow(f.skip[:0], f.cut.series)[:f.cut.series]
 	f.state = slices.Grow(f.state[:0], len(f.cut.items))[:len(f.cut.items)]
@@ -209,6 +211,9 @@ func (f *flight) assign() {
 			fr.add(int32(k), &f.cut, led && i > 0)
 		}
 		if !it.metadata {
+			if mine && naming {
+				f.names = append(f.names, f.cut.nameOf(k))
+			}
 			f.skip[series] = !mine
 			series++
 		}
@@ -302,8 +307,9 @@ func (f *flight) look(nodes int) {
 	}
 }
 
-// knowledge notes who takes prints, and of which items.
-func (f *flight) knowledge() {
+// knowledge notes who takes prints, and which items are known. It reports whether any
+// node does.
+func (f *flight) knowledge() bool {
 	f.knowing = f.knowing[:0]
 	printing := false
 	for _, o := range f.boxes.by {
@@ -314,6 +320,7 @@ func (f *flight) knowledge() {
 	if printing {
 		f.r.seen.know(&f.cut)
 	}
+	return printing
 }
 
 // pass is the first n of a slot's order that are not suspect; suspects are
@@ -438,7 +445,7 @@ func (f *flight) storeOwn(own own) {
 	if !slices.Contains(skip, true) {
 		skip = nil
 	}
-	a := own.store(skip, f.own.standby)
+	a := own.store(skip, f.own.standby, f.names)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.judgeLocked(&a, &f.own)

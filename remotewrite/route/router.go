@@ -58,7 +58,7 @@ type Loan interface {
 
 // own is the receiver that has a request in hand.
 type own struct {
-	store func(skip []bool, standby wire.Bits) wire.Answer
+	store func(skip []bool, standby wire.Bits, names []wire.Named) wire.Answer
 	done  func(spare []byte)
 }
 
@@ -243,28 +243,28 @@ func (r *Router) outboxes(t Table) *boxes {
 
 // Route cuts a request, has store write what belongs to this node, and sends on
 // the rest. store is called once at most, with the series, by their place in the
-// request, that are of others, nil if none is, and those that another node
-// forwards. It returns when each series has its acknowledgements, or
+// request, that are of others, nil if none is, those that another node forwards, and
+// the names of those that are not of others, in their order, nil if there are none, which it may change. It returns when each series has its acknowledgements, or
 // cannot get them, or ctx has ended. The body of p is the Router's until done was called,
 // which is before it waits, and always. Done takes a buffer instead, of any size or nil,
 // if the Router keeps the body, and else the body; it may be called again, and then
 // does nothing.
-func (r *Router) Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits) wire.Answer, done func(spare []byte)) wire.Answer {
+func (r *Router) Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits, names []wire.Named) wire.Answer, done func(spare []byte)) wire.Answer {
 	defer done(p.Body)
 	t := r.o.Cluster.Table()
 	if t == nil || t.Nodes() == 0 {
-		return store(nil, nil)
+		return store(nil, nil, nil)
 	}
 	r.o.Cluster.Use(t)
 	if t.Nodes() == 1 && t.Self() == 0 {
-		return store(nil, nil)
+		return store(nil, nil, nil)
 	}
 	f := r.flights.Get().(*flight)
 	f.refs = 1
 	if !f.cut.scan(p) {
 		r.counters.uncut.Add(1)
 		f.release()
-		return store(nil, nil) // which says what is wrong with it
+		return store(nil, nil, nil) // which says what is wrong with it
 	}
 	a := f.fly(ctx, p, t, own{store, done})
 	f.release()

@@ -47,6 +47,16 @@ func (c *cutter) sentAs(k int) wire.Print {
 	return p
 }
 
+// nameOf is the name of an item for this node.
+func (c *cutter) nameOf(k int) (x wire.Named) {
+	if it := &c.items[k]; it.usual {
+		if x.Print = c.named[k]; it.known {
+			x.Rest, x.End = it.rest, it.end
+		}
+	}
+	return x
+}
+
 // knowledge is what a node is thought to know of prints. One that knows few of those
 // it is asked for has lost them, or has more series than it remembers: it is sent labels
 // for a while, each time for twice as long, up to a bound.

@@ -7,6 +7,14 @@ import "encoding/binary"
 // series with one print. The zero value is none.
 type Print struct{ A, B uint64 }
 
+// Named is a series of a request that its receiver may find by its print.
+type Named struct {
+	Print Print // zero: there is none, and nothing is to be learned
+	// Rest is where what is behind the labels begins in the request, and End where the
+	// samples end, behind which nothing is news. Zero: the print is to be learned only.
+	Rest, End uint32
+}
+
 // Printed is the Protocol of a part whose series are named by their prints: nodes have
 // learned which series those are from parts with labels (Part.Prints).
 //
