@@ -199,7 +199,11 @@ func (f *flight) redirectItemLocked(k int32, head, item []byte, copy bool) bool 
 	s.tried |= 1 << next
 	s.out++
 	f.r.counters.rerouted.Add(1)
-	f.copyTo(int(order[next]), k, head, item, copy)
+	if node := int(order[next]); f.cut.items[k].known && f.knowing[node] { // it may be from before
+		f.print(node, int(k), copy)
+	} else {
+		f.copyTo(node, k, head, item, copy)
+	}
 	return true
 }
 
