@@ -44,7 +44,7 @@ func (u *upstreamConfig) addFlags(app *kingpin.Application, add addFlag) {
 	app.Flag("query.upstream.http-config-file", "File with TLS, proxy, basic authentication or credentials for that server, as Prometheus spells them (http_config).").
 		PlaceHolder("FILE").StringVar(&u.httpConfigFile)
 	add("query.upstream.timeout", "30s", &u.timeout,
-		"Longest time to wait for the server's answer, and then for each part of it. After that the query falls back to memory, with a warning.")
+		"Longest time to wait for the server's answer, and then for each 64 KiB of it. After that the query falls back to memory, with a warning.")
 	add("query.upstream.max-concurrency", "10", &u.maxConcurrency,
 		"Queries to the server at a time; others wait, up to --query.upstream.timeout.")
 	add("query.upstream.max-body-size", "1GiB", &u.maxBody,

@@ -89,6 +89,7 @@
 //	upstream_split.go     which steps are covered
 //	upstream_nothing.go   selectors that match nothing here
 //	upstream_ask.go       requests, within their bounds
+//	upstream_sound.go     what is handed on is looked at
 //	upstream_breaker.go   a store that fails is left alone
 //	upstream_ahead.go     answers are read by goroutines, a part before anything is sent
 //	upstream_json.go      answers, series by series

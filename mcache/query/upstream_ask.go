@@ -108,7 +108,16 @@ type storeAnswer struct {
 	late *time.Timer
 	stop context.CancelCauseFunc
 	left int64 // bytes that it may still have
+
+	waited time.Duration // for the part that is being read
+	part   int           // bytes of it
+
+	head  []byte // that was read, and not given
+	ended bool   // behind it nothing comes
 }
+
+// minPart is how much of an answer must come within the time-out, or all that is left.
+const minPart = readBytes
 
 // refused reports that the store says that the request is wrong.
 func (s *storeAnswer) refused() bool { return s.StatusCode != http.StatusOK }
@@ -116,11 +125,28 @@ func (s *storeAnswer) refused() bool { return s.StatusCode != http.StatusOK }
 // errLargeAnswer says that an answer exceeds its bound.
 var errLargeAnswer = errors.New("its answer is longer than --query.upstream.max-body-size")
 
-// Read reads the body, within its bounds of time and size.
+// Read reads the answer, within its bounds of time and size.
 func (s *storeAnswer) Read(p []byte) (int, error) {
-	s.late.Reset(s.u.opts().Timeout)
+	if len(s.head) > 0 {
+		n := copy(p, s.head)
+		s.head = s.head[n:]
+		return n, nil
+	}
+	if s.ended {
+		return 0, io.EOF
+	}
+	return s.readBody(p)
+}
+
+func (s *storeAnswer) readBody(p []byte) (int, error) {
+	s.late.Reset(s.u.opts().Timeout - s.waited)
+	began := time.Now()
 	n, err := s.Body.Read(p)
 	s.late.Stop() // what takes time from now on is not the store
+	s.waited += time.Since(began)
+	if s.part += n; s.part >= minPart {
+		s.waited, s.part = 0, 0
+	}
 	s.u.bytes.Add(uint64(n))
 	if s.left -= int64(n); s.left < 0 {
 		return n, errLargeAnswer
@@ -199,8 +225,26 @@ func (a *API) askWhole(r *http.Request) (answer, error) {
 		v.end()
 		return answer{}, err
 	}
-	v.tell(nil)
+	if err := v.judge(res, res.readJSONHead); err != nil {
+		v.end()
+		return answer{}, err
+	}
 	return a.handOn(res, v.end), nil
+}
+
+// judge reads the beginning of an answer, before any of it is handed on. What is not
+// to be handed on is closed.
+func (v *visit) judge(res *storeAnswer, head func(context.Context) error) error {
+	err := head(v.r.Context())
+	if err != nil {
+		if cause := context.Cause(v.r.Context()); cause != nil {
+			err = cause
+		}
+		v.u.failed.Add(1)
+		res.Close()
+	}
+	v.tell(err)
+	return err
 }
 
 // wholeForm is the form of a request, as the store is to read it.
@@ -272,7 +316,7 @@ func checkAnswer(res *http.Response) error {
 	case err != nil || kind != "application/json" && kind != "application/stream+json": // VictoriaMetrics' form of x[5m]
 		return fmt.Errorf("it answers %.100q, not JSON", res.Header.Get("Content-Type"))
 	}
-	return nil
+	return checkEncoding(res)
 }
 
 // handOn sends the store's answer to the client. If it breaks off, so does ours.

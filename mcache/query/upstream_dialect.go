@@ -391,7 +391,10 @@ func versionOf(s string) (major, minor int, ok bool) {
 // withoutURL is an error of a request without its URL, which clients need not know.
 func withoutURL(err error) error {
 	if failed := new(url.Error); errors.As(err, &failed) {
-		return failed.Err
+		err = failed.Err
+	}
+	if err == io.EOF {
+		return errNoAnswer
 	}
 	return err
 }

@@ -60,6 +60,9 @@ func (a *API) join(r *http.Request, s *slow, d *division) (_ answer, err error) 
 		}
 	}
 	if res := j.refusal(); res != nil {
+		if err = j.v.judge(res, res.readJSONHead); err != nil {
+			return answer{}, err
+		}
 		got := a.handOn(res, func() {})
 		got.close = j.close
 		return got, nil

@@ -104,7 +104,7 @@ func (e exemplarsOfM) Select(_, _ int64, _ ...[]*labels.Matcher) ([]exemplar.Que
 // TestUpstreamReads hands remote reads on of a time that is not covered.
 func TestUpstreamReads(t *testing.T) {
 	const theirs = "what the store says"
-	status := 200
+	status, breaksOff := 200, false
 	a, asked, _ := storeBehind(t, UpstreamOptions{}, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -122,6 +122,10 @@ func TestUpstreamReads(t *testing.T) {
 		w.Header().Set("Content-Encoding", "snappy")
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, theirs)
+		if breaksOff {
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
 	})
 	read := func(from int64) *httptest.ResponseRecorder {
 		return readRequest(t, a, &prompb.ReadRequest{Queries: []*prompb.Query{{StartTimestampMs: from, EndTimestampMs: t0 + 600_000, Matchers: []*prompb.LabelMatcher{{Name: "__name__", Value: "m"}}}}})
@@ -132,6 +136,11 @@ func TestUpstreamReads(t *testing.T) {
 	if w := read(t0 - 1); w.Body.String() != theirs || w.Header().Get(sourceHeader) != sourceUpstream || w.Header().Get("Content-Encoding") != "snappy" {
 		t.Errorf("not covered: %d %v %s", w.Code, w.Header(), w.Body)
 	}
+	breaksOff = true
+	if w := read(t0 - 1); w.Code != 200 || w.Header().Get(sourceHeader) != sourceMemory {
+		t.Errorf("an answer that breaks off: %d %v", w.Code, w.Header())
+	}
+	breaksOff = false
 	// A store that fails is passed over, one without remote read is not: see TestUpstreamReadsRaw.
 	status = 503
 	for range breakerFailures {

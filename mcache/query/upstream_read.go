@@ -95,7 +95,9 @@ func (a *API) handOnRead(w http.ResponseWriter, r *http.Request, request *prompb
 	if err != nil {
 		return err
 	}
-	v.tell(nil)
+	if err := v.judge(res, res.readHead); err != nil {
+		return err
+	}
 	defer res.Close()
 	w.Header().Set(sourceHeader, sourceUpstream)
 	res.handOn(w)

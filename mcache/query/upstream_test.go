@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net/http"
@@ -182,17 +183,50 @@ func TestUpstreamFails(t *testing.T) {
 		"503":          {answerJSON(503, "{}"), "it answers with status 503"},
 		"unauthorized": {answerJSON(401, "{}"), "it answers with status 401"},
 		"loop":         {answerJSON(508, "{}"), "it answers with status 508"},
-		"no answer":    {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
+		"no answer":    {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "it closes the connection without an answer"},
 		"slow": {func(_ http.ResponseWriter, r *http.Request) {
 			select {
 			case <-hang:
 			case <-r.Context().Done():
 			}
 		}, "no answer within 50ms"},
+		"stalls": {func(w http.ResponseWriter, r *http.Request) {
+			answerJSON(200, `{"status":"success",`)(w, r)
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-hang:
+			case <-r.Context().Done():
+			}
+		}, "its answer breaks off: no answer within 50ms"},
+		"drips": {func(w http.ResponseWriter, r *http.Request) {
+			answerJSON(200, `{"status":"success",`)(w, r)
+			for r.Context().Err() == nil {
+				_, _ = io.WriteString(w, " ")
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(time.Millisecond)
+			}
+		}, "its answer breaks off: no answer within 50ms"},
+		"too large": {answerJSON(200, `{"status":"success",`+strings.Repeat(" ", readAhead-20)), "its answer breaks off: its answer is longer than"},
+		"broken": {func(w http.ResponseWriter, r *http.Request) {
+			answerJSON(200, `{"status":"success",`)(w, r)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}, "its answer breaks off: unexpected EOF"},
+		"HTML that is said to be JSON":   {answerJSON(200, "<h1>It works!</h1>"), "its answer is not JSON as Prometheus writes it"},
+		"empty":                          {answerJSON(200, ""), "its answer is not JSON as Prometheus writes it"},
+		"null":                           {answerJSON(200, "null"), "its answer is not JSON as Prometheus writes it"},
+		"half":                           {answerJSON(200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{}`), "its answer is not JSON as Prometheus writes it"},
+		"more":                           {answerJSON(200, `{"status":"success","data":{"resultType":"vector","result":[]}}more`), "its answer is not JSON as Prometheus writes it"},
+		"a refusal that is none":         {answerJSON(400, "<h1>No</h1>"), "its answer is not JSON as Prometheus writes it"},
+		"an error that is said to be OK": {answerJSON(200, failure("internal", "boom")), "it answers with status 200 and an error: boom"},
+		"compressed": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			answerJSON(200, "whatever")(w, r)
+		}, `it answers in the encoding \"gzip\", which it was not asked for`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := UpstreamOptions{}
-			if name == "slow" {
+			o := UpstreamOptions{MaxBodyBytes: readAhead - 1}
+			if strings.Contains(c.says, "within 50ms") {
 				o.Timeout = 50 * time.Millisecond
 			}
 			a, asked, clock := storeBehind(t, o, c.store)
@@ -232,17 +266,18 @@ func TestUpstreamFails(t *testing.T) {
 	}
 }
 
-// TestUpstreamBreaksOff: half of an answer does not pass for a whole one.
+// TestUpstreamBreaksOff: the beginning of a long answer does not pass for a whole one.
 func TestUpstreamBreaksOff(t *testing.T) {
+	long := `{"status":"success",` + strings.Repeat(" ", readAhead)
 	for name, store := range map[string]http.HandlerFunc{
-		"too large": answerJSON(200, strings.Repeat("x", 2000)),
+		"too large": answerJSON(200, long+strings.Repeat(" ", 1000)),
 		"broken": func(w http.ResponseWriter, r *http.Request) {
-			answerJSON(200, "half")(w, r)
+			answerJSON(200, long)(w, r)
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		},
 	} {
-		a, _, _ := storeBehind(t, UpstreamOptions{MaxBodyBytes: 1999}, store)
+		a, _, _ := storeBehind(t, UpstreamOptions{MaxBodyBytes: readAhead + 500}, store)
 		func() {
 			defer func() {
 				if recover() != http.ErrAbortHandler {
@@ -251,6 +286,38 @@ func TestUpstreamBreaksOff(t *testing.T) {
 			}()
 			get(t, a, "query", "query", "m[1h]")
 		}()
+	}
+}
+
+// TestUpstreamCompressed: what clients are handed on compressed is looked at, too.
+func TestUpstreamCompressed(t *testing.T) {
+	whole := `{"status":"success","data":{"resultType":"matrix","result":[]}}`
+	zipped := func(s string) []byte {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, _ = io.WriteString(z, s)
+		_ = z.Close()
+		return b.Bytes()
+	}
+	long := zipped(whole[:len(whole)-2] + strings.Repeat(" ", 2*readAhead) + "}}")
+	for name, c := range map[string]struct {
+		body  []byte
+		sound bool
+	}{
+		"whole": {zipped(whole), true}, "half": {zipped(whole[:30]), false}, "none": {zipped(""), false}, "long": {long, true}, "HTML": {zipped("<h1>"), false},
+		"long HTML": {zipped("<h1>" + strings.Repeat(" ", 2*readAhead)), false}, "not": {[]byte(whole), false}, "short": {zipped(whole)[:30], false},
+	} {
+		a, _, _ := storeBehind(t, UpstreamOptions{}, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			answerJSON(200, string(c.body))(w, r)
+		})
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/query?query=m[1h]", nil)
+		r.Header.Set("Accept-Encoding", "gzip")
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		if handedOn := bytes.Equal(w.Body.Bytes(), c.body) && w.Header().Get(sourceHeader) == sourceUpstream; w.Code != 200 || handedOn != c.sound {
+			t.Errorf("%s: %d, handed on: %v, %v", name, w.Code, handedOn, w.Header())
+		}
 	}
 }
 
