@@ -61,6 +61,7 @@ type intake struct {
 	ends       []uint32  // where each of them ends, from the beginning of the first
 	before     []byte    // protocol 1.0: as they lie in decoded
 	pairs      []pair    // protocol 1.0: one by one
+	changed    int       // protocol 1.0: place of the last that was another than in the series before that; -1: none
 	refsBefore []byte    // protocol 2.0: the references of the series before
 	refPairs   []refPair // protocol 2.0: the labels of the series before
 	refs       []uint32  // protocol 2.0: labels_refs, on the slow path
@@ -105,7 +106,7 @@ func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
 	in.batch.Reset(bucket)
 	in.at, in.series = in.at[:0], in.series[:0]
 	in.syms = in.syms[:0]
-	in.before, in.pairs = nil, in.pairs[:0]
+	in.before, in.pairs, in.changed = nil, in.pairs[:0], -1
 	in.forgetRefs()
 	clear(in.exemplars)
 	in.exemplars, in.hand = in.exemplars[:0], 0

@@ -174,17 +174,12 @@ func (in *intake) handFull(samples int) bool {
 // within, puts the next in the place of the one before, and goes on from there.
 // The sum is that of the series before, less what went, plus what came.
 func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Fingerprint, suspect bool, err error) {
-	from, n := i, 0
+	from, n, changed := i, 0, in.changed
 	before := in.before // from the place on that b[i:] is like
 	for {
-		ends, limit := in.ends, uint32(i-from+wire.CommonPrefix(before, b[i:]))
-		for n < len(ends) && ends[n] <= limit {
-			n++
-		}
-		if n > 0 {
-			passed := int(ends[n-1]) - (i - from)
-			i, before = i+passed, before[passed:]
-		}
+		passed := 0
+		n, passed = in.alike(before, b[i:], n, i-from)
+		i, before = i+passed, before[passed:]
 		if i >= len(b) || b[i] != wire.TagV1SeriesLabel || n == in.o.MaxLabels {
 			break
 		}
@@ -203,11 +198,14 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 			before = before[int(in.ends[n])-(i-from):]
 			moveEnds(in.ends[n:], end-from)
 		}
-		p := &in.pairs[n]
+		p, v := &in.pairs[n], in.cache.Hash(value)
 		if p.text == nil || !bytes.Equal(p.text, name) { // a changed label mostly has another value only
-			p.name = in.cache.Hash(name)
+			p.name, changed = in.cache.Hash(name), n
 		}
-		p.text, p.value, p.empty = name, in.cache.Hash(value), len(value) == 0
+		if v != p.value {
+			changed = n
+		}
+		p.text, p.value, p.empty = name, v, len(value) == 0
 		if p.empty {
 			in.empty++
 		} else {
@@ -219,8 +217,36 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 	for k := n; k < len(in.pairs); k++ {
 		in.takeOut(&in.pairs[k])
 	}
-	in.pairs, in.ends, in.before = in.pairs[:n], in.ends[:n], b[from:i]
+	in.pairs, in.ends, in.before, in.changed = in.pairs[:n], in.ends[:n], b[from:i], changed
 	return i, in.sum, in.empty > 0, nil
+}
+
+// alike is how many labels before b are those of the series before, from the n-th
+// on, which is at b and at before, and how many bytes these have. at is where that
+// is from the beginning of the first.
+//
+// Where one label is another in each series, as handler above, it is expected to be
+// again, and no other: to compare with that takes half of the time that it takes to
+// look for how far bytes agree. That the label itself is another is not looked at.
+func (in *intake) alike(before, b []byte, n, at int) (labels, bytesOf int) {
+	ends, expected := in.ends, len(in.ends)
+	if n <= in.changed {
+		expected = min(in.changed, expected)
+	}
+	if expected == n {
+		return n, 0
+	}
+	if length := int(ends[expected-1]) - at; length <= len(b) && string(before[:length]) == string(b[:length]) {
+		return expected, length
+	}
+	first, limit := n, uint32(at+wire.CommonPrefix(before, b))
+	for n < len(ends) && ends[n] <= limit {
+		n++
+	}
+	if n == first {
+		return n, 0
+	}
+	return n, int(ends[n-1]) - at
 }
 
 // moveEnds makes the first of ends be at end, and keeps the distances to the others.
