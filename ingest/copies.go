@@ -49,7 +49,8 @@ import (
 //
 // The taker's view may be newer than that of who is told, by some gossip: by its own
 // view that one may serve the units still. It yields: it serves them no more until its
-// view has changed, or the taker is lost, or takeWait has passed.
+// view has changed, or the taker is lost or says that it does not have them any more, or
+// takeWait has passed.
 //
 // Why it is right: a session that is complete at the heir, and not void, has all that
 // was answered. That it is not void any witness can say, as all of them have to be told before
@@ -95,6 +96,8 @@ const (
 	heirSmooth = 8
 	// takeWait is how long units wait until it is told that they are taken.
 	takeWait = 5 * time.Second
+	// yieldLook is between questions whether who took units has them.
+	yieldLook = 300 * time.Millisecond
 	// copyAgain is between tries to tell a member something, sessionAgain from the
 	// end of a session that failed to the next with that heir.
 	copyAgain    = 50 * time.Millisecond
@@ -207,6 +210,7 @@ type copies struct {
 	// yielded are units that another node took, though by the view they are this one's
 	// still. It needs clusterState.mu.
 	yielded map[int]yield
+	looks   bool // retake will be called
 
 	mu     sync.Mutex
 	out    map[*outgoing]struct{} // that are not void

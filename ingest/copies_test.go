@@ -1070,3 +1070,44 @@ func TestCopiesYield(t *testing.T) {
 		return true
 	})
 }
+
+// It asks the taker, and has its units back when that one gave them up.
+func TestCopiesYieldIsGivenBack(t *testing.T) {
+	f := newFleet(t, 4)
+	f.whole()
+	f.kill(3)
+	f.tell()
+	f.whole()
+	n := f.join(3)
+	f.tell()
+	f.whole()
+	f.ready(n)
+	n.SetCluster(f.view(n.number)) // it alone knows that it is ready
+	yielded := func() (units int) {
+		for _, o := range f.nodes[:3] {
+			o.cluster.mu.Lock()
+			units += len(o.copies.yielded)
+			for u, y := range o.copies.yielded {
+				y.until = time.Now().Add(time.Hour) // for whatever reason, but time
+				o.copies.yielded[u] = y
+			}
+			o.cluster.mu.Unlock()
+		}
+		return units
+	}
+	waitFor(t, "the others yield what it takes", func() bool { return yielded() > copyUnits/5 })
+	for _, o := range f.nodes[:3] {
+		o.copies.retake()
+	}
+	if yielded() < copyUnits/5 {
+		t.Error("units were taken back from who has them")
+	}
+	f.mu.Lock()
+	f.joins[n.number] = true
+	f.mu.Unlock()
+	n.SetCluster(f.view(n.number))
+	waitFor(t, "the others have them again", func() bool { return yielded() == 0 })
+	w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 100)}
+	defer w.c.close()
+	f.served(w)
+}

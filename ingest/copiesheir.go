@@ -84,8 +84,12 @@ func mcCopy(c *conn, args [][]byte) {
 		return
 	}
 	what, name, rest := string(args[1]), string(args[2]), args[3:]
-	if what == "take" {
+	switch what {
+	case "take":
 		mcCopyTake(c, name, rest)
+		return
+	case "serves":
+		mcCopyServes(c, rest)
 		return
 	}
 	id, ok := readSessionID(name)
@@ -135,6 +139,18 @@ func mcCopyTake(c *conn, taker string, rest [][]byte) {
 	var confirmed []byte
 	c.away(func() { confirmed = c.srv.copies.takenBy(taker, &units, ids) })
 	c.Bulk(confirmed)
+}
+
+// mcCopyServes is a node that yielded units, and asks which of them this one has.
+func mcCopyServes(c *conn, rest [][]byte) {
+	if len(rest) == 1 {
+		if units, ok := decodeUnits(rest[0]); ok {
+			has := c.srv.copies.serves(&units)
+			c.Bulk(has.encode())
+			return
+		}
+	}
+	c.Fail(errSyntax)
 }
 
 // takeMessage does what the next message of a session says. One that is not the next,
@@ -266,6 +282,15 @@ func (k *copies) begin(id string, units *unitSet) (problem string) {
 // servesLocked says whether any of units is this node's. clusterState.mu is held.
 func (k *copies) servesLocked(units *unitSet) bool {
 	return k.held.meets(units) || k.taking.meets(units)
+}
+
+// serves are those of units that are this node's.
+func (k *copies) serves(units *unitSet) unitSet {
+	k.srv.cluster.mu.Lock()
+	defer k.srv.cluster.mu.Unlock()
+	has := k.held
+	has.join(&k.taking)
+	return has.and(units)
 }
 
 func (k *copies) clean(units *unitSet) bool {
@@ -415,17 +440,64 @@ func (k *copies) yield(units *unitSet, to string) {
 		}
 	}
 	k.srv.soil(units)
-	time.AfterFunc(takeWait, k.retake)
+	k.lookLater()
 }
 
-// retake takes what was yielded and is by the view this node's still.
+// lookLater has retake called. clusterState.mu is held.
+func (k *copies) lookLater() {
+	if k.looks || len(k.yielded) == 0 || !k.srv.hold() {
+		return
+	}
+	k.looks = true
+	go func() {
+		defer k.srv.wg.Done()
+		select {
+		case <-time.After(yieldLook):
+			k.retake()
+		case <-k.srv.stop:
+		}
+	}()
+}
+
+// retake takes what was yielded, is by the view this node's still, and who took it does
+// not have: that one's view has changed meanwhile.
 func (k *copies) retake() {
 	st := &k.srv.cluster
 	st.mu.Lock()
-	defer st.mu.Unlock()
-	if v := st.view.Load(); v != nil {
-		k.srv.setViewLocked(v, func(uint16) bool { return false })
+	v, takers := st.view.Load(), map[string]*unitSet{}
+	for u, y := range k.yielded {
+		if takers[y.to] == nil {
+			takers[y.to] = new(unitSet)
+		}
+		takers[y.to].add(u)
 	}
+	st.mu.Unlock()
+	given := map[string]unitSet{} // up, by who took them
+	for _, n := range v.Nodes {
+		units := takers[n.ID]
+		if units == nil {
+			continue
+		}
+		var reply []byte
+		if err := k.ask(k.srv.peerFor(n.address(), peerControl), k.answer, [][]byte{[]byte("MC.COPY"), []byte("serves"), []byte(n.ID), units.encode()}, &reply); err != nil {
+			continue
+		}
+		if has, ok := decodeUnits(bulkOf(reply)); ok {
+			units.remove(&has)
+			given[n.ID] = *units
+		}
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for u, y := range k.yielded {
+		if units := given[y.to]; units.has(u) {
+			y.until = time.Time{}
+			k.yielded[u] = y
+		}
+	}
+	k.srv.setViewLocked(st.view.Load(), func(uint16) bool { return false })
+	k.looks = false
+	k.lookLater()
 }
 
 // waits says whether a unit stays unclean because it is another node's.
