@@ -139,6 +139,27 @@ func (s *server) settle(ctx context.Context) error {
 	return err
 }
 
+// pause waits until a server has done what it does after an answer: for three
+// hundredths of a second on end.
+func (s *server) pause(ctx context.Context) error {
+	const idle, patience = time.Millisecond / 2, 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	before, err := s.process().cpuTime()
+	for quiet := 0; quiet < 3 && err == nil; {
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("it is busy %v after its answer: %w", patience, err)
+		}
+		var now time.Duration
+		now, err = s.process().cpuTime()
+		if quiet++; now-before > idle {
+			quiet = 0
+		}
+		before = now
+	}
+	return err
+}
+
 // look is one question: a range of the data, and to whom.
 type look struct {
 	to               *server
@@ -201,9 +222,15 @@ func (m *through) look(ctx context.Context, s *side, expr string, l look, keep b
 	if err != nil {
 		return fmt.Errorf("%s: %w", expr, err)
 	}
+	source := res.Header.Get("X-Mcached-Source")
+	if l.to == m.cache && source != "memory" {
+		if err := l.to.pause(ctx); err != nil { // it encodes what it remembers
+			return err
+		}
+	}
 	storeNow, allNow, err := m.cpu()
 	s.times, s.bytes, s.body = append(s.times, took), n, kept.Bytes()
-	s.source = res.Header.Get("X-Mcached-Source")
+	s.source = source
 	s.store += storeNow - store
 	s.all += allNow - all
 	return err
