@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"mcached/kvcache"
 	"mcached/mcache/block"
 )
 
@@ -36,6 +37,31 @@ func TestFootprint(t *testing.T) {
 		if got := st.Partials.LiveBytes; got > want.partial+want.partial/2 {
 			t.Errorf("%d samples: a partial block of %d bytes, want about %d", want.samples, got, want.partial)
 		}
+	}
+}
+
+// TestFewSeriesOfSmallMemory leave it to others: the daemon's own metrics, which are
+// always there, are 714 series.
+func TestFewSeriesOfSmallMemory(t *testing.T) {
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 32 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	c, err := New(Options{Memory: m, Blobs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for series := range 714 {
+		for i := range int64(30) { // so that there are heads, partial blocks and directories
+			if err := c.AppendSamples("default", name(fmt.Sprint("own_", series)), Sample{T: i * 15_000, V: uint64(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if used := m.Used(); used < 714*200 || used > m.Budget()/20 {
+		t.Errorf("%d shards take %d bytes of %d, want at most a 20th", c.Shards(), used, m.Budget())
 	}
 }
 
