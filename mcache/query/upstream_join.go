@@ -60,12 +60,14 @@ func (a *API) join(r *http.Request, s *slow, d *division) (_ answer, err error) 
 		}
 	}
 	if res := j.refusal(); res != nil {
-		if err = j.v.judge(res, res.readJSONHead); err != nil {
+		if err = j.v.judge(res, res.readJSONHead); err == nil {
+			got := a.handOn(res, func() {})
+			got.close = j.close
+			return got, nil
+		}
+		if err = j.without(err); err != nil {
 			return answer{}, err
 		}
-		got := a.handOn(res, func() {})
-		got.close = j.close
-		return got, nil
 	}
 	if err = j.lookAtSeam(); err != nil {
 		return answer{}, err

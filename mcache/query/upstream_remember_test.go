@@ -64,6 +64,7 @@ type fakeStore struct {
 	infos    string
 	add      float64 // to its values, by header of the tenant
 	down     atomic.Bool
+	refuses  string   // how it refuses queries; "": it does not
 	cut      bool     // answers break off
 	names    []string // of the series, in the order in which they come; nil: m
 
@@ -82,6 +83,8 @@ func (f *fakeStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerJSON(200, success(`{"version":"`+f.version+`"}`))(w, r)
 	case strings.HasSuffix(r.URL.Path, "/status/flags"):
 		answerJSON(200, success(`{"query.lookback-delta":"5m"}`))(w, r)
+	case f.refuses != "" && strings.HasSuffix(r.URL.Path, "/query_range"):
+		answerJSON(422, f.refuses)(w, r)
 	case strings.HasSuffix(r.URL.Path, "/query_range"):
 		start, end := millis(r.Form.Get("start")), millis(r.Form.Get("end"))
 		step, err := parseDuration(r.Form.Get("step"))
@@ -394,6 +397,25 @@ func TestRememberedWithoutStore(t *testing.T) {
 		t.Error("nothing is kept")
 	}
 	wantPanel(t, f, panel(t, a, -31_005, 600), -31_005, 600, sourceBoth)
+}
+
+// TestSplitRefused: what the store says of a query that is split is the answer, but not
+// what is no word of such a store.
+func TestSplitRefused(t *testing.T) {
+	a, f, _ := remembering(t)
+	f.refuses = failure("execution", "no")
+	wantBody(t, panel(t, a, -30_000, 600), 422, f.refuses)
+	f.refuses = "<h1>No</h1>"
+	const says = "its answer is not JSON as Prometheus writes it"
+	if w := panel(t, a, -30_000, 600); w.Code != 200 || !strings.Contains(w.Body.String(), says) || w.Header().Get(sourceHeader) != sourceMemory {
+		t.Errorf("%d %v %.500s", w.Code, w.Header(), w.Body)
+	}
+	f.refuses = ""
+	wantPanel(t, f, panel(t, a, -30_000, 600), -30_000, 600, sourceBoth)
+	f.refuses = "<h1>No</h1>"
+	if w := panel(t, a, -60_000, 600); w.Code != 200 || !strings.Contains(w.Body.String(), says) || w.Header().Get(sourceHeader) != sourceBoth {
+		t.Errorf("what is remembered: %d %v %.500s", w.Code, w.Header(), w.Body)
+	}
 }
 
 // TestRememberedSeam: memory is compared with what the store said before.
