@@ -138,10 +138,11 @@
 //
 // For a series of 11 labels with one sample, of which one label is other than
 // those of the series before: compare 250 bytes or 20 references (10 ns), hash
-// one pair (10, and 15 for the print), look up owners (5), pack or copy 60 bytes for each
-// other owner (20 each), or print and samples, of 37 (10 each): 65 ns, and no allocation. BenchmarkCut has what it is: 80 ns in protocol
-// 2.0 and 100 in 1.0, on a machine that others use. Which node owns a series cannot be
-// guessed, so that each owner is a branch or two that the processor takes wrongly.
+// one pair (10, and 15 for the print), look up owners (5), and for each other owner
+// pack or copy 60 bytes (20), or write print and samples, of 37 (10): 65 ns, and no
+// allocation. BenchmarkCut has what it is: 110 ns in either protocol, on a machine
+// that others use. Which node owns a series cannot be guessed, so that each owner is
+// a branch or two that the processor takes wrongly.
 //
 // What all members together spend on a sample is measured by mcbench cluster.
 package route
