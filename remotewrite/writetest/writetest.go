@@ -51,6 +51,9 @@ func New(t testing.TB, o mcache.Options) *Receiver {
 		t.Fatal(err)
 	}
 	o.Memory = memory
+	if o.Shards == 0 {
+		o.Shards = 8 // as with more memory: several at a time is what is to be tested
+	}
 	c, err := mcache.New(o)
 	if err != nil {
 		t.Fatal(err)
