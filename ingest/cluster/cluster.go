@@ -55,6 +55,7 @@ type Cluster struct {
 	seeds   seeds
 	gossip  gossipLog
 	joined  atomic.Bool // another member was met, or there is none to meet
+	tabled  atomic.Bool // the table is of those that were known when met was true, or later
 	met     atomic.Bool // and all the others of whom that one knew
 	began   time.Time
 	passed  passed
@@ -219,8 +220,12 @@ func (c *Cluster) Hash() *SeriesHash { return c.o.Hash }
 // daemon that cannot find its seeds is not a cluster of one.
 func (c *Cluster) Joined() bool { return c.joined.Load() }
 
-// Met says whether a seed has told of all members that it knows, or none did for long.
-func (c *Cluster) Met() bool { return c.met.Load() || time.Since(c.began) > meetFor }
+// Met says whether there is a table of all members that a seed knows, or none told of them
+// for long.
+func (c *Cluster) Met() bool { return c.tabled.Load() || c.waited() }
+
+// waited says that no seed may tell of others any more.
+func (c *Cluster) waited() bool { return time.Since(c.began) > meetFor }
 
 // SetState tells all members of another state of this one, and returns when
 // they were told, or after a second and a half.
@@ -360,7 +365,11 @@ func (c *Cluster) rebuild() {
 	c.selfMu.Lock()
 	self.State = c.acts
 	c.selfMu.Unlock()
-	if c.Met() {
+	met := c.met.Load()
+	if met {
+		defer c.tabled.Store(true)
+	}
+	if met || c.waited() {
 		defer c.history.settle()
 	}
 	members := []Member{self}

@@ -158,6 +158,18 @@ func (n *node) asGossiped() *memberlist.Node {
 	return &memberlist.Node{Name: n.Self().ID, Addr: n.Address().Addr().AsSlice(), Port: n.Address().Port(), Meta: (&delegate{n.Cluster}).NodeMeta(memberlist.MetaMaxSize)}
 }
 
+// Who has met the others has a table of all of them.
+func TestMet(t *testing.T) {
+	a := start(t, "a", nil)
+	start(t, "b", nil, a)
+	eventually(t, "a has met b", func() bool { return len(a.Table().Members()) == 2 })
+	c := start(t, "c", nil, a)
+	eventually(t, "c has met them", c.Met)
+	if n := len(c.Table().Members()); n != 3 {
+		t.Error("its table is of", n)
+	}
+}
+
 // A member of three that was killed is out of the others' tables within 5 s, though
 // nobody confirms that it is dead.
 func TestDropTime(t *testing.T) {
