@@ -41,8 +41,9 @@ import (
 //     is a next session, which begins anew.
 //
 // Who becomes the first owner of units takes them: it tells all members so, and
-// serves the units when all but one have said that they know, or 5 s have passed. A
-// member that is told stops serving these units, and sessions about them are over.
+// serves the units when all have said that they know, or all but one and its sessions
+// are confirmed, or 5 s have passed. A member that is told stops serving these units, and
+// sessions about them are over.
 // One of the taker's own that is complete is confirmed by any witness that has not
 // been told that it is void: then the taker goes on with the copies that it has. If
 // nobody confirms it, all of these units is removed first.

@@ -391,6 +391,16 @@ func (w *modelWriter) step(rnd *rand.Rand) {
 	}
 }
 
+// there is how many keys are found.
+func (w *modelWriter) there() (n int) {
+	for i := range w.keys {
+		if w.read(i) {
+			n++
+		}
+	}
+	return n
+}
+
 func (w *modelWriter) read(i int) (found bool) {
 	key, m := w.key(i), &w.keys[i]
 	args := []any{"get", key}
@@ -514,26 +524,14 @@ func copiesModel(t *testing.T, seed uint64, rounds int) {
 func TestCopiesLiveOn(t *testing.T) {
 	f := newFleet(t, 3)
 	f.whole()
-	w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 300)}
+	w, _ := f.written()
 	defer w.c.close()
-	rnd := rand.New(rand.NewPCG(1, 2))
-	for range 1500 {
-		w.step(rnd)
-	}
-	there := func() (n int) {
-		for i := range w.keys {
-			if w.read(i) {
-				n++
-			}
-		}
-		return n
-	}
-	before := there()
+	before := w.there()
 	f.kill(1)
 	f.tell()
 	waitFor(t, "units are adopted", func() bool { return f.sum(func(st Stats) uint64 { return st.UnitsAdopted }) > copyUnits/5 })
 	f.served(w)
-	if after := there(); after != before || before < 200 {
+	if after := w.there(); after != before || before < 200 {
 		t.Errorf("%d keys, and %d after a node was killed", before, after)
 	}
 }
@@ -543,20 +541,8 @@ func TestCopiesLiveOn(t *testing.T) {
 func TestCopiesComeBack(t *testing.T) {
 	f := newFleet(t, 3)
 	f.whole()
-	w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 300)}
+	w, rnd := f.written()
 	defer w.c.close()
-	rnd := rand.New(rand.NewPCG(1, 2))
-	for range 1500 {
-		w.step(rnd)
-	}
-	there := func() (n int) {
-		for i := range w.keys {
-			if w.read(i) {
-				n++
-			}
-		}
-		return n
-	}
 	for name := range f.names {
 		f.kill(name)
 		f.tell()
@@ -568,7 +554,7 @@ func TestCopiesComeBack(t *testing.T) {
 		for range 300 {
 			w.step(rnd)
 		}
-		before := there()
+		before := w.there()
 		f.ready(n)
 		if name > 0 { // the others are the first to know, or it is
 			for _, o := range f.nodes {
@@ -582,7 +568,7 @@ func TestCopiesComeBack(t *testing.T) {
 		}
 		f.tell()
 		f.served(w)
-		if after := there(); after != before || before < 150 {
+		if after := w.there(); after != before || before < 150 {
 			t.Errorf("%d keys, and %d after node %d is back", before, after, name)
 		}
 		f.whole()
@@ -867,6 +853,16 @@ func TestCopiesDisplaced(t *testing.T) {
 	f.whole()
 }
 
+// written is a writer of 300 keys that has made many steps, and what decides the next.
+func (f *fleet) written() (*modelWriter, *rand.Rand) {
+	w := &modelWriter{t: f.t, c: f.client(), keys: make([]keyModel, 300)}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 1500 {
+		w.step(rnd)
+	}
+	return w, rnd
+}
+
 // served waits until all keys of w are.
 func (f *fleet) served(w *modelWriter) {
 	waitFor(f.t, "all units are served", func() bool {
@@ -1110,4 +1106,33 @@ func TestCopiesYieldIsGivenBack(t *testing.T) {
 	w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 100)}
 	defer w.c.close()
 	f.served(w)
+}
+
+// The only witness may be slow to say that a session is complete: its heir does not
+// give up what it has before it has heard from it.
+func TestCopiesWitnessIsSlow(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	w, _ := f.written()
+	defer w.c.close()
+	before := w.there()
+	var tries atomic.Int64
+	f.wire.set(func(from, to int) bool {
+		refused := from == 0 && to == 2 || from == 2 && to == 0
+		if refused {
+			tries.Add(1)
+		}
+		return refused || f.dead(from, to)
+	}, nil)
+	tries.Store(0)
+	f.mu.Lock()
+	f.live[1] = -1
+	f.mu.Unlock()
+	f.tell()
+	waitFor(t, "both ask for a word of the other", func() bool { return tries.Load() > 4 })
+	f.wire.set(f.dead, nil)
+	f.served(w)
+	if after := w.there(); after != before || f.sum(func(st Stats) uint64 { return st.UnitsDropped }) > 0 {
+		t.Errorf("%d keys, and %d after a node was killed", before, after)
+	}
 }

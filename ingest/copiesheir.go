@@ -623,8 +623,9 @@ func (k *copies) adopts(units *unitSet) (own map[string]*incoming, had unitSet) 
 	return own, had
 }
 
-// announce tells all members that units are taken, and returns when all but one
-// know, or time is up: with which of the sessions are confirmed.
+// announce tells all members that units are taken, and returns when all know, or all but
+// one and each session is confirmed, or time is up: with which of the sessions are. With
+// three members the one that is left may be the only witness.
 func (k *copies) announce(units *unitSet, ids []string) (confirmed []bool) {
 	confirmed = make([]bool, len(ids))
 	heard := map[string]bool{}
@@ -647,7 +648,7 @@ func (k *copies) announce(units *unitSet, ids []string) (confirmed []bool) {
 				confirmed[j] = confirmed[j] || c == '1'
 			}
 		}
-		if missing <= 1 || time.Now().After(deadline) {
+		if missing == 0 || missing == 1 && !slices.Contains(confirmed, false) || time.Now().After(deadline) {
 			return confirmed
 		}
 		select {
