@@ -153,12 +153,17 @@ func mcCopyServes(c *conn, rest [][]byte) {
 	c.Fail(errSyntax)
 }
 
+// incoming is a session that this node is the heir of, or nil.
+func (k *copies) incoming(id string) *incoming {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.in[id]
+}
+
 // takeMessage does what the next message of a session says. One that is not the next,
 // or cannot be done, is the last.
 func (k *copies) takeMessage(id string, number []byte, do func(s *incoming) bool) (problem string) {
-	k.mu.Lock()
-	s := k.in[id]
-	k.mu.Unlock()
+	s := k.incoming(id)
 	if s == nil {
 		return errNoSession
 	}
@@ -181,9 +186,7 @@ func (k *copies) takeMessage(id string, number []byte, do func(s *incoming) bool
 
 // noteKnown notes that a witness knows a session to be complete.
 func (k *copies) noteKnown(id string) (problem string) {
-	k.mu.Lock()
-	s := k.in[id]
-	k.mu.Unlock()
+	s := k.incoming(id)
 	if s == nil {
 		return errNoSession
 	}
