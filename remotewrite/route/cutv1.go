@@ -1,0 +1,163 @@
+package route
+
+import "mcached/remotewrite/wire"
+
+func (c *cutter) scanV1() bool {
+	b := c.body
+	for i := 0; i < len(b); {
+		start := i
+		t, i2 := wire.Tag(b, i)
+		if i2 < 0 {
+			return false
+		}
+		switch t {
+		case wire.TagV1Series, wire.TagV1Metadata:
+			from, to := wire.Bytes(b, i2)
+			if from < 0 {
+				return false
+			}
+			it := c.add(start, from, to)
+			if it == nil {
+				return false
+			}
+			var sum sums
+			if it.metadata = t == wire.TagV1Metadata; it.metadata {
+				sum.slot = c.metadataV1(b[from:to])
+			} else {
+				if !c.seriesV1(it, b[:to], &sum) {
+					return false
+				}
+				it.whole = it.whole || from-start != wire.SeriesHeadBytes(to-from)
+				c.series++
+			}
+			it.changes = uint32(len(c.changes))
+			c.place(it, &sum)
+			i = to
+		case wire.TagV2Symbol, wire.TagV2Series:
+			return false
+		default:
+			if i = wire.SkipReserved(b, t, i2, wire.LastV1Request, 2); i < 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// metadataV1 sums up what a MetricMetadata message is about: the name.
+func (c *cutter) metadataV1(b []byte) uint64 {
+	const tagFamily = 2<<3 | wire.TypeBytes
+	for i := 0; i < len(b); {
+		t, at := wire.Tag(b, i)
+		if at < 0 {
+			return 0
+		}
+		if i = wire.Skip(b, t, at); i < 0 {
+			return 0
+		}
+		if t == tagFamily {
+			from, to := wire.Bytes(b, at)
+			return c.hash.Pair(wire.MetricName, wire.View(b[from:to]))
+		}
+	}
+	return 0
+}
+
+// seriesV1 sums up the labels of the TimeSeries message that b ends with, notes
+// which of them have changed, and counts what it holds.
+func (c *cutter) seriesV1(it *item, b []byte, sum *sums) (ok bool) {
+	l := &c.before
+	i := int(it.inner)
+	from, had, changes := i, len(l.ends), len(c.changes)
+	n, before := l.pass(b[i:])
+	for {
+		if n > 0 {
+			i = from + int(l.ends[n-1])
+		}
+		if i >= len(b) || b[i] != wire.TagV1SeriesLabel {
+			break
+		}
+		at, end := wire.Bytes(b, i+1)
+		if at < 0 {
+			return false
+		}
+		h, ok := c.labelV1(b[at:end])
+		if !ok {
+			return false
+		}
+		before = l.replace(n, i-from, end-from, &h, before)
+		c.changes = append(c.changes, change{uint32(i), uint32(end), uint32(n)})
+		n, before = l.passMore(n+1, before, b[from:])
+	}
+	l.keep(n, b[from:i])
+	it.rest = uint32(i)
+	if it.whole = n != had || n > wire.MaxPackedLabels; it.whole {
+		c.changes = c.changes[:changes]
+	}
+	*sum = l.sum
+	it.end, it.usual = it.to, i < len(b) && b[i] == wire.TagV1SeriesSample && !c.odd
+	for i < len(b) {
+		if b[i] == wire.TagV1SeriesSample && i+1 < len(b) && b[i+1] < 0x80 { // nearly all
+			it.usual = it.usual && b[i+1] <= maxSample
+			if i += 2 + int(b[i+1]); i > len(b) {
+				return false
+			}
+			c.sent.Samples++
+			continue
+		}
+		it.usual = false
+		t, at := wire.Tag(b, i)
+		if at < 0 {
+			return false
+		}
+		if i = wire.Skip(b, t, at); i < 0 {
+			return false
+		}
+		switch t {
+		case wire.TagV1SeriesSample:
+			c.sent.Samples++
+		case wire.TagV1SeriesHistogram:
+			c.sent.Histograms++
+		case wire.TagV1SeriesExemplar:
+			c.sent.Exemplars++
+		case wire.TagV1SeriesLabel: // behind a sample, which no sender does
+			from, to := wire.Bytes(b, at)
+			h, ok := c.labelV1(b[from:to])
+			if !ok {
+				return false
+			}
+			sum.add(&h)
+		}
+	}
+	return true
+}
+
+// labelV1 is the hash of a Label message.
+func (c *cutter) labelV1(b []byte) (h sums, ok bool) {
+	// As every sender writes it: the name, then the value, and mostly short.
+	if len(b) >= 4 && b[0] == wire.TagLabelName && b[1] < 0x80 {
+		at := 2 + int(b[1]) // of the value's field
+		if at+2 <= len(b) && b[at] == wire.TagLabelValue && b[at+1] < 0x80 && at+2+int(b[at+1]) == len(b) {
+			return c.pairHash(b[2:at], b[at+2:]), true
+		}
+	}
+	var name, value []byte
+	for i := 0; i < len(b); {
+		t, at := wire.Tag(b, i)
+		if at < 0 {
+			return h, false
+		}
+		if i = wire.Skip(b, t, at); i < 0 {
+			return h, false
+		}
+		if t == wire.TagLabelName || t == wire.TagLabelValue {
+			from, to := wire.Bytes(b, at)
+			if t == wire.TagLabelName {
+				name = b[from:to]
+			} else {
+				value = b[from:to]
+			}
+		}
+	}
+	return c.pairHash(name, value), true
+}
