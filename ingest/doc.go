@@ -129,7 +129,8 @@
 //     A sweep tells of keys that have expired, and of those that were evicted or
 //     reclaimed, in its time: some seconds with many keys. BCAST tells of writes
 //     alone, in a message for each prefix and each command, transaction or
-//     script, where Redis makes one of all that came together. Samples that come by remote write are no writes of a key.
+//     script, where Redis makes one of all that came together. Samples that come by
+//     remote write are no writes of a key.
 //     To whom REDIRECT leads, a null that stands for all keys is told in the protocol
 //     that it speaks, where Redis has that of who redirects.
 //   - CLIENT PAUSE holds no command about connections, so that UNPAUSE can end it.
@@ -150,8 +151,8 @@
 //     are unknown to them, rather than forbidden, and full memory or missing
 //     replicas refuse none. See package script. SCRIPT DEBUG and functions are missing.
 //   - WATCH counts a write that changes nothing, such as the DEL of a key that
-//     is not there or the SMOVE to a set that has the member, as one: EXEC answers null once more than it had to. What a
-//     transaction queues is bounded, and what it answers.
+//     is not there or the SMOVE to a set that has the member, as one: EXEC answers null
+//     once more than it had to. What a transaction queues is bounded, and what it answers.
 //   - Commands of several connections run at the same time: what one has sent
 //     and has no answer to, another need not see.
 //   - DUMP, RESTORE, MIGRATE, DEBUG, replication and keyspace notifications:

@@ -121,38 +121,28 @@ func (m *through) startCache(ctx context.Context, p peer, saved []byte, flags ..
 // settle waits until a server has nothing to do, as a store that puts together
 // what it was written has: for three seconds on end.
 func (s *server) settle(ctx context.Context) error {
-	const idle, patience = 50 * time.Millisecond, 10 * time.Minute // of a second
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	before, err := s.process().cpuTime()
-	for quiet := 0; quiet < 3 && err == nil; {
-		if err := sleep(ctx, time.Second); err != nil {
-			return fmt.Errorf("it is busy %v after it was written to: %w", patience, err)
-		}
-		var now time.Duration
-		now, err = s.process().cpuTime()
-		if quiet++; now-before > idle {
-			quiet = 0
-		}
-		before = now
-	}
-	return err
+	return s.idle(ctx, time.Second, 50*time.Millisecond, 10*time.Minute)
 }
 
 // pause waits until a server has done what it does after an answer: for three
 // hundredths of a second on end.
 func (s *server) pause(ctx context.Context) error {
-	const idle, patience = time.Millisecond / 2, 10 * time.Second
+	return s.idle(ctx, 10*time.Millisecond, time.Millisecond/2, 10*time.Second)
+}
+
+// idle waits until a server has taken no more than so much processor time in each of
+// three turns that follow one another.
+func (s *server) idle(ctx context.Context, turn, most, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	before, err := s.process().cpuTime()
 	for quiet := 0; quiet < 3 && err == nil; {
-		if err := sleep(ctx, 10*time.Millisecond); err != nil {
-			return fmt.Errorf("it is busy %v after its answer: %w", patience, err)
+		if err := sleep(ctx, turn); err != nil {
+			return fmt.Errorf("it is still busy after %v: %w", patience, err)
 		}
 		var now time.Duration
 		now, err = s.process().cpuTime()
-		if quiet++; now-before > idle {
+		if quiet++; now-before > most {
 			quiet = 0
 		}
 		before = now

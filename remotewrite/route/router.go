@@ -242,13 +242,16 @@ func (r *Router) outboxes(t Table) *boxes {
 }
 
 // Route cuts a request, has store write what belongs to this node, and sends on
-// the rest. store is called once at most, with the series, by their place in the
-// request, that are of others, nil if none is, those that another node forwards, and
-// the names of those that are not of others, in their order, nil if there are none, which it may change. It returns when each series has its acknowledgements, or
-// cannot get them, or ctx has ended. The body of p is the Router's until done was called,
-// which is before it waits, and always. Done takes a buffer instead, of any size or nil,
-// if the Router keeps the body, and else the body; it may be called again, and then
-// does nothing.
+// the rest. It returns when each series has its acknowledgements, or cannot get them,
+// or ctx has ended.
+//
+// Store is called once at most, with the series, by their place in the request, that are
+// of others, nil if none is; those that another node forwards; and the names of those
+// that are not of others, in their order, which it may change, nil if there are none.
+//
+// The body of p is the Router's until it calls done, which it does always, and before it
+// waits: with the body, or, if it keeps that, with another buffer, of any size or nil.
+// Called again, done must do nothing.
 func (r *Router) Route(ctx context.Context, p wire.Part, store func(skip []bool, standby wire.Bits, names []wire.Named) wire.Answer, done func(spare []byte)) wire.Answer {
 	defer done(p.Body)
 	t := r.o.Cluster.Table()
