@@ -26,11 +26,11 @@ type Conn struct {
 	conn syscall.RawConn
 
 	// Of the call under way, made once, so that none allocates:
-	b                   []byte
-	pieces              []syscall.Iovec // that are not written yet
-	n                   int
-	errno               syscall.Errno
-	read, write, writev func(fd uintptr) bool
+	b                         []byte
+	pieces                    []syscall.Iovec // that are not written yet
+	n                         int
+	errno                     syscall.Errno
+	read, write, writev, some func(fd uintptr) bool
 }
 
 // maxPieces of a call are the kernel's bound.
@@ -52,6 +52,11 @@ func New(c *net.TCPConn) (*Conn, error) {
 	r.writev = func(fd uintptr) bool {
 		some := r.pieces[:min(len(r.pieces), maxPieces)]
 		return r.full(r.call(syscall.SYS_WRITEV, fd, unsafe.Pointer(unsafe.SliceData(some)), len(some)))
+	}
+	r.some = func(fd uintptr) bool { // though it may have no room
+		some := r.pieces[:min(len(r.pieces), maxPieces)]
+		r.call(syscall.SYS_WRITEV, fd, unsafe.Pointer(unsafe.SliceData(some)), len(some))
+		return true
 	}
 	return r, nil
 }
@@ -119,6 +124,18 @@ func (r *Conn) Write(b []byte) (written int, err error) {
 
 // WriteBuffers writes pieces as if they were one, and keeps none of them.
 func (r *Conn) WriteBuffers(pieces [][]byte) error {
+	_, err := r.writePieces(pieces, r.writev)
+	return err
+}
+
+// WriteSome is WriteBuffers for as much as there is room for: it does not wait. It
+// returns how many bytes it has written.
+func (r *Conn) WriteSome(pieces [][]byte) (n int, err error) {
+	return r.writePieces(pieces, r.some)
+}
+
+// writePieces writes pieces by a call, until it writes nothing.
+func (r *Conn) writePieces(pieces [][]byte, call func(fd uintptr) bool) (n int, err error) {
 	all := r.pieces[:0]
 	for _, p := range pieces {
 		if len(p) > 0 {
@@ -133,16 +150,17 @@ func (r *Conn) WriteBuffers(pieces [][]byte) error {
 	}()
 	for r.pieces = all; len(r.pieces) > 0; {
 		r.n, r.errno = 0, 0
-		err := r.conn.Write(r.writev)
+		err := r.conn.Write(call)
 		if err == nil && r.errno != 0 {
 			err = r.errno
 		}
-		if err != nil {
-			return err
+		if err != nil || r.n == 0 {
+			return n, err
 		}
+		n += r.n
 		r.pass(r.n)
 	}
-	return nil
+	return n, nil
 }
 
 // pass drops what was written of the pieces.

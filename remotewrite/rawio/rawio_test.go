@@ -117,3 +117,25 @@ func TestWriteBuffers(t *testing.T) {
 		t.Errorf("written behind its deadline: %v", err)
 	}
 }
+
+// WriteSome writes what there is room for, and says how much that is.
+func TestWriteSome(t *testing.T) {
+	t.Parallel()
+	raw, c, client := connected(t)
+	pieces := [][]byte{[]byte("head"), nil, bytes.Repeat([]byte("more than a socket holds"), 1<<20)}
+	want := bytes.Join(pieces, nil)
+	n, err := raw.WriteSome(pieces)
+	if err != nil || n == 0 || n >= len(want) || len(raw.pieces) != 0 {
+		t.Fatalf("%d of %d bytes, %v; %d pieces are kept", n, len(want), err, len(raw.pieces))
+	}
+	if more, err := raw.WriteSome(pieces); more != 0 || err != nil {
+		t.Errorf("%d bytes were written into a socket that is full, %v", more, err)
+	}
+	_ = c.CloseWrite()
+	if b, err := io.ReadAll(client); err != nil || !bytes.Equal(b, want[:n]) {
+		t.Errorf("%d bytes came of %d, %v", len(b), n, err)
+	}
+	if n, err := raw.WriteSome(pieces); n != 0 || err == nil {
+		t.Errorf("%d bytes were written into a closed one", n)
+	}
+}
