@@ -108,8 +108,9 @@
 //	  ▲            │ failed, silent for Timeout     │ full
 //	  └────────────┴── all that waits is failed ◀───┘
 //
-// A frame goes out at once if fewer than two requests are under way; what comes
-// meanwhile is joined in the next, because a request costs as much as a thousand
+// A frame goes out at once if fewer than two requests are under way, written by whoever
+// cut it: a link (link.go) has a goroutine that waits for the answer, and sends what has
+// been put meanwhile. That is joined in the next, because a request costs as much as a thousand
 // samples. What waits is bounded in bytes (MaxOutboxBytes) and time (Timeout).
 // A node that refuses, is silent or has a full outbox is suspect (Cluster), which
 // is to say that nobody waits for it again until it was found well.
@@ -132,7 +133,7 @@
 //
 // # Lock order
 //
-// flight.mu before outbox.mu. Neither is held while anything is sent or stored.
+// flight.mu before outbox.mu before link.mu. None is held while anything is sent or stored.
 //
 // # Cost
 //

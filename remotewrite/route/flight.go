@@ -40,11 +40,11 @@ type flight struct {
 	knowing   []bool   // by node: it takes prints
 	order     []uint16
 	chosen    []uint16
-	suspects  []bool // by node, as of the last cut
-	fetched   uint16 // see fetchOwners
-	begin     []*outbox
-	answers   int // of nodes that took or judged a frame, and how many of them
-	wholes    int // were that nothing of it can be taken
+	suspects  []bool    // by node, as of the last cut
+	fetched   uint16    // see fetchOwners
+	begin     []*outbox // that something was put into, until unlock
+	answers   int       // of nodes that took or judged a frame, and how many of them
+	wholes    int       // were that nothing of it can be taken
 	whole     wire.Answer
 	reasons   []string
 	losses    map[int32]loss // by item; nil without any
@@ -414,10 +414,22 @@ func (f *flight) drop() {
 // launch puts the frames into outboxes.
 func (f *flight) launch() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.launchLocked()
 	if f.unsettled == 0 { // nothing in it
 		f.tellLocked()
+	}
+	f.unlock()
+}
+
+// unlock lets go of mu, and has what was put into outboxes sent: what of a request goes
+// to one node goes in one bundle.
+func (f *flight) unlock() {
+	var room [8]*outbox
+	begin := append(room[:0], f.begin...)
+	f.begin = f.begin[:0]
+	f.mu.Unlock()
+	for _, o := range begin {
+		o.begin()
 	}
 }
 
@@ -451,10 +463,6 @@ func (f *flight) launchLocked() {
 			again = true
 		}
 	}
-	for _, o := range f.begin { // what of a request goes to one node goes in one bundle
-		o.begin()
-	}
-	f.begin = f.begin[:0]
 }
 
 // storeOwn has this node's items written. If it has no room for them, others may.
@@ -465,8 +473,8 @@ func (f *flight) storeOwn(own own) {
 	}
 	a := own.store(skip, f.own.standby, f.names)
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.judgeLocked(&a, &f.own)
+	f.unlock()
 }
 
 // eachLocked calls do for each item of a frame, with its bytes and those that

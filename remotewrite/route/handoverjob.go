@@ -205,12 +205,12 @@ func (r *Router) post(ctx context.Context, t Table, node int, p wire.Part) (a wi
 	ctx, cancel := context.WithTimeout(ctx, handoverTimeout)
 	defer cancel()
 	head := wire.AppendPartHead(wire.AppendBundle(nil), p)
-	b := bundle{pieces: [][]byte{head, p.Body}, size: len(head) + len(p.Body)}
+	b := bundle{bundleBuffer: bundleBuffer{pieces: [][]byte{head, p.Body}, size: len(head) + len(p.Body)}}
 	req, err := r.request(ctx, url, &b)
 	if err != nil {
 		return a, err
 	}
-	answers, err := b.exchange(r.o.Client, req, 1)
+	answers, err := b.exchange(r, req, 1)
 	if err != nil {
 		return a, fmt.Errorf("%s: %w", id, err)
 	}

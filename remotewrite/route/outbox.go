@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -58,18 +59,22 @@ const maxUnderWay = 2
 // maxParts of a bundle bounds the answers to it.
 const maxParts = 1 << 10
 
-// outbox is what waits for one node. It has no goroutine of its own.
+// outbox is what waits for one node. Its goroutines are those of its links; to a node
+// that links cannot be had to (Options.Client), and to this one itself, frames go by a
+// worker of the Router, as those do that need a new link.
 type outbox struct {
 	r       *Router
 	id, url string
 	self    bool        // it is this node's: frames are stored here
+	linked  bool        // bundles go over links
 	packs   atomic.Bool // the node takes packed frames
 	knows   knowledge   // of prints
 
 	mu      sync.Mutex
 	waiting []*frame
-	bytes   int // of waiting and under way
-	busy    int // requests under way
+	bytes   int     // of waiting and under way
+	busy    int     // requests under way
+	idle    []*link // the one that was used last at the end; with busy no more than maxUnderWay
 }
 
 // put takes a frame, unless the outbox is full. The flight hears of it by
@@ -88,20 +93,33 @@ func (o *outbox) put(f *frame) bool {
 	return true
 }
 
-// begin has what waits sent, if fewer requests are under way than may be.
+// begin sends what waits, if fewer requests are under way than may be. It waits for
+// nothing.
 func (o *outbox) begin() {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.waiting) > 0 && o.busy < maxUnderWay {
-		o.busy++
-		o.r.run(o)
+	if len(o.waiting) == 0 || o.busy >= maxUnderWay {
+		o.mu.Unlock()
+		return
 	}
+	o.busy++
+	o.r.active.Add(1)
+	n := len(o.idle)
+	if n == 0 || o.lateLocked(time.Now()) > 0 {
+		o.r.run(o)
+		o.mu.Unlock()
+		return
+	}
+	l := o.idle[n-1]
+	o.idle = o.idle[:n-1]
+	l.frames = o.takeLocked(l.room)
+	frames := l.frames
+	o.mu.Unlock()
+	l.post(frames)
 }
 
 // run has an outbox worked on by a goroutine that has nothing to do, or a new one: the
 // stack of that must grow to several times what it begins with.
 func (r *Router) run(o *outbox) {
-	r.active.Add(1)
 	select {
 	case r.idle <- o:
 	default:
@@ -118,79 +136,173 @@ func (r *Router) run(o *outbox) {
 	}
 }
 
-// take is what goes in the next request, or nothing, and then the worker ends.
-// What has waited for too long is in late.
-func (o *outbox) take() (next, late []*frame) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := time.Now()
-	n, bytes := 0, 0
+// lateLocked is how many of those that wait have done so for too long.
+func (o *outbox) lateLocked(now time.Time) (n int) {
 	for n < len(o.waiting) && now.Sub(o.waiting[n].since) > o.r.o.Timeout && !o.self {
 		n++
 	}
-	late = append(late, o.waiting[:n]...)
-	o.waiting = o.waiting[n:]
-	for n = 0; n < len(o.waiting) && n < maxParts; n++ {
+	return n
+}
+
+// takeLocked moves what goes in the next request to dst, which is empty.
+func (o *outbox) takeLocked(dst []*frame) []*frame {
+	n, bytes := 0, 0
+	for ; n < len(o.waiting) && n < maxParts; n++ {
 		if bytes += o.waiting[n].size(); n > 0 && bytes > o.r.o.MaxBundleBytes {
 			break
 		}
 	}
-	next = append(next, o.waiting[:n]...)
-	if o.waiting = o.waiting[n:]; len(o.waiting) == 0 {
-		o.waiting = nil
+	return o.moveLocked(dst, n)
+}
+
+// moveLocked moves the first n of those that wait to dst, which is empty.
+func (o *outbox) moveLocked(dst []*frame, n int) []*frame {
+	dst = append(dst[:0], o.waiting[:n]...)
+	left := copy(o.waiting, o.waiting[n:])
+	clear(o.waiting[left:])
+	o.waiting = o.waiting[:left]
+	return dst
+}
+
+// next is what goes in the next request over l, or, without a link, by a worker. Without
+// any l is idle and the request that was under way has ended.
+func (o *outbox) next(l *link) []*frame {
+	for {
+		o.mu.Lock()
+		if n := o.lateLocked(time.Now()); n > 0 {
+			late := o.moveLocked(nil, n)
+			o.mu.Unlock()
+			o.failed(late, fmt.Errorf("it is too slow: %d frames waited for more than %v", n, o.r.o.Timeout))
+			continue
+		}
+		var room []*frame
+		if l != nil {
+			room = l.room
+		}
+		frames := o.takeLocked(room)
+		if len(frames) == 0 {
+			frames = nil
+			o.busy--
+			o.r.active.Done()
+		}
+		if l != nil {
+			if l.frames = frames; frames == nil {
+				o.idle = append(o.idle, l)
+			}
+		}
+		o.mu.Unlock()
+		return frames
 	}
-	if len(next)+len(late) == 0 {
-		o.busy--
-	}
-	return next, late
 }
 
 // drain is all that waits.
 func (o *outbox) drain() []*frame {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	all := o.waiting
-	o.waiting = nil
-	return all
+	return o.moveLocked(nil, len(o.waiting))
 }
 
-// work sends until nothing waits.
+// work sends until nothing waits, or there is a link, which does it from then on.
 func (o *outbox) work() {
-	defer o.r.active.Done()
-	for {
-		next, late := o.take()
-		if len(next)+len(late) == 0 {
-			return
-		}
-		if len(late) > 0 {
-			o.failed(late, fmt.Errorf("it is too slow: %d frames waited for more than %v", len(late), o.r.o.Timeout))
-		}
-		if len(next) == 0 {
-			continue
-		}
-		if o.self {
+	for next := o.next(nil); next != nil; next = o.next(nil) {
+		switch {
+		case o.self:
 			for _, f := range next {
 				a := o.r.o.Store(o.r.ctx, f.part())
 				o.done(f, &a)
 			}
-			continue
-		}
-		answers, err := o.send(next)
-		if err != nil {
-			o.failed(append(next, o.drain()...), err)
-			continue
-		}
-		if refused := slices.IndexFunc(answers, func(a wire.Answer) bool { return a.Refused() }); refused >= 0 {
-			o.suspect(fmt.Errorf("it has no room: %s", answers[refused].Retry))
-		} else {
-			o.r.o.Cluster.Trust(o.id)
-		}
-		for k, f := range next {
-			if answers[k].Refused() {
-				o.r.counters.refusedFrames.Add(1)
+		case o.linked:
+			l, err := o.r.dial(o.url)
+			if err == nil {
+				l.frames = next
+				o.r.workers.Go(func() { o.serve(l) })
+				l.post(next)
+				return
 			}
-			o.done(f, &answers[k])
+			o.failed(append(next, o.drain()...), err)
+		default:
+			answers, err := o.send(next)
+			if err != nil {
+				o.failed(append(next, o.drain()...), err)
+				continue
+			}
+			o.answered(next, answers)
 		}
+	}
+}
+
+// serve reads the answers to what goes over a link, and sends what has come meanwhile.
+func (o *outbox) serve(l *link) {
+	defer l.close()
+	for {
+		a, begun, err := l.read()
+		o.mu.Lock()
+		frames := l.frames
+		if frames == nil {
+			o.idle = slices.DeleteFunc(o.idle, func(other *link) bool { return other == l })
+			o.mu.Unlock()
+			return
+		}
+		o.mu.Unlock()
+		if err != nil || a.last {
+			l.close() // or what cannot be written would be waited for
+		}
+		<-l.sent
+		if err == nil {
+			l.answers, err = wire.Answers(a.text, len(frames), l.answers[:0])
+		}
+		switch took := l.rests(); {
+		case err == nil:
+			o.r.counters.nanos.Add(uint64(took))
+			o.packs.Store(a.packs)
+			o.knows.takes.Store(a.prints)
+			o.answered(frames, l.answers)
+		case l.used && !begun && !errors.Is(err, context.DeadlineExceeded):
+			// A node may have closed a connection while nobody used it.
+			o.again(frames)
+			return
+		default:
+			o.failed(append(frames, o.drain()...), err)
+		}
+		clear(frames)
+		l.room, l.used = frames, true
+		if err != nil || a.last {
+			o.goOn()
+			return
+		}
+		if frames = o.next(l); frames != nil {
+			l.post(frames)
+		}
+	}
+}
+
+// again has frames sent before what waits.
+func (o *outbox) again(frames []*frame) {
+	o.mu.Lock()
+	o.waiting = append(frames, o.waiting...)
+	o.mu.Unlock()
+	o.goOn()
+}
+
+// goOn has a worker do what one was about.
+func (o *outbox) goOn() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.r.run(o)
+}
+
+// answered tells flights what the node says.
+func (o *outbox) answered(frames []*frame, answers []wire.Answer) {
+	if refused := slices.IndexFunc(answers, func(a wire.Answer) bool { return a.Refused() }); refused >= 0 {
+		o.suspect(fmt.Errorf("it has no room: %s", answers[refused].Retry))
+	} else {
+		o.r.o.Cluster.Trust(o.id)
+	}
+	for k, f := range frames {
+		if answers[k].Refused() {
+			o.r.counters.refusedFrames.Add(1)
+		}
+		o.done(f, &answers[k])
 	}
 }
 
@@ -232,11 +344,12 @@ func (r *Router) maySay() bool {
 	return now-was >= sayGap.Milliseconds() && r.loggedMs.CompareAndSwap(was, now)
 }
 
-// send posts frames as a bundle and returns an answer for each.
+// send posts frames as a bundle by the Client and returns an answer for each.
 func (o *outbox) send(frames []*frame) ([]wire.Answer, error) {
 	ctx, cancel := context.WithTimeout(o.r.ctx, o.r.o.Timeout)
 	defer cancel()
-	b := newBundle(frames)
+	b := new(bundle)
+	b.set(frames)
 	req, err := o.r.request(ctx, o.url, b)
 	if err != nil {
 		return nil, err
@@ -246,7 +359,7 @@ func (o *outbox) send(frames []*frame) ([]wire.Answer, error) {
 	c.frames.Add(uint64(len(frames)))
 	c.bytes.Add(uint64(b.size))
 	began := time.Now()
-	answers, err := b.exchange(o.r.o.Client, req, len(frames))
+	answers, err := b.exchange(o.r, req, len(frames))
 	if b.readers.Load() != 0 { // the transport still reads, to an end that nobody waits for
 		for _, f := range frames {
 			f.lent = true
@@ -255,7 +368,7 @@ func (o *outbox) send(frames []*frame) ([]wire.Answer, error) {
 	if err == nil {
 		c.nanos.Add(uint64(time.Since(began)))
 		o.packs.Store(b.packs)
-		o.knows.takes.Store(o.r.o.Prints != nil && b.prints == o.r.o.Prints.Check())
+		o.knows.takes.Store(b.prints)
 	}
 	return answers, err
 }
@@ -268,42 +381,53 @@ func (r *Router) request(ctx context.Context, url string, b *bundle) (*http.Requ
 	}
 	req.ContentLength, req.GetBody = int64(b.size), b.reader
 	req.Body, _ = b.reader()
+	r.describe(req)
+	r.o.Sign(req, b.pieces...)
+	return req, nil
+}
+
+// describe says what the body of a request is.
+func (r *Router) describe(req *http.Request) {
 	req.Header.Set("Content-Type", wire.ContentTypeBundle)
 	req.Header.Set("Content-Encoding", "identity")
 	req.Header.Set("User-Agent", "mcached")
-	r.o.Sign(req, b.pieces...)
-	return req, nil
 }
 
 // maxAnswerBytes of an answer: losses of all series of a bundle, and then some.
 const maxAnswerBytes = 8 << 20
 
-// bundle is the body of a request under way: pieces that are sent as they lie.
-type bundle struct {
-	pieces  [][]byte
-	size    int
-	readers atomic.Int32 // that are not closed
-	packs   bool         // the node that answered takes packed parts
-	prints  string       // its check of prints, if it takes any
+// bundleBuffer is frames as pieces that are sent as they lie.
+type bundleBuffer struct {
+	heads  []byte
+	pieces [][]byte
+	size   int
 }
 
-func newBundle(frames []*frame) *bundle {
+// set has b hold frames, in place of what it held.
+func (b *bundleBuffer) set(frames []*frame) {
 	n := 1
 	for _, f := range frames {
 		n += wire.MaxPartHeadBytes + len(f.flight.part.Bucket) + len(f.standby) + len(f.prints)
 	}
-	heads := wire.AppendBundle(make([]byte, 0, n))
-	b := &bundle{pieces: make([][]byte, 0, 2*len(frames))}
+	b.heads = wire.AppendBundle(slices.Grow(b.heads[:0], n))
+	b.pieces, b.size = b.pieces[:0], 0
 	from := 0
 	for _, f := range frames {
-		heads = wire.AppendPartHead(heads, f.part())
-		b.pieces = append(b.pieces, heads[from:], f.body)
-		from = len(heads)
+		b.heads = wire.AppendPartHead(b.heads, f.part())
+		b.pieces = append(b.pieces, b.heads[from:], f.body)
+		from = len(b.heads)
 	}
 	for _, p := range b.pieces {
 		b.size += len(p)
 	}
-	return b
+}
+
+// bundle is the body of a request of the Client that is under way.
+type bundle struct {
+	bundleBuffer
+	readers atomic.Int32 // that are not closed
+	packs   bool         // the node that answered takes packed parts
+	prints  bool         // it takes prints of this one
 }
 
 // part is the frame as a request of its own.
@@ -324,8 +448,8 @@ func (b *bundle) reader() (io.ReadCloser, error) {
 }
 
 // exchange sends the bundle, of n parts, and reads what the node says about them.
-func (b *bundle) exchange(client *http.Client, req *http.Request, n int) ([]wire.Answer, error) {
-	resp, err := client.Do(req)
+func (b *bundle) exchange(r *Router, req *http.Request, n int) ([]wire.Answer, error) {
+	resp, err := r.o.Client.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -334,11 +458,24 @@ func (b *bundle) exchange(client *http.Client, req *http.Request, n int) ([]wire
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != wire.ContentTypeAnswers {
-		return nil, fmt.Errorf("it answers %s: %s", resp.Status, wire.Quote(string(text)))
+	if err := refusal(resp, text); err != nil {
+		return nil, err
 	}
-	b.packs, b.prints = resp.Header.Get(wire.HeaderPacked) != "", resp.Header.Get(wire.HeaderPrints)
+	b.packs, b.prints = resp.Header.Get(wire.HeaderPacked) != "", r.printsBy(resp.Header.Get(wire.HeaderPrints))
 	return wire.Answers(text, n, make([]wire.Answer, 0, n))
+}
+
+// refusal is what a node says instead of answers.
+func refusal(resp *http.Response, text []byte) error {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != wire.ContentTypeAnswers {
+		return fmt.Errorf("it answers %s: %s", resp.Status, wire.Quote(string(text)))
+	}
+	return nil
+}
+
+// printsBy reports whether a node that says so takes the prints of this one.
+func (r *Router) printsBy(check string) bool {
+	return r.o.Prints != nil && check == r.o.Prints.Check()
 }
 
 type bundleReader struct {

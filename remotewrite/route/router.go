@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,8 +100,9 @@ type Options struct {
 	Header string
 	Sign   func(r *http.Request, body ...[]byte)
 	Verify func(r *http.Request, body []byte) error
-	// Client sends requests to nodes. Its time-out is not needed. Default: one
-	// by Transport, which follows no redirection.
+	// Client sends requests to nodes. Its time-out is not needed. Default: what is
+	// written goes over links, which cost less than half, and all else by a client
+	// of this package, which follows no redirection.
 	Client *http.Client
 	// Admission opens a loan for frames. Default: no bound.
 	Admission func() Loan
@@ -124,6 +127,7 @@ const (
 // Router cuts requests and sends them on. It is safe for concurrent use.
 type Router struct {
 	o        Options
+	linked   bool // bundles go over links, where these can be had
 	counters counters
 	flights  sync.Pool // of *flight
 	frames   sync.Pool // of *frame
@@ -164,13 +168,14 @@ func New(o Options) (*Router, error) {
 	o.MaxSeries, o.MaxSymbols = cmp.Or(o.MaxSeries, defaultMaxSeries), cmp.Or(o.MaxSymbols, defaultMaxSymbols)
 	o.Path = cmp.Or(o.Path, "/api/v1/write")
 	o.RetryAfter = cmp.Or(o.RetryAfter, time.Second)
-	if o.Client == nil {
-		o.Client = &http.Client{Transport: Transport(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	linked := o.Client == nil
+	if linked {
+		o.Client = &http.Client{Transport: transport(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	r := &Router{o: o, all: make(map[string]*outbox), idle: make(chan *outbox)}
+	r := &Router{o: o, linked: linked, all: make(map[string]*outbox), idle: make(chan *outbox)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.flights.New = func() any {
 		f := &flight{r: r, ready: make(chan struct{}, 1)}
@@ -182,6 +187,20 @@ func New(o Options) (*Router, error) {
 	}
 	r.frames.New = func() any { return new(frame) }
 	return r, nil
+}
+
+// transport is one for what goes to nodes and does not go over links.
+func transport() *http.Transport {
+	const buffer = 64 << 10
+	d := net.Dialer{Timeout: defaultTimeout, KeepAlive: keepAlive}
+	return &http.Transport{
+		DialContext:         d.DialContext,
+		MaxIdleConnsPerHost: maxUnderWay,
+		IdleConnTimeout:     linkIdle,
+		DisableCompression:  true,
+		WriteBufferSize:     buffer,
+		ReadBufferSize:      buffer,
+	}
 }
 
 // Close waits until what is on its way has an end, or ctx has: then it is given
@@ -232,7 +251,7 @@ func (r *Router) outboxes(t Table) *boxes {
 		id, url := t.Node(i)
 		o := r.all[id]
 		if o == nil || o.url != url {
-			o = &outbox{r: r, id: id, url: url, self: i == t.Self()}
+			o = &outbox{r: r, id: id, url: url, self: i == t.Self(), linked: r.linked && strings.HasPrefix(url, "http://")}
 		}
 		b.by[i], keep[id] = o, o
 	}

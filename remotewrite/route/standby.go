@@ -284,7 +284,7 @@ func (r *Router) sentOf(ctx context.Context, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, handoverTimeout)
 	defer cancel()
 	body := wire.AppendBundle(nil)
-	b := bundle{pieces: [][]byte{body}, size: len(body)}
+	b := bundle{bundleBuffer: bundleBuffer{pieces: [][]byte{body}, size: len(body)}}
 	req, err := r.request(ctx, url, &b)
 	if err != nil {
 		return "", err

@@ -17,7 +17,7 @@ import (
 func (f *flight) answered(fr *frame, a *wire.Answer) {
 	f.mu.Lock()
 	f.judgeLocked(a, fr)
-	f.mu.Unlock()
+	f.unlock()
 	f.r.putBack(fr)
 	f.release()
 }
