@@ -130,6 +130,7 @@ type Cache struct {
 	coldNext atomic.Uint64 // shard that overflowCold begins with
 	coldSeen atomic.Uint64 // points that came to all buckets, as far as noteRest saw them
 	closed   atomic.Bool
+	asideMu  sync.Mutex    // of the one index that is written by way of other memory
 	lives    atomic.Uint32 // of the series made last
 	checks   checks        // of debug builds
 
@@ -402,41 +403,63 @@ func (c *Cache) countInto(b *bucket, n int) {
 }
 
 // makeRoom finds memory for a shard that had none. Dead bytes go first, then
-// heads of generation 3 where heads are most of what there is, then the oldest
-// Log regions of all owners, then keys as eviction takes them, and
-// Hot regions when all of that was not enough; where indexes are nearly all
-// there is, the largest of them. It is called without locks and
-// reports whether trying again makes sense. Most want one region; an index that
-// grows by an eighth may want a hundred, so each of the tries asks for twice as
-// much as the one before, up to an eighth of the budget.
+// heads of generation 3 where heads are most of what there is, a quarter of a
+// shard's keys where indexes are nearly all, then the oldest Log regions of all
+// owners, the largest index where they still are nearly all, keys as eviction takes
+// them, and Hot regions when all of that was not enough. It is called without
+// locks and reports whether trying again makes sense. Most want one region; an
+// index that grows by an eighth may want a hundred, so each of the tries asks for
+// twice as much as the one before, up to an eighth of the budget.
 func (c *Cache) makeRoom(s *shard, tries int) bool {
 	s.mu.Lock()
 	s.compactAllLocked()
 	s.mu.Unlock()
 	least := int64(2 * c.memory.RegionBytes())
 	room := max(least, min(least<<tries, c.memory.Budget()/8))
-	return c.evictCold(room) || c.memory.EvictLog(room) || c.dropIndex(room) || c.evictKeys(room) || c.memory.Evict(room)
+	return c.evictCold(room) || tries < thinTries && c.thinOut(s) || c.memory.EvictLog(room) || c.dropIndex(room) || c.evictKeys(room) || c.memory.Evict(room)
 }
+
+// thinTries bounds how often a writer thins out indexes. Where a shard has few
+// regions, its open ones are what is short, and that gives back none of them.
+const thinTries = 2
 
 // indexShare of the budget is where it is indexes that leave no room. They do
 // not shrink when keys are evicted, so that this would go on without an end.
 const indexShare = 0.75
 
+// mostlyIndexes reports whether it is indexes that leave no room.
+func (c *Cache) mostlyIndexes() bool {
+	var all int64
+	for _, s := range c.shards {
+		s.mu.Lock()
+		all += c.indexBytesLocked(s)
+		s.mu.Unlock()
+	}
+	return float64(all) >= indexShare*float64(c.memory.Budget())
+}
+
+// indexBytesLocked is what does not become less when a shard's keys are evicted.
+func (c *Cache) indexBytesLocked(s *shard) int64 {
+	return s.indexBytesLocked() + int64(s.fix.Stats().Regions)*int64(c.memory.RegionBytes())
+}
+
 // dropIndex forgets all series of the shard with the largest index, if indexes
 // are nearly all there is, as after a great fall of the budget. A shard with
 // dirty points stays.
 func (c *Cache) dropIndex(n int64) bool {
+	if !c.mostlyIndexes() {
+		return false
+	}
 	var largest *shard
-	var all, most int64
+	var most int64
 	for _, s := range c.shards {
 		s.mu.Lock()
-		bytes := s.indexBytesLocked() + int64(s.fix.Stats().Regions)*int64(c.memory.RegionBytes())
-		if all += bytes; s.dirty == 0 && bytes > most {
+		if bytes := c.indexBytesLocked(s); s.dirty == 0 && bytes > most {
 			largest, most = s, bytes
 		}
 		s.mu.Unlock()
 	}
-	if largest == nil || float64(all) < indexShare*float64(c.memory.Budget()) {
+	if largest == nil {
 		return false
 	}
 	largest.DropAll()

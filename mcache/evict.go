@@ -1,7 +1,8 @@
 package mcache
 
 // genBlob stands, behind the generations, for the series that have nothing but
-// a blob. They are the last that eviction turns to.
+// a blob. They are the last that eviction turns to, as that gives back little but
+// their part of the index (see thinOut).
 const genBlob = 0
 
 // maxDirtyLooks is how many dirty series eviction steps over in one list: the

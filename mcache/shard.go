@@ -133,6 +133,11 @@ func (s *shard) DropAll() {
 		s.cache.kickNow()
 		return
 	}
+	s.dropAllLocked()
+}
+
+// dropAllLocked is DropAll of a shard that has nothing dirty.
+func (s *shard) dropAllLocked() {
 	s.noteAllGoneLocked()
 	inBlobs := uint64(s.blobs.DropAll())
 	s.blob.lost += inBlobs
