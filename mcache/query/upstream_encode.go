@@ -14,9 +14,9 @@ type recordEncoder struct {
 	pieces   []*piece // in order of their steps
 	expected separators
 
-	// Of a series, by steps of the query: floats are either decimals or points.
+	// Of a series, by steps of the query: floats are either numerals or points.
 	steps              []int
-	decimals           []decimal
+	numerals           []numeral
 	points, histograms []stepText
 	at                 extentSeries
 	scratch            []byte
@@ -32,7 +32,7 @@ type piece struct {
 
 // size is how much memory it takes.
 func (e *recordEncoder) size() (bytes int64) {
-	bytes = separatorBytes*int64(cap(e.expected.list)) + stepTextBytes*int64(cap(e.points)+cap(e.histograms)) + 8*int64(cap(e.steps)+cap(e.decimals))
+	bytes = separatorBytes*int64(cap(e.expected.list)) + stepTextBytes*int64(cap(e.points)+cap(e.histograms)) + 8*int64(cap(e.steps)+cap(e.numerals))
 	for _, p := range e.pieces {
 		bytes += int64(cap(p.body))
 	}
@@ -44,9 +44,10 @@ func (e *recordEncoder) add(b *parcel) (ok bool) {
 	text := b.text
 	for _, s := range b.series {
 		e.points = e.points[:0]
-		if !e.asDecimals(text[:s.floats]) {
-			e.steps, e.decimals = e.steps[:0], e.decimals[:0]
-			if e.points, ok = e.split(e.points, text[:s.floats]); !ok {
+		floats := text[:s.floats]
+		if !e.asNumerals(floats) {
+			e.steps, e.numerals = e.steps[:0], e.numerals[:0]
+			if e.points, ok = e.split(e.points, floats); !ok {
 				return false
 			}
 		}
@@ -54,10 +55,13 @@ func (e *recordEncoder) add(b *parcel) (ok bool) {
 			return false
 		}
 		text = text[s.floats+s.histograms:]
-		steps, decimals, points, histograms := e.steps, e.decimals, e.points, e.histograms
+		steps, numerals, points, histograms := e.steps, e.numerals, e.points, e.histograms
 		for _, p := range e.pieces {
-			e.at = extentSeries{labels: s.labels, values: e.at.values[:0]}
-			steps, decimals = e.decimalsIn(p, steps, decimals)
+			if p.body == nil {
+				p.body = e.c.u.spareExtent()
+			}
+			e.at = extentSeries{labels: s.labels, values: e.at.values[:0], text: floats}
+			steps, numerals = e.numeralsIn(p, steps, numerals)
 			points, histograms = e.textsIn(p, points, histograms)
 			p.add(&e.at)
 		}
@@ -65,8 +69,8 @@ func (e *recordEncoder) add(b *parcel) (ok bool) {
 	return true
 }
 
-// decimalsIn takes for a piece those that are in it, and returns those behind.
-func (e *recordEncoder) decimalsIn(p *piece, steps []int, decimals []decimal) ([]int, []decimal) {
+// numeralsIn takes for a piece those that are in it, and returns those behind.
+func (e *recordEncoder) numeralsIn(p *piece, steps []int, numerals []numeral) ([]int, []numeral) {
 	from, n := 0, 0
 	for from < len(steps) && steps[from] < p.from {
 		from++
@@ -75,8 +79,8 @@ func (e *recordEncoder) decimalsIn(p *piece, steps []int, decimals []decimal) ([
 	for n = from; n < len(steps) && steps[n] < p.to; n++ {
 		steps[n] += base - p.from
 	}
-	e.at.steps, e.at.decimals = steps[from:n], decimals[from:n]
-	return steps[n:], decimals[n:]
+	e.at.steps, e.at.numerals = steps[from:n], numerals[from:n]
+	return steps[n:], numerals[n:]
 }
 
 // textsIn takes for a piece the points that are in it, and returns those behind.
@@ -116,22 +120,25 @@ func (e *recordEncoder) asValues(at *extentSeries) bool {
 	return true
 }
 
-// asDecimals reads the text of floats, which the reader has found sound, if all of
-// them are decimals: nearly all are.
-func (e *recordEncoder) asDecimals(text []byte) bool {
-	steps, decimals := e.steps[:0], e.decimals[:0] // not in e point by point: that costs a write barrier each
+// asNumerals reads the text of floats, which the reader has found sound, if all of
+// them are numerals: nearly all are.
+func (e *recordEncoder) asNumerals(text []byte) bool {
+	steps, numerals := e.steps[:0], e.numerals[:0] // not in e point by point: that costs a write barrier each
+	var last numeral
 	for p, next := 0, 0; p < len(text); {
 		at, step, ok := e.pointAt(text, p, &next)
 		if !ok {
 			return false
 		}
 		for {
-			end := quoteAt(text, at+1)
-			d, ok := parseDecimalIn(text, at+1, end)
-			if !ok {
+			if !last.again(text, at+1) {
+				last = numeral{uint32(at + 1), uint32(numeralSize(text, at+1))}
+			}
+			if last.size == 0 {
 				return false
 			}
-			steps, decimals = append(steps, step), append(decimals, d)
+			steps, numerals = append(steps, step), append(numerals, last)
+			end := at + 1 + int(last.size)
 			step++
 			s := e.following(text[end:], step)
 			if s == nil {
@@ -141,7 +148,7 @@ func (e *recordEncoder) asDecimals(text []byte) bool {
 			at = end + int(s.n) - 1
 		}
 	}
-	e.steps, e.decimals = steps, decimals
+	e.steps, e.numerals = steps, numerals
 	return true
 }
 

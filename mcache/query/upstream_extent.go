@@ -27,9 +27,8 @@ import (
 //	floats      0 (1): none
 //	            1 (1): length, an XOR chunk whose times are numbers of steps
 //	            2 (1): texts, of numbers that Prometheus would write otherwise
-//	            3 (1): steps | decimals (1), or 255 | as many varints: each number
-//	            less the one before, in units of 10^-decimals; or as many decimals
-//	            (8 each), little-endian
+//	            3 (1): steps | length, as many numbers as they are written
+//	            (upstream_digits.go)
 //	steps       count | the first (1) | 0 (1) if one follows the other, else
 //	            1 (1) and a bit for each step of the extent (16)
 //	histograms  texts
@@ -39,7 +38,7 @@ import (
 
 const (
 	extentSteps   = 128
-	extentVersion = 1
+	extentVersion = 2
 
 	maxExtentInfos     = 20
 	maxExtentInfoBytes = 8 << 10
@@ -49,11 +48,8 @@ const (
 	noFloats = iota
 	xorFloats
 	textFloats
-	decimalFloats
+	numeralFloats
 )
-
-// noDecimals are in common of the numbers of a series.
-const noDecimals = 255
 
 // extent is one that was read.
 type extent struct {
@@ -164,8 +160,9 @@ type extentSeries struct {
 	labels     labels.Labels
 	steps      []int     // of floats
 	values     []float64 // as many, if they are not one of the next two
-	decimals   []decimal // as many
-	packed     packed    // decimals, without steps, until they are unpacked
+	numerals   []numeral // as many, of text
+	text       []byte
+	packed     packed // numerals, without steps, until they are unpacked
 	texts      []stepText
 	histograms []stepText
 }
@@ -192,7 +189,7 @@ func (x *extentReader) next() (bool, error) {
 	return more && err == nil, err
 }
 
-// nextPacked is next, but for decimals: it leaves them packed.
+// nextPacked is next, but for numerals: it leaves them packed.
 func (x *extentReader) nextPacked() (bool, error) {
 	if len(x.r.b) == 0 {
 		return false, x.r.err
@@ -203,7 +200,7 @@ func (x *extentReader) nextPacked() (bool, error) {
 		x.builder.Add(unsafe.String(unsafe.SliceData(name), len(name)), unsafe.String(unsafe.SliceData(value), len(value)))
 	}
 	x.at.labels = x.builder.Labels()
-	x.at.steps, x.at.values, x.at.decimals, x.at.texts = x.at.steps[:0], x.at.values[:0], x.at.decimals[:0], x.at.texts[:0]
+	x.at.steps, x.at.values, x.at.numerals, x.at.texts = x.at.steps[:0], x.at.values[:0], x.at.numerals[:0], x.at.texts[:0]
 	x.at.packed.n = 0
 	switch x.r.byte() {
 	case noFloats:
@@ -211,7 +208,7 @@ func (x *extentReader) nextPacked() (bool, error) {
 		x.chunk(x.r.text())
 	case textFloats:
 		x.at.texts = x.texts(x.at.texts)
-	case decimalFloats:
+	case numeralFloats:
 		x.packed()
 	default:
 		x.r.err = errExtent
@@ -266,9 +263,9 @@ func (w *extentWriter) add(s *extentSeries) {
 	case len(s.texts) > 0:
 		w.body = append(w.body, textFloats)
 		w.texts(s.texts)
-	case len(s.decimals) > 0:
-		w.body = append(w.body, decimalFloats)
-		w.decimals(s)
+	case len(s.numerals) > 0:
+		w.body = append(w.body, numeralFloats)
+		w.numerals(s)
 	case len(s.values) > 0:
 		w.xor.reset()
 		for i, v := range s.values {
@@ -281,7 +278,7 @@ func (w *extentWriter) add(s *extentSeries) {
 	w.texts(s.histograms)
 }
 
-func (w *extentWriter) decimals(s *extentSeries) {
+func (w *extentWriter) numerals(s *extentSeries) {
 	n := len(s.steps)
 	w.body = binary.AppendUvarint(w.body, uint64(n))
 	if w.body = append(w.body, byte(s.steps[0])); s.steps[n-1]-s.steps[0] == n-1 {
@@ -293,26 +290,13 @@ func (w *extentWriter) decimals(s *extentSeries) {
 		}
 		w.body = append(append(w.body, 1), bits[:]...)
 	}
-	most := 0
-	for _, d := range s.decimals {
-		most = max(most, d.decimals())
-	}
-	at, last := len(w.body), int64(0)
-	b := append(slices.Grow(w.body, 1+8*n+binary.MaxVarintLen64), byte(most))
-	for _, d := range s.decimals {
-		d, ok := d.with(most)
-		if !ok || len(b) > at+1+8*n { // then they are as short by themselves
-			b = append(b[:at], noDecimals)
-			for _, d := range s.decimals {
-				b = binary.LittleEndian.AppendUint64(b, uint64(d))
-			}
-			break
-		}
-		b = binary.AppendVarint(b, d.units()-last)
-		last = d.units()
-	}
-	w.body = b
+	at := len(w.body)
+	w.body = appendNumerals(append(w.body, 0, 0), s.text, s.numerals)
+	size := len(w.body) - at - 2 // as a uvarint of two bytes, whatever it is
+	w.body[at], w.body[at+1] = byte(size)|0x80, byte(size>>7)
 }
+
+const _ = uint(1<<14 - 1 - extentSteps*numeralBytes)
 
 func (w *extentWriter) texts(list []stepText) {
 	w.body = binary.AppendUvarint(w.body, uint64(len(list)))
@@ -380,15 +364,15 @@ func (s *extentSeries) outside(lo, hi int) {
 	for i, step := range s.steps {
 		if step < lo || step >= hi {
 			s.steps[n] = step
-			if len(s.decimals) > 0 {
-				s.decimals[n] = s.decimals[i]
+			if len(s.numerals) > 0 {
+				s.numerals[n] = s.numerals[i]
 			} else {
 				s.values[n] = s.values[i]
 			}
 			n++
 		}
 	}
-	s.steps, s.values, s.decimals = s.steps[:n], s.values[:min(n, len(s.values))], s.decimals[:min(n, len(s.decimals))]
+	s.steps, s.values, s.numerals = s.steps[:n], s.values[:min(n, len(s.values))], s.numerals[:min(n, len(s.numerals))]
 	inside := func(t stepText) bool { return t.step >= lo && t.step < hi }
 	s.texts, s.histograms = slices.DeleteFunc(s.texts, inside), slices.DeleteFunc(s.histograms, inside)
 }
@@ -405,8 +389,13 @@ func (s *extentSeries) with(o *extentSeries) *extentSeries {
 	both.steps = slices.Concat(first.steps[:cut], second.steps, first.steps[cut:])
 	switch {
 	case len(s.values)+len(o.values)+len(s.texts)+len(o.texts) == 0:
-		both.decimals = slices.Concat(first.decimals[:cut], second.decimals, first.decimals[cut:])
-	case len(s.decimals)+len(o.decimals)+len(s.texts)+len(o.texts) == 0:
+		both.text = slices.Concat(first.text, second.text)
+		moved := slices.Clone(second.numerals)
+		for i := range moved {
+			moved[i].at += uint32(len(first.text))
+		}
+		both.numerals = slices.Concat(first.numerals[:cut], moved, first.numerals[cut:])
+	case len(s.numerals)+len(o.numerals)+len(s.texts)+len(o.texts) == 0:
 		both.values = slices.Concat(first.values[:cut], second.values, first.values[cut:])
 	default:
 		both.steps, both.texts = nil, byStep(slices.Concat(s.asTexts(), o.asTexts()))
@@ -438,12 +427,11 @@ func (s *extentSeries) asTexts() []stepText {
 
 // appendValue appends one of its floats, of those that are no texts.
 func (s *extentSeries) appendValue(b []byte, i int) []byte {
-	n := len(b)
-	b = slices.Grow(b, numberBytes)
-	if len(s.decimals) > 0 {
-		return b[:n+s.decimals[i].put(b[n:n+numberBytes])]
+	if len(s.numerals) > 0 {
+		x := s.numerals[i]
+		return append(b, s.text[x.at:x.at+x.size]...)
 	}
-	return b[:n+putFloat(b[n:n+numberBytes], s.values[i])]
+	return appendFloat(b, s.values[i])
 }
 
 func byStep(list []stepText) []stepText {

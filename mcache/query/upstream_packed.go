@@ -1,25 +1,23 @@
 package query
 
 import (
-	"encoding/binary"
 	"math/bits"
 	"slices"
 )
 
-// packed are the floats of a series that are decimals, as they stand in an extent:
+// packed are the floats of a series that are numerals, as they stand in an extent:
 // an answer is written from them without a list of points in between. Those with gaps
 // are unpacked first.
 type packed struct {
-	n        int
-	first    int                    // step
-	gaps     bool                   // if so, steps has a bit for each of the n
-	steps    [extentSteps / 8]uint8 // else one follows the other
-	decimals uint8                  // of all, or noDecimals
-	numbers  []byte                 // and all that stands behind them in the extent
-	size     int                    // bytes of the numbers
+	n       int
+	first   int                    // step
+	gaps    bool                   // if so, steps has a bit for each of the n
+	steps   [extentSteps / 8]uint8 // else one follows the other
+	numbers []byte                 // and all that stands behind them in the extent
+	size    int                    // bytes of the numbers
 }
 
-// packed reads what decimals writes, up to the numbers.
+// packed reads what extentWriter.numerals writes.
 func (x *extentReader) packed() {
 	r, p := &x.r, &x.at.packed
 	n := r.count(extentSteps)
@@ -42,33 +40,12 @@ func (x *extentReader) packed() {
 	default:
 		r.err = errExtent
 	}
-	p.decimals, p.numbers = r.byte(), r.b
-	switch {
-	case p.decimals == noDecimals:
-		p.size = 8 * n
-	case p.decimals <= maxDecimals:
-		p.size = varintsEnd(p.numbers, n)
-	default:
-		r.err = errExtent
-	}
-	if n == 0 || r.err != nil || p.size > len(r.b) {
+	p.size = r.count(len(r.b))
+	if p.numbers = r.b; n == 0 || r.err != nil || p.size > len(r.b) {
 		r.b, r.err = nil, errExtent
 		return
 	}
 	p.n, r.b = n, r.b[p.size:]
-}
-
-// varintsEnd is where n varints end, more than b has if there are not so many.
-func varintsEnd(b []byte, n int) (end int) {
-	for ; n > 8 && len(b)-end >= 8; end += 8 {
-		n -= bits.OnesCount64(^binary.LittleEndian.Uint64(b[end:]) & highest)
-	}
-	for ; n > 0 && end < len(b); end++ {
-		if b[end] < 0x80 {
-			n--
-		}
-	}
-	return end + n
 }
 
 // has reports whether there is one of the steps from lo to hi, which is exclusive.
@@ -84,62 +61,22 @@ func (p *packed) has(lo, hi int) bool {
 	return false
 }
 
-// take reads the next numbers, as many as there is room for in dst. b are those that
-// are left, m the units of the one before. It returns what is left behind them; not
-// ok if one is no number.
-func (p *packed) take(dst []decimal, b []byte, m int64) (rest []byte, last int64, ok bool) {
-	if p.decimals == noDecimals {
-		for i := range dst {
-			d := decimal(binary.LittleEndian.Uint64(b[8*i:]))
-			if dst[i] = d; d.decimals() > maxDecimals || !isUnits(d.units()) {
-				return nil, 0, false
-			}
-		}
-		return b[8*len(dst):], 0, true
-	}
-	for i := range dst {
-		by, size := varint(b)
-		if m += by; size <= 0 || !isUnits(m) {
-			return nil, 0, false
-		}
-		dst[i], b = decimalOf(m, int(p.decimals)), b[size:]
-	}
-	return b, m, true
-}
-
-func isUnits(m int64) bool { return -maxUnits < m && m < maxUnits }
-
-// varint is binary.Varint, without a branch for each byte where it has no more than
-// eight: seven bits each are pushed together, two and two.
-func varint(b []byte) (v int64, size int) {
-	if len(b) < 8 {
-		return binary.Varint(b)
-	}
-	w := binary.LittleEndian.Uint64(b)
-	last := ^w & highest // of the lowest byte with it
-	if last == 0 {
-		return binary.Varint(b)
-	}
-	w &= (last ^ (last - 1)) &^ highest
-	w = w&0x007f007f_007f007f | w&0x7f007f00_7f007f00>>1
-	w = w&0x00003fff_00003fff | w&0x3fff0000_3fff0000>>2
-	w = w&0x00000000_0fffffff | w&0x0fffffff_00000000>>4
-	return int64(w>>1) ^ -int64(w&1), bits.TrailingZeros64(last)/8 + 1
-}
-
-// unpack makes steps and decimals of them.
+// unpack makes steps and numerals of them.
 func (s *extentSeries) unpack() error {
-	p, b := &s.packed, s.packed.numbers[:s.packed.size]
+	p, x := &s.packed, numeralReader{b: s.packed.numbers[:s.packed.size]}
+	s.text = s.text[:0]
 	for i := range extentSteps {
-		if p.has(i, i+1) {
-			s.steps = append(s.steps, i)
+		if !p.has(i, i+1) {
+			continue
 		}
+		if !x.next() {
+			return errExtent
+		}
+		s.steps = append(s.steps, i)
+		s.numerals = append(s.numerals, numeral{uint32(len(s.text)), uint32(x.size)})
+		s.text = append(s.text, x.text()...)
 	}
-	s.decimals = slices.Grow(s.decimals, p.n)[:p.n]
-	_, _, ok := p.take(s.decimals, b, 0)
-	if p.n = 0; !ok {
-		return errExtent
-	}
+	p.n = 0
 	return nil
 }
 
@@ -147,29 +84,26 @@ func (s *extentSeries) unpack() error {
 // flushBytes.
 const packedBlock = 64
 
-const _ = uint(bufferBytes - flushBytes - packedBlock*(longSeparator+numberBytes))
+const _ = uint(bufferBytes - flushBytes - packedBlock*pointRoom)
 
 // writePacked writes the packed points of the span, which follow each other.
 func (p *recalled) writePacked(w *jsonWriter) bool {
 	x := &p.reader.at.packed
-	var list [packedBlock]decimal
 	from, end := max(x.first, p.base), min(x.first+x.n, p.base+p.to-p.from)
-	b, m, n := x.numbers, int64(0), 0
-	for step := x.first; step < end; step += n {
-		n = packedBlock
-		if step < from {
-			n = min(n, from-step) // those before the span
-		}
-		n = min(n, end-step)
-		var ok bool
-		if b, m, ok = x.take(list[:n], b, m); !ok {
+	numbers := numeralReader{b: x.numbers}
+	for range from - x.first { // those before the span
+		if !numbers.next() {
 			w.fail(errExtent)
 			return false
 		}
-		if step < from {
-			continue
+	}
+	for step := from; step < end; {
+		n := min(packedBlock, end-step)
+		if !p.writeBlock(w, &numbers, step, n, step == from) || len(x.numbers)-len(numbers.b) > x.size {
+			w.fail(errExtent)
+			return false
 		}
-		if p.writeBlock(w, list[:n], step, step == from); step+n == end {
+		if step += n; step == end {
 			w.raw(`"]`)
 		}
 		if !w.more() {
@@ -179,29 +113,34 @@ func (p *recalled) writePacked(w *jsonWriter) bool {
 	return true
 }
 
-// writeBlock writes points from a step on, the last of which it leaves open.
-func (p *recalled) writeBlock(w *jsonWriter, list []decimal, step int, first bool) {
-	at := step - p.base
-	p.before.of(p.from + at + len(list) - 1) // and all before it
-	before := p.before.list[at : at+len(list)]
-	out := slices.Grow(w.buf, len(list)*(longSeparator+numberBytes))
+// writeBlock writes n points from a step on, the last of which it leaves open. It
+// reports false if there are not so many.
+func (p *recalled) writeBlock(w *jsonWriter, numbers *numeralReader, step, n int, first bool) bool {
+	i := step - p.base
+	p.before.of(p.from + i + n - 1) // and all before it
+	before := p.before.list[i : i+n]
+	out := slices.Grow(w.buf, n*pointRoom)
 	k := len(out)
 	out = out[:cap(out)]
-	for i, d := range list {
-		s := &before[i]
-		to := out[k : k+longSeparator+numberBytes]
-		binary.LittleEndian.PutUint64(to, s.a)
-		binary.LittleEndian.PutUint64(to[8:], s.b)
-		binary.LittleEndian.PutUint32(to[16:], s.c)
-		n := int(s.n)
-		if n == 0 {
-			t, _ := p.time(step + i)
-			n = len(append(appendTime(append(to[:0], `"],[`...), t), `,"`...))
+	for len(before) > 0 {
+		// The first, and those that put leaves.
+		if !numbers.next() {
+			return false
 		}
-		if first && i == 0 { // there is no point before it
-			n = copy(to, to[len(`"],`):n])
+		to := out[k : k+pointRoom]
+		size := before[0].put(to)
+		if size == 0 {
+			t, _ := p.time(step)
+			size = len(append(appendTime(append(to[:0], `"],[`...), t), `,"`...))
 		}
-		k += n + d.put(to[n:n+numberBytes])
+		if first { // there is no point before it
+			size = copy(to, to[len(`"],`):size])
+			first = false
+		}
+		at := k + size
+		done, end := numbers.put(out, at+copy(out[at:], numbers.text()), at, before[1:])
+		before, step, k = before[1+done:], step+1+done, end
 	}
 	w.buf = out[:k]
+	return true
 }

@@ -1,14 +1,14 @@
 package query
 
 import (
-	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// TestPacked: what is written from packed decimals is what is written from a list of
+// TestPacked: what is written from packed numerals is what is written from a list of
 // them, whatever part of an extent a query asks for, and with times of any kind.
 func TestPacked(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(17, 6))
@@ -66,15 +66,39 @@ func TestPacked(t *testing.T) {
 	}
 }
 
-// extentWithoutGaps has a decimal at each of its steps.
+// extentWithoutGaps has a numeral at each of its steps.
 func extentWithoutGaps(rnd *rand.Rand, from, to int) *extent {
-	s, bits, places := extentSeries{labels: labels.FromStrings("a", "3")}, rnd.IntN(59), rnd.IntN(maxDecimals+1)
+	s, next := extentSeries{labels: labels.FromStrings("a", "3")}, randomNumerals(rnd)
 	for step := from; step < to; step++ {
-		s.steps, s.decimals = append(s.steps, step), append(s.decimals, decimalOf(rnd.Int64N(1<<bits)-1<<min(bits, 20)/2, places))
+		s.add(step, next())
 	}
 	var w extentWriter
 	w.add(&s)
 	return &extent{lo: from, hi: to, body: w.body}
+}
+
+// add adds a numeral.
+func (s *extentSeries) add(step int, text string) {
+	s.steps, s.numerals = append(s.steps, step), append(s.numerals, numeral{uint32(len(s.text)), uint32(len(text))})
+	s.text = append(s.text, text...)
+}
+
+// randomNumerals are texts of numbers, of which some begin like the one before, or are it.
+func randomNumerals(rnd *rand.Rand) func() string {
+	most, text := 1+rnd.IntN(maxNumeral), "0"
+	return func() string {
+		if rnd.IntN(4) == 0 {
+			return text
+		}
+		b := []byte(text[:min(rnd.IntN(len(text)+1), most)])
+		for range rnd.IntN(most - len(b) + 1) {
+			b = append(b, "0123456789.-"[rnd.IntN(12)])
+		}
+		if text = string(b); text == "" {
+			text = "7"
+		}
+		return text
+	}
 }
 
 // TestPackedIsBroken: what cannot be read is not left out of an answer.
@@ -82,14 +106,12 @@ func TestPackedIsBroken(t *testing.T) {
 	for _, gap := range []int{0, 1} {
 		s := extentSeries{labels: labels.FromStrings("a", "1")}
 		for i := range 20 {
-			s.steps, s.decimals = append(s.steps, i+i/10*gap), append(s.decimals, decimalOf(maxUnits-1, 0))
+			s.add(i+i/10*gap, fmt.Sprintf("%d23456789012345678901234", 1+i%9))
 		}
 		var w extentWriter
 		w.add(&s)
-		// The tenth number is more by one: beyond what there is.
-		w.body = w.body[:len(w.body)-1]
-		w.body[len(w.body)-10] = 2
-		w.body = append(w.body, 0)
+		// The last number has more characters than there are.
+		w.body[len(w.body)-14]++
 		x := &extent{hi: 30, body: w.body}
 		p := &recalled{span: span{to: 30}, extent: x, start: t0, step: 15_000, reader: newExtentReader(x), before: separators{grid: gridOf{t0, 15_000, 30}}}
 		out := jsonWriter{flush: func([]byte) error { return nil }}
@@ -99,26 +121,5 @@ func TestPackedIsBroken(t *testing.T) {
 		if p.write(&out, floatPoints) || out.err == nil {
 			t.Errorf("gap %d: it writes %s, %v", gap, out.buf, out.err)
 		}
-	}
-}
-
-func TestVarint(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(17, 7))
-	check := func(b []byte) {
-		t.Helper()
-		v, n := varint(b)
-		if want, wantN := binary.Varint(b); v != want || n != wantN {
-			t.Fatalf("%x is %d of %d bytes, want %d of %d", b, v, n, want, wantN)
-		}
-	}
-	for range 100_000 {
-		b := binary.AppendVarint(nil, int64(rnd.Uint64())>>rnd.IntN(64))
-		check(b)
-		check(append(b, make([]byte, rnd.IntN(12))...))
-		for range rnd.IntN(12) {
-			b = append(b, byte(rnd.Uint32()))
-		}
-		check(b)
-		check(b[rnd.IntN(len(b)):])
 	}
 }

@@ -69,6 +69,15 @@ func (s *separator) stands(b []byte) bool {
 		(s.n == uint32(shortSeparator) || s.n != 0 && binary.LittleEndian.Uint32(b[16:]) == s.c)
 }
 
+// put writes it to the beginning of b, which has room for a long one, and returns how
+// long it is.
+func (s *separator) put(b []byte) int {
+	binary.LittleEndian.PutUint64(b, s.a)
+	binary.LittleEndian.PutUint64(b[8:], s.b)
+	binary.LittleEndian.PutUint32(b[16:], s.c)
+	return int(s.n)
+}
+
 // separators are those of the steps of a grid, made as far as they were asked for.
 type separators struct {
 	grid gridOf
@@ -119,14 +128,12 @@ func (m *matrixReader) run(b []byte, step int) (n, next int) {
 func valueEnd(b []byte, p int) int {
 	for q := p; len(b)-q >= 8 && q-p < maxPointText/2; {
 		w := binary.LittleEndian.Uint64(b[q:])
-		low := w &^ highest
-		// The highest bit of each byte says whether it is from '.' to '9'.
-		in := (low + (0x80-'.')*ones) &^ (low + (0x80-'9'-1)*ones) &^ w & highest
-		if in == highest {
+		other := outsideNumerals(w)
+		if other == 0 {
 			q += 8
 			continue
 		}
-		q += bits.TrailingZeros64(^in&highest) / 8
+		q += bits.TrailingZeros64(other) / 8
 		if b[q] == '"' {
 			if q == p {
 				return 0
@@ -139,6 +146,13 @@ func valueEnd(b []byte, p int) int {
 		q++ // a sign, an exponent, Inf or NaN
 	}
 	return 0
+}
+
+// outsideNumerals has the highest bit of the bytes of a word that are not from '.' to
+// '9': digits, points and slashes are.
+func outsideNumerals(w uint64) uint64 {
+	low := w &^ highest
+	return ^((low + (0x80-'.')*ones) &^ (low + (0x80-'9'-1)*ones) &^ w) & highest
 }
 
 // points appends the text of a list of points without its brackets. Their

@@ -1,10 +1,7 @@
 package query
 
 import (
-	"bytes"
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -255,64 +252,6 @@ func TestRememberedShare(t *testing.T) {
 		wantPanel(t, f, panel(t, a, -30_000, 0), -30_000, 0, sourceUpstream)
 		if n := a.upstream.large.len(a.o.Now()); m.len() > 0 != kept || n > 0 == kept || a.Stats().UpstreamUnrecorded != 0 {
 			t.Errorf("room for %d: %d extents, %d are too large", room, m.len(), n)
-		}
-	}
-}
-
-// TestDecimals: a number that is read is written the same again, with any number of
-// decimals, and nearly all numbers are read.
-func TestDecimals(t *testing.T) {
-	same := func(text string) bool {
-		t.Helper()
-		d, ok := parseDecimal([]byte(text))
-		for _, before := range []string{`[1795208700,"`, `"],[1795208700,"`, "1234567890.12345678", "........"} {
-			if in, okIn := parseDecimalIn([]byte(before+text+`"]`), len(before), len(before)+len(text)); okIn != ok || in != d {
-				t.Errorf("%s behind %s is %v, %v, want %v, %v", text, before, in, okIn, d, ok)
-			}
-		}
-		if !ok {
-			return false
-		}
-		for decimals := d.decimals(); decimals <= maxDecimals; decimals++ {
-			more, ok := d.with(decimals)
-			if !ok {
-				break
-			}
-			var b [numberBytes]byte
-			if n := more.put(b[:]); string(b[:n]) != text {
-				t.Errorf("%s is written %s with %d decimals", text, b[:n], decimals)
-			}
-		}
-		return true
-	}
-	rnd, read := rand.New(rand.NewPCG(17, 3)), 0
-	for i := range 200_000 {
-		f := rnd.NormFloat64() * math.Pow10(rnd.IntN(16)-4)
-		if i%2 == 0 {
-			f = math.Round(f) / math.Pow10(rnd.IntN(9))
-		}
-		text := appendFloat(nil, f)
-		if same(string(text)) {
-			read++
-		}
-		for range 3 { // what is no such number, mostly
-			const odd = "0123456789.-+eN "
-			spoilt := bytes.Clone(text)
-			spoilt[rnd.IntN(len(spoilt))] = odd[rnd.IntN(len(odd))]
-			same(string(spoilt))
-		}
-	}
-	if read < 180_000 { // the others are -0
-		t.Errorf("%d of 200,000 are read", read)
-	}
-	for text, want := range map[string]bool{
-		"": false, "-": false, ".": false, "-0": false, "0.0": false, "00": false, "01": false, "1.": false, ".5": false, "1.50": false, "1.5.5": false, "NaN": false, "+Inf": false, "1e5": false, "+1": false,
-		"288230376151711744": false, "1234567890123456789": false, strings.Repeat("1", 100): false, "0." + strings.Repeat("0", 23) + "1": false, "12345678901234567.89": false,
-		"0": true, "-1": true, "0.0000001": true, "288230376151711743": true, "-288230376151711743": true, "-0.5": true, "0.1": true, "-12345678901.2345": true, "-0.12345678901234567": true,
-		"1.0416666666666667": true, "123456789012345678": true, "100000000": true, "0.00000001": true, "1.00000001": true, "-0.0000012345678901234567": true, "0.000001": true, "0." + strings.Repeat("0", 22) + "1": true,
-	} {
-		if same(text) != want {
-			t.Errorf("%q is read: %v", text, !want)
 		}
 	}
 }

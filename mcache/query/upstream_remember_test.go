@@ -553,7 +553,7 @@ func randomExtent(rnd *rand.Rand, names []labels.Labels, from, to int) *extent {
 		if rnd.IntN(3) == 0 {
 			continue
 		}
-		bits, places := rnd.IntN(59), rnd.IntN(100)
+		next := randomNumerals(rnd)
 		s, texts, units, density := extentSeries{labels: ls}, rnd.IntN(4) == 0, rnd.IntN(2) == 0, 1+rnd.IntN(4)
 		for step := from; step < to; step++ {
 			v := []float64{math.NaN(), math.Inf(1), 0, rnd.Float64(), float64(rnd.IntN(5))}[rnd.IntN(5)]
@@ -564,7 +564,7 @@ func randomExtent(rnd *rand.Rand, names []labels.Labels, from, to int) *extent {
 			case texts:
 				s.texts = append(s.texts, stepText{step, fmt.Appendf(nil, `"%s"`, appendFloat(nil, v))})
 			case units:
-				s.steps, s.decimals = append(s.steps, step), append(s.decimals, decimalOf(rnd.Int64N(1<<bits)-1<<min(bits, 20)/2, rnd.IntN(min(places, maxDecimals)+1)))
+				s.add(step, next())
 			default:
 				s.steps, s.values = append(s.steps, step), append(s.values, v)
 			}
