@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -220,14 +221,18 @@ func (s *server) stop() {
 	os.RemoveAll(s.dir)
 }
 
-// freeAddress is a port of the loopback interface that nobody listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freeAddress is a port of the loopback interface that nobody listens on. The kernel
+// gives ports of this range to nobody who does not ask for one, so that it stays free
+// until the server has started.
+func freeAddress() (address string, err error) {
+	const from, to, tries = 10_000, 30_000, 1000
+	for range tries {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", from+rand.IntN(to-from))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("of %d ports tried none is free: %w", tries, err)
 }
 
 // version is the first line that p prints about itself.
