@@ -34,7 +34,8 @@ type window struct {
 func openWindow(t testing.TB, browser string) *window {
 	t.Helper()
 	dir := t.TempDir()
-	p := start(t, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+	// It leaves a socket where temporary files go.
+	p := start(t, "env", "TMPDIR="+dir, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+dir, "--window-size=1200,900",
 		"--remote-debugging-port=0", "--remote-allow-origins=*", "about:blank")
 	w := &window{t: t}
