@@ -103,15 +103,16 @@
 //
 // # States of an outbox
 //
-//	      put            two under way             room
+//	      put            some under way            room
 //	idle ─────▶ sending ──────────────▶ joining ─────────▶ sending …
 //	  ▲            │ failed, silent for Timeout     │ full
 //	  └────────────┴── all that waits is failed ◀───┘
 //
-// A frame goes out at once if fewer than two requests are under way, written by whoever
-// cut it: a link (link.go) has a goroutine that waits for the answer, and sends what has
-// been put meanwhile. That is joined in the next, because a request costs as much as a thousand
-// samples. What waits is bounded in bytes (MaxOutboxBytes) and time (Timeout).
+// A frame goes out at once if no request is under way, written by whoever cut it: a link
+// (link.go) has a goroutine that waits for the answer, and sends what has been put
+// meanwhile. That is joined, because a request costs as much as a thousand samples; a
+// second one is under way when as much waits as several of them. What waits is bounded in
+// bytes (MaxOutboxBytes) and time (Timeout).
 // A node that refuses, is silent or has a full outbox is suspect (Cluster), which
 // is to say that nobody waits for it again until it was found well.
 //

@@ -26,9 +26,9 @@ import (
 // else must be woken for it.
 //
 // A request has the same head but for its length and proof, and the head of an answer
-// says little: both are written and read here as bytes. By net/http each bundle cost
-// 50 µs more, most of it code that is in no cache when it is its turn. An answer that is
-// not as usual is read by net/http, and is the connection's last.
+// says little: both are written and read here as bytes, because most of what a bundle
+// costs is code that is in no cache when it is its turn. An answer that is not as usual is
+// read by net/http, and is the connection's last.
 type link struct {
 	r       *Router
 	conn    net.Conn

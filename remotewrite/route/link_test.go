@@ -348,3 +348,62 @@ func TestLinksAreNotConfused(t *testing.T) {
 		t.Errorf("%d bundles of %d frames: nothing was joined", s.Requests, s.Frames)
 	}
 }
+
+// While a bundle is under way small frames wait, and go together; large ones do not wait
+// for the answer, unless as many bundles are under way as may be.
+func TestSmallFramesAreJoined(t *testing.T) {
+	var came atomic.Int32
+	leave := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		came.Add(1)
+		<-leave
+		parts := 0
+		_ = wire.Parts(b, func(wire.Part) bool { parts++; return true })
+		w.Header().Set("Content-Type", wire.ContentTypeAnswers)
+		_, _ = io.WriteString(w, taken(parts))
+	}))
+	defer s.Close()
+	r, send := linkedTo(t, s.URL, time.Minute)
+	var senders sync.WaitGroup
+	post := func(bytes int) {
+		senders.Go(func() {
+			if a := send(bytes); a.Status != http.StatusNoContent {
+				t.Errorf("%+v", a)
+			}
+		})
+	}
+	waiting := func() int {
+		o := r.boxes.Load().by[0]
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return len(o.waiting)
+	}
+	until := func(what string, is func() bool) {
+		t.Helper()
+		for began := time.Now(); !is(); time.Sleep(time.Millisecond) {
+			if time.Since(began) > 10*time.Second {
+				t.Fatalf("never: %s; %d bundles came", what, came.Load())
+			}
+		}
+	}
+	post(1)
+	until("the first is under way", func() bool { return came.Load() == 1 })
+	for range 5 {
+		post(100)
+	}
+	until("small ones wait", func() bool { return waiting() == 5 })
+	post(joinBytes)
+	until("they go with a large one", func() bool { return came.Load() == 2 && waiting() == 0 })
+	post(2 * joinBytes)
+	until("another waits", func() bool { return waiting() == 1 })
+	close(leave)
+	senders.Wait()
+	r.active.Wait()
+	if s := r.Stats(); s.Requests != 3 || s.Frames != 8 {
+		t.Errorf("%d bundles of %d frames, want 3 of 8", s.Requests, s.Frames)
+	}
+	if o := r.boxes.Load().by[0]; o.waits != 0 || o.bytes != 0 {
+		t.Errorf("%d bytes wait, %d are held", o.waits, o.bytes)
+	}
+}

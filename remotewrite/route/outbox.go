@@ -52,9 +52,15 @@ func (r *Router) putBack(f *frame) {
 	r.frames.Put(f)
 }
 
-// maxUnderWay is how many requests are under way to a node at a time: while one
-// is worked on there, the next is on the wire.
-const maxUnderWay = 2
+const (
+	// maxUnderWay is how many requests are under way to a node at a time: while one
+	// is worked on there, the next is on the wire.
+	maxUnderWay = 2
+	// joinBytes have to wait before a second is under way: 3,500 series by their prints,
+	// some times what a request costs beside them. Less goes together when the first is
+	// answered.
+	joinBytes = 128 << 10
+)
 
 // maxParts of a bundle bounds the answers to it.
 const maxParts = 1 << 10
@@ -72,7 +78,8 @@ type outbox struct {
 
 	mu      sync.Mutex
 	waiting []*frame
-	bytes   int     // of waiting and under way
+	waits   int     // bytes of waiting
+	bytes   int     // and with those under way
 	busy    int     // requests under way
 	idle    []*link // the one that was used last at the end; with busy no more than maxUnderWay
 }
@@ -90,14 +97,15 @@ func (o *outbox) put(f *frame) bool {
 	o.r.counters.outboxBytes.Add(int64(f.size()))
 	f.since = time.Now()
 	o.waiting = append(o.waiting, f)
+	o.waits += f.size()
 	return true
 }
 
-// begin sends what waits, if fewer requests are under way than may be. It waits for
-// nothing.
+// begin sends what waits, if none is under way, or few enough for as much as that is. It
+// waits for nothing.
 func (o *outbox) begin() {
 	o.mu.Lock()
-	if len(o.waiting) == 0 || o.busy >= maxUnderWay {
+	if len(o.waiting) == 0 || o.busy >= maxUnderWay || o.busy > 0 && o.waits < joinBytes {
 		o.mu.Unlock()
 		return
 	}
@@ -158,6 +166,9 @@ func (o *outbox) takeLocked(dst []*frame) []*frame {
 // moveLocked moves the first n of those that wait to dst, which is empty.
 func (o *outbox) moveLocked(dst []*frame, n int) []*frame {
 	dst = append(dst[:0], o.waiting[:n]...)
+	for _, f := range dst {
+		o.waits -= f.size()
+	}
 	left := copy(o.waiting, o.waiting[n:])
 	clear(o.waiting[left:])
 	o.waiting = o.waiting[:left]
@@ -279,6 +290,9 @@ func (o *outbox) serve(l *link) {
 // again has frames sent before what waits.
 func (o *outbox) again(frames []*frame) {
 	o.mu.Lock()
+	for _, f := range frames {
+		o.waits += f.size()
+	}
 	o.waiting = append(frames, o.waiting...)
 	o.mu.Unlock()
 	o.goOn()
