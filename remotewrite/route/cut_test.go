@@ -426,6 +426,88 @@ func TestSlotIsThatOfTheLabels(t *testing.T) {
 	})
 }
 
+// However labels are written, a series is what it would be alone: what it has in common with
+// the one before, and what it was told by, makes no difference.
+func TestSeriesAreCutAsIfAlone(t *testing.T) {
+	field := func(dst []byte, tag byte, b ...byte) []byte { return append(append(dst, tag, byte(len(b))), b...) }
+	sample := []byte{wire.TagSampleValue, 1, 2, 3, 4, 5, 6, 7, 8, wire.TagSampleTime, 5}
+	quick := 0
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		some := func(texts ...string) []byte { return []byte(texts[rng.IntN(len(texts))]) }
+		var labels [][]byte // of the series before
+		var body []byte
+		var alone [][]byte
+		for range 40 {
+			if len(labels) == 0 || rng.IntN(8) == 0 {
+				labels = labels[:0]
+				for range 1 + rng.IntN(5) {
+					labels = append(labels, field(field(nil, wire.TagLabelName, some("ab", "cd", "le", "x")...), wire.TagLabelValue, some("1", "22", "longer than it was")...))
+				}
+			}
+			at := len(labels) - 1 - rng.IntN(len(labels))*rng.IntN(2)*rng.IntN(2)
+			name, value := some("ab", "cd"), some("1", "22", "3", "longer than it was")
+			switch l := field(nil, wire.TagLabelName, name...); rng.IntN(20) {
+			case 0: // without a value
+				labels[at] = l
+			case 1: // an empty one
+				labels[at] = field(l, wire.TagLabelValue)
+			case 2: // two names, of which the last counts
+				labels[at] = field(append(l, field(nil, wire.TagLabelName, some("ab", "cd")...)...), wire.TagLabelValue, value...)
+			case 3: // value first
+				labels[at] = append(field(nil, wire.TagLabelValue, value...), l...)
+			case 4: // two values
+				labels[at] = field(field(l, wire.TagLabelValue, some("1", "22")...), wire.TagLabelValue, value...)
+			case 5: // a length of two bytes
+				labels[at] = append(append(l, wire.TagLabelValue, byte(len(value))|0x80, 0), value...)
+			default:
+				labels[at] = field(l, wire.TagLabelValue, value...)
+			}
+			var series []byte
+			for _, l := range labels {
+				series = field(series, wire.TagV1SeriesLabel, l...)
+			}
+			switch series = field(series, wire.TagV1SeriesSample, sample...); rng.IntN(20) {
+			case 0: // a label behind the sample
+				series = field(series, wire.TagV1SeriesLabel, field(field(nil, wire.TagLabelName, some("ab", "z")...), wire.TagLabelValue, '9')...)
+			case 1:
+				series = field(series, wire.TagV1SeriesSample, sample...)
+			}
+			series = append(binary.AppendUvarint([]byte{wire.TagV1Series}, uint64(len(series))), series...)
+			alone, body = append(alone, series), append(body, series...)
+		}
+		scan := func(b []byte) *cutter {
+			c := &cutter{hash: testHash, prints: testPrints{testHash}, maxSeries: 1000}
+			if !c.scan(wire.Part{Protocol: wire.V1, Bucket: "b", Body: b, MaxSamples: 1000}) {
+				t.Fatalf("seed %d: not cut", seed)
+			}
+			return c
+		}
+		all := scan(body)
+		for k, series := range alone {
+			one := scan(series)
+			a, b := &all.items[k], &one.items[0]
+			if a.slot != b.slot || all.named[k] != one.named[0] || a.rest-a.from != b.rest || a.end-a.from != b.end {
+				t.Fatalf("seed %d: series %d is cut as %+v %v, alone as %+v %v", seed, k, *a, all.named[k], *b, one.named[0])
+			}
+			if k > 0 && !a.whole && a.changes == all.items[k-1].changes+1 {
+				quick++
+			}
+		}
+		p := wire.Part{Protocol: wire.V1, Bucket: "b", Body: body, MaxSamples: 1000}
+		tab := newTable(3, 1, 2)
+		plain, ok1 := cutFor(t, tab, p, false)
+		packed, ok2 := cutFor(t, tab, p, true)
+		if !ok1 || !ok2 {
+			t.Fatalf("seed %d: not cut", seed)
+		}
+		samePacked(t, plain, packed)
+	}
+	if quick < 1000 {
+		t.Errorf("only %d series differ in one label from the one before", quick)
+	}
+}
+
 // Everything that a request can hold is counted: it is what a sender is told.
 func TestCutCounts(t *testing.T) {
 	writetest.Both(t, func(t *testing.T, p wire.Protocol) {

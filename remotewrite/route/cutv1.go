@@ -6,9 +6,11 @@ func (c *cutter) scanV1() bool {
 	b := c.body
 	for i := 0; i < len(b); {
 		start := i
-		t, i2 := wire.Tag(b, i)
-		if i2 < 0 {
-			return false
+		t, i2 := uint64(b[i]), i+1
+		if t != wire.TagV1Series { // nearly all are
+			if t, i2 = wire.Tag(b, i); i2 < 0 {
+				return false
+			}
 		}
 		switch t {
 		case wire.TagV1Series, wire.TagV1Metadata:
@@ -67,33 +69,14 @@ func (c *cutter) metadataV1(b []byte) uint64 {
 // which of them have changed, and counts what it holds.
 func (c *cutter) seriesV1(it *item, b []byte, sum *sums) (ok bool) {
 	l := &c.before
-	i := int(it.inner)
-	from, had, changes := i, len(l.ends), len(c.changes)
-	n, before := l.pass(b[i:])
-	for {
-		if n > 0 {
-			i = from + int(l.ends[n-1])
-		}
-		if i >= len(b) || b[i] != wire.TagV1SeriesLabel {
-			break
-		}
-		at, end := wire.Bytes(b, i+1)
-		if at < 0 {
+	from := int(it.inner)
+	i := c.oneChanged(b, from)
+	if it.whole = len(l.ends) > wire.MaxPackedLabels; i == 0 {
+		if i, it.whole = c.labelsV1(b, from); i < 0 {
 			return false
 		}
-		h, ok := c.labelV1(b[at:end])
-		if !ok {
-			return false
-		}
-		before = l.replace(n, i-from, end-from, &h, before)
-		c.changes = append(c.changes, change{uint32(i), uint32(end), uint32(n)})
-		n, before = l.passMore(n+1, before, b[from:])
 	}
-	l.keep(n, b[from:i])
 	it.rest = uint32(i)
-	if it.whole = n != had || n > wire.MaxPackedLabels; it.whole {
-		c.changes = c.changes[:changes]
-	}
 	*sum = l.sum
 	it.end, it.usual = it.to, i < len(b) && b[i] == wire.TagV1SeriesSample && !c.odd
 	for i < len(b) {
@@ -130,6 +113,77 @@ func (c *cutter) seriesV1(it *item, b []byte, sum *sums) (ok bool) {
 		}
 	}
 	return true
+}
+
+// oneChanged is labelsV1 for a series of which the label that changed last has another
+// value, and no other changed: it returns where the labels end, or 0 for any other series,
+// of which it notes nothing. Nearly all are like that, and to compare what is before and
+// behind that label costs a third less than to find out what is.
+func (c *cutter) oneChanged(b []byte, from int) (end int) {
+	l, name := &c.before, c.name.text
+	k := l.last
+	if k == 0 || k >= len(l.ends) || !c.name.set {
+		return 0
+	}
+	at := from + int(l.ends[k-1])       // of the label, with tag and length
+	value := at + 2 + 2 + len(name) + 2 // behind the tags and lengths of name and value
+	if value >= len(b) || b[at] != wire.TagV1SeriesLabel || b[at+1] >= 0x80 {
+		return 0
+	}
+	behind := at + 2 + int(b[at+1])
+	tail := l.spelt[l.ends[k]:]
+	end = behind + len(tail)
+	if value >= behind || end > len(b) || end < len(b) && b[end] == wire.TagV1SeriesLabel ||
+		b[at+2] != wire.TagLabelName || int(b[at+3]) != len(name) || b[value-2] != wire.TagLabelValue || int(b[value-1]) != behind-value ||
+		string(b[at+4:value-2]) != name || string(b[behind:end]) != string(tail) || string(b[from:at]) != string(l.spelt[:at-from]) {
+		return 0
+	}
+	var h sums
+	h.slot, h.print.A, h.print.B = c.prints.Pair(c.name.a, c.name.b, c.name.kind, wire.View(b[value:behind]))
+	l.sum.remove(&l.hashes[k])
+	l.sum.add(&h)
+	l.hashes[k] = h
+	if d := uint32(behind-from) - l.ends[k]; d != 0 {
+		for n := range l.ends[k:] {
+			l.ends[k+n] += d
+		}
+	}
+	l.spelt = b[from:end]
+	c.changes = append(c.changes, change{uint32(at), uint32(behind), uint32(k)})
+	return end
+}
+
+// labelsV1 sums up the labels of a TimeSeries message, which begins at from and which b
+// ends with, and notes which have changed. It returns where they end, or -1, and whether
+// the series cannot be told by changes.
+func (c *cutter) labelsV1(b []byte, from int) (end int, whole bool) {
+	l := &c.before
+	i, had, changes := from, len(l.ends), len(c.changes)
+	n, before := l.pass(b[i:])
+	for {
+		if n > 0 {
+			i = from + int(l.ends[n-1])
+		}
+		if i >= len(b) || b[i] != wire.TagV1SeriesLabel {
+			break
+		}
+		at, end := wire.Bytes(b, i+1)
+		if at < 0 {
+			return -1, false
+		}
+		h, ok := c.labelV1(b[at:end])
+		if !ok {
+			return -1, false
+		}
+		before = l.replace(n, i-from, end-from, &h, before)
+		c.changes = append(c.changes, change{uint32(i), uint32(end), uint32(n)})
+		n, before = l.passMore(n+1, before, b[from:])
+	}
+	l.keep(n, b[from:i])
+	if whole = n != had || n > wire.MaxPackedLabels; whole {
+		c.changes = c.changes[:changes]
+	}
+	return i, whole
 }
 
 // labelV1 is the hash of a Label message.

@@ -55,8 +55,8 @@ type flight struct {
 
 // state is where an item stands.
 type state struct {
-	tried   uint64 // places of its slot's order
-	failed  uint64 // those of them that did not take it
+	tried   uint32 // places of its slot's order
+	failed  uint32 // those of them that did not take it
 	acks    uint8  // nodes that have all of it
 	out     uint8  // nodes that have yet to answer
 	judged  uint8  // nodes that answered that they will not take all of it
@@ -161,15 +161,16 @@ func (f *flight) assign() {
 	f.unsettled = len(f.cut.items)
 	broken := 0 // the last item that cannot be told by changes
 	series := 0 // up to the item
+	var ahead [ownersAhead][]uint16
 	for k := range f.cut.items {
 		if k%ownersAhead == 0 {
-			f.fetchOwners(f.cut.items[k:min(k+ownersAhead, len(f.cut.items))])
+			f.fetchOwners(f.cut.items[k:min(k+ownersAhead, len(f.cut.items))], &ahead)
 		}
 		it, s := &f.cut.items[k], &f.state[k]
 		if it.whole {
 			broken = k
 		}
-		owners := f.table.Owners(it.slot)
+		owners := ahead[k%ownersAhead]
 		want := uint8(len(owners))
 		// While the first owner is passed over, all that get the item forward it.
 		led := f.r.o.Forwards && want > 1
@@ -237,9 +238,10 @@ const ownersAhead = 32
 // fetchOwners has the processor fetch what the table says of items, all at once. Slots
 // follow one another at random, and each owner decides where to go on: to look them up one
 // by one was half of what assign took.
-func (f *flight) fetchOwners(items []item) {
+func (f *flight) fetchOwners(items []item, to *[ownersAhead][]uint16) {
 	for k := range items {
-		if owners := f.table.Owners(items[k].slot); len(owners) > 0 { // the others lie beside the first
+		to[k] = f.table.Owners(items[k].slot)
+		if owners := to[k]; len(owners) > 0 { // the others lie beside the first
 			f.fetched ^= owners[0]
 		}
 	}
@@ -283,7 +285,13 @@ func (f *flight) print(node, k int, copy bool) {
 	}
 	it := &f.cut.items[k]
 	fr.body = wire.AppendPrinted(fr.body, f.cut.named[k], f.cut.body[it.rest:it.end])
-	fr.add(int32(k), &f.cut, copy)
+	fr.plain += int(it.to - it.from)
+	if copy {
+		fr.copies.Add(len(fr.items))
+		fr.standby.Add(fr.series)
+	}
+	fr.items = append(fr.items, int32(k))
+	fr.series++ // which it is, and has nothing to teach
 }
 
 // emptyFrame begins a frame for a node with what is before its items, at a place of

@@ -81,4 +81,4 @@ func (f *flight) withoutOf(k int32, without []bool) {
 }
 
 // held are the places of a slot's order that have the item, or are sent it.
-func (s *state) held() uint64 { return s.tried &^ s.failed }
+func (s *state) held() uint32 { return s.tried &^ s.failed }

@@ -121,7 +121,7 @@ const (
 
 	// maxOrder is how many nodes of a slot's order are tried at the most:
 	// places are bits of state.tried.
-	maxOrder = 64
+	maxOrder = 32
 )
 
 // Router cuts requests and sends them on. It is safe for concurrent use.

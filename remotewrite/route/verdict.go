@@ -24,6 +24,11 @@ func (f *flight) answered(fr *frame, a *wire.Answer) {
 
 // judgeLocked draws conclusions from the answer to a frame.
 func (f *flight) judgeLocked(a *wire.Answer, fr *frame) {
+	if a.Status == http.StatusNoContent && len(a.Unknown) == 0 {
+		f.answers++
+		f.tookAllLocked(fr)
+		return
+	}
 	for _, k := range fr.items {
 		f.state[k].out--
 	}
@@ -56,17 +61,11 @@ func (f *flight) judgeLocked(a *wire.Answer, fr *frame) {
 	f.settleLocked(fr.items)
 }
 
-// learnedLocked notes that a node has the items of a frame but for those it does not know
-// by their prints, which it is sent with their labels. Unknown are their places.
+// learnedLocked notes that a node has the items of a frame but for those, at least one, that
+// it does not know by their prints, which it is sent with their labels. Unknown are their places.
 func (f *flight) learnedLocked(unknown []int, fr *frame) {
 	if fr.printed {
 		f.boxes.by[fr.node].knows.answered(len(unknown), len(fr.items))
-	}
-	if len(unknown) == 0 {
-		for i, k := range fr.items {
-			f.tookLocked(k, fr, i)
-		}
-		return
 	}
 	f.r.counters.unknown.Add(uint64(len(unknown)))
 	i := 0
@@ -81,6 +80,19 @@ func (f *flight) learnedLocked(unknown []int, fr *frame) {
 		i++
 	})
 	f.launchLocked()
+}
+
+// tookAllLocked notes that a node has all items of a frame.
+func (f *flight) tookAllLocked(fr *frame) {
+	if fr.printed {
+		f.boxes.by[fr.node].knows.answered(0, len(fr.items))
+	}
+	for i, k := range fr.items {
+		f.state[k].out--
+		f.tookLocked(k, fr, i)
+		f.settleItemLocked(k)
+	}
+	f.settledLocked()
 }
 
 // countLocked counts what an item holds.
@@ -244,21 +256,24 @@ func (f *flight) leadElsewhereLocked(fr *frame) {
 // settleLocked looks which of items are settled.
 func (f *flight) settleLocked(items []int32) {
 	for _, k := range items {
-		s := &f.state[k]
-		if s.settled {
-			if s.out == 0 {
-				f.endItemLocked(k)
-			}
-			continue
-		}
-		if int(s.acks) >= f.need && s.lead != leadAsked || s.out == 0 {
-			s.settled = true
-			f.unsettled--
-			if s.out == 0 {
-				f.endItemLocked(k)
-			}
-		}
+		f.settleItemLocked(k)
 	}
+	f.settledLocked()
+}
+
+func (f *flight) settleItemLocked(k int32) {
+	s := &f.state[k]
+	if !s.settled && (int(s.acks) >= f.need && s.lead != leadAsked || s.out == 0) {
+		s.settled = true
+		f.unsettled--
+	}
+	if s.settled && s.out == 0 {
+		f.endItemLocked(k)
+	}
+}
+
+// settledLocked is for when items of a frame are.
+func (f *flight) settledLocked() {
 	f.tellPassed(f.few)
 	f.few = f.few[:0]
 	if f.unsettled == 0 {

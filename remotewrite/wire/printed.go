@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Print is a keyed 128-bit hash of the labels of a series and its bucket, which is the
 // same at all nodes of a cluster. Nobody who has not the cluster's key can find two
@@ -55,11 +58,17 @@ func AppendPrinted(dst []byte, p Print, samples []byte) []byte {
 		dst = binary.AppendUvarint(AppendPrint(dst, p), uint64(len(samples)))
 		return append(dst, samples...)
 	}
-	var head [PrintBytes + 1]byte // all at once, for nearly all
-	binary.LittleEndian.PutUint64(head[:], p.A)
-	binary.LittleEndian.PutUint64(head[8:], p.B)
-	head[PrintBytes] = byte(len(samples))
-	return append(append(dst, head[:]...), samples...)
+	const room = 32 // a sample is shorter: nearly all are copied by what fits a register or two
+	if n := len(dst) + PrintBytes + 1; len(samples) <= room && cap(samples) >= room && cap(dst) >= n+room {
+		dst = dst[:n+room]
+		binary.LittleEndian.PutUint64(dst[n-PrintBytes-1:], p.A)
+		binary.LittleEndian.PutUint64(dst[n-9:], p.B)
+		dst[n-1] = byte(len(samples))
+		*(*[room]byte)(dst[n:]) = *(*[room]byte)(samples[:room])
+		return dst[:n+len(samples)]
+	}
+	dst = append(AppendPrint(slices.Grow(dst, PrintBytes+1+len(samples)), p), byte(len(samples)))
+	return append(dst, samples...)
 }
 
 // PrintedAt reads the record at b[i:]: its samples lie at b[from:to], where the next one
