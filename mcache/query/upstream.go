@@ -110,6 +110,8 @@ type upstream struct {
 	dialect learner
 	paused  paused
 
+	strangers paused // metrics of which the store has nothing, as was said
+
 	nothings nothings
 	large    paused // keys of answers that are too large to be remembered
 	maxText  int    // of those that are not
@@ -186,6 +188,7 @@ func (a *API) SetUpstream(o UpstreamOptions) {
 	}
 	u.breaker.answered()
 	u.paused.forget()
+	u.strangers.forget()
 	u.nothings.forget()
 }
 

@@ -69,7 +69,7 @@ func (a *API) join(r *http.Request, s *slow, d *division) (_ answer, err error) 
 			return answer{}, err
 		}
 	}
-	if err = j.lookAtSeam(); err != nil {
+	if err = j.lookAtSeam(s); err != nil {
 		return answer{}, err
 	}
 	if j.limit, err = limitParam(r); err != nil {

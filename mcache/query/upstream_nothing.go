@@ -70,21 +70,27 @@ func (a *API) someThere(r *http.Request, bucket, selector string, at window) (bo
 		return false, err
 	}
 	defer v.end()
+	return v.some(bucket, selector, at)
+}
+
+// some asks the store whether it has a series of a selector, and remembers what it says.
+func (v *visit) some(bucket, selector string, at window) (bool, error) {
 	res, err := v.ask("/api/v1/series", url.Values{"match[]": {selector}, "start": {milliText(at.from)}, "end": {milliText(at.to)}, "limit": {"1"}}, "identity")
 	if err != nil {
 		return false, err
 	}
 	defer res.Close()
 	var found []map[string]string
-	if _, err := readJSON(r.Context(), v, res, &found); err != nil {
+	if _, err := readJSON(v.r.Context(), v, res, &found); err != nil {
 		return false, err
 	}
+	n := &v.u.nothings
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.known == nil || len(n.known) >= maxNothing {
 		n.known = map[string]nothing{}
 	}
-	n.known[key] = nothing{some: len(found) > 0, from: at.from, until: now.Add(rememberNothing)}
+	n.known[bucket+"\x00"+selector] = nothing{some: len(found) > 0, from: at.from, until: v.a.o.Now().Add(rememberNothing)}
 	return len(found) > 0, nil
 }
 

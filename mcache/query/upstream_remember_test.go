@@ -67,6 +67,7 @@ type fakeStore struct {
 	refuses  string   // how it refuses queries; "": it does not
 	cut      bool     // answers break off
 	names    []string // of the series, in the order in which they come; nil: m
+	found    string   // what it says of series; "": it does not know of any such question
 
 	mu    sync.Mutex
 	asked [][2]int64 // first and last step of each request
@@ -83,6 +84,8 @@ func (f *fakeStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerJSON(200, success(`{"version":"`+f.version+`"}`))(w, r)
 	case strings.HasSuffix(r.URL.Path, "/status/flags"):
 		answerJSON(200, success(`{"query.lookback-delta":"5m"}`))(w, r)
+	case f.found != "" && strings.HasSuffix(r.URL.Path, "/series"):
+		answerJSON(200, success(f.found))(w, r)
 	case f.refuses != "" && strings.HasSuffix(r.URL.Path, "/query_range"):
 		answerJSON(422, f.refuses)(w, r)
 	case strings.HasSuffix(r.URL.Path, "/query_range"):
@@ -122,7 +125,10 @@ func (f *fakeStore) matrix(start, end, step int64, tenant int) string {
 	if f.cut {
 		return b.String()
 	}
-	b.WriteString(`]}]}`)
+	if len(names) > 0 {
+		b.WriteString(`]}`)
+	}
+	b.WriteString(`]}`)
 	if f.warnings != "" {
 		b.WriteString(`,"warnings":` + f.warnings)
 	}
@@ -191,6 +197,26 @@ func wantPanel(t *testing.T, f *fakeStore, w *httptest.ResponseRecorder, from, t
 	t.Helper()
 	if want := f.matrix(t0+1000*from, t0+1000*to, 15_000, 0); w.Code != 200 || w.Body.String() != want || w.Header().Get(sourceHeader) != source {
 		t.Errorf("from %d to %d: %d from %s: %.300s\nwant %.300s", from, to, w.Code, w.Header().Get(sourceHeader), w.Body, want)
+	}
+}
+
+// TestStranger: before a store of another tenant memory's part is the answer, and says
+// so each time. A store that has something of it is right.
+func TestStranger(t *testing.T) {
+	for _, found := range []string{`[]`, `[{"__name__":"m","of":"this tenant"}]`} {
+		a, f, m := remembering(t)
+		f.names, f.found = []string{}, found
+		for range 2 {
+			w := panel(t, a, -900, 600)
+			ours := strings.Contains(w.Body.String(), `,"40"]]`) && w.Header().Get(sourceHeader) == sourceMemory && strings.Count(w.Body.String(), errStranger.Error()) == 1
+			theirs := strings.Contains(w.Body.String(), `"result":[]`) && w.Header().Get(sourceHeader) == sourceUpstream
+			if w.Code != 200 || ours != (found == `[]`) || theirs == ours {
+				t.Errorf("it has %s: %d %v %.300s", found, w.Code, w.Header(), w.Body)
+			}
+		}
+		if s := a.Stats(); s.UpstreamDisagreed == 0 || found == `[]` && m.len() > 0 {
+			t.Errorf("%d extents, %+v", m.len(), s)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package query
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -20,6 +21,10 @@ import (
 // for one step more than is needed, of which memory has the values, too. If they
 // are other values, or of other series, then the whole answer is the store's, and
 // queries of the same metrics are not split for a while.
+//
+// But if the store has no series at all of what a query selects, then it is no store
+// of what memory has: it is another tenant's, or somebody else's. Its answer would hide
+// what memory has. So the answer is memory's, and says why.
 
 const (
 	// pauseFor is how long the metrics of a query are not split that failed at its seam.
@@ -99,7 +104,7 @@ type probe struct {
 }
 
 // lookAtSeam compares what both have of the steps at the seams.
-func (j *joint) lookAtSeam() error {
+func (j *joint) lookAtSeam(s *slow) error {
 	probes := j.probes
 	for _, p := range j.seams {
 		probes = append(probes, probe{p.span, p})
@@ -121,12 +126,38 @@ func (j *joint) lookAtSeam() error {
 		}
 		u, bucket := j.a.upstream, j.a.bucket(j.r)
 		u.disagreed.Add(1)
+		if j.isStranger(s) {
+			if !u.strangers.has(bucket, j.d.metrics, j.a.o.Now()) {
+				u.strangers.add(bucket, j.d.metrics, j.a.o.Now())
+				j.a.o.Logger.Warn("The store behind has nothing of what memory has: the answers are memory's. It may be another tenant's.",
+					"expr", cut(j.r.FormValue("query"), maxSlowExprBytes), "bucket", bucket)
+			}
+			return errStranger
+		}
 		u.paused.add(bucket, j.d.metrics, j.a.o.Now())
 		j.a.o.Logger.Warn("Memory and the store behind disagree where their parts of a query meet: the answer is the store's, and these metrics are not split for a while.",
 			"expr", cut(j.r.FormValue("query"), maxSlowExprBytes), "bucket", bucket, "time", time.UnixMilli(j.d.grid.time(p.from)).UTC(), "difference", differs, "pause", pauseFor)
 		return &wholeError{fmt.Errorf("memory and store disagree: %s", differs)}
 	}
 	return nil
+}
+
+// errStranger is of a store that has none of what memory has.
+var errStranger = errors.New("it has no series of what this query selects, which memory has: it may be another tenant's")
+
+// isStranger reports that the store has no series of any selector of the query, in all
+// the time that it looks at.
+func (j *joint) isStranger(s *slow) bool {
+	selectors, at, ok := j.a.looksAt(j.r, s)
+	if !ok || j.enter() != nil {
+		return false
+	}
+	for _, ms := range selectors {
+		if some, err := j.v.some(j.a.bucket(j.r), spellSelector(ms), at); some || err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // differAt says what is other in memory at a step; "" if nothing is.
