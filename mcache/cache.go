@@ -66,8 +66,8 @@ type Options struct {
 	// AgeCycle is how many points a bucket takes before it ages by itself
 	// ("age cycle"). Default 1,000,000.
 	AgeCycle int
-	// Shards is a power of two ("slots"). Default: 4 × GOMAXPROCS, at least 8,
-	// at most 64; fewer if the Memory has less than regionsPerShard for each.
+	// Shards is a power of two ("slots"). Default: 4 × (GOMAXPROCS − 1), at least
+	// 4, at most 64; fewer if the Memory has less than regionsPerShard for each.
 	Shards int
 	// MaxBuckets bounds the number of buckets. A new one replaces one without a
 	// series. Default 1,024, at most 65,535.
@@ -189,8 +189,8 @@ func New(o Options) (*Cache, error) {
 		return nil, errors.New("mcache: Options.Memory is required")
 	}
 	if o.Shards == 0 {
-		o.Shards = 8
-		for o.Shards < min(4*runtime.GOMAXPROCS(0), 64) {
+		o.Shards = 4
+		for o.Shards < min(shardsPerOther*(runtime.GOMAXPROCS(0)-1), 64) {
 			o.Shards *= 2
 		}
 		for o.Shards > 1 && o.Memory.Budget()/int64(o.Memory.RegionBytes()) < int64(regionsPerShard*o.Shards) {
@@ -241,6 +241,14 @@ func New(o Options) (*Cache, error) {
 	}
 	return c, nil
 }
+
+// shardsPerOther is how many shards there are by default to each processor but one:
+// whoever writes finds the lock of a shard held by one of the others in at most a
+// quarter of all cases. With eight shards on two processors in place of four, 100,000
+// series of 240 samples take 150 bytes more of the budget each, of which 10 to 50 are
+// resident, in regions that are not full; and a batch finds twice as many series that
+// none before it led to.
+const shardsPerOther = 4
 
 // regionsPerShard is how many regions of the first budget there are to each shard
 // by default. A shard has up to five open ones, however few series it holds: for
