@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // A web page may let its own name mean 127.0.0.1 once it has been loaded. The
@@ -26,9 +27,21 @@ func (d *daemon) checkHost(next http.Handler) http.Handler {
 	if slices.Contains(known, "*") {
 		return next
 	}
+	var last atomic.Pointer[string] // that was known: a sender says the same in each request
+	isKnown := func(host string) bool {
+		if p := last.Load(); p != nil && *p == host {
+			return true
+		}
+		if !hostKnown(host, known) {
+			return false
+		}
+		kept := strings.Clone(host)
+		last.Store(&kept)
+		return true
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		to, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-		if ok && to.IP.IsLoopback() && !hostKnown(r.Host, known) {
+		if ok && to.IP.IsLoopback() && !isKnown(r.Host) {
 			http.Error(w, fmt.Sprintf("mcached: the request is for host %.100q, which is none of this machine's names: if a proxy passes it on, start the daemon with --web.allowed-host=NAME", r.Host), http.StatusForbidden)
 			return
 		}

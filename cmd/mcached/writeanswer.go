@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,10 +16,10 @@ import (
 // answer serves the request whose head is the first bytes of buf. It reports
 // whether the connection can take another.
 func (c *writeConn) answer(length int64, head int) bool {
-	ctx, cancel := context.WithCancel(c.ctx)
-	defer cancel()
+	ctx := &writeContext{Context: c.ctx, c: c}
+	defer ctx.end()
 	c.body = writeBody{c: c, ahead: c.buf[head:], left: length}
-	r := c.req.WithContext(writeContext{ctx, c})
+	r := c.req.WithContext(ctx)
 	if length != c.req.ContentLength {
 		c.req.ContentLength, c.req.Header["Content-Length"][0] = length, strconv.FormatInt(length, 10)
 	}
@@ -46,18 +47,61 @@ func (c *writeConn) answer(length int64, head int) bool {
 	return keep
 }
 
-// writeContext is the context of a request of a writeConn.
+// writeContext is the context of a request of a writeConn. Most handlers only ask
+// it for values and for Err, which cost nothing to make.
 type writeContext struct {
-	context.Context
-	c *writeConn
+	context.Context // of the connection
+	c               *writeConn
+
+	mu     sync.Mutex
+	waited context.Context // which ends with the request; nil as long as nobody asked for Done
+	cancel context.CancelFunc
+	ended  bool
+}
+
+// end says that the request is answered.
+func (x *writeContext) end() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended = true; x.cancel != nil {
+		x.cancel()
+	}
+}
+
+// Done implements context.Context.
+func (x *writeContext) Done() <-chan struct{} {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.waited == nil {
+		x.waited, x.cancel = context.WithCancel(x.Context)
+		if x.ended {
+			x.cancel()
+		}
+	}
+	return x.waited.Done()
+}
+
+// Value implements context.Context. What asked for Done is told of the context
+// behind it, so that package context needs no goroutine to wait.
+func (x *writeContext) Value(key any) any {
+	x.mu.Lock()
+	of := x.waited
+	x.mu.Unlock()
+	if of == nil {
+		of = x.Context
+	}
+	return of.Value(key)
 }
 
 // Err implements context.Context.
-func (x writeContext) Err() error {
-	if err := x.Context.Err(); err != nil || !x.c.gone() {
-		return err
+func (x *writeContext) Err() error {
+	x.mu.Lock()
+	ended := x.ended
+	x.mu.Unlock()
+	if ended || x.c.gone() {
+		return context.Canceled
 	}
-	return context.Canceled
+	return nil
 }
 
 // gone reports whether the client sends no more: nothing is read by that.

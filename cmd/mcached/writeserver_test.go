@@ -378,6 +378,56 @@ func TestWriteServerClientGone(t *testing.T) {
 	<-served
 }
 
+// Who waits for the end of a request is told of it, through a context made of its own,
+// too, and so is who asks when it has come.
+func TestWriteServerContextEnds(t *testing.T) {
+	t.Parallel()
+	contexts := make(chan context.Context, 2)
+	s, address, served := startWrites(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		inner, cancel := context.WithTimeout(r.Context(), time.Hour)
+		t.Cleanup(cancel)
+		if inner.Value(http.ServerContextKey) == nil || inner.Err() != nil {
+			t.Errorf("server %v, %v", inner.Value(http.ServerContextKey), inner.Err())
+		}
+		contexts <- inner
+		contexts <- r.Context()
+	}, "/write")
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	in := bufio.NewReader(c)
+	for range 2 {
+		_, _ = io.WriteString(c, plainRequest("body"))
+		if _, err := http.ReadResponse(in, nil); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			x := <-contexts
+			select {
+			case <-x.Done():
+			case <-time.After(time.Minute):
+				t.Fatal("the request has ended, its context has not")
+			}
+			if x.Err() != context.Canceled {
+				t.Errorf("it ended with %v", x.Err())
+			}
+		}
+	}
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	<-served
+	late := &writeContext{Context: context.Background()}
+	late.end()
+	<-late.Done()
+	if late.Err() != context.Canceled {
+		t.Errorf("what had ended before anybody waited ends with %v", late.Err())
+	}
+}
+
 // Shutdown closes what waits for a request, and waits for those that are being
 // answered, as long as it may.
 func TestWriteServerShutdown(t *testing.T) {
