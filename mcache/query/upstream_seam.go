@@ -2,7 +2,6 @@ package query
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -140,24 +139,6 @@ func (j *joint) lookAtSeam(s *slow) error {
 		return &wholeError{fmt.Errorf("memory and store disagree: %s", differs)}
 	}
 	return nil
-}
-
-// errStranger is of a store that has none of what memory has.
-var errStranger = errors.New("it has no series of what this query selects, which memory has: it may be another tenant's")
-
-// isStranger reports that the store has no series of any selector of the query, in all
-// the time that it looks at.
-func (j *joint) isStranger(s *slow) bool {
-	selectors, at, ok := j.a.looksAt(j.r, s)
-	if !ok || j.enter() != nil {
-		return false
-	}
-	for _, ms := range selectors {
-		if some, err := j.v.some(j.a.bucket(j.r), spellSelector(ms), at); some || err != nil {
-			return false
-		}
-	}
-	return true
 }
 
 // differAt says what is other in memory at a step; "" if nothing is.
