@@ -64,6 +64,17 @@ type computed struct {
 	stats   string // that were asked for
 }
 
+// some reports that there is a series in the result.
+func (c *computed) some() bool {
+	switch v := c.result.Value.(type) {
+	case promql.Vector:
+		return len(v) > 0
+	case promql.Matrix:
+		return len(v) > 0
+	}
+	return false
+}
+
 // evaluate answers a query, or a part of one, from memory, and tells of a whole
 // one if it was slow. Of the request's loan it leaves what the result takes and,
 // for a part, what the other parts do.

@@ -238,7 +238,7 @@ func (a *API) readThrough(r *http.Request, s slow) (answer, error) {
 		here.source = sourceMemory
 		return here, err
 	case when == WhenAlways:
-		return a.fromStore(r, s)
+		return a.fromStore(r, s, true)
 	case a.uncovered(r, &s):
 		return a.fromBoth(r, s)
 	}
@@ -256,17 +256,25 @@ func (a *API) readThrough(r *http.Request, s slow) (answer, error) {
 	return a.fromBoth(r, s)
 }
 
-// fromStore is the store's answer as a whole, or what memory has.
-func (a *API) fromStore(r *http.Request, s slow) (answer, error) {
-	got, failure := a.askWhole(r)
-	if failure == nil {
-		a.upstream.stepsAsked.Add(uint64(gridOfQuery(&s).n))
-		s.parts = &partTimes{store: a.o.Now().Sub(s.arrived)}
-		a.tell(r, s)
-		return got, nil
+// fromStore is the store's answer as a whole, or what memory has. If it is not wanted
+// anyway, that of a stranger is not taken.
+func (a *API) fromStore(r *http.Request, s slow, anyway bool) (answer, error) {
+	v, res, failure := a.askWhole(r)
+	if failure != nil {
+		here, err := a.evaluate(r, s)
+		return fallBack(here, err, failure)
 	}
-	here, err := a.evaluate(r, s)
-	return fallBack(here, err, failure)
+	got := a.handOn(res, v.end)
+	if res.empty && !anyway {
+		if here, ok := v.instead(s); ok {
+			got.close()
+			return here, nil
+		}
+	}
+	a.upstream.stepsAsked.Add(uint64(gridOfQuery(&s).n))
+	s.parts = &partTimes{store: a.o.Now().Sub(s.arrived)}
+	a.tell(r, s)
+	return got, nil
 }
 
 // fromBoth splits a query, if it can be.
@@ -274,7 +282,7 @@ func (a *API) fromBoth(r *http.Request, s slow) (answer, error) {
 	d, why := a.split(r, &s)
 	if d == nil {
 		a.o.Logger.Debug("A query goes to the store behind as a whole.", "why", why)
-		return a.fromStore(r, s)
+		return a.fromStore(r, s, false)
 	}
 	got, err := a.join(r, &s, d)
 	if err == nil {
@@ -282,7 +290,7 @@ func (a *API) fromBoth(r *http.Request, s slow) (answer, error) {
 	}
 	if whole := new(wholeError); errors.As(err, &whole) {
 		a.o.Logger.Debug("A query goes to the store behind as a whole.", "why", err)
-		return a.fromStore(r, s)
+		return a.fromStore(r, s, false)
 	}
 	here, e := a.evaluate(r, s)
 	return fallBack(here, e, err)

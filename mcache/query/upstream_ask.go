@@ -114,6 +114,7 @@ type storeAnswer struct {
 
 	head  []byte // that was read, and not given
 	ended bool   // behind it nothing comes
+	empty bool   // it is a whole answer to a query, without series
 }
 
 // minPart is how much of an answer must come within the time-out, or all that is left.
@@ -210,26 +211,26 @@ func (v *visit) exchange(path string, send func(context.Context) (*http.Response
 	return &storeAnswer{Response: res, u: v.u, late: late, stop: stop, left: v.u.opts().MaxBodyBytes}, nil
 }
 
-// askWhole sends the query of a request to the store unchanged.
-func (a *API) askWhole(r *http.Request) (answer, error) {
+// askWhole sends the query of a request to the store unchanged. Without an error the
+// visit and what the store says must be ended, see handOn.
+func (a *API) askWhole(r *http.Request) (*visit, *storeAnswer, error) {
 	v, err := a.visit(r)
 	if err != nil {
-		return answer{}, err
+		return nil, nil, err
 	}
 	encoding := "identity"
 	if acceptsGzip(r) {
 		encoding = "gzip"
 	}
 	res, err := v.ask(r.URL.Path, a.upstream.wholeForm(r), encoding)
+	if err == nil {
+		err = v.judge(res, res.readJSONHead)
+	}
 	if err != nil {
 		v.end()
-		return answer{}, err
+		return nil, nil, err
 	}
-	if err := v.judge(res, res.readJSONHead); err != nil {
-		v.end()
-		return answer{}, err
-	}
-	return a.handOn(res, v.end), nil
+	return v, res, nil
 }
 
 // judge reads the beginning of an answer, before any of it is handed on. What is not

@@ -201,18 +201,27 @@ func wantPanel(t *testing.T, f *fakeStore, w *httptest.ResponseRecorder, from, t
 }
 
 // TestStranger: before a store of another tenant memory's part is the answer, and says
-// so each time. A store that has something of it is right.
+// so each time, be the query split or not. A store that has something of it is right, and
+// so is any that is asked anyway.
 func TestStranger(t *testing.T) {
 	for _, found := range []string{`[]`, `[{"__name__":"m","of":"this tenant"}]`} {
 		a, f, m := remembering(t)
 		f.names, f.found = []string{}, found
-		for range 2 {
-			w := panel(t, a, -900, 600)
-			ours := strings.Contains(w.Body.String(), `,"40"]]`) && w.Header().Get(sourceHeader) == sourceMemory && strings.Count(w.Body.String(), errStranger.Error()) == 1
-			theirs := strings.Contains(w.Body.String(), `"result":[]`) && w.Header().Get(sourceHeader) == sourceUpstream
-			if w.Code != 200 || ours != (found == `[]`) || theirs == ours {
-				t.Errorf("it has %s: %d %v %.300s", found, w.Code, w.Header(), w.Body)
+		wanted := func(what string, w *httptest.ResponseRecorder, ours bool) {
+			t.Helper()
+			body, source := w.Body.String(), sourceUpstream
+			if ours {
+				source = sourceMemory
 			}
+			if w.Code != 200 || strings.Contains(body, `"result":[]`) == ours || strings.Contains(body, errStranger.Error()) != ours || w.Header().Get(sourceHeader) != source {
+				t.Errorf("it has %s, %s: %d %v %.300s", found, what, w.Code, w.Header(), body)
+			}
+		}
+		whole := []string{"query", `sum_over_time({__name__=~"m|n"}[10s])`, "start", seconds(t0 - 900_000), "end", seconds(t0 + 600_000), "step", "15"}
+		for range 2 {
+			wanted("split", panel(t, a, -900, 600), found == `[]`)
+			wanted("whole", get(t, a, "query_range", whole...), found == `[]`)
+			wanted("asked anyway", get(t, a, "query_range", append(whole, whenParam, string(WhenAlways))...), false)
 		}
 		if s := a.Stats(); s.UpstreamDisagreed == 0 || found == `[]` && m.len() > 0 {
 			t.Errorf("%d extents, %+v", m.len(), s)

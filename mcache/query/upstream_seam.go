@@ -20,10 +20,6 @@ import (
 // for one step more than is needed, of which memory has the values, too. If they
 // are other values, or of other series, then the whole answer is the store's, and
 // queries of the same metrics are not split for a while.
-//
-// But if the store has no series at all of what a query selects, then it is no store
-// of what memory has: it is another tenant's, or somebody else's. Its answer would hide
-// what memory has. So the answer is memory's, and says why.
 
 const (
 	// pauseFor is how long the metrics of a query are not split that failed at its seam.
@@ -125,12 +121,8 @@ func (j *joint) lookAtSeam(s *slow) error {
 		}
 		u, bucket := j.a.upstream, j.a.bucket(j.r)
 		u.disagreed.Add(1)
-		if j.isStranger(s) {
-			if !u.strangers.has(bucket, j.d.metrics, j.a.o.Now()) {
-				u.strangers.add(bucket, j.d.metrics, j.a.o.Now())
-				j.a.o.Logger.Warn("The store behind has nothing of what memory has: the answers are memory's. It may be another tenant's.",
-					"expr", cut(j.r.FormValue("query"), maxSlowExprBytes), "bucket", bucket)
-			}
+		if j.enter() == nil && j.v.isStranger(s) {
+			j.a.sayStranger(j.r.FormValue("query"), bucket, j.d.metrics)
 			return errStranger
 		}
 		u.paused.add(bucket, j.d.metrics, j.a.o.Now())

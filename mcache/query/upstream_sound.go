@@ -62,6 +62,7 @@ func (s *storeAnswer) sound() error {
 		}
 	}
 	text = bytes.TrimSpace(text)
+	s.empty = whole && !s.refused() && bytes.Contains(text, []byte(`"result":[]`))
 	const success = `{"status":"success","data":`
 	switch {
 	case !whole && !bytes.HasPrefix(text, []byte("{")):
