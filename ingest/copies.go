@@ -26,7 +26,8 @@ import (
 //
 // A session is all that an origin sends one heir, about all units that have these two
 // as their first and second owner. Once it is complete, all other members are told
-// that it is: they are its witnesses.
+// that it is, again and again until each has said that it knows: they are its witnesses.
+// A copy counts (Stats.UnitsCopied) when one of them does.
 //
 //   - begin: the heir removes what it has of these units, from whomever.
 //   - fill: the origin walks over its keys and sends them, at a bounded rate, among
@@ -236,7 +237,7 @@ func (k *copies) addTo(st *Stats) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for o := range k.out {
-		if o.whole.Load() {
+		if o.whole.Load() && o.known.Load() {
 			st.UnitsCopied += o.units.count()
 		}
 	}

@@ -542,9 +542,10 @@ func TestCopiesMixed(t *testing.T) {
 		return n
 	}
 	between := units(func(v *ClusterView, slot uint16) bool { return !slices.Contains(v.ownersOf(slot), 2) })
-	waitFor(t, "the others have copies", func() bool {
-		return f.nodes[0].Stats().UnitsCopied+f.nodes[1].Stats().UnitsCopied == between
-	})
+	waitFor(t, "the others have copies", func() bool { return f.nodes[0].complete()+f.nodes[1].complete() == between })
+	if n := f.sum(func(st Stats) uint64 { return uint64(st.UnitsCopied) }); n > 0 {
+		t.Errorf("%d units count as copied, and it cannot confirm it", n)
+	}
 	f.wire.set(nil, func(from, to int) bool { return from == 0 && to == 1 })
 	w := &modelWriter{t: t, c: f.client(), keys: make([]keyModel, 100)}
 	defer w.c.close()
@@ -708,6 +709,33 @@ func TestCopiesWitnessIsSlow(t *testing.T) {
 	f.tell()
 	waitFor(t, "both ask for a word of the other", func() bool { return tries.Load() > 4 })
 	f.wire.set(f.dead, nil)
+	f.served(w)
+	if after := w.there(); after != before || f.sum(func(st Stats) uint64 { return st.UnitsDropped }) > 0 {
+		t.Errorf("%d keys, and %d after a node was killed", before, after)
+	}
+}
+
+// A copy counts when a witness knows of it, as nobody else can confirm it; one that did
+// not answer when it was told is told again.
+func TestCopiesCountWithAWitness(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	w, _ := f.written()
+	defer w.c.close()
+	before := w.there()
+	n := f.nodes[0]
+	f.wire.set(func(from, to int) bool { return from == 0 && to == 1 }, nil)
+	if !n.copies.endAll(nil) {
+		t.Fatal("the sessions do not end")
+	}
+	waitFor(t, "the heir that is left has copies", func() bool { return n.complete() > 0 })
+	if units := n.Stats().UnitsCopied; units > 0 {
+		t.Errorf("%d units count as copied, and nobody could confirm it", units)
+	}
+	f.wire.set(nil, nil)
+	f.whole()
+	f.kill(0)
+	f.tell()
 	f.served(w)
 	if after := w.there(); after != before || f.sum(func(st Stats) uint64 { return st.UnitsDropped }) > 0 {
 		t.Errorf("%d keys, and %d after a node was killed", before, after)

@@ -25,6 +25,7 @@ type outgoing struct {
 	void          chan struct{} // closed when it is
 	taken, failed atomic.Bool
 	whole         atomic.Bool  // state is sessionComplete
+	known         atomic.Bool  // and a witness, who can confirm it, has said that it knows
 	took          atomic.Int64 // ns until the heir answers, on average
 
 	mu        sync.Mutex
@@ -184,13 +185,29 @@ func (o *outgoing) inform(v *ClusterView) {
 		return
 	}
 	o.witnesses = append(slices.Clone(o.witnesses), more...)
-	go func() {
-		defer o.k.srv.wg.Done()
-		left, _ := o.tellAll(more, "witness", o.units.encode())
-		if o.role.promised && len(left) < len(more) {
+	go o.bearWitness(more)
+}
+
+// bearWitness tells witnesses that the session is complete, those that do not answer again
+// and again, while it is and they are there.
+func (o *outgoing) bearWitness(witnesses []ClusterNode) {
+	defer o.k.srv.wg.Done()
+	for left := witnesses; ; {
+		told := o.tellAll(left, "witness", o.units.encode())
+		if told.know && !o.known.Swap(true) && o.role.promised {
 			_ = o.ask(o.k.srv.peerFor(o.heir.address(), peerControl), o.k.answer, "known") // it takes its units without that after a while
 		}
-	}()
+		if left, _ = o.present(told.left); len(left) == 0 || !o.in(sessionComplete) {
+			return
+		}
+		select {
+		case <-time.After(copyAgain):
+		case <-o.void:
+			return
+		case <-o.k.srv.stop:
+			return
+		}
+	}
 }
 
 // sendLocked sends the next message of the session, without keys.
@@ -352,9 +369,15 @@ func (k *copies) ask(p *peer, most time.Duration, args [][]byte, reply *[]byte) 
 	return err
 }
 
-// tellAll tells nodes something about the session, all at once. It returns those
-// that did not say that they know, and whether one said that it was taken.
-func (o *outgoing) tellAll(nodes []ClusterNode, what string, more ...[]byte) (left []ClusterNode, taken bool) {
+// told is what nodes said that were told something about a session.
+type told struct {
+	left  []ClusterNode // of those that did not say that they know
+	know  bool          // one that keeps copies said so
+	taken bool          // one said that the session was taken
+}
+
+// tellAll tells nodes something about the session, all at once.
+func (o *outgoing) tellAll(nodes []ClusterNode, what string, more ...[]byte) (t told) {
 	errs := make([]error, len(nodes))
 	var wg sync.WaitGroup
 	for i, n := range nodes {
@@ -365,14 +388,16 @@ func (o *outgoing) tellAll(nodes []ClusterNode, what string, more ...[]byte) (le
 	wg.Wait()
 	for i, err := range errs {
 		switch err {
-		case nil, errKeepsNone: // it confirms nothing
+		case nil:
+			t.know = true
+		case errKeepsNone: // it confirms nothing
 		case errTakenOver:
-			taken = true
+			t.taken = true
 		default:
-			left = append(left, nodes[i])
+			t.left = append(t.left, nodes[i])
 		}
 	}
-	return left, taken
+	return t
 }
 
 // end makes the session void, in the background. why is nil if nothing failed.
@@ -411,10 +436,10 @@ func (o *outgoing) end(why error) {
 func (o *outgoing) revokeByHeir(witnesses []ClusterNode) {
 	defer o.k.srv.wg.Done()
 	if _, there := o.present([]ClusterNode{o.heir}); there {
-		if left, taken := o.tellAll([]ClusterNode{o.heir}, "end"); taken {
+		if t := o.tellAll([]ClusterNode{o.heir}, "end"); t.taken {
 			o.lose()
 			return
-		} else if len(left) == 0 {
+		} else if len(t.left) == 0 {
 			o.voids()
 			return
 		}
@@ -434,12 +459,12 @@ func (o *outgoing) revokeWithoutHeir(witnesses []ClusterNode) {
 // and then makes the session void.
 func (o *outgoing) revokeByWitnesses(witnesses []ClusterNode) {
 	for left, _ := o.present(witnesses); len(left) > 0; left, _ = o.present(left) {
-		var taken bool
-		if left, taken = o.tellAll(left, "end"); taken {
+		t := o.tellAll(left, "end")
+		if t.taken {
 			o.lose()
 			return
 		}
-		if len(left) == 0 {
+		if left = t.left; len(left) == 0 {
 			break
 		}
 		select {

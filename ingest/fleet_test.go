@@ -236,7 +236,20 @@ func (f *fleet) isLive(number int) bool {
 	return number < 0 || slices.Contains(f.live, number)
 }
 
-// whole waits until every unit has a complete copy.
+// complete is how many units a node's heirs have all of, whether anybody could confirm
+// it or not.
+func (n *fleetNode) complete() (units int) {
+	n.copies.mu.Lock()
+	defer n.copies.mu.Unlock()
+	for o := range n.copies.out {
+		if o.in(sessionComplete) {
+			units += o.units.count()
+		}
+	}
+	return units
+}
+
+// whole waits until every unit has a complete copy, which another node can confirm.
 func (f *fleet) whole() {
 	waitFor(f.t, "all units have a copy", func() bool {
 		n := 0

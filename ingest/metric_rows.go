@@ -45,7 +45,7 @@ func (s *Stats) Metrics() []Metric {
 			}},
 		{"mcached_resp_copies_keys_total", "counter", "Keys that were sent to the members that hold their second copies (--cluster.blob-copies=2), each time that they were.", nil,
 			single(float64(s.KeysCopied))},
-		{"mcached_resp_copies_slots", "gauge", "Slots of Redis keys that this member serves and of which another has a complete copy.", nil,
+		{"mcached_resp_copies_slots", "gauge", "Slots of Redis keys that this member serves and of which another has a complete copy, and a third knows that it is.", nil,
 			single(float64(s.UnitsCopied * unitSlots))},
 		{"mcached_resp_copies_voided_total", "counter", "Times that a member with complete copies of this one's keys did not answer and was passed over: it is sent all of them again.", nil,
 			single(float64(s.CopiesVoided))},

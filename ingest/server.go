@@ -104,7 +104,7 @@ type Stats struct {
 	CopiesVoided        uint64 // sessions that were complete and whose heir was passed over
 	UnitsAdopted        uint64 // whose keys lived on here when their owner was lost
 	UnitsDropped        uint64 // taken with nothing, though there were copies
-	UnitsCopied         int    // of four slots, that have an heir with all of their keys now
+	UnitsCopied         int    // of four slots, that have an heir with all of their keys now, which another node can confirm
 	BytesRead           uint64
 	BytesWritten        uint64
 	ScriptsEnded        [script.Ends]uint64 // by what ended them; those that ended by themselves are not counted
