@@ -121,11 +121,7 @@ func copiesModel(t *testing.T, seed uint64, rounds int) {
 
 // TestCopiesLiveOn kills a node: all that was answered is at its heirs.
 func TestCopiesLiveOn(t *testing.T) {
-	f := newFleet(t, 3)
-	f.whole()
-	w, _ := f.written()
-	defer w.c.close()
-	before := w.there()
+	f, w, before := copiedFleet(t)
 	f.kill(1)
 	f.tell()
 	waitFor(t, "units are adopted", func() bool { return f.sum(func(st Stats) uint64 { return st.UnitsAdopted }) > copyUnits/5 })
@@ -689,11 +685,7 @@ func TestCopiesYieldIsGivenBack(t *testing.T) {
 // The only witness may be slow to say that a session is complete: its heir does not
 // give up what it has before it has heard from it.
 func TestCopiesWitnessIsSlow(t *testing.T) {
-	f := newFleet(t, 3)
-	f.whole()
-	w, _ := f.written()
-	defer w.c.close()
-	before := w.there()
+	f, w, before := copiedFleet(t)
 	var tries atomic.Int64
 	f.wire.set(func(from, to int) bool {
 		refused := from == 0 && to == 2 || from == 2 && to == 0
@@ -718,11 +710,7 @@ func TestCopiesWitnessIsSlow(t *testing.T) {
 // A copy counts when a witness knows of it, as nobody else can confirm it; one that did
 // not answer when it was told is told again.
 func TestCopiesCountWithAWitness(t *testing.T) {
-	f := newFleet(t, 3)
-	f.whole()
-	w, _ := f.written()
-	defer w.c.close()
-	before := w.there()
+	f, w, before := copiedFleet(t)
 	n := f.nodes[0]
 	f.wire.set(func(from, to int) bool { return from == 0 && to == 1 }, nil)
 	if !n.copies.endAll(nil) {

@@ -442,6 +442,17 @@ func (f *fleet) written() (*modelWriter, *rand.Rand) {
 	return w, rnd
 }
 
+// copiedFleet is one of three nodes with copies of all that a writer has written, and how
+// many keys of it are there.
+func copiedFleet(t *testing.T) (f *fleet, w *modelWriter, before int) {
+	t.Helper()
+	f = newFleet(t, 3)
+	f.whole()
+	w, _ = f.written()
+	t.Cleanup(w.c.close)
+	return f, w, w.there()
+}
+
 // served waits until all keys of w are.
 func (f *fleet) served(w *modelWriter) {
 	waitFor(f.t, "all units are served", func() bool {

@@ -42,7 +42,8 @@ func (d *daemon) handler() http.Handler {
 		d.handle(mux, "debug", http.HandlerFunc(pprof.Symbol), "/debug/pprof/symbol")
 		d.handle(mux, "debug", http.HandlerFunc(pprof.Trace), "/debug/pprof/trace")
 	}
-	// Finding one of so many patterns is the fortieth part of a small remote write.
+	// Finding one of so many patterns is the fortieth part of a small remote write. The
+	// mux has these, too: it redirects other spellings of their paths.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if slices.Contains(writePaths, r.URL.Path) {
 			writes.ServeHTTP(w, r)

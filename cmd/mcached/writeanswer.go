@@ -95,6 +95,9 @@ func (x *writeContext) Value(key any) any {
 
 // Err implements context.Context.
 func (x *writeContext) Err() error {
+	if err := x.Context.Err(); err != nil {
+		return err
+	}
 	x.mu.Lock()
 	ended := x.ended
 	x.mu.Unlock()

@@ -426,6 +426,13 @@ func TestWriteServerContextEnds(t *testing.T) {
 	if late.Err() != context.Canceled {
 		t.Errorf("what had ended before anybody waited ends with %v", late.Err())
 	}
+	over, cancel := context.WithDeadline(context.Background(), time.Now())
+	defer cancel()
+	x := &writeContext{Context: over}
+	<-x.Done()
+	if x.Err() != context.DeadlineExceeded {
+		t.Errorf("the connection's context is over, and the request's says %v", x.Err())
+	}
 }
 
 // Shutdown closes what waits for a request, and waits for those that are being

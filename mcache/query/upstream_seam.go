@@ -122,7 +122,7 @@ func (j *joint) lookAtSeam(s *slow) error {
 		u, bucket := j.a.upstream, j.a.bucket(j.r)
 		u.disagreed.Add(1)
 		if j.enter() == nil && j.v.isStranger(s) {
-			j.a.sayStranger(j.r.FormValue("query"), bucket, j.d.metrics)
+			j.v.sayStranger()
 			return errStranger
 		}
 		u.paused.add(bucket, j.d.metrics, j.a.o.Now())

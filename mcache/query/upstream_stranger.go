@@ -26,15 +26,18 @@ func (v *visit) isStranger(s *slow) bool {
 	return true
 }
 
-// sayStranger has the log say so, once in a while for the metrics.
-func (a *API) sayStranger(expr, bucket string, metrics []string) {
-	said := &a.upstream.strangers
-	if said.has(bucket, metrics, a.o.Now()) {
-		return
+// sayStranger has the log say so, once in a while for the metrics of a query.
+func (v *visit) sayStranger() {
+	query, bucket, now, said := v.r.FormValue("query"), v.a.bucket(v.r), v.a.o.Now(), &v.u.strangers
+	expr, err := v.a.parser.ParseExpr(query)
+	if err != nil {
+		return // what cannot be read has no selectors that a stranger was asked about
 	}
-	said.add(bucket, metrics, a.o.Now())
-	a.o.Logger.Warn("The store behind has nothing of what memory has: the answers are memory's. It may be another tenant's.",
-		"expr", cut(expr, maxSlowExprBytes), "bucket", bucket)
+	if metrics := metricsOf(expr); !said.has(bucket, metrics, now) {
+		said.add(bucket, metrics, now)
+		v.a.o.Logger.Warn("The store behind has nothing of what memory has: the answers are memory's. It may be another tenant's.",
+			"expr", cut(query, maxSlowExprBytes), "bucket", bucket)
+	}
 }
 
 // instead is memory's answer to a query to which a stranger has answered that there is
@@ -48,7 +51,7 @@ func (v *visit) instead(s slow) (here answer, ok bool) {
 		here.close()
 		return answer{}, false
 	}
-	v.a.sayStranger(s.expr, v.a.bucket(v.r), []string{s.expr})
+	v.sayStranger()
 	here.source = sourceMemory
 	here.notes.Add(noStore(errStranger))
 	return here, true
