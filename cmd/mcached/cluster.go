@@ -26,7 +26,7 @@ type node struct {
 	handed atomic.Bool // it has what it owns, or has waited for long enough
 
 	showMu sync.Mutex
-	shown  *cluster.Table // to clients of Redis
+	shown  atomic.Pointer[cluster.Table] // the last by which both doors act; clients of Redis are shown one a moment later
 }
 
 const (
@@ -168,17 +168,15 @@ func machineAddress() netip.Addr {
 
 // showRESP shows clients of Redis a table; nil is the one that they were shown last.
 func (d *daemon) showRESP(n *node, t *cluster.Table) {
-	if d.resp == nil {
-		return
-	}
 	n.showMu.Lock()
 	defer n.showMu.Unlock()
-	if t != nil {
-		n.shown = t
+	if t == nil {
+		t = n.shown.Load()
 	}
-	if n.shown != nil {
-		d.resp.SetCluster(respView(n.shown, n.serves.Load()))
+	if t != nil && d.resp != nil {
+		d.resp.SetCluster(respView(t, n.serves.Load()))
 	}
+	n.shown.Store(t)
 }
 
 // displaced is that other members had all of this one's slots.

@@ -43,10 +43,14 @@ type memberNews struct {
 	Clock   float64 `json:"clock"`   // seconds that its clock was ahead then
 }
 
-// news describes the cluster. lag says how long the oldest sample has waited to
-// be sent to a member.
+// news describes the cluster, by the last table that both doors act by: who reads
+// that a member left is not sent to it any more. lag says how long the oldest sample
+// has waited to be sent to a member.
 func (n *node) news(name string, lag func(id string) time.Duration) clusterNews {
-	t := n.Table()
+	t := n.shown.Load()
+	if t == nil {
+		t = n.Table()
+	}
 	s := n.Stats()
 	_, any := t.Owns()
 	keys := t.OwnsKeys()
