@@ -170,11 +170,11 @@ func TestClusterRedisCut(t *testing.T) {
 			})
 		}
 		for i := range keys {
-			if own[key(i)] {
-				eventually(t, "the larger side has the key", func() error { _, err := do(larger, "set", key(i), "new"); return err })
-			} else if _, err := do(lonely, "set", key(i), "lonely"); err != nil {
-				t.Error(err)
+			side, value := larger, "new"
+			if !own[key(i)] {
+				side, value = lonely, "lonely"
 			}
+			eventually(t, "each side has the other's keys", func() error { _, err := do(side, "set", key(i), value); return err })
 		}
 		l.heal()
 		g.wait(labName(0), labName(1), labName(2))
