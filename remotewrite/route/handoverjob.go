@@ -1,7 +1,6 @@
 package route
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -36,14 +35,35 @@ type handoverJob struct {
 	encoder      send.EncoderV2
 }
 
-// batch is what is to be sent to a node. It owns what its series consist of.
+// batch is what is to be sent to a node. While the node works on one the next is
+// gathered, and those of other nodes are sent.
 type batch struct {
-	series []send.Series
+	send.Copies
 	points int
 	bytes  int // about
+
+	sent *delivery // the one before, if it was not looked after yet
 }
 
+// delivery is a batch on its way.
+type delivery struct {
+	points, bytes int
+	done          chan struct{} // closed when the rest is known
+	rejected      bool          // the node has what it has not rejected
+	err           error
+}
+
+// run sends everything, and returns when all of it has arrived or was given up. It
+// reports false if the job is over before.
 func (j *handoverJob) run() bool {
+	ok := j.gather()
+	for node, b := range j.batches {
+		ok = j.await(node, b) && ok
+	}
+	return ok
+}
+
+func (j *handoverJob) gather() bool {
 	now := time.UnixMilli(j.until)
 	oldest := j.until
 	for _, targets := range j.plan {
@@ -97,16 +117,13 @@ func (j *handoverJob) add(node int, s send.Series) bool {
 		b = new(batch)
 		j.batches[node] = b
 	}
-	s.Labels, s.Samples, s.Starts = slices.Clone(s.Labels), slices.Clone(s.Samples), slices.Clone(s.Starts)
-	s.Records = slices.Clone(s.Records)
-	for i := range s.Records {
-		s.Records[i].Value = bytes.Clone(s.Records[i].Value)
-		b.bytes += len(s.Records[i].Value)
+	for _, r := range s.Records {
+		b.bytes += len(r.Value)
 	}
 	for _, l := range s.Labels {
 		b.bytes += len(l.Name) + len(l.Value)
 	}
-	b.series = append(b.series, s)
+	b.Add(s)
 	b.points += len(s.Samples) + len(s.Records)
 	const sampleBytes = 18
 	if b.bytes += sampleBytes * (len(s.Samples) + len(s.Records)); b.bytes < handoverBytes {
@@ -124,34 +141,54 @@ func (j *handoverJob) flushAll() bool {
 	return true
 }
 
-// flush sends a batch.
+// flush sends a batch on its way, when the one before has arrived.
 func (j *handoverJob) flush(node int, b *batch) bool {
-	if len(b.series) == 0 {
+	if len(b.Series) == 0 {
 		return true
 	}
-	part := wire.Part{Protocol: wire.V2, Bucket: j.bucket, Settled: true}
-	part.Body = j.encoder.Append(nil, b.series)
-	if !j.lost[node] {
-		switch rejected, err := j.deliver(node, part); {
-		case err == nil:
-			j.rejected = j.rejected || rejected
-			j.sent += b.points
-			j.h.samples.Add(int64(b.points))
-			j.h.bytes.Add(int64(len(part.Body)))
-		case j.ctx.Err() != nil || j.h.r.o.Cluster.Table() != j.table:
-			return false
-		default:
-			j.lost[node] = true
-			id, _ := j.table.Node(node)
-			j.h.r.o.Logger.Warn("A node does not take what it owns now; it gets no more of it.", "node", id, "err", err)
-		}
+	if !j.await(node, b) {
+		return false
 	}
+	body := j.encoder.Append(make([]byte, 0, handoverBytes), b.Series) // not one for all: who sends may read on when he was answered
 	if j.lost[node] {
 		j.h.failed.Add(int64(b.points))
+	} else {
+		part := wire.Part{Protocol: wire.V2, Bucket: j.bucket, Settled: true, Body: body}
+		d := &delivery{points: b.points, bytes: len(body), done: make(chan struct{})}
+		b.sent = d
+		go func() {
+			defer close(d.done)
+			d.rejected, d.err = j.deliver(node, part)
+		}()
 	}
-	clear(b.series)
-	*b = batch{series: b.series[:0]}
-	return j.pace(len(part.Body))
+	b.points, b.bytes = 0, 0
+	b.Reset()
+	return j.pace(len(body))
+}
+
+// await waits until the last batch that was sent to a node has arrived or was given up.
+func (j *handoverJob) await(node int, b *batch) bool {
+	d := b.sent
+	if d == nil {
+		return true
+	}
+	b.sent = nil
+	<-d.done
+	switch {
+	case d.err == nil:
+		j.rejected = j.rejected || d.rejected
+		j.sent += d.points
+		j.h.samples.Add(int64(d.points))
+		j.h.bytes.Add(int64(d.bytes))
+		return true
+	case j.ctx.Err() != nil || j.h.r.o.Cluster.Table() != j.table:
+		return false
+	}
+	j.lost[node] = true
+	id, _ := j.table.Node(node)
+	j.h.r.o.Logger.Warn("A node does not take what it owns now; it gets no more of it.", "node", id, "err", d.err)
+	j.h.failed.Add(int64(d.points))
+	return true
 }
 
 // pace waits until no more was sent than may be.
