@@ -90,8 +90,10 @@ type HandoverOptions struct {
 const (
 	slots = 1 << 14 // of a table
 
-	// handoverBytes is about how much goes in one request.
-	handoverBytes = 512 << 10
+	// handoverBytes is about how much goes in one request, and handoverMemory how
+	// much is gathered for all nodes together: of many nodes each is sent less at a time.
+	handoverBytes  = 512 << 10
+	handoverMemory = 16 << 20
 	// handoverTimeout is how long one may take, and handoverTries how often it
 	// is sent before the node is given up until the next change.
 	handoverTimeout = 10 * time.Second
@@ -259,7 +261,7 @@ func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done b
 	h.slots.Store(int64(len(plan)))
 	defer h.slots.Store(0)
 	if len(plan) > 0 {
-		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch), completeFrom: make(map[uint16]int64)}
+		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch), batchBytes: min(handoverBytes, handoverMemory/t.Nodes()), completeFrom: make(map[uint16]int64)}
 		j.from, j.until = now.Add(-h.o.Window).UnixMilli(), now.UnixMilli()
 		if h.o.Claimable != nil {
 			j.claimable = h.o.Claimable(j.from, j.until)

@@ -32,6 +32,7 @@ type handoverJob struct {
 	from, until  int64                                                         // ms: what was sent, and when that began
 	bucket       string                                                        // of batches
 	batches      map[int]*batch
+	batchBytes   int // about how much each has when it is sent
 	encoder      send.EncoderV2
 }
 
@@ -126,7 +127,7 @@ func (j *handoverJob) add(node int, s send.Series) bool {
 	b.Add(s)
 	b.points += len(s.Samples) + len(s.Records)
 	const sampleBytes = 18
-	if b.bytes += sampleBytes * (len(s.Samples) + len(s.Records)); b.bytes < handoverBytes {
+	if b.bytes += sampleBytes * (len(s.Samples) + len(s.Records)); b.bytes < j.batchBytes {
 		return true
 	}
 	return j.flush(node, b)
@@ -149,7 +150,7 @@ func (j *handoverJob) flush(node int, b *batch) bool {
 	if !j.await(node, b) {
 		return false
 	}
-	body := j.encoder.Append(make([]byte, 0, handoverBytes), b.Series) // not one for all: who sends may read on when he was answered
+	body := j.encoder.Append(make([]byte, 0, b.bytes), b.Series) // not one for all: who sends may read on when he was answered
 	if j.lost[node] {
 		j.h.failed.Add(int64(b.points))
 	} else {
