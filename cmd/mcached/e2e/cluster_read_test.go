@@ -55,7 +55,7 @@ func (s *server) read(path string, pairs ...string) (a clusterAnswer, err error)
 // along if there is one copy, and every answer says so and names it.
 func TestClusterReads(t *testing.T) {
 	t.Parallel()
-	g := startCluster(t, 3, "--cluster.copies=1", "--cluster.read-timeout=20s")
+	g := startCluster(t, 3, "--cluster.copies=1")
 	from := time.Now().Truncate(time.Millisecond)
 	const n = 90
 	g.spreadSeries(n, from)

@@ -70,7 +70,7 @@ const roundsBefore = 3
 
 // startChanging returns when writers write and readers read. What it returns ends them.
 func startChanging(t *testing.T, members int, flags ...string) (c *changing, end func()) {
-	c = &changing{group: startCluster(t, members, append(flags, "--shutdown.timeout=60s", "--cluster.read-timeout=20s", "--cluster.key-file="+keyFile(t))...)}
+	c = &changing{group: startCluster(t, members, append(flags, "--shutdown.timeout=60s", "--cluster.key-file="+keyFile(t))...)}
 	c.serve(c.members...)
 	c.start = time.Now().UnixMilli() + 1000 // queries are about no time before the cluster was there
 	for round := range roundsBefore {

@@ -20,7 +20,7 @@ import (
 // members, and keys without a sample.
 func TestClusterSeries(t *testing.T) {
 	t.Parallel()
-	g := startCluster(t, 3, "--cluster.copies=2", "--cluster.read-timeout=20s")
+	g := startCluster(t, 3, "--cluster.copies=2")
 	one := startServer(t, "--self-scrape.interval=0")
 	ctx := context.Background()
 	all := g.clusterClient()

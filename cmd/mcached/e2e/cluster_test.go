@@ -25,10 +25,11 @@ type group struct {
 var gossipInOutput = regexp.MustCompile(`msg=Cluster\. .* gossip=(\S+)`)
 
 // startCluster runs n daemons, n0 and so on, with more flags, until the test
-// ends, and returns when each sees all of them ready.
+// ends, and returns when each sees all of them ready. Members wait for each other
+// longer than by default: the machine may be busy, and who was killed refuses at once.
 func startCluster(t testing.TB, n int, flags ...string) *group {
 	t.Helper()
-	g := &group{t: t, flags: flags}
+	g := &group{t: t, flags: append(slices.Clone(flags), "--cluster.read-timeout=20s")}
 	var names []string
 	for i := range n {
 		names = append(names, fmt.Sprintf("n%d", i))
