@@ -191,7 +191,7 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 	// The kernel may refuse a large reservation (limits, strict overcommit): halve until it does not.
 	var err error
 	for ; n > 0; n /= 2 {
-		m.mappingLen = uintptr(n+1) * uintptr(o.RegionBytes)
+		m.mappingLen = uintptr(n+1)*uintptr(o.RegionBytes) + booksBytes(n)
 		m.mapping, err = unix.MmapPtr(-1, 0, nil, m.mappingLen,
 			unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_NORESERVE)
 		if err == nil {
@@ -204,8 +204,7 @@ func NewMemory(o MemoryOptions) (*Memory, error) {
 	pad := -uintptr(m.mapping) & uintptr(o.RegionBytes-1)
 	m.base = unsafe.Add(m.mapping, pad)
 
-	m.regions = make([]region, n)
-	m.tables = make([]table, n)
+	m.openBooks(int(n))
 	none := list{noRegion, noRegion}
 	m.spare, m.returned = none, none
 	for a := range m.accounts {

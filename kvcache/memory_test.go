@@ -2,6 +2,7 @@ package kvcache
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -40,6 +41,28 @@ func TestMemoryOptions(t *testing.T) {
 		if _, err := NewCache(CacheOptions{Memory: m, Shards: shards}); err == nil {
 			t.Errorf("%d shards", shards)
 		}
+	}
+}
+
+// TestBooks: what is known of each region lies outside the heap, where it would
+// count, touched or not, towards the next collection.
+func TestBooks(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector sees the heap only")
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	m, err := NewMemory(MemoryOptions{BudgetBytes: 1 << 20, RegionBytes: MinRegionBytes, ReserveBytes: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 1<<20 {
+		t.Errorf("a reservation of %d regions takes %d bytes of the heap", len(m.regions), grown)
+	}
+	if last := &m.tables[len(m.tables)-1]; *last != (table{}) {
+		t.Errorf("a region that was never used has %+v", *last)
 	}
 }
 
