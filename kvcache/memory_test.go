@@ -66,6 +66,22 @@ func TestBooks(t *testing.T) {
 	}
 }
 
+// TestDefaultRegionBytes: a cache has from some hundreds of regions to some ten thousands.
+func TestDefaultRegionBytes(t *testing.T) {
+	for _, c := range []struct {
+		budget int64
+		want   int
+	}{
+		{4 << 10, 4 << 10}, {1 << 20, 16 << 10}, {64 << 20, 256 << 10}, {256<<20 - 1, 256 << 10},
+		{256 << 20, 512 << 10}, {2 << 30, 512 << 10}, {2<<30 + 1, 1 << 20}, {32 << 30, 1 << 20},
+		{64 << 30, 2 << 20}, {64<<30 + 1, 4 << 20},
+	} {
+		if got := defaultRegionBytes(c.budget); got != c.want {
+			t.Errorf("of %d bytes: regions of %d, want %d", c.budget, got, c.want)
+		}
+	}
+}
+
 // TestSupplier fills a cache of many small regions: most writers find theirs ready.
 func TestSupplier(t *testing.T) {
 	c, m := newTestCache(t, MemoryOptions{BudgetBytes: 2048 * MinRegionBytes, RegionBytes: MinRegionBytes}, CacheOptions{Shards: 2, SweepEvery: -1})
