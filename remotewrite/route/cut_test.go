@@ -508,6 +508,125 @@ func TestSeriesAreCutAsIfAlone(t *testing.T) {
 	}
 }
 
+// The items of a request, however many, go to those that should have them, in their order, and
+// each as a copy where another node is to forward it.
+func TestItemsAreDivided(t *testing.T) {
+	type sent struct {
+		item int32
+		copy bool
+	}
+	for _, c := range []struct {
+		nodes, copies int
+		forwards      bool
+		suspect       int
+	}{{3, 2, false, 9}, {3, 2, true, 9}, {5, 3, true, 2}, {5, 3, false, 2}, {3, 1, true, 0}, {1, 1, false, 9}} {
+		writetest.Both(t, func(t *testing.T, p wire.Protocol) {
+			rng := rand.New(rand.NewPCG(5, uint64(c.nodes)))
+			const self = 0
+			tab := newTable(c.nodes, self, c.copies)
+			r := newRouter(t, Options{Cluster: &testCluster{table: tab, suspects: map[string]bool{fmt.Sprintf("n%d#1", c.suspect): c.suspect != self}}, Forwards: c.forwards})
+			f := r.flights.Get().(*flight)
+			var body []byte
+			for i := range 4 { // of which the first is known when the rest comes
+				const n = 2 * blockItems / 3
+				if body = append(body, writetest.Encode(t, p, again(i*n, n, 1)...)...); p == wire.V2 {
+					body = writetest.Encode(t, p, again(0, (i+1)*n, 1)...)
+				}
+				if p == wire.V1 && i > 0 {
+					meta := &prompb.WriteRequest{}
+					for range blockItems / 4 {
+						meta.Metadata = append(meta.Metadata, prompb.MetricMetadata{MetricFamilyName: fmt.Sprint("m", rng.IntN(100))})
+					}
+					body = append(body, writetest.Marshal(t, meta)...)
+				}
+				if i%3 != 0 {
+					continue
+				}
+				f.refs, f.part = 1, wire.Part{Protocol: p, Bucket: "b", Body: body, MaxSamples: 1_000_000}
+				if !f.cut.scan(f.part) {
+					t.Fatal("not cut")
+				}
+				f.table, f.boxes, f.need = tab, r.outboxes(tab), 1
+				for _, o := range f.boxes.by {
+					o.packs.Store(true)
+					o.knows.takes.Store(true)
+				}
+				f.assign()
+			}
+			want := make([][]sent, c.nodes)
+			seriesOf := make([]int, 0, len(f.cut.items))
+			series := 0
+			for k, it := range f.cut.items {
+				seriesOf = append(seriesOf, series)
+				if !it.metadata {
+					series++
+				}
+				first := tab.Owners(it.slot)[0]
+				owners := slices.DeleteFunc(slices.Clone(tab.Order(it.slot, nil)), func(o uint16) bool { return f.suspects[o] })
+				owners = owners[:min(c.copies, len(owners))]
+				for i, o := range owners {
+					want[o] = append(want[o], sent{int32(k), c.forwards && len(owners) > 1 && owners[0] == first && i > 0})
+				}
+				if s := f.state[k]; int(s.out) != len(owners) || int(s.want) != c.copies || (s.lead == leadAsked) != (c.forwards && len(owners) > 1 && owners[0] == first) {
+					t.Fatalf("item %d is %+v, of %d", k, s, len(owners))
+				}
+			}
+			printed := 0
+			for node := range c.nodes {
+				var got []sent
+				for _, fr := range []*frame{f.frames[node], f.frames[c.nodes+node], {items: f.own.items, copies: f.own.copies}} {
+					if fr == nil || (node == self) != (fr.flight == nil) {
+						continue
+					}
+					series := 0
+					for i, k := range fr.items {
+						got = append(got, sent{k, fr.copies.Has(i)})
+						standby := fr.standby.Has(series)
+						if node == self {
+							standby = f.own.standby.Has(seriesOf[k])
+						}
+						if f.cut.items[k].metadata {
+							continue
+						}
+						if series++; standby != fr.copies.Has(i) {
+							t.Fatalf("node %d: of item %d standby is %v", node, k, standby)
+						}
+					}
+					if fr.printed {
+						printed += len(fr.items)
+					}
+				}
+				slices.SortFunc(got, func(a, b sent) int { return int(a.item - b.item) })
+				if !slices.Equal(got, want[node]) {
+					t.Fatalf("node %d gets\n%v\nwant\n%v", node, got, want[node])
+				}
+			}
+			if c.nodes > 1 && printed == 0 {
+				t.Error("nothing is printed")
+			}
+			names := f.names
+			for k, it := range f.cut.items {
+				mine := slices.ContainsFunc(want[self], func(x sent) bool { return x.item == int32(k) })
+				if it.metadata {
+					continue
+				}
+				if f.skip[seriesOf[k]] == mine {
+					t.Fatalf("item %d is mine: %v", k, mine)
+				}
+				if mine {
+					if names[0] != f.cut.nameOf(k) {
+						t.Fatalf("item %d is named %v", k, names[0])
+					}
+					names = names[1:]
+				}
+			}
+			if len(names) > 0 {
+				t.Errorf("%d names more", len(names))
+			}
+		})
+	}
+}
+
 // Everything that a request can hold is counted: it is what a sender is told.
 func TestCutCounts(t *testing.T) {
 	writetest.Both(t, func(t *testing.T, p wire.Protocol) {

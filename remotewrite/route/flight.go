@@ -41,7 +41,7 @@ type flight struct {
 	order     []uint16
 	chosen    []uint16
 	suspects  []bool    // by node, as of the last cut
-	fetched   uint16    // see fetchOwners
+	shares    []share   // by node, while the request is cut
 	begin     []*outbox // that something was put into, until unlock
 	answers   int       // of nodes that took or judged a frame, and how many of them
 	wholes    int       // were that nothing of it can be taken
@@ -152,75 +152,25 @@ func (f *flight) fly(ctx context.Context, p wire.Part, t Table, own own) wire.An
 func (f *flight) assign() {
 	n, self := f.table.Nodes(), f.table.Self()
 	f.look(n)
-	any := slices.Contains(f.suspects, true)
 	naming := f.knowledge()
 	f.names = f.names[:0]
 	f.own = frame{flight: f, node: self, items: f.own.items[:0], copies: f.own.copies[:0], standby: f.own.standby[:0]}
 	f.skip = slices.Grow(f.skip[:0], f.cut.series)[:f.cut.series]
 	f.state = slices.Grow(f.state[:0], len(f.cut.items))[:len(f.cut.items)]
+	f.shares = slices.Grow(f.shares[:0], n)[:n]
 	f.unsettled = len(f.cut.items)
-	broken := 0 // the last item that cannot be told by changes
-	series := 0 // up to the item
-	var ahead [ownersAhead][]uint16
-	for k := range f.cut.items {
-		if k%ownersAhead == 0 {
-			f.fetchOwners(f.cut.items[k:min(k+ownersAhead, len(f.cut.items))], &ahead)
-		}
-		it, s := &f.cut.items[k], &f.state[k]
-		if it.whole {
-			broken = k
-		}
-		owners := ahead[k%ownersAhead]
-		want := uint8(len(owners))
-		// While the first owner is passed over, all that get the item forward it.
-		led := f.r.o.Forwards && want > 1
-		if !any {
-			*s = state{want: want, out: want, tried: 1<<want - 1}
-		} else {
-			first := owners
-			*s = state{want: want}
-			owners = f.pass(it.slot, len(owners), s)
-			s.out = uint8(len(owners))
-			f.few = append(f.few, int32(k))
-			led = led && len(owners) > 1 && owners[0] == first[0]
-		}
-		if led {
-			s.lead = leadAsked
-		}
-		mine := false
-		for i, o := range owners {
-			if int(o) == self {
-				mine = true
-				f.own.items = append(f.own.items, int32(k))
-				if led && i > 0 {
-					f.own.copies.Add(len(f.own.items) - 1)
-					if !it.metadata {
-						f.own.standby.Add(series)
-					}
-				}
-				continue
+	b := block{suspects: slices.Contains(f.suspects, true)}
+	for to := 0; to < len(f.cut.items); {
+		b.from, to = to, min(to+blockItems, len(f.cut.items))
+		f.divide(&b, to)
+		for node := range f.shares {
+			switch s := &f.shares[node]; {
+			case s.n == 0:
+			case node == self:
+				f.keep(&b, s, naming)
+			default:
+				f.fill(&b, s, node)
 			}
-			if it.known && f.knowing[o] {
-				f.print(int(o), k, led && i > 0)
-				continue
-			}
-			fr := f.frames[o]
-			if fr == nil {
-				fr = f.newFrame(int(o))
-			}
-			if fr.packed {
-				fr.pack(&f.cut, k, broken)
-			} else {
-				fr.body = append(fr.body, f.cut.body[it.from:it.to]...)
-			}
-			fr.add(int32(k), &f.cut, led && i > 0)
-		}
-		if !it.metadata {
-			if mine && naming {
-				f.names = append(f.names, f.cut.nameOf(k))
-			}
-			f.skip[series] = !mine
-			series++
 		}
 	}
 	f.tellPassed(f.few)
@@ -232,18 +182,140 @@ func (f *flight) assign() {
 	}
 }
 
-// ownersAhead is how many items' owners are looked up at a time.
-const ownersAhead = 32
+// blockItems is how many items are divided among nodes at a time. To deal with each item as
+// its owners are found would have the processor guess which nodes these are, and wait
+// for the table.
+const blockItems = 128
 
-// fetchOwners has the processor fetch what the table says of items, all at once. Slots
-// follow one another at random, and each owner decides where to go on: to look them up one
-// by one was half of what assign took.
-func (f *flight) fetchOwners(items []item, to *[ownersAhead][]uint16) {
-	for k := range items {
-		to[k] = f.table.Owners(items[k].slot)
-		if owners := to[k]; len(owners) > 0 { // the others lie beside the first
-			f.fetched ^= owners[0]
+// block is some items of a request that follow one another.
+type block struct {
+	from     int
+	suspects bool                   // there are some
+	series   int                    // behind the items that were divided
+	broken   int                    // the last of these that cannot be told by changes
+	seriesAt [blockItems]int32      // by place in the block: the number of those before
+	brokenAt [blockItems]int32      // and broken
+	known    [blockItems]wire.Named // room for those that go to a node by their prints
+}
+
+// share is the items of a block that go to one node: their places in it times two, and
+// one more if another node is to forward the item.
+type share struct {
+	n     uint
+	items [blockItems]uint16
+}
+
+// divide puts the items of a block, up to one, into the shares of nodes, which are empty.
+func (f *flight) divide(b *block, to int) {
+	shares, skip := f.shares, f.skip
+	for node := range shares {
+		shares[node].n = 0
+	}
+	items, states := f.cut.items[b.from:to], f.state[b.from:to]
+	states = states[:len(items)]
+	var usual state // of as many owners as the item before has
+	for at := range items {
+		it, s := &items[at], &states[at]
+		if it.whole {
+			b.broken = b.from + at
 		}
+		b.seriesAt[at%blockItems], b.brokenAt[at%blockItems] = int32(b.series), int32(b.broken)
+		if !it.metadata {
+			skip[b.series] = true
+			b.series++
+		}
+		owners := f.table.Owners(it.slot)
+		if len(owners) != int(usual.want) {
+			usual = f.stateOf(len(owners))
+		}
+		*s = usual
+		if b.suspects {
+			owners = f.divert(b.from+at, s, owners)
+		}
+		e, copied := uint16(2*at), uint16(0)
+		if s.lead == leadAsked {
+			copied = 1
+		}
+		for _, o := range owners {
+			sh := &shares[o]
+			sh.items[sh.n%blockItems] = e
+			sh.n++
+			e |= copied // behind the first
+		}
+	}
+}
+
+// stateOf is that of an item which goes to its owners, of that number.
+func (f *flight) stateOf(owners int) state {
+	n := uint8(owners)
+	s := state{want: n, out: n, tried: 1<<n - 1}
+	if f.r.o.Forwards && n > 1 {
+		s.lead = leadAsked
+	}
+	return s
+}
+
+// divert makes the state of an item that of one which may not go to all of its owners, and
+// returns where it goes. While the first owner is passed over, all that get the item
+// forward it.
+func (f *flight) divert(k int, s *state, owners []uint16) []uint16 {
+	s.tried = 0
+	to := f.pass(f.cut.items[k].slot, len(owners), s)
+	s.out = uint8(len(to))
+	f.few = append(f.few, int32(k))
+	if s.lead == leadAsked && (len(to) < 2 || to[0] != owners[0]) {
+		s.lead = leadNone
+	}
+	return to
+}
+
+// keep takes this node's share of a block.
+func (f *flight) keep(b *block, s *share, naming bool) {
+	all, items, names := f.cut.items, f.own.items, f.names
+	for _, e := range s.items[:s.n] {
+		at := int(e / 2)
+		k, series := b.from+at, int(b.seriesAt[at%blockItems])
+		it := &all[k]
+		if e&1 != 0 {
+			f.own.copies.Add(len(items))
+			if !it.metadata {
+				f.own.standby.Add(series)
+			}
+		}
+		items = append(items, int32(k))
+		if it.metadata {
+			continue
+		}
+		f.skip[series] = false
+		if naming {
+			names = append(names, f.cut.nameOf(k))
+		}
+	}
+	f.own.items, f.names = items, names
+}
+
+// fill copies another node's share of a block into frames.
+func (f *flight) fill(b *block, s *share, node int) {
+	items := s.items[:s.n]
+	if f.knowing[node] {
+		if items = f.fillPrinted(b, items, node); len(items) == 0 {
+			return
+		}
+	}
+	fr := f.frames[node]
+	if fr == nil {
+		fr = f.newFrame(node)
+	}
+	for _, e := range items {
+		at := int(e / 2)
+		k := b.from + at
+		if fr.packed {
+			fr.pack(&f.cut, k, int(b.brokenAt[at]))
+		} else {
+			it := &f.cut.items[k]
+			fr.body = append(fr.body, f.cut.body[it.from:it.to]...)
+		}
+		fr.add(int32(k), &f.cut, e&1 != 0)
 	}
 }
 
@@ -273,25 +345,64 @@ func (f *flight) grow(fr *frame, bytes int) {
 	}
 }
 
-// print adds a usual series to the printed frame for a node.
-func (f *flight) print(node, k int, copy bool) {
+// fillPrinted copies those items of a share that are known into the printed frame for a
+// node. It returns the others, which take the place of all.
+func (f *flight) fillPrinted(b *block, share []uint16, node int) (others []uint16) {
+	others = share[:0]
+	var fr *frame
+	var items []int32 // of fr
+	known, plain := 0, 0
+	for _, e := range share {
+		k := b.from + int(e/2)
+		it := &f.cut.items[k]
+		if !it.known {
+			others = append(others, e)
+			continue
+		}
+		if fr == nil {
+			fr = f.printedFrame(node)
+			items, plain = fr.items, fr.plain
+		}
+		if e&1 != 0 {
+			fr.copies.Add(len(items))
+			fr.standby.Add(len(items))
+		}
+		x := &b.known[known%blockItems]
+		x.Print, x.Rest, x.End = f.cut.named[k], it.rest, it.end
+		known++
+		plain += int(it.to - it.from)
+		items = append(items, int32(k))
+	}
+	if fr != nil {
+		fr.body = wire.AppendAllPrinted(fr.body, f.cut.body, b.known[:known])
+		fr.items, fr.plain, fr.series = items, plain, len(items)
+	}
+	return others
+}
+
+// printedFrame is the printed frame for a node, which has begun.
+func (f *flight) printedFrame(node int) *frame {
 	at := f.table.Nodes() + node
-	fr := f.frames[at]
-	if fr == nil {
-		fr = f.emptyFrame(at, node, nil)
+	if f.frames[at] == nil {
+		fr := f.emptyFrame(at, node, nil)
 		fr.printed = true
 		const series = wire.PrintBytes + 1 + 2 + maxSample // of one sample
 		f.grow(fr, len(f.cut.items)*series)
 	}
-	it := &f.cut.items[k]
-	fr.body = wire.AppendPrinted(fr.body, f.cut.named[k], f.cut.body[it.rest:it.end])
-	fr.plain += int(it.to - it.from)
+	return f.frames[at]
+}
+
+// print adds a usual series to a printed frame.
+func (f *frame) print(c *cutter, k int, copy bool) {
+	it := &c.items[k]
+	f.body = wire.AppendPrinted(f.body, c.named[k], c.body[it.rest:it.end])
+	f.plain += int(it.to - it.from)
 	if copy {
-		fr.copies.Add(len(fr.items))
-		fr.standby.Add(fr.series)
+		f.copies.Add(len(f.items))
+		f.standby.Add(f.series)
 	}
-	fr.items = append(fr.items, int32(k))
-	fr.series++ // which it is, and has nothing to teach
+	f.items = append(f.items, int32(k))
+	f.series++ // which it is, and has nothing to teach
 }
 
 // emptyFrame begins a frame for a node with what is before its items, at a place of
@@ -399,7 +510,7 @@ func (f *flight) borrow() error {
 	if f.r.o.Admission == nil {
 		return nil
 	}
-	n := f.cut.bytes() + cap(f.part.Body) + cap(f.state)*int(unsafe.Sizeof(state{}))
+	n := f.cut.bytes() + cap(f.part.Body) + cap(f.state)*int(unsafe.Sizeof(state{})) + cap(f.shares)*int(unsafe.Sizeof(share{}))
 	for _, fr := range f.frames {
 		if fr != nil {
 			n += max(cap(fr.body), fr.plain) + cap(fr.items)*4 + cap(fr.copies) + cap(fr.standby) + cap(fr.prints)

@@ -212,7 +212,7 @@ func (f *flight) redirectItemLocked(k int32, head, item []byte, copy bool) bool 
 	s.out++
 	f.r.counters.rerouted.Add(1)
 	if node := int(order[next]); f.cut.items[k].known && f.knowing[node] { // it may be from before
-		f.print(node, int(k), copy)
+		f.printedFrame(node).print(&f.cut, int(k), copy)
 	} else {
 		f.copyTo(node, k, head, item, copy)
 	}

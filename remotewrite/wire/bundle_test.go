@@ -114,3 +114,22 @@ func FuzzBundle(f *testing.F) {
 		}
 	})
 }
+
+// What is appended at once is what is appended one by one, wherever there is room.
+func TestAppendAllPrinted(t *testing.T) {
+	body := make([]byte, 200)
+	for i := range body {
+		body[i] = byte(i)
+	}
+	series := []Named{{Print{1, 2}, 0, 21}, {Print{3, 4}, 30, 62}, {Print{5, 6}, 60, 93}, {Print{7, 8}, 70, 199}, {Print{9, 10}, 168, 190}, {Print{11, 12}, 169, 190}, {Print{13, 14}, 200, 200}}
+	want := []byte("before")
+	for _, x := range series {
+		want = AppendPrinted(want, x.Print, body[x.Rest:x.End])
+	}
+	for room := range 2 * len(want) {
+		dst := append(make([]byte, 0, len("before")+room), "before"...)
+		if got := AppendAllPrinted(dst, body[:len(body):len(body)], series); string(got) != string(want) {
+			t.Fatalf("with room for %d: %q, want %q", room, got, want)
+		}
+	}
+}

@@ -54,21 +54,34 @@ func PrintAt(b []byte, n int) Print {
 
 // AppendPrinted appends a record.
 func AppendPrinted(dst []byte, p Print, samples []byte) []byte {
-	if len(samples) >= 0x80 {
-		dst = binary.AppendUvarint(AppendPrint(dst, p), uint64(len(samples)))
-		return append(dst, samples...)
+	dst = slices.Grow(dst, PrintBytes+1+len(samples))
+	return append(binary.AppendUvarint(AppendPrint(dst, p), uint64(len(samples))), samples...)
+}
+
+// AppendAllPrinted appends the records of series of a request, which is body: of each what
+// lies from Rest to End.
+func AppendAllPrinted(dst, body []byte, series []Named) []byte {
+	const room = 32 // a sample is shorter: nearly all are copied by what fits a few registers
+	const record = PrintBytes + 1 + room
+	le := binary.LittleEndian
+	for i := range series {
+		x := &series[i]
+		n, size := len(dst), int(x.End-x.Rest)
+		if size > room || int(x.Rest)+room > len(body) || cap(dst)-n < record {
+			dst = AppendPrinted(dst, x.Print, body[x.Rest:x.End])
+			continue
+		}
+		from, to := (*[room]byte)(body[x.Rest:]), (*[record]byte)(dst[n:n+record])
+		le.PutUint64(to[:], x.Print.A)
+		le.PutUint64(to[8:], x.Print.B)
+		to[PrintBytes] = byte(size)
+		le.PutUint64(to[PrintBytes+1:], le.Uint64(from[:]))
+		le.PutUint64(to[PrintBytes+9:], le.Uint64(from[8:]))
+		le.PutUint64(to[PrintBytes+17:], le.Uint64(from[16:]))
+		le.PutUint64(to[PrintBytes+25:], le.Uint64(from[24:]))
+		dst = dst[:n+PrintBytes+1+size]
 	}
-	const room = 32 // a sample is shorter: nearly all are copied by what fits a register or two
-	if n := len(dst) + PrintBytes + 1; len(samples) <= room && cap(samples) >= room && cap(dst) >= n+room {
-		dst = dst[:n+room]
-		binary.LittleEndian.PutUint64(dst[n-PrintBytes-1:], p.A)
-		binary.LittleEndian.PutUint64(dst[n-9:], p.B)
-		dst[n-1] = byte(len(samples))
-		*(*[room]byte)(dst[n:]) = *(*[room]byte)(samples[:room])
-		return dst[:n+len(samples)]
-	}
-	dst = append(AppendPrint(slices.Grow(dst, PrintBytes+1+len(samples)), p), byte(len(samples)))
-	return append(dst, samples...)
+	return dst
 }
 
 // PrintedAt reads the record at b[i:]: its samples lie at b[from:to], where the next one
