@@ -1,7 +1,6 @@
 package route
 
 import (
-	"slices"
 	"unsafe"
 
 	"mcached/remotewrite/wire"
@@ -135,13 +134,8 @@ func (c *cutter) add(from, inner, to int) *item {
 	if n >= c.maxSeries {
 		return nil
 	}
-	if n == cap(c.items) {
-		c.items = slices.Grow(c.items, 1)
-	}
-	c.items = c.items[:n+1]
-	it := &c.items[n]
-	*it = item{from: uint32(from), inner: uint32(inner), to: uint32(to)}
-	return it
+	c.items = append(c.items, item{from: uint32(from), inner: uint32(inner), to: uint32(to)})
+	return &c.items[n]
 }
 
 // place gives an item, the next that has none, its slot and print.
@@ -166,18 +160,30 @@ const maxSample = 1 + 8 + 1 + 10
 
 // pairHash is 0 for a label without a value, which is none.
 func (c *cutter) pairHash(name, value []byte) (h sums) {
-	switch {
-	case len(value) == 0:
+	if len(value) == 0 {
 		c.odd = true
-	case c.prints == nil:
-		h.slot = c.hash.Pair(wire.View(name), wire.View(value))
-	default:
-		n := &c.name
-		if !n.set || string(name) != n.text { // a label that changes mostly has another value only
-			n.text, n.set = wire.View(name), true
-			n.a, n.b, n.kind = c.prints.Name(n.text)
-		}
-		h.slot, h.print.A, h.print.B = c.prints.Pair(n.a, n.b, n.kind, wire.View(value))
+		return h
 	}
+	n := &c.name
+	if c.prints == nil {
+		n.text, n.set = wire.View(name), true
+		h.slot = c.hash.Pair(n.text, wire.View(value))
+		return h
+	}
+	if !n.set || string(name) != n.text { // a label that changes mostly has another value only
+		n.text, n.set = wire.View(name), true
+		n.a, n.b, n.kind = c.prints.Name(n.text)
+	}
+	h.slot, h.print.A, h.print.B = c.prints.Pair(n.a, n.b, n.kind, wire.View(value))
+	return h
+}
+
+// pairOf is the hash of a name, of which pairHash has made n, and a value.
+func (c *cutter) pairOf(n *nameHash, value []byte) (h sums) {
+	if c.prints == nil {
+		h.slot = c.hash.Pair(n.text, wire.View(value))
+		return h
+	}
+	h.slot, h.print.A, h.print.B = c.prints.Pair(n.a, n.b, n.kind, wire.View(value))
 	return h
 }

@@ -476,8 +476,9 @@ func TestSeriesAreCutAsIfAlone(t *testing.T) {
 			series = append(binary.AppendUvarint([]byte{wire.TagV1Series}, uint64(len(series))), series...)
 			alone, body = append(alone, series), append(body, series...)
 		}
+		prints := []Prints{testPrints{testHash}, nil}[seed%2]
 		scan := func(b []byte) *cutter {
-			c := &cutter{hash: testHash, prints: testPrints{testHash}, maxSeries: 1000}
+			c := &cutter{hash: testHash, prints: prints, maxSeries: 1000}
 			if !c.scan(wire.Part{Protocol: wire.V1, Bucket: "b", Body: b, MaxSamples: 1000}) {
 				t.Fatalf("seed %d: not cut", seed)
 			}
@@ -487,8 +488,8 @@ func TestSeriesAreCutAsIfAlone(t *testing.T) {
 		for k, series := range alone {
 			one := scan(series)
 			a, b := &all.items[k], &one.items[0]
-			if a.slot != b.slot || all.named[k] != one.named[0] || a.rest-a.from != b.rest || a.end-a.from != b.end {
-				t.Fatalf("seed %d: series %d is cut as %+v %v, alone as %+v %v", seed, k, *a, all.named[k], *b, one.named[0])
+			if a.slot != b.slot || prints != nil && all.named[k] != one.named[0] || a.rest-a.from != b.rest || a.end-a.from != b.end {
+				t.Fatalf("seed %d: series %d is cut as %+v, alone as %+v: %v, %v", seed, k, *a, *b, all.named, one.named)
 			}
 			if k > 0 && !a.whole && a.changes == all.items[k-1].changes+1 {
 				quick++
@@ -505,6 +506,106 @@ func TestSeriesAreCutAsIfAlone(t *testing.T) {
 	}
 	if quick < 1000 {
 		t.Errorf("only %d series differ in one label from the one before", quick)
+	}
+}
+
+// The same for protocol 2.0: however references are written, and wherever they lead.
+func TestReferencesAreCutAsIfAlone(t *testing.T) {
+	field := func(dst []byte, tag byte, b ...byte) []byte { return append(append(dst, tag, byte(len(b))), b...) }
+	sample := []byte{wire.TagSampleValue, 1, 2, 3, 4, 5, 6, 7, 8, wire.TagSampleTime, 5}
+	const symbols = 200 // of two bytes, the later ones
+	var head []byte
+	for i := range symbols {
+		text := fmt.Sprint("symbol ", i)
+		if i%50 == 0 {
+			text = ""
+		}
+		head = field(head, wire.TagV2Symbol, []byte(text)...)
+	}
+	quick := 0
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		var refs [][2][]byte // names and values of the series before
+		number := func(most int) []byte {
+			n := rng.IntN(most)
+			switch rng.IntN(40) {
+			case 0:
+				return []byte{byte(n) | 0x80} // it ends where the next does
+			case 1:
+				return []byte{byte(n) | 0x80, byte(n>>7) | 0x80, 0} // longer than it need be
+			}
+			return binary.AppendUvarint(nil, uint64(n))
+		}
+		pair := func() [2][]byte {
+			return [2][]byte{number(8), number(symbols + rng.IntN(2)*rng.IntN(2)*rng.IntN(9))}
+		}
+		body, from := head, 0
+		var alone [][]byte
+		for range 40 {
+			at := from
+			switch n := rng.IntN(12); {
+			case len(refs) == 0 || n == 0:
+				refs = refs[:0]
+				for range 1 + rng.IntN(5) {
+					refs = append(refs, pair())
+				}
+			case n == 1:
+				at = rng.IntN(len(refs))
+			case n == 2:
+				refs = append(refs, pair())
+			case n == 3 && len(refs) > 1:
+				refs = refs[:len(refs)-1]
+			}
+			at = min(at, len(refs)-1)
+			if from = at; rng.IntN(8) == 0 {
+				refs[at] = pair()
+			} else {
+				old := refs[at][1]
+				if refs[at][1] = number(symbols); len(old) == len(refs[at][1]) {
+					quick++
+				}
+			}
+			var list []byte
+			for _, r := range refs {
+				list = slices.Concat(list, r[0], r[1])
+			}
+			if rng.IntN(30) == 0 {
+				list = append(list, 1) // a name without a value
+			}
+			series := field(field(nil, wire.TagV2SeriesRefs, list...), wire.TagV2SeriesSample, sample...)
+			switch rng.IntN(12) {
+			case 0:
+				series = field(series, wire.TagV2SeriesMetadata, wire.TagV2MetadataHelp, byte(rng.IntN(3)))
+			case 1:
+				series = field(field(series, wire.TagV2SeriesMetadata), wire.TagV2SeriesSample, sample...)
+			case 2:
+				series = field(field(series, wire.TagV2SeriesMetadata), wire.TagV2SeriesMetadata)
+			}
+			series = field(nil, wire.TagV2Series, series...)
+			alone, body = append(alone, slices.Concat(head, series)), slices.Concat(body, series)
+		}
+		prints := []Prints{testPrints{testHash}, nil}[seed%2]
+		scan := func(b []byte) *cutter {
+			c := &cutter{hash: testHash, prints: prints, maxSeries: 1000, maxSymbols: 1000}
+			if !c.scan(wire.Part{Protocol: wire.V2, Bucket: "b", Body: b, MaxSamples: 1000}) {
+				t.Fatalf("seed %d: not cut", seed)
+			}
+			return c
+		}
+		all := scan(body)
+		odd := false // a label without a value has come
+		for k, b := range alone {
+			one := scan(b)
+			a, b := &all.items[k], &one.items[0]
+			odd = odd || one.odd
+			if a.slot != b.slot || prints != nil && all.named[k] != one.named[0] || a.about != b.about && a.usual ||
+				a.usual != (b.usual && !odd) || a.usual && a.rest-a.from != b.rest-b.from || a.end-a.from != b.end-b.from {
+				t.Fatalf("seed %d: series %d is cut as %+v, alone as %+v: %v, %v", seed, k, *a, *b, all.named, one.named)
+			}
+		}
+	}
+	if quick < 1000 {
+		t.Errorf("only %d series differ in one reference from the one before", quick)
 	}
 }
 

@@ -16,6 +16,110 @@ type labels struct {
 	hashes []sums
 	sum    sums // of hashes
 	last   int  // the place of the one that changed last
+	varied varied
+}
+
+// varied is the label that changed last, of which mostly the next value follows. It is
+// there if the label is as any sender writes it: with a name and a value, both short.
+type varied struct {
+	there  bool
+	place  int
+	name   nameHash
+	base   sums // of all labels but this one
+	begin  int  // of the label, with tag and length, from the beginning of the first
+	value  int  // of its value
+	behind int  // it
+}
+
+// vary notes the label that has changed, whose name was hashed last.
+func (l *labels) vary(name *nameHash) {
+	v := &l.varied
+	*v = varied{place: l.last, behind: int(l.ends[l.last])}
+	if l.last > 0 {
+		v.begin = int(l.ends[l.last-1])
+	}
+	b := l.spelt[v.begin:v.behind] // a tag and a length are before name and value, too
+	if v.value = v.begin + 2 + 2 + len(name.text) + 2; !name.set || v.value >= v.behind || len(b) >= 2+0x80 || int(b[1]) != len(b)-2 ||
+		b[2] != wire.TagLabelName || int(b[3]) != len(name.text) || string(b[4:4+len(name.text)]) != name.text ||
+		b[4+len(name.text)] != wire.TagLabelValue || int(b[4+len(name.text)+1]) != v.behind-v.value {
+		return
+	}
+	v.there, v.name, v.base = true, *name, l.sum
+	v.base.remove(&l.hashes[l.last])
+}
+
+// another is where the labels of a series end that b begins with, if it is the one before
+// with another value of the label that varies, and where that label ends: 0 if it is not,
+// or if there may be more labels. Nearly all are like that.
+func (l *labels) another(b []byte) (behind, end int) {
+	v := &l.varied
+	if !v.there || len(b) <= v.value {
+		return 0, 0
+	}
+	size := int(b[v.begin+1])
+	behind = v.begin + 2 + size
+	tail := l.spelt[v.behind:]
+	end = behind + len(tail)
+	if end > len(b) || behind <= v.value || int(b[v.value-1]) != behind-v.value || size >= 0x80 ||
+		end < len(b) && b[end] == wire.TagV1SeriesLabel || string(b[behind:end]) != string(tail) {
+		return 0, 0
+	}
+	if behind == v.behind {
+		if string(b[:v.value]) != string(l.spelt[:v.value]) {
+			return 0, 0
+		}
+	} else if string(b[:v.begin+1]) != string(l.spelt[:v.begin+1]) || string(b[v.begin+2:v.value-1]) != string(l.spelt[v.begin+2:v.value-1]) {
+		return 0, 0
+	}
+	return behind, end
+}
+
+// varyRefs is vary for a list of references: that to the value of the label lies at value.
+func (l *labels) varyRefs(name *nameHash, value int) {
+	v := &l.varied
+	*v = varied{there: name.set, place: l.last, name: *name, base: l.sum, value: value, behind: int(l.ends[l.last])}
+	v.base.remove(&l.hashes[l.last])
+}
+
+// anotherRef is another for a list of references, b: it returns that to the value, and where
+// it ends, or 0.
+func (l *labels) anotherRef(b []byte) (ref uint32, behind int) {
+	v := &l.varied
+	if !v.there {
+		return 0, 0
+	}
+	tail := l.spelt[v.behind:]
+	behind = len(b) - len(tail)
+	switch behind - v.value {
+	case 1:
+		ref = uint32(b[v.value])
+	case 2:
+		if ref = uint32(b[v.value])&0x7f | uint32(b[v.value+1])<<7; b[v.value] < 0x80 {
+			return 0, 0
+		}
+	default:
+		return 0, 0
+	}
+	if b[behind-1] >= 0x80 || string(b[:v.value]) != string(l.spelt[:v.value]) || string(b[behind:]) != string(tail) {
+		return 0, 0
+	}
+	return ref, behind
+}
+
+// take makes what another has found, which has such a hash, the series before.
+func (l *labels) take(spelt []byte, behind int, hash *sums) {
+	v := &l.varied
+	l.sum = v.base
+	l.sum.add(hash)
+	l.hashes[v.place] = *hash
+	if behind != v.behind {
+		d := uint32(behind - v.behind)
+		v.behind = behind
+		for n := range l.ends[v.place:] {
+			l.ends[v.place+n] += d
+		}
+	}
+	l.spelt = spelt
 }
 
 // forget is for when there is no series before.

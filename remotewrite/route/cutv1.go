@@ -78,7 +78,13 @@ func (c *cutter) seriesV1(it *item, b []byte, sum *sums) (ok bool) {
 	}
 	it.rest = uint32(i)
 	*sum = l.sum
-	it.end, it.usual = it.to, i < len(b) && b[i] == wire.TagV1SeriesSample && !c.odd
+	it.end = it.to
+	if i+1 < len(b) && b[i] == wire.TagV1SeriesSample && i+2+int(b[i+1]) == len(b) && b[i+1] <= maxSample { // nearly all
+		it.usual = !c.odd
+		c.sent.Samples++
+		return true
+	}
+	it.usual = i < len(b) && b[i] == wire.TagV1SeriesSample && !c.odd
 	for i < len(b) {
 		if b[i] == wire.TagV1SeriesSample && i+1 < len(b) && b[i+1] < 0x80 { // nearly all
 			it.usual = it.usual && b[i+1] <= maxSample
@@ -120,37 +126,17 @@ func (c *cutter) seriesV1(it *item, b []byte, sum *sums) (ok bool) {
 // of which it notes nothing. Nearly all are like that, and to compare what is before and
 // behind that label costs a third less than to find out what is.
 func (c *cutter) oneChanged(b []byte, from int) (end int) {
-	l, name := &c.before, c.name.text
-	k := l.last
-	if k == 0 || k >= len(l.ends) || !c.name.set {
+	l := &c.before
+	b = b[from:]
+	behind, end := l.another(b)
+	if end == 0 {
 		return 0
 	}
-	at := from + int(l.ends[k-1])       // of the label, with tag and length
-	value := at + 2 + 2 + len(name) + 2 // behind the tags and lengths of name and value
-	if value >= len(b) || b[at] != wire.TagV1SeriesLabel || b[at+1] >= 0x80 {
-		return 0
-	}
-	behind := at + 2 + int(b[at+1])
-	tail := l.spelt[l.ends[k]:]
-	end = behind + len(tail)
-	if value >= behind || end > len(b) || end < len(b) && b[end] == wire.TagV1SeriesLabel ||
-		b[at+2] != wire.TagLabelName || int(b[at+3]) != len(name) || b[value-2] != wire.TagLabelValue || int(b[value-1]) != behind-value ||
-		string(b[at+4:value-2]) != name || string(b[behind:end]) != string(tail) || string(b[from:at]) != string(l.spelt[:at-from]) {
-		return 0
-	}
-	var h sums
-	h.slot, h.print.A, h.print.B = c.prints.Pair(c.name.a, c.name.b, c.name.kind, wire.View(b[value:behind]))
-	l.sum.remove(&l.hashes[k])
-	l.sum.add(&h)
-	l.hashes[k] = h
-	if d := uint32(behind-from) - l.ends[k]; d != 0 {
-		for n := range l.ends[k:] {
-			l.ends[k+n] += d
-		}
-	}
-	l.spelt = b[from:end]
-	c.changes = append(c.changes, change{uint32(at), uint32(behind), uint32(k)})
-	return end
+	v := &l.varied
+	h := c.pairOf(&v.name, b[v.value:behind])
+	l.take(b[:end], behind, &h)
+	c.changes = append(c.changes, change{uint32(from + v.begin), uint32(from + behind), uint32(v.place)})
+	return from + end
 }
 
 // labelsV1 sums up the labels of a TimeSeries message, which begins at from and which b
@@ -180,6 +166,12 @@ func (c *cutter) labelsV1(b []byte, from int) (end int, whole bool) {
 		n, before = l.passMore(n+1, before, b[from:])
 	}
 	l.keep(n, b[from:i])
+	switch {
+	case len(c.changes) > changes:
+		l.vary(&c.name)
+	case n != had: // else it is the one before
+		l.varied.there = false
+	}
 	if whole = n != had || n > wire.MaxPackedLabels; whole {
 		c.changes = c.changes[:changes]
 	}

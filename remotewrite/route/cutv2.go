@@ -11,9 +11,11 @@ func (c *cutter) scanV2() bool {
 	b := c.body
 	for i := 0; i < len(b); {
 		start := i
-		t, i2 := wire.Tag(b, i)
-		if i2 < 0 {
-			return false
+		t, i2 := uint64(b[i]), i+1
+		if t != wire.TagV2Symbol && t != wire.TagV2Series { // nearly all are
+			if t, i2 = wire.Tag(b, i); i2 < 0 {
+				return false
+			}
 		}
 		switch t {
 		case wire.TagV2Symbol, wire.TagV2Series:
@@ -97,6 +99,9 @@ func (c *cutter) seriesV2(it *item, sum *sums) (ok bool) {
 		it.rest, it.usual = uint32(i), i < len(b) && b[i] == wire.TagV2SeriesSample && !odd && !c.odd
 	}
 	it.end = it.to
+	if lists == 1 && !odd && c.restV2(it, b, i) {
+		return true
+	}
 	for i < len(b) {
 		if b[i] == wire.TagV2SeriesSample && i+1 < len(b) && b[i+1] < 0x80 { // nearly all
 			it.usual = it.usual && b[i+1] <= maxSample && it.end == it.to
@@ -150,6 +155,24 @@ func (c *cutter) seriesV2(it *item, sum *sums) (ok bool) {
 	return true
 }
 
+// restV2 is what seriesV2 does for a series that, behind its labels, at b[i:], has a sample
+// and mostly metadata, and nothing else: it reports false for any other.
+func (c *cutter) restV2(it *item, b []byte, i int) bool {
+	if i+1 >= len(b) || b[i] != wire.TagV2SeriesSample || b[i+1] > maxSample {
+		return false
+	}
+	end := i + 2 + int(b[i+1])
+	if end != len(b) {
+		if end+1 >= len(b) || b[end] != wire.TagV2SeriesMetadata || b[end+1] >= 0x80 || end+2+int(b[end+1]) != len(b) {
+			return false
+		}
+		it.usual = it.usual && c.describe(it, b[end+2:])
+		it.end = uint32(end)
+	}
+	c.sent.Samples++
+	return true
+}
+
 // describe notes what the Metadata message of a series says. It reports false if it is not as
 // any sender writes it, or there are no prints.
 func (c *cutter) describe(it *item, b []byte) bool {
@@ -185,6 +208,16 @@ func (c *cutter) describe(it *item, b []byte) bool {
 // they are not all pairs of symbols.
 func (c *cutter) refsV2(raw []byte, sum *sums) (ok bool) {
 	l, i := &c.before, 0
+	if ref, behind := l.anotherRef(raw); behind > 0 && int(ref) < len(c.symbols) {
+		if value := c.symbol(ref); len(value) > 0 {
+			h := c.pairOf(&l.varied.name, value)
+			l.take(raw, behind, &h)
+			*sum = l.sum
+			return true
+		}
+	}
+	had, changed := len(l.ends), false
+	varies := 0 // where the value of the label that changed last is
 	n, before := l.pass(raw)
 	for {
 		if n > 0 {
@@ -197,12 +230,17 @@ func (c *cutter) refsV2(raw []byte, sum *sums) (ok bool) {
 		if j < 0 {
 			break
 		}
-		value, j := wire.Uvarint(raw, j)
+		at := j
+		value, j := wire.Uvarint(raw, at)
 		if j < 0 || uint64(uint32(name)) >= uint64(len(c.symbols)) || uint64(uint32(value)) >= uint64(len(c.symbols)) {
 			break
 		}
 		h := c.pairHash(c.symbol(uint32(name)), c.symbol(uint32(value)))
 		before = l.replace(n, i, j, &h, before)
+		changed = true
+		if varies = at; c.symbols[value].from == c.symbols[value].to {
+			varies = 0 // it has none
+		}
 		n, before = l.passMore(n+1, before, raw)
 	}
 	if i < len(raw) {
@@ -210,6 +248,12 @@ func (c *cutter) refsV2(raw []byte, sum *sums) (ok bool) {
 		return false
 	}
 	l.keep(n, raw)
+	switch {
+	case varies > 0:
+		l.varyRefs(&c.name, varies)
+	case changed || n != had: // else it is the one before
+		l.varied.there = false
+	}
 	*sum = l.sum
 	return true
 }
