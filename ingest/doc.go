@@ -120,9 +120,10 @@
 //     what belongs to them are unknown, and SINTERSTORE and its like, and
 //     SINTERCARD: a cache has no use for most. For the same reason SETBIT, BITCOUNT and their kin,
 //     LCS and SORT are unknown.
-//   - A hash or a set is at most as long as a value that lies in one region, and
-//     a change costs a pass over it. What Redis has in a hash table, it gives in
-//     any order; here it is the order in which it came.
+//   - A hash or a set is at most as long as a region, 512 KiB if the cache began
+//     with 256 MiB to 2 GiB, 1 MiB up to 32 GiB, and a change costs a pass over it.
+//     What Redis has in a hash table, it gives in any order; here it is the order
+//     in which it came.
 //   - OBJECT IDLETIME is the age of the record's region, or 0 if the key was
 //     read since; OBJECT FREQ is told whatever the policy.
 //   - CLIENT TRACKING counts writes as WATCH does, by key whatever the database.
