@@ -15,15 +15,18 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 )
 
+// longLookback is for tests that look in a browser at what was written when they began,
+// which may be minutes before on a busy machine.
+const longLookback = "--query.lookback-delta=1h"
+
 // TestE2EPage: the status page as a person's browser shows it, with labels that
 // would like to be more than text.
 func TestE2EPage(t *testing.T) {
 	browser := realServer(t, "chromium", "chromium")
 	t.Parallel()
-	s := startServer(t, "--self-scrape.interval=1s")
+	s := startServer(t, "--self-scrape.interval=1s", longLookback)
 	const evil = `<img src=x onerror="document.title='pwned'"><script>document.title='pwned'</script>`
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+	ctx := t.Context()
 	now := time.Now().UnixMilli()
 	b := snappy.Encode(nil, body(t, oneSeries(now, 42.5, "__name__", "evil", "l", evil)))
 	if code, said, err := s.post(ctx, b); err != nil || code != http.StatusNoContent {
@@ -79,11 +82,11 @@ func TestE2EPage(t *testing.T) {
 	// What goes wrong is said on the page, where nothing is, that, and since when.
 	w.shows(s.url+"/?g0.expr="+url.QueryEscape("sum(("), "unclosed left parenthesis")
 	w.shows(s.url+"/?expr=nothing_at_all&window=300", "no series match")
-	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, oneSeries(now-20*60_000, 1, "__name__", "past")))); err != nil || code != http.StatusNoContent {
+	if code, said, err := s.post(ctx, snappy.Encode(nil, body(t, oneSeries(now-20*3600_000, 1, "__name__", "past")))); err != nil || code != http.StatusNoContent {
 		t.Fatalf("%d %s %v", code, said, err)
 	}
-	w.shows(s.url+"/?g0.expr=past", "last seen 20 minutes ago")
-	w.shows(s.url+"/?g0.expr="+url.QueryEscape(`sum by (x) (rate(past[5m])) > 0`), "last seen 20 minutes ago")
+	w.shows(s.url+"/?g0.expr=past", "last seen 20 hours ago")
+	w.shows(s.url+"/?g0.expr="+url.QueryEscape(`sum by (x) (rate(past[5m])) > 0`), "last seen 20 hours ago")
 	w.quiet()
 }
 
@@ -92,7 +95,7 @@ func TestE2EPage(t *testing.T) {
 func TestE2EPageCrowd(t *testing.T) {
 	browser := realServer(t, "chromium", "chromium")
 	t.Parallel()
-	s := startServer(t, "--memory.size=256MiB", "--memory.heap-limit=512MiB")
+	s := startServer(t, "--memory.size=256MiB", "--memory.heap-limit=512MiB", longLookback)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	const series, each = 100_000, 10_000
