@@ -257,7 +257,8 @@ func totalMemory() int64 {
 	return int64(si.Totalram) * int64(si.Unit)
 }
 
-// Close unmaps everything. No owner may be used afterwards.
+// Close unmaps everything, with what m knows of its regions: neither m nor an owner may
+// be used afterwards.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	was := m.closed

@@ -26,7 +26,7 @@ type node struct {
 	handed atomic.Bool // it has what it owns, or has waited for long enough
 
 	showMu sync.Mutex
-	shown  atomic.Pointer[cluster.Table] // the last by which both doors act; clients of Redis are shown one a moment later
+	shown  atomic.Pointer[cluster.Table] // the last by which both doors act, as cluster.Start has made one
 }
 
 const (
@@ -166,14 +166,15 @@ func machineAddress() netip.Addr {
 	return best
 }
 
-// showRESP shows clients of Redis a table; nil is the one that they were shown last.
+// showRESP shows clients of Redis a table, by which series go already; nil is the one
+// that they were shown last.
 func (d *daemon) showRESP(n *node, t *cluster.Table) {
 	n.showMu.Lock()
 	defer n.showMu.Unlock()
 	if t == nil {
 		t = n.shown.Load()
 	}
-	if t != nil && d.resp != nil {
+	if d.resp != nil {
 		d.resp.SetCluster(respView(t, n.serves.Load()))
 	}
 	n.shown.Store(t)

@@ -48,9 +48,6 @@ type memberNews struct {
 // has waited to be sent to a member.
 func (n *node) news(name string, lag func(id string) time.Duration) clusterNews {
 	t := n.shown.Load()
-	if t == nil {
-		t = n.Table()
-	}
 	s := n.Stats()
 	_, any := t.Owns()
 	keys := t.OwnsKeys()

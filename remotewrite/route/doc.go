@@ -142,7 +142,7 @@
 // those of the series before: compare 250 bytes or 20 references (10 ns), hash
 // one pair (10, and 15 for the print), look up owners (5), and for each other owner
 // pack or copy 60 bytes (20), or write print and samples, of 37 (10): 65 ns, and no
-// allocation. BenchmarkCut has what it is: 70 to 90 ns, 1,200 to 1,500 instructions.
+// allocation. BenchmarkCut has what it is: 72 to 96 ns, 1,200 to 1,500 instructions.
 //
 // Mostly the same label has another value in each series, as handler or le has: what is
 // before it and behind it is compared as one (varied), and a fourth of all was saved

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -356,6 +357,60 @@ func TestHandoverIsPaced(t *testing.T) {
 		}
 		if s := h.Stats(); s.Samples != 12_000 || s.Failed != 0 || s.Slots != 0 || s.Bytes != bytes {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// While a node works on what it was sent, the next is gathered, and the others are sent
+// theirs; and of many nodes each is sent less at a time.
+func TestHandoverGoesOnMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const (
+			nodes = 2 * handoverMemory / handoverBytes
+			label = 16 << 10
+			takes = time.Second // a node, for a request
+		)
+		most := handoverMemory/nodes + 2*label // about
+		var mu sync.Mutex
+		requests := 0
+		began := time.Now()
+		base, next := &table{copies: 1, orders: [][]uint16{{0}}}, &table{copies: nodes, orders: [][]uint16{nil}}
+		for i := range nodes {
+			next.ids, next.urls = append(next.ids, fmt.Sprint("n", i)), append(next.urls, fmt.Sprint("http://n", i))
+			next.orders[0] = append(next.orders[0], uint16(i))
+		}
+		base.ids, base.urls = next.ids[:1], next.urls[:1]
+		router := newRouter(t, Options{Cluster: &testCluster{table: next}, Client: &http.Client{Transport: answering(func(p wire.Part) wire.Answer {
+			mu.Lock()
+			requests++
+			mu.Unlock()
+			if len(p.Body) > most {
+				t.Errorf("a request of %d bytes, more than %d", len(p.Body), most)
+			}
+			time.Sleep(takes)
+			return wire.Answer{Status: http.StatusNoContent}
+		})}})
+		const series = 5 * handoverMemory / nodes / label / 2 // two requests and a half
+		h, err := router.NewHandover(HandoverOptions{Window: ages[0], Leaving: func(Table, int) bool { return false }, Holdings: eachFunc(func(from, to int64, f func(string, uint16, send.Series) bool) {
+			for i := range series {
+				s := send.Series{Labels: writetest.Named("m", "i", fmt.Sprintf("%0*d", label, i)), Samples: []mcache.Sample{{T: to, V: 1}}}
+				if !f("b", 0, s) {
+					return
+				}
+			}
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.setBaseLocked(base)
+		if !h.job(t.Context(), next, 0) {
+			t.Fatal("it is not done")
+		}
+		if s := h.Stats(); s.Samples != series*(nodes-1) || s.Failed != 0 || requests != 3*(nodes-1) {
+			t.Errorf("%+v, %d requests", s, requests)
+		}
+		if took := time.Since(began); took != 3*takes {
+			t.Errorf("each of %d nodes takes %v for each of three requests, all together %v", nodes-1, takes, took)
 		}
 	})
 }

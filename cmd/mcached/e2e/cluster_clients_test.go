@@ -77,7 +77,15 @@ func TestClusterClients(t *testing.T) {
 	<-g.members[1].exited
 	g.wait("n0", "n2")
 	settled(" is served again", 400)
-	cut := g.cut(1)
+	// Members that a busy machine kept from answering each other for seconds have had
+	// two owners for a key, as on two sides of a cut.
+	cut := false
+	for _, s := range g.running() {
+		cut = cut || s.metric("mcached_cluster_members_lost_total") > 1
+	}
+	if cut {
+		t.Log("members took each other for lost: values are not compared")
+	}
 	for _, p := range all {
 		out := p.output()
 		if !strings.HasPrefix(out, "masters 3\n") {

@@ -174,7 +174,13 @@ func TestClusterRedisCut(t *testing.T) {
 			if !own[key(i)] {
 				side, value = lonely, "lonely"
 			}
-			eventually(t, "each side has the other's keys", func() error { _, err := do(side, "set", key(i), value); return err })
+			eventually(t, "each side has the other's keys", func() error {
+				_, err := do(side, "set", key(i), value)
+				if err != nil && value == "lonely" && !strings.HasPrefix(err.Error(), "CLUSTERDOWN") { // it knows that it is alone
+					t.Fatalf("%s: %v", key(i), err)
+				}
+				return err
+			})
 		}
 		l.heal()
 		g.wait(labName(0), labName(1), labName(2))
