@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -333,6 +334,9 @@ func TestPipelineThatIsReadLate(t *testing.T) {
 		for c = range s.conns {
 		}
 		s.mu.Unlock()
+		if c == nil {
+			return errors.New("nobody was let in yet")
+		}
 		if got := s.Stats().Commands; got < n+1 || c.writing.Load() == 0 {
 			return fmt.Errorf("%d commands, %d bytes wait", got, c.unread.Load())
 		}
