@@ -63,7 +63,7 @@ func (s *shard) appendBatch(bk *bucket, b *Batch, places []batchPlace) (samples 
 	if bk.cover.watching.Load() {
 		s.noteResumedLocked(bk, b, places)
 	}
-	plain, writeBack := len(b.starts)+len(b.records) == 0, s.cache.writeBack
+	plain, writeBack := len(b.starts)+len(b.records)+len(b.blocks) == 0, s.cache.writeBack
 	tick, stamped := uint32(0), yields-1 // what yields was then
 	for k := range places {
 		i := int(places[k].series)
@@ -149,7 +149,7 @@ func (s *shard) publishLocked() {
 // memory must be found, and meanwhile the series may itself be evicted: *id is
 // then noID and the rest was not written.
 func (s *shard) writeLocked(id *uint32, bk *bucket, f Fingerprint, c content) (points int, err error) {
-	if !s.cache.writeBack || len(c.samples)+len(c.records) == 0 || s.recs.At(*id).flags&flagRaw != 0 {
+	if !s.cache.writeBack || len(c.samples)+len(c.records)+len(c.blocks) == 0 || s.recs.At(*id).flags&flagRaw != 0 {
 		return s.writeCleanLocked(id, bk, f, c)
 	}
 	if c.duty == Nobodys {
@@ -173,10 +173,15 @@ func (s *shard) writeCleanLocked(id *uint32, bk *bucket, f Fingerprint, c conten
 	if age := s.ageLocked(bk); s.recs.At(*id).touched != age {
 		s.touchLocked(*id, age)
 	}
+	if len(c.blocks) > 0 {
+		if points, err = s.writeBlocksLocked(id, bk, f, c.blocks); err != nil {
+			return points, err
+		}
+	}
 	done := 0 // samples before this one were written as a run
 	if len(c.starts) == 0 {
 		done = s.insertRunLocked(s.recs.At(*id), c.samples)
-		points = done
+		points += done
 	}
 	for k := done; k < len(c.samples); k++ {
 		if k < done {
@@ -192,7 +197,8 @@ func (s *shard) writeCleanLocked(id *uint32, bk *bucket, f Fingerprint, c conten
 				return points, e
 			}
 		}
-		if s.recs.At(*id).flags&(flagStarts|flagRecords) == 0 && k >= len(c.starts) && s.insertLocked(*id, x.T, x.V) {
+		// What is out of order is mended in runs, below.
+		if r := s.recs.At(*id); x.T > r.sealedEnd && r.flags&(flagStarts|flagRecords) == 0 && k >= len(c.starts) && s.insertLocked(*id, x.T, x.V) {
 			points++
 			// The next head may take many at once.
 			n := s.insertRunLocked(s.recs.At(*id), c.samples[k+1:])

@@ -163,11 +163,7 @@ func modelRun(t *testing.T, seed uint64, blobs bool, maxBytes int64) {
 	if blobs {
 		drop = 12
 	}
-	ops := 20_000
-	if testing.Short() {
-		ops = 8_000
-	}
-	for op := range ops {
+	for op := range 20_000 {
 		bucket := []string{"values", "pairs"}[rnd.IntN(2)]
 		key := fmt.Sprint("key", rnd.IntN(60))
 		id := bucket + "/" + key
