@@ -326,7 +326,7 @@ func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint
 
 // adoptStartsLocked makes the shadow of a series and gives it its blocks. It
 // lets go of the lock where memory must be found.
-func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks []savedBlock) error {
+func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks []SoundBlock) error {
 	shadow := uint32(noID)
 	if err := s.retryLocked(id, f, func() bool {
 		var err error
@@ -343,7 +343,7 @@ func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks [
 
 // adoptAllLocked gives blocks to a series that has none. It lets go of the lock
 // where memory must be found.
-func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []savedBlock) (points int, err error) {
+func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []SoundBlock) (points int, err error) {
 	if n := len(blocks); n <= maxDir(s.fix.MaxValue()) && !s.dirReserveLocked(*id, n) {
 		if err := s.retryLocked(id, f, func() bool { return s.dirReserveLocked(*id, n) }); err != nil {
 			return 0, err
@@ -364,7 +364,7 @@ func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []savedBlock) (
 
 // adoptLocked puts a block behind all others. The last one may take more samples.
 // The caller relists the series.
-func (s *shard) adoptLocked(id uint32, b *savedBlock, last bool) bool {
+func (s *shard) adoptLocked(id uint32, b *SoundBlock, last bool) bool {
 	if !s.dirReserveLocked(id, 1) {
 		return false
 	}
@@ -392,10 +392,9 @@ func (s *shard) adoptLocked(id uint32, b *savedBlock, last bool) bool {
 }
 
 // decoded is the samples of blocks that were decoded without an error before.
-func (l *loader) decoded(blocks []savedBlock) (all []Sample) {
-	for _, b := range blocks {
-		n, _ := l.decode(b.bytes, b.first)
-		all = append(all, l.out[:n]...)
+func (l *loader) decoded(blocks []SoundBlock) (all []Sample) {
+	for i := range blocks {
+		all = append(all, l.Samples(&blocks[i])...)
 	}
 	return all
 }

@@ -15,6 +15,7 @@ type Batch struct {
 	records []Record
 	missing []int
 	duties  []Duty // of series, as far as any is not Mine
+	blocks  []batchBlock
 
 	order  []batchPlace // of series, by shard
 	counts []int32
@@ -37,14 +38,17 @@ type content struct {
 	samples []Sample
 	starts  []int64 // of the first samples; the others have none
 	records []Record
+	blocks  []batchBlock
 	local   bool // the program's own
 	duty    Duty
 }
 
-// first is the time of the first of the samples or, of records alone, of those; not
-// ok if there are none.
+// first is the time of the first of the blocks, samples or records, in that order;
+// not ok if there are none.
 func (c *content) first() (t int64, ok bool) {
 	switch {
+	case len(c.blocks) > 0:
+		return c.blocks[0].first, true
 	case len(c.samples) > 0:
 		return c.samples[0].T, true
 	case len(c.records) > 0:
@@ -58,7 +62,8 @@ func (b *Batch) Reset(bucket string) {
 	b.bucket = bucket
 	b.series, b.samples, b.starts, b.missing = b.series[:0], b.samples[:0], b.starts[:0], b.missing[:0]
 	clear(b.records)
-	b.records, b.duties = b.records[:0], b.duties[:0]
+	clear(b.blocks)
+	b.records, b.duties, b.blocks = b.records[:0], b.duties[:0], b.blocks[:0]
 }
 
 // Series begins the series with the fingerprint f.
@@ -142,7 +147,7 @@ func (b *Batch) Len() int { return len(b.series) }
 // included. It takes no longer for a large batch.
 func (b *Batch) Bytes() int {
 	return cap(b.series)*int(unsafe.Sizeof(batchSeries{})+unsafe.Sizeof(batchPlace{})) + cap(b.samples)*int(unsafe.Sizeof(Sample{})) +
-		cap(b.starts)*8 + cap(b.records)*int(unsafe.Sizeof(Record{})) + cap(b.missing)*8 + cap(b.duties)
+		cap(b.starts)*8 + cap(b.records)*int(unsafe.Sizeof(Record{})) + cap(b.missing)*8 + cap(b.duties) + cap(b.blocks)*int(unsafe.Sizeof(batchBlock{}))
 }
 
 // Missing is, after Append, the positions of the series that the cache does not
@@ -159,6 +164,9 @@ func (b *Batch) of(i int) content {
 	c := content{samples: b.samples[from:to], records: b.records[record:recordEnd], duty: b.dutyOf(i)}
 	if from < len(b.starts) {
 		c.starts = b.starts[from:min(to, len(b.starts))]
+	}
+	if len(b.blocks) > 0 {
+		c.blocks = b.blocksOf(i)
 	}
 	return c
 }

@@ -154,6 +154,9 @@ func (l *ledger) wroteLocalLocked(id uint32, what content) {
 			d.sent = max(d.sent, t)
 		}
 	}
+	for i := range what.blocks {
+		d.sent = max(d.sent, what.blocks[i].last)
+	}
 }
 
 // noteOutOfOrderLocked notes points from from to to if they are out of order,

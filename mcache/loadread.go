@@ -2,7 +2,6 @@ package mcache
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -24,15 +23,14 @@ type savedReader struct {
 	payload []byte // of the frame
 	in      []byte // what is left of it
 	bad     bool
-	codec   block.Codec
-	out     [block.MaxSamples]Sample
+	BlockReader
 
 	// A batch: what the last call of read found.
 	series  []savedSeries
 	labels  []Label
 	same    []sameAs     // of labels
 	lengths []int32      // of labels: bytes in the payload
-	blocks  []savedBlock // samples and start times
+	blocks  []SoundBlock // samples and start times
 	chunks  []savedChunk
 	gone    []savedGone
 	covers  []savedCover
@@ -74,14 +72,6 @@ const (
 	sameBoth = sameName | sameValue
 )
 
-// savedBlock is a block that was inspected and found sound.
-type savedBlock struct {
-	bytes       []byte
-	first, last int64
-	n           int
-	step        uint32 // common step of its samples, 0 if there is none
-}
-
 // savedChunk is a chunk of records that was found sound.
 type savedChunk struct {
 	bytes []byte
@@ -102,10 +92,10 @@ type savedCover struct {
 }
 
 func (l *savedReader) labelsOf(x *savedSeries) []Label { return l.labels[x.labels.from:x.labels.to] }
-func (l *savedReader) samplesOf(x *savedSeries) []savedBlock {
+func (l *savedReader) samplesOf(x *savedSeries) []SoundBlock {
 	return l.blocks[x.samples.from:x.samples.to]
 }
-func (l *savedReader) startsOf(x *savedSeries) []savedBlock {
+func (l *savedReader) startsOf(x *savedSeries) []SoundBlock {
 	return l.blocks[x.starts.from:x.starts.to]
 }
 func (l *savedReader) chunksOf(x *savedSeries) []savedChunk {
@@ -467,9 +457,9 @@ func (l *savedReader) readBlocks() (part span32, points uint64, err error) {
 		if l.bad {
 			return part, 0, errSeries
 		}
-		l.blocks = append(l.blocks, savedBlock{bytes: b, first: start})
+		l.blocks = append(l.blocks, SoundBlock{})
 		x := &l.blocks[len(l.blocks)-1]
-		if err := l.inspect(x); err != nil {
+		if *x, err = l.Check(Block{start, b}); err != nil {
 			return part, 0, fmt.Errorf("%w: %w", errSeries, err)
 		}
 		if start <= last || x.last > MaxTime {
@@ -514,38 +504,4 @@ func (l *savedReader) checkRecords(b []byte) bool {
 		}
 	}
 	return true
-}
-
-// inspect tells whether a block can be decoded, and what it holds. Only
-// times that are on no grid are decoded for that.
-func (l *savedReader) inspect(x *savedBlock) error {
-	b, start := x.bytes, x.first
-	if n, last, step, ok := block.Inspect(b[:len(b)+block.Slack], start); ok {
-		x.n, x.last = n, last
-		if n >= stepSamples && step <= math.MaxUint32 {
-			x.step = uint32(step)
-		}
-		return nil
-	}
-	n, err := l.decode(b, start)
-	if err != nil {
-		return err
-	}
-	for i, y := range l.out[1:n] {
-		if y.T <= l.out[i].T {
-			return fmt.Errorf("time %d after %d", y.T, l.out[i].T)
-		}
-	}
-	if l.out[0].T != start {
-		return fmt.Errorf("it begins at %d, not %d", l.out[0].T, start)
-	}
-	if block.OpenRoom(b) > 0 {
-		return errors.New("an open block") // Save encodes them
-	}
-	x.n, x.last, x.step = n, l.out[n-1].T, commonStepOr(l.out[:n], 0)
-	return nil
-}
-
-func (l *savedReader) decode(b []byte, start int64) (int, error) {
-	return l.codec.Decode(&l.out, b[:len(b)+block.Slack], start)
 }

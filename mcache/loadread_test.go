@@ -154,7 +154,7 @@ func FuzzSavedReader(f *testing.F) {
 					}
 					last := int64(-MaxTime - 1)
 					for _, b := range l.samplesOf(x) {
-						n, err := l.decode(b.bytes, b.first)
+						n, err := l.decode(&b)
 						if err != nil || n != b.n {
 							t.Fatalf("%d samples of %d: %v", n, b.n, err)
 						}

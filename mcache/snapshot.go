@@ -20,6 +20,7 @@ type Snapshot struct {
 	recordBuf    []byte    // what the records' values are views of
 	starts       *Snapshot // of the shadow; nil if it has none
 	completeFrom int64
+	shown        int64 // of Cache.Snapshot: of what is before it nothing may be shown
 }
 
 type snapBlock struct {
@@ -45,13 +46,19 @@ func (c *Cache) CompleteFrom(id SeriesID) int64 {
 func (c *Cache) Snapshot(id SeriesID, from, to int64, s *Snapshot) bool {
 	sh, r, _ := c.lockSeries(id)
 	if sh == nil {
-		*s = Snapshot{buf: s.buf[:0], blocks: s.blocks[:0], head: s.head[:0], records: s.records[:0], recordBuf: s.recordBuf[:0],
-			from: from, to: to, completeFrom: math.MinInt64}
+		s.empty(from, to)
 		return false
 	}
 	defer sh.mu.Unlock()
-	sh.snapshotLocked(r, max(from, c.shownFromLocked(sh, r)), to, s)
+	s.shown = c.shownFromLocked(sh, r)
+	sh.snapshotLocked(r, max(from, s.shown), to, s)
 	return true
+}
+
+// empty makes s one without a point.
+func (s *Snapshot) empty(from, to int64) {
+	*s = Snapshot{buf: s.buf[:0], blocks: s.blocks[:0], head: s.head[:0], records: s.records[:0], recordBuf: s.recordBuf[:0],
+		from: from, to: to, completeFrom: math.MinInt64}
 }
 
 // SeriesBytes is what a series has allocated for its points, which a Snapshot
