@@ -23,20 +23,21 @@ type intake struct {
 	ring  *ring
 	fresh *allowance
 
-	protocol wire.Protocol
-	bucket   string
-	nowMs    int64                // the clock
-	shared   bool                 // not all series are alike in the next two
-	skip     []bool               // by place in the request: series that are of another node; nil: none
-	standby  wire.Bits            // by place in the request: series that another node forwards
-	duty     mcache.Duty          // of the series in hand
-	teaches  []byte               // prints of series by place in the request, to be learned
-	names    []wire.Named         // of the series to come that are not skipped
-	found    []mcache.Fingerprint // of names, and of those before
-	print    wire.Print           // of the series in hand, to be learned; zero: nothing is
-	learned  []printed
-	maxT     int64  // ms; samples after it are refused
-	usual    uint64 // ms from earlyMs to behind maxT: times in there need no second look
+	protocol    wire.Protocol
+	bucket      string
+	nowMs       int64                // the clock
+	shared      bool                 // not all series are alike in the next two
+	skip        []bool               // by place in the request: series that are of another node; nil: none
+	standby     wire.Bits            // by place in the request: series that another node forwards
+	duty        mcache.Duty          // of the series in hand
+	teaches     []byte               // prints of series by place in the request, to be learned
+	names       []wire.Named         // of the series to come that are not skipped
+	found       []mcache.Fingerprint // of names, and of those before
+	print       wire.Print           // of the series in hand, to be learned; zero: nothing is
+	takesBlocks bool                 // it is a part of protocol wire.Blocks
+	learned     []printed
+	maxT        int64  // ms; samples after it are refused
+	usual       uint64 // ms from earlyMs to behind maxT: times in there need no second look
 
 	decoded          []byte        // everything below points into it
 	zstd, zstdStream *zstd.Decoder // nil until a body needs one: of announced length, of any
@@ -46,6 +47,8 @@ type intake struct {
 
 	// Of the series in hand, the samples of which are the last in batch:
 	starts        []int64 // start times of the first samples; the others have none
+	blocks        []mcache.SoundBlock
+	reader        *mcache.BlockReader // of blocks; nil until there is one
 	histograms    []histogram
 	badHistograms int
 	badExemplars  int
@@ -100,6 +103,7 @@ func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
 	in.lease, in.lent, in.lookAt = l, 0, lookBytes
 	now := in.o.Now()
 	in.shared, in.skip, in.standby, in.duty = false, nil, nil, mcache.Mine
+	in.takesBlocks = false
 	in.teaches, in.names, in.print, in.learned = nil, nil, wire.Print{}, in.learned[:0]
 	in.protocol, in.bucket, in.nowMs, in.maxT = p, bucket, now.UnixMilli(), now.Add(in.o.MaxAhead).UnixMilli()
 	in.usual = uint64(max(in.maxT+1-earlyMs, 0))
@@ -242,7 +246,7 @@ func (in *intake) decodeLabels(e piece) error {
 
 // beginSeries forgets the series in hand.
 func (in *intake) beginSeries() {
-	in.starts = in.starts[:0]
+	in.starts, in.blocks = in.starts[:0], in.blocks[:0]
 	if len(in.histograms) > 0 || in.whyBad != nil {
 		clear(in.histograms)
 		in.histograms = in.histograms[:0]
@@ -262,7 +266,7 @@ func (in *intake) endSeries(f mcache.Fingerprint, e piece, suspect bool, samples
 	if odd {
 		samples = in.oddTimes(e, samples, first)
 	}
-	if len(samples)-first+len(in.histograms) == 0 {
+	if len(samples)-first+len(in.histograms)+len(in.blocks) == 0 {
 		in.batch.SetSamples(samples)
 		if !odd && in.whyBad == nil && len(in.exemplars) == in.hand {
 			in.emptySeries(e)
@@ -275,8 +279,9 @@ func (in *intake) endSeries(f mcache.Fingerprint, e piece, suspect bool, samples
 			return
 		}
 	}
-	in.at = append(in.at, place{piece: e, samples: uint32(len(samples) - first), histograms: uint32(len(in.histograms))})
-	in.sent.samples += len(samples) - first
+	sent := len(samples) - first + in.inBlocks()
+	in.at = append(in.at, place{piece: e, samples: uint32(sent), histograms: uint32(len(in.histograms))})
+	in.sent.samples += sent
 	in.sent.histograms += len(in.histograms)
 	in.batch.SetSamples(samples)
 	in.batch.SeriesFrom(first, f, in.starts)
@@ -289,6 +294,7 @@ func (in *intake) endSeries(f mcache.Fingerprint, e piece, suspect bool, samples
 	for _, h := range in.histograms {
 		in.batch.Record(h.t, h.value)
 	}
+	in.batch.Blocks(in.blocks)
 }
 
 // endRareSeries sees to what few series have: histograms and exemplars.

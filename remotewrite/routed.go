@@ -88,7 +88,9 @@ func (h *Handler) write(ctx context.Context, in *intake) wire.Answer {
 	if in.problems.failed > 0 {
 		a.Status, a.Failed = http.StatusBadRequest, in.problems.failed
 		a.Reasons = slices.Clone(in.problems.messages)
-		a.Losses = in.losses()
+		if !in.takesBlocks { // whoever hands over does not ask
+			a.Losses = in.losses()
+		}
 	}
 	h.retry(in, &a)
 	return a
@@ -177,6 +179,9 @@ func (h *Handler) storePart(ctx context.Context, p wire.Part, l *lease) wire.Ans
 	}
 	in.reset(p.Protocol, p.Bucket, l)
 	in.bound(len(in.decoded)) // each takes two bytes or more
+	if p.Protocol == wire.Blocks {
+		in.protocol, in.takesBlocks, p.Settled = wire.V2, true, true
+	}
 	if p.Settled {
 		in.duty = mcache.Nobodys // of all series
 	} else {
@@ -220,6 +225,7 @@ func (h *Handler) serveBundle(w http.ResponseWriter, r *http.Request) {
 	h.o().Router.Answered(w.Header())
 	w.Header().Set("Content-Type", wire.ContentTypeAnswers)
 	w.Header().Set(wire.HeaderPacked, "1")
+	w.Header().Set(wire.HeaderBlocks, wire.BlocksForm)
 	_, _ = w.Write(answers)
 }
 

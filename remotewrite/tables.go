@@ -22,7 +22,8 @@ func (in *intake) tables() int {
 	return in.batch.Bytes() + cap(in.at)*int(unsafe.Sizeof(place{})) + cap(in.starts)*8 +
 		cap(in.histograms)*int(unsafe.Sizeof(histogram{})) + cap(in.exemplars)*int(unsafe.Sizeof(pending{})) +
 		cap(in.labels)*int(unsafe.Sizeof(mcache.Label{})) + cap(in.series)*int(unsafe.Sizeof(piece{})) + cap(in.syms)*int(unsafe.Sizeof(symbol{})) +
-		cap(in.learned)*int(unsafe.Sizeof(printed{})) + cap(in.found)*int(unsafe.Sizeof(mcache.Fingerprint{}))
+		cap(in.learned)*int(unsafe.Sizeof(printed{})) + cap(in.found)*int(unsafe.Sizeof(mcache.Fingerprint{})) +
+		cap(in.blocks)*int(unsafe.Sizeof(mcache.SoundBlock{}))
 }
 
 // look asks for what the tables have grown to when decoded[:at] has been read,

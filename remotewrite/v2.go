@@ -127,6 +127,19 @@ func (in *intake) seriesV2(e piece) error {
 			continue
 		}
 		if t > wire.TagV2SeriesMetadata || t&7 != wire.TypeBytes {
+			if t == wire.TagV2SeriesBlock && in.takesBlocks {
+				at, end := wire.Bytes(b, i2)
+				if at < 0 {
+					return malformed("series", start)
+				}
+				var far bool
+				var err error
+				if samples, far, err = in.block(b[at:end], end, samples); err != nil {
+					return err
+				}
+				i, odd = end, odd || far
+				continue
+			}
 			if i = wire.SkipUnknown(b, t, i2, wire.LastV2Series); i < 0 {
 				return malformed("series", start)
 			}

@@ -23,7 +23,7 @@ func (n *nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.Body.Close()
 	points := 0
 	for i := range n.from.series {
-		points += n.from.series[i].points()
+		points += n.from.series[i].Points()
 	}
 	h := http.Header{wire.HeaderSamplesWritten: {strconv.Itoa(points)}}
 	return &http.Response{StatusCode: http.StatusNoContent, Header: h, Body: http.NoBody, Request: r}, nil

@@ -129,7 +129,7 @@ func (c *Client) Send(ctx context.Context, series []Series, header http.Header) 
 	defer func() { c.putBack(b) }()
 	points := 0
 	for i := range series {
-		points += series[i].points()
+		points += series[i].Points()
 	}
 	var r Result
 	for {

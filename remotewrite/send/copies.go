@@ -13,7 +13,8 @@ type Copies struct {
 	samples []mcache.Sample
 	starts  []int64
 	records []mcache.Record
-	values  []byte // of records
+	values  []byte // of records and blocks
+	blocks  []mcache.Block
 }
 
 // Add adds a copy of s. The strings of labels, Table and Metadata are shared with s.
@@ -24,6 +25,10 @@ func (c *Copies) Add(s Series) {
 	for i := range s.Records {
 		s.Records[i].Value = cloneTo(&c.values, s.Records[i].Value)
 	}
+	s.Blocks = cloneTo(&c.blocks, s.Blocks)
+	for i := range s.Blocks {
+		s.Blocks[i].Bytes = cloneTo(&c.values, s.Blocks[i].Bytes)
+	}
 	c.Series = append(c.Series, s)
 }
 
@@ -33,7 +38,7 @@ func (c *Copies) Reset() {
 	clear(c.Series)
 	clear(c.labels) // the strings are not held any longer
 	c.Series, c.labels, c.numbers = c.Series[:0], c.labels[:0], c.numbers[:0]
-	c.samples, c.starts, c.records, c.values = c.samples[:0], c.starts[:0], c.records[:0], c.values[:0]
+	c.samples, c.starts, c.records, c.values, c.blocks = c.samples[:0], c.starts[:0], c.records[:0], c.values[:0], c.blocks[:0]
 }
 
 // cloneTo returns a copy of list that lies at the end of slab.

@@ -26,13 +26,22 @@ type Series struct {
 	// Records are native histograms as the cache keeps them: messages
 	// io.prometheus.write.v2.Histogram.
 	Records []mcache.Record
+	// Blocks hold more samples, which none of Samples lies between. Only nodes of a cluster
+	// take them (wire.Blocks): forwarding and protocol 1.0 have none.
+	Blocks []mcache.Block
 	// Metadata of the metric. It goes with protocol 2.0 only: in 1.0 it is not
 	// a matter of series.
 	Metadata wire.Metadata
 }
 
-// points is how many samples and histograms s has.
-func (s *Series) points() int { return len(s.Samples) + len(s.Records) }
+// Points is how many samples and histograms s has.
+func (s *Series) Points() int {
+	n := len(s.Samples) + len(s.Records)
+	for _, b := range s.Blocks {
+		n += b.Len()
+	}
+	return n
+}
 
 // count is how many labels s has.
 func (s *Series) count() int { return len(s.Labels) + len(s.Numbers) }
@@ -276,6 +285,9 @@ func (e *EncoderV2) measure(s *Series, refs []uint32, shape shape) (m messageV2)
 	for _, r := range s.Records {
 		m.bytes += 1 + sized(len(r.Value))
 	}
+	for _, b := range s.Blocks {
+		m.bytes += wire.BlockBytes(b.First, b.Bytes)
+	}
 	if s.Metadata != (wire.Metadata{}) {
 		m.kind = uint64(wire.MetricTypeNumber(s.Metadata.Type))
 		m.help, m.unit = uint64(e.index[s.Metadata.Help]), uint64(e.index[s.Metadata.Unit])
@@ -315,6 +327,9 @@ func refsOf(name, value uint32) numberedRefs {
 func (m *messageV2) appendEnd(dst []byte, s *Series) []byte {
 	for _, r := range s.Records {
 		dst = append(appendHead(dst, wire.TagV2SeriesHistogram, len(r.Value)), r.Value...)
+	}
+	for _, b := range s.Blocks {
+		dst = wire.AppendBlock(dst, b.First, b.Bytes)
 	}
 	if m.metadataBytes > 0 {
 		dst = appendHead(dst, wire.TagV2SeriesMetadata, m.metadataBytes)

@@ -282,7 +282,7 @@ func (l *lane) request(ctx context.Context, bucket string, series []Series) (don
 		waiting = waiting[:len(waiting)-1]
 		points := 0
 		for i := range p.series {
-			points += p.series[i].points()
+			points += p.series[i].Points()
 		}
 		r, err := l.send(ctx, bucket, p.series)
 		switch {
@@ -313,8 +313,8 @@ func (l *lane) request(ctx context.Context, bucket string, series []Series) (don
 func halves(series []Series, points int) (a, b []Series) {
 	if len(series) > 1 {
 		n, at := 0, 0
-		for at < len(series)-1 && (at == 0 || 2*(n+series[at].points()) <= points) {
-			n += series[at].points()
+		for at < len(series)-1 && (at == 0 || 2*(n+series[at].Points()) <= points) {
+			n += series[at].Points()
 			at++
 		}
 		return series[:at], series[at:]

@@ -91,7 +91,7 @@ func Parts(b []byte, f func(Part) bool) error {
 	last := ""
 	for i := 1; i < len(b); {
 		p := Part{Protocol: Protocol(b[i] &^ (partStandby | partSettled | partPrints)), Settled: b[i]&partSettled != 0}
-		if p.Protocol != V1 && p.Protocol != V2 && p.Protocol != Claim && p.Protocol != PackedV1 && p.Protocol != Printed {
+		if p.Protocol != V1 && p.Protocol != V2 && p.Protocol != Claim && p.Protocol != PackedV1 && p.Protocol != Printed && p.Protocol != Blocks {
 			return fmt.Errorf("%w: protocol %d at byte %d", ErrBundle, b[i], i)
 		}
 		at := i + 1
