@@ -86,8 +86,37 @@ func (d *daemon) handOver(timeout time.Duration) {
 // holdings are what the daemon has of all buckets but its own.
 type holdings struct{ d *daemon }
 
-// Each implements route.Holdings.
-func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, completeFrom int64, s send.Series) bool) {
+// Newest implements route.Holdings.
+func (h holdings) Newest(from, recent int64, want func(slot uint16) bool, f func(bucket string, slot uint16, completeFrom int64, s send.Series) bool) {
+	h.each(want, func(id mcache.SeriesID, snap *mcache.Snapshot, s *send.Series) bool {
+		if !h.d.metrics.SnapshotNewest(id, from, recent, snap) {
+			return false
+		}
+		appendPoints(s, snap)
+		return true
+	}, func(bucket string, slot uint16, snap *mcache.Snapshot, s send.Series) bool {
+		return s.Points() == 0 || f(bucket, slot, snap.CompleteFrom(), s)
+	})
+}
+
+// Rest implements route.Holdings.
+func (h holdings) Rest(from int64, want func(slot uint16) bool, f func(bucket string, slot uint16, completeFrom int64, s send.Series) bool) {
+	h.each(want, func(id mcache.SeriesID, snap *mcache.Snapshot, s *send.Series) (ok bool) {
+		if !h.d.metrics.Snapshot(id, from, math.MaxInt64, snap) {
+			return false
+		}
+		if s.Blocks, ok = snap.Blocks(s.Blocks); !ok {
+			appendPoints(s, snap)
+		}
+		return true
+	}, func(bucket string, slot uint16, snap *mcache.Snapshot, s send.Series) bool {
+		return s.Points() == 0 && snap.CompleteFrom() <= from || f(bucket, slot, snap.CompleteFrom(), s)
+	})
+}
+
+// each calls take for every series of a slot that is wanted, to fill in what it has, and
+// f with that, until f reports false. What take reports false for is passed over.
+func (h holdings) each(want func(slot uint16) bool, take func(id mcache.SeriesID, snap *mcache.Snapshot, s *send.Series) bool, f func(bucket string, slot uint16, snap *mcache.Snapshot, s send.Series) bool) {
 	var (
 		c      = h.d.metrics
 		ids    []mcache.SeriesID
@@ -105,32 +134,35 @@ func (h holdings) Each(from, to int64, want func(slot uint16) bool, f func(bucke
 			if labels, ok = c.Labels(id, labels[:0]); !ok {
 				continue
 			}
-			s = send.Series{Labels: labels, Samples: s.Samples[:0], Starts: s.Starts[:0], Records: s.Records[:0]}
+			s = send.Series{Labels: labels, Samples: s.Samples[:0], Starts: s.Starts[:0], Records: s.Records[:0], Blocks: s.Blocks[:0]}
 			slot := h.d.router.SlotOf(bucket, &s)
-			if !want(slot) || !c.Snapshot(id, from, to, &snap) {
+			if !want(slot) || !take(id, &snap, &s) {
 				continue
-			}
-			if !snap.HasPoint() {
-				if lacks := snap.CompleteFrom(); lacks > from && !f(bucket, slot, lacks, s) {
-					return
-				}
-				continue
-			}
-			for it := snap.Iterator(); it.Next(); {
-				if it.OnRecord() {
-					s.Records = append(s.Records, it.Record())
-					continue
-				}
-				s.Samples, s.Starts = append(s.Samples, it.At()), append(s.Starts, it.StartTime())
 			}
 			for _, l := range labels {
 				if l.Name == wire.MetricName {
 					s.Metadata, _ = h.d.writes.Describe(bucket, l.Value)
 				}
 			}
-			if len(s.Samples)+len(s.Records) > 0 && !f(bucket, slot, snap.CompleteFrom(), s) {
+			if !f(bucket, slot, &snap, s) {
 				return
 			}
 		}
+	}
+}
+
+// appendPoints appends what is in a snapshot to s.
+func appendPoints(s *send.Series, snap *mcache.Snapshot) {
+	started := false
+	for it := snap.Iterator(); it.Next(); {
+		if it.OnRecord() {
+			s.Records = append(s.Records, it.Record())
+			continue
+		}
+		s.Samples, s.Starts = append(s.Samples, it.At()), append(s.Starts, it.StartTime())
+		started = started || it.StartTime() != 0
+	}
+	if !started {
+		s.Starts = s.Starts[:0] // or each would be asked whether it has one
 	}
 }

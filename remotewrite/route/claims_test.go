@@ -32,10 +32,10 @@ func TestClaimsAfterHandover(t *testing.T) {
 			var planned map[uint16][]int // what is to be sent
 			read := false
 			h, err := nodes[0].router.NewHandover(HandoverOptions{
-				Holdings: eachFunc(func(from, to int64, f func(string, uint16, send.Series) bool) {
+				Holdings: passes(func(newest bool, from int64, f func(string, uint16, send.Series) bool) {
 					read = true
 					for slot := range planned {
-						if !c.rejected || to <= now {
+						if !c.rejected || !newest {
 							break
 						}
 						f("default", slot, send.Series{Labels: writetest.Labels("no", "name"), Samples: []mcache.Sample{{T: now}}})

@@ -240,10 +240,15 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-type eachFunc func(from, to int64, f func(string, uint16, send.Series) bool)
+// passes are holdings that a function has: the newest of them, and the rest, from a time on.
+type passes func(newest bool, from int64, f func(string, uint16, send.Series) bool)
 
-func (e eachFunc) Each(from, to int64, _ func(uint16) bool, f func(string, uint16, int64, send.Series) bool) {
-	e(from, to, func(bucket string, slot uint16, s send.Series) bool { return f(bucket, slot, 0, s) })
+func (e passes) Newest(from, _ int64, _ func(uint16) bool, f func(string, uint16, int64, send.Series) bool) {
+	e(true, from, func(bucket string, slot uint16, s send.Series) bool { return f(bucket, slot, 0, s) })
+}
+
+func (e passes) Rest(from int64, _ func(uint16) bool, f func(string, uint16, int64, send.Series) bool) {
+	e(false, from, func(bucket string, slot uint16, s send.Series) bool { return f(bucket, slot, 0, s) })
 }
 
 // contextWithCancel ends with the test's function, which waits for done.

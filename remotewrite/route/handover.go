@@ -23,10 +23,19 @@ import (
 //	were none before.
 //
 // All nodes make the same table of the same members, so that exactly one sends,
-// and nobody has to ask. Newest first: the last minutes of all series, then what
-// was before, as far as Window goes, because the newest is asked for most and
-// nobody knows how much time there is. A bounded rate keeps it out of the way
+// and nobody has to ask. Newest first: what is not sealed of all series, the last
+// minutes mostly, then what was before, as far as Window goes, because the newest is asked
+// for most and nobody knows how much time there is. A bounded rate keeps it out of the way
 // of writers and readers; a node that leaves knows no rate.
+//
+// What is sealed is handed over as it lies, in the blocks of the cache (wire.Blocks): the
+// one who sends it decodes nothing, and its heir takes a block where it is. It takes a
+// tenth of the time, and of the bytes, that samples take, so that a drain of a full hour
+// fits into what Kubernetes gives a pod to end. A cut of time goes through blocks: rather
+// than to encode half of one anew, all of it is sent. That is why "newest" is what is not
+// sealed, and not some minutes: no block belongs to both. Samples are sealed meanwhile,
+// so that some are sent twice; none is left out. Nodes of before, and who missed but an
+// era, are sent samples.
 //
 // Owners may have been others for a moment, at one node or at all: a member was
 // taken for dead or was passed over, the network was cut. The cluster remembers
@@ -34,7 +43,7 @@ import (
 // of some minutes before, is sent to those who missed it.
 //
 // What is sent are requests of protocol 2.0 in bundles of one part, that a node
-// writes as it writes all. Writes are idempotent, so whatever is in doubt is sent
+// writes as it writes all: the same checks, limits, labels and answers. Writes are idempotent, so whatever is in doubt is sent
 // again. Nodes may see changes in another order for a moment, and a second
 // change may come while the first is worked off: it is then worked off together
 // with it, against the last table that was done with. What can go wrong is that
@@ -51,12 +60,16 @@ import (
 
 // Holdings is what this node has.
 type Holdings interface {
-	// Each calls f for every series with points from from to to, in ms, and of a
-	// slot that want says, until f reports false. What f gets is valid until it
-	// returns.
+	// Newest calls f for every series of a slot that want says, until f reports false,
+	// with what is newest of it: samples that are not sealed in blocks yet, and of a series
+	// that has more than samples all that is at or after recent. What is before from is
+	// left out, both unix ms. What f gets is valid until it returns.
 	// completeFrom is from when on, in ms, the node lacks nothing of a series; one
 	// that lacks something may have no points.
-	Each(from, to int64, want func(slot uint16) bool, f func(bucket string, slot uint16, completeFrom int64, s send.Series) bool)
+	Newest(from, recent int64, want func(slot uint16) bool, f func(bucket string, slot uint16, completeFrom int64, s send.Series) bool)
+	// Rest is Newest for what Newest leaves out, and maybe more: blocks that reach beyond
+	// from, whole, or samples and records at or after it.
+	Rest(from int64, want func(slot uint16) bool, f func(bucket string, slot uint16, completeFrom int64, s send.Series) bool)
 }
 
 // HandoverOptions configure a Handover. The zero value of a field means its default.
@@ -100,6 +113,7 @@ const (
 	handoverTries   = 8
 	handoverFloods  = 100                    // times that it has too many new series for now
 	handoverPause   = 250 * time.Millisecond // doubled with each try, up to 8 times
+	handoverRecent  = 5 * time.Minute        // of what has more than samples, what is newest
 	handoverPoll    = 100 * time.Millisecond
 	handoverLook    = time.Second // between two looks for eras that others told of
 	// drainRest is how long who reads may not know of claims that were just told.
@@ -245,9 +259,6 @@ func (h *Handover) Stats() HandoverStats {
 	return HandoverStats{h.slots.Load(), h.samples.Load(), h.bytes.Load(), h.failed.Load(), h.r.claims.slots()}
 }
 
-// ages are where the window is cut, newest first.
-var ages = []time.Duration{5 * time.Minute, 20 * time.Minute}
-
 // job sends what follows from base's becoming t, and from eras that came and went,
 // with mu held. It ends early with ctx, or when the table is another again.
 func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done bool) {
@@ -261,7 +272,7 @@ func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done b
 	h.slots.Store(int64(len(plan)))
 	defer h.slots.Store(0)
 	if len(plan) > 0 {
-		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch), batchBytes: min(handoverBytes, handoverMemory/t.Nodes()), completeFrom: make(map[uint16]int64)}
+		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch), takes: make(map[int]bool), batchBytes: min(handoverBytes, handoverMemory/t.Nodes()), completeFrom: make(map[uint16]int64)}
 		j.from, j.until = now.Add(-h.o.Window).UnixMilli(), now.UnixMilli()
 		if h.o.Claimable != nil {
 			j.claimable = h.o.Claimable(j.from, j.until)

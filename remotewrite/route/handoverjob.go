@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sort"
 	"time"
 
 	"mcached/remotewrite/send"
@@ -34,6 +33,8 @@ type handoverJob struct {
 	batches      map[int]*batch
 	batchBytes   int // about how much each has when it is sent
 	encoder      send.EncoderV2
+	takes        map[int]bool // whether nodes that were asked take blocks
+	unpacker     send.Unpacker
 }
 
 // batch is what is to be sent to a node. While the node works on one the next is
@@ -65,58 +66,59 @@ func (j *handoverJob) run() bool {
 }
 
 func (j *handoverJob) gather() bool {
-	now := time.UnixMilli(j.until)
-	oldest := j.until
+	from := j.until
 	for _, targets := range j.plan {
 		for _, t := range targets {
-			oldest = min(oldest, t.from)
+			from = min(from, t.from)
 		}
 	}
-	to := j.until + time.Hour.Milliseconds() // what is a little ahead of the clock is new, too
-	for _, age := range append(slices.Clone(ages), j.h.o.Window) {
-		from := now.Add(-min(age, j.h.o.Window)).UnixMilli()
-		if from >= to || to < oldest {
-			continue
-		}
-		ok := true
-		j.h.o.Holdings.Each(from, to, func(slot uint16) bool { return len(j.plan[slot]) > 0 }, func(bucket string, slot uint16, completeFrom int64, s send.Series) bool {
-			j.completeFrom[slot] = max(completeFrom, j.completeFrom[slot])
-			if len(s.Samples)+len(s.Records) == 0 {
-				return ok
-			}
-			if bucket != j.bucket { // so that only those of one are held at a time
-				ok = ok && j.flushAll()
-				j.bucket = string([]byte(bucket))
-			}
-			for _, t := range j.plan[slot] {
-				if s, some := since(s, t.from); some {
-					ok = ok && j.add(t.node, s)
-				}
-			}
+	from = max(from, j.from)
+	ok := true
+	want := func(slot uint16) bool { return len(j.plan[slot]) > 0 }
+	take := func(bucket string, slot uint16, completeFrom int64, s send.Series) bool {
+		j.completeFrom[slot] = max(completeFrom, j.completeFrom[slot])
+		if s.Points() == 0 {
 			return ok
-		})
-		if !ok || !j.flushAll() {
-			return false
 		}
-		to = from - 1
+		if bucket != j.bucket { // so that only those of one are held at a time
+			ok = ok && j.flushAll()
+			j.bucket = string([]byte(bucket))
+		}
+		for _, t := range j.plan[slot] {
+			ok = ok && j.add(t, s)
+		}
+		return ok
 	}
-	return true
+	j.h.o.Holdings.Newest(from, j.until-handoverRecent.Milliseconds(), want, take)
+	if !ok || !j.flushAll() {
+		return false
+	}
+	j.h.o.Holdings.Rest(from, want, take)
+	return ok && j.flushAll()
 }
 
-// since is what of a series has times from from on, and whether there is any.
-func since(s send.Series, from int64) (send.Series, bool) {
-	i := sort.Search(len(s.Samples), func(i int) bool { return s.Samples[i].T >= from })
-	k := sort.Search(len(s.Records), func(k int) bool { return s.Records[k].T >= from })
-	s.Starts, s.Samples, s.Records = s.Starts[min(i, len(s.Starts)):], s.Samples[i:], s.Records[k:]
-	return s, len(s.Samples)+len(s.Records) > 0
+// takesBlocks asks a node, once, whether it takes them.
+func (j *handoverJob) takesBlocks(node int) bool {
+	takes, asked := j.takes[node]
+	if !asked {
+		takes = j.h.r.takesBlocks(j.ctx, j.table, node)
+		j.takes[node] = takes
+	}
+	return takes
 }
 
 // add reports false when the job is over.
-func (j *handoverJob) add(node int, s send.Series) bool {
-	b := j.batches[node]
+func (j *handoverJob) add(t target, s send.Series) bool {
+	if s = j.unpacker.Since(s, t.from); len(s.Blocks) > 0 && !j.takesBlocks(t.node) {
+		s = j.unpacker.Plain(s)
+	}
+	if s.Points() == 0 {
+		return true
+	}
+	b := j.batches[t.node]
 	if b == nil {
 		b = new(batch)
-		j.batches[node] = b
+		j.batches[t.node] = b
 	}
 	for _, r := range s.Records {
 		b.bytes += len(r.Value)
@@ -124,13 +126,16 @@ func (j *handoverJob) add(node int, s send.Series) bool {
 	for _, l := range s.Labels {
 		b.bytes += len(l.Name) + len(l.Value)
 	}
+	const sampleBytes, blockBytes = 18, 10
+	for _, x := range s.Blocks {
+		b.bytes += blockBytes + len(x.Bytes)
+	}
 	b.Add(s)
-	b.points += len(s.Samples) + len(s.Records)
-	const sampleBytes = 18
+	b.points += s.Points()
 	if b.bytes += sampleBytes * (len(s.Samples) + len(s.Records)); b.bytes < j.batchBytes {
 		return true
 	}
-	return j.flush(node, b)
+	return j.flush(t.node, b)
 }
 
 func (j *handoverJob) flushAll() bool {
@@ -150,11 +155,15 @@ func (j *handoverJob) flush(node int, b *batch) bool {
 	if !j.await(node, b) {
 		return false
 	}
+	protocol := wire.V2
+	if slices.ContainsFunc(b.Series, func(s send.Series) bool { return len(s.Blocks) > 0 }) {
+		protocol = wire.Blocks
+	}
 	body := j.encoder.Append(make([]byte, 0, b.bytes), b.Series) // not one for all: who sends may read on when he was answered
 	if j.lost[node] {
 		j.h.failed.Add(int64(b.points))
 	} else {
-		part := wire.Part{Protocol: wire.V2, Bucket: j.bucket, Settled: true, Body: body}
+		part := wire.Part{Protocol: protocol, Bucket: j.bucket, Settled: true, Body: body}
 		d := &delivery{points: b.points, bytes: len(body), done: make(chan struct{})}
 		b.sent = d
 		go func() {
@@ -239,18 +248,42 @@ func (j *handoverJob) deliver(node int, p wire.Part) (rejected bool, err error) 
 
 // post sends one part to a node.
 func (r *Router) post(ctx context.Context, t Table, node int, p wire.Part) (a wire.Answer, err error) {
-	id, url := t.Node(node)
-	ctx, cancel := context.WithTimeout(ctx, handoverTimeout)
-	defer cancel()
-	head := wire.AppendPartHead(wire.AppendBundle(nil), p)
-	b := bundle{bundleBuffer: bundleBuffer{pieces: [][]byte{head, p.Body}, size: len(head) + len(p.Body)}}
-	req, err := r.request(ctx, url, &b)
+	b := newBundle(wire.AppendPartHead(wire.AppendBundle(nil), p), p.Body)
+	answers, err := r.postBundle(ctx, t, node, b, 1)
 	if err != nil {
 		return a, err
 	}
-	answers, err := b.exchange(r, req, 1)
-	if err != nil {
-		return a, fmt.Errorf("%s: %w", id, err)
-	}
 	return answers[0], nil
+}
+
+// takesBlocks asks a node, by a bundle without parts, whether it takes wire.Blocks. One
+// that does not answer is taken for one that does not.
+func (r *Router) takesBlocks(ctx context.Context, t Table, node int) bool {
+	b := newBundle(wire.AppendBundle(nil))
+	_, err := r.postBundle(ctx, t, node, b, 0)
+	return err == nil && b.blocks
+}
+
+func newBundle(pieces ...[]byte) *bundle {
+	b := &bundle{bundleBuffer: bundleBuffer{pieces: pieces}}
+	for _, p := range pieces {
+		b.size += len(p)
+	}
+	return b
+}
+
+// postBundle sends a bundle of n parts to a node.
+func (r *Router) postBundle(ctx context.Context, t Table, node int, b *bundle, n int) ([]wire.Answer, error) {
+	id, url := t.Node(node)
+	ctx, cancel := context.WithTimeout(ctx, handoverTimeout)
+	defer cancel()
+	req, err := r.request(ctx, url, b)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := b.exchange(r, req, n)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", id, err)
+	}
+	return answers, nil
 }

@@ -85,6 +85,32 @@ func newNodes(t *testing.T, n, copies int, o Options, r remotewrite.Options, c m
 
 func (x *node) serveBy(f http.HandlerFunc) { x.instead.Store(&f) }
 
+// overheard has see called with each part that x is sent, and edit with the headers of
+// its answers. A node with a fault hangs up, whatever that is.
+func (x *node) overheard(see func(wire.Part), edit func(answer http.Header)) {
+	x.serveBy(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			x.T.Error(err)
+		}
+		fails := x.fault.Load() != well
+		_ = wire.Parts(body, func(p wire.Part) bool {
+			see(p)
+			return true
+		})
+		if fails {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		got := httptest.NewRecorder()
+		x.handler.ServeHTTP(got, r)
+		edit(got.Header())
+		maps.Copy(w.Header(), got.Header())
+		w.WriteHeader(got.Code)
+		_, _ = w.Write(got.Body.Bytes())
+	})
+}
+
 func (x *node) serve(w http.ResponseWriter, r *http.Request) {
 	if f := x.instead.Load(); f != nil {
 		(*f)(w, r)
@@ -277,31 +303,15 @@ func TestPackedForThoseThatTakeIt(t *testing.T) {
 	nodes := newNodes(t, 3, 2, Options{Acks: 2, Timeout: time.Minute}, remotewrite.Options{}, mcache.Options{})
 	var parts, packed [3]atomic.Int32
 	for i, x := range nodes {
-		x.serveBy(func(w http.ResponseWriter, r *http.Request) {
-			body, err := io.ReadAll(r.Body)
-			if err != nil {
-				t.Error(err)
+		x.overheard(func(p wire.Part) {
+			parts[i].Add(1)
+			if p.Protocol == wire.PackedV1 {
+				packed[i].Add(1)
 			}
-			fails := x.fault.Load() != well
-			_ = wire.Parts(body, func(p wire.Part) bool {
-				parts[i].Add(1)
-				if p.Protocol == wire.PackedV1 {
-					packed[i].Add(1)
-				}
-				return true
-			})
-			if fails {
-				panic(http.ErrAbortHandler)
-			}
-			r.Body = io.NopCloser(bytes.NewReader(body))
-			got := httptest.NewRecorder()
-			x.handler.ServeHTTP(got, r)
+		}, func(answer http.Header) {
 			if i == 1 {
-				got.Header().Del(wire.HeaderPacked)
+				answer.Del(wire.HeaderPacked)
 			}
-			maps.Copy(w.Header(), got.Header())
-			w.WriteHeader(got.Code)
-			_, _ = w.Write(got.Body.Bytes())
 		})
 	}
 	var want []writetest.Series

@@ -441,6 +441,7 @@ type bundle struct {
 	bundleBuffer
 	readers atomic.Int32 // that are not closed
 	packs   bool         // the node that answered takes packed parts
+	blocks  bool         // it takes wire.Blocks
 	prints  bool         // it takes prints of this one
 }
 
@@ -476,6 +477,7 @@ func (b *bundle) exchange(r *Router, req *http.Request, n int) ([]wire.Answer, e
 		return nil, err
 	}
 	b.packs, b.prints = resp.Header.Get(wire.HeaderPacked) != "", r.printsBy(resp.Header.Get(wire.HeaderPrints))
+	b.blocks = resp.Header.Get(wire.HeaderBlocks) == wire.BlocksForm
 	return wire.Answers(text, n, make([]wire.Answer, 0, n))
 }
 
