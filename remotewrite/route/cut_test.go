@@ -429,7 +429,10 @@ func TestSlotIsThatOfTheLabels(t *testing.T) {
 // However labels are written, a series is what it would be alone: what it has in common with
 // the one before, and what it was told by, makes no difference.
 func TestSeriesAreCutAsIfAlone(t *testing.T) {
-	field := func(dst []byte, tag byte, b ...byte) []byte { return append(append(dst, tag, byte(len(b))), b...) }
+	field := func(dst []byte, tag byte, b ...byte) []byte {
+		return append(binary.AppendUvarint(append(dst, tag), uint64(len(b))), b...)
+	}
+	long := func(n int) string { return strings.Repeat("long", n/4) }
 	sample := []byte{wire.TagSampleValue, 1, 2, 3, 4, 5, 6, 7, 8, wire.TagSampleTime, 5}
 	quick := 0
 	for seed := range uint64(300) {
@@ -438,17 +441,31 @@ func TestSeriesAreCutAsIfAlone(t *testing.T) {
 		var labels [][]byte // of the series before
 		var body []byte
 		var alone [][]byte
+		var whole []bool
+		usual := true // as long as no label without a value has come
+		many := seed%30 == 0
 		for range 40 {
 			if len(labels) == 0 || rng.IntN(8) == 0 {
 				labels = labels[:0]
-				for range 1 + rng.IntN(5) {
+				n := 1 + rng.IntN(5)
+				if many {
+					n += wire.MaxPackedLabels - 2
+				}
+				for range n {
 					labels = append(labels, field(field(nil, wire.TagLabelName, some("ab", "cd", "le", "x")...), wire.TagLabelValue, some("1", "22", "longer than it was")...))
 				}
 			}
 			at := len(labels) - 1 - rng.IntN(len(labels))*rng.IntN(2)*rng.IntN(2)
 			name, value := some("ab", "cd"), some("1", "22", "3", "longer than it was")
-			switch l := field(nil, wire.TagLabelName, name...); rng.IntN(20) {
-			case 0: // without a value
+			if seed%8 == 0 && rng.IntN(4) == 0 { // lengths of two bytes and of three
+				value = some(long(124), long(128), long(300), long(1<<14-200), long(1<<14))
+			}
+			how := rng.IntN(20)
+			if seed%3 > 0 {
+				how = max(how, 2)
+			}
+			switch l := field(nil, wire.TagLabelName, name...); how {
+			case 0: // without a value: none is usual from here on
 				labels[at] = l
 			case 1: // an empty one
 				labels[at] = field(l, wire.TagLabelValue)
@@ -459,9 +476,14 @@ func TestSeriesAreCutAsIfAlone(t *testing.T) {
 			case 4: // two values
 				labels[at] = field(field(l, wire.TagLabelValue, some("1", "22")...), wire.TagLabelValue, value...)
 			case 5: // a length of two bytes
+				value = value[:min(len(value), 0x7f)]
 				labels[at] = append(append(l, wire.TagLabelValue, byte(len(value))|0x80, 0), value...)
 			default:
 				labels[at] = field(l, wire.TagLabelValue, value...)
+			}
+			if rng.IntN(6) == 0 { // another one, too
+				k := rng.IntN(len(labels))
+				labels[k] = field(field(nil, wire.TagLabelName, some("ab", "cd", "le", "x")...), wire.TagLabelValue, some("1", "22", "33")...)
 			}
 			var series []byte
 			for _, l := range labels {
@@ -470,31 +492,70 @@ func TestSeriesAreCutAsIfAlone(t *testing.T) {
 			switch series = field(series, wire.TagV1SeriesSample, sample...); rng.IntN(20) {
 			case 0: // a label behind the sample
 				series = field(series, wire.TagV1SeriesLabel, field(field(nil, wire.TagLabelName, some("ab", "z")...), wire.TagLabelValue, '9')...)
-			case 1:
+			case 1, 2:
 				series = field(series, wire.TagV1SeriesSample, sample...)
+			case 3: // with a field that makes the second longer than any
+				series = field(series, wire.TagV1SeriesSample, field(slices.Clone(sample), 15<<3|wire.TypeBytes, []byte(long(8))...)...)
+			case 4: // no sample
+				series = series[:len(series)-2-len(sample)]
+			case 5: // another field, and one that ends with it
+				series = field(series, 15<<3|wire.TypeBytes, '9')
+			case 6:
+				series = field(series[:len(series)-2-len(sample)], 15<<3|wire.TypeBytes, sample...)
+			case 7:
+				series = field(series[:len(series)-2-len(sample)], wire.TagV1SeriesSample, field(slices.Clone(sample), 15<<3|wire.TypeBytes, []byte(long(8))...)...)
 			}
-			series = append(binary.AppendUvarint([]byte{wire.TagV1Series}, uint64(len(series))), series...)
+			size := binary.AppendUvarint([]byte{wire.TagV1Series}, uint64(len(series)))
+			padded := rng.IntN(20) == 0 // longer than it need be
+			if padded {
+				size[len(size)-1] |= 0x80
+				size = append(size, 0)
+			}
+			whole = append(whole, padded || len(labels) > wire.MaxPackedLabels)
+			series = append(size, series...)
 			alone, body = append(alone, series), append(body, series...)
 		}
 		prints := []Prints{testPrints{testHash}, nil}[seed%2]
 		scan := func(b []byte) *cutter {
-			c := &cutter{hash: testHash, prints: prints, maxSeries: 1000}
+			c := &cutter{hash: testHash, prints: prints, maxSeries: len(alone)}
 			if !c.scan(wire.Part{Protocol: wire.V1, Bucket: "b", Body: b, MaxSamples: 1000}) {
 				t.Fatalf("seed %d: not cut", seed)
 			}
 			return c
 		}
 		all := scan(body)
+		samples := 0
 		for k, series := range alone {
 			one := scan(series)
+			samples += one.sent.Samples
 			a, b := &all.items[k], &one.items[0]
 			if a.slot != b.slot || prints != nil && all.named[k] != one.named[0] || a.rest-a.from != b.rest || a.end-a.from != b.end {
 				t.Fatalf("seed %d: series %d is cut as %+v, alone as %+v: %v, %v", seed, k, *a, *b, all.named, one.named)
+			}
+			if usual = usual && !one.odd; a.usual != (b.usual && usual) || whole[k] && !a.whole {
+				t.Fatalf("seed %d: series %d is cut as %+v, alone as %+v", seed, k, *a, *b)
 			}
 			if k > 0 && !a.whole && a.changes == all.items[k-1].changes+1 {
 				quick++
 			}
 		}
+		if all.series != len(alone) || all.sent.Samples != samples {
+			t.Fatalf("seed %d: %d samples of %d series, not %d of %d", seed, all.sent.Samples, all.series, samples, len(alone))
+		}
+		refused := func(what string, maxSeries int, body []byte) {
+			c := cutter{hash: testHash, prints: prints, maxSeries: maxSeries}
+			if c.scan(wire.Part{Protocol: wire.V1, Bucket: "b", Body: body, MaxSamples: 1000}) {
+				t.Fatalf("seed %d: %s", seed, what)
+			}
+		}
+		refused("more series than there may be", len(alone)-1, body)
+		one := field(nil, wire.TagV1SeriesLabel, field(field(nil, wire.TagLabelName, 'x'), wire.TagLabelValue, '1')...)
+		one = field(one, wire.TagV1SeriesSample, sample...)
+		twice := field(field(body, wire.TagV1Series, one...), wire.TagV1Series, one...)
+		refused("a field that is cut", 1000, field(twice, wire.TagV1Series, append(one, wire.TagV1SeriesSample)...))
+		refused("a field of which only the tag is there", 1000, field(twice, wire.TagV1Series, append(slices.Clone(one[:len(one)-2-len(sample)]), wire.TagV1SeriesSample)...))
+		refused("a sample that ends too late", 1000, field(twice, wire.TagV1Series, append(one, wire.TagV1SeriesSample, 1)...))
+		refused("a series that ends too late", 1000, append(twice, wire.TagV1Series, byte(len(one))))
 		p := wire.Part{Protocol: wire.V1, Bucket: "b", Body: body, MaxSamples: 1000}
 		tab := newTable(3, 1, 2)
 		plain, ok1 := cutFor(t, tab, p, false)

@@ -48,32 +48,6 @@ func (l *labels) vary(name *nameHash) {
 	v.base.remove(&l.hashes[l.last])
 }
 
-// another is where the labels of a series end that b begins with, if it is the one before
-// with another value of the label that varies, and where that label ends: 0 if it is not,
-// or if there may be more labels. Nearly all are like that.
-func (l *labels) another(b []byte) (behind, end int) {
-	v := &l.varied
-	if !v.there || len(b) <= v.value {
-		return 0, 0
-	}
-	size := int(b[v.begin+1])
-	behind = v.begin + 2 + size
-	tail := l.spelt[v.behind:]
-	end = behind + len(tail)
-	if end > len(b) || behind <= v.value || int(b[v.value-1]) != behind-v.value || size >= 0x80 ||
-		end < len(b) && b[end] == wire.TagV1SeriesLabel || string(b[behind:end]) != string(tail) {
-		return 0, 0
-	}
-	if behind == v.behind {
-		if string(b[:v.value]) != string(l.spelt[:v.value]) {
-			return 0, 0
-		}
-	} else if string(b[:v.begin+1]) != string(l.spelt[:v.begin+1]) || string(b[v.begin+2:v.value-1]) != string(l.spelt[v.begin+2:v.value-1]) {
-		return 0, 0
-	}
-	return behind, end
-}
-
 // varyRefs is vary for a list of references: that to the value of the label lies at value.
 func (l *labels) varyRefs(name *nameHash, value int) {
 	v := &l.varied
@@ -81,8 +55,8 @@ func (l *labels) varyRefs(name *nameHash, value int) {
 	v.base.remove(&l.hashes[l.last])
 }
 
-// anotherRef is another for a list of references, b: it returns that to the value, and where
-// it ends, or 0.
+// anotherRef is, of a list of references that is the one before with another value of the
+// label that varies, the reference to that value, and where it ends: 0 for any other list.
 func (l *labels) anotherRef(b []byte) (ref uint32, behind int) {
 	v := &l.varied
 	if !v.there {
@@ -106,7 +80,8 @@ func (l *labels) anotherRef(b []byte) (ref uint32, behind int) {
 	return ref, behind
 }
 
-// take makes what another has found, which has such a hash, the series before.
+// take makes labels that are those of the series before, but for the value of the one that
+// varies, which has such a hash, the series before.
 func (l *labels) take(spelt []byte, behind int, hash *sums) {
 	v := &l.varied
 	l.sum = v.base
