@@ -228,7 +228,8 @@ func (c *Cluster) Met() bool { return c.tabled.Load() || c.waited() }
 func (c *Cluster) waited() bool { return time.Since(c.began) > meetFor }
 
 // SetState tells all members of another state of this one, and returns when
-// they were told, or after a second and a half.
+// they were told, or after a second and a half; but not before Table says that this
+// one is Leaving: who asks then what is to be handed over would find nothing.
 func (c *Cluster) SetState(s State) {
 	c.selfMu.Lock()
 	same := c.self.State == s || c.self.State == Leaving
@@ -253,7 +254,21 @@ func (c *Cluster) SetState(s State) {
 		// Until the others know, who is sent to them is sent back.
 		time.Sleep(spreadFor)
 		act()
+		for !c.leaves() {
+			select {
+			case <-time.After(leavesPoll):
+			case <-c.stop:
+				return
+			}
+		}
 	}
+}
+
+// leaves says whether this member's table has it as one that leaves. That may take as
+// long as Options.OnChange does with the table before.
+func (c *Cluster) leaves() bool {
+	t := c.Table()
+	return t.self >= 0 && t.members[t.self].State == Leaving
 }
 
 // tellState has gossip carry this member's state. It is called once members were
@@ -273,6 +288,8 @@ const meetFor = 10 * time.Second
 
 // spreadFor is how long gossip takes to reach all members, and then some.
 const spreadFor = 400 * time.Millisecond
+
+const leavesPoll = 5 * time.Millisecond
 
 // refuteWithin is how long a member that is said to be dead stays in the table: three
 // rounds of gossip, for it to hear of that and say that it lives. One that was cut off

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,13 +81,51 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 // sees says whether a member's table has exactly these members, in these states.
-func (n *node) sees(want ...string) bool {
-	var got []string
+func (n *node) sees(want ...string) bool { return slices.Equal(n.states(), want) }
+
+// states are the members of n's table with their states, sorted.
+func (n *node) states() (got []string) {
 	for _, m := range n.Table().Members() {
 		got = append(got, m.Name+" "+m.State.String())
 	}
 	slices.Sort(got)
-	return slices.Equal(got, want)
+	return got
+}
+
+// A member that was told to leave does so by its own table, too, when SetState returns,
+// whatever keeps it from following: what it hands over is what that table asks for.
+func TestLeavingIsInTheTable(t *testing.T) {
+	held, let := make(chan struct{}), make(chan struct{})
+	var hold atomic.Bool
+	a := start(t, "a", func(o *Options) {
+		o.OnChange = func(*Table) {
+			if hold.Swap(false) {
+				close(held)
+				<-let
+			}
+		}
+	})
+	b := start(t, "b", nil, a)
+	for _, n := range []*node{a, b} {
+		n.SetState(Ready)
+	}
+	eventually(t, "both see each other ready", func() bool { return a.sees("a ready", "b ready") && b.sees("a ready", "b ready") })
+	hold.Store(true)
+	start(t, "c", nil, a) // something else has changed
+	<-held
+	left := make(chan bool)
+	go func() {
+		a.SetState(Leaving)
+		left <- a.leaves()
+	}()
+	eventually(t, "b knows that a leaves", func() bool { return slices.Contains(b.states(), "a leaving") })
+	go func() {
+		time.Sleep(2 * spreadFor) // if it returned without, it would have done so by then
+		close(let)
+	}()
+	if !<-left {
+		t.Error("it left, and its table does not say so")
+	}
 }
 
 func TestClusterLife(t *testing.T) {
