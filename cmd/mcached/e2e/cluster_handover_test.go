@@ -60,7 +60,7 @@ func TestClusterRepair(t *testing.T) {
 // before it ends; and one that joins gets what it owns.
 func TestClusterDrain(t *testing.T) {
 	t.Parallel()
-	const rounds = 20
+	const rounds = 60 // what is in blocks, and what is not
 	g := startCluster(t, 3, "--cluster.copies=1", "--shutdown.timeout=60s")
 	start := time.Now().UnixMilli() - rounds*1000
 	writeRounds(t, g.members[0], 1, rounds, start)
