@@ -16,7 +16,7 @@ import (
 func clusterCommand(app *kingpin.Application) (string, action) {
 	c := app.Command("cluster", "Write the same load to one mcached and to clusters of several, with one copy of each series and with two, in turns, and compare the processor time of all daemons together.")
 	binary := mcachedFlag(c)
-	m := members{}
+	m := members{memory: "1GiB", handover: "--cluster.handover=0s"} // they all stop when they were measured
 	c.Flag("members", "Daemons of a cluster.").Default("3").IntVar(&m.number)
 	c.Flag("turns", "How often each is measured; medians are shown.").Default("3").IntVar(&m.turns)
 	c.Flag("flag", "Another flag for all daemons. Repeatable.").StringsVar(&m.flags)
@@ -52,6 +52,8 @@ type members struct {
 	connections int
 	protocols   []string
 	keyFile     string // with the secret of the clusters
+	memory      string // of each
+	handover    string // the flag that says what is handed over
 }
 
 // shapes are one daemon, and clusters with that many copies.
@@ -157,10 +159,9 @@ func cpuOf(all []*server) (t time.Duration, err error) {
 // start starts daemons that know of each other, or a single one. Those that
 // run are returned with an error, too.
 func (m *members) start(ctx context.Context, daemons, copies int) (all []*server, err error) {
-	flags := append([]string{"--memory.size=1GiB"}, m.flags...)
+	flags := append([]string{"--memory.size=" + m.memory}, m.flags...)
 	if daemons > 1 {
-		// Nothing is handed over: they all stop when they were measured.
-		flags = append(flags, "--cluster.name=mcbench", "--cluster.key-file="+m.keyFile, "--cluster.handover=0s", fmt.Sprint("--cluster.copies=", copies))
+		flags = append(flags, "--cluster.name=mcbench", "--cluster.key-file="+m.keyFile, m.handover, fmt.Sprint("--cluster.copies=", copies))
 	}
 	for i := range daemons {
 		own := flags[:len(flags):len(flags)]

@@ -10,6 +10,7 @@
 //	mcbench small                           what a sample costs in small requests, of many senders
 //	mcbench grow                            what grows with the number of series
 //	mcbench cluster                         what a sample costs several daemons that are one cache, beside one
+//	mcbench drain                           how long a member takes to give others what it alone has
 //	mcbench concurrent                      many readers while samples come in
 //	mcbench dashboards FILE...              what dashboards ask, beside a reference server
 //	mcbench exporters FILE...               write what dashboards look at
