@@ -221,7 +221,7 @@ func (j *handoverJob) claims() map[int][]Claim {
 				continue
 			}
 			eras := make(map[times][]ClaimedEra, 1)
-			j.claimable(slot, func(e ClaimedEra, from, until int64) {
+			j.claimable(uint16(slot), func(e ClaimedEra, from, until int64) {
 				if from = max(from, t.from, j.completeFrom[slot]); from <= until {
 					eras[times{from, until}] = append(eras[times{from, until}], e)
 				}
@@ -233,7 +233,7 @@ func (j *handoverJob) claims() map[int][]Claim {
 				if sets[k] == nil {
 					sets[k] = new(wire.Bits)
 				}
-				sets[k].Add(int(slot))
+				sets[k].Add(slot)
 			}
 		}
 	}

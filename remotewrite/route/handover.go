@@ -272,7 +272,11 @@ func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done b
 	h.slots.Store(int64(len(plan)))
 	defer h.slots.Store(0)
 	if len(plan) > 0 {
-		j := &handoverJob{h: h, ctx: ctx, table: t, plan: plan, perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool), batches: make(map[int]*batch), takes: make(map[int]bool), batchBytes: min(handoverBytes, handoverMemory/t.Nodes()), completeFrom: make(map[uint16]int64)}
+		j := &handoverJob{h: h, ctx: ctx, table: t, plan: make([][]target, slots), perSecond: bytesPerSecond, began: time.Now(), lost: make(map[int]bool),
+			batches: make(map[int]*batch), takes: make(map[int]bool), batchBytes: min(handoverBytes, handoverMemory/t.Nodes()), completeFrom: make([]int64, slots)}
+		for slot, targets := range plan {
+			j.plan[slot] = targets
+		}
 		j.from, j.until = now.Add(-h.o.Window).UnixMilli(), now.UnixMilli()
 		if h.o.Claimable != nil {
 			j.claimable = h.o.Claimable(j.from, j.until)

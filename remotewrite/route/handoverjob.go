@@ -18,14 +18,14 @@ type handoverJob struct {
 	h         *Handover
 	ctx       context.Context
 	table     Table
-	plan      map[uint16][]target
-	perSecond int // bytes; 0: no bound
+	plan      [][]target // by slot
+	perSecond int        // bytes; 0: no bound
 	began     time.Time
 	bytes     int          // sent
 	sent      int          // samples
 	lost      map[int]bool // nodes that were given up
 	// completeFrom is from when on series that were sent lack nothing, by slot.
-	completeFrom map[uint16]int64
+	completeFrom []int64
 	claimable    func(slot uint16, tell func(e ClaimedEra, from, until int64)) // nil: nothing
 	rejected     bool                                                          // a node did not take all
 	from, until  int64                                                         // ms: what was sent, and when that began
