@@ -225,10 +225,10 @@ func TestUpstreamFails(t *testing.T) {
 		}, `it answers in the encoding \"gzip\", which it was not asked for`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// A slow machine may not even begin to answer in the time: then it is given more.
+			// On a slow machine the store may not even be asked in the time: then it is given more.
 			for limit := 50 * time.Millisecond; !failsAs(t, c.store, c.says, limit); limit *= 4 {
-				if limit > time.Minute {
-					t.Fatal("it does not begin to answer within a minute")
+				if limit > 10*time.Second {
+					t.Fatal("it does not begin to answer, or is asked more or less often than it should be")
 				}
 			}
 		})
@@ -236,8 +236,8 @@ func TestUpstreamFails(t *testing.T) {
 }
 
 // failsAs has a store that fails be asked, and what is said of it be what it says, in which
-// a time limit of 50ms, if it has one, is limit. It reports false if the answer was to break
-// off after that, and did not begin before.
+// a time limit of 50ms, if it has one, is limit. It reports false if in that time the
+// store did not begin the answer that was to break off, or was not asked.
 func failsAs(t *testing.T, store http.HandlerFunc, says string, limit time.Duration) bool {
 	t.Helper()
 	o := UpstreamOptions{MaxBodyBytes: readAhead - 1}
@@ -258,6 +258,7 @@ func failsAs(t *testing.T, store http.HandlerFunc, says string, limit time.Durat
 		}
 	}
 	before := asked.Load()
+	askedSince := func(n int64) bool { return asked.Load() == before+n }
 	if strings.Contains(says, "508") { // a loop, which is no failure of the store
 		if w := get(t, a, "query", "query", "m[1h]"); asked.Load() != before+1 {
 			t.Errorf("the breaker took a loop for a failure: %s", w.Body)
@@ -267,14 +268,22 @@ func failsAs(t *testing.T, store http.HandlerFunc, says string, limit time.Durat
 		}
 		return true
 	}
-	if w := get(t, a, "query", "query", "m[1h]"); !strings.Contains(w.Body.String(), "it failed several times") || asked.Load() != before {
+	w := get(t, a, "query", "query", "m[1h]")
+	if o.Timeout > 0 && !askedSince(0) {
+		return false // by a request that had been given up
+	}
+	if !strings.Contains(w.Body.String(), "it failed several times") || !askedSince(0) {
 		t.Errorf("the breaker: %s", w.Body)
 	}
 	if w := get(t, a, "query", "query", "m"); strings.Contains(w.Body.String(), "warnings") {
 		t.Errorf("what memory has: %s", w.Body)
 	}
 	clock.Add(breakerMin.Milliseconds())
-	if get(t, a, "query", "query", "m[1h]"); asked.Load() != before+1 {
+	get(t, a, "query", "query", "m[1h]")
+	if o.Timeout > 0 && !askedSince(1) {
+		return false
+	}
+	if !askedSince(1) {
 		t.Errorf("after a second the store was asked %d times", asked.Load()-before)
 	}
 	if s := a.Stats(); s.UpstreamFailed != breakerFailures+1 || s.UpstreamSkipped != 1 {
