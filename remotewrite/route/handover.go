@@ -40,7 +40,8 @@ import (
 // Owners may have been others for a moment, at one node or at all: a member was
 // taken for dead or was passed over, the network was cut. The cluster remembers
 // that as eras. Of each the same rule holds, but only what has times of the era, and
-// of some minutes before, is sent to those who missed it.
+// of some minutes before, is sent to those who missed it. The rest is read where it lies,
+// as long as that node is there: when it leaves, it sends that as well (drainPlan).
 //
 // What is sent are requests of protocol 2.0 in bundles of one part, that a node
 // writes as it writes all: the same checks, limits, labels and answers. Writes are idempotent, so whatever is in doubt is sent
@@ -77,6 +78,8 @@ type HandoverOptions struct {
 	Holdings Holdings // required
 	// Leaving reports whether a node of a table is about to go. Required.
 	Leaving func(t Table, node int) bool
+	// Began is when a node of a table was started, in unix ms. Default: long ago.
+	Began func(t Table, node int) int64
 	// Window is how much of the newest data is handed over. Default 1 hour.
 	Window time.Duration
 	// BytesPerSecond bounds what is sent. Default 16 MiB.
@@ -160,6 +163,9 @@ func (r *Router) NewHandover(o HandoverOptions) (*Handover, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Began == nil {
+		o.Began = func(Table, int) int64 { return math.MinInt64 }
+	}
 	return &Handover{r: r, o: o, began: o.Now().UnixMilli(), done: make(map[uint64]int64)}, nil
 }
 
@@ -199,7 +205,7 @@ func (h *Handover) Drain(ctx context.Context) bool {
 	defer h.mu.Unlock()
 	for {
 		t := h.r.o.Cluster.Table()
-		if h.base == nil || t == h.base || len(h.planOf(t, h.pending(0))) == 0 {
+		if h.base == nil || t == h.base || len(h.drainPlan(t, h.pending(0))) == 0 {
 			return true
 		}
 		if !sleep(ctx, min(h.o.Settle, eraLagMs*time.Millisecond)) {
@@ -263,12 +269,12 @@ func (h *Handover) Stats() HandoverStats {
 // with mu held. It ends early with ctx, or when the table is another again.
 func (h *Handover) job(ctx context.Context, t Table, bytesPerSecond int) (done bool) {
 	now := h.o.Now()
-	settle := h.o.Settle
+	settle, planOf := h.o.Settle, h.planOf
 	if bytesPerSecond == 0 {
-		settle = 0
+		settle, planOf = 0, h.drainPlan
 	}
 	pending := h.pending(settle)
-	plan := h.planOf(t, pending)
+	plan := planOf(t, pending)
 	h.slots.Store(int64(len(plan)))
 	defer h.slots.Store(0)
 	if len(plan) > 0 {
@@ -324,22 +330,48 @@ type target struct {
 // of it: it has the rest, or is sent that by those who owned the slot in base.
 func (h *Handover) planOf(t Table, eras []Era) map[uint16][]target {
 	all := make(map[uint16][]target)
-	add := func(plan map[uint16][]int, from int64) {
-		for slot, nodes := range plan {
-			for _, n := range nodes {
-				if i := slices.IndexFunc(all[slot], func(x target) bool { return x.node == n }); i >= 0 {
-					all[slot][i].from = min(all[slot][i].from, from)
-					continue
-				}
-				all[slot] = append(all[slot], target{n, from})
-			}
-		}
-	}
-	add(h.plan(h.base, t), math.MinInt64)
+	addTargets(all, h.plan(h.base, t), math.MinInt64)
 	for _, e := range eras {
-		add(h.plan(e.Table(), t), e.From-lateMs)
+		addTargets(all, h.plan(e.Table(), t), e.From-lateMs)
 	}
 	return all
+}
+
+// drainPlan is planOf for a node that leaves. What it took alone in place of nodes that were
+// passed over it gives them, whatever the times in it are: they were sent what was new
+// then, and asked it for the rest. Who was not there yet has been sent all when it came.
+func (h *Handover) drainPlan(t Table, pending []Era) map[uint16][]target {
+	all := h.planOf(t, pending)
+	if h.o.Eras == nil {
+		return all
+	}
+	last := make(map[uint64]Era) // of the same owners
+	for _, e := range h.o.Eras(h.o.Now().Add(-h.o.Window).UnixMilli()) {
+		if o, ok := last[e.ID]; !ok || o.From < e.From {
+			last[e.ID] = e
+		}
+	}
+	for _, e := range last {
+		plan := h.plan(e.Table(), t)
+		for slot, nodes := range plan {
+			plan[slot] = slices.DeleteFunc(nodes, func(n int) bool { return h.o.Began(t, n) > e.From })
+		}
+		addTargets(all, plan, math.MinInt64)
+	}
+	return all
+}
+
+// addTargets adds the nodes that a plan sends slots to, with what is at or after from.
+func addTargets(all map[uint16][]target, plan map[uint16][]int, from int64) {
+	for slot, nodes := range plan {
+		for _, n := range nodes {
+			if i := slices.IndexFunc(all[slot], func(x target) bool { return x.node == n }); i >= 0 {
+				all[slot][i].from = min(all[slot][i].from, from)
+				continue
+			}
+			all[slot] = append(all[slot], target{n, from})
+		}
+	}
 }
 
 // plan says to whom this node sends each slot because owners were those of base.

@@ -316,6 +316,68 @@ func TestHandoverOfAnEra(t *testing.T) {
 	}
 }
 
+// What a node took alone in place of one that was passed over, of times long before, it
+// gives that one when it leaves: nobody else has it. One that was not there yet was sent
+// all when it came.
+func TestDrainOfStrays(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		nodes := newNodes(t, 3, 1, Options{Timeout: time.Minute}, remotewrite.Options{}, mcache.Options{})
+		all := old(60)
+		now := writetest.Now.UnixMilli()
+		set := func(leaving []int, who ...int) {
+			for _, i := range who {
+				nodes[i].cluster.mu.Lock()
+				nodes[i].cluster.table = members(nodes, i, 1, leaving, who...)
+				nodes[i].cluster.mu.Unlock()
+			}
+		}
+		set(nil, 0, 2) // as if 1 was passed over
+		writetest.Answered(t, nodes[0].Send(wire.V2, writetest.Encode(t, wire.V2, all...)), http.StatusNoContent, "")
+		without := nodes[0].cluster.Table()
+		set(nil, 0, 1, 2)
+		era := Era{ID: 7, From: now - 10_000, Until: now - 9000, Table: func() Table { return without }}
+		h, err := nodes[2].router.NewHandover(HandoverOptions{Holdings: holdings{nodes[2]}, Window: time.Hour, Settle: time.Millisecond, Now: func() time.Time { return writetest.Now },
+			Leaving: func(tab Table, k int) bool {
+				id, _ := tab.Node(k)
+				return id == "n2#1"
+			},
+			Began: func(Table, int) int64 {
+				if there {
+					return era.From
+				}
+				return era.From + 1
+			},
+			Eras: func(int64) []Era { return []Era{era} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.setBaseLocked(nodes[2].cluster.Table())
+		h.done[era.ID] = now // what was new in it was sent
+		before := nodes[2].cluster.Table()
+		set([]int{2}, 0, 1, 2)
+		if !h.Drain(t.Context()) {
+			t.Fatal("not done")
+		}
+		strays := 0
+		for _, s := range all {
+			slot := slotOf("default", s.Labels)
+			if before.Owners(slot)[0] != 1 || without.Owners(slot)[0] != 1 { // of the two that were left the second
+				continue
+			}
+			strays++
+			got := nodes[1].samples(s.Labels)
+			for _, x := range s.Samples {
+				if x.T >= now-time.Hour.Milliseconds() && slices.Contains(got, x) != there {
+					t.Fatalf("it was there: %t, and has sample %d of %s: %t", there, x.T-now, writetest.LabelText(s.Labels), !there)
+				}
+			}
+		}
+		if strays == 0 {
+			t.Error("nothing was taken in place of another: no test")
+		}
+	}
+}
+
 // samples are those of a series.
 func (x *node) samples(ls []mcache.Label) (all []mcache.Sample) {
 	ids, _ := x.Cache.Select("default", nil, nil)
