@@ -350,9 +350,12 @@ func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []SoundBlock) (
 		}
 	}
 	for i := range blocks {
-		if b, last := &blocks[i], i == len(blocks)-1; !s.adoptLocked(*id, b, last) {
+		adopt := func() bool {
+			return s.placeBlockLocked(*id, &blocks[i], int(s.recs.At(*id).dirLen), i == len(blocks)-1)
+		}
+		if !adopt() {
 			s.relistLocked(*id)
-			if err = s.retryLocked(id, f, func() bool { return s.adoptLocked(*id, b, last) }); err != nil {
+			if err = s.retryLocked(id, f, adopt); err != nil {
 				return points, err
 			}
 		}
@@ -360,35 +363,6 @@ func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []SoundBlock) (
 	}
 	s.relistLocked(*id)
 	return points, nil
-}
-
-// adoptLocked puts a block behind all others. The last one may take more samples.
-// The caller relists the series.
-func (s *shard) adoptLocked(id uint32, b *SoundBlock, last bool) bool {
-	if !s.dirReserveLocked(id, 1) {
-		return false
-	}
-	r := s.recs.At(id)
-	partial := last && b.n <= blockPartial
-	tables := s.log
-	if partial {
-		tables = s.partials
-	}
-	ref, dst, ok := tables.Alloc(len(b.bytes), kindBlock, id, b.n)
-	if !ok {
-		return false
-	}
-	copy(dst, b.bytes)
-	s.accountLocked(r, int(entryBytes(len(dst))))
-	s.dirReplaceLocked(r, int(r.dirLen), 0, dirEntry{ref, b.first})
-	r.setPartial(partial)
-	r.sealedEnd = b.last
-	if b.step != 0 {
-		r.step = b.step
-	}
-	r.points += uint32(b.n)
-	s.inserted += uint64(b.n)
-	return true
 }
 
 // decoded is the samples of blocks that were decoded without an error before.

@@ -153,6 +153,7 @@ func (c *Cache) SnapshotNewest(id SeriesID, from, recent int64, s *Snapshot) boo
 // samples, or cannot be had in whole blocks. The first may begin before the time that
 // was asked for. Bytes are views of s, valid until it is used again.
 func (s *Snapshot) Blocks(dst []Block) ([]Block, bool) {
+	had := len(dst)
 	if len(s.records) > 0 || s.starts != nil {
 		return dst, false
 	}
@@ -160,7 +161,7 @@ func (s *Snapshot) Blocks(dst []Block) ([]Block, bool) {
 		x := &s.blocks[i]
 		b := s.buf[x.at : x.at+x.len]
 		if x.start < s.shown || block.OpenRoom(b) > 0 {
-			return dst, false
+			return dst[:had], false
 		}
 		dst = append(dst, Block{x.start, b})
 	}
@@ -243,10 +244,23 @@ func (s *shard) takeBlockLocked(id uint32, x *SoundBlock, newest bool) (taken, o
 		behind && head != nil && r.headLen() > 0 && headStart(r, head) <= x.last:
 		return false, true
 	}
-	if !s.dirReserveLocked(id, 1) {
+	if !s.placeBlockLocked(id, x, k, newest) {
 		return false, false
 	}
-	r = s.recs.At(id)
+	s.relistLocked(id)
+	return true, true
+}
+
+// placeBlockLocked makes x the block of entry k of the series id; those from there on
+// follow it in time. newest says that no block follows: then it may take more samples. It
+// fails if there is no memory. The caller relists the series.
+func (s *shard) placeBlockLocked(id uint32, x *SoundBlock, k int, newest bool) bool {
+	if !s.dirReserveLocked(id, 1) {
+		return false
+	}
+	r := s.recs.At(id)
+	k = min(k, int(r.dirLen)) // a full directory has lost its oldest
+	behind := k == int(r.dirLen)
 	partial := behind && newest && x.n <= blockPartial
 	tables := s.log
 	if partial {
@@ -254,18 +268,17 @@ func (s *shard) takeBlockLocked(id uint32, x *SoundBlock, newest bool) (taken, o
 	}
 	ref, ok := s.putLocked(id, tables, x.bytes)
 	if !ok {
-		return false, false
+		return false
 	}
 	s.dirReplaceLocked(r, k, 0, dirEntry{ref, x.first})
 	if behind {
 		r.setPartial(partial)
 		r.sealedEnd = max(r.sealedEnd, x.last)
 	}
-	if r.step == 0 {
+	if x.step != 0 && (r.step == 0 || behind && r.headLen() == 0) { // a head lies by the step that there is
 		r.step = x.step
 	}
 	r.points += uint32(x.n)
 	s.inserted += uint64(x.n)
-	s.relistLocked(id)
-	return true, true
+	return true
 }

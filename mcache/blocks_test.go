@@ -29,7 +29,9 @@ func handedOver(t *testing.T, c, to *Cache, labels []Label, from, recent int64, 
 		if newest {
 			c.SnapshotNewest(id, from, recent, &snap)
 		} else if c.Snapshot(id, from, math.MaxInt64, &snap); true {
-			packed, whole = snap.Blocks(nil)
+			if packed, whole = snap.Blocks(nil); !whole && len(packed) > 0 {
+				t.Fatalf("%d blocks of what cannot be had in blocks", len(packed))
+			}
 		}
 		b.Reset("default")
 		var f Fingerprint

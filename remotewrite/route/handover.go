@@ -44,13 +44,13 @@ import (
 // as long as that node is there: when it leaves, it sends that as well (drainPlan).
 //
 // What is sent are requests of protocol 2.0 in bundles of one part, that a node
-// writes as it writes all: the same checks, limits, labels and answers. Writes are idempotent, so whatever is in doubt is sent
-// again. Nodes may see changes in another order for a moment, and a second
-// change may come while the first is worked off: it is then worked off together
-// with it, against the last table that was done with. What can go wrong is that
-// a slot is sent twice, or that a copy is not made before the next change; it is
-// never that something is removed. Old owners keep what they have until it is
-// evicted, and reads ask all.
+// writes as it writes all: the same checks, limits, labels and answers. Writes are
+// idempotent, so whatever is in doubt is sent again. Nodes may see changes in another
+// order for a moment, and a second change may come while the first is worked off: it
+// is then worked off together with it, against the last table that was done with.
+// What can go wrong is that a slot is sent twice, or that a copy is not made before
+// the next change; it is never that something is removed. Old owners keep what they
+// have until it is evicted, and reads ask all.
 //
 // Nobody forwards what is handed over: who hands it over has forwarded it, or does
 // (standby.go). If he dies before, with all that have had it, the store lacks it.

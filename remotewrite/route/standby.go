@@ -283,9 +283,7 @@ func parseSent(text, print string, began time.Duration) sent {
 func (r *Router) sentOf(ctx context.Context, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, handoverTimeout)
 	defer cancel()
-	body := wire.AppendBundle(nil)
-	b := bundle{bundleBuffer: bundleBuffer{pieces: [][]byte{body}, size: len(body)}}
-	req, err := r.request(ctx, url, &b)
+	req, err := r.request(ctx, url, newBundle(wire.AppendBundle(nil)))
 	if err != nil {
 		return "", err
 	}
