@@ -84,7 +84,7 @@ func (s *shard) matchLocked(b *bucket, ms []Matcher, k *index.Picker) index.Set 
 		own = x.FindPair(name, s.cache.HashString(b.name), b.name)
 	}
 	if own == noID {
-		return nil
+		return index.Set{}
 	}
 	have := x.Match(own, ms, s.recs.Len(), func(id uint32) []uint32 {
 		r := s.recs.At(id)

@@ -111,7 +111,8 @@ const manyWalked = 8
 // selected is what is selected of a shard.
 type selected struct {
 	bucket *bucket   // nil: nothing
-	set    index.Set // of series; nil: all of the bucket
+	all    bool      // of the bucket; else those of set
+	set    index.Set // of series
 	n      int       // how many there are; of all, those of other buckets count, too
 }
 
@@ -120,7 +121,7 @@ func (s *shard) selectedLocked(bucket string, ms []Matcher) (of selected) {
 	if of.bucket = s.cache.findBucket(bucket); of.bucket == nil {
 		return of
 	}
-	if of.n = int(s.live); len(ms) > 0 {
+	if of.n, of.all = int(s.live), len(ms) == 0; !of.all {
 		of.set = s.matchLocked(of.bucket, ms, &index.Picker{})
 		of.n = of.set.Count()
 	}
@@ -135,7 +136,7 @@ func (s *shard) fewLocked(of *selected) bool { return manyWalked*of.n < int(s.li
 // labels are shared by many series, and one of them is enough.
 func (s *shard) eachInLocked(of *selected, w *window, useful func(pairs []uint32) bool, found func(pairs []uint32)) {
 	set := of.set
-	if set == nil && of.n > 0 {
+	if of.all {
 		set = s.matchLocked(of.bucket, nil, &index.Picker{})
 	}
 	set.Each(func(id uint32) {
@@ -156,7 +157,7 @@ func (s *shard) oneInLocked(pair uint32, of *selected, w *window) bool {
 		return false
 	}
 	for id := range s.index.Posted(pair) {
-		if of.set != nil && !of.set.Has(id) {
+		if !of.all && !of.set.Has(id) {
 			continue
 		}
 		// Postings have series that are gone, and those of other buckets.

@@ -36,7 +36,7 @@ func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) []u
 		} else {
 			c.pairs = x.matching(m)
 			if len(c.pairs) == 0 {
-				return nil
+				return Set{}
 			}
 		}
 		for _, p := range c.pairs {
@@ -55,13 +55,9 @@ func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) []u
 		return a.cost - b.cost
 	})
 	k.clauses = clauses
-	k.have = k.have.empty((n + 63) / 64)
+	k.have = k.have.empty(n)
 	have := k.have
-	for _, p := range clauses[0].pairs {
-		for id := range x.Posted(p) {
-			have.Add(id)
-		}
-	}
+	x.collect(&clauses[0], have)
 	for i := range clauses[1:] {
 		if c := &clauses[1+i]; c.not || c.pairs[0] != own { // the caller looks at that
 			x.narrow(k, c, pairs)
@@ -70,9 +66,31 @@ func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) []u
 	return have
 }
 
+// collect puts the series that have one of the clause's pairs into a set, which is empty.
+func (x *Index) collect(c *clause, to Set) {
+	many := c.cost > len(to.words)/manyIDs
+	if many {
+		to.addMany()
+	}
+	for _, p := range c.pairs {
+		if !many {
+			for id := range x.Posted(p) {
+				to.Add(id)
+			}
+			continue
+		}
+		for id := range x.Posted(p) {
+			to.words[id>>6] |= 1 << (id & 63)
+		}
+	}
+}
+
+// manyIDs for each word of a set are so many that all its words are walked.
+const manyIDs = 8
+
 // testCost is about how many ids of a posting are read in the time that
 // testing the pairs of one series takes.
-const testCost = 16
+const testCost = 12
 
 // narrow takes out what the clause excludes.
 func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) []uint32) {
@@ -86,20 +104,9 @@ func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) []uint32) {
 		})
 		return
 	}
-	k.other = k.other.empty(len(have))
-	other := k.other
-	for _, p := range c.pairs {
-		for id := range x.Posted(p) {
-			other.Add(id)
-		}
-	}
-	for i := range have {
-		if c.not {
-			have[i] &^= other[i]
-		} else {
-			have[i] &= other[i]
-		}
-	}
+	k.other = k.other.empty(len(have.words) * 64)
+	x.collect(c, k.other)
+	have.retain(k.other, c.not)
 }
 
 // fewPairs are found sooner by looking at each than in a map.

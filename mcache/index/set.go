@@ -1,46 +1,99 @@
 package index
 
-import (
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
 // Set is a set of ids of one shard: of series, pairs or names. It has a bit for
-// each that there may be.
-type Set []uint64
+// each that there may be, and another for each word of these that may not be zero,
+// so that to walk or to empty a set takes as long as what is in it, and not as the
+// shard is large.
+type Set struct {
+	words []uint64
+	some  []uint64 // bit i: words[i] may have ids. Of all other words none has
+}
+
+// NewSet returns an empty Set of ids below n.
+func NewSet(n int) Set {
+	words := wordsOf(n)
+	return Set{make([]uint64, words), make([]uint64, wordsOf(words))}
+}
+
+// wordsOf is how many words have n bits.
+func wordsOf(n int) int { return (n + 63) / 64 }
 
 // Add puts id into the set.
-func (b Set) Add(id uint32) { b[id>>6] |= 1 << (id & 63) }
+func (b Set) Add(id uint32) {
+	b.words[id>>6] |= 1 << (id & 63)
+	b.some[id>>12] |= 1 << (id >> 6 & 63)
+}
+
+// addMany says that ids are going to be put into words, so many that noting each
+// would cost more than walking all.
+func (b Set) addMany() {
+	for i := range b.some {
+		b.some[i] = ^uint64(0)
+	}
+	if n := len(b.words) & 63; n != 0 {
+		b.some[len(b.some)-1] = 1<<n - 1
+	}
+}
 
 // Each calls f with every id, in order. It may take out the one it is called with.
 func (b Set) Each(f func(id uint32)) {
-	for i, w := range b {
-		for ; w != 0; w &= w - 1 {
-			f(uint32(i<<6 + bits.TrailingZeros64(w)))
+	for i, s := range b.some {
+		for ; s != 0; s &= s - 1 {
+			at := i<<6 + bits.TrailingZeros64(s)
+			for w := b.words[at]; w != 0; w &= w - 1 {
+				f(uint32(at<<6 + bits.TrailingZeros64(w)))
+			}
 		}
 	}
 }
 
 // Count is how many ids are in the set.
 func (b Set) Count() (n int) {
-	for _, w := range b {
-		n += bits.OnesCount64(w)
+	for i, s := range b.some {
+		for ; s != 0; s &= s - 1 {
+			n += bits.OnesCount64(b.words[i<<6+bits.TrailingZeros64(s)])
+		}
 	}
 	return n
 }
 
 // Has reports whether id is in the set.
-func (b Set) Has(id uint32) bool { return b[id>>6]>>(id&63)&1 != 0 }
+func (b Set) Has(id uint32) bool { return b.words[id>>6]>>(id&63)&1 != 0 }
 
 // Remove takes id out of the set.
-func (b Set) Remove(id uint32) { b[id>>6] &^= 1 << (id & 63) }
+func (b Set) Remove(id uint32) { b.words[id>>6] &^= 1 << (id & 63) }
 
-// NewSet returns an empty Set of ids below n.
-func NewSet(n int) Set { return make(Set, (n+63)/64) }
+// retain takes out what is not in o, or with not what is. Both have room for the same ids.
+func (b Set) retain(o Set, not bool) {
+	for i, s := range b.some {
+		for ; s != 0; s &= s - 1 {
+			at := i<<6 + bits.TrailingZeros64(s)
+			w := b.words[at] & o.words[at]
+			if not {
+				w ^= b.words[at]
+			}
+			if b.words[at] = w; w == 0 {
+				b.some[i] &^= s & -s
+			}
+		}
+	}
+}
 
-// empty makes b a set of no series.
-func (b Set) empty(words int) Set {
-	b = slices.Grow(b[:0], words)[:words]
-	clear(b)
-	return b
+// empty makes b a set of no id, with room for those below n. Its memory is used
+// again: what is behind a slice's length is zero, too.
+func (b Set) empty(n int) Set {
+	for i, s := range b.some {
+		for ; s != 0; s &= s - 1 {
+			b.words[i<<6+bits.TrailingZeros64(s)] = 0
+		}
+		b.some[i] = 0
+	}
+	words := wordsOf(n)
+	some := wordsOf(words)
+	if words > cap(b.words) || some > cap(b.some) {
+		b = NewSet(n + n/4) // a shard's numbers grow
+	}
+	return Set{b.words[:words], b.some[:some]}
 }
