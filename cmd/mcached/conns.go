@@ -33,7 +33,7 @@ type limitedConn struct {
 	net.Conn
 	limit *connLimit
 	head  head
-	ahead []byte // what a writeServer has read, to be read again
+	ahead []byte // what a plainServer has read, to be read again
 
 	// Under connLimit.mu:
 	idle  bool // it waits for a request

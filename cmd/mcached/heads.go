@@ -16,7 +16,7 @@ import (
 // the moment they come until the request has been answered. Where there is no
 // room the connection is closed without an answer, so that senders retry; first
 // to be closed are those whose heads have made no progress for the longest time.
-// A writeServer keeps one head, within what is free, for as long as the connection is.
+// A plainServer keeps one head, within what is free, for as long as the connection is.
 //
 //	1,024 connections × 2 KiB × 32 = 64 MiB, and beyond that a sixteenth of admission
 //

@@ -78,7 +78,7 @@ type daemon struct {
 
 	respListeners []net.Listener // none: no RESP
 	webListeners  []net.Listener
-	webServers    []*writeServer
+	webServers    []*plainServer
 	webSecurity   *webSecurity
 
 	// ready is what /-/ready answers: true from the moment every listener
@@ -212,7 +212,7 @@ func (d *daemon) openWeb() {
 	handler := d.checkHost(d.webSecurity.guard(d.handler()))
 	for _, l := range d.webListeners {
 		l.(*connLimit).heads = d.admission
-		s := newWriteServer(&http.Server{
+		s := newPlainServer(&http.Server{
 			Handler:           handler,
 			ReadHeaderTimeout: min(readHeaderTimeout, d.config.webReadTimeout.std()),
 			ReadTimeout:       d.config.webReadTimeout.std(),

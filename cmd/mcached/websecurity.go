@@ -179,7 +179,7 @@ func (w *webSecurity) guard(next http.Handler) http.Handler {
 }
 
 // serve answers on l until the server is shut down.
-func (w *webSecurity) serve(l net.Listener, s *writeServer) error {
+func (w *webSecurity) serve(l net.Listener, s *plainServer) error {
 	if w.settings.Load().tls == nil {
 		return s.Serve(l)
 	}

@@ -15,10 +15,10 @@ import (
 
 // answer serves the request whose head is the first bytes of buf. It reports
 // whether the connection can take another.
-func (c *writeConn) answer(length int64, head int) bool {
-	ctx := &writeContext{Context: c.ctx, c: c}
+func (c *plainConn) answer(length int64, head int) bool {
+	ctx := &plainContext{Context: c.ctx, c: c}
 	defer ctx.end()
-	c.body = writeBody{c: c, ahead: c.buf[head:], left: length}
+	c.body = plainBody{c: c, ahead: c.buf[head:], left: length}
 	r := c.req.WithContext(ctx)
 	if length != c.req.ContentLength {
 		c.req.ContentLength, c.req.Header["Content-Length"][0] = length, strconv.FormatInt(length, 10)
@@ -47,11 +47,11 @@ func (c *writeConn) answer(length int64, head int) bool {
 	return keep
 }
 
-// writeContext is the context of a request of a writeConn. Most handlers only ask
+// plainContext is the context of a request of a plainConn. Most handlers only ask
 // it for values and for Err, which cost nothing to make.
-type writeContext struct {
+type plainContext struct {
 	context.Context // of the connection
-	c               *writeConn
+	c               *plainConn
 
 	mu     sync.Mutex
 	waited context.Context // which ends with the request; nil as long as nobody asked for Done
@@ -60,7 +60,7 @@ type writeContext struct {
 }
 
 // end says that the request is answered.
-func (x *writeContext) end() {
+func (x *plainContext) end() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.ended = true; x.cancel != nil {
@@ -69,7 +69,7 @@ func (x *writeContext) end() {
 }
 
 // Done implements context.Context.
-func (x *writeContext) Done() <-chan struct{} {
+func (x *plainContext) Done() <-chan struct{} {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.waited == nil {
@@ -83,7 +83,7 @@ func (x *writeContext) Done() <-chan struct{} {
 
 // Value implements context.Context. What asked for Done is told of the context
 // behind it, so that package context needs no goroutine to wait.
-func (x *writeContext) Value(key any) any {
+func (x *plainContext) Value(key any) any {
 	x.mu.Lock()
 	of := x.waited
 	x.mu.Unlock()
@@ -94,7 +94,7 @@ func (x *writeContext) Value(key any) any {
 }
 
 // Err implements context.Context.
-func (x *writeContext) Err() error {
+func (x *plainContext) Err() error {
 	if err := x.Context.Err(); err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (x *writeContext) Err() error {
 }
 
 // gone reports whether the client sends no more: nothing is read by that.
-func (c *writeConn) gone() (is bool) {
+func (c *plainConn) gone() (is bool) {
 	t, ok := c.Conn.(*net.TCPConn)
 	if !ok {
 		return false
@@ -126,7 +126,7 @@ func (c *writeConn) gone() (is bool) {
 }
 
 // write sends the answer.
-func (c *writeConn) write() error {
+func (c *plainConn) write() error {
 	_, err := c.io.Write(c.out)
 	if c.late {
 		c.late = false
@@ -136,14 +136,14 @@ func (c *writeConn) write() error {
 }
 
 // full bounds how long a client may take nothing of its answers.
-func (c *writeConn) full() {
+func (c *plainConn) full() {
 	c.late = true
 	_ = c.SetWriteDeadline(time.Now().Add(c.server.ReadTimeout))
 }
 
 // linger lets the client read the answer though it still sends: a connection
 // that is closed while bytes come is reset.
-func (c *writeConn) linger() {
+func (c *plainConn) linger() {
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		_ = t.CloseWrite()
 	}
@@ -152,16 +152,16 @@ func (c *writeConn) linger() {
 	_, _ = io.Copy(io.Discard, io.LimitReader(c.Conn, 1<<20))
 }
 
-// writeBody is the body of a request: what came with its head, then what comes.
-type writeBody struct {
-	c      *writeConn
+// plainBody is the body of a request: what came with its head, then what comes.
+type plainBody struct {
+	c      *plainConn
 	ahead  []byte // of the connection's buffer; what is behind the body stays
 	left   int64
 	failed error
 }
 
 // Read implements io.Reader.
-func (b *writeBody) Read(p []byte) (n int, err error) {
+func (b *plainBody) Read(p []byte) (n int, err error) {
 	if b.left == 0 {
 		return 0, io.EOF
 	}
@@ -181,12 +181,12 @@ func (b *writeBody) Read(p []byte) (n int, err error) {
 }
 
 // Close implements io.Closer.
-func (b *writeBody) Close() error { return nil }
+func (b *plainBody) Close() error { return nil }
 
-// writeAnswer is the http.ResponseWriter of a writeConn. It holds the answer,
+// plainAnswer is the http.ResponseWriter of a plainConn. It holds the answer,
 // which is short, until the handler has returned.
-type writeAnswer struct {
-	c      *writeConn
+type plainAnswer struct {
+	c      *plainConn
 	header http.Header
 	code   int
 	head   bytes.Buffer // lines of the header
@@ -196,7 +196,7 @@ type writeAnswer struct {
 	date   []byte
 }
 
-func (w *writeAnswer) begin(c *writeConn) {
+func (w *plainAnswer) begin(c *plainConn) {
 	w.c, w.code, w.body = c, 0, w.body[:0]
 	w.head.Reset()
 	if w.header == nil {
@@ -206,10 +206,10 @@ func (w *writeAnswer) begin(c *writeConn) {
 }
 
 // Header implements http.ResponseWriter.
-func (w *writeAnswer) Header() http.Header { return w.header }
+func (w *plainAnswer) Header() http.Header { return w.header }
 
 // WriteHeader implements http.ResponseWriter.
-func (w *writeAnswer) WriteHeader(code int) {
+func (w *plainAnswer) WriteHeader(code int) {
 	if w.code == 0 && code >= http.StatusOK {
 		w.code = code
 		if len(w.header) > 0 {
@@ -222,7 +222,7 @@ func (w *writeAnswer) WriteHeader(code int) {
 var ownHeaders = map[string]bool{"Content-Length": true, "Date": true, "Transfer-Encoding": true, "Connection": true}
 
 // Write implements http.ResponseWriter.
-func (w *writeAnswer) Write(b []byte) (int, error) {
+func (w *plainAnswer) Write(b []byte) (int, error) {
 	if w.code == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
@@ -234,10 +234,10 @@ func (w *writeAnswer) Write(b []byte) (int, error) {
 }
 
 // SetReadDeadline is for http.ResponseController.
-func (w *writeAnswer) SetReadDeadline(t time.Time) error { return w.c.SetReadDeadline(t) }
+func (w *plainAnswer) SetReadDeadline(t time.Time) error { return w.c.SetReadDeadline(t) }
 
 // end appends the answer to dst. keep says that the connection stays.
-func (w *writeAnswer) end(dst []byte, keep bool) []byte {
+func (w *plainAnswer) end(dst []byte, keep bool) []byte {
 	if w.code == 0 {
 		w.WriteHeader(http.StatusOK)
 	}

@@ -18,10 +18,10 @@ import (
 	"mcached/remotewrite/rawio"
 )
 
-// writeConn is a connection that is served by a writeServer.
-type writeConn struct {
+// plainConn is a connection that is served by a plainServer.
+type plainConn struct {
 	*limitedConn
-	server *writeServer
+	server *plainServer
 	idle   bool // under server.mu: it waits for a request
 
 	io   io.ReadWriter
@@ -30,8 +30,8 @@ type writeConn struct {
 	like likeness
 	req  *http.Request // of like; handlers get copies, of which Header and URL are this one's
 	ctx  context.Context
-	body writeBody
-	w    writeAnswer
+	body plainBody
+	w    plainAnswer
 	out  []byte
 	late bool // out had to be waited for
 }
@@ -47,7 +47,7 @@ type likeness struct {
 
 // serve answers requests until the connection is closed: then done is true. Else
 // buf has what is not a request for it.
-func (c *writeConn) serve() (done bool) {
+func (c *plainConn) serve() (done bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			if v != http.ErrAbortHandler {
@@ -57,7 +57,7 @@ func (c *writeConn) serve() (done bool) {
 			done = true
 		}
 	}()
-	c.buf, c.io = make([]byte, 0, writeBuffer), c.Conn
+	c.buf, c.io = make([]byte, 0, plainBuffer), c.Conn
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		if raw, err := rawio.New(t); err == nil {
 			raw.Full = c.full
@@ -101,7 +101,7 @@ func (c *writeConn) serve() (done bool) {
 // ready, nothing else may make a goroutine give way that uses rawio.
 const yieldEvery = 16
 
-func (c *writeConn) logf(format string, values ...any) {
+func (c *plainConn) logf(format string, values ...any) {
 	if l := c.server.ErrorLog; l != nil {
 		l.Printf(format, values...)
 		return
@@ -111,7 +111,7 @@ func (c *writeConn) logf(format string, values ...any) {
 
 // active notes that a request is answered, or was. It reports false when the
 // server is being shut down.
-func (c *writeConn) active(is bool) bool {
+func (c *plainConn) active(is bool) bool {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	c.idle = !is
@@ -122,7 +122,7 @@ func (c *writeConn) active(is bool) bool {
 // behind it is, and the head; and if the header that varies is another than that of
 // req, what it says, as a view of buf. A head of 0 says that it is not for this
 // server. No head is longer than what is free of admission (heads.go).
-func (c *writeConn) readHead() (length int64, value []byte, head int, err error) {
+func (c *plainConn) readHead() (length int64, value []byte, head int, err error) {
 	for begun := false; ; {
 		c.skipEmptyLines()
 		if len(c.buf) > 0 {
@@ -153,7 +153,7 @@ func (c *writeConn) readHead() (length int64, value []byte, head int, err error)
 }
 
 // skipEmptyLines drops what old clients send behind a POST.
-func (c *writeConn) skipEmptyLines() {
+func (c *plainConn) skipEmptyLines() {
 	n := 0
 	for n < len(c.buf) && c.skip > 0 && (c.buf[n] == '\r' || c.buf[n] == '\n') {
 		n++
@@ -174,7 +174,7 @@ var (
 )
 
 // mayBecomePlain reports whether buf begins as a plain request does, as far as it goes.
-func (c *writeConn) mayBecomePlain() bool {
+func (c *plainConn) mayBecomePlain() bool {
 	return slices.ContainsFunc(c.server.paths, func(path string) bool {
 		line := "POST " + path + " HTTP/1.1\r\n"
 		n := min(len(line), len(c.buf))
@@ -215,7 +215,7 @@ const maxLengthDigits = 12
 
 // parse looks whether head, which is whole, is plain, and keeps it for those to
 // come. It returns 0, 0 if it is not.
-func (c *writeConn) parse(head []byte) (length int64, n int) {
+func (c *plainConn) parse(head []byte) (length int64, n int) {
 	if !c.mayBecomePlain() || !areLines(head) {
 		return 0, 0
 	}

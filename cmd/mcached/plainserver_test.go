@@ -27,7 +27,7 @@ import (
 type seenBy struct{ plain atomic.Int64 }
 
 func (s *seenBy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, ok := w.(*writeAnswer); ok {
+	if _, ok := w.(*plainAnswer); ok {
 		s.plain.Add(1)
 	}
 	if r.Header.Get("X-Unread") != "" {
@@ -60,16 +60,16 @@ func (s *seenBy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// twoServers are a writeServer and the http.Server that it stands before, with
+// twoServers are a plainServer and the http.Server that it stands before, with
 // handlers that do the same.
 func twoServers(t *testing.T) (dial map[string]func() net.Conn, seen *seenBy) {
 	dial, seen = map[string]func() net.Conn{}, &seenBy{}
-	for name, paths := range map[string][]string{"net/http": nil, "writeServer": {"/write", "/api/v1/write"}} {
+	for name, paths := range map[string][]string{"net/http": nil, "plainServer": {"/write", "/api/v1/write"}} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes, Handler: seen}, paths...)
+		s := newPlainServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes, Handler: seen}, paths...)
 		s.varies = "X-Varies"
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(limitConns(l, 100)) }()
@@ -130,7 +130,7 @@ func plainRequest(body string) string { return fmt.Sprintf(plainHead, len(body))
 
 // Whatever comes over a connection is answered as net/http answers it; what is
 // plain, without it.
-func TestWriteServerIsNetHTTP(t *testing.T) {
+func TestPlainServerIsNetHTTP(t *testing.T) {
 	t.Parallel()
 	dial, seen := twoServers(t)
 	one, long := plainRequest("body"), strings.Repeat("long body ", 20_000)
@@ -238,7 +238,7 @@ func TestWriteServerIsNetHTTP(t *testing.T) {
 				}
 				want := talk(t, dial["net/http"](), pieces)
 				before := seen.plain.Load()
-				got := talk(t, dial["writeServer"](), pieces)
+				got := talk(t, dial["plainServer"](), pieces)
 				if !slices.Equal(got, want) {
 					t.Errorf("in pieces of %d it is answered\n%s\nand by net/http\n%s", cut, strings.Join(got, "\n"), strings.Join(want, "\n"))
 				}
@@ -271,9 +271,9 @@ func TestLikeness(t *testing.T) {
 		ours, other := net.Pipe()
 		defer ours.Close()
 		defer other.Close()
-		s := newWriteServer(&http.Server{}, "/write")
+		s := newPlainServer(&http.Server{}, "/write")
 		s.varies = c.varies
-		conn := &writeConn{limitedConn: &limitedConn{Conn: ours}, server: s}
+		conn := &plainConn{limitedConn: &limitedConn{Conn: ours}, server: s}
 		head := func(lines string) []byte { return []byte("POST /write HTTP/1.1\r\nHost: x\r\n" + lines + "\r\n\r\n") }
 		if length, n := conn.parse(head(c.first)); length != 4 || n != len(head(c.first)) {
 			t.Fatalf("%q: a length of %d, a head of %d bytes", c.first, length, n)
@@ -287,7 +287,7 @@ func TestLikeness(t *testing.T) {
 
 // Heads that differ by a byte or three from plain ones are answered as net/http
 // answers them.
-func TestWriteServerMutated(t *testing.T) {
+func TestPlainServerMutated(t *testing.T) {
 	t.Parallel()
 	const seed = 11
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -319,7 +319,7 @@ func TestWriteServerMutated(t *testing.T) {
 			}
 		}
 		want := talk(t, dial["net/http"](), []string{string(b)})
-		if got := talk(t, dial["writeServer"](), []string{string(b)}); !slices.Equal(got, want) {
+		if got := talk(t, dial["plainServer"](), []string{string(b)}); !slices.Equal(got, want) {
 			t.Fatalf("seed %d, round %d: %q is answered\n%s\nand by net/http\n%s", seed, round, b, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 		for _, a := range want {
@@ -331,25 +331,25 @@ func TestWriteServerMutated(t *testing.T) {
 	}
 }
 
-// startWrites has a writeServer serve paths by h, and returns it with its address and
+// startPlain has a plainServer serve paths by h, and returns it with its address and
 // what Serve will return.
-func startWrites(t testing.TB, readTimeout time.Duration, h http.HandlerFunc, paths ...string) (s *writeServer, address string, served chan error) {
+func startPlain(t testing.TB, readTimeout time.Duration, h http.HandlerFunc, paths ...string) (s *plainServer, address string, served chan error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: readTimeout, IdleTimeout: time.Minute, Handler: h}, paths...)
+	s = newPlainServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: readTimeout, IdleTimeout: time.Minute, Handler: h}, paths...)
 	served = make(chan error, 1)
 	go func() { served <- s.Serve(limitConns(l, 10)) }()
 	return s, l.Addr().String(), served
 }
 
 // Who hangs up is worked for no longer by those who look, and not before.
-func TestWriteServerClientGone(t *testing.T) {
+func TestPlainServerClientGone(t *testing.T) {
 	t.Parallel()
 	looked, ended := make(chan error), make(chan error, 1)
-	s, address, served := startWrites(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
+	s, address, served := startPlain(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		looked <- r.Context().Err()
 		<-looked
@@ -380,10 +380,10 @@ func TestWriteServerClientGone(t *testing.T) {
 
 // Who waits for the end of a request is told of it, through a context made of its own,
 // too, and so is who asks when it has come.
-func TestWriteServerContextEnds(t *testing.T) {
+func TestPlainServerContextEnds(t *testing.T) {
 	t.Parallel()
 	contexts := make(chan context.Context, 2)
-	s, address, served := startWrites(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
+	s, address, served := startPlain(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		inner, cancel := context.WithTimeout(r.Context(), time.Hour)
 		t.Cleanup(cancel)
@@ -420,7 +420,7 @@ func TestWriteServerContextEnds(t *testing.T) {
 		t.Error(err)
 	}
 	<-served
-	late := &writeContext{Context: context.Background()}
+	late := &plainContext{Context: context.Background()}
 	late.end()
 	<-late.Done()
 	if late.Err() != context.Canceled {
@@ -428,7 +428,7 @@ func TestWriteServerContextEnds(t *testing.T) {
 	}
 	over, cancel := context.WithDeadline(context.Background(), time.Now())
 	defer cancel()
-	x := &writeContext{Context: over}
+	x := &plainContext{Context: over}
 	<-x.Done()
 	if x.Err() != context.DeadlineExceeded {
 		t.Errorf("the connection's context is over, and the request's says %v", x.Err())
@@ -437,11 +437,11 @@ func TestWriteServerContextEnds(t *testing.T) {
 
 // Shutdown closes what waits for a request, and waits for those that are being
 // answered, as long as it may.
-func TestWriteServerShutdown(t *testing.T) {
+func TestPlainServerShutdown(t *testing.T) {
 	for _, patient := range []bool{true, false} {
 		t.Run(fmt.Sprint("patient ", patient), func(t *testing.T) {
 			begun, finish := make(chan bool, 1), make(chan bool)
-			s, address, served := startWrites(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
+			s, address, served := startPlain(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 				begun <- true
 				_, _ = io.Copy(io.Discard, r.Body)
 				<-finish
@@ -542,14 +542,14 @@ func (l *deadlineListener) Accept() (net.Conn, error) {
 
 // Each wait of a connection has a deadline of its own: that for the first byte,
 // for the rest of a head, and for a body of which the handler says nothing.
-func TestWriteServerDeadlines(t *testing.T) {
+func TestPlainServerDeadlines(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	reads := make(chan time.Time)
-	s := newWriteServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Hour, IdleTimeout: 10 * time.Hour, ReadTimeout: 100 * time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := newPlainServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Hour, IdleTimeout: 10 * time.Hour, ReadTimeout: 100 * time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "unread", http.StatusUnauthorized)
 	})}, "/write")
 	served := make(chan error, 1)
@@ -595,10 +595,10 @@ func TestWriteServerDeadlines(t *testing.T) {
 }
 
 // Who asks on and on and reads no answer is not waited for.
-func TestWriteServerUnread(t *testing.T) {
+func TestPlainServerUnread(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	s, address, served := startWrites(t, 200*time.Millisecond, func(w http.ResponseWriter, r *http.Request) {
+	s, address, served := startPlain(t, 200*time.Millisecond, func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		_, _ = w.Write(make([]byte, 64<<10))
 	}, "/write")
@@ -623,15 +623,15 @@ func TestWriteServerUnread(t *testing.T) {
 // What the daemon answers remote writes with leaves a request's head alone, which
 // all requests of a connection share, and asks for a password from the moment on
 // that there is one.
-func TestWriteServerOfDaemon(t *testing.T) {
+func TestPlainServerOfDaemon(t *testing.T) {
 	t.Parallel()
 	d := newSnapshotDaemon(t, "")
 	d.config.tenancyHeader, d.http, d.circle = "X-Scope-OrgID", newHTTPMetrics(), newCircleGuard("fedcba9876543210")
 	d.webSecurity = newWebSecurity(&webSettings{})
 	inner := d.checkHost(d.webSecurity.guard(d.http.count("write", d.writeHandler())))
 	var plain atomic.Int64
-	s, address, served := startWrites(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := w.(*writeAnswer); ok {
+	s, address, served := startPlain(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := w.(*plainAnswer); ok {
 			plain.Add(1)
 		}
 		header, url := r.Header.Clone(), *r.URL
@@ -689,12 +689,12 @@ func TestWriteServerOfDaemon(t *testing.T) {
 	<-served
 }
 
-// BenchmarkWriteServer is what a small request costs beside what is in it, its
+// BenchmarkPlainServer is what a small request costs beside what is in it, its
 // client included, which says as little as can be.
-func BenchmarkWriteServer(b *testing.B) {
-	for name, paths := range map[string][]string{"net-http": nil, "writeServer": {"/write"}} {
+func BenchmarkPlainServer(b *testing.B) {
+	for name, paths := range map[string][]string{"net-http": nil, "plainServer": {"/write"}} {
 		b.Run("by="+name, func(b *testing.B) {
-			s, address, served := startWrites(b, time.Minute, func(w http.ResponseWriter, r *http.Request) {
+			s, address, served := startPlain(b, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 				rc := http.NewResponseController(w)
 				_ = rc.SetReadDeadline(time.Now().Add(time.Minute))
 				var body [2600]byte

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 )
 
-// writeServer is in front of an http.Server and answers remote writes by itself,
+// plainServer is in front of an http.Server and answers remote writes by itself,
 // those from other members of a cluster, too.
 //
 // A sender sends one request after the other over a connection, with the same
@@ -35,7 +35,7 @@ import (
 // One thing is different: that its client has hung up a handler is told when it
 // looks, by Context.Err, and not when it waits, by Done. Writes wait for nothing
 // for long: other members of a cluster that are silent are soon passed over.
-type writeServer struct {
+type plainServer struct {
 	*http.Server
 	paths  []string
 	varies string // a header, by its canonical name, that is another in each request; "" for none. Set before Serve
@@ -44,21 +44,21 @@ type writeServer struct {
 	open    sync.WaitGroup // of conns
 
 	mu    sync.Mutex
-	conns map[*writeConn]struct{}
+	conns map[*plainConn]struct{}
 }
 
-// writeBuffer holds a head and what comes with it, mostly the whole of a small
+// plainBuffer holds a head and what comes with it, mostly the whole of a small
 // request. A connection has one, as net/http's have two of half of it.
-const writeBuffer = 8 << 10
+const plainBuffer = 8 << 10
 
-// newWriteServer puts one before s, which must have timeouts for heads, for
+// newPlainServer puts one before s, which must have timeouts for heads, for
 // requests and for idle connections.
-func newWriteServer(s *http.Server, paths ...string) *writeServer {
-	return &writeServer{Server: s, paths: paths, conns: map[*writeConn]struct{}{}}
+func newPlainServer(s *http.Server, paths ...string) *plainServer {
+	return &plainServer{Server: s, paths: paths, conns: map[*plainConn]struct{}{}}
 }
 
 // Serve is http.Server's.
-func (s *writeServer) Serve(l net.Listener) error {
+func (s *plainServer) Serve(l net.Listener) error {
 	if len(s.paths) == 0 {
 		return s.Server.Serve(l)
 	}
@@ -82,7 +82,7 @@ func (s *writeServer) Serve(l net.Listener) error {
 }
 
 // Shutdown is http.Server's.
-func (s *writeServer) Shutdown(ctx context.Context) error {
+func (s *plainServer) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing.Store(true)
 	for c := range s.conns {
@@ -114,8 +114,8 @@ func (s *writeServer) Shutdown(ctx context.Context) error {
 
 // begin serves c in a goroutine of its own. It reports false if the server is
 // being shut down.
-func (s *writeServer) begin(lc *limitedConn, rest *restListener) bool {
-	c := &writeConn{limitedConn: lc, server: s, idle: true}
+func (s *plainServer) begin(lc *limitedConn, rest *restListener) bool {
+	c := &plainConn{limitedConn: lc, server: s, idle: true}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
@@ -141,7 +141,7 @@ func (s *writeServer) begin(lc *limitedConn, rest *restListener) bool {
 }
 
 // restListener is what http.Server listens on: connections that are not, or no
-// longer, a writeServer's.
+// longer, a plainServer's.
 type restListener struct {
 	net.Listener
 	accepted chan accepted
