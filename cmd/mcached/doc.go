@@ -19,8 +19,9 @@
 //	conns.go         the bound on HTTP connections; host.go the names that loopback
 //	                 requests may be for
 //	heads.go         the bound on heads of requests, which come before any password
-//	writeserver.go   remote writes without net/http's cost for each: writeconn.go is
-//	                 one connection, writeanswer.go one request, rawio.go its socket
+//	plainserver.go   writes and reads without net/http's cost for each: plainconn.go is
+//	                 one connection, plainanswer.go one answer, plaincontext.go whose
+//	                 client may hang up
 //	admission.go     how the Go heap is divided; limits.go, shares.go: of buckets, and
 //	                 of accounts of the memory
 //	unixsocket.go    the socket of the file system for Redis clients

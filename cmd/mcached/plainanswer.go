@@ -2,132 +2,63 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"mcached/remotewrite/rawio"
 )
 
 // answer serves the request whose head is the first bytes of buf. It reports
 // whether the connection can take another.
-func (c *plainConn) answer(length int64, head int) bool {
+func (c *plainConn) answer(of request) bool {
 	ctx := &plainContext{Context: c.ctx, c: c}
 	defer ctx.end()
-	c.body = plainBody{c: c, ahead: c.buf[head:], left: length}
-	r := c.req.WithContext(ctx)
-	if length != c.req.ContentLength {
-		c.req.ContentLength, c.req.Header["Content-Length"][0] = length, strconv.FormatInt(length, 10)
+	c.body = plainBody{c: c, ahead: c.buf[of.head:], left: of.length}
+	r := of.WithContext(ctx)
+	r.ContentLength, r.Body = of.length, http.NoBody
+	if of.length > 0 {
+		r.Body = &c.body
 	}
-	r.ContentLength, r.Body = length, &c.body
-	if int64(len(c.body.ahead)) < length { // until the handler says another
+	if int64(len(c.body.ahead)) < of.length { // until the handler says another
 		_ = c.SetReadDeadline(time.Now().Add(c.server.ReadTimeout))
 	}
 	c.w.begin(c)
 	c.server.Handler.ServeHTTP(&c.w, r)
-	keep := c.w.header.Get("Connection") != "close"
-	// As net/http does it: what is left of a body is read, up to a bound.
-	const most = 256 << 10
-	if keep && c.body.left < most && c.body.failed == nil {
-		_, _ = io.Copy(io.Discard, &c.body)
-	}
-	whole := c.body.left == 0
-	keep = keep && whole && !c.server.closing.Load()
-	if c.out = c.w.end(c.out[:0], keep); c.write() != nil {
+	if c.w.end() != nil {
 		return false
 	}
-	if !whole {
+	if c.body.left > 0 {
 		c.linger()
 	}
 	c.buf = c.buf[:copy(c.buf[:cap(c.buf)], c.body.ahead)]
-	return keep
+	return c.w.keep
 }
 
-// plainContext is the context of a request of a plainConn. Most handlers only ask
-// it for values and for Err, which cost nothing to make.
-type plainContext struct {
-	context.Context // of the connection
-	c               *plainConn
-
-	mu     sync.Mutex
-	waited context.Context // which ends with the request; nil as long as nobody asked for Done
-	cancel context.CancelFunc
-	ended  bool
-}
-
-// end says that the request is answered.
-func (x *plainContext) end() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.ended = true; x.cancel != nil {
-		x.cancel()
+// settle decides whether the connection stays. As net/http does it: what is left of
+// a body is read, up to a bound.
+func (c *plainConn) settle(h http.Header) (keep bool) {
+	const most = 256 << 10
+	keep = h.Get("Connection") != "close"
+	if keep && c.body.left < most && c.body.failed == nil {
+		_, _ = io.Copy(io.Discard, &c.body)
 	}
+	return keep && c.body.left == 0 && !c.server.closing.Load()
 }
 
-// Done implements context.Context.
-func (x *plainContext) Done() <-chan struct{} {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.waited == nil {
-		x.waited, x.cancel = context.WithCancel(x.Context)
-		if x.ended {
-			x.cancel()
+// write sends pieces of an answer.
+func (c *plainConn) write(pieces ...[]byte) (err error) {
+	if raw, ok := c.io.(*rawio.Conn); ok {
+		err = raw.WriteBuffers(pieces)
+	} else {
+		for _, p := range pieces {
+			if _, err = c.io.Write(p); err != nil {
+				break
+			}
 		}
 	}
-	return x.waited.Done()
-}
-
-// Value implements context.Context. What asked for Done is told of the context
-// behind it, so that package context needs no goroutine to wait.
-func (x *plainContext) Value(key any) any {
-	x.mu.Lock()
-	of := x.waited
-	x.mu.Unlock()
-	if of == nil {
-		of = x.Context
-	}
-	return of.Value(key)
-}
-
-// Err implements context.Context.
-func (x *plainContext) Err() error {
-	if err := x.Context.Err(); err != nil {
-		return err
-	}
-	x.mu.Lock()
-	ended := x.ended
-	x.mu.Unlock()
-	if ended || x.c.gone() {
-		return context.Canceled
-	}
-	return nil
-}
-
-// gone reports whether the client sends no more: nothing is read by that.
-func (c *plainConn) gone() (is bool) {
-	t, ok := c.Conn.(*net.TCPConn)
-	if !ok {
-		return false
-	}
-	raw, err := t.SyscallConn()
-	if err != nil {
-		return true
-	}
-	err = raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		is = n == 0 && err == nil || err != nil && err != unix.EAGAIN && err != unix.EINTR
-	})
-	return is || err != nil
-}
-
-// write sends the answer.
-func (c *plainConn) write() error {
-	_, err := c.io.Write(c.out)
 	if c.late {
 		c.late = false
 		_ = c.SetWriteDeadline(time.Time{})
@@ -135,10 +66,13 @@ func (c *plainConn) write() error {
 	return err
 }
 
-// full bounds how long a client may take nothing of its answers.
+// full bounds how long a client may take nothing of its answers, where the handler
+// does not.
 func (c *plainConn) full() {
-	c.late = true
-	_ = c.SetWriteDeadline(time.Now().Add(c.server.ReadTimeout))
+	if !c.w.bounded {
+		c.late = true
+		_ = c.SetWriteDeadline(time.Now().Add(c.server.ReadTimeout))
+	}
 }
 
 // linger lets the client read the answer though it still sends: a connection
@@ -183,21 +117,36 @@ func (b *plainBody) Read(p []byte) (n int, err error) {
 // Close implements io.Closer.
 func (b *plainBody) Close() error { return nil }
 
-// plainAnswer is the http.ResponseWriter of a plainConn. It holds the answer,
-// which is short, until the handler has returned.
+// plainAnswer is the http.ResponseWriter of a plainConn. It holds the answer until
+// the handler has returned, if that is short; a longer one is sent as it comes, in
+// chunks if the handler has not said how long it is.
 type plainAnswer struct {
 	c      *plainConn
 	header http.Header
-	code   int
-	head   bytes.Buffer // lines of the header
-	body   []byte
+	code   int          // 0: nothing is said yet
+	head   bytes.Buffer // lines of the header, as they were then
+	typed  bool         // what the body is need not be told from it
+	length int64        // of the body, as the handler says; -1: it does not
+	body   []byte       // what is not sent
+	sent   int64        // bytes of the body that were
+	begun  bool         // the head has been sent
+	keep   bool         // the connection stays; once begun
+	failed error
 
-	second int64 // of date
+	bounded bool // the handler has set a deadline for writing
+
+	out    []byte // head of an answer, or of a chunk
+	second int64  // of date
 	date   []byte
 }
 
+const (
+	heldBytes = 2 << 10 // of an answer are held, as net/http does it
+	sniffed   = 512     // bytes of it may tell what it is
+)
+
 func (w *plainAnswer) begin(c *plainConn) {
-	w.c, w.code, w.body = c, 0, w.body[:0]
+	w.c, w.code, w.length, w.body, w.sent, w.begun, w.failed = c, 0, -1, w.body[:0], 0, false, nil
 	w.head.Reset()
 	if w.header == nil {
 		w.header = http.Header{}
@@ -210,37 +159,120 @@ func (w *plainAnswer) Header() http.Header { return w.header }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *plainAnswer) WriteHeader(code int) {
-	if w.code == 0 && code >= http.StatusOK {
-		w.code = code
-		if len(w.header) > 0 {
-			_ = w.header.WriteSubset(&w.head, ownHeaders)
-		}
+	if w.code != 0 || code < http.StatusOK {
+		return
+	}
+	w.code = code
+	if n, err := strconv.ParseInt(w.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
+		w.length = n
+	}
+	if len(w.header) > 0 {
+		w.typed = w.header["Content-Type"] != nil || w.header.Get("Content-Encoding") != ""
+		_ = w.header.WriteSubset(&w.head, ownHeaders)
 	}
 }
 
-// ownHeaders are written by end.
+// ownHeaders are written by appendHead.
 var ownHeaders = map[string]bool{"Content-Length": true, "Date": true, "Transfer-Encoding": true, "Connection": true}
+
+// hasBody reports whether there may be one.
+func (w *plainAnswer) hasBody() bool {
+	return w.code != http.StatusNoContent && w.code != http.StatusNotModified
+}
 
 // Write implements http.ResponseWriter.
 func (w *plainAnswer) Write(b []byte) (int, error) {
 	if w.code == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.code == http.StatusNoContent || w.code == http.StatusNotModified {
+	switch {
+	case !w.hasBody():
 		return 0, http.ErrBodyNotAllowed
+	case w.length >= 0 && w.sent+int64(len(w.body)+len(b)) > w.length:
+		return 0, http.ErrContentLength
+	case len(w.body)+len(b) <= heldBytes && w.failed == nil:
+		w.body = append(w.body, b...)
+		return len(b), nil
 	}
-	w.body = append(w.body, b...)
+	if err := w.send(b, false); err != nil {
+		return 0, err
+	}
 	return len(b), nil
+}
+
+// Flush implements http.Flusher.
+func (w *plainAnswer) Flush() { _ = w.FlushError() }
+
+// FlushError is for http.ResponseController.
+func (w *plainAnswer) FlushError() error {
+	if w.code == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.send(nil, false)
 }
 
 // SetReadDeadline is for http.ResponseController.
 func (w *plainAnswer) SetReadDeadline(t time.Time) error { return w.c.SetReadDeadline(t) }
 
-// end appends the answer to dst. keep says that the connection stays.
-func (w *plainAnswer) end(dst []byte, keep bool) []byte {
+// SetWriteDeadline is for http.ResponseController.
+func (w *plainAnswer) SetWriteDeadline(t time.Time) error {
+	w.bounded = !t.IsZero()
+	return w.c.SetWriteDeadline(t)
+}
+
+// end sends what is left of the answer.
+func (w *plainAnswer) end() error {
 	if w.code == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
+	err := w.send(nil, true)
+	if w.bounded {
+		_ = w.SetWriteDeadline(time.Time{})
+	}
+	if w.length > w.sent {
+		w.keep = false // as the client waits for more
+	}
+	return err
+}
+
+var lastChunk = []byte("0\r\n\r\n")
+
+// send sends what is held, and b behind it; last says that the body ends with it.
+func (w *plainAnswer) send(b []byte, last bool) error {
+	if w.failed != nil {
+		return w.failed
+	}
+	n, out := len(w.body)+len(b), w.out[:0]
+	var chunkEnd, bodyEnd []byte
+	switch {
+	case w.begun:
+	case last && w.length < 0 && w.hasBody():
+		w.length = int64(n)
+		fallthrough
+	default:
+		w.begun, w.keep = true, w.c.settle(w.header)
+		out = w.appendHead(out, b)
+	}
+	if w.length < 0 && w.hasBody() { // in chunks
+		if n > 0 {
+			out = append(strconv.AppendInt(out, int64(n), 16), "\r\n"...)
+			chunkEnd = headEnd[:2]
+		}
+		if last {
+			bodyEnd = lastChunk
+		}
+	}
+	w.out = out
+	if len(out)+n+len(bodyEnd) > 0 {
+		w.failed = w.c.write(out, w.body, b, chunkEnd, bodyEnd)
+	}
+	w.body, w.sent = w.body[:0], w.sent+int64(n)
+	return w.failed
+}
+
+// appendHead appends the head of the answer to dst; b is what its body begins with,
+// behind what is held.
+func (w *plainAnswer) appendHead(dst, b []byte) []byte {
 	dst = append(strconv.AppendInt(append(dst, "HTTP/1.1 "...), int64(w.code), 10), ' ')
 	dst = append(append(dst, http.StatusText(w.code)...), "\r\n"...)
 	dst = append(dst, w.head.Bytes()...)
@@ -248,11 +280,19 @@ func (w *plainAnswer) end(dst []byte, keep bool) []byte {
 		w.second, w.date = now.Unix(), now.UTC().AppendFormat(w.date[:0], http.TimeFormat)
 	}
 	dst = append(append(append(dst, "Date: "...), w.date...), "\r\n"...)
-	if !keep {
+	if !w.keep {
 		dst = append(dst, "Connection: close\r\n"...)
 	}
-	if w.code != http.StatusNoContent && w.code != http.StatusNotModified {
-		dst = append(strconv.AppendInt(append(dst, "Content-Length: "...), int64(len(w.body)), 10), "\r\n"...)
+	if w.hasBody() {
+		if len(w.body)+len(b) > 0 && !w.typed {
+			begins := append(w.body, b[:min(len(b), sniffed)]...)
+			dst = append(append(append(dst, "Content-Type: "...), http.DetectContentType(begins)...), "\r\n"...)
+		}
+		if w.length >= 0 {
+			dst = append(strconv.AppendInt(append(dst, "Content-Length: "...), w.length, 10), "\r\n"...)
+		} else {
+			dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+		}
 	}
-	return append(append(dst, "\r\n"...), w.body...)
+	return append(dst, "\r\n"...)
 }

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -29,11 +30,25 @@ type plainConn struct {
 	skip int    // bytes of empty lines that may come before the next head
 	like likeness
 	req  *http.Request // of like; handlers get copies, of which Header and URL are this one's
+	read lastRead
 	ctx  context.Context
 	body plainBody
 	w    plainAnswer
-	out  []byte
-	late bool // out had to be waited for
+	late bool // for room to write was waited, under a deadline of the connection's
+}
+
+// request is a head that was read.
+type request struct {
+	*http.Request       // of which the handler gets a copy
+	length        int64 // of the body
+	head          int   // bytes of the head. 0: it is not for a plainServer
+}
+
+// lastRead is what the last read said, but for its first line.
+type lastRead struct {
+	lines  []byte // of its header, from the end of the first line on
+	req    *http.Request
+	length int64
 }
 
 // likeness is a head but for the digits of its Content-Length and, if it has the
@@ -70,12 +85,12 @@ func (c *plainConn) serve() (done bool) {
 			runtime.Gosched()
 		}
 		_ = c.SetReadDeadline(time.Now().Add(wait))
-		length, value, head, err := c.readHead()
+		r, err := c.readHead()
 		if err != nil {
 			_ = c.Close()
 			return true
 		}
-		if head == 0 {
+		if r.head == 0 {
 			c.limitedConn.ahead = c.buf
 			return false
 		}
@@ -84,10 +99,7 @@ func (c *plainConn) serve() (done bool) {
 			return true
 		}
 		connState(c.limitedConn, http.StateActive)
-		if value != nil {
-			c.req.Header[c.server.varies][0] = string(value)
-		}
-		if !c.answer(length, head) || !c.active(false) {
+		if !c.answer(r) || !c.active(false) {
 			_ = c.Close()
 			return true
 		}
@@ -118,23 +130,21 @@ func (c *plainConn) active(is bool) bool {
 	return !c.server.closing.Load()
 }
 
-// readHead reads until there is a whole head in buf, and returns how long the body
-// behind it is, and the head; and if the header that varies is another than that of
-// req, what it says, as a view of buf. A head of 0 says that it is not for this
-// server. No head is longer than what is free of admission (heads.go).
-func (c *plainConn) readHead() (length int64, value []byte, head int, err error) {
+// readHead reads until there is a whole head in buf, and returns what it says. No
+// head is longer than what is free of admission (heads.go).
+func (c *plainConn) readHead() (request, error) {
 	for begun := false; ; {
 		c.skipEmptyLines()
 		if len(c.buf) > 0 {
-			if length, value, head = c.like.match(c.buf[:min(len(c.buf), freeHeadBytes)]); head > 0 {
-				return length, value, head, nil
+			b := c.buf[:min(len(c.buf), freeHeadBytes)]
+			if r := c.matched(b); r.head > 0 {
+				return r, nil
 			}
-			if end := bytes.Index(c.buf[:min(len(c.buf), freeHeadBytes)], headEnd); end >= 0 {
-				length, head = c.parse(c.buf[:end+len(headEnd)])
-				return length, nil, head, nil
+			if end := bytes.Index(b, headEnd); end >= 0 {
+				return c.parse(b[:end+len(headEnd)]), nil
 			}
 			if len(c.buf) >= freeHeadBytes || !c.mayBecomePlain() {
-				return 0, nil, 0, nil
+				return request{}, nil
 			}
 			if !begun { // the rest of it is due
 				begun = true
@@ -144,12 +154,27 @@ func (c *plainConn) readHead() (length int64, value []byte, head int, err error)
 		n, err := c.io.Read(c.buf[len(c.buf):cap(c.buf)])
 		c.buf = c.buf[:len(c.buf)+n]
 		if n == 0 && err == io.EOF && len(c.buf) > 0 {
-			return 0, nil, 0, nil // net/http says what it misses
+			return request{}, nil // net/http says what it misses
 		}
 		if n == 0 && err != nil {
-			return 0, nil, 0, err
+			return request{}, err
 		}
 	}
+}
+
+// matched is the request whose head b begins with, if it is like the last one.
+func (c *plainConn) matched(b []byte) request {
+	length, value, head := c.like.match(b)
+	if head == 0 {
+		return request{}
+	}
+	if value != nil {
+		c.req.Header[c.server.varies][0] = string(value)
+	}
+	if length != c.req.ContentLength {
+		c.req.ContentLength, c.req.Header["Content-Length"][0] = length, strconv.FormatInt(length, 10)
+	}
+	return request{c.req, length, head}
 }
 
 // skipEmptyLines drops what old clients send behind a POST.
@@ -175,11 +200,12 @@ var (
 
 // mayBecomePlain reports whether buf begins as a plain request does, as far as it goes.
 func (c *plainConn) mayBecomePlain() bool {
-	return slices.ContainsFunc(c.server.paths, func(path string) bool {
-		line := "POST " + path + " HTTP/1.1\r\n"
+	begins := func(line string) bool {
 		n := min(len(line), len(c.buf))
 		return string(c.buf[:n]) == line[:n]
-	})
+	}
+	return c.server.reads != "" && (begins("GET "+c.server.reads) || begins("POST "+c.server.reads)) ||
+		slices.ContainsFunc(c.server.paths, func(path string) bool { return begins("POST " + path + " HTTP/1.1\r\n") })
 }
 
 // match reports whether b begins with a head like l: its length, that of the body
@@ -213,39 +239,102 @@ func (l *likeness) match(b []byte) (length int64, value []byte, head int) {
 // maxLengthDigits of a Content-Length are enough for any body that is taken.
 const maxLengthDigits = 12
 
-// parse looks whether head, which is whole, is plain, and keeps it for those to
-// come. It returns 0, 0 if it is not.
-func (c *plainConn) parse(head []byte) (length int64, n int) {
+// parse looks whether head, which is whole, is plain, and keeps it for those to come.
+func (c *plainConn) parse(head []byte) request {
 	if !c.mayBecomePlain() || !areLines(head) {
-		return 0, 0
+		return request{}
+	}
+	line, rest := head[:bytes.Index(head, headEnd[:2])], head[bytes.Index(head, headEnd[:2]):]
+	isWrite := slices.ContainsFunc(c.server.paths, func(path string) bool { return string(line) == "POST "+path+" HTTP/1.1" })
+	if !isWrite && bytes.Equal(rest, c.read.lines) {
+		if r := c.again(line, len(head)); r.head > 0 {
+			return r
+		}
 	}
 	head = bytes.Clone(head)
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
-	lower := bytes.ToLower(head)
-	if err != nil || r.ContentLength <= 0 || len(r.TransferEncoding) > 0 || r.Close || !isPlain(r.Host, ".-_:[]") ||
-		bytes.Count(lower, hostLine) != 1 || bytes.Count(lower, lengthLine) != 1 {
-		return 0, 0
+	if err != nil || !isPlainRequest(r) || bytes.Count(bytes.ToLower(head), hostLine) != 1 {
+		return request{}
 	}
-	for name, values := range r.Header {
-		if len(values) != 1 || !isPlain(name, "-_") || slices.Contains(connectionHeaders, name) {
-			return 0, 0
-		}
+	at, ok := lengthIn(head, r.ContentLength)
+	if !ok || at == 0 && r.Method == http.MethodPost {
+		return request{}
 	}
-	at, digits := bytes.Index(lower, lengthLine)+len(lengthLine), strconv.FormatInt(r.ContentLength, 10)
-	if head[at] == ' ' {
-		at++
-	}
-	if len(digits) > maxLengthDigits || !bytes.HasPrefix(head[at:], []byte(digits+"\r\n")) {
-		return 0, 0
-	}
-	c.like = likeness{before: head[:at:at], between: head[at+len(digits):]}
-	c.like.split(lower[at+len(digits):], c.server.varies, r.Header)
 	if c.ctx == nil {
 		c.ctx = context.WithValue(context.WithValue(context.Background(), http.ServerContextKey, c.server.Server), http.LocalAddrContextKey, c.LocalAddr())
 	}
 	r.RemoteAddr = c.RemoteAddr().String()
-	c.req = r
-	return r.ContentLength, len(head)
+	if isWrite {
+		digits := len(strconv.FormatInt(r.ContentLength, 10))
+		c.like = likeness{before: head[:at:at], between: head[at+digits:]}
+		c.like.split(bytes.ToLower(head[at+digits:]), c.server.varies, r.Header)
+		c.req = r
+	} else {
+		if method, uri, ok := requestLine(line); !ok || method != r.Method || uri != r.RequestURI {
+			return request{}
+		}
+		c.read = lastRead{head[len(line):], r, r.ContentLength}
+	}
+	return request{r, r.ContentLength, len(head)}
+}
+
+// again is a read of which all but the first line is as before.
+func (c *plainConn) again(line []byte, head int) request {
+	method, uri, ok := requestLine(line)
+	if !ok || (method == http.MethodPost) != (c.read.length > 0) {
+		return request{}
+	}
+	u, err := url.ParseRequestURI(uri)
+	if err != nil {
+		return request{}
+	}
+	r := *c.read.req
+	r.Method, r.RequestURI, r.URL = method, uri, u
+	return request{&r, c.read.length, head}
+}
+
+// requestLine takes apart the first line of a read, which begins with a method that
+// is plain, and the slash of a path.
+func requestLine(line []byte) (method, uri string, ok bool) {
+	method, uri, _ = strings.Cut(string(line), " ")
+	uri, ok = strings.CutSuffix(uri, " HTTP/1.1")
+	return method, uri, ok && strings.IndexByte(uri, ' ') < 0
+}
+
+// isPlainRequest reports whether nothing in r says how the connection or the body
+// are to be taken, but for what is the rule.
+func isPlainRequest(r *http.Request) bool {
+	if len(r.TransferEncoding) > 0 || r.Close || !isPlain(r.Host, ".-_:[]") {
+		return false
+	}
+	for name, values := range r.Header {
+		if len(values) != 1 || !isPlain(name, "-_") || slices.Contains(connectionHeaders, name) {
+			return false
+		}
+		if name == "Connection" && !strings.EqualFold(values[0], "keep-alive") {
+			return false
+		}
+	}
+	return true
+}
+
+// lengthIn is where the digits of the Content-Length are in a head, or 0 if there is
+// none. It reports false if they are not those of length alone, or not of a body.
+func lengthIn(head []byte, length int64) (at int, ok bool) {
+	lower := bytes.ToLower(head)
+	switch bytes.Count(lower, lengthLine) {
+	case 0:
+		return 0, length == 0
+	case 1:
+	default:
+		return 0, false
+	}
+	at = bytes.Index(lower, lengthLine) + len(lengthLine)
+	if head[at] == ' ' {
+		at++
+	}
+	digits := strconv.FormatInt(length, 10)
+	return at, length > 0 && len(digits) <= maxLengthDigits && bytes.HasPrefix(head[at:], []byte(digits+"\r\n"))
 }
 
 // split takes the value of a header out of what is between, which is lower in lower
@@ -277,8 +366,9 @@ func areLines(head []byte) bool {
 	return true
 }
 
-// connectionHeaders say something of the connection, or of how the body comes.
-var connectionHeaders = []string{"Connection", "Expect", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings"}
+// connectionHeaders say something of the connection, or of how the body comes; so
+// does Connection.
+var connectionHeaders = []string{"Expect", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings"}
 
 // isPlain reports whether text is letters, digits and what else is given.
 func isPlain(text, others string) bool {

@@ -9,39 +9,44 @@ import (
 	"sync/atomic"
 )
 
-// plainServer is in front of an http.Server and answers remote writes by itself,
-// those from other members of a cluster, too.
+// plainServer is in front of an http.Server and answers by itself what the daemon
+// is asked most: remote writes, those from other members of a cluster, too, and reads.
 //
-// A sender sends one request after the other over a connection, with the same
-// head but for Content-Length, and a signature if it is a member of a cluster. net/http parses each of these heads, and begins a
-// goroutine for each body that waits for the client to hang up, and has to be
-// stopped before the answer is complete: of a request of 100 samples more than
-// half of the time. Here the head is parsed once (by net/http's own parser) and
-// compared from then on, nobody waits beside the handler, and the scheduler is not
-// woken to watch (package rawio). The handlers are the same, middleware included.
+// net/http parses each head, and begins a goroutine for each request that waits for
+// the client to hang up, and has to be stopped before the answer is complete: of a
+// remote write of 100 samples more than half of the time, and of a query of one
+// series as well. Here nobody waits beside the handler, and the scheduler is not
+// woken to watch (package rawio). A sender sends one request after the other over a
+// connection, with the same head but for Content-Length, and a signature if it is a
+// member of a cluster: its head is parsed once (by net/http's own parser) and
+// compared from then on. Of a read it is all but the first line. The handlers are the
+// same, middleware included.
 //
 //	accept ──▶ head ──like the one before, or plain──▶ handler ──▶ answer ─┐
 //	            ▲ │                                                        │
 //	            │ └─anything else──▶ http.Server, for good                 │
 //	            └──────────────────────────────────────────────────────────┘
 //
-// What is plain is narrow on purpose: a POST to one of the paths, HTTP/1.1, a
-// Content-Length, no header that says something of the connection, a head of
+// What is plain is narrow on purpose: a POST to one of the paths, or a GET or a POST
+// of what is below reads; HTTP/1.1, a POST's Content-Length, no header that says
+// something else of the connection than that it stays, a head of
 // freeHeadBytes of printable ASCII at the most. Everything else, and whatever follows it
 // on that connection, is net/http's, which is given the bytes that have come as
 // if nobody had read them. So there is nothing here that could take a head for
 // another than net/http does.
 //
-// One thing is different: that its client has hung up a handler is told when it
-// looks, by Context.Err, and not when it waits, by Done. Writes wait for nothing
-// for long: other members of a cluster that are silent are soon passed over.
+// One thing is different: that its client has hung up a handler that waits (by Done)
+// is told at the next look of the server at those who do, each lookEvery. By Err it
+// is told when it looks.
 type plainServer struct {
 	*http.Server
 	paths  []string
-	varies string // a header, by its canonical name, that is another in each request; "" for none. Set before Serve
+	reads  string // paths that begin so are read from; "" for none. Set before Serve, as the next
+	varies string // a header, by its canonical name, that is another in each write; "" for none
 
 	closing atomic.Bool    // set under mu
 	open    sync.WaitGroup // of conns
+	watched watched
 
 	mu    sync.Mutex
 	conns map[*plainConn]struct{}
@@ -59,7 +64,7 @@ func newPlainServer(s *http.Server, paths ...string) *plainServer {
 
 // Serve is http.Server's.
 func (s *plainServer) Serve(l net.Listener) error {
-	if len(s.paths) == 0 {
+	if len(s.paths) == 0 && s.reads == "" {
 		return s.Server.Serve(l)
 	}
 	rest := &restListener{Listener: l, accepted: make(chan accepted), closed: make(chan struct{})}
@@ -91,6 +96,7 @@ func (s *plainServer) Shutdown(ctx context.Context) error {
 		}
 	}
 	s.mu.Unlock()
+	defer s.watched.stop()
 	err := s.Server.Shutdown(ctx)
 	ended := make(chan struct{})
 	go func() {

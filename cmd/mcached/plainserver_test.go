@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,10 @@ import (
 
 // seenBy serves as remote write does, and says what it was asked. The answer is
 // what the body says: 400, unread, closed, or nothing.
-type seenBy struct{ plain atomic.Int64 }
+type seenBy struct {
+	plain  atomic.Int64
+	errors sync.Map // of parts, by text
+}
 
 func (s *seenBy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, ok := w.(*plainAnswer); ok {
@@ -32,6 +36,10 @@ func (s *seenBy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Header.Get("X-Unread") != "" {
 		http.Error(w, "unread", http.StatusUnauthorized)
+		return
+	}
+	if parts := r.Header.Get("X-Parts"); parts != "" {
+		s.inParts(w, r, strings.Fields(parts))
 		return
 	}
 	rc := http.NewResponseController(w)
@@ -60,6 +68,44 @@ func (s *seenBy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// inParts answers by what parts say: a number is as many bytes, flush and others are
+// what a handler can do.
+func (s *seenBy) inParts(w http.ResponseWriter, r *http.Request, parts []string) {
+	w.Header().Set("X-Seen", fmt.Sprint(r.Method, r.RequestURI, r.URL, r.Host, r.Header, r.ContentLength, r.Body == http.NoBody))
+	rc := http.NewResponseController(w)
+	for i, p := range parts {
+		what, text, _ := strings.Cut(p, "=")
+		n, _ := strconv.Atoi(text)
+		var err error
+		switch what {
+		case "type":
+			w.Header().Set("Content-Type", text)
+		case "length":
+			w.Header().Set("Content-Length", text)
+		case "encoding":
+			w.Header().Set("Content-Encoding", text)
+		case "close":
+			w.Header().Set("Connection", "close")
+		case "code":
+			w.WriteHeader(n)
+		case "flush":
+			err = rc.Flush()
+		case "deadline":
+			err = rc.SetWriteDeadline(time.Now().Add(time.Minute))
+		case "panic":
+			panic(http.ErrAbortHandler)
+		case "read":
+			_, err = io.Copy(io.Discard, r.Body)
+		case "bytes":
+			_, err = w.Write([]byte(strings.Repeat(fmt.Sprintf("<html>%d ", i), n/8+1)[:n]))
+		}
+		if err != nil {
+			w.Header().Set("X-Error", err.Error())
+			s.errors.Store(err.Error(), true)
+		}
+	}
+}
+
 // twoServers are a plainServer and the http.Server that it stands before, with
 // handlers that do the same.
 func twoServers(t *testing.T) (dial map[string]func() net.Conn, seen *seenBy) {
@@ -71,6 +117,9 @@ func twoServers(t *testing.T) (dial map[string]func() net.Conn, seen *seenBy) {
 		}
 		s := newPlainServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes, Handler: seen}, paths...)
 		s.varies = "X-Varies"
+		if paths != nil {
+			s.reads = "/api/v1/"
+		}
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(limitConns(l, 100)) }()
 		t.Cleanup(func() {
@@ -169,7 +218,7 @@ func TestPlainServerIsNetHTTP(t *testing.T) {
 		{"to be continued", one + head("Content-Length: 4\r\nExpect: 100-continue") + "body" + one, 1},
 		{"expects what is unknown", head("Content-Length: 4\r\nExpect: more") + "body" + one, 0},
 		{"the last", one + head("Content-Length: 4\r\nConnection: close") + "body" + one, 1},
-		{"to be kept", head("Content-Length: 4\r\nConnection: keep-alive") + "body" + one, 0},
+		{"to be kept", head("Content-Length: 4\r\nConnection: keep-alive") + "body" + one, 2},
 		{"two lengths", head("Content-Length: 4\r\nContent-Length: 5") + "body" + one, 0},
 		{"the same length twice", head("Content-Length: 4\r\nContent-Length: 4") + "body" + one, 0},
 		{"twice, then not the same", head("Content-Length: 4\r\nContent-Length: 4") + "body" + head("Content-Length: 5\r\nContent-Length: 4") + "body" + one, 0},
@@ -250,6 +299,113 @@ func TestPlainServerIsNetHTTP(t *testing.T) {
 	}
 }
 
+// Reads are answered as net/http answers them, whatever the handler does.
+func TestPlainServerReads(t *testing.T) {
+	t.Parallel()
+	dial, seen := twoServers(t)
+	get := func(target, lines string) string {
+		return "GET " + target + " HTTP/1.1\r\nHost: x\r\n" + lines + "\r\n"
+	}
+	parts := func(list string) string { return get("/api/v1/query", "X-Parts: "+list+"\r\n") }
+	post := func(body, lines string) string {
+		return fmt.Sprintf("POST /api/v1/query?a=b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s", len(body), lines, body)
+	}
+	one, long := parts("bytes=3"), strings.Repeat("long body ", 20_000)
+	for _, c := range []struct {
+		what, say string
+		plain     int64
+	}{
+		{"one", get("/api/v1/query?query=up", ""), 1},
+		{"two that are alike", one + one, 2},
+		{"of other targets", one + strings.Replace(one, "query", "series?match[]=a%20b&%zz=&x=\"<>{}|^`", 1) + strings.Replace(one, "query", "label/a/values", 1) + one, 4},
+		{"of other headers", one + get("/api/v1/query", "X-Parts: bytes=4\r\nX-A: 1\r\n") + one, 3},
+		{"a wrong escape", one + get("/api/v1/%zz", "X-Parts: bytes=4\r\n") + one, 1},
+		{"a wrong escape at first", get("/api/v1/%zz", "") + one, 0},
+		{"a fragment", one + strings.Replace(one, "query", "query#x", 1), 2},
+		{"a target with a space", one + strings.Replace(one, "query", "query x", 1) + one, 1},
+		{"a target with two spaces at the end", one + strings.Replace(one, "query", "query ", 1) + one, 1},
+		{"a target that is not ASCII", one + strings.Replace(one, "query", "\xc3\xa4", 1) + one, 1},
+		{"another path", one + strings.Replace(one, "/api/v1/", "/api/v2/", 1) + one, 1},
+		{"the path alone", strings.Replace(one, "/api/v1/query", "/api/v1/", 1) + strings.Replace(one, "/api/v1/query", "/api/v1", 1), 1},
+		{"dots", strings.Replace(one, "query", "../../metrics", 1), 1},
+		{"HTTP/1.0", strings.Replace(one, "HTTP/1.1", "HTTP/1.0", 1), 0},
+		{"then HTTP/1.0", one + strings.Replace(one, "HTTP/1.1", "HTTP/1.0", 1), 1},
+		{"HEAD", one + strings.Replace(one, "GET", "HEAD", 1), 1},
+		{"OPTIONS", one + strings.Replace(one, "GET", "OPTIONS", 1) + one, 1},
+		{"to be kept", get("/api/v1/query", "Connection: Keep-Alive\r\n") + get("/api/v1/query", "connection: keep-alive\r\n"), 2},
+		{"to be closed", get("/api/v1/query", "Connection: close\r\n") + one, 0},
+		{"to be kept and something else", get("/api/v1/query", "Connection: keep-alive, Upgrade\r\nUpgrade: h2c\r\n") + one, 0},
+		{"with a body", strings.Replace(post("body", "X-Parts: read bytes=5\r\n"), "POST", "GET", 1) + one, 2},
+		{"with a body, and then alike", strings.Repeat(strings.Replace(post("body", "X-Parts: read bytes=5\r\n"), "POST", "GET", 1), 2), 2},
+		{"with a length of zero", get("/api/v1/query", "Content-Length: 0\r\nX-Parts: bytes=5\r\n") + one, 0},
+		{"with chunks", get("/api/v1/query", "Transfer-Encoding: chunked\r\n") + "4\r\nbody\r\n0\r\n\r\n" + one, 0},
+		{"a form", post("query=up", "Content-Type: application/x-www-form-urlencoded\r\nX-Parts: read bytes=5\r\n") + one + post("query=down", ""), 3},
+		{"forms that are alike", strings.Repeat(post("query=up", "X-Parts: read bytes=5\r\n"), 3), 3},
+		{"a form, then none with its lines", post("query=up", "X-Parts: read bytes=5\r\n") + strings.Replace(post("query=up", "X-Parts: read bytes=5\r\n"), "POST", "GET", 1) + one, 3},
+		{"a GET, then a POST with its lines", one + strings.Replace(one, "GET", "POST", 1), 1},
+		{"a form that is not read", post("query=up", "X-Parts: bytes=5\r\n") + one, 2},
+		{"a form that is not read before much is said", post("query=up", "X-Parts: bytes=5000 bytes=4\r\n") + one, 2},
+		{"a large form that is not read before much is said", post(long+long, "X-Parts: bytes=5000 bytes=4\r\n") + one, 1},
+		{"writes and reads", plainRequest("body") + one + plainRequest("other body") + one, 4},
+		{"nothing is said", parts("none") + one, 2},
+		{"2048 bytes", parts("bytes=2048") + one, 2},
+		{"a byte more", parts("bytes=2049") + one, 2},
+		{"in two", parts("bytes=1024 bytes=1024") + parts("bytes=1025 bytes=1024") + one, 3},
+		{"in many", parts("bytes=100 bytes=3000 bytes=10 bytes=70000 bytes=1 flush bytes=1") + one, 2},
+		{"more than a socket takes", parts("bytes=9000000") + one, 2},
+		{"the length is known", parts("length=9000000 bytes=9000000") + parts("length=4 bytes=4") + one, 3},
+		{"less than that is said", parts("length=5000 bytes=4999") + one, 1},
+		{"less, and little", parts("length=50 bytes=49") + one, 1},
+		{"nothing, of a length", parts("length=50") + one, 1},
+		{"more than that", parts("length=50 bytes=40 bytes=40") + one, 1},
+		{"more than that at once", parts("length=50 bytes=80"), 1},
+		{"a type", parts("type=text/x bytes=40") + parts("type=text/x bytes=4000") + one, 3},
+		{"an encoding", parts("encoding=gzip bytes=40") + one, 2},
+		{"flushed", parts("flush") + parts("flush flush bytes=1 flush") + one, 3},
+		{"flushed, of a length", parts("length=4 flush bytes=4") + one, 2},
+		{"a code", parts("code=503 bytes=40") + parts("code=404 type=late bytes=4000") + one, 3},
+		{"no content", parts("code=204 bytes=40") + parts("code=204 flush") + parts("code=304 bytes=40") + one, 4},
+		{"two codes", parts("code=404 code=200 bytes=40") + one, 2},
+		{"closed", parts("close bytes=40") + one, 1},
+		{"closed in parts", parts("close bytes=4000 bytes=1") + one, 1},
+		{"closed when all is said", parts("bytes=4000 close bytes=1") + one, 2},
+		{"a panic", parts("bytes=40 panic") + one, 1},
+		{"a panic in parts", parts("bytes=4000 panic") + one, 1},
+		{"a panic behind a length", parts("length=4000 bytes=3000 panic") + one, 1},
+		{"a deadline", parts("deadline bytes=4000 bytes=100") + one, 2},
+		{"a target that is large", strings.Replace(one, "query", "query?query="+strings.Repeat("a", 1500), 1) + one, 2},
+		{"one that is larger", strings.Replace(one, "query", "query?query="+strings.Repeat("a", 6000), 1) + one, 0},
+		{"a head that ends early", one + one[:30], 1},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			for _, cut := range []int{1 << 20, 7} {
+				var pieces []string
+				for rest := c.say; rest != ""; {
+					n := min(len(rest), cut)
+					if len(pieces) > 200 {
+						n = len(rest)
+					}
+					pieces, rest = append(pieces, rest[:n]), rest[n:]
+				}
+				want := talk(t, dial["net/http"](), pieces)
+				before := seen.plain.Load()
+				got := talk(t, dial["plainServer"](), pieces)
+				if !slices.Equal(got, want) {
+					t.Errorf("in pieces of %d it is answered\n%.3000s\nand by net/http\n%.3000s", cut, strings.Join(got, "\n"), strings.Join(want, "\n"))
+				}
+				if n := seen.plain.Load() - before; n != c.plain && (cut == 1<<20 || n > c.plain) {
+					t.Errorf("in pieces of %d, %d are plain, not %d", cut, n, c.plain)
+				}
+			}
+		})
+	}
+	for _, want := range []error{http.ErrContentLength, http.ErrBodyNotAllowed} {
+		if _, ok := seen.errors.Load(want.Error()); !ok {
+			t.Errorf("no handler was told %q", want)
+		}
+	}
+}
+
 // A head is like the one before if only its length and the header that varies are
 // others: it is not parsed again.
 func TestLikeness(t *testing.T) {
@@ -275,8 +431,8 @@ func TestLikeness(t *testing.T) {
 		s.varies = c.varies
 		conn := &plainConn{limitedConn: &limitedConn{Conn: ours}, server: s}
 		head := func(lines string) []byte { return []byte("POST /write HTTP/1.1\r\nHost: x\r\n" + lines + "\r\n\r\n") }
-		if length, n := conn.parse(head(c.first)); length != 4 || n != len(head(c.first)) {
-			t.Fatalf("%q: a length of %d, a head of %d bytes", c.first, length, n)
+		if r := conn.parse(head(c.first)); r.length != 4 || r.head != len(head(c.first)) {
+			t.Fatalf("%q: a length of %d, a head of %d bytes", c.first, r.length, r.head)
 		}
 		length, value, n := conn.like.match(append(head(c.next), "body"...))
 		if like := n == len(head(c.next)) && length == 50; like != c.like || string(value) != c.value {
@@ -301,8 +457,13 @@ func TestPlainServerMutated(t *testing.T) {
 		request := func(body string, value int) string {
 			return strings.Replace(plainRequest(body), "\r\n\r\n", fmt.Sprintf("\r\nX-Varies: %d\r\n\r\n", value), 1)
 		}
-		b := []byte(request("a body of 20 bytes  ", 1) + request("another one", round))
-		first := len(request("a body of 20 bytes  ", 1))
+		one, other := request("a body of 20 bytes  ", 1), request("another one", round)
+		if round%2 > 0 { // reads
+			const read = "GET /api/v1/query?query=%d HTTP/1.1\r\nHost: localhost:9201\r\nAccept-Encoding: gzip\r\nX-Parts: bytes=100 bytes=3000\r\n\r\n"
+			one, other = fmt.Sprintf(read, 1), fmt.Sprintf(read, round)
+		}
+		b := []byte(one + other)
+		first := len(one)
 		for range 1 + rng.IntN(3) {
 			at := rng.IntN(len(b) - 12)
 			if rng.IntN(2) == 0 { // in the second head, which is compared
@@ -348,29 +509,47 @@ func startPlain(t testing.TB, readTimeout time.Duration, h http.HandlerFunc, pat
 // Who hangs up is worked for no longer by those who look, and not before.
 func TestPlainServerClientGone(t *testing.T) {
 	t.Parallel()
+	testClientGone(t, func(ctx context.Context) {
+		deadline := time.Now().Add(time.Minute)
+		for ctx.Err() == nil && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
+
+// And no longer by those who wait, in a context of their own.
+func TestPlainServerClientGoneMeanwhile(t *testing.T) {
+	t.Parallel()
+	testClientGone(t, func(ctx context.Context) {
+		inner, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		<-inner.Done()
+	})
+}
+
+func testClientGone(t *testing.T, wait func(context.Context)) {
 	looked, ended := make(chan error), make(chan error, 1)
 	s, address, served := startPlain(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		looked <- r.Context().Err()
 		<-looked
-		deadline := time.Now().Add(time.Minute)
-		for r.Context().Err() == nil && time.Now().Before(deadline) {
-			time.Sleep(time.Millisecond)
-		}
+		wait(r.Context())
 		ended <- r.Context().Err()
 	}, "/write")
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = io.WriteString(c, plainRequest("body"))
-	if err := <-looked; err != nil {
-		t.Errorf("it is there: %v", err)
-	}
-	c.Close()
-	looked <- nil
-	if err := <-ended; err != context.Canceled {
-		t.Errorf("it has gone: %v", err)
+	for range 2 { // when nobody has looked, and again
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, plainRequest("body"))
+		if err := <-looked; err != nil {
+			t.Errorf("it is there: %v", err)
+		}
+		c.Close()
+		looked <- nil
+		if err := <-ended; err != context.Canceled {
+			t.Errorf("it has gone: %v", err)
+		}
 	}
 	if err := s.Shutdown(context.Background()); err != nil {
 		t.Error(err)
@@ -613,6 +792,39 @@ func TestPlainServerUnread(t *testing.T) {
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || asked.Load() < 3 {
 		t.Errorf("after %d requests: %v", asked.Load(), err)
+	}
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	<-served
+}
+
+// Who reads no answer has as long for it as the handler says.
+func TestPlainServerHandlersDeadline(t *testing.T) {
+	t.Parallel()
+	failed := make(chan error, 1)
+	s, address, served := startPlain(t, time.Hour, func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		for err := error(nil); ; {
+			_ = rc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			if _, err = w.Write(make([]byte, 64<<10)); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}, "/write")
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, plainRequest("1"))
+	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("it failed with %v", err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection is open")
 	}
 	if err := s.Shutdown(context.Background()); err != nil {
 		t.Error(err)

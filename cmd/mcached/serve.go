@@ -221,7 +221,7 @@ func (d *daemon) openWeb() {
 			ConnState:         connState,
 			ErrorLog:          log.New(&handshakeLog{log: d.log, now: time.Now}, "", 0),
 		}, writePaths...)
-		s.varies = http.CanonicalHeaderKey(cluster.Header)
+		s.reads, s.varies = readPaths, http.CanonicalHeaderKey(cluster.Header)
 		d.webServers = append(d.webServers, s)
 	}
 }

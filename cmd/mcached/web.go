@@ -62,6 +62,9 @@ func (d *daemon) writeHandler() http.Handler {
 // writePaths take remote writes; the last two are Cortex' and old Prometheus'.
 var writePaths = []string{"/api/v1/write", "/api/v1/push", "/write"}
 
+// readPaths begin so: those of Prometheus' API.
+const readPaths = "/api/v1/"
+
 // serveReady answers whether requests are welcome: not before every listener
 // is open, and not once the end has begun, so that a load balancer looks
 // elsewhere while the last requests finish.
