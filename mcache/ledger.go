@@ -269,12 +269,12 @@ func (l *ledger) collectLocked(id uint32, most int, run *outRun, read func(from,
 		}
 	}
 	if all && d.sent < MaxTime {
-		all = read(d.sent+1, MaxTime, most-run.points)
+		all = read(d.sent+1, MaxTime, most-int(run.points))
 		d.sent = max(d.sent, run.last)
 	}
 	run.taken, run.since = d.points, d.since
 	if !all { // one is left in any case: a series that is dirty has points that are
-		run.taken = min(run.taken-1, uint32(run.points))
+		run.taken = min(run.taken-1, run.points)
 	}
 	d.points -= run.taken
 	if all {

@@ -317,7 +317,7 @@ func (w *ledgerModel) collect(most int) {
 		before := len(w.runs)
 		all := w.collectOne(id, most)
 		for _, run := range w.runs[before:] {
-			most -= run.points
+			most -= int(run.points)
 		}
 		if !all {
 			w.seen["collected in part"]++

@@ -43,6 +43,8 @@ type Outgoing struct {
 	starts  []int64 // of samples, as far as any has one
 	records []Record
 	values  []byte // of records
+	bytes   int    // of names and values of the labels of all runs, and of values
+	mixed   bool   // the runs are of several buckets
 	known   [knownPairs]knownPair
 	round   uint32 // what of known is valid
 	snap    Snapshot
@@ -66,18 +68,21 @@ type knownPair struct {
 
 const knownPairs = 1024
 
-// outRun is one series of an Outgoing.
+// outRun is one series of an Outgoing. It fills a cache line.
 type outRun struct {
 	id, life                uint32
 	bucket                  *bucket
-	labels, samples, record int    // first of each
-	labelBytes              int    // of names and values
-	points                  int    // collected
+	labels, samples, record uint32 // first of each
+	labelBytes              uint32 // of names and values
+	points                  uint32 // collected
 	taken                   uint32 // of the points that were counted dirty
 	since                   uint32 // tick at which the oldest of them came
-	first, last             int64  // times collected, both inclusive
 	kept                    bool
+	plain                   bool  // it has neither records nor start times
+	first, last             int64 // times collected, both inclusive
 }
+
+var _ [64]byte = [unsafe.Sizeof(outRun{})]byte{}
 
 // Len is the number of runs.
 func (o *Outgoing) Len() int { return len(o.runs) }
@@ -89,27 +94,58 @@ func (o *Outgoing) Points() int { return len(o.samples) + len(o.records) }
 // have several numbers. They are valid as long as the runs.
 func (o *Outgoing) Labels() []Label { return o.labels }
 
+// OneBucket reports whether all runs are of the same bucket.
+func (o *Outgoing) OneBucket() bool { return !o.mixed }
+
+// Sizes are what all runs have together: labels, those that are the same included,
+// and the bytes of their names and values and of the values of records.
+func (o *Outgoing) Sizes() (labels, bytes int) { return len(o.numbers), o.bytes }
+
 // Bucket is that of run i.
 func (o *Outgoing) Bucket(i int) string { return o.runs[i].bucket.name }
 
 // Run is run i. It is valid until Acknowledge or Return.
 func (o *Outgoing) Run(i int) OutRun {
 	r := &o.runs[i]
-	end := outRun{labels: len(o.numbers), samples: len(o.samples), record: len(o.records)}
-	if i+1 < len(o.runs) {
-		end = o.runs[i+1]
-	}
+	labels, samples, record := o.end(i)
 	run := OutRun{
-		Bucket: r.bucket.name, Labels: o.numbers[r.labels:end.labels:end.labels], Bytes: r.labelBytes,
-		Samples: o.samples[r.samples:end.samples:end.samples], Records: o.records[r.record:end.record:end.record],
+		Bucket: r.bucket.name, Labels: o.numbers[r.labels:labels:labels], Bytes: int(r.labelBytes),
+		Samples: o.samples[r.samples:samples:samples], Records: o.records[r.record:record:record],
 	}
-	if r.samples < len(o.starts) {
-		for len(o.starts) < end.samples {
+	if !r.plain && int(r.samples) < len(o.starts) {
+		for len(o.starts) < int(samples) {
 			o.starts = append(o.starts, 0)
 		}
-		run.Starts = o.starts[r.samples:end.samples:end.samples]
+		run.Starts = o.starts[r.samples:samples:samples]
 	}
 	return run
+}
+
+// Numbers are the numbers of the labels of run i. They are valid as long as what Run
+// returns.
+func (o *Outgoing) Numbers(i int) []uint32 {
+	end, _, _ := o.end(i)
+	return o.numbers[o.runs[i].labels:end:end]
+}
+
+// Plain is what run i has if that is no more than samples, which ok says, as most
+// runs do. It is valid as long as what Run returns.
+func (o *Outgoing) Plain(i int) (labels []uint32, samples []Sample, ok bool) {
+	r := &o.runs[i]
+	if !r.plain {
+		return nil, nil, false
+	}
+	endLabels, endSamples, _ := o.end(i)
+	return o.numbers[r.labels:endLabels:endLabels], o.samples[r.samples:endSamples:endSamples], true
+}
+
+// end is where labels, samples and records of run i end.
+func (o *Outgoing) end(i int) (labels, samples, record uint32) {
+	if i+1 < len(o.runs) {
+		r := &o.runs[i+1]
+		return r.labels, r.samples, r.record
+	}
+	return uint32(len(o.numbers)), uint32(len(o.samples)), uint32(len(o.records))
 }
 
 // Keep says that run i was not sent after all: Acknowledge leaves it dirty.
@@ -128,6 +164,7 @@ func (o *Outgoing) reset() {
 	clear(o.labels)
 	o.parts, o.runs, o.numbers, o.labels, o.text = o.parts[:0], o.runs[:0], o.numbers[:0], o.labels[:0], o.text[:0]
 	o.samples, o.starts, o.records, o.values = o.samples[:0], o.starts[:0], o.records[:0], o.values[:0]
+	o.bytes, o.mixed = 0, false
 }
 
 const (
@@ -207,6 +244,11 @@ func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing)
 func (s *shard) findDueLocked(p *Pass, due Due, most int, o *Outgoing) []uint32 {
 	ids, points := o.due[:0], 0
 	dirt := s.dirt.All()
+	marks := s.marks.All()[:len(dirt)]
+	enough := uint32(math.MaxUint32)
+	if due.Sealed {
+		enough = block.MaxSamples
+	}
 	id := int(p.next)
 	for end := min(len(dirt), id+scanPiece); id < end && len(ids) < collectPiece && points < most; id++ {
 		d := &dirt[id]
@@ -214,16 +256,35 @@ func (s *shard) findDueLocked(p *Pass, due Due, most int, o *Outgoing) []uint32 
 			continue
 		}
 		// It may be in flight, in the middle of a write, another cache's, or of a bucket that is left out.
-		if d.since > due.Since && !(due.Sealed && d.points >= block.MaxSamples) || *s.marks.At(uint32(id))&(markFlying|markBusy|markStandby) != 0 ||
+		if d.since > due.Since && d.points < enough || marks[id]&(markFlying|markBusy|markStandby) != 0 ||
 			len(o.without) > 0 && o.leaves(s.recs.At(uint32(id)).bucket) {
-			p.leave(d.since, *s.marks.At(uint32(id)))
+			p.leave(d.since, marks[id])
 			continue
 		}
 		ids = append(ids, uint32(id))
 		points += int(d.points)
 	}
 	p.next, o.due = uint32(id), ids
+	s.touchDueLocked(ids)
 	return ids
+}
+
+// touchDueLocked brings into the processor's caches what collecting series reads
+// first: their descriptors, heads and pairs. As in findAllLocked each is read in
+// a loop of its own, so that many cache misses overlap.
+func (s *shard) touchDueLocked(ids []uint32) {
+	recs, touch := s.recs.All(), uint64(0)
+	for _, id := range ids {
+		touch += uint64(recs[id].sealedEnd)
+	}
+	for _, id := range ids {
+		r := &recs[id]
+		if p := s.hot.Pointer(r.head); p != nil && r.next > 0 {
+			touch += *slot(p, int(r.next)-1)
+		}
+		touch += uint64(s.index.Set(r.pairs, int(r.nPairs))[0])
+	}
+	s.touched = touch
 }
 
 // leave notes which buckets are left out.
@@ -249,16 +310,19 @@ func (o *Outgoing) leaves(bucket uint16) bool {
 // points, and reports whether that was all.
 func (s *shard) collectSeriesLocked(id uint32, most int, o *Outgoing, part *outPart) (all bool) {
 	r := s.recs.At(id)
-	run := outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: len(o.numbers),
-		samples: len(o.samples), record: len(o.records), first: math.MaxInt64, last: math.MinInt64}
-	all = s.collectLocked(id, most, &run, func(from, to int64, most int) bool {
-		return s.collectRangeLocked(r, from, to, most, o, &run)
+	n := len(o.runs)
+	o.runs = append(o.runs, outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: uint32(len(o.numbers)),
+		samples: uint32(len(o.samples)), record: uint32(len(o.records)), plain: true, first: math.MaxInt64, last: math.MinInt64})
+	run := &o.runs[n]
+	all = s.collectLocked(id, most, run, func(from, to int64, most int) bool {
+		return s.collectRangeLocked(r, from, to, most, o, run)
 	})
 	if run.points == 0 {
+		o.runs = o.runs[:n]
 		return all // what was dirty has been deleted
 	}
-	o.addLabelsLocked(s, r, part, &run)
-	o.runs = append(o.runs, run)
+	o.mixed = o.mixed || run.bucket != o.runs[0].bucket
+	o.addLabelsLocked(s, r, part, run)
 	return all
 }
 
@@ -268,6 +332,7 @@ func (s *shard) collectRangeLocked(r *series, from, to int64, most int, o *Outgo
 	if r.records == 0 && r.flags&(flagStarts|flagBlob) == 0 {
 		return s.collectSamplesLocked(r, from, to, max(most, 1), o, run)
 	}
+	run.plain = false
 	s.snapshotLocked(r, from, to, &o.snap)
 	o.it.Reset(&o.snap)
 	for n := 0; o.it.Next(); n++ {
@@ -279,6 +344,7 @@ func (s *shard) collectRangeLocked(r *series, from, to int64, most int, o *Outgo
 			x := o.it.Record()
 			at := len(o.values)
 			o.values = append(o.values, x.Value...)
+			o.bytes += len(x.Value)
 			o.records = append(o.records, Record{T: x.T, Value: o.values[at:len(o.values):len(o.values)]})
 			t = x.T
 		} else {
@@ -330,7 +396,7 @@ func (s *shard) collectSamplesLocked(r *series, from, to int64, most int, o *Out
 	}
 	if n := len(o.samples); n > at {
 		run.first, run.last = min(run.first, o.samples[at].T), max(run.last, o.samples[n-1].T)
-		run.points += n - at
+		run.points += uint32(n - at)
 	}
 	return all
 }
@@ -356,6 +422,7 @@ func (o *Outgoing) addLabelsLocked(s *shard, r *series, part *outPart, run *outR
 		part.edition = s.editions
 		o.round++
 	}
+	bytes := uint32(0)
 	for _, p := range s.index.Set(r.pairs, int(r.nPairs))[1:] { // without the bucket
 		k := &o.known[p%knownPairs]
 		if k.pair != p || k.round != o.round {
@@ -364,8 +431,10 @@ func (o *Outgoing) addLabelsLocked(s *shard, r *series, part *outPart, run *outR
 			o.labels = append(o.labels, l)
 		}
 		o.numbers = append(o.numbers, k.number)
-		run.labelBytes += int(k.bytes)
+		bytes += k.bytes
 	}
+	run.labelBytes = bytes
+	o.bytes += int(bytes)
 }
 
 func (o *Outgoing) addText(b []byte) string {
