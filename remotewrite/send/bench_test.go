@@ -21,11 +21,7 @@ type nowhere struct {
 func (n *nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	n.bytes += int(r.ContentLength)
 	r.Body.Close()
-	points := 0
-	for i := range n.from.series {
-		points += n.from.series[i].Points()
-	}
-	h := http.Header{wire.HeaderSamplesWritten: {strconv.Itoa(points)}}
+	h := http.Header{wire.HeaderSamplesWritten: {strconv.Itoa(n.from.parcel.points())}}
 	return &http.Response{StatusCode: http.StatusNoContent, Header: h, Body: http.NoBody, Request: r}, nil
 }
 

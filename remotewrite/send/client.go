@@ -125,19 +125,20 @@ type Result struct {
 // them all, is ErrRejected or ErrUnavailable; header is added to that of the
 // options. Send keeps nothing of its arguments.
 func (c *Client) Send(ctx context.Context, series []Series, header http.Header) (Result, error) {
+	return c.send(ctx, seriesList(series), header)
+}
+
+func (c *Client) send(ctx context.Context, what parcel, header http.Header) (Result, error) {
 	b := c.pool.Get().(*buffers)
 	defer func() { c.putBack(b) }()
-	points := 0
-	for i := range series {
-		points += series[i].Points()
-	}
+	points := what.points()
 	var r Result
 	for {
 		r.Protocol = c.Protocol()
 		if r.Protocol == wire.V2 {
-			b.v2.pack(&b.packer, series)
+			what.packV2(&b.v2, &b.packer)
 		} else {
-			packV1(&b.packer, series)
+			what.packV1(&b.packer)
 		}
 		body := b.packer.block()
 		r.Requests++

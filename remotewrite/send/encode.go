@@ -159,7 +159,10 @@ type EncoderV2 struct {
 	symbols []string
 	refs    []uint32 // of series that do not number their labels
 
-	numbered []numberedRefs // by the numbers of labels
+	numbered  []numberedRefs // by the numbers of labels
+	described []described
+	headBytes int // of what was before the references in the series packed last
+	head      [maxHeadBytes]byte
 
 	// seen finds strings by where they lie, which a label that many series
 	// share is often known by without being hashed.
@@ -169,9 +172,16 @@ type EncoderV2 struct {
 
 // numberedRefs are the references to a label's name and value, as they are written.
 type numberedRefs struct {
-	text  uint64
-	bytes int // of it; 0: they are not known yet
+	text      uint64
+	bytes     uint32 // of it; 0: they are not known yet
+	described uint32 // place in EncoderV2.described, counted from 1, if it is a name of a metric that has metadata
 }
+
+const (
+	maxRefsBytes = 8
+	// maxHeadBytes is for two tags and lengths, and what is written over behind references.
+	maxHeadBytes = 2*(1+binary.MaxVarintLen32) + maxRefsBytes
+)
 
 type seenSymbol struct {
 	at            uintptr // of its first byte, while the series are encoded
@@ -206,25 +216,23 @@ func (e *EncoderV2) pack(p *packer, series []Series) {
 	refs := e.refs
 	for i := range series {
 		s := &series[i]
-		m := e.measure(s, refs[:2*len(s.Labels)], p.shapeOf(s.Samples))
-		refs = refs[len(m.refs):]
-		p.text = e.appendBegin(p.text, &m, s.Numbers)
-		p.text = m.appendEnd(p.samples(s.Samples, s.Starts, m.shape), s)
+		e.packSeries(p, s, refs[:2*len(s.Labels)])
+		refs = refs[2*len(s.Labels):]
 	}
+}
+
+// packSeries packs one series, of which Labels have these references.
+func (e *EncoderV2) packSeries(p *packer, s *Series, refs []uint32) {
+	m := e.measure(s, refs, p.shapeOf(s.Samples))
+	p.text = e.appendBegin(p.text, &m, s.Numbers)
+	p.text = m.appendEnd(p.samples(s.Samples, s.Starts, m.shape), s)
 }
 
 // appendTable appends the symbols of series, and notes the references to them.
 func (e *EncoderV2) appendTable(dst []byte, series []Series) []byte {
-	clear(e.index)
-	if e.index == nil {
-		e.index = make(map[string]uint32)
-	}
-	e.symbols, e.refs = append(e.symbols[:0], ""), e.refs[:0]
-	e.index[""] = 0
-	e.round++
+	e.beginTable(tableLen(series))
 	var before []mcache.Label // of the series before: most labels are what they were
 	at := 0                   // where its references begin
-	e.numbered = zeroed(e.numbered, tableLen(series))
 	for i := range series {
 		for _, n := range series[i].Numbers {
 			if e.numbered[n].bytes == 0 {
@@ -252,6 +260,25 @@ func (e *EncoderV2) appendTable(dst []byte, series []Series) []byte {
 		}
 		before, at = ls, mine
 	}
+	return e.endTable(dst)
+}
+
+// beginTable begins a table of symbols, for labels that have so many numbers.
+func (e *EncoderV2) beginTable(numbers int) {
+	clear(e.index)
+	if e.index == nil {
+		e.index = make(map[string]uint32)
+	}
+	e.symbols, e.refs = append(e.symbols[:0], ""), e.refs[:0]
+	e.index[""] = 0
+	e.round++
+	e.numbered = zeroed(e.numbered, numbers)
+	clear(e.described)
+	e.described = e.described[:0]
+}
+
+// endTable appends the symbols.
+func (e *EncoderV2) endTable(dst []byte) []byte {
 	for _, s := range e.symbols {
 		dst = appendString(dst, wire.TagV2Symbol, s)
 	}
@@ -261,13 +288,35 @@ func (e *EncoderV2) appendTable(dst []byte, series []Series) []byte {
 
 // messageV2 is what has to be known of a series before it is written.
 type messageV2 struct {
-	refs          []uint32
-	bytes         int // of the whole message
-	refsBytes     int
-	metadataBytes int // 0: there is none
+	refs      []uint32
+	bytes     int // of the whole message
+	refsBytes int
+	shape     shape // of its samples
+	metadataV2
+}
+
+// metadataV2 is what has to be known of metadata before they are written.
+type metadataV2 struct {
+	metadataBytes int // 0: there are none
 	kind          uint64
-	help, unit    uint64
-	shape         shape // of its samples
+	help, unit    uint64 // references
+}
+
+func (e *EncoderV2) measureMetadata(d wire.Metadata) (m metadataV2) {
+	m.kind = uint64(wire.MetricTypeNumber(d.Type))
+	m.help, m.unit = uint64(e.index[d.Help]), uint64(e.index[d.Unit])
+	m.metadataBytes = 3 + wire.UvarintBytes(m.kind) + wire.UvarintBytes(m.help) + wire.UvarintBytes(m.unit)
+	return m
+}
+
+func (m *metadataV2) appendMetadata(dst []byte) []byte {
+	if m.metadataBytes == 0 {
+		return dst
+	}
+	dst = appendHead(dst, wire.TagV2SeriesMetadata, m.metadataBytes)
+	dst = binary.AppendUvarint(append(dst, wire.TagV2MetadataType), m.kind)
+	dst = binary.AppendUvarint(append(dst, wire.TagV2MetadataHelp), m.help)
+	return binary.AppendUvarint(append(dst, wire.TagV2MetadataUnit), m.unit)
 }
 
 func (e *EncoderV2) measure(s *Series, refs []uint32, shape shape) (m messageV2) {
@@ -276,7 +325,7 @@ func (e *EncoderV2) measure(s *Series, refs []uint32, shape shape) (m messageV2)
 		m.refsBytes += wire.UvarintBytes(uint64(r))
 	}
 	for _, n := range s.Numbers {
-		m.refsBytes += e.numbered[n].bytes
+		m.refsBytes += int(e.numbered[n].bytes)
 	}
 	if len(s.Starts) == 0 {
 		m.shape = shape // start times make it irregular
@@ -289,9 +338,7 @@ func (e *EncoderV2) measure(s *Series, refs []uint32, shape shape) (m messageV2)
 		m.bytes += wire.BlockBytes(b.First, b.Bytes)
 	}
 	if s.Metadata != (wire.Metadata{}) {
-		m.kind = uint64(wire.MetricTypeNumber(s.Metadata.Type))
-		m.help, m.unit = uint64(e.index[s.Metadata.Help]), uint64(e.index[s.Metadata.Unit])
-		m.metadataBytes = 3 + wire.UvarintBytes(m.kind) + wire.UvarintBytes(m.help) + wire.UvarintBytes(m.unit)
+		m.metadataV2 = e.measureMetadata(s.Metadata)
 		m.bytes += 1 + sized(m.metadataBytes)
 	}
 	return m
@@ -306,7 +353,7 @@ func (e *EncoderV2) appendBegin(dst []byte, m *messageV2, numbers []uint32) []by
 	}
 	for _, n := range numbers {
 		r := &e.numbered[n]
-		dst = binary.LittleEndian.AppendUint64(dst, r.text)[:len(dst)+r.bytes]
+		dst = binary.LittleEndian.AppendUint64(dst, r.text)[:len(dst)+int(r.bytes)]
 	}
 	return dst
 }
@@ -317,10 +364,10 @@ func refsOf(name, value uint32) numberedRefs {
 	var b [2 * binary.MaxVarintLen32]byte
 	n := binary.PutUvarint(b[:], uint64(name))
 	n += binary.PutUvarint(b[n:], uint64(value))
-	if n > 8 {
+	if n > maxRefsBytes {
 		panic("remotewrite: a table of more than 2^28 symbols")
 	}
-	return numberedRefs{binary.LittleEndian.Uint64(b[:]), n}
+	return numberedRefs{text: binary.LittleEndian.Uint64(b[:]), bytes: uint32(n)}
 }
 
 // appendEnd appends what is behind the samples.
@@ -331,13 +378,7 @@ func (m *messageV2) appendEnd(dst []byte, s *Series) []byte {
 	for _, b := range s.Blocks {
 		dst = wire.AppendBlock(dst, b.First, b.Bytes)
 	}
-	if m.metadataBytes > 0 {
-		dst = appendHead(dst, wire.TagV2SeriesMetadata, m.metadataBytes)
-		dst = binary.AppendUvarint(append(dst, wire.TagV2MetadataType), m.kind)
-		dst = binary.AppendUvarint(append(dst, wire.TagV2MetadataHelp), m.help)
-		dst = binary.AppendUvarint(append(dst, wire.TagV2MetadataUnit), m.unit)
-	}
-	return dst
+	return m.appendMetadata(dst)
 }
 
 func (e *EncoderV2) symbol(s string) uint32 {

@@ -27,13 +27,9 @@ type lane struct {
 	points int           // that were collected
 	passes []mcache.Pass // of a visit
 	runs   []int         // places in out, by bucket
-	series []Series      // of the request in hand
-	// described says for names of metrics, by the number of the label, where in
-	// metas their metadata is, counted from 1.
-	described []uint32
-	metas     []wire.Metadata
-	header    http.Header
-	holds     holds
+	parcel runs          // of the request in hand
+	header http.Header
+	holds  holds
 }
 
 // everything is due.
@@ -166,19 +162,17 @@ func (l *lane) settleIfStuck() {
 // deliver sends all of out, one bucket after the other, but what is to be kept.
 func (l *lane) deliver(ctx context.Context) error {
 	l.runs = l.runs[:0]
-	one := true
 	for i := range l.out.Len() {
 		l.runs = append(l.runs, i)
-		one = one && l.out.Bucket(i) == l.out.Bucket(0)
 	}
-	if !one {
+	if !l.out.OneBucket() {
 		slices.SortStableFunc(l.runs, func(a, b int) int { return strings.Compare(l.out.Bucket(a), l.out.Bucket(b)) })
 	}
 	for rest := l.runs; len(rest) > 0; {
 		bucket := l.out.Bucket(rest[0])
 		n := l.fill(bucket, rest)
-		done, err := l.request(ctx, bucket, l.series)
-		clear(l.series) // they are views that end with out
+		done, err := l.request(ctx, bucket, &l.parcel)
+		l.parcel.forget()
 		switch {
 		case err == nil:
 		case errors.Is(err, errHeld):
@@ -196,27 +190,30 @@ func (l *lane) deliver(ctx context.Context) error {
 	return nil
 }
 
-// fill makes series of the first of runs, as many as are of the bucket and fit
+// fill makes a parcel of the first of places, as many as are of the bucket and fit
 // a request, and returns their number.
-func (l *lane) fill(bucket string, runs []int) int {
-	l.series, l.metas = l.series[:0], l.metas[:0]
-	bytes := 0
-	table := l.out.Labels()
-	l.described = zeroed(l.described, len(table))
-	v2 := l.f.o.Client.Protocol() == wire.V2
-	for n, i := range runs {
+func (l *lane) fill(bucket string, places []int) int {
+	p := &l.parcel
+	p.out, p.places, p.sum = &l.out, places, l.out.Points()
+	p.metadata = func(metric string) wire.Metadata {
+		m, _ := l.f.o.Metadata(bucket, metric)
+		return m
+	}
+	labels, bytes := l.out.Sizes()
+	if len(places) == l.out.Len() && l.out.OneBucket() && sendBytes(p.sum, labels, bytes) <= l.f.o.MaxRequestBytes {
+		return len(places)
+	}
+	n, points, sum := 0, 0, 0
+	for _, i := range places {
 		r := l.out.Run(i)
-		bytes += runBytes(&r)
-		if r.Bucket != bucket || n > 0 && bytes > l.f.o.MaxRequestBytes {
+		sum += runBytes(&r)
+		if r.Bucket != bucket || n > 0 && sum > l.f.o.MaxRequestBytes {
 			break
 		}
-		s := Series{Numbers: r.Labels, Table: table, Samples: r.Samples, Starts: r.Starts, Records: r.Records}
-		if v2 {
-			s.Metadata = l.metadata(bucket, table, r.Labels)
-		}
-		l.series = append(l.series, s)
+		n, points = n+1, points+len(r.Samples)+len(r.Records)
 	}
-	return len(l.series)
+	p.places, p.sum = places[:n], points
+	return n
 }
 
 const (
@@ -228,30 +225,18 @@ const (
 	labelSendBytes = 12
 )
 
-// runBytes is about what a run takes in a request of protocol 1.0.
-func runBytes(r *mcache.OutRun) int {
-	n := sampleSendBytes*len(r.Samples) + labelSendBytes*len(r.Labels) + r.Bytes
-	for _, x := range r.Records {
-		n += len(x.Value) + 4
-	}
-	return n
+// sendBytes is about what points take in a request of protocol 1.0, with so many
+// labels, the bytes of which, and of histograms, are so many.
+func sendBytes(points, labels, bytes int) int {
+	return sampleSendBytes*points + labelSendBytes*labels + bytes
 }
 
-// metadata is what is known of the metric that has these labels. It is asked
-// for once a name and request.
-func (l *lane) metadata(bucket string, table []mcache.Label, labels []uint32) wire.Metadata {
-	for _, n := range labels {
-		if table[n].Name != wire.MetricName {
-			continue
-		}
-		if l.described[n] == 0 {
-			m, _ := l.f.o.Metadata(bucket, table[n].Value)
-			l.metas = append(l.metas, m)
-			l.described[n] = uint32(len(l.metas))
-		}
-		return l.metas[l.described[n]-1]
+func runBytes(r *mcache.OutRun) int {
+	bytes := r.Bytes
+	for _, x := range r.Records {
+		bytes += len(x.Value)
 	}
-	return wire.Metadata{}
+	return sendBytes(len(r.Samples)+len(r.Records), len(r.Labels), bytes)
 }
 
 // maxSplits bounds how often one request is cut in two. A single bad point
@@ -260,31 +245,28 @@ const maxSplits = 100
 
 // piece is a part of a request.
 type piece struct {
-	series []Series
-	first  int // place of the first of them in the request
+	parcel
+	first int // place of the first of its series in the request
 }
 
-// request sends series of one bucket until the receiver has taken or rejected
+// request sends a parcel of one bucket until the receiver has taken or rejected
 // every point. Receivers of protocol 1.0 take all of a request or nothing: for
 // one bad point they would lose all the good ones beside it. So a request that
 // was rejected is cut in two, and so on, until what is bad is alone, or
 // maxSplits says that there is no end to it. If the bucket comes to be held,
 // which is errHeld, done is how many series were dealt with.
-func (l *lane) request(ctx context.Context, bucket string, series []Series) (done int, err error) {
+func (l *lane) request(ctx context.Context, bucket string, all parcel) (done int, err error) {
 	l.header = nil
 	if name := l.f.o.TenancyHeader; name != "" && bucket != l.f.o.DefaultBucket {
 		l.header = http.Header{http.CanonicalHeaderKey(name): {bucket}}
 	}
 	c := &l.f.counters
 	splits := 0
-	for waiting := []piece{{series, 0}}; len(waiting) > 0; {
+	for waiting := []piece{{all, 0}}; len(waiting) > 0; {
 		p := waiting[len(waiting)-1]
 		waiting = waiting[:len(waiting)-1]
-		points := 0
-		for i := range p.series {
-			points += p.series[i].Points()
-		}
-		r, err := l.send(ctx, bucket, p.series)
+		points := p.points()
+		r, err := l.send(ctx, bucket, p.parcel)
 		switch {
 		case err == nil:
 			c.sent.Add(uint64(points))
@@ -295,17 +277,17 @@ func (l *lane) request(ctx context.Context, bucket string, series []Series) (don
 		if r.Written == 0 && points > 1 && splits < maxSplits {
 			splits++
 			c.splits.Add(1)
-			a, b := halves(p.series, points)
-			waiting = append(waiting, piece{b, p.first + len(p.series) - len(b)}, piece{a, p.first})
+			a, b := halves(p.series(), points)
+			waiting = append(waiting, piece{seriesList(b), p.first + p.len() - len(b)}, piece{seriesList(a), p.first})
 			continue
 		}
 		written := min(r.Written, points)
 		c.sent.Add(uint64(written))
 		c.rejected.Add(uint64(points - written))
 		l.f.rejects.warn("The receiver rejects samples; they are not sent again.", "points", points-written,
-			"series", wire.Describe(p.series[0].all), "err", err)
+			"series", wire.Describe(p.series()[0].all), "err", err)
 	}
-	return len(series), nil
+	return all.len(), nil
 }
 
 // halves cuts series of so many points, more than one, in two, as evenly as
@@ -338,13 +320,13 @@ func halves(series []Series, points int) (a, b []Series) {
 	return []Series{first}, []Series{second}
 }
 
-// send tries until the receiver has taken or rejected series, or ctx has ended.
+// send tries until the receiver has taken or rejected a parcel, or ctx has ended.
 // errHeld says that it does not take any of the bucket for now.
-func (l *lane) send(ctx context.Context, bucket string, series []Series) (Result, error) {
+func (l *lane) send(ctx context.Context, bucket string, what parcel) (Result, error) {
 	c := &l.f.counters
 	backoff := l.f.o.MinBackoff
 	for {
-		r, err := l.f.o.Client.Send(ctx, series, l.header)
+		r, err := l.f.o.Client.send(ctx, what, l.header)
 		c.requests.Add(uint64(r.Requests))
 		c.bytes.Add(uint64(r.Bytes))
 		if err == nil || errors.Is(err, ErrRejected) {

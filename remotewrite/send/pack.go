@@ -156,9 +156,11 @@ func (p *packer) flushLike() {
 		p.out = appendLiteral(p.out, text)
 	}
 	p.n += len(text)
-	p.like, p.likeAt = append(p.like[:0], text...), at
-	p.text = p.text[:0]
+	p.text, p.like, p.likeAt = p.like[:0], text, at
 }
+
+// grow makes room for n bytes behind the text.
+func (p *packer) grow(n int) { p.text = slices.Grow(p.text, n) }
 
 // appendLiteral appends bytes that stand for themselves, of which there are
 // fewer than compressFrom.
