@@ -93,7 +93,8 @@ type Tables struct {
 	// last first; each holds the Ref of the next. It is empty for logs, whose
 	// entries are in order of time. Where a region went a list ends early: what
 	// was behind it is found by compaction only.
-	reuse []Ref
+	reuse     []Ref
+	reuseOpen bool // see ReuseOpen
 
 	stamp  uint32 // see SetStamp
 	log    uint8  // the owner's number for this set, noted at each region
@@ -118,6 +119,15 @@ func NewTables(m *Memory, owner int, class Class, moved func(aux uint16, owner u
 	}
 	return t
 }
+
+// ReuseOpen gives the place of a dead entry to another one only in the region that
+// entries go to now. It is for entries that are all replaced by larger ones,
+// about in the order in which they were made: their regions die as a whole, unless
+// new ones come to lie between them. It is called before the first Alloc.
+func (t *Tables) ReuseOpen() { t.reuseOpen = true }
+
+// reusable reports whether a place in the region may be given to another entry.
+func (t *Tables) reusable(r Region) bool { return r == t.cur || !t.reuseOpen }
 
 // reuseUnits bounds the size of entries whose places are used again: 512 bytes and a header.
 const reuseUnits = 66
@@ -264,7 +274,7 @@ func (t *Tables) shorten(ref Ref, n int) {
 func (t *Tables) allocDead(units uint32, n int, aux uint16, owner uint32, weight int) (Ref, []byte, bool) {
 	ref := t.reuse[units]
 	h := t.m.head(ref)
-	if h == nil {
+	if h == nil || !t.reusable(ref.region()) {
 		t.reuse[units] = 0
 		return 0, nil, false
 	}
@@ -378,7 +388,7 @@ func (t *Tables) Free(ref Ref, weight int) {
 	t.weight -= int64(weight)
 	if b.live == 0 && r != t.cur && r != t.old {
 		t.dropRegion(r)
-	} else if units := size / unitBytes; units > 1 && int(units) < len(t.reuse) {
+	} else if units := size / unitBytes; units > 1 && int(units) < len(t.reuse) && t.reusable(r) {
 		*(*Ref)(unsafe.Add(unsafe.Pointer(h), headerBytes)) = t.reuse[units]
 		t.reuse[units] = ref
 	}

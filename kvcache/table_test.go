@@ -151,3 +151,44 @@ func TestTablesModel(t *testing.T) {
 		}
 	}
 }
+
+// TestReuseOpen frees an entry of the region that entries go to, and one of another: the
+// place of the first is given to the next entry of its size in any set, that of the second
+// not in one of ReuseOpen.
+func TestReuseOpen(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		m, err := NewMemory(MemoryOptions{BudgetBytes: 24 * 4096, RegionBytes: 4096, ReserveBytes: 64 * 4096, ReadyRegions: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables := newHolder(m, Hot).t
+		if open {
+			tables.ReuseOpen()
+		}
+		alloc := func() Ref {
+			ref, _, ok := tables.Alloc(64, 0, 1, 1)
+			if !ok {
+				t.Fatal("no memory")
+			}
+			return ref
+		}
+		first := alloc()
+		tables.Free(first, 1)
+		if again := alloc(); again != first {
+			t.Errorf("open %v: %x was freed, the next entry is %x", open, first, again)
+		}
+		second := alloc()
+		last := second
+		for last.region() == first.region() {
+			last = alloc()
+		}
+		tables.Free(second, 1)
+		if next := alloc(); (next == second) == open {
+			t.Errorf("open %v: %x of another region was freed, the next entry is %x behind %x", open, second, next, last)
+		}
+		if err := tables.Check(); err != nil {
+			t.Error(err)
+		}
+		m.Close()
+	}
+}

@@ -3,10 +3,12 @@ package mcache
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"mcached/kvcache"
 	"mcached/mcache/block"
+	"mcached/mcache/block/mix"
 )
 
 // TestFootprint is what one series on a grid takes, by how many samples it has:
@@ -62,6 +64,47 @@ func TestFewSeriesOfSmallMemory(t *testing.T) {
 	}
 	if used := m.Used(); used < 714*200 || used > m.Budget()/20 {
 		t.Errorf("%d shards take %d bytes of %d, want at most a 20th", c.Shards(), used, m.Budget())
+	}
+}
+
+// TestPartialBlocksDieTogether writes series as a sender does, all of them in each
+// round: what their partial blocks leave behind when they grow goes by regions, without
+// compaction.
+func TestPartialBlocksDieTogether(t *testing.T) {
+	const series = 4000
+	m, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, RegionBytes: 8 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	c := newTestCache(t, Options{Memory: m, Shards: 2})
+	fps := fill(t, c, series)
+	next := make([]func() float64, series)
+	for i := range next {
+		_, next[i] = mix.Generator(i, rand.New(rand.NewPCG(1, uint64(i))))
+	}
+	var b Batch
+	grown := 0
+	for round, live := int64(1), int64(0); round < 128; round++ {
+		b.Reset("default")
+		for i, f := range fps {
+			b.Series(f)
+			b.Sample(round*15_000, math.Float64bits(next[i]()))
+		}
+		if n, err := c.Append(&b); n != series || err != nil {
+			t.Fatal(n, err)
+		}
+		p := c.Stats().Partials
+		if p.LiveBytes != live {
+			grown++
+			live = p.LiveBytes
+		}
+		if p.DeadBytes > p.LiveBytes/8 {
+			t.Fatalf("round %d: of partial blocks %d bytes live and %d are dead", round, p.LiveBytes, p.DeadBytes)
+		}
+	}
+	if grown < 5 {
+		t.Errorf("partial blocks have grown %d times", grown)
 	}
 }
 

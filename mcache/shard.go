@@ -29,7 +29,8 @@ type shard struct {
 
 	hot *kvcache.Tables // heads, and chunks of records that may take more
 	// partials holds partial blocks, apart from heads: they live from one sealing of
-	// a head to the next, and heads for as long as their series.
+	// a head to the next, and heads for as long as their series. None is put
+	// among those of the sealing before, which all die (ReuseOpen).
 	partials *kvcache.Tables
 	log      *kvcache.Tables // sealed blocks
 	fix      *kvcache.Tables // directories
@@ -58,6 +59,7 @@ func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
 	s.owner = c.memory.Register(s)
 	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.movedLocked)
 	s.partials = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.movedLocked)
+	s.partials.ReuseOpen()
 	s.log = kvcache.NewTables(c.memory, s.owner, kvcache.Log, s.movedLocked)
 	s.fix = kvcache.NewTables(c.memory, s.owner, kvcache.Fixed, s.movedLocked)
 	s.blobs = kvcache.NewTables(c.memory, c.memory.RegisterFor(s, blobs), kvcache.Log, s.movedLocked)
