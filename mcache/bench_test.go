@@ -278,7 +278,8 @@ func BenchmarkSelect(b *testing.B) {
 }
 
 // BenchmarkLabelValues lists the values of a label that 100,000 series have: a
-// thousand of "pod", and of "serial" one of its own for each.
+// thousand of "pod", and of "serial" one of its own for each; at last with another
+// bucket, as the daemon's own metrics make one.
 func BenchmarkLabelValues(b *testing.B) {
 	const series = 100_000
 	c := newTestCache(b, Options{Memory: benchMemory(b, 1<<30)})
@@ -292,8 +293,14 @@ func BenchmarkLabelValues(b *testing.B) {
 	for _, q := range []struct {
 		name, label string
 		ms          []Matcher
-	}{{"pod", "pod", nil}, {"serial", "serial", nil}, {"serial of a namespace", "serial", team}} {
+	}{{"pod", "pod", nil}, {"serial", "serial", nil}, {"serial of a namespace", "serial", team}, {"pod of two buckets", "pod", nil}} {
 		b.Run(q.name, func(b *testing.B) {
+			if q.name == "pod of two buckets" {
+				if err := c.AppendSamples("other", kubernetesLabels(0), Sample{T: 0, V: 0}); err != nil {
+					b.Fatal(err)
+				}
+				b.ResetTimer()
+			}
 			b.ReportAllocs()
 			cpu, n := cpuTime(), 0
 			for range b.N {

@@ -75,14 +75,27 @@ func (c *Cache) selectable(bucket string, ms []Matcher) (*bucket, error) {
 	return b, nil
 }
 
+// ownPairLocked is the pair that all series of the bucket have, or noID.
+func (s *shard) ownPairLocked(b *bucket) uint32 {
+	name := s.index.FindName(s.cache.HashString(bucketName), bucketName)
+	if name == noID {
+		return noID
+	}
+	return s.index.FindPair(name, s.cache.HashString(b.name), b.name)
+}
+
+// seriesOfLocked is about how many series the bucket has here.
+func (s *shard) seriesOfLocked(b *bucket) int {
+	if own := s.ownPairLocked(b); own != noID {
+		return s.index.Live(own)
+	}
+	return 0
+}
+
 // matchLocked returns the series of the bucket that all matchers match. The set
 // is the picker's, and good until its next use.
 func (s *shard) matchLocked(b *bucket, ms []Matcher, k *index.Picker) index.Set {
-	x := &s.index
-	own := uint32(noID)
-	if name := x.FindName(s.cache.HashString(bucketName), bucketName); name != noID {
-		own = x.FindPair(name, s.cache.HashString(b.name), b.name)
-	}
+	x, own := &s.index, s.ownPairLocked(b)
 	if own == noID {
 		return index.Set{}
 	}

@@ -15,10 +15,18 @@ import (
 // the bucket if there are no matchers. At most limit are returned, if it is
 // above zero.
 func (c *Cache) LabelNames(bucket string, ms []Matcher, limit int) ([]string, error) {
-	return c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, found func() index.Set) {
+	return c.texts(bucket, ms, limit, func(s *shard, l *textList, alone bool) {
+		if !alone {
+			s.namesInLocked(bucket, ms, nil, l)
+			return
+		}
 		x := &s.index
 		names := index.NewSet(x.Names())
-		found().Each(func(p uint32) { names.Add(x.NameOf(p)) })
+		for p := range uint32(x.Pairs()) {
+			if x.Live(p) > 0 {
+				names.Add(x.NameOf(p))
+			}
+		}
 		names.Each(func(n uint32) {
 			if text := x.NameText(n); string(text) != bucketName && string(text) != rawName {
 				l.add(text)
@@ -35,25 +43,26 @@ func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]str
 		return nil, fmt.Errorf("%w: name %q", ErrLabels, name)
 	}
 	h := c.HashString(name)
-	return c.texts(bucket, ms, limit, func(s *shard, l *textList, alone bool, found func() index.Set) {
+	return c.texts(bucket, ms, limit, func(s *shard, l *textList, alone bool) {
 		x := &s.index
 		only := x.FindName(h, name)
-		if only == noID {
-			return
-		}
-		if alone && x.PairsOf(only) < x.Pairs()/chainShare {
+		switch {
+		case only == noID:
+		case !alone:
+			s.valuesInLocked(only, bucket, ms, nil, l)
+		case x.PairsOf(only) < x.Pairs()/chainShare:
 			for p := range x.EachOf(only) {
 				if x.Live(p) > 0 {
 					l.add(x.Value(p))
 				}
 			}
-			return
-		}
-		found().Each(func(p uint32) {
-			if x.NameOf(p) == only {
-				l.add(x.Value(p))
+		default: // by the numbers of pairs, which is how they lie in memory, and so do their texts
+			for p := range uint32(x.Pairs()) {
+				if x.Live(p) > 0 && x.NameOf(p) == only {
+					l.add(x.Value(p))
+				}
 			}
-		})
+		}
 	})
 }
 
@@ -62,9 +71,8 @@ func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]str
 const chainShare = 8
 
 // texts sorts what pick finds in each shard. pick is told whether every pair
-// counts, which is where there is one bucket and no condition, and can ask for
-// the set of those that count.
-func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard, l *textList, alone bool, found func() index.Set)) ([]string, error) {
+// counts, which is where there is one bucket and no condition.
+func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard, l *textList, alone bool)) ([]string, error) {
 	b, err := c.selectable(bucket, ms)
 	if b == nil || err != nil {
 		return []string{}, err
@@ -77,12 +85,7 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 		before := len(l.ends)
 		l.skipped = 0
 		s.mu.Lock()
-		pick(s, &l, alone, func() index.Set {
-			if alone {
-				return s.allPairsLocked()
-			}
-			return s.pairsFoundLocked(b, ms)
-		})
+		pick(s, &l, alone)
 		s.mu.Unlock()
 		switch {
 		case l.seen == nil:
@@ -95,35 +98,6 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 		}
 	}
 	return l.sorted(limit), nil
-}
-
-// allPairsLocked is the set of the pairs that a series has. Sets are walked by the
-// numbers of pairs, which is how they lie in memory, and so do their texts.
-func (s *shard) allPairsLocked() index.Set {
-	x := &s.index
-	found := index.NewSet(x.Pairs())
-	for p := range uint32(x.Pairs()) {
-		if x.Live(p) > 0 {
-			found.Add(p)
-		}
-	}
-	return found
-}
-
-// pairsFoundLocked is the set of the pairs that a selected series has.
-func (s *shard) pairsFoundLocked(b *bucket, ms []Matcher) index.Set {
-	x := &s.index
-	found := index.NewSet(x.Pairs())
-	s.matchLocked(b, ms, &index.Picker{}).Each(func(id uint32) {
-		r := s.recs.At(id)
-		if r.flags&(flagRaw|flagShadow) != 0 {
-			return
-		}
-		for _, p := range x.Set(r.pairs, int(r.nPairs))[1:] {
-			found.Add(p)
-		}
-	})
-	return found
 }
 
 // textList is texts in one string, so that there are two allocations

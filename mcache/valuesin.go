@@ -15,35 +15,40 @@ import (
 // lost what it had before may have been there, math.MinInt64 when there is none.
 func (c *Cache) LabelNamesIn(bucket string, ms []Matcher, from, to int64, limit int) (names []string, complete int64, err error) {
 	w := window{from: from, to: to, complete: math.MinInt64}
-	names, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, _ func() index.Set) {
-		x, of := &s.index, s.selectedLocked(bucket, ms)
-		seen := index.NewSet(x.Names())
-		if s.fewLocked(&of) {
-			s.eachInLocked(&of, &w, func(pairs []uint32) bool {
-				return slices.ContainsFunc(pairs, func(p uint32) bool { return !seen.Has(x.NameOf(p)) })
-			}, func(pairs []uint32) {
-				for _, p := range pairs {
-					seen.Add(x.NameOf(p))
-				}
-			})
-		} else {
-			for n := range uint32(x.Names()) {
-				if text := string(x.NameText(n)); text == bucketName || text == rawName {
-					continue
-				}
-				for p := range x.EachOf(n) {
-					if s.oneInLocked(p, &of, &w) {
-						seen.Add(n)
-						break
-					}
+	names, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool) {
+		s.namesInLocked(bucket, ms, &w, l)
+	})
+	return names, w.complete, err
+}
+
+// namesInLocked lists the names that the selected series have that are in the window.
+func (s *shard) namesInLocked(bucket string, ms []Matcher, w *window, l *textList) {
+	x, of := &s.index, s.selectedLocked(bucket, ms)
+	seen := index.NewSet(x.Names())
+	if s.fewLocked(&of) {
+		s.eachInLocked(&of, w, func(pairs []uint32) bool {
+			return slices.ContainsFunc(pairs, func(p uint32) bool { return !seen.Has(x.NameOf(p)) })
+		}, func(pairs []uint32) {
+			for _, p := range pairs {
+				seen.Add(x.NameOf(p))
+			}
+		})
+	} else {
+		for n := range uint32(x.Names()) {
+			if text := string(x.NameText(n)); text == bucketName || text == rawName {
+				continue
+			}
+			for p := range x.EachOf(n) {
+				if s.oneInLocked(p, &of, w) {
+					seen.Add(n)
+					break
 				}
 			}
 		}
-		seen.Each(func(n uint32) {
-			l.add(x.NameText(n))
-		})
+	}
+	seen.Each(func(n uint32) {
+		l.add(x.NameText(n))
 	})
-	return names, w.complete, err
 }
 
 // LabelValuesIn does the same for the values of a label.
@@ -53,42 +58,46 @@ func (c *Cache) LabelValuesIn(bucket, name string, ms []Matcher, from, to int64,
 	}
 	h := c.HashString(name)
 	w := window{from: from, to: to, complete: math.MinInt64}
-	values, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool, _ func() index.Set) {
-		x := &s.index
-		only := x.FindName(h, name)
-		if only == noID {
-			return
+	values, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool) {
+		if only := s.index.FindName(h, name); only != noID {
+			s.valuesInLocked(only, bucket, ms, &w, l)
 		}
-		of := s.selectedLocked(bucket, ms)
-		if !s.fewLocked(&of) && x.PairsOf(only) < of.n {
-			for p := range x.EachOf(only) {
-				if s.oneInLocked(p, &of, &w) {
-					l.add(x.Value(p))
-				}
-			}
-			return
-		}
-		seen, at, value := index.NewSet(x.Pairs()), 0, uint32(0)
-		s.eachInLocked(&of, &w, func(pairs []uint32) bool {
-			// Where the last series had it is where most have it.
-			if at >= len(pairs) || x.NameOf(pairs[at]) != only {
-				at = slices.IndexFunc(pairs, func(p uint32) bool { return x.NameOf(p) == only })
-				if at < 0 {
-					at = 0
-					return false
-				}
-			}
-			value = pairs[at]
-			return !seen.Has(value)
-		}, func([]uint32) {
-			seen.Add(value)
-			l.add(x.Value(value))
-		})
 	})
 	return values, w.complete, err
 }
 
-// window is a time, and what turns out about series in it.
+// valuesInLocked lists the values of a name that the selected series have that are in
+// the window.
+func (s *shard) valuesInLocked(name uint32, bucket string, ms []Matcher, w *window, l *textList) {
+	x, of := &s.index, s.selectedLocked(bucket, ms)
+	if !s.fewLocked(&of) && x.PairsOf(name) < of.n {
+		for p := range x.EachOf(name) {
+			if s.oneInLocked(p, &of, w) {
+				l.add(x.Value(p))
+			}
+		}
+		return
+	}
+	seen, at, value := index.NewSet(x.Pairs()), 0, uint32(0)
+	s.eachInLocked(&of, w, func(pairs []uint32) bool {
+		// Where the last series had it is where most have it.
+		if at >= len(pairs) || x.NameOf(pairs[at]) != name {
+			at = slices.IndexFunc(pairs, func(p uint32) bool { return x.NameOf(p) == name })
+			if at < 0 {
+				at = 0
+				return false
+			}
+		}
+		value = pairs[at]
+		return !seen.Has(value)
+	}, func([]uint32) {
+		seen.Add(value)
+		l.add(x.Value(value))
+	})
+}
+
+// window is a time, and what turns out about series in it. All series are in one
+// that is nil.
 type window struct {
 	from, to int64 // ms, inclusive
 	// complete is the latest time before which a series has lost points that
@@ -113,7 +122,7 @@ type selected struct {
 	bucket *bucket   // nil: nothing
 	all    bool      // of the bucket; else those of set
 	set    index.Set // of series
-	n      int       // how many there are; of all, those of other buckets count, too
+	n      int       // how many there are
 }
 
 // selectedLocked says what is selected.
@@ -121,7 +130,9 @@ func (s *shard) selectedLocked(bucket string, ms []Matcher) (of selected) {
 	if of.bucket = s.cache.findBucket(bucket); of.bucket == nil {
 		return of
 	}
-	if of.n, of.all = int(s.live), len(ms) == 0; !of.all {
+	if of.all = len(ms) == 0; of.all {
+		of.n = s.seriesOfLocked(of.bucket)
+	} else {
 		of.set = s.matchLocked(of.bucket, ms, &index.Picker{})
 		of.n = of.set.Count()
 	}
@@ -172,13 +183,16 @@ func (s *shard) oneInLocked(pair uint32, of *selected, w *window) bool {
 // endsInLocked reports whether the series is one with labels that did not end
 // before the window: what it lost is not later than what it has.
 func (s *shard) endsInLocked(r *series, w *window) bool {
-	return r.flags&(flagRaw|flagShadow) == 0 && s.lastTimeLocked(r) >= w.from
+	return r.flags&(flagRaw|flagShadow) == 0 && (w == nil || s.lastTimeLocked(r) >= w.from)
 }
 
 // hasPointInLocked reports whether the series, which did not end before the
 // window, has a point in it. For nearly all, the descriptor and the times at
 // which blocks begin tell.
 func (s *shard) hasPointInLocked(r *series, w *window) bool {
+	if w == nil {
+		return true
+	}
 	if r.head != 0 && r.headLen() > 0 {
 		if t := r.headLast(); t >= w.from && t <= w.to && s.hot.Live(r.head) {
 			return true

@@ -67,6 +67,7 @@ func TestValuesIn(t *testing.T) {
 			if rnd.IntN(2) == 0 {
 				ms = nil
 			}
+			wantOfAllTimes(t, c, ms)
 			names, values, lost := walkIn(t, c, ms, from, to)
 			gotNames, complete1, err1 := c.LabelNamesIn("b", ms, from, to, 0)
 			gotValues, complete2, err2 := c.LabelValuesIn("b", "pod", ms, from, to, 0)
@@ -182,4 +183,29 @@ func BenchmarkValuesIn(b *testing.B) {
 			}
 		}
 	})
+}
+
+// wantOfAllTimes compares names and values of all times, of one bucket of two, with
+// those of the series that are selected.
+func wantOfAllTimes(t *testing.T, c *Cache, ms []Matcher) {
+	t.Helper()
+	names, values := map[string]bool{}, map[string]bool{}
+	ids, err := c.Select("b", ms, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		labels, _ := c.Labels(id, nil)
+		for _, l := range labels {
+			names[l.Name] = true
+			if l.Name == "pod" {
+				values[l.Value] = true
+			}
+		}
+	}
+	gotNames, err1 := c.LabelNames("b", ms, 0)
+	gotValues, err2 := c.LabelValues("b", "pod", ms, 0)
+	if err1 != nil || err2 != nil || !slices.Equal(gotNames, sorted(names, 0)) || !slices.Equal(gotValues, sorted(values, 0)) {
+		t.Fatalf("%v, of all times: %v, want %v, %v; %d values, want %d, %v", ms, gotNames, sorted(names, 0), err1, len(gotValues), len(values), err2)
+	}
 }
