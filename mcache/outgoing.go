@@ -47,6 +47,11 @@ type Outgoing struct {
 	mixed   bool   // the runs are of several buckets
 	known   [knownPairs]knownPair
 	round   uint32 // what of known is valid
+
+	pairs      []uint32 // of the run added last
+	pairsRound uint32   // their round
+	pairsBytes int      // of names and values of their labels
+
 	snap    Snapshot
 	it      Iterator
 	without []bool // by bucket's id; empty if there is none
@@ -63,7 +68,7 @@ type outPart struct {
 // knownPair is a pair whose label has a number already. Neighbours share most
 // of their labels, which are then neither looked up nor copied.
 type knownPair struct {
-	pair, round, number, bytes uint32
+	pair, round, number uint32
 }
 
 const knownPairs = 1024
@@ -73,7 +78,7 @@ type outRun struct {
 	id, life                uint32
 	bucket                  *bucket
 	labels, samples, record uint32 // first of each
-	labelBytes              uint32 // of names and values
+	changed                 uint32 // see Numbers
 	points                  uint32 // collected
 	taken                   uint32 // of the points that were counted dirty
 	since                   uint32 // tick at which the oldest of them came
@@ -109,8 +114,11 @@ func (o *Outgoing) Run(i int) OutRun {
 	r := &o.runs[i]
 	labels, samples, record := o.end(i)
 	run := OutRun{
-		Bucket: r.bucket.name, Labels: o.numbers[r.labels:labels:labels], Bytes: int(r.labelBytes),
+		Bucket: r.bucket.name, Labels: o.numbers[r.labels:labels:labels],
 		Samples: o.samples[r.samples:samples:samples], Records: o.records[r.record:record:record],
+	}
+	for _, n := range run.Labels {
+		run.Bytes += o.labels[n].size()
 	}
 	if !r.plain && int(r.samples) < len(o.starts) {
 		for len(o.starts) < int(samples) {
@@ -121,22 +129,24 @@ func (o *Outgoing) Run(i int) OutRun {
 	return run
 }
 
-// Numbers are the numbers of the labels of run i. They are valid as long as what Run
-// returns.
-func (o *Outgoing) Numbers(i int) []uint32 {
+// Numbers are the numbers of the labels of run i, valid as long as what Run returns.
+// Bit k of changed says that label k may have another number in run i-1, which has as
+// many unless changed is AllChanged.
+func (o *Outgoing) Numbers(i int) (numbers []uint32, changed uint32) {
+	r := &o.runs[i]
 	end, _, _ := o.end(i)
-	return o.numbers[o.runs[i].labels:end:end]
+	return o.numbers[r.labels:end:end], r.changed
 }
 
-// Plain is what run i has if that is no more than samples, which ok says, as most
-// runs do. It is valid as long as what Run returns.
-func (o *Outgoing) Plain(i int) (labels []uint32, samples []Sample, ok bool) {
+// AllChanged says that nothing is known of what the labels of two runs have in common.
+const AllChanged = math.MaxUint32
+
+// Plain are the samples of run i, if it has nothing else but labels, as most runs
+// do. They are valid as long as what Run returns.
+func (o *Outgoing) Plain(i int) (samples []Sample, ok bool) {
 	r := &o.runs[i]
-	if !r.plain {
-		return nil, nil, false
-	}
-	endLabels, endSamples, _ := o.end(i)
-	return o.numbers[r.labels:endLabels:endLabels], o.samples[r.samples:endSamples:endSamples], true
+	_, end, _ := o.end(i)
+	return o.samples[r.samples:end:end], r.plain
 }
 
 // end is where labels, samples and records of run i end.
@@ -422,20 +432,52 @@ func (o *Outgoing) addLabelsLocked(s *shard, r *series, part *outPart, run *outR
 		part.edition = s.editions
 		o.round++
 	}
-	bytes := uint32(0)
-	for _, p := range s.index.Set(r.pairs, int(r.nPairs))[1:] { // without the bucket
-		k := &o.known[p%knownPairs]
-		if k.pair != p || k.round != o.round {
-			l := Label{o.addText(s.index.Name(p)), o.addText(s.index.Value(p))}
-			*k = knownPair{p, o.round, uint32(len(o.labels)), uint32(len(l.Name) + len(l.Value))}
-			o.labels = append(o.labels, l)
+	pairs := s.index.Set(r.pairs, int(r.nPairs))[1:] // without the bucket
+	if len(pairs) == len(o.pairs) && o.pairsRound == o.round && len(pairs) < 32 {
+		run.changed = o.addChanged(s, pairs)
+	} else {
+		run.changed = AllChanged
+		o.pairs, o.pairsRound, o.pairsBytes = append(o.pairs[:0], pairs...), o.round, 0
+		for _, p := range pairs {
+			n := o.numberOf(s, p)
+			o.numbers = append(o.numbers, n)
+			o.pairsBytes += o.labels[n].size()
 		}
-		o.numbers = append(o.numbers, k.number)
-		bytes += k.bytes
 	}
-	run.labelBytes = bytes
-	o.bytes += int(bytes)
+	o.bytes += o.pairsBytes
 }
+
+// addChanged is addLabelsLocked for as many labels as the run before has: most are
+// the same.
+func (o *Outgoing) addChanged(s *shard, pairs []uint32) (changed uint32) {
+	n := len(o.numbers)
+	o.numbers = append(o.numbers, o.numbers[n-len(pairs):]...)
+	numbers, before := o.numbers[n:], o.pairs[:len(pairs)]
+	for k, p := range pairs {
+		if p == before[k] {
+			continue
+		}
+		before[k] = p
+		number := o.numberOf(s, p)
+		o.pairsBytes += o.labels[number].size() - o.labels[numbers[k]].size()
+		numbers[k] = number
+		changed |= 1 << k
+	}
+	return changed
+}
+
+// numberOf is the number of the label of a pair.
+func (o *Outgoing) numberOf(s *shard, p uint32) uint32 {
+	k := &o.known[p%knownPairs]
+	if k.pair != p || k.round != o.round {
+		*k = knownPair{p, o.round, uint32(len(o.labels))}
+		o.labels = append(o.labels, Label{o.addText(s.index.Name(p)), o.addText(s.index.Value(p))})
+	}
+	return k.number
+}
+
+// size is the bytes of name and value.
+func (l *Label) size() int { return len(l.Name) + len(l.Value) }
 
 func (o *Outgoing) addText(b []byte) string {
 	at := len(o.text)

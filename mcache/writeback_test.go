@@ -34,10 +34,29 @@ func labelsOfRun(o *Outgoing, i int) (ls []Label) {
 	if bytes != o.Run(i).Bytes {
 		panic(fmt.Sprintf("labels of %d bytes, said to be %d", bytes, o.Run(i).Bytes))
 	}
+	if numbers, changed := o.Numbers(i); changed != AllChanged {
+		before, _ := o.Numbers(i - 1)
+		for k, n := range numbers {
+			if len(before) != len(numbers) || n != before[k] && changed&(1<<k) == 0 {
+				panic(fmt.Sprintf("labels %v behind %v, said to have changed: %b", numbers, before, changed))
+			}
+		}
+	}
 	return ls
 }
 
 func (d downstream) take(o *Outgoing) {
+	labels, bytes := 0, 0
+	for i := range o.Len() {
+		run := o.Run(i)
+		labels, bytes = labels+len(run.Labels), bytes+run.Bytes
+		for _, x := range run.Records {
+			bytes += len(x.Value)
+		}
+	}
+	if l, b := o.Sizes(); l != labels || b != bytes {
+		panic(fmt.Sprintf("%d labels and %d bytes, said to be %d and %d", labels, bytes, l, b))
+	}
 	for i := range o.Len() {
 		run := o.Run(i)
 		if o.runs[i].kept {
