@@ -161,8 +161,7 @@ type EncoderV2 struct {
 
 	numbered  []numberedRefs // by the numbers of labels
 	described []described
-	headBytes int // of what was before the references in the series packed last
-	head      [maxHeadBytes]byte
+	line      refsLine // of the series of runs packed last
 
 	// seen finds strings by where they lie, which a label that many series
 	// share is often known by without being hashed.
@@ -174,14 +173,11 @@ type EncoderV2 struct {
 type numberedRefs struct {
 	text      uint64
 	bytes     uint32 // of it; 0: they are not known yet
-	described uint32 // place in EncoderV2.described, counted from 1, if it is a name of a metric that has metadata
+	described uint32 // place in EncoderV2.described, counted from 1, if it is the name of a metric
 }
 
-const (
-	maxRefsBytes = 8
-	// maxHeadBytes is for two tags and lengths, and what is written over behind references.
-	maxHeadBytes = 2*(1+binary.MaxVarintLen32) + maxRefsBytes
-)
+// maxRefsBytes is what numberedRefs.text holds.
+const maxRefsBytes = 8
 
 type seenSymbol struct {
 	at            uintptr // of its first byte, while the series are encoded

@@ -108,11 +108,7 @@ func (p *packer) again(at stretch) bool {
 
 // flush packs what is not packed yet.
 func (p *packer) flush() {
-	if n := p.copied.to - p.copied.from; n > 0 {
-		p.out = appendCopy(p.out, p.n-p.copied.from, n)
-		p.n += n
-		p.copied = stretch{}
-	}
+	p.flushCopied()
 	if len(p.text) < compressFrom {
 		p.out = appendLiteral(p.out, p.text)
 	} else {
@@ -124,6 +120,14 @@ func (p *packer) flush() {
 	p.text = p.text[:0]
 }
 
+func (p *packer) flushCopied() {
+	if n := p.copied.to - p.copied.from; n > 0 {
+		p.out = appendCopy(p.out, p.n-p.copied.from, n)
+		p.n += n
+		p.copied = stretch{}
+	}
+}
+
 // flushLike is flush for a text that may be like the one that the last
 // flushLike was for: most of its bytes are the same at the same places.
 func (p *packer) flushLike() {
@@ -131,36 +135,37 @@ func (p *packer) flushLike() {
 		p.flush()
 		return
 	}
-	text := p.text
-	p.text = p.text[:0]
-	p.flush()
-	p.text = text
-	at, back := p.n, p.n-p.likeAt
-	if before := p.like; len(before) == len(text) && back <= maxCopyBack {
-		from := 0 // of what is not packed yet
+	p.flushCopied()
+	text, before, back := p.text, p.like, p.n-p.likeAt
+	from := 0 // of what is not packed yet
+	if len(before) == len(text) && back <= maxCopyBack {
 		for i := 0; i+8 <= len(text); {
 			x := binary.LittleEndian.Uint64(text[i:]) ^ binary.LittleEndian.Uint64(before[i:])
 			if x != 0 {
 				i += 8 - bits.LeadingZeros64(x)/8 // behind the last that differs
 				continue
 			}
-			end := i + 8
-			for end < len(text) && text[end] == before[end] {
-				end++
-			}
+			end := equalTo(text, before, i+8)
 			p.out = appendCopy(appendLiteral(p.out, text[from:i]), back, end-i)
 			i, from = end, end
 		}
-		p.out = appendLiteral(p.out, text[from:])
-	} else {
-		p.out = appendLiteral(p.out, text)
 	}
+	p.out = appendLiteral(p.out, text[from:])
+	p.text, p.like, p.likeAt = before[:0], text, p.n
 	p.n += len(text)
-	p.text, p.like, p.likeAt = p.like[:0], text, at
 }
 
-// grow makes room for n bytes behind the text.
-func (p *packer) grow(n int) { p.text = slices.Grow(p.text, n) }
+// equalTo is where a and b, which are as long as the other, differ first. The 8
+// bytes before i do not.
+func equalTo(a, b []byte, i int) int {
+	for ; i+8 <= len(a); i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
+		}
+	}
+	i = len(a) - 8
+	return i + bits.TrailingZeros64(binary.LittleEndian.Uint64(a[i:])^binary.LittleEndian.Uint64(b[i:]))/8
+}
 
 // appendLiteral appends bytes that stand for themselves, of which there are
 // fewer than compressFrom.

@@ -2,6 +2,8 @@ package send
 
 import (
 	"encoding/binary"
+	"math/bits"
+	"slices"
 
 	"mcached/mcache"
 	"mcached/remotewrite/wire"
@@ -54,9 +56,17 @@ func (r *runs) packV2(e *EncoderV2, p *packer) {
 	p.reset()
 	p.text = e.appendTableOfRuns(p.text, r)
 	p.flush()
+	e.line.at = e.line.at[:0]
+	before := -1
 	for _, i := range r.places {
-		if numbers, samples, ok := r.out.Plain(i); ok {
-			e.packPlain(p, numbers, samples)
+		if samples, ok := r.out.Plain(i); ok {
+			numbers, changed := r.out.Numbers(i)
+			if i != before+1 {
+				changed = mcache.AllChanged
+			}
+			before = i
+			e.writeRefs(numbers, changed)
+			e.packPlain(p, samples)
 			continue
 		}
 		s := r.one(i)
@@ -111,18 +121,20 @@ type described struct {
 func (e *EncoderV2) appendTableOfRuns(dst []byte, r *runs) []byte {
 	table := r.out.Labels()
 	e.beginTable(len(table))
+	before := -1
 	for _, i := range r.places {
+		numbers, changed := r.out.Numbers(i)
 		name := -1 // number of a name that is new
-		for _, n := range r.out.Numbers(i) {
-			if e.numbered[n].bytes != 0 {
-				continue
+		if changed == mcache.AllChanged || i != before+1 {
+			for _, n := range numbers {
+				name = e.number(table, n, name)
 			}
-			l := &table[n]
-			e.numbered[n] = refsOf(e.symbol(l.Name), e.symbol(l.Value))
-			if l.Name == wire.MetricName {
-				name = int(n)
+		} else {
+			for ; changed != 0; changed &= changed - 1 {
+				name = e.number(table, numbers[bits.TrailingZeros32(changed)], name)
 			}
 		}
+		before = i
 		if name >= 0 {
 			e.describe(name, r.metadata(table[name].Value))
 		}
@@ -130,15 +142,30 @@ func (e *EncoderV2) appendTableOfRuns(dst []byte, r *runs) []byte {
 	return e.endTable(dst)
 }
 
+// number notes the symbols of the label with number n, if it is new. It returns n if
+// that is the name of a metric, and else name.
+func (e *EncoderV2) number(table []mcache.Label, n uint32, name int) int {
+	if e.numbered[n].bytes != 0 {
+		return name
+	}
+	l := &table[n]
+	e.numbered[n] = refsOf(e.symbol(l.Name), e.symbol(l.Value))
+	if l.Name == wire.MetricName {
+		return int(n)
+	}
+	return name
+}
+
 // describe notes the metadata of the metric whose name is the label with number n.
 func (e *EncoderV2) describe(n int, m wire.Metadata) {
-	if m == (wire.Metadata{}) {
-		return
+	d := described{metadata: m}
+	if m != (wire.Metadata{}) {
+		e.symbol(m.Help)
+		e.symbol(m.Unit)
+		x := e.measureMetadata(m)
+		d.text = x.appendMetadata(nil)
 	}
-	e.symbol(m.Help)
-	e.symbol(m.Unit)
-	x := e.measureMetadata(m)
-	e.described = append(e.described, described{m, x.appendMetadata(nil)})
+	e.described = append(e.described, d)
 	e.numbered[n].described = uint32(len(e.described))
 }
 
@@ -152,35 +179,58 @@ func (e *EncoderV2) metadataOf(numbers []uint32) wire.Metadata {
 	return wire.Metadata{}
 }
 
-// packPlain packs a series that has samples only. The references are written where
-// they would be if what is before them took as much as in the last series, as it
-// mostly does.
-func (e *EncoderV2) packPlain(p *packer, numbers []uint32, samples []mcache.Sample) {
-	shape := p.shapeOf(samples)
-	at := len(p.text)
-	p.grow(maxHeadBytes + maxRefsBytes*len(numbers))
-	b := p.text[:cap(p.text)]
-	from := at + e.headBytes
-	n, k := from, uint32(0)
-	for _, number := range numbers {
-		refs := &e.numbered[number]
-		binary.LittleEndian.PutUint64(b[n:], refs.text)
-		n += int(refs.bytes)
-		k |= refs.described // one of them is the name
+// refsLine is the references of a series as they are written, of which the next
+// has most in common.
+type refsLine struct {
+	text     []byte
+	at       []int  // where those of each label begin, and the last end; empty: there is none
+	metadata []byte // what is written behind the samples
+}
+
+// writeRefs makes e.line that of these numbers, of which it has all but those that changed.
+func (e *EncoderV2) writeRefs(numbers []uint32, changed uint32) {
+	l := &e.line
+	if changed == mcache.AllChanged || len(l.at) != len(numbers)+1 {
+		e.writeAllRefs(numbers)
+		return
 	}
-	refsBytes := n - from
-	bytes := 1 + sized(refsBytes) + samplesBytes(samples, nil, shape)
-	var metadata []byte
-	if k > 0 {
-		metadata = e.described[k-1].text
-		bytes += len(metadata)
+	for ; changed != 0; changed &= changed - 1 {
+		k := bits.TrailingZeros32(changed)
+		r := &e.numbered[numbers[k]]
+		at, end := l.at[k], l.at[k+1]
+		if end-at != int(r.bytes) {
+			e.writeAllRefs(numbers)
+			return
+		}
+		for text := r.text; at < end; at++ {
+			l.text[at] = byte(text)
+			text >>= 8
+		}
+		if r.described > 0 {
+			l.metadata = e.described[r.described-1].text
+		}
 	}
-	head := appendHead(appendHead(e.head[:0], wire.TagV2Series, bytes), wire.TagV2SeriesRefs, refsBytes)
-	if len(head) != e.headBytes {
-		copy(b[at+len(head):], b[from:n])
-		e.headBytes = len(head)
+}
+
+func (e *EncoderV2) writeAllRefs(numbers []uint32) {
+	l := &e.line
+	l.text = slices.Grow(l.text[:0], maxRefsBytes*(len(numbers)+1))
+	l.at, l.metadata = append(l.at[:0], 0), nil
+	for _, n := range numbers {
+		r := &e.numbered[n]
+		l.text = binary.LittleEndian.AppendUint64(l.text, r.text)[:len(l.text)+int(r.bytes)]
+		l.at = append(l.at, len(l.text))
+		if r.described > 0 {
+			l.metadata = e.described[r.described-1].text
+		}
 	}
-	copy(b[at:], head)
-	p.text = b[:at+len(head)+refsBytes]
-	p.text = append(p.samples(samples, nil, shape), metadata...)
+}
+
+// packPlain packs a series that has samples only, and the references of e.line.
+func (e *EncoderV2) packPlain(p *packer, samples []mcache.Sample) {
+	shape, l := p.shapeOf(samples), &e.line
+	bytes := 1 + sized(len(l.text)) + samplesBytes(samples, nil, shape) + len(l.metadata)
+	p.text = appendHead(appendHead(p.text, wire.TagV2Series, bytes), wire.TagV2SeriesRefs, len(l.text))
+	p.text = append(p.text, l.text...)
+	p.text = append(p.samples(samples, nil, shape), l.metadata...)
 }
