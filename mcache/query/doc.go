@@ -70,7 +70,7 @@
 //
 // # Plans
 //
-// Of a range query, rates and the common functions over time, and aggregations of
+// Rates and the common functions over time, and aggregations of
 // these or of plain series, are computed here: see plan. The engine does the rest of
 // the expression on their results, which are its own to the last bit. A query
 // that is a plan or a selector as a whole, or operators between such and numbers,

@@ -50,6 +50,9 @@ type formulaRun struct {
 
 // Exec computes the result. Errors have the engine's words.
 func (f *formulaRun) Exec(ctx context.Context) *promql.Result {
+	if err := overBefore(ctx); err != nil {
+		return &promql.Result{Err: err}
+	}
 	f.ctx = ctx
 	rows, err := f.of.rows(f)
 	if err != nil {

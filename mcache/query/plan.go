@@ -13,7 +13,7 @@ import (
 )
 
 // A plan is a part of an expression that is computed here and not by the
-// engine: of a range query the rate of a counter, or another function of a
+// engine: the rate of a counter, or another function of a
 // window, or an aggregation of that or of plain series. The engine looks at all
 // samples of a window again at each step and keeps all series until it aggregates;
 // a plan decodes a series once, slides over it, and adds it to its group.

@@ -130,8 +130,12 @@ func TestPlansAreTheEngine(t *testing.T) {
 		if rnd.IntN(3) == 0 {
 			params = append(params, "lookback_delta", fmt.Sprintf("%dms", max(whole(rnd, rnd.Int64N(200_000)), 1)))
 		}
-		got := get(t, a, "query_range", params...).Body.String()
-		want := get(t, a, "query_range", append(params, "stats", "true")...).Body.String()
+		path := "query_range"
+		if rnd.IntN(3) == 0 {
+			path, params = "query", append(params, "time", seconds(start))
+		}
+		got := get(t, a, path, params...).Body.String()
+		want := get(t, a, path, append(params, "stats", "true")...).Body.String()
 		points += strings.Count(got, "],[")
 		if from := strings.Index(want, `,"stats":`); from >= 0 {
 			to := from + strings.Index(want[from:], `}}`) + 2

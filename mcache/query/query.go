@@ -206,10 +206,13 @@ func (c *computed) write(w *jsonWriter) {
 // prepare makes the query that is to be run on q: by the engine as it is, by
 // the engine with plans in it, or by a plan alone.
 func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, s *slow) (evaluation, error) {
-	in := a.limits.Load()
+	in, instant := a.limits.Load(), s.step == 0
 	unplanned := q.unplanned || s.stats != "" // statistics are of what the engine does
+	// Members tell of groups in another order than the engine's, which is what an
+	// answer to an instant query has.
+	_, far := q.source.(distributor)
 	switch {
-	case s.step == 0:
+	case instant && (unplanned || far || s.of != nil):
 		return in.engine.NewInstantQuery(ctx, q, opts, s.expr, s.start)
 	case unplanned && s.of == nil:
 		return in.engine.NewRangeQuery(ctx, q, opts, s.expr, s.start, s.end, s.step)
@@ -230,15 +233,22 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 	if lookback <= 0 {
 		lookback = in.lookback
 	}
-	if c := newComputer(s.start, s.end, s.step, lookback, in.maxSamples, &a.room); c != nil {
+	step := s.step
+	if instant {
+		step = time.Millisecond // as the engine has it, for one step
+	}
+	if c := newComputer(s.start, s.end, step, lookback, in.maxSamples, &a.room); c != nil {
 		q.computer = c
 		if p, ok := wholePlanOf(expr); ok {
-			return &wholePlan{computer: c, q: q, plan: p}, nil
+			return &wholePlan{computer: c, q: q, plan: p, instant: instant}, nil
 		}
-		if f, ok := formulaOf(expr); ok {
+		if f, ok := formulaOf(expr); ok && !instant {
 			return &formulaRun{c: c, q: q, of: f}, nil
 		}
 		expr, c.plans = rewrite(expr)
+	}
+	if instant {
+		return in.planned.NewInstantQuery(ctx, q, opts, a.handoff.put(expr), s.start)
 	}
 	return in.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
 }

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/prometheus/promql"
@@ -16,12 +17,13 @@ type evaluation interface {
 	Close()
 }
 
-// wholePlan is a range query that is one plan and nothing else. The engine
+// wholePlan is a query that is one plan and nothing else. The engine
 // would only copy its results, at several times the cost of finding them.
 type wholePlan struct {
 	computer *computer
 	q        *Queryable
 	plan     *plan
+	instant  bool // there is one step, and the result is a vector
 	found    *collector
 }
 
@@ -35,6 +37,9 @@ func wholePlanOf(expr parser.Expr) (*plan, bool) {
 
 // Exec computes the result. Errors have the engine's words.
 func (w *wholePlan) Exec(ctx context.Context) *promql.Result {
+	if err := overBefore(ctx); err != nil {
+		return &promql.Result{Err: err}
+	}
 	found, notes, err := w.computer.carryOut(ctx, w.q, w.plan, func(err error) error {
 		return fmt.Errorf("expanding series: %w", err)
 	})
@@ -42,9 +47,36 @@ func (w *wholePlan) Exec(ctx context.Context) *promql.Result {
 		return &promql.Result{Err: err}
 	}
 	w.found = found
+	if w.instant {
+		return &promql.Result{Value: vectorOf(w.computer.start, found.rows()), Warnings: notes}
+	}
 	m := &computedMatrix{steps: w.computer.steps, rows: found.rows()}
 	m.sort()
 	return &promql.Result{Value: m, Warnings: notes}
+}
+
+// overBefore is the engine's error if a query is over before it begins.
+func overBefore(ctx context.Context) error {
+	switch err := ctx.Err(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return promql.ErrQueryTimeout("query execution")
+	default:
+		return promql.ErrQueryCanceled("query execution")
+	}
+}
+
+// vectorOf is the result of an instant query: in the order in which the series were
+// found, as the engine has it.
+func vectorOf(at int64, rows []computedRow) promql.Vector {
+	v := make(promql.Vector, 0, len(rows))
+	for i := range rows {
+		if f := rows[i].at(0); !isNone(f) {
+			v = append(v, promql.Sample{Metric: rows[i].labels, T: at, F: f})
+		}
+	}
+	return v
 }
 
 // Stats counts what the engine did.
