@@ -37,15 +37,16 @@ type formula interface {
 	rows(f *formulaRun) ([]computedRow, error)
 }
 
-// formulaRun is one evaluation of a formula: a range query without the engine.
+// formulaRun is one evaluation of a formula: a query without the engine.
 type formulaRun struct {
-	c     *computer
-	q     *Queryable
-	of    formula
-	ctx   context.Context // of Exec
-	notes annotations.Annotations
-	held  int          // values of all rows that there were
-	found []*collector // of plans
+	c       *computer
+	q       *Queryable
+	of      formula
+	instant bool            // there is one step, and the result is a vector
+	ctx     context.Context // of Exec
+	notes   annotations.Annotations
+	held    int          // values of all rows that there were
+	found   []*collector // of plans
 }
 
 // Exec computes the result. Errors have the engine's words.
@@ -59,6 +60,9 @@ func (f *formulaRun) Exec(ctx context.Context) *promql.Result {
 		return &promql.Result{Err: err}
 	}
 	f.c.held = f.held
+	if f.instant {
+		return &promql.Result{Value: vectorOf(f.c.start, f.keep(rows)), Warnings: f.notes}
+	}
 	m := &computedMatrix{steps: f.c.steps, rows: f.keep(rows)}
 	m.sort()
 	return &promql.Result{Value: m, Warnings: f.notes}

@@ -242,8 +242,8 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 		if p, ok := wholePlanOf(expr); ok {
 			return &wholePlan{computer: c, q: q, plan: p, instant: instant}, nil
 		}
-		if f, ok := formulaOf(expr); ok && !instant {
-			return &formulaRun{c: c, q: q, of: f}, nil
+		if f, ok := formulaOf(expr); ok {
+			return &formulaRun{c: c, q: q, of: f, instant: instant}, nil
 		}
 		expr, c.plans = rewrite(expr)
 	}
