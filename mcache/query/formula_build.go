@@ -54,6 +54,8 @@ func (b *formulaBuilder) build(expr parser.Expr) formula {
 			}
 		case parser.QUANTILE:
 			return b.quantileOf(n)
+		case parser.TOPK, parser.BOTTOMK:
+			return b.rankedOf(n)
 		}
 	case *parser.BinaryExpr:
 		return b.binary(n)

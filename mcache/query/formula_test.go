@@ -37,8 +37,14 @@ func TestFormulas(t *testing.T) {
 		`quantile(0.5, a)`:                     true,
 		`1 - quantile by (x) (1 - 0.1, a / b)`: true,
 
+		`topk(3, a)`:                          true,
+		`bottomk by (x) (2.5, rate(a_b[5m]))`: true,
+		`sum(topk(3, a))`:                     true,
+
 		`topk(3, -a)`:                   false,
-		`sum(topk(3, a))`:               false,
+		`topk(0, a)`:                    false,
+		`topk(NaN, a)`:                  false,
+		`topk(scalar(a), b)`:            false,
 		`a / b @ 1`:                     false,
 		`time() - a`:                    false,
 		`a * scalar(b)`:                 false,
@@ -115,7 +121,7 @@ func TestFormulasAreTheEngine(t *testing.T) {
 			return leaf()
 		}
 		of := func() string { return "(" + expression(rnd.IntN(deep)) + ")" }
-		switch rnd.IntN(9) {
+		switch rnd.IntN(10) {
 		case 0:
 			return "-" + of()
 		case 1:
@@ -128,6 +134,8 @@ func TestFormulasAreTheEngine(t *testing.T) {
 			return pick("min", "max", "count", "group") + pick("", " by (a)", " without (i)", " by (b, nothing)") + of()
 		case 8:
 			return "quantile" + pick("", " by (a)", " without (i)") + "(" + pick("0", "0.5", "1", "0.99", "2 / 3", "-1") + ", " + expression(rnd.IntN(deep)) + ")"
+		case 9:
+			return pick("topk", "bottomk") + pick("", " by (a)", " without (i)", " by (i)") + "(" + pick("1", "2", "3", "7", "2.9", "100", "0", "-1") + ", " + leaf() + ")"
 		case 5: // whose order is the engine's secret
 			return pick("sum", "avg") + pick("", " by (a)", " without (i)") + "(" + pick("k", "l", "k > 300", "-k", "k * 2", "k - on (i) l", "k and on (i) l", "sum by (a, b) (k)", "count by (a) (m)", "m", "sum by (a, b) (m)") + ")"
 		default:
