@@ -265,9 +265,15 @@ func (s *shard) findDueLocked(p *Pass, due Due, most int, o *Outgoing) []uint32 
 		if d.since == 0 {
 			continue
 		}
+		if d.since > due.Since && d.points < enough {
+			// Nearly all, of most passes. To be noted it must be older than those before.
+			if p.oldest == 0 || d.since < p.oldest || s.standing > 0 {
+				p.leave(d.since, marks[id])
+			}
+			continue
+		}
 		// It may be in flight, in the middle of a write, another cache's, or of a bucket that is left out.
-		if d.since > due.Since && d.points < enough || marks[id]&(markFlying|markBusy|markStandby) != 0 ||
-			len(o.without) > 0 && o.leaves(s.recs.At(uint32(id)).bucket) {
+		if marks[id]&(markFlying|markBusy|markStandby) != 0 || len(o.without) > 0 && o.leaves(s.recs.At(uint32(id)).bucket) {
 			p.leave(d.since, marks[id])
 			continue
 		}
@@ -285,7 +291,7 @@ func (s *shard) findDueLocked(p *Pass, due Due, most int, o *Outgoing) []uint32 
 func (s *shard) touchDueLocked(ids []uint32) {
 	recs, touch := s.recs.All(), uint64(0)
 	for _, id := range ids {
-		touch += uint64(recs[id].sealedEnd)
+		touch += uint64(recs[id].sealedEnd) + recs[id].have
 	}
 	for _, id := range ids {
 		r := &recs[id]
