@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/golang/snappy"
@@ -17,7 +18,10 @@ import (
 // benchRequest is one request as a scrape makes it: 2,000 series of 11 labels
 // with some 200 bytes of text, one sample each; of 20 targets with 100 series.
 func benchRequest(t testing.TB, p wire.Protocol, seconds float64) []byte {
-	var series []Series
+	return encode(t, p, benchSeries(seconds)...)
+}
+
+func benchSeries(seconds float64) (series []Series) {
 	for i := range 2000 {
 		target, k := i/100, i%100
 		series = append(series, Series{
@@ -28,7 +32,7 @@ func benchRequest(t testing.TB, p wire.Protocol, seconds float64) []byte {
 			Samples: []mcache.Sample{sample(seconds, float64(i)+seconds)},
 		})
 	}
-	return encode(t, p, series...)
+	return series
 }
 
 // BenchmarkDecode2000 is the pass over a decompressed request of known series,
@@ -102,18 +106,27 @@ func BenchmarkSnappy(b *testing.B) {
 
 // BenchmarkHandler2000 is a whole request of known series with a new sample
 // each, from the compressed body to the answer, without the network.
-func BenchmarkHandler2000(b *testing.B) {
+func BenchmarkHandler2000(b *testing.B) { benchHandler(b, 2000) }
+
+// BenchmarkHandler100 is the same series in 20 requests.
+func BenchmarkHandler100(b *testing.B) { benchHandler(b, 100) }
+
+func benchHandler(b *testing.B, perRequest int) {
 	for _, p := range []wire.Protocol{wire.V1, wire.V2} {
 		b.Run("v"+p.String(), func(b *testing.B) {
 			r := newReceiver(b, Options{})
 			const rounds = 240 // an hour
-			var packed [rounds][]byte
+			var packed [rounds][][]byte
 			for i := range packed {
-				packed[i] = snappy.Encode(nil, benchRequest(b, p, float64(i-rounds)*15))
+				for part := range slices.Chunk(benchSeries(float64(i-rounds)*15), perRequest) {
+					packed[i] = append(packed[i], snappy.Encode(nil, encode(b, p, part...)))
+				}
 			}
 			post := func(n int) {
-				if w := r.Post(contentType(p), "snappy", packed[n%rounds]); w.Code != http.StatusNoContent {
-					b.Fatal(w.Body.String())
+				for _, body := range packed[n%rounds] {
+					if w := r.Post(contentType(p), "snappy", body); w.Code != http.StatusNoContent {
+						b.Fatal(w.Body.String())
+					}
 				}
 			}
 			post(0)

@@ -217,9 +217,18 @@ func (h *Handler) maySay(last *atomic.Int64, gapS int64) bool {
 // setWritten says what was written, as protocol 2.0 demands. The keys are
 // canonical, so they need not be made so for every answer.
 func setWritten(header http.Header, samples, histograms, exemplars int) {
-	header[wire.HeaderSamplesWritten] = []string{strconv.Itoa(samples)}
-	header[wire.HeaderHistogramsWritten] = []string{strconv.Itoa(histograms)}
-	header[wire.HeaderExemplarsWritten] = []string{strconv.Itoa(exemplars)}
+	all := []string{strconv.Itoa(samples), strconv.Itoa(histograms), strconv.Itoa(exemplars)}
+	header[wire.HeaderSamplesWritten] = all[0:1:1]
+	header[wire.HeaderHistogramsWritten] = all[1:2:2]
+	header[wire.HeaderExemplarsWritten] = all[2:3:3]
+}
+
+// first is Get for a key that is canonical.
+func first(header http.Header, key string) string {
+	if v := header[key]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
 }
 
 // accept looks at the method and the headers.
@@ -227,11 +236,11 @@ func (h *Handler) accept(r *http.Request) (p wire.Protocol, e encoding, bucket s
 	if r.Method != http.MethodPost {
 		return 0, 0, "", refused{http.StatusMethodNotAllowed, 0, fmt.Errorf("remote write is a POST, got %s", wire.Quote(r.Method))}
 	}
-	p, err = wire.ProtocolOf(r.Header.Get("Content-Type"))
+	p, err = wire.ProtocolOf(first(r.Header, "Content-Type"))
 	if err != nil {
 		return 0, 0, "", refused{http.StatusUnsupportedMediaType, 0, err}
 	}
-	if e, err = encodingOf(r.Header.Get("Content-Encoding")); err != nil {
+	if e, err = encodingOf(first(r.Header, "Content-Encoding")); err != nil {
 		return 0, 0, "", refused{http.StatusUnsupportedMediaType, 0, err}
 	}
 	bucket = h.o().DefaultBucket
