@@ -13,6 +13,7 @@ import (
 	promconfig "github.com/prometheus/common/config"
 	"golang.org/x/net/http/httpguts"
 
+	"mcached/remotewrite/rawio"
 	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
@@ -129,7 +130,7 @@ func (f *forwardConfig) client() (*http.Client, error) {
 	if f.httpConfigFile != "" {
 		f.files = append(f.files, f.httpConfigFile)
 	}
-	client, err := promconfig.NewClientFromConfig(*c, "forward")
+	client, err := promconfig.NewClientFromConfig(*c, "forward", promconfig.WithDialContextFunc(rawio.Dial))
 	if err != nil {
 		return nil, err
 	}
