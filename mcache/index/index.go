@@ -268,6 +268,33 @@ func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
 	}
 }
 
+// mark sets the bits of what Posted yields.
+func (x *Index) mark(pair uint32, words []uint64) {
+	p := x.pairs.At(pair)
+	if p.n == 0 {
+		return
+	}
+	id := p.first
+	words[id>>6] |= 1 << (id & 63)
+	for unit := p.head; unit != 0; {
+		c := x.chunk(unit)
+		for b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]; len(b) > 0; {
+			switch u := uint32(b[0]); {
+			case u < 0x80: // nearly all, as in postOne
+				id, b = id+(u>>1^-(u&1)), b[1:]
+			case b[1] < 0x80: // nearly all others
+				u = u&0x7f | uint32(b[1])<<7
+				id, b = id+(u>>1^-(u&1)), b[2:]
+			default:
+				delta, n := binary.Varint(b)
+				id, b = uint32(int64(id)+delta), b[n:]
+			}
+			words[id>>6] |= 1 << (id & 63)
+		}
+		unit = le.Uint32(c)
+	}
+}
+
 // Unpost takes a dead series off the live counts of its pairs.
 func (x *Index) Unpost(pairs []uint32) {
 	for _, p := range pairs {

@@ -79,9 +79,7 @@ func (x *Index) collect(c *clause, to Set) {
 			}
 			continue
 		}
-		for id := range x.Posted(p) {
-			to.words[id>>6] |= 1 << (id & 63)
-		}
+		x.mark(p, to.words)
 	}
 }
 
@@ -90,12 +88,21 @@ const manyIDs = 8
 
 // testCost is about how many ids of a posting are read in the time that
 // testing the pairs of one series takes.
-const testCost = 12
+const testCost = 10
 
 // narrow takes out what the clause excludes.
 func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) []uint32) {
 	have := k.have
 	if c.cost > testCost*have.Count() {
+		if len(c.pairs) == 1 { // nearly always
+			only := c.pairs[0]
+			have.Each(func(id uint32) {
+				if slices.Contains(pairs(id), only) == c.not {
+					have.Remove(id)
+				}
+			})
+			return
+		}
 		wanted := c.wanted()
 		have.Each(func(id uint32) {
 			if slices.ContainsFunc(pairs(id), wanted) == c.not {

@@ -60,3 +60,30 @@ func TestSetModel(t *testing.T) {
 		t.Error("an empty set has ids")
 	}
 }
+
+// TestMark has postings whose ids lie near each other and far apart, either way.
+func TestMark(t *testing.T) {
+	t.Parallel()
+	const ids = 5_000_000
+	w := newWorld(t, 8<<20)
+	rng := rand.New(rand.NewPCG(6, 0))
+	var pair uint32
+	for range 2000 {
+		id := uint32(rng.IntN([]int{100, 10_000, ids}[rng.IntN(3)]))
+		if _, there := w.sets[id]; there {
+			continue
+		}
+		if err := w.add(id, map[string]string{"n": "v"}); err != nil {
+			t.Fatal(err)
+		}
+		pair = w.pairs(id)[1]
+	}
+	got, want := NewSet(ids), NewSet(ids)
+	w.x.mark(pair, got.words)
+	for id := range w.x.Posted(pair) {
+		want.Add(id)
+	}
+	if !slices.Equal(got.words, want.words) || want.Count() != len(w.sets) {
+		t.Errorf("%d are posted, there are %d; marked are others", want.Count(), len(w.sets))
+	}
+}
