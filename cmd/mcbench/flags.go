@@ -71,7 +71,7 @@ func loadFlags(c *kingpin.CmdClause) func() (load, error) {
 	late := c.Flag("late", "Percent of samples that are delivered 1 to 4 intervals late.").Default("0").Float64()
 	seed := c.Flag("seed", "What values, jitter and lateness are computed from.").Default("1").Uint64()
 	return func() (load, error) {
-		l := load{*series, *samples, *start, interval.Milliseconds(), jitter.Milliseconds(), *late, *seed}
+		l := load{series: *series, samples: *samples, startMs: *start, intervalMs: interval.Milliseconds(), jitterMs: jitter.Milliseconds(), latePct: *late, seed: *seed}
 		switch {
 		case l.series < 1 || l.series > 1<<24:
 			return l, usageError{fmt.Errorf("--series must be from 1 to %d, got %d", 1<<24, l.series)}

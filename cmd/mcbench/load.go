@@ -17,6 +17,7 @@ type load struct {
 	jitterMs   int64 // either way
 	latePct    float64
 	seed       uint64
+	churnPct   float64 // of the targets that new ones take the place of in each minute
 }
 
 // Shape of the label sets.
@@ -28,8 +29,11 @@ const (
 	maxLateRounds    = 4
 )
 
-// labels appends the labels of series n to dst, sorted by name.
-func (l *load) labels(n int, dst []mcache.Label) []mcache.Label {
+// labels appends the labels of series n, as they are at first, to dst, sorted by name.
+func (l *load) labels(n int, dst []mcache.Label) []mcache.Label { return l.labelsAt(n, l.startMs, dst) }
+
+// labelsAt appends the labels that series n has at a time.
+func (l *load) labelsAt(n int, ms int64, dst []mcache.Label) []mcache.Label {
 	target, k := n/seriesPerTarget, n%seriesPerTarget
 	metric, variant := k/seriesPerMetric, k%seriesPerMetric
 	node := target / targetsPerNode
@@ -44,8 +48,18 @@ func (l *load) labels(n int, dst []mcache.Label) []mcache.Label {
 		mcache.Label{Name: "method", Value: "GET"},
 		mcache.Label{Name: "namespace", Value: "checkout"},
 		mcache.Label{Name: "node", Value: fmt.Sprintf("ip-10-%d-%d-%d.internal", node>>16, node>>8&0xff, node&0xff)},
-		mcache.Label{Name: "pod", Value: fmt.Sprintf("checkout-api-7d9f8b6c5d-%06x", target)},
+		mcache.Label{Name: "pod", Value: fmt.Sprintf("checkout-api-7d9f8b6c5d-%06x", target+l.targets()*l.successors(target, ms))},
 	)
+}
+
+// successors is how many targets have taken the place of one by a time, each as
+// likely as another at any moment.
+func (l *load) successors(target int, ms int64) int {
+	if l.churnPct == 0 {
+		return 0
+	}
+	phase := float64(mix(uint64(target)+0xc402)>>11) / (1 << 53)
+	return int(phase + float64(ms-l.startMs)/60_000*l.churnPct/100)
 }
 
 func metricName(metric int) string {

@@ -352,3 +352,26 @@ func TestCompare(t *testing.T) {
 		t.Errorf("without a server it prints %q, %v", out.String(), err)
 	}
 }
+
+// With --churn new targets take the place of some: as many as are asked for, each as
+// a series that nobody had before.
+func TestChurnOfLoad(t *testing.T) {
+	l := load{series: 100_000, samples: 1, startMs: 1_795_208_610_000, intervalMs: 15_000, seed: 1, churnPct: 2}
+	pods := map[string]int{}
+	for minute := range 11 {
+		for target := range l.targets() {
+			ls := l.labelsAt(target*seriesPerTarget, l.startMs+int64(minute)*60_000, nil)
+			if pod := ls[len(ls)-1].Value; pods[pod] == 0 {
+				pods[pod] = target + 1
+			} else if pods[pod] != target+1 {
+				t.Fatalf("%s is of targets %d and %d", pod, pods[pod]-1, target)
+			}
+		}
+	}
+	if n := len(pods) - l.targets(); n < 30 || n > 50 {
+		t.Errorf("in ten minutes %d of %d targets have successors, want about 40", n, l.targets())
+	}
+	if _, err := bench(t, "write", "--churn", "1", "--check"); err == nil {
+		t.Error("what churns cannot be checked, and nobody says so")
+	}
+}

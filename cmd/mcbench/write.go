@@ -31,6 +31,7 @@ func writeCommand(app *kingpin.Application) (string, action) {
 	rate := c.Flag("rate", "Samples a second over all connections. Default: as fast as it goes.").Float64()
 	header := headerFlag(c, "'Name: value' to send with each request.")
 	check := c.Flag("check", "Read all samples back and compare.").Bool()
+	churn := c.Flag("churn", "Percent of the targets that new ones take the place of in each minute of the load's time.").Default("0").Float64()
 	noWrite := c.Flag("no-write", "Only check; give the --start of when it was written.").Bool()
 	report := jsonFlag(c)
 	data := loadFlags(c)
@@ -50,6 +51,9 @@ func writeCommand(app *kingpin.Application) (string, action) {
 		w, err := sending()
 		if err != nil {
 			return err
+		}
+		if l.churnPct = *churn; l.churnPct < 0 || l.churnPct > 100 || l.churnPct > 0 && *check {
+			return usageError{fmt.Errorf("--churn must be from 0 to 100, and 0 with --check, got %v", l.churnPct)}
 		}
 		r := writeReport{Series: l.series, SamplesPerSeries: l.samples, Protocol: *version, StartMs: l.startMs}
 		if !*noWrite {
@@ -206,7 +210,7 @@ func (s *sender) add(ctx context.Context, x lateSample) {
 	} else {
 		s.series = s.series[:n+1]
 	}
-	s.series[n].Labels = s.w.load.labels(x.series, s.series[n].Labels[:0])
+	s.series[n].Labels = s.w.load.labelsAt(x.series, x.T, s.series[n].Labels[:0])
 	s.samples = append(s.samples, x.Sample)
 	if len(s.series) == s.w.perRequest {
 		s.flush(ctx)
