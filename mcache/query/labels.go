@@ -20,6 +20,7 @@ import (
 // young one; a set found in the old one moves over; when the young one is
 // full, the old one is dropped and takes its place.
 type LabelCache struct {
+	maxBytes   int
 	shardBytes int // a generation of a shard may hold this much
 	shards     [labelShards]labelShard
 }
@@ -39,7 +40,19 @@ type labelShard struct {
 
 // NewLabelCache returns a cache of at most maxBytes.
 func NewLabelCache(maxBytes int) *LabelCache {
-	return &LabelCache{shardBytes: max(maxBytes/2/labelShards, 1)}
+	return &LabelCache{maxBytes: maxBytes, shardBytes: max(maxBytes/2/labelShards, 1)}
+}
+
+// usualLabelBytes is about what a set takes, its entry included.
+const usualLabelBytes = 256 + labelEntryBytes
+
+// forSeries returns the cache, or nil for a query over more series than it holds: none of
+// these sets would be there when it is asked again, nor what others had put in.
+func (c *LabelCache) forSeries(n int) *LabelCache {
+	if c == nil || n > c.maxBytes/usualLabelBytes {
+		return nil
+	}
+	return c
 }
 
 func (c *LabelCache) shard(id mcache.SeriesID) *labelShard {

@@ -94,3 +94,36 @@ func TestLabelText(t *testing.T) {
 		}
 	}
 }
+
+// A query over more series than the cache holds leaves in it what is there.
+func TestLabelCacheOfManySeries(t *testing.T) {
+	m := newCache(t)
+	for i := range 300 {
+		fill(t, m, "default", 15_000, ramp(2, 0, 1), "__name__", "m", "i", fmt.Sprint(i))
+	}
+	kept := NewLabelCache(100 * usualLabelBytes)
+	source := FromCache(m, kept)
+	read := func(matcher *labels.Matcher) (sets int) {
+		t.Helper()
+		found, err := source.Select(t.Context(), Selection{Bucket: "default", Matchers: []*labels.Matcher{matcher}, From: t0, To: t0 + 60_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range found.Len() {
+			if ls, ok := found.Labels(i); !ok || ls.Get("__name__") != "m" {
+				t.Fatalf("series %d has the labels %s", i, ls)
+			}
+		}
+		for i := range kept.shards {
+			sets += len(kept.shards[i].young) + len(kept.shards[i].old)
+		}
+		return sets
+	}
+	few := labels.MustNewMatcher(labels.MatchRegexp, "i", "1.")
+	if n := read(few); n != 10 {
+		t.Errorf("of 10 series %d are kept", n)
+	}
+	if n := read(labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")); n != 10 {
+		t.Errorf("after a query over 300, %d are kept", n)
+	}
+}

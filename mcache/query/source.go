@@ -117,7 +117,7 @@ func (c cacheSource) Select(_ context.Context, s Selection) (Found, error) {
 	// Ids in order are the same order every time, and read each shard's tables
 	// from front to back.
 	slices.Sort(ids)
-	f := &cacheFound{ids: ids, labelReader: labelReader{cache: c.Cache, kept: c.kept}}
+	f := &cacheFound{ids: ids, labelReader: labelReader{cache: c.Cache, kept: c.kept.forSeries(len(ids))}}
 	// After the select, so that what leaves between the two is told of.
 	f.missing = c.missing(&s, ms)
 	return f, nil
