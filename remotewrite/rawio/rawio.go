@@ -18,7 +18,7 @@ import (
 // seventh of all processor time.
 //
 // Deadlines are those of the connection, which remains its owner's to close. A Conn
-// belongs to one goroutine at a time.
+// belongs to one goroutine at a time. NetConn is for those who need a net.Conn.
 type Conn struct {
 	// Full, if not nil, is called whenever room to write is about to be waited for.
 	Full func()

@@ -39,12 +39,15 @@
 // The client falls back to protocol 1.0 for a receiver that lacks 2.0, and
 // retries 2.0 after an hour, and when the receiver was unavailable. The bodies
 // are compressed without a search for what repeats, since that is known
-// (pack.go).
+// (pack.go). By protocol 2.0 a lane encodes what it collected where it lies: a
+// Series is made only of what a receiver rejects, and of the references of a run
+// those are written that are not those of the run before (runs.go).
 //
 // Exemplars are not sent, and start times and metadata only by protocol 2.0.
 //
 // # Cost
 //
-// To forward takes some 300 ns a run and 15 a sample (BenchmarkForward), so it
-// is the length of runs that counts: MaxDirtyAge over the scrape interval.
+// To forward by protocol 2.0 takes some 2,150 instructions a run of 4, 240 ns when
+// the processor's caches have all (BenchmarkForward). So it is the length of runs
+// that counts: MaxDirtyAge over the scrape interval.
 package send
