@@ -440,12 +440,12 @@ func (o *Outgoing) addLabelsLocked(s *shard, r *series, part *outPart, run *outR
 	}
 	pairs := s.index.Set(r.pairs, int(r.nPairs))[1:] // without the bucket
 	if len(pairs) == len(o.pairs) && o.pairsRound == o.round && len(pairs) < 32 {
-		run.changed = o.addChanged(s, pairs)
+		run.changed = o.addChangedLocked(s, pairs)
 	} else {
 		run.changed = AllChanged
 		o.pairs, o.pairsRound, o.pairsBytes = append(o.pairs[:0], pairs...), o.round, 0
 		for _, p := range pairs {
-			n := o.numberOf(s, p)
+			n := o.numberOfLocked(s, p)
 			o.numbers = append(o.numbers, n)
 			o.pairsBytes += o.labels[n].size()
 		}
@@ -453,9 +453,9 @@ func (o *Outgoing) addLabelsLocked(s *shard, r *series, part *outPart, run *outR
 	o.bytes += o.pairsBytes
 }
 
-// addChanged is addLabelsLocked for as many labels as the run before has: most are
+// addChangedLocked is addLabelsLocked for as many labels as the run before has: most are
 // the same.
-func (o *Outgoing) addChanged(s *shard, pairs []uint32) (changed uint32) {
+func (o *Outgoing) addChangedLocked(s *shard, pairs []uint32) (changed uint32) {
 	n := len(o.numbers)
 	o.numbers = append(o.numbers, o.numbers[n-len(pairs):]...)
 	numbers, before := o.numbers[n:], o.pairs[:len(pairs)]
@@ -464,7 +464,7 @@ func (o *Outgoing) addChanged(s *shard, pairs []uint32) (changed uint32) {
 			continue
 		}
 		before[k] = p
-		number := o.numberOf(s, p)
+		number := o.numberOfLocked(s, p)
 		o.pairsBytes += o.labels[number].size() - o.labels[numbers[k]].size()
 		numbers[k] = number
 		changed |= 1 << k
@@ -472,8 +472,8 @@ func (o *Outgoing) addChanged(s *shard, pairs []uint32) (changed uint32) {
 	return changed
 }
 
-// numberOf is the number of the label of a pair.
-func (o *Outgoing) numberOf(s *shard, p uint32) uint32 {
+// numberOfLocked is the number of the label of a pair.
+func (o *Outgoing) numberOfLocked(s *shard, p uint32) uint32 {
 	k := &o.known[p%knownPairs]
 	if k.pair != p || k.round != o.round {
 		*k = knownPair{p, o.round, uint32(len(o.labels))}

@@ -104,7 +104,9 @@ func (c *plainConn) serve() (done bool) {
 			return true
 		}
 		connState(c.limitedConn, http.StateIdle)
-		c.skip = maxSkip
+		if c.skip = 0; r.Method == http.MethodPost {
+			c.skip = maxSkip
+		}
 		wait = c.server.IdleTimeout
 	}
 }
@@ -189,7 +191,7 @@ func (c *plainConn) skipEmptyLines() {
 	}
 }
 
-// maxSkip bytes of empty lines are taken, as net/http does it.
+// maxSkip bytes of empty lines are taken behind a POST, as net/http does it.
 const maxSkip = 4
 
 var (

@@ -346,6 +346,8 @@ func TestPlainServerReads(t *testing.T) {
 		{"a form that is not read", post("query=up", "X-Parts: bytes=5\r\n") + one, 2},
 		{"a form that is not read before much is said", post("query=up", "X-Parts: bytes=5000 bytes=4\r\n") + one, 2},
 		{"a large form that is not read before much is said", post(long+long, "X-Parts: bytes=5000 bytes=4\r\n") + one, 1},
+		{"empty lines behind a form", post("query=up", "X-Parts: read bytes=5\r\n") + "\r\n\n" + one, 2},
+		{"an empty line behind a GET", one + "\r\n" + one, 1},
 		{"writes and reads", plainRequest("body") + one + plainRequest("other body") + one, 4},
 		{"nothing is said", parts("none") + one, 2},
 		{"2048 bytes", parts("bytes=2048") + one, 2},
