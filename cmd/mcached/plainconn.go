@@ -25,16 +25,17 @@ type plainConn struct {
 	server *plainServer
 	idle   bool // under server.mu: it waits for a request
 
-	io   io.ReadWriter
-	buf  []byte // what has come and is not used
-	skip int    // bytes of empty lines that may come before the next head
-	like likeness
-	req  *http.Request // of like; handlers get copies, of which Header and URL are this one's
-	read lastRead
-	ctx  context.Context
-	body plainBody
-	w    plainAnswer
-	late bool // for room to write was waited, under a deadline of the connection's
+	io     io.ReadWriter
+	buf    []byte // what has come and is not used
+	skip   int    // bytes of empty lines that may come before the next head
+	served bool   // one request at least
+	like   likeness
+	req    *http.Request // of like; handlers get copies, of which Header and URL are this one's
+	read   lastRead
+	ctx    context.Context
+	body   plainBody
+	w      plainAnswer
+	late   bool // for room to write was waited, under a deadline of the connection's
 }
 
 // request is a head that was read.
@@ -104,6 +105,7 @@ func (c *plainConn) serve() (done bool) {
 			return true
 		}
 		connState(c.limitedConn, http.StateIdle)
+		c.served = true
 		if c.skip = 0; r.Method == http.MethodPost {
 			c.skip = maxSkip
 		}
@@ -155,7 +157,7 @@ func (c *plainConn) readHead() (request, error) {
 		}
 		n, err := c.io.Read(c.buf[len(c.buf):cap(c.buf)])
 		c.buf = c.buf[:len(c.buf)+n]
-		if n == 0 && err == io.EOF && len(c.buf) > 0 {
+		if n == 0 && err == io.EOF && len(c.buf) > 0 && (!c.served || len(c.buf) >= minNext) {
 			return request{}, nil // net/http says what it misses
 		}
 		if n == 0 && err != nil {
@@ -190,6 +192,10 @@ func (c *plainConn) skipEmptyLines() {
 		c.buf = c.buf[:copy(c.buf, c.buf[n:])]
 	}
 }
+
+// minNext bytes are a request that follows another, and misses something; fewer are
+// none, for net/http too.
+const minNext = 4
 
 // maxSkip bytes of empty lines are taken behind a POST, as net/http does it.
 const maxSkip = 4
