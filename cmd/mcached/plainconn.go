@@ -147,7 +147,8 @@ func (c *plainConn) readHead() (request, error) {
 			if end := bytes.Index(b, headEnd); end >= 0 {
 				return c.parse(b[:end+len(headEnd)]), nil
 			}
-			if len(c.buf) >= freeHeadBytes || !c.mayBecomePlain() {
+			tells := !c.served || len(c.buf) >= minNext
+			if len(c.buf) >= freeHeadBytes || tells && !c.mayBecomePlain() {
 				return request{}, nil
 			}
 			if !begun { // the rest of it is due
@@ -193,8 +194,8 @@ func (c *plainConn) skipEmptyLines() {
 	}
 }
 
-// minNext bytes are a request that follows another, and misses something; fewer are
-// none, for net/http too.
+// minNext bytes tell of a request that follows another. Who sends fewer, and then no
+// more, is not told what they lack, nor is he by net/http.
 const minNext = 4
 
 // maxSkip bytes of empty lines are taken behind a POST, as net/http does it.

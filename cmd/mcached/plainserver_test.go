@@ -75,7 +75,10 @@ func (s *seenBy) inParts(w http.ResponseWriter, r *http.Request, parts []string)
 	rc := http.NewResponseController(w)
 	for i, p := range parts {
 		what, text, _ := strings.Cut(p, "=")
-		n, _ := strconv.Atoi(text)
+		n := 0
+		if u, err := strconv.ParseUint(text, 10, 31); err == nil {
+			n = int(u)
+		}
 		var err error
 		switch what {
 		case "type":
@@ -207,6 +210,7 @@ func TestPlainServerIsNetHTTP(t *testing.T) {
 		{"a head that ends early", one + one[:30], 1},
 		{"three bytes behind one", one + "POS", 1},
 		{"three bytes", "POS", 0},
+		{"one that is no method's", one + "x", 1},
 		{"four bytes behind one", one + "POST", 1},
 		{"no body", head("Content-Length: 0") + one, 0},
 		{"no length", head("X-A: 1") + one, 0},
