@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -45,9 +46,9 @@ func TestUpstreamFlags(t *testing.T) {
 
 // TestUpstreamIsAsked has check-config ask the server what it is.
 func TestUpstreamIsAsked(t *testing.T) {
-	clock := time.Duration(0)
+	var clock atomic.Int64 // ns
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Date", time.Now().Add(clock).UTC().Format(http.TimeFormat))
+		w.Header().Set("Date", time.Now().Add(time.Duration(clock.Load())).UTC().Format(http.TimeFormat))
 		for path, data := range map[string]string{"buildinfo": `{"version":"2.42.0"}`, "flags": `{"query.lookback-delta":"5m"}`, "config": `{"yaml":"global:\n  evaluation_interval: 30s\n"}`} {
 			if strings.HasSuffix(r.URL.Path, path) {
 				_, _ = io.WriteString(w, `{"status":"success","data":`+data+`}`)
@@ -64,7 +65,7 @@ func TestUpstreamIsAsked(t *testing.T) {
 		t.Errorf("%s\nwant %s", &out, want)
 	}
 	for by, want := range map[time.Duration]string{2 * time.Hour: " ahead of this one", -2 * time.Hour: " behind this one"} {
-		clock = by
+		clock.Store(int64(by))
 		out.Reset()
 		if err := checkConfigCommand(t.Context(), []string{"--query.upstream=" + s.URL}, &out, &errOut); err != nil || !strings.Contains(out.String(), "; its clock is ") || !strings.Contains(out.String(), want) {
 			t.Errorf("a clock that is %s ahead: %v %s", by, err, &out)
