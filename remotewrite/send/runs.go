@@ -185,6 +185,7 @@ type refsLine struct {
 	text     []byte
 	at       []int  // where those of each label begin, and the last end; empty: there is none
 	metadata []byte // what is written behind the samples
+	named    int    // place of the label that metadata is of, if there is one
 }
 
 // writeRefs makes e.line that of these numbers, of which it has all but those that changed.
@@ -206,9 +207,18 @@ func (e *EncoderV2) writeRefs(numbers []uint32, changed uint32) {
 			l.text[at] = byte(text)
 			text >>= 8
 		}
-		if r.described > 0 {
-			l.metadata = e.described[r.described-1].text
+		if k == l.named { // it was the name
+			l.metadata = nil
 		}
+		e.describeLine(r, k)
+	}
+}
+
+// describeLine gives e.line the metadata of the metric that label k is the name of, if
+// it is one.
+func (e *EncoderV2) describeLine(r *numberedRefs, k int) {
+	if r.described > 0 {
+		e.line.metadata, e.line.named = e.described[r.described-1].text, k
 	}
 }
 
@@ -216,13 +226,11 @@ func (e *EncoderV2) writeAllRefs(numbers []uint32) {
 	l := &e.line
 	l.text = slices.Grow(l.text[:0], maxRefsBytes*(len(numbers)+1))
 	l.at, l.metadata = append(l.at[:0], 0), nil
-	for _, n := range numbers {
+	for k, n := range numbers {
 		r := &e.numbered[n]
 		l.text = binary.LittleEndian.AppendUint64(l.text, r.text)[:len(l.text)+int(r.bytes)]
 		l.at = append(l.at, len(l.text))
-		if r.described > 0 {
-			l.metadata = e.described[r.described-1].text
-		}
+		e.describeLine(r, k)
 	}
 }
 

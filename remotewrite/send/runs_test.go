@@ -32,9 +32,12 @@ func TestPackRuns(t *testing.T) {
 			if rng.IntN(9) == 0 {
 				ls = named(fmt.Sprintf("m%d", i/20), "A", "before the name", "i", fmt.Sprint(i))
 			}
+			if rng.IntN(9) == 0 { // as many labels, but no name
+				ls = []mcache.Label{{Name: "a", Value: fmt.Sprint(i)}, {Name: "i", Value: "1"}, {Name: "job", Value: "a job"}}
+			}
 			if rng.IntN(9) == 0 {
 				h := writev2.Histogram{Count: &writev2.Histogram_CountInt{CountInt: 3}, ZeroCount: &writev2.Histogram_ZeroCountInt{ZeroCountInt: 3}, Sum: 1, Timestamp: at}
-				ls = append(ls, mcache.Label{Name: "z", Value: "h"})
+				ls = append(named(fmt.Sprintf("m%d", i/20), "i", fmt.Sprint(i)), mcache.Label{Name: "z", Value: "h"})
 				body := (&EncoderV2{}).Append(nil, []Series{{Labels: ls, Samples: []mcache.Sample{{T: at + 1, V: 5}}, Starts: []int64{at - 5}, Records: []mcache.Record{{T: at, Value: must(h.Marshal())}}}})
 				answered(t, up.Send(wire.V2, body), 204, "")
 				continue
