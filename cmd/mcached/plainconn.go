@@ -209,12 +209,21 @@ var (
 
 // mayBecomePlain reports whether buf begins as a plain request does, as far as it goes.
 func (c *plainConn) mayBecomePlain() bool {
-	begins := func(line string) bool {
-		n := min(len(line), len(c.buf))
-		return string(c.buf[:n]) == line[:n]
+	b, reads := c.buf, c.server.reads
+	return reads != "" && (mayBegin(b, "GET ", reads) || mayBegin(b, "POST ", reads)) ||
+		slices.ContainsFunc(c.server.writes, func(line string) bool { return mayBegin(b, line) })
+}
+
+// mayBegin reports whether b begins with texts, as far as it goes.
+func mayBegin(b []byte, texts ...string) bool {
+	for _, text := range texts {
+		n := min(len(text), len(b))
+		if string(b[:n]) != text[:n] {
+			return false
+		}
+		b = b[n:]
 	}
-	return c.server.reads != "" && (begins("GET "+c.server.reads) || begins("POST "+c.server.reads)) ||
-		slices.ContainsFunc(c.server.paths, func(path string) bool { return begins("POST " + path + " HTTP/1.1\r\n") })
+	return true
 }
 
 // match reports whether b begins with a head like l: its length, that of the body
@@ -253,9 +262,10 @@ func (c *plainConn) parse(head []byte) request {
 	if !c.mayBecomePlain() || !areLines(head) {
 		return request{}
 	}
-	line, rest := head[:bytes.Index(head, headEnd[:2])], head[bytes.Index(head, headEnd[:2]):]
-	isWrite := slices.ContainsFunc(c.server.paths, func(path string) bool { return string(line) == "POST "+path+" HTTP/1.1" })
-	if !isWrite && bytes.Equal(rest, c.read.lines) {
+	end := bytes.Index(head, headEnd[:2])
+	line := head[:end]
+	isWrite := slices.Contains(c.server.writes, string(head[:end+2]))
+	if !isWrite && bytes.Equal(head[end:], c.read.lines) {
 		if r := c.again(line, len(head)); r.head > 0 {
 			return r
 		}
@@ -282,7 +292,7 @@ func (c *plainConn) parse(head []byte) request {
 		if method, uri, ok := requestLine(line); !ok || method != r.Method || uri != r.RequestURI {
 			return request{}
 		}
-		c.read = lastRead{head[len(line):], r, r.ContentLength}
+		c.read = lastRead{head[end:], r, r.ContentLength}
 	}
 	return request{r, r.ContentLength, len(head)}
 }

@@ -40,9 +40,9 @@ import (
 // is told when it looks.
 type plainServer struct {
 	*http.Server
-	paths  []string
-	reads  string // paths that begin so are read from; "" for none. Set before Serve, as the next
-	varies string // a header, by its canonical name, that is another in each write; "" for none
+	writes []string // first lines of remote writes, with their ends
+	reads  string   // paths that begin so are read from; "" for none. Set before Serve, as the next
+	varies string   // a header, by its canonical name, that is another in each write; "" for none
 
 	closing atomic.Bool    // set under mu
 	open    sync.WaitGroup // of conns
@@ -59,12 +59,16 @@ const plainBuffer = 8 << 10
 // newPlainServer puts one before s, which must have timeouts for heads, for
 // requests and for idle connections.
 func newPlainServer(s *http.Server, paths ...string) *plainServer {
-	return &plainServer{Server: s, paths: paths, conns: map[*plainConn]struct{}{}}
+	p := &plainServer{Server: s, conns: map[*plainConn]struct{}{}}
+	for _, path := range paths {
+		p.writes = append(p.writes, "POST "+path+" HTTP/1.1\r\n")
+	}
+	return p
 }
 
 // Serve is http.Server's.
 func (s *plainServer) Serve(l net.Listener) error {
-	if len(s.paths) == 0 && s.reads == "" {
+	if len(s.writes) == 0 && s.reads == "" {
 		return s.Server.Serve(l)
 	}
 	rest := &restListener{Listener: l, accepted: make(chan accepted), closed: make(chan struct{})}

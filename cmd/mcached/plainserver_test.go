@@ -281,28 +281,34 @@ func TestPlainServerIsNetHTTP(t *testing.T) {
 		{"something else", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0},
 		{"noise", "\x16\x03\x01\x02\x00\x01\x00", 0},
 	} {
-		t.Run(c.what, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(1, 1))
-			for _, cut := range []int{1 << 20, 700, 50} {
-				var pieces []string
-				for rest := c.say; rest != "" && len(pieces) < 2000; {
-					n := min(len(rest), 1+rng.IntN(cut))
-					if cut == 1<<20 || len(pieces) == 1999 {
-						n = len(rest)
-					}
-					pieces, rest = append(pieces, rest[:n]), rest[n:]
-				}
-				want := talk(t, dial["net/http"](), pieces)
-				before := seen.plain.Load()
-				got := talk(t, dial["plainServer"](), pieces)
-				if !slices.Equal(got, want) {
-					t.Errorf("in pieces of %d it is answered\n%s\nand by net/http\n%s", cut, strings.Join(got, "\n"), strings.Join(want, "\n"))
-				}
-				if n := seen.plain.Load() - before; n != c.plain && (cut == 1<<20 || n > c.plain) {
-					t.Errorf("in pieces of %d, %d are plain, not %d", cut, n, c.plain)
-				}
+		t.Run(c.what, func(t *testing.T) { sameAsNetHTTP(t, dial, seen, c.say, c.plain, 700, 50) })
+	}
+}
+
+// sameAsNetHTTP says what is to be said at once, and in pieces of as many bytes at
+// most, to both servers: so many requests are plain, and all are answered alike.
+func sameAsNetHTTP(t *testing.T, dial map[string]func() net.Conn, seen *seenBy, say string, plain int64, cuts ...int) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, cut := range append([]int{len(say) + 1}, cuts...) {
+		const most = 2000
+		var pieces []string
+		for rest := say; rest != "" && len(pieces) < most; {
+			n := min(len(rest), 1+rng.IntN(cut))
+			if cut > len(say) || len(pieces) == most-1 {
+				n = len(rest)
 			}
-		})
+			pieces, rest = append(pieces, rest[:n]), rest[n:]
+		}
+		want := talk(t, dial["net/http"](), pieces)
+		before := seen.plain.Load()
+		got := talk(t, dial["plainServer"](), pieces)
+		if !slices.Equal(got, want) {
+			t.Errorf("in pieces of %d it is answered\n%.3000s\nand by net/http\n%.3000s", cut, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		// A head that comes in pieces may be for net/http, never the other way round.
+		if n := seen.plain.Load() - before; n != plain && (cut > len(say) || n > plain) {
+			t.Errorf("in pieces of %d, %d are plain, not %d", cut, n, plain)
+		}
 	}
 }
 
@@ -386,27 +392,7 @@ func TestPlainServerReads(t *testing.T) {
 		{"one that is larger", strings.Replace(one, "query", "query?query="+strings.Repeat("a", 6000), 1) + one, 0},
 		{"a head that ends early", one + one[:30], 1},
 	} {
-		t.Run(c.what, func(t *testing.T) {
-			for _, cut := range []int{1 << 20, 7} {
-				var pieces []string
-				for rest := c.say; rest != ""; {
-					n := min(len(rest), cut)
-					if len(pieces) > 200 {
-						n = len(rest)
-					}
-					pieces, rest = append(pieces, rest[:n]), rest[n:]
-				}
-				want := talk(t, dial["net/http"](), pieces)
-				before := seen.plain.Load()
-				got := talk(t, dial["plainServer"](), pieces)
-				if !slices.Equal(got, want) {
-					t.Errorf("in pieces of %d it is answered\n%.3000s\nand by net/http\n%.3000s", cut, strings.Join(got, "\n"), strings.Join(want, "\n"))
-				}
-				if n := seen.plain.Load() - before; n != c.plain && (cut == 1<<20 || n > c.plain) {
-					t.Errorf("in pieces of %d, %d are plain, not %d", cut, n, c.plain)
-				}
-			}
-		})
+		t.Run(c.what, func(t *testing.T) { sameAsNetHTTP(t, dial, seen, c.say, c.plain, 7) })
 	}
 	for _, want := range []error{http.ErrContentLength, http.ErrBodyNotAllowed} {
 		if _, ok := seen.errors.Load(want.Error()); !ok {
