@@ -12,6 +12,7 @@
 //	mcbench cluster                         what a sample costs several daemons that are one cache, beside one
 //	mcbench drain                           how long a member takes to give others what it alone has
 //	mcbench concurrent                      many readers while samples come in
+//	mcbench wide                            what looks at thousands of series, of mcached and the peers
 //	mcbench dashboards FILE...              what dashboards ask, beside a reference server
 //	mcbench exporters FILE...               write what dashboards look at
 //	mcbench benefit                         a store by itself, and behind an mcached that forwards to it

@@ -25,7 +25,7 @@ func serveItself(t *testing.T) (mcached string) {
 	return mcached
 }
 
-// TestSideBySide: small, grow, concurrent and cluster measure a server, and print it.
+// TestSideBySide: small, grow, concurrent, wide and cluster measure a server, and print it.
 func TestSideBySide(t *testing.T) {
 	self := serveItself(t)
 	for _, c := range []struct {
@@ -35,6 +35,7 @@ func TestSideBySide(t *testing.T) {
 		{[]string{"small", "--series=600", "--samples=3", "--large=200", "--small=20", "--many=4", "--turns=1"}, []string{"200 × 2", "20 × 4", "mcached v1", "mcached v2", "mcached: test"}},
 		{[]string{"grow", "--sizes=50000", "--samples=2", "--times=1"}, []string{"CPU µs/series", "50000", "100 series raw"}},
 		{[]string{"concurrent", "--series=50000", "--samples=2", "--for=1s", "--readers=3", "--rate=1000"}, []string{"queries/s", "3 readers for 1s", "mcached v1"}},
+		{[]string{"wide", "--series=50000", "--samples=2", "--times=1"}, []string{"50000 series × 2 samples", "topk(5, m)", "instant: count by (job) (all)", "values of instance in the hour"}},
 		{[]string{"cluster", "--series=600", "--samples=3", "--per-request=100", "--members=" + strconv.Itoa(testMembers), "--turns=1"}, []string{"600 series × 3 samples, 100 a request over 6 connections", "daemons  copies", "of one", "mcached: test"}},
 	} {
 		if c.args[0] != "cluster" {
@@ -50,7 +51,7 @@ func TestSideBySide(t *testing.T) {
 			}
 		}
 	}
-	for _, args := range [][]string{{"small", "--small=0"}, {"cluster", "--members=1"}, {"grow", "--sizes=1"}, {"grow", "--sizes=x"}, {"concurrent", "--readers=0"}, {"small", "--mcached=/nonexistent", "--only=mcached"}, {"dashboards", "/nonexistent"}} {
+	for _, args := range [][]string{{"small", "--small=0"}, {"cluster", "--members=1"}, {"grow", "--sizes=1"}, {"grow", "--sizes=x"}, {"concurrent", "--readers=0"}, {"wide", "--times=0"}, {"small", "--mcached=/nonexistent", "--only=mcached"}, {"dashboards", "/nonexistent"}} {
 		var out bytes.Buffer
 		if err := run(t.Context(), args, &out); err == nil {
 			t.Errorf("%v: no error", args)

@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	app.HelpFlag.Short('h')
 	commands := map[string]action{}
 	for _, add := range []func(*kingpin.Application) (string, action){
-		writeCommand, queryCommand, respCommand, redisCommand, hitsCommand, compareCommand, smallCommand, growCommand, clusterCommand, drainCommand, concurrentCommand, dashboardsCommand, exportersCommand, benefitCommand, forwardCommand, readthroughCommand, neighbourCommand, takerCommand,
+		writeCommand, queryCommand, respCommand, redisCommand, hitsCommand, compareCommand, smallCommand, growCommand, clusterCommand, drainCommand, concurrentCommand, wideCommand, dashboardsCommand, exportersCommand, benefitCommand, forwardCommand, readthroughCommand, neighbourCommand, takerCommand,
 	} {
 		name, f := add(app)
 		commands[name] = f

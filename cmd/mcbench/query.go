@@ -22,20 +22,28 @@ type question struct {
 	name string
 	path string // below /api/v1
 	form url.Values
-	// read is a request to read, compressed, in place of a form.
+	// read is a request to read, compressed, in place of a form. With neither it is a GET.
 	read []byte
 }
 
 func (q *question) request(ctx context.Context, base string, h http.Header) (*http.Request, error) {
-	body, contentType := []byte(q.form.Encode()), "application/x-www-form-urlencoded"
-	if q.read != nil {
-		body, contentType = q.read, "application/x-protobuf"
+	method, contentType := http.MethodPost, "application/x-www-form-urlencoded"
+	var body io.Reader
+	switch {
+	case q.read != nil:
+		body, contentType = bytes.NewReader(q.read), "application/x-protobuf"
+	case q.form != nil:
+		body = strings.NewReader(q.form.Encode())
+	default:
+		method = http.MethodGet
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+q.path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, base+q.path, body)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Content-Type", contentType)
+	if body != nil {
+		req.Header.Set("Content-Type", contentType)
+	}
 	if q.read != nil {
 		req.Header.Set("Content-Encoding", "snappy")
 		req.Header.Set("X-Prometheus-Remote-Read-Version", "0.1.0")

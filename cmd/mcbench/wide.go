@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+)
+
+// wideCommand asks what looks at thousands of series.
+func wideCommand(app *kingpin.Application) (string, action) {
+	c := app.Command("wide", "Write the same load to mcached and the peers, and ask all of them, in turns, what looks at thousands of series: aggregations, joins, the largest, instant queries, values of labels. VictoriaMetrics is told to use no cache of results.")
+	f := fieldFlags(c)
+	times := c.Flag("times", "How often each is asked.").Default("7").Int()
+	data := loadFlags(c)
+	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
+		l, err := data()
+		if err != nil {
+			return err
+		}
+		if *times < 1 {
+			return usageError{fmt.Errorf("--times must be positive, got %d", *times)}
+		}
+		all, err := f.contestants(out, "1")
+		if err != nil {
+			return err
+		}
+		return measureWide(ctx, out, all, l, *times)
+	}
+}
+
+// measureWide prints p50 and the server's CPU time of each question, and the time of
+// the first server as a part of that of the fastest of the others.
+func measureWide(ctx context.Context, out io.Writer, all []contestant, l load, times int) error {
+	servers, head := make([]*server, len(all)), "query\t"
+	for i, c := range all {
+		s, err := start(ctx, c.peer)
+		if err != nil {
+			return err
+		}
+		defer s.stop()
+		if _, err := c.writeTo(ctx, s, writer{load: l, perRequest: 2000, connections: 2}); err != nil {
+			return err
+		}
+		servers[i] = s
+		head += c.name + "\t"
+	}
+	fmt.Fprintf(out, "%d series × %d samples; m and n are two metrics, all are all; p50 ms / server CPU ms, median of %d\n", l.series, l.samples, times)
+	t := newTable(out)
+	fmt.Fprintln(t, head+"time, of the best other\t")
+	client := asker{timeout: 2 * time.Minute}
+	defer client.close()
+	for _, q := range wideQuestions(l) {
+		line, best := q.name+"\t", math.NaN()
+		var own float64
+		for i, s := range servers {
+			a, err := ask(ctx, &client, s.url+"/api/v1", nil, q, times, s.process())
+			if err != nil {
+				return fmt.Errorf("%v: %s: %w", all[i], q.name, err)
+			}
+			line += a.String() + "\t"
+			if i == 0 {
+				own = a.p50Ms
+			} else if !(a.p50Ms >= best) {
+				best = a.p50Ms
+			}
+		}
+		fmt.Fprintf(t, "%s%.2f\t\n", line, own/best) // of one server alone NaN
+	}
+	return errors.Join(t.Flush(), ctx.Err())
+}
+
+// wideQuestions are asked of a load: of all series, of five metrics, of two of them, m
+// and n, and of few, which are m's series of a hundred targets.
+func wideQuestions(l load) (all []question) {
+	in := questions(l)[0].form // the last hour
+	fill := strings.NewReplacer("$m", metricName(0), "$n", metricName(1), "$few", metricName(0)+`{instance=~"10.0.0.[0-9]{1,2}:9100"}`,
+		"$five", `{__name__=~"checkout_http_request_0[0-4]_total"}`, "$all", `{__name__=~"checkout.*"}`)
+	for _, q := range []string{
+		"sum by (handler) (rate($m[5m]))", "topk(5, $m)", "topk(5, sum by (instance) (rate($m[5m])))", "max by (handler) (max_over_time($m[5m]))",
+		"quantile by (handler) (0.9, $m)", "quantile by (handler) (0.9, $few)", "avg by (handler) (avg_over_time($few[5m]))",
+		"$m * on (instance) group_left () sum by (instance) ($n)", "rate($m[5m]) / on (instance, handler) rate($n[5m])",
+		"count by (instance) ($five)", "topk(10, $five)",
+	} {
+		all = append(all, question{name: strings.ReplaceAll(q, "$", ""), path: "/query_range", form: url.Values{
+			"query": {fill.Replace(q)}, "start": in["start"], "end": in["end"], "step": in["step"], "nocache": {"1"}}})
+	}
+	for _, q := range []string{
+		"topk(10, $five)", "quantile(0.9, $five)", "sum by (instance) ($five)", "$m * on (instance) group_left () sum by (instance) ($n)",
+		"count by (job) ($all)", "topk(10, $all)",
+	} {
+		all = append(all, question{name: "instant: " + strings.ReplaceAll(q, "$", ""), path: "/query", form: url.Values{
+			"query": {fill.Replace(q)}, "time": in["end"], "nocache": {"1"}}})
+	}
+	for _, name := range []string{"instance", "__name__"} {
+		values := question{name: "values of " + name, path: "/label/" + name + "/values"}
+		within := question{name: values.name + " in the hour", path: values.path + "?" + url.Values{"start": in["start"], "end": in["end"]}.Encode()}
+		all = append(all, values, within)
+	}
+	return all
+}
