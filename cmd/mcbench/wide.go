@@ -71,7 +71,11 @@ func measureWide(ctx context.Context, out io.Writer, all []contestant, l load, t
 				best = a.p50Ms
 			}
 		}
-		fmt.Fprintf(t, "%s%.2f\t\n", line, own/best) // of one server alone NaN
+		if math.IsNaN(best) { // there is no other
+			fmt.Fprintln(t, line+"-\t")
+			continue
+		}
+		fmt.Fprintf(t, "%s%.2f\t\n", line, own/best)
 	}
 	return errors.Join(t.Flush(), ctx.Err())
 }
