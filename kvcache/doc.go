@@ -70,7 +70,8 @@
 //	   A region is as old as its first entry, or as the last time that its owner
 //	   renewed it while it was being filled (Tables.RenewOpen)
 //	4  Hot regions in the same order: heads of series, which are written, and
-//	   their blocks that are not full
+//	   their blocks that are not full. One of the older half is renewed when an
+//	   entry is put into a dead place of it
 //	5  whole owners, when the indexes alone are more than the budget
 //
 // Of a Cache, it is the shard that says which of its regions goes when one is

@@ -74,7 +74,7 @@ type table struct {
 // in sequence into the current region; a freed entry is dead until
 // its whole region dies or is compacted, which moves the live ones out. Sets
 // that are no log give the place of a small dead entry to the next one of its
-// size.
+// size, and a region of the older half that takes one becomes the youngest.
 //
 // A Tables has no lock; every call is made under its owner's. Values that it
 // returns are views of region memory: they are valid until the next call on
@@ -286,10 +286,22 @@ func (t *Tables) allocDead(units uint32, n int, aux uint16, owner uint32, weight
 	b.pad += padOf(n)
 	b.weight += int64(weight)
 	b.written = t.stamp
+	t.renewReused(ref.region())
 	t.live += int64(units * unitBytes)
 	t.pad += int64(padOf(n))
 	t.weight += int64(weight)
 	return ref, unsafe.Slice((*byte)(p), n), true
+}
+
+// renewReused makes a region of the older half the youngest of its class, as a new
+// entry has come to lie in it: who evicts the oldest entries one by one leaves places
+// in the oldest regions, and what came last would go with these. Of the younger
+// half none is renewed, so that this is done at most twice for each region in the
+// time in which as many begin or are renewed as there are.
+func (t *Tables) renewReused(r Region) {
+	if t.order-t.m.tables[r].order > uint64(len(t.list)/2) && t.m.renew(r) {
+		t.renew(r)
+	}
 }
 
 // head is the entry's header, or nil when its region is gone.

@@ -192,3 +192,53 @@ func TestReuseOpen(t *testing.T) {
 		m.Close()
 	}
 }
+
+// TestReusedRegionsAreYoung frees entries of the oldest region, whose places new ones
+// take: what goes first then is the region behind it, which holds nothing so new.
+func TestReusedRegionsAreYoung(t *testing.T) {
+	m, err := NewMemory(MemoryOptions{BudgetBytes: 24 * 4096, RegionBytes: 4096, ReserveBytes: 64 * 4096, ReadyRegions: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	h := newHolder(m, Hot)
+	owner := uint32(0)
+	alloc := func() Ref {
+		owner++
+		ref, _, ok := h.t.Alloc(64, 0, owner, 1)
+		if !ok {
+			t.Fatal("no memory")
+		}
+		return ref
+	}
+	regions := []Region{alloc().region()}
+	for len(regions) < 6 {
+		if r := alloc().region(); r != regions[len(regions)-1] {
+			regions = append(regions, r)
+		}
+	}
+	for k, r := range regions[:2] {
+		old := makeRef(m.regions[r].epoch.Load(), r, 0)
+		h.t.Free(old, 1)
+		if again := alloc(); again != old {
+			t.Fatalf("%x of region %d was freed, the next entry is %x", old, k, again)
+		}
+		if owners := h.t.OldestOwners(nil); len(owners) == 0 || owners[0] != m.head(makeRef(m.regions[regions[k+1]].epoch.Load(), regions[k+1], 0)).owner() {
+			t.Errorf("owners of the oldest region, after one of region %d was used again: %d", k, owners)
+		}
+	}
+	m.dropOldest(Hot)
+	if h.drop != 1 || m.regions[regions[2]].inUse {
+		t.Errorf("%d regions went; the oldest that got nothing is still there: %v", h.drop, m.regions[regions[2]].inUse)
+	}
+	// One of the younger half stays where it is.
+	young := regions[0]
+	serial := m.regions[young].serial
+	h.t.Free(makeRef(m.regions[young].epoch.Load(), young, 0), 1)
+	if alloc(); m.regions[young].serial != serial {
+		t.Error("a region of the younger half was renewed")
+	}
+	if err := h.t.Check(); err != nil {
+		t.Error(err)
+	}
+}
