@@ -16,6 +16,7 @@ import (
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"mcached/mcache"
@@ -104,6 +105,8 @@ var benchQueries = []struct{ name, path, query string }{
 	{"sum by/series=1000", "query_range", `sum by (group) (http_server_requests_total)`},
 	{"rate/series=100", "query_range", `rate(http_server_requests_total{hundred="03"}[5m])`},
 	{"sum rate/series=1000", "query_range", `sum(rate(http_server_requests_total[5m]))`},
+	{"avg by avg_over_time/series=1000", "query_range", `avg by (group) (avg_over_time(http_server_requests_total[5m]))`},
+	{"sum avg_over_time/series=1000", "query_range", `sum(avg_over_time(http_server_requests_total[5m]))`},
 	{"instant sum/series=1000", "query", `sum(http_server_requests_total)`},
 	{"instant/series=1000", "query", `http_server_requests_total`},
 }
@@ -136,6 +139,77 @@ func BenchmarkQuery(b *testing.B) {
 				b.Fatalf("status %d, %d bytes", w.status, w.bytes)
 			}
 			b.ReportMetric(float64(w.bytes), "B/answer")
+		})
+	}
+}
+
+// BenchmarkWindows computes functions of the windows of one series, a day of 15 s: some
+// 20 samples in each of 5,760 windows. Numbers are whole, have two decimals, or are of
+// all magnitudes.
+func BenchmarkWindows(b *testing.B) {
+	const n = 5760
+	rnd := rand.New(rand.NewPCG(1, 2))
+	kinds := []struct {
+		name string
+		next func(v float64) float64
+	}{
+		{"whole", func(v float64) float64 { return v + float64(rnd.IntN(500)) }},
+		{"decimals", func(float64) float64 { return math.Round(rnd.Float64()*1e5) / 100 }},
+		{"wide", func(float64) float64 { return math.Ldexp(rnd.NormFloat64(), rnd.IntN(120)) }},
+	}
+	for _, name := range []string{"sum_over_time", "avg_over_time", "max_over_time", "count_over_time"} {
+		for _, kind := range kinds {
+			b.Run(name+"/"+kind.name, func(b *testing.B) {
+				p := &plan{rangeMs: 300_000, fold: folds[name], selector: &parser.VectorSelector{}}
+				w := (&worker{}).reuse(steps{start: t0, interval: benchStep, n: n}, p)
+				v := 0.0
+				for i := range int64(n) {
+					v = kind.next(v)
+					w.times, w.values = append(w.times, t0+i*benchStep), append(w.values, v)
+				}
+				row := make([]float64, n)
+				b.ReportAllocs()
+				report := cpu(b)
+				for b.Loop() {
+					if w.compute(row) != n {
+						b.Fatal("a window has no result")
+					}
+				}
+				report()
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/window")
+			})
+		}
+	}
+}
+
+// BenchmarkAggregates adds the rows of 16 series, a day of 15 s, to one group. Two in five are whole
+// numbers.
+func BenchmarkAggregates(b *testing.B) {
+	const n = 5760
+	rnd := rand.New(rand.NewPCG(1, 2))
+	rows := make([][]float64, 16)
+	for i := range rows {
+		rows[i] = make([]float64, n)
+		for k := range rows[i] {
+			rows[i][k] = math.Round(rnd.Float64() * 1e5)
+			if i%5 > 1 {
+				rows[i][k] /= 100
+			}
+		}
+	}
+	for _, op := range []parser.ItemType{parser.SUM, parser.AVG, parser.MAX, parser.COUNT} {
+		b.Run(op.String(), func(b *testing.B) {
+			b.ReportAllocs()
+			report := cpu(b)
+			for b.Loop() {
+				c := newCollector(steps{n: n}, aggregate{op: op}, len(rows))
+				for _, row := range rows {
+					c.add(labels.EmptyLabels(), row)
+				}
+				c.rows()
+			}
+			report()
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n/float64(len(rows)), "ns/value")
 		})
 	}
 }
