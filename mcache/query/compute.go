@@ -50,6 +50,7 @@ func (r *room) keep(w *worker) {
 	poison(w.rows)
 	poison(w.values)
 	poison(w.lost)
+	poison(w.low)
 	if !w.large() {
 		w.plan, w.it.series = nil, nil // of the query that ends
 		r.workers.Put(w)

@@ -29,7 +29,7 @@ type plan struct {
 	rangeMs  int64 // of the window; 0: the latest sample counts
 	perSec   bool  // rate, not increase or delta
 	gauge    bool  // delta: what is less than before is no reset
-	fold     fold  // another function of the window; nil: one of the above
+	fold     *fold // another function of the window; nil: one of the above
 	aggregate
 	position posrange.PositionRange // of the argument of a function of a window
 }

@@ -42,6 +42,9 @@ func randomSeries(t *testing.T, rnd *rand.Rand, c *mcache.Cache, name string, se
 				v += rnd.Float64() * 10
 			}
 			f := v
+			if i%4 == 1 {
+				f = math.Round(v)
+			}
 			if odds && rnd.IntN(4) == 0 {
 				f = odd[rnd.IntN(len(odd))]
 			}

@@ -2,6 +2,7 @@ package query
 
 import (
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/util/kahansum"
@@ -9,22 +10,40 @@ import (
 	"mcached/mcache"
 )
 
-// A fold is a function of the samples in a window, of which there is at least
-// one, in the order of time. It reports false for no result. The arithmetic is
-// the engine's, operation by operation.
-type fold func(times []int64, values []float64) (float64, bool)
+// A fold is a function of windows. The arithmetic is the engine's, operation by
+// operation, or gives the same bits for a reason that stands beside it.
+type fold struct {
+	// of computes one window, of which there is at least one sample, in the order of
+	// time. It reports false for no result.
+	of func(times []int64, values []float64) (float64, bool)
+	// all computes all windows of a worker at once, which is less work where they overlap.
+	// False means that it can not: of has to. It may be nil.
+	all func(w *worker, row []float64) bool
+}
 
 // folds are the functions of windows that plans have beside rates, by name. All
 // but rates of counters know nothing of resets.
-var folds = map[string]fold{
-	"irate":             instantRate,
-	"idelta":            instantDelta,
-	"sum_over_time":     func(_ []int64, values []float64) (float64, bool) { return sumOf(values), true },
-	"avg_over_time":     func(_ []int64, values []float64) (float64, bool) { return averageOf(values), true },
-	"min_over_time":     func(_ []int64, values []float64) (float64, bool) { return minimumOf(values), true },
-	"max_over_time":     func(_ []int64, values []float64) (float64, bool) { return maximumOf(values), true },
-	"count_over_time":   func(_ []int64, values []float64) (float64, bool) { return float64(len(values)), true },
-	"present_over_time": func([]int64, []float64) (float64, bool) { return 1, true },
+var folds = map[string]*fold{
+	"irate":  {of: instantRate},
+	"idelta": {of: instantDelta},
+	"sum_over_time": {
+		of:  func(_ []int64, values []float64) (float64, bool) { return sumOf(values), true },
+		all: (*worker).sums,
+	},
+	"avg_over_time": {
+		of:  func(_ []int64, values []float64) (float64, bool) { return averageOf(values), true },
+		all: (*worker).averages,
+	},
+	"min_over_time": {
+		of:  func(_ []int64, values []float64) (float64, bool) { return minimumOf(values), true },
+		all: func(w *worker, row []float64) bool { return w.extremes(row, 1) },
+	},
+	"max_over_time": {
+		of:  func(_ []int64, values []float64) (float64, bool) { return maximumOf(values), true },
+		all: func(w *worker, row []float64) bool { return w.extremes(row, -1) },
+	},
+	"count_over_time":   {of: func(_ []int64, values []float64) (float64, bool) { return float64(len(values)), true }},
+	"present_over_time": {of: func([]int64, []float64) (float64, bool) { return 1, true }},
 }
 
 func instantRate(times []int64, values []float64) (float64, bool) {
@@ -104,35 +123,64 @@ func maximumOf(values []float64) float64 {
 	return most
 }
 
-// fold slides a window, open at its beginning, over the samples.
-func (w *worker) fold(row []float64) (n int) {
-	times, values, of := w.times, w.values, w.plan.fold
-	first, end := 0, 0 // the window is [first:end]
-	to := w.start - w.offset
-	for k := range row {
-		for end < len(times) && times[end] <= to {
-			end++
-		}
-		for first < end && times[first] <= to-w.plan.rangeMs {
-			first++
-		}
+// indexes are the samples [first:end] of a series.
+type indexes struct{ first, end int32 } // a series of more has over 32 GiB of times and values
+
+// fold computes a function of the window of each step.
+func (w *worker) fold(row []float64) int {
+	n := w.slide(len(row))
+	f := w.plan.fold
+	if f.all != nil && f.all(w, row) {
+		return n
+	}
+	n = 0
+	for k, in := range w.windows {
 		row[k] = none
-		if first < end {
-			if f, ok := of(times[first:end], values[first:end]); ok {
-				row[k] = f
+		if in.first < in.end {
+			if r, ok := f.of(w.times[in.first:in.end], w.values[in.first:in.end]); ok {
+				row[k] = r
 				n++
 			}
 		}
+	}
+	return n
+}
+
+// slide moves a window, open at its beginning, over the samples, and returns at how
+// many of the steps there is a sample in it.
+func (w *worker) slide(steps int) (n int) {
+	w.windows = slices.Grow(w.windows[:0], steps)[:steps]
+	windows, times := w.windows, w.times
+	first, end, longest := 0, 0, 0
+	to := w.start - w.offset
+	for k := range windows {
+		for end < len(times) && times[end] <= to {
+			end++
+		}
+		for from := to - w.plan.rangeMs; first < end && times[first] <= from; {
+			first++
+		}
+		windows[k] = indexes{int32(first), int32(end)}
+		longest = max(longest, end-first)
+		if first < end {
+			n++
+		}
 		to += w.interval
 	}
+	w.longest = longest
 	return n
 }
 
 // addUnmarked adds samples, but no markers of the end of a series.
 func (w *worker) addUnmarked(run []mcache.Sample) {
+	n := len(w.times)
+	times := slices.Grow(w.times, len(run))[:n+len(run)]
+	values := slices.Grow(w.values, len(run))[:n+len(run)]
 	for i := range run {
+		times[n], values[n] = run[i].T, math.Float64frombits(run[i].V)
 		if run[i].V != value.StaleNaN {
-			w.times, w.values = append(w.times, run[i].T), append(w.values, math.Float64frombits(run[i].V))
+			n++ // else the next one takes its place
 		}
 	}
+	w.times, w.values = times[:n], values[:n]
 }

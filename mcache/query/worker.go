@@ -22,6 +22,10 @@ type worker struct {
 	lost    []float64 // values[i-1], of the same i
 	samples int       // decoded
 	rows    []float64 // room for a batch of results
+	windows []indexes // of fold: that of each step
+	longest int       // of windows, in samples
+	low     []float64 // of exactSums
+	queue   []int32   // of extremes
 
 	digesting bool   // digest is wanted
 	digest    digest // of the series that was decoded
@@ -33,12 +37,12 @@ const maxKeptValues = 64 << 10
 
 // large reports whether a worker is not worth keeping.
 func (w *worker) large() bool {
-	return max(cap(w.rows), cap(w.times), cap(w.resets)) > maxKeptValues
+	return max(cap(w.rows), cap(w.times), cap(w.resets), cap(w.windows)) > maxKeptValues
 }
 
 // reuse is a worker for p that has w's buffers.
 func (w *worker) reuse(s steps, p *plan) *worker {
-	*w = worker{steps: s, plan: p, offset: p.offsetMs(), it: w.it, times: w.times, values: w.values, resets: w.resets, lost: w.lost, rows: w.rows}
+	*w = worker{steps: s, plan: p, offset: p.offsetMs(), it: w.it, times: w.times, values: w.values, resets: w.resets, lost: w.lost, rows: w.rows, windows: w.windows, low: w.low, queue: w.queue}
 	return w
 }
 
