@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -36,7 +37,7 @@ type group struct {
 	value  []float64
 	carry  []float64 // sum, avg: what the sum has lost to rounding
 	count  []float64 // avg, count
-	mean   []float64 // avg, from where the sum would overflow: none before
+	mean   []float64 // avg, from where the sum would overflow: none before; nil while no step's does
 }
 
 func newCollector(s steps, a aggregate, series int) *collector {
@@ -160,7 +161,7 @@ func (c *collector) placeOf(ls labels.Labels) int {
 	case parser.SUM:
 		g.carry = c.fresh(0)
 	case parser.AVG:
-		g.carry, g.count, g.mean = c.fresh(0), c.fresh(0), c.fresh(none)
+		g.carry, g.count = c.fresh(0), c.fresh(0)
 	}
 	return len(c.groups) - 1
 }
@@ -188,71 +189,110 @@ func (c *collector) labelsOf(ls labels.Labels) labels.Labels {
 	}
 }
 
+// twoSum adds two numbers and says what that loses, as kahansum.Inc finds it: exactly, but
+// by Knuth's algorithm, which does not ask which one is larger. What was lost is infinite or no number
+// if any of the numbers is, or the sum overflows: see told.
+func twoSum(a, b float64) (sum, lost float64) {
+	sum = a + b
+	ofB := sum - a
+	return sum, (a - (sum - ofB)) + (b - ofB)
+}
+
+// told reports that twoSum could tell what was lost.
+func told(lost float64) bool { return lost-lost == 0 }
+
 func (g *group) sum(row []float64) {
+	value, carry := g.value[:len(row)], g.carry[:len(row)]
 	for k, f := range row {
 		if isNone(f) {
 			continue
 		}
-		if isNone(g.value[k]) {
-			g.value[k] = f
+		v := value[k]
+		if isNone(v) {
+			value[k] = f
 			continue
 		}
-		g.value[k], g.carry[k] = kahansum.Inc(f, g.value[k], g.carry[k])
+		sum, lost := twoSum(v, f)
+		if !told(lost) {
+			value[k], carry[k] = kahansum.Inc(f, v, carry[k])
+			continue
+		}
+		value[k] = sum
+		carry[k] += lost
 	}
 }
 
 // avg adds up and divides in the end, unless the sum is infinite: from there on
 // it moves the mean.
 func (g *group) avg(row []float64) {
+	value, carry, count := g.value[:len(row)], g.carry[:len(row)], g.count[:len(row)]
 	for k, f := range row {
 		if isNone(f) {
 			continue
 		}
-		g.count[k]++
-		if isNone(g.value[k]) {
-			g.value[k] = f
+		count[k]++
+		v := value[k]
+		if isNone(v) {
+			value[k] = f
 			continue
 		}
-		n := g.count[k]
-		if isNone(g.mean[k]) {
-			sum, carry := kahansum.Inc(f, g.value[k], g.carry[k])
-			if !math.IsInf(sum, 0) {
-				g.value[k], g.carry[k] = sum, carry
-				continue
-			}
-			g.mean[k] = g.value[k] / (n - 1)
-			g.carry[k] /= n - 1
+		sum, lost := twoSum(v, f)
+		if !told(lost) || g.mean != nil {
+			g.avgStep(k, f)
+			continue
 		}
-		q := (n - 1) / n
-		g.mean[k], g.carry[k] = kahansum.Inc(f/n, q*g.mean[k], q*g.carry[k])
+		value[k] = sum
+		carry[k] += lost
 	}
 }
 
+// avgStep is avg at one step, where there has been a value before.
+func (g *group) avgStep(k int, f float64) {
+	n := g.count[k]
+	if g.mean == nil || isNone(g.mean[k]) {
+		sum, carry := kahansum.Inc(f, g.value[k], g.carry[k])
+		if !math.IsInf(sum, 0) {
+			g.value[k], g.carry[k] = sum, carry
+			return
+		}
+		if g.mean == nil {
+			g.mean = slices.Repeat([]float64{none}, len(g.value))
+		}
+		g.mean[k] = g.value[k] / (n - 1)
+		g.carry[k] /= n - 1
+	}
+	q := (n - 1) / n
+	g.mean[k], g.carry[k] = kahansum.Inc(f/n, q*g.mean[k], q*g.carry[k])
+}
+
 func (g *group) min(row []float64) {
+	value := g.value[:len(row)]
 	for k, f := range row {
-		if v := g.value[k]; !isNone(f) && (v > f || math.IsNaN(v)) {
-			g.value[k] = f
+		if v := value[k]; !isNone(f) && (v > f || math.IsNaN(v)) {
+			value[k] = f
 		}
 	}
 }
 
 func (g *group) max(row []float64) {
+	value := g.value[:len(row)]
 	for k, f := range row {
-		if v := g.value[k]; !isNone(f) && (v < f || math.IsNaN(v)) {
-			g.value[k] = f
+		if v := value[k]; !isNone(f) && (v < f || math.IsNaN(v)) {
+			value[k] = f
 		}
 	}
 }
 
 func (g *group) counted(row []float64) {
+	value := g.value[:len(row)]
 	for k, f := range row {
 		if isNone(f) {
 			continue
 		}
-		if isNone(g.value[k]) {
-			g.value[k] = 0
+		if isNone(value[k]) {
+			value[k] = 0
 		}
-		g.value[k]++
+		value[k]++
 	}
 }
 
@@ -266,10 +306,10 @@ func (c *collector) finish(g *group) {
 		case parser.SUM:
 			g.value[k] = v + g.carry[k]
 		case parser.AVG:
-			if mean := g.mean[k]; isNone(mean) {
-				g.value[k] = v/g.count[k] + g.carry[k]/g.count[k]
+			if g.mean != nil && !isNone(g.mean[k]) {
+				g.value[k] = g.mean[k] + g.carry[k]
 			} else {
-				g.value[k] = mean + g.carry[k]
+				g.value[k] = v/g.count[k] + g.carry[k]/g.count[k]
 			}
 		case parser.GROUP:
 			g.value[k] = 1

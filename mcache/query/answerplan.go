@@ -55,7 +55,7 @@ func (f *FanOut) answerPlan(ctx context.Context, q *question, s *Selection, out 
 	}
 	for i := range result.groups {
 		g := &result.groups[i]
-		if slices.ContainsFunc(g.mean, func(m float64) bool { return !isNone(m) }) {
+		if g.mean != nil {
 			return errUnplanned // a sum overflowed
 		}
 		if err := out.putGroup(g); err != nil {
