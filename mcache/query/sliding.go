@@ -74,6 +74,15 @@ func (w *worker) exactSums(cut float64, high, low []float64) {
 	var h, l float64
 	values, first, end := w.values, int32(0), int32(0) // what is in the sums
 	for k, in := range w.windows {
+		if in.first == first+1 && in.end == end+1 { // a step is a scrape: no additions one after the other
+			out, enters := values[first], values[end]
+			coarseOut, coarse := (out+cut)-cut, (enters+cut)-cut
+			h += coarse - coarseOut
+			l += (enters - coarse) - (out - coarseOut)
+			first, end = in.first, in.end
+			high[k], low[k] = h, l
+			continue
+		}
 		if in.first >= end {
 			h, l, first, end = 0, 0, in.first, in.first
 		}

@@ -51,7 +51,8 @@ var kindsOfValues = []func(rnd *rand.Rand, scale int) func() float64{
 func TestSlidingWindows(t *testing.T) {
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	var uncut, cut, refused, empty, single, apart int
+	var uncut, cut, refused, empty, single, apart, again int
+	w := &worker{}
 	rounds := 6000
 	if testing.Short() {
 		rounds = 1500
@@ -60,19 +61,34 @@ func TestSlidingWindows(t *testing.T) {
 		kind := rnd.IntN(len(kindsOfValues))
 		scale := []int{0, -10, 600, -880, 890, 1000, -1070}[rnd.IntN(7)*rnd.IntN(2)]
 		next := kindsOfValues[kind](rnd, scale)
-		w := &worker{steps: steps{start: t0, interval: 1 + rnd.Int64N(60_000), n: rnd.IntN(200)}}
 		p := &plan{rangeMs: 1 + rnd.Int64N([]int64{20, 300, 600, 3000}[rnd.IntN(4)]*1000), selector: &parser.VectorSelector{}}
-		at := t0 - rnd.Int64N(2*p.rangeMs)
-		for range rnd.IntN(400) {
-			at += 15_000
-			if rnd.IntN(30) == 0 {
-				at += rnd.Int64N(900_000)
+		w = w.reuse(steps{start: t0, interval: 1 + rnd.Int64N(60_000), n: []int{0, 1, 50, 200}[rnd.IntN(4)]}, p)
+		if rnd.IntN(3) == 0 {
+			w.interval = 15_000 // that of samples
+		}
+		if rnd.IntN(3) > 0 { // else the times are those of the series before
+			at := t0 - rnd.Int64N(2*p.rangeMs)
+			w.times = w.times[:0]
+			for range rnd.IntN(400) {
+				at += 15_000
+				if rnd.IntN(30) == 0 {
+					at += rnd.Int64N(900_000)
+				}
+				w.times = append(w.times, at-rnd.Int64N(2)*rnd.Int64N(15_000))
 			}
-			w.times, w.values = append(w.times, at-rnd.Int64N(2)*rnd.Int64N(15_000)), append(w.values, next())
+		}
+		w.values = w.values[:0]
+		for range w.times {
+			w.values = append(w.values, next())
+		}
+		if w.slide(w.n); rnd.IntN(2) == 0 { // the next series is another from some time on
+			again++
+			for i := rnd.IntN(len(w.times) + 1); i < len(w.times); i++ {
+				w.times[i] += 20_000
+			}
 		}
 		for name, f := range folds {
 			p.fold = f
-			w.plan = p
 			row := make([]float64, w.n)
 			got := w.compute(row)
 			want := 0
@@ -119,7 +135,7 @@ func TestSlidingWindows(t *testing.T) {
 			cut++
 		}
 	}
-	if min(uncut, cut, refused) < rounds/10 || min(empty, single, apart) < rounds {
+	if min(uncut, cut, refused, again) < rounds/20 || min(empty, single, apart) < rounds {
 		t.Errorf("seed %d: of %d series %d are cut, %d need not be, %d can not be; of windows %d are empty, %d single, %d apart: that shows too little", seed, rounds, cut, uncut, refused, empty, single, apart)
 	}
 }

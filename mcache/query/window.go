@@ -147,8 +147,13 @@ func (w *worker) fold(row []float64) int {
 }
 
 // slide moves a window, open at its beginning, over the samples, and returns at how
-// many of the steps there is a sample in it.
+// many of the steps there is a sample in it. What is scraped at once has the same times:
+// windows of the series before are used again then.
 func (w *worker) slide(steps int) (n int) {
+	if len(w.windows) == steps && slices.Equal(w.times, w.slid) {
+		return w.filled
+	}
+	w.slid = append(w.slid[:0], w.times...)
 	w.windows = slices.Grow(w.windows[:0], steps)[:steps]
 	windows, times := w.windows, w.times
 	first, end, longest := 0, 0, 0
@@ -167,7 +172,7 @@ func (w *worker) slide(steps int) (n int) {
 		}
 		to += w.interval
 	}
-	w.longest = longest
+	w.longest, w.filled = longest, n
 	return n
 }
 

@@ -22,8 +22,10 @@ type worker struct {
 	lost    []float64 // values[i-1], of the same i
 	samples int       // decoded
 	rows    []float64 // room for a batch of results
-	windows []indexes // of fold: that of each step
+	windows []indexes // of fold: that of each step, of samples of the times slid
+	slid    []int64
 	longest int       // of windows, in samples
+	filled  int       // windows with a sample
 	low     []float64 // of exactSums
 	queue   []int32   // of extremes
 
@@ -42,7 +44,7 @@ func (w *worker) large() bool {
 
 // reuse is a worker for p that has w's buffers.
 func (w *worker) reuse(s steps, p *plan) *worker {
-	*w = worker{steps: s, plan: p, offset: p.offsetMs(), it: w.it, times: w.times, values: w.values, resets: w.resets, lost: w.lost, rows: w.rows, windows: w.windows, low: w.low, queue: w.queue}
+	*w = worker{steps: s, plan: p, offset: p.offsetMs(), it: w.it, times: w.times, values: w.values, resets: w.resets, lost: w.lost, rows: w.rows, windows: w.windows[:0], slid: w.slid, low: w.low, queue: w.queue}
 	return w
 }
 
