@@ -54,12 +54,16 @@ func (q *question) request(ctx context.Context, base string, h http.Header) (*ht
 	return req, nil
 }
 
+func unixSeconds(ms int64) string { return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64) }
+
+// endMs is the time of the last samples.
+func (l *load) endMs() int64 { return l.startMs + int64(l.samples-1)*l.intervalMs }
+
 // questions are asked of a load: the rows of the targets for queries. A load
 // of less than 50,000 series has fewer than their names say.
 func questions(l load) []question {
-	endMs := l.startMs + int64(l.samples-1)*l.intervalMs
+	endMs, at := l.endMs(), unixSeconds
 	beginMs := max(l.startMs, endMs-time.Hour.Milliseconds())
-	at := func(ms int64) string { return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64) }
 	step := strconv.FormatFloat(float64(l.intervalMs)/1000, 'f', -1, 64)
 	ranged := func(name, query string) question {
 		return question{name: name, path: "/query_range", form: url.Values{"query": {query}, "start": {at(beginMs)}, "end": {at(endMs)}, "step": {step}}}
@@ -100,7 +104,8 @@ func queryCommand(app *kingpin.Application) (string, action) {
 	base := c.Flag("api-url", "The HTTP API.").Default("http://127.0.0.1:9201/api/v1").String()
 	pid := c.Flag("pid", "The server's process, for its CPU time.").Int()
 	times := c.Flag("times", "How often each is asked.").Default("100").Int()
-	extra := c.Flag("query", "A range query of your own, over the last hour of the load. Repeatable.").Strings()
+	extra := c.Flag("query", "A range query of your own, over the last --range of the load. Repeatable.").Strings()
+	length := c.Flag("range", "How long the time of --query is.").Default("1h").Duration()
 	header := headerFlag(c, "'Name: value' to send with each request.")
 	data := loadFlags(c)
 	return c.FullCommand(), func(ctx context.Context, out io.Writer) error {
@@ -118,7 +123,8 @@ func queryCommand(app *kingpin.Application) (string, action) {
 		qs := questions(l)
 		for _, q := range *extra {
 			own := qs[0]
-			own.name, own.form = q, url.Values{"query": {q}, "start": own.form["start"], "end": own.form["end"], "step": own.form["step"]}
+			start := max(l.startMs, l.endMs()-length.Milliseconds())
+			own.name, own.form = q, url.Values{"query": {q}, "start": {unixSeconds(start)}, "end": own.form["end"], "step": own.form["step"]}
 			qs = append(qs, own)
 		}
 		table := newTable(out)
