@@ -123,8 +123,10 @@
 // is on no grid. What a head cannot take in any form is sealed. A block is
 // bit-exact for every input and stores its times exactly (package block). The
 // last block of a series is in Hot regions, too, in sections, until it is full. These
-// hold no heads: partial blocks grow, all of a sender's at about the same time, so
-// that their regions die as a whole and little is left to be compacted.
+// hold no heads: partial blocks grow, those that were sealed in one round in one round
+// again, so that their regions die as a whole and little is left to be compacted. Of a
+// sender's series some are sealed in each round, though they have the same number of
+// samples: of their first heads more or less stays (planFirst).
 // Mending decodes a block, merges the samples, and encodes the block again; but
 // samples outside of all blocks, as of a sender that catches up, are put into an
 // open block between them, and encoded when that is full (openblock.go).

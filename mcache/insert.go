@@ -120,6 +120,9 @@ func (s *shard) insertSlowLocked(id uint32, p unsafe.Pointer, x Sample) bool {
 	n := len(all)
 	if len(old) > 0 && x.T > old[len(old)-1].T {
 		n = planSeal(len(old))
+		if r.dirLen == 0 { // what is left must fit as pairs
+			n = max(planFirst(len(old), id), len(all)-headMax/pairBytes)
+		}
 	}
 	if !s.sealLocked(id, all[:n], len(old)) {
 		return false
@@ -139,15 +142,18 @@ func (s *shard) insertSlowLocked(id uint32, p unsafe.Pointer, x Sample) bool {
 func (s *shard) rollHeadLocked(id uint32, old []Sample, x Sample) bool {
 	n, r := planSeal(len(old)), s.recs.At(id)
 	step := int64(r.step)
+	whole := x.T-old[0].T == int64(len(old))*step // without a hole, and the next begins as this one ended
+	if whole && r.dirLen == 0 {
+		n = planFirst(len(old), id)
+	}
 	if !s.sealLocked(id, old[:n], len(old)) {
 		return false
 	}
 	kept := append(old[n:], x)
-	if r = s.recs.At(id); int64(r.step) != step || x.T-old[0].T != int64(len(old))*step {
+	if r = s.recs.At(id); !whole || int64(r.step) != step {
 		s.beginHeadLocked(id, kept)
 		return true
 	}
-	// Nearly all: without a hole, and the next begins as the last one ended.
 	p := s.hot.Pointer(r.head)
 	for i := range kept {
 		*slot(p, i) = kept[i].V
@@ -164,7 +170,7 @@ func (s *shard) beginHeadLocked(id uint32, kept []Sample) {
 	// They are few enough to be pairs if they are nothing better.
 	l, ok := layHead(kept, r.step, int(r.size)*8)
 	if !ok || l.size != int(r.size)*8 {
-		panic("mcache: an eighth of a head does not fit where the whole did")
+		panic("mcache: what is left of a head does not fit where the whole did")
 	}
 	s.hot.AddWeight(r.head, len(kept)-1)
 	r.setHead(s.hot.Pointer(r.head), l, kept)

@@ -84,6 +84,16 @@ func TestPlanSmallWorld(t *testing.T) {
 		if s := planSeal(n); s < 1 || s > n || n-s > n/4 {
 			t.Errorf("of %d samples %d are sealed", n, s)
 		}
+		all := map[int]bool{}
+		for id := range uint32(64) {
+			s := planFirst(n, id)
+			if all[s] = true; s < 1 || s > planSeal(n) {
+				t.Errorf("of %d samples of a first head %d are sealed", n, s)
+			}
+		}
+		if len(all) != max(n*2/3, 1) {
+			t.Errorf("of %d samples of a first head as many as %v are sealed", n, all)
+		}
 	}
 }
 
