@@ -52,6 +52,7 @@ func (c *checker) run(ctx context.Context) (checked, error) {
 	var out checked
 	// An answer holds one target's series, over as many rounds as are allowed.
 	rounds := min(c.load.samples, max(1, maxPointsPerQuery/seriesPerTarget))
+	names := c.load.namer()
 	for target := range c.load.targets() {
 		first := target * seriesPerTarget
 		last := min(first+seriesPerTarget, c.load.series)
@@ -66,7 +67,7 @@ func (c *checker) run(ctx context.Context) (checked, error) {
 				return out, err
 			}
 			for n := first; n < last; n++ {
-				c.compare(n, from, to, &state[n-first], got, &out)
+				c.compare(labelKey(names.labels(n, c.load.startMs, nil)), n, from, to, &state[n-first], got, &out)
 			}
 			for key := range got {
 				out.extra++
@@ -77,9 +78,8 @@ func (c *checker) run(ctx context.Context) (checked, error) {
 	return out, nil
 }
 
-// compare takes series n out of got and compares its samples from round from to round to.
-func (c *checker) compare(n, from, to int, v *values, got map[string][]mcache.Sample, out *checked) {
-	key := labelKey(c.load.labels(n, nil))
+// compare takes series n, which key names, out of got and compares its samples from round from to round to.
+func (c *checker) compare(key string, n, from, to int, v *values, got map[string][]mcache.Sample, out *checked) {
 	have := got[key]
 	delete(got, key)
 	want := make([]mcache.Sample, 0, to-from)

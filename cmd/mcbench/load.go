@@ -1,12 +1,6 @@
 package main
 
-import (
-	"fmt"
-	"math"
-	"strconv"
-
-	"mcached/mcache"
-)
+import "math"
 
 // load describes what is written. Its fields are all that the data depends on.
 type load struct {
@@ -20,58 +14,8 @@ type load struct {
 	churnPct   float64 // of the targets that new ones take the place of in each minute
 }
 
-// Shape of the label sets.
-const (
-	seriesPerTarget  = 500
-	seriesPerMetric  = 10
-	metricsPerTarget = seriesPerTarget / seriesPerMetric
-	targetsPerNode   = 20
-	maxLateRounds    = 4
-)
-
-// labels appends the labels of series n, as they are at first, to dst, sorted by name.
-func (l *load) labels(n int, dst []mcache.Label) []mcache.Label { return l.labelsAt(n, l.startMs, dst) }
-
-// labelsAt appends the labels that series n has at a time.
-func (l *load) labelsAt(n int, ms int64, dst []mcache.Label) []mcache.Label {
-	target, k := n/seriesPerTarget, n%seriesPerTarget
-	metric, variant := k/seriesPerMetric, k%seriesPerMetric
-	node := target / targetsPerNode
-	return append(dst,
-		mcache.Label{Name: "__name__", Value: metricName(metric)},
-		mcache.Label{Name: "cluster", Value: "eu-central-1-production"},
-		mcache.Label{Name: "container", Value: "checkout-api"},
-		mcache.Label{Name: "endpoint", Value: "http-metrics"},
-		mcache.Label{Name: "handler", Value: "/api/v1/orders/" + strconv.Itoa(variant)},
-		mcache.Label{Name: "instance", Value: instance(target)},
-		mcache.Label{Name: "job", Value: "kubernetes-pods"},
-		mcache.Label{Name: "method", Value: "GET"},
-		mcache.Label{Name: "namespace", Value: "checkout"},
-		mcache.Label{Name: "node", Value: fmt.Sprintf("ip-10-%d-%d-%d.internal", node>>16, node>>8&0xff, node&0xff)},
-		mcache.Label{Name: "pod", Value: fmt.Sprintf("checkout-api-7d9f8b6c5d-%06x", target+l.targets()*l.successors(target, ms))},
-	)
-}
-
-// successors is how many targets have taken the place of one by a time, each as
-// likely as another at any moment.
-func (l *load) successors(target int, ms int64) int {
-	if l.churnPct == 0 {
-		return 0
-	}
-	phase := float64(mix(uint64(target)+0xc402)>>11) / (1 << 53)
-	return int(phase + float64(ms-l.startMs)/60_000*l.churnPct/100)
-}
-
-func metricName(metric int) string {
-	return fmt.Sprintf("checkout_http_request_%02d_total", metric)
-}
-
-// instance names the target, and only it: the check asks for one at a time.
-func instance(target int) string {
-	return fmt.Sprintf("10.%d.%d.%d:9100", target>>16, target>>8&0xff, target&0xff)
-}
-
-func (l *load) targets() int { return (l.series + seriesPerTarget - 1) / seriesPerTarget }
+// maxLateRounds is by how many rounds a sample may come late.
+const maxLateRounds = 4
 
 // time is when sample i of series n was taken. A target is scraped at once:
 // its series share the jitter.

@@ -181,6 +181,27 @@ func TestWriteAndCheck(t *testing.T) {
 }
 
 // A check that finds nothing wrong with what is wrong is worth nothing.
+// With a rate, times are those of requests behind the first round, in which series are
+// made, and no request is sent before it is due: these all are due at once.
+func TestPace(t *testing.T) {
+	s := newServer(t, nil)
+	w := writer{load: load{series: 1203, samples: 11, startMs: 1_795_208_610_000, intervalMs: 15_000}, url: s.URL + "/api/v1/write",
+		perRequest: 100, connections: 3, rate: 1e9, creates: true}
+	done, err := w.run(t.Context())
+	if err != nil || done.samples != 1203*11 {
+		t.Fatalf("%d samples, %v", done.samples, err)
+	}
+	round := done.requests / 11
+	if round*11 != done.requests || len(done.latencies) != done.requests-round || len(done.delays) != len(done.latencies) {
+		t.Errorf("of %d requests in 11 rounds %d and %d times are told", done.requests, len(done.latencies), len(done.delays))
+	}
+	for i, took := range done.latencies {
+		if took <= 0 || done.delays[i] < took {
+			t.Fatalf("the %dth of the times is %v, and %v from when it was due", i, took, done.delays[i])
+		}
+	}
+}
+
 func TestCheckFindsWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*prompb.WriteRequest)
@@ -251,8 +272,9 @@ func TestLoad(t *testing.T) {
 	l := load{series: 5000, samples: 100, startMs: 1_795_208_610_000, intervalMs: 15_000, jitterMs: 5, latePct: 5, seed: 1}
 	labelBytes, whole, late, jittered := 0, 0, 0, 0
 	keys := map[string]bool{}
+	names := l.namer()
 	for n := range l.series {
-		ls := l.labels(n, nil)
+		ls := names.labels(n, l.startMs, nil)
 		for _, x := range ls {
 			labelBytes += len(x.Name) + len(x.Value)
 		}
@@ -358,9 +380,10 @@ func TestCompare(t *testing.T) {
 func TestChurnOfLoad(t *testing.T) {
 	l := load{series: 100_000, samples: 1, startMs: 1_795_208_610_000, intervalMs: 15_000, seed: 1, churnPct: 2}
 	pods := map[string]int{}
+	names := l.namer()
 	for minute := range 11 {
 		for target := range l.targets() {
-			ls := l.labelsAt(target*seriesPerTarget, l.startMs+int64(minute)*60_000, nil)
+			ls := names.labels(target*seriesPerTarget, l.startMs+int64(minute)*60_000, nil)
 			if pod := ls[len(ls)-1].Value; pods[pod] == 0 {
 				pods[pod] = target + 1
 			} else if pods[pod] != target+1 {

@@ -21,6 +21,8 @@ type writeReport struct {
 	Retries        int     `json:"retries"`
 	P50Ms          float64 `json:"request_p50_ms"`
 	P99Ms          float64 `json:"request_p99_ms"`
+	DueP50Ms       float64 `json:"request_p50_ms_from_due"` // zero without --rate, as the next
+	DueP99Ms       float64 `json:"request_p99_ms_from_due"`
 	BytesPerSample float64 `json:"wire_bytes_per_sample"`
 
 	// Of the server, and zero without --pid.
@@ -53,6 +55,7 @@ func (r *writeReport) write(ctx context.Context, w *writer, p process) error {
 	r.Seconds = done.elapsed.Seconds()
 	r.SamplesPerS = n / r.Seconds
 	r.P50Ms, r.P99Ms = ms(percentile(done.latencies, 50)), ms(percentile(done.latencies, 99))
+	r.DueP50Ms, r.DueP99Ms = ms(percentile(done.delays, 50)), ms(percentile(done.delays, 99))
 	r.BytesPerSample = float64(done.bodyBytes) / n
 	r.CPUUsPer1000 = float64((after.cpu - before.cpu).Microseconds()) / n * 1000
 	r.RSSBytes = after.rssBytes
@@ -77,6 +80,9 @@ func (r *writeReport) print(out io.Writer) error {
 		fmt.Fprintf(out, "%d series × %d samples, protocol %s, from %d\n", r.Series, r.SamplesPerSeries, r.Protocol, r.StartMs)
 		fmt.Fprintf(out, "%12.0f samples/s (%d in %.2f s, %d requests, %d retries)\n", r.SamplesPerS, r.Samples, r.Seconds, r.Requests, r.Retries)
 		fmt.Fprintf(out, "%8.1f %6.1f ms request p50, p99\n", r.P50Ms, r.P99Ms)
+		if r.DueP99Ms > 0 {
+			fmt.Fprintf(out, "%8.1f %6.1f ms from when it was due\n", r.DueP50Ms, r.DueP99Ms)
+		}
 		fmt.Fprintf(out, "%12.1f B/sample on the wire\n", r.BytesPerSample)
 		if r.RSSBytes > 0 {
 			fmt.Fprintf(out, "%12.0f µs of server CPU per 1,000 samples\n", r.CPUUsPer1000)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -28,7 +29,7 @@ func writeCommand(app *kingpin.Application) (string, action) {
 	pid := c.Flag("pid", "The server's process, for its CPU time and memory.").Int()
 	version := c.Flag("protocol", "Version of remote write.").Default("1").Enum("1", "2")
 	sending := sendFlags(c)
-	rate := c.Flag("rate", "Samples a second over all connections. Default: as fast as it goes.").Float64()
+	rate := c.Flag("rate", "Samples a second over all connections, behind the first of each series. Default: as fast as it goes.").Float64()
 	header := headerFlag(c, "'Name: value' to send with each request.")
 	check := c.Flag("check", "Read all samples back and compare.").Bool()
 	churn := c.Flag("churn", "Percent of the targets that new ones take the place of in each minute of the load's time.").Default("0").Float64()
@@ -58,6 +59,7 @@ func writeCommand(app *kingpin.Application) (string, action) {
 		r := writeReport{Series: l.series, SamplesPerSeries: l.samples, Protocol: *version, StartMs: l.startMs}
 		if !*noWrite {
 			w.load, w.url, w.protocol, w.rate, w.header = l, *to, protocolOf(*version), *rate, h
+			w.creates = *rate > 0
 			if err := r.write(ctx, &w, process{"/proc", *pid}); err != nil {
 				return err
 			}
@@ -88,6 +90,7 @@ type writer struct {
 	perRequest  int     // samples
 	connections int     // each with series of its own
 	rate        float64 // samples/s over all connections; 0: as fast as it goes
+	creates     bool    // the first round, of new series, goes as fast as it can in any case, and is in no time of a request
 	header      http.Header
 }
 
@@ -96,7 +99,8 @@ type written struct {
 	samples, requests, retries int
 	bodyBytes                  int64
 	elapsed                    time.Duration
-	latencies                  []time.Duration // of requests, sorted
+	latencies                  []time.Duration // of requests from when they were sent to their answers, sorted
+	delays                     []time.Duration // with a rate: the same from when they were due, sorted
 }
 
 // run sends everything, and returns when all of it has been acknowledged.
@@ -106,10 +110,11 @@ func (w *writer) run(ctx context.Context) (written, error) {
 	parts := make([]written, w.connections)
 	errs := make([]error, w.connections)
 	var wg sync.WaitGroup
-	began := time.Now()
+	began, line := time.Now(), startLine{all: make(chan struct{})}
+	line.missing.Store(int32(w.connections))
 	for c := range parts {
 		wg.Go(func() {
-			if errs[c] = w.connection(ctx, c, began, &parts[c]); errs[c] != nil {
+			if errs[c] = w.connection(ctx, c, &line, &parts[c]); errs[c] != nil {
 				cancel() // of no use to the others, either
 			}
 		})
@@ -122,8 +127,10 @@ func (w *writer) run(ctx context.Context) (written, error) {
 		total.retries += p.retries
 		total.bodyBytes += p.bodyBytes
 		total.latencies = append(total.latencies, p.latencies...)
+		total.delays = append(total.delays, p.delays...)
 	}
 	slices.Sort(total.latencies)
+	slices.Sort(total.delays)
 	return total, errors.Join(errs...)
 }
 
@@ -141,10 +148,28 @@ type lateSample struct {
 	mcache.Sample
 }
 
+// startLine is where connections wait for one another.
+type startLine struct {
+	missing atomic.Int32
+	all     chan struct{} // closed when none is missing
+}
+
+func (l *startLine) wait(ctx context.Context) error {
+	if l.missing.Add(-1) == 0 {
+		close(l.all)
+	}
+	select {
+	case <-l.all:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // connection sends the series whose request is c modulo connections, round by
 // round. A round is one sample of each series, as a scrape is.
-func (w *writer) connection(ctx context.Context, c int, began time.Time, out *written) error {
-	s := sender{w: w, url: w.urlOf(c), out: out, began: began, http: &http.Client{
+func (w *writer) connection(ctx context.Context, c int, line *startLine, out *written) error {
+	s := sender{w: w, url: w.urlOf(c), out: out, names: w.load.namer(), http: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: 1, MaxConnsPerHost: 1, DisableCompression: true},
 		Timeout:   time.Minute,
 	}}
@@ -161,8 +186,18 @@ func (w *writer) connection(ctx context.Context, c int, began time.Time, out *wr
 		}
 	}
 	each(func(n, _ int) { mine = append(mine, l.values(n)) })
+	creating := 0 // rounds
+	if w.creates {
+		creating = 1
+	}
 	var waiting [maxLateRounds + 1][]lateSample
 	for i := range l.samples + maxLateRounds {
+		if i == creating {
+			if err := line.wait(ctx); err != nil {
+				return err
+			}
+			s.paced(c)
+		}
 		each(func(n, at int) {
 			if i >= l.samples || s.err != nil {
 				return
@@ -188,19 +223,34 @@ func (w *writer) connection(ctx context.Context, c int, began time.Time, out *wr
 	return nil
 }
 
+// takes is the time in which so many samples are due, over all connections.
+func (w *writer) takes(samples int) time.Duration {
+	return time.Duration(float64(samples) / w.rate * float64(time.Second))
+}
+
 // sender collects samples into requests of one connection.
 type sender struct {
 	w     *writer
 	url   string
 	out   *written
 	http  *http.Client
-	began time.Time
+	due   time.Time // of the next request; zero while there is no pace
+	names *namer
 	err   error // the first; nothing is sent after it
 
 	series        []send.Series
 	samples       []mcache.Sample // one for each series
 	v2            send.EncoderV2
 	plain, packed []byte
+}
+
+// paced begins the pace of a connection, and forgets how long requests before took.
+// Requests of all connections are due evenly, one behind the other.
+func (s *sender) paced(connection int) {
+	s.out.latencies = s.out.latencies[:0]
+	if s.w.rate > 0 {
+		s.due = time.Now().Add(s.w.takes(connection * s.w.perRequest))
+	}
 }
 
 func (s *sender) add(ctx context.Context, x lateSample) {
@@ -210,7 +260,7 @@ func (s *sender) add(ctx context.Context, x lateSample) {
 	} else {
 		s.series = s.series[:n+1]
 	}
-	s.series[n].Labels = s.w.load.labelsAt(x.series, x.T, s.series[n].Labels[:0])
+	s.series[n].Labels = s.names.labels(x.series, x.T, s.series[n].Labels[:0])
 	s.samples = append(s.samples, x.Sample)
 	if len(s.series) == s.w.perRequest {
 		s.flush(ctx)
@@ -238,13 +288,15 @@ func (s *sender) flush(ctx context.Context) {
 // maxRetries of one request that is answered 5xx or 429.
 const maxRetries = 50
 
-// post sends packed until it is taken.
+// post sends packed until it is taken, with a rate not before it is due. It was made
+// before that.
 func (s *sender) post(ctx context.Context, samples int) error {
-	if s.w.rate > 0 {
-		due := time.Duration(float64(s.out.samples*s.w.connections) / s.w.rate * float64(time.Second))
-		if err := sleep(ctx, due-time.Since(s.began)); err != nil {
+	due := s.due
+	if !due.IsZero() {
+		if err := sleep(ctx, time.Until(due)); err != nil {
 			return err
 		}
+		s.due = due.Add(s.w.takes(samples * s.w.connections))
 	}
 	for try := 0; ; try++ {
 		began := time.Now()
@@ -255,6 +307,9 @@ func (s *sender) post(ctx context.Context, samples int) error {
 		switch {
 		case status/100 == 2:
 			s.out.latencies = append(s.out.latencies, time.Since(began))
+			if !due.IsZero() {
+				s.out.delays = append(s.out.delays, time.Since(due))
+			}
 			s.out.samples += samples
 			s.out.requests++
 			s.out.bodyBytes += int64(len(s.packed))
