@@ -105,6 +105,8 @@ func (c *limitedConn) Close() error {
 // is notes whether c waits for a request.
 func (c *limitedConn) is(idle bool) {
 	c.limit.mu.Lock()
-	c.idle, c.fresh, c.since = idle, false, time.Now()
+	if c.idle, c.fresh = idle, false; idle {
+		c.since = time.Now()
+	}
 	c.limit.mu.Unlock()
 }

@@ -29,9 +29,6 @@ func (d *daemon) checkHost(next http.Handler) http.Handler {
 	}
 	var last atomic.Pointer[string] // that was known: a sender says the same in each request
 	isKnown := func(host string) bool {
-		if p := last.Load(); p != nil && *p == host {
-			return true
-		}
 		if !hostKnown(host, known) {
 			return false
 		}
@@ -40,6 +37,10 @@ func (d *daemon) checkHost(next http.Handler) http.Handler {
 		return true
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := last.Load(); p != nil && *p == r.Host {
+			next.ServeHTTP(w, r)
+			return
+		}
 		to, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 		if ok && to.IP.IsLoopback() && !isKnown(r.Host) {
 			http.Error(w, fmt.Sprintf("mcached: the request is for host %.100q, which is none of this machine's names: if a proxy passes it on, start the daemon with --web.allowed-host=NAME", r.Host), http.StatusForbidden)

@@ -5,7 +5,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"mcached/remotewrite/rawio"
@@ -22,8 +24,8 @@ func (c *plainConn) answer(of request) bool {
 	if of.length > 0 {
 		r.Body = &c.body
 	}
-	if int64(len(c.body.ahead)) < of.length { // until the handler says another
-		_ = c.SetReadDeadline(time.Now().Add(c.server.ReadTimeout))
+	if c.whole = int64(len(c.body.ahead)) >= of.length; !c.whole {
+		c.due(c.server.ReadTimeout) // until the handler says another
 	}
 	c.w.begin(c)
 	c.server.Handler.ServeHTTP(&c.w, r)
@@ -41,8 +43,9 @@ func (c *plainConn) answer(of request) bool {
 // a body is read, up to a bound.
 func (c *plainConn) settle(h http.Header) (keep bool) {
 	const most = 256 << 10
-	keep = h.Get("Connection") != "close"
-	if keep && c.body.left < most && c.body.failed == nil {
+	said := h["Connection"]
+	keep = len(said) == 0 || said[0] != "close"
+	if keep && c.body.left > 0 && c.body.left < most && c.body.failed == nil {
 		_, _ = io.Copy(io.Discard, &c.body)
 	}
 	return keep && c.body.left == 0 && !c.server.closing.Load()
@@ -50,7 +53,7 @@ func (c *plainConn) settle(h http.Header) (keep bool) {
 
 // write sends pieces of an answer.
 func (c *plainConn) write(pieces ...[]byte) (err error) {
-	if raw, ok := c.io.(*rawio.Conn); ok {
+	if raw, ok := c.io.(*rawio.Conn); ok && len(pieces) > 1 {
 		err = raw.WriteBuffers(pieces)
 	} else {
 		for _, p := range pieces {
@@ -125,6 +128,7 @@ type plainAnswer struct {
 	header http.Header
 	code   int          // 0: nothing is said yet
 	head   bytes.Buffer // lines of the header, as they were then
+	names  []string     // scratch space, of the header
 	typed  bool         // what the body is need not be told from it
 	length int64        // of the body, as the handler says; -1: it does not
 	body   []byte       // what is not sent
@@ -143,6 +147,7 @@ type plainAnswer struct {
 const (
 	heldBytes = 2 << 10 // of an answer are held, as net/http does it
 	sniffed   = 512     // bytes of it may tell what it is
+	joined    = 1 << 10 // bytes at most are sent in one piece: to copy them costs less than to tell the kernel of each
 )
 
 func (w *plainAnswer) begin(c *plainConn) {
@@ -151,7 +156,9 @@ func (w *plainAnswer) begin(c *plainConn) {
 	if w.header == nil {
 		w.header = http.Header{}
 	}
-	clear(w.header)
+	if len(w.header) > 0 {
+		clear(w.header)
+	}
 }
 
 // Header implements http.ResponseWriter.
@@ -163,13 +170,41 @@ func (w *plainAnswer) WriteHeader(code int) {
 		return
 	}
 	w.code = code
-	if n, err := strconv.ParseInt(w.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
-		w.length = n
+	if len(w.header) == 0 {
+		return
 	}
-	if len(w.header) > 0 {
-		w.typed = w.header["Content-Type"] != nil || w.header.Get("Content-Encoding") != ""
+	if text := w.header.Get("Content-Length"); text != "" {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
+			w.length = n
+		}
+	}
+	w.typed = w.header["Content-Type"] != nil || w.header.Get("Content-Encoding") != ""
+	if !w.writeHeader() {
 		_ = w.header.WriteSubset(&w.head, ownHeaders)
 	}
+}
+
+// writeHeader does what WriteSubset does where nothing has to be left out or mended, as in
+// nearly all answers. It reports false, and has written nothing, if it is not so.
+func (w *plainAnswer) writeHeader() bool {
+	w.names = w.names[:0]
+	for name, values := range w.header {
+		if ownHeaders[name] {
+			continue
+		}
+		if len(values) != 1 || !isPlain(name, "-_") || strings.ContainsAny(values[0], "\r\n") || strings.TrimSpace(values[0]) != values[0] {
+			return false
+		}
+		w.names = append(w.names, name)
+	}
+	slices.Sort(w.names)
+	for _, name := range w.names {
+		w.head.WriteString(name)
+		w.head.WriteString(": ")
+		w.head.WriteString(w.header[name][0])
+		w.head.WriteString("\r\n")
+	}
+	return true
 }
 
 // ownHeaders are written by appendHead.
@@ -211,8 +246,14 @@ func (w *plainAnswer) FlushError() error {
 	return w.send(nil, false)
 }
 
-// SetReadDeadline is for http.ResponseController.
-func (w *plainAnswer) SetReadDeadline(t time.Time) error { return w.c.SetReadDeadline(t) }
+// SetReadDeadline is for http.ResponseController. A body that has come is read from no
+// connection.
+func (w *plainAnswer) SetReadDeadline(t time.Time) error {
+	if w.c.whole {
+		return nil
+	}
+	return w.c.SetReadDeadline(t)
+}
 
 // SetWriteDeadline is for http.ResponseController.
 func (w *plainAnswer) SetWriteDeadline(t time.Time) error {
@@ -262,10 +303,15 @@ func (w *plainAnswer) send(b []byte, last bool) error {
 			bodyEnd = lastChunk
 		}
 	}
-	w.out = out
-	if len(out)+n+len(bodyEnd) > 0 {
+	switch {
+	case len(out)+n+len(bodyEnd) == 0:
+	case len(out)+n <= joined:
+		out = append(append(append(append(out, w.body...), b...), chunkEnd...), bodyEnd...)
+		w.failed = w.c.write(out)
+	default:
 		w.failed = w.c.write(out, w.body, b, chunkEnd, bodyEnd)
 	}
+	w.out = out
 	w.body, w.sent = w.body[:0], w.sent+int64(n)
 	return w.failed
 }

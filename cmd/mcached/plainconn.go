@@ -31,11 +31,15 @@ type plainConn struct {
 	served bool   // one request at least
 	like   likeness
 	req    *http.Request // of like; handlers get copies, of which Header and URL are this one's
+	length []string      // of req: what Header has as Content-Length
 	read   lastRead
 	ctx    context.Context
 	body   plainBody
 	w      plainAnswer
 	late   bool // for room to write was waited, under a deadline of the connection's
+
+	until time.Time // deadline of reads that await has set; zero: there is another one
+	whole bool      // the body of the request has come with its head
 }
 
 // request is a head that was read.
@@ -80,12 +84,11 @@ func (c *plainConn) serve() (done bool) {
 			c.io = raw
 		}
 	}
-	wait := c.server.ReadHeaderTimeout
+	c.due(c.server.ReadHeaderTimeout)
 	for requests := 1; ; requests++ {
 		if requests%yieldEvery == 0 {
 			runtime.Gosched()
 		}
-		_ = c.SetReadDeadline(time.Now().Add(wait))
 		r, err := c.readHead()
 		if err != nil {
 			_ = c.Close()
@@ -109,8 +112,24 @@ func (c *plainConn) serve() (done bool) {
 		if c.skip = 0; r.Method == http.MethodPost {
 			c.skip = maxSkip
 		}
-		wait = c.server.IdleTimeout
+		c.await()
 	}
+}
+
+// await bounds how long the next request may take to begin: by what the server says, and
+// up to a sixteenth of that more, so that not each request moves a timer.
+func (c *plainConn) await() {
+	least, now := c.server.IdleTimeout, time.Now()
+	if c.until.Sub(now) < least {
+		c.until = now.Add(least + least/16)
+		_ = c.SetReadDeadline(c.until)
+	}
+}
+
+// due bounds how long what is read from now on may take.
+func (c *plainConn) due(within time.Duration) {
+	c.until = time.Time{}
+	_ = c.SetReadDeadline(time.Now().Add(within))
 }
 
 // yieldEvery requests, others have their turn: where a client always has the next
@@ -153,7 +172,7 @@ func (c *plainConn) readHead() (request, error) {
 			}
 			if !begun { // the rest of it is due
 				begun = true
-				_ = c.SetReadDeadline(time.Now().Add(c.server.ReadHeaderTimeout))
+				c.due(c.server.ReadHeaderTimeout)
 			}
 		}
 		n, err := c.io.Read(c.buf[len(c.buf):cap(c.buf)])
@@ -177,7 +196,7 @@ func (c *plainConn) matched(b []byte) request {
 		c.req.Header[c.server.varies][0] = string(value)
 	}
 	if length != c.req.ContentLength {
-		c.req.ContentLength, c.req.Header["Content-Length"][0] = length, strconv.FormatInt(length, 10)
+		c.req.ContentLength, c.length[0] = length, strconv.FormatInt(length, 10)
 	}
 	return request{c.req, length, head}
 }
@@ -287,7 +306,7 @@ func (c *plainConn) parse(head []byte) request {
 		digits := len(strconv.FormatInt(r.ContentLength, 10))
 		c.like = likeness{before: head[:at:at], between: head[at+digits:]}
 		c.like.split(bytes.ToLower(head[at+digits:]), c.server.varies, r.Header)
-		c.req = r
+		c.req, c.length = r, r.Header["Content-Length"]
 	} else {
 		if method, uri, ok := requestLine(line); !ok || method != r.Method || uri != r.RequestURI {
 			return request{}

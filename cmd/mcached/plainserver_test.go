@@ -686,24 +686,30 @@ func TestPlainServerShutdown(t *testing.T) {
 // deadlineConn notes the deadline of reads that is in force when it is read from.
 type deadlineConn struct {
 	net.Conn
+	deadlineRead
+	reads chan deadlineRead
+}
+
+type deadlineRead struct {
 	deadline time.Time
-	reads    chan time.Time
+	set      int // times that any was
 }
 
 func (c *deadlineConn) SetReadDeadline(t time.Time) error {
 	c.deadline = t
+	c.set++
 	return c.Conn.SetReadDeadline(t)
 }
 
 func (c *deadlineConn) Read(b []byte) (int, error) {
-	c.reads <- c.deadline
+	c.reads <- c.deadlineRead
 	return c.Conn.Read(b)
 }
 
 // deadlineListener is one whose connections tell of their reads.
 type deadlineListener struct {
 	net.Listener
-	reads chan time.Time
+	reads chan deadlineRead
 }
 
 func (l *deadlineListener) Accept() (net.Conn, error) {
@@ -715,15 +721,19 @@ func (l *deadlineListener) Accept() (net.Conn, error) {
 }
 
 // Each wait of a connection has a deadline of its own: that for the first byte,
-// for the rest of a head, and for a body of which the handler says nothing.
+// for the rest of a head, and for a body, of which the handler may say another.
+// A request that comes at once sets none.
 func TestPlainServerDeadlines(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	reads := make(chan time.Time)
+	reads := make(chan deadlineRead)
 	s := newPlainServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Hour, IdleTimeout: 10 * time.Hour, ReadTimeout: 100 * time.Hour, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Own") != "" {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(5 * time.Hour))
+		}
 		http.Error(w, "unread", http.StatusUnauthorized)
 	})}, "/write")
 	served := make(chan error, 1)
@@ -734,12 +744,16 @@ func TestPlainServerDeadlines(t *testing.T) {
 	}
 	request := plainRequest("a body of 20 bytes  ")
 	head := len(request) - 20
+	set := 0
 	read := func(what string, want time.Duration) {
 		t.Helper()
-		if left := time.Until(<-reads); left > want || left < want-30*time.Minute {
+		got := <-reads
+		set = got.set
+		if left := time.Until(got.deadline); left > want || left < want-30*time.Minute {
 			t.Errorf("%s has %v, not %v", what, left, want)
 		}
 	}
+	const idle = 10*time.Hour + 10*time.Hour/16
 	say := func(text string) {
 		t.Helper()
 		if _, err := io.WriteString(c, text); err != nil {
@@ -750,17 +764,28 @@ func TestPlainServerDeadlines(t *testing.T) {
 	say(request[:head])
 	read("the body behind a head", 100*time.Hour)
 	say(request[head:])
-	read("an idle connection", 10*time.Hour)
+	read("an idle connection", idle)
 	say(request[:head-7])
 	read("the rest of a head", time.Hour)
 	say(request[head-7 : head])
 	read("the body behind that", 100*time.Hour)
 	say(request[head:])
-	read("an idle connection", 10*time.Hour)
+	read("an idle connection", idle)
 	say(request + request[:5])
 	read("the rest of a head that began with the request before", time.Hour)
 	say(request[5:])
-	read("an idle connection", 10*time.Hour)
+	read("an idle connection", idle)
+	own := strings.Replace(request, "\r\n\r\n", "\r\nX-Own: 1\r\n\r\n", 1)
+	say(own[:len(own)-20])
+	read("a body of which the handler says how long", 5*time.Hour)
+	say(own[len(own)-20:])
+	read("an idle connection", idle)
+	before := set
+	say(own)
+	read("an idle connection", idle)
+	if set != before {
+		t.Errorf("of a request that came at once %d deadlines were set", set-before)
+	}
 	c.Close()
 	if err := s.Shutdown(context.Background()); err != nil {
 		t.Error(err)
