@@ -173,8 +173,8 @@ func (w *plainAnswer) WriteHeader(code int) {
 	if len(w.header) == 0 {
 		return
 	}
-	if text := w.header.Get("Content-Length"); text != "" {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
+	if said := w.header["Content-Length"]; len(said) > 0 {
+		if n, err := strconv.ParseInt(said[0], 10, 64); err == nil && n >= 0 {
 			w.length = n
 		}
 	}
