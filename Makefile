@@ -47,7 +47,7 @@ NOT_RACE := Resident|AllocateNothing|Allocs|E2EMemory|Squeeze
 # at the same time has tests of its own beside each, which the race detector sees.
 NOT_RACE := $(NOT_RACE)|^TestSteps$$|^TestTraces$$|^TestHits$$|^TestPatternModel$$|^TestPatternBytes$$|^TestHardQueries$$|^TestSmallWorld$$|^TestFrameLengths$$|^TestSaveEveryCount$$
 # Of mcache,
-NOT_RACE := $(NOT_RACE)|^TestSeriesModel$$|^TestWriteBackModel$$|^TestRecordsModel$$|^TestSelectModel$$|^TestCoverageModel$$|^TestMetamorphic$$|^TestHonest$$|^TestChurn$$|^TestConservation$$
+NOT_RACE := $(NOT_RACE)|^TestSeriesModel$$|^TestWriteBackModel$$|^TestRecordsModel$$|^TestSelectModel$$|^TestCoverageModel$$|^TestMetamorphic$$|^TestHonest$$|^TestChurn$$|^TestConservation$$|^TestChangedSinceModel$$
 NOT_RACE := $(NOT_RACE)|^TestGenerationsOracle$$|^TestReclaimShares$$|^TestReclaimOrder$$|^TestOverflowKeepsAll$$|^TestOverflowCold$$|^TestBackfill$$|^TestSaveOrder$$|^TestReadSnapshotDamaged$$
 # of kvcache and query,
 NOT_RACE := $(NOT_RACE)|^TestShares$$|^TestLargeValuesAsMap$$|^TestManyModel$$|^TestDecimals$$|^TestRunsArePoints$$|^TestFormulasAreTheEngine$$|^TestAllPods$$|^TestCompleteFromOracle$$

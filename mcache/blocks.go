@@ -259,6 +259,7 @@ func (s *shard) placeBlockLocked(id uint32, x *SoundBlock, k int, newest bool) b
 		return false
 	}
 	r := s.recs.At(id)
+	s.changedLocked(x.first)
 	k = min(k, int(r.dirLen)) // a full directory has lost its oldest
 	behind := k == int(r.dirLen)
 	partial := behind && newest && x.n <= blockPartial

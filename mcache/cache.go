@@ -156,6 +156,7 @@ type Cache struct {
 
 	perMetric *offheap.Tally // series by bucket and metric name, where that is limited
 	retained  retentions
+	changes   changes
 }
 
 // bucket is a namespace of keys.

@@ -86,6 +86,7 @@
 // How it is read and sent on:
 //
 //	matcher      a condition that one label of a series meets (Matcher)
+//	Stamp        a moment in the order of all changes (ChangedSince)
 //	Snapshot     a private copy of one series' chunks in a range of time, encoded
 //	snapshot     the file that Save writes and Load reads; never a Snapshot
 //	run          points of one series in order: those handed on together

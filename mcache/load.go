@@ -74,6 +74,7 @@ func (c *Cache) Load(r io.Reader, o LoadOptions) (Loaded, error) {
 	p.read(&fr, c.newLoader(fr.version, o), o.Extra)
 	close(p.frames)
 	running.Wait()
+	c.changes.noteAll()
 	st, err = p.result(&fr)
 	if p.partial || st.Refused > 0 || p.fatal != nil {
 		c.forgetLoadedCoverage()

@@ -327,6 +327,7 @@ func (c *Cache) RemoveBucket(name string) bool {
 	for _, s := range c.shards {
 		s.emptyBucket(b)
 	}
+	c.changes.noteAll()
 	return true
 }
 

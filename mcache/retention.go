@@ -40,6 +40,7 @@ func (c *Cache) SetRetention(bucket string, f Fingerprint, ms int64) {
 		delete(r.ms, retentionKey{bucket, f})
 	}
 	r.some.Store(len(r.ms) > 0)
+	c.changes.noteAll()
 }
 
 // shownFromLocked is the earliest time of which points of r may be shown.

@@ -48,6 +48,9 @@ type shard struct {
 	allocated atomic.Int64
 	unpruned  bool   // a region was dropped since the last prune of all
 	yields    uint64 // times that a write let go of the lock
+	// changedFrom is the earliest time of what was written or deleted since
+	// ChangedSince looked at it.
+	changedFrom int64
 
 	ledger
 	counts
@@ -55,7 +58,7 @@ type shard struct {
 }
 
 func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
-	s := &shard{cache: c, number: number, roster: newRoster(c.memory), ledger: newLedger(c.memory), scratch: newScratch()}
+	s := &shard{cache: c, number: number, roster: newRoster(c.memory), ledger: newLedger(c.memory), scratch: newScratch(), changedFrom: noChange}
 	s.owner = c.memory.Register(s)
 	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.movedLocked)
 	s.partials = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.movedLocked)
