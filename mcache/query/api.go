@@ -110,6 +110,10 @@ type Options struct {
 	// Upstream is the store that is asked for what memory lacks. Default: none.
 	Upstream *UpstreamOptions
 
+	// Results is memory for what queries over many samples came to, so that a second
+	// look computes what is new. Default: nothing is remembered.
+	Results Remembers
+
 	// Gzip makes what compresses answers. Default: compress/gzip at its fastest.
 	Gzip func() Gzip
 	// GzipLocal compresses for clients on this machine, too: where a tunnel, or
@@ -192,6 +196,7 @@ type API struct {
 
 	messages sync.Pool // *messageBuffers
 	room     room
+	results  *results // nil: none
 
 	queries, reads, lookups *gate
 	asked                   *gate // by other members
@@ -225,6 +230,11 @@ type Stats struct {
 	ResponseBytes  uint64 // before compression
 	Running        int    // requests that read the cache now
 	Waiting        int    // requests that wait for that
+
+	// Aggregations over time, of which results may be remembered.
+	ResultsRecalled uint64 // as a whole
+	ResultsExtended uint64 // of which the newest steps were computed
+	ResultsComputed uint64 // as a whole
 
 	// Queries that the store behind was to answer.
 	UpstreamAnswered uint64
@@ -276,6 +286,7 @@ func NewAPIOf(s Source, o Options) *API {
 		source:  s,
 		parser:  newBoundedParser(o.Features.parserOptions()),
 		started: o.Now(),
+		results: newResults(o.Results),
 		queries: newGate(o.MaxConcurrency, o.MaxWaiting),
 		reads:   newGate(o.MaxConcurrency, o.MaxWaiting),
 		lookups: newGate(o.MaxConcurrency, o.MaxWaiting),
@@ -321,6 +332,9 @@ func (a *API) Stats() Stats {
 		s.UpstreamAuditsAgreed, s.UpstreamAuditsDiffered = u.auditsAgreed.Load(), u.auditsDiffered.Load()
 		s.UpstreamAuditsFailed, s.UpstreamAuditsSkipped = u.auditsFailed.Load(), u.auditsSkipped.Load()
 		s.UpstreamPaused = u.paused.len(a.o.Now())
+	}
+	if m := a.results; m != nil {
+		s.ResultsRecalled, s.ResultsExtended, s.ResultsComputed = m.recalled.Load(), m.extended.Load(), m.computed.Load()
 	}
 	for _, g := range [...]*gate{a.queries, a.reads, a.lookups} {
 		s.Rejected += g.rejected.Load()

@@ -185,6 +185,9 @@ func (c *computer) carryOut(ctx context.Context, q *Queryable, p *plan, ofSelect
 			return out, notes, nil
 		}
 	}
+	if source := q.results.of(q, c, p); source != nil {
+		return q.results.carryOut(ctx, q, c, p, source, ofSelect)
+	}
 	set, err := c.selectFor(ctx, q, p)
 	if err != nil {
 		return nil, nil, ofSelect(err)
@@ -233,7 +236,7 @@ func (c *computer) addTo(ctx context.Context, q *Queryable, p *plan, list []seri
 		ls := s.labels
 		if p.rangeMs > 0 {
 			if out.points == 0 && p.ofCounters() {
-				p.noteName(&notes, ls)
+				p.noteName(&notes)
 			}
 			ls = ls.DropReserved(schema.IsMetadataLabel)
 			if seen != nil {
@@ -282,9 +285,12 @@ func typed(ls labels.Labels) bool {
 
 // noteName adds Prometheus' remark on rates of what is no counter by its name,
 // which is that of all series of the plan.
-func (p *plan) noteName(notes *annotations.Annotations, ls labels.Labels) {
-	if name := ls.Get(model.MetricNameLabel); name != "" && !countersName(name) {
-		notes.Add(annotations.NewPossibleNonCounterInfo(name, p.position))
+func (p *plan) noteName(notes *annotations.Annotations) {
+	for _, m := range p.selector.LabelMatchers {
+		if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual && m.Value != "" && !countersName(m.Value) {
+			notes.Add(annotations.NewPossibleNonCounterInfo(m.Value, p.position))
+			return
+		}
 	}
 }
 

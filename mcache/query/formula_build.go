@@ -21,7 +21,18 @@ func formulaOf(expr parser.Expr) (formula, bool) {
 }
 
 // formulaBuilder makes a formula, in which equal plans are one.
-type formulaBuilder struct{ leaves map[string]*planned }
+type formulaBuilder struct {
+	leaves  map[string]*planned
+	ordered bool // see plan
+}
+
+// operand builds what something is made of that goes by the order of series.
+func (b *formulaBuilder) operand(expr parser.Expr) formula {
+	was := b.ordered
+	defer func() { b.ordered = was }()
+	b.ordered = true
+	return b.build(expr)
+}
 
 // build returns nil for what is no formula.
 func (b *formulaBuilder) build(expr parser.Expr) formula {
@@ -37,6 +48,7 @@ func (b *formulaBuilder) build(expr parser.Expr) formula {
 			b.leaves[key] = leaf
 		}
 		leaf.uses++
+		leaf.plan.ordered = leaf.plan.ordered || b.ordered
 		return leaf
 	}
 	switch n := expr.(type) {
@@ -49,7 +61,7 @@ func (b *formulaBuilder) build(expr parser.Expr) formula {
 	case *parser.AggregateExpr:
 		switch n.Op {
 		case parser.SUM, parser.AVG, parser.MIN, parser.MAX, parser.COUNT, parser.GROUP:
-			if of := b.build(n.Expr); of != nil {
+			if of := b.operand(n.Expr); of != nil {
 				return &aggregated{of: of, aggregate: aggregateOf(n)}
 			}
 		case parser.QUANTILE:

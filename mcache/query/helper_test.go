@@ -19,11 +19,18 @@ const t0 = int64(1795208700000)
 
 func newCache(t testing.TB) *mcache.Cache {
 	t.Helper()
+	return newCacheOf(t, mcache.Options{})
+}
+
+// newCacheOf has a memory of its own.
+func newCacheOf(t testing.TB, o mcache.Options) *mcache.Cache {
+	t.Helper()
 	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 256 << 20, ReserveBytes: 512 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := mcache.New(mcache.Options{Memory: memory})
+	o.Memory = memory
+	c, err := mcache.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

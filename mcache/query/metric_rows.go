@@ -34,6 +34,12 @@ func (s *Stats) Metrics() []Metric {
 				emit(float64(s.Incomplete), "evicted")
 				emit(float64(s.Uncovered), "uncovered")
 			}},
+		{"mcached_query_results_total", "counter", "Aggregations over the time of range queries, by where their results came from: remembered, as a whole; extended, where all but the newest steps were remembered; or computed.", []string{"source"},
+			func(emit func(float64, ...string)) {
+				emit(float64(s.ResultsRecalled), "remembered")
+				emit(float64(s.ResultsExtended), "extended")
+				emit(float64(s.ResultsComputed), "computed")
+			}},
 		{"mcached_upstream_queries_total", "counter", "Requests to --query.upstream for what memory lacks, by what became of them: answered; refused, as wrong or as what that server cannot answer (no remote read, or an mcached that lacks it, too); failed, without an answer; or skipped, as it had failed before.", []string{"outcome"},
 			func(emit func(float64, ...string)) {
 				emit(float64(s.UpstreamAnswered), "answered")

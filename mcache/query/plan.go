@@ -26,12 +26,14 @@ import (
 type plan struct {
 	matcher  *labels.Matcher // the only one of the selector in its place
 	selector *parser.VectorSelector
-	rangeMs  int64 // of the window; 0: the latest sample counts
-	perSec   bool  // rate, not increase or delta
-	gauge    bool  // delta: what is less than before is no reset
-	fold     *fold // another function of the window; nil: one of the above
+	rangeMs  int64  // of the window; 0: the latest sample counts
+	perSec   bool   // rate, not increase or delta
+	gauge    bool   // delta: what is less than before is no reset
+	fold     *fold  // another function of the window; nil: one of the above
+	call     string // the name of the function; empty: there is none
 	aggregate
 	position posrange.PositionRange // of the argument of a function of a window
+	ordered  bool                   // in which order groups stand is more than how an answer is sorted
 }
 
 // offsetMs is by how much the samples are older than the steps.
@@ -61,19 +63,31 @@ func rewrite(expr parser.Expr) (parser.Expr, []*plan) {
 	return r.rewrite(expr), r.plans
 }
 
-type rewriter struct{ plans []*plan }
+type rewriter struct {
+	plans   []*plan
+	ordered bool // what is rewritten is an operand of something that goes by the order of series
+}
+
+// operand rewrites an operand of something that goes by the order of series.
+func (r *rewriter) operand(expr parser.Expr) parser.Expr {
+	was := r.ordered
+	defer func() { r.ordered = was }()
+	r.ordered = true
+	return r.rewrite(expr)
+}
 
 func (r *rewriter) rewrite(expr parser.Expr) parser.Expr {
 	if p, ok := planOf(expr); ok {
 		p.matcher = labels.MustNewMatcher(labels.MatchEqual, planLabel, strconv.Itoa(len(r.plans)))
+		p.ordered = r.ordered
 		r.plans = append(r.plans, p)
 		return &parser.VectorSelector{LabelMatchers: []*labels.Matcher{p.matcher}, PosRange: expr.PositionRange()}
 	}
 	switch n := expr.(type) {
 	case *parser.AggregateExpr:
-		n.Expr = r.rewrite(n.Expr)
+		n.Expr = r.operand(n.Expr)
 	case *parser.BinaryExpr:
-		n.LHS, n.RHS = r.rewrite(n.LHS), r.rewrite(n.RHS)
+		n.LHS, n.RHS = r.operand(n.LHS), r.operand(n.RHS)
 	case *parser.ParenExpr:
 		n.Expr = r.rewrite(n.Expr)
 	case *parser.UnaryExpr:
@@ -155,6 +169,7 @@ func planOfCall(n *parser.Call) (*plan, bool) {
 		perSec:   n.Func.Name == "rate",
 		gauge:    n.Func.Name == "delta",
 		fold:     of,
+		call:     n.Func.Name,
 		position: m.PositionRange(),
 	}, true
 }

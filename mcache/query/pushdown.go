@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -324,11 +323,7 @@ func (d *distribution) merge(out *collector, all *answers) (notes annotations.An
 		return nil, false, errUnplanned
 	}
 	if d.p.rangeMs > 0 && out.points > 0 {
-		for _, m := range d.p.selector.LabelMatchers {
-			if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual {
-				d.p.noteName(&notes, labels.FromStrings(model.MetricNameLabel, m.Value))
-			}
-		}
+		d.p.noteName(&notes)
 	}
 	return notes, true, nil
 }

@@ -21,7 +21,7 @@ func (b *formulaBuilder) quantileOf(n *parser.AggregateExpr) formula {
 	if !ok || !(q >= 0 && q <= 1) {
 		return nil
 	}
-	of := b.build(n.Expr)
+	of := b.operand(n.Expr)
 	if of == nil {
 		return nil
 	}

@@ -105,7 +105,7 @@ func (a *API) evaluate(r *http.Request, s slow) (got answer, err error) {
 		held = loanOf(r.Context()).Held()
 	}
 	c.read, c.stats = a.queryable(r), s.stats
-	c.read.byLabels = s.of != nil
+	c.read.byLabels, c.read.results = s.of != nil, a.resultsFor(r)
 	if c.query, err = a.prepare(ctx, c.read, opts, &s); err != nil {
 		return answer{}, badParam("query", err)
 	}

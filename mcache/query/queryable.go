@@ -57,6 +57,7 @@ type Queryable struct {
 
 	loan      Loan      // of the request that this is for; may be nil
 	computer  *computer // of the range query that this is for; may be nil
+	results   *results  // that are remembered; may be nil
 	unplanned bool      // the query must not have a computer
 	byLabels  bool      // series come in the order of their labels
 }

@@ -25,7 +25,7 @@ func (b *formulaBuilder) rankedOf(n *parser.AggregateExpr) formula {
 	if !ok || !(k >= 1 && k <= math.MaxInt32) {
 		return nil
 	}
-	if of, ok := b.build(n.Expr).(*planned); ok {
+	if of, ok := b.operand(n.Expr).(*planned); ok {
 		return &ranked{of: of, k: int(k), aggregate: aggregateOf(n)}
 	}
 	return nil

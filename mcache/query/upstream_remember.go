@@ -68,7 +68,7 @@ import (
 // text. The seam (upstream_seam.go) is looked at in what is
 // remembered, if that reaches it.
 
-// Remembers is memory for what the store answered, which may lose any part of
+// Remembers is memory for what the store answered, or for results, which may lose any part of
 // itself at any time. A *kvcache.Cache is one. It is used concurrently.
 type Remembers interface {
 	// Get appends the value of a key to dst, or reports false.

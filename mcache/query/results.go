@@ -1,0 +1,387 @@
+package query
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"mcached/mcache"
+)
+
+// Results: what aggregations over many samples came to is kept, so that whoever
+// looks at a dashboard again, or at a minute more of it, has computed what is new.
+//
+//	remembered  a ├───────────────────────────────┬ ─ ─ ┤   steps of a grid; groups and their values
+//	changed since                                 ├──────▶  the time of the earliest write since
+//	query             ├───────────────────────────┼──────┤
+//	                        recalled              computed, and remembered with all before
+//
+// A step looks at nothing behind itself. So of what was remembered those steps are
+// still right that look at nothing as late as the earliest point that was written
+// or deleted since, whichever series it is of: mcache.Cache.ChangedSince tells.
+// Senders write what is of now, so that this is the last minute of it; after a
+// write of an hour ago the last hour is computed again. What is answered is to the
+// last bit what computing it would have been. What was evicted since is still part
+// of it, and what was missing then is told of again.
+//
+// Only plans that aggregate are remembered, of one bucket of this daemon's own
+// cache, and which read many more samples than their results have values. The
+// key is a SHA-256 of what results depend on: the bucket, the plan, the step and
+// the phase of its grid, the lookback; and a number that each results draws anew.
+//
+// Groups of a part stand in another order than those of the whole, which stand by
+// their first series that has a result. Where the order is more than how an
+// answer is sorted (plan.ordered), the range is a part of the key, and it is all or
+// nothing.
+//
+// Cost of a hit, beside its values, 2 ns each: a hash, a lookup in the memory, the
+// lock of each shard; some 3 µs (BenchmarkResults).
+type results struct {
+	memory     Remembers
+	salt       [16]byte
+	minSamples int // minResultSamples
+
+	recalled, extended, computed atomic.Uint64 // plans
+}
+
+func newResults(m Remembers) *results {
+	if m == nil {
+		return nil
+	}
+	r := &results{memory: m, minSamples: minResultSamples}
+	_, _ = rand.Read(r.salt[:]) // it never fails
+	return r
+}
+
+// resultsFor are those that a request may have, which Cache-Control: no-store declines.
+func (a *API) resultsFor(r *http.Request) *results {
+	if strings.Contains(r.Header.Get("Cache-Control"), "no-store") {
+		return nil
+	}
+	return a.results
+}
+
+// changing is a Source that says since when it has changed; see mcache.Cache.ChangedSince.
+type changing interface {
+	ChangedSince(mcache.Stamp) (from int64, now mcache.Stamp)
+}
+
+const (
+	// minResultSamples is how many samples a plan reads at least, and
+	// minSamplesPerValue how many for each value, to be remembered: it must take
+	// longer to compute than to remember.
+	minResultSamples   = 4 << 10
+	minSamplesPerValue = 2
+	// maxResultBytes bounds what is remembered of one plan.
+	maxResultBytes = 1 << 20
+	// maxHeldShare is what the bound on the samples of a query is divided by for
+	// what a plan may have held that is remembered. What is recalled counts for
+	// as many as all of it held, so that nothing passes that should not.
+	maxHeldShare = 8
+)
+
+// of is the source of a plan whose results may be remembered, or nil.
+func (m *results) of(q *Queryable, c *computer, p *plan) changing {
+	if m == nil || p.op == 0 || c.n < 2 {
+		return nil
+	}
+	source, _ := q.source.(changing)
+	return source
+}
+
+// carryOut carries out a plan, as far as it is not remembered.
+func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, p *plan, source changing, ofSelect func(error) error) (*collector, annotations.Annotations, error) {
+	key := m.key(q, c, p)
+	was := m.recall(key)
+	changed, now := source.ChangedSince(was.stamp)
+	first, known := was.covers(c.steps, changed, p.offsetMs())
+	if known == 0 || p.ordered && known < c.n {
+		was, first, known = packedResult{}, 0, 0
+		was.start, was.missing = c.start, nothingMissing
+	}
+	// Of what is before the query as much is kept as there is room for.
+	from := 0
+	if (first+c.n)*was.groups > maxResultBytes/8 {
+		from = first
+	}
+	is, err := was.unpack(ctx, q.loan, from, first+known, first+c.n, c.interval)
+	if err != nil {
+		return nil, nil, engineError(err)
+	}
+	first -= from
+	q.note(c.hintsOf(p).Start, is.missing)
+	var notes annotations.Annotations
+	if known < c.n {
+		rest := *c
+		rest.start, rest.n, rest.held = c.start+int64(known)*c.interval, c.n-known, 0
+		part := NewQueryable(q.source, q.bucket, q.o)
+		part.loan, part.byLabels = q.loan, q.byLabels
+		set, err := rest.selectFor(ctx, part, p)
+		if err != nil {
+			return nil, nil, ofSelect(err)
+		}
+		if p.rangeMs > 0 && slices.ContainsFunc(set.series, func(s series) bool { return typed(s.labels) }) {
+			// Whether they are the same without these labels, which is an error, is
+			// seen where all of them are.
+			if known > 0 {
+				set, err = c.selectFor(ctx, q, p)
+			}
+			if err != nil {
+				return nil, nil, ofSelect(err)
+			}
+			return c.compute(ctx, q, p, set)
+		}
+		found, ofRest, err := rest.compute(ctx, part, p, set)
+		if err != nil {
+			return nil, nil, err
+		}
+		notes = ofRest
+		q.join(part)
+		is.stamp, is.held = now, is.held+rest.held
+		is.missing = is.missing.and(Missing{part.completeFrom.Load(), part.uncovered.Load()})
+		if err := is.add(ctx, q.loan, found.rows(), first+known); err != nil {
+			return nil, nil, engineError(err)
+		}
+		if is.held <= c.maxSamples/maxHeldShare && (known > 0 || is.worth(int(part.computed.Load()), m.minSamples)) {
+			_ = m.memory.Put(key, is.pack(), rememberFor) // else there was no room
+		}
+	}
+	m.count(known, c.n)
+	if c.held = max(c.held, is.held); c.held > c.maxSamples {
+		return nil, nil, errUnplanned
+	}
+	out := is.shown(c, first)
+	if len(out.groups) > 0 && p.ofCounters() {
+		p.noteName(&notes)
+	}
+	return out, notes, nil
+}
+
+func (m *results) count(known, steps int) {
+	switch known {
+	case 0:
+		m.computed.Add(1)
+	case steps:
+		m.recalled.Add(1)
+	default:
+		m.extended.Add(1)
+	}
+}
+
+// join takes over what q is to know of what was read for it by another.
+func (q *Queryable) join(part *Queryable) {
+	raise(&q.completeFrom, part.completeFrom.Load())
+	raise(&q.uncovered, part.uncovered.Load())
+	q.selected.Add(part.selected.Load())
+	q.computed.Add(part.computed.Load())
+	if part.empty.Load() {
+		q.empty.Store(true)
+	}
+	q.warn(part.warnings())
+}
+
+// key is that of a plan's results.
+func (m *results) key(q *Queryable, c *computer, p *plan) []byte {
+	b := append(make([]byte, 0, 512), m.salt[:]...)
+	number := func(n int64) { b = binary.LittleEndian.AppendUint64(b, uint64(n)) }
+	truth := func(x bool) { b = append(b, map[bool]byte{true: 1}[x]) }
+	b = appendSized(b, q.bucket)
+	truth(q.byLabels)
+	number(int64(p.op))
+	truth(p.without)
+	number(int64(len(p.grouping)))
+	for _, name := range p.grouping {
+		b = appendSized(b, name)
+	}
+	b = appendSized(b, p.call)
+	number(p.rangeMs)
+	number(p.offsetMs())
+	for _, s := range p.selector.LabelMatchers {
+		b = append(b, byte(s.Type))
+		b = appendSized(appendSized(b, s.Name), s.Value)
+	}
+	b = append(b, math.MaxUint8) // no type of a matcher
+	number(c.lookback)
+	number(c.interval)
+	number(c.start - floorDiv(c.start, c.interval)*c.interval)
+	truth(p.ordered)
+	if p.ordered {
+		number(c.start)
+		number(int64(c.n))
+	}
+	sum := sha256.Sum256(b)
+	return sum[:]
+}
+
+// planResult is what a plan came to, at steps from start on.
+type planResult struct {
+	stamp   mcache.Stamp // before it was read
+	start   int64        // unix ms
+	steps   int
+	held    int // samples, as computer.held
+	missing Missing
+	rows    []computedRow // of all steps
+}
+
+// packedResult is one as a blob:
+//
+//	stamp (8) | start (8) | steps (4) | held (8) | gone, uncovered (8, 8) |
+//	groups (4) | of each its labels: count, then length and text of each name and
+//	value | of each its values, as floats (8 each)
+//
+// Counts and lengths of labels are uvarints. The body begins with the labels.
+type packedResult struct {
+	planResult // without rows
+	groups     int
+	body       []byte
+}
+
+const resultHeader = 8 + 8 + 4 + 8 + 8 + 8 + 4
+
+// worth reports that a result of so many samples should be remembered.
+func (r *planResult) worth(samples, least int) bool {
+	values := len(r.rows) * r.steps
+	return samples >= least && samples >= minSamplesPerValue*values && 8*values <= maxResultBytes
+}
+
+// pack makes a blob of it.
+func (r *planResult) pack() []byte {
+	b := make([]byte, 0, resultHeader+len(r.rows)*(128+8*r.steps))
+	for _, n := range []int64{int64(r.stamp), r.start} {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(r.steps))
+	for _, n := range []int64{int64(r.held), r.missing.Gone, r.missing.Uncovered} {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(r.rows)))
+	for i := range r.rows {
+		ls := r.rows[i].labels
+		b = binary.AppendUvarint(b, uint64(ls.Len()))
+		ls.Range(func(l labels.Label) { b = appendSized(appendSized(b, l.Name), l.Value) })
+	}
+	for i := range r.rows {
+		for _, v := range r.rows[i].values {
+			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
+		}
+	}
+	return b
+}
+
+// recall is what is remembered under a key: no groups if that is nothing.
+func (m *results) recall(key []byte) (r packedResult) {
+	b, ok := m.memory.Get(nil, key)
+	if !ok {
+		return packedResult{}
+	}
+	u64 := func(at int) int64 { return int64(binary.LittleEndian.Uint64(b[at:])) }
+	u32 := func(at int) int { return int(binary.LittleEndian.Uint32(b[at:])) }
+	r.stamp, r.start, r.steps, r.held = mcache.Stamp(u64(0)), u64(8), u32(16), int(u64(20))
+	r.missing = Missing{u64(28), u64(36)}
+	r.groups, r.body = u32(44), b[resultHeader:]
+	return r
+}
+
+// covers says with which of its steps a query begins, and how many from there on
+// still hold if there were changes from a time on; 0 if the query does not begin
+// with one of them.
+func (r *packedResult) covers(s steps, changed, offset int64) (first, known int) {
+	if r.groups == 0 || s.start < r.start {
+		return 0, 0
+	}
+	end := int64(r.steps)
+	switch last := r.start + (end-1)*s.interval - offset; {
+	case changed <= r.start-offset:
+		return 0, 0
+	case changed <= last:
+		end = (changed - (r.start - offset) + s.interval - 1) / s.interval
+	}
+	at := (s.start - r.start) / s.interval
+	if at >= end {
+		return 0, 0
+	}
+	return int(at), int(min(end-at, int64(s.n)))
+}
+
+// unpack makes rows of its steps from from to known, with room up to a last one.
+func (r *packedResult) unpack(ctx context.Context, l Loan, from, known, to int, interval int64) (*planResult, error) {
+	is := r.planResult
+	is.start, is.steps = r.start+int64(from)*interval, to-from
+	if err := is.take(ctx, l, len(r.body), r.groups); err != nil {
+		return nil, err
+	}
+	text := textReader{r.body, nil}
+	builder := labels.NewScratchBuilder(8)
+	is.rows = make([]computedRow, r.groups)
+	for i := range is.rows {
+		builder.Reset()
+		for range text.count(len(text.b)) {
+			name := string(text.text())
+			builder.Add(name, string(text.text()))
+		}
+		is.rows[i] = computedRow{labels: builder.Labels(), values: make([]float64, is.steps)}
+	}
+	for i := range is.rows {
+		values, b := is.rows[i].values, text.b[8*(i*r.steps+from):]
+		for k := range values[:known-from] {
+			values[k] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*k:]))
+		}
+		for k := known - from; k < len(values); k++ {
+			values[k] = none
+		}
+	}
+	return &is, nil
+}
+
+// take takes from a loan what so many rows need, beside some bytes.
+func (r *planResult) take(ctx context.Context, l Loan, bytes, rows int) error {
+	if l == nil {
+		return nil
+	}
+	return l.Take(ctx, int64(bytes)+product(int64(rows), 8*int64(r.steps)))
+}
+
+// add adds rows of the last steps, from one on.
+func (r *planResult) add(ctx context.Context, l Loan, rows []computedRow, from int) error {
+	if len(r.rows) == 0 && from == 0 {
+		r.rows = rows
+		return nil
+	}
+	places := make(map[uint64]int, len(r.rows))
+	for i := range r.rows {
+		places[r.rows[i].labels.Hash()] = i
+	}
+	for _, row := range rows {
+		i, ok := places[row.labels.Hash()]
+		if !ok {
+			if err := r.take(ctx, l, 0, 1); err != nil {
+				return err
+			}
+			i = len(r.rows)
+			r.rows = append(r.rows, computedRow{labels: row.labels, values: slices.Repeat([]float64{none}, r.steps)})
+		}
+		copy(r.rows[i].values[from:], row.values)
+	}
+	return nil
+}
+
+// shown are the rows of the last steps, from one on, that have a result there.
+func (r *planResult) shown(c *computer, from int) *collector {
+	out := &collector{steps: c.steps, room: c.room}
+	for _, row := range r.rows {
+		values := row.values[from:]
+		if slices.ContainsFunc(values, func(v float64) bool { return !isNone(v) }) {
+			out.groups = append(out.groups, group{labels: row.labels, value: values})
+		}
+	}
+	return out
+}

@@ -1,0 +1,253 @@
+package query
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"mcached/kvcache"
+	"mcached/mcache"
+)
+
+// resultMemory is memory for results.
+func resultMemory(t testing.TB) Remembers {
+	t.Helper()
+	memory, err := kvcache.NewMemory(kvcache.MemoryOptions{BudgetBytes: 64 << 20, ReserveBytes: 128 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { memory.Close() })
+	c, err := kvcache.NewCache(kvcache.CacheOptions{Memory: memory, MaxLargeBytes: 2 * maxResultBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// remembersAll is an API of c that remembers what takes no time, too.
+func remembersAll(t testing.TB, c *mcache.Cache) *API {
+	o := testOptions()
+	o.Results = resultMemory(t)
+	a := NewAPI(c, o)
+	a.results.minSamples = 1
+	return a
+}
+
+// TestResultsAreTheEngine: with results that are remembered, answers are those of the
+// engine, bit by bit, whatever is written and deleted between two looks.
+func TestResultsAreTheEngine(t *testing.T) {
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	now := t0
+	// It knows what it was not there to receive, and tells of it.
+	c := newCacheOf(t, mcache.Options{Now: func() int64 { return now }})
+	a := remembersAll(t, c)
+	const series = 24
+	pick := func(ss ...string) string { return ss[rnd.IntN(len(ss))] }
+	labelsOf := func(i int) []mcache.Label {
+		return pairsToLabels([]string{"__name__", []string{"m", "n_total"}[i%2], "i", fmt.Sprint(i), "a", fmt.Sprint(i / 2 % 3), "b", fmt.Sprint(i % 5)})
+	}
+	values := make([]float64, series)
+	write := func(i int, at int64) {
+		s := mcache.Sample{T: at, V: math.Float64bits(values[i])}
+		switch rnd.IntN(200) {
+		case 0:
+			s.V = value.StaleNaN
+		case 1:
+			s.V = math.Float64bits(math.Inf(1))
+		}
+		if err := c.AppendSamples("default", labelsOf(i), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expressions := []string{
+		"sum(m)", "sum by (a) (rate(n_total[2m]))", "avg by (b) (m offset 1m)", "max without (i) (n_total)", "count(m)", "min by (i) (m)",
+		"sum by (a) (m offset -2m)", "avg(avg_over_time(m[90s]))", "sum by (a) (m) / on (a) sum by (a) (n_total)", "sum(sum by (a) (m))",
+		"sum by (a) (increase(n_total[2m]))", "sum by (a) (irate(n_total[2m]))",
+		"topk(2, sum by (b) (m))", "quantile(0.5, sum by (b) (m))", "abs(sum by (b) (m))", "sum by (nothing) (increase(m[3m]))", "group by (i) (m{a!=\"1\"})",
+		"sum by (a) ({__name__=\"m\"})", "sum by (b) (n_total{i=~\"1.*\"}) > 2", "histogram_quantile(0.9, sum by (a, b) (m))", "sum by (a) (label_replace(sum by (a, b) (m), \"c\", \"$1\", \"a\", \"(.*)\"))",
+	}
+	type view struct {
+		e            string
+		step, length int64
+	}
+	var views []view
+	for _, e := range expressions {
+		views = append(views, view{e, []int64{15_000, 60_000, 7_000, 37}[rnd.IntN(4)], 0})
+		views[len(views)-1].length = views[len(views)-1].step * (10 + rnd.Int64N(200))
+	}
+	ids := func() []mcache.SeriesID {
+		list, err := c.Select("default", []mcache.Matcher{{Type: mcache.MatchEqual, Name: "i", Value: fmt.Sprint(rnd.IntN(series))}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	rounds := 400
+	if testing.Short() {
+		rounds = 100
+	}
+	for round := range rounds {
+		// A scrape, of which some series have no part, or all of a while.
+		for range 1 + rnd.IntN(3) {
+			now += 15_000
+			for i := range series {
+				if (now/600_000+int64(i))%4 == 0 && i%3 == 0 {
+					continue // series come and go
+				}
+				if values[i] += rnd.NormFloat64() + 1; i%2 == 1 {
+					values[i] = max(values[i], 0)
+				}
+				write(i, now+int64(i%3)*100)
+			}
+		}
+		switch rnd.IntN(12) {
+		case 0: // out of order
+			write(rnd.IntN(series), now-rnd.Int64N(1_000_000))
+		case 1:
+			for _, id := range ids() {
+				from := now - rnd.Int64N(1_000_000)
+				if _, err := c.Delete(id, from, from+rnd.Int64N(200_000)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		case 2:
+			if rnd.IntN(10) == 0 {
+				c.RemoveBucket("default")
+			}
+		}
+		for range 6 {
+			v := &views[rnd.IntN(len(views))]
+			// What ends now moves on with the time; others look at a time of their own.
+			end := now + rnd.Int64N(3)*v.step
+			if rnd.IntN(4) == 0 {
+				end = now - rnd.Int64N(1_500_000)
+			}
+			if rnd.IntN(8) > 0 {
+				end -= end % v.step
+			}
+			start := end - v.length
+			if rnd.IntN(5) == 0 {
+				start += rnd.Int64N(3) * v.step
+			}
+			params := []string{"query", v.e, "start", seconds(start), "end", seconds(end), "step", fmt.Sprintf("%dms", v.step)}
+			if rnd.IntN(20) == 0 {
+				params = append(params, "lookback_delta", pick("20s", "1m"))
+			}
+			for range 1 + rnd.IntN(2) {
+				if is, was := asComputed(t, a, params); is != was {
+					t.Fatalf("seed %d, round %d: %q\nis  %s\nwas %s", seed, round, params, is, was)
+				}
+			}
+		}
+	}
+	s := a.Stats()
+	t.Logf("%d recalled, %d extended, %d computed", s.ResultsRecalled, s.ResultsExtended, s.ResultsComputed)
+	if n := uint64(rounds); s.ResultsRecalled < n/2 || s.ResultsExtended < n/2 || s.ResultsComputed < n/2 {
+		t.Errorf("%d recalled, %d extended, %d computed in %d rounds", s.ResultsRecalled, s.ResultsExtended, s.ResultsComputed, n)
+	}
+}
+
+// asComputed is what a range query is answered, and what it is without results that
+// are remembered.
+func asComputed(t testing.TB, a *API, params []string) (is, was string) {
+	t.Helper()
+	got := get(t, a, "query_range", params...)
+	r := httptest.NewRequest(http.MethodGet, "/api/v1/query_range?"+form(params), nil)
+	r.Header.Set("Cache-Control", "no-store")
+	want := send(t, a, r)
+	text := func(w *httptest.ResponseRecorder) string {
+		body, notes, _ := strings.Cut(w.Body.String(), `"warnings":[`)
+		list := strings.Split(strings.TrimSuffix(notes, "]}")+",", `",`) // in any order
+		slices.Sort(list)
+		return fmt.Sprint(w.Code, w.Header(), body, list)
+	}
+	return text(got), text(want)
+}
+
+// Groups stand in the order of the first series that has a result in the range: sums
+// of them, and which of equal ones is among the first, depend on it.
+func TestResultsKeepTheOrder(t *testing.T) {
+	c := newCache(t)
+	a := remembersAll(t, c)
+	// Of the group x the first series ends; then that of y is the first, by a
+	// series that stands before the second one of x.
+	var early, late []float64
+	for i := range 200 {
+		early, late = append(early, 0.1), append(late, 0.1)
+		if i >= 100 {
+			early[i] = math.Float64frombits(absent)
+		}
+	}
+	of := func(step int) mcache.Sample {
+		return mcache.Sample{T: t0 + int64(step)*15_000, V: math.Float64bits(0.1)}
+	}
+	first := pairsToLabels([]string{"__name__", "m", "g", "w", "i", "first"})
+	if err := c.AppendSamples("default", first, of(-100)); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, c, "default", 15_000, early, "__name__", "m", "g", "x", "i", "0")
+	fill(t, c, "default", 15_000, late, "__name__", "m", "g", "y", "i", "1")
+	fill(t, c, "default", 15_000, late, "__name__", "m", "g", "x", "i", "2")
+	fill(t, c, "default", 15_000, late, "__name__", "m", "g", "z", "i", "3")
+	at := func(step int) string { return seconds(t0 + int64(step)*15_000) }
+	for _, e := range []string{"topk(1, sum by (g) (m))", "bottomk(2, max by (g) (m))", "topk by (i) (1, count by (g) (m))"} {
+		for _, from := range []int{0, 0, 150, 150, 20} {
+			is, was := asComputed(t, a, []string{"query", e, "start", at(from), "end", at(199), "step", "30s"})
+			if is != was {
+				t.Errorf("%s from %d on\nis  %s\nwas %s", e, from, is, was)
+			}
+		}
+	}
+	// The first series of all has samples again, behind what is remembered.
+	if err := c.AppendSamples("default", first, of(190), of(199)); err != nil {
+		t.Fatal(err)
+	}
+	if is, was := asComputed(t, a, []string{"query", "topk(1, sum by (g) (m))", "start", at(150), "end", at(199), "step", "30s"}); is != was {
+		t.Errorf("is  %s\nwas %s", is, was)
+	}
+	if s := a.Stats(); s.ResultsRecalled != 6 || s.ResultsExtended > 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A native histogram makes a query one for the engine, and samples that are written
+// over what was remembered, too.
+func TestResultsSeeHistograms(t *testing.T) {
+	c := newCache(t)
+	a := remembersAll(t, c)
+	for i := range 3 {
+		fill(t, c, "default", 15_000, ramp(100, 1, 1), "__name__", "m", "i", fmt.Sprint(i))
+	}
+	params := []string{"query", "sum(m)", "start", seconds(t0), "end", seconds(t0 + 1_500_000), "step", "15s"}
+	for range 2 {
+		if is, was := asComputed(t, a, params); is != was {
+			t.Fatalf("is  %s\nwas %s", is, was)
+		}
+	}
+	var b mcache.Batch
+	b.Reset("default")
+	ls := pairsToLabels([]string{"__name__", "m", "i", "1"})
+	b.Series(c.Fingerprint(ls))
+	h := countsOf(histogram.UnknownCounterReset, 0, 1, 2)
+	b.Record(t0+750_000, marshalHistogram(t, writev2.FromIntHistogram(0, t0+750_000, h)))
+	if _, err := c.Append(&b); err != nil {
+		t.Fatal(err)
+	}
+	if is, was := asComputed(t, a, params); is != was {
+		t.Fatalf("is  %s\nwas %s", is, was)
+	}
+	if s := a.Stats(); s.ResultsRecalled != 1 {
+		t.Errorf("%d recalled", s.ResultsRecalled)
+	}
+}
