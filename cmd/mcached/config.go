@@ -78,6 +78,7 @@ type config struct {
 	querySlow           duration // 0: none is logged
 	corsOrigin          origin
 	compressLocal       truth
+	queryRemember       truth
 
 	writeMaxBody       byteSize
 	writeMaxDecoded    byteSize
@@ -239,7 +240,7 @@ func (c *config) addMemoryFlags(add addFlag) {
 	add("memory.blobs-share", "50%", &c.memoryShares.blobs,
 		"Share of the memory that Redis clients' values may hold when memory is short; until then they may use all that is free.")
 	add("memory.answers-share", "10%", &c.memoryShares.answers,
-		"Share of the memory that remembered answers of --query.upstream may hold when memory is short; until then they may use all that is free.")
+		"Share of the memory that what is remembered of queries may hold when memory is short, answers of --query.upstream and results computed here; until then it may use all that is free.")
 	add("memory.heap-limit", "0", &c.memoryHeap,
 		"Soft limit of the Go heap, which is not part of --memory.size; 0 means GOMEMLIMIT if set, else an eighth of the machine or control group between 256MiB and 2GiB, and with a fixed --memory.size at most half of what that leaves.")
 }
@@ -257,6 +258,8 @@ func (c *config) addQueryFlags(add addFlag) {
 		"Body of one query: a panel that lists all of 100,000 pods takes about 4MiB.")
 	add("query.lookback-delta", "5m", &c.queryLookback,
 		"How old the last sample of a series may be for an instant value.")
+	add("query.remember-results", "true", &c.queryRemember,
+		"Remember what aggregations over time came to (--memory.answers-share), so that a second look computes what is new. A daemon of a cluster does not.")
 	add("query.log-slower-than", "1s", &c.querySlow,
 		"Log queries and remote reads that take at least this long, at most ten a second; 0 logs none.")
 }

@@ -37,6 +37,9 @@ func (d *daemon) openFrontDoors() error {
 	features, _ := c.enableFeatures.features()
 	queries := d.queryOptions(c)
 	queries.Features, queries.Upstream = features, d.upstreamOptions()
+	if c.queryRemember {
+		queries.Results = d.answers
+	}
 	queries.TenancyHeader, queries.DefaultBucket = c.tenancyHeader, defaultBucket
 	queries.Metadata, queries.Exemplars, queries.Keys = d.metadata, d.exemplars, d.seriesKeys
 	d.queries = d.newQueries(queries)

@@ -19,7 +19,7 @@ func (s *stats) ownMetrics() []metric {
 	return []metric{
 		{"mcached_memory_heap_limit_bytes", "gauge", "Soft limit of the Go heap, which is not part of the budget.", nil,
 			single(float64(s.heapLimit))},
-		{"mcached_memory_account_bytes", "gauge", "Bytes in use, by account: regions and indexes of metrics, of what was evicted of them (overflow), of Redis clients' values (blobs), of remembered answers of --query.upstream (answers).", []string{"account"},
+		{"mcached_memory_account_bytes", "gauge", "Bytes in use, by account: regions and indexes of metrics, of what was evicted of them (overflow), of Redis clients' values (blobs), of what is remembered of queries (answers).", []string{"account"},
 			func(emit func(float64, ...string)) {
 				for _, a := range s.accounts {
 					emit(float64(a.UsedBytes), a.name)

@@ -48,7 +48,7 @@ type daemon struct {
 	pressure *pressure.Controller
 	memory   *kvcache.Memory
 	blobs    *kvcache.Databases
-	answers  *kvcache.Cache // of --query.upstream, that are remembered; nil without
+	answers  *kvcache.Cache // that are remembered: see openAnswers; nil if none are
 	metrics  *mcache.Cache
 	writes   *remotewrite.Handler
 	router   *route.Router   // nil: alone

@@ -16,7 +16,7 @@ const (
 	accountMetrics kvcache.Account = iota
 	accountOverflow
 	accountBlobs
-	accountAnswers // of --query.upstream, that are remembered
+	accountAnswers // that are remembered: of --query.upstream, and results computed here
 )
 
 // share is a flag's value: a part of the memory, spelt as 25%.

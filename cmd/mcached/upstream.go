@@ -156,16 +156,16 @@ func (p *portion) Set(in string) error {
 // String implements kingpin.Value.
 func (p *portion) String() string { return strconv.FormatFloat(float64(*p)*100, 'g', 6, 64) + "%" }
 
-// openAnswers makes the memory for what the server answered.
+// openAnswers makes the memory for what the server answered and for results of queries.
 func (d *daemon) openAnswers() (err error) {
-	if d.config.upstream.url == "" {
+	if d.config.upstream.url == "" && !bool(d.config.queryRemember) {
 		return nil
 	}
 	d.answers, err = kvcache.NewCache(kvcache.CacheOptions{Memory: d.memory, Account: accountAnswers, Shards: answerShards, MaxLargeBytes: query.MaxRememberedBytes})
 	return err
 }
 
-// answersBytes is the share of the memory for what the server answered.
+// answersBytes is the share of that memory.
 func (d *daemon) answersBytes() int64 {
 	d.sharing.mu.Lock()
 	defer d.sharing.mu.Unlock()

@@ -62,7 +62,7 @@ const parts = [
   ["index of Redis values", () => sum("mcached_blobs_bytes", {state: "index"}), "Where the values of Redis clients are."],
   ["overflow", () => sum("mcached_series_bytes", {part: "overflow"}), "Evicted series, kept compressed as long as there is memory. Queries read them."],
   ["dead", () => sum("mcached_series_dead_bytes") + sum("mcached_blobs_bytes", {state: "dead"}), "Deleted or replaced, and not compacted yet."],
-  ["remembered answers", () => sum("mcached_memory_account_bytes", {account: "answers"}), "Steps that the store behind has computed, kept for the next query."],
+  ["remembered answers", () => sum("mcached_memory_account_bytes", {account: "answers"}), "What queries came to, here or at the store behind, kept for the next look."],
 ];
 
 // Of fewer samples than these for each series, all bytes are those of the series; and of fewer in blocks there is no rule yet.

@@ -13,7 +13,7 @@ function fill(id, list) {
 const ofMetrics = list => list.filter(([, name, labels]) => rows(name, labels).length).map(([text, name, labels]) => ({text, tip: self.help[name], values: [valueOf(name, sum(name, labels))]}));
 
 // Shares: what each account uses of the memory, and what it keeps when memory is short.
-const accounts = {metrics: "metrics", overflow: "overflow: evicted series, compressed", blobs: "values of Redis clients", answers: "remembered answers of the store"};
+const accounts = {metrics: "metrics", overflow: "overflow: evicted series, compressed", blobs: "values of Redis clients", answers: "remembered answers"};
 
 function drawShares(upstream) {
   const shown = rows("mcached_memory_account_bytes").filter(r => upstream || r.metric.account !== "answers" || r.value > 0);
