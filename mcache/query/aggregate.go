@@ -44,6 +44,15 @@ func newCollector(s steps, a aggregate, series int) *collector {
 	return &collector{steps: s, aggregate: a, series: series, byKey: map[uint64]int{}, builder: labels.NewBuilder(labels.EmptyLabels())}
 }
 
+// collectorOf has rows that are complete.
+func collectorOf(c *computer, rows []computedRow) *collector {
+	out := &collector{steps: c.steps, room: c.room, groups: make([]group, len(rows))}
+	for i, row := range rows {
+		out.groups[i] = group{labels: row.labels, first: row.first, value: row.values}
+	}
+	return out
+}
+
 // rows returns the results. The collector must not be used afterwards.
 func (c *collector) rows() []computedRow {
 	rows := make([]computedRow, len(c.groups))

@@ -185,9 +185,24 @@ func (c *computer) carryOut(ctx context.Context, q *Queryable, p *plan, ofSelect
 			return out, notes, nil
 		}
 	}
-	if source := q.results.of(q, c, p); source != nil {
-		return q.results.carryOut(ctx, q, c, p, source, ofSelect)
+	if source := q.results.of(q, c); source != nil && p.op != 0 {
+		rows, notes, err := q.results.carryOut(ctx, q, c, source, &work{
+			expr: p.expr, plans: []*plan{p}, ordered: p.ordered,
+			compute: func(ctx context.Context, c *computer, q *Queryable) ([]computedRow, annotations.Annotations, error) {
+				found, notes, err := c.find(ctx, q, p, ofSelect)
+				if err != nil {
+					return nil, nil, err
+				}
+				return found.rows(), notes, nil
+			},
+		})
+		return collectorOf(c, rows), notes, err
 	}
+	return c.find(ctx, q, p, ofSelect)
+}
+
+// find carries out a plan on the series that it finds.
+func (c *computer) find(ctx context.Context, q *Queryable, p *plan, ofSelect func(error) error) (*collector, annotations.Annotations, error) {
 	set, err := c.selectFor(ctx, q, p)
 	if err != nil {
 		return nil, nil, ofSelect(err)
@@ -216,6 +231,7 @@ func (c *computer) addTo(ctx context.Context, q *Queryable, p *plan, list []seri
 	// Series of one name remain different without it.
 	var seen map[uint64]struct{}
 	if p.rangeMs > 0 && slices.ContainsFunc(list, func(s series) bool { return typed(s.labels) }) {
+		q.typed.Store(true)
 		seen = make(map[uint64]struct{}, len(list))
 	}
 	team := crew{

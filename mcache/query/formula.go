@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/schema"
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/stats"
@@ -211,13 +212,39 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// aggregated is an aggregation of a formula.
+// aggregated is an aggregation of a formula, which may be remembered.
 type aggregated struct {
 	of formula
 	aggregate
+	expr    parser.Expr
+	ordered bool // see plan
 }
 
 func (a *aggregated) rows(f *formulaRun) ([]computedRow, error) {
+	source, plans := f.q.results.of(f.q, f.c), plansOf(a.of)
+	if source == nil || slices.ContainsFunc(plans, (*plan).remarked) {
+		return a.compute(f)
+	}
+	f.c.held = 0
+	rows, notes, err := f.q.results.carryOut(f.ctx, f.q, f.c, source, &work{
+		expr: a.expr, plans: plans, ordered: a.ordered || a.byOrder() && !steady(a.of),
+		// By a formula of its own: plans that others use as well have rows of all steps.
+		compute: func(ctx context.Context, c *computer, q *Queryable) ([]computedRow, annotations.Annotations, error) {
+			of, _ := formulaOf(a.expr)
+			part := formulaRun{c: c, q: q, ctx: ctx}
+			defer part.Close()
+			rows, err := of.rows(&part)
+			c.held = part.held
+			return rows, part.notes, err
+		},
+	})
+	f.held += f.c.held
+	f.notes.Merge(notes)
+	return rows, err
+}
+
+// compute aggregates the rows of all steps.
+func (a *aggregated) compute(f *formulaRun) ([]computedRow, error) {
 	rows, err := a.of.rows(f)
 	if err != nil {
 		return nil, err
@@ -232,6 +259,54 @@ func (a *aggregated) rows(f *formulaRun) ([]computedRow, error) {
 	}
 	f.count(len(out.groups))
 	return out.rows(), nil
+}
+
+// byOrder reports that a result may depend on the order of what is aggregated: by
+// rounding, or by which zero or number that is none comes first.
+func (a *aggregate) byOrder() bool { return a.op != parser.COUNT && a.op != parser.GROUP }
+
+// steady reports that the rows of a formula stand in the same order, whatever the range: that in
+// which a select finds series.
+func steady(f formula) bool {
+	switch f := f.(type) {
+	case *planned:
+		return f.plan.op == 0 && named(f.plan.selector)
+	case *negated:
+		return steady(f.of)
+	case *scaled:
+		return steady(f.of)
+	case *matched:
+		if f.matching.Card == parser.CardOneToMany {
+			return steady(f.rhs)
+		}
+		return steady(f.lhs)
+	case *combined:
+		return f.op != parser.LOR && steady(f.lhs)
+	}
+	return false
+}
+
+// plansOf are the plans that a formula is made of.
+func plansOf(f formula) []*plan {
+	switch f := f.(type) {
+	case *planned:
+		return []*plan{f.plan}
+	case *negated:
+		return plansOf(f.of)
+	case *scaled:
+		return plansOf(f.of)
+	case *aggregated:
+		return plansOf(f.of)
+	case *quantiled:
+		return plansOf(f.of)
+	case *ranked:
+		return plansOf(f.of)
+	case *matched:
+		return append(plansOf(f.lhs), plansOf(f.rhs)...)
+	case *combined:
+		return append(plansOf(f.lhs), plansOf(f.rhs)...)
+	}
+	panic("query: a formula that is made of nothing known")
 }
 
 // both computes two formulas, the left one first.

@@ -62,7 +62,7 @@ func (b *formulaBuilder) build(expr parser.Expr) formula {
 		switch n.Op {
 		case parser.SUM, parser.AVG, parser.MIN, parser.MAX, parser.COUNT, parser.GROUP:
 			if of := b.operand(n.Expr); of != nil {
-				return &aggregated{of: of, aggregate: aggregateOf(n)}
+				return &aggregated{of: of, aggregate: aggregateOf(n), expr: n, ordered: b.ordered}
 			}
 		case parser.QUANTILE:
 			return b.quantileOf(n)

@@ -26,13 +26,13 @@ import (
 type plan struct {
 	matcher  *labels.Matcher // the only one of the selector in its place
 	selector *parser.VectorSelector
-	rangeMs  int64  // of the window; 0: the latest sample counts
-	perSec   bool   // rate, not increase or delta
-	gauge    bool   // delta: what is less than before is no reset
-	fold     *fold  // another function of the window; nil: one of the above
-	call     string // the name of the function; empty: there is none
+	rangeMs  int64 // of the window; 0: the latest sample counts
+	perSec   bool  // rate, not increase or delta
+	gauge    bool  // delta: what is less than before is no reset
+	fold     *fold // another function of the window; nil: one of the above
 	aggregate
 	position posrange.PositionRange // of the argument of a function of a window
+	expr     parser.Expr            // an aggregation: what is remembered is of it
 	ordered  bool                   // in which order groups stand is more than how an answer is sorted
 }
 
@@ -120,7 +120,7 @@ func planOf(expr parser.Expr) (*plan, bool) {
 		if !ok {
 			return nil, false
 		}
-		p.aggregate = aggregateOf(n)
+		p.aggregate, p.expr = aggregateOf(n), n
 		return p, true
 	}
 	return nil, false
@@ -169,7 +169,6 @@ func planOfCall(n *parser.Call) (*plan, bool) {
 		perSec:   n.Func.Name == "rate",
 		gauge:    n.Func.Name == "delta",
 		fold:     of,
-		call:     n.Func.Name,
 		position: m.PositionRange(),
 	}, true
 }

@@ -49,6 +49,7 @@ type Queryable struct {
 	selected  atomic.Int64 // series
 	computed  atomic.Int64 // samples that plans read
 	empty     atomic.Bool  // a select found no series
+	typed     atomic.Bool  // a plan lost labels that may have told series apart
 
 	notes struct { // warnings for the answer
 		mu   sync.Mutex

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"mcached/mcache"
@@ -89,23 +90,42 @@ const (
 	maxHeldShare = 8
 )
 
-// of is the source of a plan whose results may be remembered, or nil.
-func (m *results) of(q *Queryable, c *computer, p *plan) changing {
-	if m == nil || p.op == 0 || c.n < 2 {
+// work is what is remembered: an expression that aggregates.
+type work struct {
+	expr    parser.Expr
+	plans   []*plan // that read for it
+	ordered bool    // steps depend on the range: see plan.ordered
+	compute func(context.Context, *computer, *Queryable) ([]computedRow, annotations.Annotations, error)
+}
+
+// offset is by how much the samples of a step are older than it, at least, and since
+// those of the first step, in unix ms.
+func (w *work) offset(c *computer) (ms, since int64) {
+	ms, since = math.MaxInt64, math.MaxInt64
+	for _, p := range w.plans {
+		ms, since = min(ms, p.offsetMs()), min(since, c.hintsOf(p).Start)
+	}
+	return ms, since
+}
+
+// of is the source of a query whose results may be remembered, or nil.
+func (m *results) of(q *Queryable, c *computer) changing {
+	if m == nil || c.n < 2 {
 		return nil
 	}
 	source, _ := q.source.(changing)
 	return source
 }
 
-// carryOut carries out a plan, as far as it is not remembered.
-func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, p *plan, source changing, ofSelect func(error) error) (*collector, annotations.Annotations, error) {
-	key := m.key(q, c, p)
+// carryOut computes the rows of work, as far as they are not remembered.
+func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, source changing, w *work) ([]computedRow, annotations.Annotations, error) {
+	key := m.key(q, c, w)
 	was := m.recall(key)
 	changed, now := source.ChangedSince(was.stamp)
-	first, known := was.covers(c.steps, changed, p.offsetMs())
-	if known == 0 || p.ordered && known < c.n {
-		was, first, known = packedResult{}, 0, 0
+	offset, since := w.offset(c)
+	first, known := was.covers(c.steps, changed, offset)
+	if known == 0 || w.ordered && known < c.n {
+		was, first, known = packedOutcome{}, 0, 0
 		was.start, was.missing = c.start, nothingMissing
 	}
 	// Of what is before the query as much is kept as there is room for.
@@ -118,37 +138,27 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, p *pl
 		return nil, nil, engineError(err)
 	}
 	first -= from
-	q.note(c.hintsOf(p).Start, is.missing)
+	q.note(since, is.missing)
 	var notes annotations.Annotations
 	if known < c.n {
 		rest := *c
 		rest.start, rest.n, rest.held = c.start+int64(known)*c.interval, c.n-known, 0
 		part := NewQueryable(q.source, q.bucket, q.o)
 		part.loan, part.byLabels = q.loan, q.byLabels
-		set, err := rest.selectFor(ctx, part, p)
-		if err != nil {
-			return nil, nil, ofSelect(err)
-		}
-		if p.rangeMs > 0 && slices.ContainsFunc(set.series, func(s series) bool { return typed(s.labels) }) {
-			// Whether they are the same without these labels, which is an error, is
+		rows, ofRest, err := w.compute(ctx, &rest, part)
+		if part.typed.Load() {
+			// Whether series are the same without these labels, which is an error, is
 			// seen where all of them are.
-			if known > 0 {
-				set, err = c.selectFor(ctx, q, p)
-			}
-			if err != nil {
-				return nil, nil, ofSelect(err)
-			}
-			return c.compute(ctx, q, p, set)
+			return w.compute(ctx, c, q)
 		}
-		found, ofRest, err := rest.compute(ctx, part, p, set)
+		q.join(part)
 		if err != nil {
 			return nil, nil, err
 		}
 		notes = ofRest
-		q.join(part)
 		is.stamp, is.held = now, is.held+rest.held
 		is.missing = is.missing.and(Missing{part.completeFrom.Load(), part.uncovered.Load()})
-		if err := is.add(ctx, q.loan, found.rows(), first+known); err != nil {
+		if err := is.add(ctx, q.loan, rows, first+known); err != nil {
 			return nil, nil, engineError(err)
 		}
 		if is.held <= c.maxSamples/maxHeldShare && (known > 0 || is.worth(int(part.computed.Load()), m.minSamples)) {
@@ -159,11 +169,15 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, p *pl
 	if c.held = max(c.held, is.held); c.held > c.maxSamples {
 		return nil, nil, errUnplanned
 	}
-	out := is.shown(c, first)
-	if len(out.groups) > 0 && p.ofCounters() {
-		p.noteName(&notes)
+	rows := is.shown(first)
+	if len(rows) > 0 {
+		for _, p := range w.plans {
+			if p.ofCounters() {
+				p.noteName(&notes)
+			}
+		}
 	}
-	return out, notes, nil
+	return rows, notes, nil
 }
 
 func (m *results) count(known, steps int) {
@@ -189,41 +203,26 @@ func (q *Queryable) join(part *Queryable) {
 	q.warn(part.warnings())
 }
 
-// key is that of a plan's results.
-func (m *results) key(q *Queryable, c *computer, p *plan) []byte {
+// key is that of what work came to.
+func (m *results) key(q *Queryable, c *computer, w *work) []byte {
 	b := append(make([]byte, 0, 512), m.salt[:]...)
-	number := func(n int64) { b = binary.LittleEndian.AppendUint64(b, uint64(n)) }
-	truth := func(x bool) { b = append(b, map[bool]byte{true: 1}[x]) }
-	b = appendSized(b, q.bucket)
-	truth(q.byLabels)
-	number(int64(p.op))
-	truth(p.without)
-	number(int64(len(p.grouping)))
-	for _, name := range p.grouping {
-		b = appendSized(b, name)
+	b = appendSized(appendSized(b, q.bucket), w.expr.String())
+	parts := []int64{c.lookback, c.interval, c.start - floorDiv(c.start, c.interval)*c.interval, 0, 0, 0}
+	if q.byLabels {
+		parts[3] = 1
 	}
-	b = appendSized(b, p.call)
-	number(p.rangeMs)
-	number(p.offsetMs())
-	for _, s := range p.selector.LabelMatchers {
-		b = append(b, byte(s.Type))
-		b = appendSized(appendSized(b, s.Name), s.Value)
+	if w.ordered {
+		parts[4], parts[5] = c.start, int64(c.n)
 	}
-	b = append(b, math.MaxUint8) // no type of a matcher
-	number(c.lookback)
-	number(c.interval)
-	number(c.start - floorDiv(c.start, c.interval)*c.interval)
-	truth(p.ordered)
-	if p.ordered {
-		number(c.start)
-		number(int64(c.n))
+	for _, n := range parts {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
 	}
 	sum := sha256.Sum256(b)
 	return sum[:]
 }
 
-// planResult is what a plan came to, at steps from start on.
-type planResult struct {
+// outcome is what work came to, at steps from start on.
+type outcome struct {
 	stamp   mcache.Stamp // before it was read
 	start   int64        // unix ms
 	steps   int
@@ -232,29 +231,29 @@ type planResult struct {
 	rows    []computedRow // of all steps
 }
 
-// packedResult is one as a blob:
+// packedOutcome is one as a blob:
 //
 //	stamp (8) | start (8) | steps (4) | held (8) | gone, uncovered (8, 8) |
 //	groups (4) | of each its labels: count, then length and text of each name and
 //	value | of each its values, as floats (8 each)
 //
 // Counts and lengths of labels are uvarints. The body begins with the labels.
-type packedResult struct {
-	planResult // without rows
-	groups     int
-	body       []byte
+type packedOutcome struct {
+	outcome // without rows
+	groups  int
+	body    []byte
 }
 
 const resultHeader = 8 + 8 + 4 + 8 + 8 + 8 + 4
 
 // worth reports that a result of so many samples should be remembered.
-func (r *planResult) worth(samples, least int) bool {
+func (r *outcome) worth(samples, least int) bool {
 	values := len(r.rows) * r.steps
 	return samples >= least && samples >= minSamplesPerValue*values && 8*values <= maxResultBytes
 }
 
 // pack makes a blob of it.
-func (r *planResult) pack() []byte {
+func (r *outcome) pack() []byte {
 	b := make([]byte, 0, resultHeader+len(r.rows)*(128+8*r.steps))
 	for _, n := range []int64{int64(r.stamp), r.start} {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n))
@@ -278,10 +277,10 @@ func (r *planResult) pack() []byte {
 }
 
 // recall is what is remembered under a key: no groups if that is nothing.
-func (m *results) recall(key []byte) (r packedResult) {
+func (m *results) recall(key []byte) (r packedOutcome) {
 	b, ok := m.memory.Get(nil, key)
 	if !ok {
-		return packedResult{}
+		return packedOutcome{}
 	}
 	u64 := func(at int) int64 { return int64(binary.LittleEndian.Uint64(b[at:])) }
 	u32 := func(at int) int { return int(binary.LittleEndian.Uint32(b[at:])) }
@@ -294,7 +293,7 @@ func (m *results) recall(key []byte) (r packedResult) {
 // covers says with which of its steps a query begins, and how many from there on
 // still hold if there were changes from a time on; 0 if the query does not begin
 // with one of them.
-func (r *packedResult) covers(s steps, changed, offset int64) (first, known int) {
+func (r *packedOutcome) covers(s steps, changed, offset int64) (first, known int) {
 	if r.groups == 0 || s.start < r.start {
 		return 0, 0
 	}
@@ -313,8 +312,8 @@ func (r *packedResult) covers(s steps, changed, offset int64) (first, known int)
 }
 
 // unpack makes rows of its steps from from to known, with room up to a last one.
-func (r *packedResult) unpack(ctx context.Context, l Loan, from, known, to int, interval int64) (*planResult, error) {
-	is := r.planResult
+func (r *packedOutcome) unpack(ctx context.Context, l Loan, from, known, to int, interval int64) (*outcome, error) {
+	is := r.outcome
 	is.start, is.steps = r.start+int64(from)*interval, to-from
 	if err := is.take(ctx, l, len(r.body), r.groups); err != nil {
 		return nil, err
@@ -343,7 +342,7 @@ func (r *packedResult) unpack(ctx context.Context, l Loan, from, known, to int, 
 }
 
 // take takes from a loan what so many rows need, beside some bytes.
-func (r *planResult) take(ctx context.Context, l Loan, bytes, rows int) error {
+func (r *outcome) take(ctx context.Context, l Loan, bytes, rows int) error {
 	if l == nil {
 		return nil
 	}
@@ -351,7 +350,7 @@ func (r *planResult) take(ctx context.Context, l Loan, bytes, rows int) error {
 }
 
 // add adds rows of the last steps, from one on.
-func (r *planResult) add(ctx context.Context, l Loan, rows []computedRow, from int) error {
+func (r *outcome) add(ctx context.Context, l Loan, rows []computedRow, from int) error {
 	if len(r.rows) == 0 && from == 0 {
 		r.rows = rows
 		return nil
@@ -375,13 +374,13 @@ func (r *planResult) add(ctx context.Context, l Loan, rows []computedRow, from i
 }
 
 // shown are the rows of the last steps, from one on, that have a result there.
-func (r *planResult) shown(c *computer, from int) *collector {
-	out := &collector{steps: c.steps, room: c.room}
+func (r *outcome) shown(from int) []computedRow {
+	rows := make([]computedRow, 0, len(r.rows))
 	for _, row := range r.rows {
-		values := row.values[from:]
-		if slices.ContainsFunc(values, func(v float64) bool { return !isNone(v) }) {
-			out.groups = append(out.groups, group{labels: row.labels, value: values})
+		row.values = row.values[from:]
+		if slices.ContainsFunc(row.values, func(v float64) bool { return !isNone(v) }) {
+			rows = append(rows, row)
 		}
 	}
-	return out
+	return rows
 }

@@ -72,7 +72,7 @@ func TestResultsAreTheEngine(t *testing.T) {
 	}
 	expressions := []string{
 		"sum(m)", "sum by (a) (rate(n_total[2m]))", "avg by (b) (m offset 1m)", "max without (i) (n_total)", "count(m)", "min by (i) (m)",
-		"sum by (a) (m offset -2m)", "avg(avg_over_time(m[90s]))", "sum by (a) (m) / on (a) sum by (a) (n_total)", "sum(sum by (a) (m))",
+		"sum by (a) (m offset -2m)", "avg(avg_over_time(m[90s]))", "sum by (a) (m) / on (a) sum by (a) (n_total)", "sum by (b) (m * 2)", "sum(m and on (i) max by (i) (m > 3))", "avg by (a) (rate(n_total[1m]) / on (i) rate(n_total[5m]))", "sum(-m) / count(-m)", "count(m == on (a, i) group_right () m)", "max by (a) (m offset 3m - m)", "sum(sum by (a) (-m))", "sum(sum by (a) (m))",
 		"sum by (a) (increase(n_total[2m]))", "sum by (a) (irate(n_total[2m]))",
 		"topk(2, sum by (b) (m))", "quantile(0.5, sum by (b) (m))", "abs(sum by (b) (m))", "sum by (nothing) (increase(m[3m]))", "group by (i) (m{a!=\"1\"})",
 		"sum by (a) ({__name__=\"m\"})", "sum by (b) (n_total{i=~\"1.*\"}) > 2", "histogram_quantile(0.9, sum by (a, b) (m))", "sum by (a) (label_replace(sum by (a, b) (m), \"c\", \"$1\", \"a\", \"(.*)\"))",
@@ -215,6 +215,35 @@ func TestResultsKeepTheOrder(t *testing.T) {
 	}
 	if is, was := asComputed(t, a, []string{"query", "topk(1, sum by (g) (m))", "start", at(150), "end", at(199), "step", "30s"}); is != was {
 		t.Errorf("is  %s\nwas %s", is, was)
+	}
+	// So does it in a sum that is finite in one order alone, of what operators make.
+	huge := func(name, g string, v float64, from int) {
+		var samples []mcache.Sample
+		for i := from; i < 200; i++ {
+			samples = append(samples, mcache.Sample{T: of(i).T, V: math.Float64bits(v)})
+		}
+		if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", name, "g", g}), samples...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range []string{"sum(sum by (g) (o) * 1)", "sum(o * 1 or p)", "sum(sum by (g) (o))", "sum(sum by (g) (o + 0))"} {
+		name := "o" + fmt.Sprint(len(e))
+		e = strings.NewReplacer("(o", "("+name, "or p", "or p"+name).Replace(e)
+		huge(name, "w", -math.MaxFloat64, -100)
+		if ids, _ := c.Select("default", []mcache.Matcher{{Type: mcache.MatchEqual, Name: "g", Value: "w"}, {Type: mcache.MatchEqual, Name: "__name__", Value: name}}, nil); len(ids) == 1 {
+			if _, err := c.Delete(ids[0], of(-99).T, of(200).T); err != nil {
+				t.Fatal(err)
+			}
+		}
+		huge(name, "x", math.MaxFloat64, 0)
+		huge(name, "y", math.MaxFloat64, 0)
+		params := []string{"query", e, "start", at(100), "end", at(199), "step", "60s"}
+		for range 2 {
+			if is, was := asComputed(t, a, params); is != was {
+				t.Errorf("%s\nis  %s\nwas %s", e, is, was)
+			}
+			huge(name, "w", -math.MaxFloat64, 180)
+		}
 	}
 	if s := a.Stats(); s.ResultsRecalled != 6 || s.ResultsExtended > 0 {
 		t.Errorf("%+v", s)
