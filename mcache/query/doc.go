@@ -77,6 +77,9 @@
 // does not see the engine: see wholePlan and formula. Plans over many series are
 // shared among a few workers: see crew.
 //
+// What aggregations come to is remembered, and no more than the newest steps are
+// computed again: see results.
+//
 // # A store behind
 //
 // What memory lacks can be asked of a server of the same API: see upstream.go,

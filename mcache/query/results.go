@@ -44,8 +44,9 @@ import (
 // answer is sorted (plan.ordered), the range is a part of the key, and it is all or
 // nothing.
 //
-// Cost of a hit, beside its values, 2 ns each: a hash, a lookup in the memory, the
-// lock of each shard; some 3 µs (BenchmarkResults).
+// Cost of a hit: a hash, a lookup in the memory, the lock of each shard, and a copy of
+// the values. Of BenchmarkResults, a day of 80 series in four groups, all but a tenth
+// is then JSON: 1.4 ms of processor time, where computing takes 5.
 type results struct {
 	memory     Remembers
 	salt       [16]byte

@@ -280,3 +280,49 @@ func TestResultsSeeHistograms(t *testing.T) {
 		t.Errorf("%d recalled", s.ResultsRecalled)
 	}
 }
+
+// A panel of a day, of 80 series at 15 s by steps of a minute: as a whole; what was
+// remembered; and a minute more than that, which a scrape came in between.
+func BenchmarkResults(b *testing.B) {
+	const series, points = 80, 24 * 240
+	c := newCache(b)
+	for i := range series {
+		fill(b, c, "default", benchStep, ramp(points, float64(i), 1.5), "__name__", "m_total", "g", fmt.Sprint(i%4), "i", fmt.Sprint(i))
+	}
+	end := t0 + (points-1)*benchStep
+	end -= end % 60_000
+	o := testOptions()
+	o.Results = resultMemory(b)
+	a := NewAPI(c, o)
+	ask := func(b *testing.B, a *API, end int64) {
+		if w := get(b, a, "query_range", "query", "sum by (g) (rate(m_total[5m]))", "start", seconds(end-86_400_000), "end", seconds(end), "step", "1m"); w.Code != http.StatusOK {
+			b.Fatal(w.Body)
+		}
+	}
+	b.Run("computed", func(b *testing.B) {
+		a := NewAPI(c, testOptions())
+		for b.Loop() {
+			ask(b, a, end)
+		}
+	})
+	b.Run("recalled", func(b *testing.B) {
+		for b.Loop() {
+			ask(b, a, end)
+		}
+	})
+	b.Run("extended", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			end += 60_000
+			for i := range series {
+				s := mcache.Sample{T: end, V: math.Float64bits(float64(end))}
+				if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", "m_total", "g", fmt.Sprint(i % 4), "i", fmt.Sprint(i)}), s); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.StartTimer()
+			ask(b, a, end)
+		}
+	})
+	b.Logf("%+v", a.Stats())
+}
