@@ -244,6 +244,7 @@ func BenchmarkLookup(b *testing.B) {
 	a := NewAPI(benchCache(b), benchOptions())
 	for _, q := range []struct{ name, target string }{
 		{"series=100", "series?" + form([]string{"match[]", `http_server_requests_total{hundred="03"}`, "start", seconds(t0), "end", seconds(benchEnd)})},
+		{"series=100, by expression", "series?" + form([]string{"match[]", `http_server_requests_total{instance=~"10.0.0.[0-9][0-9]?:9100"}`, "start", seconds(t0), "end", seconds(benchEnd)})},
 		{"names", "labels?"},
 		{"values=1000", "label/pod/values?"},
 		{"values of 100", "label/pod/values?" + form([]string{"match[]", `http_server_requests_total{hundred="03"}`})},

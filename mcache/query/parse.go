@@ -33,10 +33,11 @@ const (
 type boundedParser struct {
 	parser.Parser
 	large *sync.Mutex // held by who parses large patterns
+	kept  *keptSelectors
 }
 
 func newBoundedParser(o parser.Options) boundedParser {
-	return boundedParser{parser.NewParser(o), new(sync.Mutex)}
+	return boundedParser{parser.NewParser(o), new(sync.Mutex), new(keptSelectors)}
 }
 
 // admit checks the size of an expression and waits for its turn, if it needs one.
@@ -84,13 +85,27 @@ func (p boundedParser) ParseMetricSelector(input string) ([]*labels.Matcher, err
 	return p.Parser.ParseMetricSelector(input)
 }
 
+// ParseMetricSelectors parses what it has not parsed lately. Matchers may be those of
+// another request, too: they must not be changed, but for their order.
 func (p boundedParser) ParseMetricSelectors(inputs []string) ([][]*labels.Matcher, error) {
 	done, err := p.admit(inputs...)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	return p.Parser.ParseMetricSelectors(inputs)
+	sets := make([][]*labels.Matcher, len(inputs))
+	for i, input := range inputs {
+		ms, ok := p.kept.get(input)
+		if !ok {
+			input = strings.Clone(input) // matchers are views of it
+			if ms, err = p.Parser.ParseMetricSelector(input); err != nil {
+				return nil, err
+			}
+			p.kept.put(input, ms)
+		}
+		sets[i] = ms
+	}
+	return sets, nil
 }
 
 // measure counts what stands outside of quotes and comments, and the bytes of
