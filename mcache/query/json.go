@@ -211,6 +211,13 @@ func (w *jsonWriter) labels(ls labels.Labels) {
 	w.raw("}")
 }
 
+// listing writes an array of elements that have their text.
+func (w *jsonWriter) listing(text []byte) {
+	w.raw("[")
+	w.buf = append(w.buf, text...)
+	w.raw("]")
+}
+
 func (w *jsonWriter) quotedFloat(f float64) {
 	w.buf = append(w.buf, '"')
 	w.buf = appendFloat(w.buf, f)

@@ -18,11 +18,12 @@ import (
 //
 // It holds two generations of at most half its bytes. A new set goes into the
 // young one; a set found in the old one moves over; when the young one is
-// full, the old one is dropped and takes its place.
+// full, the old one is dropped and takes its place. An eighth of it is for listings.
 type LabelCache struct {
 	maxBytes   int
 	shardBytes int // a generation of a shard may hold this much
 	shards     [labelShards]labelShard
+	listings   listings
 }
 
 // labelShards is for two to four queries on each of some 32 threads to seldom meet.
@@ -40,7 +41,8 @@ type labelShard struct {
 
 // NewLabelCache returns a cache of at most maxBytes.
 func NewLabelCache(maxBytes int) *LabelCache {
-	return &LabelCache{maxBytes: maxBytes, shardBytes: max(maxBytes/2/labelShards, 1)}
+	ofListings := maxBytes / 8
+	return &LabelCache{maxBytes: maxBytes, shardBytes: max((maxBytes-ofListings)/2/labelShards, 1), listings: listings{maxBytes: ofListings / 2}}
 }
 
 // usualLabelBytes is about what a set takes, its entry included.

@@ -73,7 +73,16 @@ func (a *API) series(r *http.Request) (answer, error) {
 	// There is no function "series": the word says that samples are not needed.
 	hints := &storage.SelectHints{Start: l.from, End: l.to, Func: "series", Limit: oneMore(l.limit)}
 	var set storage.SeriesSet
-	if len(l.matchers) == 1 {
+	if len(l.matchers) == 1 && l.limit == 0 && a.upstream == nil {
+		set = l.querier.Select(l.ctx, false, hints, l.matchers[0]...)
+		if s, ok := set.(*seriesSet); ok {
+			if text, ok := s.listing(); ok {
+				result := answer{notes: annotations.Annotations{}, read: l.read, maxBytes: int64(len(text)) + 2}
+				result.data = func(w *jsonWriter) { w.listing(text) }
+				return result, nil
+			}
+		}
+	} else if len(l.matchers) == 1 {
 		set = l.querier.Select(l.ctx, true, hints, l.matchers[0]...)
 	} else {
 		sets := make([]storage.SeriesSet, len(l.matchers))

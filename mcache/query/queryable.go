@@ -206,7 +206,7 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 		}
 	}
 	if sortSeries || q.byLabels {
-		slices.SortFunc(set.series, func(a, b series) int { return labels.Compare(a.labels, b.labels) })
+		set.sort()
 	}
 	if seriesOnly {
 		if err := set.keepOverlapping(ctx, limit); err != nil {

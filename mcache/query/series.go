@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -33,6 +34,41 @@ func (*seriesSet) Err() error           { return nil }
 // Warnings are none: what is missing shows when samples are read, which is
 // after the engine asks here. See Queryable.CompleteFrom.
 func (*seriesSet) Warnings() annotations.Annotations { return nil }
+
+// sort brings the series into the order of their labels.
+func (s *seriesSet) sort() {
+	slices.SortFunc(s.series, func(a, b series) int { return labels.Compare(a.labels, b.labels) })
+}
+
+// listing is the text of the label sets, if it is one that is kept. The series come in
+// the order of their ids, and are in that of their labels if there is none.
+func (s *seriesSet) listing() (text []byte, ok bool) {
+	found, ok := s.found.(*cacheFound)
+	atLeast := uint64(0)
+	for i := range s.series {
+		atLeast += s.series[i].labels.ByteSize()
+	}
+	if !ok || found.kept == nil || atLeast > maxListingBytes {
+		s.sort()
+		return nil, false
+	}
+	ids := make([]mcache.SeriesID, len(s.series))
+	for i := range s.series {
+		ids[i] = found.ids[s.series[i].place]
+	}
+	if text, ok = found.kept.listings.get(ids); ok {
+		return text, true
+	}
+	s.sort()
+	var w jsonWriter
+	for i := range s.series {
+		w.comma(i)
+		w.labels(s.series[i].labels)
+	}
+	text = slices.Clip(w.buf)
+	found.kept.listings.put(ids, text)
+	return text, true
+}
 
 // keepOverlapping keeps the first series that have a sample in their time, at
 // most limit of them if that is above zero.
