@@ -1,0 +1,140 @@
+package index
+
+import (
+	"encoding/binary"
+	"iter"
+	"math"
+)
+
+// A chunk of a posting: next (4 bytes, units of 8), capacity (2), length (2), deltas.
+const (
+	chunkHeader   = 8
+	chunkFirst    = 8
+	chunkMaxBytes = 1016
+)
+
+// Post adds a series to the postings of its pairs. It fails before the first
+// change or not at all.
+func (x *Index) Post(id uint32, pairs []uint32) error {
+	if err := x.chunks.Reserve(len(pairs) * (chunkHeader + chunkMaxBytes)); err != nil {
+		return err
+	}
+	for _, p := range pairs {
+		x.postOne(x.pairs.At(p), id)
+	}
+	return nil
+}
+
+func (x *Index) postOne(p *pairRec, id uint32) {
+	p.live++
+	p.n++
+	if p.n == 1 {
+		p.first, p.last = id, id
+		return
+	}
+	delta := int64(id) - int64(p.last)
+	p.last = id
+	if p.head == 0 {
+		p.head = x.newChunk(chunkFirst)
+		p.tail = p.head
+	}
+	c := x.chunk(p.tail)
+	head := le.Uint64(c)
+	capacity, length := int(head>>32&math.MaxUint16), int(head>>48)
+	if u := uint64(delta<<1) ^ uint64(delta>>63); u < 0x80 && length < capacity { // nearly all
+		c[chunkHeader+length] = byte(u)
+		le.PutUint16(c[6:], uint16(length+1))
+		return
+	}
+	var b [binary.MaxVarintLen64]byte
+	k := binary.PutVarint(b[:], delta)
+	if length+k > capacity {
+		// Chunks grow by half, so that a posting wastes little whatever its length.
+		next := x.newChunk(min((capacity+capacity/2+7)&^7, chunkMaxBytes))
+		c = x.chunk(p.tail)
+		le.PutUint32(c, next)
+		p.tail = next
+		c, length = x.chunk(next), 0
+	}
+	copy(c[chunkHeader+length:], b[:k])
+	le.PutUint16(c[6:], uint16(length+k))
+}
+
+func (x *Index) newChunk(capacity int) uint32 {
+	at, b := x.chunks.Take(chunkHeader + capacity)
+	le.PutUint32(b, 0)
+	le.PutUint16(b[4:], uint16(capacity))
+	le.PutUint16(b[6:], 0)
+	return at / 8
+}
+
+func (x *Index) chunk(unit uint32) []byte { return x.chunks.From(int(unit) * 8) }
+
+// Posted yields the ids of the series that have the pair, dead ones too, in no
+// set order.
+func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
+	return func(yield func(id uint32) bool) {
+		p := x.pairs.At(pair)
+		if p.n == 0 || !yield(p.first) {
+			return
+		}
+		id := int64(p.first)
+		for unit := p.head; unit != 0; {
+			c := x.chunk(unit)
+			b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]
+			for i := 0; i < len(b); {
+				u := uint64(b[i])
+				i++
+				if u >= 0x80 {
+					u &= 0x7f
+					for s := uint(7); ; s += 7 {
+						y := b[i]
+						i++
+						u |= uint64(y&0x7f) << s
+						if y < 0x80 {
+							break
+						}
+					}
+				}
+				if id += int64(u>>1) ^ -int64(u&1); !yield(uint32(id)) {
+					return
+				}
+			}
+			unit = le.Uint32(c)
+		}
+	}
+}
+
+// mark sets the bits of what Posted yields.
+func (x *Index) mark(pair uint32, words []uint64) {
+	p := x.pairs.At(pair)
+	if p.n == 0 {
+		return
+	}
+	id := p.first
+	words[id>>6] |= 1 << (id & 63)
+	for unit := p.head; unit != 0; {
+		c := x.chunk(unit)
+		for b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]; len(b) > 0; {
+			switch u := uint32(b[0]); {
+			case u < 0x80: // nearly all, as in postOne
+				id, b = id+(u>>1^-(u&1)), b[1:]
+			case b[1] < 0x80: // nearly all others
+				u = u&0x7f | uint32(b[1])<<7
+				id, b = id+(u>>1^-(u&1)), b[2:]
+			default:
+				delta, n := binary.Varint(b)
+				id, b = uint32(int64(id)+delta), b[n:]
+			}
+			words[id>>6] |= 1 << (id & 63)
+		}
+		unit = le.Uint32(c)
+	}
+}
+
+// Unpost takes a dead series off the live counts of its pairs.
+func (x *Index) Unpost(pairs []uint32) {
+	for _, p := range pairs {
+		x.pairs.At(p).live--
+	}
+}
