@@ -244,10 +244,15 @@ func BenchmarkCreate(b *testing.B) {
 	}
 }
 
-// BenchmarkSelect reports what a million series take and how long three
-// matchers over them do.
+// BenchmarkSelect reports what a number of series take and how long three matchers
+// over them do.
 func BenchmarkSelect(b *testing.B) {
-	const series = 1_000_000
+	for _, series := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprint(series), func(b *testing.B) { benchmarkSelect(b, series) })
+	}
+}
+
+func benchmarkSelect(b *testing.B, series int) {
 	c := newTestCache(b, Options{Memory: benchMemory(b, 4<<30)})
 	fill(b, c, series)
 	st := c.Stats()
@@ -268,13 +273,14 @@ func BenchmarkSelect(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(st.IndexBytes)/series, "B/series")
+	b.StopTimer()
+	b.ReportMetric(float64(st.IndexBytes)/float64(series), "B/series")
 	b.ReportMetric(float64(text), "B-of-labels/series")
 	b.ReportMetric(float64(len(ids)), "selected")
 	var ms0 runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&ms0)
-	b.ReportMetric(float64(ms0.HeapAlloc)/series, "heap-B/series")
+	b.ReportMetric(float64(ms0.HeapAlloc)/float64(series), "heap-B/series")
 }
 
 // BenchmarkLabelValues lists the values of a label that 100,000 series have: a
