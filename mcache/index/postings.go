@@ -6,11 +6,28 @@ import (
 	"math"
 )
 
-// A chunk of a posting: next (4 bytes, units of 8), capacity (2), length (2), deltas.
+// A posting is the ids of the series that have a pair, in the order in which they
+// were made. The first is in the pairRec, each other is its distance from the one
+// before, in chunks:
+//
+//	next (4 bytes, units of 8) │ capacity (2) │ length (2) │ steps
+//
+// A step is a zigzag varint, or a run: ids that follow one another.
+//
+//	id + 1    ─▶ 2              run of n   ─▶ 0 n, which are two bytes
+//	id + 100  ─▶ 200 1          two that follow   2 2  ─▶  0 2
+//
+// No distance is 0, and no varint ends with 0, so that 0 begins a run wherever it
+// stands. Most labels are those of many series that are made one after the
+// other, so that most of a posting is runs, and shorter than its ids are many.
 const (
 	chunkHeader   = 8
 	chunkFirst    = 8
 	chunkMaxBytes = 1016
+
+	stepNext = 2 // to the id that follows
+	stepRun  = 0 // the next byte is of how many ids
+	maxRun   = math.MaxUint8
 )
 
 // Post adds a series to the postings of its pairs. It fails before the first
@@ -41,7 +58,11 @@ func (x *Index) postOne(p *pairRec, id uint32) {
 	c := x.chunk(p.tail)
 	head := le.Uint64(c)
 	capacity, length := int(head>>32&math.MaxUint16), int(head>>48)
-	if u := uint64(delta<<1) ^ uint64(delta>>63); u < 0x80 && length < capacity { // nearly all
+	u := uint64(delta<<1) ^ uint64(delta>>63)
+	if u == stepNext && length > 0 && lengthen(c[chunkHeader:chunkHeader+length], length < capacity) {
+		return
+	}
+	if u < 0x80 && length < capacity { // nearly all others
 		c[chunkHeader+length] = byte(u)
 		le.PutUint16(c[6:], uint16(length+1))
 		return
@@ -58,6 +79,24 @@ func (x *Index) postOne(p *pairRec, id uint32) {
 	}
 	copy(c[chunkHeader+length:], b[:k])
 	le.PutUint16(c[6:], uint16(length+k))
+}
+
+// lengthen has the last of the steps, of which there are some, tell of the id that
+// follows, too. It reports false if a step for that is to be put behind them: always,
+// unless they end with a run that may be longer. Of a step to the id before it makes a
+// run, if there is room for one byte: that which is put behind is then the length, 2.
+func lengthen(steps []byte, room bool) bool {
+	k := len(steps) - 1
+	switch {
+	case k > 0 && steps[k-1] == stepRun:
+		if steps[k] < maxRun {
+			steps[k]++
+			return true
+		}
+	case room && steps[k] == stepNext && (k == 0 || steps[k-1] < 0x80): // else it is the end of a varint, or may be
+		steps[k] = stepRun
+	}
+	return false
 }
 
 func (x *Index) newChunk(capacity int) uint32 {
@@ -85,6 +124,15 @@ func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
 			for i := 0; i < len(b); {
 				u := uint64(b[i])
 				i++
+				if u == stepRun {
+					for end := id + int64(b[i]); id < end; {
+						if id++; !yield(uint32(id)) {
+							return
+						}
+					}
+					i++
+					continue
+				}
 				if u >= 0x80 {
 					u &= 0x7f
 					for s := uint(7); ; s += 7 {
@@ -117,7 +165,12 @@ func (x *Index) mark(pair uint32, words []uint64) {
 		c := x.chunk(unit)
 		for b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]; len(b) > 0; {
 			switch u := uint32(b[0]); {
-			case u < 0x80: // nearly all, as in postOne
+			case u == stepRun:
+				end := id + uint32(b[1])
+				markRange(words, id+1, end)
+				id, b = end, b[2:]
+				continue
+			case u < 0x80: // nearly all others, as in postOne
 				id, b = id+(u>>1^-(u&1)), b[1:]
 			case b[1] < 0x80: // nearly all others
 				u = u&0x7f | uint32(b[1])<<7
@@ -130,6 +183,21 @@ func (x *Index) mark(pair uint32, words []uint64) {
 		}
 		unit = le.Uint32(c)
 	}
+}
+
+// markRange sets the bits from one to another, both inclusive.
+func markRange(words []uint64, from, to uint32) {
+	first, last := ^uint64(0)<<(from&63), ^uint64(0)>>(63-to&63)
+	i, end := from>>6, to>>6
+	if i == end {
+		words[i] |= first & last
+		return
+	}
+	words[i] |= first
+	for i++; i < end; i++ {
+		words[i] = ^uint64(0)
+	}
+	words[end] |= last
 }
 
 // Unpost takes a dead series off the live counts of its pairs.

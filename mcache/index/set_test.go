@@ -61,29 +61,67 @@ func TestSetModel(t *testing.T) {
 	}
 }
 
-// TestMark has postings whose ids lie near each other and far apart, either way.
+// TestMark has postings whose ids lie near each other and far apart, either way, and in
+// runs of all lengths: what is posted is what was put there, in that order, and what is
+// marked is the same.
 func TestMark(t *testing.T) {
 	t.Parallel()
 	const ids = 5_000_000
-	w := newWorld(t, 8<<20)
-	rng := rand.New(rand.NewPCG(6, 0))
-	var pair uint32
-	for range 2000 {
-		id := uint32(rng.IntN([]int{100, 10_000, ids}[rng.IntN(3)]))
-		if _, there := w.sets[id]; there {
-			continue
-		}
-		if err := w.add(id, map[string]string{"n": "v"}); err != nil {
+	for seed := range uint64(20) {
+		w := newWorld(t, 8<<20)
+		rng := rand.New(rand.NewPCG(6, seed))
+		name, err := w.x.AddName(w.x.hasher.HashString("n"), "n")
+		if err != nil {
 			t.Fatal(err)
 		}
-		pair = w.pairs(id)[1]
-	}
-	got, want := NewSet(ids), NewSet(ids)
-	w.x.mark(pair, got.words)
-	for id := range w.x.Posted(pair) {
-		want.Add(id)
-	}
-	if !slices.Equal(got.words, want.words) || want.Count() != len(w.sets) {
-		t.Errorf("%d are posted, there are %d; marked are others", want.Count(), len(w.sets))
+		pair, err := w.x.AddPair(name, w.x.hasher.HashString("v"), "v")
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := map[uint32]bool{}
+		var put []uint32
+		for range 1000 {
+			id := uint32(rng.IntN([]int{100, 10_000, ids}[rng.IntN(3)]))
+			if rng.IntN(3) > 0 && len(put) > 0 {
+				id = put[len(put)-1] + 1 + uint32(rng.IntN(2)) // a run, or one with a hole
+			}
+			for range []int{1, 1, 2, 3, 70, 200, 600}[rng.IntN(7)] {
+				if there[id] || id >= ids {
+					break
+				}
+				if err := w.x.Post(id, []uint32{pair}); err != nil {
+					t.Fatal(err)
+				}
+				there[id] = true
+				put = append(put, id)
+				id++
+			}
+		}
+		got, want := NewSet(ids), NewSet(ids)
+		w.x.mark(pair, got.words)
+		var posted []uint32
+		for id := range w.x.Posted(pair) {
+			posted = append(posted, id)
+			want.Add(id)
+		}
+		if !slices.Equal(posted, put) {
+			t.Fatalf("seed %d: %d ids are posted, %d were put; or others, or in another order", seed, len(posted), len(put))
+		}
+		if !slices.Equal(got.words, want.words) {
+			t.Errorf("seed %d: marked are others than posted", seed)
+		}
+		if n := w.x.chunks.Len(); n > len(put)/2 || len(put) < 20_000 {
+			t.Errorf("seed %d: %d ids, mostly in runs, take %d bytes", seed, len(put), n)
+		}
+		for k := range put { // those who stop early stop there
+			if k%1000 == 0 {
+				n := 0
+				for range w.x.Posted(pair) {
+					if n++; n > k {
+						break
+					}
+				}
+			}
+		}
 	}
 }
