@@ -101,6 +101,9 @@ func (s *shard) checkSeriesLocked(id uint32) (points int, err error) {
 	if s.findLocked(r.fp) != id {
 		return 0, fmt.Errorf("its fingerprint leads elsewhere")
 	}
+	if err := s.checkPairsLocked(r); err != nil {
+		return 0, err
+	}
 	last := int64(math.MinInt64)
 	blobEnd := last
 	if b, ok := s.blobOfLocked(r); ok {
@@ -169,6 +172,27 @@ func (s *shard) checkSeriesLocked(id uint32) (points int, err error) {
 		return 0, fmt.Errorf("%d records, %d counted", counted, d.points)
 	}
 	return points, nil
+}
+
+// checkPairsLocked checks that a series has pairs of different names, that of its bucket
+// first, and that each is counted as one of a series that is there.
+func (s *shard) checkPairsLocked(r *series) error {
+	x := &s.index
+	set := x.Set(r.pairs, int(r.nPairs))
+	if len(set) == 0 || string(x.Name(set[0])) != bucketName || string(x.Value(set[0])) != s.cache.bucket(r.bucket).name {
+		return fmt.Errorf("its pairs are %d, of which the first is not its bucket", set)
+	}
+	for i, p := range set {
+		if int(p) >= x.Pairs() || x.Live(p) == 0 || x.PairAt(r.pairs, i) != p {
+			return fmt.Errorf("pair %d of %d, number %d, is not there, or of no series", i, len(set), p)
+		}
+		for _, q := range set[:i] {
+			if x.NameOf(p) == x.NameOf(q) {
+				return fmt.Errorf("two of its pairs have the name %q", x.Name(p))
+			}
+		}
+	}
+	return nil
 }
 
 // checkBlobLocked checks that the chunks of a blob are ordered and disjoint, and

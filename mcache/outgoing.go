@@ -298,7 +298,7 @@ func (s *shard) touchDueLocked(ids []uint32) {
 		if p := s.hot.Pointer(r.head); p != nil && r.next > 0 {
 			touch += *slot(p, int(r.next)-1)
 		}
-		touch += uint64(s.index.Set(r.pairs, int(r.nPairs))[0])
+		touch += uint64(s.index.Touch(r.pairs))
 	}
 	s.touched = touch
 }

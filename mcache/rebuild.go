@@ -25,7 +25,7 @@ func (s *shard) asideBytesLocked() int64 { return 2*s.index.Bytes() + 1<<20 }
 // rebuildLocked writes the index anew without dead series, whose ids are then
 // free. On an error the old one stays.
 func (s *shard) rebuildLocked() error {
-	places := make([]uint32, s.recs.Len())
+	places := make([]index.Place, s.recs.Len())
 	fresh, err := s.copyIndexLocked(s.cache.memory, places)
 	switch {
 	case err == nil:
@@ -50,7 +50,7 @@ func (s *shard) rebuildLocked() error {
 
 // rebuildAsideLocked does it by way of other memory. If others are sooner to take what
 // the old index had, the shard is left without a series.
-func (s *shard) rebuildAsideLocked(places []uint32) error {
+func (s *shard) rebuildAsideLocked(places []index.Place) error {
 	bytes := s.asideBytesLocked()
 	if bytes > maxAsideBytes || !s.cache.asideMu.TryLock() {
 		return fmt.Errorf("%w to write an index of %d bytes anew", ErrNoMemory, s.index.Bytes())
@@ -77,7 +77,7 @@ func (s *shard) rebuildAsideLocked(places []uint32) error {
 
 // copyIndexLocked makes an index of the living in m, and says in places where the set
 // of each series is in it.
-func (s *shard) copyIndexLocked(m *kvcache.Memory, places []uint32) (fresh index.Index, err error) {
+func (s *shard) copyIndexLocked(m *kvcache.Memory, places []index.Place) (fresh index.Index, err error) {
 	fresh = index.New(m, s.cache.hasher)
 	defer func() {
 		if err != nil {
@@ -110,7 +110,7 @@ func (s *shard) copyIndexLocked(m *kvcache.Memory, places []uint32) (fresh index
 }
 
 // adoptIndexLocked puts an index in the place of the old one.
-func (s *shard) adoptIndexLocked(fresh index.Index, places []uint32) {
+func (s *shard) adoptIndexLocked(fresh index.Index, places []index.Place) {
 	for id := range s.recs.All() {
 		if r := s.recs.At(uint32(id)); r.flags&flagInUse != 0 {
 			r.pairs = places[id]

@@ -17,6 +17,8 @@ type scratch struct {
 	encoded, bytes1   []byte
 	entries           []dirEntry
 	parts             gathered
+	labelText         []byte // of appendLabelsLocked: names and values
+	labelEnds         []int  // of each in that
 
 	// Of findAllLocked.
 	found   []uint32

@@ -99,9 +99,9 @@ func (s *shard) matchLocked(b *bucket, ms []Matcher, k *index.Picker) index.Set 
 	if own == noID {
 		return index.Set{}
 	}
-	have := x.Match(own, ms, s.recs.Len(), func(id uint32) []uint32 {
+	have := x.Match(own, ms, s.recs.Len(), func(id uint32) (index.Place, int) {
 		r := s.recs.At(id)
-		return x.Set(r.pairs, int(r.nPairs))
+		return r.pairs, int(r.nPairs)
 	}, k)
 	// Tombstones of a series stand in its postings until a rebuild.
 	have.Each(func(id uint32) {
@@ -123,23 +123,26 @@ func (c *Cache) Labels(sid SeriesID, dst []Label) ([]Label, bool) {
 	return s.appendLabelsLocked(r, dst), true
 }
 
+// keptLabelText bounds the text of a series' labels whose memory a shard keeps.
+const keptLabelText = 16 << 10
+
 // appendLabelsLocked appends the labels of r to dst. All text is one allocation.
 func (s *shard) appendLabelsLocked(r *series, dst []Label) []Label {
 	x := &s.index
-	set := x.Set(r.pairs, int(r.nPairs))[1:] // without the bucket
-	n := 0
-	for _, p := range set {
-		n += len(x.Name(p)) + len(x.Value(p))
+	buf, ends := s.labelText[:0], s.labelEnds[:0]
+	for _, p := range x.Set(r.pairs, int(r.nPairs))[1:] { // without the bucket
+		buf = append(buf, x.Name(p)...)
+		ends = append(ends, len(buf))
+		buf = append(buf, x.Value(p)...)
+		ends = append(ends, len(buf))
 	}
-	buf := make([]byte, 0, n)
-	for _, p := range set {
-		buf = append(append(buf, x.Name(p)...), x.Value(p)...)
+	text, from := string(buf), 0
+	for i := 0; i < len(ends); i += 2 {
+		dst = append(dst, Label{text[from:ends[i]], text[ends[i]:ends[i+1]]})
+		from = ends[i+1]
 	}
-	text := string(buf)
-	for _, p := range set {
-		k, v := len(x.Name(p)), len(x.Value(p))
-		dst = append(dst, Label{text[:k], text[k : k+v]})
-		text = text[k+v:]
+	if cap(buf) <= keptLabelText {
+		s.labelText, s.labelEnds = buf, ends
 	}
 	return dst
 }

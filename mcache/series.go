@@ -7,6 +7,7 @@ import (
 
 	"mcached/kvcache"
 	"mcached/mcache/block"
+	"mcached/mcache/index"
 )
 
 // series is the descriptor of one series: two cache lines, of which an in-order
@@ -41,10 +42,10 @@ type series struct {
 	nPairs       uint16
 	class        uint8 // of size
 	_            uint8
-	pairs        uint32 // its set in the index
-	older, newer uint32 // neighbours in the list of its bucket and class; noID at the ends
-	bytes        uint32 // allocated for it: head, blocks, directory, headers and seriesBytes
-	life         uint32 // tells this series from others that had its id; grows in the order in which series are made
+	pairs        index.Place // its pairs in the index
+	older, newer uint32      // neighbours in the list of its bucket and class; noID at the ends
+	bytes        uint32      // allocated for it: head, blocks, directory, headers and seriesBytes
+	life         uint32      // tells this series from others that had its id; grows in the order in which series are made
 	blobHigh     uint32
 	records      kvcache.Ref // in shard.fix: a recordDir; 0 when there are none
 }

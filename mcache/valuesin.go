@@ -26,18 +26,22 @@ func (s *shard) namesInLocked(bucket string, ms []Matcher, w *window, l *textLis
 	x, of := &s.index, s.selectedLocked(bucket, ms)
 	seen := index.NewSet(x.Names())
 	if s.fewLocked(&of) {
-		s.eachInLocked(&of, w, func(pairs []uint32) bool {
-			return slices.ContainsFunc(pairs, func(p uint32) bool { return !seen.Has(x.NameOf(p)) })
-		}, func(pairs []uint32) {
-			for _, p := range pairs {
+		known := index.NoPlace // a base all names of which are seen
+		s.eachInLocked(&of, w, func(r *series) bool {
+			base, _ := x.Base(r.pairs)
+			if base == known || slices.ContainsFunc(x.Set(base, int(r.nPairs)), func(p uint32) bool { return !seen.Has(x.NameOf(p)) }) {
+				return base != known
+			}
+			known = base
+			return false
+		}, func(r *series) {
+			base, _ := x.Base(r.pairs)
+			for _, p := range x.Set(base, int(r.nPairs)) {
 				seen.Add(x.NameOf(p))
 			}
 		})
 	} else {
 		for n := range uint32(x.Names()) {
-			if text := string(x.NameText(n)); text == bucketName || text == rawName {
-				continue
-			}
 			for p := range x.EachOf(n) {
 				if s.oneInLocked(p, &of, w) {
 					seen.Add(n)
@@ -47,7 +51,9 @@ func (s *shard) namesInLocked(bucket string, ms []Matcher, w *window, l *textLis
 		}
 	}
 	seen.Each(func(n uint32) {
-		l.add(x.NameText(n))
+		if text := x.NameText(n); string(text) != bucketName && string(text) != rawName {
+			l.add(text)
+		}
 	})
 }
 
@@ -79,18 +85,29 @@ func (s *shard) valuesInLocked(name uint32, bucket string, ms []Matcher, w *wind
 		return
 	}
 	seen, at, value := index.NewSet(x.Pairs()), 0, uint32(0)
-	s.eachInLocked(&of, w, func(pairs []uint32) bool {
-		// Where the last series had it is where most have it.
-		if at >= len(pairs) || x.NameOf(pairs[at]) != name {
-			at = slices.IndexFunc(pairs, func(p uint32) bool { return x.NameOf(p) == name })
-			if at < 0 {
-				at = 0
-				return false
+	// known is the base that has the name at the place, or not at all; old says that its
+	// value is seen.
+	known, old := index.NoPlace, false
+	s.eachInLocked(&of, w, func(r *series) bool {
+		base, differ := x.Base(r.pairs)
+		if base != known {
+			// Where the last base had it is where most have it.
+			pairs := x.Set(base, int(r.nPairs))
+			if known, old = base, false; at < 0 || at >= len(pairs) || x.NameOf(pairs[at]) != name {
+				at = slices.IndexFunc(pairs, func(p uint32) bool { return x.NameOf(p) == name })
 			}
 		}
-		value = pairs[at]
-		return !seen.Has(value)
-	}, func([]uint32) {
+		other := at >= 0 && differ>>at&1 != 0
+		if at < 0 || old && !other {
+			return false
+		}
+		value = x.PairAt(r.pairs, at)
+		if !seen.Has(value) {
+			return true
+		}
+		old = old || !other
+		return false
+	}, func(*series) {
 		seen.Add(value)
 		l.add(x.Value(value))
 	})
@@ -142,10 +159,10 @@ func (s *shard) selectedLocked(bucket string, ms []Matcher) (of selected) {
 // fewLocked reports whether the first way is the shorter.
 func (s *shard) fewLocked(of *selected) bool { return manyWalked*of.n < int(s.live) }
 
-// eachInLocked calls found with the pairs of each selected series that has a
-// point in the window, of those of which useful says that they matter: most
+// eachInLocked calls found with each selected series that has a point in the
+// window, of those of which useful says that they matter: most
 // labels are shared by many series, and one of them is enough.
-func (s *shard) eachInLocked(of *selected, w *window, useful func(pairs []uint32) bool, found func(pairs []uint32)) {
+func (s *shard) eachInLocked(of *selected, w *window, useful func(r *series) bool, found func(r *series)) {
 	set := of.set
 	if of.all {
 		set = s.matchLocked(of.bucket, nil, &index.Picker{})
@@ -155,8 +172,8 @@ func (s *shard) eachInLocked(of *selected, w *window, useful func(pairs []uint32
 		if !s.endsInLocked(r, w) {
 			return
 		}
-		if pairs := s.index.Set(r.pairs, int(r.nPairs))[1:]; useful(pairs) && s.hasPointInLocked(r, w) {
-			found(pairs)
+		if useful(r) && s.hasPointInLocked(r, w) {
+			found(r)
 		}
 	})
 }

@@ -6,7 +6,7 @@
 //
 //	name     a label's name, by number
 //	pair     a name and a value, by number
-//	set      the pairs of one series (PutSet)
+//	set      the pairs of one series (PutSet); whole, or derived from one that is (pairs.go)
 //	Set      the type: a bitmap of numbers
 //	posting  the ids of the series that have a pair
 //	dead     of a series: it is gone, and its id is a tombstone in postings
@@ -17,7 +17,7 @@
 //
 //	name   ─▶ text, its pairs, chained
 //	pair   ─▶ name, text of the value, live, posting
-//	series ─▶ its pairs, 4 bytes each
+//	series ─▶ its pairs, 4 bytes each, or a base and the pairs that differ from it
 //	posting   first id │ steps and runs, in chunks that grow by half (postings.go)
 //
 // All of it is in containers of package offheap: within the budget, without a
@@ -40,11 +40,12 @@
 // whose value is a key of the raw API.
 //
 // Views: texts and sets are memory of the index, valid until the next call that
-// adds. Concurrency: an Index is used under its shard's lock.
+// adds, and a set until that of another is asked for. Concurrency: an Index is used under its shard's lock.
 //
 // # Cost
 //
-// A pair is 40 bytes, 11 to 16 of lookup and its text; a label of a series is 4
-// bytes in its set, and in a posting next to nothing where series that are made one
-// after the other share it, else 1.3 to 1.7.
+// A pair is 40 bytes, 11 to 16 of lookup and its text; a label that a series
+// shares with those that were made before it is next to nothing, in its set and in a
+// posting; any other is 4 bytes in a set, of which there are 4 more for each series, and
+// 1.3 to 1.7 in a posting.
 package index

@@ -14,7 +14,7 @@ type Index struct {
 	hasher Hasher
 
 	text   offheap.Arena // bytes of names and values
-	sets   offheap.Arena // pair ids of series, 4 bytes each
+	sets   offheap.Arena // pairs of series: pairs.go
 	chunks offheap.Arena // of postings; 8-byte aligned
 
 	names  offheap.Vector[nameRec]
@@ -22,6 +22,7 @@ type Index struct {
 	byName offheap.Lookup
 	byPair offheap.Lookup
 
+	bases   bases
 	answers answers
 }
 
@@ -63,6 +64,7 @@ func New(m *offheap.Memory, h Hasher) Index {
 func (x *Index) Free() {
 	x.text.Free()
 	x.sets.Free()
+	x.bases = bases{}
 	x.chunks.Free()
 	x.names.Free()
 	x.pairs.Free()
@@ -155,17 +157,6 @@ func (x *Index) Copy(other *Index, p uint32) (uint32, error) {
 		return 0, err
 	}
 	return x.AddPair(id, x.hasher.Hash(value), string(value))
-}
-
-// PutSet stores the pair ids of a series and returns where they are.
-func (x *Index) PutSet(pairs []uint32) (uint32, error) {
-	return x.sets.Put(unsafe.String((*byte)(unsafe.Pointer(unsafe.SliceData(pairs))), len(pairs)*4))
-}
-
-// Set is the pair ids of a series; a view.
-func (x *Index) Set(place uint32, n int) []uint32 {
-	b := x.sets.At(place, uint32(n)*4)
-	return unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(b))), n)
 }
 
 // Value is the text of a pair's value; a view.

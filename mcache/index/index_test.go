@@ -26,13 +26,13 @@ func newTestMemory(t testing.TB, budget int64) *kvcache.Memory {
 type world struct {
 	m      *kvcache.Memory
 	x      Index
-	places map[uint32]uint32 // by id
+	places map[uint32]Place // by id
 	sets   map[uint32]map[string]string
 }
 
 func newWorld(t testing.TB, budget int64) *world {
 	m := newTestMemory(t, budget)
-	return &world{m: m, x: New(m, NewHasher()), places: map[uint32]uint32{}, sets: map[uint32]map[string]string{}}
+	return &world{m: m, x: New(m, NewHasher()), places: map[uint32]Place{}, sets: map[uint32]map[string]string{}}
 }
 
 // pairs is the pairs of a series, that which all have first.
@@ -87,11 +87,11 @@ func (w *world) match(ms []Matcher, n int, k *Picker) (ids []uint32) {
 	if own == None {
 		return nil
 	}
-	w.x.Match(own, ms, n, func(id uint32) []uint32 {
-		if _, live := w.sets[id]; live {
-			return w.pairs(id)
+	w.x.Match(own, ms, n, func(id uint32) (Place, int) {
+		if labels, live := w.sets[id]; live {
+			return w.places[id], len(labels) + 1
 		}
-		return nil
+		return 0, 0
 	}, k).Each(func(id uint32) {
 		if _, live := w.sets[id]; live {
 			ids = append(ids, id)
@@ -176,7 +176,7 @@ func TestIndexModel(t *testing.T) {
 func (w *world) copy(t testing.TB) {
 	fresh := *w
 	fresh.x = New(w.m, w.x.hasher)
-	fresh.places = map[uint32]uint32{}
+	fresh.places = map[uint32]Place{}
 	for id, labels := range w.sets {
 		var pairs []uint32
 		for _, p := range w.pairs(id) {

@@ -17,13 +17,14 @@ type Picker struct {
 }
 
 // Match returns the series that have the pair own and that all matchers match;
-// dead ones may be among them. ids are below n, and pairs are those of one. Each
+// dead ones may be among them. ids are below n, and pairs says where those of one are, and
+// how many. Each
 // matcher becomes a clause over pairs: one that the empty value fails says which pairs
 // a series must have, any other says which it must not. The clause with the
 // fewest ids begins; the others are intersected with it, or tested series by
 // series once few are left. The set is
 // the Picker's, and good until its next use.
-func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) []uint32, k *Picker) Set {
+func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) (Place, int), k *Picker) Set {
 	ofOwn := clause{pairs: []uint32{own}, cost: int(x.pairs.At(own).n)}
 	clauses := append(k.clauses[:0], ofOwn)
 	for i := range ms {
@@ -91,13 +92,13 @@ const manyIDs = 8
 const testCost = 10
 
 // narrow takes out what the clause excludes.
-func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) []uint32) {
+func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) (Place, int)) {
 	have := k.have
 	if c.cost > testCost*have.Count() {
 		if len(c.pairs) == 1 { // nearly always
-			only := c.pairs[0]
+			only := newFinder(c.pairs[0])
 			have.Each(func(id uint32) {
-				if slices.Contains(pairs(id), only) == c.not {
+				if p, n := pairs(id); only.in(x, p, n) == c.not {
 					have.Remove(id)
 				}
 			})
@@ -105,7 +106,7 @@ func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) []uint32) {
 		}
 		wanted := c.wanted()
 		have.Each(func(id uint32) {
-			if slices.ContainsFunc(pairs(id), wanted) == c.not {
+			if p, n := pairs(id); slices.ContainsFunc(x.Set(p, n), wanted) == c.not {
 				have.Remove(id)
 			}
 		})
