@@ -194,5 +194,5 @@ func (s *Server) unread(c *conn, why string, bytes int64) {
 		s.unsaid.Add(1)
 		return
 	}
-	s.o.Logger.Warn("closing a RESP connection", "client", addressOf(c.sock), "why", why, "unread_bytes", bytes, "others_not_logged", s.unsaid.Swap(0))
+	s.o.Logger.Warn("closing a RESP connection", "client", addressOf(c.accepted), "why", why, "unread_bytes", bytes, "others_not_logged", s.unsaid.Swap(0))
 }

@@ -14,7 +14,7 @@ import (
 type described struct {
 	id                        int64
 	fd                        int
-	sock                      net.Conn
+	accepted                  net.Conn
 	name, libName, libVersion string
 	created, active           int64 // ticks
 	db                        int
@@ -36,7 +36,7 @@ const connBytes = 1536
 
 func (c *conn) describedLocked() described {
 	return described{
-		id: c.id, fd: c.fd, sock: c.sock, name: c.name, libName: c.libName, libVersion: c.libVersion,
+		id: c.id, fd: c.fd, accepted: c.accepted, name: c.name, libName: c.libName, libVersion: c.libVersion,
 		created: c.created, active: c.active.Load(), db: c.db, resp3: c.ears.resp3.Load(),
 		multi: c.multi.Load(), multiBytes: c.multiBytes.Load(), noEvict: c.noEvict.Load(), noTouch: c.noTouch.Load(), unread: c.unread.Load(), half: c.half.Load() != 0, last: c.last.Load(),
 		listening: c.listens(),
@@ -65,7 +65,7 @@ func (d *described) line(s *Server) string {
 	if d.multi > 0 {
 		flags += "x"
 	}
-	if _, local := d.sock.(*net.UnixConn); local {
+	if _, local := d.accepted.(*net.UnixConn); local {
 		flags += "U"
 	}
 	if d.noEvict {
@@ -92,7 +92,7 @@ func (d *described) line(s *Server) string {
 		input = bufferBytes
 	}
 	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d qbuf=%d qbuf-free=0 argv-mem=0 multi-mem=%d rbs=0 rbp=0 obl=0 oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=default redir=%d resp=%d lib-name=%s lib-ver=%s",
-		d.id, addressOf(d.sock), localAddressOf(d.sock), d.fd, d.name,
+		d.id, addressOf(d.accepted), localAddressOf(d.accepted), d.fd, d.name,
 		int(float64(now-d.created)*every), int(float64(now-d.active)*every), flags, d.db,
 		d.listening.channels, d.listening.patterns, d.listening.shards, d.multi-1, input, d.multiBytes, queued, d.unread,
 		connBytes+int64(input)+d.multiBytes+d.unread, events, last, d.listening.redirect, version, d.libName, d.libVersion)
@@ -138,8 +138,8 @@ func (f *clientFilter) meets(d *described) bool {
 	}
 	switch {
 	case f.kind != "" && f.kind != kind,
-		f.addr != "" && f.addr != addressOf(d.sock),
-		f.laddr != "" && f.laddr != localAddressOf(d.sock),
+		f.addr != "" && f.addr != addressOf(d.accepted),
+		f.laddr != "" && f.laddr != localAddressOf(d.accepted),
 		f.user != "" && f.user != "default":
 		return false
 	}

@@ -154,7 +154,7 @@ func (c *conn) execute(args [][]byte) {
 	cmd := c.srv.commands.find(args[0])
 	switch {
 	case cmd == nil && crossProtocol(args[0]):
-		c.srv.o.Logger.Warn("closing a RESP connection that talks HTTP", "client", addressOf(c.sock))
+		c.srv.o.Logger.Warn("closing a RESP connection that talks HTTP", "client", addressOf(c.accepted))
 		c.quit = true
 		return
 	case cmd == nil:

@@ -30,10 +30,14 @@ const (
 // there is, runs the commands in it and writes the answers in one go; nothing
 // else touches a conn but through the fields that say so.
 type conn struct {
-	srv  *Server
-	sock net.Conn        // what was accepted; in a loop only its addresses are of use
-	nc   net.Conn        // sock, or TLS on it
-	raw  syscall.RawConn // nil where nc is not a plain socket
+	srv *Server
+	// accepted is what was accepted. It is closed in a loop and after one, and keeps its
+	// addresses, which those of another descriptor are not: the kernel tells of no peer
+	// that has gone.
+	accepted net.Conn
+	sock     net.Conn        // accepted, or another descriptor of it; closed in a loop
+	nc       net.Conn        // sock, or TLS on it
+	raw      syscall.RawConn // nil where nc is not a plain socket
 	// under is the socket below TLS, to ask what it has sent; else nil.
 	under syscall.RawConn
 	id    int64
@@ -110,7 +114,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn, id int64) *conn {
-	c := &conn{srv: s, id: id, fd: -1}
+	c := &conn{srv: s, id: id, fd: -1, accepted: nc}
 	c.use(nc)
 	if _, local := nc.(*net.UnixConn); s.o.TLS != nil && !local {
 		c.nc, c.under, c.raw = tls.Server(nc, s.o.TLS), c.raw, nil
@@ -139,7 +143,7 @@ func (c *conn) serve() {
 	if t, ok := c.nc.(*tls.Conn); ok {
 		c.half.Store(c.created)
 		if err := t.Handshake(); err != nil {
-			c.srv.o.Logger.Debug("RESP TLS handshake failed", "client", addressOf(c.sock), "err", err)
+			c.srv.o.Logger.Debug("RESP TLS handshake failed", "client", addressOf(c.accepted), "err", err)
 			return
 		}
 		c.half.Store(0)
@@ -290,7 +294,7 @@ func (c *conn) protocolError(err error) {
 	c.freeBundle()
 	c.rested()
 	c.srv.counters.protocol.Add(1)
-	c.srv.o.Logger.Debug("RESP protocol error", "client", addressOf(c.sock), "err", err)
+	c.srv.o.Logger.Debug("RESP protocol error", "client", addressOf(c.accepted), "err", err)
 	c.Fail(err.Error())
 	c.quit = true
 }
@@ -304,7 +308,7 @@ func (c *conn) cut() {
 		return
 	}
 	c.srv.counters.overloaded.Add(1)
-	c.srv.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.sock), "why", "others need the room that half a command takes")
+	c.srv.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.accepted), "why", "others need the room that half a command takes")
 	c.shut()
 }
 

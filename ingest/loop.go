@@ -272,7 +272,7 @@ func (c *conn) enter() bool {
 		_ = syscall.Close(fd)
 		return false
 	}
-	c.sock.Close() // which leaves it its addresses
+	c.sock.Close()
 	return true
 }
 

@@ -1,9 +1,11 @@
 package ingest
 
 import (
+	"errors"
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -40,6 +42,39 @@ func TestSlowCommandsLeaveTheLoop(t *testing.T) {
 		waitFor(t, "the connection to leave", func() bool { return looped(s) == 1 && s.Stats().Connections == 1 })
 		send(t, plain, "PING\r\n")
 		expect(t, plain, "+PONG\r\n")
+	}
+}
+
+// TestWhoHasGoneHasAnAddress has a client that resets its connection before a slow
+// command of it leaves the loop: from then on the kernel tells of no peer, and what
+// logs the command must know of it all the same.
+func TestWhoHasGoneHasAnAddress(t *testing.T) {
+	held, gone := make(chan struct{}), make(chan struct{})
+	var holds atomic.Bool // the next look at the parameter
+	s, addr := newServer(t, func(o *Options) {
+		o.Parameters = []Parameter{{Name: "hold", Set: func(string) error { return nil }, Get: func() string {
+			if holds.CompareAndSwap(true, false) {
+				close(held)
+				<-gone
+			}
+			return ""
+		}}}
+	})
+	if got := talk(t, addr, bulks("CONFIG", "SET", "slowlog-log-slower-than", "0")); got != "+OK\r\n" {
+		t.Fatalf("got %q", got)
+	}
+	c := dial(t, addr)
+	from := c.LocalAddr().String()
+	holds.Store(true)
+	send(t, c, "CONFIG GET hold\r\nKEYS none\r\n")
+	<-held
+	if err := errors.Join(c.SetLinger(0), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	close(gone)
+	waitFor(t, "the connection to end", func() bool { return s.Stats().Connections == 0 })
+	if got := talk(t, addr, bulks("SLOWLOG", "GET")); strings.Count(got, from) != 2 || !strings.Contains(got, "KEYS") {
+		t.Errorf("from %s: %q", from, got)
 	}
 }
 

@@ -59,7 +59,7 @@ func (c *conn) show(cmd *command, args [][]byte) {
 	}
 	from := "lua"
 	if c.script == nil {
-		from = addressOf(c.sock)
+		from = addressOf(c.accepted)
 	}
 	us := c.srv.o.Now().UnixMicro()
 	line := fmt.Appendf(nil, "+%d.%06d [%d %s]", us/1e6, us%1e6, c.db, from)

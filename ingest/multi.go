@@ -202,7 +202,7 @@ func (c *conn) cutQueue() {
 		return
 	}
 	c.srv.counters.overloaded.Add(1)
-	c.srv.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.sock), "why", "others need the room that its transaction takes")
+	c.srv.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.accepted), "why", "others need the room that its transaction takes")
 	c.shut()
 }
 
@@ -343,7 +343,7 @@ func (c *conn) runQueued(args [][]byte) {
 func (c *conn) tooMuch(what string) {
 	if len(c.B)-c.at > c.srv.o.MaxCommandBytes {
 		if !c.quit {
-			c.srv.o.Logger.Warn("closing a RESP connection: the answers of its "+what+" are too long", "client", addressOf(c.sock), "limit", c.srv.o.MaxCommandBytes)
+			c.srv.o.Logger.Warn("closing a RESP connection: the answers of its "+what+" are too long", "client", addressOf(c.accepted), "limit", c.srv.o.MaxCommandBytes)
 		}
 		c.quit = true
 		c.B = append(c.B[:c.at], "-ERR the answers of the "+what+" are too long, the limit is "...)

@@ -240,7 +240,7 @@ func (c *conn) runScript(p *script.Program, keys, args [][]byte, readOnly bool) 
 		c.counted = given.Counted && by == script.NotEnded
 		if by != script.NotEnded {
 			k.ended[by].Add(1)
-			c.srv.o.Logger.Warn("a script was ended", "by", by, "sha1", p.SHA, "client", addressOf(c.sock), "answer", clip(c.B[c.at:], 200))
+			c.srv.o.Logger.Warn("a script was ended", "by", by, "sha1", p.SHA, "client", addressOf(c.accepted), "answer", clip(c.B[c.at:], 200))
 		}
 		c.script = was
 		c.selects(db)

@@ -308,7 +308,7 @@ func (s *Server) makeWayLocked() bool {
 		return false
 	}
 	s.counters.madeWay.Add(1)
-	s.o.Logger.Debug("closing a RESP connection", "client", addressOf(victim.sock), "why", "it makes way for another, MaxConnections are open", "ran_a_command", victimKnown)
+	s.o.Logger.Debug("closing a RESP connection", "client", addressOf(victim.accepted), "why", "it makes way for another, MaxConnections are open", "ran_a_command", victimKnown)
 	delete(s.conns, victim) // finish finds nothing to do
 	victim.shut()
 	return true
@@ -354,7 +354,7 @@ func (s *Server) sweep() {
 				if why == unreadForLong {
 					s.unread(c, text, c.unread.Load())
 				} else {
-					s.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.sock), "why", text)
+					s.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.accepted), "why", text)
 				}
 				c.shut()
 			}

@@ -53,7 +53,7 @@ func (l *slowLog) add(c *conn, args [][]byte, more int, ns int64) {
 	if l.most == 0 {
 		return
 	}
-	e := slowEntry{id: l.nextID, unix: c.srv.o.Now().Unix(), us: ns / 1000, args: clipArgs(args, more), addr: addressOf(c.sock), name: name}
+	e := slowEntry{id: l.nextID, unix: c.srv.o.Now().Unix(), us: ns / 1000, args: clipArgs(args, more), addr: addressOf(c.accepted), name: name}
 	l.nextID++
 	l.entries = append(l.entries, e)
 	l.trimLocked()
