@@ -40,4 +40,9 @@
 // in a second depends on the client, too. The time the kernel has accounted to
 // the server's process (--pid) does not. Memory is the growth of its resident
 // set from just before the load to just after.
+//
+// With --rate requests are due at an even pace, whether the one before was answered
+// in time or not, behind a first round that creates the series and is in no time of
+// a request. A request is made before it is due. Its time is told twice: from when
+// it was sent, and from when it was due, in which the client's own delays are, too.
 package main
