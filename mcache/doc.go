@@ -196,9 +196,9 @@
 // regions of blocks and blobs are reclaimed, of whichever owner: a region is as
 // old as the turn in which it was written last. Series of generations 2 and 1
 // are evicted when there are none. Indexes do not shrink with that. Where they
-// are three quarters of the budget, as of series of one sample each, a quarter of
+// are two thirds of the budget, as of series of one sample each, a quarter of
 // a shard's series goes, the coldest, and its index is written anew without them
-// (rebuild.go); where that cannot be, as when the budget has fallen far, the shard
+// (rebuild.go); where that cannot be and they are three quarters, as when the budget has fallen far, the shard
 // with the largest index drops all its series. So a writer is rejected only when
 // what is dirty leaves no room.
 //

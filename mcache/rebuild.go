@@ -130,7 +130,7 @@ func (s *shard) adoptIndexLocked(fresh index.Index, places []index.Place) {
 // Those that have nothing but a blob go first here, as they are the coldest, and their
 // part of the index is no smaller than that of others.
 func (c *Cache) thinOut(s *shard) bool {
-	if !c.mostlyIndexes() {
+	if !c.mostlyIndexes(thinShare) {
 		return false
 	}
 	most := s.denseSeries()
