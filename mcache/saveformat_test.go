@@ -254,6 +254,15 @@ func TestGolden(t *testing.T) {
 	got := saved(t, c)
 	gotRest, gotSizes := cutSizes(t, got)
 	wantRest, wantSizes := cutSizes(t, want)
+	var index saveSizes
+	for _, s := range c.shards {
+		x := s.index.Sizes()
+		index.setBytes += uint64(x.Sets)
+		index.postingBytes += uint64(x.Postings)
+	}
+	if gotSizes.setBytes != index.setBytes || gotSizes.postingBytes != index.postingBytes || index.setBytes == 0 {
+		t.Errorf("sets of %d bytes and postings of %d are said to be, of %d and %d", gotSizes.setBytes, gotSizes.postingBytes, index.setBytes, index.postingBytes)
+	}
 	// How many bytes an index takes is no part of the format: it is what to make room for.
 	gotSizes.setBytes, gotSizes.postingBytes = wantSizes.setBytes, wantSizes.postingBytes
 	if !bytes.Equal(gotRest, wantRest) || gotSizes != wantSizes {

@@ -180,7 +180,6 @@ func TestWriteAndCheck(t *testing.T) {
 	}
 }
 
-// A check that finds nothing wrong with what is wrong is worth nothing.
 // With a rate, times are those of requests behind the first round, in which series are
 // made, and no request is sent before it is due: these all are due at once.
 func TestPace(t *testing.T) {
@@ -202,6 +201,7 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// A check that finds nothing wrong with what is wrong is worth nothing.
 func TestCheckFindsWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*prompb.WriteRequest)

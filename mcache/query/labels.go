@@ -1,8 +1,6 @@
 package query
 
 import (
-	"sync"
-
 	"github.com/prometheus/prometheus/model/labels"
 
 	"mcached/mcache"
@@ -16,14 +14,11 @@ import (
 // A SeriesID is never given to another series, so that what is kept can not be
 // wrong, only useless when its series is gone.
 //
-// It holds two generations of at most half its bytes. A new set goes into the
-// young one; a set found in the old one moves over; when the young one is
-// full, the old one is dropped and takes its place. An eighth of it is for listings.
+// It holds two generations. An eighth of it is for listings.
 type LabelCache struct {
-	maxBytes   int
-	shardBytes int // a generation of a shard may hold this much
-	shards     [labelShards]labelShard
-	listings   listings
+	maxBytes int
+	shards   [labelShards]generations[mcache.SeriesID, labels.Labels]
+	listings listings
 }
 
 // labelShards is for two to four queries on each of some 32 threads to seldom meet.
@@ -33,16 +28,16 @@ const labelShards = 64
 // and string header, over a load of about 0.8, twice for what growing leaves free.
 const labelEntryBytes = 64
 
-type labelShard struct {
-	mu         sync.Mutex
-	young, old map[mcache.SeriesID]labels.Labels
-	youngBytes int
-}
-
 // NewLabelCache returns a cache of at most maxBytes.
 func NewLabelCache(maxBytes int) *LabelCache {
 	ofListings := maxBytes / 8
-	return &LabelCache{maxBytes: maxBytes, shardBytes: max((maxBytes-ofListings)/2/labelShards, 1), listings: listings{maxBytes: ofListings / 2}}
+	c := &LabelCache{maxBytes: maxBytes, listings: newListings(ofListings / 2)}
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.maxBytes = max((maxBytes-ofListings)/2/labelShards, 1)
+		s.size = func(_ mcache.SeriesID, ls labels.Labels) int { return int(ls.ByteSize()) + labelEntryBytes }
+	}
+	return c
 }
 
 // usualLabelBytes is about what a set takes, its entry included.
@@ -57,48 +52,15 @@ func (c *LabelCache) forSeries(n int) *LabelCache {
 	return c
 }
 
-func (c *LabelCache) shard(id mcache.SeriesID) *labelShard {
+func (c *LabelCache) shard(id mcache.SeriesID) *generations[mcache.SeriesID, labels.Labels] {
 	// Ids carry a place in their low bits and small numbers above: spread both.
 	h := uint64(id) * 0x9e3779b97f4a7c15
 	return &c.shards[h>>(64-6)]
 }
 
-func (c *LabelCache) get(id mcache.SeriesID) (labels.Labels, bool) {
-	s := c.shard(id)
-	s.mu.Lock()
-	ls, ok := s.young[id]
-	if !ok {
-		if ls, ok = s.old[id]; ok {
-			s.putLocked(id, ls, c.shardBytes)
-		}
-	}
-	s.mu.Unlock()
-	return ls, ok
-}
+func (c *LabelCache) get(id mcache.SeriesID) (labels.Labels, bool) { return c.shard(id).get(id) }
 
-func (c *LabelCache) put(id mcache.SeriesID, ls labels.Labels) {
-	s := c.shard(id)
-	s.mu.Lock()
-	s.putLocked(id, ls, c.shardBytes)
-	s.mu.Unlock()
-}
-
-func (s *labelShard) putLocked(id mcache.SeriesID, ls labels.Labels, maxBytes int) {
-	size := int(ls.ByteSize()) + labelEntryBytes
-	if size > maxBytes {
-		return
-	}
-	if s.youngBytes+size > maxBytes {
-		s.old, s.young, s.youngBytes = s.young, nil, 0
-	}
-	if s.young == nil {
-		s.young = make(map[mcache.SeriesID]labels.Labels)
-	}
-	if _, ok := s.young[id]; !ok {
-		s.youngBytes += size
-	}
-	s.young[id] = ls
-}
+func (c *LabelCache) put(id mcache.SeriesID, ls labels.Labels) { c.shard(id).put(id, ls) }
 
 // labelReader reads label sets, one after the other, for one goroutine.
 type labelReader struct {

@@ -2,7 +2,6 @@ package query
 
 import (
 	"slices"
-	"sync"
 
 	"mcached/mcache"
 )
@@ -10,13 +9,15 @@ import (
 // listings are what lookups of series answered: the JSON of the label sets of certain
 // series, in order. The page of a dashboard asks for the same ones whenever it is opened,
 // and to sort and to write them is half of the work. Ids are never given to other
-// series, so that a listing can not be wrong. It holds two generations, as LabelCache
-// does, and is safe for concurrent use.
+// series, so that a listing can not be wrong.
 type listings struct {
-	maxBytes   int // of a generation
-	mu         sync.Mutex
-	young, old map[uint64]listing // by the hash of ids
-	youngBytes int
+	generations[uint64, listing] // by the hash of ids
+}
+
+func newListings(maxBytes int) listings {
+	return listings{generations[uint64, listing]{maxBytes: maxBytes, size: func(_ uint64, x listing) int {
+		return 8*cap(x.ids) + cap(x.text) + listingEntryBytes
+	}}}
 }
 
 // listing is never changed.
@@ -41,39 +42,13 @@ func hashOfIDs(ids []mcache.SeriesID) uint64 {
 	return h
 }
 
-// get returns the text for exactly these series, in this order of ids. It must not be changed.
-func (l *listings) get(ids []mcache.SeriesID) ([]byte, bool) {
-	h := hashOfIDs(ids)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	found, ok := l.young[h]
-	if !ok {
-		if found, ok = l.old[h]; ok {
-			l.putLocked(h, found)
-		}
-	}
+// of returns the text for exactly these series, in this order of ids. It must not be changed.
+func (l *listings) of(ids []mcache.SeriesID) ([]byte, bool) {
+	found, ok := l.get(hashOfIDs(ids))
 	return found.text, ok && slices.Equal(found.ids, ids)
 }
 
-// put keeps a text. Both slices are the listings' from then on.
-func (l *listings) put(ids []mcache.SeriesID, text []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.putLocked(hashOfIDs(ids), listing{ids, text})
-}
-
-func (l *listings) putLocked(h uint64, x listing) {
-	size := 8*cap(x.ids) + cap(x.text) + listingEntryBytes
-	if size > l.maxBytes {
-		return
-	}
-	before, known := l.young[h] // of others with the same hash, or put by another request meanwhile
-	if known {
-		l.youngBytes -= 8*cap(before.ids) + cap(before.text) + listingEntryBytes
-	}
-	if l.youngBytes+size > l.maxBytes || l.young == nil {
-		l.old, l.young, l.youngBytes = l.young, map[uint64]listing{}, 0
-	}
-	l.young[h] = x
-	l.youngBytes += size
+// keep keeps a text. Both slices are the listings' from then on.
+func (l *listings) keep(ids []mcache.SeriesID, text []byte) {
+	l.put(hashOfIDs(ids), listing{ids, text})
 }

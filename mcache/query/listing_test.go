@@ -65,7 +65,7 @@ func TestListingsAreTheAnswers(t *testing.T) {
 // TestListingsBound: what is kept is no more than it may be, nor the text of other series.
 func TestListingsBound(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	l := listings{maxBytes: 10_000}
+	l := newListings(10_000)
 	some := func() []mcache.SeriesID {
 		ids := make([]mcache.SeriesID, rnd.IntN(4))
 		for i := range ids {
@@ -77,13 +77,13 @@ func TestListingsBound(t *testing.T) {
 	for range 20_000 {
 		ids := some()
 		want := fmt.Sprint(ids)
-		if text, ok := l.get(ids); ok {
+		if text, ok := l.of(ids); ok {
 			found++
 			if string(text) != want {
 				t.Fatalf("of %s there is the text %s", want, text)
 			}
 		} else {
-			l.put(ids, []byte(want))
+			l.keep(ids, []byte(want))
 		}
 		for _, generation := range []map[uint64]listing{l.young, l.old} {
 			bytes := 0
@@ -98,13 +98,13 @@ func TestListingsBound(t *testing.T) {
 	if found < 1000 {
 		t.Errorf("%d were found", found)
 	}
-	l.put([]mcache.SeriesID{99}, make([]byte, l.maxBytes))
-	if _, ok := l.get([]mcache.SeriesID{99}); ok {
+	l.keep([]mcache.SeriesID{99}, make([]byte, l.maxBytes))
+	if _, ok := l.of([]mcache.SeriesID{99}); ok {
 		t.Error("a text of more than all is kept")
 	}
 	ids := []mcache.SeriesID{1, 2, 3}
 	l.young[hashOfIDs(ids)] = listing{slices.Clone(ids[:2]), []byte("others")}
-	if _, ok := l.get(ids); ok {
+	if _, ok := l.of(ids); ok {
 		t.Error("series of the same hash have the same text")
 	}
 }

@@ -37,7 +37,7 @@ type boundedParser struct {
 }
 
 func newBoundedParser(o parser.Options) boundedParser {
-	return boundedParser{parser.NewParser(o), new(sync.Mutex), new(keptSelectors)}
+	return boundedParser{parser.NewParser(o), new(sync.Mutex), newKeptSelectors()}
 }
 
 // admit checks the size of an expression and waits for its turn, if it needs one.
@@ -95,13 +95,13 @@ func (p boundedParser) ParseMetricSelectors(inputs []string) ([][]*labels.Matche
 	defer done()
 	sets := make([][]*labels.Matcher, len(inputs))
 	for i, input := range inputs {
-		ms, ok := p.kept.get(input)
+		ms, ok := p.kept.of(input)
 		if !ok {
 			input = strings.Clone(input) // matchers are views of it
 			if ms, err = p.Parser.ParseMetricSelector(input); err != nil {
 				return nil, err
 			}
-			p.kept.put(input, ms)
+			p.kept.keep(input, ms)
 		}
 		sets[i] = ms
 	}

@@ -66,10 +66,15 @@ func newResults(m Remembers) *results {
 
 // resultsFor are those that a request may have, which Cache-Control: no-store declines.
 func (a *API) resultsFor(r *http.Request) *results {
-	if strings.Contains(r.Header.Get("Cache-Control"), "no-store") {
+	if asksAnew(r) {
 		return nil
 	}
 	return a.results
+}
+
+// asksAnew reports that a request is to have nothing that is remembered.
+func asksAnew(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Cache-Control"), "no-store")
 }
 
 // changing is a Source that says since when it has changed; see mcache.Cache.ChangedSince.
@@ -83,7 +88,7 @@ const (
 	// longer to compute than to remember.
 	minResultSamples   = 4 << 10
 	minSamplesPerValue = 2
-	// maxResultBytes bounds what is remembered of one plan.
+	// maxResultBytes bounds the values that are remembered of one plan.
 	maxResultBytes = 1 << 20
 	// maxHeldShare is what the bound on the samples of a query is divided by for
 	// what a plan may have held that is remembered. What is recalled counts for
@@ -147,9 +152,10 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, sourc
 		part := NewQueryable(q.source, q.bucket, q.o)
 		part.loan, part.byLabels = q.loan, q.byLabels
 		rows, ofRest, err := w.compute(ctx, &rest, part)
-		if part.typed.Load() {
-			// Whether series are the same without these labels, which is an error, is
-			// seen where all of them are.
+		// Whether typed series are the same without these labels, which is an error, is
+		// seen where all of them are.
+		typed := part.typed.Load()
+		if typed && known > 0 {
 			return w.compute(ctx, c, q)
 		}
 		q.join(part)
@@ -162,7 +168,8 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, sourc
 		if err := is.add(ctx, q.loan, rows, first+known); err != nil {
 			return nil, nil, engineError(err)
 		}
-		if is.held <= c.maxSamples/maxHeldShare && (known > 0 || is.worth(int(part.computed.Load()), m.minSamples)) {
+		worth := known > 0 || is.worth(int(part.computed.Load()), m.minSamples)
+		if worth && !typed && 8*is.values() <= maxResultBytes && is.held <= c.maxSamples/maxHeldShare {
 			_ = m.memory.Put(key, is.pack(), rememberFor) // else there was no room
 		}
 	}
@@ -249,9 +256,10 @@ const resultHeader = 8 + 8 + 4 + 8 + 8 + 8 + 4
 
 // worth reports that a result of so many samples should be remembered.
 func (r *outcome) worth(samples, least int) bool {
-	values := len(r.rows) * r.steps
-	return samples >= least && samples >= minSamplesPerValue*values && 8*values <= maxResultBytes
+	return samples >= least && samples >= minSamplesPerValue*r.values()
 }
+
+func (r *outcome) values() int { return len(r.rows) * r.steps }
 
 // pack makes a blob of it.
 func (r *outcome) pack() []byte {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
@@ -325,4 +326,83 @@ func BenchmarkResults(b *testing.B) {
 		}
 	})
 	b.Logf("%+v", a.Stats())
+}
+
+// Series that are the same but for their types are an error of a rate, also where one
+// of them comes behind what is remembered; and such are computed once for each look.
+func TestResultsSeeTypes(t *testing.T) {
+	c := newCache(t)
+	a := remembersAll(t, c)
+	fill(t, c, "default", 15_000, ramp(100, 1, 1), "__name__", "m_total", "i", "1")
+	params := []string{"query", "sum by (i) (rate(m_total[1m]))", "start", seconds(t0), "end", seconds(t0 + 1_800_000), "step", "60s"}
+	for range 2 {
+		if is, was := asComputed(t, a, params); is != was || !strings.HasPrefix(is, "200") {
+			t.Fatalf("is  %s\nwas %s", is, was)
+		}
+	}
+	typed := []string{"__name__", "m_total", "i", "1", "__type__", "counter"}
+	late := mcache.Sample{T: t0 + 1_501_000}
+	if err := c.AppendSamples("default", pairsToLabels(typed), late, mcache.Sample{T: late.T + 15_000}); err != nil {
+		t.Fatal(err)
+	}
+	if is, was := asComputed(t, a, params); is != was || !strings.Contains(is, "same labelset") {
+		t.Fatalf("is  %s\nwas %s", is, was)
+	}
+	if s := a.Stats(); s.ResultsRecalled != 1 {
+		t.Errorf("%+v", s)
+	}
+	fill(t, c, "default", 15_000, ramp(100, 1, 1), "__name__", "n_total", "__type__", "counter")
+	params[1] = "sum(rate(n_total[1m]))"
+	before := a.Stats().ResultsComputed
+	for range 2 {
+		get(t, a, "query_range", params...)
+	}
+	if n := a.Stats().ResultsComputed - before; n != 2 {
+		t.Errorf("of 2 answers %d were computed at once and as a whole", n)
+	}
+}
+
+// largest is memory that knows what it was given.
+type largest struct {
+	Remembers
+	bytes, puts int
+}
+
+func (l *largest) Put(key, value []byte, ttl time.Duration) error {
+	l.bytes, l.puts = max(l.bytes, len(value)), l.puts+1
+	return l.Remembers.Put(key, value, ttl)
+}
+
+// TestResultsBound: what is remembered of one expression is no more than it may be,
+// also where groups come to what was remembered.
+func TestResultsBound(t *testing.T) {
+	c := newCache(t)
+	m := &largest{Remembers: resultMemory(t)}
+	o := testOptions()
+	o.Results = m
+	a := NewAPI(c, o)
+	const steps, groups = 10_000, 10
+	for g := range groups {
+		fill(t, c, "default", 7_000, ramp(steps*15/7, 1, 1), "__name__", "m", "g", fmt.Sprint(g))
+	}
+	ask := func(n int64) {
+		end := t0 + n*15_000
+		if is, was := asComputed(t, a, []string{"query", "sum by (g) (m)", "start", seconds(end - (steps-1)*15_000), "end", seconds(end), "step", "15s"}); is != was {
+			t.Fatalf("is  %.300s\nwas %.300s", is, was)
+		}
+	}
+	ask(steps - 1)
+	ask(steps)
+	if m.puts != 2 {
+		t.Fatalf("it was remembered %d times", m.puts)
+	}
+	for g := range groups {
+		if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", "m", "g", fmt.Sprint("new", g)}), mcache.Sample{T: t0 + steps*15_000}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(steps + 1)
+	if m.bytes < 8*steps*groups || m.bytes > maxResultBytes+1000 {
+		t.Errorf("%d bytes were remembered, of at most %d", m.bytes, maxResultBytes)
+	}
 }

@@ -56,7 +56,7 @@ func (s *seriesSet) listing() (text []byte, ok bool) {
 	for i := range s.series {
 		ids[i] = found.ids[s.series[i].place]
 	}
-	if text, ok = found.kept.listings.get(ids); ok {
+	if text, ok = found.kept.listings.of(ids); ok {
 		return text, true
 	}
 	s.sort()
@@ -66,7 +66,7 @@ func (s *seriesSet) listing() (text []byte, ok bool) {
 		w.labels(s.series[i].labels)
 	}
 	text = slices.Clip(w.buf)
-	found.kept.listings.put(ids, text)
+	found.kept.listings.keep(ids, text)
 	return text, true
 }
 

@@ -145,7 +145,7 @@ func (a *API) recallOf(r *http.Request, s *slow, known *dialect, g gridOf) *reca
 	switch {
 	case o.Memory == nil, o.Settled <= 0, s.kind != "range", known.unsorted:
 		return nil
-	case r.FormValue("stats") != "", r.Header.Get(hopHeader) != "", strings.Contains(r.Header.Get("Cache-Control"), "no-store"):
+	case r.FormValue("stats") != "", r.Header.Get(hopHeader) != "", asksAnew(r):
 		return nil
 	}
 	if limit, err := limitParam(r); err != nil || limit > 0 {
