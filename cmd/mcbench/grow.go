@@ -99,7 +99,7 @@ func growRow(ctx context.Context, t io.Writer, c contestant, l load, n, times in
 	defer client.close()
 	l.series = n
 	for _, q := range growQuestions(l) {
-		a, err := ask(ctx, &client, s.url+"/api/v1", nil, q, times, s.process())
+		a, err := ask(ctx, &client, s.url+"/api/v1", computeAnew, q, times, s.process())
 		if err != nil {
 			return fmt.Errorf("%s: %w", q.name, err)
 		}

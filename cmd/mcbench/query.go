@@ -157,6 +157,9 @@ func (a asked) String() string {
 	return fmt.Sprintf("%.2f / %.2f", a.p50Ms, a.cpuMs)
 }
 
+// computeAnew has mcached compute all that it is asked, and remember none of it.
+var computeAnew = http.Header{"Cache-Control": {"no-store"}}
+
 func ask(ctx context.Context, client *asker, base string, h http.Header, q question, times int, p process) (asked, error) {
 	var a asked
 	var latencies []time.Duration

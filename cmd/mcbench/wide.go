@@ -15,7 +15,7 @@ import (
 
 // wideCommand asks what looks at thousands of series.
 func wideCommand(app *kingpin.Application) (string, action) {
-	c := app.Command("wide", "Write the same load to mcached and the peers, and ask all of them, in turns, what looks at thousands of series: aggregations, joins, the largest, instant queries, values of labels. VictoriaMetrics is told to use no cache of results.")
+	c := app.Command("wide", "Write the same load to mcached and the peers, and ask all of them, in turns, what looks at thousands of series: aggregations, joins, the largest, instant queries, values of labels. mcached and VictoriaMetrics are told to use nothing that they remember of results.")
 	f := fieldFlags(c)
 	times := c.Flag("times", "How often each is asked.").Default("7").Int()
 	data := loadFlags(c)
@@ -60,7 +60,7 @@ func measureWide(ctx context.Context, out io.Writer, all []contestant, l load, t
 		line, best := q.name+"\t", math.NaN()
 		var own float64
 		for i, s := range servers {
-			a, err := ask(ctx, &client, s.url+"/api/v1", nil, q, times, s.process())
+			a, err := ask(ctx, &client, s.url+"/api/v1", computeAnew, q, times, s.process())
 			if err != nil {
 				return fmt.Errorf("%v: %s: %w", all[i], q.name, err)
 			}
