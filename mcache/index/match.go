@@ -21,8 +21,8 @@ type Picker struct {
 // how many. Each
 // matcher becomes a clause over pairs: one that the empty value fails says which pairs
 // a series must have, any other says which it must not. The clause with the
-// fewest ids begins; the others are intersected with it, or tested series by
-// series once few are left. The set is
+// fewest ids begins; the others are intersected with it, their postings passed over
+// where it has none, or tested series by series once few are left. The set is
 // the Picker's, and good until its next use.
 func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) (Place, int), k *Picker) Set {
 	ofOwn := clause{pairs: []uint32{own}, cost: int(x.pairs.At(own).n)}
@@ -58,7 +58,9 @@ func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) (Pl
 	k.clauses = clauses
 	k.have = k.have.empty(n)
 	have := k.have
-	x.collect(&clauses[0], have)
+	for _, p := range clauses[0].pairs {
+		x.mark(p, have, nil)
+	}
 	for i := range clauses[1:] {
 		if c := &clauses[1+i]; c.not || c.pairs[0] != own { // the caller looks at that
 			x.narrow(k, c, pairs)
@@ -66,26 +68,6 @@ func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) (Pl
 	}
 	return have
 }
-
-// collect puts the series that have one of the clause's pairs into a set, which is empty.
-func (x *Index) collect(c *clause, to Set) {
-	many := c.cost > len(to.words)/manyIDs
-	if many {
-		to.addMany()
-	}
-	for _, p := range c.pairs {
-		if !many {
-			for id := range x.Posted(p) {
-				to.Add(id)
-			}
-			continue
-		}
-		x.mark(p, to.words)
-	}
-}
-
-// manyIDs for each word of a set are so many that all its words are walked.
-const manyIDs = 8
 
 // testCost is about how many ids of a posting are read in the time that
 // testing the pairs of one series takes.
@@ -113,7 +95,9 @@ func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) (Place, int))
 		return
 	}
 	k.other = k.other.empty(len(have.words) * 64)
-	x.collect(c, k.other)
+	for _, p := range c.pairs {
+		x.mark(p, k.other, &have)
+	}
 	have.retain(k.other, c.not)
 }
 

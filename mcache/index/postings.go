@@ -10,7 +10,11 @@ import (
 // were made. The first is in the pairRec, each other is its distance from the one
 // before, in chunks:
 //
-//	next (4 bytes, units of 8) │ capacity (2) │ length (2) │ steps
+//	next (4 bytes, units of 8) │ capacity (2) │ length (2) │ first id (4), of large ones │ steps
+//
+// Large chunks tell of their first id, so that one can be passed over whose ids are
+// not asked for. That takes ids that ascend: the lowest bit of a capacity, which is a
+// multiple of 8, says that those of the chunk and the first of the next do not.
 //
 // A step is a zigzag varint, or a run: ids that follow one another.
 //
@@ -24,6 +28,10 @@ const (
 	chunkHeader   = 8
 	chunkFirst    = 8
 	chunkMaxBytes = 1016
+	chunkLarge    = 64 // bytes of capacity
+	chunkID       = 4  // bytes of the first id
+
+	disordered = 1 // of a capacity
 
 	stepNext = 2 // to the id that follows
 	stepRun  = 0 // the next byte is of how many ids
@@ -57,9 +65,16 @@ func (x *Index) postOne(p *pairRec, id uint32) {
 	}
 	c := x.chunk(p.tail)
 	head := le.Uint64(c)
-	capacity, length := int(head>>32&math.MaxUint16), int(head>>48)
+	capacity, length := int(head>>32&(math.MaxUint16-disordered)), int(head>>48)
+	if delta < 0 {
+		c[4] |= disordered
+	}
+	begin := 0 // of the steps
+	if capacity >= chunkLarge {
+		begin = chunkID
+	}
 	u := uint64(delta<<1) ^ uint64(delta>>63)
-	if u == stepNext && length > 0 && lengthen(c[chunkHeader:chunkHeader+length], length < capacity) {
+	if u == stepNext && length > begin && lengthen(c[chunkHeader+begin:chunkHeader+length], length < capacity) {
 		return
 	}
 	if u < 0x80 && length < capacity { // nearly all others
@@ -72,10 +87,13 @@ func (x *Index) postOne(p *pairRec, id uint32) {
 	if length+k > capacity {
 		// Chunks grow by half, so that a posting wastes little whatever its length.
 		next := x.newChunk(min((capacity+capacity/2+7)&^7, chunkMaxBytes))
-		c = x.chunk(p.tail)
-		le.PutUint32(c, next)
+		le.PutUint32(x.chunk(p.tail), next)
 		p.tail = next
 		c, length = x.chunk(next), 0
+		if int(le.Uint16(c[4:])) >= chunkLarge {
+			k = chunkID
+			le.PutUint32(b[:], id)
+		}
 	}
 	copy(c[chunkHeader+length:], b[:k])
 	le.PutUint16(c[6:], uint16(length+k))
@@ -109,6 +127,26 @@ func (x *Index) newChunk(capacity int) uint32 {
 
 func (x *Index) chunk(unit uint32) []byte { return x.chunks.From(int(unit) * 8) }
 
+// chunkView is a chunk as those read it who walk a posting.
+type chunkView struct {
+	next    uint32 // unit
+	first   uint32 // id, if it is large
+	steps   []byte
+	large   bool
+	ascends bool // so that all ids are below the first of the next, which is large, too
+}
+
+func (x *Index) view(unit uint32) (v chunkView) {
+	c := x.chunk(unit)
+	capacity := le.Uint16(c[4:])
+	v.next, v.steps = le.Uint32(c), c[chunkHeader:chunkHeader+int(le.Uint16(c[6:]))]
+	if capacity >= chunkLarge {
+		v.large, v.ascends = true, capacity&disordered == 0
+		v.first, v.steps = le.Uint32(v.steps), v.steps[chunkID:]
+	}
+	return v
+}
+
 // Posted yields the ids of the series that have the pair, dead ones too, in no
 // set order.
 func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
@@ -119,8 +157,13 @@ func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
 		}
 		id := int64(p.first)
 		for unit := p.head; unit != 0; {
-			c := x.chunk(unit)
-			b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]
+			v := x.view(unit)
+			if v.large {
+				if id = int64(v.first); !yield(v.first) {
+					return
+				}
+			}
+			b := v.steps
 			for i := 0; i < len(b); {
 				u := uint64(b[i])
 				i++
@@ -148,56 +191,64 @@ func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
 					return
 				}
 			}
-			unit = le.Uint32(c)
+			unit = v.next
 		}
 	}
 }
 
-// mark sets the bits of what Posted yields.
-func (x *Index) mark(pair uint32, words []uint64) {
+// mark puts what Posted yields into a set. Of is nil, or the set of those that matter: others
+// may be left out.
+func (x *Index) mark(pair uint32, to Set, of *Set) {
 	p := x.pairs.At(pair)
 	if p.n == 0 {
 		return
 	}
 	id := p.first
-	words[id>>6] |= 1 << (id & 63)
+	to.Add(id)
+	words := to.words
 	for unit := p.head; unit != 0; {
-		c := x.chunk(unit)
-		for b := c[chunkHeader : chunkHeader+int(le.Uint16(c[6:]))]; len(b) > 0; {
+		v := x.view(unit)
+		unit = v.next
+		if v.large {
+			if id = v.first; of != nil && v.ascends {
+				end := p.last // no id of the chunk is beyond
+				if unit != 0 {
+					end = le.Uint32(x.chunk(unit)[chunkHeader:])
+				}
+				if !of.mayHave(id, end) {
+					continue
+				}
+			}
+			words[id>>6] |= 1 << (id & 63)
+		}
+		from := id // of the words from its to that of id all have ids, which the set was not told of
+		for b := v.steps; len(b) > 0; {
 			switch u := uint32(b[0]); {
 			case u == stepRun:
 				end := id + uint32(b[1])
 				markRange(words, id+1, end)
 				id, b = end, b[2:]
 				continue
-			case u < 0x80: // nearly all others, as in postOne
-				id, b = id+(u>>1^-(u&1)), b[1:]
-			case b[1] < 0x80: // nearly all others
+			case u&0x81 == 0: // nearly all others, as in postOne: by less than a word
+				id, b = id+u>>1, b[1:]
+				words[id>>6] |= 1 << (id & 63)
+				continue
+			}
+			to.mayGet(from, id)
+			if u := uint32(b[0]); u < 0x80 {
+				id, b = id-u>>1-1, b[1:]
+			} else if b[1] < 0x80 { // nearly all others
 				u = u&0x7f | uint32(b[1])<<7
 				id, b = id+(u>>1^-(u&1)), b[2:]
-			default:
+			} else {
 				delta, n := binary.Varint(b)
 				id, b = uint32(int64(id)+delta), b[n:]
 			}
 			words[id>>6] |= 1 << (id & 63)
+			from = id
 		}
-		unit = le.Uint32(c)
+		to.mayGet(from, id)
 	}
-}
-
-// markRange sets the bits from one to another, both inclusive.
-func markRange(words []uint64, from, to uint32) {
-	first, last := ^uint64(0)<<(from&63), ^uint64(0)>>(63-to&63)
-	i, end := from>>6, to>>6
-	if i == end {
-		words[i] |= first & last
-		return
-	}
-	words[i] |= first
-	for i++; i < end; i++ {
-		words[i] = ^uint64(0)
-	}
-	words[end] |= last
 }
 
 // Unpost takes a dead series off the live counts of its pairs.

@@ -26,15 +26,42 @@ func (b Set) Add(id uint32) {
 	b.some[id>>12] |= 1 << (id >> 6 & 63)
 }
 
-// addMany says that ids are going to be put into words, so many that noting each
-// would cost more than walking all.
-func (b Set) addMany() {
-	for i := range b.some {
-		b.some[i] = ^uint64(0)
+// mayGet says that ids from one to another, both inclusive, are put into words.
+func (b Set) mayGet(from, to uint32) { markRange(b.some, from>>6, to>>6) }
+
+// markRange sets the bits from one to another, both inclusive.
+func markRange(words []uint64, from, to uint32) {
+	first, last := ^uint64(0)<<(from&63), ^uint64(0)>>(63-to&63)
+	i, end := from>>6, to>>6
+	if i == end {
+		words[i] |= first & last
+		return
 	}
-	if n := len(b.words) & 63; n != 0 {
-		b.some[len(b.some)-1] = 1<<n - 1
+	words[i] |= first
+	for i++; i < end; i++ {
+		words[i] = ^uint64(0)
 	}
+	words[end] |= last
+}
+
+// mayHave reports whether any of the ids from one to another, both inclusive, may be in
+// the set.
+func (b Set) mayHave(from, to uint32) bool {
+	from, to = from>>6, to>>6 // words
+	first, last := ^uint64(0)<<(from&63), ^uint64(0)>>(63-to&63)
+	i, end := from>>6, to>>6
+	if i == end {
+		return b.some[i]&first&last != 0
+	}
+	if b.some[i]&first != 0 {
+		return true
+	}
+	for i++; i < end; i++ {
+		if b.some[i] != 0 {
+			return true
+		}
+	}
+	return b.some[end]&last != 0
 }
 
 // Each calls f with every id, in order. It may take out the one it is called with.

@@ -18,13 +18,19 @@ func TestSetModel(t *testing.T) {
 		n := 1 + rng.IntN([]int{1, 100, 5000, 100_000}[rng.IntN(4)])
 		fill := func(s Set) map[uint32]bool {
 			ids := map[uint32]bool{}
-			if rng.IntN(3) == 0 {
-				s.addMany()
-			}
 			for range rng.IntN(200) {
 				id := uint32(rng.IntN(n))
 				s.Add(id)
 				ids[id] = true
+			}
+			if rng.IntN(3) == 0 {
+				from := uint32(rng.IntN(n))
+				to := from + uint32(rng.IntN(n-int(from)))
+				s.mayGet(from, to)
+				markRange(s.words, from, to)
+				for id := from; id <= to; id++ {
+					ids[id] = true
+				}
 			}
 			return ids
 		}
@@ -63,7 +69,7 @@ func TestSetModel(t *testing.T) {
 
 // TestMark has postings whose ids lie near each other and far apart, either way, and in
 // runs of all lengths: what is posted is what was put there, in that order, and what is
-// marked is the same.
+// marked is the same, or the same of what is in another set.
 func TestMark(t *testing.T) {
 	t.Parallel()
 	const ids = 5_000_000
@@ -98,7 +104,7 @@ func TestMark(t *testing.T) {
 			}
 		}
 		got, want := NewSet(ids), NewSet(ids)
-		w.x.mark(pair, got.words)
+		w.x.mark(pair, got, nil)
 		var posted []uint32
 		for id := range w.x.Posted(pair) {
 			posted = append(posted, id)
@@ -107,8 +113,23 @@ func TestMark(t *testing.T) {
 		if !slices.Equal(posted, put) {
 			t.Fatalf("seed %d: %d ids are posted, %d were put; or others, or in another order", seed, len(posted), len(put))
 		}
-		if !slices.Equal(got.words, want.words) {
+		if !slices.Equal(got.words, want.words) || !slices.Equal(got.some, want.some) {
 			t.Errorf("seed %d: marked are others than posted", seed)
+		}
+		for range 20 {
+			of, some := NewSet(ids), NewSet(ids)
+			for range 1 + rng.IntN(3) {
+				from := uint32(rng.IntN(ids))
+				to := min(from+uint32(rng.IntN(100_000)), ids-1)
+				of.mayGet(from, to)
+				markRange(of.words, from, to)
+			}
+			w.x.mark(pair, some, &of)
+			some.retain(of, false)
+			of.retain(want, false)
+			if !slices.Equal(some.words, of.words) {
+				t.Fatalf("seed %d: of another set others are marked than posted", seed)
+			}
 		}
 		if n := w.x.chunks.Len(); n > len(put)/2 || len(put) < 20_000 {
 			t.Errorf("seed %d: %d ids, mostly in runs, take %d bytes", seed, len(put), n)
@@ -122,6 +143,48 @@ func TestMark(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestMarkPassesOver has a long posting in order, of which few are asked for: nearly all of it is passed
+// over, until ids come again that were given before.
+func TestMarkPassesOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 8<<20)
+	name, err := w.x.AddName(w.x.hasher.HashString("n"), "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := w.x.AddPair(name, w.x.hasher.HashString("v"), "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ids, every = 900_000, 9
+	post := func(id uint32) {
+		if err := w.x.Post(id, []uint32{pair}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for id := uint32(0); id < ids; id += every {
+		post(id)
+	}
+	for _, id := range []uint32{0, ids / 2 / every * every, (ids - 1) / every * every} {
+		got, of := NewSet(ids), NewSet(ids)
+		of.Add(id)
+		w.x.mark(pair, got, &of)
+		if n := got.Count(); !got.Has(id) || n > 2500 {
+			t.Errorf("for the one id %d, %d of %d are marked; itself: %v", id, n, ids/every, got.Has(id))
+		}
+	}
+	for id := uint32(ids/2 + 1); id > ids/2-5000; id -= 7 {
+		post(id)
+	}
+	for id := uint32(ids/2 + 1); id > ids/2-5000; id -= 7 {
+		got, of := NewSet(ids), NewSet(ids)
+		of.Add(id)
+		if w.x.mark(pair, got, &of); !got.Has(id) {
+			t.Fatalf("%d, posted out of order, is not marked", id)
 		}
 	}
 }
