@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -31,6 +32,7 @@ type asker struct {
 // reply is an answer, whole.
 type reply struct {
 	status int
+	header http.Header
 	body   []byte // valid until the next is asked for
 	took   time.Duration
 }
@@ -94,7 +96,7 @@ func (a *asker) exchange(r *http.Request, raw []byte) (reply, error) {
 	if resp.Close {
 		a.close()
 	}
-	return reply{status: resp.StatusCode, body: a.body.Bytes()}, nil
+	return reply{status: resp.StatusCode, header: resp.Header, body: a.body.Bytes()}, nil
 }
 
 // connect sees to it that there is a connection to the host of u.
@@ -103,14 +105,20 @@ func (a *asker) connect(ctx context.Context, u *url.URL) error {
 		return nil
 	}
 	a.close()
-	if u.Scheme != "http" {
-		return fmt.Errorf("%s: only http is measured", u.Redacted())
+	dialer := net.Dialer{Timeout: a.timeout}
+	dial, port := dialer.DialContext, "80"
+	switch u.Scheme {
+	case "http":
+	case "https":
+		dial, port = (&tls.Dialer{NetDialer: &dialer}).DialContext, "443"
+	default:
+		return fmt.Errorf("%s: a scheme other than http and https", u.Redacted())
 	}
 	host := u.Host
 	if u.Port() == "" {
-		host = net.JoinHostPort(u.Hostname(), "80")
+		host = net.JoinHostPort(u.Hostname(), port)
 	}
-	c, err := (&net.Dialer{Timeout: a.timeout}).DialContext(ctx, "tcp", host)
+	c, err := dial(ctx, "tcp", host)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/golang/snappy"
 
 	"mcached/mcache"
-	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
 
@@ -169,11 +168,8 @@ func (l *startLine) wait(ctx context.Context) error {
 // connection sends the series whose request is c modulo connections, round by
 // round. A round is one sample of each series, as a scrape is.
 func (w *writer) connection(ctx context.Context, c int, line *startLine, out *written) error {
-	s := sender{w: w, url: w.urlOf(c), out: out, names: w.load.namer(), http: &http.Client{
-		Transport: &http.Transport{MaxIdleConnsPerHost: 1, MaxConnsPerHost: 1, DisableCompression: true},
-		Timeout:   time.Minute,
-	}}
-	defer s.http.CloseIdleConnections()
+	s := sender{w: w, url: w.urlOf(c), out: out, bodies: newBodies(&w.load, w.protocol, maxFrameBytes/w.connections), server: asker{timeout: time.Minute}}
+	defer s.server.close()
 	var mine []values // of my series, in the order below
 	l := &w.load
 	each := func(f func(n, at int)) {
@@ -230,17 +226,15 @@ func (w *writer) takes(samples int) time.Duration {
 
 // sender collects samples into requests of one connection.
 type sender struct {
-	w     *writer
-	url   string
-	out   *written
-	http  *http.Client
-	due   time.Time // of the next request; zero while there is no pace
-	names *namer
-	err   error // the first; nothing is sent after it
+	w      *writer
+	url    string
+	out    *written
+	server asker
+	due    time.Time // of the next request; zero while there is no pace
+	bodies *bodies
+	err    error // the first; nothing is sent after it
 
-	series        []send.Series
-	samples       []mcache.Sample // one for each series
-	v2            send.EncoderV2
+	samples       []lateSample // of the next request
 	plain, packed []byte
 }
 
@@ -254,35 +248,22 @@ func (s *sender) paced(connection int) {
 }
 
 func (s *sender) add(ctx context.Context, x lateSample) {
-	n := len(s.series)
-	if n == cap(s.series) {
-		s.series = append(s.series, send.Series{})
-	} else {
-		s.series = s.series[:n+1]
-	}
-	s.series[n].Labels = s.names.labels(x.series, x.T, s.series[n].Labels[:0])
-	s.samples = append(s.samples, x.Sample)
-	if len(s.series) == s.w.perRequest {
+	if s.samples = append(s.samples, x); len(s.samples) == s.w.perRequest {
 		s.flush(ctx)
 	}
 }
 
 // flush sends what was collected.
 func (s *sender) flush(ctx context.Context) {
-	if len(s.series) == 0 || s.err != nil {
+	if len(s.samples) == 0 || s.err != nil {
 		return
 	}
-	for i := range s.series {
-		s.series[i].Samples = s.samples[i : i+1]
-	}
-	if s.plain = s.plain[:0]; s.w.protocol == wire.V2 {
-		s.plain = s.v2.Append(s.plain, s.series)
-	} else {
-		s.plain = send.AppendV1(s.plain, s.series)
+	if s.plain, s.err = s.bodies.append(s.plain[:0], s.samples); s.err != nil {
+		return
 	}
 	s.packed = snappy.Encode(s.packed[:cap(s.packed)], s.plain)
-	s.err = s.post(ctx, len(s.series))
-	s.series, s.samples = s.series[:0], s.samples[:0]
+	s.err = s.post(ctx, len(s.samples))
+	s.samples = s.samples[:0]
 }
 
 // maxRetries of one request that is answered 5xx or 429.
@@ -334,24 +315,19 @@ func (s *sender) once(ctx context.Context, samples int) (status int, retryAfter 
 	for k, v := range s.w.header {
 		req.Header[k] = v
 	}
-	resp, err := s.http.Do(req)
+	got, err := s.server.do(ctx, req)
 	if err != nil {
 		return 0, 0, "", err
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	if err != nil {
-		return 0, 0, "", err
-	}
-	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+	if seconds, err := strconv.Atoi(got.header.Get("Retry-After")); err == nil {
 		retryAfter = time.Duration(seconds) * time.Second
 	}
-	status, text = resp.StatusCode, strings.TrimSpace(string(body))
+	status, text = got.status, strings.TrimSpace(string(got.body))
 	if s.w.protocol == wire.V2 && status/100 == 2 {
 		// A server that answers 204 to what it does not understand has no such header.
-		if n, err := strconv.Atoi(resp.Header.Get("X-Prometheus-Remote-Write-Samples-Written")); err != nil || n != samples {
+		if n, err := strconv.Atoi(got.header.Get("X-Prometheus-Remote-Write-Samples-Written")); err != nil || n != samples {
 			return 400, 0, fmt.Sprintf("answered %d, but with %q of %d samples written",
-				status, resp.Header.Get("X-Prometheus-Remote-Write-Samples-Written"), samples), nil
+				status, got.header.Get("X-Prometheus-Remote-Write-Samples-Written"), samples), nil
 		}
 	}
 	return status, retryAfter, text, nil
