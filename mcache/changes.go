@@ -28,7 +28,8 @@ const noChange = math.MaxInt64
 // ChangedSince returns the time in unix ms of the earliest point that was
 // written, replaced or deleted since the moment since, at most a second more than that, and
 // math.MaxInt64 if none was; math.MinInt64 if a bucket was removed, a snapshot was
-// loaded or a retention set, and always where there is one. A write or deletion
+// loaded, a retention set, and always where there is one, or a series found to lack
+// what others have of a gap that was closed. A write or deletion
 // that has returned is told of; one that has not may be. now is the moment of the
 // call: what is read from then on is what was not changed since now.
 //

@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -375,6 +376,7 @@ func (c *Cache) closeGaps() {
 func (c *Cache) markIncomplete(id SeriesID, from int64) {
 	if s, r, _ := c.lockSeries(id); s != nil {
 		r.completeFrom = max(r.completeFrom, from)
+		s.changedLocked(math.MinInt64) // who computed of it was not told
 		s.mu.Unlock()
 	}
 }
