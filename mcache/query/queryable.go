@@ -43,10 +43,12 @@ type Queryable struct {
 	// completeFrom is the latest time, in unix ms, before which samples of a
 	// series that was read may be missing; math.MinInt64 when none is known to be.
 	completeFrom atomic.Int64
-	// uncovered is that of those times before which samples never came, or came
-	// to a process before this one.
+	// gone is that of those times before which samples were here, and uncovered that
+	// of those before which they never came, or came to a process before this one.
+	gone      atomic.Int64
 	uncovered atomic.Int64
 	selected  atomic.Int64 // series
+	most      atomic.Int64 // series that one select found
 	computed  atomic.Int64 // samples that plans read
 	empty     atomic.Bool  // a select found no series
 	typed     atomic.Bool  // a plan lost labels that may have told series apart
@@ -67,6 +69,7 @@ type Queryable struct {
 func NewQueryable(s Source, bucket string, o QueryableOptions) *Queryable {
 	q := &Queryable{source: s, bucket: bucket, o: o}
 	q.completeFrom.Store(math.MinInt64)
+	q.gone.Store(math.MinInt64)
 	q.uncovered.Store(math.MinInt64)
 	return q
 }
@@ -83,22 +86,25 @@ func (q *Queryable) CompleteFrom() (int64, bool) {
 	return t, t != math.MinInt64
 }
 
-// noteMissing remembers that a read which began at from lacks samples before complete.
-func (q *Queryable) noteMissing(from, complete int64) {
+// noteGone remembers that a read which began at from lacks samples before complete.
+func (q *Queryable) noteGone(from, complete int64) {
 	if complete > from {
+		raise(&q.gone, complete)
 		raise(&q.completeFrom, complete)
 	}
 }
 
-// noteUncovered is noteMissing of what was not received.
+// noteUncovered is noteGone of what was not received.
 func (q *Queryable) noteUncovered(from, complete int64) {
-	raise(&q.uncovered, complete)
-	q.noteMissing(from, complete)
+	if complete > from {
+		raise(&q.uncovered, complete)
+		raise(&q.completeFrom, complete)
+	}
 }
 
 // note remembers what a read which began at from lacks as a whole.
 func (q *Queryable) note(from int64, m Missing) {
-	q.noteMissing(from, m.Gone)
+	q.noteGone(from, m.Gone)
 	q.noteUncovered(from, m.Uncovered)
 }
 
@@ -185,7 +191,7 @@ func (qr *querier) Select(ctx context.Context, sortSeries bool, hints *storage.S
 		q.warn(n.Notes())
 	}
 	n := found.Len()
-	if n == 0 {
+	if raise(&q.most, int64(n)); n == 0 {
 		q.empty.Store(true)
 	}
 	if q.o.MaxSeries > 0 && n > q.o.MaxSeries {

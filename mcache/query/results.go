@@ -32,7 +32,8 @@ import (
 // Senders write what is of now, so that this is the last minute of it; after a
 // write of an hour ago the last hour is computed again. What is answered is to the
 // last bit what computing it would have been. What was evicted since is still part
-// of it, and what was missing then is told of again.
+// of it, and what had been evicted then is told of again. Of which times the bucket has
+// all is asked anew: gaps open, move and close without a point that changes.
 //
 // Only plans that aggregate are remembered, of one bucket of this daemon's own
 // cache, and which read many more samples than their results have values. The
@@ -77,9 +78,11 @@ func asksAnew(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Cache-Control"), "no-store")
 }
 
-// changing is a Source that says since when it has changed; see mcache.Cache.ChangedSince.
+// changing is a Source that says since when it has changed, see
+// mcache.Cache.ChangedSince, and what of a selection never came.
 type changing interface {
 	ChangedSince(mcache.Stamp) (from int64, now mcache.Stamp)
+	uncovered(*Selection) int64
 }
 
 const (
@@ -104,14 +107,21 @@ type work struct {
 	compute func(context.Context, *computer, *Queryable) ([]computedRow, annotations.Annotations, error)
 }
 
-// offset is by how much the samples of a step are older than it, at least, and since
-// those of the first step, in unix ms.
-func (w *work) offset(c *computer) (ms, since int64) {
-	ms, since = math.MaxInt64, math.MaxInt64
+// offset is by how much the samples of a step are older than it, at least, in ms.
+func (w *work) offset() (ms int64) {
+	ms = math.MaxInt64
 	for _, p := range w.plans {
-		ms, since = min(ms, p.offsetMs()), min(since, c.hintsOf(p).Start)
+		ms = min(ms, p.offsetMs())
 	}
-	return ms, since
+	return ms
+}
+
+// note tells q of what the samples of all steps lack, of which so much had gone.
+func (w *work) note(q *Queryable, c *computer, source changing, gone int64) {
+	for _, p := range w.plans {
+		at := c.hintsOf(p)
+		q.note(at.Start, Missing{gone, source.uncovered(&Selection{Bucket: q.bucket, From: at.Start, To: at.End})})
+	}
 }
 
 // of is the source of a query whose results may be remembered, or nil.
@@ -128,11 +138,10 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, sourc
 	key := m.key(q, c, w)
 	was := m.recall(key)
 	changed, now := source.ChangedSince(was.stamp)
-	offset, since := w.offset(c)
-	first, known := was.covers(c.steps, changed, offset)
-	if known == 0 || w.ordered && known < c.n {
+	first, known := was.covers(c.steps, changed, w.offset())
+	if known == 0 || w.ordered && known < c.n || q.o.MaxSeries > 0 && was.most > q.o.MaxSeries {
 		was, first, known = packedOutcome{}, 0, 0
-		was.start, was.missing = c.start, nothingMissing
+		was.start, was.gone = c.start, math.MinInt64
 	}
 	// Of what is before the query as much is kept as there is room for.
 	from := 0
@@ -144,7 +153,10 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, sourc
 		return nil, nil, engineError(err)
 	}
 	first -= from
-	q.note(since, is.missing)
+	w.note(q, c, source, is.gone)
+	if is.empty && known == c.n {
+		q.empty.Store(true)
+	}
 	var notes annotations.Annotations
 	if known < c.n {
 		rest := *c
@@ -164,13 +176,18 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, sourc
 		}
 		notes = ofRest
 		is.stamp, is.held = now, is.held+rest.held
-		is.missing = is.missing.and(Missing{part.completeFrom.Load(), part.uncovered.Load()})
+		is.gone = max(is.gone, part.gone.Load())
+		is.most, is.empty = int(part.most.Load()), part.empty.Load() // whatever the time
 		if err := is.add(ctx, q.loan, rows, first+known); err != nil {
 			return nil, nil, engineError(err)
 		}
-		worth := known > 0 || is.worth(int(part.computed.Load()), m.minSamples)
-		if worth && !typed && 8*is.values() <= maxResultBytes && is.held <= c.maxSamples/maxHeldShare {
+		fits := 8*is.values() <= maxResultBytes && is.held <= c.maxSamples/maxHeldShare
+		switch {
+		case typed, known == 0 && !is.worth(int(part.computed.Load()), m.minSamples):
+		case fits:
 			_ = m.memory.Put(key, is.pack(), rememberFor) // else there was no room
+		case known > 0: // it begins anew: less and less of what was would be of use
+			_ = m.memory.Put(key, new(outcome).pack(), rememberFor)
 		}
 	}
 	m.count(known, c.n)
@@ -202,6 +219,8 @@ func (m *results) count(known, steps int) {
 // join takes over what q is to know of what was read for it by another.
 func (q *Queryable) join(part *Queryable) {
 	raise(&q.completeFrom, part.completeFrom.Load())
+	raise(&q.gone, part.gone.Load())
+	raise(&q.most, part.most.Load())
 	raise(&q.uncovered, part.uncovered.Load())
 	q.selected.Add(part.selected.Load())
 	q.computed.Add(part.computed.Load())
@@ -231,17 +250,19 @@ func (m *results) key(q *Queryable, c *computer, w *work) []byte {
 
 // outcome is what work came to, at steps from start on.
 type outcome struct {
-	stamp   mcache.Stamp // before it was read
-	start   int64        // unix ms
-	steps   int
-	held    int // samples, as computer.held
-	missing Missing
-	rows    []computedRow // of all steps
+	stamp mcache.Stamp // before it was read
+	start int64        // unix ms
+	steps int
+	held  int           // samples, as computer.held
+	gone  int64         // as Queryable.gone, and the next two
+	most  int           // series
+	empty bool          // a selector matched none
+	rows  []computedRow // of all steps
 }
 
 // packedOutcome is one as a blob:
 //
-//	stamp (8) | start (8) | steps (4) | held (8) | gone, uncovered (8, 8) |
+//	stamp (8) | start (8) | steps (4) | held (8) | gone (8) | most (4) | empty (1) |
 //	groups (4) | of each its labels: count, then length and text of each name and
 //	value | of each its values, as floats (8 each)
 //
@@ -252,7 +273,7 @@ type packedOutcome struct {
 	body    []byte
 }
 
-const resultHeader = 8 + 8 + 4 + 8 + 8 + 8 + 4
+const resultHeader = 8 + 8 + 4 + 8 + 8 + 4 + 1 + 4
 
 // worth reports that a result of so many samples should be remembered.
 func (r *outcome) worth(samples, least int) bool {
@@ -268,10 +289,15 @@ func (r *outcome) pack() []byte {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n))
 	}
 	b = binary.LittleEndian.AppendUint32(b, uint32(r.steps))
-	for _, n := range []int64{int64(r.held), r.missing.Gone, r.missing.Uncovered} {
+	for _, n := range []int64{int64(r.held), r.gone} {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n))
 	}
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(r.rows)))
+	b = binary.LittleEndian.AppendUint32(b, uint32(r.most))
+	empty := byte(0)
+	if r.empty {
+		empty = 1
+	}
+	b = binary.LittleEndian.AppendUint32(append(b, empty), uint32(len(r.rows)))
 	for i := range r.rows {
 		ls := r.rows[i].labels
 		b = binary.AppendUvarint(b, uint64(ls.Len()))
@@ -294,8 +320,8 @@ func (m *results) recall(key []byte) (r packedOutcome) {
 	u64 := func(at int) int64 { return int64(binary.LittleEndian.Uint64(b[at:])) }
 	u32 := func(at int) int { return int(binary.LittleEndian.Uint32(b[at:])) }
 	r.stamp, r.start, r.steps, r.held = mcache.Stamp(u64(0)), u64(8), u32(16), int(u64(20))
-	r.missing = Missing{u64(28), u64(36)}
-	r.groups, r.body = u32(44), b[resultHeader:]
+	r.gone, r.most, r.empty = u64(28), u32(36), b[40] == 1
+	r.groups, r.body = u32(41), b[resultHeader:]
 	return r
 }
 

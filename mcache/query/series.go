@@ -146,11 +146,11 @@ func (it *iterator) reset(s *series) {
 	if !set.found.Snapshot(s.place, set.mint, set.maxt, &it.snapshot) {
 		// The series was evicted after it was selected: none of its samples
 		// can be read any more, whatever their time.
-		set.q.noteMissing(set.mint, set.maxt)
+		set.q.noteGone(set.mint, set.maxt)
 		it.state = exhausted
 		return
 	}
-	set.q.noteMissing(set.mint, it.snapshot.CompleteFrom())
+	set.q.noteGone(set.mint, it.snapshot.CompleteFrom())
 	if n := it.snapshot.Held(); n > max(it.lent, smallSnapshot) && !it.lend(n) {
 		return
 	}

@@ -127,21 +127,27 @@ func (c cacheSource) Select(_ context.Context, s Selection) (Found, error) {
 // there is, since the bucket was first written to: what was evicted is not of it,
 // what came while the daemon was down is.
 func (c cacheSource) missing(s *Selection, ms []mcache.Matcher) Missing {
-	m := nothingMissing
+	m := Missing{math.MinInt64, c.uncovered(s)}
+	if until, ok := c.GoneUntil(s.Bucket, ms); ok && !s.ofAllTimes() {
+		m.Gone = until
+	}
+	return m
+}
+
+// uncovered is what never came, as missing has it.
+func (c cacheSource) uncovered(s *Selection) int64 {
 	since := s.From
 	if s.ofAllTimes() {
 		covered := c.Coverage(s.Bucket)
 		if len(covered) == 0 {
-			return m
+			return math.MinInt64
 		}
 		since = covered[0].From
-	} else if until, ok := c.GoneUntil(s.Bucket, ms); ok {
-		m.Gone = until
 	}
 	if from, ok := c.CoveredFrom(s.Bucket, since, s.To); ok {
-		m.Uncovered = from
+		return from
 	}
-	return m
+	return math.MinInt64
 }
 
 // LabelNames implements Source.
