@@ -12,7 +12,7 @@ type clause struct {
 
 // Picker is what match needs beside its result, used again for every shard.
 type Picker struct {
-	have, other Set
+	have, other Set // other: of ids, or of pairs
 	clauses     []clause
 }
 
@@ -86,9 +86,13 @@ func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) (Place, int))
 			})
 			return
 		}
-		wanted := c.wanted()
+		wanted := k.other.empty(x.pairs.Len())
+		k.other = wanted
+		for _, p := range c.pairs {
+			wanted.Add(p)
+		}
 		have.Each(func(id uint32) {
-			if p, n := pairs(id); slices.ContainsFunc(x.Set(p, n), wanted) == c.not {
+			if p, n := pairs(id); slices.ContainsFunc(x.Set(p, n), wanted.Has) == c.not {
 				have.Remove(id)
 			}
 		})
@@ -99,24 +103,6 @@ func (x *Index) narrow(k *Picker, c *clause, pairs func(id uint32) (Place, int))
 		x.mark(p, k.other, &have)
 	}
 	have.retain(k.other, c.not)
-}
-
-// fewPairs are found sooner by looking at each than in a map.
-const fewPairs = 4
-
-// wanted reports whether a pair is one of the clause's.
-func (c *clause) wanted() func(pair uint32) bool {
-	if len(c.pairs) <= fewPairs {
-		return func(pair uint32) bool { return slices.Contains(c.pairs, pair) }
-	}
-	in := make(map[uint32]struct{}, len(c.pairs))
-	for _, p := range c.pairs {
-		in[p] = struct{}{}
-	}
-	return func(pair uint32) bool {
-		_, ok := in[pair]
-		return ok
-	}
 }
 
 // matching lists the pairs of m's name whose value m matches.
