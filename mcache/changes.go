@@ -26,7 +26,7 @@ type Stamp uint64
 const noChange = math.MaxInt64
 
 // ChangedSince returns the time in unix ms of the earliest point that was
-// written, replaced or deleted since the moment since, at most a second more than that, and
+// written, replaced, deleted or popped since the moment since, at most a second more than that, and
 // math.MaxInt64 if none was; math.MinInt64 if a bucket was removed, a snapshot was
 // loaded, a retention set, and always where there is one, or a series found to lack
 // what others have of a gap that was closed. A write or deletion

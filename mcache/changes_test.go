@@ -112,6 +112,15 @@ func TestChangedSinceModel(t *testing.T) {
 				}
 				c.SetRetention("b", f, 0)
 				wrote(math.MinInt64)
+			case x == 79 && rnd.IntN(4) == 0:
+				was := everything()
+				c.Pop()
+				is := everything()
+				for k := range was {
+					if _, ok := is[k]; !ok {
+						wrote(timeOf(k))
+					}
+				}
 			case x < 90:
 				_, at := c.ChangedSince(0)
 				looks = append(looks, look{at, everything(), noChange})

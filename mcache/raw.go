@@ -230,10 +230,12 @@ func (c *Cache) PopKey(snap *Snapshot) (bucket string, key []byte, width int) {
 			b := s.cache.bucket(r.bucket)
 			if !hidden {
 				s.pruneLocked(r)
+				s.snapshotLocked(r, math.MinInt64, math.MaxInt64, snap)
 				if r.flags&flagRaw != 0 {
 					key = []byte(s.appendLabelsLocked(r, nil)[0].Value)
+				} else if first, ok := snap.firstTime(); ok {
+					s.changedLocked(first)
 				}
-				s.snapshotLocked(r, math.MinInt64, math.MaxInt64, snap)
 			}
 			s.popped += uint64(s.pointsLocked(id))
 			s.noteLostLocked(r)

@@ -183,6 +183,19 @@ func (s *Snapshot) HasPoint() bool {
 	return it.Next()
 }
 
+// firstTime is that of the first point, if there is one.
+func (s *Snapshot) firstTime() (t int64, ok bool) {
+	it := s.Iterator()
+	switch ok = it.Next(); {
+	case !ok:
+		return 0, false
+	case it.OnRecord():
+		return it.Record().T, true
+	default:
+		return it.At().T, true
+	}
+}
+
 // Bytes is the size of the copied blocks.
 func (s *Snapshot) Bytes() int { return len(s.buf) - len(s.blocks)*block.Slack }
 
