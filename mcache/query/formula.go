@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/prometheus/util/stats"
 )
 
-// A formula is an expression of which all is computed here: plans, numbers, and
-// what operators and aggregations make of them. The engine works step by step:
+// A formula is an expression of which all is computed here: plans, scalars, and
+// what operators, functions of a number and aggregations make of them. The engine works step by step:
 // at each it collects the points of all operands, looks up their partners, and
 // finds the series of each result by its labels. A formula works row by row:
 // partners and labels are found once, and the steps are a loop over floats.
@@ -160,13 +160,13 @@ func (n *negated) rows(f *formulaRun) ([]computedRow, error) {
 // nameless are labels as they are when the values are not the metric's any more.
 func nameless(ls labels.Labels) labels.Labels { return ls.DropReserved(schema.IsMetadataLabel) }
 
-// scaled is an operator between a formula and a number, on its right or left.
+// scaled is an operator between a formula and a scalar, on its right or left.
 type scaled struct {
-	of     formula
-	op     operation
-	number float64
-	kind   resultKind
-	left   bool // the formula is on the left
+	of   formula
+	op   operation
+	with scalar
+	kind resultKind
+	left bool // the formula is on the left
 }
 
 func (s *scaled) rows(f *formulaRun) ([]computedRow, error) {
@@ -175,6 +175,7 @@ func (s *scaled) rows(f *formulaRun) ([]computedRow, error) {
 		return nil, err
 	}
 	f.count(len(rows))
+	number, numbers := s.with.value, s.with.over(f.c.steps)
 	for i := range rows {
 		if s.kind != filters {
 			rows[i].labels = nameless(rows[i].labels)
@@ -184,7 +185,10 @@ func (s *scaled) rows(f *formulaRun) ([]computedRow, error) {
 			if isNone(v) {
 				continue
 			}
-			l, r := v, s.number
+			if numbers != nil {
+				number = numbers[k]
+			}
+			l, r := v, number
 			if !s.left {
 				l, r = r, l
 			}
@@ -222,7 +226,7 @@ type aggregated struct {
 
 func (a *aggregated) rows(f *formulaRun) ([]computedRow, error) {
 	source, plans := f.q.results.of(f.q, f.c), plansOf(a.of)
-	if source == nil || slices.ContainsFunc(plans, (*plan).remarked) {
+	if source == nil || len(plans) == 0 || slices.ContainsFunc(plans, (*plan).remarked) {
 		return a.compute(f)
 	}
 	f.c.held = 0
@@ -275,6 +279,8 @@ func steady(f formula) bool {
 		return steady(f.of)
 	case *scaled:
 		return steady(f.of)
+	case *applied:
+		return steady(f.of)
 	case *matched:
 		if f.matching.Card == parser.CardOneToMany {
 			return steady(f.rhs)
@@ -295,6 +301,10 @@ func plansOf(f formula) []*plan {
 		return plansOf(f.of)
 	case *scaled:
 		return plansOf(f.of)
+	case *applied:
+		return plansOf(f.of)
+	case *everywhere:
+		return nil
 	case *aggregated:
 		return plansOf(f.of)
 	case *quantiled:

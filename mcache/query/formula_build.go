@@ -11,7 +11,7 @@ import (
 )
 
 // What becomes a formula: an expression is taken apart until every part of it is a
-// plan or a number. One part that is neither leaves all of it to the engine.
+// plan or a scalar. One part that is neither leaves all of it to the engine.
 
 // formulaOf returns the formula that an expression is, if it is one.
 func formulaOf(expr parser.Expr) (formula, bool) {
@@ -71,6 +71,8 @@ func (b *formulaBuilder) build(expr parser.Expr) formula {
 		}
 	case *parser.BinaryExpr:
 		return b.binary(n)
+	case *parser.Call:
+		return b.call(n)
 	}
 	return nil
 }
@@ -84,15 +86,15 @@ func (p *plan) remarked() bool {
 
 func (b *formulaBuilder) binary(n *parser.BinaryExpr) formula {
 	op := operations[n.Op]
-	if number, ok := numberOf(n.RHS); ok && op != nil {
+	if with, ok := scalarOf(n.RHS); ok && op != nil {
 		if of := b.build(n.LHS); of != nil {
-			return &scaled{of: of, op: op, number: number, kind: resultOf(n), left: true}
+			return &scaled{of: of, op: op, with: with, kind: resultOf(n), left: true}
 		}
 		return nil
 	}
-	if number, ok := numberOf(n.LHS); ok && op != nil {
+	if with, ok := scalarOf(n.LHS); ok && op != nil {
 		if of := b.build(n.RHS); of != nil {
-			return &scaled{of: of, op: op, number: number, kind: resultOf(n)}
+			return &scaled{of: of, op: op, with: with, kind: resultOf(n)}
 		}
 		return nil
 	}

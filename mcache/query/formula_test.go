@@ -41,14 +41,25 @@ func TestFormulas(t *testing.T) {
 		`bottomk by (x) (2.5, rate(a_b[5m]))`: true,
 		`sum(topk(3, a))`:                     true,
 
+		`time() - a`:                          true,
+		`a * (-time() + 2 ^ 3)`:               true,
+		`abs(a) + 1`:                          true,
+		`round(sum(rate(a_total[5m])))`:       true,
+		`clamp(round(a, 2 * 5), -1, 2)`:       true,
+		`sum(rate(a_total[5m])) or vector(0)`: true,
+		`sum(vector(time()))`:                 true,
+
 		`topk(3, -a)`:                   false,
 		`topk(0, a)`:                    false,
 		`topk(NaN, a)`:                  false,
 		`topk(scalar(a), b)`:            false,
 		`a / b @ 1`:                     false,
-		`time() - a`:                    false,
 		`a * scalar(b)`:                 false,
-		`abs(a) + 1`:                    false,
+		`round(a, scalar(b))`:           false,
+		`clamp(a, 1, time())`:           false,
+		`vector(scalar(a))`:             false,
+		`timestamp(a)`:                  false,
+		`abs(a @ 1)`:                    false,
 		`quantile(1.5, a) / b`:          false,
 		`quantile(NaN, a)`:              false,
 		`quantile(scalar(a), b)`:        false,
@@ -104,7 +115,13 @@ func TestFormulasAreTheEngine(t *testing.T) {
 	o.MaxSamples = 3000
 	narrow := NewAPI(c, o)
 	pick := func(all ...string) string { return all[rnd.IntN(len(all))] }
-	number := func() string { return pick("2", "-3", "0", "(1 + 2 * 3)", "NaN", "-Inf", "0.5") }
+	number := func() string {
+		return pick("2", "-3", "0", "(1 + 2 * 3)", "NaN", "-Inf", "0.5", "time()", "(2 - -time() / 60)")
+	}
+	function := func(of string) string {
+		return fmt.Sprintf(pick("abs(%s)", "ceil(%s)", "floor(%s)", "exp(%s)", "sqrt(%s)", "ln(%s)", "log2(%s)", "log10(%s)", "deg(%s)", "rad(%s)", "sgn(%s)",
+			"round(%s)", "round(%s, 0.3)", "round(%s, -7)", "round(%s, 0)", "clamp(%s, 100, 300)", "clamp(%s, 3, -2)", "clamp(%s, NaN, 3)", "clamp_min(%s, 50)", "clamp_max(%s, -Inf)"), of)
+	}
 	arithmetic := func() string { return pick("+", "-", "*", "/", "%", "^", "atan2") }
 	comparison := func() string { return pick("==", "!=", ">", "<", ">=", "<=") + pick(" ", " bool ") }
 	matching := func() string {
@@ -113,7 +130,7 @@ func TestFormulasAreTheEngine(t *testing.T) {
 	}
 	leaf := func() string {
 		return pick("m", "k", "l", `k{a="1"}`, `{__name__=~"k|l"}`, "rate(n_total[3m])", "increase(m[2m] offset 1m)", "n_total", "gone",
-			"sum by (a, b) (k)", "max by (a) (m)", "count by (b) (l)", "avg without (i) (m)", "sum(k)", "group by (i) (k)")
+			"sum by (a, b) (k)", "max by (a) (m)", "count by (b) (l)", "avg without (i) (m)", "sum(k)", "group by (i) (k)", "vector(7)", "vector(time())")
 	}
 	var expression func(deep int) string
 	expression = func(deep int) string {
@@ -123,6 +140,9 @@ func TestFormulasAreTheEngine(t *testing.T) {
 		of := func() string { return "(" + expression(rnd.IntN(deep)) + ")" }
 		switch rnd.IntN(10) {
 		case 0:
+			if rnd.IntN(2) > 0 {
+				return function(expression(rnd.IntN(deep)))
+			}
 			return "-" + of()
 		case 1:
 			return of() + pick(arithmetic(), comparison()) + number()

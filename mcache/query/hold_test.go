@@ -140,10 +140,10 @@ func TestQueriesAreRefusedForWantOfRoom(t *testing.T) {
 		{"query", []string{"query", "sum_over_time(m[1h:1s])"}},
 		{"query", []string{"query", "sum_over_time(m[30d:10ms])"}},
 		{"query_range", append(hour, "query", "m")},
-		{"query_range", append(hour, "query", "abs(m)*2")},
+		{"query_range", append(hour, "query", "sin(m)*2")},
 		{"query_range", append(hour, "query", "rate(m[1m])")},
 		{"query_range", append(hour, "query", "sum by (i) (m)")},
-		{"query_range", append(hour, "query", "abs(sum by (i) (rate(m[1m])))")},
+		{"query_range", append(hour, "query", "sin(sum by (i) (rate(m[1m])))")},
 	} {
 		w := get(t, a, c.path, c.args...)
 		if w.Code != http.StatusUnprocessableEntity {
@@ -212,7 +212,7 @@ func TestUnreadAnswersKeepTheirLoan(t *testing.T) {
 	a, p := heldAPI(t, 1<<30)
 	for _, target := range []string{
 		"query_range?query=m&start=" + seconds(t0) + "&end=" + seconds(t0+3600_000) + "&step=10",
-		"query_range?query=abs(m)&start=" + seconds(t0) + "&end=" + seconds(t0+3600_000) + "&step=10",
+		"query_range?query=sin(m)&start=" + seconds(t0) + "&end=" + seconds(t0+3600_000) + "&step=10",
 	} {
 		w := &stuck{ResponseRecorder: httptest.NewRecorder(), begun: make(chan struct{}), go_: make(chan struct{})}
 		done := make(chan struct{})

@@ -22,7 +22,7 @@ func TestPathOfRangeQuery(t *testing.T) {
 	for _, q := range []struct{ query, evaluates, writes string }{
 		{`long`, "(*wholePlan).Exec", "(*jsonWriter).points"},
 		{`long + long`, "(*formulaRun).Exec", "(*jsonWriter).points"},
-		{`sgn(long)`, "(*API).evaluate", "(*jsonWriter).floats"}, // the engine's Exec is not of this package
+		{`sin(long)`, "(*API).evaluate", "(*jsonWriter).floats"}, // the engine's Exec is not of this package
 	} {
 		var in, out []string
 		a := NewAPIOf(watchedSource{FromCache(c, nil), func() {

@@ -103,7 +103,7 @@ func TestPlansAreTheEngine(t *testing.T) {
 		case 1:
 			return fmt.Sprintf("%s / on() group_left() %s", aggregate(), pick("sum(m)", "count(rate(n_total[5m]))", "2"))
 		case 2:
-			return fmt.Sprintf("%s(%s)", pick("-", "abs", "sort", "absent", "timestamp", "scalar", "topk(2, ", "quantile(0.5, ", "sum")+"(", aggregate()) + ")"
+			return fmt.Sprintf("%s(%s)", pick("-", "abs", "sin", "sort", "absent", "timestamp", "scalar", "topk(2, ", "quantile(0.5, ", "sum")+"(", aggregate()) + ")"
 		case 3:
 			return fmt.Sprintf("max_over_time(%s[5m:1m])", aggregate())
 		default:

@@ -75,7 +75,8 @@ func TestResultsAreTheEngine(t *testing.T) {
 		"sum(m)", "sum by (a) (rate(n_total[2m]))", "avg by (b) (m offset 1m)", "max without (i) (n_total)", "count(m)", "min by (i) (m)",
 		"sum by (a) (m offset -2m)", "avg(avg_over_time(m[90s]))", "sum by (a) (m) / on (a) sum by (a) (n_total)", "sum by (b) (m * 2)", "sum(m and on (i) max by (i) (m > 3))", "avg by (a) (rate(n_total[1m]) / on (i) rate(n_total[5m]))", "sum(-m) / count(-m)", "count(m == on (a, i) group_right () m)", "max by (a) (m offset 3m - m)", "sum(sum by (a) (-m))", "sum(sum by (a) (m))",
 		"sum by (a) (increase(n_total[2m]))", "sum by (a) (irate(n_total[2m]))",
-		"topk(2, sum by (b) (m))", "quantile(0.5, sum by (b) (m))", "abs(sum by (b) (m))", "sum by (nothing) (increase(m[3m]))", "group by (i) (m{a!=\"1\"})",
+		"sum by (a) (round(m, 0.1))", "max by (a) (time() - m)", "count(m or vector(1))", "sum(clamp_min(m, 3) or vector(time()))", "sum(sum by (a) (rate(n_total[2m]))) or vector(0)",
+		"topk(2, sum by (b) (m))", "quantile(0.5, sum by (b) (m))", "sin(sum by (b) (m))", "sum by (nothing) (increase(m[3m]))", "group by (i) (m{a!=\"1\"})",
 		"sum by (a) ({__name__=\"m\"})", "sum by (b) (n_total{i=~\"1.*\"}) > 2", "histogram_quantile(0.9, sum by (a, b) (m))", "sum by (a) (label_replace(sum by (a, b) (m), \"c\", \"$1\", \"a\", \"(.*)\"))",
 	}
 	type view struct {
