@@ -161,14 +161,16 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, sourc
 	if known < c.n {
 		rest := *c
 		rest.start, rest.n, rest.held = c.start+int64(known)*c.interval, c.n-known, 0
-		part := NewQueryable(q.source, q.bucket, q.o)
-		part.loan, part.byLabels = q.loan, q.byLabels
+		part := q.apart()
 		rows, ofRest, err := w.compute(ctx, &rest, part)
 		// Whether typed series are the same without these labels, which is an error, is
 		// seen where all of them are.
 		typed := part.typed.Load()
 		if typed && known > 0 {
-			return w.compute(ctx, c, q)
+			whole := q.apart()
+			rows, notes, err = w.compute(ctx, c, whole)
+			q.join(whole)
+			return rows, notes, err
 		}
 		q.join(part)
 		if err != nil {
@@ -214,6 +216,13 @@ func (m *results) count(known, steps int) {
 	default:
 		m.extended.Add(1)
 	}
+}
+
+// apart is one to read for q, and to remember nothing of that.
+func (q *Queryable) apart() *Queryable {
+	part := NewQueryable(q.source, q.bucket, q.o)
+	part.loan, part.byLabels = q.loan, q.byLabels
+	return part
 }
 
 // join takes over what q is to know of what was read for it by another.

@@ -335,8 +335,9 @@ func TestResultsSeeTypes(t *testing.T) {
 	c := newCache(t)
 	a := remembersAll(t, c)
 	fill(t, c, "default", 15_000, ramp(100, 1, 1), "__name__", "m_total", "i", "1")
-	params := []string{"query", "sum by (i) (rate(m_total[1m]))", "start", seconds(t0), "end", seconds(t0 + 1_800_000), "step", "60s"}
-	for range 2 {
+	params := []string{"query", "", "start", seconds(t0), "end", seconds(t0 + 1_800_000), "step", "60s"}
+	queries := []string{"sum by (i) (rate(m_total[1m]))", "sum by (i) (rate(m_total[1m]) * 2)"}
+	for _, params[1] = range slices.Repeat(queries, 2) {
 		if is, was := asComputed(t, a, params); is != was || !strings.HasPrefix(is, "200") {
 			t.Fatalf("is  %s\nwas %s", is, was)
 		}
@@ -346,10 +347,12 @@ func TestResultsSeeTypes(t *testing.T) {
 	if err := c.AppendSamples("default", pairsToLabels(typed), late, mcache.Sample{T: late.T + 15_000}); err != nil {
 		t.Fatal(err)
 	}
-	if is, was := asComputed(t, a, params); is != was || !strings.Contains(is, "same labelset") {
-		t.Fatalf("is  %s\nwas %s", is, was)
+	for _, params[1] = range queries {
+		if is, was := asComputed(t, a, params); is != was || !strings.Contains(is, "same labelset") {
+			t.Fatalf("is  %s\nwas %s", is, was)
+		}
 	}
-	if s := a.Stats(); s.ResultsRecalled != 1 {
+	if s := a.Stats(); s.ResultsRecalled != 2 {
 		t.Errorf("%+v", s)
 	}
 	fill(t, c, "default", 15_000, ramp(100, 1, 1), "__name__", "n_total", "__type__", "counter")
