@@ -67,6 +67,20 @@ func TestSetModel(t *testing.T) {
 	}
 }
 
+// pair makes a pair that no series has.
+func (w *world) pair(t *testing.T) uint32 {
+	t.Helper()
+	name, err := w.x.AddName(w.x.hasher.HashString("n"), "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := w.x.AddPair(name, w.x.hasher.HashString("v"), "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
 // TestMark has postings whose ids lie near each other and far apart, either way, and in
 // runs of all lengths: what is posted is what was put there, in that order, and what is
 // marked is the same, or the same of what is in another set.
@@ -76,14 +90,7 @@ func TestMark(t *testing.T) {
 	for seed := range uint64(20) {
 		w := newWorld(t, 8<<20)
 		rng := rand.New(rand.NewPCG(6, seed))
-		name, err := w.x.AddName(w.x.hasher.HashString("n"), "n")
-		if err != nil {
-			t.Fatal(err)
-		}
-		pair, err := w.x.AddPair(name, w.x.hasher.HashString("v"), "v")
-		if err != nil {
-			t.Fatal(err)
-		}
+		pair := w.pair(t)
 		there := map[uint32]bool{}
 		var put []uint32
 		for range 1000 {
@@ -152,14 +159,7 @@ func TestMark(t *testing.T) {
 func TestMarkPassesOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 8<<20)
-	name, err := w.x.AddName(w.x.hasher.HashString("n"), "n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := w.x.AddPair(name, w.x.hasher.HashString("v"), "v")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := w.pair(t)
 	const ids, every = 900_000, 9
 	post := func(id uint32) {
 		if err := w.x.Post(id, []uint32{pair}); err != nil {
