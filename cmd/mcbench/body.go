@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 
-	"mcached/mcache"
 	"mcached/remotewrite/send"
 	"mcached/remotewrite/wire"
 )
@@ -51,30 +50,24 @@ func (b *bodies) append(dst []byte, samples []lateSample) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	tag, at := byte(wire.TagV1Series), int32(0)
-	if b.protocol == wire.V2 {
-		tag = wire.TagV2Series
-	}
+	tag, at := b.tag(), int32(0)
 	dst = append(dst, f.head...)
+	var text [32]byte
 	for i, x := range samples {
-		labels := f.labels[at:f.ends[i]]
+		labels, sample := f.labels[at:f.ends[i]], send.AppendSample(text[:0], x.Sample)
 		at = f.ends[i]
-		var sample [32]byte
-		text := appendSample(sample[:0], x.Sample)
-		dst = binary.AppendUvarint(append(dst, tag), uint64(len(labels)+len(text)))
-		dst = append(append(dst, labels...), text...)
+		dst = binary.AppendUvarint(append(dst, tag), uint64(len(labels)+len(sample)))
+		dst = append(append(dst, labels...), sample...)
 	}
 	return dst, nil
 }
 
-// appendSample appends the sample of a series, which has the same field in both
-// protocols.
-func appendSample(dst []byte, x mcache.Sample) []byte {
-	at := len(dst) + 1
-	dst = binary.LittleEndian.AppendUint64(append(dst, wire.TagV1SeriesSample, 0, wire.TagSampleValue), x.V)
-	dst = binary.AppendUvarint(append(dst, wire.TagSampleTime), uint64(x.T))
-	dst[at] = byte(len(dst) - at - 1)
-	return dst
+// tag is that of a series in a request.
+func (b *bodies) tag() byte {
+	if b.protocol == wire.V2 {
+		return wire.TagV2Series
+	}
+	return wire.TagV1Series
 }
 
 // frame is the frame of a request of these samples.
@@ -119,42 +112,26 @@ func (b *bodies) fill(f *frame, samples []lateSample) error {
 		b.series[i].Labels = b.names.labels(x.series, x.T, b.series[i].Labels[:0])
 		f.of = append(f.of, b.successor(x))
 	}
-	tag := byte(wire.TagV1Series)
 	if b.protocol == wire.V2 {
-		tag = wire.TagV2Series
 		b.text = b.v2.Append(b.text[:0], b.series)
 	} else {
 		b.text = send.AppendV1(b.text[:0], b.series)
 	}
-	text := b.text
-	head := 0
-	for head < len(text) && text[head] != tag {
-		_, next, err := cutField(text[head:])
-		if err != nil {
-			return err
+	// Symbols first, then series: a field each.
+	f.head, f.labels, f.ends = f.head[:0], f.labels[:0], f.ends[:0]
+	for at := 0; at < len(b.text); {
+		from, to := wire.Bytes(b.text, at+1)
+		if from < 0 {
+			return errors.New("a body that was just encoded cannot be read")
 		}
-		head = len(text) - len(next)
-	}
-	f.head, f.labels, f.ends = append(f.head[:0], text[:head]...), f.labels[:0], f.ends[:0]
-	for text = text[head:]; len(text) > 0; {
-		labels, next, err := cutField(text)
-		if err != nil {
-			return err
+		if b.text[at] == b.tag() {
+			f.labels = append(f.labels, b.text[from:to]...)
+			f.ends = append(f.ends, int32(len(f.labels)))
+		} else {
+			f.head = append(f.head, b.text[at:to]...)
 		}
-		f.labels = append(f.labels, labels...)
-		f.ends = append(f.ends, int32(len(f.labels)))
-		text = next
+		at = to
 	}
 	f.head, f.labels = slices.Clip(f.head), slices.Clip(f.labels)
 	return nil
-}
-
-// cutField cuts the first field off a message all fields of which are bytes.
-func cutField(message []byte) (value, behind []byte, err error) {
-	n, k := binary.Uvarint(message[1:])
-	if k <= 0 || n > uint64(len(message)-1-k) {
-		return nil, nil, errors.New("a body that was just encoded cannot be read")
-	}
-	from := 1 + k
-	return message[from : from+int(n)], message[from+int(n):], nil
 }

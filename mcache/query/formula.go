@@ -138,25 +138,6 @@ func (p *planned) carryOut(f *formulaRun) ([]computedRow, error) {
 	return rows, nil
 }
 
-// negated is a formula with a minus before it.
-type negated struct{ of formula }
-
-func (n *negated) rows(f *formulaRun) ([]computedRow, error) {
-	rows, err := n.of.rows(f)
-	if err != nil {
-		return nil, err
-	}
-	for i := range rows {
-		rows[i].labels = nameless(rows[i].labels)
-		for k, v := range rows[i].values {
-			if !isNone(v) {
-				rows[i].values[k] = -v
-			}
-		}
-	}
-	return f.distinct(rows)
-}
-
 // nameless are labels as they are when the values are not the metric's any more.
 func nameless(ls labels.Labels) labels.Labels { return ls.DropReserved(schema.IsMetadataLabel) }
 
@@ -275,8 +256,6 @@ func steady(f formula) bool {
 	switch f := f.(type) {
 	case *planned:
 		return f.plan.op == 0 && named(f.plan.selector)
-	case *negated:
-		return steady(f.of)
 	case *scaled:
 		return steady(f.of)
 	case *applied:
@@ -297,8 +276,6 @@ func plansOf(f formula) []*plan {
 	switch f := f.(type) {
 	case *planned:
 		return []*plan{f.plan}
-	case *negated:
-		return plansOf(f.of)
 	case *scaled:
 		return plansOf(f.of)
 	case *applied:

@@ -57,7 +57,7 @@ func (b *formulaBuilder) build(expr parser.Expr) formula {
 		if of == nil || n.Op != parser.SUB {
 			return of
 		}
-		return &negated{of}
+		return &applied{of, negative}
 	case *parser.AggregateExpr:
 		switch n.Op {
 		case parser.SUM, parser.AVG, parser.MIN, parser.MAX, parser.COUNT, parser.GROUP:
@@ -119,33 +119,6 @@ func (b *formulaBuilder) binary(n *parser.BinaryExpr) formula {
 	default:
 		return &matched{lhs: lhs, rhs: rhs, op: op, kind: resultOf(n), matching: m}
 	}
-}
-
-// numberOf is the value of an expression of numbers alone.
-func numberOf(expr parser.Expr) (float64, bool) {
-	switch n := withoutParens(expr).(type) {
-	case *parser.NumberLiteral:
-		return n.Val, true
-	case *parser.UnaryExpr:
-		f, ok := numberOf(n.Expr)
-		if n.Op == parser.SUB {
-			f = -f
-		}
-		return f, ok
-	case *parser.BinaryExpr:
-		op := operations[n.Op]
-		if op == nil || n.Op.IsComparisonOperator() {
-			return 0, false
-		}
-		l, ok1 := numberOf(n.LHS)
-		r, ok2 := numberOf(n.RHS)
-		if !ok1 || !ok2 {
-			return 0, false
-		}
-		f, _ := op(l, r)
-		return f, true
-	}
-	return 0, false
 }
 
 // operation is an operator between two floats. It reports whether the result is kept.

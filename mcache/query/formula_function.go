@@ -48,6 +48,8 @@ var functions = map[string]func(float64) float64{
 	"sgn":   sign,
 }
 
+func negative(v float64) float64 { return -v }
+
 func sign(v float64) float64 {
 	switch {
 	case v < 0:
@@ -132,12 +134,11 @@ func (s scalar) over(t steps) []float64 {
 	return values
 }
 
-// scalarOf is the value of an expression without series.
+// scalarOf is what an expression without series comes to.
 func scalarOf(expr parser.Expr) (scalar, bool) {
-	if v, ok := numberOf(expr); ok {
-		return scalar{value: v}, true
-	}
 	switch n := withoutParens(expr).(type) {
+	case *parser.NumberLiteral:
+		return scalar{value: n.Val}, true
 	case *parser.Call:
 		if n.Func.Name == "time" {
 			return scalar{at: func(ms int64) float64 { return float64(ms) / 1000 }}, true
@@ -145,7 +146,7 @@ func scalarOf(expr parser.Expr) (scalar, bool) {
 	case *parser.UnaryExpr:
 		of, ok := scalarOf(n.Expr)
 		if ok && n.Op == parser.SUB {
-			return scalar{at: func(ms int64) float64 { return -of.at(ms) }}, true
+			of = combine(of, of, func(v, _ float64) (float64, bool) { return -v, true })
 		}
 		return of, ok
 	case *parser.BinaryExpr:
@@ -155,12 +156,19 @@ func scalarOf(expr parser.Expr) (scalar, bool) {
 		}
 		l, ok1 := scalarOf(n.LHS)
 		r, ok2 := scalarOf(n.RHS)
-		if !ok1 || !ok2 {
-			return scalar{}, false
+		if ok1 && ok2 {
+			return combine(l, r, op), true
 		}
-		return scalar{at: func(ms int64) float64 { f, _ := op(l.now(ms), r.now(ms)); return f }}, true
 	}
 	return scalar{}, false
+}
+
+func combine(l, r scalar, op operation) scalar {
+	if l.at == nil && r.at == nil {
+		v, _ := op(l.value, r.value)
+		return scalar{value: v}
+	}
+	return scalar{at: func(ms int64) float64 { v, _ := op(l.now(ms), r.now(ms)); return v }}
 }
 
 func (s scalar) now(ms int64) float64 {
@@ -168,6 +176,12 @@ func (s scalar) now(ms int64) float64 {
 		return s.value
 	}
 	return s.at(ms)
+}
+
+// numberOf is the value of an expression of numbers alone.
+func numberOf(expr parser.Expr) (float64, bool) {
+	s, ok := scalarOf(expr)
+	return s.value, ok && s.at == nil
 }
 
 // everywhere is a scalar as a series without labels.

@@ -27,11 +27,7 @@ func TestResultsTellOfGaps(t *testing.T) {
 	ask := func(end int64) {
 		t.Helper()
 		params := []string{"query", "sum(m)", "start", seconds(t0 - 60_000), "end", seconds(end), "step", "15s"}
-		for range 2 {
-			if is, was := asComputed(t, a, params); is != was {
-				t.Errorf("until %d\nis  %s\nwas %s", end, is, was)
-			}
-		}
+		sameAsComputed(t, a, 2, params...)
 		told[get(t, a, "query_range", params...).Header().Get(completeFromHeader)] = true
 	}
 	for range 20 {
@@ -85,10 +81,7 @@ func TestResultsKeepToLimits(t *testing.T) {
 	for _, lower := range []Options{{}, {}, {MaxSeries: 9}, {MaxSamples: 50}, {LookbackDelta: time.Second}, {}} {
 		lower.Timeout = patience
 		a.SetLimits(lower)
-		params := []string{"query", "sum(m)", "start", seconds(t0), "end", seconds(t0 + 1_500_000), "step", "7s"}
-		if is, was := asComputed(t, a, params); is != was {
-			t.Errorf("%+v\nis  %.300s\nwas %.300s", lower, is, was)
-		}
+		sameAsComputed(t, a, 1, "query", "sum(m)", "start", seconds(t0), "end", seconds(t0+1_500_000), "step", "7s")
 	}
 	if s := a.Stats(); s.ResultsRecalled < 2 {
 		t.Errorf("%+v", s)

@@ -428,6 +428,13 @@ func appendSamples(dst []byte, ss []mcache.Sample, starts []int64, shape shape) 
 	return dst
 }
 
+// AppendSample appends a sample as a field of its series, which is the same in both
+// protocols.
+func AppendSample(dst []byte, x mcache.Sample) []byte {
+	one := [1]mcache.Sample{x}
+	return appendSamples(dst, one[:], nil, shapeOf(one[:]))
+}
+
 func appendSample(dst []byte, x mcache.Sample) []byte {
 	if x.V != 0 {
 		dst = append(dst, wire.TagSampleValue)
