@@ -43,6 +43,7 @@ func (d *daemon) openMemory() error {
 	}
 	d.ownHeapLimit = debug.SetMemoryLimit(-1) // GOMEMLIMIT, which the runtime has read
 	d.heapLimit.Store(d.limitHeap(d.config))
+	paceCollections()
 	d.log.Info("Memory.", "automatic", d.config.memorySize == 0, "budget_bytes", d.memory.Budget(), "heap_limit_bytes", d.heapLimit.Load())
 	return nil
 }
@@ -73,17 +74,9 @@ const (
 	maxHeapLimit = 2 << 30
 )
 
-// heapGrowthPercent is how much the heap may grow between two collections when
-// GOGC does not say. What is cached is not on it, so that collecting twice as
-// often as by default costs next to nothing, and leaves some MiB to the cache.
-const heapGrowthPercent = 50
-
 // limitHeap sets the soft limit of the Go heap as a command line has it, and
 // returns it.
 func (d *daemon) limitHeap(c *config) int64 {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(heapGrowthPercent)
-	}
 	if n := int64(c.memoryHeap); n != 0 {
 		debug.SetMemoryLimit(n)
 		return n

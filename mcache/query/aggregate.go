@@ -74,6 +74,9 @@ func (c *collector) add(ls labels.Labels, row []float64) {
 		for first < end && isNone(row[end-1]) {
 			end--
 		}
+		if c.groups == nil {
+			c.groups = make([]group, 0, min(c.series, maxSlab))
+		}
 		c.groups = append(c.groups, group{labels: ls, first: first, value: c.keep(row[first:end])})
 		return
 	}
@@ -134,7 +137,7 @@ const maxSlab = 1 << 14
 func (c *collector) keep(row []float64) []float64 {
 	if len(row) > cap(c.slab)-len(c.slab) {
 		switch want := (c.series - len(c.groups)) * c.n; {
-		case want < maxSlab/4 || len(row) > maxSlab:
+		case want < maxSlab/16 || len(row) > maxSlab:
 			c.slab = make([]float64, 0, max(len(row), min(maxSlab, want)))
 		default:
 			s := c.room.slab()

@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 )
 
 // pointText is what stands between the values of two steps: the end of a point,
@@ -19,10 +20,18 @@ const (
 	startOfValue   = `,"`
 )
 
-// pointTexts are those of all steps. Of whole seconds, as most are, only the last
-// eight digits are written anew while all before these stay.
-func (s *steps) pointTexts() []pointText {
-	texts := make([]pointText, s.n)
+// usedTexts are *[]pointText for the next answer: as large as an answer about one
+// series, and as much garbage as all else of its query.
+var usedTexts sync.Pool
+
+// maxKeptTexts is how many are kept together.
+const maxKeptTexts = 4 * bufferBytes / pointTextBytes
+
+// pointTexts writes those of all steps to texts, or to larger ones. Of whole
+// seconds, as most are, only the last eight digits are written anew while all before
+// these stay.
+func (s *steps) pointTexts(texts []pointText) []pointText {
+	texts = slices.Grow(texts[:0], s.n)[:s.n]
 	whole := s.start%1000 == 0 && s.interval%1000 == 0
 	b := make([]byte, 0, 2*pointTextBytes)
 	before := int64(0)
@@ -53,7 +62,14 @@ func (x *pointText) setLastDigits(u uint32) {
 func (w *jsonWriter) computed(m *computedMatrix) {
 	var texts []pointText
 	if len(m.rows) > 0 {
-		texts = m.pointTexts()
+		used, _ := usedTexts.Get().(*[]pointText)
+		if used == nil {
+			used = new([]pointText)
+		}
+		*used = m.pointTexts(*used)
+		if texts = *used; cap(texts) <= maxKeptTexts {
+			defer usedTexts.Put(used)
+		}
 	}
 	w.raw("[")
 	for i := range m.rows {

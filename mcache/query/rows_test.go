@@ -9,7 +9,7 @@ func TestPointTexts(t *testing.T) {
 	for _, start := range []int64{1795208700_000, 1999999970_000, 9999999990_000, 99999970_000, 999_990_000, -30_000, -100000030_000, 1795208700_001, 0} {
 		for _, interval := range []int64{1, 1000, 15_000, 15_001, 86400_000, 1 << 40} {
 			s := steps{start: start, interval: interval, n: 50}
-			for i, x := range s.pointTexts() {
+			for i, x := range s.pointTexts(make([]pointText, 2, 8)) {
 				at := start + int64(i)*interval
 				want := `"],[` + string(appendTime(nil, at)) + `,"`
 				if got := string(x.text[:x.n]); got != want {
