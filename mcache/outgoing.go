@@ -78,7 +78,7 @@ type outRun struct {
 	id, life                uint32
 	bucket                  *bucket
 	labels, samples, record uint32 // first of each
-	changed                 uint32 // see Numbers
+	changed                 uint32 // as PlainRun.Changed
 	points                  uint32 // collected
 	taken                   uint32 // of the points that were counted dirty
 	since                   uint32 // tick at which the oldest of them came
@@ -129,24 +129,24 @@ func (o *Outgoing) Run(i int) OutRun {
 	return run
 }
 
-// Numbers are the numbers of the labels of run i, valid as long as what Run returns.
-// Bit k of changed says that label k may have another number in run i-1, which has as
-// many unless changed is AllChanged.
-func (o *Outgoing) Numbers(i int) (numbers []uint32, changed uint32) {
-	r := &o.runs[i]
-	end, _, _ := o.end(i)
-	return o.numbers[r.labels:end:end], r.changed
+// PlainRun is what most runs are: labels and samples.
+type PlainRun struct {
+	Labels []uint32 // as in OutRun
+	// Bit k of Changed says that label k may be another than that of the run before, which has
+	// as many unless Changed is AllChanged.
+	Changed uint32
+	Samples []Sample
 }
 
 // AllChanged says that nothing is known of what the labels of two runs have in common.
 const AllChanged = math.MaxUint32
 
-// Plain are the samples of run i, if it has nothing else but labels, as most runs
-// do. They are valid as long as what Run returns.
-func (o *Outgoing) Plain(i int) (samples []Sample, ok bool) {
+// Plain is run i, and reports whether it has nothing else: neither records nor start times. It
+// is valid as long as what Run returns.
+func (o *Outgoing) Plain(i int) (_ PlainRun, ok bool) {
 	r := &o.runs[i]
-	_, end, _ := o.end(i)
-	return o.samples[r.samples:end:end], r.plain
+	labels, samples, _ := o.end(i)
+	return PlainRun{o.numbers[r.labels:labels:labels], r.changed, o.samples[r.samples:samples:samples]}, r.plain
 }
 
 // end is where labels, samples and records of run i end.

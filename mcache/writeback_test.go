@@ -34,11 +34,11 @@ func labelsOfRun(o *Outgoing, i int) (ls []Label) {
 	if bytes != o.Run(i).Bytes {
 		panic(fmt.Sprintf("labels of %d bytes, said to be %d", bytes, o.Run(i).Bytes))
 	}
-	if numbers, changed := o.Numbers(i); changed != AllChanged {
-		before, _ := o.Numbers(i - 1)
-		for k, n := range numbers {
-			if len(before) != len(numbers) || n != before[k] && changed&(1<<k) == 0 {
-				panic(fmt.Sprintf("labels %v behind %v, said to have changed: %b", numbers, before, changed))
+	if r, _ := o.Plain(i); r.Changed != AllChanged {
+		before, _ := o.Plain(i - 1)
+		for k, n := range r.Labels {
+			if len(before.Labels) != len(r.Labels) || n != before.Labels[k] && r.Changed&(1<<k) == 0 {
+				panic(fmt.Sprintf("labels %v behind %v, said to have changed: %b", r.Labels, before.Labels, r.Changed))
 			}
 		}
 	}

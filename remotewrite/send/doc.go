@@ -40,8 +40,8 @@
 // retries 2.0 after an hour, and when the receiver was unavailable. The bodies
 // are compressed without a search for what repeats, since that is known
 // (pack.go). By protocol 2.0 a lane encodes what it collected where it lies: a
-// Series is made only of what a receiver rejects, and of the references of a run
-// those are written that are not those of the run before (runs.go).
+// Series is made only of what a receiver rejects (runs.go), and a run that is like
+// the one before it is written as what differs (alike.go).
 //
 // Exemplars are not sent, and start times and metadata only by protocol 2.0.
 //

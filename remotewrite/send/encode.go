@@ -161,7 +161,7 @@ type EncoderV2 struct {
 
 	numbered  []numberedRefs // by the numbers of labels
 	described []described
-	line      refsLine // of the series of runs packed last
+	last      lastMessage // of runs
 
 	// seen finds strings by where they lie, which a label that many series
 	// share is often known by without being hashed.

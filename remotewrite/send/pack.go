@@ -47,6 +47,8 @@ type packer struct {
 	like    []byte // the text that was packed like the one before it the last time
 	likeAt  int    // where that begins
 	scratch []byte
+	table   []byte // that goes before all the rest; the caller's
+	behind  []byte // what out was before prepend
 
 	numbered []numberedLabel // in protocol 1.0, by the numbers of labels
 }
@@ -72,6 +74,18 @@ func (p *packer) reset() {
 	p.n, p.copied, p.text, p.like, p.run = 0, stretch{}, p.text[:0], p.like[:0], run{}
 }
 
+// prepend puts a table before all that was packed: copies go by distance. Nothing may be
+// packed behind it.
+func (p *packer) prepend(table []byte) {
+	p.flush()
+	behind, n := p.out, p.n
+	p.table, p.out, p.behind = table, p.behind, behind
+	p.reset()
+	p.text = append(p.text, table...)
+	p.flush()
+	p.out, p.n = append(p.out, behind[packHeaderBytes:]...), p.n+n
+}
+
 // block is all of it as a block of snappy, valid until the next reset.
 func (p *packer) block() []byte {
 	p.flush()
@@ -85,7 +99,7 @@ func (p *packer) block() []byte {
 
 // cap is the size of the buffers that grow with what is packed.
 func (p *packer) cap() int {
-	return cap(p.out) + cap(p.text) + cap(p.like) + cap(p.scratch) + cap(p.numbered)*int(unsafe.Sizeof(numberedLabel{}))
+	return cap(p.out) + cap(p.text) + cap(p.like) + cap(p.scratch) + cap(p.table) + cap(p.behind) + cap(p.numbered)*int(unsafe.Sizeof(numberedLabel{}))
 }
 
 // here is the place of what is appended next.

@@ -1,9 +1,7 @@
 package send
 
 import (
-	"encoding/binary"
 	"math/bits"
-	"slices"
 
 	"mcached/mcache"
 	"mcached/remotewrite/wire"
@@ -54,25 +52,26 @@ func (r *runs) packV1(p *packer) { packV1(p, r.undescribed()) }
 // samples only are packed without being one.
 func (r *runs) packV2(e *EncoderV2, p *packer) {
 	p.reset()
-	p.text = e.appendTableOfRuns(p.text, r)
-	p.flush()
-	e.line.at = e.line.at[:0]
+	e.beginTable(len(r.out.Labels()))
+	e.last.forget()
 	before := -1
 	for _, i := range r.places {
-		if samples, ok := r.out.Plain(i); ok {
-			numbers, changed := r.out.Numbers(i)
-			if i != before+1 {
-				changed = mcache.AllChanged
-			}
-			before = i
-			e.writeRefs(numbers, changed)
-			e.packPlain(p, samples)
+		run, plain := r.out.Plain(i)
+		if i != before+1 || len(run.Labels)+1 != len(e.last.at) {
+			run.Changed = mcache.AllChanged
+		}
+		before = i
+		fit := e.learn(r, run.Labels, run.Changed)
+		if plain {
+			e.packPlain(p, &run, fit)
 			continue
 		}
 		s := r.one(i)
 		s.Metadata = e.metadataOf(s.Numbers)
 		e.packSeries(p, &s, nil)
+		e.last.forget()
 	}
+	p.prepend(e.endTable(p.table[:0]))
 }
 
 // one is the series of the run at place i, without metadata.
@@ -116,44 +115,42 @@ type described struct {
 	text     []byte
 }
 
-// appendTableOfRuns is appendTable for runs. It asks for the metadata of a metric
-// once a request and number.
-func (e *EncoderV2) appendTableOfRuns(dst []byte, r *runs) []byte {
-	table := r.out.Labels()
-	e.beginTable(len(table))
-	before := -1
-	for _, i := range r.places {
-		numbers, changed := r.out.Numbers(i)
-		name := -1 // number of a name that is new
-		if changed == mcache.AllChanged || i != before+1 {
-			for _, n := range numbers {
-				name = e.number(table, n, name)
-			}
-		} else {
-			for ; changed != 0; changed &= changed - 1 {
-				name = e.number(table, numbers[bits.TrailingZeros32(changed)], name)
+// learn notes symbols and metadata of labels that are new, and how the references to labels
+// that changed differ from those of the last message. It reports whether all are as long, and
+// none but that of the name is a name.
+func (e *EncoderV2) learn(r *runs, numbers []uint32, changed uint32) (fit bool) {
+	table, name := r.out.Labels(), -1 // the number of a name that is new
+	if changed == mcache.AllChanged {
+		for _, n := range numbers {
+			if e.numbered[n].bytes == 0 && e.number(&table[n], n) {
+				name = int(n)
 			}
 		}
-		before = i
-		if name >= 0 {
-			e.describe(name, r.metadata(table[name].Value))
+	} else {
+		l := &e.last
+		fit, l.differ = true, l.differ[:0]
+		for ; changed != 0; changed &= changed - 1 {
+			k := bits.TrailingZeros32(changed)
+			n := numbers[k]
+			x := &e.numbered[n]
+			named := x.described > 0
+			if x.bytes == 0 && e.number(&table[n], n) {
+				name, named = int(n), true
+			}
+			fit = l.setRefs(k, x) && fit && (!named || k == l.named)
 		}
 	}
-	return e.endTable(dst)
+	if name >= 0 {
+		e.describe(name, r.metadata(table[name].Value))
+	}
+	return fit
 }
 
-// number notes the symbols of the label with number n, if it is new. It returns n if
-// that is the name of a metric, and else name.
-func (e *EncoderV2) number(table []mcache.Label, n uint32, name int) int {
-	if e.numbered[n].bytes != 0 {
-		return name
-	}
-	l := &table[n]
+// number notes the symbols of the label with number n. It reports whether that is the
+// name of a metric.
+func (e *EncoderV2) number(l *mcache.Label, n uint32) bool {
 	e.numbered[n] = refsOf(e.symbol(l.Name), e.symbol(l.Value))
-	if l.Name == wire.MetricName {
-		return int(n)
-	}
-	return name
+	return l.Name == wire.MetricName
 }
 
 // describe notes the metadata of the metric whose name is the label with number n.
@@ -179,66 +176,10 @@ func (e *EncoderV2) metadataOf(numbers []uint32) wire.Metadata {
 	return wire.Metadata{}
 }
 
-// refsLine is the references of a series as they are written, of which the next
-// has most in common.
-type refsLine struct {
-	text     []byte
-	at       []int  // where those of each label begin, and the last end; empty: there is none
-	metadata []byte // what is written behind the samples
-	named    int    // place of the label that metadata is of, if there is one
-}
-
-// writeRefs makes e.line that of these numbers, of which it has all but those that changed.
-func (e *EncoderV2) writeRefs(numbers []uint32, changed uint32) {
-	l := &e.line
-	if changed == mcache.AllChanged || len(l.at) != len(numbers)+1 {
-		e.writeAllRefs(numbers)
-		return
+// metadataText is the metadata of a label that is the name of a metric, as it is written.
+func (e *EncoderV2) metadataText(number uint32) []byte {
+	if k := e.numbered[number].described; k > 0 {
+		return e.described[k-1].text
 	}
-	for ; changed != 0; changed &= changed - 1 {
-		k := bits.TrailingZeros32(changed)
-		r := &e.numbered[numbers[k]]
-		at, end := l.at[k], l.at[k+1]
-		if end-at != int(r.bytes) {
-			e.writeAllRefs(numbers)
-			return
-		}
-		for text := r.text; at < end; at++ {
-			l.text[at] = byte(text)
-			text >>= 8
-		}
-		if k == l.named { // it was the name
-			l.metadata = nil
-		}
-		e.describeLine(r, k)
-	}
-}
-
-// describeLine gives e.line the metadata of the metric that label k is the name of, if
-// it is one.
-func (e *EncoderV2) describeLine(r *numberedRefs, k int) {
-	if r.described > 0 {
-		e.line.metadata, e.line.named = e.described[r.described-1].text, k
-	}
-}
-
-func (e *EncoderV2) writeAllRefs(numbers []uint32) {
-	l := &e.line
-	l.text = slices.Grow(l.text[:0], maxRefsBytes*(len(numbers)+1))
-	l.at, l.metadata = append(l.at[:0], 0), nil
-	for k, n := range numbers {
-		r := &e.numbered[n]
-		l.text = binary.LittleEndian.AppendUint64(l.text, r.text)[:len(l.text)+int(r.bytes)]
-		l.at = append(l.at, len(l.text))
-		e.describeLine(r, k)
-	}
-}
-
-// packPlain packs a series that has samples only, and the references of e.line.
-func (e *EncoderV2) packPlain(p *packer, samples []mcache.Sample) {
-	shape, l := p.shapeOf(samples), &e.line
-	bytes := 1 + sized(len(l.text)) + samplesBytes(samples, nil, shape) + len(l.metadata)
-	p.text = appendHead(appendHead(p.text, wire.TagV2Series, bytes), wire.TagV2SeriesRefs, len(l.text))
-	p.text = append(p.text, l.text...)
-	p.text = append(p.samples(samples, nil, shape), l.metadata...)
+	return nil
 }

@@ -22,20 +22,28 @@ func TestPackRuns(t *testing.T) {
 	var e, plain EncoderV2
 	var p packer
 	var out mcache.Outgoing
-	samplesOnly, alike, described, far := 0, 0, 0, 0
+	samplesOnly, alike, otherTimes, described, far, farther := 0, 0, 0, 0, 0, 0
+	asDifferences := 0 // requests the last run of which was packed so
 	for round := range 60 {
 		up := newWriteBack(t, remotewrite.Options{})
-		length := 1 + rng.IntN(1+rng.IntN(90))
-		for i := range 1 + rng.IntN(400) {
+		length, many := 1+rng.IntN(1+rng.IntN(90)), 1+rng.IntN(400)
+		if round%12 == 11 {
+			many = 60
+		}
+		for i := range many {
+			seldom := func() bool { return rng.IntN(9) == 0 && round%12 != 10 }
 			at := now.UnixMilli() - 10_000_000
+			if seldom() {
+				at++
+			}
 			ls := named(fmt.Sprintf("m%d", i/20), "i", fmt.Sprint(rng.IntN(50)), "job", "a job")
-			if rng.IntN(9) == 0 {
+			if seldom() {
 				ls = named(fmt.Sprintf("m%d", i/20), "A", "before the name", "i", fmt.Sprint(i))
 			}
-			if rng.IntN(9) == 0 { // as many labels, but no name
+			if seldom() { // as many labels, but no name
 				ls = []mcache.Label{{Name: "a", Value: fmt.Sprint(i)}, {Name: "i", Value: "1"}, {Name: "job", Value: "a job"}}
 			}
-			if rng.IntN(9) == 0 {
+			if seldom() {
 				h := writev2.Histogram{Count: &writev2.Histogram_CountInt{CountInt: 3}, ZeroCount: &writev2.Histogram_ZeroCountInt{ZeroCountInt: 3}, Sum: 1, Timestamp: at}
 				ls = append(named(fmt.Sprintf("m%d", i/20), "i", fmt.Sprint(i)), mcache.Label{Name: "z", Value: "h"})
 				body := (&EncoderV2{}).Append(nil, []Series{{Labels: ls, Samples: []mcache.Sample{{T: at + 1, V: 5}}, Starts: []int64{at - 5}, Records: []mcache.Record{{T: at, Value: must(h.Marshal())}}}})
@@ -43,10 +51,17 @@ func TestPackRuns(t *testing.T) {
 				continue
 			}
 			var ss []mcache.Sample
-			for k := range 1 + rng.IntN(length) {
+			n := 1 + rng.IntN(length)
+			if rng.IntN(3) > 0 || round%12 == 10 {
+				n = length
+			}
+			if round%12 == 11 { // one is longer than a copy reaches back
+				n = maxCopyBack/regularBytes + i%2
+			}
+			for k := range n {
 				ss = append(ss, mcache.Sample{T: at + int64(k)*15_000, V: math.Float64bits(math.Trunc(rng.Float64() * 1e4))})
 			}
-			if rng.IntN(20) == 0 {
+			if seldom() {
 				ss = []mcache.Sample{{T: 1_000_000, V: 1}} // irregular
 			}
 			if err := up.Cache.AppendSamples("default", ls, ss...); err != nil {
@@ -65,12 +80,25 @@ func TestPackRuns(t *testing.T) {
 		}}
 		from := rng.IntN(2) * rng.IntN(out.Len())
 		for i := from; i < out.Len(); i++ {
+			if i > from && rng.IntN(40) == 0 {
+				continue // it is of another bucket, say
+			}
 			r.places = append(r.places, i)
-			if _, ok := out.Plain(i); ok {
+			run, ok := out.Plain(i)
+			if ok {
 				samplesOnly++
 			}
-			if _, changed := out.Numbers(i); changed != mcache.AllChanged {
+			if i == from || !ok || run.Changed == mcache.AllChanged {
+				continue
+			}
+			if before, ok := out.Plain(i - 1); ok && len(run.Samples) == len(before.Samples) {
 				alike++
+				if run.Samples[0].T != before.Samples[0].T {
+					otherTimes++
+				}
+				if len(run.Samples)*regularBytes > maxCopyBack-100 {
+					farther++
+				}
 			}
 		}
 		series := r.series()
@@ -80,6 +108,9 @@ func TestPackRuns(t *testing.T) {
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("seed %d, round %d: %d runs packed to other %d bytes than %d of series, %v", seed, round, len(r.places), len(got), len(want), err)
 		}
+		if d := e.last.differ; len(d) > 0 && int(d[len(d)-1].at) >= e.last.firstSample {
+			asDifferences++
+		}
 		if series[0].Metadata.Help != "" {
 			described++
 		}
@@ -88,7 +119,9 @@ func TestPackRuns(t *testing.T) {
 		}
 		up.Cache.Acknowledge(&out)
 	}
-	if samplesOnly < 1000 || alike < 1000 || described < 10 || far < 5 {
-		t.Errorf("seed %d: %d runs of samples only, %d with as many labels as the one before, %d with metadata, %d requests longer than a copy reaches back", seed, samplesOnly, alike, described, far)
+	t.Logf("%d runs of samples only, %d like the one before, %d with other times, %d that are longer than a copy reaches back; %d requests with metadata, %d longer than that, %d that end with differences",
+		samplesOnly, alike, otherTimes, farther, described, far, asDifferences)
+	if samplesOnly < 1000 || alike < 1000 || otherTimes < 100 || farther < 10 || described < 10 || far < 5 || asDifferences == 0 {
+		t.Errorf("seed %d: few of some kind", seed)
 	}
 }
