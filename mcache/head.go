@@ -3,6 +3,7 @@ package mcache
 import (
 	"math"
 	"math/bits"
+	"slices"
 	"unsafe"
 
 	"mcached/mcache/block"
@@ -56,21 +57,30 @@ func headSamples(dst []Sample, r *series, p unsafe.Pointer) []Sample {
 // headFrom is headSamples of those at or after from.
 func headFrom(dst []Sample, r *series, p unsafe.Pointer, from int64) []Sample {
 	if r.mode == modeGrid {
-		have := r.have
-		if from > r.start { // the head's last sample is not before from, so this is less than a head's length
-			have &= ^uint64(0) << ((from - r.start + int64(r.step) - 1) / int64(r.step))
+		// Mostly the last few are meant, which takes no division.
+		first, step := int(r.next), int64(r.step)
+		t := r.start + int64(first)*step
+		if from <= r.start {
+			first, t = 0, r.start
 		}
+		for ; first > 0 && t-step >= from; first-- {
+			t -= step
+		}
+		have := r.have >> first
 		if have&(have+1) == 0 { // no holes
-			t, step := r.start, int64(r.step)
-			for i := range bits.Len64(have) {
-				dst = append(dst, Sample{T: t, V: *slot(p, i)})
+			dst = slices.Grow(dst, headMax/slotBytes)
+			n := len(dst)
+			end := n + bits.Len64(have)
+			run := dst[n:end]
+			for i := range run {
+				run[i] = Sample{T: t, V: *slot(p, first+i)}
 				t += step
 			}
-			return dst
+			return dst[:end]
 		}
 		for ; have != 0; have &= have - 1 {
 			i := bits.TrailingZeros64(have)
-			dst = append(dst, Sample{T: r.start + int64(i)*int64(r.step), V: *slot(p, i)})
+			dst = append(dst, Sample{T: t + int64(i)*step, V: *slot(p, first+i)})
 		}
 		return dst
 	}
