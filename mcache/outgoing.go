@@ -2,11 +2,13 @@ package mcache
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"sort"
 	"unsafe"
 
 	"mcached/mcache/block"
+	"mcached/mcache/index"
 )
 
 // This file gives out what is dirty, as runs of a series, and takes back what
@@ -48,9 +50,8 @@ type Outgoing struct {
 	known   [knownPairs]knownPair
 	round   uint32 // what of known is valid
 
-	pairs      []uint32 // of the run added last
-	pairsRound uint32   // their round
-	pairsBytes int      // of names and values of their labels
+	cursor     index.Cursor // at the run added last
+	labelBytes int          // of names and values of its labels
 
 	snap    Snapshot
 	it      Iterator
@@ -436,40 +437,35 @@ func appendRange(dst, ss []Sample, from, to int64, most int) (_ []Sample, all bo
 func (o *Outgoing) addLabelsLocked(s *shard, r *series, part *outPart, run *outRun) {
 	if part.edition != s.editions {
 		part.edition = s.editions
-		o.round++
+		o.beginRound()
 	}
-	pairs := s.index.Set(r.pairs, int(r.nPairs))[1:] // without the bucket
-	if len(pairs) == len(o.pairs) && o.pairsRound == o.round && len(pairs) < 32 {
-		run.changed = o.addChangedLocked(s, pairs)
-	} else {
-		run.changed = AllChanged
-		o.pairs, o.pairsRound, o.pairsBytes = append(o.pairs[:0], pairs...), o.round, 0
+	pairs, changed, known := o.cursor.Move(&s.index, r.pairs, int(r.nPairs))
+	n := len(o.numbers)
+	if pairs = pairs[1:]; !known { // without the bucket
+		run.changed, o.labelBytes = AllChanged, 0
 		for _, p := range pairs {
-			n := o.numberOfLocked(s, p)
-			o.numbers = append(o.numbers, n)
-			o.pairsBytes += o.labels[n].size()
+			number := o.numberOfLocked(s, p)
+			o.numbers = append(o.numbers, number)
+			o.labelBytes += o.labels[number].size()
+		}
+	} else { // most are those of the run before
+		run.changed = changed >> 1
+		o.numbers = append(o.numbers, o.numbers[n-len(pairs):]...)
+		numbers := o.numbers[n:]
+		for m := run.changed; m != 0; m &= m - 1 {
+			k := bits.TrailingZeros32(m)
+			number := o.numberOfLocked(s, pairs[k])
+			o.labelBytes += o.labels[number].size() - o.labels[numbers[k]].size()
+			numbers[k] = number
 		}
 	}
-	o.bytes += o.pairsBytes
+	o.bytes += o.labelBytes
 }
 
-// addChangedLocked is addLabelsLocked for as many labels as the run before has: most are
-// the same.
-func (o *Outgoing) addChangedLocked(s *shard, pairs []uint32) (changed uint32) {
-	n := len(o.numbers)
-	o.numbers = append(o.numbers, o.numbers[n-len(pairs):]...)
-	numbers, before := o.numbers[n:], o.pairs[:len(pairs)]
-	for k, p := range pairs {
-		if p == before[k] {
-			continue
-		}
-		before[k] = p
-		number := o.numberOfLocked(s, p)
-		o.pairsBytes += o.labels[number].size() - o.labels[numbers[k]].size()
-		numbers[k] = number
-		changed |= 1 << k
-	}
-	return changed
+// beginRound forgets pairs, which are of another index from here on.
+func (o *Outgoing) beginRound() {
+	o.round++
+	o.cursor.Reset()
 }
 
 // numberOfLocked is the number of the label of a pair.

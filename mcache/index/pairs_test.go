@@ -50,6 +50,22 @@ func TestPairSets(t *testing.T) {
 				}
 			}
 		}
+		var c Cursor
+		var before []uint32
+		moved := 0
+		move := func(i int) {
+			got, changed, known := c.Move(&x, places[i], len(sets[i]))
+			if !slices.Equal(got, sets[i]) || known != (len(before) == len(got)) {
+				t.Fatalf("seed %d: the cursor reads %d at set %d, want %d", seed, got, i, sets[i])
+			}
+			if known {
+				moved++
+				if want, _ := difference(before, got, len(got)+1); changed != want {
+					t.Fatalf("seed %d: from %d to %d, and changed are said to be %b, want %b", seed, before, got, changed, want)
+				}
+			}
+			before = sets[i]
+		}
 		senders := make([][]uint32, 1+rng.IntN(2*keptBases))
 		for range 20_000 {
 			s := rng.IntN(len(senders))
@@ -84,6 +100,14 @@ func TestPairSets(t *testing.T) {
 		}
 		for range 10_000 {
 			check(rng.IntN(len(sets)))
+			move(rng.IntN(len(sets)))
+		}
+		for i := range sets {
+			if rng.IntN(50) == 0 {
+				c.Reset()
+				before = nil
+			}
+			move(i)
 		}
 		for range 50 {
 			set := sets[rng.IntN(len(sets))]
@@ -94,8 +118,8 @@ func TestPairSets(t *testing.T) {
 				}
 			}
 		}
-		if derived < 1000 || len(wholes) < 1000 {
-			t.Errorf("seed %d: too little happened: %d sets derived, %d whole", seed, derived, len(wholes))
+		if derived < 1000 || len(wholes) < 1000 || moved < 1000 {
+			t.Errorf("seed %d: too little happened: %d sets derived, %d whole, %d read behind one of as many pairs", seed, derived, len(wholes), moved)
 		}
 	}
 }
