@@ -9,6 +9,7 @@ import (
 
 	"mcached/kvcache"
 	"mcached/kvcache/offheap"
+	"mcached/mcache/block"
 )
 
 // ledger is what a shard knows of points that a downstream store has not got;
@@ -16,9 +17,10 @@ import (
 // their number. What is published is as of the last unlock or Settle. Where a
 // cache does not write back the vectors are empty.
 type ledger struct {
-	dirt       offheap.Vector[dirt] // by id, as all three
+	dirt       offheap.Vector[dirt] // by id, as the next two
 	outOfOrder offheap.Vector[outOfOrder]
 	marks      offheap.Vector[mark]
+	groups     offheap.Vector[dirtGroup]
 	standbys   offheap.Vector[standby] // empty until another cache hands something on
 
 	dirty          int64    // points
@@ -69,7 +71,7 @@ var _ [dirtBytes]byte = [unsafe.Sizeof(dirt{}) + unsafe.Sizeof(outOfOrder{}) + u
 
 func newLedger(m *kvcache.Memory) ledger {
 	return ledger{dirt: offheap.NewVector[dirt](m), outOfOrder: offheap.NewVector[outOfOrder](m), marks: offheap.NewVector[mark](m),
-		standbys: offheap.NewVector[standby](m), cleanBefore: 1}
+		groups: offheap.NewVector[dirtGroup](m), standbys: offheap.NewVector[standby](m), cleanBefore: 1}
 }
 
 // beginWriteLocked notes, before they are written, that points become dirty.
@@ -85,7 +87,7 @@ func (l *ledger) beginWriteLocked(id uint32, what content, tick uint32) {
 			t = what.records[i-len(what.samples)].T
 		}
 		if d.since == 0 {
-			l.firstDirty(d, t, tick)
+			l.firstDirtyLocked(id, d, t, tick)
 		}
 		l.noteOutOfOrderLocked(id, t, t)
 		if standby {
@@ -95,8 +97,7 @@ func (l *ledger) beginWriteLocked(id uint32, what content, tick uint32) {
 	if standby {
 		l.countStandbyLocked(id, n)
 	}
-	d.points += uint32(n)
-	l.dirty += int64(n)
+	l.addLocked(id, d, n)
 	l.outOfOrder.At(id).writing++
 	*l.marks.At(id) |= markBusy
 }
@@ -110,20 +111,20 @@ func (l *ledger) wroteLocked(id uint32, ss []Sample, tick uint32) {
 		l.promoteLocked(id)
 	}
 	if d.since == 0 {
-		l.firstDirty(d, ss[0].T, tick)
+		l.firstDirtyLocked(id, d, ss[0].T, tick)
 	}
 	if ss[0].T <= d.sent {
 		l.noteOutOfOrderLocked(id, ss[0].T, ss[len(ss)-1].T)
 	}
-	d.points += uint32(len(ss))
-	l.dirty += int64(len(ss))
+	l.addLocked(id, d, len(ss))
 }
 
-// firstDirty is told of the first point of a series that is dirty. If it is
+// firstDirtyLocked is told of the first point of a series that is dirty. If it is
 // the first of all, what comes later, and is before it, is out of order: it may
 // be nobody's to hand on.
-func (l *ledger) firstDirty(d *dirt, t int64, tick uint32) {
+func (l *ledger) firstDirtyLocked(id uint32, d *dirt, t int64, tick uint32) {
 	d.since = tick
+	l.groupLocked(id).add(tick, 0)
 	if d.sent == noDirt.sent && t > -MaxTime {
 		d.sent = min(t, MaxTime) - 1
 	}
@@ -177,6 +178,11 @@ var (
 
 // reserveDirtLocked makes room for what write-back knows of n series.
 func (l *ledger) reserveDirtLocked(n int) error {
+	for l.groups.Len()*groupSeries < n {
+		if _, err := l.groups.Append(dirtGroup{}); err != nil {
+			return err
+		}
+	}
 	for l.dirt.Len() < n {
 		if l.marks.Len() == l.dirt.Len() {
 			if _, err := l.marks.Append(0); err != nil {
@@ -247,8 +253,8 @@ func (l *ledger) noteLoadedLocked(id uint32, newest, unsentFrom int64, points in
 		d.since = tick
 	}
 	l.noteOutOfOrderLocked(id, unsentFrom, math.MaxInt64)
-	d.points += uint32(points)
-	l.dirty += int64(points)
+	l.addLocked(id, d, points)
+	l.keepLocked(id)
 }
 
 // collectLocked begins the flight of what is dirty of a series, up to about
@@ -310,13 +316,11 @@ func (l *ledger) landLocked(runs []outRun, how landing, same func(run *outRun) b
 			continue
 		}
 		l.returns++
-		l.dirty += int64(run.taken)
 		l.promoteLocked(run.id)
 		d := l.dirt.At(run.id)
-		d.points += run.taken
-		if d.since == 0 || run.since < d.since {
-			d.since = run.since
-		}
+		d.since = older(d.since, run.since)
+		l.addLocked(run.id, d, int(run.taken))
+		l.keepLocked(run.id)
 		l.noteOutOfOrderLocked(run.id, run.first, run.last)
 	}
 	l.flight, l.flightHoles = nil, false
@@ -350,6 +354,7 @@ func (l *ledger) freeDirtLocked() {
 	l.dirt.Free()
 	l.outOfOrder.Free()
 	l.marks.Free()
+	l.groups.Free()
 	l.standbys.Free()
 	l.dirty, l.flight, l.flightHoles = 0, nil, false
 	l.standing, l.standbyPoints = 0, 0
@@ -386,6 +391,9 @@ func (l *ledger) checkDirtLocked(used func(id uint32) bool, same func(run *outRu
 		}
 		if m&markFlying != 0 {
 			flying--
+		}
+		if g := l.groupLocked(id); d.since != 0 && older(g.oldest, d.since) != g.oldest || d.points >= block.MaxSamples && !g.long {
+			return fmt.Errorf("series %d: %+v, its group %+v", id, d, *g)
 		}
 		if d.since != 0 && d.since < l.cleanBefore {
 			return fmt.Errorf("series %d: dirty since %d, clean before %d", id, d.since, l.cleanBefore)

@@ -166,7 +166,7 @@ func (o *Outgoing) Keep(i int) { o.runs[i].kept = true }
 func (o *Outgoing) beginLocked(s *shard) *outPart {
 	if n := len(o.parts); n == 0 || o.parts[n-1].shard != s {
 		o.parts = append(o.parts, outPart{s, len(o.runs), s.editions})
-		o.round++ // pairs are of a shard
+		o.beginRound() // pairs are of a shard
 	}
 	return &o.parts[len(o.parts)-1]
 }
@@ -179,7 +179,7 @@ func (o *Outgoing) reset() {
 }
 
 const (
-	collectPiece = 64   // series collected under one hold of a shard's lock
+	collectPiece = 64   // series collected under one hold of a shard's lock, and less than a group more
 	scanPiece    = 4096 // series looked at under one
 )
 
@@ -233,9 +233,13 @@ func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing)
 			// What becomes dirty from here on is not older.
 			*p = Pass{begun: true, began: max(c.tick.Load(), 1), returns: s.returns}
 		}
-		for _, id := range s.findDueLocked(p, due, maxPoints-o.Points(), o) {
+		ids := s.findDueLocked(p, due, maxPoints-o.Points(), o)
+		for i, id := range ids {
 			if o.Points() >= maxPoints || !s.collectSeriesLocked(id, maxPoints-o.Points(), o, part) {
 				p.next = id // again, or what is left of it
+				for _, id := range ids[i:] {
+					s.keepLocked(id)
+				}
 				break
 			}
 		}
@@ -251,35 +255,43 @@ func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing)
 
 // findDueLocked finds some series from p.next on that are due and have about
 // `most` points together, moves the pass behind them, and notes how old the
-// others are.
+// others are. Their groups forget those that it found.
 func (s *shard) findDueLocked(p *Pass, due Due, most int, o *Outgoing) []uint32 {
 	ids, points := o.due[:0], 0
-	dirt := s.dirt.All()
+	dirt, groups := s.dirt.All(), s.groups.All()
 	marks := s.marks.All()[:len(dirt)]
 	enough := uint32(math.MaxUint32)
 	if due.Sealed {
 		enough = block.MaxSamples
 	}
 	id := int(p.next)
-	for end := min(len(dirt), id+scanPiece); id < end && len(ids) < collectPiece && points < most; id++ {
-		d := &dirt[id]
-		if d.since == 0 {
+	for last := min(len(dirt), id+scanPiece); id < last && len(ids) < collectPiece && points < most; {
+		g := &groups[id/groupSeries]
+		end := min((id/groupSeries+1)*groupSeries, len(dirt))
+		if s.standing == 0 && (g.oldest == 0 || g.oldest > due.Since && !(g.long && due.Sealed)) {
+			p.oldest = older(p.oldest, g.oldest)
+			id = end
 			continue
 		}
-		if d.since > due.Since && d.points < enough {
-			// Nearly all, of most passes. To be noted it must be older than those before.
-			if p.oldest == 0 || d.since < p.oldest || s.standing > 0 {
-				p.leave(d.since, marks[id])
+		whole, left := id%groupSeries == 0, dirtGroup{}
+		for ; id < end; id++ {
+			d := &dirt[id]
+			if d.since == 0 {
+				continue
 			}
-			continue
+			// It may be in flight, in the middle of a write, another cache's, or of a bucket that is left out.
+			if d.since > due.Since && d.points < enough || marks[id]&(markFlying|markBusy|markStandby) != 0 ||
+				len(o.without) > 0 && o.leaves(s.recs.At(uint32(id)).bucket) {
+				p.leave(d.since, marks[id])
+				left.add(d.since, d.points)
+				continue
+			}
+			ids = append(ids, uint32(id))
+			points += int(d.points)
 		}
-		// It may be in flight, in the middle of a write, another cache's, or of a bucket that is left out.
-		if marks[id]&(markFlying|markBusy|markStandby) != 0 || len(o.without) > 0 && o.leaves(s.recs.At(uint32(id)).bucket) {
-			p.leave(d.since, marks[id])
-			continue
+		if whole {
+			*g = left
 		}
-		ids = append(ids, uint32(id))
-		points += int(d.points)
 	}
 	p.next, o.due = uint32(id), ids
 	s.touchDueLocked(ids)

@@ -59,13 +59,12 @@ func (l *ledger) wroteAsLocked(id uint32, ss []Sample, tick uint32, duty Duty) {
 	d := l.dirt.At(id)
 	first, last := ss[0].T, ss[len(ss)-1].T
 	if d.since == 0 {
-		l.firstDirty(d, first, tick)
+		l.firstDirtyLocked(id, d, first, tick)
 	}
 	l.noteOutOfOrderLocked(id, first, last)
 	l.noteLateLocked(id, first, last)
 	l.countStandbyLocked(id, len(ss))
-	d.points += uint32(len(ss))
-	l.dirty += int64(len(ss))
+	l.addLocked(id, d, len(ss))
 }
 
 // takeDutyLocked is told that points come to a series, and reports whether it
