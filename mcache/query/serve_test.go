@@ -308,7 +308,8 @@ func TestTooManyQueries(t *testing.T) {
 	}
 }
 
-// TestFlood sends thousands of queries at once, many more than may run or wait.
+// TestFlood sends thousands of queries at once, many more than may run or wait, and
+// holds up those that run until some were turned away.
 func TestFlood(t *testing.T) {
 	o := testOptions()
 	o.MaxConcurrency, o.MaxWaiting = 2, 20
@@ -333,9 +334,18 @@ func TestFlood(t *testing.T) {
 			}
 		})
 	}
+	for range o.MaxConcurrency {
+		if err := a.queries.enter(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	close(begin)
+	waitFor(t, "one to be turned away", func() bool { return turnedAway.Load() > 0 })
+	for range o.MaxConcurrency {
+		a.queries.leave()
+	}
 	all.Wait()
-	if answered.Load() < 22 || turnedAway.Load() == 0 || a.Stats().Rejected != uint64(turnedAway.Load()) {
+	if answered.Load() < int64(o.MaxWaiting) || turnedAway.Load() == 0 || a.Stats().Rejected != uint64(turnedAway.Load()) {
 		t.Errorf("%d answered, %d turned away, %+v", answered.Load(), turnedAway.Load(), a.Stats())
 	}
 }
