@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"strconv"
 )
 
 // maxExactDigits bounds numbers of up to 15 digits. Every decimal of so many
@@ -40,11 +39,7 @@ func putFloat(b []byte, f float64) int {
 	if m := int64(f*1000 + math.Copysign(0.5, f)); float64(m)/1000 == f && -maxExactDigits < m && m < maxExactDigits && m != 0 {
 		return putMilli(b, m)
 	}
-	format := byte('f')
-	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
-		format = 'e'
-	}
-	return len(strconv.AppendFloat(b[:0], f, format, -1, 64))
+	return putShortest(b, f)
 }
 
 // appendTime appends a time in ms as seconds, as Prometheus writes it.

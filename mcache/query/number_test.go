@@ -52,7 +52,7 @@ func TestFloatIsPrometheus(t *testing.T) {
 	short := 0 // values the fast paths take
 	for range rounds {
 		var f float64
-		switch rnd.IntN(5) {
+		switch rnd.IntN(7) {
 		case 0:
 			f = math.Float64frombits(rnd.Uint64())
 		case 1:
@@ -63,6 +63,10 @@ func TestFloatIsPrometheus(t *testing.T) {
 			f = float64(rnd.Int64N(1<<rnd.IntN(60)+1)) / math.Pow10(rnd.IntN(12))
 		case 4: // beside a number with three decimals
 			f = math.Nextafter(float64(rnd.Int64N(1<<rnd.IntN(50)+1))/1000, math.Inf(rnd.IntN(2)*2-1))
+		case 5: // any that is written without an exponent
+			f = math.Ldexp(1+rnd.Float64(), rnd.IntN(92)-21)
+		case 6: // powers of two, and beside them
+			f = math.Float64frombits(math.Float64bits(math.Ldexp(1, rnd.IntN(92)-21)) + uint64(rnd.IntN(5)) - 2)
 		}
 		if m := math.Round(f * 1000); m/1000 == f && math.Abs(m) < maxExactDigits {
 			short++
@@ -98,7 +102,7 @@ func BenchmarkAppendFloat(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		f    float64
-	}{{"whole", 123456}, {"decimals=2", 1234.56}, {"decimals=17", 1.0 / 3}} {
+	}{{"whole", 123456}, {"decimals=2", 1234.56}, {"decimals=17", 1.0 / 3}, {"rate", 1234.0 / 7}} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				sink = appendFloat(sink[:0], c.f)
