@@ -49,7 +49,7 @@ func (c *Cursor) Move(x *Index, p Place, n int) (set []uint32, changed uint32, k
 // jump makes set that of the cursor, and compares it with what it was.
 func (c *Cursor) jump(set []uint32) (changed uint32, known bool) {
 	if known = len(set) == len(c.set) && len(set) <= 32; known {
-		changed, _ = difference(c.set, set, len(set)+1)
+		changed = difference(c.set, set)
 	}
 	c.set = append(c.set[:0], set...)
 	return changed, known

@@ -57,6 +57,7 @@ func New(m *offheap.Memory, h Hasher) Index {
 		hasher: h, text: offheap.NewArena(m, 0), sets: offheap.NewArena(m, 0), chunks: offheap.NewArena(m, 8),
 		names: offheap.NewVector[nameRec](m), pairs: offheap.NewVector[pairRec](m),
 		byName: offheap.NewLookup(m), byPair: offheap.NewLookup(m),
+		bases: newBases(),
 	}
 }
 
@@ -64,7 +65,7 @@ func New(m *offheap.Memory, h Hasher) Index {
 func (x *Index) Free() {
 	x.text.Free()
 	x.sets.Free()
-	x.bases = bases{}
+	x.bases = newBases()
 	x.chunks.Free()
 	x.names.Free()
 	x.pairs.Free()

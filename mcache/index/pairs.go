@@ -56,23 +56,77 @@ const (
 
 // bases are what sets are derived from.
 type bases struct {
-	of   [keptBases]base // the one that was used last is the first
-	last [lastSets]lastSet
-	next uint // of last, modulo lastSets
+	of    group // keptBases
+	units [keptBases]uint32
+	order [keptBases]uint8 // numbers in of, the one that was used last first
+
+	last   group    // lastSets
+	next   uint     // of last, modulo lastSets
+	stored []uint32 // the set stored last
 	// regret is how many words would have been spared since the last whole set, had
 	// what was stored before been bases.
 	regret int
 	set    [maskBits]uint32 // what Set returns, if it is derived
 }
 
-type lastSet struct {
-	place Place
-	n     int
+func newBases() (b bases) {
+	for i := range b.order {
+		b.order[i] = uint8(i)
+	}
+	return b
 }
 
-type base struct {
-	unit uint32
-	n    int // pairs; 0: there is none
+// group is eight sets that were stored, and in how many places each differs from the set
+// that was stored last. That changes where the one stored last differs from the one
+// before, which is in few places; and there all eight are compared at once, two in a word.
+type group struct {
+	pairs   [maskBits][8]uint32 // pair i of each: of set k in column(k)
+	differ  [maskBits]uint64    // byte k: 1 if pair i of set k is not that of the set stored last
+	sum     uint64              // of differ
+	unlike  uint64              // byte k: moreThanAll if set k has not as many pairs, of the same names in the same places
+	lengths [8]int              // in pairs; 0: there is none
+}
+
+const (
+	_ = uint(8-keptBases) + uint(keptBases-8) // a group is eight
+	_ = uint(8-lastSets) + uint(lastSets-8)
+
+	moreThanAll = 0x80
+)
+
+func column(k int) int { return k%4*2 + k/4 }
+
+// compare compares pair i of all with that of the set stored last.
+func (g *group) compare(i int, pair uint32) {
+	at, p := (*[4]uint64)(unsafe.Pointer(&g.pairs[i])), uint64(pair)<<32|uint64(pair)
+	differ := unequal(at[0]^p) | unequal(at[1]^p)<<8 | unequal(at[2]^p)<<16 | unequal(at[3]^p)<<24
+	g.sum += differ - g.differ[i]
+	g.differ[i] = differ
+}
+
+// unequal is 1 in each half that is not 0.
+func unequal(x uint64) uint64 {
+	const ones, most = 1<<32 | 1, math.MaxInt32<<32 | math.MaxInt32
+	return (x | (x&most + most)) >> 31 & ones
+}
+
+// distances says of each set in how many places it differs from the set stored last: in
+// moreThanAll, or some more, if that cannot be derived from it.
+func (g *group) distances() (d [8]uint8) {
+	le.PutUint64(d[:], g.sum|g.unlike)
+	return d
+}
+
+// put makes pairs, the set stored last, set k of the group.
+func (g *group) put(k int, pairs []uint32) {
+	c, others := column(k), ^(uint64(0xff) << (8 * k & 63))
+	for i, p := range pairs {
+		g.pairs[i][c] = p
+		g.differ[i] &= others
+	}
+	g.sum &= others
+	g.unlike &= others
+	g.lengths[k] = len(pairs)
 }
 
 // PutSet stores the pairs of a series, none of them twice, and returns where they are.
@@ -85,21 +139,31 @@ func (x *Index) PutSet(pairs []uint32) (Place, error) {
 	if n <= wholeWords || n > maskBits {
 		return x.putWhole(pairs), nil
 	}
-	k, mask := x.nearest(pairs)
+	b := &x.bases
+	x.compare(pairs)
+	k := x.nearest(n)
 	var p Place
-	if k < 0 || x.bases.regret >= n/2 {
+	if k < 0 || b.regret >= n/2 {
 		p = x.putWhole(pairs)
-		copy(x.bases.of[1:], x.bases.of[:])
-		x.bases.of[0], x.bases.regret = base{uint32(p >> 1), n}, 0
+		at := b.use(keptBases - 1) // the one that was not used for longest gives way
+		b.units[at] = uint32(p >> 1)
+		b.of.put(at, pairs)
+		b.regret = 0
 	} else {
-		b := x.bases.of[k]
-		copy(x.bases.of[1:k+1], x.bases.of[:k])
-		x.bases.of[0] = b
-		p = x.putDerived(pairs, b.unit, mask)
+		unit := b.units[b.use(k)]
+		p = x.putDerived(pairs, unit, difference(x.words()[unit:][:n], pairs))
 	}
-	x.bases.last[x.bases.next%lastSets] = lastSet{p, n}
-	x.bases.next++
+	b.last.put(int(b.next%lastSets), pairs)
+	b.next++
 	return p, nil
+}
+
+// use makes the base that is number k in order the first, and returns its number.
+func (b *bases) use(k int) int {
+	at := b.order[k]
+	copy(b.order[1:k+1], b.order[:k])
+	b.order[0] = at
+	return int(at)
 }
 
 func (x *Index) putWhole(pairs []uint32) Place {
@@ -119,51 +183,77 @@ func (x *Index) putDerived(pairs []uint32, base, mask uint32) Place {
 	return Place(unit<<1 | derivedBit)
 }
 
-// nearest chooses the base to derive a set from, and says what differs; −1 is none. It
-// adds to the regret.
-func (x *Index) nearest(pairs []uint32) (k int, mask uint32) {
-	n, w := len(pairs), x.words()
-	k = -1
-	next, least := uint32(x.sets.Len()/4), n/2+1
-	for i, b := range x.bases.of {
-		if b.n != n || next-b.unit > maxBack {
-			continue
+// compare makes pairs the set stored last.
+func (x *Index) compare(pairs []uint32) {
+	b := &x.bases
+	changed, same := uint32(0), len(b.stored) == len(pairs)
+	if same {
+		changed = difference(b.stored, pairs)
+		same = x.sameNames(b.stored, pairs, changed)
+	}
+	b.stored = append(b.stored[:0], pairs...)
+	if !same {
+		changed = 1<<len(pairs) - 1
+		x.begin(&b.of)
+		x.begin(&b.last)
+	}
+	for ; changed != 0; changed &= changed - 1 {
+		i := bits.TrailingZeros32(changed)
+		b.of.compare(i, pairs[i])
+		b.last.compare(i, pairs[i])
+	}
+}
+
+// begin finds out which sets of a group have the names of the set stored last, and
+// forgets in which pairs they differ.
+func (x *Index) begin(g *group) {
+	g.sum, g.unlike, g.differ = 0, 0, [maskBits]uint64{}
+	pairs := x.bases.stored
+	for k := range g.lengths {
+		alike := g.lengths[k] == len(pairs)
+		for i := 0; i < len(pairs) && alike; i++ {
+			p := g.pairs[i][column(k)]
+			alike = p == pairs[i] || x.NameOf(p) == x.NameOf(pairs[i])
 		}
-		whole := w[b.unit:][:n]
-		if m, d := difference(whole, pairs, least); d < least && x.sameNames(whole, pairs, m) {
-			if k, mask, least = i, m, d; d <= max(n/6, 1) {
-				return k, mask
+		if !alike {
+			g.unlike |= moreThanAll << (8 * k)
+		}
+	}
+}
+
+// nearest chooses the base to derive a set of n pairs from, which was compared: a number
+// in order, or −1 for none. It adds to the regret.
+func (x *Index) nearest(n int) (k int) {
+	b, next := &x.bases, uint32(x.sets.Len()/4)
+	k = -1
+	least, distances := n/2+1, b.of.distances()
+	for i, at := range b.order {
+		if d := int(distances[at%8]); d < least && next-b.units[at%8] <= maxBack {
+			if k, least = i, d; d <= max(n/6, 1) {
+				return k
 			}
 		}
 	}
 	if k >= 0 {
 		near := least
+		distances = b.last.distances()
 		for i := uint(1); i <= lastSets && near > n/6; i++ { // the youngest first
-			if l := &x.bases.last[(x.bases.next-i)%lastSets]; l.n == n {
-				set := x.Set(l.place, n)
-				if m, d := difference(set, pairs, near); d < near && x.sameNames(set, pairs, m) {
-					near = d
-				}
-			}
+			near = min(near, int(distances[(b.next-i)%lastSets]))
 		}
-		x.bases.regret += least - near
+		b.regret += least - near
 	}
-	return k, mask
+	return k
 }
 
-// difference says where two sets of as many pairs differ, and in how many; it gives up
-// at most of them.
-func difference(a, b []uint32, most int) (mask uint32, d int) {
+// difference says where two sets of as many pairs differ.
+func difference(a, b []uint32) (mask uint32) {
 	b = b[:len(a)]
 	for i, p := range a {
 		if p != b[i] {
 			mask |= 1 << i
-			if d++; d == most {
-				break
-			}
 		}
 	}
-	return mask, d
+	return mask
 }
 
 // sameNames reports whether pairs that differ have the same names.

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -23,6 +24,75 @@ func pairOf(t *testing.T, x *Index, name, value int) uint32 {
 	return p
 }
 
+// plainBases chooses bases as PutSet does, by comparing each set with all others.
+type plainBases struct {
+	of, last []plainSet // the one that was used or stored last is the first
+	regret   int
+}
+
+type plainSet struct {
+	at    Place
+	pairs []uint32
+}
+
+// choose returns the base that the next set is derived from, and where it differs; or no
+// place, if it is stored whole.
+func (b *plainBases) choose(x *Index, pairs []uint32) (base Place, differ uint32) {
+	n, k, mask := len(pairs), -1, uint32(0)
+	least, found := n/2+1, false
+	for i, of := range b.of {
+		if m, ok := of.differs(x, pairs); ok && uint32(x.sets.Len()/4)-uint32(of.at>>1) <= maxBack && bits.OnesCount32(m) < least {
+			k, mask, least = i, m, bits.OnesCount32(m)
+			if found = least <= max(n/6, 1); found {
+				break
+			}
+		}
+	}
+	if k >= 0 && !found {
+		near := least
+		for _, last := range b.last {
+			if m, ok := last.differs(x, pairs); ok && near > n/6 {
+				near = min(near, bits.OnesCount32(m))
+			}
+		}
+		b.regret += least - near
+	}
+	if k < 0 || b.regret >= n/2 {
+		b.regret = 0
+		return NoPlace, 0
+	}
+	used := b.of[k]
+	b.of = slices.Insert(slices.Delete(b.of, k, k+1), 0, used)
+	return used.at, mask
+}
+
+// stored takes in the set that was stored.
+func (b *plainBases) stored(p Place, pairs []uint32) {
+	x := plainSet{p, slices.Clone(pairs)}
+	if p&derivedBit == 0 {
+		b.of = slices.Insert(b.of, 0, x)
+		b.of = b.of[:min(len(b.of), keptBases)]
+	}
+	b.last = slices.Insert(b.last, 0, x)
+	b.last = b.last[:min(len(b.last), lastSets)]
+}
+
+// differs says where s has other pairs; it is not ok if these are not of the same names.
+func (s *plainSet) differs(x *Index, pairs []uint32) (mask uint32, ok bool) {
+	if len(s.pairs) != len(pairs) {
+		return 0, false
+	}
+	for i, p := range pairs {
+		if x.NameOf(p) != x.NameOf(s.pairs[i]) {
+			return 0, false
+		}
+		if p != s.pairs[i] {
+			mask |= 1 << i
+		}
+	}
+	return mask, true
+}
+
 // TestPairSets stores sets as senders make them, some by turns, some unlike all others,
 // of all lengths, and reads them in all ways, at once and when there are many more.
 func TestPairSets(t *testing.T) {
@@ -33,6 +103,7 @@ func TestPairSets(t *testing.T) {
 		var sets [][]uint32
 		var places []Place
 		derived, wholes := 0, map[Place]int{} // pairs of each
+		var plain plainBases
 		check := func(i int) {
 			want, p, n := sets[i], places[i], len(sets[i])
 			if got := x.Set(p, n); !slices.Equal(got, want) {
@@ -60,7 +131,7 @@ func TestPairSets(t *testing.T) {
 			}
 			if known {
 				moved++
-				if want, _ := difference(before, got, len(got)+1); changed != want {
+				if want := difference(before, got); changed != want {
 					t.Fatalf("seed %d: from %d to %d, and changed are said to be %b, want %b", seed, before, got, changed, want)
 				}
 			}
@@ -83,9 +154,23 @@ func TestPairSets(t *testing.T) {
 					set[k] = pairOf(t, &x, len(set)+2, rng.IntN(50))
 				}
 			}
+			chosen := len(set) > wholeWords && len(set) <= maskBits
+			base, differ := NoPlace, uint32(0)
+			if chosen {
+				base, differ = plain.choose(&x, set)
+			}
 			p, err := x.PutSet(set)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if chosen {
+				plain.stored(p, set)
+			}
+			if base == NoPlace {
+				base = p
+			}
+			if b, d := x.Base(p); b != base || d != differ {
+				t.Fatalf("seed %d: set %d is derived from that at %d but for %b, want %d, %b", seed, len(sets), b, d, base, differ)
 			}
 			if p&derivedBit == 0 {
 				wholes[p] = len(set)
