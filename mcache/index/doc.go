@@ -9,6 +9,7 @@
 //	set      the pairs of one series (PutSet); whole, or derived from one that is (pairs.go)
 //	Set      the type: a bitmap of numbers
 //	posting  the ids of the series that have a pair
+//	pending  of ids: not put in a posting yet, as those of the series posted last (postings.go)
 //	dead     of a series: it is gone, and its id is a tombstone in postings
 //	live     how many series have a pair and are not dead
 //	answer   what is remembered of a regular expression: the pairs it matches
@@ -31,6 +32,10 @@
 // another one before the index was written anew without it (New, and Copy of
 // each pair that is still used). Who adds (AddName, AddPair, PutSet, Post) is
 // told of missing memory before anything that counts has changed.
+//
+// Ids that follow one another come to a posting together. Until then they are pending,
+// as is what they add to the live count of the pair, and there is room for them. Who reads
+// either settles them first.
 //
 // Match begins with the rarest condition that a series must meet, and narrows
 // what that finds by the others: by their postings, or, once few are left, by

@@ -23,6 +23,7 @@ type Index struct {
 	byPair offheap.Lookup
 
 	bases   bases
+	pending pending
 	answers answers
 }
 
@@ -65,7 +66,7 @@ func New(m *offheap.Memory, h Hasher) Index {
 func (x *Index) Free() {
 	x.text.Free()
 	x.sets.Free()
-	x.bases = newBases()
+	x.bases, x.pending = newBases(), pending{}
 	x.chunks.Free()
 	x.names.Free()
 	x.pairs.Free()
@@ -182,7 +183,10 @@ func (x *Index) NameText(name uint32) []byte {
 }
 
 // Live is how many series have the pair.
-func (x *Index) Live(pair uint32) int { return int(x.pairs.At(pair).live) }
+func (x *Index) Live(pair uint32) int {
+	x.settle()
+	return int(x.pairs.At(pair).live)
+}
 
 // Names and Pairs are how many there are: their numbers are all below. Some may
 // be of no series any more.
@@ -205,6 +209,7 @@ type Sizes struct{ Sets, Text, Pairs, Postings int }
 
 // Sizes is what it holds.
 func (x *Index) Sizes() Sizes {
+	x.settle()
 	return Sizes{Sets: x.sets.Len(), Text: x.text.Len(), Pairs: x.pairs.Len(), Postings: x.chunks.Len()}
 }
 

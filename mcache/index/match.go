@@ -25,6 +25,7 @@ type Picker struct {
 // where it has none, or tested series by series once few are left. The set is
 // the Picker's, and good until its next use.
 func (x *Index) Match(own uint32, ms []Matcher, n int, pairs func(id uint32) (Place, int), k *Picker) Set {
+	x.settle()
 	ofOwn := clause{pairs: []uint32{own}, cost: int(x.pairs.At(own).n)}
 	clauses := append(k.clauses[:0], ofOwn)
 	for i := range ms {

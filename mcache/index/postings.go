@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"math"
+	"math/bits"
 )
 
 // A posting is the ids of the series that have a pair, in the order in which they
@@ -38,16 +39,71 @@ const (
 	maxRun   = math.MaxUint8
 )
 
+// pending is what was not put into postings yet. Most series have most of their pairs in
+// common with the one posted before, and the id that follows its id: these pairs get a run
+// of ids at once. Who reads postings, or how many series of a pair are live, settles first.
+type pending struct {
+	n     int                // pairs
+	pairs [maxPending]uint32 // of the series posted last, the first of them
+	from  [maxPending]uint32 // of each the first id that is not posted
+	begin uint32             // the least of from
+	end   uint32             // the id behind the last
+}
+
+const (
+	maxPending = 32
+	// pendingIDs fit in any two chunks that follow each other, and hence in one more than a posting has.
+	pendingIDs = 4 * maxRun
+)
+
 // Post adds a series to the postings of its pairs. It fails before the first
 // change or not at all.
 func (x *Index) Post(id uint32, pairs []uint32) error {
-	if err := x.chunks.Reserve(len(pairs) * (chunkHeader + chunkMaxBytes)); err != nil {
+	w := &x.pending
+	// What is pending has room, and will have.
+	if err := x.chunks.Reserve((w.n + len(pairs)) * (chunkHeader + chunkMaxBytes)); err != nil {
 		return err
 	}
-	for _, p := range pairs {
+	n := min(len(pairs), maxPending)
+	if n != w.n || id != w.end || id-w.begin == pendingIDs {
+		x.settle()
+		w.n, w.begin = copy(w.pairs[:], pairs), id
+		for i := range w.from[:n] {
+			w.from[i] = id
+		}
+	} else {
+		for m := difference(w.pairs[:n], pairs[:n]); m != 0; m &= m - 1 {
+			i := bits.TrailingZeros32(m)
+			x.postRun(w.pairs[i], w.from[i], id)
+			w.pairs[i], w.from[i] = pairs[i], id
+		}
+	}
+	w.end = id + 1
+	for _, p := range pairs[n:] {
 		x.postOne(x.pairs.At(p), id)
 	}
 	return nil
+}
+
+// settle puts what is pending into postings.
+func (x *Index) settle() {
+	w := &x.pending
+	for i, p := range w.pairs[:w.n] {
+		x.postRun(p, w.from[i], w.end)
+	}
+	w.n = 0
+}
+
+// postRun puts the ids from id up to end in the posting of a pair, which has room.
+func (x *Index) postRun(pair, id, end uint32) {
+	p := x.pairs.At(pair)
+	for id < end {
+		x.postOne(p, id) // once or twice, until there is a run
+		id++
+		n := x.lengthenBy(p, end-id)
+		p.live, p.n, p.last = p.live+n, p.n+n, p.last+n
+		id += n
+	}
 }
 
 func (x *Index) postOne(p *pairRec, id uint32) {
@@ -117,6 +173,22 @@ func lengthen(steps []byte, room bool) bool {
 	return false
 }
 
+// lengthenBy has the run that a posting ends with, if it does, tell of up to n ids more
+// that follow, and returns of how many it does.
+func (x *Index) lengthenBy(p *pairRec, n uint32) uint32 {
+	if n == 0 || p.head == 0 {
+		return 0
+	}
+	v := x.view(p.tail)
+	k := len(v.steps) - 1
+	if k < 1 || v.steps[k-1] != stepRun {
+		return 0
+	}
+	n = min(n, uint32(maxRun-v.steps[k]))
+	v.steps[k] += byte(n)
+	return n
+}
+
 func (x *Index) newChunk(capacity int) uint32 {
 	at, b := x.chunks.Take(chunkHeader + capacity)
 	le.PutUint32(b, 0)
@@ -151,6 +223,7 @@ func (x *Index) view(unit uint32) (v chunkView) {
 // set order.
 func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
 	return func(yield func(id uint32) bool) {
+		x.settle()
 		p := x.pairs.At(pair)
 		if p.n == 0 || !yield(p.first) {
 			return
@@ -196,7 +269,7 @@ func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
 	}
 }
 
-// mark puts what Posted yields into a set. Of is nil, or the set of those that matter: others
+// mark puts what Posted yields into a set, after all was settled. Of is nil, or the set of those that matter: others
 // may be left out.
 func (x *Index) mark(pair uint32, to Set, of *Set) {
 	p := x.pairs.At(pair)
@@ -251,7 +324,7 @@ func (x *Index) mark(pair uint32, to Set, of *Set) {
 	}
 }
 
-// Unpost takes a dead series off the live counts of its pairs.
+// Unpost takes a dead series off the live counts of its pairs, pending or not.
 func (x *Index) Unpost(pairs []uint32) {
 	for _, p := range pairs {
 		x.pairs.At(p).live--

@@ -111,6 +111,7 @@ func TestMark(t *testing.T) {
 			}
 		}
 		got, want := NewSet(ids), NewSet(ids)
+		w.x.settle()
 		w.x.mark(pair, got, nil)
 		var posted []uint32
 		for id := range w.x.Posted(pair) {
@@ -169,6 +170,7 @@ func TestMarkPassesOver(t *testing.T) {
 	for id := uint32(0); id < ids; id += every {
 		post(id)
 	}
+	w.x.settle()
 	for _, id := range []uint32{0, ids / 2 / every * every, (ids - 1) / every * every} {
 		got, of := NewSet(ids), NewSet(ids)
 		of.Add(id)
@@ -180,6 +182,7 @@ func TestMarkPassesOver(t *testing.T) {
 	for id := uint32(ids/2 + 1); id > ids/2-5000; id -= 7 {
 		post(id)
 	}
+	w.x.settle()
 	for id := uint32(ids/2 + 1); id > ids/2-5000; id -= 7 {
 		got, of := NewSet(ids), NewSet(ids)
 		of.Add(id)
