@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 )
 
 // unpack reads n numbers of w bits. src must have Slack bytes more than it needs.
@@ -189,6 +190,10 @@ func (r *blockReader) uint64() uint64 {
 }
 
 func (r *blockReader) uvarint() uint64 {
+	if at := r.at; at < r.end && r.buf[at] < 0x80 {
+		r.at = at + 1
+		return uint64(r.buf[at])
+	}
 	v, n := binary.Uvarint(r.buf[min(r.at, r.end):r.end])
 	if n <= 0 {
 		r.bad = true
@@ -196,6 +201,19 @@ func (r *blockReader) uvarint() uint64 {
 	}
 	r.at += n
 	return v
+}
+
+// skipUvarint is uvarint for a number that does not matter.
+func (r *blockReader) skipUvarint() {
+	if r.at < r.end {
+		// One of these bytes is the last of nearly all; there are as many, in the slack.
+		last := ^binary.LittleEndian.Uint64(r.buf[r.at:]) & (0x80 * (math.MaxUint64 / 0xff))
+		if n := bits.TrailingZeros64(last)/8 + 1; last != 0 && r.at+n <= r.end {
+			r.at += n
+			return
+		}
+	}
+	r.uvarint()
 }
 
 func (r *blockReader) varint() int64 {

@@ -55,7 +55,7 @@ func inspectOne(buf []byte, start int64) (n int, last, step int64, ok bool) {
 	}
 	head := r.byte()
 	if vmode == valueDelta {
-		r.uvarint()
+		r.skipUvarint()
 	}
 	r.skipInts(n)
 	if head&(1<<6) != 0 && !r.bad {
@@ -73,7 +73,7 @@ func inspectOne(buf []byte, start int64) (n int, last, step int64, ok bool) {
 // skipInts is ints for those whose values do not matter.
 func (r *blockReader) skipInts(n int) {
 	w, exceptions := int(r.byte()), int(r.byte())
-	r.uvarint()
+	r.skipUvarint()
 	size := (n*w + 7) / 8
 	if r.bad || w > 64 || exceptions > n || r.at+size > r.end {
 		r.bad = true
@@ -82,7 +82,7 @@ func (r *blockReader) skipInts(n int) {
 	r.at += size
 	for range exceptions {
 		i := int(r.byte())
-		r.uvarint()
+		r.skipUvarint()
 		if i >= n {
 			r.bad = true
 			return
