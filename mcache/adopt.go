@@ -20,15 +20,18 @@ type loader struct {
 	savedReader
 	cache *Cache
 
-	// Of the series of a batch, each with the position of its series.
-	hashes  []labelHash // of labels
-	targets []savedTarget
-	bucket  *bucket // of the series before
+	hashes  []labelHash   // of the labels that are known in a batch
+	sums    []Fingerprint // of these
+	targets []savedTarget // by the position of the series
+	bucket  *bucket       // of the series before
 
 	order []int32 // positions in series, by shard
 	ends  []int32 // by shard
 	busy  []int   // shards
 	life  uint32  // of the first in series, less one
+
+	pairs shardPairs
+	named []Label // scratch
 }
 
 // savedTarget is where a series goes.
@@ -36,11 +39,6 @@ type savedTarget struct {
 	bucket *bucket // nil: nowhere
 	fp     Fingerprint
 }
-
-// labelHash is the hashes of a label.
-type labelHash struct{ name, value Hash }
-
-func (l *loader) hashesOf(x *savedSeries) []labelHash { return l.hashes[x.labels.from:x.labels.to] }
 
 // recordsOf is the records of a series; valid until the next call.
 func (l *loader) recordsOf(x *savedSeries) []Record {
@@ -116,18 +114,24 @@ func (o *outcome) refuse(err error) {
 	}
 }
 
-// aim finds the bucket and the fingerprint of each series of the batch. Both the
-// hashes and their sum are those of the series before, but for the labels that differ.
+// aim finds the bucket and the fingerprint of each series of the batch.
 func (l *loader) aim(o *outcome) {
-	l.hashes, l.targets = slices.Grow(l.hashes[:0], len(l.labels))[:len(l.labels)], l.targets[:0]
-	var was []labelHash // of the series before
-	var sum Fingerprint // of its labels
+	l.hashLabels()
+	l.targets = l.targets[:0]
 	for i := range l.series {
 		x := &l.series[i]
-		sum = l.hash(x, was, sum)
-		was = l.hashesOf(x)
+		var sum Fingerprint
+		for _, k := range l.numbersOf(x) {
+			sum.hi += l.sums[k].hi
+			sum.lo += l.sums[k].lo
+		}
 		var t savedTarget
-		if t.bucket = l.openBucket(x.bucket, x.width, o); t.bucket != nil {
+		if i > 0 && l.targets[i-1].bucket != nil && x.width == l.series[i-1].width && x.bucket == l.series[i-1].bucket {
+			t.bucket = l.targets[i-1].bucket
+		} else {
+			t.bucket = l.openBucket(x.bucket, x.width, o)
+		}
+		if t.bucket != nil {
 			t.fp = sum.in(t.bucket)
 		}
 		l.targets = append(l.targets, t)
@@ -141,33 +145,6 @@ func (l *loader) aim(o *outcome) {
 			o.why = errRefusedRecords
 		}
 	}
-}
-
-// hash sets the hashes of the labels of x and returns their sum. was and sum are
-// those of the series before.
-func (l *loader) hash(x *savedSeries, was []labelHash, sum Fingerprint) Fingerprint {
-	own, labels, same := l.hashesOf(x), l.labelsOf(x), l.same[x.labels.from:x.labels.to]
-	copy(own, was)
-	for j := range own {
-		if same[j] == sameBoth {
-			continue
-		}
-		h := &own[j]
-		if j < len(was) {
-			sum.Remove(h.name, h.value)
-		}
-		if same[j]&sameName == 0 {
-			h.name = l.cache.HashString(labels[j].Name)
-		}
-		if same[j]&sameValue == 0 {
-			h.value = l.cache.HashString(labels[j].Value)
-		}
-		sum.Add(h.name, h.value)
-	}
-	for _, h := range was[min(len(own), len(was)):] {
-		sum.Remove(h.name, h.value)
-	}
-	return sum
 }
 
 var errRefusedRecords = errors.New("mcache: records that are not valid")
@@ -228,6 +205,7 @@ func (l *loader) sortByShard() {
 // lets go of it.
 func (l *loader) writeShardAndUnlock(shard int, o *outcome) {
 	s, from := l.cache.shards[shard], int32(0)
+	l.pairs.forget(len(l.known.of))
 	if shard > 0 {
 		from = l.ends[shard-1]
 	}
@@ -269,7 +247,12 @@ func (l *loader) writeToLocked(s *shard, b *bucket, order []int32, o *outcome) (
 		if x.dirty {
 			s.stampLocked() // what may not have been sent is pinned from here on
 		}
-		id, made, err := s.findOrCreateLocked(b, f, x.flags|flags, l.labelsOf(x), l.hashesOf(x))
+		var labels []Label
+		if !together {
+			l.named = l.appendLabels(l.named[:0], x)
+			labels = l.named
+		}
+		id, made, err := s.findOrCreateLocked(b, f, x.flags|flags, labels, func() error { return l.pairsLocked(s, b, x) })
 		if made {
 			s.recs.At(id).life = l.life + uint32(i) + 1 // by its position in the file, not by shard
 			claims--
@@ -306,12 +289,12 @@ func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint
 	if r.points > 0 || r.flags&(flagStarts|flagBlob) != 0 {
 		points, err = s.writeCleanLocked(&id, b, f, content{samples: l.decoded(l.samplesOf(x)), starts: l.startTimes(x), records: l.recordsOf(x)})
 	} else if points, err = s.adoptAllLocked(&id, f, l.samplesOf(x)); err == nil {
-		if starts := l.startsOf(x); len(starts) > 0 {
-			err = s.adoptStartsLocked(&id, b, f, starts)
+		if x.starts.from < x.starts.to {
+			err = s.adoptStartsLocked(&id, b, f, l.startsOf(x))
 		}
-		if records := l.recordsOf(x); err == nil && len(records) > 0 {
+		if err == nil && x.records.from < x.records.to {
 			var n int
-			n, err = s.writeCleanLocked(&id, b, f, content{records: records})
+			n, err = s.writeCleanLocked(&id, b, f, content{records: l.recordsOf(x)})
 			points += n
 		}
 	}

@@ -348,12 +348,11 @@ func (c *Cache) appendToNew(bk *bucket, f Fingerprint, flags seriesFlags, labels
 }
 
 // findOrCreateLocked returns the id of the series f, and makes it if need be.
-// It lets go of the lock where memory must be found. hashes are those of the
-// labels, or nil.
-func (s *shard) findOrCreateLocked(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (id uint32, made bool, err error) {
+// It lets go of the lock where memory must be found. labels and pairs are as of createLocked.
+func (s *shard) findOrCreateLocked(bk *bucket, f Fingerprint, flags seriesFlags, labels []Label, pairs func() error) (id uint32, made bool, err error) {
 	id = s.findLocked(f)
 	for tries := 0; id == noID; tries++ {
-		if id, err = s.createLocked(bk, f, flags, labels, hashes); err == nil {
+		if id, err = s.createLocked(bk, f, flags, labels, pairs); err == nil {
 			return id, true, nil
 		}
 		if !errors.Is(err, ErrNoMemory) {

@@ -252,13 +252,13 @@ func handExtra(f frame, extra func(string, []byte) error) (o outcome) {
 		o.damage = fmt.Errorf("%w: extra of %d bytes at %d, limit %d", ErrDamaged, len(f.payload), f.at, MaxExtra)
 		return o
 	}
-	l := savedReader{in: f.payload}
+	l := savedReader{payload: f.payload}
 	name := l.view()
 	if l.bad {
 		o.damage = fmt.Errorf("%w: extra at %d", ErrDamaged, f.at)
 		return o
 	}
-	if err := extra(strings.Clone(name), l.in); err != nil {
+	if err := extra(strings.Clone(name), l.payload[l.at:]); err != nil {
 		o.damage = fmt.Errorf("%w: extra %q: %w", ErrDamaged, name, err)
 	}
 	return o

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"math/bits"
 	"unsafe"
 
 	"mcached/mcache/block"
@@ -21,15 +20,14 @@ type savedReader struct {
 	checkRecord func(value []byte) error // of LoadOptions; may be nil
 
 	payload []byte // of the frame
-	in      []byte // what is left of it
-	bad     bool
+	at      int    // in it: what comes next
+	bad     bool   // it ends within what was to be read; at is its end
 	BlockReader
 
 	// A batch: what the last call of read found.
 	series  []savedSeries
-	labels  []Label
-	same    []sameAs     // of labels
-	lengths []int32      // of labels: bytes in the payload
+	known   knownLabels
+	labels  []uint32     // numbers in known
 	blocks  []SoundBlock // samples and start times
 	chunks  []savedChunk
 	gone    []savedGone
@@ -61,17 +59,6 @@ type savedSeries struct {
 // span32 is a part of one of the reader's arrays.
 type span32 struct{ from, to int32 }
 
-// sameAs says what a label has in common with the one at its place in the
-// series before.
-type sameAs uint8
-
-const (
-	sameName sameAs = 1 << iota
-	sameValue
-
-	sameBoth = sameName | sameValue
-)
-
 // savedChunk is a chunk of records that was found sound.
 type savedChunk struct {
 	bytes []byte
@@ -91,7 +78,6 @@ type savedCover struct {
 	list   []Interval
 }
 
-func (l *savedReader) labelsOf(x *savedSeries) []Label { return l.labels[x.labels.from:x.labels.to] }
 func (l *savedReader) samplesOf(x *savedSeries) []SoundBlock {
 	return l.blocks[x.samples.from:x.samples.to]
 }
@@ -112,19 +98,19 @@ const (
 )
 
 // begin makes f the frame that is read. Its payload was checked.
-func (l *savedReader) begin(f frame) { l.payload, l.in = f.payload, f.payload }
+func (l *savedReader) begin(f frame) { l.payload, l.at = f.payload, 0 }
 
 // more reports whether there is more of the frame, of that kind, to read.
-func (l *savedReader) more() bool { return len(l.in) > 0 }
+func (l *savedReader) more() bool { return l.at < len(l.payload) }
 
 // read reads a batch, up to the first series that is damaged: what is before
 // it is in the batch, what is behind it cannot be read.
 func (l *savedReader) read(kind frameKind) (err error) {
 	l.series, l.blocks, l.chunks, l.gone, l.covers = l.series[:0], l.blocks[:0], l.chunks[:0], l.gone[:0], l.covers[:0]
-	l.labels, l.same, l.lengths = l.labels[:0], l.same[:0], l.lengths[:0]
+	l.labels, l.known.of, l.known.sizes = l.labels[:0], l.known.of[:0], l.known.sizes[:0]
 	l.bad, l.sorted, l.sizes = false, false, saveSizes{}
 	l.refused, l.refusedPoints = 0, 0
-	for err == nil && len(l.in) > 0 && len(l.labels) < maxLabelsAtOnce && len(l.gone)+len(l.covers) < maxGoneAtOnce && len(l.blocks)+len(l.chunks) < maxChunksAtOnce {
+	for err == nil && l.more() && len(l.labels) < maxLabelsAtOnce && len(l.gone)+len(l.covers) < maxGoneAtOnce && len(l.blocks)+len(l.chunks) < maxChunksAtOnce {
 		switch kind {
 		case frameSizes:
 			err = l.readSizes()
@@ -141,7 +127,7 @@ func (l *savedReader) read(kind frameKind) (err error) {
 		}
 	}
 	if err != nil {
-		l.in = nil
+		l.at = len(l.payload)
 	}
 	return err
 }
@@ -154,12 +140,12 @@ const (
 
 // readOld reads an item of a file whose frames do not say what they are.
 func (l *savedReader) readOld() error {
-	switch kind := l.in[0]; {
+	switch kind := l.payload[l.at]; {
 	case kind == oldSizes && l.version >= 3:
-		l.in = l.in[1:]
+		l.at++
 		return l.readSizes()
 	case kind == oldGone && l.version >= 3:
-		l.in = l.in[1:]
+		l.at++
 		return l.readGone()
 	default:
 		return l.readSeries()
@@ -236,29 +222,33 @@ var (
 const maxSize = 1 << 48
 
 func (l *savedReader) uvarint() uint64 {
-	if len(l.in) > 0 && l.in[0] < 0x80 { // nearly all
-		v := l.in[0]
-		l.in = l.in[1:]
-		return uint64(v)
+	if at := l.at; at < len(l.payload) && l.payload[at] < 0x80 { // nearly all
+		l.at = at + 1
+		return uint64(l.payload[at])
 	}
-	v, n := binary.Uvarint(l.in)
+	return l.longUvarint()
+}
+
+func (l *savedReader) longUvarint() uint64 {
+	v, n := binary.Uvarint(l.payload[l.at:])
 	if n <= 0 {
-		l.bad, l.in = true, nil
+		l.fail()
 		return 0
 	}
-	l.in = l.in[n:]
+	l.at += n
 	return v
 }
 
+func (l *savedReader) fail() { l.bad, l.at = true, len(l.payload) }
+
 func (l *savedReader) text() []byte {
-	n := l.uvarint()
-	if n > uint64(len(l.in)) {
-		l.bad, l.in = true, nil
+	n, at := l.uvarint(), l.at
+	if n > uint64(len(l.payload)-at) {
+		l.fail()
 		return nil
 	}
-	b := l.in[:n] // with what is behind it, which inspect may read
-	l.in = l.in[n:]
-	return b
+	l.at += int(n)
+	return l.payload[at:l.at] // with what is behind it, which inspect may read
 }
 
 func (l *savedReader) start() int64 {
@@ -267,16 +257,15 @@ func (l *savedReader) start() int64 {
 }
 
 // view is text as a string that is valid as long as the payload is.
-func (l *savedReader) view() string {
-	b := l.text()
-	return unsafe.String(unsafe.SliceData(b), len(b))
-}
+func (l *savedReader) view() string { return viewOf(l.text()) }
+
+func viewOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // readSeries reads one series behind the others.
 func (l *savedReader) readSeries() (err error) {
 	x := savedSeries{complete: math.MinInt64}
-	kind := l.in[0]
-	l.in = l.in[1:]
+	kind := l.payload[l.at]
+	l.at++
 	x.bucket = l.view()
 	sorted := l.readLabels(&x)
 	if l.version >= 2 {
@@ -312,7 +301,7 @@ func (l *savedReader) readSeries() (err error) {
 			}
 		}
 	case saveRaw, saveRawPairs:
-		if labels := l.labelsOf(&x); len(labels) != 1 || labels[0].Name != rawName || len(labels[0].Value) > MaxKey {
+		if labels := l.numbersOf(&x); len(labels) != 1 || l.known.of[labels[0]].Name != rawName || len(l.known.of[labels[0]].Value) > MaxKey {
 			return errSeries
 		}
 		x.flags = flagRaw
@@ -324,127 +313,6 @@ func (l *savedReader) readSeries() (err error) {
 		return errSeries
 	}
 	l.series = append(l.series, x)
-	return nil
-}
-
-// readLabels reads the labels of a series. Most are, byte for byte, those of the
-// series before: these are copied in runs, and what holds for their order holds
-// here, too. It reports whether checkLabels would leave them as they are.
-func (l *savedReader) readLabels(x *savedSeries) (sorted bool) {
-	var before span32
-	at := int32(0) // of label k of the series before, in the payload
-	if n := len(l.series); n > 0 {
-		before, at = l.series[n-1].labels, l.series[n-1].text.from
-	}
-	inherits := l.sorted // as the series before, as long as the names are its
-	sorted = true
-	n := l.uvarint()
-	if l.bad = l.bad || n > MaxLabels; l.bad {
-		l.in, n = nil, 0
-	}
-	x.labels.from, x.text.from = int32(len(l.labels)), l.at()
-	for k, end := before.from, before.from+int32(n); k < end && !l.bad; k++ {
-		if run, size := l.alike(k, min(before.to, end), at); run > 0 {
-			sorted = sorted && (inherits || l.mayFollow(x, l.labels[k].Name))
-			inherits = true
-			l.repeat(k, k+run)
-			l.in = l.in[size:]
-			k, at = k+run, at+size
-		}
-		if k == end {
-			break
-		}
-		from := l.at()
-		y := Label{l.view(), l.view()}
-		var same sameAs
-		if k < before.to {
-			same = sameness(l.labels[k], y)
-			at += l.lengths[k]
-		}
-		sorted = sorted && y.Value != "" && (inherits && same&sameName != 0 || l.mayFollow(x, y.Name))
-		inherits = l.sorted && same&sameName != 0
-		l.labels, l.same, l.lengths = append(l.labels, y), append(l.same, same), append(l.lengths, l.at()-from)
-	}
-	x.labels.to, x.text.to = int32(len(l.labels)), l.at()
-	l.sorted = sorted && x.labels.to > x.labels.from
-	return l.sorted
-}
-
-// at is where in the payload the reader is.
-func (l *savedReader) at() int32 { return int32(len(l.payload) - len(l.in)) }
-
-func sameness(x, y Label) (same sameAs) {
-	if x.Name == y.Name {
-		same = sameName
-	}
-	if x.Value == y.Value {
-		same |= sameValue
-	}
-	return same
-}
-
-// alike is how many of the labels from k to end, which are of the series before
-// and begin at `at`, come next in the payload as they are there, and in how many
-// bytes. It is 0 where that series was not in order: its labels have changed places since.
-func (l *savedReader) alike(k, end, at int32) (run, size int32) {
-	if !l.sorted || k >= end {
-		return 0, 0
-	}
-	// Eight bytes behind the last label, so that its last ones are compared.
-	old := l.payload[at:min(int(l.series[len(l.series)-1].text.to)+8, len(l.payload))]
-	same := int32(commonPrefix(l.in, old))
-	for _, n := range l.lengths[k:end] {
-		if size+n > same {
-			break
-		}
-		run++
-		size += n
-	}
-	return run, size
-}
-
-// commonPrefix is how many bytes of a and b are the same from their beginning, but
-// for the last of a or b, fewer than eight, which it does not look at.
-func commonPrefix(a, b []byte) (n int) {
-	end := min(len(a), len(b)) - 8
-	p, q := unsafe.Pointer(unsafe.SliceData(a)), unsafe.Pointer(unsafe.SliceData(b))
-	// All within both, which the compiler does not see and would check each time.
-	for ; n <= end; n += 8 {
-		if *(*uint64)(unsafe.Add(p, n)) != *(*uint64)(unsafe.Add(q, n)) {
-			return n + bits.TrailingZeros64(le.Uint64(a[n:])^le.Uint64(b[n:]))/8
-		}
-	}
-	return n
-}
-
-// repeat appends the labels from k to end once more.
-func (l *savedReader) repeat(k, end int32) {
-	l.labels = append(l.labels, l.labels[k:end]...)
-	for _, n := range l.lengths[k:end] {
-		l.lengths, l.same = append(l.lengths, n), append(l.same, sameBoth)
-	}
-}
-
-// mayFollow reports whether a label of that name may stand behind those that x
-// has by now.
-func (l *savedReader) mayFollow(x *savedSeries, name string) bool {
-	if name == bucketName || name == rawName {
-		return false
-	}
-	n := len(l.labels)
-	return n == int(x.labels.from) || l.labels[n-1].Name < name
-}
-
-// sortLabels does for the series read last what checkLabels asks for.
-func (l *savedReader) sortLabels(x *savedSeries) error {
-	labels, err := checkLabels(l.labelsOf(x))
-	if err != nil {
-		return err
-	}
-	l.labels = append(l.labels[:x.labels.from], labels...) // a copy, or they themselves
-	l.same = append(l.same[:x.labels.from], make([]sameAs, len(labels))...)
-	l.lengths = append(l.lengths[:x.labels.from], make([]int32, len(labels))...) // alike does not ask for these
-	x.labels.to = int32(len(l.labels))
 	return nil
 }
 

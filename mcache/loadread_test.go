@@ -141,15 +141,15 @@ func FuzzSavedReader(f *testing.F) {
 		for version := uint32(saveOldest); version <= saveVersion; version++ {
 			l := savedReader{version: version, checkRecord: func([]byte) error { return nil }}
 			l.begin(frame{payload: payloadOf(payload)})
-			for left := len(l.in) + 1; l.more(); {
-				if len(l.in) >= left {
+			for left := len(l.payload) + 1; l.more(); {
+				if len(l.payload)-l.at >= left {
 					t.Fatal("no end")
 				}
-				left = len(l.in)
+				left = len(l.payload) - l.at
 				_ = l.read(frameKind(kind))
 				for i := range l.series {
 					x := &l.series[i]
-					if _, err := checkLabels(l.labelsOf(x)); x.flags&flagRaw == 0 && err != nil {
+					if _, err := checkLabels(l.appendLabels(nil, x)); x.flags&flagRaw == 0 && err != nil {
 						t.Fatal(err)
 					}
 					last := int64(-MaxTime - 1)
@@ -246,7 +246,7 @@ func TestLoadOpen(t *testing.T) {
 func TestReadAlike(t *testing.T) {
 	c := newTestCache(t, Options{Memory: newTestMemory(t, 4<<20, 16<<10)})
 	rnd := rand.New(rand.NewPCG(5, 6))
-	alike, odd := 0, 0
+	alike, odd, empty := 0, 0, 0
 	for round := range 200 {
 		var payload []byte
 		var want [][]Label
@@ -266,6 +266,10 @@ func TestReadAlike(t *testing.T) {
 			}
 			want = append(want, slices.Clone(ls))
 			written := slices.Clone(ls)
+			if rnd.IntN(10) == 0 { // one that is none
+				written = append(written, Label{"~", ""})
+				empty++
+			}
 			if rnd.IntN(4) == 0 {
 				rnd.Shuffle(len(written), func(i, j int) { written[i], written[j] = written[j], written[i] })
 			}
@@ -289,25 +293,92 @@ func TestReadAlike(t *testing.T) {
 		l.aim(&outcome{})
 		b, _ := c.openBucket("b", widthHPTS)
 		for i := range want {
-			got := l.labelsOf(&l.series[i])
+			got := l.appendLabels(nil, &l.series[i])
 			if !slices.Equal(got, want[i]) {
 				t.Fatalf("round %d, series %d: %v, want %v", round, i, got, want[i])
 			}
 			if f := c.Fingerprint(want[i]).in(b); l.targets[i].fp != f {
 				t.Fatalf("round %d, series %d: fingerprint %x, want %x", round, i, l.targets[i].fp, f)
 			}
-			for j, h := range l.hashesOf(&l.series[i]) {
-				if h.name != c.HashString(got[j].Name) || h.value != c.HashString(got[j].Value) {
+			for j, k := range l.numbersOf(&l.series[i]) {
+				if h := l.hashes[k]; h.name != c.HashString(got[j].Name) || h.value != c.HashString(got[j].Value) {
 					t.Fatalf("round %d, series %d: hashes of another label than %v", round, i, got[j])
-				}
-				if l.same[int(l.series[i].labels.from)+j] == sameBoth {
-					alike++
 				}
 			}
 		}
+		alike += len(l.labels) - len(l.known.of)
 	}
-	if alike < 1000 || odd < 100 {
-		t.Errorf("%d labels are those of the series before, %d are written oddly", alike, odd)
+	if alike < 1000 || odd < 100 || empty < 100 {
+		t.Errorf("%d labels are those of a series before, %d are written oddly, %d have no value", alike, odd, empty)
+	}
+}
+
+// TestLoadPairs reads series of two buckets, one of which is said to be of two kinds, and
+// finds the pairs of their labels in indexes of which one comes after the other.
+func TestLoadPairs(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1})
+	var payload []byte
+	add := func(kind byte, bucket string, labels ...Label) {
+		payload = append(appendText(append(payload, kind), bucket), byte(len(labels)))
+		for _, l := range labels {
+			payload = appendText(appendText(payload, l.Name), l.Value)
+		}
+		payload = append(payload, 0, 0, 0, 0)
+	}
+	a, b, key, none := Label{"a", "1"}, Label{"b", "2"}, Label{rawName, "key"}, Label{rawName, ""}
+	for range 3 {
+		add(saveLabelled, "x", a, b)
+		add(saveLabelled, "y", a, Label{"b", "1"})
+		add(saveLabelled, "y", b)
+		add(saveRaw, "y", key)
+		add(saveRaw, "z", key)
+		add(saveRaw, "z", none)
+	}
+	l := c.newLoader(saveVersion, LoadOptions{})
+	l.begin(frame{payload: payloadOf(payload)})
+	if err := l.read(frameSeries); err != nil {
+		t.Fatal(err)
+	}
+	var o outcome
+	l.aim(&o)
+	if o.refused != 3 || o.read != 18 {
+		t.Errorf("%d of %d series are refused, want those 3 of another kind than their bucket", o.refused, o.read)
+	}
+	s := c.shards[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.pairs.forget(len(l.known.of))
+	for round := range 3 {
+		if err := s.rebuildLocked(); err != nil { // the pairs are none any more
+			t.Fatal(err)
+		}
+		if round == 1 { // one that has their numbers
+			if _, err := s.pairLocked(Label{"c", "3"}, labelHash{c.HashString("c"), c.HashString("3")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range l.series {
+			x, bucket := &l.series[i], l.targets[i].bucket
+			if bucket == nil {
+				continue
+			}
+			if err := l.pairsLocked(s, bucket, x); err != nil {
+				t.Fatal(err)
+			}
+			want := []Label{{bucketName, x.bucket}}
+			for _, y := range l.appendLabels(nil, x) {
+				if y.Value != "" {
+					want = append(want, y)
+				}
+			}
+			var got []Label
+			for _, p := range s.pairIDs {
+				got = append(got, Label{string(s.index.Name(p)), string(s.index.Value(p))})
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("round %d, series %d: the pairs are %q, want %q", round, i, got, want)
+			}
+		}
 	}
 }
 

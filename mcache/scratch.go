@@ -27,9 +27,8 @@ type scratch struct {
 	touched uint64           // keeps what findAllLocked reads from being optimised away
 
 	// Remembered from call to call: guesses, that cost time if they are wrong.
-	guessed         uint32      // the series that is taken to be written next
-	pairIDs, before []uint32    // of the series made last, and of the one before
-	beforeHashes    []labelHash // of pairIDs without the bucket, if known
+	guessed         uint32   // the series that is taken to be written next
+	pairIDs, before []uint32 // of the series made last, and of the one before
 	recent          [recentPairs]recentPair
 }
 

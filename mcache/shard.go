@@ -185,10 +185,11 @@ func (s *shard) resetLocked() {
 }
 
 // createLocked makes the series f with the pairs of names and values given, which
-// hold no duplicate; hashes are theirs, or nil. The error is ErrNoMemory or ErrSeriesLimit.
-func (s *shard) createLocked(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
+// hold no duplicate. pairs, if there is one, sets s.pairIDs to what pairsOfLocked would.
+// The error is ErrNoMemory or ErrSeriesLimit.
+func (s *shard) createLocked(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, pairs func() error) (uint32, error) {
 	if flags&(flagShadow|flagClaimed) != 0 {
-		return s.createUnclaimedLocked(b, f, flags, labels, hashes)
+		return s.createUnclaimedLocked(b, f, flags, labels, pairs)
 	}
 	l := *b.limits.Load()
 	if flags&flagHeld != 0 {
@@ -198,14 +199,14 @@ func (s *shard) createLocked(b *bucket, f Fingerprint, flags seriesFlags, labels
 	if err != nil {
 		return noID, err
 	}
-	id, err := s.createUnclaimedLocked(b, f, flags, labels, hashes)
+	id, err := s.createUnclaimedLocked(b, f, flags, labels, pairs)
 	if err != nil {
 		s.cache.giveBack(p)
 	}
 	return id, err
 }
 
-func (s *shard) createUnclaimedLocked(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, hashes []labelHash) (uint32, error) {
+func (s *shard) createUnclaimedLocked(b *bucket, f Fingerprint, flags seriesFlags, labels []Label, pairs func() error) (uint32, error) {
 	if s.dead*5 > s.live && s.dead >= max(rebuildMin, s.rebuildAt) {
 		s.rebuildAt = 0
 		if s.rebuildLocked() != nil {
@@ -215,7 +216,10 @@ func (s *shard) createUnclaimedLocked(b *bucket, f Fingerprint, flags seriesFlag
 		}
 	}
 	x := &s.index
-	if err := s.pairsOfLocked(b, labels, hashes); err != nil {
+	if pairs == nil {
+		pairs = func() error { return s.pairsOfLocked(b, labels) }
+	}
+	if err := pairs(); err != nil {
 		return noID, err
 	}
 	if err := s.ids.Reserve(1); err != nil {
@@ -265,53 +269,27 @@ func (s *shard) createUnclaimedLocked(b *bucket, f Fingerprint, flags seriesFlag
 // pairsOfLocked sets s.pairIDs to the pairs of a label set and makes those that
 // are new. Many stand where the series made before has the same name, or the
 // same pair: that costs a comparison instead of a lookup.
-func (s *shard) pairsOfLocked(b *bucket, labels []Label, hashes []labelHash) error {
+func (s *shard) pairsOfLocked(b *bucket, labels []Label) error {
 	s.before, s.pairIDs = s.pairIDs, s.before[:0]
-	beforeHashes := s.beforeHashes
-	s.beforeHashes = s.beforeHashes[:0]
-	if err := s.addPairLocked(bucketName, b.name, nil); err != nil {
+	if err := s.addPairLocked(bucketName, b.name); err != nil {
 		return err
 	}
-	for i := 0; i < len(labels); i++ {
-		var h *labelHash
-		if hashes != nil {
-			if n := alike(hashes, beforeHashes, i); n > 0 && len(s.pairIDs) == i+1 {
-				s.pairIDs = append(s.pairIDs, s.before[i+1:i+1+n]...)
-				i += n - 1
-				continue
-			}
-			h = &hashes[i]
-		}
+	for i := range labels {
 		if l := &labels[i]; l.Value != "" {
-			if err := s.addPairLocked(l.Name, l.Value, h); err != nil {
+			if err := s.addPairLocked(l.Name, l.Value); err != nil {
 				return err
 			}
 		}
 	}
-	if len(s.pairIDs) == len(hashes)+1 {
-		s.beforeHashes = append(s.beforeHashes, hashes...)
-	}
 	return nil
 }
 
-// alike is how many hashes are the same in a and b from place i on.
-func alike(a, b []labelHash, i int) (n int) {
-	if i >= len(b) {
-		return 0
-	}
-	a, b = a[i:], b[i:]
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
-	}
-	return n
-}
-
-// addPairLocked appends one pair to s.pairIDs; h is its hashes, or nil.
-func (s *shard) addPairLocked(nameText, valueText string, h *labelHash) (err error) {
+// addPairLocked appends one pair to s.pairIDs.
+func (s *shard) addPairLocked(nameText, valueText string) (err error) {
 	x, name := &s.index, uint32(noID)
 	if k := len(s.pairIDs); k < len(s.before) {
 		if p := s.before[k]; string(x.Name(p)) == nameText {
-			if h == nil && string(x.Value(p)) == valueText {
+			if string(x.Value(p)) == valueText {
 				s.pairIDs = append(s.pairIDs, p)
 				return nil
 			}
@@ -319,22 +297,11 @@ func (s *shard) addPairLocked(nameText, valueText string, h *labelHash) (err err
 		}
 	}
 	if name == noID {
-		nh := Hash{}
-		if h != nil {
-			nh = h.name
-		} else {
-			nh = s.cache.HashString(nameText)
-		}
-		if name, err = x.AddName(nh, nameText); err != nil {
+		if name, err = x.AddName(s.cache.HashString(nameText), nameText); err != nil {
 			return err
 		}
 	}
-	vh := Hash{}
-	if h != nil {
-		vh = h.value
-	} else {
-		vh = s.cache.HashString(valueText)
-	}
+	vh := s.cache.HashString(valueText)
 	recent := &s.recent[index.PairTag(name, vh)%recentPairs]
 	if recent.value != vh || recent.name != name {
 		id, err := x.AddPair(name, vh, valueText)
@@ -347,10 +314,19 @@ func (s *shard) addPairLocked(nameText, valueText string, h *labelHash) (err err
 	return nil
 }
 
+// pairLocked is the pair of a label, which is made if it is new. h is its hashes.
+func (s *shard) pairLocked(l Label, h labelHash) (uint32, error) {
+	name, err := s.index.AddName(h.name, l.Name)
+	if err != nil {
+		return noID, err
+	}
+	return s.index.AddPair(name, h.value, l.Value)
+}
+
 // forgetPairsLocked forgets the pairs that were used last: those of another
 // index.
 func (s *shard) forgetPairsLocked() {
-	s.pairIDs, s.beforeHashes = s.pairIDs[:0], s.beforeHashes[:0]
+	s.pairIDs = s.pairIDs[:0]
 	clear(s.recent[:])
 	s.editions++
 }
