@@ -327,25 +327,17 @@ func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks [
 // adoptAllLocked gives blocks to a series that has none. It lets go of the lock
 // where memory must be found.
 func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []SoundBlock) (points int, err error) {
-	if n := len(blocks); n <= maxDir(s.fix.MaxValue()) && !s.dirReserveLocked(*id, n) {
-		if err := s.retryLocked(id, f, func() bool { return s.dirReserveLocked(*id, n) }); err != nil {
-			return 0, err
-		}
-	}
-	for i := range blocks {
-		adopt := func() bool {
-			return s.placeBlockLocked(*id, &blocks[i], int(s.recs.At(*id).dirLen), i == len(blocks)-1)
-		}
-		if !adopt() {
-			s.relistLocked(*id)
-			if err = s.retryLocked(id, f, adopt); err != nil {
-				return points, err
+	for err == nil && len(blocks) > 0 {
+		err = s.retryLocked(id, f, func() bool {
+			placed := s.placeBehindLocked(*id, blocks)
+			for i := range blocks[:placed] {
+				points += blocks[i].n
 			}
-		}
-		points += blocks[i].n
+			blocks = blocks[placed:]
+			return placed > 0
+		})
 	}
-	s.relistLocked(*id)
-	return points, nil
+	return points, err
 }
 
 // decoded is the samples of blocks that were decoded without an error before.

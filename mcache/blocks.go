@@ -283,3 +283,52 @@ func (s *shard) placeBlockLocked(id uint32, x *SoundBlock, k int, newest bool) b
 	s.inserted += uint64(x.n)
 	return true
 }
+
+// placeBehindLocked makes blocks those behind all that the series id has, which has no
+// head, as placeBlockLocked would one by one. No other follows the last. It returns how
+// many those are for which there is memory.
+func (s *shard) placeBehindLocked(id uint32, blocks []SoundBlock) (placed int) {
+	defer s.relistLocked(id)
+	r := s.recs.At(id)
+	had := int(r.dirLen)
+	if had+len(blocks) > maxDir(s.fix.MaxValue()) { // it loses the oldest
+		if s.placeBlockLocked(id, &blocks[0], had, len(blocks) == 1) {
+			placed = 1
+		}
+		return placed
+	}
+	if !s.dirReserveLocked(id, len(blocks)) {
+		return 0
+	}
+	dir := unsafe.Slice((*dirEntry)(s.fix.Pointer(r.dir)), r.dirCap)[had:]
+	bytes, points := 0, 0
+	for i := range blocks {
+		x, tables := &blocks[i], s.log
+		partial := i == len(blocks)-1 && x.n <= blockPartial
+		if partial {
+			tables = s.partials
+		}
+		ref, dst, ok := tables.Alloc(len(x.bytes), kindBlock, id, x.n)
+		if !ok {
+			break
+		}
+		copy(dst, x.bytes)
+		dir[i] = dirEntry{ref, x.first}
+		bytes += int(entryBytes(len(x.bytes)))
+		points += x.n
+		r.sealedEnd = max(r.sealedEnd, x.last)
+		if x.step != 0 {
+			r.step = x.step
+		}
+		r.setPartial(partial)
+		placed++
+	}
+	if placed > 0 {
+		s.changedLocked(blocks[0].first)
+	}
+	s.accountLocked(r, bytes)
+	r.dirLen = uint16(had + placed)
+	r.points += uint32(points)
+	s.inserted += uint64(points)
+	return placed
+}

@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -335,4 +336,114 @@ func BenchmarkTakeBlocks(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*samples), "ns/sample")
 		})
 	}
+}
+
+// TestPlaceBehind places blocks at once and one by one, more than a directory can have and
+// more than there is memory for: the series are the same, and hold the same.
+func TestPlaceBehind(t *testing.T) {
+	for seed := range uint64(6) {
+		testPlaceBehind(t, rand.New(rand.NewPCG(9, seed)))
+	}
+}
+
+func testPlaceBehind(t *testing.T, rnd *rand.Rand) {
+	together, single := newPlacer(t, 4<<20), newPlacer(t, 8<<20)
+	full := false
+	for n := 0; !full; n++ {
+		blocks := single.blocks(rnd, []int{0, 1, 1, 2, 5, 40, 400}[rnd.IntN(7)])
+		placed := 0
+		a, gotA := together.place(n, func(s *shard, id uint32) {
+			for placed < len(blocks) && !full {
+				k := s.placeBehindLocked(id, blocks[placed:])
+				placed += k
+				full = k == 0
+			}
+		})
+		b, gotB := single.place(n, func(s *shard, id uint32) {
+			for k := range blocks[:placed] {
+				if !s.placeBlockLocked(id, &blocks[k], int(s.recs.At(id).dirLen), k == len(blocks)-1) {
+					t.Errorf("no memory for block %d of series %d", k, n)
+				}
+			}
+			s.relistLocked(id)
+		})
+		if full && int(a.dirLen) < placed {
+			break // its directory made room for a block for which there was no memory
+		}
+		if a != b || together.c.shards[0].changedFrom != single.c.shards[0].changedFrom {
+			t.Fatalf("series %d with %d blocks of %d is %+v, one by one %+v", n, placed, len(blocks), a, b)
+		}
+		if !slices.EqualFunc(gotA, gotB, func(x, y Block) bool { return x.First == y.First && bytes.Equal(x.Bytes, y.Bytes) }) {
+			t.Fatalf("series %d has %d blocks, one by one %d, of %d", n, len(gotA), len(gotB), placed)
+		}
+	}
+	for _, p := range []*placer{together, single} {
+		if st := checkCache(t, p.c); st.Reclaimed == 0 {
+			t.Error("no directory was full")
+		}
+	}
+}
+
+// placer places blocks of new series.
+type placer struct {
+	t *testing.T
+	c *Cache
+	BlockReader
+}
+
+func newPlacer(t *testing.T, budget int64) *placer {
+	return &placer{t: t, c: newTestCache(t, Options{Memory: newTestMemory(t, budget, 4<<10), Shards: 1})}
+}
+
+// blocks makes blocks of all lengths, that follow one another.
+func (p *placer) blocks(rnd *rand.Rand, n int) (blocks []SoundBlock) {
+	at := int64(0)
+	for range n {
+		ss, step := make([]Sample, 1+rnd.IntN(block.MaxSamples)), []int64{1000, 15000}[rnd.IntN(2)]
+		for i := range ss {
+			ss[i] = Sample{T: at, V: rnd.Uint64N(1000)}
+			at += step
+		}
+		x, err := p.Check(Block{ss[0].T, p.codec.Encode(nil, ss, step)})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		blocks = append(blocks, x)
+	}
+	return blocks
+}
+
+// place makes series n, and returns what is known of it and its blocks, without what goes by
+// the steps in which its directory grew.
+func (p *placer) place(n int, place func(s *shard, id uint32)) (r series, blocks []Block) {
+	labels := name(fmt.Sprint("m", n))
+	b, err := p.c.openBucket("default", widthHPTS)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	s := p.c.shards[0]
+	s.mu.Lock()
+	id, err := s.createLocked(b, p.c.Fingerprint(labels).in(b), 0, labels, nil)
+	if err == nil {
+		place(s, id)
+		if r = *s.recs.At(id); r.class != listClass(&r) {
+			p.t.Errorf("a series of %d bytes is in class %d", r.bytes, r.class)
+		}
+		if r.dir != 0 {
+			r.bytes -= entryBytes(int(r.dirCap) * dirEntryBytes)
+		}
+		r.fp, r.dir, r.dirCap, r.class, r.older = Fingerprint{}, 0, 0, 0, 0
+	}
+	s.publishLocked()
+	s.mu.Unlock()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var snap Snapshot
+	p.c.Snapshot(mustSelect(p.t, p.c, labels)[0], 0, MaxTime, &snap)
+	blocks, ok := snap.Blocks(nil)
+	if !ok {
+		p.t.Fatalf("series %d: blocks cannot be had", n)
+	}
+	return r, blocks
 }
