@@ -278,6 +278,12 @@ func (l *ledger) collectLocked(id uint32, most int, run *outRun, read func(from,
 		all = read(d.sent+1, MaxTime, most-int(run.points))
 		d.sent = max(d.sent, run.last)
 	}
+	return l.departLocked(id, run, all)
+}
+
+// departLocked is the end of collectLocked.
+func (l *ledger) departLocked(id uint32, run *outRun, all bool) bool {
+	d := l.dirt.At(id)
 	run.taken, run.since = d.points, d.since
 	if !all { // one is left in any case: a series that is dirty has points that are
 		run.taken = min(run.taken-1, run.points)

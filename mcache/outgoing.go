@@ -343,9 +343,13 @@ func (s *shard) collectSeriesLocked(id uint32, most int, o *Outgoing, part *outP
 	o.runs = append(o.runs, outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: uint32(len(o.numbers)),
 		samples: uint32(len(o.samples)), record: uint32(len(o.records)), plain: true, first: math.MaxInt64, last: math.MinInt64})
 	run := &o.runs[n]
-	all = s.collectLocked(id, most, run, func(from, to int64, most int) bool {
-		return s.collectRangeLocked(r, from, to, most, o, run)
-	})
+	if s.collectHeadLocked(id, r, most, o, run) {
+		all = true
+	} else {
+		all = s.collectLocked(id, most, run, func(from, to int64, most int) bool {
+			return s.collectRangeLocked(r, from, to, most, o, run)
+		})
+	}
 	if run.points == 0 {
 		o.runs = o.runs[:n]
 		return all // what was dirty has been deleted
@@ -353,6 +357,36 @@ func (s *shard) collectSeriesLocked(id uint32, most int, o *Outgoing, part *outP
 	o.mixed = o.mixed || run.bucket != o.runs[0].bucket
 	o.addLabelsLocked(s, r, part, run)
 	return all
+}
+
+// collectHeadLocked is collectLocked for what short runs are as a rule: the last samples of
+// a head on a grid. It reports false, and has done nothing, if the run is anything else.
+func (s *shard) collectHeadLocked(id uint32, r *series, most int, o *Outgoing, run *outRun) bool {
+	d, p := s.dirt.At(id), s.hot.Pointer(r.head)
+	if *s.marks.At(id) != 0 || r.mode != modeGrid || r.records != 0 || r.flags&(flagStarts|flagBlob) != 0 || r.sealedEnd > d.sent || p == nil {
+		return false
+	}
+	first, step := int(r.next), int64(r.step)
+	last := r.start + int64(first-1)*step
+	t := last
+	for ; first > 0 && t > d.sent; t -= step {
+		first--
+	}
+	n := int(r.next) - first
+	if n == 0 || n > most || r.have>>first != 1<<n-1 {
+		return false // there are holes
+	}
+	o.samples = slices.Grow(o.samples, n)
+	at := len(o.samples)
+	samples := o.samples[at : at+n]
+	for i := range samples {
+		t += step
+		samples[i] = Sample{T: t, V: *slot(p, first+i)}
+	}
+	o.samples = o.samples[:at+n]
+	run.first, run.last, run.points = samples[0].T, last, uint32(n)
+	d.sent = last
+	return s.departLocked(id, run, true)
 }
 
 // collectRangeLocked adds the points of r from from to to, both inclusive. It
