@@ -38,7 +38,7 @@ type OutRun struct {
 type Outgoing struct {
 	parts   []outPart
 	runs    []outRun
-	numbers []uint32 // of labels, of all runs
+	numbers []uint32 // of labels: of each run those that changed
 	labels  []Label  // by number
 	text    []byte
 	samples []Sample
@@ -51,7 +51,12 @@ type Outgoing struct {
 	round   uint32 // what of known is valid
 
 	cursor     index.Cursor // at the run added last
-	labelBytes int          // of names and values of its labels
+	current    []uint32     // numbers of its labels
+	labelBytes int          // of names and values of these
+	labelCount int          // of all runs
+
+	all  []uint32 // numbers of all labels of the first runs, as far as somebody asked
+	ends []int    // where those of each run end in all
 
 	snap    Snapshot
 	it      Iterator
@@ -105,7 +110,7 @@ func (o *Outgoing) OneBucket() bool { return !o.mixed }
 
 // Sizes are what all runs have together: labels, those that are the same included,
 // and the bytes of their names and values and of the values of records.
-func (o *Outgoing) Sizes() (labels, bytes int) { return len(o.numbers), o.bytes }
+func (o *Outgoing) Sizes() (labels, bytes int) { return o.labelCount, o.bytes }
 
 // Bucket is that of run i.
 func (o *Outgoing) Bucket(i int) string { return o.runs[i].bucket.name }
@@ -113,9 +118,9 @@ func (o *Outgoing) Bucket(i int) string { return o.runs[i].bucket.name }
 // Run is run i. It is valid until Acknowledge or Return.
 func (o *Outgoing) Run(i int) OutRun {
 	r := &o.runs[i]
-	labels, samples, record := o.end(i)
+	_, samples, record := o.end(i)
 	run := OutRun{
-		Bucket: r.bucket.name, Labels: o.numbers[r.labels:labels:labels],
+		Bucket: r.bucket.name, Labels: o.Numbers(i),
 		Samples: o.samples[r.samples:samples:samples], Records: o.records[r.record:record:record],
 	}
 	for _, n := range run.Labels {
@@ -130,13 +135,46 @@ func (o *Outgoing) Run(i int) OutRun {
 	return run
 }
 
+// Numbers are the numbers of the labels of run i, sorted by name, valid as long as what Run
+// returns.
+func (o *Outgoing) Numbers(i int) []uint32 {
+	for k := len(o.ends); k <= i; k++ {
+		at, r := len(o.all), &o.runs[k]
+		end, _, _ := o.end(k)
+		if numbers := o.numbers[r.labels:end]; r.changed == AllChanged {
+			o.all = append(o.all, numbers...)
+		} else {
+			o.all = append(o.all, o.all[o.numbersAt(k-1):]...)
+			PlainRun{Labels: numbers, Changed: r.changed}.Change(o.all[at:])
+		}
+		o.ends = append(o.ends, len(o.all))
+	}
+	return o.all[o.numbersAt(i):o.ends[i]:o.ends[i]]
+}
+
+// numbersAt is where the numbers of run i begin in all, in which those of the run before are.
+func (o *Outgoing) numbersAt(i int) int {
+	if i == 0 {
+		return 0
+	}
+	return o.ends[i-1]
+}
+
 // PlainRun is what most runs are: labels and samples.
 type PlainRun struct {
-	Labels []uint32 // as in OutRun
-	// Bit k of Changed says that label k may be another than that of the run before, which has
-	// as many unless Changed is AllChanged.
+	// Labels are numbers as in OutRun. Those that are not listed are those of the run before,
+	// which has as many: bit k of Changed says that label k is, or AllChanged that all are.
+	Labels  []uint32
 	Changed uint32
 	Samples []Sample
+}
+
+// Change makes the numbers of the run before those of r, whose Changed is not AllChanged.
+func (r PlainRun) Change(numbers []uint32) {
+	for m := r.Changed; m != 0; m &= m - 1 {
+		numbers[bits.TrailingZeros32(m)] = r.Labels[0]
+		r.Labels = r.Labels[1:]
+	}
 }
 
 // AllChanged says that nothing is known of what the labels of two runs have in common.
@@ -175,7 +213,8 @@ func (o *Outgoing) reset() {
 	clear(o.labels)
 	o.parts, o.runs, o.numbers, o.labels, o.text = o.parts[:0], o.runs[:0], o.numbers[:0], o.labels[:0], o.text[:0]
 	o.samples, o.starts, o.records, o.values = o.samples[:0], o.starts[:0], o.records[:0], o.values[:0]
-	o.bytes, o.mixed = 0, false
+	o.bytes, o.mixed, o.labelCount = 0, false, 0
+	o.all, o.ends = o.all[:0], o.ends[:0]
 }
 
 const (
@@ -486,25 +525,25 @@ func (o *Outgoing) addLabelsLocked(s *shard, r *series, part *outPart, run *outR
 		o.beginRound()
 	}
 	pairs, changed, known := o.cursor.Move(&s.index, r.pairs, int(r.nPairs))
-	n := len(o.numbers)
 	if pairs = pairs[1:]; !known { // without the bucket
-		run.changed, o.labelBytes = AllChanged, 0
+		run.changed, o.labelBytes, o.current = AllChanged, 0, o.current[:0]
 		for _, p := range pairs {
 			number := o.numberOfLocked(s, p)
-			o.numbers = append(o.numbers, number)
+			o.current = append(o.current, number)
 			o.labelBytes += o.labels[number].size()
 		}
+		o.numbers = append(o.numbers, o.current...)
 	} else { // most are those of the run before
 		run.changed = changed >> 1
-		o.numbers = append(o.numbers, o.numbers[n-len(pairs):]...)
-		numbers := o.numbers[n:]
 		for m := run.changed; m != 0; m &= m - 1 {
 			k := bits.TrailingZeros32(m)
 			number := o.numberOfLocked(s, pairs[k])
-			o.labelBytes += o.labels[number].size() - o.labels[numbers[k]].size()
-			numbers[k] = number
+			o.labelBytes += o.labels[number].size() - o.labels[o.current[k]].size()
+			o.current[k] = number
+			o.numbers = append(o.numbers, number)
 		}
 	}
+	o.labelCount += len(pairs)
 	o.bytes += o.labelBytes
 }
 

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,12 +36,14 @@ func labelsOfRun(o *Outgoing, i int) (ls []Label) {
 	if bytes != o.Run(i).Bytes {
 		panic(fmt.Sprintf("labels of %d bytes, said to be %d", bytes, o.Run(i).Bytes))
 	}
-	if r, _ := o.Plain(i); r.Changed != AllChanged {
-		before, _ := o.Plain(i - 1)
-		for k, n := range r.Labels {
-			if len(before.Labels) != len(r.Labels) || n != before.Labels[k] && r.Changed&(1<<k) == 0 {
-				panic(fmt.Sprintf("labels %v behind %v, said to have changed: %b", r.Labels, before.Labels, r.Changed))
-			}
+	if r, _ := o.Plain(i); r.Changed == AllChanged {
+		if !slices.Equal(r.Labels, o.Numbers(i)) {
+			panic(fmt.Sprintf("all labels changed to %v, want %v", r.Labels, o.Numbers(i)))
+		}
+	} else {
+		before := slices.Clone(o.Numbers(i - 1))
+		if r.Change(before); !slices.Equal(before, o.Numbers(i)) || len(r.Labels) != bits.OnesCount32(r.Changed) {
+			panic(fmt.Sprintf("labels %v changed to %v, said to be %v", o.Numbers(i-1), o.Numbers(i), before))
 		}
 	}
 	return ls

@@ -20,13 +20,14 @@ import (
 // So it is not written to be compared with that: what differs is a literal, and all between
 // is copied from as many bytes back as the message has.
 
-// lastMessage is the message that was packed last, if it was that of a plain run with regular
-// samples.
+// lastMessage is the message that was packed last, if it is there: if it was that of a plain run
+// with regular samples.
 type lastMessage struct {
-	refs     []byte // references as they are written, and maxRefsBytes behind them
-	at       []int  // where those of each label begin, and the last end; empty: there is no message
-	named    int    // place of the label that is the name, noName if none is
-	metadata []byte // of that, what is written behind the samples
+	numbers  []uint32 // of the labels of the run before, whatever that is
+	refs     []byte   // references as they are written, and maxRefsBytes behind them
+	at       []int    // where those of each label begin, and the last end; empty: there is no message
+	named    int      // place of the label that is the name, noName if none is
+	metadata []byte   // of that, what is written behind the samples
 	samples  int
 
 	bytes       int // of all
@@ -39,7 +40,8 @@ type lastMessage struct {
 // noName is behind all labels that may have changed.
 const noName = 32
 
-func (l *lastMessage) forget() { l.at = l.at[:0] }
+func (l *lastMessage) forget()       { l.at = l.at[:0] }
+func (l *lastMessage) isThere() bool { return len(l.at) > 0 }
 
 // difference is where a message is other than that before it, in 1 to 8 bytes.
 type difference struct {
@@ -113,7 +115,7 @@ func (e *EncoderV2) packPlain(p *packer, r *mcache.PlainRun, fit bool) {
 	if fit && len(r.Samples) == l.samples && l.bytes <= maxCopyBack {
 		metadata := l.metadata
 		if r.Changed>>l.named&1 != 0 {
-			metadata = e.metadataText(r.Labels[l.named])
+			metadata = e.metadataText(l.numbers[l.named])
 		}
 		before := p.run
 		if sameTimes := before.sameTimes(r.Samples); len(metadata) == len(l.metadata) && (sameTimes || areRegular(r.Samples)) {
@@ -131,8 +133,8 @@ func (e *EncoderV2) packPlain(p *packer, r *mcache.PlainRun, fit bool) {
 			return
 		}
 	}
-	e.writeRefs(r.Labels)
-	shape, refs := p.shapeOf(r.Samples), l.refs[:l.at[len(r.Labels)]]
+	e.writeRefs()
+	shape, refs := p.shapeOf(r.Samples), l.refs[:l.at[len(l.numbers)]]
 	bytes := 1 + sized(len(refs)) + samplesBytes(r.Samples, nil, shape) + len(l.metadata)
 	p.text = appendHead(appendHead(p.text, wire.TagV2Series, bytes), wire.TagV2SeriesRefs, len(refs))
 	p.text = append(p.text, refs...)
@@ -146,12 +148,12 @@ func (e *EncoderV2) packPlain(p *packer, r *mcache.PlainRun, fit bool) {
 	l.refsAt = l.firstSample - len(refs)
 }
 
-// writeRefs makes the references of the last message those of these numbers.
-func (e *EncoderV2) writeRefs(numbers []uint32) {
+// writeRefs writes the references and metadata of a message.
+func (e *EncoderV2) writeRefs() {
 	l := &e.last
-	l.refs = slices.Grow(l.refs[:0], maxRefsBytes*(len(numbers)+1))
+	l.refs = slices.Grow(l.refs[:0], maxRefsBytes*(len(l.numbers)+1))
 	l.at, l.metadata, l.named = append(l.at[:0], 0), nil, noName
-	for k, n := range numbers {
+	for k, n := range l.numbers {
 		r := &e.numbered[n]
 		l.refs = binary.LittleEndian.AppendUint64(l.refs, r.text)[:len(l.refs)+int(r.bytes)]
 		l.at = append(l.at, len(l.refs))

@@ -57,11 +57,11 @@ func (r *runs) packV2(e *EncoderV2, p *packer) {
 	before := -1
 	for _, i := range r.places {
 		run, plain := r.out.Plain(i)
-		if i != before+1 || len(run.Labels)+1 != len(e.last.at) {
-			run.Changed = mcache.AllChanged
+		if i != before+1 {
+			run.Labels, run.Changed = r.out.Numbers(i), mcache.AllChanged
 		}
 		before = i
-		fit := e.learn(r, run.Labels, run.Changed)
+		fit := e.learn(r, &run)
 		if plain {
 			e.packPlain(p, &run, fit)
 			continue
@@ -115,29 +115,31 @@ type described struct {
 	text     []byte
 }
 
-// learn notes symbols and metadata of labels that are new, and how the references to labels
-// that changed differ from those of the last message. It reports whether all are as long, and
-// none but that of the name is a name.
-func (e *EncoderV2) learn(r *runs, numbers []uint32, changed uint32) (fit bool) {
-	table, name := r.out.Labels(), -1 // the number of a name that is new
-	if changed == mcache.AllChanged {
-		for _, n := range numbers {
+// learn notes the labels of the next run, with symbols and metadata of those that are new, and
+// how the references to labels that changed differ from those of the last message. It reports
+// whether all are as long, and none but that of the name is a name.
+func (e *EncoderV2) learn(r *runs, run *mcache.PlainRun) (fit bool) {
+	l, table, name := &e.last, r.out.Labels(), -1 // the number of a name that is new
+	if run.Changed == mcache.AllChanged {
+		l.numbers = append(l.numbers[:0], run.Labels...)
+		for _, n := range run.Labels {
 			if e.numbered[n].bytes == 0 && e.number(&table[n], n) {
 				name = int(n)
 			}
 		}
 	} else {
-		l := &e.last
-		fit, l.differ = true, l.differ[:0]
-		for ; changed != 0; changed &= changed - 1 {
-			k := bits.TrailingZeros32(changed)
-			n := numbers[k]
+		fit, l.differ = l.isThere(), l.differ[:0]
+		c := run.Changed
+		for _, n := range run.Labels {
+			k := bits.TrailingZeros32(c)
+			c &= c - 1
+			l.numbers[k] = n
 			x := &e.numbered[n]
 			named := x.described > 0
 			if x.bytes == 0 && e.number(&table[n], n) {
 				name, named = int(n), true
 			}
-			fit = l.setRefs(k, x) && fit && (!named || k == l.named)
+			fit = fit && l.setRefs(k, x) && (!named || k == l.named)
 		}
 	}
 	if name >= 0 {
