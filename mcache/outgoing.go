@@ -36,6 +36,7 @@ type OutRun struct {
 // owner and not safe for concurrent use. Its memory grows to the largest set
 // that it has held.
 type Outgoing struct {
+	cache   *Cache
 	parts   []outPart
 	runs    []outRun
 	numbers []uint32 // of labels: of each run those that changed
@@ -82,12 +83,13 @@ const knownPairs = 1024
 // outRun is one series of an Outgoing. It fills a cache line.
 type outRun struct {
 	id, life                uint32
-	bucket                  *bucket
 	labels, samples, record uint32 // first of each
+	labelsEnd, samplesEnd   uint32 // where the first two end
 	changed                 uint32 // as PlainRun.Changed
 	points                  uint32 // collected
 	taken                   uint32 // of the points that were counted dirty
 	since                   uint32 // tick at which the oldest of them came
+	bucket                  uint16 // its id
 	kept                    bool
 	plain                   bool  // it has neither records nor start times
 	first, last             int64 // times collected, both inclusive
@@ -113,24 +115,27 @@ func (o *Outgoing) OneBucket() bool { return !o.mixed }
 func (o *Outgoing) Sizes() (labels, bytes int) { return o.labelCount, o.bytes }
 
 // Bucket is that of run i.
-func (o *Outgoing) Bucket(i int) string { return o.runs[i].bucket.name }
+func (o *Outgoing) Bucket(i int) string { return o.cache.bucket(o.runs[i].bucket).name }
 
 // Run is run i. It is valid until Acknowledge or Return.
 func (o *Outgoing) Run(i int) OutRun {
 	r := &o.runs[i]
-	_, samples, record := o.end(i)
+	records := o.records
+	if i+1 < len(o.runs) {
+		records = records[:o.runs[i+1].record:o.runs[i+1].record]
+	}
 	run := OutRun{
-		Bucket: r.bucket.name, Labels: o.Numbers(i),
-		Samples: o.samples[r.samples:samples:samples], Records: o.records[r.record:record:record],
+		Bucket: o.Bucket(i), Labels: o.Numbers(i),
+		Samples: o.samples[r.samples:r.samplesEnd:r.samplesEnd], Records: records[r.record:],
 	}
 	for _, n := range run.Labels {
 		run.Bytes += o.labels[n].size()
 	}
 	if !r.plain && int(r.samples) < len(o.starts) {
-		for len(o.starts) < int(samples) {
+		for len(o.starts) < int(r.samplesEnd) {
 			o.starts = append(o.starts, 0)
 		}
-		run.Starts = o.starts[r.samples:samples:samples]
+		run.Starts = o.starts[r.samples:r.samplesEnd:r.samplesEnd]
 	}
 	return run
 }
@@ -140,8 +145,7 @@ func (o *Outgoing) Run(i int) OutRun {
 func (o *Outgoing) Numbers(i int) []uint32 {
 	for k := len(o.ends); k <= i; k++ {
 		at, r := len(o.all), &o.runs[k]
-		end, _, _ := o.end(k)
-		if numbers := o.numbers[r.labels:end]; r.changed == AllChanged {
+		if numbers := o.numbers[r.labels:r.labelsEnd]; r.changed == AllChanged {
 			o.all = append(o.all, numbers...)
 		} else {
 			o.all = append(o.all, o.all[o.numbersAt(k-1):]...)
@@ -184,17 +188,7 @@ const AllChanged = math.MaxUint32
 // is valid as long as what Run returns.
 func (o *Outgoing) Plain(i int) (_ PlainRun, ok bool) {
 	r := &o.runs[i]
-	labels, samples, _ := o.end(i)
-	return PlainRun{o.numbers[r.labels:labels:labels], r.changed, o.samples[r.samples:samples:samples]}, r.plain
-}
-
-// end is where labels, samples and records of run i end.
-func (o *Outgoing) end(i int) (labels, samples, record uint32) {
-	if i+1 < len(o.runs) {
-		r := &o.runs[i+1]
-		return r.labels, r.samples, r.record
-	}
-	return uint32(len(o.numbers)), uint32(len(o.samples)), uint32(len(o.records))
+	return PlainRun{o.numbers[r.labels:r.labelsEnd], r.changed, o.samples[r.samples:r.samplesEnd]}, r.plain
 }
 
 // Keep says that run i was not sent after all: Acknowledge leaves it dirty.
@@ -264,7 +258,8 @@ func older(a, b uint32) uint32 {
 // than one Outgoing, so that the order of a series' points is kept.
 func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing) (more bool) {
 	s := c.shards[shard]
-	o.leave(c, due.Without)
+	o.cache = c
+	o.leave(due.Without)
 	for {
 		s.mu.Lock()
 		part := o.beginLocked(s)
@@ -356,10 +351,10 @@ func (s *shard) touchDueLocked(ids []uint32) {
 }
 
 // leave notes which buckets are left out.
-func (o *Outgoing) leave(c *Cache, without []string) {
+func (o *Outgoing) leave(without []string) {
 	o.without = o.without[:0]
 	for _, name := range without {
-		b := c.findBucket(name)
+		b := o.cache.findBucket(name)
 		if b == nil {
 			continue
 		}
@@ -379,7 +374,7 @@ func (o *Outgoing) leaves(bucket uint16) bool {
 func (s *shard) collectSeriesLocked(id uint32, most int, o *Outgoing, part *outPart) (all bool) {
 	r := s.recs.At(id)
 	n := len(o.runs)
-	o.runs = append(o.runs, outRun{id: id, life: r.life, bucket: s.cache.bucket(r.bucket), labels: uint32(len(o.numbers)),
+	o.runs = append(o.runs, outRun{id: id, life: r.life, bucket: r.bucket, labels: uint32(len(o.numbers)),
 		samples: uint32(len(o.samples)), record: uint32(len(o.records)), plain: true, first: math.MaxInt64, last: math.MinInt64})
 	run := &o.runs[n]
 	if s.collectHeadLocked(id, r, most, o, run) {
@@ -395,6 +390,7 @@ func (s *shard) collectSeriesLocked(id uint32, most int, o *Outgoing, part *outP
 	}
 	o.mixed = o.mixed || run.bucket != o.runs[0].bucket
 	o.addLabelsLocked(s, r, part, run)
+	run.labelsEnd, run.samplesEnd = uint32(len(o.numbers)), uint32(len(o.samples))
 	return all
 }
 
