@@ -18,7 +18,8 @@ import (
 //	                          └─┘    └─┘               └── v ──┘                └──────┘
 //
 // So it is not written to be compared with that: what differs is a literal, and all between
-// is copied from as many bytes back as the message has.
+// is copied from as many bytes back as the message has. A run that has other times, or more or
+// fewer bytes, is written out and packed like any series (pack.go).
 
 // lastMessage is the message that was packed last, if it is there: if it was that of a plain run
 // with regular samples.
@@ -34,7 +35,7 @@ type lastMessage struct {
 	refsAt      int // where refs begin
 	firstSample int // where that begins
 
-	differ []difference // of the next from it
+	differ []difference // of the references of the next from these
 }
 
 // noName is behind all labels that may have changed.
@@ -49,13 +50,6 @@ type difference struct {
 	text      uint64 // the first of it
 }
 
-// differ notes that of the bytes from place at on, of which there are so many, up to 8, those
-// are now where bits of x are set, which are not all zero.
-func differ(at uint32, now, x uint64, bytes uint32) difference {
-	from := uint32(bits.TrailingZeros64(x)) / 8
-	return difference{at + from, bytes - from, now >> (8 * from & 63)}
-}
-
 // setRefs makes references those of label k, if they are as long. It reports whether they are.
 func (l *lastMessage) setRefs(k int, refs *numberedRefs) bool {
 	at := l.at[k]
@@ -67,46 +61,10 @@ func (l *lastMessage) setRefs(k int, refs *numberedRefs) bool {
 	unused := (64 - 8*refs.bytes) & 63
 	if x := (was ^ refs.text) << unused >> unused; x != 0 {
 		binary.LittleEndian.PutUint64(text, was^x)
-		l.differ = append(l.differ, differ(uint32(l.refsAt+at), refs.text, x, refs.bytes))
+		from := uint32(bits.TrailingZeros64(x)) / 8
+		l.differ = append(l.differ, difference{uint32(l.refsAt+at) + from, refs.bytes - from, refs.text >> (8 * from & 63)})
 	}
 	return true
-}
-
-// setValues notes the differences of values.
-func (l *lastMessage) setValues(ss, before []mcache.Sample) {
-	l.differ = slices.Grow(l.differ, len(ss))
-	n, all := len(l.differ), l.differ[:cap(l.differ)]
-	at := uint32(l.firstSample) + regularBytes - regularTimeBytes - 8
-	before = before[:len(ss)]
-	for i := range ss {
-		if x := ss[i].V ^ before[i].V; x != 0 {
-			bytes := uint32(8) // the highest are often the same; to count how many takes longer
-			if x < 1<<56 {
-				bytes = 7
-			}
-			if x < 1<<48 {
-				bytes = 6
-			}
-			all[n] = differ(at, ss[i].V, x, bytes)
-			n++
-		}
-		at += regularBytes
-	}
-	l.differ = all[:n]
-}
-
-// setMetadata makes the metadata these, which are as long.
-func (l *lastMessage) setMetadata(text []byte) {
-	if bytes.Equal(text, l.metadata) {
-		return
-	}
-	l.metadata = text
-	for at := l.bytes - len(text); len(text) > 0; at += 8 {
-		var b [8]byte
-		n := copy(b[:], text)
-		l.differ = append(l.differ, difference{uint32(at), uint32(n), binary.LittleEndian.Uint64(b[:])})
-		text = text[n:]
-	}
 }
 
 // packPlain packs a run. fit is what learn has said of it.
@@ -117,19 +75,8 @@ func (e *EncoderV2) packPlain(p *packer, r *mcache.PlainRun, fit bool) {
 		if r.Changed>>l.named&1 != 0 {
 			metadata = e.metadataText(l.numbers[l.named])
 		}
-		before := p.run
-		if sameTimes := before.sameTimes(r.Samples); len(metadata) == len(l.metadata) && (sameTimes || areRegular(r.Samples)) {
-			start := p.here()
-			if !sameTimes {
-				p.packDifferences(l.differ, l.bytes, l.firstSample)
-				l.metadata = metadata
-				p.text = append(p.samples(r.Samples, nil, regular), metadata...)
-				return
-			}
-			p.run = run{r.Samples, start + l.firstSample}
-			l.setValues(r.Samples, before.samples)
-			l.setMetadata(metadata)
-			p.packDifferences(l.differ, l.bytes, l.bytes)
+		if len(metadata) == len(l.metadata) && p.alike(l, r.Samples, metadata) {
+			l.metadata = metadata
 			return
 		}
 	}
@@ -164,42 +111,91 @@ func (e *EncoderV2) writeRefs() {
 	l.refs = l.refs[:len(l.refs)+maxRefsBytes]
 }
 
-// packDifferences packs the bytes before end of a message that follows at once on one of as
-// many bytes, and differs from it so.
-func (p *packer) packDifferences(differ []difference, bytes, end int) {
-	done, start := 0, p.here() // done of the message; if negative, as much of what is before that is to be copied, too
-	if n := p.copied.to - p.copied.from; n > 0 && len(p.text) == 0 && p.n-p.copied.from == bytes {
-		done = -n
-		p.copied = stretch{}
+const (
+	copyBytes = 3 // that stand for 64 that are copied, or fewer
+	// maxDifference is what one takes at most, and writes over behind that, but for what more
+	// than 64 bytes take that are the same.
+	maxDifference = copyBytes + 1 + 8
+)
+
+// alike packs a message that follows at once on the last, is as long, and has these samples
+// and metadata. It reports false, and has packed nothing, if the times are other ones.
+func (p *packer) alike(l *lastMessage, ss []mcache.Sample, metadata []byte) bool {
+	start, same := p.here(), 0 // so many bytes are to be copied next, all from as far back
+	if n := p.copied.to - p.copied.from; len(p.text) == 0 && p.n-p.copied.from == l.bytes {
+		same = n
 	} else {
 		p.flush()
 	}
-	const (
-		copyBytes = 3 // that stand for 64 that are copied, or fewer
-		most      = copyBytes + 1 + 8
-	)
-	p.out = slices.Grow(p.out, len(differ)*most+(bytes/32+2)*copyBytes)
-	n, out := len(p.out), p.out[:cap(p.out)]
-	back := uint32(bytes)<<8 | 2
+	p.out = slices.Grow(p.out, (len(l.differ)+len(ss)+len(metadata))*maxDifference+(l.bytes/32+2)*copyBytes)
+	n, out, op := len(p.out), p.out[:cap(p.out)], uint32(l.bytes)<<8|2
+	n, done, same := putDifferences(out, n, op, same, l.differ)
+	const before = regularBytes - regularTimeBytes - 8 // a value, tags
+	same += l.firstSample + before - done
+	others := p.run.samples[:len(ss)] // of the last
+	for i := range ss {
+		if ss[i].T != others[i].T {
+			return false
+		}
+		v := ss[i].V
+		x := v ^ others[i].V
+		if x == 0 {
+			same += regularBytes
+			continue
+		}
+		end := uint32(8) // the highest bytes are often the same; to count how many takes longer
+		if x < 1<<56 {
+			end = 7
+		}
+		if x < 1<<48 {
+			end = 6
+		}
+		from := uint32(bits.TrailingZeros64(x)) / 8
+		same += int(from)
+		for ; same > 64; same -= 64 {
+			binary.LittleEndian.PutUint32(out[n:], 63<<2|op)
+			n += copyBytes
+		}
+		b := out[n : n+maxDifference]
+		binary.LittleEndian.PutUint32(b, uint32(same-1)<<2|op|(end-from-1)<<26)
+		binary.LittleEndian.PutUint64(b[copyBytes+1:], v>>(8*from&63))
+		n += copyBytes + 1 + int(end-from)
+		same = regularBytes - int(end)
+	}
+	same -= before
+	if p.out = out[:n]; bytes.Equal(metadata, l.metadata) {
+		same += len(metadata)
+	} else {
+		p.out = appendLiteral(appendCopy(p.out, l.bytes, same), metadata)
+		same = 0
+	}
+	p.run = run{ss, start + l.firstSample}
+	end := start + l.bytes
+	p.n = end - same
+	p.copied = stretch{p.n - l.bytes, end - l.bytes}
+	return true
+}
+
+// putDifferences packs what differs to place n of out, and returns the place behind it. op is
+// the tag and the distance of a copy; same how many bytes are to be copied before the message,
+// and afterwards, before place done of it.
+func putDifferences(out []byte, n int, op uint32, same int, differ []difference) (_, done, _ int) {
 	for i := range differ {
 		d := &differ[i]
-		same := int(d.at) - done
+		same += int(d.at) - done
 		for ; same > 64; same -= 64 {
-			binary.LittleEndian.PutUint32(out[n:], 63<<2|back)
+			binary.LittleEndian.PutUint32(out[n:], 63<<2|op)
 			n += copyBytes
 		}
-		b := out[n : n+most]
+		b := out[n : n+maxDifference]
 		if same > 0 {
-			binary.LittleEndian.PutUint32(b, uint32(same-1)<<2|back|(d.bytes-1)<<26)
-			binary.LittleEndian.PutUint64(b[copyBytes+1:], d.text)
-			n += copyBytes
-		} else {
-			b[0] = byte(d.bytes-1) << 2
-			binary.LittleEndian.PutUint64(b[1:], d.text)
+			binary.LittleEndian.PutUint32(b, uint32(same-1)<<2|op)
+			b, n = b[copyBytes:], n+copyBytes
 		}
+		b[0] = byte(d.bytes-1) << 2
+		binary.LittleEndian.PutUint64(b[1:], d.text)
 		n += 1 + int(d.bytes)
-		done = int(d.at + d.bytes)
+		done, same = int(d.at+d.bytes), 0
 	}
-	p.out, p.n = out[:n], start+done
-	p.copied = stretch{p.n - bytes, start + end - bytes}
+	return n, done, same
 }
