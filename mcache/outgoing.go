@@ -14,14 +14,6 @@ import (
 // This file gives out what is dirty, as runs of a series, and takes back what
 // became of them; writeback.go says what dirty is.
 
-// Due says which dirty series are to be collected.
-type Due struct {
-	Sealed bool   // those with as many dirty points as fill a sealed block: their run is long enough
-	Since  uint32 // those with points that came at this tick or before
-	// Without are buckets the series of which are left for later.
-	Without []string
-}
-
 // OutRun is points of one series in order of time.
 type OutRun struct {
 	Bucket  string
@@ -211,43 +203,6 @@ func (o *Outgoing) reset() {
 	o.all, o.ends = o.all[:0], o.ends[:0]
 }
 
-const (
-	collectPiece = 64   // series collected under one hold of a shard's lock, and less than a group more
-	scanPiece    = 4096 // series looked at under one
-)
-
-// Pass is a walk over the dirty series of one shard. The zero value is its
-// beginning.
-type Pass struct {
-	next   uint32 // series that Collect looks at next
-	begun  bool
-	ended  bool
-	began  uint32 // tick
-	oldest uint32 // tick at which the oldest point came that was not collected; 0 if all were
-	// standby is the same of those that another cache hands on.
-	standby uint32
-	// returns is ledger.returns as of the beginning: what comes back lies behind
-	// the pass, and it does not know how old that is.
-	returns uint32
-}
-
-// leave notes a series that is not collected.
-func (p *Pass) leave(since uint32, m mark) {
-	if m&markStandby != 0 {
-		p.standby = older(p.standby, since)
-		return
-	}
-	p.oldest = older(p.oldest, since)
-}
-
-// older is the earlier of two ticks, of which 0 is none.
-func older(a, b uint32) uint32 {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
-}
-
 // Collect adds to o dirty runs of series that are due, from where the pass is
 // on, until o has maxPoints points or more. It reports false when it came to the
 // end of the shard. A series with more than maxPoints is given in parts, one
@@ -285,69 +240,6 @@ func (c *Cache) Collect(shard int, p *Pass, due Due, maxPoints int, o *Outgoing)
 			return !p.ended
 		}
 	}
-}
-
-// findDueLocked finds some series from p.next on that are due and have about
-// `most` points together, moves the pass behind them, and notes how old the
-// others are. Their groups forget those that it found.
-func (s *shard) findDueLocked(p *Pass, due Due, most int, o *Outgoing) []uint32 {
-	ids, points := o.due[:0], 0
-	dirt, groups := s.dirt.All(), s.groups.All()
-	marks := s.marks.All()[:len(dirt)]
-	enough := uint32(math.MaxUint32)
-	if due.Sealed {
-		enough = block.MaxSamples
-	}
-	id := int(p.next)
-	for last := min(len(dirt), id+scanPiece); id < last && len(ids) < collectPiece && points < most; {
-		g := &groups[id/groupSeries]
-		end := min((id/groupSeries+1)*groupSeries, len(dirt))
-		if s.standing == 0 && (g.oldest == 0 || g.oldest > due.Since && !(g.long && due.Sealed)) {
-			p.oldest = older(p.oldest, g.oldest)
-			id = end
-			continue
-		}
-		whole, left := id%groupSeries == 0, dirtGroup{}
-		for ; id < end; id++ {
-			d := &dirt[id]
-			if d.since == 0 {
-				continue
-			}
-			// It may be in flight, in the middle of a write, another cache's, or of a bucket that is left out.
-			if d.since > due.Since && d.points < enough || marks[id]&(markFlying|markBusy|markStandby) != 0 ||
-				len(o.without) > 0 && o.leaves(s.recs.At(uint32(id)).bucket) {
-				p.leave(d.since, marks[id])
-				left.add(d.since, d.points)
-				continue
-			}
-			ids = append(ids, uint32(id))
-			points += int(d.points)
-		}
-		if whole {
-			*g = left
-		}
-	}
-	p.next, o.due = uint32(id), ids
-	s.touchDueLocked(ids)
-	return ids
-}
-
-// touchDueLocked brings into the processor's caches what collecting series reads
-// first: their descriptors, heads and pairs. As in findAllLocked each is read in
-// a loop of its own, so that many cache misses overlap.
-func (s *shard) touchDueLocked(ids []uint32) {
-	recs, touch := s.recs.All(), uint64(0)
-	for _, id := range ids {
-		touch += uint64(recs[id].sealedEnd) + recs[id].have
-	}
-	for _, id := range ids {
-		r := &recs[id]
-		if p := s.hot.Pointer(r.head); p != nil && r.next > 0 {
-			touch += *slot(p, int(r.next)-1)
-		}
-		touch += uint64(s.index.Touch(r.pairs))
-	}
-	s.touched = touch
 }
 
 // leave notes which buckets are left out.
