@@ -40,10 +40,10 @@ import (
 // # Cost
 //
 // For caches that write back 41 bytes a series, of which 16 are read once a
-// batch, and 8 for each group of 32; nothing for others. A pass costs some 40 ns for a series that it
-// collects and 7 for each of its samples: 12 ns a sample in runs of 8, 8 in runs of
-// 32 (collect-ns of -bench WriteBack). The note of what is dirty takes 3 to 7 ns a
-// sample in whoever writes.
+// batch, and 8 for each group of 32 (due.go); nothing for others. A pass costs some
+// 40 ns for a series that it collects and 7 for each of its samples: 12 ns a sample
+// in runs of 8, 8 in runs of 32 (collect-ns of -bench WriteBack). The note of what is
+// dirty takes 3 to 7 ns a sample in whoever writes.
 
 // ErrDirty says that the points not yet acknowledged by the downstream store
 // are as many as there may be. A sender should try again later.
