@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -51,7 +52,8 @@ import (
 type results struct {
 	memory     Remembers
 	salt       [16]byte
-	minSamples int // minResultSamples
+	minSamples int       // minResultSamples
+	blobs      sync.Pool // *[]byte, for what is recalled
 
 	recalled, extended, computed atomic.Uint64 // plans
 }
@@ -136,7 +138,11 @@ func (m *results) of(q *Queryable, c *computer) changing {
 // carryOut computes the rows of work, as far as they are not remembered.
 func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, source changing, w *work) ([]computedRow, annotations.Annotations, error) {
 	key := m.key(q, c, w)
-	was := m.recall(key)
+	blob, _ := m.blobs.Get().(*[]byte)
+	if blob == nil {
+		blob = new([]byte)
+	}
+	was := m.recall(key, blob)
 	changed, now := source.ChangedSince(was.stamp)
 	first, known := was.covers(c.steps, changed, w.offset())
 	if known == 0 || w.ordered && known < c.n || q.o.MaxSeries > 0 && was.most > q.o.MaxSeries {
@@ -149,6 +155,9 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, sourc
 		from = first
 	}
 	is, err := was.unpack(ctx, q.loan, from, first+known, first+c.n, c.interval)
+	if poison(*blob); cap(*blob) <= maxResultBytes/4 {
+		m.blobs.Put(blob)
+	}
 	if err != nil {
 		return nil, nil, engineError(err)
 	}
@@ -320,10 +329,11 @@ func (r *outcome) pack() []byte {
 	return b
 }
 
-// recall is what is remembered under a key: no groups if that is nothing.
-func (m *results) recall(key []byte) (r packedOutcome) {
-	b, ok := m.memory.Get(nil, key)
-	if !ok {
+// recall is what is remembered under a key, a view of blob, which it is read to:
+// no groups if that is nothing.
+func (m *results) recall(key []byte, blob *[]byte) (r packedOutcome) {
+	b, ok := m.memory.Get((*blob)[:0], key)
+	if *blob = b; !ok {
 		return packedOutcome{}
 	}
 	u64 := func(at int) int64 { return int64(binary.LittleEndian.Uint64(b[at:])) }
