@@ -24,12 +24,16 @@ const (
 	mostHeapGrowthPercent = 250
 )
 
+// paceCollectionsOnce is for a process, whatever the number of its daemons.
+var paceCollectionsOnce = sync.OnceFunc(func() {
+	if os.Getenv("GOGC") == "" {
+		paceCollections()
+	}
+})
+
 // paceCollections sets GOGC anew after each collection, for as long as the process
 // lives: the runtime knows a percentage only.
-var paceCollections = sync.OnceFunc(func() {
-	if os.Getenv("GOGC") != "" {
-		return
-	}
+func paceCollections() {
 	percent := heapGrowthPercent
 	debug.SetGCPercent(percent)
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
@@ -41,7 +45,7 @@ var paceCollections = sync.OnceFunc(func() {
 			debug.SetGCPercent(p)
 		}
 	})
-})
+}
 
 // growthPercent is GOGC for a heap of which so many bytes are alive.
 func growthPercent(live uint64) int {

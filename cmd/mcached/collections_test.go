@@ -29,7 +29,6 @@ func TestGrowthPercent(t *testing.T) {
 
 // TestCollectionsArePaced: GOGC follows what is alive.
 func TestCollectionsArePaced(t *testing.T) {
-	t.Setenv("GOGC", "")
 	paceCollections()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -43,7 +43,7 @@ func (d *daemon) openMemory() error {
 	}
 	d.ownHeapLimit = debug.SetMemoryLimit(-1) // GOMEMLIMIT, which the runtime has read
 	d.heapLimit.Store(d.limitHeap(d.config))
-	paceCollections()
+	paceCollectionsOnce()
 	d.log.Info("Memory.", "automatic", d.config.memorySize == 0, "budget_bytes", d.memory.Budget(), "heap_limit_bytes", d.heapLimit.Load())
 	return nil
 }
