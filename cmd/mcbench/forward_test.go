@@ -2,8 +2,15 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/golang/snappy"
+
+	"mcached/remotewrite/wire"
 )
 
 func TestForward(t *testing.T) {
@@ -21,6 +28,31 @@ func TestForward(t *testing.T) {
 		if err := run(t.Context(), append([]string{"forward"}, args...), &out); err == nil {
 			t.Errorf("forward %v: no error", args)
 		}
+	}
+}
+
+// TestDiscard: the receiver that keeps nothing says what it was sent, or else the
+// forwarder would take it for one of protocol 1.0.
+func TestDiscard(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(discard))
+	defer s.Close()
+	l := load{series: 30, samples: 3, startMs: 1_795_208_610_000, intervalMs: 15_000, seed: 1}
+	w := writer{load: l, url: s.URL, protocol: wire.V2, perRequest: 20, connections: 1}
+	if _, err := w.run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	var body []byte
+	for i := range 7 {
+		series := binary.AppendUvarint(binary.AppendUvarint(nil, wire.TagV2SeriesSample), 0)
+		body = append(binary.AppendUvarint(binary.AppendUvarint(body, wire.TagV2Series), uint64(i*len(series))), bytes.Repeat(series, i)...)
+	}
+	resp, err := http.Post(s.URL, "", bytes.NewReader(snappy.Encode(nil, body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got := resp.Header.Get(wire.HeaderSamplesWritten); got != "21" {
+		t.Errorf("of 21 samples it counts %s", got)
 	}
 }
 
