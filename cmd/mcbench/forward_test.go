@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,8 +23,16 @@ func TestForward(t *testing.T) {
 	if err := run(t.Context(), args, &out); err != nil {
 		t.Fatal(err)
 	}
-	if got := out.String(); !strings.Contains(got, "forwards") || !strings.Contains(got, "8.0") || !strings.Contains(got, "forwarding costs") {
-		t.Errorf("it prints\n%s", got)
+	// A run is as long as what comes within a second: on a machine that is slow, not all.
+	row := regexp.MustCompile(`(?m)^ *forwards .* (\d+) +(\d+\.\d) +\d+\.\d$`).FindStringSubmatch(out.String())
+	if row == nil || !strings.Contains(out.String(), "forwarding costs") {
+		t.Fatalf("it prints\n%s", out.String())
+	}
+	if perRequest, _ := strconv.Atoi(row[1]); perRequest < 1 || perRequest > 300*8 {
+		t.Errorf("%s samples a request, of %d in all", row[1], 300*8)
+	}
+	if perRun, _ := strconv.ParseFloat(row[2], 64); perRun < 1 || perRun > 8 {
+		t.Errorf("%s samples a run, of 8 in a series", row[2])
 	}
 	for _, args := range [][]string{{"--turns", "0"}, {"--max-dirty-age", "1ms"}, {"--rate", "-1"}, {"--receiver", "nobody"}, {"--mcached", "/nonexistent"}} {
 		if err := run(t.Context(), append([]string{"forward"}, args...), &out); err == nil {
