@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 	"unicode"
@@ -31,7 +32,9 @@ type apiFlags struct {
 	tenant, tenantHeader                       string
 	timeout                                    duration
 
-	http *http.Client // by the above; nil until it is wanted
+	made   sync.Once // http and failed, when they are wanted first
+	http   *http.Client
+	failed error
 }
 
 // add declares them, with how long to wait by default.
@@ -49,26 +52,29 @@ func (f *apiFlags) add(app *kingpin.Application, timeout string) {
 	flag(app, "timeout", "How long to wait for the answer.").Default(timeout).SetValue(namedValue{&f.timeout, "timeout"})
 }
 
-// client makes the HTTP client.
+// client is the HTTP client. It may be asked for by several at once.
 func (f *apiFlags) client() (*http.Client, error) {
-	if f.http != nil {
-		return f.http, nil
+	f.made.Do(func() { f.http, f.failed = clientFor(f.caFile) })
+	return f.http, f.failed
+}
+
+// clientFor makes a client that trusts the certificates of a file, or the system's
+// if there is none.
+func clientFor(caFile string) (*http.Client, error) {
+	if caFile == "" {
+		return http.DefaultClient, nil
 	}
-	f.http = http.DefaultClient
-	if f.caFile != "" {
-		b, err := os.ReadFile(f.caFile)
-		if err != nil {
-			return nil, usageError{fmt.Errorf("--ca-file: %w", err)}
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(b) {
-			return nil, usageError{fmt.Errorf("--ca-file: there is no certificate in %s", f.caFile)}
-		}
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-		f.http = &http.Client{Transport: t}
+	b, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--ca-file: %w", err)}
 	}
-	return f.http, nil
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(b) {
+		return nil, usageError{fmt.Errorf("--ca-file: there is no certificate in %s", caFile)}
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return &http.Client{Transport: t}, nil
 }
 
 // base is the URL that paths are below.

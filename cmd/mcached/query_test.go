@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -317,5 +318,22 @@ func TestQueryFromEnvironment(t *testing.T) {
 	user, secret, _ := asked.BasicAuth()
 	if user != "me" || secret != "secret" || asked.Header.Get("X-Scope-OrgID") != "team" || asked.URL.Query().Get("time") != "1700000000.000" {
 		t.Errorf("asked %v %v", asked.URL, asked.Header)
+	}
+}
+
+// TestClientOfSeveral: a command that asks for two things at once has one client, and no
+// other once that cannot be made.
+func TestClientOfSeveral(t *testing.T) {
+	for _, file := range []string{"", "/nonexistent"} {
+		f := apiFlags{caFile: file}
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				if c, err := f.client(); (err != nil) != (file != "") || (c == nil) != (file != "") {
+					t.Errorf("with %q: %v, %v", file, c, err)
+				}
+			})
+		}
+		all.Wait()
 	}
 }
