@@ -167,9 +167,10 @@ type PlainRun struct {
 
 // Change makes the numbers of the run before those of r, whose Changed is not AllChanged.
 func (r PlainRun) Change(numbers []uint32) {
+	labels := r.Labels
 	for m := r.Changed; m != 0; m &= m - 1 {
-		numbers[bits.TrailingZeros32(m)] = r.Labels[0]
-		r.Labels = r.Labels[1:]
+		numbers[bits.TrailingZeros32(m)] = labels[0]
+		labels = labels[1:]
 	}
 }
 
