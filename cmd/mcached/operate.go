@@ -77,7 +77,7 @@ func healthyCommand(ctx context.Context, args []string, out io.Writer) error {
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy, t.TLSClientConfig = nil, &tls.Config{InsecureSkipVerify: true} // nothing secret is sent or believed
-	f.http = &http.Client{Transport: t}
+	f.made.Do(func() { f.http = &http.Client{Transport: t} })               // instead of that of --ca-file
 	path := "/-/healthy"
 	if ready {
 		path = "/-/ready"
