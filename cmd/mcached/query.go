@@ -32,13 +32,12 @@ type apiFlags struct {
 	tenant, tenantHeader                       string
 	timeout                                    duration
 
-	made   sync.Once // http and failed, when they are wanted first
-	http   *http.Client
-	failed error
+	client func() (*http.Client, error) // the same each time, whoever asks
 }
 
 // add declares them, with how long to wait by default.
 func (f *apiFlags) add(app *kingpin.Application, timeout string) {
+	f.client = sync.OnceValues(func() (*http.Client, error) { return clientFor(f.caFile) })
 	app.HelpFlag.Short('h')
 	app.HelpFlag.NoEnvar()
 	app.UsageWriter(os.Stdout)
@@ -50,12 +49,6 @@ func (f *apiFlags) add(app *kingpin.Application, timeout string) {
 	flag(app, "tenant", "Bucket to read, sent as --tenant-header.").PlaceHolder("NAME").StringVar(&f.tenant)
 	flag(app, "tenant-header", "Header that names the bucket, the daemon's --tenancy.header.").Default("X-Scope-OrgID").StringVar(&f.tenantHeader)
 	flag(app, "timeout", "How long to wait for the answer.").Default(timeout).SetValue(namedValue{&f.timeout, "timeout"})
-}
-
-// client is the HTTP client. It may be asked for by several at once.
-func (f *apiFlags) client() (*http.Client, error) {
-	f.made.Do(func() { f.http, f.failed = clientFor(f.caFile) })
-	return f.http, f.failed
 }
 
 // clientFor makes a client that trusts the certificates of a file, or the system's

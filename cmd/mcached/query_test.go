@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -325,7 +326,9 @@ func TestQueryFromEnvironment(t *testing.T) {
 // other once that cannot be made.
 func TestClientOfSeveral(t *testing.T) {
 	for _, file := range []string{"", "/nonexistent"} {
-		f := apiFlags{caFile: file}
+		var f apiFlags
+		f.add(kingpin.New("mcached", ""), "1s")
+		f.caFile = file
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {

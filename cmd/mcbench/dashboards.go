@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -92,28 +91,26 @@ func (b *boards) run(ctx context.Context, files []string, out io.Writer) error {
 				fmt.Fprintf(t, "%s\t%v: %s\n", q.name, err, p.expr)
 				continue
 			}
+			of := got.asked()
 			if want == nil {
-				a := got.asked()
-				fmt.Fprintf(t, "%s\t%.2f\t%.2f\n", q.name, a.p50Ms, a.cpuMs)
+				fmt.Fprintf(t, "%s\t%.2f\t%.2f\n", q.name, of.p50Ms, of.cpuMs)
 				continue
 			}
-			difference := differ(got.last, want.last)
+			reference, difference := want.asked(), differ(got.last, want.last)
 			if difference == "" {
 				same++
 				difference = "the same"
 			}
-			ratio := got.asked().p50Ms / want.asked().p50Ms
+			ratio := of.p50Ms / reference.p50Ms
 			if ratio > slowerBy {
 				slower++
 			}
 			compared++
-			for i, x := range []*asking{got, want} {
-				a := x.asked()
+			for i, a := range []asked{of, reference} {
 				sum[i].p50Ms += a.p50Ms
 				sum[i].cpuMs += a.cpuMs
-				fmt.Fprintf(t, "%s\t%.2f\t%.2f", []string{q.name, ""}[i], a.p50Ms, a.cpuMs)
 			}
-			fmt.Fprintf(t, "\t%.2f\t%s\n", ratio, difference)
+			fmt.Fprintf(t, "%s\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%s\n", q.name, of.p50Ms, of.cpuMs, reference.p50Ms, reference.cpuMs, ratio, difference)
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -220,36 +217,50 @@ const (
 // compare asks a question of the server and of the reference in turns, so that
 // what else the machine does strikes both. Without a reference want is nil.
 func (b *boards) compare(ctx context.Context, q question) (got, want *asking, err error) {
-	got = &asking{of: b.subject, client: asker{timeout: 2 * time.Minute}}
+	got = b.subject.asking()
 	defer got.client.close()
 	both := []*asking{got}
 	if b.reference.url != "" {
-		want = &asking{of: b.reference, client: asker{timeout: 2 * time.Minute}}
+		want = b.reference.asking()
 		defer want.client.close()
 		both = append(both, want)
 	}
-	for i, x := range both {
-		if err := x.once(ctx, q, false); err != nil { // to warm up
-			return nil, nil, fmt.Errorf("%s%w", []string{"", "the reference: "}[i], err)
+	turn := func(timed bool) error {
+		for _, x := range both {
+			status, err := x.once(ctx, q, timed)
+			if err == nil {
+				err = x.refused(status)
+			}
+			if err != nil && x == want {
+				return fmt.Errorf("the reference: %w", err)
+			} else if err != nil {
+				return err
+			}
 		}
+		return nil
+	}
+	clock := func(sign time.Duration) error {
+		for _, x := range both {
+			if err := x.clock(sign); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := turn(false); err != nil { // to warm up
+		return nil, nil, err
 	}
 	for _, turns := range []int{b.times, askAgain * b.times} {
-		for _, x := range both {
-			if err := x.clock(-1); err != nil {
-				return nil, nil, err
-			}
+		if err := clock(-1); err != nil {
+			return nil, nil, err
 		}
 		for range turns {
-			for _, x := range both {
-				if err := x.once(ctx, q, true); err != nil {
-					return nil, nil, err
-				}
-			}
-		}
-		for _, x := range both {
-			if err := x.clock(1); err != nil {
+			if err := turn(true); err != nil {
 				return nil, nil, err
 			}
+		}
+		if err := clock(1); err != nil {
+			return nil, nil, err
 		}
 		if want == nil || got.asked().p50Ms <= slowerBy*want.asked().p50Ms {
 			break
@@ -258,48 +269,9 @@ func (b *boards) compare(ctx context.Context, q question) (got, want *asking, er
 	return got, want, nil
 }
 
-// asking is a question put to a server again and again.
-type asking struct {
-	of        answerer
-	client    asker
-	latencies []time.Duration
-	cpu       time.Duration // of the server, meanwhile
-	last      []byte        // answer
-}
-
-// once asks once more; timed says that it counts.
-func (x *asking) once(ctx context.Context, q question, timed bool) error {
-	req, err := q.request(ctx, strings.TrimSuffix(x.of.url, "/")+"/api/v1", nil)
-	if err != nil {
-		return err
-	}
-	got, err := x.client.do(ctx, req)
-	if err != nil {
-		return err
-	}
-	if got.status != http.StatusOK {
-		return fmt.Errorf("%d %.200s", got.status, got.body)
-	}
-	if x.last = got.body; timed {
-		x.latencies = append(x.latencies, got.took)
-	}
-	return nil
-}
-
-// clock adds the server's processor time so far, times sign, to cpu.
-func (x *asking) clock(sign time.Duration) error {
-	if x.of.pid == 0 {
-		return nil
-	}
-	t, err := (process{"/proc", x.of.pid}).cpuTime()
-	x.cpu += sign * t
-	return err
-}
-
-// asked sums up what was timed.
-func (x *asking) asked() asked {
-	sorted := slices.Sorted(slices.Values(x.latencies))
-	return asked{p50Ms: ms(percentile(sorted, 50)), p99Ms: ms(percentile(sorted, 99)), cpuMs: ms(x.cpu) / float64(len(sorted)), bytes: len(x.last)}
+// asking begins to ask the server.
+func (a answerer) asking() *asking {
+	return &asking{base: strings.TrimSuffix(a.url, "/") + "/api/v1", client: &asker{timeout: 2 * time.Minute}, process: process{"/proc", a.pid}}
 }
 
 // seriesByName is an answer to a range query: series by their labels.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -160,46 +161,80 @@ func (a asked) String() string {
 // computeAnew has mcached compute all that it is asked, and remember none of it.
 var computeAnew = http.Header{"Cache-Control": {"no-store"}}
 
+// ask asks a question so many times, and once before to warm up.
 func ask(ctx context.Context, client *asker, base string, h http.Header, q question, times int, p process) (asked, error) {
-	var a asked
-	var latencies []time.Duration
-	var before usage
+	x := asking{base: base, header: h, client: client, process: p}
 	for i := range times + 1 {
-		if i == 1 { // the first was to warm up
-			var err error
-			if before, err = p.usage(); err != nil {
-				return a, err
+		if i == 1 {
+			if err := x.clock(-1); err != nil {
+				return asked{}, err
 			}
 		}
-		req, err := q.request(ctx, base, h)
+		status, err := x.once(ctx, q, i > 0)
 		if err != nil {
-			return a, err
+			return asked{}, err
 		}
-		got, err := client.do(ctx, req)
-		if err != nil {
-			return a, err
-		}
-		body := got.body
-		if q.read != nil && got.status/100 == 4 {
+		if q.read != nil && status/100 == 4 {
 			return asked{lacking: true}, nil // VictoriaMetrics
 		}
-		if got.status != http.StatusOK {
-			return a, fmt.Errorf("%d %s", got.status, body[:min(len(body), 200)])
+		if err := x.refused(status); err != nil {
+			return asked{}, err
 		}
-		if bytes.Contains(body, []byte(`"result":[]`)) || bytes.Contains(body, []byte(`"data":[]`)) {
-			return a, fmt.Errorf("the answer is empty: was the load written with this --start?")
+		if bytes.Contains(x.last, []byte(`"result":[]`)) || bytes.Contains(x.last, []byte(`"data":[]`)) {
+			return asked{}, errors.New("the answer is empty: was the load written with this --start?")
 		}
-		if i > 0 {
-			latencies = append(latencies, got.took)
-		}
-		a.bytes = len(body)
 	}
-	after, err := p.usage()
+	err := x.clock(1)
+	return x.asked(), err
+}
+
+// asking is a question put to a server again and again.
+type asking struct {
+	base      string // URL of the API
+	header    http.Header
+	client    *asker
+	process   process // the server's
+	latencies []time.Duration
+	cpu       time.Duration // of the server, meanwhile
+	last      []byte        // answer, valid until the client asks again
+}
+
+// once asks once more; timed says that it counts.
+func (x *asking) once(ctx context.Context, q question, timed bool) (status int, err error) {
+	req, err := q.request(ctx, x.base, x.header)
 	if err != nil {
-		return a, err
+		return 0, err
 	}
-	slices.Sort(latencies)
-	a.p50Ms, a.p99Ms = ms(percentile(latencies, 50)), ms(percentile(latencies, 99))
-	a.cpuMs = float64((after.cpu - before.cpu).Microseconds()) / 1000 / float64(times)
-	return a, nil
+	got, err := x.client.do(ctx, req)
+	if err != nil {
+		return 0, err
+	}
+	if x.last = got.body; timed {
+		x.latencies = append(x.latencies, got.took)
+	}
+	return got.status, nil
+}
+
+// refused is the error of an answer that is none.
+func (x *asking) refused(status int) error {
+	if status == http.StatusOK {
+		return nil
+	}
+	return fmt.Errorf("%d %.200s", status, x.last)
+}
+
+// clock adds the server's processor time so far, times sign, to cpu.
+func (x *asking) clock(sign time.Duration) error {
+	if x.process.pid == 0 {
+		return nil
+	}
+	t, err := x.process.cpuTime()
+	x.cpu += sign * t
+	return err
+}
+
+// asked sums up what was timed.
+func (x *asking) asked() asked {
+	sorted := slices.Sorted(slices.Values(x.latencies))
+	return asked{p50Ms: ms(percentile(sorted, 50)), p99Ms: ms(percentile(sorted, 99)), cpuMs: ms(x.cpu) / float64(len(sorted)), bytes: len(x.last)}
 }

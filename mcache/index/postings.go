@@ -269,8 +269,8 @@ func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
 	}
 }
 
-// mark puts what Posted yields into a set, after all was settled. Of is nil, or the set of those that matter: others
-// may be left out.
+// mark puts what Posted yields into a set, after all was settled. Of is nil, or the set
+// of those that matter: others may be left out.
 func (x *Index) mark(pair uint32, to Set, of *Set) {
 	p := x.pairs.At(pair)
 	if p.n == 0 {
