@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/metadata"
-	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 
 	"mcached/mcache"
@@ -187,7 +186,7 @@ type API struct {
 	o       Options
 	source  Source
 	limits  atomic.Pointer[limits]
-	parser  parser.Parser
+	parser  boundedParser
 	handoff handoff
 	mux     *http.ServeMux
 	started time.Time

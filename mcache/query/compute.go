@@ -144,7 +144,7 @@ func (c *computer) hintsOf(p *plan) *storage.SelectHints {
 func (c *computer) selectFor(ctx context.Context, q *Queryable, p *plan) (*seriesSet, error) {
 	hints := c.hintsOf(p)
 	qr := querier{q: q, mint: hints.Start, maxt: hints.End}
-	set := qr.Select(ctx, false, hints, p.selector.LabelMatchers...)
+	set := qr.Select(ctx, false, hints, slices.Clone(p.selector.LabelMatchers)...) // which orders them
 	if found, ok := set.(*seriesSet); ok {
 		return found, nil
 	}

@@ -219,6 +219,7 @@ func TestFormulasAreTheEngine(t *testing.T) {
 			t.Fatalf("seed %d: %v\ngot  …%.400s\nwant …%.400s", seed, params, got[max(0, at-100):], want[max(0, at-100):])
 		}
 	}
+	sameAsParsed(t, a)
 	if formulas < rounds/2 || points < 20*rounds || failures < rounds/50 || merged < rounds/100 || narrowed < rounds/100 {
 		t.Errorf("seed %d: of %d %d formulas, %d points, %d failures, %d with or, %d too large: that shows too little", seed, rounds, formulas, points, failures, merged, narrowed)
 	}

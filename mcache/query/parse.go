@@ -32,12 +32,13 @@ const (
 // boundedParser is Prometheus' parser, for expressions of a bounded size.
 type boundedParser struct {
 	parser.Parser
-	large *sync.Mutex // held by who parses large patterns
-	kept  *keptSelectors
+	large       *sync.Mutex // held by who parses large patterns
+	kept        *keptSelectors
+	expressions *keptExpressions
 }
 
 func newBoundedParser(o parser.Options) boundedParser {
-	return boundedParser{parser.NewParser(o), new(sync.Mutex), newKeptSelectors()}
+	return boundedParser{parser.NewParser(o), new(sync.Mutex), newKeptSelectors(), newKeptExpressions()}
 }
 
 // admit checks the size of an expression and waits for its turn, if it needs one.

@@ -152,6 +152,7 @@ func TestPlansAreTheEngine(t *testing.T) {
 			t.Fatalf("seed %d: %v\ngot  …%.400s\nwant …%.400s", seed, params, got[max(0, at-100):], want[max(0, at-100):])
 		}
 	}
+	sameAsParsed(t, a)
 	if planned < rounds/3 || planned == rounds || points < 20*rounds {
 		t.Errorf("seed %d: %d of %d planned, %d points: that shows too little", seed, planned, rounds, points)
 	}

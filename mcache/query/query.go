@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -217,7 +218,25 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 	case unplanned && s.of == nil:
 		return in.engine.NewRangeQuery(ctx, q, opts, s.expr, s.start, s.end, s.step)
 	}
-	expr, err := a.parser.ParseExpr(s.expr)
+	var c *computer
+	if !unplanned {
+		lookback, step := opts.LookbackDelta(), s.step
+		if lookback <= 0 {
+			lookback = in.lookback
+		}
+		if instant {
+			step = time.Millisecond // as the engine has it, for one step
+		}
+		c = newComputer(s.start, s.end, step, lookback, in.maxSamples, &a.room)
+		q.computer = c
+	}
+	whole := c != nil && s.of == nil
+	if whole {
+		if expr, ok := a.parser.expressions.get(s.expr); ok {
+			return c.without(q, expr, instant), nil
+		}
+	}
+	expr, err := a.parser.ParseExpr(strings.Clone(s.expr)) // matchers are views of it
 	if err != nil {
 		return nil, err
 	}
@@ -226,24 +245,12 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 			return nil, err
 		}
 	}
-	if unplanned {
-		return in.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
-	}
-	lookback := opts.LookbackDelta()
-	if lookback <= 0 {
-		lookback = in.lookback
-	}
-	step := s.step
-	if instant {
-		step = time.Millisecond // as the engine has it, for one step
-	}
-	if c := newComputer(s.start, s.end, step, lookback, in.maxSamples, &a.room); c != nil {
-		q.computer = c
-		if p, ok := wholePlanOf(expr); ok {
-			return &wholePlan{computer: c, q: q, plan: p, instant: instant}, nil
-		}
-		if f, ok := formulaOf(expr); ok {
-			return &formulaRun{c: c, q: q, of: f, instant: instant}, nil
+	if c != nil {
+		if e := c.without(q, expr, instant); e != nil {
+			if whole {
+				a.parser.expressions.keep(s.expr, expr)
+			}
+			return e, nil
 		}
 		expr, c.plans = rewrite(expr)
 	}
@@ -251,6 +258,18 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 		return in.planned.NewInstantQuery(ctx, q, opts, a.handoff.put(expr), s.start)
 	}
 	return in.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
+}
+
+// without is the evaluation on q of an expression that needs no engine, or nil. It
+// changes nothing of the expression.
+func (c *computer) without(q *Queryable, expr parser.Expr, instant bool) evaluation {
+	if p, ok := wholePlanOf(expr); ok {
+		return &wholePlan{computer: c, q: q, plan: p, instant: instant}
+	}
+	if f, ok := formulaOf(expr); ok {
+		return &formulaRun{c: c, q: q, of: f, instant: instant}
+	}
+	return nil
 }
 
 func (a *API) queryOpts(r *http.Request) (promql.QueryOpts, error) {
