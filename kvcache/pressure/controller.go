@@ -35,7 +35,7 @@ type Options struct {
 	// as false. Default real time.
 	Now  func() time.Time
 	Wait func(ctx context.Context, d time.Duration) bool
-	// Logger is told of modes, of readings that fail and of large releases.
+	// Logger is told of modes, of readings that fail and of 64 MiB or more returned at once.
 	// Default: nowhere.
 	Logger *slog.Logger
 }
@@ -292,9 +292,11 @@ func (c *Controller) set(budget int64, stuck int) {
 	if budget == old {
 		return
 	}
-	start := c.o.Now()
+	start, held := c.o.Now(), c.o.Used()
 	c.o.SetBudget(budget)
-	if old-budget >= 64<<20 {
-		c.o.Logger.Info("memory released", "bytes", old-budget, "budget_bytes", budget, "took", c.o.Now().Sub(start))
+	// Of a cache that is not full only the budget falls, as often as others take
+	// some memory: that is no news.
+	if returned := held - c.o.Used(); returned >= 64<<20 {
+		c.o.Logger.Info("Memory returned.", "returned_bytes", returned, "budget_bytes", budget, "took", c.o.Now().Sub(start))
 	}
 }
