@@ -168,8 +168,7 @@ func (c *conn) execute(args [][]byte) {
 		cmd.stats.rejected.Add(1)
 		c.Fail("NOAUTH Authentication required.")
 	case c.apart && c.restricted() && !mayWhileSubscribed(cmd):
-		cmd.stats.rejected.Add(1)
-		c.Fail("ERR Can't execute '" + cmd.name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+		c.failSubscribed(cmd, args)
 	case c.apart && c.ears.monitors.Load() && cmd.flags&(readonly|write|published) != 0:
 		cmd.stats.rejected.Add(1)
 		c.Fail("ERR Replica can't interact with the keyspace")
@@ -236,6 +235,18 @@ func (c *conn) subOf(cmd *command, args [][]byte) *command {
 		sub = nil
 	}
 	return sub
+}
+
+// failSubscribed refuses what a RESP2 connection that listens to channels may not
+// say, by the name of the subcommand if there is one, as Redis does.
+func (c *conn) failSubscribed(cmd *command, args [][]byte) {
+	if cmd.container(args) {
+		if cmd = c.subOf(cmd, args); cmd == nil {
+			return
+		}
+	}
+	cmd.stats.rejected.Add(1)
+	c.Fail("ERR Can't execute '" + cmd.whole + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 }
 
 // run runs a command, outside of the loop if it may take long.
