@@ -313,7 +313,7 @@ func parseConfig(args []string) (*config, error) {
 	}
 	if _, err := app.Parse(args); err != nil {
 		if strings.HasPrefix(err.Error(), "unexpected ") {
-			return nil, fmt.Errorf("%w; the commands are query, stats, cluster, snapshot, reload, healthy, metrics, check-config and version, and none to serve", err)
+			return nil, fmt.Errorf("%w; the commands are query, stats, cluster, snapshot, reload, healthy, metrics, check-config and version; without a command mcached serves", err)
 		}
 		return nil, err
 	}
