@@ -142,9 +142,12 @@
 //     COMMAND DOCS have words of their own, COMMAND INFO tells no key
 //     specifications. MONITOR tells of a command before it is run: SELECT is told
 //     with the database that was.
+//   - A connection that asks nothing for ten minutes is closed, as Redis' are with
+//     timeout 600, unless it listens to channels or monitors. By default Redis
+//     keeps it.
 //   - CLIENT UNBLOCK, LATENCY GRAPH, MEMORY MALLOC-STATS, COMMAND GETKEYSANDFLAGS,
-//     LASTSAVE and LOLWUT are unknown: nothing here waits for a key, and nothing
-//     is saved.
+//     SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE, SHUTDOWN and LOLWUT are unknown: nothing
+//     here waits for a key, no key is saved, and who may write may not end the daemon.
 //   - Scripts have bounds of time, memory and instructions, at which they end,
 //     where Redis asks the operator to end them; what they have written stays.
 //     Others are told BUSY after a fifth of that time. Messages
