@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestDeployedFlags: the command lines of the manifests and the unit are ones
-// that this version takes.
+// TestDeployedFlags: the command lines of the manifests are ones that this version
+// takes.
 func TestDeployedFlags(t *testing.T) {
 	flag := regexp.MustCompile(`(?m)--[a-z]+\.[a-z.-]+(?:=[^\s"']*)?`)
 	password := filepath.Join(t.TempDir(), "password") // where a Secret is mounted
@@ -18,7 +18,7 @@ func TestDeployedFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range []string{"deploy/kubernetes/node/daemonset.yaml", "deploy/kubernetes/redis/daemonset.yaml", "deploy/kubernetes/standalone/statefulset.yaml",
-		"deploy/kubernetes/components/snapshot/kustomization.yaml", "deploy/kubernetes/components/snapshot-node/kustomization.yaml", "deploy/mcached.service"} {
+		"deploy/kubernetes/components/snapshot/kustomization.yaml", "deploy/kubernetes/components/snapshot-node/kustomization.yaml"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -54,6 +54,20 @@ func TestDeployedFlags(t *testing.T) {
 	}
 	if c.webListen[0] != ":9201" || c.respListen != "" {
 		t.Errorf("in a container it listens on %v and %q", c.webListen, c.respListen)
+	}
+}
+
+// TestUnitLeavesFlagsToEnvironment: what /etc/default/mcached says holds, whichever
+// flag it is about, as no flag stands on the unit's own command line.
+func TestUnitLeavesFlagsToEnvironment(t *testing.T) {
+	b, err := os.ReadFile("deploy/mcached.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"EnvironmentFile=-/etc/default/mcached", "ExecStart=/usr/bin/mcached"} {
+		if !strings.Contains(string(b), "\n"+want+"\n") {
+			t.Errorf("the unit has no line %s", want)
+		}
 	}
 }
 

@@ -89,6 +89,51 @@ func TestE2ESystemdUnits(t *testing.T) {
 	}
 }
 
+// TestE2EInstall: what `make install` puts below a prefix runs from there, and its
+// units name it there.
+func TestE2EInstall(t *testing.T) {
+	tool := realServer(t, "make", "make")
+	t.Parallel()
+	// A tree that is built already: the binary that the tests run, and the units.
+	tree, to := t.TempDir(), t.TempDir()
+	repository, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"bin", "cmd/mcached"} {
+		if err := os.MkdirAll(filepath.Join(tree, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, target := range map[string]string{"bin/mcached": daemonBinary(t), "cmd/mcached/deploy": filepath.Join(repository, "cmd/mcached/deploy")} {
+		if err := os.Symlink(target, filepath.Join(tree, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install := exec.Command(tool, "-f", filepath.Join(repository, "Makefile"), "-C", tree, "-o", "build", "install", "DESTDIR="+to, "PREFIX=/opt/cache")
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := exec.Command(filepath.Join(to, "/opt/cache/bin/mcached"), "version").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for unit, want := range map[string]string{
+		"mcached.service":          "\nExecStart=/opt/cache/bin/mcached\n",
+		"mcached-snapshot.service": "\nExecStart=/opt/cache/bin/mcached snapshot\n",
+		"mcached-snapshot.timer":   "\nOnCalendar=",
+	} {
+		b, err := os.ReadFile(filepath.Join(to, "/opt/cache/lib/systemd/system", unit))
+		if err != nil || !strings.Contains(string(b), want) || strings.Contains(string(b), "/usr/bin/mcached") {
+			t.Errorf("%s: %v, want%sin it:\n%s", unit, err, want, b)
+		}
+	}
+	for _, name := range []string{"share/man/man1/mcached.1", "share/bash-completion/completions/mcached", "share/fish/vendor_completions.d/mcached.fish"} {
+		if info, err := os.Stat(filepath.Join(to, "/opt/cache", name)); err != nil || info.Size() < 100 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestE2EImage runs the daemon in a root directory that holds what the
 // Dockerfile puts into the image and nothing else, and has it forward to a
 // receiver whose certificate the image's roots have signed.
