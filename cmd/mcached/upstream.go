@@ -210,14 +210,17 @@ func (d *daemon) rereadUpstream() {
 // spellDialect says what a server is, and what is split with it.
 func spellDialect(url string, d query.Dialect) string {
 	name := d.Kind
-	if d.Version != "" {
+	switch {
+	case d.Version != "":
 		name += " " + d.Version
+	case d.Splits == "none": // as long as it is not known what it is
+		name = "of an unknown kind"
 	}
 	said := map[string]string{
 		"all":            "range queries are split between memory and it",
 		"without-ranges": "range queries are split if they have no range or subquery",
 		"simple":         "selectors, and sum, count, min and max of them, are split",
-		"none":           "no query is split: it is asked for the whole of what memory lacks",
+		"none":           "no query is split, and queries that memory cannot answer are passed to it whole",
 	}[d.Splits]
 	if d.Why != "" {
 		said += " (" + d.Why + ")"

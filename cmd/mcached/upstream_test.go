@@ -73,7 +73,7 @@ func TestUpstreamIsAsked(t *testing.T) {
 	}
 	s.Close()
 	out.Reset()
-	if err := checkConfigCommand(t.Context(), []string{"--query.upstream=" + s.URL}, &out, &errOut); err != nil || !strings.Contains(out.String(), "is unknown: no query is split") {
+	if err := checkConfigCommand(t.Context(), []string{"--query.upstream=" + s.URL}, &out, &errOut); err != nil || !strings.Contains(out.String(), " is of an unknown kind: no query is split, ") {
 		t.Errorf("a server that is down: %v %s", err, &out)
 	}
 }
