@@ -206,17 +206,21 @@ func (s *shard) writeCleanLocked(id *uint32, bk *bucket, f Fingerprint, c conten
 			done = k + 1 + n
 			continue
 		}
-		if n := s.outOfOrderRunLocked(*id, c, k); n > 1 {
-			run := c.samples[k : k+n]
+		if s.outOfOrderRunLocked(*id, c, k) > 1 {
+			n := 0
 			if e := s.retryLocked(id, f, func() bool {
-				n := s.mendLocked(*id, run)
-				run = run[n:]
-				points += n
-				return len(run) == 0
+				// While the lock was free the series may have been evicted and made anew, or have got records.
+				run := s.outOfOrderRunLocked(*id, c, k)
+				if run > 1 {
+					n = s.mendLocked(*id, c.samples[k:k+run])
+				}
+				return run <= 1 || n > 0
 			}); e != nil {
 				return points, e
 			}
+			points += n
 			done = k + n
+			k = done - 1
 			continue
 		}
 		var start int64

@@ -1,0 +1,90 @@
+package mcache
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"mcached/kvcache"
+)
+
+// squeezer holds memory that nobody else has, and calls meanwhile each time that it is
+// asked for some: whoever asks has let go of the lock of his shard.
+type squeezer struct {
+	tables    *kvcache.Tables
+	meanwhile func()
+	asked     int
+}
+
+func newSqueezer(m *kvcache.Memory) *squeezer {
+	q := &squeezer{}
+	q.tables = kvcache.NewTables(m, m.Register(q), kvcache.Log, func(uint16, uint32, kvcache.Ref, kvcache.Ref) int { panic("moved") })
+	return q
+}
+
+func (q *squeezer) squeeze(atMost int) {
+	for range atMost {
+		if _, _, ok := q.tables.Alloc(q.tables.MaxValue(), 0, 1, 1); !ok {
+			return
+		}
+	}
+}
+
+func (q *squeezer) DropRegion(r kvcache.Region, epoch uint32) bool {
+	if !q.tables.Owns(r, epoch) {
+		return false
+	}
+	q.asked++
+	q.tables.Drop(r) // who writes meanwhile may ask, too
+	q.meanwhile()
+	return true
+}
+
+func (q *squeezer) DropAll() { q.tables.DropAll() }
+
+// noise is n samples a second apart that cannot be compressed.
+func noise(n int) (ss []Sample) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for i := range n {
+		ss = append(ss, Sample{T: int64(i) * 1000, V: rnd.Uint64()})
+	}
+	return ss
+}
+
+// TestEvictedMeanwhile: a series to which samples are written that are out of order is
+// evicted while they wait for memory, and made anew by another: to that they are in order.
+func TestEvictedMeanwhile(t *testing.T) {
+	m := newTestMemory(t, 64*16<<10, 16<<10)
+	q := newSqueezer(m)
+	q.squeeze(32) // the oldest there are
+	c := newTestCache(t, Options{Memory: m, Shards: 1})
+	written := noise(4000)
+	if err := c.AppendSamples("default", name("m"), written...); err != nil {
+		t.Fatal(err)
+	}
+	other := Sample{T: 2_000_500, V: 1}
+	q.meanwhile = func() {
+		if q.asked > 1 {
+			return
+		}
+		if _, err := c.Delete(mustSelect(t, c, name("m"))[0], -MaxTime, MaxTime); err != nil {
+			t.Error(err)
+		}
+		if err := c.AppendSamples("default", name("m"), other); err != nil {
+			t.Error(err)
+		}
+	}
+	q.squeeze(64)
+	var again []Sample // in all blocks
+	for i := 10; i < len(written); i += 60 {
+		again = append(again, Sample{T: written[i].T + 1, V: uint64(i)}, Sample{T: written[i].T + 2, V: uint64(i)})
+	}
+	if err := c.AppendSamples("default", name("m"), again...); err != nil {
+		t.Fatal(err)
+	}
+	checkCache(t, c)
+	got := readAll(t, c, "default", name("m"), -MaxTime, MaxTime)
+	if q.asked == 0 || !slices.Contains(got, other) || len(got) == 1 || got[len(got)-1] != again[len(again)-1] {
+		t.Errorf("memory was asked for %d times, and there are %d samples", q.asked, len(got))
+	}
+}
