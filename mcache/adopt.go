@@ -288,7 +288,7 @@ func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint
 	r := s.recs.At(id)
 	if r.points > 0 || r.flags&(flagStarts|flagBlob) != 0 {
 		points, err = s.writeCleanLocked(&id, b, f, content{samples: l.decoded(l.samplesOf(x)), starts: l.startTimes(x), records: l.recordsOf(x)})
-	} else if points, err = s.adoptAllLocked(&id, f, l.samplesOf(x)); err == nil {
+	} else if points, err = s.adoptAllLocked(&id, b, f, l.samplesOf(x)); err == nil {
 		if x.starts.from < x.starts.to {
 			err = s.adoptStartsLocked(&id, b, f, l.startsOf(x))
 		}
@@ -312,6 +312,9 @@ func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint
 func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks []SoundBlock) error {
 	shadow := uint32(noID)
 	if err := s.retryLocked(id, f, func() bool {
+		if shadow = s.shadowLocked(s.recs.At(*id)); shadow != noID {
+			return true // of who wrote to the series while the lock was free
+		}
 		var err error
 		if shadow, err = s.createLocked(b, shadowOf(f), flagShadow, nil, nil); err == nil {
 			s.recs.At(*id).flags |= flagStarts
@@ -320,15 +323,20 @@ func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks [
 	}); err != nil {
 		return err
 	}
-	_, err := s.adoptAllLocked(&shadow, shadowOf(f), blocks)
+	_, err := s.adoptAllLocked(&shadow, b, shadowOf(f), blocks)
 	return err
 }
 
 // adoptAllLocked gives blocks to a series that has none. It lets go of the lock
-// where memory must be found.
-func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []SoundBlock) (points int, err error) {
+// where memory must be found. If others have written to the series meanwhile, the rest of
+// the blocks come to it as those of a batch do.
+func (s *shard) adoptAllLocked(id *uint32, b *bucket, f Fingerprint, blocks []SoundBlock) (points int, err error) {
 	for err == nil && len(blocks) > 0 {
+		behind := true
 		err = s.retryLocked(id, f, func() bool {
+			if behind = s.recs.At(*id).endsBefore(blocks[0].first); !behind {
+				return true
+			}
 			placed := s.placeBehindLocked(*id, blocks)
 			for i := range blocks[:placed] {
 				points += blocks[i].n
@@ -336,8 +344,23 @@ func (s *shard) adoptAllLocked(id *uint32, f Fingerprint, blocks []SoundBlock) (
 			blocks = blocks[placed:]
 			return placed > 0
 		})
+		if !behind {
+			rest := make([]batchBlock, len(blocks))
+			for i := range rest {
+				rest[i].SoundBlock = blocks[i]
+			}
+			n, err := s.writeCleanLocked(id, b, f, content{blocks: rest})
+			return points + n, err
+		}
 	}
 	return points, err
+}
+
+// endsBefore reports whether blocks from t on are behind all that r has, and
+// placeBehindLocked may have them.
+func (r *series) endsBefore(t int64) bool {
+	return r.head == 0 && r.records == 0 && r.flags&flagPartial == 0 &&
+		(r.dirLen == 0 && r.flags&flagBlob == 0 || t > r.sealedEnd)
 }
 
 // decoded is the samples of blocks that were decoded without an error before.

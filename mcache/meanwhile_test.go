@@ -1,6 +1,7 @@
 package mcache
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -86,5 +87,53 @@ func TestEvictedMeanwhile(t *testing.T) {
 	got := readAll(t, c, "default", name("m"), -MaxTime, MaxTime)
 	if q.asked == 0 || !slices.Contains(got, other) || len(got) == 1 || got[len(got)-1] != again[len(again)-1] {
 		t.Errorf("memory was asked for %d times, and there are %d samples", q.asked, len(got))
+	}
+}
+
+// TestWrittenMeanwhile: to a series that is loaded, with start times or without, others write
+// while its blocks wait for memory.
+func TestWrittenMeanwhile(t *testing.T) {
+	for _, starts := range []bool{false, true} {
+		c := newTestCache(t, Options{Shards: 1})
+		saved := noise(4000)
+		var b Batch
+		b.Reset("default")
+		b.Series(c.Fingerprint(name("m")))
+		for i, x := range saved {
+			if b.Sample(x.T, x.V); starts {
+				b.StartTime(int64(i + 1))
+			}
+		}
+		if _, err := c.AppendNew(&b, 0, name("m")); err != nil {
+			t.Fatal(err)
+		}
+		var file bytes.Buffer
+		if _, err := c.Save(&file, 0, nil); err != nil {
+			t.Fatal(err)
+		}
+		m := newTestMemory(t, 64*16<<10, 16<<10)
+		q := newSqueezer(m)
+		d := newTestCache(t, Options{Memory: m, Shards: 1})
+		var mine []Sample
+		q.meanwhile = func() {
+			if q.asked > 10 {
+				return
+			}
+			at := len(saved) - 1 - q.asked*7
+			x := Sample{T: saved[at].T + 1, V: 1}
+			if err := d.AppendSamples("default", name("m"), x); err != nil {
+				t.Error(err)
+			}
+			mine = append(mine, x)
+		}
+		q.squeeze(60)
+		if _, err := d.Load(&file, LoadOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		checkCache(t, d)
+		got := readAll(t, d, "default", name("m"), -MaxTime, MaxTime)
+		if len(mine) < 2 || len(got) != len(saved)+len(mine) {
+			t.Errorf("%d samples, want %d and %d that were written meanwhile", len(got), len(saved), len(mine))
+		}
 	}
 }
