@@ -272,9 +272,14 @@ func TestConfigAndMemory(t *testing.T) {
 			return nil
 		}}}
 	})
-	got = converse(t, more, "CONFIG GET col*", "CONFIG SET Colour red", "CONFIG GET colour", "CONFIG SET colour none", "CONFIG SET colour green nosuch 1", "CONFIG GET colour")
+	got = converse(t, more, "CONFIG GET col*", "CONFIG SET Colour red", "CONFIG GET colour", "CONFIG SET colour none", "CONFIG SET colour green nosuch 1", "CONFIG GET colour",
+		"CONFIG SET colour green COLOUR yellow", "CONFIG SET colour green slowlog-max-len x", "CONFIG SET colour green slowlog-max-len -5", "CONFIG GET colour", "CONFIG SET colour green slowlog-max-len 5", "CONFIG GET colour slowlog-max-len")
 	for i, want := range []string{"[colour blue]", "OK", "[colour red]", "-ERR CONFIG SET failed (possibly related to argument 'colour') - it needs one",
-		"-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'", "[colour red]"} {
+		"-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'", "[colour red]",
+		"-ERR CONFIG SET failed (possibly related to argument 'colour') - duplicate parameter",
+		"-ERR CONFIG SET failed (possibly related to argument 'slowlog-max-len') - argument couldn't be parsed into an integer",
+		"-ERR CONFIG SET failed (possibly related to argument 'slowlog-max-len') - argument must be between 0 and 4096 inclusive",
+		"[colour red]", "OK", "[colour green slowlog-max-len 5]"} {
 		if g := short(t, got[i]); g != want {
 			t.Errorf("a parameter of the caller's, %d: got %s, want %s", i, g, want)
 		}

@@ -338,47 +338,22 @@ func configGet(c *conn, args [][]byte) {
 	}
 }
 
+// configSet changes all parameters that it names, or none.
 func configSet(c *conn, args [][]byte) {
 	if len(args)%2 != 0 {
 		c.Fail(errSyntax)
 		return
 	}
-	known := c.srv.parameters()
-	budget := int64(-1)
-	for i := 2; i < len(args); i += 2 {
-		name, value := string(resp.Lower(nil, args[i])), string(args[i+1])
-		at := slices.IndexFunc(known, func(p [2]string) bool { return p[0] == name })
-		refuse := func(why string) {
-			c.Fail("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + why)
-		}
-		switch {
-		case at < 0:
-			c.Fail("ERR Unknown option or number of arguments for CONFIG SET - '" + clip(args[i], 128) + "'")
-			return
-		case known[at][1] == value:
-			// Nothing changes.
-		case slices.ContainsFunc(c.srv.o.Parameters, func(p Parameter) bool { return p.Name == name }):
-			// Below, when all names and the budget are known to be right.
-		case name != "maxmemory":
-			refuse("can't set immutable config")
-			return
-		default:
-			var ok bool
-			if budget, ok = parseMemory(value); !ok || budget <= 0 {
-				refuse("argument must be a memory value")
-				return
-			}
-			if c.srv.o.SetBudget == nil {
-				refuse("the memory budget follows what the machine has to spare")
-				return
-			}
-		}
+	budget, ok := c.settings(args[2:])
+	if !ok {
+		return
 	}
-	if budget > 0 {
-		if err := c.srv.o.SetBudget(budget); err != nil {
-			c.Fail("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - " + err.Error())
-			return
+	var undo []func()
+	failed := func(name string, err error) {
+		for _, f := range undo {
+			f()
 		}
+		c.failSetting(name, err.Error())
 	}
 	for i := 2; i < len(args); i += 2 {
 		name := string(resp.Lower(nil, args[i]))
@@ -386,13 +361,63 @@ func configSet(c *conn, args [][]byte) {
 			if p.Name != name {
 				continue
 			}
+			before := p.Get()
 			if err := p.Set(string(args[i+1])); err != nil {
-				c.Fail("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + err.Error())
+				failed(name, err)
 				return
 			}
+			undo = append(undo, func() { _ = p.Set(before) }) // it was in force a moment ago
+		}
+	}
+	if budget > 0 {
+		if err := c.srv.o.SetBudget(budget); err != nil {
+			failed("maxmemory", err)
+			return
 		}
 	}
 	c.OK()
+}
+
+// settings checks the names and values of CONFIG SET, as far as they can be told
+// from outside, and answers what is wrong. budget is maxmemory's, -1 if it stays.
+func (c *conn) settings(args [][]byte) (budget int64, ok bool) {
+	budget = -1
+	known := c.srv.parameters()
+	seen := make([]bool, len(known))
+	for i := 0; i < len(args); i += 2 {
+		name, value := string(resp.Lower(nil, args[i])), string(args[i+1])
+		at := slices.IndexFunc(known, func(p [2]string) bool { return p[0] == name })
+		switch {
+		case at < 0:
+			c.Fail("ERR Unknown option or number of arguments for CONFIG SET - '" + clip(args[i], 128) + "'")
+			return 0, false
+		case seen[at]:
+			c.failSetting(name, "duplicate parameter")
+			return 0, false
+		case known[at][1] == value:
+			// Nothing changes.
+		case slices.ContainsFunc(c.srv.o.Parameters, func(p Parameter) bool { return p.Name == name }):
+			// It knows itself what it takes.
+		case name != "maxmemory":
+			c.failSetting(name, "can't set immutable config")
+			return 0, false
+		default:
+			if budget, ok = parseMemory(value); !ok || budget <= 0 {
+				c.failSetting(name, "argument must be a memory value")
+				return 0, false
+			}
+			if c.srv.o.SetBudget == nil {
+				c.failSetting(name, "the memory budget follows what the machine has to spare")
+				return 0, false
+			}
+		}
+		seen[at] = true
+	}
+	return budget, true
+}
+
+func (c *conn) failSetting(name, why string) {
+	c.Fail("ERR CONFIG SET failed (possibly related to argument '" + name + "') - " + why)
 }
 
 // parseMemory reads "100mb" as redis.conf has it: k is 1000, kb is 1024.

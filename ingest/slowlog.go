@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -325,7 +326,10 @@ func (s *Server) toolParameters() []Parameter {
 	number := func(name string, least, most int64, get func() int64, set func(n int64)) Parameter {
 		return Parameter{Name: name, Get: func() string { return itoa(get()) }, Set: func(v string) error {
 			n, ok := resp.ParseInt([]byte(v))
-			if !ok || n < least || n > most {
+			if !ok {
+				return errors.New("argument couldn't be parsed into an integer")
+			}
+			if n < least || n > most {
 				return fmt.Errorf("argument must be between %d and %d inclusive", least, most)
 			}
 			set(n)
