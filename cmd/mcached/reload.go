@@ -155,11 +155,12 @@ func (r *reloader) reload() reloadNews {
 	if len(news.Changed) > 0 {
 		what = strings.Join(news.Changed, "; ")
 	}
-	r.log.Info("Reloaded.", "changed", what)
 	right := len(news.Failed) == 0
 	if r.lastRight.Store(right); right {
+		r.log.Info("Reloaded.", "changed", what)
 		r.lastAt.Store(time.Now().UnixMilli())
 	} else {
+		r.log.Info("Not all was reloaded.", "changed", what)
 		r.failed.Add(1)
 	}
 	return news

@@ -75,6 +75,9 @@ func TestWatch(t *testing.T) {
 	if news := r.reload(); len(news.Failed) != 1 || !strings.Contains(news.Failed[0], "--x.file: nonsense") {
 		t.Errorf("reloaded: %+v", news)
 	}
+	if strings.Contains(log.String(), `msg=Reloaded.`) || !strings.Contains(log.String(), `msg="Not all was reloaded." changed=nothing`) {
+		t.Errorf("what was wrong is logged as reloaded:\n%s", &log)
+	}
 	expect("wrong, and asked", "b", 3, 2)
 	overwrite(t, path, "bad 2")
 	r.watch()
@@ -133,7 +136,8 @@ func TestHandshakeLog(t *testing.T) {
 		}
 		now = now.Add(time.Second)
 	}
-	if n := strings.Count(out.String(), "bad certificate"); n != 10 || strings.Count(out.String(), "\n") != 10 || !strings.Contains(out.String(), "more_since_the_last_warning=9") {
+	if n := strings.Count(out.String(), "bad certificate"); n != 10 || strings.Count(out.String(), "\n") != 10 || !strings.Contains(out.String(), "more_since_the_last_warning=9") ||
+		!strings.Contains(out.String(), `from=1.2.3.4:5 err="remote error: tls: bad certificate"`) {
 		t.Errorf("%d warnings:\n%s", n, out.String())
 	}
 }

@@ -225,7 +225,8 @@ func (h *handshakeLog) Write(b []byte) (int, error) {
 		h.untold++
 		return len(b), nil
 	}
-	h.log.Warn("A TLS handshake failed.", "from", from, "more_since_the_last_warning", h.untold)
+	from, why, _ := strings.Cut(from, ": ")
+	h.log.Warn("A TLS handshake failed.", "from", from, "err", why, "more_since_the_last_warning", h.untold)
 	h.last, h.untold = now, 0
 	return len(b), nil
 }
