@@ -207,8 +207,8 @@ func queryCommand(ctx context.Context, args []string, out, errOut io.Writer) err
 	var window, step duration
 	var at, output, colour string
 	expr := app.Arg("expression", "PromQL, as 'rate(mcached_resp_commands_total[1m])'.").Required().String()
-	flag(app, "range", "How far back to look, as 1h.").PlaceHolder("1h").SetValue(namedValue{&window, "range"})
-	flag(app, "step", "Distance of points in a range; by default what fits the plot.").PlaceHolder("15s").SetValue(namedValue{&step, "step"})
+	flag(app, "range", "How far back to look, as 1h.").PlaceHolder("DURATION").SetValue(namedValue{&window, "range"})
+	flag(app, "step", "Distance of points in a range, as 15s; by default what fits the plot.").PlaceHolder("DURATION").SetValue(namedValue{&step, "step"})
 	flag(app, "time", "The moment, or the end of the range: RFC 3339 or Unix seconds; by default now.").PlaceHolder("TIME").StringVar(&at)
 	flag(app, "output", "How to show the answer: auto, table, plot, csv, tsv or json.").Short('o').Default("auto").EnumVar(&output, "auto", "table", "plot", "csv", "tsv", "json")
 	flag(app, "color", "Whether all series share one plot, in colours: auto on a terminal, unless NO_COLOR is set.").Default("auto").EnumVar(&colour, "auto", "always", "never")
