@@ -264,7 +264,7 @@ func queryCommand(ctx context.Context, args []string, out, errOut io.Writer) err
 		return separated(out, a, ',')
 	case output == "tsv":
 		return separated(out, a, '\t')
-	case a.Data.ResultType == "matrix" && output != "table":
+	case a.Data.ResultType == "matrix" && window > 0 && output != "table":
 		return plot(out, a, end.Add(-window.std()), end, width, wantsColours(colour, out))
 	}
 	return table(out, a)
@@ -346,10 +346,10 @@ func table(out io.Writer, a answer) error {
 			fmt.Fprintf(w, "%s\t%s\n", name, printable(s.Value.text))
 		}
 		for _, v := range s.Values {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", name, v.time().Format(time.RFC3339), printable(v.text))
+			fmt.Fprintf(w, "%s\t%s\t%s\n", name, v.time().Format(time.RFC3339Nano), printable(v.text))
 		}
 		for _, h := range s.Histograms {
-			fmt.Fprintf(w, "%s\t%s\t%s\n%s", name, h.time().Format(time.RFC3339), h.summary(), h.rows())
+			fmt.Fprintf(w, "%s\t%s\t%s\n%s", name, h.time().Format(time.RFC3339Nano), h.summary(), h.rows())
 		}
 	}
 	return w.Flush()

@@ -51,10 +51,13 @@ func TestQueryTable(t *testing.T) {
 }
 
 func TestQueryOtherResults(t *testing.T) {
+	at := func(ms int64) string { return time.UnixMilli(ms).Format(time.RFC3339Nano) }
 	for body, want := range map[string]string{
 		`{"status":"success","data":{"resultType":"scalar","result":[1,"2.5"]}}`:   "{}   2.5\n",
 		`{"status":"success","data":{"resultType":"string","result":[1,"hello"]}}`: "{}   hello\n",
 		`{"status":"success","data":{"resultType":"vector","result":[]}}`:          "(no series)\n",
+		// Of a selector with a range, at one moment: there is no range to plot it over.
+		`{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"b"},"values":[[1.001,"2"],[2.501,"3"]]}]}}`: "{a=\"b\"}   " + at(1001) + "   2\n{a=\"b\"}   " + at(2501) + "   3\n",
 	} {
 		u, _ := api(t, 200, body)
 		if code, out, _ := ask("--url="+u, "x"); code != exitOK || out != want {
