@@ -137,3 +137,30 @@ func TestForwarderHoldsABucket(t *testing.T) {
 		})
 	}
 }
+
+// A drain does not leave what is of a bucket that was held only while the others were sent.
+func TestForwarderDrainsWhatWasHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := newReceiver(t, remotewrite.Options{TenancyHeader: "X-Scope-OrgID"})
+		up := newWriteBack(t, remotewrite.Options{TenancyHeader: "X-Scope-OrgID"})
+		refused := false
+		f := up.directTo(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if b := r.Header.Get("X-Scope-OrgID"); b == "b" && !refused {
+				refused = true
+				http.Error(w, "too much of it", http.StatusTooManyRequests)
+				return
+			} else if b == "c" {
+				time.Sleep(time.Minute) // longer than b is held
+			}
+			down.ServeHTTP(w, r)
+		}), ForwarderOptions{Lanes: 1, TenancyHeader: "X-Scope-OrgID"})
+		for _, bucket := range []string{"b", "c"} {
+			if err := up.Cache.AppendSamples(bucket, named("x"), sample(0, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if left := f.Drain(t.Context()); left != (Left{}) || !refused || len(down.Contents("b")) != 1 {
+			t.Errorf("%+v is left, and %d series of b arrived", left, len(down.Contents("b")))
+		}
+	})
+}

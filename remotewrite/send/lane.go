@@ -30,6 +30,7 @@ type lane struct {
 	parcel runs          // of the request in hand
 	header http.Header
 	holds  holds
+	left   bool // a visit has left what may be of buckets that were held
 }
 
 // everything is due.
@@ -88,11 +89,15 @@ func (f *Forwarder) due() mcache.Due {
 	return d
 }
 
-// drain visits everything until nothing is held any more.
+// drain visits everything until a visit leaves nothing. Of a bucket that was held by one,
+// and is not any more, something is left.
 func (l *lane) drain(ctx context.Context) {
-	for l.visit(ctx, l.shards, everything) == nil {
-		rest, held := l.holds.first(l.f.age.read())
-		if !held || wait(ctx, rest) != nil {
+	for l.left = true; l.left; {
+		l.left = false
+		if l.visit(ctx, l.shards, everything) != nil {
+			return
+		}
+		if rest, held := l.holds.first(l.f.age.read()); l.left && held && wait(ctx, rest) != nil {
 			return
 		}
 	}
@@ -118,6 +123,7 @@ func (l *lane) visit(ctx context.Context, shards []int, due mcache.Due) error {
 				return err
 			}
 			due.Without = l.holds.now(l.f.age.read())
+			l.left = l.left || len(due.Without) > 0
 			more = c.Collect(shard, &l.passes[k], due, l.f.o.MaxPerRequest, &l.out)
 			if l.out.Points() < l.f.o.MaxPerRequest {
 				continue
@@ -176,6 +182,7 @@ func (l *lane) deliver(ctx context.Context) error {
 		switch {
 		case err == nil:
 		case errors.Is(err, errHeld):
+			l.left = true
 			for n < len(rest) && l.out.Bucket(rest[n]) == bucket {
 				n++
 			}
