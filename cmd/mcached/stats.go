@@ -35,7 +35,7 @@ var summary = []summaryRow{
 	{what: "memory budget", metric: "mcached_memory_budget_bytes", show: showBytes},
 	{what: "memory used", metric: "mcached_memory_used_bytes", show: showBytes},
 	{what: "resident", metric: "process_resident_memory_bytes", show: showBytes},
-	{what: "available on the machine", metric: "mcached_pressure_available_bytes", show: showBytes},
+	{what: "available on the machine", metric: "mcached_pressure_available_bytes", read: (*reading).available},
 	{what: "returned to the kernel, in total", metric: "mcached_memory_returned_bytes_total", show: showBytes},
 	{what: "series", metric: "mcached_series", show: short},
 	{what: "samples", metric: "mcached_series_points", show: short},
@@ -88,6 +88,20 @@ const (
 	// minSealed is how many samples must be in blocks for what they take to be a rule.
 	minSealed = 10_000
 )
+
+// available is what others may take: of the machine, or of the control group whose
+// limit is tighter.
+func (r *reading) available() []summaryLine {
+	bytes, ok := r.sum("mcached_pressure_available_bytes")
+	if !ok {
+		return nil
+	}
+	what := ""
+	if _, machine := r.of("mcached_pressure_available_bytes", "limit", "node"); !machine {
+		what = "available in the control group"
+	}
+	return []summaryLine{{what, showBytes(bytes)}}
+}
 
 // marginal is what one more sample takes, once its head is sealed: labels,
 // descriptors and heads are there already.

@@ -47,6 +47,20 @@ func TestStatsBytes(t *testing.T) {
 	}
 }
 
+// TestStatsAvailable: what a control group has available is not said of the machine.
+func TestStatsAvailable(t *testing.T) {
+	const metric = "mcached_pressure_available_bytes"
+	for limit, what := range map[string]string{"node": "", "sys/fs/cgroup/a": "available in the control group"} {
+		lines := readingOf(1e9, [4]string{metric, "limit", limit, "1048576"}).available()
+		if len(lines) != 1 || lines[0] != (summaryLine{what, "1 MiB"}) {
+			t.Errorf("%s: %+v", limit, lines)
+		}
+	}
+	if lines := readingOf(1e9).available(); lines != nil {
+		t.Errorf("of a fixed size: %+v", lines)
+	}
+}
+
 // TestStatsCoverage: each bucket says since when it is complete, the daemon's own not.
 func TestStatsCoverage(t *testing.T) {
 	at := float64(time.Date(2026, 11, 28, 12, 0, 0, 0, time.Local).Unix())
