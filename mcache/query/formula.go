@@ -207,7 +207,7 @@ type aggregated struct {
 
 func (a *aggregated) rows(f *formulaRun) ([]computedRow, error) {
 	source, plans := f.q.results.of(f.q, f.c), plansOf(a.of)
-	if source == nil || len(plans) == 0 || slices.ContainsFunc(plans, (*plan).remarked) {
+	if source == nil || len(plans) == 0 || remarked(a.of) {
 		return a.compute(f)
 	}
 	f.c.held = 0
@@ -272,26 +272,49 @@ func steady(f formula) bool {
 }
 
 // plansOf are the plans that a formula is made of.
-func plansOf(f formula) []*plan {
+func plansOf(f formula) (plans []*plan) {
+	if p, ok := f.(*planned); ok {
+		return []*plan{p.plan}
+	}
+	for _, part := range partsOf(f) {
+		plans = append(plans, plansOf(part)...)
+	}
+	return plans
+}
+
+// remarked reports that there may be a remark on a formula, which goes with what is
+// remembered of it.
+func remarked(f formula) bool {
 	switch f := f.(type) {
 	case *planned:
-		return []*plan{f.plan}
-	case *scaled:
-		return plansOf(f.of)
-	case *applied:
-		return plansOf(f.of)
-	case *everywhere:
+		return f.plan.remarked()
+	case *bucketed:
+		return true
+	}
+	return slices.ContainsFunc(partsOf(f), remarked)
+}
+
+// partsOf are the formulas that one is directly made of.
+func partsOf(f formula) []formula {
+	switch f := f.(type) {
+	case *planned, *everywhere:
 		return nil
+	case *scaled:
+		return []formula{f.of}
+	case *applied:
+		return []formula{f.of}
 	case *aggregated:
-		return plansOf(f.of)
+		return []formula{f.of}
 	case *quantiled:
-		return plansOf(f.of)
+		return []formula{f.of}
+	case *bucketed:
+		return []formula{f.of}
 	case *ranked:
-		return plansOf(f.of)
+		return []formula{f.of}
 	case *matched:
-		return append(plansOf(f.lhs), plansOf(f.rhs)...)
+		return []formula{f.lhs, f.rhs}
 	case *combined:
-		return append(plansOf(f.lhs), plansOf(f.rhs)...)
+		return []formula{f.lhs, f.rhs}
 	}
 	panic("query: a formula that is made of nothing known")
 }

@@ -63,7 +63,10 @@ func sign(v float64) float64 {
 
 // call builds what a function is that takes a formula, or makes one of a scalar.
 func (b *formulaBuilder) call(n *parser.Call) formula {
-	if n.Func.Name == "vector" {
+	switch n.Func.Name {
+	case "histogram_quantile":
+		return b.bucketedOf(n)
+	case "vector":
 		if s, ok := scalarOf(n.Args[0]); ok {
 			return &everywhere{s}
 		}

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -49,23 +50,31 @@ func TestFormulas(t *testing.T) {
 		`sum(rate(a_total[5m])) or vector(0)`: true,
 		`sum(vector(time()))`:                 true,
 
-		`topk(3, -a)`:                   false,
-		`topk(0, a)`:                    false,
-		`topk(NaN, a)`:                  false,
-		`topk(scalar(a), b)`:            false,
-		`a / b @ 1`:                     false,
-		`a * scalar(b)`:                 false,
-		`round(a, scalar(b))`:           false,
-		`clamp(a, 1, time())`:           false,
-		`vector(scalar(a))`:             false,
-		`timestamp(a)`:                  false,
-		`abs(a @ 1)`:                    false,
-		`quantile(1.5, a) / b`:          false,
-		`quantile(NaN, a)`:              false,
-		`quantile(scalar(a), b)`:        false,
-		`count_values("x", a) > 1`:      false,
-		`1 + 1`:                         false,
-		`sum_over_time(sum(up)[5m:1m])`: false,
+		`histogram_quantile(0.9, a)`:                                      true,
+		`histogram_quantile(1 - 0.1, sum by (le, x) (rate(a_b[5m]))) / 2`: true,
+		`max(histogram_quantile(0.9, a or b))`:                            true,
+
+		`histogram_quantile(NaN, a)`:     false,
+		`histogram_quantile(1.1, a)`:     false,
+		`histogram_quantile(time(), a)`:  false,
+		`histogram_quantile(0.9, a @ 1)`: false,
+		`topk(3, -a)`:                    false,
+		`topk(0, a)`:                     false,
+		`topk(NaN, a)`:                   false,
+		`topk(scalar(a), b)`:             false,
+		`a / b @ 1`:                      false,
+		`a * scalar(b)`:                  false,
+		`round(a, scalar(b))`:            false,
+		`clamp(a, 1, time())`:            false,
+		`vector(scalar(a))`:              false,
+		`timestamp(a)`:                   false,
+		`abs(a @ 1)`:                     false,
+		`quantile(1.5, a) / b`:           false,
+		`quantile(NaN, a)`:               false,
+		`quantile(scalar(a), b)`:         false,
+		`count_values("x", a) > 1`:       false,
+		`1 + 1`:                          false,
+		`sum_over_time(sum(up)[5m:1m])`:  false,
 	} {
 		expr, err := parser.NewParser(parser.Options{}).ParseExpr(query)
 		if err != nil {
@@ -95,6 +104,29 @@ func wholeNumbers(t *testing.T, rnd *rand.Rand, c *mcache.Cache, name string, se
 	}
 }
 
+// buckets appends buckets of histograms: some samples are missing, some counts are less
+// than those of lower bounds, and the metric odd_bucket has bounds twice or thrice, or none.
+func buckets(t *testing.T, rnd *rand.Rand, c *mcache.Cache) {
+	t.Helper()
+	bounds := map[string][]string{"h_bucket": {"0.1", "1", "-1", "+Inf", "2.5", "10"}, "odd_bucket": {"1", "+Inf", "1.0", "0.01e2", "x"}}
+	for name, bounds := range bounds {
+		for g := range 4 {
+			for i, le := range bounds[:len(bounds)-g%3] {
+				var samples []mcache.Sample
+				count := 0
+				for k := range int64(150) {
+					if count += rnd.IntN(10 + 10*i); rnd.IntN(10) > 0 {
+						samples = append(samples, mcache.Sample{T: t0 + k*15_000, V: math.Float64bits(float64(count))})
+					}
+				}
+				if err := c.AppendSamples("default", pairsToLabels([]string{"__name__", name, "le", le, "i", fmt.Sprint(g), "a", fmt.Sprint(g % 2)}), samples...); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
 var someLabels = regexp.MustCompile(`{[a-z_]+=[^}]*}|{}`)
 
 // TestFormulasAreTheEngine asks as TestPlansAreTheEngine does, errors included;
@@ -108,6 +140,7 @@ func TestFormulasAreTheEngine(t *testing.T) {
 	c := newCache(t)
 	randomSeries(t, rnd, c, "m", 40)
 	randomSeries(t, rnd, c, "n_total", 20)
+	buckets(t, rnd, c)
 	wholeNumbers(t, rnd, c, "k", 30)
 	wholeNumbers(t, rnd, c, "l", 20)
 	o := testOptions()
@@ -130,7 +163,8 @@ func TestFormulasAreTheEngine(t *testing.T) {
 	}
 	leaf := func() string {
 		return pick("m", "k", "l", `k{a="1"}`, `{__name__=~"k|l"}`, "rate(n_total[3m])", "increase(m[2m] offset 1m)", "n_total", "gone",
-			"sum by (a, b) (k)", "max by (a) (m)", "count by (b) (l)", "avg without (i) (m)", "sum(k)", "group by (i) (k)", "vector(7)", "vector(time())")
+			"sum by (a, b) (k)", "max by (a) (m)", "count by (b) (l)", "avg without (i) (m)", "sum(k)", "group by (i) (k)", "vector(7)", "vector(time())",
+			"h_bucket", "odd_bucket", "sum by (le, a) (rate(h_bucket[3m]))", "increase(h_bucket[2m])")
 	}
 	var expression func(deep int) string
 	expression = func(deep int) string {
@@ -138,7 +172,9 @@ func TestFormulasAreTheEngine(t *testing.T) {
 			return leaf()
 		}
 		of := func() string { return "(" + expression(rnd.IntN(deep)) + ")" }
-		switch rnd.IntN(10) {
+		switch rnd.IntN(12) {
+		case 10, 11:
+			return "histogram_quantile(" + pick("0", "0.5", "1", "0.99", "2 / 3") + ", " + pick(leaf(), "h_bucket", `odd_bucket{i="2"}`, `odd_bucket{i="1"}`, "sum by (le, a) (rate(h_bucket[3m]))", "h_bucket > 20", "-h_bucket", "h_bucket or odd_bucket") + ")"
 		case 0:
 			if rnd.IntN(2) > 0 {
 				return function(expression(rnd.IntN(deep)))
@@ -206,9 +242,7 @@ func TestFormulasAreTheEngine(t *testing.T) {
 			to := from + strings.Index(want[from:], `}}`) + 2
 			want = want[:from] + want[to:]
 		}
-		if path == "query" {
-			got, want = inOrder(t, got, e), inOrder(t, want, e)
-		}
+		got, want = inOrder(t, got, e), inOrder(t, want, e)
 		// Which of two zeros is the least depends on the engine's order.
 		got, want = strings.ReplaceAll(got, `"-0"`, `"0"`), strings.ReplaceAll(want, `"-0"`, `"0"`)
 		if got != want {
@@ -225,34 +259,37 @@ func TestFormulasAreTheEngine(t *testing.T) {
 	}
 }
 
-// inOrder is an answer to an instant query with its samples in order, where the
-// engine's is one that its maps make up.
+// inOrder is an answer with its notes in order and, of an instant query, its samples,
+// where the engine's order is one that its maps make up.
 func inOrder(t *testing.T, body, expr string) string {
 	t.Helper()
-	if !operators.MatchString(expr) {
-		return body
-	}
 	var a struct {
-		Data struct{ Result []json.RawMessage }
-	}
-	before, rest, ok := strings.Cut(body, `"result":[`)
-	if !ok {
-		return body
+		Data struct {
+			ResultType string
+			Result     json.RawMessage
+		}
+		Warnings, Infos []string
+		Error           string
 	}
 	if err := json.Unmarshal([]byte(body), &a); err != nil {
 		t.Fatalf("%v: %s", err, body)
 	}
-	behind := rest[strings.LastIndex(rest, "]}"):]
-	samples := make([]string, len(a.Data.Result))
-	for i, r := range a.Data.Result {
-		samples[i] = string(r)
+	result := string(a.Data.Result)
+	if a.Data.ResultType == "vector" && operators.MatchString(expr) {
+		var samples []json.RawMessage
+		if err := json.Unmarshal(a.Data.Result, &samples); err != nil {
+			t.Fatalf("%v: %s", err, body)
+		}
+		slices.SortFunc(samples, func(a, b json.RawMessage) int { return bytes.Compare(a, b) })
+		result = fmt.Sprintf("%s", samples)
 	}
-	slices.Sort(samples)
-	return before + strings.Join(samples, "\n") + behind
+	slices.Sort(a.Warnings)
+	slices.Sort(a.Infos)
+	return fmt.Sprintf("%s %s %q %q %q", a.Data.ResultType, result, a.Warnings, a.Infos, a.Error)
 }
 
-// operators are between two operands of a formula; others keep order.
-var operators = regexp.MustCompile(`[-+*/%^=<>]|atan2|and|or|unless`)
+// operators are between two operands of a formula; others, but histogram_quantile, keep order.
+var operators = regexp.MustCompile(`[-+*/%^=<>]|atan2|and|or|unless|histogram_quantile`)
 
 // TestFormulaRowsAreItsOwn: a plan that is there twice is carried out once, and
 // what becomes of one does not reach the other.

@@ -56,7 +56,7 @@ func TestResultsAreTheEngine(t *testing.T) {
 	const series = 24
 	pick := func(ss ...string) string { return ss[rnd.IntN(len(ss))] }
 	labelsOf := func(i int) []mcache.Label {
-		return pairsToLabels([]string{"__name__", []string{"m", "n_total"}[i%2], "i", fmt.Sprint(i), "a", fmt.Sprint(i / 2 % 3), "b", fmt.Sprint(i % 5)})
+		return pairsToLabels([]string{"__name__", []string{"m", "n_total"}[i%2], "i", fmt.Sprint(i), "a", fmt.Sprint(i / 2 % 3), "b", fmt.Sprint(i % 5), "le", []string{"1", "2.5", "0", "+Inf", "10"}[i%5]})
 	}
 	values := make([]float64, series)
 	write := func(i int, at int64) {
@@ -77,7 +77,7 @@ func TestResultsAreTheEngine(t *testing.T) {
 		"sum by (a) (increase(n_total[2m]))", "sum by (a) (irate(n_total[2m]))",
 		"sum by (a) (round(m, 0.1))", "max by (a) (time() - m)", "count(m or vector(1))", "sum(clamp_min(m, 3) or vector(time()))", "sum(sum by (a) (rate(n_total[2m]))) or vector(0)",
 		"topk(2, sum by (b) (m))", "quantile(0.5, sum by (b) (m))", "sin(sum by (b) (m))", "sum by (nothing) (increase(m[3m]))", "group by (i) (m{a!=\"1\"})",
-		"sum by (a) ({__name__=\"m\"})", "sum by (b) (n_total{i=~\"1.*\"}) > 2", "histogram_quantile(0.9, sum by (a, b) (m))", "sum by (a) (label_replace(sum by (a, b) (m), \"c\", \"$1\", \"a\", \"(.*)\"))",
+		"sum by (a) ({__name__=\"m\"})", "sum by (b) (n_total{i=~\"1.*\"}) > 2", "histogram_quantile(0.9, sum by (a, b) (m))", "histogram_quantile(0.9, sum by (le) (rate(n_total[2m])))", "max(histogram_quantile(0.5, sum by (le, a) (m)))", "sum by (a) (label_replace(sum by (a, b) (m), \"c\", \"$1\", \"a\", \"(.*)\"))",
 	}
 	type view struct {
 		e            string
