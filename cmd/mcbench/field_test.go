@@ -36,6 +36,7 @@ func TestSideBySide(t *testing.T) {
 		{[]string{"grow", "--sizes=50000", "--samples=2", "--times=1"}, []string{"CPU µs/series", "50000", "100 series raw"}},
 		{[]string{"concurrent", "--series=50000", "--samples=2", "--for=1s", "--readers=3", "--rate=1000"}, []string{"queries/s", "3 readers for 1s", "mcached v1"}},
 		{[]string{"wide", "--series=50000", "--samples=2", "--times=1"}, []string{"50000 series × 2 samples", "topk(5, m)", "instant: count by (job) (all)", "values of instance in the hour", " -\n"}},
+		{[]string{"wide", "--series=1000", "--samples=2", "--times=1", "--questions=histogram_q.*some"}, []string{"1000 series × 2 samples", "histogram_quantile(0.9, rate(some[5m]))"}},
 		{[]string{"cluster", "--series=600", "--samples=3", "--per-request=100", "--members=" + strconv.Itoa(testMembers), "--turns=1"}, []string{"600 series × 3 samples, 100 a request over 6 connections", "daemons  copies", "of one", "mcached: test"}},
 	} {
 		if c.args[0] != "cluster" {

@@ -12,6 +12,7 @@ type load struct {
 	latePct    float64
 	seed       uint64
 	churnPct   float64 // of the targets that new ones take the place of in each minute
+	buckets    bool    // all series are buckets of one histogram for each handler of a target
 }
 
 // maxLateRounds is by how many rounds a sample may come late.
@@ -45,6 +46,7 @@ type values struct {
 	state uint64  // of the random numbers
 	x     float64 // where a counter or a walk is, or the middle of noise
 	class uint8
+	le    uint8 // of a bucket: how many are below it
 }
 
 // Classes of series, by their number modulo 10.
@@ -59,9 +61,13 @@ const (
 	noise3
 	smallConstant
 	largeConstant
+	bucketCounter
 )
 
 func (l *load) values(n int) values {
+	if l.buckets { // those of a histogram draw the same numbers
+		return values{state: mix(l.seed ^ mix(uint64(n/bucketsPerHistogram)+0x1e)), class: bucketCounter, le: uint8(n % bucketsPerHistogram)}
+	}
 	v := values{state: mix(l.seed ^ mix(uint64(n)+0x5eed)), class: uint8(n % 10)}
 	switch v.class {
 	case rareCounter:
@@ -99,6 +105,12 @@ func (v *values) value() float64 {
 		v.x += math.Round(8 * v.unit())
 		if v.unit() < 0.002 {
 			v.x = 0
+		}
+	case bucketCounter:
+		for i := range uint8(bucketsPerHistogram) {
+			if seen := v.next() % uint64(4+8*min(i, bucketsPerHistogram-i)); i <= v.le {
+				v.x += float64(seen)
+			}
 		}
 	case walk2:
 		v.x += 0.15 * v.normal()

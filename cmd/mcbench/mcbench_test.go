@@ -316,6 +316,37 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// A load of buckets is of histograms: of each counts are not less than at lower bounds, nor
+// than before, and it has another label set for each bound.
+func TestLoadOfBuckets(t *testing.T) {
+	l := load{series: 2000, samples: 20, intervalMs: 15_000, seed: 1, buckets: true}
+	names, keys := l.namer(), map[string]bool{}
+	for first := 0; first < l.series; first += bucketsPerHistogram {
+		var all [bucketsPerHistogram]values
+		for i := range all {
+			all[i] = l.values(first + i)
+			keys[labelKey(names.labels(first+i, 0, nil))] = true
+		}
+		before := [bucketsPerHistogram]float64{}
+		for range l.samples {
+			least := 0.0
+			for i := range all {
+				v := all[i].value()
+				if v < least || v < before[i] {
+					t.Fatalf("histogram %d: %v at bound %d, %v before it, %v at the bound before", first/bucketsPerHistogram, v, i, before[i], least)
+				}
+				least, before[i] = v, v
+			}
+		}
+		if before[bucketsPerHistogram-1] == 0 {
+			t.Fatalf("histogram %d has seen nothing", first/bucketsPerHistogram)
+		}
+	}
+	if len(keys) != l.series {
+		t.Errorf("%d label sets of %d series", len(keys), l.series)
+	}
+}
+
 func TestProcess(t *testing.T) {
 	dir := t.TempDir()
 	stat := filepath.Join(dir, "7", "stat")

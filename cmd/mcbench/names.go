@@ -13,7 +13,15 @@ const (
 	seriesPerMetric  = 10
 	metricsPerTarget = seriesPerTarget / seriesPerMetric
 	targetsPerNode   = 20
+
+	// A load of buckets has one metric instead, of histograms.
+	bucketsPerHistogram = 10
+	handlersPerTarget   = seriesPerTarget / bucketsPerHistogram
+	bucketMetric        = "checkout_http_request_duration_seconds_bucket"
 )
+
+// bounds are those of buckets.
+var bounds = [bucketsPerHistogram]string{"0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "+Inf"}
 
 // namer makes the labels of a load's series. Text that series have in common is made
 // once: the client shares the processors with the server, so that what it takes, the
@@ -21,7 +29,7 @@ const (
 type namer struct {
 	load     *load
 	metrics  [metricsPerTarget]string
-	handlers [seriesPerMetric]string
+	handlers [handlersPerTarget]string
 
 	// Of the target that was asked for last:
 	target, successors  int
@@ -49,14 +57,22 @@ func (r *namer) labels(n int, ms int64, dst []mcache.Label) []mcache.Label {
 		r.node = fmt.Sprintf("ip-10-%d-%d-%d.internal", node>>16, node>>8&0xff, node&0xff)
 		r.pod = fmt.Sprintf("checkout-api-7d9f8b6c5d-%06x", target+r.load.targets()*successors)
 	}
-	return append(dst,
-		mcache.Label{Name: "__name__", Value: r.metrics[k/seriesPerMetric]},
+	name, handler := r.metrics[k/seriesPerMetric], r.handlers[k%seriesPerMetric]
+	if r.load.buckets {
+		name, handler = bucketMetric, r.handlers[k/bucketsPerHistogram]
+	}
+	dst = append(dst,
+		mcache.Label{Name: "__name__", Value: name},
 		mcache.Label{Name: "cluster", Value: "eu-central-1-production"},
 		mcache.Label{Name: "container", Value: "checkout-api"},
 		mcache.Label{Name: "endpoint", Value: "http-metrics"},
-		mcache.Label{Name: "handler", Value: r.handlers[k%seriesPerMetric]},
+		mcache.Label{Name: "handler", Value: handler},
 		mcache.Label{Name: "instance", Value: r.instance},
-		mcache.Label{Name: "job", Value: "kubernetes-pods"},
+		mcache.Label{Name: "job", Value: "kubernetes-pods"})
+	if r.load.buckets {
+		dst = append(dst, mcache.Label{Name: "le", Value: bounds[k%bucketsPerHistogram]})
+	}
+	return append(dst,
 		mcache.Label{Name: "method", Value: "GET"},
 		mcache.Label{Name: "namespace", Value: "checkout"},
 		mcache.Label{Name: "node", Value: r.node},
