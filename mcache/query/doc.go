@@ -74,8 +74,8 @@
 // these or of plain series, are computed here: see plan. The engine does the rest of
 // the expression on their results, which are its own to the last bit. A query
 // that is a plan or a selector as a whole, or operators between such and numbers,
-// does not see the engine: see wholePlan and formula. Plans over many series are
-// shared among a few workers: see crew.
+// does not see the engine: see wholePlan and formula. It is parsed once: see
+// keptExpressions. Plans over many series are shared among a few workers: see crew.
 //
 // What aggregations come to is remembered, and no more than the newest steps are
 // computed again: see results.

@@ -14,7 +14,8 @@ import (
 )
 
 // A formula is an expression of which all is computed here: plans, scalars, and
-// what operators, functions of a number and aggregations make of them. The engine works step by step:
+// what operators, functions of a number, aggregations and quantiles of histograms
+// make of them. The engine works step by step:
 // at each it collects the points of all operands, looks up their partners, and
 // finds the series of each result by its labels. A formula works row by row:
 // partners and labels are found once, and the steps are a loop over floats.
