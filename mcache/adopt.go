@@ -323,7 +323,13 @@ func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks [
 	}); err != nil {
 		return err
 	}
+	yields := s.yields
 	_, err := s.adoptAllLocked(&shadow, b, shadowOf(f), blocks)
+	if s.yields != yields { // the lock was free
+		if *id = s.findLocked(f); *id == noID && err == nil {
+			err = errGone
+		}
+	}
 	return err
 }
 

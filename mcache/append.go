@@ -275,7 +275,7 @@ var errGone = fmt.Errorf("%w: series was evicted while it was written", ErrNoMem
 
 // retryLocked calls try until it has found the memory it needs, or there is
 // none. It lets go of the lock in between, so that *id may change or become
-// noID: then the error is errGone.
+// noID, whatever the error: where there would be memory it is errGone then.
 func (s *shard) retryLocked(id *uint32, f Fingerprint, try func() bool) error {
 	for tries := 0; !try(); tries++ {
 		s.publishLocked()
@@ -283,10 +283,11 @@ func (s *shard) retryLocked(id *uint32, f Fingerprint, try func() bool) error {
 		s.mu.Unlock()
 		ok := tries < roomTries && s.cache.makeRoom(s, tries)
 		s.mu.Lock()
+		*id = s.findLocked(f)
 		if !ok {
 			return fmt.Errorf("%w: %d of %d bytes used", ErrNoMemory, s.cache.memory.Used(), s.cache.memory.Budget())
 		}
-		if *id = s.findLocked(f); *id == noID {
+		if *id == noID {
 			return errGone
 		}
 	}

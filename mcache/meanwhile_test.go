@@ -2,6 +2,7 @@ package mcache
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -135,5 +136,28 @@ func TestWrittenMeanwhile(t *testing.T) {
 		if len(mine) < 2 || len(got) != len(saved)+len(mine) {
 			t.Errorf("%d samples, want %d and %d that were written meanwhile", len(got), len(saved), len(mine))
 		}
+	}
+}
+
+// TestGoneMeanwhile: a series that is evicted while memory is looked for in vain has no id any
+// more, so that nothing is noted of one that has its id, or of none.
+func TestGoneMeanwhile(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1})
+	if err := c.AppendSamples("default", name("m"), noise(10)...); err != nil {
+		t.Fatal(err)
+	}
+	f := c.Fingerprint(name("m")).in(c.findBucket("default"))
+	s := c.shards[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, tries := s.findLocked(f), 0
+	err := s.retryLocked(&id, f, func() bool {
+		if tries++; tries > roomTries { // the last time
+			s.removeLocked(id)
+		}
+		return false
+	})
+	if !errors.Is(err, ErrNoMemory) || id != noID {
+		t.Errorf("after %d tries: series %d, %v", tries, id, err)
 	}
 }
