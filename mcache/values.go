@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
 	"unsafe"
 
@@ -50,15 +51,9 @@ func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]str
 		case only == noID:
 		case !alone:
 			s.valuesInLocked(only, bucket, ms, nil, l)
-		case x.PairsOf(only) < x.Pairs()/chainShare:
-			for p := range x.EachOf(only) {
+		default:
+			for p := range pairsOf(x, only) {
 				if x.Live(p) > 0 {
-					l.add(x.Value(p))
-				}
-			}
-		default: // by the numbers of pairs, which is how they lie in memory, and so do their texts
-			for p := range uint32(x.Pairs()) {
-				if x.Live(p) > 0 && x.NameOf(p) == only {
 					l.add(x.Value(p))
 				}
 			}
@@ -70,6 +65,21 @@ func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]str
 // found by their chain, which jumps about, and not by a walk over all pairs.
 const chainShare = 8
 
+// pairsOf yields the pairs of a name: by their chain or, where they are many, by their
+// numbers, which is how they lie in memory, and so do their texts and postings.
+func pairsOf(x *index.Index, name uint32) iter.Seq[uint32] {
+	if x.PairsOf(name) < x.Pairs()/chainShare {
+		return x.EachOf(name)
+	}
+	return func(yield func(pair uint32) bool) {
+		for p := range uint32(x.Pairs()) {
+			if x.NameOf(p) == name && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
 // texts sorts what pick finds in each shard. pick is told whether every pair
 // counts, which is where there is one bucket and no condition.
 func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard, l *textList, alone bool)) ([]string, error) {
@@ -80,21 +90,24 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 	alone := len(ms) == 0 && len(*c.byID.Load()) == 1
 	// What many series share is in most shards, and is left out at once; of
 	// what one series has alone, a set would only cost time.
-	l := textList{seen: map[string]bool{}}
+	var l textList
 	for i, s := range c.shards {
 		before := len(l.ends)
-		l.skipped = 0
+		l.skipped, l.next = 0, 0
 		s.mu.Lock()
 		pick(s, &l, alone)
 		s.mu.Unlock()
 		switch {
-		case l.seen == nil:
-		case i > 0 && before > 0 && len(l.ends)-before > l.skipped:
+		case i == len(c.shards)-1 || i > 0 && l.seen == nil:
+			continue
+		case before > 0 && len(l.ends)-before > l.skipped:
 			l.seen = nil
-		default:
-			for k := before; k < len(l.ends); k++ {
-				l.seen[l.view(k)] = true // text that is moved stays where it was, too
-			}
+			continue
+		case l.seen == nil:
+			l.seen = make(map[string]int, len(l.ends))
+		}
+		for k := before; k < len(l.ends); k++ {
+			l.seen[l.view(k)] = k // text that is moved stays where it was, too
 		}
 	}
 	return l.sorted(limit), nil
@@ -105,15 +118,36 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 type textList struct {
 	text    []byte
 	ends    []int
-	seen    map[string]bool // are left out; may be nil
-	skipped int             // how many were
+	seen    map[string]int // are left out, with their positions; may be nil
+	skipped int            // how many were
+	next    int            // position of the one behind that: the next to come, mostly
+}
+
+// skips reports that a text is left out.
+func (l *textList) skips(text []byte) bool {
+	if l.seen == nil {
+		return false
+	}
+	at := l.next
+	if at >= len(l.ends) || !bytes.Equal(l.at(at), text) {
+		var ok bool
+		if at, ok = l.seen[string(text)]; !ok {
+			return false
+		}
+	}
+	l.next = at + 1
+	l.skipped++
+	return true
 }
 
 func (l *textList) add(text []byte) {
-	if l.seen[string(text)] {
-		l.skipped++
-		return
+	if !l.skips(text) {
+		l.put(text)
 	}
+}
+
+// put adds a text that is not left out.
+func (l *textList) put(text []byte) {
 	if len(text) > cap(l.text)-len(l.text) {
 		l.text = slices.Grow(l.text, len(l.text)+len(text)) // append alone would copy four times as much
 	}

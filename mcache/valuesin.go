@@ -77,9 +77,10 @@ func (c *Cache) LabelValuesIn(bucket, name string, ms []Matcher, from, to int64,
 func (s *shard) valuesInLocked(name uint32, bucket string, ms []Matcher, w *window, l *textList) {
 	x, of := &s.index, s.selectedLocked(bucket, ms)
 	if !s.fewLocked(&of) && x.PairsOf(name) < of.n {
-		for p := range x.EachOf(name) {
-			if s.oneInLocked(p, &of, w) {
-				l.add(x.Value(p))
+		for p := range pairsOf(x, name) {
+			// Most values are in all shards, and were found in one before.
+			if v := x.Value(p); !l.skips(v) && s.oneInLocked(p, &of, w) {
+				l.put(v)
 			}
 		}
 		return
