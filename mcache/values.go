@@ -91,23 +91,16 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 	// What many series share is in most shards, and is left out at once; of
 	// what one series has alone, a set would only cost time.
 	var l textList
-	for i, s := range c.shards {
+	alike := true
+	for _, s := range c.shards {
 		before := len(l.ends)
 		l.skipped, l.next = 0, 0
 		s.mu.Lock()
 		pick(s, &l, alone)
 		s.mu.Unlock()
-		switch {
-		case i == len(c.shards)-1 || i > 0 && l.seen == nil:
-			continue
-		case before > 0 && len(l.ends)-before > l.skipped:
-			l.seen = nil
-			continue
-		case l.seen == nil:
-			l.seen = make(map[string]int, len(l.ends))
-		}
-		for k := before; k < len(l.ends); k++ {
-			l.seen[l.view(k)] = k // text that is moved stays where it was, too
+		alike = alike && (before == 0 || len(l.ends)-before <= l.skipped)
+		if l.known = 0; alike {
+			l.known = len(l.ends)
 		}
 	}
 	return l.sorted(limit), nil
@@ -118,18 +111,25 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 type textList struct {
 	text    []byte
 	ends    []int
-	seen    map[string]int // are left out, with their positions; may be nil
-	skipped int            // how many were
+	known   int            // so many, the first, are left out
+	seen    map[string]int // the first of them with their positions, as far as that was needed
+	skipped int            // how many were left out
 	next    int            // position of the one behind that: the next to come, mostly
 }
 
 // skips reports that a text is left out.
 func (l *textList) skips(text []byte) bool {
-	if l.seen == nil {
-		return false
-	}
 	at := l.next
-	if at >= len(l.ends) || !bytes.Equal(l.at(at), text) {
+	if at >= l.known || !bytes.Equal(l.at(at), text) {
+		if l.known == 0 {
+			return false
+		}
+		if l.seen == nil {
+			l.seen = make(map[string]int, l.known)
+		}
+		for k := len(l.seen); k < l.known; k++ {
+			l.seen[l.view(k)] = k // text that is moved stays where it was, too
+		}
 		var ok bool
 		if at, ok = l.seen[string(text)]; !ok {
 			return false
