@@ -61,7 +61,7 @@ const (
 	noise3
 	smallConstant
 	largeConstant
-	bucketCounter
+	bucketCounter // of a load of buckets, all
 )
 
 func (l *load) values(n int) values {

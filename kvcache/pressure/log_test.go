@@ -2,11 +2,9 @@ package pressure
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"log/slog"
 	"testing"
-	"time"
 )
 
 // TestLogTellsWhatWasReturned: of a full cache the log has what the machine saw
@@ -15,11 +13,11 @@ func TestLogTellsWhatWasReturned(t *testing.T) {
 	for _, full := range []bool{true, false} {
 		m := newMachine(24*gib, square(4, 1000, 5)) // more at a time than a line is worth
 		var log bytes.Buffer
-		o, run := Options{Logger: slog.New(slog.NewJSONHandler(&log, nil))}, runEmpty
-		if full {
-			run = (*machine).run
+		o := Options{Logger: slog.New(slog.NewJSONHandler(&log, nil))}
+		if !full {
+			o.Used, o.SetBudget = func() int64 { return 0 }, func(int64) {}
 		}
-		c := run(m, t, 20, o)
+		c := m.run(t, 20, o)
 		var returned int64
 		for d := json.NewDecoder(bytes.NewReader(log.Bytes())); d.More(); {
 			var line struct {
@@ -42,24 +40,4 @@ func TestLogTellsWhatWasReturned(t *testing.T) {
 			t.Errorf("a cache that had nothing to return logs %s", &log)
 		}
 	}
-}
-
-// runEmpty drives a controller of a cache that holds nothing.
-func runEmpty(m *machine, t testing.TB, seconds float64, o Options) *Controller {
-	t.Helper()
-	o.FS = m.files
-	o.Now = func() time.Time { return m.now }
-	o.Used = func() int64 { return 0 }
-	o.SetBudget = func(int64) {}
-	end := m.now.Add(time.Duration(seconds * 1e9))
-	o.Wait = func(_ context.Context, d time.Duration) bool {
-		m.wait(d)
-		return m.now.Before(end)
-	}
-	c, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Run(t.Context())
-	return c
 }

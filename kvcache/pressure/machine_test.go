@@ -106,13 +106,16 @@ func (m *machine) wait(d time.Duration) {
 	m.write()
 }
 
-// run drives a controller over the machine for so many seconds.
+// run drives a controller over the machine for so many seconds. Unless o has a cache, it is
+// one that is full.
 func (m *machine) run(t testing.TB, seconds float64, o Options) *Controller {
 	t.Helper()
+	full := o.Used == nil
+	if full {
+		o.Used, o.SetBudget = func() int64 { return m.used }, m.setBudget
+	}
 	o.FS = m.files
 	o.Now = func() time.Time { return m.now }
-	o.Used = func() int64 { return m.used }
-	o.SetBudget = m.setBudget
 	end := m.now.Add(time.Duration(seconds * 1e9))
 	o.Wait = func(_ context.Context, d time.Duration) bool {
 		m.wait(d)
@@ -122,8 +125,10 @@ func (m *machine) run(t testing.TB, seconds float64, o Options) *Controller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.budget, m.used = c.Initial(), c.Initial()
-	m.write()
+	if full {
+		m.budget, m.used = c.Initial(), c.Initial()
+		m.write()
+	}
 	_ = c.Run(t.Context())
 	return c
 }

@@ -36,19 +36,18 @@ func (b *formulaBuilder) bucketedOf(n *parser.Call) formula {
 }
 
 func (a *bucketed) rows(f *formulaRun) ([]computedRow, error) {
-	before := f.notes
+	others := f.notes // of other parts, which merge must not count again
 	f.notes = nil
 	out, err := a.quantiles(f)
-	f.notes = before.Merge(f.notes)
+	f.notes = others.Merge(f.notes)
 	return out, err
 }
 
 func (a *bucketed) quantiles(f *formulaRun) ([]computedRow, error) {
-	rows, err := a.of.rows(f)
+	rows, err := f.some(a.of)
 	if err != nil {
 		return nil, err
 	}
-	rows = f.keep(rows)
 	f.count(len(rows))
 	if err := f.take(columns * len(rows) / max(f.c.n, 1)); err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package query
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -30,10 +29,11 @@ func newKeptExpressions() *keptExpressions {
 	}}}
 }
 
-// keep keeps an expression, which nobody may change any more.
+// keep keeps an expression, which nobody may change any more; its text must be no view of
+// a buffer.
 func (k *keptExpressions) keep(text string, expr parser.Expr) {
 	if len(text) <= maxKeptExpression && !swelling(expr) {
-		k.put(strings.Clone(text), expr)
+		k.put(text, expr)
 	}
 }
 

@@ -231,11 +231,10 @@ func (a *aggregated) rows(f *formulaRun) ([]computedRow, error) {
 
 // compute aggregates the rows of all steps.
 func (a *aggregated) compute(f *formulaRun) ([]computedRow, error) {
-	rows, err := a.of.rows(f)
+	rows, err := f.some(a.of)
 	if err != nil {
 		return nil, err
 	}
-	rows = f.keep(rows)
 	out := newCollector(f.c.steps, a.aggregate, len(rows))
 	for _, row := range rows {
 		out.add(row.labels, row.values)
@@ -342,6 +341,12 @@ func (f *formulaRun) take(rows int) error {
 		return nil
 	}
 	return f.q.loan.Take(f.ctx, product(int64(rows), 8*int64(f.c.n)))
+}
+
+// some are the rows of a formula that have results.
+func (f *formulaRun) some(of formula) ([]computedRow, error) {
+	rows, err := of.rows(f)
+	return f.keep(rows), err
 }
 
 // keep leaves out rows without results.

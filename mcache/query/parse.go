@@ -33,7 +33,7 @@ const (
 type boundedParser struct {
 	parser.Parser
 	large       *sync.Mutex // held by who parses large patterns
-	kept        *keptSelectors
+	selectors   *keptSelectors
 	expressions *keptExpressions
 }
 
@@ -96,13 +96,13 @@ func (p boundedParser) ParseMetricSelectors(inputs []string) ([][]*labels.Matche
 	defer done()
 	sets := make([][]*labels.Matcher, len(inputs))
 	for i, input := range inputs {
-		ms, ok := p.kept.of(input)
+		ms, ok := p.selectors.of(input)
 		if !ok {
 			input = strings.Clone(input) // matchers are views of it
 			if ms, err = p.Parser.ParseMetricSelector(input); err != nil {
 				return nil, err
 			}
-			p.kept.keep(input, ms)
+			p.selectors.keep(input, ms)
 		}
 		sets[i] = ms
 	}

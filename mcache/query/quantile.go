@@ -32,11 +32,10 @@ func (b *formulaBuilder) quantileOf(n *parser.AggregateExpr) formula {
 const columns = 8
 
 func (a *quantiled) rows(f *formulaRun) ([]computedRow, error) {
-	rows, err := a.of.rows(f)
+	rows, err := f.some(a.of)
 	if err != nil {
 		return nil, err
 	}
-	rows = f.keep(rows)
 	out := newCollector(f.c.steps, a.aggregate, len(rows))
 	members := [][]computedRow{} // of each group
 	for _, row := range rows {

@@ -233,10 +233,11 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 	whole := c != nil && s.of == nil
 	if whole {
 		if expr, ok := a.parser.expressions.get(s.expr); ok {
-			return c.without(q, expr, instant), nil
+			return c.withoutEngine(q, expr, instant), nil
 		}
 	}
-	expr, err := a.parser.ParseExpr(strings.Clone(s.expr)) // matchers are views of it
+	text := strings.Clone(s.expr) // matchers are views of it
+	expr, err := a.parser.ParseExpr(text)
 	if err != nil {
 		return nil, err
 	}
@@ -246,9 +247,9 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 		}
 	}
 	if c != nil {
-		if e := c.without(q, expr, instant); e != nil {
+		if e := c.withoutEngine(q, expr, instant); e != nil {
 			if whole {
-				a.parser.expressions.keep(s.expr, expr)
+				a.parser.expressions.keep(text, expr)
 			}
 			return e, nil
 		}
@@ -260,9 +261,9 @@ func (a *API) prepare(ctx context.Context, q *Queryable, opts promql.QueryOpts, 
 	return in.planned.NewRangeQuery(ctx, q, opts, a.handoff.put(expr), s.start, s.end, s.step)
 }
 
-// without is the evaluation on q of an expression that needs no engine, or nil. It
+// withoutEngine is the evaluation on q of an expression that needs no engine, or nil. It
 // changes nothing of the expression.
-func (c *computer) without(q *Queryable, expr parser.Expr, instant bool) evaluation {
+func (c *computer) withoutEngine(q *Queryable, expr parser.Expr, instant bool) evaluation {
 	if p, ok := wholePlanOf(expr); ok {
 		return &wholePlan{computer: c, q: q, plan: p, instant: instant}
 	}

@@ -80,11 +80,10 @@ func (h *chosen) offer(f float64, row, k int) {
 }
 
 func (a *ranked) rows(f *formulaRun) ([]computedRow, error) {
-	rows, err := a.of.rows(f)
+	rows, err := f.some(a.of)
 	if err != nil {
 		return nil, err
 	}
-	rows = f.keep(rows)
 	groups := newCollector(f.c.steps, a.aggregate, len(rows))
 	group := make([]int, len(rows))
 	for i, row := range rows {

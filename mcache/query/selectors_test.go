@@ -40,7 +40,7 @@ func TestKeptSelectors(t *testing.T) {
 	}
 	all.Wait()
 	for input, want := range keeps {
-		if _, got := p.kept.young[input]; got != want {
+		if _, got := p.selectors.young[input]; got != want {
 			t.Errorf("%s is kept: %t", input, got)
 		}
 	}
@@ -61,11 +61,11 @@ func TestKeptSelectorsBound(t *testing.T) {
 		} else if first != of {
 			t.Fatalf("after %d others it was parsed again", i)
 		}
-		if n := len(p.kept.young) * bytesOfSelector; n > keptSelectorBytes || p.kept.youngBytes > keptSelectorBytes {
-			t.Fatalf("%d selectors are kept", len(p.kept.young))
+		if n := len(p.selectors.young) * bytesOfSelector; n > keptSelectorBytes || p.selectors.youngBytes > keptSelectorBytes {
+			t.Fatalf("%d selectors are kept", len(p.selectors.young))
 		}
 	}
-	if n := len(p.kept.young) + len(p.kept.old); n > 1500 {
+	if n := len(p.selectors.young) + len(p.selectors.old); n > 1500 {
 		t.Errorf("%d selectors are kept", n)
 	}
 }

@@ -44,9 +44,6 @@ func (s *server) post(ctx context.Context, b []byte, headers ...string) (int, st
 	}
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	req.Header.Set("Content-Encoding", "snappy")
-	// As senders do, the client sends again what an idle connection did not take that was
-	// closed for another. The header is not sent.
-	req.Header["Idempotency-Key"] = []string{}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
