@@ -35,7 +35,7 @@ const (
 
 // standby is what is known of a series on standby; ledger.standbys[id].
 type standby struct {
-	upTo     int64  // last point at the checkpoint
+	upTo     int64  // last point at the checkpoint, or dirt.sent if that is later
 	from, to int64  // times not after upTo, written since the checkpoint; empty if from > to
 	tick     uint32 // of the checkpoint; 0: there is none
 	since    uint32 // points written since the checkpoint; all, if there is none
@@ -151,7 +151,8 @@ func (l *ledger) forgetStandbyLocked(id uint32) {
 func (l *ledger) checkpointLocked(id uint32, newest int64, tick uint32) {
 	x := l.standbys.At(id)
 	x.clear()
-	x.upTo, x.tick = newest, tick
+	// Where the last points were deleted, newest is before what was sent: what comes in between is late.
+	x.upTo, x.tick = max(newest, l.dirt.At(id).sent), tick
 }
 
 // releaseStandbyLocked makes what a series had at its checkpoint clean.
