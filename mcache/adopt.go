@@ -244,9 +244,6 @@ func (l *loader) writeToLocked(s *shard, b *bucket, order []int32, o *outcome) (
 	}
 	for _, i := range order {
 		x, f := &l.series[i], l.targets[i].fp
-		if x.dirty {
-			s.stampLocked() // what may not have been sent is pinned from here on
-		}
 		var labels []Label
 		if !together {
 			l.named = l.appendLabels(l.named[:0], x)
@@ -285,6 +282,10 @@ func (l *loader) writeToLocked(s *shard, b *bucket, order []int32, o *outcome) (
 // otherwise sample by sample. It lets go of the lock where memory must be
 // found.
 func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint, x *savedSeries) (points int, err error) {
+	dirty := x.dirty && s.cache.writeBack
+	if dirty { // before there is anything of it: the lock may be free in between
+		s.beginLoadLocked(id, x.unsentFrom, s.stampLocked())
+	}
 	r := s.recs.At(id)
 	if r.points > 0 || r.flags&(flagStarts|flagBlob) != 0 {
 		points, err = s.writeCleanLocked(&id, b, f, content{samples: l.decoded(l.samplesOf(x)), starts: l.startTimes(x), records: l.recordsOf(x)})
@@ -302,7 +303,12 @@ func (l *loader) writeSeriesLocked(s *shard, id uint32, b *bucket, f Fingerprint
 		r := s.recs.At(id)
 		r.completeFrom = max(r.completeFrom, x.complete)
 		r.flags |= flagLoaded
-		s.loadedLocked(id, x.unsentFrom, x.dirty)
+		switch {
+		case dirty:
+			s.endLoadLocked(id, s.pointsFromLocked(r, x.unsentFrom))
+		case s.cache.writeBack:
+			s.loadedCleanLocked(id, s.newestLocked(r))
+		}
 	}
 	return points, err
 }

@@ -236,25 +236,40 @@ func (l *ledger) unsentFromLocked(id uint32) (t int64, dirty bool) {
 	return t, !l.isCleanLocked(id)
 }
 
-// noteLoadedLocked notes what a snapshot has said of a series that was loaded
-// from it, whose last point is at newest: that all of it is clean, or, if points
-// is above 0, all but those, which are from unsentFrom on. They were written
-// under the stamps of tick.
-func (l *ledger) noteLoadedLocked(id uint32, newest, unsentFrom int64, points int, tick uint32) {
-	d := l.dirt.At(id)
-	if l.isCleanLocked(id) && d.sent == noDirt.sent {
-		d.sent = newest
+// loadedCleanLocked notes that all of a series that was loaded is clean, as its
+// snapshot says, up to its last point, at newest.
+func (l *ledger) loadedCleanLocked(id uint32, newest int64) {
+	if l.isCleanLocked(id) {
+		d := l.dirt.At(id)
+		d.sent = max(d.sent, newest)
 	}
-	if points == 0 {
-		return
-	}
+}
+
+// beginLoadLocked notes, before they are written, that points of a series from
+// unsentFrom on become dirty, as a snapshot says. How many those are is seen when
+// they are there: until then they are one, and the series is not collected.
+func (l *ledger) beginLoadLocked(id uint32, unsentFrom int64, tick uint32) {
 	l.promoteLocked(id)
+	if unsentFrom > -MaxTime {
+		l.loadedCleanLocked(id, min(unsentFrom, MaxTime)-1) // all before
+	}
+	d := l.dirt.At(id)
 	if d.since == 0 {
-		d.since = tick
+		l.firstDirtyLocked(id, d, unsentFrom, tick)
 	}
 	l.noteOutOfOrderLocked(id, unsentFrom, math.MaxInt64)
-	l.addLocked(id, d, points)
-	l.keepLocked(id)
+	l.addLocked(id, d, 1)
+	l.outOfOrder.At(id).writing++
+	*l.marks.At(id) |= markBusy
+}
+
+// endLoadLocked is called when all of beginLoadLocked's points were written, or
+// refused, and those of the series from unsentFrom on are so many.
+func (l *ledger) endLoadLocked(id uint32, points int) {
+	l.endWriteLocked(id)
+	if d := l.dirt.At(id); d.since != 0 && points > 1 { // 0 if the series was removed meanwhile
+		l.addLocked(id, d, points-1)
+	}
 }
 
 // collectLocked begins the flight of what is dirty of a series, up to about

@@ -281,17 +281,23 @@ func (w *ledgerModel) load(id uint32) {
 	for _, x := range ss {
 		s.held[x.T] = true
 	}
-	from, n := ss[w.rnd.IntN(len(ss))].T, 0
+	w.seen["loaded"]++
 	if w.rnd.IntN(2) == 0 {
-		for _, x := range ss {
-			if x.T >= from {
-				s.owed[x.T] = owedPoint{tick: w.tick}
-				n++
-			}
+		w.l.loadedCleanLocked(id, ss[len(ss)-1].T)
+		return
+	}
+	from, n := ss[w.rnd.IntN(len(ss))].T, 0
+	for _, x := range ss {
+		if x.T >= from {
+			s.owed[x.T] = owedPoint{tick: w.tick}
+			n++
 		}
 	}
-	w.l.noteLoadedLocked(id, ss[len(ss)-1].T, from, n, w.tick)
-	w.seen["loaded"]++
+	w.l.beginLoadLocked(id, from, w.tick)
+	if s.writing++; w.rnd.IntN(2) == 0 { // else others come in between, and how many they are is never said
+		w.l.endLoadLocked(id, n)
+		s.writing--
+	}
 }
 
 // collect goes on with a pass, or begins one if nothing is in flight, and ends

@@ -161,3 +161,74 @@ func TestGoneMeanwhile(t *testing.T) {
 		t.Errorf("after %d tries: series %d, %v", tries, id, err)
 	}
 }
+
+// TestSettledMeanwhile: what a snapshot has that was not sent is dirty while the rest of its
+// series waits for memory, though ticks pass, and regions that hold nothing dirty are given up.
+func TestSettledMeanwhile(t *testing.T) {
+	for _, there := range []int{0, 10} { // samples that the series has when it is loaded
+		for _, starts := range []bool{false, true} {
+			c := newTestCache(t, Options{Shards: 1, WriteBack: true})
+			saved := noise(4000)
+			const sent = 1500
+			write := func(ss []Sample) {
+				var b Batch
+				b.Reset("default")
+				b.Series(c.Fingerprint(name("m")))
+				for i, x := range ss {
+					if b.Sample(x.T, x.V); starts {
+						b.StartTime(int64(i + 1))
+					}
+				}
+				if _, err := c.AppendNew(&b, 0, name("m")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(saved[:sent])
+			drain(c, func(*Outgoing) {}, 10_000)
+			write(saved[sent:])
+			var file bytes.Buffer
+			if _, err := c.Save(&file, 0, nil); err != nil {
+				t.Fatal(err)
+			}
+
+			m := newTestMemory(t, 128*16<<10, 16<<10)
+			q := newSqueezer(m)
+			d := newTestCache(t, Options{Memory: m, Shards: 1, WriteBack: true})
+			tick := uint32(1)
+			d.SetTick(tick)
+			if there > 0 {
+				if err := d.AppendSamples("default", name("m"), saved[:there]...); err != nil {
+					t.Fatal(err)
+				}
+				drain(d, func(*Outgoing) {}, 10_000)
+			}
+			q.meanwhile = func() {
+				tick++
+				d.SetTick(tick)
+				d.Settle(0, nil)
+			}
+			q.squeeze(128)
+			if _, err := d.Load(&file, LoadOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			checkCache(t, d)
+			tick++
+			d.SetTick(tick)
+			d.Settle(0, nil)
+			m.SetBudget(1)
+			checkCache(t, d)
+			var got []Sample
+			if n := d.Dirty().Points; n != int64(len(saved)-sent) {
+				t.Errorf("%d points there, start times %v: %d points are dirty, want %d", there, starts, n, len(saved)-sent)
+			}
+			drain(d, func(o *Outgoing) {
+				for i := range o.Len() {
+					got = append(got, o.Run(i).Samples...)
+				}
+			}, 10_000)
+			if q.asked < 3 || !slices.Equal(got, saved[sent:]) {
+				t.Errorf("%d points there, start times %v: memory was asked for %d times, and %d samples are sent of %d", there, starts, q.asked, len(got), len(saved)-sent)
+			}
+		}
+	}
+}

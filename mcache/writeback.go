@@ -176,21 +176,14 @@ func (s *shard) emptyPassLocked() *Pass {
 	return p
 }
 
-// loadedLocked notes what a snapshot has said of a series that was loaded from
-// it: that all of it is clean, or all before unsentFrom.
-func (s *shard) loadedLocked(id uint32, unsentFrom int64, dirty bool) {
-	if !s.cache.writeBack {
-		return
+// pointsFromLocked counts the points of r from a time on.
+func (s *shard) pointsFromLocked(r *series, from int64) (n int) {
+	var snap Snapshot
+	s.snapshotLocked(r, from, math.MaxInt64, &snap)
+	for it := snap.Iterator(); it.Next(); {
+		n++
 	}
-	r, n := s.recs.At(id), 0
-	if dirty {
-		var snap Snapshot
-		s.snapshotLocked(r, unsentFrom, math.MaxInt64, &snap)
-		for it := snap.Iterator(); it.Next(); {
-			n++
-		}
-	}
-	s.noteLoadedLocked(id, s.newestLocked(r), unsentFrom, n, max(s.cache.tick.Load(), 1))
+	return n
 }
 
 // newestLocked is the time of the last point of r; math.MinInt64 if it has none.
