@@ -249,14 +249,20 @@ func (l *loader) writeToLocked(s *shard, b *bucket, order []int32, o *outcome) (
 			l.named = l.appendLabels(l.named[:0], x)
 			labels = l.named
 		}
-		id, made, err := s.findOrCreateLocked(b, f, x.flags|flags, labels, func() error { return l.pairsLocked(s, b, x) })
-		if made {
-			s.recs.At(id).life = l.life + uint32(i) + 1 // by its position in the file, not by shard
-			claims--
-		}
-		n := 0
-		if err == nil {
-			n, err = l.writeSeriesLocked(s, id, b, f, x)
+		n, err := 0, errGone
+		for tries := 0; errors.Is(err, errGone) && tries < roomTries; tries++ { // it may be deleted meanwhile
+			var id uint32
+			var made bool
+			id, made, err = s.findOrCreateLocked(b, f, x.flags|flags, labels, func() error { return l.pairsLocked(s, b, x) })
+			if made {
+				claims--
+			}
+			if made && tries == 0 {
+				s.recs.At(id).life = l.life + uint32(i) + 1 // by its position in the file, not by shard
+			}
+			if err == nil {
+				n, err = l.writeSeriesLocked(s, id, b, f, x)
+			}
 		}
 		points += n
 		if errors.Is(err, ErrNoMemory) {
@@ -329,10 +335,10 @@ func (s *shard) adoptStartsLocked(id *uint32, b *bucket, f Fingerprint, blocks [
 	}); err != nil {
 		return err
 	}
-	yields := s.yields
+	yields, life := s.yields, s.recs.At(*id).life
 	_, err := s.adoptAllLocked(&shadow, b, shadowOf(f), blocks)
 	if s.yields != yields { // the lock was free
-		if *id = s.findLocked(f); *id == noID && err == nil {
+		if *id = s.findAgainLocked(f, life); *id == noID && err == nil {
 			err = errGone
 		}
 	}

@@ -278,12 +278,13 @@ var errGone = fmt.Errorf("%w: series was evicted while it was written", ErrNoMem
 // noID, whatever the error: where there would be memory it is errGone then.
 func (s *shard) retryLocked(id *uint32, f Fingerprint, try func() bool) error {
 	for tries := 0; !try(); tries++ {
+		life := s.recs.At(*id).life
 		s.publishLocked()
 		s.yields++
 		s.mu.Unlock()
 		ok := tries < roomTries && s.cache.makeRoom(s, tries)
 		s.mu.Lock()
-		*id = s.findLocked(f)
+		*id = s.findAgainLocked(f, life)
 		if !ok {
 			return fmt.Errorf("%w: %d of %d bytes used", ErrNoMemory, s.cache.memory.Used(), s.cache.memory.Budget())
 		}
@@ -292,6 +293,19 @@ func (s *shard) retryLocked(id *uint32, f Fingerprint, try func() bool) error {
 		}
 	}
 	return nil
+}
+
+// findAgainLocked finds a series behind a time in which the lock was free. One of labels
+// that another made in place of it is noID, too, where what is dirty was noted of the first.
+func (s *shard) findAgainLocked(f Fingerprint, life uint32) uint32 {
+	id := s.findLocked(f)
+	if id == noID || !s.cache.writeBack {
+		return id
+	}
+	if r := s.recs.At(id); r.life != life && r.flags&flagRaw == 0 {
+		return noID
+	}
+	return id
 }
 
 // eraseRecordAtLocked removes a record at t, which a sample replaces.

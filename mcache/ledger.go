@@ -267,8 +267,8 @@ func (l *ledger) beginLoadLocked(id uint32, unsentFrom int64, tick uint32) {
 // refused, and those of the series from unsentFrom on are so many.
 func (l *ledger) endLoadLocked(id uint32, points int) {
 	l.endWriteLocked(id)
-	if d := l.dirt.At(id); d.since != 0 && points > 1 { // 0 if the series was removed meanwhile
-		l.addLocked(id, d, points-1)
+	if points > 1 {
+		l.addLocked(id, l.dirt.At(id), points-1)
 	}
 }
 

@@ -3,6 +3,7 @@ package mcache
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -56,10 +57,16 @@ func noise(n int) (ss []Sample) {
 // TestEvictedMeanwhile: a series to which samples are written that are out of order is
 // evicted while they wait for memory, and made anew by another: to that they are in order.
 func TestEvictedMeanwhile(t *testing.T) {
+	for _, writeBack := range []bool{false, true} {
+		t.Run(fmt.Sprint("write-back ", writeBack), func(t *testing.T) { evictedMeanwhile(t, writeBack) })
+	}
+}
+
+func evictedMeanwhile(t *testing.T, writeBack bool) {
 	m := newTestMemory(t, 64*16<<10, 16<<10)
 	q := newSqueezer(m)
 	q.squeeze(32) // the oldest there are
-	c := newTestCache(t, Options{Memory: m, Shards: 1})
+	c := newTestCache(t, Options{Memory: m, Shards: 1, WriteBack: writeBack})
 	written := noise(4000)
 	if err := c.AppendSamples("default", name("m"), written...); err != nil {
 		t.Fatal(err)
@@ -89,6 +96,58 @@ func TestEvictedMeanwhile(t *testing.T) {
 	if q.asked == 0 || !slices.Contains(got, other) || len(got) == 1 || got[len(got)-1] != again[len(again)-1] {
 		t.Errorf("memory was asked for %d times, and there are %d samples", q.asked, len(got))
 	}
+	if sent := sentOf(c); writeBack && !slices.Equal(sent, got) {
+		t.Errorf("%d samples are sent of %d", len(sent), len(got))
+	}
+}
+
+// sentOf drains a cache, of one series, and returns what was sent.
+func sentOf(c *Cache) (ss []Sample) {
+	drain(c, func(o *Outgoing) {
+		for i := range o.Len() {
+			ss = append(ss, o.Run(i).Samples...)
+		}
+	}, 10_000)
+	return ss
+}
+
+// TestDeletedMeanwhile: a series that is loaded is deleted while its blocks wait for memory,
+// and made anew by another: it is loaded all the same, and what was not sent is.
+func TestDeletedMeanwhile(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1, WriteBack: true})
+	saved := noise(4000)
+	if err := c.AppendSamples("default", name("m"), saved...); err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if _, err := c.Save(&file, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	m := newTestMemory(t, 128*16<<10, 16<<10)
+	q := newSqueezer(m)
+	d := newTestCache(t, Options{Memory: m, Shards: 1, WriteBack: true})
+	other, deleted := Sample{T: saved[len(saved)-1].T + 500, V: 1}, 0
+	q.meanwhile = func() {
+		if deleted > 0 || d.Stats().Points == 0 {
+			return
+		}
+		var err error
+		if deleted, err = d.Delete(mustSelect(t, d, name("m"))[0], -MaxTime, MaxTime); err != nil {
+			t.Error(err)
+		}
+		if err := d.AppendSamples("default", name("m"), other); err != nil {
+			t.Error(err)
+		}
+	}
+	q.squeeze(128)
+	if st, err := d.Load(&file, LoadOptions{}); err != nil || st.Points != uint64(len(saved)) {
+		t.Fatal(st, err)
+	}
+	checkCache(t, d)
+	if got, want := sentOf(d), append(saved, other); deleted == 0 || !slices.Equal(got, want) {
+		t.Errorf("%d samples were deleted, and %d are sent of %d", deleted, len(got), len(want))
+	}
+	checkCache(t, d)
 }
 
 // TestWrittenMeanwhile: to a series that is loaded, with start times or without, others write
@@ -217,16 +276,10 @@ func TestSettledMeanwhile(t *testing.T) {
 			d.Settle(0, nil)
 			m.SetBudget(1)
 			checkCache(t, d)
-			var got []Sample
 			if n := d.Dirty().Points; n != int64(len(saved)-sent) {
 				t.Errorf("%d points there, start times %v: %d points are dirty, want %d", there, starts, n, len(saved)-sent)
 			}
-			drain(d, func(o *Outgoing) {
-				for i := range o.Len() {
-					got = append(got, o.Run(i).Samples...)
-				}
-			}, 10_000)
-			if q.asked < 3 || !slices.Equal(got, saved[sent:]) {
+			if got := sentOf(d); q.asked < 3 || !slices.Equal(got, saved[sent:]) {
 				t.Errorf("%d points there, start times %v: memory was asked for %d times, and %d samples are sent of %d", there, starts, q.asked, len(got), len(saved)-sent)
 			}
 		}
