@@ -112,7 +112,8 @@ type bucket struct {
 }
 
 // histogramsOf finds the histograms that rows are buckets of, as long as each has at most
-// two of a bound, as 1 and 1.0 are. In which order it adds more is the engine's secret.
+// two of a bound, as 1 and 1.0 are. In which order it adds more is the engine's secret, and
+// which of 0 and -0 it takes for the bound of both.
 func histogramsOf(rows []computedRow) ([]classic, error) {
 	var (
 		all     []classic
@@ -137,8 +138,9 @@ func histogramsOf(rows []computedRow) ([]classic, error) {
 	}
 	for _, h := range all {
 		slices.SortFunc(h.buckets, func(a, b bucket) int { return compareFloats(a.bound, b.bound) })
-		for i := 2; i < len(h.buckets); i++ {
-			if h.buckets[i-2].bound == h.buckets[i].bound {
+		for i := 1; i < len(h.buckets); i++ {
+			a, b := h.buckets[i-1].bound, h.buckets[i].bound
+			if a == b && (math.Signbit(a) != math.Signbit(b) || i > 1 && h.buckets[i-2].bound == b) {
 				return nil, errUnplanned
 			}
 		}
