@@ -330,7 +330,14 @@ func (d *daemon) addLoops(g *run.Group, hangup, user1 <-chan os.Signal) {
 	d.addLoop(g, d.pressure.Run)
 	if d.config.upstream.url != "" {
 		d.addLoop(g, func(ctx context.Context) error {
-			d.tellUpstream(ctx)
+			d.tellUpstream(ctx, func(ctx context.Context) bool {
+				select {
+				case <-ctx.Done():
+					return false
+				case <-time.After(query.AskAgainAfter):
+					return true
+				}
+			})
 			<-ctx.Done()
 			return nil
 		})

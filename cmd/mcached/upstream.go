@@ -241,9 +241,16 @@ func spellDialect(url string, d query.Dialect) string {
 	return fmt.Sprintf("--query.upstream=%s is %s: %s", url, name, said)
 }
 
-// tellUpstream asks the server what it is, and logs what that means.
-func (d *daemon) tellUpstream(ctx context.Context) {
+// tellUpstream asks the server what it is, and logs what that means. One that does not
+// answer, which is logged where that is noticed, it asks again whenever wait has waited.
+func (d *daemon) tellUpstream(ctx context.Context, wait func(context.Context) bool) {
 	dialect, level := d.queries.Upstream(ctx), slog.LevelInfo
+	for dialect.Silent {
+		if !wait(ctx) {
+			return
+		}
+		dialect = d.queries.Upstream(ctx)
+	}
 	if dialect.ClockAhead != 0 {
 		level = slog.LevelWarn
 	}

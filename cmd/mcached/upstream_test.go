@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"mcached/mcache/query"
 )
 
 // TestUpstreamFlags refuses what cannot be meant.
@@ -75,5 +80,48 @@ func TestUpstreamIsAsked(t *testing.T) {
 	out.Reset()
 	if err := checkConfigCommand(t.Context(), []string{"--query.upstream=" + s.URL}, &out, &errOut); err != nil || !strings.Contains(out.String(), " is of an unknown kind: no query is split, ") {
 		t.Errorf("a server that is down: %v %s", err, &out)
+	}
+}
+
+// TestUpstreamIsWaitedFor: a server that is down when the daemon starts is a warning, and is
+// asked again until it says what it is.
+func TestUpstreamIsWaitedFor(t *testing.T) {
+	up, now := false, time.Now()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+		switch {
+		case !up:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case strings.HasSuffix(r.URL.Path, "buildinfo"):
+			_, _ = io.WriteString(w, `{"status":"success","data":{"version":"3.1.0"}}`)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer s.Close()
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	d := &daemon{config: &config{}, log: slog.New(slog.NewTextHandler(&out, nil))}
+	d.config.upstream.url = s.URL
+	d.queries = query.NewAPI(nil, query.Options{Now: func() time.Time { return now }, Logger: d.log, Upstream: &query.UpstreamOptions{URL: u}})
+	waits := 0
+	d.tellUpstream(t.Context(), func(context.Context) bool {
+		now = now.Add(query.AskAgainAfter)
+		waits++
+		up = waits == 3
+		return true
+	})
+	if log := out.String(); waits != 3 || strings.Count(log, "level=WARN") != 1 || strings.Count(log, "\n") != 3 ||
+		!strings.Contains(log, "status 503") || !strings.Contains(log, "answers again") || !strings.Contains(log, "is prometheus 3.1.0") {
+		t.Errorf("asked again %d times:\n%s", waits, log)
+	}
+	up, waits = false, 0
+	d.queries.SetUpstream(query.UpstreamOptions{URL: u.JoinPath("other")})
+	d.tellUpstream(t.Context(), func(context.Context) bool { waits++; return false }) // it stops
+	if waits != 1 {
+		t.Errorf("it waited %d times when the daemon stops", waits)
 	}
 }

@@ -298,7 +298,7 @@ func NewAPIOf(s Source, o Options) *API {
 	a.SetLimits(o)
 	a.answerQuery = a.evaluate
 	if o.Upstream != nil {
-		a.upstream = newUpstream(*o.Upstream, o.Now, o.Features)
+		a.upstream = newUpstream(*o.Upstream, o.Now, o.Features, o.Logger)
 		a.answerQuery = a.readThrough
 	}
 	a.mux = a.routes()

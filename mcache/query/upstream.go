@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -104,6 +105,7 @@ const (
 
 // upstream asks the store.
 type upstream struct {
+	log     *slog.Logger
 	now     atomic.Pointer[UpstreamOptions] // in force
 	slots   *slots                          // of requests
 	breaker breaker
@@ -131,9 +133,9 @@ type upstream struct {
 	auditsAgreed, auditsDiffered, auditsFailed, auditsSkipped atomic.Uint64
 }
 
-func newUpstream(o UpstreamOptions, now func() time.Time, f Features) *upstream {
+func newUpstream(o UpstreamOptions, now func() time.Time, f Features, log *slog.Logger) *upstream {
 	o = o.withDefaults()
-	u := &upstream{slots: newSlots(o.MaxConcurrency), auditor: newAuditor(), maxText: maxRememberedText}
+	u := &upstream{log: log, slots: newSlots(o.MaxConcurrency), auditor: newAuditor(), maxText: maxRememberedText}
 	u.now.Store(&o)
 	u.recorder.init(runtime.GOMAXPROCS(0))
 	u.dialect = learner{u: u, now: now, features: f}
@@ -186,10 +188,19 @@ func (a *API) SetUpstream(o UpstreamOptions) {
 	} else {
 		u.dialect.renew()
 	}
-	u.breaker.answered()
+	u.breaker.renew()
 	u.paused.forget()
 	u.strangers.forget()
 	u.nothings.forget()
+}
+
+// sayAway and sayBack log that the store does not answer, and that it does again: once each.
+func (u *upstream) sayAway(err error) {
+	u.log.Warn("The store behind does not answer: what memory lacks is missing from answers until it does.", "url", u.opts().URL.Redacted(), "err", err)
+}
+
+func (u *upstream) sayBack() {
+	u.log.Info("The store behind answers again.", "url", u.opts().URL.Redacted())
 }
 
 // forgetAnswers has nothing that the store said used any more.
@@ -200,7 +211,8 @@ func (u *upstream) forgetAnswers() {
 	}
 }
 
-// Upstream asks the store behind what it is, if that is not known, and says so.
+// Upstream asks the store behind what it is, if that is not known, and says so. One that
+// did not answer is asked again when AskAgainAfter has passed.
 func (a *API) Upstream(ctx context.Context) Dialect {
 	d := a.upstream.dialect.of(ctx)
 	return d.Dialect
@@ -208,7 +220,7 @@ func (a *API) Upstream(ctx context.Context) Dialect {
 
 // AskUpstream asks a server what it is.
 func AskUpstream(ctx context.Context, o UpstreamOptions, f Features) Dialect {
-	d := newUpstream(o, time.Now, f).dialect.of(ctx)
+	d := newUpstream(o, time.Now, f, slog.New(slog.DiscardHandler)).dialect.of(ctx)
 	return d.Dialect
 }
 

@@ -82,13 +82,19 @@ func (v *visit) tell(err error) {
 	}
 	switch {
 	case err == nil:
-		if v.u.breaker.answered() {
+		failedBefore, back := v.u.breaker.answered()
+		if failedBefore {
 			v.u.dialect.forget() // it may be another one now
+		}
+		if back {
+			v.u.sayBack()
 		}
 	case v.r.Context().Err() != nil, saysNothing(err):
 		v.u.breaker.forget()
 	default:
-		v.u.breaker.failed(v.a.o.Now())
+		if v.u.breaker.failed(v.a.o.Now()) {
+			v.u.sayAway(err)
+		}
 	}
 }
 

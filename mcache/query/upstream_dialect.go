@@ -34,6 +34,7 @@ type Dialect struct {
 	// ClockAhead is how far its clock is ahead of this one, to the second; 0 if
 	// that is less than maxClocksApart either way, or not said.
 	ClockAhead time.Duration
+	Silent     bool // it did not answer, and is unknown for that reason
 }
 
 // maxClocksApart is how far two clocks may be apart without a word: what a sender
@@ -99,9 +100,11 @@ func (d *dialect) stepText(ms int64) string {
 	return strconv.FormatInt(ms, 10) + "ms" // 1.001 would be read as 1.000
 }
 
+// AskAgainAfter is how long a store that did not say what it is is not asked again.
+const AskAgainAfter = 10 * time.Second
+
 const (
 	relearnEvery = time.Hour
-	relearnAfter = 10 * time.Second // a failure
 	learnTimeout = 5 * time.Second
 	maxLearnt    = 4 << 20 // bytes of an answer
 )
@@ -146,11 +149,19 @@ func (l *learner) of(ctx context.Context) dialect {
 	if l.u.generation.Load() != generation {
 		return unknownDialect("it was replaced while it was asked")
 	}
+	silent := err != nil && !errors.Is(err, errNoPage)
+	switch {
+	case silent && l.u.breaker.silent():
+		l.u.sayAway(err)
+	case !silent && l.u.breaker.spoke():
+		l.u.sayBack()
+	}
 	l.until = l.now().Add(relearnEvery)
 	if err != nil {
-		l.until = l.now().Add(relearnAfter)
+		l.until = l.now().Add(AskAgainAfter)
 		if known.Kind == "" || known.Kind == kindUnknown {
 			l.known = unknownDialect("the store does not say what it is: " + err.Error())
+			l.known.Silent = silent
 		}
 		return l.known
 	}

@@ -3,6 +3,7 @@ package query
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -52,7 +53,7 @@ func TestDialect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := newUpstream(*patiently(UpstreamOptions{URL: u}), time.Now, Features{}).dialect.of(t.Context())
+		d := newUpstream(*patiently(UpstreamOptions{URL: u}), time.Now, Features{}, slog.New(slog.DiscardHandler)).dialect.of(t.Context())
 		if got := fmt.Sprint(d.Kind, " ", d.Version, " ", d.Splits, " ", d.Lookback, " ", d.SubqueryStep, " ", d.lookback); got != c.want || d.Splits != splitsAll && d.Why == "" {
 			t.Errorf("%s: %s, want %s; %s", name, got, c.want, d.Why)
 		}
@@ -116,7 +117,7 @@ func TestDialectIsAskedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &newUpstream(*patiently(UpstreamOptions{URL: u}), func() time.Time { return now }, Features{}).dialect
+	l := &newUpstream(*patiently(UpstreamOptions{URL: u}), func() time.Time { return now }, Features{}, slog.New(slog.DiscardHandler)).dialect
 	expect := func(kind string, n int) {
 		t.Helper()
 		if d := l.of(t.Context()); d.Kind != kind || asked != n {
@@ -125,7 +126,7 @@ func TestDialectIsAskedAgain(t *testing.T) {
 	}
 	expect(kindUnknown, 1)
 	expect(kindUnknown, 1)
-	down, now = false, now.Add(relearnAfter)
+	down, now = false, now.Add(AskAgainAfter)
 	expect(kindPrometheus, 2)
 	now = now.Add(relearnEvery - 1)
 	expect(kindPrometheus, 2)
@@ -134,6 +135,6 @@ func TestDialectIsAskedAgain(t *testing.T) {
 	down = true
 	l.forget()
 	expect(kindPrometheus, 4) // it is what it was
-	now = now.Add(relearnAfter)
+	now = now.Add(AskAgainAfter)
 	expect(kindPrometheus, 5)
 }
