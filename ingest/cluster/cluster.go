@@ -73,6 +73,7 @@ type Cluster struct {
 
 	thereMu sync.Mutex
 	there   map[string]presence // by ID, without this one
+	lost    map[string]bool     // by name, MaxMembers at most: those that were said to be gone, and not to be back
 
 	changed chan struct{} // holds a token when the table may be another
 	stop    chan struct{}
@@ -130,7 +131,7 @@ func Start(o Options) (*Cluster, error) {
 	if o.refuteFor == 0 {
 		o.refuteFor = refuteWithin
 	}
-	c := &Cluster{o: o, there: map[string]presence{}, began: time.Now(), changed: make(chan struct{}, 1), stop: make(chan struct{})}
+	c := &Cluster{o: o, there: map[string]presence{}, lost: map[string]bool{}, began: time.Now(), changed: make(chan struct{}, 1), stop: make(chan struct{})}
 	c.breaker.now = time.Now
 	c.passed.news = make(chan *Era, passedNews)
 	c.gossip.log = o.Logger
@@ -359,6 +360,14 @@ func (c *Cluster) follow() {
 // bury forgets who has been said to be dead for long enough, and says in how long it
 // is to be called again; 0 if nobody else is said to be.
 func (c *Cluster) bury(now time.Time) (wait time.Duration) {
+	gone, wait := c.forgetDead(now)
+	for _, p := range gone {
+		c.o.Logger.Warn("A member of the cluster went without a word: others own what it owned.", "member", p.Name, "http", p.HTTP)
+	}
+	return wait
+}
+
+func (c *Cluster) forgetDead(now time.Time) (gone []presence, wait time.Duration) {
 	c.thereMu.Lock()
 	defer c.thereMu.Unlock()
 	for id, p := range c.there {
@@ -371,9 +380,26 @@ func (c *Cluster) bury(now time.Time) (wait time.Duration) {
 			delete(c.there, id)
 			c.counts.left.Add(1)
 			c.seeds.lose(p.gossip)
+			gone = append(gone, p)
+			if len(c.lost) < MaxMembers {
+				c.lost[p.Name] = true
+			}
 		}
 	}
-	return wait
+	return gone, wait
+}
+
+// welcome says who is back of those that were said to be gone.
+func (c *Cluster) welcome(members []Member) {
+	for _, m := range members {
+		c.thereMu.Lock()
+		back := c.lost[m.Name]
+		delete(c.lost, m.Name)
+		c.thereMu.Unlock()
+		if back {
+			c.o.Logger.Info("A member of the cluster that went without a word is back.", "member", m.Name, "http", m.HTTP)
+		}
+	}
 }
 
 // rebuild makes the table of those that are there now, if that is another.
@@ -411,6 +437,7 @@ func (c *Cluster) rebuild() {
 		c.joined.Store(true)
 	}
 	c.warn(members)
+	c.welcome(members)
 	if c.o.OnChange != nil {
 		c.o.OnChange(t)
 	}

@@ -17,14 +17,14 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// records keeps what is logged from warnings on.
+// records keeps what is logged, but for what is for who debugs.
 type records struct {
 	slog.Handler
 	mu  sync.Mutex
 	all []string
 }
 
-func (r *records) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (r *records) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 func (r *records) Handle(_ context.Context, rec slog.Record) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -245,11 +245,20 @@ func TestRefuted(t *testing.T) {
 	if wait := a.bury(time.Now().Add(2 * time.Hour)); wait != 0 || a.Stats().Lost != 1 {
 		t.Error("b is said to be dead for an hour, and is there")
 	}
+	const gone, back = "A member of the cluster went without a word: others own what it owned.", "A member of the cluster that went without a word is back."
+	if n, m := a.log.has(gone), a.log.has(back); n != 1 || m != 0 {
+		t.Errorf("it was logged %d times that b is gone, and %d times that it is back", n, m)
+	}
+	eventually(t, "b is gone", func() bool { d.c.wake(); return a.sees("a ready") })
 	d.NotifyJoin(at)
+	eventually(t, "b is back", func() bool { return a.log.has(back) == 1 })
 	b.SetState(Leaving)
 	eventually(t, "b leaves", func() bool { return a.sees("a ready", "b leaving") })
 	d.NotifyLeave(at)
 	eventually(t, "b, that said so, is gone at once", func() bool { return a.sees("a ready") })
+	if n := a.log.has(gone); n != 1 {
+		t.Errorf("it was logged %d times that b is gone", n)
+	}
 }
 
 // A state that is set while the first member is being met, and has been sent an
