@@ -368,8 +368,9 @@ func (c *conn) overdue(now int64) (why string, limit time.Duration) {
 		return unreadForLong, o.WriteTimeout
 	case late(c.half.Load(), o.CommandTimeout):
 		return "a command was not complete", o.CommandTimeout
-	case o.IdleTimeout > 0 && !c.ears.waits() && late(active, o.IdleTimeout):
-		return "nothing came", o.IdleTimeout
+	}
+	if idle := c.srv.IdleTimeout(); idle > 0 && !c.ears.waits() && late(active, idle) {
+		return "nothing came", idle
 	}
 	return "", 0
 }

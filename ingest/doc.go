@@ -60,7 +60,7 @@
 //   - transactions: MaxCommandBytes for what is queued and for what is answered,
 //     65,536 commands; what is queued is lent by Admission. In a loop 64 commands
 //     of 64 KiB together, none of them slow.
-//   - time: IdleTimeout, CommandTimeout for the rest of a begun command,
+//   - time: IdleTimeout if there is one, CommandTimeout for the rest of a begun command,
 //     WriteTimeout for unread answers where room for them is short, six times as
 //     long where it is not. One goroutine per server looks at all connections;
 //     there are no timers to set on the way.
@@ -142,9 +142,6 @@
 //     COMMAND DOCS have words of their own, COMMAND INFO tells no key
 //     specifications. MONITOR tells of a command before it is run: SELECT is told
 //     with the database that was.
-//   - A connection that asks nothing for ten minutes is closed, as Redis' are with
-//     timeout 600, unless it listens to channels or monitors. By default Redis
-//     keeps it.
 //   - CLIENT UNBLOCK, LATENCY GRAPH, MEMORY MALLOC-STATS, COMMAND GETKEYSANDFLAGS,
 //     SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE, SHUTDOWN and LOLWUT are unknown: nothing
 //     here waits for a key, no key is saved, and who may write may not end the daemon.
@@ -176,8 +173,8 @@
 //   - OBJECT ENCODING is what a value would have when it was set, as there is
 //     but one encoding: APPEND does not make it raw.
 //   - MSET and MSETNX are not atomic towards readers.
-//   - CONFIG knows few parameters, and SET changes maxmemory, the thresholds of
-//     SLOWLOG and LATENCY, the size of the tracking table, and the shares of memory.
+//   - CONFIG knows few parameters, and SET changes maxmemory, timeout, the thresholds
+//     of SLOWLOG and LATENCY, the size of the tracking table, and the shares of memory.
 //
 // Of time series:
 //

@@ -100,8 +100,9 @@ type Options struct {
 	// Cluster, if set, makes the server one of several.
 	Cluster *ClusterOptions
 
-	// IdleTimeout closes connections that ask nothing. Default 10 minutes;
-	// negative never.
+	// IdleTimeout closes connections that ask nothing for so long, but for those that
+	// listen to channels or monitor. Default never, as in Redis: MaxConnections bounds
+	// them, and idle ones make way. CONFIG SET timeout changes it.
 	IdleTimeout time.Duration
 	// CommandTimeout is how long the rest of a command may take to arrive,
 	// and a TLS handshake. Default one minute.
@@ -172,9 +173,6 @@ func (o *Options) setDefaults() error {
 			return fmt.Errorf("ingest: Options.%s must be from %d to %d, got %d", b.name, b.least, 1<<30, *b.value)
 		}
 	}
-	if o.IdleTimeout == 0 {
-		o.IdleTimeout = 10 * time.Minute
-	}
 	if o.CommandTimeout == 0 {
 		o.CommandTimeout = time.Minute
 	}
@@ -187,8 +185,8 @@ func (o *Options) setDefaults() error {
 	if o.ScriptTimeout < 0 {
 		return fmt.Errorf("ingest: Options.ScriptTimeout must be positive, got %v", o.ScriptTimeout)
 	}
-	if o.CommandTimeout < 0 || o.WriteTimeout < 0 {
-		return fmt.Errorf("ingest: Options.CommandTimeout and WriteTimeout must be positive, got %v and %v", o.CommandTimeout, o.WriteTimeout)
+	if o.CommandTimeout < 0 || o.WriteTimeout < 0 || o.IdleTimeout < 0 {
+		return fmt.Errorf("ingest: Options.CommandTimeout, WriteTimeout and IdleTimeout must be positive, got %v, %v and %v", o.CommandTimeout, o.WriteTimeout, o.IdleTimeout)
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -323,7 +323,7 @@ func testPipelineWrittenBeforeItIsRead(t *testing.T, way func(*Options), dial fu
 // unless others need their room.
 func TestPipelineThatIsReadLate(t *testing.T) {
 	p := newPool(t, admission.Options{MaxBytes: 256 << 20})
-	s, addr := newServer(t, func(o *Options) { o.Admission, o.WriteTimeout, o.IdleTimeout = p, time.Hour, -1 })
+	s, addr := newServer(t, func(o *Options) { o.Admission, o.WriteTimeout = p, time.Hour })
 	client := dial(t, addr)
 	const n = 1000
 	value := strings.Repeat("v", 20_000)

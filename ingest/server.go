@@ -22,6 +22,7 @@ type Server struct {
 	commands commandSet
 	pass     atomic.Pointer[string] // see SetPassword
 	maxConns atomic.Int64           // see SetMaxConnections
+	idle     atomic.Int64           // ns, see SetIdleTimeout
 	series   *directory             // nil without Options.Metrics
 	started  time.Time
 	runID    string
@@ -134,6 +135,7 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s.pass.Store(&s.o.Password)
 	s.maxConns.Store(int64(o.MaxConnections))
+	s.idle.Store(int64(o.IdleTimeout))
 	s.slow.init()
 	s.tracking.most, s.tracking.mostBytes = o.MaxTrackedKeys, int64(o.MaxTrackedBytes)
 	s.o.Parameters = append(slices.Clone(s.o.Parameters), s.toolParameters()...)
@@ -145,7 +147,7 @@ func NewServer(o Options) (*Server, error) {
 	s.bundles.New = func() any { return new(bundle) }
 	s.queues.New = func() any { return firstQueued() }
 	s.outputs.New = func() any { return &buffer{b: make([]byte, 0, bufferBytes)} }
-	// A timeout is noticed at most an eighth of itself late.
+	// A timeout is noticed at most an eighth of itself late, and any a second.
 	s.every = time.Second
 	for _, d := range []time.Duration{o.IdleTimeout, o.CommandTimeout, o.WriteTimeout} {
 		if d > 0 {
@@ -180,6 +182,13 @@ func (s *Server) SetMaxConnections(n int) { s.maxConns.Store(int64(max(n, 1))) }
 
 // MaxConnections is how many clients there may be.
 func (s *Server) MaxConnections() int { return int(s.maxConns.Load()) }
+
+// SetIdleTimeout changes after what time a connection that asks nothing is closed; 0 is
+// never. It is for those that are connected, too.
+func (s *Server) SetIdleTimeout(d time.Duration) { s.idle.Store(int64(max(d, 0))) }
+
+// IdleTimeout is after what time a connection that asks nothing is closed; 0 is never.
+func (s *Server) IdleTimeout() time.Duration { return time.Duration(s.idle.Load()) }
 
 // Serve accepts connections from l, which it closes before it returns. It
 // returns nil after Shutdown.
@@ -346,20 +355,25 @@ func (s *Server) sweep() {
 		}
 		s.sweepTracked()
 		s.notePeak(s.o.Memory.Used())
-		s.mu.Lock()
-		for c := range s.conns {
-			if why, limit := c.overdue(now); why != "" {
-				s.counters.timedOut.Add(1)
-				text := fmt.Sprintf("%s for %v", why, limit)
-				if why == unreadForLong {
-					s.unread(c, text, c.unread.Load())
-				} else {
-					s.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.accepted), "why", text)
-				}
-				c.shut()
+		s.closeOverdue(now)
+	}
+}
+
+// closeOverdue closes the connections that take too long at a tick.
+func (s *Server) closeOverdue(now int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if why, limit := c.overdue(now); why != "" {
+			s.counters.timedOut.Add(1)
+			text := fmt.Sprintf("%s for %v", why, limit)
+			if why == unreadForLong {
+				s.unread(c, text, c.unread.Load())
+			} else {
+				s.o.Logger.Debug("closing a RESP connection", "client", addressOf(c.accepted), "why", text)
 			}
+			c.shut()
 		}
-		s.mu.Unlock()
 	}
 }
 

@@ -298,7 +298,6 @@ func memoryStats(c *conn, _ [][]byte) {
 // do anything else. Of these CONFIG SET changes maxmemory and Options.Parameters,
 // and refuses the rest.
 func (s *Server) parameters() [][2]string {
-	timeout := max(int64(s.o.IdleTimeout.Seconds()), 0)
 	all := [][2]string{
 		{"appendonly", "no"},
 		{"databases", itoa(int64(s.o.Blobs.Len()))},
@@ -307,7 +306,6 @@ func (s *Server) parameters() [][2]string {
 		{"maxmemory-policy", "allkeys-lru"},
 		{"proto-max-bulk-len", itoa(int64(s.o.MaxBulkBytes))},
 		{"save", ""},
-		{"timeout", itoa(timeout)},
 	}
 	for _, p := range s.o.Parameters {
 		all = append(all, [2]string{p.Name, p.Get()})

@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -320,7 +321,7 @@ func latencyHistogram(c *conn, args [][]byte) {
 	}
 }
 
-// toolParameters are what CONFIG knows of these.
+// toolParameters are what CONFIG knows of these, and of idle connections.
 func (s *Server) toolParameters() []Parameter {
 	l := &s.slow
 	number := func(name string, least, most int64, get func() int64, set func(n int64)) Parameter {
@@ -338,6 +339,9 @@ func (s *Server) toolParameters() []Parameter {
 	}
 	const longest = int64(1) << 53 // in ns, a hundred days
 	return []Parameter{
+		number("timeout", 0, math.MaxInt32,
+			func() int64 { return int64((s.IdleTimeout() + time.Second - 1) / time.Second) },
+			func(seconds int64) { s.SetIdleTimeout(time.Duration(seconds) * time.Second) }),
 		number("slowlog-log-slower-than", -1, longest/1000,
 			func() int64 {
 				if ns := l.afterNs.Load(); ns >= 0 {

@@ -43,6 +43,7 @@ type config struct {
 	respTLSKeyFile   string
 	respCertificate  *heldCertificate // of the two above; nil: no TLS
 	respMaxClients   count
+	respIdleTimeout  duration
 	respMaxTracked   count
 	respDatabases    count
 	respMaxValue     byteSize
@@ -211,6 +212,8 @@ func (c *config) addRESPFlags(app *kingpin.Application, add addFlag) {
 		PlaceHolder("FILE").StringVar(&c.respTLSKeyFile)
 	add("resp.max-clients", "10000", &c.respMaxClients,
 		"Redis connections at a time. Beyond it connections that have not authenticated, then idle ones, are closed for new ones.")
+	add("resp.idle-timeout", "0s", &c.respIdleTimeout,
+		"Redis connections that ask nothing for this long are closed, unless they listen to channels or monitor; 0s closes none. CONFIG SET timeout changes it, too.")
 	add("resp.databases", "16", &c.respDatabases,
 		"Databases that Redis clients can SELECT, at most 256. Time series are in number 0.")
 

@@ -431,6 +431,12 @@ func (d *daemon) applicable() []applicable {
 			}
 			return nil
 		}},
+		{[]string{"resp.idle-timeout"}, func(c *config) error {
+			if d.resp != nil {
+				d.resp.SetIdleTimeout(c.respIdleTimeout.std())
+			}
+			return nil
+		}},
 		{[]string{"web.enable-admin", "shutdown.timeout"}, done},
 		{[]string{"log.level"}, func(c *config) error { return d.config.log.Level.Set(c.log.Level.String()) }},
 	}

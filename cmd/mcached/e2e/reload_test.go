@@ -306,8 +306,8 @@ func TestE2EReloadFlags(t *testing.T) {
 	if n := fits(); n != 12 {
 		t.Errorf("%d series fit, want 12", n)
 	}
-	const limits = "--admission.max-in-flight-size=300MiB\n--admission.max-requests=7\n--resp.max-clients=77\n"
-	if code, out, errs := reload("--bucket.max-series=12\n--bucket.max-buckets=100\n--log.level=debug\n" + limits); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 3 {
+	const limits = "--admission.max-in-flight-size=300MiB\n--admission.max-requests=7\n--resp.max-clients=77\n--resp.idle-timeout=7m\n"
+	if code, out, errs := reload("--bucket.max-series=12\n--bucket.max-buckets=100\n--log.level=debug\n" + limits); code != exitOK || strings.Contains(out, "needs a restart") || strings.Count(out, "changed: ") != 4 {
 		t.Errorf("code %d, %q, %q", code, out, errs)
 	}
 	if n := s.metric(`mcached_admission_limit_bytes{kind="write"}`); n != 300<<20 {
@@ -315,6 +315,9 @@ func TestE2EReloadFlags(t *testing.T) {
 	}
 	if v, err := s.redis().ConfigGet(t.Context(), "maxclients").Result(); err != nil || v["maxclients"] != "77" {
 		t.Errorf("maxclients: %v, %v", v, err)
+	}
+	if v, err := s.redis().ConfigGet(t.Context(), "timeout").Result(); err != nil || v["timeout"] != "420" {
+		t.Errorf("timeout: %v, %v", v, err)
 	}
 	const base = "--bucket.max-series=12\n--bucket.max-buckets=100\n--log.level=debug\n" + limits
 	bounds := base + "--remote-write.max-labels=1\n--query.max-samples=1\n--query.lookback-delta=30s\n--query.max-concurrency=3\n"
