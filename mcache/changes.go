@@ -17,7 +17,9 @@ import (
 // A write costs a comparison with what is in the same line as what it counts.
 //
 // To evict and to reclaim is no change: what was computed before that was computed
-// of more.
+// of more. Nor is it what a write hides of its series by a retention, long before the
+// time of its point: what was computed of such series is not to be kept, see
+// Snapshot.Retained.
 
 // Stamp is a moment in the order of a Cache's changes. The zero value is before all.
 type Stamp uint64
@@ -28,8 +30,8 @@ const noChange = math.MaxInt64
 // ChangedSince returns the time in unix ms of the earliest point that was
 // written, replaced, deleted or popped since the moment since, at most a second more than that, and
 // math.MaxInt64 if none was; math.MinInt64 if a bucket was removed, a snapshot was
-// loaded, a retention set, and always where there is one, or a series found to lack
-// what others have of a gap that was closed. A write or deletion
+// loaded, a retention set, or a series found to lack what others have of a gap that
+// was closed. A write or deletion
 // that has returned is told of; one that has not may be. now is the moment of the
 // call: what is read from then on is what was not changed since now.
 //
@@ -47,9 +49,6 @@ func (c *Cache) ChangedSince(since Stamp) (from int64, now Stamp) {
 		s.mu.Unlock()
 	}
 	x.noteLocked(earliest)
-	if c.retained.some.Load() {
-		return math.MinInt64, x.now
-	}
 	return x.sinceLocked(since), x.now
 }
 

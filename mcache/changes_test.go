@@ -108,7 +108,7 @@ func TestChangedSinceModel(t *testing.T) {
 				f := c.Fingerprint(labelsOf(i))
 				c.SetRetention("b", f, 1000)
 				if from, _ := c.ChangedSince(0); from != math.MinInt64 {
-					t.Fatal("with a retention nothing stays as it is")
+					t.Fatal("with another retention nothing stays as it is")
 				}
 				c.SetRetention("b", f, 0)
 				wrote(math.MinInt64)

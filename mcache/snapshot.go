@@ -55,6 +55,10 @@ func (c *Cache) Snapshot(id SeriesID, from, to int64, s *Snapshot) bool {
 	return true
 }
 
+// Retained reports, of a Snapshot that Cache.Snapshot took, whether the series has a
+// retention: then it is no more what it was when the series gets a later point.
+func (s *Snapshot) Retained() bool { return s.shown != math.MinInt64 }
+
 // empty makes s one without a point.
 func (s *Snapshot) empty(from, to int64) {
 	*s = Snapshot{buf: s.buf[:0], blocks: s.blocks[:0], head: s.head[:0], records: s.records[:0], recordBuf: s.recordBuf[:0],

@@ -52,6 +52,7 @@ type Queryable struct {
 	computed  atomic.Int64 // samples that plans read
 	empty     atomic.Bool  // a select found no series
 	typed     atomic.Bool  // a plan lost labels that may have told series apart
+	retained  atomic.Bool  // a series that was read has a retention
 
 	notes struct { // warnings for the answer
 		mu   sync.Mutex

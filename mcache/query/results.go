@@ -36,6 +36,10 @@ import (
 // of it, and what had been evicted then is told of again. Of which times the bucket has
 // all is asked anew: gaps open, move and close without a point that changes.
 //
+// A series with a retention hides points as it gets others. Nothing is remembered of
+// what such a series is part of. Of what is remembered none was, as a retention that is
+// set changes all: what it has of later is a change from its first point on.
+//
 // Only plans that aggregate are remembered, of one bucket of this daemon's own
 // cache, and which read many more samples than their results have values. The
 // key is a SHA-256 of what results depend on: the bucket, the plan, the step and
@@ -194,7 +198,7 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, sourc
 		}
 		fits := 8*is.values() <= maxResultBytes && is.held <= c.maxSamples/maxHeldShare
 		switch {
-		case typed, known == 0 && !is.worth(int(part.computed.Load()), m.minSamples):
+		case typed, part.retained.Load(), known == 0 && !is.worth(int(part.computed.Load()), m.minSamples):
 		case fits:
 			_ = m.memory.Put(key, is.pack(), rememberFor) // else there was no room
 		case known > 0: // it begins anew: less and less of what was would be of use

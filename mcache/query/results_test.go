@@ -45,7 +45,8 @@ func remembersAll(t testing.TB, c *mcache.Cache) *API {
 }
 
 // TestResultsAreTheEngine: with results that are remembered, answers are those of the
-// engine, bit by bit, whatever is written and deleted between two looks.
+// engine, bit by bit, whatever is written and deleted between two looks, and hidden by
+// the retention of series.
 func TestResultsAreTheEngine(t *testing.T) {
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -57,6 +58,11 @@ func TestResultsAreTheEngine(t *testing.T) {
 	pick := func(ss ...string) string { return ss[rnd.IntN(len(ss))] }
 	labelsOf := func(i int) []mcache.Label {
 		return pairsToLabels([]string{"__name__", []string{"m", "n_total"}[i%2], "i", fmt.Sprint(i), "a", fmt.Sprint(i / 2 % 3), "b", fmt.Sprint(i % 5), "le", []string{"1", "2.5", "0", "+Inf", "10"}[i%5]})
+	}
+	const retained = 4 // of r, half of which have a retention, all the time
+	retainedLabels := func(i int) []mcache.Label { return pairsToLabels([]string{"__name__", "r", "i", fmt.Sprint(i)}) }
+	for i := range retained / 2 {
+		c.SetRetention("default", c.Fingerprint(retainedLabels(i)), 900_000)
 	}
 	values := make([]float64, series)
 	write := func(i int, at int64) {
@@ -72,6 +78,7 @@ func TestResultsAreTheEngine(t *testing.T) {
 		}
 	}
 	expressions := []string{
+		"sum(r)", "count by (i) (r)", "sum(m) + sum(r)", "count({__name__=~\"m|r\"})", "max(max_over_time(r[90s]))",
 		"sum(m)", "sum by (a) (rate(n_total[2m]))", "avg by (b) (m offset 1m)", "max without (i) (n_total)", "count(m)", "min by (i) (m)",
 		"sum by (a) (m offset -2m)", "avg(avg_over_time(m[90s]))", "sum by (a) (m) / on (a) sum by (a) (n_total)", "sum by (b) (m * 2)", "sum(m and on (i) max by (i) (m > 3))", "avg by (a) (rate(n_total[1m]) / on (i) rate(n_total[5m]))", "sum(-m) / count(-m)", "count(m == on (a, i) group_right () m)", "max by (a) (m offset 3m - m)", "sum(sum by (a) (-m))", "sum(sum by (a) (m))",
 		"sum by (a) (increase(n_total[2m]))", "sum by (a) (irate(n_total[2m]))",
@@ -117,6 +124,14 @@ func TestResultsAreTheEngine(t *testing.T) {
 				}
 				write(i, now+int64(i%3)*100)
 			}
+			for i := range retained {
+				if (now/400_000+int64(i))%3 == 0 {
+					continue
+				}
+				if err := c.AppendSamples("default", retainedLabels(i), mcache.Sample{T: now, V: math.Float64bits(float64(now / 1000))}); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 		switch rnd.IntN(12) {
 		case 0: // out of order
@@ -131,6 +146,10 @@ func TestResultsAreTheEngine(t *testing.T) {
 		case 2:
 			if rnd.IntN(10) == 0 {
 				c.RemoveBucket("default")
+			}
+		case 3: // also of a series that the bucket has, for some rounds
+			if rnd.IntN(4) == 0 {
+				c.SetRetention("default", c.Fingerprint(labelsOf(rnd.IntN(4))), 600_000*rnd.Int64N(2))
 			}
 		}
 		for range 6 {

@@ -151,6 +151,9 @@ func (it *iterator) reset(s *series) {
 		return
 	}
 	set.q.noteGone(set.mint, it.snapshot.CompleteFrom())
+	if it.snapshot.Retained() {
+		set.q.retained.Store(true)
+	}
 	if n := it.snapshot.Held(); n > max(it.lent, smallSnapshot) && !it.lend(n) {
 		return
 	}
