@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -273,6 +275,52 @@ func TestFailingNodeIsPassedOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// That a node does not take writes is logged, once in a while, and once that it does again.
+func TestFailingNodeIsLogged(t *testing.T) {
+	var log lockedBuffer
+	nodes := newNodes(t, 2, 1, Options{Acks: 1, Timeout: time.Minute, Logger: slog.New(slog.NewTextHandler(&log, nil))}, remotewrite.Options{}, mcache.Options{})
+	send := func() {
+		writetest.Answered(t, nodes[0].Send(wire.V2, writetest.Encode(t, wire.V2, metrics(50, 0)...)), http.StatusNoContent, "")
+	}
+	expect := func(what string, gone, back int) {
+		t.Helper()
+		text := log.String()
+		if n, m := strings.Count(text, "does not take writes"), strings.Count(text, "takes writes again"); n != gone || m != back {
+			t.Errorf("%s: %d and %d lines, want %d and %d: %s", what, n, m, gone, back, text)
+		}
+	}
+	send()
+	expect("it is well", 0, 0)
+	nodes[1].fault.Store(dead)
+	for range 3 {
+		send()
+		nodes[0].cluster.Trust("n1#1") // it is tried again
+	}
+	expect("it is dead", 1, 0)
+	nodes[1].fault.Store(0)
+	send()
+	send()
+	expect("it is back", 1, 1)
+}
+
+// lockedBuffer is for a log that several goroutines write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // A copy whose node fails after the sender had its answer is made elsewhere.

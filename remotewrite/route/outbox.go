@@ -74,6 +74,7 @@ type outbox struct {
 	self    bool        // it is this node's: frames are stored here
 	linked  bool        // bundles go over links
 	packs   atomic.Bool // the node takes packed frames
+	away    atomic.Bool // it was logged that the node does not take writes
 	knows   knowledge   // of prints
 
 	mu      sync.Mutex
@@ -311,6 +312,9 @@ func (o *outbox) answered(frames []*frame, answers []wire.Answer) {
 		o.suspect(fmt.Errorf("it has no room: %s", answers[refused].Retry))
 	} else {
 		o.r.o.Cluster.Trust(o.id)
+		if o.away.Load() && o.away.Swap(false) {
+			o.r.o.Logger.Info("A node of the cluster takes writes again.", "node", o.id, "url", o.url)
+		}
 	}
 	for k, f := range frames {
 		if answers[k].Refused() {
@@ -336,6 +340,7 @@ func (o *outbox) suspect(err error) {
 	}
 	o.r.o.Cluster.Suspect(o.id)
 	if o.r.maySay() {
+		o.away.Store(true)
 		o.r.o.Logger.Warn("A node of the cluster does not take writes; others get what it would have.", "node", o.id, "url", o.url, "err", err)
 	}
 }

@@ -108,7 +108,8 @@ type Options struct {
 	Admission func() Loan
 	// RetryAfter is what a sender is told if no node takes a write. Default 1 s.
 	RetryAfter time.Duration
-	// Logger is told of nodes that fail, at most once in ten seconds. Default: nobody.
+	// Logger is told of nodes that fail, at most once in ten seconds, and of those of
+	// which it was told when they do not any more. Default: nobody.
 	Logger *slog.Logger
 }
 
