@@ -67,6 +67,7 @@ func TestInstantQuery(t *testing.T) {
 		{"execution", []string{"query", `label_replace(requests_total, "a", "$1", "job", "(")`}, 422,
 			failure("execution", `invalid regular expression in label_replace(): (`)},
 		{"timed out", []string{"query", "sum(requests_total)", "timeout", "0"}, 503, failure("timeout", `query timed out in query execution`)},
+		{"timed out before", []string{"query", "sum(requests_total)", "timeout", "-1"}, 503, failure("timeout", `query timed out in query execution`)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			wantBody(t, get(t, a, "query", c.params...), c.status, c.body)

@@ -112,7 +112,9 @@ func oneMore(limit int) int {
 }
 
 // withTimeout bounds ctx by the limit of the API and by the request's own, if
-// that is less.
+// that is less. One that has passed already, as of timeout=0, is told as any that
+// passes (503), as Prometheus 2 does. Of Prometheus 3 it is a matter of chance: its
+// queue of queries answers 400, 422 or 503 then.
 func (a *API) withTimeout(r *http.Request) (context.Context, context.CancelFunc, error) {
 	timeout := a.limits.Load().timeout
 	if s := r.FormValue("timeout"); s != "" {
