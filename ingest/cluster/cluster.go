@@ -133,7 +133,7 @@ func Start(o Options) (*Cluster, error) {
 	}
 	c := &Cluster{o: o, there: map[string]presence{}, lost: map[string]bool{}, began: time.Now(), changed: make(chan struct{}, 1), stop: make(chan struct{})}
 	c.breaker.now = time.Now
-	c.passed.news = make(chan *Era, passedNews)
+	c.passed.news = make(chan news, passedNews)
 	c.gossip.log = o.Logger
 	c.self = o.Self
 	c.self.State, c.self.Place, c.self.Fills = Joining, placeOf(o.Hash, o.Layout), true
@@ -201,6 +201,18 @@ func (c *Cluster) send(id string, message []byte) bool {
 		c.o.Logger.Debug("A member was not told something.", "member", id, "err", err)
 	}
 	return err == nil
+}
+
+// others are the members that memberlist takes for alive, without this one.
+func (c *Cluster) others() (all []Member) {
+	c.thereMu.Lock()
+	defer c.thereMu.Unlock()
+	for _, p := range c.there {
+		if p.dead.IsZero() {
+			all = append(all, p.Member)
+		}
+	}
+	return all
 }
 
 // Table is the newest. It is never nil.
@@ -513,7 +525,9 @@ func (d *delegate) MergeRemoteState(b []byte, _ bool) {
 		d.c.gossip.once("A member's history was not taken over.", err)
 		return
 	}
-	d.c.history.merge(time.Now().UnixMilli(), eras)
+	for _, e := range d.c.history.merge(time.Now().UnixMilli(), eras) {
+		d.c.spread(e, d.c.others())
+	}
 	d.c.hearDrops(drops)
 }
 

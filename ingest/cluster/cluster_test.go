@@ -306,6 +306,38 @@ func TestStateWhileJoining(t *testing.T) {
 	}
 }
 
+// What a member did while it was cut off is known to all soon after it has met one
+// of them: it may die before it exchanges histories with the others.
+func TestErasOfOthersSpread(t *testing.T) {
+	gossipOnly := func(o *Options) { o.gossipOnly = true }
+	a := start(t, "a", gossipOnly)
+	b := start(t, "b", gossipOnly, a)
+	c := start(t, "c", gossipOnly, a, b)
+	alone := start(t, "alone", gossipOnly)
+	all := []*node{a, b, c, alone}
+	for _, n := range all {
+		n.SetState(Ready)
+	}
+	eventually(t, "three see each other", func() bool {
+		return !slices.ContainsFunc(all[:3], func(n *node) bool { return !n.sees("a ready", "b ready", "c ready") })
+	})
+	alone.Table().Use()
+	own := alone.Self().ID
+	knows := func(n *node) bool {
+		return slices.ContainsFunc(n.Eras(0), func(e *Era) bool { return len(e.Members) == 1 && e.Members[0].ID == own })
+	}
+	if !knows(alone) {
+		t.Fatal("the one that is alone does not know what it did: no test")
+	}
+	if _, err := alone.ml.Join([]string{a.Address().String()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range all {
+		eventually(t, "all are one cluster", func() bool { return n.sees("a ready", "alone ready", "b ready", "c ready") })
+		eventually(t, "all know of what was written by one alone", func() bool { return knows(n) })
+	}
+}
+
 // Clusters with other names or keys never join, and a member that nobody lets
 // in says so, once.
 func TestClusterStrangers(t *testing.T) {

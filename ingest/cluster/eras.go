@@ -85,6 +85,11 @@ const (
 	passedBefore = 1500   // ms
 	passedEvery  = 100    // ms
 	forgetUnused = 60_000 // ms: routing a request takes no longer
+
+	// What ended before newsMs all members have told each other when they exchanged
+	// histories; at the end of an era it may have been written in for lagMs more (mcache/query).
+	newsMs = 60_000
+	lagMs  = 2000
 )
 
 // history is all that is known of eras: what this member saw itself, and what
@@ -188,8 +193,9 @@ func (h *history) replaceLocked(old, by *Era) {
 	}
 }
 
-// merge adds what another member said, just now, of eras.
-func (h *history) merge(nowMs int64, told []*Era) {
+// merge adds what another member said, just now, of eras. It returns those that ended
+// lately and that this member did not know: others may not know them either.
+func (h *history) merge(nowMs int64, told []*Era) (news []*Era) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, t := range told {
@@ -199,9 +205,21 @@ func (h *history) merge(nowMs int64, told []*Era) {
 		if t.From > t.Until {
 			continue // by a clock that is ahead: it will last longer the next time
 		}
+		if t.Until+newsMs >= nowMs && !h.knownLocked(t) {
+			news = append(news, t)
+		}
 		h.addLocked(t)
 	}
 	h.tidyLocked()
+	return news
+}
+
+// knownLocked reports whether an era is known, but for some of its end in which it may
+// still have been written in anyway.
+func (h *history) knownLocked(t *Era) bool {
+	return slices.ContainsFunc(h.eras, func(e *Era) bool {
+		return e.same(t) && e.From <= t.From+lagMs && t.Until-lagMs <= e.end()
+	})
 }
 
 // addLocked adds an era, to one that is the same if there is one.

@@ -119,6 +119,40 @@ func TestHistoryMerge(t *testing.T) {
 	}
 }
 
+// What another member says is news if it ended lately and was not known, but for as
+// long at either end as an era may have been written in anyway.
+func TestHistoryNews(t *testing.T) {
+	l := Layout{Copies: 2}
+	members := some(3)
+	const now = 1_000_000_000
+	h := history{settled: true}
+	h.observe(now-newsMs, members, l)
+	for _, c := range []struct {
+		what        string
+		of          []Member
+		from, until int64 // before now; until 0: it lasts
+		news        bool
+	}{
+		{"what ended long ago", members[:1], 3 * newsMs, 2 * newsMs, false},
+		{"what ended lately", members[:1], 20_000, 10_000, true},
+		{"the same again", members[:1], 20_000, 10_000, false},
+		{"a little more of it", members[:1], 20_000 + lagMs, 10_000 - lagMs, false},
+		{"much more of its end", members[:1], 20_000, 5000, true},
+		{"much more of its beginning", members[:1], 30_000, 5000, true},
+		{"what lasts", members[:2], 20_000, 0, true},
+		{"what lasts, a little later", members[:2], 20_000, 0, false},
+		{"what this member sees itself", members, newsMs, 0, false},
+	} {
+		e := &Era{From: now - c.from, Members: owning(c.of), Layout: l}
+		if c.until != 0 {
+			e.Until = now - c.until
+		}
+		if news := h.merge(now, []*Era{e}); (len(news) == 1) != c.news {
+			t.Errorf("%s: %v", c.what, news)
+		}
+	}
+}
+
 // A member that starts sees tables that nobody else has. They were eras only if it
 // routed by them, or if others say so.
 func TestHistoryOfAStart(t *testing.T) {

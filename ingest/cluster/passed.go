@@ -18,14 +18,23 @@ import (
 //
 // Others hear of it with the rest of the history, in the end. So that it does not
 // die with the one who passed them over, some are told at once, and again while it
-// lasts: to them the era ends when they heard of it last.
+// lasts: to them the era ends when they heard of it last. Who hears of an era that it
+// did not know tells some others, too. After a cut each side knows the eras of its own,
+// and two members are the first to meet: if one of a side died before histories are
+// exchanged the next time, the other side would not know that it lacks anything.
 
 // passed keeps those who route from saying the same with each request.
 type passed struct {
-	news chan *Era // to be told
+	news chan news // to be told
 
 	mu   sync.Mutex
 	said map[string]saying // by the table, and the members that are left
+}
+
+// news is an era, and members some of whom are to be told of it.
+type news struct {
+	era *Era
+	to  []Member
 }
 
 // saying is when something was said last, and when others were told, in unix ms.
@@ -64,10 +73,15 @@ func (c *Cluster) PassedOver(t *Table, with func(member int) bool) {
 	t.Use()
 	e := c.history.passOver(now, left, c.o.Layout)
 	if tell {
-		select {
-		case c.passed.news <- e:
-		default: // they will hear of it in the end
-		}
+		c.spread(e, e.Members)
+	}
+}
+
+// spread has some members told of an era.
+func (c *Cluster) spread(e *Era, to []Member) {
+	select {
+	case c.passed.news <- news{e, to}:
+	default: // they will hear of it in the end
 	}
 }
 
@@ -96,21 +110,21 @@ func (c *Cluster) tellPassed() {
 		select {
 		case <-c.stop:
 			return
-		case e := <-c.passed.news:
-			c.tell(e)
+		case n := <-c.passed.news:
+			c.tell(n)
 		}
 	}
 }
 
-// tell tells some of an era's members of it.
-func (c *Cluster) tell(e *Era) {
-	b := encodeEras([]*Era{e})
+// tell tells some members of an era.
+func (c *Cluster) tell(n news) {
+	b := encodeEras([]*Era{n.era})
 	told := 0
-	for _, i := range rand.Perm(len(e.Members)) {
+	for _, i := range rand.Perm(len(n.to)) {
 		if told == tellMost {
 			return
 		}
-		if id := e.Members[i].ID; id != c.o.Self.ID && c.send(id, b) {
+		if id := n.to[i].ID; id != c.o.Self.ID && c.send(id, b) {
 			told++
 		}
 	}
