@@ -120,7 +120,7 @@ func (f *flight) end() {
 // fly does all that Route says, for a request that was cut.
 func (f *flight) fly(ctx context.Context, p wire.Part, t Table, own own) wire.Answer {
 	f.part, f.table, f.boxes = p, t, f.r.outboxes(t)
-	f.need = min(f.r.o.Acks, t.Nodes())
+	f.need = f.r.o.Acks
 	f.assign()
 	if err := f.borrow(); err != nil {
 		f.drop()

@@ -236,6 +236,30 @@ func TestOneNodeIsNoCluster(t *testing.T) {
 	})
 }
 
+// What fewer nodes have than must is not acknowledged, though no node fails: there
+// are no more. It is kept, and acknowledged when it is sent again to more.
+func TestFewerNodesThanAcknowledgements(t *testing.T) {
+	for have := range 3 {
+		have++
+		t.Run(fmt.Sprint(have, " of 3"), func(t *testing.T) {
+			writetest.Both(t, func(t *testing.T, p wire.Protocol) {
+				nodes := newNodes(t, have, 3, Options{Acks: 3, Timeout: time.Minute}, remotewrite.Options{}, mcache.Options{})
+				w := nodes[0].Send(p, writetest.Encode(t, p, metrics(10, 0)...))
+				if have == 3 {
+					writetest.Answered(t, w, http.StatusNoContent, "")
+				} else {
+					writetest.Answered(t, w, http.StatusServiceUnavailable, fmt.Sprintf("10 series have fewer than 3 acknowledgements: the cluster has no more than %d that take writes", have))
+				}
+				for i, x := range nodes {
+					if n := len(x.Contents("default")); n != 10 {
+						t.Errorf("node %d has %d of 10 series", i, n)
+					}
+				}
+			})
+		})
+	}
+}
+
 // A node that fails, however it does, is passed over at once; the sender is
 // told of success and each sample has its copies.
 func TestFailingNodeIsPassedOver(t *testing.T) {

@@ -78,8 +78,9 @@ type Options struct {
 	// its first owner (standby.go). A series is not acknowledged before a node has
 	// it that forwards it.
 	Forwards bool
-	// Acks is how many nodes must have a series before its sender is told so.
-	// Default 1; never more than there are nodes.
+	// Acks is how many nodes must have a series before its sender is told so, however
+	// few there are: a node that is cut off from all others has no more than one copy.
+	// Default 1.
 	Acks int
 	// Timeout is how long a node may be silent. Default 500 ms.
 	Timeout time.Duration
@@ -279,7 +280,7 @@ func (r *Router) Route(ctx context.Context, p wire.Part, store func(skip []bool,
 		return store(nil, nil, nil)
 	}
 	r.o.Cluster.Use(t)
-	if t.Nodes() == 1 && t.Self() == 0 {
+	if t.Nodes() == 1 && t.Self() == 0 && r.o.Acks == 1 {
 		return store(nil, nil, nil)
 	}
 	f := r.flights.Get().(*flight)

@@ -268,6 +268,9 @@ func (f *flight) settleItemLocked(k int32) {
 		f.unsettled--
 	}
 	if s.settled && s.out == 0 {
+		if int(s.acks)+int(s.judged) < f.need && f.retry == "" { // no node failed
+			f.retryTextLocked(fmt.Sprintf("the cluster has no more than %d that take writes", s.acks), 0)
+		}
 		f.endItemLocked(k)
 	}
 }
