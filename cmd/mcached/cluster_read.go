@@ -61,13 +61,17 @@ func (c *readCluster) Peers() []query.Peer {
 	return peers
 }
 
-// Eras are those that the cluster remembers. Their owners are made once: see Era.Table.
+// Eras are those that the cluster remembers, and that of members which may be beyond a
+// cut of the network. Their owners are made once: see Era.Table.
 func (c *readCluster) Eras(since int64) []query.Era {
 	n := c.d.node
 	if n == nil {
 		return nil
 	}
 	told := n.Eras(since)
+	if e := n.Beyond(); e != nil && len(told) > 0 { // not the first, which is one from the beginning
+		told = append(told, e)
+	}
 	list := make([]query.Era, len(told))
 	c.mu.Lock()
 	defer c.mu.Unlock()

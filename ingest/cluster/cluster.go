@@ -60,6 +60,7 @@ type Cluster struct {
 	began   time.Time
 	passed  passed
 	drops   drops
+	lost    lost
 	counts  counts
 
 	displaced  atomic.Bool // OnDisplaced is due
@@ -73,7 +74,6 @@ type Cluster struct {
 
 	thereMu sync.Mutex
 	there   map[string]presence // by ID, without this one
-	lost    map[string]bool     // by name, MaxMembers at most: those that were said to be gone, and not to be back
 
 	changed chan struct{} // holds a token when the table may be another
 	stop    chan struct{}
@@ -131,7 +131,7 @@ func Start(o Options) (*Cluster, error) {
 	if o.refuteFor == 0 {
 		o.refuteFor = refuteWithin
 	}
-	c := &Cluster{o: o, there: map[string]presence{}, lost: map[string]bool{}, began: time.Now(), changed: make(chan struct{}, 1), stop: make(chan struct{})}
+	c := &Cluster{o: o, there: map[string]presence{}, began: time.Now(), changed: make(chan struct{}, 1), stop: make(chan struct{})}
 	c.breaker.now = time.Now
 	c.passed.news = make(chan news, passedNews)
 	c.gossip.log = o.Logger
@@ -393,9 +393,7 @@ func (c *Cluster) forgetDead(now time.Time) (gone []presence, wait time.Duration
 			c.counts.left.Add(1)
 			c.seeds.lose(p.gossip)
 			gone = append(gone, p)
-			if len(c.lost) < MaxMembers {
-				c.lost[p.Name] = true
-			}
+			c.lost.add(p.Member, now)
 		}
 	}
 	return gone, wait
@@ -403,14 +401,8 @@ func (c *Cluster) forgetDead(now time.Time) (gone []presence, wait time.Duration
 
 // welcome says who is back of those that were said to be gone.
 func (c *Cluster) welcome(members []Member) {
-	for _, m := range members {
-		c.thereMu.Lock()
-		back := c.lost[m.Name]
-		delete(c.lost, m.Name)
-		c.thereMu.Unlock()
-		if back {
-			c.o.Logger.Info("A member of the cluster that went without a word is back.", "member", m.Name, "http", m.HTTP)
-		}
+	for _, m := range c.lost.found(members) {
+		c.o.Logger.Info("A member of the cluster that went without a word is back.", "member", m.Name, "http", m.HTTP)
 	}
 }
 

@@ -92,6 +92,18 @@ func TestClusterCut(t *testing.T) {
 		left := startLabWriter(t, g.members[0], 2, start2, every)
 		right := startLabWriter(t, g.members[3], 3, start2, every)
 		warned := 0
+		// What is written beyond the cut is missing, also long after the others were given up.
+		beyond := func(s *server, w *labWriter) {
+			const last = 2
+			from := w.rounds.Load() - last
+			if from < 0 {
+				return
+			}
+			n, warnings, err := countOf(s, w.writer, last, start2+from*every.Milliseconds())
+			if err != nil || n != last*clusterSeries && len(warnings) == 0 {
+				t.Errorf("%v after the cut %s answers %d of the last %d of the other side without a warning, %v", time.Since(cut), s.url, n, last*clusterSeries, err)
+			}
+		}
 		lasts := long(12*time.Second, 60*time.Second)
 		eventually(t, "the cut has lasted, and answers warned", func() error {
 			for _, s := range g.members {
@@ -103,6 +115,8 @@ func TestClusterCut(t *testing.T) {
 					warned++
 				}
 			}
+			beyond(g.members[0], right)
+			beyond(g.members[3], left)
 			if d := time.Since(cut); d < lasts || warned == 0 {
 				return fmt.Errorf("cut for %v, %d answers warned", d, warned)
 			}
