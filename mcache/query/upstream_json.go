@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -190,6 +191,9 @@ func (m *matrixReader) text(dst []byte) ([]byte, error) {
 		}
 		dst = append(dst, '\\', c)
 		m.pos++
+	}
+	if slices.ContainsFunc(dst[start:], func(c byte) bool { return c < ' ' }) { // each is escaped in JSON
+		return nil, notMatrix("a string")
 	}
 	if !escaped {
 		return dst, nil

@@ -87,6 +87,8 @@ func TestMatrixReaderRefuses(t *testing.T) {
 		`{"status":"success","data":{"resultType":"matrix","result":[],"result":[]}}`: false, `{"status":"success","data":{"resultType":"matrix","result":[1]}}`: false,
 		strings.Repeat(`{"a":[`, 200): false, `{"status":"success","x":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `,"data":{"resultType":"matrix","result":[]}}`: false,
 		point(`[1001,1]`): false, point(`[1001,"x"]`): false, point(`["1001","1"]`): false, point(`[1001,"1"],`): false, point(`[1001,"1"][1002,"1"]`): false, point(`[1001,"1",2]`): false,
+		// Bytes that got into a string.
+		series(`"metric":{"l":"a` + "\x00" + `b"}`): false, series(`"metric":{"l":"a` + "\x1f" + `\"b"}`): false, series(`"metric":{"l` + "\n" + `":""}`): false,
 		// Other steps than those that were asked for, or not in order.
 		point(`[1000,"1"]`): true, point(`[1003,"1"]`): true, point(`[1001.001,"1"]`): true, point(`[1002,"1"],[1001,"1"]`): true, point(`[1001,"1"],[1001,"1"]`): true, point(`[-1001,"1"]`): true,
 	} {
