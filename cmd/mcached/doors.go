@@ -49,7 +49,7 @@ func (d *daemon) openFrontDoors() error {
 	keys := d.keyLimits(c)
 	o := ingest.Options{
 		Blobs: d.blobs, Memory: d.memory, Metrics: d.metrics, Bucket: defaultBucket,
-		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: int(c.respMaxClients), IdleTimeout: c.respIdleTimeout.std(), MaxTrackedKeys: int(c.respMaxTracked), MaxTrackedBytes: d.heapPart(),
+		Password: c.respPassword, NoProtectedMode: !bool(c.respProtected), MaxConnections: d.connections.resp, IdleTimeout: c.respIdleTimeout.std(), MaxTrackedKeys: int(c.respMaxTracked), MaxTrackedBytes: d.heapPart(),
 		MaxKeyBytes: keys.MaxKeyBytes, MaxLabels: keys.MaxLabels, MaxLabelNameBytes: keys.MaxLabelNameBytes, MaxLabelValueBytes: keys.MaxLabelValueBytes,
 		Flags: writeFlags, Admission: d.admission, Logger: d.log, Version: version.Version, TLS: c.respCertificate.config(),
 		Parameters: d.shareParameters(), Cluster: c.clusterOptions(),

@@ -427,7 +427,7 @@ func (d *daemon) applicable() []applicable {
 		}},
 		{[]string{"resp.max-clients"}, func(c *config) error {
 			if d.resp != nil {
-				d.resp.SetMaxConnections(int(c.respMaxClients))
+				d.resp.SetMaxConnections(d.connectionsFor(c).resp)
 			}
 			return nil
 		}},

@@ -78,6 +78,7 @@ type daemon struct {
 
 	respListeners []net.Listener // none: no RESP
 	webListeners  []net.Listener
+	connections   connections // bounds at the start, of those that the listeners let in
 	webServers    []*plainServer
 	webSecurity   *webSecurity
 
@@ -176,12 +177,13 @@ func (d *daemon) open() error {
 
 // openListeners listens for HTTP and for Redis clients. What comes waits until run serves it.
 func (d *daemon) openListeners() error {
+	d.connections = d.connectionsFor(d.config)
 	for _, a := range d.config.webListen {
 		l, err := listen("HTTP", a, "choose another with --web.listen-address")
 		if err != nil {
 			return err
 		}
-		d.webListeners = append(d.webListeners, limitConns(l, int(d.config.webMaxConnections)))
+		d.webListeners = append(d.webListeners, limitConns(l, d.connections.web))
 	}
 	if a := d.config.respListen; a != "" {
 		l, err := listen("Redis clients", a, "if that is redis-server, stop it or choose another port with --resp.listen-address (off for none)")

@@ -44,6 +44,38 @@ func TestE2ENewSeriesRate(t *testing.T) {
 	}
 }
 
+// TestE2EFewFiles: where the system permits fewer open files than there may be
+// connections, idle Redis clients keep nobody out of HTTP.
+func TestE2EFewFiles(t *testing.T) {
+	t.Parallel()
+	const files = 64
+	s := startServerBy(t, []string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files)}, "--self-scrape.interval=0")
+	for range 2 * files { // that let in nobody when they have the last file
+		c, err := net.Dial("tcp", s.resp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	probe := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 10 {
+		res, err := probe.Get(s.url + "/-/healthy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Fatal(res.Status)
+		}
+	}
+	if !strings.Contains(s.output(), "The system permits fewer open files than there may be connections") {
+		t.Error("that fewer are let in is not said")
+	}
+	if strings.Contains(s.output(), "too many open files") {
+		t.Error("there were not enough files")
+	}
+}
+
 // TestE2ELimitsNameFlags: what a Redis client is told about a limit names the
 // flag that an operator raises it with.
 func TestE2ELimitsNameFlags(t *testing.T) {
