@@ -13,7 +13,7 @@ import (
 // comes back; a Cache without any pays a load for each Snapshot.
 type retentions struct {
 	some atomic.Bool
-	mu   sync.RWMutex
+	mu   sync.RWMutex // comes after those of shards
 	ms   map[retentionKey]int64
 }
 
@@ -28,19 +28,22 @@ type retentionKey struct {
 // bounds for how many it is set, at some 100 bytes of heap each. What is
 // hidden stays in the cache until it is evicted.
 func (c *Cache) SetRetention(bucket string, f Fingerprint, ms int64) {
-	r := &c.retained
+	c.retained.set(retentionKey{bucket, f}, ms)
+	c.changes.noteAll() // whose lock comes before those of shards, and these before that of retentions
+}
+
+func (r *retentions) set(key retentionKey, ms int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if ms > 0 {
 		if r.ms == nil {
 			r.ms = map[retentionKey]int64{}
 		}
-		r.ms[retentionKey{bucket, f}] = ms
+		r.ms[key] = ms
 	} else {
-		delete(r.ms, retentionKey{bucket, f})
+		delete(r.ms, key)
 	}
 	r.some.Store(len(r.ms) > 0)
-	c.changes.noteAll()
 }
 
 // shownFromLocked is the earliest time of which points of r may be shown.

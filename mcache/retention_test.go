@@ -2,7 +2,10 @@ package mcache
 
 import (
 	"math"
+	"runtime"
+	"sync"
 	"testing"
+	"time"
 )
 
 // TestRetention hides what is older than so much before the last point, of
@@ -55,4 +58,44 @@ func TestRetention(t *testing.T) {
 	if c.retained.some.Load() || len(c.retained.ms) > 0 {
 		t.Error("something is left")
 	}
+}
+
+// A retention that waits until its change is noted keeps no reader of a shard waiting:
+// who notes changes waits for shards.
+func TestRetentionWhileChangesAreAsked(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1})
+	labels := name("a")
+	if err := c.AppendSamples("b", labels, Sample{T: 1, V: 1}); err != nil {
+		t.Fatal(err)
+	}
+	s := c.shards[0]
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	s.mu.Lock() // as a reader has it
+	defer s.mu.Unlock()
+	await := func(what string, is func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); !is(); runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatal("not within a minute: " + what)
+			}
+		}
+	}
+	wg.Go(func() { c.ChangedSince(0) })
+	await("changes are asked for", func() bool {
+		if c.changes.mu.TryLock() {
+			c.changes.mu.Unlock()
+			return false
+		}
+		return true
+	})
+	wg.Go(func() { c.SetRetention("b", c.Fingerprint(labels), 5) })
+	await("a retention is set", c.retained.some.Load)
+	await("the reader may look at it", func() bool {
+		if !c.retained.mu.TryRLock() {
+			return false
+		}
+		c.retained.mu.RUnlock()
+		return true
+	})
 }
