@@ -232,7 +232,12 @@ func (l *loader) writeToLocked(s *shard, b *bucket, order []int32, o *outcome) (
 	if together {
 		flags = flagClaimed
 		claims = len(order)
-		b.series.Add(int64(claims))
+		if err := b.claim(int64(claims)); err != nil {
+			for range order {
+				o.refuse(err)
+			}
+			return 0
+		}
 	}
 	if s.ids.Len() > 0 {
 		// All are about to be looked up. Read in a loop of their own, the slots come at once.

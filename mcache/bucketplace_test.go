@@ -1,11 +1,14 @@
 package mcache
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A full table takes new buckets in the places of those that hold nothing, and
@@ -42,6 +45,69 @@ func TestBucketsWithoutSeriesMakeWay(t *testing.T) {
 		if runs, err := c.Get(b, []byte("k")); len(runs) != 1 || err != nil {
 			t.Errorf("%s holds %v, %v", b, runs, err)
 		}
+	}
+	checkCache(t, c)
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// A bucket that is removed after Load has found it, and the place of which is another's
+// by the time its series are made, gets none: they would be in the other.
+func TestBucketRemovedWhileLoaded(t *testing.T) {
+	from := newTestCache(t, Options{Shards: 1})
+	const series = 5
+	for i := range series {
+		if err := from.AppendSamples("removed", name(fmt.Sprint("a", i)), Sample{T: 1, V: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var file bytes.Buffer
+	if _, err := from.Save(&file, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := newTestCache(t, Options{Shards: 1})
+	await := func(what string, is func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); !is(); runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatal("not within a minute: " + what)
+			}
+		}
+	}
+	s := c.shards[0]
+	inSeries := file.Len() - frameHeader - saveEndBytes - 1 // the last byte of their frame
+	in := io.MultiReader(io.LimitReader(&file, int64(inSeries)), readerFunc(func(b []byte) (int, error) {
+		if file.Len() == frameHeader+saveEndBytes+1 {
+			s.mu.Lock() // what else takes it is done
+		}
+		return file.Read(b)
+	}))
+	var hands sync.WaitGroup
+	var loaded Loaded
+	var err error
+	hands.Go(func() { loaded, err = c.Load(in, LoadOptions{}) })
+	func() {
+		await("the series know their bucket, and wait for the shard", func() bool { return c.lives.Load() == series })
+		defer s.mu.Unlock()
+		was := c.findBucket("removed")
+		hands.Go(func() { c.RemoveBucket("removed") })
+		await("the bucket is removed", func() bool { return c.findBucket("removed") == nil })
+		other, err := c.openBucket("other", widthHPTS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other.id != was.id {
+			t.Fatalf("the other bucket is in place %d, not %d: no test", other.id, was.id)
+		}
+	}()
+	hands.Wait()
+	if !errors.Is(err, ErrBuckets) || loaded.Series != 0 || loaded.Refused != series {
+		t.Errorf("%+v, %v", loaded, err)
+	}
+	if n := c.SeriesOf("other"); n != 0 {
+		t.Errorf("the other bucket has %d series", n)
 	}
 	checkCache(t, c)
 }

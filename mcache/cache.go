@@ -395,6 +395,24 @@ func (b *bucket) end() bool {
 	return b.series.Load() <= endedBucket || b.series.CompareAndSwap(0, endedBucket)
 }
 
+// claim counts n series that are to be made. The error is ErrBuckets if the bucket has
+// ended: a series in it would stand in the place of another.
+func (b *bucket) claim(n int64) error {
+	for {
+		was := b.series.Load()
+		if was < 0 {
+			return b.errEnded()
+		}
+		if b.series.CompareAndSwap(was, was+n) {
+			return nil
+		}
+	}
+}
+
+func (b *bucket) errEnded() error {
+	return fmt.Errorf("%w: %q was replaced by another just now", ErrBuckets, b.name)
+}
+
 // insertedInto counts n points that were written to a bucket.
 func (c *Cache) insertedInto(b *bucket, n int) {
 	if n > 0 {

@@ -110,7 +110,7 @@ func (c *Cache) claimFor(b *bucket, labels []Label, l Limits) (claim, error) {
 	for {
 		n := b.series.Load()
 		if n < 0 {
-			return claim{}, fmt.Errorf("%w: %q was replaced by another just now", ErrBuckets, b.name)
+			return claim{}, b.errEnded()
 		}
 		if l.Series > 0 && n >= int64(l.Series) {
 			b.overSeries.Add(1)
