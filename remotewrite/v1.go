@@ -15,6 +15,7 @@ import (
 type pair struct {
 	text        []byte // of the name
 	name, value mcache.Hash
+	bytes       int  // of the value, if the label ends with it; else 0
 	empty       bool // the value is
 }
 
@@ -174,6 +175,9 @@ func (in *intake) handFull(samples int) bool {
 // within, puts the next in the place of the one before, and goes on from there.
 // The sum is that of the series before, less what went, plus what came.
 func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Fingerprint, suspect bool, err error) {
+	if n := in.onlyValueChanged(b[i:]); n > 0 {
+		return i + n, in.sum, in.empty > 0, nil
+	}
 	from, n, changed := i, 0, in.changed
 	before := in.before // from the place on that b[i:] is like
 	for {
@@ -205,7 +209,10 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 		if v != p.value {
 			changed = n
 		}
-		p.text, p.value, p.empty = name, v, len(value) == 0
+		p.text, p.value, p.bytes, p.empty = name, v, 0, len(value) == 0
+		if cap(b)-cap(value)+len(value) == end { // it ends where the label does
+			p.bytes = len(value)
+		}
 		if p.empty {
 			in.empty++
 		} else {
@@ -219,6 +226,26 @@ func (in *intake) labelsLikeBefore(b []byte, i int) (behind int, f mcache.Finger
 	}
 	in.pairs, in.ends, in.before, in.changed = in.pairs[:n], in.ends[:n], b[from:i], changed
 	return i, in.sum, in.empty > 0, nil
+}
+
+// onlyValueChanged does it where the labels at b are those of the series before but for the
+// value of one, the one that changed last, which is as long. It returns how many bytes they
+// have; 0, and nothing is done, where it is otherwise.
+func (in *intake) onlyValueChanged(b []byte) int {
+	before, n := in.before, in.changed
+	if uint(n) >= uint(len(in.pairs)) || len(b) <= len(before) || b[len(before)] == wire.TagV1SeriesLabel {
+		return 0
+	}
+	p, to := &in.pairs[n], int(in.ends[n])
+	from := to - p.bytes
+	if p.bytes == 0 || string(b[:from]) != string(before[:from]) || string(b[to:len(before)]) != string(before[to:]) {
+		return 0
+	}
+	in.sum.Remove(p.name, p.value)
+	p.value = in.cache.Hash(b[from:to])
+	in.sum.Add(p.name, p.value)
+	in.before = b[:len(before)]
+	return len(before)
 }
 
 // alike is how many labels before b are those of the series before, from the n-th

@@ -103,6 +103,12 @@ func (in *intake) seriesV2(e piece) error {
 			i, b, parts = int(x.Rest), b[:x.End], 1
 		}
 	}
+	if at, end := wire.ShortBytes(b, i, wire.TagV2SeriesRefs); at > 0 && end < in.lookAt { // from nearly all senders
+		if f, suspect, bad = in.refsLikeBefore(b[at:end]); bad == errMalformed {
+			return malformed("references", at)
+		}
+		i, parts = end, 1
+	}
 	for i < len(b) {
 		start := i
 		if b[i] == wire.TagV2SeriesSample {
@@ -262,6 +268,9 @@ type refPair struct {
 // refsLikeBefore sums up the pairs of a packed list of references. It passes
 // over those of the series before as labelsLikeBefore does, which see.
 func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool, err error) {
+	if in.onlyRefChanged(raw) {
+		return in.sum, in.empty > 0, nil
+	}
 	if in.refsBefore == nil {
 		in.forgetRefs()
 	}
@@ -297,6 +306,7 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 			before = before[int(in.ends[n])-i:]
 			moveEnds(in.ends[n:], j)
 		}
+		in.changed = n
 		if err := in.pair(&in.refPairs[n], uint32(name), uint32(value), n); err != nil {
 			in.forgetRefs()
 			if !validRefs(raw[j:]) {
@@ -312,6 +322,38 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 	}
 	in.refPairs, in.ends, in.refsBefore = in.refPairs[:n], in.ends[:n], raw
 	return in.sum, in.empty > 0, nil
+}
+
+// onlyRefChanged does it where the list is that of the series before but for one label,
+// the one that changed last, which is as long. It reports false, and has done nothing,
+// where it is not: that takes less than a tenth of what is spared elsewhere.
+func (in *intake) onlyRefChanged(raw []byte) bool {
+	before, ends, n := in.refsBefore, in.ends, in.changed
+	if len(raw) != len(before) || uint(n) >= uint(len(ends)) {
+		return false
+	}
+	from, to := 0, int(ends[n])
+	if n > 0 {
+		from = int(ends[n-1])
+	}
+	if string(raw[:from]) != string(before[:from]) || string(raw[to:]) != string(before[to:]) {
+		return false
+	}
+	p := &in.refPairs[n]
+	name, i := wire.Uvarint(raw, from)
+	if i < 0 || p.empty || uint64(p.name) != name {
+		return false
+	}
+	value, i := wire.Uvarint(raw, i)
+	if i != to || value >= uint64(len(in.syms)) || len(in.syms[value].raw) == 0 {
+		return false
+	}
+	v := &in.syms[value]
+	in.sum.Remove(p.nameHash, p.valHash)
+	p.value, p.valHash = uint32(value), in.hash(v)
+	in.sum.Add(p.nameHash, p.valHash)
+	in.refsBefore = raw
+	return true
 }
 
 // forgetRefs leaves no series before to compare with.

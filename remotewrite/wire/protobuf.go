@@ -70,6 +70,18 @@ func Bytes(b []byte, i int) (from, to int) {
 	return i, i + int(n)
 }
 
+// ShortBytes reads a field with the tag, which is below 0x80, at b[i:], if it is there and
+// has less than 0x80 bytes, and returns where these begin and end; else from is 0.
+func ShortBytes(b []byte, i int, tag byte) (from, to int) {
+	if i+2 > len(b) || b[i] != tag || b[i+1] >= 0x80 {
+		return 0, 0
+	}
+	if to = i + 2 + int(b[i+1]); to > len(b) {
+		return 0, 0
+	}
+	return i + 2, to
+}
+
 // Tag reads a field's number and wire type. A tag is a small number in
 // practice, so callers switch on its value; one that was written with more
 // bytes than it needs comes out the same. The index is -1 for what no
