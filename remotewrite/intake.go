@@ -64,7 +64,7 @@ type intake struct {
 	ends       []uint32  // where each of them ends, from the beginning of the first
 	before     []byte    // protocol 1.0: as they lie in decoded
 	pairs      []pair    // protocol 1.0: one by one
-	changed    int       // protocol 1.0: place of the last that was another than in the series before that; -1: none
+	changed    int       // place of the last that was another than in the series before that; -1: none
 	refsBefore []byte    // protocol 2.0: the references of the series before
 	refPairs   []refPair // protocol 2.0: the labels of the series before
 	refs       []uint32  // protocol 2.0: labels_refs, on the slow path
