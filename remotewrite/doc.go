@@ -24,9 +24,10 @@
 // cache finds a series by it. In protocol 1.0 the labels are spelled out in
 // each series, in protocol 2.0 they are references to symbols, which are hashed
 // once a request. Either way most of a series' bytes are those of the series
-// before: what they have in common is found by comparing words, where it is not as
-// expected in protocol 1.0, all but the label that changed last; and the sum is that
-// of the series before, less the pairs that went, plus those that came.
+// before, and the sum is that one's, less the pairs that went, plus those that came.
+// As a rule one value is another, that of the label that changed last, and is as
+// long: what is before and behind it is compared as a whole then. Else what both
+// have in common is found by comparing words.
 //
 // # Why the fast path needs no checks
 //

@@ -326,7 +326,7 @@ func (in *intake) refsLikeBefore(raw []byte) (f mcache.Fingerprint, suspect bool
 
 // onlyRefChanged does it where the list is that of the series before but for one label,
 // the one that changed last, which is as long. It reports false, and has done nothing,
-// where it is not: that takes less than a tenth of what is spared elsewhere.
+// where it is otherwise.
 func (in *intake) onlyRefChanged(raw []byte) bool {
 	before, ends, n := in.refsBefore, in.ends, in.changed
 	if len(raw) != len(before) || uint(n) >= uint(len(ends)) {
