@@ -2,11 +2,13 @@ package ingest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -639,6 +641,47 @@ func TestCopiesYield(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// Who changes the view of a node waits for its commands; the question of another, which
+// of its units the node has, waits for that change and must not be one of them.
+func TestCopiesServesWhileTheViewChanges(t *testing.T) {
+	f := newFleet(t, 3)
+	f.whole()
+	n, other := f.nodes[0], f.nodes[1]
+	asked := make(chan struct{})
+	func() {
+		n.cluster.mu.Lock() // as by SetCluster
+		defer n.cluster.mu.Unlock()
+		go func() {
+			defer close(asked)
+			var units unitSet
+			units.add(0)
+			var reply []byte
+			_ = other.copies.ask(other.peerFor(n.address, peerControl), time.Minute, [][]byte{[]byte("MC.COPY"), []byte("serves"), []byte("n"), units.encode()}, &reply)
+			if _, ok := decodeUnits(bulkOf(reply)); !ok {
+				t.Errorf("it answers %q", reply)
+			}
+		}()
+		stacks := make([]byte, 8<<20)
+		waitFor(t, "the question waits", func() bool {
+			return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("ingest.(*copies).serves("))
+		})
+		settled := make(chan struct{})
+		go func() {
+			defer close(settled)
+			n.settle()
+		}()
+		waitFor(t, "all commands have ended", func() bool {
+			select {
+			case <-settled:
+				return true
+			default:
+				return false
+			}
+		})
+	}()
+	<-asked
 }
 
 // It asks the taker, and has its units back when that one gave them up.

@@ -32,7 +32,8 @@ func mcCopyTake(c *conn, taker string, rest [][]byte) {
 func mcCopyServes(c *conn, rest [][]byte) {
 	if len(rest) == 1 {
 		if units, ok := decodeUnits(rest[0]); ok {
-			has := c.srv.copies.serves(&units)
+			var has unitSet
+			c.away(func() { has = c.srv.copies.serves(&units) }) // a change of the view waits for commands
 			c.Bulk(has.encode())
 			return
 		}
@@ -40,7 +41,8 @@ func mcCopyServes(c *conn, rest [][]byte) {
 	c.Fail(errSyntax)
 }
 
-// serves are those of units that are this node's.
+// serves are those of units that are this node's. It may have to wait for a change of
+// the view, which waits for all commands behind a gate.
 func (k *copies) serves(units *unitSet) unitSet {
 	k.srv.cluster.mu.Lock()
 	defer k.srv.cluster.mu.Unlock()
