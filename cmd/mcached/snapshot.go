@@ -206,7 +206,10 @@ func (d *daemon) saveSnapshot() (st mcache.Saved, err error) {
 	}()
 	w := bufio.NewWriterSize(countingWriter{f, &d.snapshot.written}, 1<<20)
 	st, err = d.metrics.Save(w, began.UnixMilli(), d.writes.Kept())
-	if err = errors.Join(err, w.Flush()); err != nil {
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
 		return st, err
 	}
 	if err = f.Sync(); err != nil {
