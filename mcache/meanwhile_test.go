@@ -150,23 +150,29 @@ func TestDeletedMeanwhile(t *testing.T) {
 	checkCache(t, d)
 }
 
+// appendWithStarts writes samples to the series m, each with a start time if there are to be some.
+func appendWithStarts(t *testing.T, c *Cache, samples []Sample, starts bool) {
+	t.Helper()
+	var b Batch
+	b.Reset("default")
+	b.Series(c.Fingerprint(name("m")))
+	for i, x := range samples {
+		if b.Sample(x.T, x.V); starts {
+			b.StartTime(int64(i + 1))
+		}
+	}
+	if _, err := c.AppendNew(&b, 0, name("m")); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestWrittenMeanwhile: to a series that is loaded, with start times or without, others write
 // while its blocks wait for memory.
 func TestWrittenMeanwhile(t *testing.T) {
 	for _, starts := range []bool{false, true} {
 		c := newTestCache(t, Options{Shards: 1})
 		saved := noise(4000)
-		var b Batch
-		b.Reset("default")
-		b.Series(c.Fingerprint(name("m")))
-		for i, x := range saved {
-			if b.Sample(x.T, x.V); starts {
-				b.StartTime(int64(i + 1))
-			}
-		}
-		if _, err := c.AppendNew(&b, 0, name("m")); err != nil {
-			t.Fatal(err)
-		}
+		appendWithStarts(t, c, saved, starts)
 		var file bytes.Buffer
 		if _, err := c.Save(&file, 0, nil); err != nil {
 			t.Fatal(err)
@@ -229,22 +235,9 @@ func TestSettledMeanwhile(t *testing.T) {
 			c := newTestCache(t, Options{Shards: 1, WriteBack: true})
 			saved := noise(4000)
 			const sent = 1500
-			write := func(ss []Sample) {
-				var b Batch
-				b.Reset("default")
-				b.Series(c.Fingerprint(name("m")))
-				for i, x := range ss {
-					if b.Sample(x.T, x.V); starts {
-						b.StartTime(int64(i + 1))
-					}
-				}
-				if _, err := c.AppendNew(&b, 0, name("m")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			write(saved[:sent])
+			appendWithStarts(t, c, saved[:sent], starts)
 			drain(c, func(*Outgoing) {}, 10_000)
-			write(saved[sent:])
+			appendWithStarts(t, c, saved[sent:], starts)
 			var file bytes.Buffer
 			if _, err := c.Save(&file, 0, nil); err != nil {
 				t.Fatal(err)
