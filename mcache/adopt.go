@@ -258,6 +258,13 @@ func (l *loader) writeToLocked(s *shard, b *bucket, order []int32, o *outcome) (
 		for tries := 0; errors.Is(err, errGone) && tries < roomTries; tries++ { // it may be deleted meanwhile
 			var id uint32
 			var made bool
+			if together && tries > 0 { // what was counted is gone, and the bucket may have ended
+				if err = b.claim(1); err != nil {
+					n = 0
+					break
+				}
+				claims++
+			}
 			id, made, err = s.findOrCreateLocked(b, f, x.flags|flags, labels, func() error { return l.pairsLocked(s, b, x) })
 			if made {
 				claims--

@@ -150,6 +150,43 @@ func TestDeletedMeanwhile(t *testing.T) {
 	checkCache(t, d)
 }
 
+// TestBucketRemovedMeanwhile: while the blocks of a series that is loaded wait for memory, its
+// bucket is removed, and another takes the place. The series is not made anew in that.
+func TestBucketRemovedMeanwhile(t *testing.T) {
+	c := newTestCache(t, Options{Shards: 1})
+	if err := c.AppendSamples("default", name("m"), noise(4000)...); err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if _, err := c.Save(&file, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	m := newTestMemory(t, 128*16<<10, 16<<10)
+	q := newSqueezer(m)
+	d := newTestCache(t, Options{Memory: m, Shards: 1})
+	var other *bucket
+	q.meanwhile = func() {
+		was := d.findBucket("default")
+		if other != nil || d.Stats().Points == 0 {
+			return
+		}
+		d.RemoveBucket("default")
+		var err error
+		if other, err = d.openBucket("other", widthHPTS); err != nil || other.id != was.id {
+			t.Errorf("the other bucket is not in place %d: %v", was.id, err)
+		}
+	}
+	q.squeeze(128)
+	st, err := d.Load(&file, LoadOptions{})
+	if other == nil || !errors.Is(err, ErrBuckets) || st.Series != 0 || st.Points != 0 || st.Refused != 1 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if n := d.SeriesOf("other"); n != 0 {
+		t.Errorf("the other bucket has %d series", n)
+	}
+	checkCache(t, d)
+}
+
 // appendWithStarts writes samples to the series m, each with a start time if there are to be some.
 func appendWithStarts(t *testing.T, c *Cache, samples []Sample, starts bool) {
 	t.Helper()
