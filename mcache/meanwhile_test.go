@@ -101,6 +101,16 @@ func evictedMeanwhile(t *testing.T, writeBack bool) {
 	}
 }
 
+// snapshotFile is what Save writes.
+func snapshotFile(t *testing.T, c *Cache) *bytes.Buffer {
+	t.Helper()
+	var file bytes.Buffer
+	if _, err := c.Save(&file, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	return &file
+}
+
 // sentOf drains a cache, of one series, and returns what was sent.
 func sentOf(c *Cache) (ss []Sample) {
 	drain(c, func(o *Outgoing) {
@@ -119,10 +129,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 	if err := c.AppendSamples("default", name("m"), saved...); err != nil {
 		t.Fatal(err)
 	}
-	var file bytes.Buffer
-	if _, err := c.Save(&file, 0, nil); err != nil {
-		t.Fatal(err)
-	}
+	file := snapshotFile(t, c)
 	m := newTestMemory(t, 128*16<<10, 16<<10)
 	q := newSqueezer(m)
 	d := newTestCache(t, Options{Memory: m, Shards: 1, WriteBack: true})
@@ -140,7 +147,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 		}
 	}
 	q.squeeze(128)
-	if st, err := d.Load(&file, LoadOptions{}); err != nil || st.Points != uint64(len(saved)) {
+	if st, err := d.Load(file, LoadOptions{}); err != nil || st.Points != uint64(len(saved)) {
 		t.Fatal(st, err)
 	}
 	checkCache(t, d)
@@ -157,10 +164,7 @@ func TestBucketRemovedMeanwhile(t *testing.T) {
 	if err := c.AppendSamples("default", name("m"), noise(4000)...); err != nil {
 		t.Fatal(err)
 	}
-	var file bytes.Buffer
-	if _, err := c.Save(&file, 0, nil); err != nil {
-		t.Fatal(err)
-	}
+	file := snapshotFile(t, c)
 	m := newTestMemory(t, 128*16<<10, 16<<10)
 	q := newSqueezer(m)
 	d := newTestCache(t, Options{Memory: m, Shards: 1})
@@ -177,7 +181,7 @@ func TestBucketRemovedMeanwhile(t *testing.T) {
 		}
 	}
 	q.squeeze(128)
-	st, err := d.Load(&file, LoadOptions{})
+	st, err := d.Load(file, LoadOptions{})
 	if other == nil || !errors.Is(err, ErrBuckets) || st.Series != 0 || st.Points != 0 || st.Refused != 1 {
 		t.Errorf("%+v, %v", st, err)
 	}
@@ -210,10 +214,7 @@ func TestWrittenMeanwhile(t *testing.T) {
 		c := newTestCache(t, Options{Shards: 1})
 		saved := noise(4000)
 		appendWithStarts(t, c, saved, starts)
-		var file bytes.Buffer
-		if _, err := c.Save(&file, 0, nil); err != nil {
-			t.Fatal(err)
-		}
+		file := snapshotFile(t, c)
 		m := newTestMemory(t, 64*16<<10, 16<<10)
 		q := newSqueezer(m)
 		d := newTestCache(t, Options{Memory: m, Shards: 1})
@@ -230,7 +231,7 @@ func TestWrittenMeanwhile(t *testing.T) {
 			mine = append(mine, x)
 		}
 		q.squeeze(60)
-		if _, err := d.Load(&file, LoadOptions{}); err != nil {
+		if _, err := d.Load(file, LoadOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		checkCache(t, d)
@@ -275,10 +276,7 @@ func TestSettledMeanwhile(t *testing.T) {
 			appendWithStarts(t, c, saved[:sent], starts)
 			drain(c, func(*Outgoing) {}, 10_000)
 			appendWithStarts(t, c, saved[sent:], starts)
-			var file bytes.Buffer
-			if _, err := c.Save(&file, 0, nil); err != nil {
-				t.Fatal(err)
-			}
+			file := snapshotFile(t, c)
 
 			m := newTestMemory(t, 128*16<<10, 16<<10)
 			q := newSqueezer(m)
@@ -297,7 +295,7 @@ func TestSettledMeanwhile(t *testing.T) {
 				d.Settle(0, nil)
 			}
 			q.squeeze(128)
-			if _, err := d.Load(&file, LoadOptions{}); err != nil {
+			if _, err := d.Load(file, LoadOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			checkCache(t, d)
