@@ -16,24 +16,7 @@ import (
 // the bucket if there are no matchers. At most limit are returned, if it is
 // above zero.
 func (c *Cache) LabelNames(bucket string, ms []Matcher, limit int) ([]string, error) {
-	return c.texts(bucket, ms, limit, func(s *shard, l *textList, alone bool) {
-		if !alone {
-			s.namesInLocked(bucket, ms, nil, l)
-			return
-		}
-		x := &s.index
-		names := index.NewSet(x.Names())
-		for p := range uint32(x.Pairs()) {
-			if x.Live(p) > 0 {
-				names.Add(x.NameOf(p))
-			}
-		}
-		names.Each(func(n uint32) {
-			if text := x.NameText(n); string(text) != bucketName && string(text) != rawName {
-				l.add(text)
-			}
-		})
-	})
+	return c.texts(bucket, ms, limit, func(s *shard, l *textList) { s.namesInLocked(bucket, ms, nil, l) })
 }
 
 // LabelValues returns the values of a label that the selected series have,
@@ -44,19 +27,9 @@ func (c *Cache) LabelValues(bucket, name string, ms []Matcher, limit int) ([]str
 		return nil, fmt.Errorf("%w: name %q", ErrLabels, name)
 	}
 	h := c.HashString(name)
-	return c.texts(bucket, ms, limit, func(s *shard, l *textList, alone bool) {
-		x := &s.index
-		only := x.FindName(h, name)
-		switch {
-		case only == noID:
-		case !alone:
+	return c.texts(bucket, ms, limit, func(s *shard, l *textList) {
+		if only := s.index.FindName(h, name); only != noID {
 			s.valuesInLocked(only, bucket, ms, nil, l)
-		default:
-			for p := range pairsOf(x, only) {
-				if x.Live(p) > 0 {
-					l.add(x.Value(p))
-				}
-			}
 		}
 	})
 }
@@ -80,14 +53,12 @@ func pairsOf(x *index.Index, name uint32) iter.Seq[uint32] {
 	}
 }
 
-// texts sorts what pick finds in each shard. pick is told whether every pair
-// counts, which is where there is one bucket and no condition.
-func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard, l *textList, alone bool)) ([]string, error) {
+// texts sorts what pick finds in each shard.
+func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard, l *textList)) ([]string, error) {
 	b, err := c.selectable(bucket, ms)
 	if b == nil || err != nil {
 		return []string{}, err
 	}
-	alone := len(ms) == 0 && len(*c.byID.Load()) == 1
 	// What many series share is in most shards, and is left out at once; of
 	// what one series has alone, a set would only cost time.
 	var l textList
@@ -96,7 +67,7 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 		before := len(l.ends)
 		l.skipped, l.next = 0, 0
 		s.mu.Lock()
-		pick(s, &l, alone)
+		pick(s, &l)
 		s.mu.Unlock()
 		alike = alike && (before == 0 || len(l.ends)-before <= l.skipped)
 		if l.known = 0; alike {
@@ -216,6 +187,9 @@ func (l *textList) keys() []textKey {
 	common := len(first)
 	for i := range l.ends {
 		s := l.at(i)
+		if bytes.HasPrefix(s, first[:common]) {
+			continue
+		}
 		common = min(common, len(s))
 		for k := range common {
 			if s[k] != first[k] {

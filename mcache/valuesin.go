@@ -15,7 +15,7 @@ import (
 // lost what it had before may have been there, math.MinInt64 when there is none.
 func (c *Cache) LabelNamesIn(bucket string, ms []Matcher, from, to int64, limit int) (names []string, complete int64, err error) {
 	w := window{from: from, to: to, complete: math.MinInt64}
-	names, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool) {
+	names, err = c.texts(bucket, ms, limit, func(s *shard, l *textList) {
 		s.namesInLocked(bucket, ms, &w, l)
 	})
 	return names, w.complete, err
@@ -64,7 +64,7 @@ func (c *Cache) LabelValuesIn(bucket, name string, ms []Matcher, from, to int64,
 	}
 	h := c.HashString(name)
 	w := window{from: from, to: to, complete: math.MinInt64}
-	values, err = c.texts(bucket, ms, limit, func(s *shard, l *textList, _ bool) {
+	values, err = c.texts(bucket, ms, limit, func(s *shard, l *textList) {
 		if only := s.index.FindName(h, name); only != noID {
 			s.valuesInLocked(only, bucket, ms, &w, l)
 		}
@@ -76,7 +76,11 @@ func (c *Cache) LabelValuesIn(bucket, name string, ms []Matcher, from, to int64,
 // the window.
 func (s *shard) valuesInLocked(name uint32, bucket string, ms []Matcher, w *window, l *textList) {
 	x, of := &s.index, s.selectedLocked(bucket, ms)
-	if !s.fewLocked(&of) && x.PairsOf(name) < of.n {
+	byPair := !s.fewLocked(&of) && x.PairsOf(name) < of.n
+	if of.all && w == nil { // a pair tells mostly, without its series
+		byPair = x.PairsOf(name) < manyWalked*of.n
+	}
+	if byPair {
 		for p := range pairsOf(x, name) {
 			// Most values are in all shards, and were found in one before.
 			if v := x.Value(p); !l.skips(v) && s.oneInLocked(p, &of, w) {
@@ -138,6 +142,7 @@ const manyWalked = 8
 // selected is what is selected of a shard.
 type selected struct {
 	bucket *bucket   // nil: nothing
+	own    uint32    // its pair, noID if it has no series
 	all    bool      // of the bucket; else those of set
 	set    index.Set // of series
 	n      int       // how many there are
@@ -148,6 +153,7 @@ func (s *shard) selectedLocked(bucket string, ms []Matcher) (of selected) {
 	if of.bucket = s.cache.findBucket(bucket); of.bucket == nil {
 		return of
 	}
+	of.own = s.ownPairLocked(of.bucket)
 	if of.all = len(ms) == 0; of.all {
 		of.n = s.seriesOfLocked(of.bucket)
 	} else {
@@ -182,8 +188,12 @@ func (s *shard) eachInLocked(of *selected, w *window, useful func(r *series) boo
 // oneInLocked reports whether one of the selected series that have the pair has
 // a point in the window.
 func (s *shard) oneInLocked(pair uint32, of *selected, w *window) bool {
-	if of.n == 0 || s.index.Live(pair) == 0 {
+	own := s.index.Own(pair)
+	if of.n == 0 || s.index.Live(pair) == 0 || own != of.own && own != index.None {
 		return false
+	}
+	if own == of.own && of.all && w == nil {
+		return true
 	}
 	for id := range s.index.Posted(pair) {
 		if !of.all && !of.set.Has(id) {

@@ -17,7 +17,7 @@
 // # Picture
 //
 //	name   ─▶ text, its pairs, chained
-//	pair   ─▶ name, text of the value, live, posting
+//	pair   ─▶ name, text of the value, live, posting, the bucket if it is one
 //	series ─▶ its pairs, 4 bytes each, or a base and the pairs that differ from it
 //	posting   first id │ steps and runs, in chunks that grow by half (postings.go)
 //
@@ -49,7 +49,7 @@
 //
 // # Cost
 //
-// A pair is 40 bytes, 11 to 16 of lookup and its text; a label that a series
+// A pair is 44 bytes, 11 to 16 of lookup and its text; a label that a series
 // shares with those that were made before it is next to nothing, in its set and in a
 // posting; any other is 4 bytes in a set, of which there are 4 more for each series, and
 // 1.3 to 1.7 in a posting.

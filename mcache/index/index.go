@@ -50,6 +50,7 @@ type pairRec struct {
 	n             uint32 // ids in the posting, dead ones too
 	first, last   uint32 // ids
 	head, tail    uint32 // chunks: offset in units of 8 bytes, 0 none
+	own           uint32 // what each set with it begins with; None if they differ
 }
 
 // New returns an empty Index, whose texts are hashed by h.
@@ -186,6 +187,16 @@ func (x *Index) NameText(name uint32) []byte {
 func (x *Index) Live(pair uint32) int {
 	x.settle()
 	return int(x.pairs.At(pair).live)
+}
+
+// Own is the pair that the sets of all series with this pair begin with, dead ones, too:
+// that of their bucket. It is None if they are of several, or there are none.
+func (x *Index) Own(pair uint32) uint32 {
+	x.settle()
+	if p := x.pairs.At(pair); p.n > 0 {
+		return p.own
+	}
+	return None
 }
 
 // Names and Pairs are how many there are: their numbers are all below. Some may

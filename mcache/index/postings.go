@@ -40,8 +40,9 @@ const (
 )
 
 // pending is what was not put into postings yet. Most series have most of their pairs in
-// common with the one posted before, and the id that follows its id: these pairs get a run
-// of ids at once. Who reads postings, or how many series of a pair are live, settles first.
+// common with the one posted before, that of their bucket always, and the id that follows
+// its id: these pairs get a run of ids at once. Who reads postings, or how many series of a
+// pair are live, settles first.
 type pending struct {
 	n     int                // pairs
 	pairs [maxPending]uint32 // of the series posted last, the first of them
@@ -56,8 +57,8 @@ const (
 	pendingIDs = 4 * maxRun
 )
 
-// Post adds a series to the postings of its pairs. It fails before the first
-// change or not at all.
+// Post adds a series to the postings of its pairs, of which there is one at least: the
+// first is that of its bucket. It fails before the first change or not at all.
 func (x *Index) Post(id uint32, pairs []uint32) error {
 	w := &x.pending
 	// What is pending has room, and will have.
@@ -65,7 +66,7 @@ func (x *Index) Post(id uint32, pairs []uint32) error {
 		return err
 	}
 	n := min(len(pairs), maxPending)
-	if n != w.n || id != w.end || id-w.begin == pendingIDs {
+	if n != w.n || id != w.end || id-w.begin == pendingIDs || w.pairs[0] != pairs[0] {
 		x.settle()
 		w.n, w.begin = copy(w.pairs[:], pairs), id
 		for i := range w.from[:n] {
@@ -80,7 +81,7 @@ func (x *Index) Post(id uint32, pairs []uint32) error {
 	}
 	w.end = id + 1
 	for _, p := range pairs[n:] {
-		x.postOne(x.pairs.At(p), id)
+		x.postOne(x.pairs.At(p), pairs[0], id)
 	}
 	return nil
 }
@@ -98,7 +99,7 @@ func (x *Index) settle() {
 func (x *Index) postRun(pair, id, end uint32) {
 	p := x.pairs.At(pair)
 	for id < end {
-		x.postOne(p, id) // once or twice, until there is a run
+		x.postOne(p, x.pending.pairs[0], id) // once or twice, until there is a run
 		id++
 		n := x.lengthenBy(p, end-id)
 		p.live, p.n, p.last = p.live+n, p.n+n, p.last+n
@@ -106,12 +107,16 @@ func (x *Index) postRun(pair, id, end uint32) {
 	}
 }
 
-func (x *Index) postOne(p *pairRec, id uint32) {
+// postOne puts an id in the posting of a pair; own is what the set of the series begins with.
+func (x *Index) postOne(p *pairRec, own, id uint32) {
 	p.live++
 	p.n++
 	if p.n == 1 {
-		p.first, p.last = id, id
+		p.first, p.last, p.own = id, id, own
 		return
+	}
+	if p.own != own {
+		p.own = None
 	}
 	delta := int64(id) - int64(p.last)
 	p.last = id

@@ -105,3 +105,58 @@ func TestPostTogether(t *testing.T) {
 		}
 	}
 }
+
+// TestOwn posts few series, of one bucket or of two, one behind the other, and asks each pair
+// of which all of its series are.
+func TestOwn(t *testing.T) {
+	t.Parallel()
+	answers := map[bool]int{}
+	for seed := range uint64(2000) {
+		rng := rand.New(rand.NewPCG(seed, 8))
+		x := New(newTestMemory(t, 8<<20), NewHasher())
+		const places, values = maxPending + 8, 3
+		set := make([]uint32, 2+rng.IntN(places-2))
+		for k := range set {
+			set[k] = pairOf(t, &x, k, 0)
+		}
+		own := map[uint32]uint32{} // None: of several
+		for id := range uint32(1 + rng.IntN(20)) {
+			if k := rng.IntN(len(set)); k > 0 {
+				set[k] = pairOf(t, &x, k, rng.IntN(values))
+			}
+			if rng.IntN(10) == 0 {
+				set[0] = pairOf(t, &x, 0, rng.IntN(2))
+			}
+			if err := x.Post(id, set); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range set {
+				if of, ok := own[p]; ok && of != set[0] {
+					own[p] = None
+				} else {
+					own[p] = set[0]
+				}
+			}
+			if rng.IntN(10) == 0 {
+				x.Unpost(set) // what is dead counts, too
+			}
+			if k := rng.IntN(len(set)); rng.IntN(5) == 0 && x.Own(set[k]) != own[set[k]] {
+				t.Fatalf("seed %d: pair %d is of %d, want %d", seed, set[k], x.Own(set[k]), own[set[k]])
+			}
+		}
+		for p := range uint32(x.Pairs()) {
+			want, ok := own[p]
+			if !ok {
+				want = None
+			}
+			if got := x.Own(p); got != want {
+				t.Fatalf("seed %d: pair %d is of %d, want %d", seed, p, got, want)
+			}
+			answers[want == None]++
+		}
+		x.Free()
+	}
+	if answers[true] < 1000 || answers[false] < 1000 {
+		t.Errorf("%d pairs are of several buckets, %d of one: too little was tried", answers[true], answers[false])
+	}
+}
