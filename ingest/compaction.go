@@ -28,8 +28,13 @@ import (
 // next to a bucket matter, the buckets next to one are read again, too.
 //
 // A source is no destination and a destination no source, so there are no chains,
-// and locks are taken in one order: the source's, then the destination's. Rules
-// are made one at a time. A key that is removed leaves its rules marked as gone,
+// and locks are taken in one order: the source's, then the destination's. That
+// holds where a destination becomes a source, too. Whoever has the old source
+// locked may be about to lock the destination of a rule, unless he knows that it has
+// ended; and others can end a rule meanwhile only by removing its destination, of
+// which no rule is made any more.
+//
+// Rules are made one at a time. A key that is removed leaves its rules marked as gone,
 // which the other side finds when it looks; one that is renamed or relabelled
 // takes them along. Samples that come by remote write have no key, and are not
 // compacted.
@@ -185,8 +190,12 @@ func (c *conn) writeCompacted(r *compaction, start int64, v float64) bool {
 	return problem == "" || problem == errRetention
 }
 
-// lockDestination locks a rule's destination, or returns nil if it has gone.
+// lockDestination locks a rule's destination, or returns nil if it has gone. It locks
+// nothing of a rule that is known to have ended: the key may be a source by now.
 func (c *conn) lockDestination(r *compaction) *seriesKey {
+	if r.gone.Load() {
+		return nil
+	}
 	dest := r.dest.Load().lock()
 	if !r.gone.Load() && !c.srv.series.expired(dest) {
 		return dest

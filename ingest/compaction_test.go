@@ -2,8 +2,10 @@ package ingest
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"math"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -339,4 +341,72 @@ func TestRulesAreMadeAndUsedAtOnce(t *testing.T) {
 	if s.series.bytes != 0 {
 		t.Errorf("%d bytes are counted of no keys", s.series.bytes)
 	}
+}
+
+// linkedKeys are two keys of a server, the first of which is compacted into the other.
+func linkedKeys(t *testing.T) (d *directory, source, dest *seriesKey) {
+	t.Helper()
+	s, addr := newServer(t, nil)
+	converse(t, addr, "TS.CREATE s", "TS.CREATE d", "TS.CREATERULE s d AGGREGATION sum 10")
+	return s.series, s.series.byName["s"], s.series.byName["d"]
+}
+
+// TestRulesBetweenKeysThatChangeSides: who writes a source may be about to lock its
+// destination. If that is removed at this moment, one who would make it the source, and
+// the old source its destination, must not wait for the writer with it locked.
+func TestRulesBetweenKeysThatChangeSides(t *testing.T) {
+	d, s, dest := linkedKeys(t)
+	rule := s.rules[0]
+	dest.mu.Lock() // as who removes it
+	linked := make(chan string, 1)
+	go func() { linked <- d.link(dest, s, rule.agg) }()
+	waitFor(t, "a rule is made the other way round, as soon as its source is free", func() bool {
+		stacks := make([]byte, 8<<20)
+		for _, g := range bytes.Split(stacks[:runtime.Stack(stacks, true)], []byte("\n\n")) {
+			if bytes.Contains(g, []byte("ingest.(*directory).link(")) && bytes.Contains(g, []byte("[sync.Mutex.Lock")) {
+				return true
+			}
+		}
+		return false
+	})
+	s.mu.Lock() // as who writes it, and has seen the rule
+	d.mu.Lock()
+	d.leaveLocked(dest)
+	d.mu.Unlock()
+	d.leaveRulesLocked(dest)
+	dest.mu.Unlock()
+	waitFor(t, "the destination is free", func() bool {
+		select {
+		case problem := <-linked:
+			if problem != errNoKey {
+				t.Errorf("the rule: %q", problem)
+			}
+			return true
+		default:
+			return false
+		}
+	})
+	if (&conn{srv: &Server{series: d}}).lockDestination(rule) != nil {
+		t.Error("what was removed is written")
+	}
+	s.mu.Unlock()
+}
+
+// TestRulesThatEndedLockNothing: their destination may be the source of other rules.
+func TestRulesThatEndedLockNothing(t *testing.T) {
+	d, s, dest := linkedKeys(t)
+	rule := s.rules[0]
+	d.detach(rule) // as who has found the destination expired
+	dest.mu.Lock()
+	defer dest.mu.Unlock()
+	looked := make(chan *seriesKey, 1)
+	go func() { looked <- (&conn{srv: &Server{series: d}}).lockDestination(rule) }()
+	waitFor(t, "the rule is found to have ended", func() bool {
+		select {
+		case k := <-looked:
+			return k == nil
+		default:
+			return false
+		}
+	})
 }

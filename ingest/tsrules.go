@@ -90,9 +90,14 @@ func (d *directory) link(source, dest *seriesKey, agg aggregation) (problem stri
 	dest = dest.current()
 	source = source.lock()
 	defer source.mu.Unlock()
+	d.mu.RLock()
+	there := d.byName[source.name] == source // and stays, as it is locked
+	d.mu.RUnlock()
 	switch {
 	case source == dest:
 		return errSameKeys // by another name
+	case !there:
+		return errNoKey // removed meanwhile; who has dest locked may be about to lock it
 	case source.from != nil && !source.from.gone.Load():
 		return errSourceOf
 	case len(source.liveRulesLocked()) >= maxRules:
@@ -111,7 +116,7 @@ func (d *directory) link(source, dest *seriesKey, agg aggregation) (problem stri
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case d.byName[source.name] != source || d.byName[dest.name] != dest:
+	case d.byName[dest.name] != dest:
 		return errNoKey // removed meanwhile
 	case d.bytes+ruleBytes > int64(d.limits.Load().MaxKeyBytes):
 		return fmt.Sprintf("ERR TSDB: no room for a rule of %d bytes: all keys have %d, the limit is %d%s", ruleBytes, d.bytes, d.limits.Load().MaxKeyBytes, d.o.flag("MaxKeyBytes"))
