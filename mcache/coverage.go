@@ -244,7 +244,7 @@ func (c *Cache) noteSilence(b *bucket) {
 func (v *coverage) fellSilent(points uint64, nowMs int64) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if points != v.seen || v.seenAtMs == 0 {
+	if points != v.seen || v.seenAtMs == 0 || nowMs < v.seenAtMs { // or the clock was set back
 		v.seen, v.seenAtMs = points, nowMs
 		return false
 	}

@@ -607,6 +607,27 @@ func TestCoverageSilence(t *testing.T) {
 	v.wants("b", end+1, v.now, again)
 }
 
+// TestCoverageSilenceAfterTheClockWasSetBack: a silence is noted all the same, once it has
+// lasted by the clock as it is now.
+func TestCoverageSilenceAfterTheClockWasSetBack(t *testing.T) {
+	v := newCovered(t, 100_000_000)
+	for range 100 {
+		v.now += 15_000
+		v.write("b", 1, 2, 3)
+		v.Maintain()
+	}
+	v.now -= 3_600_000
+	v.Maintain()
+	if n := len(v.Coverage("b")); n != 1 || v.Coverage("b")[0].To != MaxTime {
+		t.Fatalf("set back, %v", v.Coverage("b"))
+	}
+	for range silentMs/1000 + 1 {
+		v.now += 1000
+		v.Maintain()
+	}
+	v.wants("b", v.now-1000, v.now, v.now)
+}
+
 // TestCoverageLocal: what the program writes of itself says nothing of what
 // others have to write.
 func TestCoverageLocal(t *testing.T) {
