@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"math"
 	"net/http"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -23,7 +26,13 @@ func (d *daemon) newQueries(o query.Options) *query.API {
 	return query.NewAPIOfMembers(d.metrics, &readCluster{d: d, hash: f.hash}, query.FanOutOptions{
 		ReadTimeout: f.readTimeout.std(),
 		Began:       d.started.UnixMilli(),
-		Claims:      d.claims,
+		ClocksApart: func() time.Duration {
+			if d.node == nil {
+				return 0
+			}
+			return d.node.ClocksApart()
+		},
+		Claims: d.claims,
 	}, o)
 }
 
@@ -69,29 +78,35 @@ func (c *readCluster) Eras(since int64) []query.Era {
 		return nil
 	}
 	told := n.Eras(since)
-	if e := n.Beyond(); e != nil && len(told) > 0 { // not the first, which is one from the beginning
-		told = append(told, e)
-	}
-	list := make([]query.Era, len(told))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	list := make([]query.Era, len(told))
 	for i, e := range told {
-		id := e.ID()
-		owners, ok := c.owners[id]
-		if !ok {
-			owners = ownersOf(e)
-			if c.owners == nil || len(c.owners) >= maxReadEras {
-				c.owners = map[uint64]*query.Owners{}
-			}
-			c.owners[id] = owners
-		}
-		until := e.Until
-		if until == 0 {
-			until = math.MaxInt64
-		}
-		list[i] = query.NewEra(id, e.From, until, owners)
+		list[i] = c.eraLocked(e)
+	}
+	slices.SortStableFunc(list, func(a, b query.Era) int { return cmp.Compare(a.From, b.From) }) // where times are doubted
+	if e := n.Beyond(); e != nil && len(list) > 0 {                                              // not the first, which is one from the beginning
+		list = append(list, c.eraLocked(e))
 	}
 	return list
+}
+
+// eraLocked is an era for who reads: as long as it may have lasted.
+func (c *readCluster) eraLocked(e *cluster.Era) query.Era {
+	id := e.ID()
+	owners, ok := c.owners[id]
+	if !ok {
+		owners = ownersOf(e)
+		if c.owners == nil || len(c.owners) >= maxReadEras {
+			c.owners = map[uint64]*query.Owners{}
+		}
+		c.owners[id] = owners
+	}
+	until := e.Until + e.Doubt
+	if e.Until == 0 {
+		until = math.MaxInt64
+	}
+	return query.NewEra(id, e.From-e.Doubt, until, owners)
 }
 
 // maxReadEras is of how many eras the owners are kept, 32 KiB each.

@@ -61,6 +61,8 @@ type Cluster struct {
 	passed  passed
 	drops   drops
 	lost    lost
+	clock   ownClock
+	apart   atomic.Int64 // of the clocks of members, in ns: see ClocksApart
 	counts  counts
 
 	displaced  atomic.Bool // OnDisplaced is due
@@ -440,6 +442,7 @@ func (c *Cluster) rebuild() {
 	if len(members) > 1 {
 		c.joined.Store(true)
 	}
+	c.compareClocks()
 	c.warn(members)
 	c.welcome(members)
 	if c.o.OnChange != nil {
@@ -509,7 +512,7 @@ func (d *delegate) LocalState(bool) []byte {
 	return encodeHistory(d.c.history.told(), d.c.drops.told(d.c.o.Self.ID))
 }
 
-// MergeRemoteState takes over what another member knows of eras.
+// MergeRemoteState takes over what another member knows of eras, by its clock.
 func (d *delegate) MergeRemoteState(b []byte, _ bool) {
 	eras, drops, err := decodeHistory(b)
 	if err != nil {
@@ -517,6 +520,7 @@ func (d *delegate) MergeRemoteState(b []byte, _ bool) {
 		d.c.gossip.once("A member's history was not taken over.", err)
 		return
 	}
+	shift(eras, d.c.aheadMs(drops.By))
 	for _, e := range d.c.history.merge(time.Now().UnixMilli(), eras) {
 		d.c.spread(e, d.c.others())
 	}

@@ -15,6 +15,9 @@ import (
 type Era struct {
 	From  int64 // Unix ms
 	Until int64 // Unix ms; 0: it is in force
+	// Doubt is by how many ms From and Until may be wrong, either way: this member's
+	// clock was set since.
+	Doubt int64
 	// Members that were there, with what the owners depend on; addresses are
 	// empty. Without any nothing is known of the time.
 	Members []Member
@@ -129,6 +132,9 @@ func (e *Era) end() int64 {
 	return e.Until
 }
 
+// lasts reports whether an era may have lasted at a time, or begins later.
+func (e *Era) lasts(ms int64) bool { return e.Until == 0 || e.Until+e.Doubt >= ms }
+
 // observe says that from now on the table is that of these members. What it returns
 // is set when a request is routed by it; nil if that does not matter.
 func (h *history) observe(nowMs int64, members []Member, l Layout) (used *atomic.Bool) {
@@ -139,7 +145,7 @@ func (h *history) observe(nowMs int64, members []Member, l Layout) (used *atomic
 		if h.now.same(next) {
 			return h.now.used
 		}
-		h.replaceLocked(h.now, &Era{From: h.now.From, Until: max(nowMs, h.now.From), Members: h.now.Members, Layout: h.now.Layout, used: h.now.used})
+		h.replaceLocked(h.now, &Era{From: h.now.From, Until: max(nowMs, h.now.From), Doubt: h.now.Doubt, Members: h.now.Members, Layout: h.now.Layout, used: h.now.used})
 	}
 	if !h.settled || len(next.Members) == 1 {
 		next.used = new(atomic.Bool)
@@ -147,7 +153,7 @@ func (h *history) observe(nowMs int64, members []Member, l Layout) (used *atomic
 	// What others said of it may be here already.
 	for _, e := range h.eras {
 		if e.Until != 0 && e.same(next) && e.Until+sameEraMs >= nowMs {
-			next.From, next.used = min(next.From, e.From), e.used
+			next.From, next.Doubt, next.used = min(next.From, e.From), e.Doubt, e.used
 			h.eras = slices.DeleteFunc(h.eras, func(o *Era) bool { return o == e })
 			break
 		}
@@ -164,7 +170,7 @@ func (h *history) settle() {
 	defer h.mu.Unlock()
 	h.settled = true
 	if h.now != nil && h.now.used != nil && len(h.now.Members) > 1 {
-		h.replaceLocked(h.now, &Era{From: h.now.From, Members: h.now.Members, Layout: h.now.Layout})
+		h.replaceLocked(h.now, &Era{From: h.now.From, Doubt: h.now.Doubt, Members: h.now.Members, Layout: h.now.Layout})
 	}
 }
 
@@ -229,7 +235,7 @@ func (h *history) addLocked(t *Era) {
 			continue
 		}
 		if t.From < e.From || t.Until > e.end() || e.used != nil {
-			union := &Era{From: min(e.From, t.From), Until: max(e.Until, t.Until), Members: e.Members, Layout: e.Layout}
+			union := &Era{From: min(e.From, t.From), Until: max(e.Until, t.Until), Doubt: e.Doubt, Members: e.Members, Layout: e.Layout}
 			if e.Until == 0 {
 				union.Until = 0
 			}
@@ -262,7 +268,7 @@ func (h *history) tidyLocked() {
 	kept := h.eras[:0]
 	for _, e := range h.eras {
 		if over >= 0 && e != h.now { // one more than are too many: the unknown one takes a place
-			unknown.Until = max(unknown.Until, e.Until)
+			unknown.Until, unknown.Doubt = max(unknown.Until, e.Until), max(unknown.Doubt, e.Doubt)
 			over--
 			continue
 		}
@@ -278,7 +284,7 @@ func (h *history) since(ms int64) []*Era {
 	defer h.mu.Unlock()
 	var all []*Era
 	for _, e := range h.eras {
-		if e.end() >= ms && (e == h.now || e.counts()) {
+		if e.lasts(ms) && (e == h.now || e.counts()) {
 			all = append(all, e)
 		}
 	}

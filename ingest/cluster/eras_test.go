@@ -362,3 +362,11 @@ func FuzzDecodeMember(f *testing.F) {
 		}
 	})
 }
+
+// encodeEras and decodeEras are those of a history without drops.
+func encodeEras(eras []*Era) []byte { return encodeHistory(eras, wireDrops{}) }
+
+func decodeEras(b []byte) ([]*Era, error) {
+	eras, _, err := decodeHistory(b)
+	return eras, err
+}

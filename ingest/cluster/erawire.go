@@ -25,9 +25,6 @@ type wireEra struct {
 // errHistory says that what another member told of eras is not acceptable.
 var errHistory = errors.New("cluster: not a history")
 
-// encodeEras gives what decodeEras reads.
-func encodeEras(eras []*Era) []byte { return encodeHistory(eras, wireDrops{}) }
-
 // encodeHistory gives what decodeHistory reads.
 func encodeHistory(eras []*Era, drops wireDrops) []byte {
 	type identity struct {
@@ -59,12 +56,6 @@ func encodeHistory(eras []*Era, drops wireDrops) []byte {
 		panic("cluster: numbers and strings that are no JSON: " + err.Error())
 	}
 	return b
-}
-
-// decodeEras reads what encodeEras wrote, or somebody else did. b is not kept.
-func decodeEras(b []byte) ([]*Era, error) {
-	eras, _, err := decodeHistory(b)
-	return eras, err
 }
 
 // decodeHistory reads what encodeHistory wrote, or somebody else did. b is not kept.

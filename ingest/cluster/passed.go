@@ -118,7 +118,7 @@ func (c *Cluster) tellPassed() {
 
 // tell tells some members of an era.
 func (c *Cluster) tell(n news) {
-	b := encodeEras([]*Era{n.era})
+	b := encodeHistory([]*Era{n.era}, wireDrops{By: c.o.Self.ID})
 	told := 0
 	for _, i := range rand.Perm(len(n.to)) {
 		if told == tellMost {

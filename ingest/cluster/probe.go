@@ -7,8 +7,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// maxSkew is how far clocks may differ before it is told: eras are reckoned by
-// them, and signatures of requests are valid for two minutes.
+// maxSkew is how far clocks may differ before it is told: signatures of requests are
+// valid for two minutes, and answers are taken for complete later (clock.go).
 const maxSkew = 5 * time.Second
 
 // maxSkewUs is the largest difference that is told, some 35 years.
@@ -36,6 +36,7 @@ func (d *delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, pay
 		us := int64(binary.BigEndian.Uint64(payload)) - time.Now().Add(-rtt/2).UnixMicro()
 		p.ClockAhead = time.Duration(max(min(us, maxSkewUs), -maxSkewUs)) * time.Microsecond
 	}
+	d.c.watchClock()
 	d.c.thereMu.Lock()
 	was, ok := d.c.there[n.Name]
 	if ok {
@@ -43,8 +44,9 @@ func (d *delegate) NotifyPingComplete(n *memberlist.Node, rtt time.Duration, pay
 		d.c.there[n.Name] = was
 	}
 	d.c.thereMu.Unlock()
+	d.c.compareClocks()
 	if ok && p.ClockAhead.Abs() > maxSkew && !d.c.skewed.Swap(true) {
-		d.c.o.Logger.Error("The clock of another member differs: from two minutes on its requests are rejected, and before that what is said to be complete may not be.",
+		d.c.o.Logger.Error("The clock of another member differs: from two minutes on its requests are rejected, and before that answers are taken for complete only from that much, twice, after a change of the members.",
 			"member", was.Name, "ahead_seconds", p.ClockAhead.Seconds())
 	}
 }

@@ -166,12 +166,14 @@ const eraSlack = 30_000 // ms
 // called when all has been read, and asks then what has been lost: what is before gone.
 func (f *FanOut) Claimable(from, until int64, gone func() int64) func(slot uint16, tell func(e ClaimedEra, from, until int64)) {
 	var eras []Era
-	for _, e := range since(f.members.Eras(from-eraLag), from) {
+	apart, began := f.apartMs(), f.began()
+	until -= apart
+	for _, e := range since(f.members.Eras(from-eraLag-apart), from, apart) {
 		if e.To <= until && e.ID != 0 {
 			eras = append(eras, e)
 		}
 	}
-	c := claims{f.members.Self(): f.o.Began}
+	c := claims{f.members.Self(): began + apart}
 	own := slices.DeleteFunc(slices.Clone(f.ownClaims().Claims), func(x SlotClaim) bool { return x.Until < from })
 	var oldest int64
 	first := true
@@ -182,9 +184,9 @@ func (f *FanOut) Claimable(from, until int64, gone func() int64) func(slot uint1
 		for i := range eras {
 			e := &eras[i]
 			at := e.slotCompleteFrom(slot, c)
-			since := e.began - eraSlack
-			if at == math.MinInt64 { // it owned it from the beginning on
-				since = max(since, f.o.Began)
+			since := e.began + 2*apart - eraSlack // it is apart earlier than was noted
+			if at == math.MinInt64 {              // it owned it from the beginning on
+				since = max(since, began+apart)
 			}
 			if t := max(oldest, at); t < e.To {
 				tell(ClaimedEra{e.ID, since}, t, until)

@@ -33,13 +33,13 @@ func (f *FanOut) Coverage(bucket string) []mcache.Interval {
 			of[r.name] = list
 		}
 	}
-	return covered(f.members.Eras(math.MinInt64), of)
+	return covered(f.members.Eras(math.MinInt64), of, coverLag+f.apartMs())
 }
 
 // CoveredFrom reports false if all of the time from from to to, in unix ms and
 // inclusive, is covered. Else it returns the time from which on all is.
 func (f *FanOut) CoveredFrom(bucket string, from, to int64) (complete int64, ok bool) {
-	complete = f.o.Now().UnixMilli()
+	complete = f.o.Now().UnixMilli() + f.apartMs()
 	for _, x := range f.Coverage(bucket) {
 		if x.From <= from && to <= x.To {
 			return 0, false
@@ -60,15 +60,16 @@ func (f *FanOut) answerCoverage(bucket string, out answerSink) error {
 	return out.putJSON(c.Coverage(bucket))
 }
 
-// covered is what members cover together that cover each what of says.
-func covered(eras []Era, of map[string][]mcache.Interval) []mcache.Interval {
+// covered is what members cover together that cover each what of says. Eras count for
+// times that are as near as lag, in ms.
+func covered(eras []Era, of map[string][]mcache.Interval, lag int64) []mcache.Interval {
 	var all []mcache.Interval // nothing is known of what is in no era
 	for _, e := range eras {
 		all = append(all, mcache.Interval{From: e.From, To: min(e.To, mcache.MaxTime)})
 	}
 	all = joinIntervals(all)
 	for _, e := range eras {
-		from, to := max(e.From, math.MinInt64+coverLag)-coverLag, min(e.To, mcache.MaxTime-coverLag)+coverLag
+		from, to := max(e.From, math.MinInt64+lag)-lag, min(e.To, mcache.MaxTime-lag)+lag
 		for _, set := range e.owners.sets {
 			if len(all) == 0 {
 				return nil

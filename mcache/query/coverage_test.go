@@ -64,7 +64,7 @@ func TestCoveredByMembers(t *testing.T) {
 			}
 			return in
 		}
-		list := covered(eras, of)
+		list := covered(eras, of, coverLag)
 		for i, x := range list {
 			if x.From > x.To || i > 0 && x.From <= list[i-1].To {
 				t.Fatalf("out of order: %v", list)

@@ -142,16 +142,17 @@ const eraLag = 2000 // ms
 
 // since are the eras that end after a time, the first of them from the beginning:
 // what was before is not known to have been elsewhere. They end as late as any
-// member may have thought.
-func since(eras []Era, t int64) []Era {
+// member may have thought, whose clock is apart by so much.
+func since(eras []Era, t, apart int64) []Era {
 	kept := make([]Era, 0, len(eras))
 	for i, e := range eras {
 		if i == 0 {
 			e.From = math.MinInt64
 		}
-		if e.To < math.MaxInt64-eraLag {
-			e.To += eraLag
+		if e.To < math.MaxInt64-eraLag-apart {
+			e.To += eraLag + apart
 		}
+		e.began -= apart
 		if e.To > t {
 			kept = append(kept, e)
 		}

@@ -124,7 +124,7 @@ func TestSince(t *testing.T) {
 	eras := []Era{NewEra(1, 10e3, 20e3, o), NewEra(1, 20e3, 30e3, o), NewEra(1, 30e3, math.MaxInt64, o)}
 	for at, want := range map[int64][]int64{5e3: {math.MinInt64, 20e3, 30e3}, 21_999: {math.MinInt64, 20e3, 30e3}, 22_000: {20e3, 30e3}, 32_000: {30e3}} {
 		var got []int64
-		for _, e := range since(eras, at) {
+		for _, e := range since(eras, at, 0) {
 			got = append(got, e.From)
 		}
 		if !slices.Equal(got, want) {

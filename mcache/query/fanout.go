@@ -111,6 +111,9 @@ type FanOutOptions struct {
 	// Began is when this process began to take what it is sent, in unix ms. What
 	// it does not have from then on it was not sent. Default: now.
 	Began int64
+	// ClocksApart is by how much the clocks of members may differ that are known not to
+	// agree; it is asked with each query. Default: they agree.
+	ClocksApart func() time.Duration
 	// Claims are what was handed over to this member, with a number that changes
 	// when they do, beginning with 0 for none. Default: none.
 	Claims func() (version uint64, list []SlotClaim)
@@ -130,6 +133,7 @@ type FanOut struct {
 	local   Source
 	members Members
 	o       FanOutOptions
+	made    time.Time // by Options.Now
 
 	// What follows is the API's that reads it, see bind.
 	limits    *atomic.Pointer[limits]
@@ -179,10 +183,13 @@ func NewFanOut(local Source, m Members, o FanOutOptions) *FanOut {
 		o.Now = time.Now
 	}
 	setDefault(&o.Began, o.Now().UnixMilli())
+	if o.ClocksApart == nil {
+		o.ClocksApart = func() time.Duration { return 0 }
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &FanOut{local: local, members: m, o: o}
+	return &FanOut{local: local, members: m, o: o, made: o.Now()}
 }
 
 // bind takes over what the options of an API have for this member alone, and puts

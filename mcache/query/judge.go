@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // answers is what all members said, and what that is worth.
@@ -17,24 +18,30 @@ type answers struct {
 	claimed claimed
 	gone    claims // from when on they have lost nothing
 	nothing claims // that nobody has
+	apart   int64  // ms, see apartMs
 }
 
 // relevant are the eras that matter to a selection. Who asks of all times asks
 // for what there is.
 func (f *FanOut) relevant(s *Selection) []Era {
+	apart := f.apartMs()
 	if s.ofAllTimes() {
-		return since(f.members.Eras(never-1), never-1)
+		return since(f.members.Eras(never-1), never-1, apart)
 	}
-	return since(f.members.Eras(s.From-eraLag), s.From)
+	return since(f.members.Eras(s.From-eraLag-apart), s.From, apart)
 }
 
 // judge takes stock of the answers.
 func (f *FanOut) judge(s *Selection, eras []Era, claimed claimed, replies []reply) *answers {
-	a := &answers{f: f, from: s.From, eras: eras, replies: replies, all: claims{}, covered: claims{}, claimed: claimed, gone: claims{}, nothing: claims{}}
+	a := &answers{f: f, from: s.From, eras: eras, replies: replies, all: claims{}, covered: claims{}, claimed: claimed, gone: claims{}, nothing: claims{}, apart: f.apartMs()}
 	for i := range replies {
 		if r := &replies[i]; r.got != nil {
-			a.covered[r.name] = r.got.missing.Uncovered
-			a.all[r.name] = max(r.got.missing.Uncovered, r.got.missing.Gone)
+			uncovered := r.got.missing.Uncovered
+			if uncovered != math.MinInt64 { // by that member's clock
+				uncovered += a.apart
+			}
+			a.covered[r.name] = uncovered
+			a.all[r.name] = max(uncovered, r.got.missing.Gone)
 			a.gone[r.name], a.nothing[r.name] = r.got.missing.Gone, math.MinInt64
 		}
 	}
@@ -61,7 +68,7 @@ func (a *answers) better() bool {
 // came since it began is here, or was evicted or reclaimed.
 func (f *FanOut) own(m Missing) Missing {
 	if m.Uncovered != math.MinInt64 {
-		m.Uncovered = min(m.Uncovered, f.o.Began)
+		m.Uncovered = min(m.Uncovered, f.began())
 	}
 	return m
 }
@@ -69,13 +76,37 @@ func (f *FanOut) own(m Missing) Missing {
 // missing is what the answers lack together.
 func (a *answers) missing() Missing {
 	return Missing{
-		Gone:      a.f.capped(a.claimed.completeFrom(a.eras, a.all, a.gone)),
-		Uncovered: a.f.capped(a.claimed.completeFrom(a.eras, a.covered, a.nothing)),
+		Gone:      a.capped(a.claimed.completeFrom(a.eras, a.all, a.gone)),
+		Uncovered: a.capped(a.claimed.completeFrom(a.eras, a.covered, a.nothing)),
 	}
 }
 
-// capped is a time before which something may be missing: none is later than now.
-func (f *FanOut) capped(t int64) int64 { return min(t, f.o.Now().UnixMilli()+1) }
+// capped is a time before which something may be missing: none is later than now, by
+// any member's clock.
+func (a *answers) capped(t int64) int64 { return min(t, a.f.o.Now().UnixMilli()+1+a.apart) }
+
+// apartMs is FanOutOptions.ClocksApart. What members say of times is by their clocks,
+// and what is asked for by somebody else's.
+func (f *FanOut) apartMs() int64 { return f.o.ClocksApart().Milliseconds() }
+
+// began is FanOutOptions.Began. A clock that was set forwards since had been behind then:
+// to have begun later claims less.
+func (f *FanOut) began() int64 {
+	now := f.o.Now()
+	return f.o.Began + setForwards(now.Round(0).Sub(f.made.Round(0)), now.Sub(f.made)).Milliseconds()
+}
+
+// setForwards is by how much a clock was set that shows a time to have passed, where
+// another one, that nobody sets, shows how much did; 0 if it was set back.
+func setForwards(shown, passed time.Duration) time.Duration {
+	if by := shown - passed; by > clocksAgree {
+		return by
+	}
+	return 0
+}
+
+// clocksAgree is what clocks that are kept right are set by: eraLag allows for it.
+const clocksAgree = time.Second
 
 // err is what makes the whole query fail.
 func (a *answers) err() error {

@@ -101,7 +101,7 @@ func (a *answers) slotMissing(slot uint16, lack claims) int64 {
 			c[name], lost[name] = max(t, l), max(lost[name], l)
 		}
 	}
-	return a.f.capped(a.claimed.slotCompleteFrom(a.eras, slot, c, lost))
+	return a.capped(a.claimed.slotCompleteFrom(a.eras, slot, c, lost))
 }
 
 // Len implements Found.

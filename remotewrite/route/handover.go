@@ -311,8 +311,12 @@ func (h *Handover) pending(settle time.Duration) (list []Era) {
 		return nil
 	}
 	now := h.o.Now()
-	for _, e := range h.o.Eras(max(h.began, now.Add(-h.o.Window).UnixMilli())) {
-		if at, ok := h.done[e.ID]; e.Until+settle.Milliseconds() <= now.UnixMilli() && (!ok || at < e.Until+eraLagMs) {
+	from := now.Add(-h.o.Window).UnixMilli()
+	if h.began <= now.UnixMilli() { // or the clock was set back since, as below
+		from = max(from, h.began)
+	}
+	for _, e := range h.o.Eras(from) {
+		if at, ok := h.done[e.ID]; e.Until+settle.Milliseconds() <= now.UnixMilli() && (!ok || at < e.Until+eraLagMs || at > now.UnixMilli()) {
 			list = append(list, e)
 		}
 	}

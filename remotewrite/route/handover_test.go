@@ -316,6 +316,38 @@ func TestHandoverOfAnEra(t *testing.T) {
 	}
 }
 
+// After the clock was set back, eras are handed over as before: neither when the node
+// began nor when something was done is later than now.
+func TestHandoverAfterTheClockWasSetBack(t *testing.T) {
+	now := writetest.Now
+	e := Era{ID: 7, From: now.Add(-time.Minute).UnixMilli(), Until: now.Add(-10 * time.Second).UnixMilli()}
+	h := &Handover{began: now.Add(-time.Hour).UnixMilli(), done: map[uint64]int64{}, o: HandoverOptions{Window: time.Hour, Now: func() time.Time { return now },
+		Eras: func(since int64) []Era {
+			if since > e.Until {
+				return nil
+			}
+			return []Era{e}
+		}}}
+	day := 24 * time.Hour.Milliseconds()
+	for _, c := range []struct {
+		what        string
+		began, done int64
+		want        int
+	}{
+		{"new", -3_600_000, 0, 1}, {"done", -3_600_000, -1000, 0},
+		{"began a day ahead", day, 0, 1}, {"done a day ahead", -3_600_000, day, 1},
+	} {
+		h.began = now.UnixMilli() + c.began
+		clear(h.done)
+		if c.done != 0 {
+			h.done[e.ID] = now.UnixMilli() + c.done
+		}
+		if n := len(h.pending(0)); n != c.want {
+			t.Errorf("%s: %d eras are pending, want %d", c.what, n, c.want)
+		}
+	}
+}
+
 // What a node took alone in place of one that was passed over, of times long before, it
 // gives that one when it leaves: nobody else has it. One that was not there yet was sent
 // all when it came.
