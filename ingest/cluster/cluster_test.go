@@ -338,6 +338,29 @@ func TestErasOfOthersSpread(t *testing.T) {
 	}
 }
 
+// A member that passes over all others tells them: they may hear that, though they do not
+// take its writes, and what it has alone is missing from their answers.
+func TestPassingOverAllIsTold(t *testing.T) {
+	gossipOnly := func(o *Options) { o.gossipOnly = true }
+	a := start(t, "a", gossipOnly)
+	b := start(t, "b", gossipOnly, a)
+	c := start(t, "c", gossipOnly, a, b)
+	all := []*node{a, b, c}
+	for _, n := range all {
+		n.SetState(Ready)
+	}
+	for _, n := range all {
+		eventually(t, "all see each other", func() bool { return n.sees("a ready", "b ready", "c ready") })
+	}
+	table := c.Table()
+	c.PassedOver(table, func(i int) bool { return i == table.Self() })
+	for _, n := range all {
+		eventually(t, "all know of what is written to one alone", func() bool {
+			return slices.ContainsFunc(n.Eras(0), func(e *Era) bool { return len(e.Members) == 1 && e.Members[0].ID == c.Self().ID })
+		})
+	}
+}
+
 // Clusters with other names or keys never join, and a member that nobody lets
 // in says so, once.
 func TestClusterStrangers(t *testing.T) {

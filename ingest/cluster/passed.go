@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -116,16 +117,27 @@ func (c *Cluster) tellPassed() {
 	}
 }
 
-// tell tells some members of an era.
+// tell tells some members of an era: of those that are left, and if there is none of
+// them but this one, of the others. They may hear what they do not answer.
 func (c *Cluster) tell(n news) {
 	b := encodeHistory([]*Era{n.era}, wireDrops{By: c.o.Self.ID})
+	to := c.notSelf(n.to)
+	if len(to) == 0 {
+		to = c.others()
+		rand.Shuffle(len(to), func(i, j int) { to[i], to[j] = to[j], to[i] })
+		to = to[:min(len(to), tellMost)] // each may take as long as TCPTimeout
+	}
 	told := 0
-	for _, i := range rand.Perm(len(n.to)) {
+	for _, i := range rand.Perm(len(to)) {
 		if told == tellMost {
 			return
 		}
-		if id := n.to[i].ID; id != c.o.Self.ID && c.send(id, b) {
+		if c.send(to[i].ID, b) {
 			told++
 		}
 	}
+}
+
+func (c *Cluster) notSelf(members []Member) []Member {
+	return slices.DeleteFunc(slices.Clone(members), func(m Member) bool { return m.ID == c.o.Self.ID })
 }
