@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,7 +102,7 @@ func (d *daemon) member() (cluster.Member, error) {
 		scheme = "https"
 	}
 	m := cluster.Member{ID: cluster.MemberID(name, d.started.UnixMilli()), Name: name, HTTP: scheme + "://" + web.String(), Zone: f.zone,
-		Weight: cluster.WeightOf(d.config.nominalBytes(machineBytes())), Version: version.Version}
+		Weight: cluster.WeightOf(d.config.nominalBytes(machineBytes())), Version: version.Version, Common: cluster.Common(d.config.common())}
 	if len(m.Version) > maxVersionBytes {
 		m.Version = m.Version[:maxVersionBytes]
 	}
@@ -112,6 +114,20 @@ func (d *daemon) member() (cluster.Member, error) {
 		m.RESP = f.advertiseRESP
 	}
 	return m, nil
+}
+
+// common are the flags that all members must have the same. Those that say how many
+// members acknowledge, wait or are asked are each member's own.
+func (c *config) common() []cluster.Setting {
+	f := &c.cluster
+	labels := slices.Sorted(slices.Values(f.ignoreLabels))
+	return []cluster.Setting{
+		{Flag: "--cluster.copies", Value: strconv.Itoa(int(f.copies))},
+		{Flag: "--cluster.blob-copies", Value: strconv.Itoa(int(f.blobCopies))},
+		{Flag: "--cluster.spread", Value: strconv.Itoa(int(f.spread))},
+		{Flag: "--cluster.ignore-labels", Value: strings.Join(slices.Compact(labels), ",")},
+		{Flag: "--tenancy.header", Value: http.CanonicalHeaderKey(c.tenancyHeader)},
+	}
 }
 
 // maxVersionBytes of the program's version that others are told.

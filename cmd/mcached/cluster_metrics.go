@@ -21,7 +21,7 @@ func (s *clusterStats) metrics() []metric {
 			}},
 		{"mcached_cluster_alone", "gauge", "1 if no member was met although --cluster.join names some.", nil, flag(s.Alone)},
 		{"mcached_cluster_suspects", "gauge", "Members that did not answer this one lately, and are passed over.", nil, single(float64(s.Suspects))},
-		{"mcached_cluster_members_differing", "gauge", "Members with another first key, number of copies, spread or other labels to ignore than this one.", nil, single(float64(s.Differing))},
+		{"mcached_cluster_members_differing", "gauge", "Members with another first key, --cluster.copies, --cluster.blob-copies, --cluster.spread, --cluster.ignore-labels or --tenancy.header than this one.", nil, single(float64(s.Differing))},
 		{"mcached_cluster_clock_skew_seconds", "gauge", "How far the clock of the member that differs most is from this one's, as of its last probe.", nil, single(s.ClockSkew.Seconds())},
 		{"mcached_cluster_table_version", "gauge", "Tables that this member made: one for each change of the members.", nil, single(float64(s.TableVersion))},
 		{"mcached_cluster_eras", "gauge", "Times with different owners that are remembered, to know what is complete.", nil, single(float64(s.Eras))},

@@ -30,7 +30,7 @@ type memberNews struct {
 	Self    bool    `json:"self,omitempty"`
 	State   string  `json:"state"`
 	Suspect bool    `json:"suspect,omitempty"` // it does not answer the one that was asked
-	Differs bool    `json:"differs,omitempty"` // it has another key, copies, spread or labels to ignore
+	Differs bool    `json:"differs,omitempty"` // it is configured otherwise than all must be
 	Zone    string  `json:"zone,omitempty"`
 	HTTP    string  `json:"http"`
 	RESP    string  `json:"resp,omitempty"`
@@ -59,7 +59,7 @@ func (n *node) news(name string, lag func(id string) time.Duration) clusterNews 
 	news := clusterNews{Name: name, Copies: t.Layout.Copies, Version: t.Version, Short: s.ShortSlots}
 	for i, m := range t.Members() {
 		p, probed := n.Probe(m.ID)
-		r := memberNews{Name: m.Name, Self: i == t.Self(), State: m.State.String(), Suspect: suspects[m.ID], Differs: m.Place != self.Place, Zone: m.Zone,
+		r := memberNews{Name: m.Name, Self: i == t.Self(), State: m.State.String(), Suspect: suspects[m.ID], Differs: m.Otherwise(self) != "", Zone: m.Zone,
 			HTTP: m.HTTP, RESP: m.RESP, Version: m.Version, Started: float64(m.Start()) / 1000,
 			Share: float64(any[i]) / float64(cluster.Slots*max(t.Copies(), 1)), Keys: float64(keys[i]) / cluster.Slots, Lag: -1, RTT: -1}
 		if probed {

@@ -17,8 +17,8 @@ import (
 type Options struct {
 	// Name of the cluster: daemons of clusters with other names never join.
 	Name string
-	// Self is this daemon: its ID, Name, HTTP, RESP, Zone, Weight and Version.
-	// State and Place are set here.
+	// Self is this daemon: its ID, Name, HTTP, RESP, Zone, Weight, Common and
+	// Version. State and Place are set here.
 	Self Member
 	// Listen is where gossip is listened for, by UDP and TCP. Port 0 is any.
 	Listen netip.AddrPort
@@ -83,7 +83,7 @@ type Cluster struct {
 	ended   sync.Once
 
 	told struct { // only the goroutine that rebuilds
-		conflict, place string
+		conflict, otherwise string
 	}
 	skewed atomic.Bool // it was told that clocks differ
 }
@@ -458,30 +458,32 @@ func (c *Cluster) rebuild() {
 
 // warn says, once, what of the others cannot be meant.
 func (c *Cluster) warn(members []Member) {
-	self, conflict, place := c.Self(), "", ""
+	self, conflict, otherwise, by := c.Self(), "", "", ""
 	for _, m := range members {
 		switch {
 		case m.ID == self.ID:
 		case m.Name == self.Name && m.Start() >= self.Start() && m.State != Leaving:
 			conflict = m.HTTP
-		case m.Place != self.Place:
-			place = m.Name
+		case by == "":
+			if otherwise = m.Otherwise(self); otherwise != "" {
+				by = m.Name
+			}
 		}
 	}
 	if conflict != "" && conflict != c.told.conflict {
 		c.o.Logger.Error("Another member has the name of this one, and owns its slots: give each a name of its own.", "name", self.Name, "other", conflict)
 	}
-	if place != "" && place != c.told.place {
-		c.o.Logger.Error("A member has another first key, number of copies, spread or other labels to ignore: until all have the same, series are looked for in two places.", "member", place)
+	if otherwise != "" && otherwise != c.told.otherwise {
+		c.o.Logger.Error("A member is configured otherwise: until all have the same, series are looked for in two places; with another --tenancy.header members reject each other's requests.", "member", by, "differs", otherwise)
 	}
-	c.told.conflict, c.told.place = conflict, place
+	c.told.conflict, c.told.otherwise = conflict, otherwise
 }
 
-// differing is how many members disagree with this one about places.
+// differing is how many members are configured otherwise than this one.
 func (c *Cluster) differing() int {
 	self, n := c.Self(), 0
 	for _, m := range c.Table().Members() {
-		if m.Place != self.Place {
+		if m.Otherwise(self) != "" {
 			n++
 		}
 	}

@@ -53,6 +53,8 @@ type Member struct {
 	// Place is a fingerprint of what decides which slot a series has: members
 	// that differ in it disagree about owners.
 	Place uint32
+	// Common is what it has of flags that all members must have the same: see Common.
+	Common string
 	// Version of the program, to be shown.
 	Version string
 	// Fills says that the member, while it joins, is sent the keys that are promised
@@ -123,11 +125,17 @@ type wireMember struct {
 	Place   uint32 `json:"p,omitempty"`
 	Version string `json:"v,omitempty"`
 	Fills   bool   `json:"f,omitempty"`
+	Common  string `json:"c,omitempty"`
 }
 
 // encode gives what is gossiped, at most maxStateBytes.
 func (m *Member) encode() ([]byte, error) {
-	b, err := json.Marshal(wireMember{m.ID, m.HTTP, m.RESP, m.Zone, m.Weight, m.State, m.Place, m.Version, m.Fills})
+	w := wireMember{m.ID, m.HTTP, m.RESP, m.Zone, m.Weight, m.State, m.Place, m.Version, m.Fills, m.Common}
+	b, err := json.Marshal(w)
+	if err == nil && len(b) > maxStateBytes {
+		w.Common = "" // it is only to be shown
+		b, err = json.Marshal(w)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +160,7 @@ func decodeMember(b []byte) (Member, error) {
 
 // member is what was gossiped, not checked.
 func (w *wireMember) member() Member {
-	m := Member{ID: w.ID, HTTP: w.HTTP, RESP: w.RESP, Zone: w.Zone, Weight: w.Weight, State: w.State, Place: w.Place, Version: w.Version, Fills: w.Fills}
+	m := Member{ID: w.ID, HTTP: w.HTTP, RESP: w.RESP, Zone: w.Zone, Weight: w.Weight, State: w.State, Place: w.Place, Version: w.Version, Fills: w.Fills, Common: w.Common}
 	if at := strings.LastIndexByte(m.ID, '#'); at > 0 {
 		m.Name = m.ID[:at]
 	}
@@ -185,6 +193,8 @@ func (m *Member) check() error {
 		return fmt.Errorf("%w: the zone has %d bytes, more than %d", ErrMember, len(m.Zone), MaxNameBytes)
 	case m.Weight < 0 || m.Weight > maxWeight:
 		return fmt.Errorf("%w: the weight is %d, not 0 to %d", ErrMember, m.Weight, maxWeight)
+	case len(m.Common) > maxCommonBytes:
+		return fmt.Errorf("%w: it tells %d bytes of its flags, more than %d", ErrMember, len(m.Common), maxCommonBytes)
 	case m.State > Leaving:
 		return fmt.Errorf("%w: %v is unknown", ErrMember, m.State)
 	}
