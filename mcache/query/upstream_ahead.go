@@ -333,6 +333,10 @@ func (j *joint) begin(p *asked) error {
 	if err := loanOf(p.ctx).Take(p.ctx, readBytes+separatorBytes*int64(p.to-p.from)); err != nil {
 		return err
 	}
+	if !p.record.settledBy(p.res.Header) {
+		p.record.abandon()
+		p.record = nil
+	}
 	p.reader = newMatrixReader(p.res, j.d.grid, p.span)
 	if j.a.upstream.dialect.peek().unsorted {
 		return p.sort()

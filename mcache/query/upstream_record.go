@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"sync/atomic"
 )
@@ -115,6 +116,27 @@ func (c *recall) record(s span) *recording {
 	}
 	rec.full = make(chan *parcel, rec.of.ahead)
 	return rec
+}
+
+// settledBy reports that all that is to be kept is settled by the store's clock, too, as
+// far as its answer says what that shows.
+func (rec *recording) settledBy(header http.Header) bool {
+	if rec == nil {
+		return true
+	}
+	c := rec.c
+	behind := min(clockAhead(header, c.asked, c.asked), 0).Milliseconds()
+	if behind == 0 {
+		return true
+	}
+	for _, p := range rec.encoder.pieces {
+		for step := p.from; step < p.to; step++ {
+			if c.windows.of(step).to > c.settled+behind {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // take keeps a parcel of the store's answer, which is the recording's from then on.

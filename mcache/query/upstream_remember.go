@@ -40,7 +40,8 @@ import (
 // What is not remembered:
 //
 //   - steps that look at time of which less than Settled has passed:
-//     out-of-order samples may still come;
+//     out-of-order samples may still come. It has to have passed by the store's clock
+//     as well, which each answer tells: this one may be ahead;
 //   - answers with a warning, that break off, that are longer than
 //     maxRememberedText or as extents than mostRemembered, or were asked for with
 //     a limit, with statistics or with Cache-Control: no-store;
@@ -98,6 +99,7 @@ type recall struct {
 	memory  Remembers
 	id      [sha256.Size]byte
 	first   int64 // number of the query's first step
+	asked   time.Time
 	settled int64 // what looks at nothing behind it may be kept, unix ms
 	tokens  []string
 	ctx     context.Context // of the request, whose loan what is read is taken from
@@ -155,7 +157,8 @@ func (a *API) recallOf(r *http.Request, s *slow, known *dialect, g gridOf) *reca
 	tokens, at := tokensOf(text)
 	c := &recall{u: u, grid: g, memory: o.Memory, tokens: at, ctx: r.Context(), lend: a.o.Admission, extents: map[int64]*extent{}}
 	c.first = floorDiv(g.start, g.step)
-	c.settled = a.o.Now().Add(-o.Settled).UnixMilli()
+	c.asked = a.o.Now()
+	c.settled = c.asked.Add(-o.Settled).UnixMilli()
 	parameters := url.Values{}
 	for k, v := range r.Form {
 		switch k {

@@ -64,16 +64,20 @@ type fakeStore struct {
 	infos    string
 	add      float64 // to its values, by header of the tenant
 	down     atomic.Bool
-	refuses  string   // how it refuses queries; "": it does not
-	cut      bool     // answers break off
-	names    []string // of the series, in the order in which they come; nil: m
-	found    string   // what it says of series; "": it does not know of any such question
+	refuses  string    // how it refuses queries; "": it does not
+	cut      bool      // answers break off
+	names    []string  // of the series, in the order in which they come; nil: m
+	found    string    // what it says of series; "": it does not know of any such question
+	date     time.Time // by its clock; zero: it does not say
 
 	mu    sync.Mutex
 	asked [][2]int64 // first and last step of each request
 }
 
 func (f *fakeStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if w.Header()["Date"] = nil; !f.date.IsZero() {
+		w.Header().Set("Date", f.date.UTC().Format(http.TimeFormat))
+	}
 	if err := r.ParseForm(); err != nil {
 		panic(err)
 	}
@@ -406,6 +410,30 @@ func TestRememberedApart(t *testing.T) {
 	}
 }
 
+// TestRememberedIsSettledByTheStoresClock: where this clock is ahead, steps that the store
+// may still be sent something for look as if they were old. They are not kept, and with
+// them nothing of that answer; what is old by either clock is.
+func TestRememberedIsSettledByTheStoresClock(t *testing.T) {
+	const settled = 5 * time.Minute
+	for behind, want := range map[time.Duration]int{0: 0, maxClocksApart: 0, 20 * time.Minute: 1, 24 * time.Hour: 1, -24 * time.Hour: 0} {
+		a, f, _ := remembering(t)
+		f.date = a.o.Now().Add(-behind)
+		for again := range 2 {
+			panel(t, a, -9_000, -300)
+			if n, want := len(f.requests()), max(1-again, want); n != want {
+				t.Errorf("a clock %v behind, time %d: the store was asked %d times, want %d", behind, again, n, want)
+			}
+		}
+		old := -9_000_000 - max(behind, 0).Milliseconds() - settled.Milliseconds() - 600_000
+		for again := range 2 {
+			panel(t, a, old/1000-9000, old/1000)
+			if n := len(f.requests()); n != 1-again {
+				t.Errorf("a clock %v behind, time %d: the store was asked %d times for what is old", behind, again, n)
+			}
+		}
+	}
+}
+
 // TestRememberedWithoutStore: what is remembered is there when the store is not,
 // and what is missing is said.
 func TestRememberedWithoutStore(t *testing.T) {
@@ -507,6 +535,7 @@ func TestRememberedLarge(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/query_range") {
 			w.Header().Set("Content-Type", "application/json")
+			w.Header()["Date"] = nil
 			_, _ = io.WriteString(w, body)
 			return
 		}
