@@ -267,6 +267,8 @@ func (c *conn) consume() {
 		if c.execute(args); len(c.B) >= c.srv.o.MaxOutputBytes {
 			c.writeOut()
 		}
+		// What follows may be many commands that wait for other nodes, each for seconds.
+		c.quit = c.quit || c.killed.Load()
 	}
 	c.small = turn == 1 && bytes < smallBytes && c.bundle != nil && c.bundle.n == 1 && c.bundle.kind <= bundleSet && c.start == c.end
 	c.freeBundle()

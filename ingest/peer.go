@@ -105,9 +105,11 @@ func (s *Server) peerFor(address string, purpose peerPurpose) *peer {
 		if ps.byName == nil {
 			ps.byName = map[peerName]*peer{}
 		}
-		if !ps.closed {
-			ps.byName[name] = p
+		if ps.closed {
+			p.failed = time.Now() // it is not connected any more: nobody would end it
+			return p
 		}
+		ps.byName[name] = p
 	}
 	return p
 }

@@ -3,12 +3,14 @@ package ingest
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,6 +211,65 @@ func TestShutdownEndsIdleConnections(t *testing.T) {
 	expectEnd(t, c, "")
 	if n := s.Stats().Connections; n != 0 {
 		t.Fatalf("%d connections are left", n)
+	}
+}
+
+// TestShutdownEndsPipelines: of commands of a pipeline that wait for another node no more
+// are run when the connection is ended, or each would keep the server for seconds.
+func TestShutdownEndsPipelines(t *testing.T) {
+	waits, goesOn := make(chan bool), make(chan bool)
+	var dials atomic.Int32
+	c := newTrio(t, true, func(o *Options) {
+		o.Cluster.Dial = func(context.Context, string) (net.Conn, error) {
+			if dials.Add(1) == 1 {
+				waits <- true
+				<-goesOn
+			}
+			return nil, errors.New("refused by the test")
+		}
+	})
+	c.give(1)
+	s := c.servers[0]
+	const commands = 100
+	send(t, dial(t, c.addrs[0]), strings.Repeat(bulks("INCR", "k"), commands))
+	<-waits
+	ended := make(chan bool)
+	go func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.Shutdown(ctx)
+		close(ended)
+	}()
+	waitFor(t, "the connection is ended", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			return c.killed.Load()
+		}
+		return false
+	})
+	close(goesOn)
+	<-ended
+	if n := s.Stats().Commands; n != 1 {
+		t.Errorf("%d commands were run", n)
+	}
+	if n := dials.Load(); n != 1 {
+		t.Errorf("the other node was dialled %d times", n)
+	}
+}
+
+// TestPeersEnd: what has ended with the server's connections to others makes no new ones.
+func TestPeersEnd(t *testing.T) {
+	c := newTrio(t, true, func(o *Options) {
+		o.Cluster.Dial = func(context.Context, string) (net.Conn, error) {
+			t.Error("a connection is made that nobody ends")
+			return nil, errors.New("refused by the test")
+		}
+	})
+	s := c.servers[0]
+	s.cluster.peers.close()
+	if _, sent, err := s.peerAt(c.addrs[1], false).do([][]byte{[]byte("PING")}); sent || err == nil {
+		t.Errorf("sent %v, %v", sent, err)
 	}
 }
 
