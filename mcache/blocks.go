@@ -259,7 +259,7 @@ func (s *shard) placeBlockLocked(id uint32, x *SoundBlock, k int, newest bool) b
 		return false
 	}
 	r := s.recs.At(id)
-	s.changedLocked(x.first)
+	s.changedLocked(r, x.first)
 	k = min(k, int(r.dirLen)) // a full directory has lost its oldest
 	behind := k == int(r.dirLen)
 	partial := behind && newest && x.n <= blockPartial
@@ -324,7 +324,7 @@ func (s *shard) placeBehindLocked(id uint32, blocks []SoundBlock) (placed int) {
 		placed++
 	}
 	if placed > 0 {
-		s.changedLocked(blocks[0].first)
+		s.changedLocked(r, blocks[0].first)
 	}
 	s.accountLocked(r, bytes)
 	r.dirLen = uint16(had + placed)

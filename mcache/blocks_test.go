@@ -370,7 +370,7 @@ func testPlaceBehind(t *testing.T, rnd *rand.Rand) {
 		if full && int(a.dirLen) < placed {
 			break // its directory made room for a block for which there was no memory
 		}
-		if a != b || together.c.shards[0].changedFrom != single.c.shards[0].changedFrom {
+		if a != b || together.c.shards[0].changed[0] != single.c.shards[0].changed[0] {
 			t.Fatalf("series %d with %d blocks of %d is %+v, one by one %+v", n, placed, len(blocks), a, b)
 		}
 		if !slices.EqualFunc(gotA, gotB, func(x, y Block) bool { return x.First == y.First && bytes.Equal(x.Bytes, y.Bytes) }) {

@@ -175,6 +175,7 @@ type bucket struct {
 	gone                   atomic.Pointer[gone] // nil until a series left whole
 	rest                   rest
 	cover                  coverage
+	changed                changeLog // under the lock of the Cache's changes
 }
 
 // Widths of a point. A bucket of labelled series holds times with values, as
@@ -342,7 +343,7 @@ func (c *Cache) makeBucket(name string) (*bucket, error) {
 	}
 	c.serial++                 // a bucket made again shares nothing with the one that was removed
 	name = strings.Clone(name) // it may be a part of a request
-	b := &bucket{name: name, salt: c.HashString(fmt.Sprintf("bucket %d", c.serial))}
+	b := &bucket{name: name, salt: c.HashString(fmt.Sprintf("bucket %d", c.serial)), changed: madeAt(c.changes.next())}
 	limits := c.limits.of(name)
 	b.limits.Store(&limits)
 	place := c.placeLocked(old, names)

@@ -9,9 +9,11 @@ import (
 )
 
 // What is before the time of ChangedSince is as it was at that moment; and the time
-// is no earlier than what was written and deleted since, but for a second.
+// is no earlier than what was written and deleted since, but for a second, whatever comes
+// to another bucket.
 func TestChangedSinceModel(t *testing.T) {
 	type look struct {
+		bucket   string
 		at       Stamp
 		points   map[string]string // by series and time
 		earliest int64             // that was written since
@@ -21,9 +23,9 @@ func TestChangedSinceModel(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		const series = 12
 		labelsOf := func(i int) []Label { return []Label{{metricName, "m"}, {"i", fmt.Sprint(i)}} }
-		everything := func() map[string]string {
+		everything := func(bucket string) map[string]string {
 			all := map[string]string{}
-			ids, err := c.Select("b", []Matcher{{Type: MatchEqual, Name: metricName, Value: "m"}}, nil)
+			ids, err := c.Select(bucket, []Matcher{{Type: MatchEqual, Name: metricName, Value: "m"}}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,14 +49,22 @@ func TestChangedSinceModel(t *testing.T) {
 		}
 		var looks []look
 		var now int64 = 1_000_000
-		newest := make([]int64, series)
-		wrote := func(at int64) {
+		buckets := []string{"b", "other"}
+		newestOf := map[string][]int64{}
+		for _, name := range buckets {
+			newestOf[name] = make([]int64, series)
+		}
+		wroteTo := func(bucket string, at int64) {
 			for i := range looks {
-				looks[i].earliest = min(looks[i].earliest, at)
+				if l := &looks[i]; l.bucket == bucket {
+					l.earliest = min(l.earliest, at)
+				}
 			}
 		}
-		for op := range 300 {
+		for op := range 400 {
 			i := rnd.IntN(series)
+			bucket := buckets[rnd.IntN(len(buckets))]
+			newest, wrote := newestOf[bucket], func(at int64) { wroteTo(bucket, at) }
 			switch x := rnd.IntN(100); {
 			case x < 75:
 				next := newest[i] + 15_000
@@ -69,7 +79,7 @@ func TestChangedSinceModel(t *testing.T) {
 					many += rnd.IntN(20)
 				}
 				var b Batch
-				b.Reset("b")
+				b.Reset(bucket)
 				b.Series(c.Fingerprint(labelsOf(i)))
 				for k := range many {
 					at := next + int64(k)*15_000
@@ -94,7 +104,7 @@ func TestChangedSinceModel(t *testing.T) {
 				}
 			case x < 77:
 				from := now - rnd.Int64N(500_000)
-				ids, _ := c.Select("b", []Matcher{{Type: MatchEqual, Name: "i", Value: fmt.Sprint(i)}}, nil)
+				ids, _ := c.Select(bucket, []Matcher{{Type: MatchEqual, Name: "i", Value: fmt.Sprint(i)}}, nil)
 				for _, id := range ids {
 					if _, err := c.Delete(id, from, from+rnd.Int64N(100_000)); err != nil {
 						t.Fatal(err)
@@ -102,32 +112,47 @@ func TestChangedSinceModel(t *testing.T) {
 					wrote(from)
 				}
 			case x == 77 && rnd.IntN(4) == 0:
-				c.RemoveBucket("b")
+				c.RemoveBucket(bucket)
 				wrote(math.MinInt64)
+				if from, _ := c.ChangedSince(bucket, 0); from != math.MinInt64 {
+					t.Fatal("of a bucket that is not there nothing is known")
+				}
 			case x == 78 && rnd.IntN(4) == 0:
 				f := c.Fingerprint(labelsOf(i))
-				c.SetRetention("b", f, 1000)
-				if from, _ := c.ChangedSince(0); from != math.MinInt64 {
+				c.SetRetention(bucket, f, 1000)
+				if from, _ := c.ChangedSince(bucket, 0); from != math.MinInt64 {
 					t.Fatal("with another retention nothing stays as it is")
 				}
-				c.SetRetention("b", f, 0)
+				c.SetRetention(bucket, f, 0)
 				wrote(math.MinInt64)
 			case x == 79 && rnd.IntN(4) == 0:
-				was := everything()
+				was := map[string]map[string]string{}
+				for _, name := range buckets {
+					was[name] = everything(name)
+				}
 				c.Pop()
-				is := everything()
-				for k := range was {
-					if _, ok := is[k]; !ok {
-						wrote(timeOf(k))
+				for name := range was {
+					is := everything(name)
+					for k := range was[name] {
+						if _, ok := is[k]; !ok {
+							wroteTo(name, timeOf(k))
+						}
 					}
 				}
 			case x < 90:
-				_, at := c.ChangedSince(0)
-				looks = append(looks, look{at, everything(), noChange})
+				_, at := c.ChangedSince(bucket, 0)
+				l := look{bucket, at, everything(bucket), noChange}
+				if c.findBucket(bucket) == nil {
+					l.earliest = math.MinInt64
+				}
+				looks = append(looks, l)
 			default:
-				is := everything()
+				is := everything(bucket)
 				for _, l := range looks {
-					from, _ := c.ChangedSince(l.at)
+					if l.bucket != bucket {
+						continue
+					}
+					from, _ := c.ChangedSince(bucket, l.at)
 					if l.earliest < math.MaxInt64-changesApart && (from > l.earliest || from < l.earliest-changesApart && l.earliest != math.MinInt64) || l.earliest == noChange && from != noChange {
 						t.Fatalf("seed %d: changed from %d, written from %d", seed, from, l.earliest)
 					}
@@ -159,30 +184,31 @@ func timeOf(key string) (at int64) {
 
 // A log that is full tells of what is long ago more coarsely, and never too late.
 func TestChangesAreBounded(t *testing.T) {
-	var x changes
+	var x changeLog
 	exact := []int64{}
 	for i := range 20_000 {
 		from := int64(i) * 2 * changesApart
-		x.noteLocked(from)
+		x.note(Stamp(i+1), from)
 		exact = append(exact, from)
-		if len(x.log) > maxChanges {
-			t.Fatalf("%d entries", len(x.log))
+		if len(x) > maxChanges {
+			t.Fatalf("%d entries", len(x))
 		}
 	}
 	for since := range exact {
-		from := x.sinceLocked(Stamp(since))
+		from := x.since(Stamp(since))
 		if from > exact[since] {
 			t.Fatalf("since %d it changed from %d, said was %d", since, exact[since], from)
 		}
-		if len(exact)-since < maxChanges/4 && from != exact[since] {
+		if len(exact)-since <= maxChanges/2 && from != exact[since] {
 			t.Fatalf("since %d, of late, it changed from %d, said was %d", since, exact[since], from)
 		}
 	}
-	if from := x.sinceLocked(x.now); from != noChange {
+	now := Stamp(len(exact))
+	if from := x.since(now); from != noChange {
 		t.Fatal(from)
 	}
-	x.noteAll()
-	if from := x.sinceLocked(x.now - 1); from != math.MinInt64 || len(x.log) != 1 {
-		t.Fatal(from, len(x.log))
+	x.note(now+1, math.MinInt64)
+	if from := x.since(now); from != math.MinInt64 || len(x) != 1 {
+		t.Fatal(from, len(x))
 	}
 }

@@ -376,7 +376,7 @@ func (c *Cache) closeGaps() {
 func (c *Cache) markIncomplete(id SeriesID, from int64) {
 	if s, r, _ := c.lockSeries(id); s != nil {
 		r.completeFrom = max(r.completeFrom, from)
-		s.changedLocked(math.MinInt64) // who computed of it was not told
+		s.changedLocked(r, math.MinInt64) // who computed of it was not told
 		s.mu.Unlock()
 	}
 }

@@ -202,13 +202,13 @@ func TestCoverageStop(t *testing.T) {
 			v.wants("b", begin, v.now, started) // it is not known yet
 			v.now += resumeMs
 			v.write("b", series...)
-			_, before := v.ChangedSince(0)
+			_, before := v.ChangedSince("b", 0)
 			v.Maintain()
 			want, changed := int64(0), int64(noChange)
 			if !c.gap && c.skip > 0 { // until now all of them said so
 				changed = math.MinInt64
 			}
-			if from, _ := v.ChangedSince(before); from != changed {
+			if from, _ := v.ChangedSince("b", before); from != changed {
 				t.Errorf("changed from %d on, not %d", from, changed)
 			}
 			if c.gap {

@@ -16,7 +16,7 @@ func (c *Cache) Delete(sid SeriesID, from, to int64) (points int, err error) {
 		if s == nil {
 			return points, nil
 		}
-		s.changedLocked(from)
+		s.changedLocked(r, from)
 		// To delete is to write: what changes its size moves to the young end of its list.
 		age := s.ageLocked(c.bucket(r.bucket))
 		s.touchLocked(id, age)

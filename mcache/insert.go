@@ -11,8 +11,8 @@ import (
 // insertLocked writes one sample. It reports false, and has changed nothing, when
 // there is no memory: the caller gives up the lock, makes room and retries.
 func (s *shard) insertLocked(id uint32, t int64, v uint64) bool {
-	s.changedLocked(t)
 	r := s.recs.At(id)
+	s.changedLocked(r, t)
 	p := s.hot.Pointer(r.head)
 	if p != nil {
 		switch r.mode {
@@ -68,7 +68,7 @@ func (s *shard) insertRunLocked(r *series, ss []Sample) (n int) {
 		if r.next >= r.size || ss[0].T != t || t > MaxTime {
 			return 0
 		}
-		s.changedLocked(t)
+		s.changedLocked(r, t)
 		*slot(p, int(r.next)) = ss[0].V
 		r.have |= 1 << (r.next & 63)
 		r.next++
@@ -82,7 +82,7 @@ func (s *shard) insertRunLocked(r *series, ss []Sample) (n int) {
 		t += int64(r.step)
 	}
 	if n > 0 {
-		s.changedLocked(ss[0].T)
+		s.changedLocked(r, ss[0].T)
 		r.have |= (1<<n - 1) << r.next
 		r.next += uint8(n)
 		s.addedLocked(r, n)
@@ -383,7 +383,7 @@ func (s *shard) releaseLocked(r *series, k, n int) {
 // in two if it became too long. It returns how many samples it has taken,
 // fewer than all when there is no memory.
 func (s *shard) mendLocked(id uint32, run []Sample) (done int) {
-	s.changedLocked(run[0].T)
+	s.changedLocked(s.recs.At(id), run[0].T)
 	for done < len(run) {
 		n := s.mendOneLocked(id, run[done:])
 		if n == 0 {

@@ -74,7 +74,9 @@ func (c *Cache) Load(r io.Reader, o LoadOptions) (Loaded, error) {
 	p.read(&fr, c.newLoader(fr.version, o), o.Extra)
 	close(p.frames)
 	running.Wait()
-	c.changes.noteAll()
+	for _, b := range *c.byName.Load() {
+		c.changes.noteAll(b)
+	}
 	st, err = p.result(&fr)
 	if p.partial || st.Refused > 0 || p.fatal != nil {
 		c.forgetLoadedCoverage()

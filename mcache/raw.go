@@ -234,7 +234,7 @@ func (c *Cache) PopKey(snap *Snapshot) (bucket string, key []byte, width int) {
 				if r.flags&flagRaw != 0 {
 					key = []byte(s.appendLabelsLocked(r, nil)[0].Value)
 				} else if first, ok := snap.firstTime(); ok {
-					s.changedLocked(first)
+					s.changedLocked(r, first)
 				}
 			}
 			s.popped += uint64(s.pointsLocked(id))
@@ -329,7 +329,6 @@ func (c *Cache) RemoveBucket(name string) bool {
 	for _, s := range c.shards {
 		s.emptyBucket(b)
 	}
-	c.changes.noteAll()
 	return true
 }
 

@@ -74,8 +74,8 @@ func (s *shard) recordTablesLocked(r *series, k int) *kvcache.Tables {
 // insertRecordLocked writes one record. Like insertLocked it reports false, and
 // no point has changed, when there is no memory.
 func (s *shard) insertRecordLocked(id uint32, x Record) bool {
-	s.changedLocked(x.T)
 	r := s.recs.At(id)
+	s.changedLocked(r, x.T)
 	if s.overlapsLocked(r, x.T) && !s.restoreLocked(id) {
 		return false
 	}

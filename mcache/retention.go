@@ -29,7 +29,9 @@ type retentionKey struct {
 // hidden stays in the cache until it is evicted.
 func (c *Cache) SetRetention(bucket string, f Fingerprint, ms int64) {
 	c.retained.set(retentionKey{bucket, f}, ms)
-	c.changes.noteAll() // whose lock comes before those of shards, and these before that of retentions
+	if b := c.findBucket(bucket); b != nil {
+		c.changes.noteAll(b) // whose lock comes before those of shards, and these before that of retentions
+	}
 }
 
 func (r *retentions) set(key retentionKey, ms int64) {

@@ -81,7 +81,7 @@ func TestRetentionWhileChangesAreAsked(t *testing.T) {
 			}
 		}
 	}
-	wg.Go(func() { c.ChangedSince(0) })
+	wg.Go(func() { c.ChangedSince("b", 0) })
 	await("changes are asked for", func() bool {
 		if c.changes.mu.TryLock() {
 			c.changes.mu.Unlock()

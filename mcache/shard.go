@@ -48,9 +48,7 @@ type shard struct {
 	allocated atomic.Int64
 	unpruned  bool   // a region was dropped since the last prune of all
 	yields    uint64 // times that a write let go of the lock
-	// changedFrom is the earliest time of what was written or deleted since
-	// ChangedSince looked at it.
-	changedFrom int64
+	changed   changedIn
 
 	ledger
 	counts
@@ -58,7 +56,7 @@ type shard struct {
 }
 
 func newShard(c *Cache, number int, blobs kvcache.Account) *shard {
-	s := &shard{cache: c, number: number, roster: newRoster(c.memory), ledger: newLedger(c.memory), scratch: newScratch(), changedFrom: noChange}
+	s := &shard{cache: c, number: number, roster: newRoster(c.memory), ledger: newLedger(c.memory), scratch: newScratch()}
 	s.owner = c.memory.Register(s)
 	s.hot = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.movedLocked)
 	s.partials = kvcache.NewTables(c.memory, s.owner, kvcache.Hot, s.movedLocked)
@@ -254,6 +252,7 @@ func (s *shard) createUnclaimedLocked(b *bucket, f Fingerprint, flags seriesFlag
 	if flags&(flagHeld|flagClaimed) == 0 { // else the loader sets it
 		life = s.cache.lives.Add(1)
 	}
+	s.changed.reserve(b)
 	*s.recs.At(id) = series{
 		fp: f, bucket: b.id, life: life, flags: flagInUse | flags&^(flagHeld|flagClaimed),
 		touched: s.ageLocked(b), sealedEnd: math.MinInt64, completeFrom: math.MinInt64,

@@ -29,7 +29,7 @@ import (
 //
 // A step looks at nothing behind itself. So of what was remembered those steps are
 // still right that look at nothing as late as the earliest point that was written
-// or deleted since, whichever series it is of: mcache.Cache.ChangedSince tells.
+// or deleted since, whichever series of the bucket it is of: mcache.Cache.ChangedSince tells.
 // Senders write what is of now, so that this is the last minute of it; after a
 // write of an hour ago the last hour is computed again. What is answered is to the
 // last bit what computing it would have been. What was evicted since is still part
@@ -87,7 +87,7 @@ func asksAnew(r *http.Request) bool {
 // changing is a Source that says since when it has changed, see
 // mcache.Cache.ChangedSince, and what of a selection never came.
 type changing interface {
-	ChangedSince(mcache.Stamp) (from int64, now mcache.Stamp)
+	ChangedSince(bucket string, since mcache.Stamp) (from int64, now mcache.Stamp)
 	uncovered(*Selection) int64
 }
 
@@ -147,7 +147,7 @@ func (m *results) carryOut(ctx context.Context, q *Queryable, c *computer, sourc
 		blob = new([]byte)
 	}
 	was := m.recall(key, blob)
-	changed, now := source.ChangedSince(was.stamp)
+	changed, now := source.ChangedSince(q.bucket, was.stamp)
 	first, known := was.covers(c.steps, changed, w.offset())
 	if known == 0 || w.ordered && known < c.n || q.o.MaxSeries > 0 && was.most > q.o.MaxSeries {
 		was, first, known = packedOutcome{}, 0, 0

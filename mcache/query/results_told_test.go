@@ -88,6 +88,37 @@ func TestResultsKeepToLimits(t *testing.T) {
 	}
 }
 
+// What comes to one bucket, be it of long ago, leaves what is remembered of another.
+func TestResultsOfAnotherBucket(t *testing.T) {
+	c := newCache(t)
+	a := remembersAll(t, c)
+	for _, bucket := range []string{"default", "other"} {
+		for k := range int64(200) {
+			for i := range 5 { // of fewer samples it is not worth it
+				if err := c.AppendSamples(bucket, pairsToLabels([]string{"__name__", "m", "i", fmt.Sprint(i)}), mcache.Sample{T: t0 + k*15_000}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	look := func() Stats {
+		sameAsComputed(t, a, 1, "query", "sum(m)", "start", seconds(t0), "end", seconds(t0+3_000_000), "step", "15s")
+		return a.Stats()
+	}
+	was := look()
+	for k := range int64(10) {
+		if err := c.AppendSamples("other", pairsToLabels([]string{"__name__", "m"}), mcache.Sample{T: t0 + k*15_000 + 1, V: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if is := look(); is.ResultsRecalled != was.ResultsRecalled+uint64(k)+1 || is.ResultsComputed != was.ResultsComputed {
+			t.Fatalf("%+v after %+v", is, was)
+		}
+	}
+	if !c.RemoveBucket("other") || look().ResultsRecalled != was.ResultsRecalled+11 {
+		t.Errorf("a bucket that is removed takes what is remembered of another with it")
+	}
+}
+
 // A panel that moves on has all that it needs remembered again, once what is remembered
 // counts for too many samples.
 func TestResultsBeginAnew(t *testing.T) {
