@@ -64,6 +64,7 @@ func TestResultsAreTheEngine(t *testing.T) {
 	for i := range retained / 2 {
 		c.SetRetention("default", c.Fingerprint(retainedLabels(i)), 900_000)
 	}
+	var held []mcache.Label // of another that has one
 	values := make([]float64, series)
 	write := func(i int, at int64) {
 		s := mcache.Sample{T: at, V: math.Float64bits(values[i])}
@@ -147,9 +148,13 @@ func TestResultsAreTheEngine(t *testing.T) {
 			if rnd.IntN(10) == 0 {
 				c.RemoveBucket("default")
 			}
-		case 3: // also of a series that the bucket has, for some rounds
-			if rnd.IntN(4) == 0 {
-				c.SetRetention("default", c.Fingerprint(labelsOf(rnd.IntN(4))), 600_000*rnd.Int64N(2))
+		case 3: // also of a series that the bucket has, for some rounds: nothing of its metric is kept then
+			if held != nil {
+				c.SetRetention("default", c.Fingerprint(held), 0)
+				held = nil
+			} else if rnd.IntN(4) == 0 {
+				held = labelsOf(rnd.IntN(4))
+				c.SetRetention("default", c.Fingerprint(held), 600_000)
 			}
 		}
 		for range 6 {
