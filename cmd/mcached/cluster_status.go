@@ -101,11 +101,11 @@ func clusterCommand(ctx context.Context, args []string, out io.Writer) error {
 	if err := json.Unmarshal(b, &a); err != nil || len(a.Data.Members) == 0 {
 		return fmt.Errorf("the answer of %s is not that of a cluster's member", f.url)
 	}
-	return a.Data.write(out)
+	return a.Data.write(out, time.Now())
 }
 
-// write prints the table.
-func (n *clusterNews) write(out io.Writer) error {
+// write prints the table of the time now.
+func (n *clusterNews) write(out io.Writer, now time.Time) error {
 	fmt.Fprintf(out, "Cluster %s: %d members, %d copies, table %d", printable(n.Name), len(n.Members), n.Copies, n.Version)
 	if n.Short > 0 {
 		fmt.Fprintf(out, "; %d of %d slots have fewer copies that are ready", n.Short, cluster.Slots)
@@ -124,7 +124,11 @@ func (n *clusterNews) write(out io.Writer) error {
 		if m.Differs {
 			state += ", configured otherwise"
 		}
-		up := time.Since(time.UnixMilli(int64(m.Started * 1000))).Round(time.Second)
+		if clock := time.Duration(m.Clock * float64(time.Second)).Round(time.Second); clock != 0 {
+			state += fmt.Sprintf(", clock %+.0f s", clock.Seconds())
+		}
+		// It began by its own clock, which may have been set since.
+		up := max(now.Sub(time.UnixMilli(int64((m.Started-m.Clock)*1000))).Round(time.Second), 0)
 		fmt.Fprintf(w, "%s\t%s\t%.1f %%\t%.1f %%\t%s\t%s\t%s\t%s\t%s\t%s\t%v\n", name, state, 100*m.Share, 100*m.Keys, orDash(m.Lag), orDash(m.RTT),
 			dash(m.Zone), printable(m.HTTP), dash(m.RESP), printable(m.Version), up)
 	}

@@ -177,8 +177,11 @@ func (k *Keys) Verify(req *http.Request, body []byte) error {
 		if !hmac.Equal(mac, k.mac(i, req, ms, body)) {
 			continue
 		}
-		if age := k.now().UnixMilli() - ms; age > headerLife.Milliseconds() || age < -headerLife.Milliseconds() {
-			return fmt.Errorf("%w: it is %v old", ErrClock, time.Duration(age)*time.Millisecond)
+		switch age := k.now().UnixMilli() - ms; {
+		case age > headerLife.Milliseconds():
+			return fmt.Errorf("%w: it is %v old, more than %v", ErrClock, time.Duration(age)*time.Millisecond, headerLife)
+		case age < -headerLife.Milliseconds():
+			return fmt.Errorf("%w: it is %v ahead of this clock, more than %v", ErrClock, time.Duration(-age)*time.Millisecond, headerLife)
 		}
 		return nil
 	}

@@ -96,10 +96,10 @@ func TestSignAndVerify(t *testing.T) {
 		t.Error("challenges are not answered by members, or by others")
 	}
 
-	for _, skew := range []time.Duration{-3 * time.Minute, 3 * time.Minute} {
+	for skew, want := range map[time.Duration]string{-3 * time.Minute: "it is 3m0s ahead of this clock", 3 * time.Minute: "it is 3m0s old"} {
 		r := request(k)
 		now = now.Add(skew)
-		if err := k.Verify(r, body); !errors.Is(err, ErrClock) {
+		if err := k.Verify(r, body); !errors.Is(err, ErrClock) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v later: %v", skew, err)
 		}
 		now = now.Add(-skew)
