@@ -77,6 +77,30 @@
 //   - args are views of the input buffer, valid until the command returns.
 //   - Nothing a client sends panics.
 //
+// # Lock order
+//
+// Whoever holds a lock may wait for those below it, and for none above:
+//
+//	clusterState.mu              what changes the view waits for all gates with it
+//	gates.mu, the gates          held for reading by who runs commands: multi.go
+//	copies.mu
+//	outgoing.mu or incoming.mu
+//	peers.mu
+//	peer.mu                      of one node; it is dialled with it, for seconds at the most
+//	Server.msetnx or directory.linking
+//	seriesKey.mu                 of a source, then of its destination: compaction.go
+//	tracking.mu or watchers.mu
+//	a shard of kvcache           functions that it calls may look into the directory
+//	directory.mu
+//	mcache: what has changed, then a shard
+//	pubsub.mu or monitors.mu
+//	early.mu
+//	backlog.mu
+//	Server.mu
+//
+// So a command waits for clusterState.mu, for other nodes and for its client without a
+// gate (conn.away, conn.flush); other locks are leaves, or their fields say what they are.
+//
 // # Commands
 //
 //   - connection: PING ECHO AUTH HELLO SELECT QUIT RESET CLIENT READONLY
