@@ -24,7 +24,7 @@ func (d *daemon) openHandover() error {
 		Leaving: func(t route.Table, i int) bool {
 			return t.(writeTable).Members()[i].State == cluster.Leaving
 		},
-		Began: func(t route.Table, i int) int64 { return t.(writeTable).Members()[i].Start() },
+		Began: func(t route.Table, i int) int64 { return d.node.Began(t.(writeTable).Members()[i]) },
 	})
 	return err
 }

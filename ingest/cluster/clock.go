@@ -96,6 +96,10 @@ func (c *Cluster) aheadMs(id string) int64 {
 	return 0
 }
 
+// Began is when a member was started, in Unix ms by this one's clock. Its ID has that by
+// its own.
+func (c *Cluster) Began(m Member) int64 { return m.Start() - c.aheadMs(m.ID) }
+
 // move reckons all eras by the clock as it was set.
 func (h *history) move(ms int64) {
 	h.mu.Lock()

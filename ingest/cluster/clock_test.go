@@ -51,6 +51,12 @@ func TestClocksApart(t *testing.T) {
 	if got := c.ClocksApart(); got != 2*time.Hour {
 		t.Errorf("clocks of which one was set back by an hour are %v apart", got)
 	}
+	if by := some(1)[0].Start() - c.Began(some(1)[0]); by != time.Hour.Milliseconds() {
+		t.Errorf("by a clock that is an hour behind a member began %d ms earlier", by)
+	}
+	if self := c.o.Self; c.Began(self) != self.Start() {
+		t.Error("this member began by its own clock")
+	}
 	clear(c.there)
 	c.compareClocks()
 	if got := c.ClocksApart(); got != 0 {
