@@ -471,7 +471,7 @@ func (c *Cluster) warn(members []Member) {
 		}
 	}
 	if conflict != "" && conflict != c.told.conflict {
-		c.o.Logger.Error("Another member has the name of this one, and owns its slots: give each a name of its own.", "name", self.Name, "other", conflict)
+		c.o.Logger.Error("Another member has the name of this one, and owns its slots: give each a name of its own by --cluster.node-name.", "name", self.Name, "other", conflict)
 	}
 	if otherwise != "" && otherwise != c.told.otherwise {
 		c.o.Logger.Error("A member is configured otherwise: until all have the same, series are looked for in two places; with another --tenancy.header members reject each other's requests.", "member", by, "differs", otherwise)

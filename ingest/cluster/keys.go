@@ -37,7 +37,7 @@ const (
 // ErrNoHeader; with any other error it is to be rejected (403).
 var (
 	ErrNoHeader = errors.New("cluster: the request is not signed by a member")
-	ErrForged   = errors.New("cluster: the request is signed by none of the cluster's keys, or was changed")
+	ErrForged   = errors.New("cluster: the request is signed by none of the cluster's keys, or was changed: all members must have the same --cluster.key-file and --tenancy.header")
 	ErrClock    = errors.New("cluster: the request was signed too long ago, or the clocks of the members differ")
 )
 

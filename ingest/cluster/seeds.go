@@ -141,7 +141,7 @@ func (c *Cluster) rejoin() {
 		c.seeds.failed.Store(err != nil && !c.Joined())
 		if err != nil && !c.Joined() && !said {
 			said = true
-			c.o.Logger.Warn("No seed let this daemon in yet: it is alone. It asks on; check that they run, and that all have the same cluster name and key.", "cluster", c.o.Name, "seeds", strings.Join(c.o.Seeds, " "), "err", oneLine(err))
+			c.o.Logger.Warn("No seed let this daemon in yet: it is alone. It asks on; check that --cluster.join names daemons that run, and that all have the same --cluster.name and --cluster.key-file.", "cluster", c.o.Name, "seeds", strings.Join(c.o.Seeds, " "), "err", oneLine(err))
 		}
 		wait := rejoinEvery
 		if !c.Joined() {
