@@ -30,7 +30,7 @@ func (d *daemon) welcome(w io.Writer) {
 `, version.Version, base, auth, base, curl, base)
 	for _, l := range d.respListeners {
 		if l.Addr().Network() == "unix" {
-			fmt.Fprintf(w, "  redis   redis-cli -s %s%s set hello world\n", l.Addr(), d.redisPassword())
+			fmt.Fprintf(w, "  redis   redis-cli -s %s%s%s set hello world\n", l.Addr(), d.redisFollow(), d.redisPassword())
 		} else if host, port, err := net.SplitHostPort(l.Addr().String()); err == nil {
 			fmt.Fprintf(w, "  redis   redis-cli -h %s -p %s%s set hello world\n", reachable(host), port, d.redisOptions())
 		}
@@ -40,12 +40,21 @@ func (d *daemon) welcome(w io.Writer) {
 	}
 }
 
-// redisOptions are what redis-cli needs to be let in.
-func (d *daemon) redisOptions() (options string) {
+// redisOptions are what redis-cli needs to be let in, and to find any key.
+func (d *daemon) redisOptions() string {
+	options := d.redisFollow()
 	if d.config.respCertificate != nil {
-		options = " --tls --cacert " + d.config.respTLSCertFile
+		options += " --tls --cacert " + d.config.respTLSCertFile
 	}
 	return options + d.redisPassword()
+}
+
+// redisFollow has redis-cli go on to the member that has a key.
+func (d *daemon) redisFollow() string {
+	if f := &d.config.cluster; f.on() && f.resp.is == respRedirect {
+		return " -c"
+	}
+	return ""
 }
 
 func (d *daemon) redisPassword() string {

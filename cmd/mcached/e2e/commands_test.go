@@ -188,13 +188,17 @@ func TestE2EWelcome(t *testing.T) {
 	certFile, keyFile, _ := certificate(t, dir)
 	passwordFile := filepath.Join(dir, "password")
 	write(t, passwordFile, "open sesame\n")
-	for _, flags := range [][]string{nil, {"--resp.password-file=" + passwordFile}, {"--resp.password-file=" + passwordFile, "--resp.tls-cert-file=" + certFile, "--resp.tls-key-file=" + keyFile, "--resp.unix-socket=" + filepath.Join(dir, "s")}} {
+	for _, flags := range [][]string{nil, {"--resp.password-file=" + passwordFile}, {"--resp.password-file=" + passwordFile, "--resp.tls-cert-file=" + certFile, "--resp.tls-key-file=" + keyFile, "--resp.unix-socket=" + filepath.Join(dir, "s")},
+		{"--cluster.name=welcome", "--cluster.listen-address=127.0.0.1:0"}} {
 		s := startServer(t, flags...)
 		lines := regexp.MustCompile(`(?m)^  redis   (redis-cli .*)$`).FindAllStringSubmatch(s.output(), -1)
 		if len(lines) != 1+strings.Count(strings.Join(flags, " "), "unix-socket") {
 			t.Fatalf("%d commands in\n%s", len(lines), s.output())
 		}
 		for _, line := range lines {
+			if strings.Contains(line[1], " -c ") != strings.Contains(strings.Join(flags, " "), "cluster") {
+				t.Errorf("%s with %q: does redis-cli follow to other members?", line[1], flags)
+			}
 			out, err := exec.Command("sh", "-c", line[1]).CombinedOutput()
 			if err != nil || !strings.Contains(string(out), "OK") {
 				t.Errorf("%s: %v, %s", line[1], err, out)
