@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/common/version"
@@ -60,12 +61,23 @@ func (d *daemon) openCluster() error {
 		OnChange: func(t *cluster.Table) { d.showRESP(n, t) }, OnDisplaced: d.displaced,
 	})
 	if err != nil {
-		return fmt.Errorf("--cluster.listen-address=%s: %w", f.listen, err)
+		return gossipError(f.listen, err)
 	}
 	d.node = n
 	d.joined.Store(n.Cluster)
 	d.log.Info("Cluster.", "name", f.name, "member", self.Name, "gossip", n.Address(), "http", self.HTTP, "resp", self.RESP, "seeds", len(f.join))
 	return nil
+}
+
+// gossipError says which flag would help, as listen does. The library hands on
+// why it cannot listen as text alone, behind what it was about to do.
+func gossipError(address string, err error) error {
+	for _, reason := range []syscall.Errno{syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.EACCES} {
+		if strings.HasSuffix(err.Error(), ": "+reason.Error()) {
+			return cannotListen("other members", address, reason, "choose another with --cluster.listen-address")
+		}
+	}
+	return fmt.Errorf("--cluster.listen-address=%s: %w", address, err)
 }
 
 // gossipAddress is how others reach the gossip, if that is not the listener's

@@ -54,6 +54,9 @@ func (f *clusterConfig) on() bool { return len(f.join) > 0 || f.name != "" }
 // defaultClusterName is that of daemons that are only told whom to join.
 const defaultClusterName = "mcached"
 
+// defaultCopies of each series outlive any one member.
+const defaultCopies = 2
+
 // maxBlobCopies are those of the member that serves a key and of its heir.
 const maxBlobCopies = 2
 
@@ -80,7 +83,7 @@ func (f *clusterConfig) addFlags(app *kingpin.Application, add addFlag) {
 		PlaceHolder("NAME").StringVar(&f.nodeName)
 	app.Flag("cluster.zone", "Zone of this member: copies are kept in different zones if there are any.").
 		PlaceHolder("NAME").StringVar(&f.zone)
-	add("cluster.copies", "2", &f.copies,
+	add("cluster.copies", strconv.Itoa(defaultCopies), &f.copies,
 		"Members that hold each series. All members must have the same.")
 	add("cluster.write-acks", "1", &f.writeAcks,
 		"Members that must hold each series of a write before it is acknowledged.")
@@ -107,7 +110,8 @@ func (c *config) checkCluster() error {
 	f := &c.cluster
 	if !f.on() {
 		for name, given := range map[string]bool{"key-file": f.keyFile != "", "advertise-address": f.advertise != "", "advertise-resp": f.advertiseRESP != "",
-			"node-name": f.nodeName != "", "zone": f.zone != "", "http-config-file": f.httpConfigFile != "", "ignore-labels": len(f.ignoreLabels) > 0, "spread": f.spread != 0} {
+			"node-name": f.nodeName != "", "zone": f.zone != "", "http-config-file": f.httpConfigFile != "", "ignore-labels": len(f.ignoreLabels) > 0, "spread": f.spread != 0,
+			"copies": f.copies > defaultCopies, "write-acks": f.writeAcks > 1, "blob-copies": f.blobCopies > 1, "resp": f.resp.is != respRedirect} {
 			if given {
 				return fmt.Errorf("--cluster.%s is for a cluster: give --cluster.join, or --cluster.name for the first daemon of one", name)
 			}
@@ -163,6 +167,13 @@ func (c *config) checkClusterAddresses() error {
 			return fmt.Errorf("--cluster.advertise-address must be IP or IP:PORT, got %q", f.advertise)
 		}
 	}
+	if f.advertiseRESP != "" {
+		a, err := parseAddress(f.advertiseRESP)
+		if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() {
+			return fmt.Errorf("--cluster.advertise-resp must be IP:PORT that clients can reach, got %q", f.advertiseRESP)
+		}
+		f.advertiseRESP = a.String() // members take addresses, no names
+	}
 	if f.bind.Addr().IsLoopback() && !f.reachedBy.Addr().IsValid() {
 		return nil // all on one machine
 	}
@@ -175,13 +186,7 @@ func (c *config) checkClusterAddresses() error {
 	}) {
 		return fmt.Errorf("--web.listen-address=%s cannot be reached by other members of the cluster: listen on one that can", strings.Join(c.webListen, ", "))
 	}
-	if f.advertiseRESP != "" {
-		if a, err := parseAddress(f.advertiseRESP); err != nil || a.Port() == 0 || a.Addr().IsUnspecified() {
-			return fmt.Errorf("--cluster.advertise-resp must be IP:PORT that clients can reach, got %q", f.advertiseRESP)
-		}
-		return nil
-	}
-	if host, _, err := net.SplitHostPort(c.respListen); err == nil && isLoopback(host) && f.resp.is == respRedirect {
+	if host, _, err := net.SplitHostPort(c.respListen); f.advertiseRESP == "" && err == nil && isLoopback(host) && f.resp.is == respRedirect {
 		return fmt.Errorf("--resp.listen-address=%s cannot be reached by clients that are sent here for a key: listen on an address that can, give --cluster.advertise-resp, or turn Redis clients off", c.respListen)
 	}
 	return nil
@@ -289,7 +294,7 @@ func (l *nameList) String() string {
 	return strings.Join(*l, ",")
 }
 
-// oneOf is a word of a few.
+// oneOf is a word of a few: two or more.
 type oneOf struct {
 	is string
 	of []string
@@ -298,7 +303,8 @@ type oneOf struct {
 // Set implements kingpin.Value.
 func (o *oneOf) Set(s string) error {
 	if !slices.Contains(o.of, s) {
-		return fmt.Errorf("%q is not %s", s, strings.Join(o.of, " or "))
+		last := len(o.of) - 1
+		return fmt.Errorf("%q is not %s or %s", s, strings.Join(o.of[:last], ", "), o.of[last])
 	}
 	o.is = s
 	return nil

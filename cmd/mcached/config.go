@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -132,7 +133,11 @@ func newServeApp(c *config) *kingpin.Application {
 	app.UsageWriter(os.Stdout)
 	app.DefaultEnvars()
 	add := func(name, byDefault string, v kingpin.Value, help string) {
-		app.Flag(name, help).Default(byDefault).PlaceHolder(byDefault).SetValue(namedValue{v, name})
+		f := app.Flag(name, help).Default(byDefault).PlaceHolder(byDefault)
+		if words, ok := v.(*oneOf); ok {
+			f.HintOptions(words.of...)
+		}
+		f.SetValue(namedValue{v, name})
 	}
 
 	c.addWebFlags(app, add)
@@ -172,8 +177,8 @@ func newServeApp(c *config) *kingpin.Application {
 	add("shutdown.timeout", "10s", &c.shutdown,
 		"Longest time, when asked to stop, to finish requests in progress and to forward waiting samples.")
 	c.log.Level, c.log.Format = promslog.NewLevel(), promslog.NewFormat()
-	add("log.level", "info", c.log.Level, "Least severity to log: debug, info, warn or error.")
-	add("log.format", "logfmt", c.log.Format, "Format of log lines: logfmt or json.")
+	add("log.level", "info", spelt{c.log.Level, "debug, info, warn or error"}, "Least severity to log: debug, info, warn or error.")
+	add("log.format", "logfmt", spelt{c.log.Format, "logfmt or json"}, "Format of log lines: logfmt or json.")
 	return app
 }
 
@@ -315,8 +320,12 @@ func parseConfig(args []string) (*config, error) {
 		return nil, err
 	}
 	if _, err := app.Parse(args); err != nil {
-		if strings.HasPrefix(err.Error(), "unexpected ") {
-			return nil, fmt.Errorf("%w; the commands are query, stats, cluster, snapshot, reload, healthy, metrics, check-config and version; without a command mcached serves", err)
+		unexpected := strings.HasPrefix(err.Error(), "unexpected ")
+		if unexpected {
+			err = fmt.Errorf("%w; the commands are query, stats, cluster, snapshot, reload, healthy, metrics, check-config and version; without a command mcached serves", err)
+		}
+		if (unexpected || strings.HasPrefix(err.Error(), "unknown ")) && slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "@") }) {
+			err = fmt.Errorf("%w; a file that @ names has one flag a line, as --memory.size=1GiB", err)
 		}
 		return nil, err
 	}
@@ -337,6 +346,11 @@ func (c *config) check() error {
 	for _, a := range c.webListen {
 		if _, err := hostOf(a); err != nil {
 			return fmt.Errorf("--web.listen-address must be host:port as 127.0.0.1:9201, got %q", a)
+		}
+	}
+	for _, name := range c.webAllowedHosts {
+		if strings.ContainsAny(name, ":/") {
+			return fmt.Errorf("--web.allowed-host must be a name without scheme and port, as metrics.example, got %q", name)
 		}
 	}
 	if c.memorySize != 0 && c.memorySize < minMemoryBytes {

@@ -157,6 +157,9 @@ func (f *apiFlags) ask(ctx context.Context, method, path string, q url.Values) (
 		if ue := (*url.Error)(nil); errors.As(err, &ue) {
 			reason = ue.Err // the rest repeats the URL
 		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("%s did not answer within %s: --timeout gives it longer", f.url, &f.timeout)
+		}
 		return nil, fmt.Errorf("%s does not answer: %w (is the daemon running? another is named by --url)", f.url, reason)
 	}
 	return res, nil
@@ -205,14 +208,18 @@ func queryCommand(ctx context.Context, args []string, out, errOut io.Writer) err
 	var f apiFlags
 	f.add(app, "1m")
 	var window, step duration
-	var at, output, colour string
+	var at string
+	output, colour := oneOf{of: []string{"auto", "table", "plot", "csv", "tsv", "json"}}, oneOf{of: []string{"auto", "always", "never"}}
 	expr := app.Arg("expression", "PromQL, as 'rate(mcached_resp_commands_total[1m])'.").Required().String()
 	flag(app, "range", "How far back to look, as 1h.").PlaceHolder("DURATION").SetValue(namedValue{&window, "range"})
 	flag(app, "step", "Distance of points in a range, as 15s; by default what fits the plot.").PlaceHolder("DURATION").SetValue(namedValue{&step, "step"})
 	flag(app, "time", "The moment, or the end of the range: RFC 3339 or Unix seconds; by default now.").PlaceHolder("TIME").StringVar(&at)
-	flag(app, "output", "How to show the answer: auto, table, plot, csv, tsv or json.").Short('o').Default("auto").EnumVar(&output, "auto", "table", "plot", "csv", "tsv", "json")
-	flag(app, "color", "Whether all series share one plot, in colours: auto on a terminal, unless NO_COLOR is set.").Default("auto").EnumVar(&colour, "auto", "always", "never")
+	flag(app, "output", "How to show the answer: auto, table, plot, csv, tsv or json.").Short('o').Default("auto").PlaceHolder("auto").HintOptions(output.of...).SetValue(namedValue{&output, "output"})
+	flag(app, "color", "Whether all series share one plot, in colours: auto on a terminal, unless NO_COLOR is set.").Default("auto").PlaceHolder("auto").HintOptions(colour.of...).SetValue(namedValue{&colour, "color"})
 	if _, err := app.Parse(args); err != nil {
+		if strings.HasPrefix(err.Error(), "unexpected ") {
+			err = fmt.Errorf("%w: the expression is one argument, so put it in quotes", err)
+		}
 		return usageError{err}
 	}
 	end := time.Now()
@@ -228,7 +235,7 @@ func queryCommand(ctx context.Context, args []string, out, errOut io.Writer) err
 	width := terminalWidth(out)
 	if window == 0 {
 		q.Set("time", unixSeconds(end))
-		if output == "plot" {
+		if output.is == "plot" {
 			return usageError{errors.New("a plot needs --range")}
 		}
 	} else {
@@ -244,7 +251,7 @@ func queryCommand(ctx context.Context, args []string, out, errOut io.Writer) err
 	if err != nil {
 		return err
 	}
-	if output == "json" {
+	if output.is == "json" {
 		_, err := fmt.Fprintf(out, "%s\n", b)
 		return err
 	}
@@ -253,19 +260,19 @@ func queryCommand(ctx context.Context, args []string, out, errOut io.Writer) err
 		return fmt.Errorf("the answer is not JSON as Prometheus writes it: %w", err)
 	}
 	said := out
-	if output == "csv" || output == "tsv" {
+	if output.is == "csv" || output.is == "tsv" {
 		said = errOut // what programs read has rows only
 	}
 	for _, w := range append(a.Warnings, a.Infos...) {
 		fmt.Fprintf(said, "# %s\n", printable(w))
 	}
 	switch {
-	case output == "csv":
+	case output.is == "csv":
 		return separated(out, a, ',')
-	case output == "tsv":
+	case output.is == "tsv":
 		return separated(out, a, '\t')
-	case a.Data.ResultType == "matrix" && window > 0 && output != "table":
-		return plot(out, a, end.Add(-window.std()), end, width, wantsColours(colour, out))
+	case a.Data.ResultType == "matrix" && window > 0 && output.is != "table":
+		return plot(out, a, end.Add(-window.std()), end, width, wantsColours(colour.is, out))
 	}
 	return table(out, a)
 }

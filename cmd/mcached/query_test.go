@@ -239,7 +239,10 @@ func TestQueryErrors(t *testing.T) {
 		{[]string{"--time=yesterday", "x"}, exitUsage, "--time"},
 		{[]string{"--range=long", "x"}, exitUsage, "--range"},
 		{[]string{"--output=plot", "x"}, exitUsage, "--range"},
-		{[]string{"--output=png", "x"}, exitUsage, "png"},
+		{[]string{"--output=png", "x"}, exitUsage, `--output: "png" is not auto, table, plot, csv, tsv or json`},
+		{[]string{"--color=red", "x"}, exitUsage, "--color"},
+		{[]string{"--timeout=0", "x"}, exitError, "--timeout"},
+		{[]string{"sum", "(x)"}, exitUsage, "in quotes"},
 		{[]string{"--user=a", "--password-file=/none", "x"}, exitUsage, "--password-file"},
 	} {
 		code, out, errs := ask(c.args...)

@@ -247,10 +247,14 @@ func listen(what, address, advice string) (net.Listener, error) {
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		reason = op.Err // the rest repeats the address
 	}
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("cannot listen for %s on %s: another program does; %s", what, address, advice)
+	return nil, cannotListen(what, address, reason, advice)
+}
+
+func cannotListen(what, address string, reason error, advice string) error {
+	if errors.Is(reason, syscall.EADDRINUSE) {
+		return fmt.Errorf("cannot listen for %s on %s: another program does; %s", what, address, advice)
 	}
-	return nil, fmt.Errorf("cannot listen for %s on %s: %w; %s", what, address, reason, advice)
+	return fmt.Errorf("cannot listen for %s on %s: %w; %s", what, address, reason, advice)
 }
 
 // oneRequestToStop is how long signals are taken for the same request to stop,

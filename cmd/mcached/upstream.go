@@ -25,7 +25,7 @@ type upstreamConfig struct {
 	timeout        duration
 	maxConcurrency count
 	maxBody        byteSize
-	when           string
+	when           oneOf // missing, never or always
 	settled        duration
 	audit          portion
 	authoritative  []string
@@ -49,8 +49,9 @@ func (u *upstreamConfig) addFlags(app *kingpin.Application, add addFlag) {
 		"Queries to the server at a time; others wait, up to --query.upstream.timeout.")
 	add("query.upstream.max-body-size", "1GiB", &u.maxBody,
 		"Bytes of one answer of the server; a longer one is aborted.")
-	app.Flag("query.upstream.when", "When the server is asked: missing, never or always.").
-		Default("missing").PlaceHolder("missing").EnumVar(&u.when, "missing", "never", "always")
+	u.when.of = []string{"missing", "never", "always"}
+	add("query.upstream.when", "missing", &u.when,
+		"When the server is asked: missing, never or always.")
 	add("query.upstream.settled", "1h", &u.settled,
 		"Age from which on the server's answers are remembered, in memory of their own (--memory.answers-share); out-of-order samples come before that. 0 remembers nothing.")
 	add("query.upstream.audit", "0%", &u.audit,
@@ -118,7 +119,7 @@ func (u *upstreamConfig) options(tenancyHeader string) *query.UpstreamOptions {
 	}
 	return &query.UpstreamOptions{
 		URL: u.parsed, Client: u.http, Timeout: u.timeout.std(), MaxConcurrency: int(u.maxConcurrency), MaxBodyBytes: int64(u.maxBody),
-		When: query.When(u.when), Settled: u.settled.std(), Audit: float64(u.audit), Authoritative: u.selectors, DropLabels: u.dropped, TenancyHeader: tenancyHeader,
+		When: query.When(u.when.is), Settled: u.settled.std(), Audit: float64(u.audit), Authoritative: u.selectors, DropLabels: u.dropped, TenancyHeader: tenancyHeader,
 	}
 }
 

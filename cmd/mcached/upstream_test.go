@@ -30,7 +30,7 @@ func TestUpstreamFlags(t *testing.T) {
 		"--query.upstream=http://host --query.upstream.drop-labels=a,__name__":           "drop-labels must be names",
 		"--query.upstream=http://host --query.upstream.drop-labels=a,b":                  "",
 		"--query.upstream.authoritative={a=\"b\"}":                                       "is for --query.upstream",
-		"--query.upstream=http://host --query.upstream.when=often":                       "enum value must be one of",
+		"--query.upstream=http://host --query.upstream.when=often":                       `--query.upstream.when: "often" is not missing, never or always`,
 		"--query.upstream=http://host --query.upstream.http-config-file=/does/not/exist": "http-config-file",
 		"--query.upstream.http-config-file=/does/not/exist":                              "is for --query.upstream",
 		"--query.upstream=http://host/prefix --query.upstream.when=always":               "",
@@ -43,7 +43,7 @@ func TestUpstreamFlags(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if o := c.upstream.options(""); o == nil || string(o.When) != c.upstream.when {
+		if o := c.upstream.options(""); o == nil || string(o.When) != c.upstream.when.is {
 			t.Errorf("%s: %+v", flags, o)
 		}
 	}

@@ -26,6 +26,20 @@ func (n namedValue) Set(s string) error {
 	return nil
 }
 
+// spelt is a value of another package, whose errors do not say what it may be.
+type spelt struct {
+	kingpin.Value
+	as string
+}
+
+// Set implements kingpin.Value.
+func (v spelt) Set(s string) error {
+	if err := v.Value.Set(s); err != nil {
+		return fmt.Errorf("%q is not %s", s, v.as)
+	}
+	return nil
+}
+
 // IsBoolFlag tells kingpin whether the flag stands alone: --x and --no-x.
 func (n namedValue) IsBoolFlag() bool {
 	_, ok := n.Value.(*truth)

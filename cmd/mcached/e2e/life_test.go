@@ -38,6 +38,7 @@ func TestE2ERefusals(t *testing.T) {
 	}
 	defer taken.Close()
 	dir := t.TempDir()
+	const alone = "--log.level=error --memory.size=16MiB --resp.listen-address=off --cluster.name=alone --web.listen-address="
 	for _, c := range []struct {
 		args string
 		code int
@@ -52,6 +53,8 @@ func TestE2ERefusals(t *testing.T) {
 		{"--web.listen-address=" + taken.Addr().String(), exitError, "--web.listen-address"},
 		{"--web.listen-address=127.0.0.1:0 --resp.listen-address=" + taken.Addr().String(), exitError, "--resp.listen-address"},
 		{"--web.listen-address=192.0.2.1:9201", exitError, "--web.listen-address"}, // an address of nobody's
+		{alone + "127.0.0.1:0 --cluster.listen-address=" + taken.Addr().String(), exitError, "another program does; choose another with --cluster.listen-address"},
+		{alone + "0.0.0.0:0 --cluster.key-file=" + keyFile(t) + " --cluster.listen-address=192.0.2.1:7946 --cluster.advertise-address=127.0.0.1", exitError, "choose another with --cluster.listen-address"},
 	} {
 		code, said := refusal(t, strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(said, c.says) || strings.Count(said, "\n") != 1 {
