@@ -110,7 +110,6 @@ func (in *intake) seriesV2(e piece) error {
 		i, parts = end, 1
 	}
 	for i < len(b) {
-		start := i
 		if b[i] == wire.TagV2SeriesSample {
 			if x, end := usualSample(b, i); end > 0 { // nearly all
 				if len(samples)-first >= in.left {
@@ -120,7 +119,10 @@ func (in *intake) seriesV2(e piece) error {
 				samples, i = append(samples, x), end
 				continue
 			}
+		} else if len(b)-i == 2 && b[i] == wire.TagV2SeriesMetadata && b[i+1] == 0 {
+			break // nothing is said, as by nearly all
 		}
+		start := i
 		t, i2 := wire.Tag(b, i)
 		if i2 < 0 {
 			return malformed("series", start)
@@ -202,7 +204,8 @@ func (in *intake) seriesV2(e piece) error {
 	if parts != 1 {
 		f, suspect, bad = in.refsInParts(b[e.from:])
 	}
-	if bad == nil && meta != (metadataRefs{}) && int(max(meta.help, meta.unit)) >= len(in.syms) {
+	described := meta != (metadataRefs{})
+	if described && bad == nil && int(max(meta.help, meta.unit)) >= len(in.syms) {
 		bad = fmt.Errorf("metadata refers to symbols %d and %d of %d", meta.help, meta.unit, len(in.syms))
 	}
 	if bad != nil {
@@ -210,7 +213,7 @@ func (in *intake) seriesV2(e piece) error {
 		in.refuseLabels(e, bad, samples, first)
 		return nil
 	}
-	if meta != (metadataRefs{}) {
+	if described {
 		in.describeV2(meta)
 	}
 	in.endSeries(f, e, suspect, samples, first, odd)
