@@ -156,7 +156,7 @@ func (s *storeAnswer) readBody(p []byte) (int, error) {
 	}
 	s.u.bytes.Add(uint64(n))
 	if s.left -= int64(n); s.left < 0 {
-		return n, errLargeAnswer
+		return n, fmt.Errorf("%w=%d", errLargeAnswer, s.u.opts().MaxBodyBytes)
 	}
 	return n, err
 }

@@ -22,8 +22,16 @@ import (
 // answered by both, if memory does not have all of the time that they are about:
 // what either knows is in the answer, in order, and a limit is one of the whole.
 
-// maxLookupBytes bounds an answer of the store's that is united with ours.
-const maxLookupBytes = 64 << 20
+const (
+	// maxLookupBytes bounds an answer of the store's that is united with ours.
+	maxLookupBytes = 64 << 20
+	// objectBytes are what an object of JSON takes decoded: a map of up to eight
+	// members, and a place in a list that grows; or the labels made of it.
+	objectBytes = 512
+	// elementBytes are what a member or an element takes beside its text: the places of a name
+	// and a value in a table that is half empty, and what rounding up their texts costs.
+	elementBytes = 128
+)
 
 // findings are the answer to a lookup, before it is written.
 type findings struct {
@@ -110,6 +118,10 @@ func readJSON(ctx context.Context, v *visit, res *storeAnswer, data any) (notes 
 		v.tell(err)
 		return nil, fmt.Errorf("its answer breaks off: %w", err)
 	}
+	if err := loanOf(ctx).Take(ctx, decodedBytes(b)); err != nil {
+		v.tell(err)
+		return nil, err
+	}
 	said := struct {
 		Status, Error   string
 		Data            any
@@ -124,6 +136,12 @@ func readJSON(ctx context.Context, v *visit, res *storeAnswer, data any) (notes 
 		return nil, fmt.Errorf("it refuses this: %.200s", said.Error)
 	}
 	return slices.Concat(said.Warnings, said.Infos)[:min(maxNotes, len(said.Warnings)+len(said.Infos))], nil
+}
+
+// decodedBytes is an upper bound of what JSON takes decoded beside its text: that can
+// be a hundred times the text, which has an empty map in three bytes.
+func decodedBytes(text []byte) int64 {
+	return objectBytes*int64(bytes.Count(text, []byte("{"))) + elementBytes*int64(bytes.Count(text, []byte(",")))
 }
 
 // readLent reads all there is, up to a bound, and takes it from the request's loan.

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -80,18 +81,53 @@ func (v *visit) some(bucket, selector string, at window) (bool, error) {
 		return false, err
 	}
 	defer res.Close()
-	var found []map[string]string
-	if _, err := readJSON(v.r.Context(), v, res, &found); err != nil {
+	found, err := someListed(res)
+	if err != nil {
+		v.tell(err)
 		return false, err
 	}
+	_, _ = io.CopyN(io.Discard, res, readBytes) // the rest, if it is short: the connection is kept for others
 	n := &v.u.nothings
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.known == nil || len(n.known) >= maxNothing {
 		n.known = map[string]nothing{}
 	}
-	n.known[bucket+"\x00"+selector] = nothing{some: len(found) > 0, from: at.from, until: v.a.o.Now().Add(rememberNothing)}
-	return len(found) > 0, nil
+	n.known[bucket+"\x00"+selector] = nothing{some: found, from: at.from, until: v.a.o.Now().Add(rememberNothing)}
+	return found, nil
+}
+
+// someListed reports whether the list that an answer has is one of anything. It reads no
+// further than to its first element: a store that knows no limit, as Prometheus
+// 2.42, lists all its series.
+func someListed(answer io.Reader) (some bool, err error) {
+	m, listed := newMatrixReader(answer, gridOf{}, span{}), false
+	_, err = m.members(func(key string) (bool, error) {
+		switch key {
+		case "status":
+			return false, m.wantText("success")
+		case "data":
+			listed = true
+			if err := m.want('['); err != nil {
+				return false, err
+			}
+			switch m.skip() {
+			case '{':
+				some = true
+			case ']':
+				m.pos++
+			default:
+				return false, m.broken("a series")
+			}
+			return some, nil
+		}
+		_, err := m.value(nil, 0)
+		return false, err
+	})
+	if err == nil && !listed {
+		err = notMatrix("there is no list of series")
+	}
+	return some, err
 }
 
 // spellSelector is a selector of these matchers.
