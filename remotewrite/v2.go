@@ -120,7 +120,7 @@ func (in *intake) seriesV2(e piece) error {
 				continue
 			}
 		} else if len(b)-i == 2 && b[i] == wire.TagV2SeriesMetadata && b[i+1] == 0 {
-			break // nothing is said, as by nearly all
+			break // it ends with an empty description, as nearly all do
 		}
 		start := i
 		t, i2 := wire.Tag(b, i)
