@@ -25,7 +25,7 @@ func (d *daemon) newQueries(o query.Options) *query.API {
 	}
 	return query.NewAPIOfMembers(d.metrics, &readCluster{d: d, hash: f.hash}, query.FanOutOptions{
 		ReadTimeout: f.readTimeout.std(),
-		Began:       d.started.UnixMilli(),
+		Began:       func() int64 { return beganMs(d.started, cluster.SetBy(d.started, time.Now())) },
 		ClocksApart: func() time.Duration {
 			if d.node == nil {
 				return 0
@@ -84,11 +84,18 @@ func (c *readCluster) Eras(since int64) []query.Era {
 	for i, e := range told {
 		list[i] = c.eraLocked(e)
 	}
-	slices.SortStableFunc(list, func(a, b query.Era) int { return cmp.Compare(a.From, b.From) }) // where times are doubted
-	if e := n.Beyond(); e != nil && len(list) > 0 {                                              // not the first, which is one from the beginning
+	// Where times are doubted they may be in another order.
+	slices.SortStableFunc(list, func(a, b query.Era) int { return cmp.Compare(a.From, b.From) })
+	if e := n.Beyond(); e != nil && len(list) > 0 { // not the first, which is one from the beginning
 		list = append(list, c.eraLocked(e))
 	}
 	return list
+}
+
+// beganMs is when the daemon began, in unix ms, whose clock was set since. One that was set
+// forwards had been behind then: to have begun later claims less.
+func beganMs(started time.Time, set time.Duration) int64 {
+	return started.Add(max(set, 0)).UnixMilli()
 }
 
 // eraLocked is an era for who reads: as long as it may have lasted.

@@ -38,7 +38,13 @@ func (w *ownClock) look(now time.Time) time.Duration {
 	if last.IsZero() {
 		return 0
 	}
-	return setBy(now.Round(0).Sub(last.Round(0)), now.Sub(last))
+	return SetBy(last, now)
+}
+
+// SetBy is by how much this machine's clock was set between two readings of time.Now:
+// forwards if that is more than 0. It is 0 for what clocks that are kept right are moved by.
+func SetBy(from, to time.Time) time.Duration {
+	return setBy(to.Round(0).Sub(from.Round(0)), to.Sub(from))
 }
 
 // setBy is by how much a clock was set that shows a time to have passed, where another

@@ -166,7 +166,7 @@ const eraSlack = 30_000 // ms
 // called when all has been read, and asks then what has been lost: what is before gone.
 func (f *FanOut) Claimable(from, until int64, gone func() int64) func(slot uint16, tell func(e ClaimedEra, from, until int64)) {
 	var eras []Era
-	apart, began := f.apartMs(), f.began()
+	apart, began := f.apartMs(), f.o.Began()
 	until -= apart
 	for _, e := range since(f.members.Eras(from-eraLag-apart), from, apart) {
 		if e.To <= until && e.ID != 0 {
@@ -184,8 +184,9 @@ func (f *FanOut) Claimable(from, until int64, gone func() int64) func(slot uint1
 		for i := range eras {
 			e := &eras[i]
 			at := e.slotCompleteFrom(slot, c)
-			since := e.began + 2*apart - eraSlack // it is apart earlier than was noted
-			if at == math.MinInt64 {              // it owned it from the beginning on
+			// since took apart off what was noted; it may have been as much later.
+			since := e.began + 2*apart - eraSlack
+			if at == math.MinInt64 { // it owned it from the beginning on
 				since = max(since, began+apart)
 			}
 			if t := max(oldest, at); t < e.To {

@@ -51,20 +51,6 @@ func TestClocksApart(t *testing.T) {
 	}
 }
 
-// TestSetForwards: a clock that is moved a little, or set back, changes nothing.
-func TestSetForwards(t *testing.T) {
-	for by, want := range map[time.Duration]time.Duration{0: 0, clocksAgree: 0, -time.Hour: 0, time.Hour: time.Hour} {
-		if got := setForwards(time.Minute+by, time.Minute); got != want {
-			t.Errorf("set by %v: forwards by %v, want %v", by, got, want)
-		}
-	}
-	f := newTestCluster(t, 1, FanOutOptions{}, "a").nodes["a"].fan
-	f.o.Now, f.made = func() time.Time { return f.made.Add(time.Hour) }, time.Now()
-	if got := f.began(); got != f.o.Began {
-		t.Errorf("time passed, and it began at %d instead of %d", got, f.o.Began)
-	}
-}
-
 // TestClocksApartAfterAStart: a member that was started again, empty and with a clock that
 // is behind, seems to have been there when something was written before.
 func TestClocksApartAfterAStart(t *testing.T) {
@@ -82,8 +68,8 @@ func TestClocksApartAfterAStart(t *testing.T) {
 	tc.write("b", series, mcache.Sample{T: tc.clock(), V: 1})
 	tc.pass(5000)
 	tc.kill("b")
-	tc.start("b").fan.o.Began -= behind
-	if b := tc.nodes["b"].fan.o.Began; b > began {
+	tc.start("b").began -= behind
+	if b := tc.nodes["b"].began; b > began {
 		t.Fatalf("it began at %d, the era at %d", b, began)
 	}
 	found, err := tc.nodes["a"].fan.Select(t.Context(), Selection{Bucket: "b", From: began + 4000, To: began + 6000})

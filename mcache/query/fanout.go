@@ -108,9 +108,10 @@ type FanOutOptions struct {
 	// ReadTimeout is how long a member may take before it is done without if that
 	// is possible. Default: one second.
 	ReadTimeout time.Duration
-	// Began is when this process began to take what it is sent, in unix ms. What
-	// it does not have from then on it was not sent. Default: now.
-	Began int64
+	// Began is when this process began to take what it is sent, in unix ms by its clock
+	// as it is now; it is asked with each query. What it does not have from then on it was
+	// not sent. Default: when the FanOut was made.
+	Began func() int64
 	// ClocksApart is by how much the clocks of members may differ that are known not to
 	// agree; it is asked with each query. Default: they agree.
 	ClocksApart func() time.Duration
@@ -133,7 +134,6 @@ type FanOut struct {
 	local   Source
 	members Members
 	o       FanOutOptions
-	made    time.Time // by Options.Now
 
 	// What follows is the API's that reads it, see bind.
 	limits    *atomic.Pointer[limits]
@@ -182,14 +182,17 @@ func NewFanOut(local Source, m Members, o FanOutOptions) *FanOut {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	setDefault(&o.Began, o.Now().UnixMilli())
+	if o.Began == nil {
+		made := o.Now().UnixMilli()
+		o.Began = func() int64 { return made }
+	}
 	if o.ClocksApart == nil {
 		o.ClocksApart = func() time.Duration { return 0 }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &FanOut{local: local, members: m, o: o, made: o.Now()}
+	return &FanOut{local: local, members: m, o: o}
 }
 
 // bind takes over what the options of an API have for this member alone, and puts

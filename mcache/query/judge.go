@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 )
 
 // answers is what all members said, and what that is worth.
@@ -68,7 +67,7 @@ func (a *answers) better() bool {
 // came since it began is here, or was evicted or reclaimed.
 func (f *FanOut) own(m Missing) Missing {
 	if m.Uncovered != math.MinInt64 {
-		m.Uncovered = min(m.Uncovered, f.began())
+		m.Uncovered = min(m.Uncovered, f.o.Began())
 	}
 	return m
 }
@@ -88,25 +87,6 @@ func (a *answers) capped(t int64) int64 { return min(t, a.f.o.Now().UnixMilli()+
 // apartMs is FanOutOptions.ClocksApart. What members say of times is by their clocks,
 // and what is asked for by somebody else's.
 func (f *FanOut) apartMs() int64 { return f.o.ClocksApart().Milliseconds() }
-
-// began is FanOutOptions.Began. A clock that was set forwards since had been behind then:
-// to have begun later claims less.
-func (f *FanOut) began() int64 {
-	now := f.o.Now()
-	return f.o.Began + setForwards(now.Round(0).Sub(f.made.Round(0)), now.Sub(f.made)).Milliseconds()
-}
-
-// setForwards is by how much a clock was set that shows a time to have passed, where
-// another one, that nobody sets, shows how much did; 0 if it was set back.
-func setForwards(shown, passed time.Duration) time.Duration {
-	if by := shown - passed; by > clocksAgree {
-		return by
-	}
-	return 0
-}
-
-// clocksAgree is what clocks that are kept right are set by: eraLag allows for it.
-const clocksAgree = time.Second
 
 // err is what makes the whole query fail.
 func (a *answers) err() error {

@@ -46,6 +46,7 @@ type testNode struct {
 	cache        *mcache.Cache
 	fan          *FanOut
 	api          *API
+	began        int64 // unix ms
 	dead, frozen bool
 	asked        int
 	claims       claimList        // of what was handed over to it
@@ -85,9 +86,9 @@ func (tc *testCluster) start(name string) *testNode {
 	if err != nil {
 		tc.t.Fatal(err)
 	}
-	n := &testNode{name: name, tc: tc, memory: memory, cache: c}
+	n := &testNode{name: name, tc: tc, memory: memory, cache: c, began: tc.clock()}
 	o := tc.o
-	o.Now, o.Began = tc.api.Now, tc.clock()
+	o.Now, o.Began = tc.api.Now, func() int64 { return n.began }
 	o.Claims = func() (uint64, []SlotClaim) { return n.claims.Version, n.claims.Claims }
 	n.fan = NewFanOut(FromCache(c, nil), n, o)
 	api := tc.api
@@ -137,7 +138,7 @@ func (tc *testCluster) change(names ...string) {
 func (tc *testCluster) eraLocked(names []string) Era {
 	h := fnv.New64a()
 	for _, n := range names {
-		fmt.Fprintln(h, n, tc.nodes[n].fan.o.Began)
+		fmt.Fprintln(h, n, tc.nodes[n].began)
 	}
 	return NewEra(h.Sum64(), 0, 0, NewOwners(names, tc.slots, func(slot uint16) []uint16 { return rendezvous(names, slot)[:min(tc.copies, len(names))] }))
 }
@@ -232,7 +233,7 @@ func (n *testNode) Peers() (peers []Peer) {
 	defer n.tc.mu.Unlock()
 	for _, name := range n.tc.table {
 		if name != n.name {
-			peers = append(peers, Peer{Name: name, Address: name, ID: fmt.Sprint(n.tc.nodes[name].fan.o.Began)})
+			peers = append(peers, Peer{Name: name, Address: name, ID: fmt.Sprint(n.tc.nodes[name].began)})
 		}
 	}
 	return peers

@@ -42,7 +42,7 @@ func TestSplitOfMembersIsPrometheus(t *testing.T) {
 	now := func() time.Time { return time.UnixMilli(dataEnd) }
 	for i := range s.apis {
 		source := &covered{query.FromCache(s.caches[i].cache, nil), covers[i]}
-		fan := query.NewFanOut(source, member{s, i}, query.FanOutOptions{ReadTimeout: time.Hour, Now: now, Began: dataStart})
+		fan := query.NewFanOut(source, member{s, i}, query.FanOutOptions{ReadTimeout: time.Hour, Now: now, Began: func() int64 { return dataStart }})
 		s.apis[i] = query.NewAPIOf(fan, query.Options{DefaultBucket: bucket, Now: now, FanOut: fan, Upstream: &query.UpstreamOptions{URL: store}})
 	}
 	sources := map[string]int{}
