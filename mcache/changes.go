@@ -75,6 +75,8 @@ func (s *shard) changedLocked(r *series, t int64) {
 	}
 }
 
+// takeChangedLocked is for who holds the lock of changes. If b was removed since it was found
+// with that, this may be of the bucket in its place, for whose changes nobody can have asked yet.
 func (s *shard) takeChangedLocked(b *bucket) (from int64) {
 	if int(b.id) >= len(s.changed) {
 		return noChange // nothing was ever written

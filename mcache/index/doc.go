@@ -12,6 +12,7 @@
 //	pending  of ids: not put in a posting yet, as those of the series posted last (postings.go)
 //	dead     of a series: it is gone, and its id is a tombstone in postings
 //	live     how many series have a pair and are not dead
+//	own      of a pair: the pair of the bucket that all its series are of (Own)
 //	answer   what is remembered of a regular expression: the pairs it matches
 //
 // # Picture

@@ -203,8 +203,17 @@ func sameAsComputed(t testing.TB, a *API, times int, params ...string) {
 // are remembered.
 func asComputed(t testing.TB, a *API, params []string) (is, was string) {
 	t.Helper()
-	got := get(t, a, "query_range", params...)
+	return asComputedOf(t, a, "", params)
+}
+
+// asComputedOf is asComputed for a tenant, if one is named.
+func asComputedOf(t testing.TB, a *API, tenant string, params []string) (is, was string) {
+	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/api/v1/query_range?"+form(params), nil)
+	if tenant != "" {
+		r.Header.Set(a.o.TenancyHeader, tenant)
+	}
+	got := send(t, a, r.Clone(t.Context()))
 	r.Header.Set("Cache-Control", "no-store")
 	want := send(t, a, r)
 	text := func(w *httptest.ResponseRecorder) string {
