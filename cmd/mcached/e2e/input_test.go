@@ -36,6 +36,12 @@ func oneSeries(ms int64, v float64, labels ...string) prompb.TimeSeries {
 	return ts
 }
 
+// writers is the client of all requests that may be canceled while they are
+// answered 204. net/http gives a connection back before who waits has such an
+// answer: if that one cancels in between, the next request over the connection
+// fails as canceled, whoever it is of. So nobody else may share theirs.
+var writers = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+
 // post sends a remote-write body and returns the status and the answer.
 func (s *server) post(ctx context.Context, b []byte, headers ...string) (int, string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/api/v1/write", bytes.NewReader(b))
@@ -47,7 +53,7 @@ func (s *server) post(ctx context.Context, b []byte, headers ...string) (int, st
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := writers.Do(req)
 	if err != nil {
 		return 0, "", err
 	}
