@@ -5,8 +5,12 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"iter"
+	"math/bits"
 	"slices"
+	"strings"
+	"sync"
 	"unsafe"
 
 	"mcached/mcache/index"
@@ -59,15 +63,16 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 	if b == nil || err != nil {
 		return []string{}, err
 	}
+	l := newTextList()
+	defer l.close()
 	// What many series share is in most shards, and is left out at once; of
 	// what one series has alone, a set would only cost time.
-	var l textList
 	alike := true
 	for _, s := range c.shards {
 		before := len(l.ends)
 		l.skipped, l.next = 0, 0
 		s.mu.Lock()
-		pick(s, &l)
+		pick(s, l)
 		s.mu.Unlock()
 		alike = alike && (before == 0 || len(l.ends)-before <= l.skipped)
 		if l.known = 0; alike {
@@ -77,16 +82,53 @@ func (c *Cache) texts(bucket string, ms []Matcher, limit int, pick func(s *shard
 	return l.sorted(limit), nil
 }
 
-// textList is texts in one string, so that there are two allocations
-// and not one for each, and nothing that the collector must follow.
+// textList is texts in one string, so that there is nothing that the collector
+// must follow. Its memory serves one call after the other.
 type textList struct {
 	text    []byte
 	ends    []int
-	known   int            // so many, the first, are left out
-	seen    map[string]int // the first of them with their positions, as far as that was needed
-	skipped int            // how many were left out
-	next    int            // position of the one behind that: the next to come, mostly
+	known   int // so many, the first, are left out
+	skipped int // how many were left out
+	next    int // position of the one behind that: the next to come, mostly
+
+	// table has the positions, and one more, of the first texts, as many as placed says,
+	// each in the first place that was free from its hash on. The rest, and what is
+	// behind its length, are 0; half are free at least. Only what next does not find is
+	// looked for in it, and known texts come into it then.
+	table  []uint32
+	placed int
+
+	keys, spare []textKey // to sort by; spare is empty
 }
+
+// keptTexts are how many bytes of texts, and how many texts by eight, a list may
+// have to be kept.
+const keptTexts = 256 << 10
+
+var (
+	textLists sync.Pool // of *textList
+	textSeed  = maphash.MakeSeed()
+)
+
+func newTextList() *textList {
+	if l, ok := textLists.Get().(*textList); ok {
+		return l
+	}
+	return new(textList)
+}
+
+// close ends the use of a list.
+func (l *textList) close() {
+	if !l.small() {
+		return
+	}
+	clear(l.table)
+	*l = textList{text: l.text[:0], ends: l.ends[:0], table: l.table[:0], keys: l.keys[:0], spare: l.spare[:0]}
+	textLists.Put(l)
+}
+
+// small reports that the list is kept for others.
+func (l *textList) small() bool { return cap(l.text) <= keptTexts && cap(l.ends) <= keptTexts/8 }
 
 // skips reports that a text is left out.
 func (l *textList) skips(text []byte) bool {
@@ -95,20 +137,36 @@ func (l *textList) skips(text []byte) bool {
 		if l.known == 0 {
 			return false
 		}
-		if l.seen == nil {
-			l.seen = make(map[string]int, l.known)
-		}
-		for k := len(l.seen); k < l.known; k++ {
-			l.seen[l.view(k)] = k // text that is moved stays where it was, too
-		}
-		var ok bool
-		if at, ok = l.seen[string(text)]; !ok {
+		if at = l.find(text); at < 0 {
 			return false
 		}
 	}
 	l.next = at + 1
 	l.skipped++
 	return true
+}
+
+// find is the position of a known text, -1 if it is none.
+func (l *textList) find(text []byte) int {
+	if len(l.table) < 2*l.known {
+		clear(l.table)
+		size := 1 << bits.Len(uint(4*l.known-1))
+		l.table, l.placed = slices.Grow(l.table[:0], size)[:size], 0
+	}
+	mask := uint64(len(l.table) - 1)
+	for ; l.placed < l.known; l.placed++ {
+		i := maphash.Bytes(textSeed, l.at(l.placed)) & mask
+		for l.table[i] != 0 {
+			i = (i + 1) & mask
+		}
+		l.table[i] = uint32(l.placed) + 1
+	}
+	for i := maphash.Bytes(textSeed, text) & mask; l.table[i] != 0; i = (i + 1) & mask {
+		if at := int(l.table[i]) - 1; bytes.Equal(l.at(at), text) {
+			return at
+		}
+	}
+	return -1
 }
 
 func (l *textList) add(text []byte) {
@@ -135,19 +193,15 @@ func (l *textList) at(i int) []byte {
 	return l.text[start:l.ends[i]]
 }
 
-func (l *textList) view(i int) string {
-	text := l.at(i)
-	return unsafe.String(unsafe.SliceData(text), len(text))
-}
-
 // sorted returns the texts in order, one of each, at most limit if that is
-// above zero. They share the list's memory, which must not be used after.
+// above zero. They are the caller's.
 //
 // Values of a label often begin alike, so what they are sorted by first is the
 // eight bytes behind what all have in common, as one number.
 func (l *textList) sorted(limit int) []string {
-	keys := l.keys()
-	sortKeys(keys)
+	l.makeKeys()
+	l.keys, l.spare = sortKeys(l.keys, l.spare)
+	keys := l.keys
 	for i := 0; i < len(keys); {
 		end := i + 1
 		for end < len(keys) && keys[end].key == keys[i].key {
@@ -158,17 +212,30 @@ func (l *textList) sorted(limit int) []string {
 		}
 		i = end
 	}
-	once := make([]string, 0, len(keys))
-	var last []byte
+	keys = slices.CompactFunc(keys, func(a, b textKey) bool {
+		return a.key == b.key && bytes.Equal(l.at(int(a.place)), l.at(int(b.place)))
+	})
+	if limit > 0 {
+		keys = keys[:min(limit, len(keys))]
+	}
+	once := make([]string, len(keys))
+	if !l.small() { // nobody else will have it
+		for i, k := range keys {
+			text := l.at(int(k.place))
+			once[i] = unsafe.String(unsafe.SliceData(text), len(text))
+		}
+		return once
+	}
+	size := 0
+	for _, k := range keys {
+		size += len(l.at(int(k.place)))
+	}
+	var all strings.Builder
+	all.Grow(size)
 	for i, k := range keys {
-		text := l.at(int(k.place))
-		if i > 0 && k.key == keys[i-1].key && bytes.Equal(text, last) {
-			continue
-		}
-		if limit > 0 && len(once) == limit {
-			break
-		}
-		once, last = append(once, l.view(int(k.place))), text
+		from := all.Len()
+		all.Write(l.at(int(k.place)))
+		once[i] = all.String()[from:]
 	}
 	return once
 }
@@ -179,9 +246,10 @@ type textKey struct {
 	place uint32 // position in the list
 }
 
-func (l *textList) keys() []textKey {
+// makeKeys makes the keys of all texts.
+func (l *textList) makeKeys() {
 	if len(l.ends) == 0 {
-		return nil
+		return
 	}
 	first := l.at(0)
 	common := len(first)
@@ -198,8 +266,8 @@ func (l *textList) keys() []textKey {
 			}
 		}
 	}
-	keys := make([]textKey, len(l.ends))
-	for i := range keys {
+	l.keys = slices.Grow(l.keys, len(l.ends))
+	for i := range l.ends {
 		s := l.at(i)[common:]
 		var key uint64
 		if len(s) >= 8 {
@@ -209,20 +277,20 @@ func (l *textList) keys() []textKey {
 			copy(b[:], s)
 			key = binary.BigEndian.Uint64(b[:])
 		}
-		keys[i] = textKey{key, uint32(i)}
+		l.keys = append(l.keys, textKey{key, uint32(i)})
 	}
-	return keys
 }
 
 // minRadix is how many keys are sorted by their bytes; fewer, by comparing.
-const minRadix = 1 << 10
+const minRadix = 1 << 8
 
 // sortKeys sorts by key: byte by byte from the last, each time without changing
-// the order of what is alike, which takes eight walks and no comparison.
-func sortKeys(keys []textKey) {
+// the order of what is alike, which takes eight walks and no comparison. It takes
+// memory for as many, if that is to be had of spare, and returns both.
+func sortKeys(keys, spare []textKey) (sorted, rest []textKey) {
 	if len(keys) < minRadix {
 		slices.SortFunc(keys, func(a, b textKey) int { return cmp.Compare(a.key, b.key) })
-		return
+		return keys, spare
 	}
 	var counts [8][256]uint32
 	for _, k := range keys {
@@ -230,7 +298,7 @@ func sortKeys(keys []textKey) {
 			counts[b][byte(k.key>>(8*b))]++
 		}
 	}
-	from, to := keys, make([]textKey, len(keys))
+	from, to := keys, slices.Grow(spare, len(keys))[:len(keys)]
 	for b := range counts {
 		count := &counts[b]
 		if count[byte(keys[0].key>>(8*b))] == uint32(len(keys)) {
@@ -247,7 +315,5 @@ func sortKeys(keys []textKey) {
 		}
 		from, to = to, from
 	}
-	if &from[0] != &keys[0] {
-		copy(keys, from)
-	}
+	return from, to[:0]
 }
