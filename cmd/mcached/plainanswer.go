@@ -78,15 +78,14 @@ func (c *plainConn) full() {
 	}
 }
 
-// linger lets the client read the answer though it still sends: a connection
-// that is closed while bytes come is reset.
+// linger lets the client read the answer though it still sends: a connection that is
+// closed while bytes come is reset, and who cannot send does not read any more.
 func (c *plainConn) linger() {
 	if t, ok := c.Conn.(*net.TCPConn); ok {
 		_ = t.CloseWrite()
 	}
-	const most = 500 * time.Millisecond
-	_ = c.SetReadDeadline(time.Now().Add(most))
-	_, _ = io.Copy(io.Discard, io.LimitReader(c.Conn, 1<<20))
+	_ = c.SetReadDeadline(time.Now().Add(c.server.lingers))
+	_, _ = io.Copy(io.Discard, c.Conn)
 }
 
 // plainBody is the body of a request: what came with its head, then what comes.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // plainServer is in front of an http.Server and answers by itself what the daemon
@@ -44,6 +45,8 @@ type plainServer struct {
 	reads  string   // paths that begin so are read from; "" for none. Set before Serve, as the next
 	varies string   // a header, by its canonical name, that is another in each write; "" for none
 
+	lingers time.Duration // how long a client may send on that has its answer
+
 	closing atomic.Bool    // set under mu
 	open    sync.WaitGroup // of conns
 	watched watched
@@ -56,10 +59,14 @@ type plainServer struct {
 // request. A connection has one, as net/http's have two of half of it.
 const plainBuffer = 8 << 10
 
+// lingers is long for a client to notice its answer, on a busy machine, too, and short
+// for one that does not look.
+const lingers = 2 * time.Second
+
 // newPlainServer puts one before s, which must have timeouts for heads, for
 // requests and for idle connections.
 func newPlainServer(s *http.Server, paths ...string) *plainServer {
-	p := &plainServer{Server: s, conns: map[*plainConn]struct{}{}}
+	p := &plainServer{Server: s, conns: map[*plainConn]struct{}{}, lingers: lingers}
 	for _, path := range paths {
 		p.writes = append(p.writes, "POST "+path+" HTTP/1.1\r\n")
 	}

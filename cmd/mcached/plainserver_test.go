@@ -496,6 +496,7 @@ func startPlain(t testing.TB, readTimeout time.Duration, h http.HandlerFunc, pat
 		t.Fatal(err)
 	}
 	s = newPlainServer(&http.Server{ConnState: connState, ReadHeaderTimeout: time.Minute, ReadTimeout: readTimeout, IdleTimeout: time.Minute, Handler: h}, paths...)
+	s.lingers = time.Minute
 	served = make(chan error, 1)
 	go func() { served <- s.Serve(limitConns(l, 10)) }()
 	return s, l.Addr().String(), served
@@ -813,6 +814,32 @@ func TestPlainServerUnread(t *testing.T) {
 	if errors.Is(err, os.ErrDeadlineExceeded) || asked.Load() < 3 {
 		t.Errorf("after %d requests: %v", asked.Load(), err)
 	}
+	if err := s.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	<-served
+}
+
+// Who sends all of a body that was refused at once reads why.
+func TestPlainServerRefusedBody(t *testing.T) {
+	t.Parallel()
+	s, address, served := startPlain(t, time.Hour, func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+	}, "/write")
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, plainRequest(strings.Repeat("x", 16<<20))); err != nil {
+		t.Error(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || res.StatusCode != http.StatusRequestEntityTooLarge || !res.Close {
+		t.Errorf("%v, %v", res, err)
+	}
+	c.Close()
 	if err := s.Shutdown(context.Background()); err != nil {
 		t.Error(err)
 	}
