@@ -248,3 +248,23 @@ func TestHugePipeline(t *testing.T) {
 		t.Fatalf("got %d bytes, want %d, %v", len(got), len(want), err)
 	}
 }
+
+// Who sends on behind what ends the connection, more than the kernel keeps, reads why.
+func TestSendsOnAfterTheEnd(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		_, addr := newServerOf(t, alone, nil)
+		for _, x := range []struct{ first, last string }{
+			{"*1\r\n$-5\r\n", "-ERR Protocol error: invalid bulk length\r\n"},
+			{bulks("QUIT"), "+OK\r\n"},
+		} {
+			c := dial(t, addr)
+			if _, err := io.WriteString(c, x.first+strings.Repeat("x", 16<<20)); err != nil {
+				t.Errorf("after %q: %v", x.first, err)
+			}
+			_ = c.CloseWrite()
+			if got, err := io.ReadAll(c); string(got) != x.last || err != nil {
+				t.Errorf("after %q: %q, %v", x.first, got, err)
+			}
+		}
+	}
+}

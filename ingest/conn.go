@@ -19,11 +19,10 @@ const (
 	// bufferBytes is a connection's first buffer for input: a pipeline of 64
 	// commands of 200 bytes. It is only held while there is input.
 	bufferBytes = 16 << 10
-	// lingerBytes and linger bound what is read and discarded after the
-	// last answer, so that the kernel does not drop that answer together with
-	// the connection because input was left unread.
-	lingerBytes = 1 << 20
-	linger      = time.Second
+	// lingers is how long is read and discarded after the last answer, so that
+	// the kernel does not reset the connection because input was left unread:
+	// who cannot send does not read any more.
+	lingers = 2 * time.Second
 )
 
 // conn is one client. A goroutine, that of its loop or its own, reads what
@@ -350,8 +349,8 @@ func (c *conn) lingerOn() {
 	if !ok || cw.CloseWrite() != nil {
 		return
 	}
-	_ = c.nc.SetReadDeadline(time.Now().Add(linger))
-	_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
+	_ = c.nc.SetReadDeadline(time.Now().Add(c.srv.lingers))
+	_, _ = io.Copy(io.Discard, c.nc)
 }
 
 const unreadForLong = "answers were not read"

@@ -160,6 +160,7 @@ func TestGatheredHalves(t *testing.T) {
 		}
 		send(t, c, end)
 		expectEnd(t, c, want)
+		c.Close()
 	}
 	waitFor(t, "them to be gone", func() bool { return s.Stats().Connections == 0 })
 }

@@ -32,6 +32,7 @@ type Server struct {
 	tick atomic.Int64
 	// every is how long a round is.
 	every   time.Duration
+	lingers time.Duration
 	inputs  sync.Pool // *[bufferBytes]byte
 	outputs sync.Pool // *buffer
 	bundles sync.Pool // *bundle
@@ -148,7 +149,7 @@ func NewServer(o Options) (*Server, error) {
 	s.queues.New = func() any { return firstQueued() }
 	s.outputs.New = func() any { return &buffer{b: make([]byte, 0, bufferBytes)} }
 	// A timeout is noticed at most an eighth of itself late, and any a second.
-	s.every = time.Second
+	s.every, s.lingers = time.Second, lingers
 	for _, d := range []time.Duration{o.IdleTimeout, o.CommandTimeout, o.WriteTimeout} {
 		if d > 0 {
 			s.every = max(min(s.every, d/8), time.Millisecond)

@@ -29,7 +29,14 @@ type opaque struct{ net.Listener }
 
 func (l opaque) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
-	return struct{ net.Conn }{c}, err
+	if err != nil {
+		return nil, err
+	}
+	type ends interface{ CloseWrite() error }
+	return struct {
+		net.Conn
+		ends
+	}{c, c.(ends)}, nil
 }
 
 // newServer starts a server with a small cache, and checks that it can be
@@ -76,6 +83,7 @@ func newServerOn(t testing.TB, l net.Listener, change func(o *Options)) (s *Serv
 	if s, err = NewServer(o); err != nil {
 		t.Fatal(err)
 	}
+	s.lingers = time.Minute
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {
