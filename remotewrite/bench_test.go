@@ -86,20 +86,43 @@ func BenchmarkDecode2000(b *testing.B) {
 }
 
 // BenchmarkSnappy decompresses a request as it comes from a sender in Go: by the
-// library that is used here, and by the one that senders use.
+// library that is used here, by the one that senders use, and through a window. The
+// requests lie in one place, or in 64 in turns, as those of a daemon that does other
+// things in between.
 func BenchmarkSnappy(b *testing.B) {
 	for _, p := range []wire.Protocol{wire.V1, wire.V2} {
 		plain := benchRequest(b, p, 0)
-		packed, dst := snappy.Encode(nil, plain), make([]byte, len(plain))
-		for name, decode := range map[string]func(dst, src []byte) ([]byte, error){"s2": s2.Decode, "golang": snappy.Decode} {
-			b.Run("v"+p.String()+"/"+name, func(b *testing.B) {
-				b.SetBytes(int64(len(plain)))
-				for b.Loop() {
-					if _, err := decode(dst, packed); err != nil {
-						b.Fatal(err)
+		packed := snappy.Encode(nil, plain)
+		window := unsnappy{piece: pieceBytes}
+		for name, decode := range map[string]func(dst, src []byte) error{
+			"s2":     func(dst, src []byte) error { _, err := s2.Decode(dst, src); return err },
+			"golang": func(dst, src []byte) error { _, err := snappy.Decode(dst, src); return err },
+			"window": func(_, src []byte) error {
+				for window.begin(src); !window.whole(); {
+					if !window.more(window.d) {
+						return errMalformed
 					}
 				}
-			})
+				return nil
+			},
+		} {
+			for _, places := range []int{1, 64} {
+				var src, dst [][]byte
+				for range places {
+					src, dst = append(src, slices.Clone(packed)), append(dst, make([]byte, len(plain)))
+				}
+				b.Run(fmt.Sprintf("v%v/%s/places=%d", p, name, places), func(b *testing.B) {
+					b.SetBytes(int64(len(plain)))
+					n := 0
+					for b.Loop() {
+						if err := decode(dst[n%places], src[n%places]); err != nil {
+							b.Fatal(err)
+						}
+						n++
+					}
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/sample")
+				})
+			}
 		}
 	}
 }

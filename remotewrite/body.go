@@ -194,6 +194,7 @@ func (h *Handler) putBackBody(b *[]byte) {
 }
 
 func (h *Handler) putBack(in *intake) {
+	in.closeWindow()
 	poison(in.decoded)
 	in.lease = nil
 	if cap(in.decoded) > keepBytes || cap(in.series)+cap(in.at)+cap(in.syms) > 3*keepSeries ||

@@ -17,6 +17,10 @@
 //	                                   │                   ▼
 //	                                   └──decode, check── Missing ──AppendNew──▶ cache
 //
+// Where all of a long request are usual series of protocol 1.0, as of most, it is read
+// through a window while it is decompressed (type through), and is never there as a
+// whole: it would not stay in the processor's caches.
+//
 // # Terms
 //
 // A pair is a label's name and value. Its hashes are the cache's keyed 128-bit

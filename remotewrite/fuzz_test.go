@@ -122,18 +122,26 @@ func showRecord(b []byte) string {
 // Start times are kept as float64, and have tests of their own.
 var since = regexp.MustCompile(`\(since -?[0-9]+\)`)
 
-// compare runs body through a receiver, twice, and holds it to the oracle.
-// The receiver serves many of them, each in an empty bucket.
+// compare runs body through a receiver, twice as a whole and twice through a window,
+// and holds it to the oracle. The receiver serves many of them, each in an empty bucket.
 func compare(t *testing.T, r receiver, p wire.Protocol, body []byte, all []decodedSeries, oracleErr error) {
 	r.T = t
 	in := r.intake()
-	defer r.intakes.Put(in)
+	defer r.putBack(in)
 	defer r.Cache.RemoveBucket("default")
 	maxT := now.Add(r.o().MaxAhead).UnixMilli()
 	want, written, histograms := expect(all, r.o(), maxT)
-	for round := range 2 {
+	in.through = through{unsnappy: unsnappy{piece: smallPiece}}
+	for round := range 4 {
+		if round == 2 {
+			r.Cache.RemoveBucket("default")
+		}
+		in.closeWindow()
 		in.decoded = bytes.Clone(body)
 		in.reset(p, "default", nil)
+		if in.through.waits = 0; round >= 2 {
+			in.readThrough(snappyBlock, inPieces(body), len(body))
+		}
 		err := in.write(t.Context())
 		if (err != nil) != (oracleErr != nil) {
 			t.Fatalf("round %d: our error is %v, the oracle's %v", round, err, oracleErr)
@@ -151,7 +159,7 @@ func compare(t *testing.T, r receiver, p wire.Protocol, body []byte, all []decod
 		if !slices.Equal(got, want) {
 			t.Errorf("round %d: the cache holds %q, want %q", round, got, want)
 		}
-		if round == 1 && len(in.batch.Missing()) > 0 && in.problems.failed == 0 {
+		if round%2 == 1 && len(in.batch.Missing()) > 0 && in.problems.failed == 0 {
 			t.Errorf("%d series are still unknown", len(in.batch.Missing()))
 		}
 	}

@@ -42,7 +42,11 @@ func NewHandler(c *mcache.Cache, o Options) *Handler {
 	h.ring.seed = maphash.MakeSeed()
 	h.setOptions(o)
 	h.bodies.New = func() any { return new([]byte) }
-	h.intakes.New = func() any { return &intake{cache: c, meta: &h.meta, ring: &h.ring, fresh: &h.fresh} }
+	h.intakes.New = func() any {
+		in := &intake{cache: c, meta: &h.meta, ring: &h.ring, fresh: &h.fresh}
+		in.through.piece = pieceBytes
+		return in
+	}
 	h.working = make(chan struct{}, h.o().MaxConcurrent)
 	return h
 }
@@ -139,11 +143,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() { <-h.working }()
 	defer h.putBack(in)
-	if err := in.decompress(h, e, *raw, n, l); err != nil {
-		h.refuse(w, r, err)
-		return
-	}
 	in.reset(p, bucket, l)
+	if !in.readThrough(e, *raw, n) {
+		if err := in.decompress(h, e, *raw, n, l); err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+	}
 	if err := in.write(r.Context()); err != nil {
 		if p == wire.V2 {
 			setWritten(w.Header(), 0, 0, 0)

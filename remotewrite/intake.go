@@ -40,6 +40,7 @@ type intake struct {
 	usual       uint64 // ms from earlyMs to behind maxT: times in there need no second look
 
 	decoded          []byte        // everything below points into it
+	through          through       // the window that decoded may be
 	zstd, zstdStream *zstd.Decoder // nil until a body needs one: of announced length, of any
 
 	batch mcache.Batch
@@ -125,18 +126,28 @@ func (in *intake) reset(p wire.Protocol, bucket string, l *lease) {
 // bound sets how many samples, histograms and exemplars the request may have.
 func (in *intake) bound(most int) { in.most, in.left = most, most }
 
-// write decodes the body and writes what is valid. The error is about the
-// request as a whole: nothing was written then. What is wrong with single
-// series or samples ends up in problems.
+// size is how long the body is when it is decompressed.
+func (in *intake) size() int {
+	if in.through.reads() {
+		return in.through.n
+	}
+	return len(in.decoded)
+}
+
+// write decodes the body, but where readThrough has, and writes what is valid. The
+// error is about the request as a whole: nothing was written then. What is wrong with
+// single series or samples ends up in problems.
 func (in *intake) write(ctx context.Context) error {
 	err := error(nil)
-	if in.protocol == wire.V1 {
+	switch {
+	case in.through.reads():
+	case in.protocol == wire.V1:
 		err = in.decodeV1()
-	} else {
+	default:
 		err = in.decodeV2()
 	}
-	if err == nil && len(in.decoded) >= lookBytes {
-		err = in.look(len(in.decoded), 0)
+	if n := in.size(); err == nil && n >= lookBytes {
+		err = in.look(n, 0)
 	}
 	if err != nil {
 		return err
@@ -156,6 +167,11 @@ func (in *intake) write(ctx context.Context) error {
 	}
 	in.written += samples
 	in.writtenHistograms += histograms
+	if len(in.batch.Missing()) > 0 && in.through.reads() { // their labels are out of the window
+		if err := in.decodeWhole(); err != nil {
+			return err
+		}
+	}
 	for k, i := range in.batch.Missing() {
 		if k%createsPerLook == 0 && ctx.Err() != nil {
 			// Whoever sent it has gone, and is going to send it again.
@@ -259,6 +275,10 @@ func (in *intake) beginSeries() {
 // good of it stays in the batch. samples are those of the batch, from first on
 // those of the series in hand. odd says that not all of their times are usual.
 func (in *intake) endSeries(f mcache.Fingerprint, e piece, suspect bool, samples []mcache.Sample, first int, odd bool) {
+	if in.through.reads() && (odd || suspect || len(samples) == first) {
+		in.through.giveUp()
+		return
+	}
 	in.left -= len(samples) - first
 	if len(in.histograms) > 0 || len(in.exemplars) > in.hand || in.whyBad != nil {
 		in.endRareSeries(f, e)

@@ -31,9 +31,10 @@ func TestModel(t *testing.T) {
 		}
 		r := newReceiver(t, Options{MaxLabels: 6})
 		in := r.intake()
+		in.through = through{unsnappy: unsnappy{piece: smallPiece}}
 		maxT := now.UnixMilli() + r.o().MaxAhead.Milliseconds()
 		var all []decodedSeries
-		written, refused, future, inParts := 0, 0, 0, 0
+		written, refused, future, inParts, throughWindow := 0, 0, 0, 0, 0
 		for range 1000 {
 			var series []Series
 			var ls []mcache.Label
@@ -69,9 +70,13 @@ func TestModel(t *testing.T) {
 				inParts++
 			}
 			in.reset(p, "default", nil)
+			if in.through.waits = 0; in.readThrough(snappyBlock, inPieces(in.decoded), len(in.decoded)) {
+				throughWindow++
+			}
 			if err := in.write(t.Context()); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
+			in.closeWindow()
 			written += in.written
 			refused += in.problems.count[reasonLabels]
 		}
@@ -80,8 +85,8 @@ func TestModel(t *testing.T) {
 			t.Errorf("seed %d: %d samples written, want %d", seed, written, n)
 		}
 		r.Holds(want...)
-		if len(want) < 100 || refused < 100 || future < 50 || p == wire.V2 && inParts < 100 {
-			t.Errorf("seed %d: too little happened: %d series, %d refused, %d samples in the future", seed, len(want), refused, future)
+		if len(want) < 100 || refused < 100 || future < 50 || p == wire.V2 && inParts < 100 || p == wire.V1 && throughWindow < 50 {
+			t.Errorf("seed %d: too little happened: %d series, %d refused, %d samples in the future, %d through a window", seed, len(want), refused, future, throughWindow)
 		}
 	})
 }

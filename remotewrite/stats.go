@@ -58,7 +58,7 @@ func (c *counters) add(in *intake) {
 	} else {
 		c.v2.Add(1)
 	}
-	c.decodedBytes.Add(uint64(len(in.decoded)))
+	c.decodedBytes.Add(uint64(in.size()))
 	c.series.Add(uint64(in.batch.Len()))
 	c.unknown.Add(uint64(len(in.batch.Missing())))
 	c.samples.Add(uint64(in.written))

@@ -115,13 +115,17 @@ func (in *intake) seriesV1(from, to int) error {
 		if at < 0 {
 			return malformed("series", start)
 		}
+		if t != wire.TagV1SeriesSample && in.through.reads() {
+			in.through.giveUp()
+			return nil
+		}
 		i = end
 		if t != wire.TagV1SeriesLabel && in.handFull(len(samples)-first) {
 			return in.o.tooMany("samples", in.o.MaxSamples, "MaxSamples")
 		}
-		if end >= in.lookAt {
+		if at := in.through.base + end; at >= in.lookAt {
 			in.batch.SetSamples(samples)
-			if err := in.look(end, to-end); err != nil {
+			if err := in.look(at, to-end); err != nil {
 				return err
 			}
 		}
@@ -154,7 +158,8 @@ func (in *intake) seriesV1(from, to int) error {
 			}
 		}
 	}
-	in.endSeries(f, piece{uint32(from), uint32(to)}, suspect, samples, first, odd)
+	base := in.through.base
+	in.endSeries(f, piece{uint32(base + from), uint32(base + to)}, suspect, samples, first, odd)
 	return nil
 }
 
