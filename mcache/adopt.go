@@ -430,13 +430,13 @@ func (c *Cache) makeReady(z *saveSizes) {
 	// Text, pairs and postings are what one shard had, whatever the number of shards.
 	like := func(v uint64) int { return int(v / z.shards) }
 	text, pairs, postings := like(z.textBytes), like(z.pairs), like(z.postingBytes)
-	need := series*(seriesBytes+dirtBytes+offheap.LookupEntryBytes) + sets + text + pairs*index.PairBytes + postings
+	need := series*(seriesBytes+1+dirtBytes+offheap.LookupEntryBytes) + sets + text + pairs*index.PairBytes + postings
 	if int64(need) > (c.memory.Budget()-c.memory.Used())/int64(2*len(c.shards)) {
 		return
 	}
 	for _, s := range c.shards {
 		s.mu.Lock()
-		err := errors.Join(s.recs.Reserve(series), s.ids.Reserve(series),
+		err := errors.Join(s.recs.Reserve(series), s.after.Reserve(series), s.ids.Reserve(series),
 			s.index.Reserve(index.Sizes{Sets: sets, Text: text, Pairs: pairs, Postings: postings}))
 		if err == nil && c.writeBack {
 			err = errors.Join(s.dirt.Reserve(series), s.outOfOrder.Reserve(series), s.marks.Reserve(series))

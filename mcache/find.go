@@ -1,6 +1,9 @@
 package mcache
 
-import "unsafe"
+import (
+	"math"
+	"unsafe"
+)
 
 // findAllLocked finds the series at the positions given and brings into the
 // processor's caches what writing to them needs: the
@@ -56,6 +59,9 @@ func (s *shard) findAllLocked(places []batchPlace) {
 			slots = append(slots, p)
 		}
 	}
+	for k := max(guessed, 1); k < len(s.found); k++ {
+		s.comesAfterLocked(s.found[k-1], s.found[k])
+	}
 	for _, p := range slots {
 		touch += *(*uint64)(p)
 	}
@@ -75,12 +81,13 @@ func (s *shard) findAllLocked(places []batchPlace) {
 // guessLocked finds the series at the first of the positions, and returns how
 // many those are. Senders write their series again and again in the order in
 // which they wrote them first, and series made one after the other have ids one
-// after the other: so the next series is looked for behind the last, where its
-// fingerprint says whether it is meant. Where it is, the lookup is not read at
-// all, and descriptors are read sequentially. guess gives up when it is wrong
-// too often.
+// after the other, but for those that other senders had made in between: so the
+// next series is looked for as far behind the last as it was when it was written
+// behind that before (s.after), where its fingerprint says whether it is meant.
+// Where it is, the lookup is not read at all, and descriptors are read nearly
+// sequentially. guess gives up when it is wrong too often.
 func (s *shard) guessLocked(places []batchPlace) (n int) {
-	recs, found := s.recs.All(), s.found[:len(places)]
+	recs, after, found := s.recs.All(), s.after.All(), s.found[:len(places)]
 	credit, next := guessCredit, s.guessed
 	for n < len(places) {
 		f := &places[n].fp
@@ -91,13 +98,26 @@ func (s *shard) guessLocked(places []batchPlace) (n int) {
 			if credit -= guessPrice; credit < 0 {
 				break
 			}
-			found[n] = s.findLocked(*f)
+			if found[n] = s.findLocked(*f); n > 0 {
+				s.comesAfterLocked(found[n-1], found[n])
+			}
 		}
-		next = found[n] + 1
+		if id := found[n]; id != noID { // behind one that is new comes what would without it
+			next = id + 1 + uint32(after[id])
+		}
 		n++
 	}
 	s.guessed = next
 	return n
+}
+
+// comesAfterLocked notes that a series was written behind another, if it is as little
+// behind it as those are that a few senders had made at the same time.
+func (s *shard) comesAfterLocked(before, id uint32) {
+	if before == noID || id == noID || id-before-1 > math.MaxUint8 {
+		return
+	}
+	*s.after.At(before) = uint8(id - before - 1)
 }
 
 const (

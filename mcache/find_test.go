@@ -7,8 +7,8 @@ import (
 )
 
 // TestGuess holds that series which come in the order in which they were made
-// are found without the lookup, that those which do not are found all the same,
-// and that guessing them is given up.
+// are found without the lookup, or near it in the order in which they came before,
+// that those which do not are found all the same, and that guessing them is given up.
 func TestGuess(t *testing.T) {
 	const series = 400
 	c := newTestCache(t, Options{Shards: 1})
@@ -39,6 +39,13 @@ func TestGuess(t *testing.T) {
 		gaps = slices.Delete(gaps, k, k+1)
 	}
 	check("some are not there", gaps, len(gaps), len(gaps))
+	var third []batchPlace // of one of three senders that had theirs made at the same time
+	for k := 0; k < series; k += 3 {
+		third = append(third, places[k])
+	}
+	check("every third, once written", third, len(third), len(third))
+	check("every third", third, len(third), len(third))
+	check("in order, once written", places, series, series)
 	strangers := slices.Clone(places)
 	for k := 0; k < series; k += 30 {
 		strangers[k].fp = c.Fingerprint(name("stranger")).in(bk)

@@ -12,11 +12,12 @@ import (
 // free or tombstones.
 type roster struct {
 	recs  offheap.Vector[series]
-	ids   offheap.Lookup // by fingerprint
-	live  int            // series in use
-	free  uint32         // first id that may be given again, chained by newer; noID if none
-	tombs uint32         // first id that is dead in postings, chained by newer
-	dead  int            // how many are
+	after offheap.Vector[uint8] // by id: how far behind the next id is what is written next, see guessLocked
+	ids   offheap.Lookup        // by fingerprint
+	live  int                   // series in use
+	free  uint32                // first id that may be given again, chained by newer; noID if none
+	tombs uint32                // first id that is dead in postings, chained by newer
+	dead  int                   // how many are
 	// rebuildAt is the number of dead series below which a rebuild that found
 	// no memory is not tried again.
 	rebuildAt int
@@ -24,7 +25,7 @@ type roster struct {
 }
 
 func newRoster(m *kvcache.Memory) roster {
-	return roster{recs: offheap.NewVector[series](m), ids: offheap.NewLookup(m), free: noID, tombs: noID}
+	return roster{recs: offheap.NewVector[series](m), after: offheap.NewVector[uint8](m), ids: offheap.NewLookup(m), free: noID, tombs: noID}
 }
 
 // findLocked returns the id of the series with the fingerprint f, or noID.

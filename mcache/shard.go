@@ -171,6 +171,7 @@ func (s *shard) resetLocked() {
 	s.blobs.DropAll()
 	s.fix.DropAll()
 	s.recs.Free()
+	s.after.Free()
 	s.freeDirtLocked()
 	s.ids.Free()
 	s.index.Free()
@@ -234,6 +235,11 @@ func (s *shard) createUnclaimedLocked(b *bucket, f Fingerprint, flags seriesFlag
 	if s.free == noID {
 		if s.cache.writeBack {
 			if err = s.reserveDirtLocked(s.recs.Len() + 1); err != nil {
+				return noID, err
+			}
+		}
+		if s.after.Len() == s.recs.Len() {
+			if _, err = s.after.Append(0); err != nil {
 				return noID, err
 			}
 		}

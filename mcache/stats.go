@@ -138,7 +138,7 @@ func (s *shard) addStatsLocked(st *Stats, gens [][3]GenerationStats) {
 
 // indexBytesLocked is what descriptors, lookup, dictionary and postings take.
 func (s *shard) indexBytesLocked() int64 {
-	return int64(s.recs.Bytes()) + int64(s.dirt.Bytes()) + int64(s.outOfOrder.Bytes()) + int64(s.marks.Bytes()) + int64(s.standbys.Bytes()) + int64(s.ids.Bytes()) + s.index.Bytes()
+	return int64(s.recs.Bytes()) + int64(s.after.Bytes()) + int64(s.dirt.Bytes()) + int64(s.outOfOrder.Bytes()) + int64(s.marks.Bytes()) + int64(s.standbys.Bytes()) + int64(s.ids.Bytes()) + s.index.Bytes()
 }
 
 func addTables(sum *kvcache.TablesStats, t kvcache.TablesStats) {
