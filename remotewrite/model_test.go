@@ -92,11 +92,20 @@ func TestModel(t *testing.T) {
 }
 
 // unpacked encodes m with references that are not one packed list: one by one,
-// in two lists, or with samples between them, as rng will.
+// in two lists, or with samples between them, as rng will; and some symbols behind
+// some series.
 func unpacked(t testing.TB, rng *rand.Rand, m *writev2.Request) []byte {
 	t.Helper()
-	body := marshal(t, &writev2.Request{Symbols: m.Symbols})
-	for _, ts := range m.Timeseries {
+	late, behind := len(m.Symbols), rng.IntN(len(m.Timeseries))
+	if rng.IntN(2) == 0 {
+		late = rng.IntN(len(m.Symbols) + 1)
+	}
+	symbols := func(all []string) []byte { return marshal(t, &writev2.Request{Symbols: all}) }
+	body := symbols(m.Symbols[:late])
+	for i, ts := range m.Timeseries {
+		if i == behind+1 {
+			body, late = append(body, symbols(m.Symbols[late:])...), len(m.Symbols)
+		}
 		refs := ts.LabelsRefs
 		ts.LabelsRefs = nil
 		rest := marshal(t, &ts)
@@ -127,7 +136,7 @@ func unpacked(t testing.TB, rng *rand.Rand, m *writev2.Request) []byte {
 		}
 		body = append(field(body, wire.TagV2Series, len(series)), series...)
 	}
-	return body
+	return append(body, symbols(m.Symbols[late:])...)
 }
 
 // Any bit that differs ends the common prefix, wherever it lies and whatever
