@@ -81,12 +81,7 @@ func (s *shard) valuesInLocked(name uint32, bucket string, ms []Matcher, w *wind
 		byPair = x.PairsOf(name) < manyWalked*of.n
 	}
 	if byPair {
-		for p := range pairsOf(x, name) {
-			// Most values are in all shards, and were found in one before.
-			if v := x.Value(p); !l.skips(v) && s.oneInLocked(p, &of, w) {
-				l.put(v)
-			}
-		}
+		s.valuesByPairLocked(name, &of, w, l)
 		return
 	}
 	seen, at, value := index.NewSet(x.Pairs()), 0, uint32(0)
@@ -116,6 +111,43 @@ func (s *shard) valuesInLocked(name uint32, bucket string, ms []Matcher, w *wind
 		seen.Add(value)
 		l.add(x.Value(value))
 	})
+}
+
+// pairsAtOnce is how many pairs' first series are waited for at a time.
+const pairsAtOnce = 64
+
+// valuesByPairLocked lists them by the pairs of the name. The first series of some
+// pairs are read in a loop of its own, so that the processor waits for all at once.
+func (s *shard) valuesByPairLocked(name uint32, of *selected, w *window, l *textList) {
+	x, n := &s.index, 0
+	var pairs [pairsAtOnce]uint32
+	look := func() {
+		if recs := s.recs.All(); w != nil { // else a pair tells mostly
+			for _, p := range pairs[:n] {
+				if id := x.First(p); id != noID {
+					s.touched += recs[id].fp.lo + uint64(recs[id].sealedEnd)
+				}
+			}
+		}
+		for _, p := range pairs[:n] {
+			if s.oneInLocked(p, of, w) {
+				l.put(x.Value(p))
+			}
+		}
+		n = 0
+	}
+	for p := range pairsOf(x, name) {
+		// Most values are in all shards, and were found in one before.
+		if l.skips(x.Value(p)) {
+			continue
+		}
+		if n == len(pairs) {
+			look()
+		}
+		pairs[n] = p
+		n++
+	}
+	look()
 }
 
 // window is a time, and what turns out about series in it. All series are in one

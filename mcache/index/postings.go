@@ -224,6 +224,15 @@ func (x *Index) view(unit uint32) (v chunkView) {
 	return v
 }
 
+// First is the first id that Posted yields, None if there is none.
+func (x *Index) First(pair uint32) uint32 {
+	x.settle()
+	if p := x.pairs.At(pair); p.n > 0 {
+		return p.first
+	}
+	return None
+}
+
 // Posted yields the ids of the series that have the pair, dead ones too, in no
 // set order.
 func (x *Index) Posted(pair uint32) iter.Seq[uint32] {
