@@ -15,10 +15,10 @@ import (
 // nothing has been done yet but to fill the batch.
 type through struct {
 	unsnappy
-	began bool
-	gone  bool   // it has given up
-	kept  []byte // decoded, before it became the window
-	waits int    // so many requests are not tried
+	began  bool
+	gaveUp bool
+	kept   []byte // decoded, before it became the window
+	waits  int    // so many requests are not tried
 }
 
 // waitsThrough is how many requests are not tried after one that was read twice.
@@ -27,10 +27,11 @@ const waitsThrough = 15
 // reads reports that decoded is a window.
 func (t *through) reads() bool { return t.began }
 
-func (t *through) giveUp() { t.gone = true }
+// giveUp says that what is in hand is unusual.
+func (t *through) giveUp() { t.gaveUp = true }
 
 // readThrough fills the batch with what is in a body that is one for it, of n bytes when
-// decompressed. If it reports false, nothing was done.
+// decompressed, and keeps the body until closeWindow. If it reports false, nothing was done.
 func (in *intake) readThrough(e encoding, body []byte, n int) (ok bool) {
 	t := &in.through
 	if in.protocol != wire.V1 || e != snappyBlock || n < 2*t.piece {
@@ -41,7 +42,7 @@ func (in *intake) readThrough(e encoding, body []byte, n int) (ok bool) {
 		return false
 	}
 	t.begin(body)
-	t.kept, t.began, t.gone = in.decoded, true, false
+	t.kept, t.began, t.gaveUp = in.decoded, true, false
 	if in.seriesThrough() {
 		return true
 	}
@@ -104,7 +105,7 @@ func (in *intake) seriesThrough() (ok bool) {
 			if at := t.base + to; at >= in.lookAt && in.look(t.base+from, to-from) != nil {
 				return false
 			}
-			if in.seriesV1(from, to) != nil || t.gone {
+			if in.seriesV1(from, to) != nil || t.gaveUp {
 				return false
 			}
 			i = to

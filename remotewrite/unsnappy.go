@@ -36,7 +36,7 @@ const (
 	longestElement = 64
 )
 
-// begin begins a block, which says how much it is.
+// begin begins a block, of which s2.DecodedLen has said how much it is.
 func (u *unsnappy) begin(src []byte) {
 	if u.window == nil {
 		u.window = make([]byte, 2*u.piece+longestElement)
