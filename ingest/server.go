@@ -32,10 +32,10 @@ type Server struct {
 	tick atomic.Int64
 	// every is how long a round is.
 	every   time.Duration
-	lingers time.Duration
-	inputs  sync.Pool // *[bufferBytes]byte
-	outputs sync.Pool // *buffer
-	bundles sync.Pool // *bundle
+	lingers time.Duration // how long a client may send on behind its last answer
+	inputs  sync.Pool     // *[bufferBytes]byte
+	outputs sync.Pool     // *buffer
+	bundles sync.Pool     // *bundle
 	spares  spares
 	queues  sync.Pool // *queued, empty
 

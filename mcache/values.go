@@ -101,9 +101,12 @@ type textList struct {
 	keys, spare []textKey // to sort by; spare is empty
 }
 
-// keptTexts are how many bytes of texts, and how many texts by eight, a list may
-// have to be kept.
-const keptTexts = 256 << 10
+// A list is kept that has no room for more than keptBytes of texts and keptTexts of
+// them: with its table and keys two MiB at the most.
+const (
+	keptBytes = 256 << 10
+	keptTexts = 32 << 10
+)
 
 var (
 	textLists sync.Pool // of *textList
@@ -128,7 +131,7 @@ func (l *textList) close() {
 }
 
 // small reports that the list is kept for others.
-func (l *textList) small() bool { return cap(l.text) <= keptTexts && cap(l.ends) <= keptTexts/8 }
+func (l *textList) small() bool { return cap(l.text) <= keptBytes && cap(l.ends) <= keptTexts }
 
 // skips reports that a text is left out.
 func (l *textList) skips(text []byte) bool {

@@ -62,7 +62,8 @@ func (in *intake) closeWindow() {
 	}
 }
 
-// decodeWhole makes decoded all of a body that was read through a window.
+// decodeWhole makes decoded all of a body that was read through a window. Where many of
+// its series are new, so are those of the requests to come.
 func (in *intake) decodeWhole() (err error) {
 	n, body := in.through.n, in.through.src
 	in.closeWindow()
