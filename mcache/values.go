@@ -94,7 +94,8 @@ type textList struct {
 	// table has the positions, and one more, of the first texts, as many as placed says,
 	// each in the first place that was free from its hash on. The rest, and what is
 	// behind its length, are 0; half are free at least. Only what next does not find is
-	// looked for in it, and known texts come into it then.
+	// looked for in it, and known texts come into it then. With a map in its place values
+	// of pods take 6 to 9 % longer, and its keys are views of text that has moved.
 	table  []uint32
 	placed int
 
